@@ -1,0 +1,1 @@
+//! Who does what: one actor a file, their messages, supervision, the control socket.

@@ -1,0 +1,50 @@
+//! The layout of a checkpoint folder and its manifest.
+//!
+//! ```text
+//! config.json            the backbone (BackboneConfig)
+//! model.safetensors      its weights, published parameter names
+//! tokenizer.json         the text tokenizer
+//! image_tokenizer/       config.json, model.safetensors
+//! optimizer.safetensors  AdamW's moments (and the moving average), when saved for resuming
+//! state.json             weights version and the trainer's cursor
+//! manifest.json          every file's size and BLAKE3; written last: without it the folder is not a checkpoint
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// File names.
+pub const MANIFEST: &str = "manifest.json";
+/// The backbone's shape.
+pub const CONFIG: &str = "config.json";
+/// The backbone's weights.
+pub const WEIGHTS: &str = "model.safetensors";
+/// The text tokenizer.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// The folder of the image tokenizer.
+pub const IMAGE_TOKENIZER: &str = "image_tokenizer";
+/// AdamW's moments.
+pub const OPTIMIZER: &str = "optimizer.safetensors";
+/// The trainer's cursor, attached by whoever asks for the save.
+pub const STATE: &str = "state.json";
+
+/// One file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Path inside the folder.
+    pub name: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// BLAKE3 in hex.
+    pub blake3: String,
+}
+
+/// `manifest.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Layout version, 1.
+    pub version: u32,
+    /// Weights version.
+    pub step: u64,
+    /// Every other file, sorted by name.
+    pub files: Vec<ManifestFile>,
+}

@@ -1,0 +1,171 @@
+//! The shapes of the networks, as their `config.json` has them.
+
+use serde::{Deserialize, Serialize};
+
+/// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
+/// ones; fields that are not here are ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackboneConfig {
+    /// Width of the residual stream, D.
+    pub d_model: usize,
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; absent means as many as query heads.
+    pub n_kv_heads: Option<usize>,
+    /// Blocks.
+    pub n_layers: usize,
+    /// Width of the gated feed-forward; absent means `mlp_ratio * d_model`.
+    pub mlp_hidden_size: Option<usize>,
+    /// Used when `mlp_hidden_size` is absent.
+    pub mlp_ratio: usize,
+    /// Epsilon of the RMS norms.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary embedding.
+    pub rope_theta: f64,
+    /// Longest sequence that the model is meant for.
+    pub max_sequence_length: usize,
+    /// Biases on every linear layer.
+    pub include_bias: bool,
+    /// Biases on the q, k and v projections.
+    pub include_qkv_bias: Option<bool>,
+    /// Bias in the norms.
+    pub bias_for_layer_norm: Option<bool>,
+    /// Norms on q and k (over the whole projection).
+    pub attention_layer_norm: bool,
+    /// The head is the embedding.
+    pub weight_tying: bool,
+    /// Logits are divided by the square root of `d_model`.
+    pub scale_logits: bool,
+    /// The embedding is multiplied by the square root of `d_model`.
+    pub input_emb_norm: bool,
+    /// Rows of the vocabulary.
+    pub vocab_size: usize,
+    /// Rows of the embedding and the head; absent means `vocab_size`.
+    pub embedding_size: Option<usize>,
+    /// The mask token.
+    pub mask_token_id: u32,
+    /// The end-of-text token.
+    pub eos_token_id: u32,
+    /// The padding token.
+    pub pad_token_id: u32,
+    /// Picture codes in the vocabulary; 0 when the model knows no pictures.
+    pub codebook_size: usize,
+    /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
+    /// Absent means `vocab_size - codebook_size`.
+    pub image_token_offset: Option<u32>,
+}
+
+impl Default for BackboneConfig {
+    fn default() -> Self {
+        Self {
+            d_model: 4096,
+            n_heads: 32,
+            n_kv_heads: None,
+            n_layers: 32,
+            mlp_hidden_size: None,
+            mlp_ratio: 4,
+            rms_norm_eps: 1e-5,
+            rope_theta: 500_000.0,
+            max_sequence_length: 4096,
+            include_bias: false,
+            include_qkv_bias: None,
+            bias_for_layer_norm: None,
+            attention_layer_norm: false,
+            weight_tying: false,
+            scale_logits: false,
+            input_emb_norm: false,
+            vocab_size: 134_656,
+            embedding_size: None,
+            mask_token_id: 126_336,
+            eos_token_id: 126_081,
+            pad_token_id: 126_081,
+            codebook_size: 8192,
+            image_token_offset: None,
+        }
+    }
+}
+
+impl BackboneConfig {
+    /// Key and value heads.
+    #[must_use]
+    pub fn kv_heads(&self) -> usize {
+        self.n_kv_heads.unwrap_or(self.n_heads)
+    }
+
+    /// Width of one head.
+    #[must_use]
+    pub fn head_dim(&self) -> usize {
+        self.d_model / self.n_heads.max(1)
+    }
+
+    /// Width of the gated feed-forward.
+    #[must_use]
+    pub fn hidden(&self) -> usize {
+        self.mlp_hidden_size.unwrap_or(self.mlp_ratio * self.d_model)
+    }
+
+    /// Rows of the embedding, V.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.embedding_size.unwrap_or(self.vocab_size)
+    }
+
+    /// The first picture code's token id.
+    #[must_use]
+    pub fn image_offset(&self) -> u32 {
+        let fallback = self.vocab_size.saturating_sub(self.codebook_size);
+        self.image_token_offset.unwrap_or(u32::try_from(fallback).unwrap_or(u32::MAX))
+    }
+}
+
+/// One half of the MAGVIT-v2 tokenizer (`mmada.md` 7.2, 7.3).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StackConfig {
+    /// Base channels.
+    pub ch: usize,
+    /// Channel multiple a level; the number of levels.
+    pub ch_mult: Vec<usize>,
+    /// Residual blocks a level.
+    pub num_res_blocks: Vec<usize>,
+    /// Picture channels in.
+    #[serde(default = "three")]
+    pub in_ch: usize,
+    /// Picture channels out.
+    #[serde(default = "three")]
+    pub out_ch: usize,
+    /// Side of the training pictures in pixels.
+    pub resolution: usize,
+    /// Channels of the latent: the bits of a code.
+    pub z_channels: usize,
+}
+
+fn three() -> usize {
+    3
+}
+
+/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ImageTokenizerConfig {
+    /// Picture to latent.
+    pub encoder: StackConfig,
+    /// Latent to picture.
+    pub decoder: StackConfig,
+    /// Bits of a code; the codebook has `2^codebook_bits` entries.
+    pub codebook_bits: usize,
+    /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
+    #[serde(default = "thirty_two")]
+    pub norm_groups: usize,
+}
+
+fn thirty_two() -> usize {
+    32
+}
+
+impl ImageTokenizerConfig {
+    /// How many times smaller a side of the code grid is than a side of the picture.
+    #[must_use]
+    pub fn downscale(&self) -> usize {
+        1 << self.encoder.ch_mult.len().saturating_sub(1)
+    }
+}

@@ -1,0 +1,36 @@
+//! Plain data: all that can be asked of a `demask-engine`, and what it answers.
+//!
+//! No libtorch here: whoever drives an engine (the actors, the command, a test with a scripted engine) depends on this
+//! crate alone. Requests and answers cross a Unix socket as length-prefixed JSON ([`wire`]); weights never do, they
+//! are read and written by the engine as checkpoint folders ([`checkpoint`]).
+//!
+//! Files:
+//! - `sequence.rs`: a token sequence with what may be masked in it, the unit of training;
+//! - `config.rs`: the shapes of the networks, as their `config.json` has them;
+//! - `request.rs`: what can be asked; `answer.rs`: what comes back;
+//! - `sampling.rs`: how to fill masks in; `policy.rs`: how to learn from scored groups;
+//! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames.
+
+pub mod answer;
+pub mod checkpoint;
+pub mod config;
+pub mod picture;
+pub mod policy;
+pub mod request;
+pub mod sampling;
+pub mod sequence;
+pub mod wire;
+
+pub use answer::{
+    Answer, DeviceInfo, EngineError, EngineInfo, PolicyReport, SampleFrame, TensorCheck, TokenizerReport, TrainReport,
+};
+pub use checkpoint::{Manifest, ManifestFile};
+pub use config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
+pub use picture::Picture;
+pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
+pub use request::{Adam, ModelSource, Request, StepSettings};
+pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, TextSampler};
+pub use sequence::{Sequence, Span, Task};
+
+/// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
+pub const PROTOCOL: u32 = 1;

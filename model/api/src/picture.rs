@@ -1,0 +1,70 @@
+//! Small RGB pictures.
+
+use serde::{Deserialize, Serialize};
+
+/// An RGB picture, 8 bits a channel, rows from the top, `3 * width * height` bytes (hex on the wire).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Picture {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+    /// Red, green, blue of each pixel, row by row.
+    #[serde(with = "hex_bytes")]
+    pub rgb: Vec<u8>,
+}
+
+impl Picture {
+    /// A picture of one colour.
+    #[must_use]
+    pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
+        Self { width, height, rgb: colour.repeat(width * height) }
+    }
+
+    /// The colour at a pixel; black outside.
+    #[must_use]
+    pub fn at(&self, x: usize, y: usize) -> [u8; 3] {
+        let start = 3 * (y * self.width + x);
+        match self.rgb.get(start..start + 3) {
+            Some(&[r, g, b]) if x < self.width => [r, g, b],
+            _ => [0, 0, 0],
+        }
+    }
+
+    /// Sets the colour of a pixel; does nothing outside.
+    pub fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
+        let start = 3 * (y * self.width + x);
+        if x < self.width
+            && let Some(pixel) = self.rgb.get_mut(start..start + 3)
+        {
+            pixel.copy_from_slice(&colour);
+        }
+    }
+}
+
+mod hex_bytes {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(bytes.len() * 2);
+        for byte in bytes {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+        serializer.serialize_str(&text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.as_bytes();
+        if !digits.len().is_multiple_of(2) {
+            return Err(D::Error::custom("hex text of odd length"));
+        }
+        let digit = |d: u8| char::from(d).to_digit(16).ok_or_else(|| D::Error::custom("not a hex digit"));
+        digits
+            .chunks_exact(2)
+            .map(|pair| Ok(u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).unwrap_or(0)))
+            .collect()
+    }
+}

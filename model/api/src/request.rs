@@ -1,0 +1,155 @@
+//! What can be asked of an engine. One request at a time a connection; `Sample` with `watch` answers with frames first.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::picture::Picture;
+use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
+use crate::sampling::SampleRequest;
+use crate::sequence::Sequence;
+
+/// Where weights come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum ModelSource {
+    /// Random weights from a seed.
+    Fresh {
+        /// The backbone's shape.
+        backbone: BackboneConfig,
+        /// The image tokenizer's shape, if pictures are wanted.
+        image_tokenizer: Option<ImageTokenizerConfig>,
+        /// The seed of the weights.
+        seed: u64,
+    },
+    /// A checkpoint folder: ours, or a published backbone (`config.json`, `model.safetensors`).
+    Checkpoint {
+        /// The folder.
+        dir: PathBuf,
+        /// Read optimiser and step too (resume) rather than weights alone.
+        resume: bool,
+    },
+}
+
+/// AdamW's constants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Adam {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, on every parameter as published.
+    pub weight_decay: f64,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// What holds for one optimiser step; the trainer decides it anew each time, so that steering is exact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepSettings {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Largest gradient norm; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// The optimiser's constants.
+    pub adam: Adam,
+    /// Weight of each task's loss (text-to-image, text, understanding, think-then-draw).
+    pub task_weights: [f64; 4],
+    /// The noise of this step: with the same seed, weights and batch the step is the same, bit for bit (law L8).
+    pub seed: u64,
+    /// Decay of the moving average of the weights; 0 keeps none.
+    #[serde(default)]
+    pub ema: f64,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// Who are you? Answered by `Answer::Hello`.
+    Hello {
+        /// The caller's protocol.
+        protocol: u32,
+    },
+    /// Load or make a model; what was loaded before is dropped. Answered by `Loaded`.
+    Load {
+        /// Where from.
+        model: ModelSource,
+    },
+    /// One optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
+    Train {
+        /// Micro-batches; within one, sequences are grouped by task and length.
+        micro_batches: Vec<Vec<Sequence>>,
+        /// Learning rate and noise.
+        settings: StepSettings,
+    },
+    /// `inner_steps` optimiser steps on scored groups. Answered by `PolicyTrained`.
+    Policy {
+        /// The groups, advantages computed.
+        groups: Vec<PolicyGroup>,
+        /// Which views.
+        estimator: EstimatorConfig,
+        /// Which objective.
+        objective: ObjectiveConfig,
+        /// Learning rate and noise.
+        settings: StepSettings,
+    },
+    /// The present weights become the reference policy. Answered by `Done`.
+    SetReference,
+    /// Fill masks in. Answered by any number of `Frame`s, then `Samples`.
+    Sample {
+        /// The sequences; those of one length and sampler run as one batch.
+        requests: Vec<SampleRequest>,
+    },
+    /// The log-probability of every answer token with the answer masked at the given positions. Answered by `LogProbs`.
+    LogProbs {
+        /// The sequences.
+        sequences: Vec<Sequence>,
+        /// For each sequence the masked positions.
+        masked: Vec<Vec<usize>>,
+    },
+    /// One step of the image tokenizer's own training (reconstruction, commitment, entropy). Answered by `TokenizerTrained`.
+    TrainTokenizer {
+        /// The pictures.
+        pictures: Vec<Picture>,
+        /// Learning rate and noise.
+        settings: StepSettings,
+    },
+    /// Pictures to codes, row-major. Answered by `Codes`.
+    Encode {
+        /// The pictures, all of one size.
+        pictures: Vec<Picture>,
+    },
+    /// Codes to pictures. Answered by `Pictures`.
+    Decode {
+        /// Codes a picture (not token ids), a square grid.
+        codes: Vec<Vec<u32>>,
+    },
+    /// Write a checkpoint folder, manifest last. Answered by `Saved`.
+    Save {
+        /// The folder; must not exist. It appears whole or not at all.
+        dir: PathBuf,
+        /// Files to put beside the weights (tokenizer.json, the trainer's cursor), name to contents.
+        attach: BTreeMap<String, String>,
+        /// Write the optimiser's state too.
+        optimizer: bool,
+    },
+    /// Compare with recorded tensors. Answered by `Verified`.
+    Verify {
+        /// A checkpoint folder: a backbone or an image tokenizer.
+        checkpoint: PathBuf,
+        /// The recorded tensors.
+        reference: PathBuf,
+    },
+    /// Finish and exit 0. Answered by `Done`.
+    Exit,
+}

@@ -1,0 +1,1 @@
+//! libtorch: one concept a file; the demask-engine program.

@@ -1,0 +1,1 @@
+//! Is the answer right, is the picture good: verifiers, metrics, how rewards combine.

@@ -1,0 +1,1 @@
+//! SQLite: schema, the recorder, queries; events, commands and records as data.
