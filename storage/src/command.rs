@@ -1,0 +1,140 @@
+//! The control socket's language: JSON, one message a line.
+//!
+//! A client sends [`ClientMessage`]s; the daemon answers each with a [`ServerMessage::Reply`] of the same id. After
+//! `subscribe` the connection also carries [`ServerMessage::Event`]s from the asked sequence number on.
+
+use serde::{Deserialize, Serialize};
+
+use crate::live::{ActorView, Overview};
+use crate::record::Envelope;
+
+/// A client's line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientMessage {
+    /// Returned with the reply; the same command with the same id is done once.
+    pub id: String,
+    /// The client's protocol; another one is refused with both numbers.
+    pub protocol: u32,
+    /// Who: user name and client, for the audit row.
+    pub by: String,
+    /// What.
+    pub command: Command,
+}
+
+/// What can be asked of the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// Where is the run?
+    Status,
+    /// The actor tree.
+    Actors,
+    /// Start a run. Refused while one is running.
+    Run {
+        /// The profile as TOML text, `--set`s applied.
+        profile: String,
+        /// Where it was read, for messages.
+        origin: String,
+        /// From random weights rather than the shipped checkpoint.
+        from_scratch: bool,
+    },
+    /// Hold at the next step boundary.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Checkpoint and end the run at the next step boundary.
+    Stop,
+    /// Checkpoint at the next step boundary.
+    Checkpoint,
+    /// Turn a knob at the next step boundary.
+    Set {
+        /// The knob.
+        key: String,
+        /// Its new value.
+        value: String,
+    },
+    /// Sample this prompt now (at the next step boundary), watched.
+    Sample {
+        /// The prompt.
+        prompt: String,
+        /// Draw rather than write.
+        picture: bool,
+    },
+    /// Send events from this sequence number on (0: from now on, live).
+    Subscribe {
+        /// The last sequence number that the client has.
+        since: u64,
+    },
+    /// Read-only SQL (the dashboard's Query screen).
+    Query {
+        /// One SELECT.
+        sql: String,
+        /// Most rows.
+        limit: u64,
+    },
+    /// End the daemon: stop at the step boundary, checkpoint, flush, exit 0.
+    Shutdown,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// The answer to a client's message.
+    Reply {
+        /// The message's id.
+        id: String,
+        /// The daemon's protocol.
+        protocol: u32,
+        /// The daemon's version.
+        version: String,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Something happened.
+    Event(Envelope),
+    /// The client was too slow: this many events were not sent; read them from the store.
+    Lagged {
+        /// How many.
+        missed: u64,
+        /// The next sequence number that will be sent.
+        next: u64,
+    },
+}
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Where the run is.
+    Status(Box<Overview>),
+    /// The actor tree.
+    Actors {
+        /// Parents before children.
+        actors: Vec<ActorView>,
+    },
+    /// Taken; it takes effect at a step boundary, and a `Steer` record then says at which.
+    Accepted {
+        /// In words.
+        message: String,
+        /// The present step.
+        step: u64,
+    },
+    /// A run was started.
+    Started {
+        /// Its id.
+        run: String,
+    },
+    /// A query's result.
+    Rows {
+        /// Column names.
+        columns: Vec<String>,
+        /// Values.
+        rows: Vec<Vec<serde_json::Value>>,
+    },
+    /// Not done, and why, and what to do.
+    Refused {
+        /// In words.
+        message: String,
+    },
+}

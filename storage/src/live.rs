@@ -1,0 +1,151 @@
+//! What is true now: the state that a watcher sees besides the records.
+
+use serde::{Deserialize, Serialize};
+
+/// What an actor is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorState {
+    /// Being made.
+    Starting,
+    /// Waiting for a message.
+    Idle,
+    /// Handling one.
+    Busy,
+    /// Held by a person.
+    Paused,
+    /// Waiting for room downstream (law L2).
+    Waiting,
+    /// Dead; the supervisor is about to make another.
+    Failed,
+    /// Ended.
+    Stopped,
+}
+
+/// One row of the actor tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActorView {
+    /// Its name: `trainer`, `engine/0`.
+    pub name: String,
+    /// Its parent's name; empty for the root.
+    pub parent: String,
+    /// Doing what.
+    pub state: ActorState,
+    /// What it is busy with, in a few words.
+    pub detail: String,
+    /// Messages or work items waiting, and how many may.
+    pub queue: (u64, u64),
+    /// Lives so far, less one.
+    pub restarts: u64,
+    /// Messages handled.
+    pub handled: u64,
+    /// The last message's type.
+    pub last_message: String,
+    /// Microseconds since the epoch of the last message.
+    pub last_at_us: i64,
+    /// The last few messages: time, type, microseconds, outcome (the flight recorder).
+    pub recent: Vec<(i64, String, u64, String)>,
+}
+
+/// One stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageView {
+    /// Its name in the profile.
+    pub name: String,
+    /// `pretrain`, `finetune`, `reason`, `align`, `evaluate`, `tokenizer`.
+    pub kind: String,
+    /// Steps done.
+    pub done: u64,
+    /// Steps in all.
+    pub total: u64,
+}
+
+/// A device as its engine sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceView {
+    /// `cpu`, `cuda:0`.
+    pub name: String,
+    /// Compute dtype and why.
+    pub compute: String,
+    /// Threads, 0 for a GPU.
+    pub threads: u64,
+    /// Engine process id.
+    pub pid: u64,
+    /// Resident memory of the engine in bytes.
+    pub memory: u64,
+    /// Share of the last interval that the engine computed, 0..1.
+    pub busy: f64,
+}
+
+/// Something that can be steered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Knob {
+    /// Its key for `set`: `learning_rate`, `temperature`, `kl`, `mix.SOURCE`, `reward.NAME`.
+    pub key: String,
+    /// Present value.
+    pub value: String,
+    /// What is allowed, in words: `0 to 1`.
+    pub allowed: String,
+    /// One line of help.
+    pub help: String,
+}
+
+/// Where the run is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Overview {
+    /// The run, or empty when none.
+    pub run: String,
+    /// The profile.
+    pub profile: String,
+    /// `starting`, `running`, `paused`, `waiting_disk`, `stopping`, `done`, `failed`, `idle`.
+    pub state: String,
+    /// In words what is going on.
+    pub detail: String,
+    /// The run's step.
+    pub step: u64,
+    /// Steps of all stages.
+    pub total_steps: u64,
+    /// The stages, in order.
+    pub stages: Vec<StageView>,
+    /// Index of the present one.
+    pub stage: usize,
+    /// Training tokens a second, smoothed.
+    pub tokens_per_s: f64,
+    /// Seconds to the end at this rate, if known.
+    pub eta_s: Option<f64>,
+    /// Seconds since the start of this life of the run.
+    pub elapsed_s: f64,
+    /// Devices.
+    pub devices: Vec<DeviceView>,
+    /// What can be steered.
+    pub knobs: Vec<Knob>,
+    /// The last checkpoint's step, if any.
+    pub last_checkpoint: Option<u64>,
+}
+
+/// A denoising step of a watched sample, as the dashboard draws it: words, not token ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The run, or empty.
+    pub run: String,
+    /// The sample: all its frames carry this id.
+    pub sample: String,
+    /// What asked for it: `rollout`, `evaluation`, `person`.
+    pub origin: String,
+    /// The prompt.
+    pub prompt: String,
+    /// `text` or `picture`.
+    pub kind: String,
+    /// Denoising step, from 0.
+    pub step: u64,
+    /// Of how many.
+    pub steps: u64,
+    /// Each target position's text (empty string: masked). For a picture the code, or empty.
+    pub tokens: Vec<String>,
+    /// Each target position's confidence, 0..=255.
+    pub confidence: Vec<u8>,
+    /// For a picture: side of the code grid; else 0.
+    pub grid: u64,
+    /// For a picture: width, height and RGB bytes (hex) of the present guess.
+    pub picture: Option<(u64, u64, String)>,
+}
