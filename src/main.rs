@@ -1,1 +1,77 @@
-fn main() {}
+//! The `demask` command: read what was typed, do it, print it.
+//!
+//! - `args.rs`: what can be typed;
+//! - `run.rs`, `daemon.rs`, `control.rs`: runs, the background process, commands to it;
+//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
+//! - `print.rs`: tables, JSON, progress.
+
+mod args;
+mod control;
+mod daemon;
+mod doctor;
+mod eval;
+mod print;
+mod query;
+mod run;
+mod runs;
+mod studio;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+
+/// Exit code of a command that ran and failed.
+const FAILED: u8 = 1;
+/// Exit code of a command that was typed wrongly.
+const USAGE: u8 = 2;
+
+/// A wrong usage that clap cannot see: an unknown profile key, a suite that does not exist.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demask: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    let home = demask_actors::home::Home::open(cli.home)?;
+    match cli.command {
+        Command::Run(options) => run::run(&home, options),
+        Command::Daemon(options) => daemon::daemon(&home, options),
+        Command::Attach(options) => daemon::attach(&home, options.images),
+        Command::Ps(output) => control::ps(&home, output.json),
+        Command::Pause(output) => control::send(&home, control::pause(), output.json),
+        Command::Resume(output) => control::send(&home, control::resume(), output.json),
+        Command::Stop(output) => control::send(&home, control::stop(), output.json),
+        Command::Checkpoint(output) => control::send(&home, control::checkpoint(), output.json),
+        Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
+        Command::Generate(options) => studio::generate(&home, options),
+        Command::Imagine(options) => studio::imagine(&home, options),
+        Command::Describe(options) => studio::describe(&home, options),
+        Command::Eval(options) => eval::eval(&home, options),
+        Command::Query(options) => query::query(&home, options),
+        Command::Runs(options) => runs::runs(&home, options),
+        Command::Verify(options) => verify::verify(&home, options),
+        Command::Doctor(output) => doctor::doctor(&home, output.json),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,34 @@
+# Everything a newcomer types. Needs Rust, Python 3 with pip, a C++ compiler and make; libtorch is found or fetched.
+#
+#   make run     fetch libtorch if there is none, build, start the daemon on the tabletop, open the dashboard
+#   make test    every test
+#   make lint    formatting and clippy, warnings as errors
+
+SHELL := /bin/bash
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: run build test lint fmt bench libtorch clean
+
+run: build
+	@./target/release/demask run $(ARGS)
+
+build: libtorch
+	$(CARGO) build --release --locked --workspace --bins
+
+test: build
+	$(CARGO) test --release --locked --workspace
+
+lint: libtorch
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all
+
+# Finds libtorch 2.11 (LIBTORCH, the active Python's PyTorch, the cache) or fetches it, and tells cargo where it is.
+libtorch:
+	@python3 model/libtorch.py --write-config > /dev/null
+
+clean:
+	$(CARGO) clean

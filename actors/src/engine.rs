@@ -1,0 +1,273 @@
+//! An engine process as the daemon and the command see it: started, asked, watched, ended.
+//!
+//! An engine may die at any instruction (law L1): every call can answer [`EngineFailure::Died`] with the exit status
+//! and the engine's last words, and the caller starts another from the last checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use demask_api::{Answer, EngineError, EngineInfo, PROTOCOL, Request, SampleFrame, wire};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// How long a new engine may take until it answers.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long to wait between two tries to reach a new engine.
+const START_RETRY: Duration = Duration::from_millis(15);
+
+/// How to start an engine.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// The program; absent: `DEMASK_ENGINE`, else beside this program, else on the PATH.
+    pub program: Option<PathBuf>,
+    /// The folder for its socket.
+    pub socket_dir: PathBuf,
+    /// `auto`, `cpu`, `cuda:0`.
+    pub device: String,
+    /// CPU threads; absent: the engine decides.
+    pub threads: Option<usize>,
+    /// `auto`, `f32`, `bf16`.
+    pub dtype: String,
+    /// Where its standard error goes; absent: it is inherited.
+    pub log: Option<PathBuf>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            program: None,
+            socket_dir: std::env::temp_dir(),
+            device: "auto".into(),
+            threads: None,
+            dtype: "auto".into(),
+            log: None,
+        }
+    }
+}
+
+/// Why an engine did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineFailure {
+    /// It could not be started.
+    #[error("cannot start the engine {program}: {message}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        message: String,
+    },
+    /// The process or its socket went away in the middle.
+    #[error("the engine died ({status}){tail}")]
+    Died {
+        /// Exit status or signal.
+        status: String,
+        /// The last lines that it wrote, if they were kept.
+        tail: String,
+    },
+    /// It answered that it could not.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It answered something else than what was asked for.
+    #[error("the engine answered {found} where {expected} was expected")]
+    Unexpected {
+        /// What the request is answered by.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+}
+
+/// A running engine and the one connection to it. Requests go one at a time.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    stream: UnixStream,
+    socket: PathBuf,
+    log: Option<PathBuf>,
+    info: EngineInfo,
+    /// A request was begun and its answer not read to the end: the stream is out of step and must not be used again.
+    broken: bool,
+}
+
+impl Engine {
+    /// Starts an engine and waits until it says hello.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Start`] when the program is missing, ends at once, or speaks another protocol.
+    pub async fn start(options: &EngineOptions) -> Result<Self, EngineFailure> {
+        let program = options.program.clone().unwrap_or_else(find_program);
+        let start_error =
+            |message: String| EngineFailure::Start { program: program.display().to_string(), message };
+        let socket = options.socket_dir.join(format!("engine-{}.sock", short_id()));
+        let mut command = Command::new(&program);
+        command.arg("--socket").arg(&socket).args(["--device", &options.device, "--dtype", &options.dtype]);
+        command.arg("--die-with-parent");
+        if let Some(threads) = options.threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        let errors = match &options.log {
+            Some(path) => Stdio::from(append(path).map_err(|e| start_error(format!("{}: {e}", path.display())))?),
+            None => Stdio::inherit(),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| start_error(missing_hint(&error)))?;
+        let stream = reach(&mut child, &socket, options.log.as_deref()).await.map_err(start_error)?;
+        let info = placeholder_info();
+        let mut engine = Self { child, stream, socket, log: options.log.clone(), info, broken: false };
+        match engine.ask(&Request::Hello { protocol: PROTOCOL }).await? {
+            Answer::Hello(info) if info.protocol == PROTOCOL => engine.info = info,
+            Answer::Hello(info) => {
+                return Err(start_error(format!("it speaks protocol {}, expected {PROTOCOL}", info.protocol)));
+            }
+            other => return Err(unexpected("hello", &other)),
+        }
+        Ok(engine)
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.info.pid
+    }
+
+    /// Asks and waits for the answer; frames on the way are dropped.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
+    pub async fn ask(&mut self, request: &Request) -> Result<Answer, EngineFailure> {
+        self.ask_watched(request, &mut |_| ()).await
+    }
+
+    /// Asks and waits for the answer, handing each denoising frame on as it comes.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
+    pub async fn ask_watched(
+        &mut self,
+        request: &Request,
+        on_frame: &mut (dyn FnMut(SampleFrame) + Send),
+    ) -> Result<Answer, EngineFailure> {
+        if self.broken {
+            return Err(self.died("an earlier request was abandoned".into()).await);
+        }
+        self.broken = true;
+        if let Err(error) = wire::write_async(&mut self.stream, request).await {
+            return Err(self.died(error.to_string()).await);
+        }
+        loop {
+            match wire::read_async::<Answer>(&mut self.stream).await {
+                Ok(Some(Answer::Frame(frame))) => on_frame(frame),
+                Ok(Some(Answer::Failed(error))) => {
+                    self.broken = false;
+                    return Err(error.into());
+                }
+                Ok(Some(answer)) => {
+                    self.broken = false;
+                    return Ok(answer);
+                }
+                Ok(None) => return Err(self.died("its socket closed".into()).await),
+                Err(error) => return Err(self.died(error.to_string()).await),
+            }
+        }
+    }
+
+    /// Asks it to finish, and waits until it has.
+    pub async fn stop(mut self) {
+        if self.ask(&Request::Exit).await.is_ok() {
+            tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await.ok();
+        }
+    }
+
+    async fn died(&mut self, why: String) -> EngineFailure {
+        self.child.start_kill().ok();
+        let status = match tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await {
+            Ok(Ok(status)) => format!("{status}; {why}"),
+            _ => why,
+        };
+        EngineFailure::Died { status, tail: tail(self.log.as_deref()) }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.socket).ok();
+    }
+}
+
+/// The failure of an answer that does not fit the request.
+#[must_use]
+pub fn unexpected(expected: &'static str, found: &Answer) -> EngineFailure {
+    let text = serde_json::to_string(found).unwrap_or_default();
+    EngineFailure::Unexpected { expected, found: text.chars().take(120).collect() }
+}
+
+/// Where the engine's program is: `DEMASK_ENGINE`, else beside this program, else whatever the PATH has.
+#[must_use]
+pub fn find_program() -> PathBuf {
+    const NAME: &str = "demask-engine";
+    if let Some(named) = std::env::var_os("DEMASK_ENGINE") {
+        return named.into();
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    // Tests run from target/release/deps, one folder below the programs.
+    own.ancestors().skip(1).take(2).map(|dir| dir.join(NAME)).find(|path| path.is_file()).unwrap_or_else(|| NAME.into())
+}
+
+async fn reach(child: &mut Child, socket: &Path, log: Option<&Path>) -> Result<UnixStream, String> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        if let Ok(stream) = UnixStream::connect(socket).await {
+            return Ok(stream);
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("it ended at once ({status}){}", tail(log)));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
+        }
+        tokio::time::sleep(START_RETRY).await;
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<std::fs::File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// The last lines of a log, for an error message.
+fn tail(log: Option<&Path>) -> String {
+    let text = log.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("; it said last: {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
+}
+
+fn missing_hint(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "not found; build it with `make build`, or name it in DEMASK_ENGINE".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn short_id() -> String {
+    let id = uuid::Uuid::now_v7().simple().to_string();
+    id.chars().skip(18).collect()
+}
+
+fn placeholder_info() -> EngineInfo {
+    let device =
+        demask_api::DeviceInfo { name: String::new(), threads: 0, compute: String::new(), matmul_gflops: None };
+    EngineInfo { protocol: 0, version: String::new(), libtorch: String::new(), pid: 0, device }
+}

@@ -1,0 +1,362 @@
+//! What can be typed: one table of commands, with an example for each.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Folder of the database, pictures, logs and checkpoints [default: the user's data folder]
+    #[arg(long, global = true, env = "DEMASK_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  demask run                                   train on the tabletop and watch it
+  demask imagine \"two red circles\" --output circles.png
+  demask generate \"Tom has 3 apples and buys 4 more. How many apples?\" --show
+  demask eval tabletop-draw --limit 60 --json
+  demask query \"SELECT name, value FROM v_latest\"
+Exit codes: 0 done, 1 failed, 2 wrong usage.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a run (and the daemon, if none is up) and open the dashboard
+    #[command(after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/gsm8k-fashion.toml --from-scratch")]
+    Run(Run),
+    /// Start, stop or look at the background process that owns runs
+    #[command(subcommand)]
+    Daemon(Daemon),
+    /// Open the dashboard on the running daemon
+    Attach(Attach),
+    /// Where the run is, and what its actors are doing
+    Ps(Json),
+    /// Hold the run at the next step boundary
+    Pause(Json),
+    /// Let a held run go on
+    Resume(Json),
+    /// Checkpoint and end the run at the next step boundary
+    Stop(Json),
+    /// Write a checkpoint at the next step boundary
+    Checkpoint(Json),
+    /// Turn a knob at the next step boundary
+    #[command(after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\nThe knobs of the present run: demask ps")]
+    Set(Set),
+    /// Write an answer to a prompt
+    #[command(after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3")]
+    Generate(Generate),
+    /// Draw a picture
+    #[command(after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png")]
+    Imagine(Imagine),
+    /// Describe a picture, or answer a question about it
+    #[command(after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"")]
+    Describe(Describe),
+    /// Score a checkpoint on benchmarks
+    #[command(after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200")]
+    Eval(Eval),
+    /// Ask the experiment store, read-only
+    #[command(after_help = "Examples:\n  demask query \"SELECT * FROM v_run\"\n  demask query \"SELECT step, value FROM v_metric WHERE name = 'train/loss' ORDER BY step DESC LIMIT 20\" --format csv\nViews: v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event")]
+    Query(Query),
+    /// List, show and compare runs
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Compare a checkpoint with recorded tensors, number by number
+    #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
+    Verify(Verify),
+    /// Say what was found on this machine, what is missing and how to mend it
+    Doctor(Json),
+}
+
+/// The one flag of commands that only report.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `demask run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A built-in profile's name (tabletop, gsm8k-fashion) or a TOML file
+    #[arg(long, default_value = "tabletop", value_name = "NAME|FILE.toml")]
+    pub profile: String,
+    /// No dashboard: print where the run is, line by line, until it ends
+    #[arg(long)]
+    pub headless: bool,
+    /// Start from random weights instead of the shipped checkpoint
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// Change one value of the profile; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// With --headless: leave at once, the daemon goes on
+    #[arg(long, requires = "headless")]
+    pub detach: bool,
+    #[command(flatten)]
+    /// JSON lines instead of text, with --headless
+    pub output: Json,
+}
+
+/// `demask daemon`.
+#[derive(Debug, Subcommand)]
+pub enum Daemon {
+    /// Start it in the background; an unfinished run goes on from its last checkpoint
+    Start {
+        /// Stay in the foreground
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Finish the step, checkpoint, flush, end
+    Stop,
+    /// Is it up, and what is it doing?
+    Status(Json),
+    /// Print its log
+    Logs {
+        /// Last lines to print
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
+        /// Go on printing as the log grows
+        #[arg(long, short)]
+        follow: bool,
+    },
+}
+
+/// `demask attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// How pictures are drawn
+    #[arg(long, value_enum, default_value_t = Images::Auto)]
+    pub images: Images,
+}
+
+/// How pictures are drawn in the dashboard.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Images {
+    /// What the terminal can
+    Auto,
+    /// Half-block characters
+    Halfblocks,
+    /// Not at all
+    Off,
+}
+
+/// `demask set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The knob and its new value
+    #[arg(value_name = "KEY=VALUE")]
+    pub assignment: String,
+    #[command(flatten)]
+    /// Output
+    pub output: Json,
+}
+
+/// Where the model of a one-off command comes from.
+#[derive(Debug, Args)]
+pub struct Model {
+    /// A checkpoint folder [default: the shipped tabletop model]
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Where to compute: auto, cpu, cuda:0
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+}
+
+/// `demask generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// What to answer
+    pub prompt: String,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// Denoising steps [default: one a new token]
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// New tokens, a multiple of the block length
+    #[arg(long)]
+    pub length: Option<usize>,
+    /// Block length
+    #[arg(long)]
+    pub block: Option<usize>,
+    /// Gumbel temperature; 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Classifier-free guidance; 0 is off
+    #[arg(long, default_value_t = 0.0)]
+    pub guidance: f64,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Answer at once, without reasoning
+    #[arg(long)]
+    pub no_think: bool,
+    /// Show the masks being filled, step by step
+    #[arg(long)]
+    pub show: bool,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask imagine`.
+#[derive(Debug, Args)]
+pub struct Imagine {
+    /// What to draw
+    pub prompt: String,
+    /// Where to write the picture
+    #[arg(long, short, value_name = "FILE.png")]
+    pub output: PathBuf,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// Denoising steps
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Noise on the order in which tokens are kept
+    #[arg(long)]
+    pub temperature: Option<f64>,
+    /// Classifier-free guidance; 0 is off
+    #[arg(long)]
+    pub guidance: Option<f64>,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Reason first, then draw
+    #[arg(long)]
+    pub think: bool,
+    /// Enlarge this many times, without smoothing
+    #[arg(long, default_value_t = 8)]
+    pub scale: u32,
+    /// Show the picture being filled in, step by step
+    #[arg(long)]
+    pub show: bool,
+    /// JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `demask describe`.
+#[derive(Debug, Args)]
+pub struct Describe {
+    /// A picture
+    #[arg(value_name = "FILE.png")]
+    pub file: PathBuf,
+    /// A question about it; without one the picture is described
+    pub question: Option<String>,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask eval`.
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// Suites, see --list
+    #[arg(value_name = "SUITE", required_unless_present = "list")]
+    pub suites: Vec<String>,
+    /// Name the suites and end
+    #[arg(long)]
+    pub list: bool,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// At most this many items a suite
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Answer without reasoning
+    #[arg(long)]
+    pub no_think: bool,
+    /// Seed of the samplers
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Folder of real data for suites that need it (gsm8k: test.jsonl)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask query`.
+#[derive(Debug, Args)]
+pub struct Query {
+    /// One SELECT statement
+    pub sql: String,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
+    /// At most this many rows; 0 means all
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u64,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    Table,
+    /// Comma-separated values
+    Csv,
+    /// One array of objects
+    Json,
+    /// One object a line
+    Jsonl,
+}
+
+/// `demask runs`.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// All runs, newest first
+    List(Json),
+    /// One run: configuration, checkpoints, benchmarks
+    Show {
+        /// Its id, or the beginning of it
+        run: String,
+        /// Output
+        #[command(flatten)]
+        output: Json,
+    },
+    /// What differs between two runs
+    Diff {
+        /// One run
+        a: String,
+        /// The other
+        b: String,
+        /// Output
+        #[command(flatten)]
+        output: Json,
+    },
+}
+
+/// `demask verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// A folder with config.json and model.safetensors: a backbone or an image tokenizer
+    pub checkpoint: PathBuf,
+    /// Recorded tensors
+    #[arg(value_name = "REFERENCE.safetensors")]
+    pub reference: PathBuf,
+    /// Where to compute: auto, cpu, cuda:0
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}

@@ -1,0 +1,50 @@
+//! Tables, JSON and notes for a person or a script.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+/// Prints a value as indented JSON.
+///
+/// # Errors
+/// Standard output's.
+pub fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Prints rows under a head, columns aligned.
+///
+/// # Errors
+/// Standard output's.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let mut widths: Vec<usize> = head.iter().map(|cell| width(cell)).collect();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            widths[column] = widths[column].max(width(cell));
+        }
+    }
+    let mut out = io::stdout().lock();
+    let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &wide)| pad(cell, wide)).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// Says something to the person, not to the script.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn pad(text: &str, wide: usize) -> String {
+    let missing = wide.saturating_sub(width(text));
+    format!("{text}{}", " ".repeat(missing))
+}
