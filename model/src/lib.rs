@@ -1,1 +1,5 @@
-//! libtorch: one concept a file; the demask-engine program.
+//! libtorch: one concept a file; the `demask-engine` program.
+
+pub mod error;
+
+pub use error::ModelError;
