@@ -1,5 +1,24 @@
-//! libtorch: one concept a file; the `demask-engine` program.
+//! libtorch: the networks, their training, their samplers, and the `demask-engine` program around them.
+//!
+//! One concept a file; see the crate's README for the list.
 
+pub mod attention_mask;
+pub mod backbone;
 pub mod error;
+pub mod image_sampler;
+pub mod image_tokenizer;
+pub mod init;
+pub mod loss;
+pub mod noise;
+pub mod optimizer;
+pub mod parameters;
+pub mod rotary;
+pub mod text_sampler;
+pub mod trainer;
+pub mod verify;
+pub mod weights;
 
-pub use error::ModelError;
+pub use attention_mask::AttentionMask;
+pub use backbone::Backbone;
+pub use error::{ModelError, Result};
+pub use parameters::Parameters;

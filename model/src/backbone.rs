@@ -1,0 +1,363 @@
+//! The language backbone: a LLaDA-shaped bidirectional transformer (`mmada.md` 1.1 to 1.5).
+//!
+//! Pre-norm blocks with rotary attention and a gated feed-forward; no causal mask; position i predicts token i.
+//! Legend: B rows, L positions, D width, H heads, E head width, F feed-forward width, V vocabulary, N chosen positions.
+
+#![allow(non_snake_case)]
+
+use std::path::Path;
+
+use demask_api::BackboneConfig;
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::attention_mask::AttentionMask;
+use crate::error::{ModelError, Result};
+use crate::init::{normal, truncated_normal};
+use crate::parameters::{Parameters, Slot};
+use crate::rotary::Rotary;
+use crate::weights;
+
+/// Where the published names begin.
+const PREFIX: &str = "model.transformer";
+
+/// The backbone: configuration and parameters.
+#[derive(Debug)]
+pub struct Backbone {
+    config: BackboneConfig,
+    parameters: Parameters,
+    rotary: Rotary,
+    names: Vec<BlockNames>,
+    device: Device,
+    kind: Kind,
+}
+
+/// The parameter names of one block, made once.
+#[derive(Debug)]
+struct BlockNames {
+    attn_norm: String,
+    q: String,
+    k: String,
+    v: String,
+    attn_out: String,
+    ff_norm: String,
+    gate: String,
+    up: String,
+    down: String,
+    q_norm: String,
+    k_norm: String,
+}
+
+impl BlockNames {
+    fn new(block: usize) -> Self {
+        let name = |what: &str| format!("{PREFIX}.blocks.{block}.{what}");
+        Self {
+            attn_norm: name("attn_norm"),
+            q: name("q_proj"),
+            k: name("k_proj"),
+            v: name("v_proj"),
+            attn_out: name("attn_out"),
+            ff_norm: name("ff_norm"),
+            gate: name("ff_proj"),
+            up: name("up_proj"),
+            down: name("ff_out"),
+            q_norm: name("q_norm"),
+            k_norm: name("k_norm"),
+        }
+    }
+}
+
+impl Backbone {
+    /// Random weights from a seed (LLaDA's `mitchell` initialisation, `mmada.md` 1.4).
+    ///
+    /// # Errors
+    /// A configuration that makes no network.
+    pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+        check(config)?;
+        let slots = slots(config);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let values: Vec<Tensor> = slots
+            .iter()
+            .map(|slot| initial(config, slot, &mut rng))
+            .collect::<Result<_>>()?;
+        let parameters = Parameters::new(slots, &values, device, kind)?;
+        Self::assemble(config.clone(), parameters, device, kind)
+    }
+
+    /// Reads `config.json` and `model.safetensors` of a folder, published or ours.
+    ///
+    /// # Errors
+    /// A broken file, a missing, extra or misshapen tensor, each named.
+    pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let path = dir.join(demask_api::checkpoint::CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+        let config: BackboneConfig = serde_json::from_str(&text).map_err(|error| {
+            ModelError::checkpoint(&path, format!("not a backbone's configuration: {error}"))
+        })?;
+        check(&config)?;
+        let file = dir.join(demask_api::checkpoint::WEIGHTS);
+        let tensors = weights::read(&file)?;
+        let tied = format!("{PREFIX}.ff_out.weight");
+        let ignored: &[&str] = if config.weight_tying { &[&tied] } else { &[] };
+        let parameters = Parameters::from_file(slots(&config), tensors, &file, ignored, device, kind)?;
+        Self::assemble(config, parameters, device, kind)
+    }
+
+    fn assemble(config: BackboneConfig, parameters: Parameters, device: Device, kind: Kind) -> Result<Self> {
+        let rotary = Rotary::new(
+            config.head_dim(),
+            config.max_sequence_length,
+            config.rope_theta,
+            device,
+        )?;
+        let names = (0..config.n_layers).map(BlockNames::new).collect();
+        Ok(Self {
+            config,
+            parameters,
+            rotary,
+            names,
+            device,
+            kind,
+        })
+    }
+
+    /// A copy whose weights do not change and ask for no gradient: the old or the reference policy.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        Self::assemble(
+            self.config.clone(),
+            self.parameters.frozen_copy()?,
+            self.device,
+            self.kind,
+        )
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn config(&self) -> &BackboneConfig {
+        &self.config
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters, to be changed by an optimiser.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
+    ///
+    /// # Errors
+    /// A sequence longer than the model's, with both numbers; libtorch's.
+    pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+        let (_, length) = ids_BL.size2()?;
+        let longest = self.config.max_sequence_length;
+        if length as usize > longest {
+            return Err(ModelError::Refused(format!(
+                "a sequence of {length} tokens; the model takes at most {longest}"
+            )));
+        }
+        let bias = mask.bias(self.kind, self.device)?;
+        let rotation = self.rotary.at(length, self.kind)?;
+        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids_BL, -1, false, false)?;
+        if self.config.input_emb_norm {
+            x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
+        }
+        for names in &self.names {
+            x_BLD = self.attention(names, x_BLD, &rotation, bias.as_ref())?;
+            x_BLD = self.feed_forward(names, x_BLD)?;
+        }
+        self.norm(&x_BLD, &format!("{PREFIX}.ln_f"))
+    }
+
+    /// Logits of chosen hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
+        let table_VD = if self.config.weight_tying {
+            self.leaf("wte")?
+        } else {
+            self.leaf("ff_out")?
+        };
+        let logits = match columns {
+            None => x_ND.f_linear(table_VD, None::<&Tensor>)?,
+            Some((start, end)) => {
+                x_ND.f_linear(&table_VD.f_narrow(0, start, end - start)?, None::<&Tensor>)?
+            }
+        };
+        if self.config.scale_logits {
+            return Ok(logits.f_mul_scalar(1.0 / (self.config.d_model as f64).sqrt())?);
+        }
+        Ok(logits)
+    }
+
+    fn leaf(&self, what: &str) -> Result<&Tensor> {
+        self.parameters.leaf(&format!("{PREFIX}.{what}.weight"))
+    }
+
+    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let weight = self.parameters.leaf(&format!("{name}.weight"))?;
+        let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
+        Ok(x.f_linear(weight, bias)?)
+    }
+
+    /// RMS norm: computed in f32, rounded to the compute dtype, then multiplied by the gain in that dtype.
+    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+        let gain = self.parameters.leaf(&format!("{name}.weight"))?;
+        let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
+        let x_f32 = x.f_to_kind(Kind::Float)?;
+        let scale = x_f32.f_square()?.f_mean_dim(&[-1i64][..], true, Kind::Float)?;
+        let scale = scale.f_add_scalar(self.config.rms_norm_eps)?.f_rsqrt()?;
+        let y = x_f32.f_mul(&scale)?.f_to_kind(x.kind())?.f_mul(gain)?;
+        Ok(match bias {
+            Some(bias) => y.f_add(bias)?,
+            None => y,
+        })
+    }
+
+    fn attention(
+        &self,
+        names: &BlockNames,
+        x_BLD: Tensor,
+        rotation: &(Tensor, Tensor),
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (batch, length, width) = x_BLD.size3()?;
+        let h_BLD = self.norm(&x_BLD, &names.attn_norm)?;
+        let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
+        let split = |x: Tensor, heads: i64| x.f_view([batch, length, heads, -1])?.f_transpose(1, 2);
+        let (mut q, mut k) = (self.linear(&h_BLD, &names.q)?, self.linear(&h_BLD, &names.k)?);
+        if self.config.attention_layer_norm {
+            (q, k) = (self.norm(&q, &names.q_norm)?, self.norm(&k, &names.k_norm)?);
+        }
+        let q_BHLE = Rotary::apply(&split(q, heads)?, rotation)?;
+        let mut k_BHLE = Rotary::apply(&split(k, kv_heads)?, rotation)?;
+        let mut v_BHLE = split(self.linear(&h_BLD, &names.v)?, kv_heads)?;
+        if kv_heads != heads {
+            k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
+            v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
+        }
+        let mixed_BHLE =
+            Tensor::f_scaled_dot_product_attention(&q_BHLE, &k_BHLE, &v_BHLE, bias, 0.0, false, None, false)?;
+        let mixed_BLD = mixed_BHLE.f_transpose(1, 2)?.f_reshape([batch, length, width])?;
+        Ok(x_BLD.f_add(&self.linear(&mixed_BLD, &names.attn_out)?)?)
+    }
+
+    fn feed_forward(&self, names: &BlockNames, x_BLD: Tensor) -> Result<Tensor> {
+        let h_BLD = self.norm(&x_BLD, &names.ff_norm)?;
+        let gated_BLF = self
+            .linear(&h_BLD, &names.gate)?
+            .f_silu()?
+            .f_mul(&self.linear(&h_BLD, &names.up)?)?;
+        Ok(x_BLD.f_add(&self.linear(&gated_BLF, &names.down)?)?)
+    }
+}
+
+fn check(config: &BackboneConfig) -> Result<()> {
+    let refuse = |message: String| Err(ModelError::Refused(format!("config.json: {message}")));
+    let (width, heads, kv_heads) = (config.d_model, config.n_heads, config.kv_heads());
+    if heads == 0 || !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {
+        return refuse(format!(
+            "d_model {width} cannot be split evenly into {heads} heads of even width"
+        ));
+    }
+    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return refuse(format!(
+            "n_heads {heads} is not a multiple of n_kv_heads {kv_heads}"
+        ));
+    }
+    if config.rows() == 0 || config.n_layers == 0 {
+        return refuse("vocab_size and n_layers must be at least 1".into());
+    }
+    Ok(())
+}
+
+/// Every parameter's published name and shape, in order.
+#[must_use]
+pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
+    let (width, hidden, rows) = (
+        config.d_model as i64,
+        config.hidden() as i64,
+        config.rows() as i64,
+    );
+    let kv_width = (config.kv_heads() * config.head_dim()) as i64;
+    let all = config.include_bias;
+    let qkv = config.include_qkv_bias.unwrap_or(all);
+    let norm_bias = config.bias_for_layer_norm.unwrap_or(all);
+    let mut slots = vec![Slot::new(format!("{PREFIX}.wte.weight"), &[rows, width])];
+    let linear = |slots: &mut Vec<Slot>, name: &str, outs: i64, ins: i64, bias: bool| {
+        slots.push(Slot::new(format!("{name}.weight"), &[outs, ins]));
+        if bias {
+            slots.push(Slot::new(format!("{name}.bias"), &[outs]));
+        }
+    };
+    let norm = |slots: &mut Vec<Slot>, name: &str, width: i64| {
+        slots.push(Slot::new(format!("{name}.weight"), &[width]));
+        if norm_bias {
+            slots.push(Slot::new(format!("{name}.bias"), &[width]));
+        }
+    };
+    for block in 0..config.n_layers {
+        let names = BlockNames::new(block);
+        norm(&mut slots, &names.attn_norm, width);
+        if config.attention_layer_norm {
+            norm(&mut slots, &names.q_norm, width);
+            norm(&mut slots, &names.k_norm, kv_width);
+        }
+        linear(&mut slots, &names.q, width, width, qkv);
+        linear(&mut slots, &names.k, kv_width, width, qkv);
+        linear(&mut slots, &names.v, kv_width, width, qkv);
+        linear(&mut slots, &names.attn_out, width, width, all);
+        norm(&mut slots, &names.ff_norm, width);
+        linear(&mut slots, &names.gate, hidden, width, all);
+        linear(&mut slots, &names.up, hidden, width, all);
+        linear(&mut slots, &names.down, width, hidden, all);
+    }
+    norm(&mut slots, &format!("{PREFIX}.ln_f"), width);
+    if !config.weight_tying {
+        linear(&mut slots, &format!("{PREFIX}.ff_out"), rows, width, all);
+    }
+    slots
+}
+
+fn initial(config: &BackboneConfig, slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let name = slot.name.as_str();
+    if name.ends_with(".bias") {
+        return Ok(Tensor::f_zeros(&slot.shape[..], (Kind::Float, Device::Cpu))?);
+    }
+    if slot.shape.len() == 1 {
+        return Ok(Tensor::f_ones(&slot.shape[..], (Kind::Float, Device::Cpu))?);
+    }
+    if name.ends_with("wte.weight") {
+        return normal(&slot.shape, 1.0 / (config.d_model as f64).sqrt(), rng);
+    }
+    let mut deviation = 1.0 / (slot.shape[1] as f64).sqrt();
+    let block = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.strip_prefix(".blocks."));
+    if let Some(block) =
+        block.filter(|rest| rest.ends_with("attn_out.weight") || rest.ends_with("ff_out.weight"))
+    {
+        let number: f64 = block
+            .split('.')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0.0);
+        deviation /= (2.0 * (number + 1.0)).sqrt();
+    }
+    truncated_normal(&slot.shape, deviation, rng)
+}

@@ -1,0 +1,298 @@
+//! The image tokenizer: MAGVIT-v2 with look-up-free quantisation (`mmada.md` 7), trainable.
+//!
+//! - `stack.rs`: the encoder and the decoder, their published parameter names;
+//! - `quantizer.rs`: signs to codes and back, and the entropy of the code distribution;
+//! - `training.rs`: reconstruction, commitment and entropy losses, one step.
+//!
+//! Legend: B pictures, Z bits, S side of the code grid, N = S x S codes, P side of the picture in pixels.
+
+#![allow(non_snake_case)]
+
+mod quantizer;
+mod stack;
+mod training;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use demask_api::{ImageTokenizerConfig, Picture, TensorCheck};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+pub use quantizer::{codes_of, signs_of};
+pub use training::{TokenizerTrainer, entropy_losses};
+
+use crate::error::{ModelError, Result};
+use crate::parameters::Parameters;
+use crate::verify::{compare, compare_tokens};
+use crate::weights;
+
+/// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
+#[derive(Debug)]
+pub struct ImageTokenizer {
+    config: ImageTokenizerConfig,
+    parameters: Parameters,
+    device: Device,
+}
+
+impl ImageTokenizer {
+    /// Random weights from a seed.
+    ///
+    /// # Errors
+    /// A configuration that makes no network.
+    pub fn fresh(config: &ImageTokenizerConfig, seed: u64, device: Device) -> Result<Self> {
+        check(config)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let slots = stack::slots(config);
+        let values: Vec<Tensor> = slots
+            .iter()
+            .map(|slot| stack::initial(slot, &mut rng))
+            .collect::<Result<_>>()?;
+        let parameters = Parameters::new(slots, &values, device, Kind::Float)?;
+        Ok(Self {
+            config: config.clone(),
+            parameters,
+            device,
+        })
+    }
+
+    /// Reads `config.json` and `model.safetensors` of a folder.
+    ///
+    /// # Errors
+    /// A broken file, a missing, extra or misshapen tensor, each named.
+    pub fn load(dir: &Path, device: Device) -> Result<Self> {
+        let path = dir.join(demask_api::checkpoint::CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+        let config: ImageTokenizerConfig = serde_json::from_str(&text).map_err(|error| {
+            ModelError::checkpoint(&path, format!("not an image tokenizer's configuration: {error}"))
+        })?;
+        check(&config)?;
+        let file = dir.join(demask_api::checkpoint::WEIGHTS);
+        let tensors = weights::read(&file)?;
+        // The published file carries the look-up-free quantiser's constant tables; they follow from the bits.
+        let ignored = ["quantize.embedding", "quantize.power_vals"];
+        let slots = stack::slots(&config);
+        let parameters = Parameters::from_file(slots, tensors, &file, &ignored, device, Kind::Float)?;
+        Ok(Self {
+            config,
+            parameters,
+            device,
+        })
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn config(&self) -> &ImageTokenizerConfig {
+        &self.config
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Pixels [B, 3, P, P] in [-1, 1] to latents before the sign, [B, Z, S, S].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn latents(&self, pixels: &Tensor) -> Result<Tensor> {
+        stack::encode(&self.config, &self.parameters, pixels)
+    }
+
+    /// Latents after the sign, [B, Z, S, S], to pixels [B, 3, P, P].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn pixels(&self, signs: &Tensor) -> Result<Tensor> {
+        stack::decode(&self.config, &self.parameters, signs)
+    }
+
+    /// Pictures to codes, row-major.
+    ///
+    /// # Errors
+    /// A picture whose sides the tokenizer cannot halve often enough; libtorch's.
+    pub fn encode(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
+        }
+        let step = self.config.downscale();
+        if let Some(bad) = pictures
+            .iter()
+            .find(|p| !p.width.is_multiple_of(step) || !p.height.is_multiple_of(step) || p.width == 0)
+        {
+            let message = format!(
+                "a picture of {} x {} pixels; both must be multiples of {step}",
+                bad.width, bad.height
+            );
+            return Err(ModelError::Refused(message));
+        }
+        let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
+        let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+        let each = flat.len() / pictures.len();
+        Ok(flat
+            .chunks(each.max(1))
+            .map(|codes| codes.iter().map(|&code| code as u32).collect())
+            .collect())
+    }
+
+    /// Codes, a square grid a picture, to pictures.
+    ///
+    /// # Errors
+    /// A number of codes that is no square, a code out of range; libtorch's.
+    pub fn decode(&self, codes: &[Vec<u32>]) -> Result<Vec<Picture>> {
+        let Some(first) = codes.first() else {
+            return Ok(Vec::new());
+        };
+        let side = first.len().isqrt();
+        let limit = 1u32 << self.config.codebook_bits;
+        if side * side != first.len() || codes.iter().any(|row| row.len() != first.len()) {
+            let message = format!(
+                "{} codes are no square grid, or the pictures differ in size",
+                first.len()
+            );
+            return Err(ModelError::Refused(message));
+        }
+        if let Some(bad) = codes.iter().flatten().find(|&&code| code >= limit) {
+            return Err(ModelError::Refused(format!(
+                "picture code {bad}; the codebook has {limit}"
+            )));
+        }
+        let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
+        let codes_BN = Tensor::f_from_slice(&flat)?
+            .f_view([codes.len() as i64, -1])?
+            .f_to_device(self.device)?;
+        let pixels = tch::no_grad(|| {
+            self.pixels(&signs_of(
+                &codes_BN,
+                self.config.codebook_bits as i64,
+                side as i64,
+            )?)
+        })?;
+        to_pictures(&pixels)
+    }
+}
+
+/// Pictures of one size to pixels in [-1, 1], [B, 3, P, P].
+///
+/// # Errors
+/// Pictures of different sizes; libtorch's.
+pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
+    let (width, height) = pictures
+        .first()
+        .map_or((0, 0), |picture| (picture.width, picture.height));
+    if let Some(other) = pictures
+        .iter()
+        .find(|p| (p.width, p.height) != (width, height) || p.rgb.len() != 3 * width * height)
+    {
+        let message = format!(
+            "a picture of {} x {} among pictures of {width} x {height}",
+            other.width, other.height
+        );
+        return Err(ModelError::Refused(message));
+    }
+    let bytes: Vec<u8> = pictures
+        .iter()
+        .flat_map(|picture| picture.rgb.iter().copied())
+        .collect();
+    let shape = [pictures.len() as i64, height as i64, width as i64, 3];
+    let pixels = Tensor::f_from_slice(&bytes)?
+        .f_view(shape)?
+        .f_to_device(device)?
+        .f_permute([0, 3, 1, 2])?;
+    Ok(pixels
+        .f_to_kind(Kind::Float)?
+        .f_div_scalar(127.5)?
+        .f_sub_scalar(1.0)?
+        .f_contiguous()?)
+}
+
+/// Pixels in [-1, 1] to pictures (`mmada.md` 7.5: clamp, then truncate).
+///
+/// # Errors
+/// libtorch's.
+pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
+    let (_, _, height, width) = pixels.size4()?;
+    let bytes = pixels
+        .f_add_scalar(1.0)?
+        .f_mul_scalar(127.5)?
+        .f_clamp(0.0, 255.0)?
+        .f_to_kind(Kind::Uint8)?;
+    let flat: Vec<u8> = Vec::<u8>::try_from(
+        bytes
+            .f_permute([0, 2, 3, 1])?
+            .f_contiguous()?
+            .f_to_device(Device::Cpu)?
+            .f_reshape([-1])?,
+    )?;
+    let (width, height) = (width as usize, height as usize);
+    Ok(flat
+        .chunks(3 * width * height)
+        .map(|rgb| Picture {
+            width,
+            height,
+            rgb: rgb.to_vec(),
+        })
+        .collect())
+}
+
+/// Compares with recorded `pixels`, `latents`, `codes`, `reconstruction`.
+///
+/// # Errors
+/// libtorch's.
+pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -> Result<Vec<TensorCheck>> {
+    let mut checks = Vec::new();
+    let Some(pixels) = recorded.get("pixels") else {
+        return Err(ModelError::Refused(
+            "the reference file lacks pixels, which an image tokenizer is compared by".into(),
+        ));
+    };
+    tch::no_grad(|| {
+        let latents = tokenizer.latents(&pixels.f_to_device(tokenizer.device)?)?;
+        let codes = codes_of(&latents)?;
+        if let Some(expected) = recorded.get("latents") {
+            checks.push(compare("latents", &latents, expected)?);
+        }
+        if let Some(expected) = recorded.get("codes") {
+            let found: Vec<i64> = Vec::<i64>::try_from(codes.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+            checks.push(compare_tokens("codes", &found, expected)?);
+        }
+        if let Some(expected) = recorded.get("reconstruction") {
+            let side = latents.size()[2];
+            let signs = signs_of(&codes, tokenizer.config.codebook_bits as i64, side)?;
+            checks.push(compare("reconstruction", &tokenizer.pixels(&signs)?, expected)?);
+        }
+        Ok(checks)
+    })
+}
+
+fn check(config: &ImageTokenizerConfig) -> Result<()> {
+    let refuse = |message: String| Err(ModelError::Refused(format!("image tokenizer: {message}")));
+    for (name, half) in [("encoder", &config.encoder), ("decoder", &config.decoder)] {
+        if half.ch_mult.is_empty() || half.ch_mult.len() != half.num_res_blocks.len() {
+            let (levels, blocks) = (half.ch_mult.len(), half.num_res_blocks.len());
+            return refuse(format!(
+                "{name} has {levels} channel multiples for {blocks} numbers of blocks"
+            ));
+        }
+        if half.z_channels != config.codebook_bits {
+            return refuse(format!(
+                "{name} has {} latent channels for {} bits",
+                half.z_channels, config.codebook_bits
+            ));
+        }
+        if let Some(mult) = half
+            .ch_mult
+            .iter()
+            .find(|&&mult| !(half.ch * mult).is_multiple_of(config.norm_groups))
+        {
+            let channels = half.ch * mult;
+            return refuse(format!(
+                "{name}: {channels} channels are no multiple of {} norm groups",
+                config.norm_groups
+            ));
+        }
+    }
+    Ok(())
+}

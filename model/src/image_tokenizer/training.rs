@@ -1,0 +1,128 @@
+//! Training the image tokenizer: reconstruction, commitment and entropy losses (LFQ, as MAGVIT-v2 trains it).
+
+use std::collections::BTreeMap;
+
+use demask_api::{Picture, StepSettings, TokenizerReport};
+use tch::{Kind, Tensor};
+
+use super::quantizer::{codes_of, straight_through};
+use super::{ImageTokenizer, to_tensor};
+use crate::error::Result;
+use crate::optimizer::AdamW;
+
+/// Weight of the commitment loss (`mmada.md` 7.4).
+const COMMITMENT: f64 = 0.1;
+/// Weight of the entropy loss.
+const ENTROPY: f64 = 0.02;
+/// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
+const SHARPNESS: f64 = 4.0;
+
+/// The optimiser of an image tokenizer.
+#[derive(Debug)]
+pub struct TokenizerTrainer {
+    optimizer: AdamW,
+}
+
+impl TokenizerTrainer {
+    /// A fresh state.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn new(tokenizer: &ImageTokenizer) -> Result<Self> {
+        Ok(Self {
+            optimizer: AdamW::new(&tokenizer.parameters)?,
+        })
+    }
+
+    /// The state as named tensors.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+        self.optimizer.state(prefix)
+    }
+
+    /// Takes a state that [`Self::state`] gave.
+    ///
+    /// # Errors
+    /// As [`AdamW::restore`].
+    pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.optimizer.restore(prefix, state)
+    }
+
+    /// One step on pictures.
+    ///
+    /// # Errors
+    /// Pictures of different sizes; libtorch's.
+    pub fn step(
+        &mut self,
+        tokenizer: &mut ImageTokenizer,
+        pictures: &[Picture],
+        settings: &StepSettings,
+    ) -> Result<TokenizerReport> {
+        let pixels = to_tensor(pictures, tokenizer.device)?;
+        let latents = tokenizer.latents(&pixels)?;
+        let signs = straight_through(&latents)?;
+        let error = tokenizer.pixels(&signs)?.f_sub(&pixels)?;
+        let reconstruction = error
+            .f_square()?
+            .f_mean(Kind::Float)?
+            .f_add(&error.f_abs()?.f_mean(Kind::Float)?)?;
+        let commitment = latents
+            .f_sub(&signs.f_detach()?)?
+            .f_square()?
+            .f_mean(Kind::Float)?;
+        let entropy = entropy_losses(&latents)?;
+        let loss = reconstruction
+            .f_add(&commitment.f_mul_scalar(COMMITMENT)?)?
+            .f_add(&entropy.f_mul_scalar(ENTROPY)?)?;
+        loss.f_backward()?;
+        self.optimizer.accumulate(&mut tokenizer.parameters)?;
+        let stepped = self.optimizer.step(
+            &tokenizer.parameters,
+            &settings.adam,
+            settings.learning_rate,
+            settings.clip_norm,
+            0.0,
+        )?;
+        let total = loss.f_double_value(&[])?;
+        Ok(TokenizerReport {
+            step: self.optimizer.step_count(),
+            loss: total,
+            reconstruction: error.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?,
+            commitment: commitment.f_double_value(&[])?,
+            entropy: entropy.f_double_value(&[])?,
+            usage: usage(&latents, tokenizer.config.codebook_bits)?,
+            finite: stepped.finite && total.is_finite(),
+        })
+    }
+}
+
+/// Mean entropy of each bit less the entropy of the mean bit, in nats a bit: small when every bit is sure and all bits are
+/// used evenly. Bits are taken as independent, so that the cost does not grow with the codebook.
+///
+/// # Errors
+/// libtorch's.
+pub fn entropy_losses(latents: &Tensor) -> Result<Tensor> {
+    let sure = latents.f_mul_scalar(SHARPNESS)?.f_sigmoid()?;
+    let over_all = sure.f_mean_dim(&[0i64, 2, 3][..], false, Kind::Float)?;
+    Ok(binary_entropy(&sure)?
+        .f_mean(Kind::Float)?
+        .f_sub(&binary_entropy(&over_all)?.f_mean(Kind::Float)?)?)
+}
+
+fn binary_entropy(p: &Tensor) -> Result<Tensor> {
+    let p = p.f_clamp(1e-6, 1.0 - 1e-6)?;
+    let q = p.f_neg()?.f_add_scalar(1.0)?;
+    Ok(p.f_mul(&p.f_log()?)?.f_add(&q.f_mul(&q.f_log()?)?)?.f_neg()?)
+}
+
+fn usage(latents: &Tensor, bits: usize) -> Result<f64> {
+    let codes: Vec<i64> = Vec::<i64>::try_from(
+        codes_of(latents)?
+            .f_to_device(tch::Device::Cpu)?
+            .f_reshape([-1])?,
+    )?;
+    let distinct: std::collections::BTreeSet<i64> = codes.into_iter().collect();
+    Ok(distinct.len() as f64 / (1u64 << bits) as f64)
+}

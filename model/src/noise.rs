@@ -1,0 +1,93 @@
+//! Which tokens of a sequence are masked: the forward process (`mmada.md` 3.1, 3.2).
+//!
+//! Counter-based: the noise of a row is a pure function of (seed, row), so a step done again after a crash is the same
+//! step (law L8). The times of a batch's rows are stratified: one uniform start, rotated by row / rows, which has the
+//! published distribution for every single row and less variance over a batch.
+
+use demask_api::{Sequence, Task};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// The smallest mask probability of a text answer.
+const MIN_P: f64 = 1e-3;
+
+/// A noised sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noised {
+    /// Token ids with the mask token where masked.
+    pub ids: Vec<u32>,
+    /// The masked positions, ascending.
+    pub positions: Vec<usize>,
+    /// Mask probability p of the row (its share, for pictures).
+    pub p: f64,
+}
+
+/// The generator of one row.
+#[must_use]
+pub fn row_rng(seed: u64, row: usize) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(row as u64 + 1);
+    rng
+}
+
+/// The stratified time of a row in [0, 1).
+#[must_use]
+pub fn time(seed: u64, row: usize, rows: usize) -> f64 {
+    let start: f64 = ChaCha8Rng::seed_from_u64(seed).random();
+    (start + row as f64 / rows.max(1) as f64).fract()
+}
+
+/// Noises row `row` of `rows`.
+#[must_use]
+pub fn noise(sequence: &Sequence, mask_token: u32, seed: u64, row: usize, rows: usize) -> Noised {
+    let mut rng = row_rng(seed, row);
+    let answer: Vec<usize> = sequence
+        .answer
+        .iter()
+        .flat_map(|span| span.start..span.end)
+        .collect();
+    let u = time(seed, row, rows);
+    let (positions, p) = match sequence.task {
+        Task::TextToImage => {
+            let ratio = (std::f64::consts::FRAC_PI_2 * u).cos();
+            (choose(&answer, ratio, &mut rng), ratio)
+        }
+        Task::Text | Task::Understand | Task::ThinkThenDraw => {
+            let p = (1.0 - MIN_P) * u + MIN_P;
+            (
+                answer
+                    .iter()
+                    .copied()
+                    .filter(|_| rng.random::<f64>() < p)
+                    .collect(),
+                p,
+            )
+        }
+    };
+    Noised {
+        ids: masked(&sequence.ids, &positions, mask_token),
+        positions,
+        p,
+    }
+}
+
+/// The ids with the mask token at the positions.
+#[must_use]
+pub fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u32> {
+    let mut ids = ids.to_vec();
+    for &at in positions {
+        ids[at] = mask_token;
+    }
+    ids
+}
+
+/// `max(1, round(n * ratio))` of the positions, uniformly, ascending.
+fn choose(answer: &[usize], ratio: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let count = ((answer.len() as f64 * ratio).round() as usize).clamp(1.min(answer.len()), answer.len());
+    let mut ranked: Vec<(f64, usize)> = answer.iter().map(|&at| (rng.random(), at)).collect();
+    ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut positions: Vec<usize> = ranked.into_iter().take(count).map(|(_, at)| at).collect();
+    positions.sort_unstable();
+    positions
+}

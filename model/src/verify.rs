@@ -1,0 +1,339 @@
+//! A checkpoint against a file of recorded tensors, number by number (`demask verify`).
+//!
+//! What the file may hold for a backbone: `forward.*`, `padded.*`, `generate.*`, `generate_cfg.tokens`,
+//! `generate_padded.*`, `loss.*`, `grad.*`. Every tensor that is there and has a counterpart is checked; tokens must be equal, numbers
+//! within [`TOLERANCE`] of the largest recorded magnitude. All is computed in f32.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use demask_api::{SampleRequest, Sampler, Span, TensorCheck, TextSampler};
+use tch::{Device, Kind, Tensor};
+
+use crate::attention_mask::AttentionMask;
+use crate::backbone::Backbone;
+use crate::error::{ModelError, Result};
+use crate::image_tokenizer::{self, ImageTokenizer};
+use crate::loss::{LossRow, backward_chunks, gather};
+use crate::optimizer::AdamW;
+use crate::text_sampler::{Rules, sample_text};
+use crate::weights;
+
+/// Largest difference allowed, relative to the largest recorded magnitude of the tensor.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// Recorded tensors by name.
+type Recorded = BTreeMap<String, Tensor>;
+
+/// Compares a folder (a backbone or an image tokenizer) with a file.
+///
+/// # Errors
+/// A folder or file that cannot be read, a recorded tensor without the inputs that it needs.
+pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec<TensorCheck>> {
+    let recorded = weights::read(reference)?;
+    let path = checkpoint.join(demask_api::checkpoint::CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    let config: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
+    if config.get("encoder").is_some() {
+        let tokenizer = ImageTokenizer::load(checkpoint, device)?;
+        return image_tokenizer::verify(&tokenizer, &recorded);
+    }
+    let mut backbone = Backbone::load(checkpoint, device, Kind::Float)?;
+    let mut checks = Vec::new();
+    forward(&backbone, &recorded, &mut checks)?;
+    generate(&backbone, &recorded, &mut checks)?;
+    losses(&mut backbone, &recorded, &mut checks)?;
+    Ok(checks)
+}
+
+/// Compares numbers; anything not finite, or of another shape, fails.
+///
+/// # Errors
+/// libtorch's.
+pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCheck> {
+    let name = name.to_owned();
+    if found.size() != expected.size() {
+        return Ok(TensorCheck {
+            name,
+            max_abs: f64::INFINITY,
+            max_rel: f64::INFINITY,
+            passed: false,
+        });
+    }
+    let flat = |tensor: &Tensor| {
+        tensor
+            .f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Double)?
+            .f_reshape([-1])
+    };
+    let (found, expected) = (flat(found)?, flat(expected)?);
+    let max_abs = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
+    let scale = expected.f_abs()?.f_max()?.f_double_value(&[])?;
+    let max_rel = if max_abs == 0.0 {
+        0.0
+    } else {
+        max_abs / scale.max(f64::MIN_POSITIVE)
+    };
+    Ok(TensorCheck {
+        name,
+        max_abs,
+        max_rel,
+        passed: max_rel <= TOLERANCE,
+    })
+}
+
+/// Compares tokens, which must be equal.
+///
+/// # Errors
+/// libtorch's.
+pub fn compare_tokens(name: &str, found: &[i64], expected: &Tensor) -> Result<TensorCheck> {
+    let expected: Vec<i64> = Vec::<i64>::try_from(expected.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?;
+    let different = if found.len() == expected.len() {
+        found.iter().zip(&expected).filter(|(a, b)| a != b).count()
+    } else {
+        expected.len().max(1)
+    };
+    let share = different as f64 / expected.len().max(1) as f64;
+    Ok(TensorCheck {
+        name: name.to_owned(),
+        max_abs: different as f64,
+        max_rel: share,
+        passed: different == 0,
+    })
+}
+
+fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {
+    recorded.get(name).ok_or_else(|| {
+        ModelError::Refused(format!(
+            "the reference file lacks {name}, which others in it need"
+        ))
+    })
+}
+
+fn logits(backbone: &Backbone, ids: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let hidden = backbone.hidden(&ids.f_to_device(backbone.device())?, mask)?;
+        backbone.head(&hidden, None)
+    })
+}
+
+fn forward(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
+    if let Some(expected) = recorded.get("forward.logits") {
+        let found = logits(
+            backbone,
+            need(recorded, "forward.input_ids")?,
+            &AttentionMask::None,
+        )?;
+        checks.push(compare("forward.logits", &found, expected)?);
+    }
+    if let Some(expected) = recorded.get("padded.logits") {
+        let real = need(recorded, "padded.attention_mask")?;
+        let mask = AttentionMask::Hard(real.f_to_kind(Kind::Float)?);
+        let found = logits(backbone, need(recorded, "padded.input_ids")?, &mask)?;
+        // A padded row has no key to attend to: only real positions mean something.
+        let keep = real.f_unsqueeze(-1)?.f_to_kind(Kind::Float)?;
+        checks.push(compare(
+            "padded.logits",
+            &found.f_mul(&keep)?,
+            &expected.f_mul(&keep)?,
+        )?);
+    }
+    Ok(())
+}
+
+fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
+    let plain = TextSampler {
+        steps: 16,
+        block: 16,
+        ..TextSampler::default()
+    };
+    let guided = TextSampler {
+        steps: 8,
+        block: 8,
+        guidance: 1.5,
+        ..TextSampler::default()
+    };
+    for (name, sampler, padded) in [
+        ("generate.tokens", &plain, false),
+        ("generate_cfg.tokens", &guided, false),
+        ("generate_padded.tokens", &plain, true),
+    ] {
+        let Some(expected) = recorded.get(name) else {
+            continue;
+        };
+        let prompt = rows_of(need(recorded, "generate.prompt")?)?;
+        let pads: Vec<usize> = if padded {
+            let mask = rows_of(need(recorded, "generate_padded.attention_mask")?)?;
+            mask.iter()
+                .map(|row| row.iter().take_while(|&&real| real == 0).count())
+                .collect()
+        } else {
+            vec![0; prompt.len()]
+        };
+        let requests = prompt
+            .iter()
+            .zip(pads)
+            .map(|(prompt, pad)| request(backbone, prompt, pad, sampler));
+        let requests: Vec<SampleRequest> = requests.collect();
+        let samples = sample_text(backbone, &requests, sampler, Rules::Published, &mut |_| ())?;
+        let found: Vec<i64> = samples
+            .iter()
+            .flat_map(|sample| sample.ids.iter().map(|&id| i64::from(id)))
+            .collect();
+        checks.push(compare_tokens(name, &found, expected)?);
+    }
+    Ok(())
+}
+
+/// New tokens that the recordings generate.
+const NEW_TOKENS: usize = 32;
+
+fn request(backbone: &Backbone, prompt: &[i64], left_pad: usize, sampler: &TextSampler) -> SampleRequest {
+    let mut ids: Vec<u32> = prompt.iter().map(|&id| u32::try_from(id).unwrap_or(0)).collect();
+    let target = Span {
+        start: ids.len(),
+        end: ids.len() + NEW_TOKENS,
+    };
+    ids.resize(target.end, backbone.config().mask_token_id);
+    SampleRequest {
+        id: 0,
+        ids,
+        left_pad,
+        target,
+        sampler: Sampler::Text(sampler.clone()),
+        unconditional: None,
+        unconditional_left_pad: 0,
+        seed: 0,
+        watch: false,
+    }
+}
+
+fn rows_of(tensor: &Tensor) -> Result<Vec<Vec<i64>>> {
+    let (rows, width) = tensor.size2()?;
+    let flat: Vec<i64> = Vec::<i64>::try_from(tensor.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?;
+    Ok(flat
+        .chunks(usize::try_from(width).unwrap_or(1).max(1))
+        .take(rows as usize)
+        .map(<[i64]>::to_vec)
+        .collect())
+}
+
+fn floats_of(tensor: &Tensor) -> Result<Vec<Vec<f64>>> {
+    let (_, width) = tensor.size2()?;
+    let flat: Vec<f64> = Vec::<f64>::try_from(tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?;
+    Ok(flat
+        .chunks(usize::try_from(width).unwrap_or(1).max(1))
+        .map(<[f64]>::to_vec)
+        .collect())
+}
+
+/// The weights of the three losses in the recorded gradient.
+const COEFFICIENTS: [(&str, f64); 3] = [("t2i", 1.0), ("lm", 0.1), ("mmu", 1.0)];
+/// Rows of each task in the recorded batch.
+const ROWS: usize = 2;
+/// Text length of the recorded batch: pictures of text-to-picture rows begin after it.
+const TEXT: usize = 16;
+
+fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
+    if !recorded.contains_key("loss.input_ids") {
+        return Ok(());
+    }
+    let ids = rows_of(need(recorded, "loss.input_ids")?)?;
+    let labels = rows_of(need(recorded, "loss.labels")?)?;
+    let mut state = AdamW::new(backbone.parameters())?;
+    for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {
+        let range = number * ROWS..(number + 1) * ROWS;
+        let weights = task_weights(
+            backbone,
+            recorded,
+            task,
+            &ids[range.clone()],
+            &labels[range.clone()],
+        )?;
+        let rows: Vec<LossRow> = range
+            .clone()
+            .zip(weights)
+            .map(|(row, targets)| LossRow {
+                ids: ids[row]
+                    .iter()
+                    .map(|&id| u32::try_from(id).unwrap_or(0))
+                    .collect(),
+                left_pad: 0,
+                targets,
+            })
+            .collect();
+        let gathered = gather(backbone, &rows)?;
+        let loss = backward_chunks(backbone, &gathered, |log_probs, at, length| {
+            let weighted = log_probs.f_mul(&gathered.weights_N.f_narrow(0, at, length)?)?;
+            Ok(weighted.f_sum(Kind::Float)?.f_mul_scalar(-coefficient)?)
+        })?;
+        if let Some(expected) = recorded.get(&format!("loss.{task}")) {
+            let found = Tensor::f_from_slice(&[loss / coefficient])?.f_view([] as [i64; 0])?;
+            checks.push(compare(&format!("loss.{task}"), &found, expected)?);
+        }
+    }
+    state.accumulate(backbone.parameters_mut())?;
+    let grads = state.named_grads(backbone.parameters())?;
+    for (name, expected) in recorded {
+        let Some(parameter) = name.strip_prefix("grad.") else {
+            continue;
+        };
+        let found = grads.get(parameter).ok_or_else(|| {
+            ModelError::Refused(format!("{name}: the backbone has no parameter {parameter}"))
+        })?;
+        checks.push(compare(name, found, expected)?);
+    }
+    Ok(())
+}
+
+/// For each row of a task the masked positions, their labels and the published weight of each.
+fn task_weights(
+    backbone: &Backbone,
+    recorded: &Recorded,
+    task: &str,
+    ids: &[Vec<i64>],
+    labels: &[Vec<i64>],
+) -> Result<Vec<Vec<(usize, u32, f32)>>> {
+    let mask_token = i64::from(backbone.config().mask_token_id);
+    let chosen: Vec<Vec<usize>> = ids
+        .iter()
+        .zip(labels)
+        .map(|(ids, labels)| {
+            let wanted = |&at: &usize| match task {
+                "t2i" => at > TEXT && labels[at] >= 0,
+                _ => ids[at] == mask_token && labels[at] >= 0,
+            };
+            (0..ids.len()).filter(wanted).collect()
+        })
+        .collect();
+    let counted: usize = chosen.iter().map(Vec::len).sum();
+    let p = if task == "t2i" {
+        Vec::new()
+    } else {
+        floats_of(need(recorded, &format!("loss.p_mask_{task}"))?)?
+    };
+    let lengths = if task == "mmu" {
+        floats_of(need(recorded, "loss.answer_lengths_mmu")?)?
+    } else {
+        Vec::new()
+    };
+    let weight = |row: usize, at: usize| match task {
+        "t2i" => 1.0 / counted.max(1) as f64,
+        "lm" => 1.0 / (p[row][at] * (ids.len() * ids[row].len()) as f64),
+        _ => 1.0 / (p[row][at] * lengths[row][at] * ids.len() as f64),
+    };
+    #[allow(clippy::cast_possible_truncation)]
+    let target = |row: usize, at: usize| {
+        (
+            at,
+            u32::try_from(labels[row][at]).unwrap_or(0),
+            weight(row, at) as f32,
+        )
+    };
+    Ok(chosen
+        .iter()
+        .enumerate()
+        .map(|(row, chosen)| chosen.iter().map(|&at| target(row, at)).collect())
+        .collect())
+}
