@@ -8,6 +8,9 @@ fn main() {
     println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         let lib = Path::new(&libtorch).join("lib");
-        println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}", lib.display());
+        println!(
+            "cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
+            lib.display()
+        );
     }
 }

@@ -4,6 +4,9 @@
 
 pub mod attention_mask;
 pub mod backbone;
+pub mod checkpoint;
+pub mod device;
+pub mod engine;
 pub mod error;
 pub mod image_sampler;
 pub mod image_tokenizer;
@@ -12,7 +15,9 @@ pub mod loss;
 pub mod noise;
 pub mod optimizer;
 pub mod parameters;
+pub mod policy;
 pub mod rotary;
+pub mod server;
 pub mod text_sampler;
 pub mod trainer;
 pub mod verify;

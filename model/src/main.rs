@@ -1,2 +1,100 @@
-//! engine
-fn main() {}
+//! `demask-engine`: one process a device. Weights, optimiser, forward and backward, sampling; asked over a Unix socket.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use demask_model::device::Place;
+use demask_model::engine::Engine;
+use demask_model::server;
+
+const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
+
+Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--die-with-parent]
+
+Example: demask-engine --socket /tmp/engine.sock --device cpu --threads 2";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("demask-engine: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Options {
+    socket: PathBuf,
+    device: String,
+    dtype: String,
+    threads: Option<usize>,
+    die_with_parent: bool,
+}
+
+fn run() -> anyhow::Result<()> {
+    let Some(options) = parse(std::env::args().skip(1))? else {
+        return Ok(());
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    if options.die_with_parent {
+        die_with_parent();
+    }
+    let place = Place::choose(&options.device, &options.dtype, options.threads)?;
+    server::serve(&mut Engine::new(place), &options.socket)
+        .with_context(|| format!("socket {}", options.socket.display()))
+}
+
+fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
+    let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
+    let (mut threads, mut die_with_parent) = (None, false);
+    while let Some(flag) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .with_context(|| format!("{flag} needs a value; see --help"))
+        };
+        match flag.as_str() {
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return Ok(None);
+            }
+            "--version" | "-V" => {
+                println!("demask-engine {} (libtorch 2.11.0)", env!("CARGO_PKG_VERSION"));
+                return Ok(None);
+            }
+            "--socket" => socket = Some(PathBuf::from(value()?)),
+            "--device" => device = value()?,
+            "--dtype" => dtype = value()?,
+            "--threads" => {
+                let text = value()?;
+                threads = Some(
+                    text.parse()
+                        .with_context(|| format!("--threads {text}: expected a number"))?,
+                );
+            }
+            "--die-with-parent" => die_with_parent = true,
+            other => bail!("unknown argument {other}; see --help"),
+        }
+    }
+    let socket = socket.context("--socket PATH is missing; see --help")?;
+    Ok(Some(Options {
+        socket,
+        device,
+        dtype,
+        threads,
+        die_with_parent,
+    }))
+}
+
+/// Asks the kernel to end this process when its parent ends, so that a killed daemon leaves no engine behind.
+fn die_with_parent() {
+    // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal number and touches no memory.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}

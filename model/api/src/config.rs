@@ -115,7 +115,8 @@ impl BackboneConfig {
     #[must_use]
     pub fn image_offset(&self) -> u32 {
         let fallback = self.vocab_size.saturating_sub(self.codebook_size);
-        self.image_token_offset.unwrap_or(u32::try_from(fallback).unwrap_or(u32::MAX))
+        self.image_token_offset
+            .unwrap_or(u32::try_from(fallback).unwrap_or(u32::MAX))
     }
 }
 

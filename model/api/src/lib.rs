@@ -22,7 +22,8 @@ pub mod sequence;
 pub mod wire;
 
 pub use answer::{
-    Answer, DeviceInfo, EngineError, EngineInfo, PolicyReport, SampleFrame, TensorCheck, TokenizerReport, TrainReport,
+    Answer, DeviceInfo, EngineError, EngineInfo, PolicyReport, SampleFrame, TensorCheck, TokenizerReport,
+    TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, StackConfig};

@@ -18,7 +18,11 @@ impl Picture {
     /// A picture of one colour.
     #[must_use]
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
-        Self { width, height, rgb: colour.repeat(width * height) }
+        Self {
+            width,
+            height,
+            rgb: colour.repeat(width * height),
+        }
     }
 
     /// The colour at a pixel; black outside.
@@ -61,7 +65,11 @@ mod hex_bytes {
         if !digits.len().is_multiple_of(2) {
             return Err(D::Error::custom("hex text of odd length"));
         }
-        let digit = |d: u8| char::from(d).to_digit(16).ok_or_else(|| D::Error::custom("not a hex digit"));
+        let digit = |d: u8| {
+            char::from(d)
+                .to_digit(16)
+                .ok_or_else(|| D::Error::custom("not a hex digit"))
+        };
         digits
             .chunks_exact(2)
             .map(|pair| Ok(u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).unwrap_or(0)))

@@ -55,7 +55,9 @@ pub enum EstimatorConfig {
 
 impl Default for EstimatorConfig {
     fn default() -> Self {
-        Self::UniGrpo { spacing: Spacing::Cyclic }
+        Self::UniGrpo {
+            spacing: Spacing::Cyclic,
+        }
     }
 }
 
@@ -73,6 +75,10 @@ pub struct ObjectiveConfig {
 
 impl Default for ObjectiveConfig {
     fn default() -> Self {
-        Self { clip: 0.2, kl: 0.01, inner_steps: 4 }
+        Self {
+            clip: 0.2,
+            kl: 0.01,
+            inner_steps: 4,
+        }
     }
 }

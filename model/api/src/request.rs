@@ -14,6 +14,7 @@ use crate::sequence::Sequence;
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // a few exist in a program's life
 pub enum ModelSource {
     /// Random weights from a seed.
     Fresh {
@@ -49,7 +50,12 @@ pub struct Adam {
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+        }
     }
 }
 

@@ -34,7 +34,13 @@ pub struct TextSampler {
 
 impl Default for TextSampler {
     fn default() -> Self {
-        Self { steps: 32, block: 16, temperature: 0.0, remasking: Remasking::LowConfidence, guidance: 0.0 }
+        Self {
+            steps: 32,
+            block: 16,
+            temperature: 0.0,
+            remasking: Remasking::LowConfidence,
+            guidance: 0.0,
+        }
     }
 }
 
@@ -65,7 +71,12 @@ pub struct ImageSampler {
 
 impl Default for ImageSampler {
     fn default() -> Self {
-        Self { steps: 12, temperature: 1.0, guidance: 2.0, schedule: MaskSchedule::Cosine }
+        Self {
+            steps: 12,
+            temperature: 1.0,
+            guidance: 2.0,
+            schedule: MaskSchedule::Cosine,
+        }
     }
 }
 

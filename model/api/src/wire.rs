@@ -61,7 +61,9 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut bytes, value)?;
     let length = bytes.len() - 4;
     if length > LONGEST {
-        return Err(invalid(format!("a frame of {length} bytes; at most {LONGEST} are allowed")));
+        return Err(invalid(format!(
+            "a frame of {length} bytes; at most {LONGEST} are allowed"
+        )));
     }
     bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     Ok(bytes)
@@ -70,7 +72,9 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
 fn checked_len(head: [u8; 4]) -> io::Result<usize> {
     let length = u32::from_le_bytes(head) as usize;
     if length > LONGEST {
-        return Err(invalid(format!("a frame of {length} bytes; at most {LONGEST} are allowed")));
+        return Err(invalid(format!(
+            "a frame of {length} bytes; at most {LONGEST} are allowed"
+        )));
     }
     Ok(length)
 }

@@ -1,0 +1,120 @@
+//! Where and in what dtype to compute; one build serves CPU and CUDA.
+//!
+//! The programs link the CPU half of libtorch. Where `libtorch_cuda.so` lies beside it, [`open_cuda`] loads it at
+//! start-up and its kernels register themselves.
+
+use std::ffi::CString;
+
+use demask_api::DeviceInfo;
+use tch::{Cuda, Device, Kind};
+
+use crate::error::{ModelError, Result};
+
+/// Opens `libtorch_cuda.so` where the dynamic linker finds it; says whether a GPU can be used.
+pub fn open_cuda() -> bool {
+    if std::env::var_os("DEMASK_NO_CUDA").is_some() {
+        return false;
+    }
+    for name in ["libtorch_cuda.so", "libtorch_cuda_linalg.so"] {
+        let Ok(name) = CString::new(name) else { continue };
+        // SAFETY: a NUL-terminated name; the library's constructors register kernels and nothing else.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
+        if handle.is_null() && name.as_bytes() == b"libtorch_cuda.so" {
+            return false;
+        }
+    }
+    Cuda::is_available()
+}
+
+/// A device and a dtype for matrix products.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where.
+    pub device: Device,
+    /// f32 or bf16.
+    pub kind: Kind,
+    /// CPU threads; 0 on a GPU.
+    pub threads: usize,
+    /// Why this dtype.
+    pub reason: String,
+}
+
+impl Place {
+    /// Chooses from what was asked: `auto`, `cpu`, `cuda:N`; `auto`, `f32`, `bf16`.
+    ///
+    /// # Errors
+    /// A device or dtype that is unknown or not there.
+    pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
+        let has_cuda = device != "cpu" && open_cuda();
+        let device = match device {
+            "cpu" => Device::Cpu,
+            "auto" if has_cuda => Device::Cuda(0),
+            "auto" => Device::Cpu,
+            other => {
+                let number = other.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                match number {
+                    Some(number) if has_cuda => Device::Cuda(number),
+                    Some(_) => {
+                        return Err(ModelError::Refused(format!(
+                            "device {other}: no CUDA libtorch or no GPU here"
+                        )));
+                    }
+                    None => {
+                        return Err(ModelError::Refused(format!(
+                            "device {other}: expected auto, cpu or cuda:N"
+                        )));
+                    }
+                }
+            }
+        };
+        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if device == Device::Cpu {
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+        }
+        let (kind, reason) = dtype_for(device, dtype)?;
+        Ok(Self {
+            device,
+            kind,
+            threads: if device == Device::Cpu { threads } else { 0 },
+            reason,
+        })
+    }
+
+    /// As the protocol says it.
+    #[must_use]
+    pub fn info(&self) -> DeviceInfo {
+        let name = match self.device {
+            Device::Cuda(number) => format!("cuda:{number}"),
+            _ => "cpu".to_owned(),
+        };
+        DeviceInfo {
+            name,
+            threads: self.threads,
+            compute: self.reason.clone(),
+            matmul_gflops: None,
+        }
+    }
+}
+
+fn dtype_for(device: Device, dtype: &str) -> Result<(Kind, String)> {
+    match dtype {
+        "f32" => Ok((Kind::Float, "f32: asked for".into())),
+        "bf16" => Ok((Kind::BFloat16, "bf16: asked for".into())),
+        "auto" if device != Device::Cpu => {
+            Ok((Kind::BFloat16, "bf16: the GPU multiplies it natively".into()))
+        }
+        "auto" => {
+            let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            match ["amx_bf16", "avx512_bf16"]
+                .into_iter()
+                .find(|flag| flags.contains(flag))
+            {
+                Some(flag) => Ok((Kind::BFloat16, format!("bf16: the processor has {flag}"))),
+                None => Ok((Kind::Float, "f32: the processor has no bf16 products".into())),
+            }
+        }
+        other => Err(ModelError::Refused(format!(
+            "dtype {other}: expected auto, f32 or bf16"
+        ))),
+    }
+}

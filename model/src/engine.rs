@@ -1,0 +1,334 @@
+//! What an engine does with each request.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use demask_api::{
+    Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame, SampleRequest, Sampler,
+    Sequence,
+};
+
+use crate::backbone::Backbone;
+use crate::checkpoint::Model;
+use crate::device::Place;
+use crate::error::{ModelError, Result};
+use crate::image_sampler::sample_image;
+use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::loss::LossRow;
+use crate::noise::masked;
+use crate::optimizer::AdamW;
+use crate::text_sampler::{Rules, sample_text};
+use crate::{policy, trainer, verify};
+
+/// Rows that one forward pass of a sampler takes at most.
+const SAMPLE_ROWS: usize = 64;
+
+/// An engine: a place to compute and, once loaded, a model.
+#[derive(Debug)]
+pub struct Engine {
+    place: Place,
+    model: Option<Model>,
+    reference: Option<Backbone>,
+}
+
+impl Engine {
+    /// An engine without a model.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            model: None,
+            reference: None,
+        }
+    }
+
+    /// Does what is asked; frames go out through `on_frame` before the answer.
+    ///
+    /// # Errors
+    /// Why it could not; the model is then as it was.
+    pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+        match request {
+            Request::Hello { .. } => Ok(Answer::Hello(self.info())),
+            Request::Load { model } => self.load(model),
+            Request::Train {
+                micro_batches,
+                settings,
+            } => {
+                let model = self.model()?;
+                trainer::train(
+                    &mut model.backbone,
+                    &mut model.optimizer,
+                    &micro_batches,
+                    &settings,
+                )
+                .map(Answer::Trained)
+            }
+            Request::Policy {
+                groups,
+                estimator,
+                objective,
+                settings,
+            } => {
+                let reference = self.reference.take();
+                let report = self.model().and_then(|model| {
+                    let (backbone, optimizer) = (&mut model.backbone, &mut model.optimizer);
+                    policy::train(
+                        backbone,
+                        optimizer,
+                        reference.as_ref(),
+                        &groups,
+                        &estimator,
+                        &objective,
+                        &settings,
+                    )
+                });
+                self.reference = reference;
+                report.map(Answer::PolicyTrained)
+            }
+            Request::SetReference => {
+                self.reference = Some(self.model()?.backbone.frozen_copy()?);
+                Ok(Answer::Done)
+            }
+            Request::Sample { requests } => self.sample(&requests, on_frame),
+            Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
+            Request::TrainTokenizer { pictures, settings } => {
+                let (tokenizer, trainer) = self.tokenizer()?;
+                trainer
+                    .step(tokenizer, &pictures, &settings)
+                    .map(Answer::TokenizerTrained)
+            }
+            Request::Encode { pictures } => Ok(Answer::Codes {
+                codes: self.tokenizer()?.0.encode(&pictures)?,
+            }),
+            Request::Decode { codes } => Ok(Answer::Pictures {
+                pictures: self.tokenizer()?.0.decode(&codes)?,
+            }),
+            Request::Save {
+                dir,
+                attach,
+                optimizer,
+            } => {
+                let model = self.model()?;
+                let saved = model.save(&dir, &attach, optimizer)?;
+                Ok(Answer::Saved {
+                    hash: saved.hash,
+                    bytes: saved.bytes,
+                    step: model.optimizer.step_count(),
+                })
+            }
+            Request::Verify {
+                checkpoint,
+                reference,
+            } => Ok(Answer::Verified {
+                tensors: verify::verify(&checkpoint, &reference, self.place.device)?,
+            }),
+            Request::Exit => Ok(Answer::Done),
+        }
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: "2.11.0".to_owned(),
+            pid: std::process::id(),
+            device: self.place.info(),
+        }
+    }
+
+    fn model(&mut self) -> Result<&mut Model> {
+        self.model
+            .as_mut()
+            .ok_or_else(|| ModelError::Refused("no model is loaded; send load first".into()))
+    }
+
+    fn tokenizer(&mut self) -> Result<(&mut ImageTokenizer, &mut TokenizerTrainer)> {
+        let model = self.model()?;
+        let pair = model.tokenizer.as_mut();
+        let (tokenizer, trainer) =
+            pair.ok_or_else(|| ModelError::Refused("the model has no image tokenizer".into()))?;
+        Ok((tokenizer, trainer))
+    }
+
+    fn load(&mut self, source: ModelSource) -> Result<Answer> {
+        let (device, kind) = (self.place.device, self.place.kind);
+        let model = match source {
+            ModelSource::Fresh {
+                backbone,
+                image_tokenizer,
+                seed,
+            } => {
+                let backbone = Backbone::fresh(&backbone, seed, device, kind)?;
+                let optimizer = AdamW::new(backbone.parameters())?;
+                let tokenizer = image_tokenizer
+                    .map(|config| {
+                        let tokenizer = ImageTokenizer::fresh(&config, seed, device)?;
+                        let trainer = TokenizerTrainer::new(&tokenizer)?;
+                        Ok::<_, ModelError>((tokenizer, trainer))
+                    })
+                    .transpose()?;
+                Model {
+                    backbone,
+                    optimizer,
+                    tokenizer,
+                }
+            }
+            ModelSource::Checkpoint { dir, resume } => Model::load(&dir, resume, device, kind)?,
+        };
+        let answer = Answer::Loaded {
+            step: model.optimizer.step_count(),
+            parameters: model.backbone.parameters().count(),
+            backbone: Some(model.backbone.config().clone()),
+            image_tokenizer: model.tokenizer.is_some(),
+        };
+        self.reference = None;
+        self.model = Some(model);
+        Ok(answer)
+    }
+
+    fn sample(
+        &mut self,
+        requests: &[SampleRequest],
+        on_frame: &mut dyn FnMut(SampleFrame),
+    ) -> Result<Answer> {
+        let started = Instant::now();
+        let model = self.model()?;
+        check(&model.backbone, requests)?;
+        let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
+        for group in alike(requests) {
+            let batch: Vec<SampleRequest> = group.iter().map(|&at| requests[at].clone()).collect();
+            let done = sample_batch(model, &batch, on_frame)?;
+            for (at, sample) in group.into_iter().zip(done) {
+                samples[at] = Some(sample);
+            }
+        }
+        let step = model.optimizer.step_count();
+        let samples = samples.into_iter().flatten().collect();
+        Ok(Answer::Samples {
+            samples,
+            seconds: started.elapsed().as_secs_f64(),
+            step,
+        })
+    }
+
+    fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {
+        let backbone = &self.model()?.backbone;
+        let mask_token = backbone.config().mask_token_id;
+        let values = sequences
+            .iter()
+            .zip(positions)
+            .map(|(sequence, positions)| {
+                if positions.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let row = LossRow {
+                    ids: masked(&sequence.ids, positions, mask_token),
+                    left_pad: sequence.left_pad,
+                    targets: positions.iter().map(|&at| (at, sequence.ids[at], 1.0)).collect(),
+                };
+                Ok(Vec::<f32>::try_from(policy::score(backbone, &[row])?)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Answer::LogProbs { values })
+    }
+}
+
+/// Indices of requests that can run as one batch: one length, one target length, one sampler.
+fn alike(requests: &[SampleRequest]) -> Vec<Vec<usize>> {
+    let mut groups: BTreeMap<(usize, usize, String), Vec<usize>> = BTreeMap::new();
+    for (at, request) in requests.iter().enumerate() {
+        let sampler = serde_json::to_string(&request.sampler).unwrap_or_default();
+        groups
+            .entry((request.ids.len(), request.target.len(), sampler))
+            .or_default()
+            .push(at);
+    }
+    groups
+        .into_values()
+        .flat_map(|group| {
+            group
+                .chunks(SAMPLE_ROWS)
+                .map(<[usize]>::to_vec)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn sample_batch(
+    model: &Model,
+    requests: &[SampleRequest],
+    on_frame: &mut dyn FnMut(SampleFrame),
+) -> Result<Vec<Sample>> {
+    match requests.first().map(|request| &request.sampler) {
+        None => Ok(Vec::new()),
+        Some(Sampler::Text(sampler)) => {
+            sample_text(&model.backbone, requests, sampler, Rules::Ours, on_frame)
+        }
+        Some(Sampler::Image(sampler)) => {
+            let mut samples = sample_image(&model.backbone, requests, sampler, &mut |mut frame, guess| {
+                frame.picture = decode(model, &[guess])?.pop();
+                on_frame(frame);
+                Ok(())
+            })?;
+            let codes: Vec<&[u32]> = samples
+                .iter()
+                .zip(requests)
+                .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
+                .collect();
+            let pictures = decode(model, &codes)?;
+            for (sample, picture) in samples.iter_mut().zip(pictures) {
+                sample.picture = Some(picture);
+            }
+            Ok(samples)
+        }
+    }
+}
+
+/// Picture tokens to pictures; none without an image tokenizer.
+fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
+    let Some((tokenizer, _)) = &model.tokenizer else {
+        return Ok(Vec::new());
+    };
+    let offset = model.backbone.config().image_offset();
+    let last = (1u32 << tokenizer.config().codebook_bits) - 1;
+    let codes: Vec<Vec<u32>> = tokens
+        .iter()
+        .map(|line| {
+            line.iter()
+                .map(|&id| id.saturating_sub(offset).min(last))
+                .collect()
+        })
+        .collect();
+    tokenizer.decode(&codes)
+}
+
+fn check(backbone: &Backbone, requests: &[SampleRequest]) -> Result<()> {
+    let (longest, rows) = (backbone.config().max_sequence_length, backbone.config().rows());
+    for request in requests {
+        let length = request.ids.len();
+        if length > longest {
+            return Err(ModelError::Refused(format!(
+                "a prompt and answer of {length} tokens; the model takes at most {longest}"
+            )));
+        }
+        if request.target.end > length || request.target.is_empty() {
+            let message = format!(
+                "a target {}..{} in {length} tokens",
+                request.target.start, request.target.end
+            );
+            return Err(ModelError::Refused(message));
+        }
+        let other = request.unconditional.as_ref().map_or(length, Vec::len);
+        if other != length {
+            return Err(ModelError::Refused(format!(
+                "an unconditional sequence of {other} tokens beside one of {length}"
+            )));
+        }
+        if let Some(id) = request.ids.iter().find(|&&id| id as usize >= rows) {
+            return Err(ModelError::Refused(format!(
+                "token {id}; the vocabulary has {rows}"
+            )));
+        }
+    }
+    Ok(())
+}

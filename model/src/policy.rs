@@ -1,0 +1,362 @@
+//! UniGRPO and what shares its interface: learning from scored groups (`mmada.md` 5.2, `peers.md` B.11, B.22).
+//!
+//! An [`Estimator`] plans masked views of a completion; the views are the same for the present, the old and the reference
+//! policy (law L7: at the first inner step every ratio is 1). For each inner step: the clipped token ratio times the group
+//! advantage, averaged over a sample's masked tokens and over samples, less a k3 penalty on leaving the reference.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use demask_api::{
+    EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, Sequence, Spacing,
+    StepSettings,
+};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+use crate::backbone::Backbone;
+use crate::checkpoint::snapshot;
+use crate::error::{ModelError, Result};
+use crate::loss::{CHUNK, LossRow, backward_chunks, gather, log_probs};
+use crate::noise::masked;
+use crate::optimizer::AdamW;
+
+/// Diffusion steps of the paper's schedule, T.
+pub const DIFFUSION_STEPS: f64 = 1000.0;
+
+/// One masked input that stands for a completion's likelihood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaskedView {
+    /// Token ids with masks.
+    pub ids: Vec<u32>,
+    /// The answer positions whose log-probability counts, with their weights.
+    pub counted: Vec<(usize, f64)>,
+}
+
+/// Which masked views stand for a completion's likelihood at an inner step.
+pub trait Estimator {
+    /// The views of a sequence at inner step `inner` of `inner_steps`; the same seed gives the same views.
+    fn plan(
+        &self,
+        sample: &PolicySample,
+        mask_token: u32,
+        inner: usize,
+        inner_steps: usize,
+        seed: u64,
+    ) -> Vec<MaskedView>;
+}
+
+impl Estimator for EstimatorConfig {
+    fn plan(
+        &self,
+        sample: &PolicySample,
+        mask_token: u32,
+        inner: usize,
+        inner_steps: usize,
+        seed: u64,
+    ) -> Vec<MaskedView> {
+        let sequence = &sample.sequence;
+        let answer = answer_positions(sequence);
+        let mut start = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(inner as u64 + 1);
+        match self {
+            Self::UniGrpo { spacing } => {
+                let first = (start.random::<f64>() * DIFFUSION_STEPS).floor();
+                let ratio = step_time(*spacing, first, inner, inner_steps) / DIFFUSION_STEPS;
+                vec![view(
+                    sequence,
+                    mask_token,
+                    &at_least_one(&answer, ratio, &mut rng),
+                    1.0,
+                )]
+            }
+            Self::DiffuGrpo { prompt_mask } => {
+                let mut view = view(sequence, mask_token, &answer, 1.0);
+                for at in sequence.left_pad..sequence.ids.len() {
+                    if !answer.contains(&at) && rng.random::<f64>() < *prompt_mask {
+                        view.ids[at] = mask_token;
+                    }
+                }
+                vec![view]
+            }
+            Self::Coupled => {
+                let ratio = 0.2 + 0.6 * rng.random::<f64>();
+                let one = at_least_one(&answer, ratio, &mut rng);
+                let other: Vec<usize> = answer.iter().copied().filter(|at| !one.contains(at)).collect();
+                [one, other]
+                    .into_iter()
+                    .filter(|positions| !positions.is_empty())
+                    .map(|positions| view(sequence, mask_token, &positions, 1.0))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// t_n of inner step n (from 0), from the start t_1 in 0..T (`peers.md` B.11).
+#[must_use]
+pub fn step_time(spacing: Spacing, first: f64, inner: usize, inner_steps: usize) -> f64 {
+    let last = inner_steps.saturating_sub(1).max(1) as f64;
+    match spacing {
+        Spacing::ToEnd => (inner as f64 / last * (DIFFUSION_STEPS - first) + first).floor(),
+        Spacing::Cyclic => {
+            (first + inner as f64 * DIFFUSION_STEPS / inner_steps.max(1) as f64).floor() % DIFFUSION_STEPS
+        }
+    }
+}
+
+fn answer_positions(sequence: &Sequence) -> Vec<usize> {
+    sequence
+        .answer
+        .iter()
+        .flat_map(|span| span.start..span.end)
+        .collect()
+}
+
+/// Each position with probability `ratio`; one at random when none was drawn, so that every view teaches something.
+fn at_least_one(answer: &[usize], ratio: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let chosen: Vec<usize> = answer
+        .iter()
+        .copied()
+        .filter(|_| rng.random::<f64>() < ratio)
+        .collect();
+    if chosen.is_empty() && !answer.is_empty() {
+        return vec![answer[rng.random_range(0..answer.len())]];
+    }
+    chosen
+}
+
+fn view(sequence: &Sequence, mask_token: u32, positions: &[usize], weight: f64) -> MaskedView {
+    let ids = masked(&sequence.ids, positions, mask_token);
+    MaskedView {
+        ids,
+        counted: positions.iter().map(|&at| (at, weight)).collect(),
+    }
+}
+
+/// Everything of one inner step that does not change with the weights: rows of one length and what is fixed about them.
+struct Prepared {
+    rows: Vec<LossRow>,
+    /// Advantage of each counted token's sample.
+    advantage: Tensor,
+    /// Log-probability under the old policy.
+    old: Tensor,
+    /// Log-probability under the reference, if the KL counts.
+    reference: Option<Tensor>,
+    /// Counted tokens.
+    tokens: f64,
+}
+
+/// `inner_steps` optimiser steps on the groups; the weights are put back when something is not finite.
+///
+/// # Errors
+/// No sample at all; libtorch's.
+pub fn train(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    reference: Option<&Backbone>,
+    groups: &[PolicyGroup],
+    estimator: &EstimatorConfig,
+    objective: &ObjectiveConfig,
+    settings: &StepSettings,
+) -> Result<PolicyReport> {
+    let started = Instant::now();
+    let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
+    if samples.is_empty() || objective.inner_steps == 0 {
+        let message = format!(
+            "a policy step on {} samples with {} inner steps",
+            samples.len(),
+            objective.inner_steps
+        );
+        return Err(ModelError::Refused(message));
+    }
+    let before = snapshot(backbone);
+    let reference = reference.filter(|_| objective.kl != 0.0);
+    let prepared: Vec<Vec<Prepared>> = (0..objective.inner_steps)
+        .map(|inner| {
+            prepare(
+                backbone,
+                reference,
+                &samples,
+                estimator,
+                objective,
+                settings.seed,
+                inner,
+            )
+        })
+        .collect::<Result<_>>()?;
+    let mut report = PolicyReport {
+        step: 0,
+        losses: Vec::new(),
+        kl: Vec::new(),
+        ratio: Vec::new(),
+        clipped: Vec::new(),
+        grad_norm: Vec::new(),
+        seconds: 0.0,
+        finite: true,
+    };
+    for batches in &prepared {
+        let tally = inner_step(backbone, batches, objective)?;
+        optimizer.accumulate(backbone.parameters_mut())?;
+        let stepped = optimizer.step(
+            backbone.parameters(),
+            &settings.adam,
+            settings.learning_rate,
+            settings.clip_norm,
+            settings.ema,
+        )?;
+        report.losses.push(tally.loss);
+        report.kl.push(tally.kl / tally.tokens.max(1.0));
+        report.ratio.push(tally.ratio / tally.tokens.max(1.0));
+        report.clipped.push(tally.clipped / tally.tokens.max(1.0));
+        report.grad_norm.push(stepped.grad_norm);
+        if !stepped.finite || !tally.loss.is_finite() {
+            backbone.parameters().set(&before)?;
+            report.finite = false;
+            break;
+        }
+    }
+    report.step = optimizer.step_count();
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn prepare(
+    backbone: &Backbone,
+    reference: Option<&Backbone>,
+    samples: &[&PolicySample],
+    estimator: &EstimatorConfig,
+    objective: &ObjectiveConfig,
+    seed: u64,
+    inner: usize,
+) -> Result<Vec<Prepared>> {
+    let mask_token = backbone.config().mask_token_id;
+    let mut by_length: BTreeMap<usize, (Vec<LossRow>, Vec<f32>)> = BTreeMap::new();
+    for (number, sample) in samples.iter().enumerate() {
+        // A sample without advantage teaches only to stay near the reference.
+        if sample.advantage == 0.0 && reference.is_none() {
+            continue;
+        }
+        let views = estimator.plan(
+            sample,
+            mask_token,
+            inner,
+            objective.inner_steps,
+            seed ^ (number as u64) << 20,
+        );
+        let counted: f64 = views
+            .iter()
+            .flat_map(|view| &view.counted)
+            .map(|(_, weight)| weight)
+            .sum();
+        for view in views {
+            let (rows, advantages) = by_length.entry(view.ids.len()).or_default();
+            let weight = |weight: f64| weight / (counted.max(1.0) * samples.len() as f64);
+            #[allow(clippy::cast_possible_truncation)]
+            let targets: Vec<_> = view
+                .counted
+                .iter()
+                .map(|&(at, own)| (at, sample.sequence.ids[at], weight(own) as f32))
+                .collect();
+            advantages.extend(std::iter::repeat_n(sample.advantage, targets.len()));
+            rows.push(LossRow {
+                ids: view.ids,
+                left_pad: sample.sequence.left_pad,
+                targets,
+            });
+        }
+    }
+    by_length
+        .into_values()
+        .map(|(rows, advantages)| {
+            let device = backbone.device();
+            let old = score(backbone, &rows)?;
+            let reference = reference.map(|reference| score(reference, &rows)).transpose()?;
+            let tokens = advantages.len() as f64;
+            let advantage = Tensor::f_from_slice(&advantages)?.f_to_device(device)?;
+            Ok(Prepared {
+                rows,
+                advantage,
+                old,
+                reference,
+                tokens,
+            })
+        })
+        .collect()
+}
+
+/// Log-probabilities of all targets of rows of one length, [N] f32, without gradient.
+///
+/// # Errors
+/// libtorch's.
+pub fn score(backbone: &Backbone, rows: &[LossRow]) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let gathered = gather(backbone, rows)?;
+        let count = gathered.x_ND.size()[0];
+        let mut parts = Vec::new();
+        let mut at = 0;
+        while at < count {
+            let length = CHUNK.min(count - at);
+            let labels = gathered.labels_N.f_narrow(0, at, length)?;
+            parts.push(log_probs(
+                backbone,
+                &gathered.x_ND.f_narrow(0, at, length)?,
+                &labels,
+            )?);
+            at += length;
+        }
+        Ok(Tensor::f_cat(&parts, 0)?)
+    })
+}
+
+#[derive(Default)]
+struct Tally {
+    loss: f64,
+    kl: f64,
+    ratio: f64,
+    clipped: f64,
+    tokens: f64,
+}
+
+fn inner_step(backbone: &Backbone, batches: &[Prepared], objective: &ObjectiveConfig) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for batch in batches {
+        let gathered = gather(backbone, &batch.rows)?;
+        let (mut kl, mut ratio_sum, mut clipped) = (0.0, 0.0, 0.0);
+        tally.loss += backward_chunks(backbone, &gathered, |log_probs, at, length| {
+            let cut = |tensor: &Tensor| tensor.f_narrow(0, at, length);
+            let advantage = cut(&batch.advantage)?;
+            let ratio = log_probs
+                .f_sub(&cut(&batch.old)?)?
+                .f_clamp(-10.0, 10.0)?
+                .f_exp()?;
+            let bounded = ratio.f_clamp(1.0 - objective.clip, 1.0 + objective.clip)?;
+            let surrogate = ratio.f_mul(&advantage)?.f_minimum(&bounded.f_mul(&advantage)?)?;
+            let mut gain = surrogate;
+            if let Some(reference) = &batch.reference {
+                // k3: exp(r - p) - (r - p) - 1, never negative.
+                let away = cut(reference)?.f_sub(log_probs)?.f_clamp(-10.0, 10.0)?;
+                let k3 = away.f_exp()?.f_sub(&away)?.f_sub_scalar(1.0)?;
+                kl += k3.f_sum(Kind::Float)?.f_double_value(&[])?;
+                gain = gain.f_sub(&k3.f_mul_scalar(objective.kl)?)?;
+            }
+            ratio_sum += ratio.f_sum(Kind::Float)?.f_double_value(&[])?;
+            clipped += ratio
+                .f_ne_tensor(&bounded)?
+                .f_to_kind(Kind::Float)?
+                .f_sum(Kind::Float)?
+                .f_double_value(&[])?;
+            Ok(gain
+                .f_mul(&cut(&gathered.weights_N)?)?
+                .f_sum(Kind::Float)?
+                .f_neg()?)
+        })?;
+        tally.kl += kl;
+        tally.ratio += ratio_sum;
+        tally.clipped += clipped;
+        tally.tokens += batch.tokens;
+    }
+    Ok(tally)
+}
