@@ -2,16 +2,24 @@
 //! commands and records. The same [`Record`] is what an actor hands to the recorder, what the daemon streams to
 //! watchers, and what the dashboard draws, so `tui` depends on this crate only.
 
+pub mod blobs;
 pub mod command;
+pub mod journal;
 pub mod live;
+pub mod query;
 pub mod record;
+pub mod store;
+pub mod writer;
 
+pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, StageView};
 pub use record::{
-    Alert, Checkpoint, CleanCheck, Envelope, Eval, Example, Level, Log, Lifecycle, Metric, Record, RolloutSample, Run,
-    RunEnd, Score, Steer, Trace, TrainUse, Verdict,
+    Alert, Checkpoint, CleanCheck, Envelope, Eval, Example, Level, Lifecycle, Log, Metric, Record,
+    RolloutSample, Run, RunEnd, Score, Steer, Trace, TrainUse, Verdict,
 };
+pub use store::StoreError;
+pub use writer::Writer;
 
 /// The version of the control protocol; it is in every reply.
 pub const PROTOCOL: u32 = 1;

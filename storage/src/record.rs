@@ -67,7 +67,10 @@ impl Record {
     /// frames may be thinned.
     #[must_use]
     pub fn durable(&self) -> bool {
-        !matches!(self, Self::Metric(_) | Self::Log(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_))
+        !matches!(
+            self,
+            Self::Metric(_) | Self::Log(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
+        )
     }
 
     /// Whether it has a row in the store at all.

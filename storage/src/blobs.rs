@@ -1,0 +1,63 @@
+//! Pictures by content: `blobs/ab/cdef…`, named by BLAKE3, each written once and whole.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+/// The folder of blobs.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    root: PathBuf,
+}
+
+impl Blobs {
+    /// The folder at a path; made at the first write.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Where a blob lies.
+    #[must_use]
+    pub fn path(&self, hash: &str) -> PathBuf {
+        let (head, tail) = hash.split_at_checked(2).unwrap_or(("", hash));
+        self.root.join(head).join(tail)
+    }
+
+    /// Writes a blob unless it is there; its hash.
+    ///
+    /// # Errors
+    /// The file system's, naming the file.
+    pub fn put(&self, bytes: &[u8]) -> Result<String, StoreError> {
+        let hash = blake3::hash(bytes).to_hex().to_string();
+        let path = self.path(&hash);
+        if !path.is_file() {
+            let io = |source| StoreError::Io {
+                path: path.clone(),
+                source,
+            };
+            write_whole(&path, bytes).map_err(io)?;
+        }
+        Ok(hash)
+    }
+
+    /// Reads a blob.
+    ///
+    /// # Errors
+    /// The file system's, naming the file.
+    pub fn get(&self, hash: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(hash);
+        std::fs::read(&path).map_err(|source| StoreError::Io { path, source })
+    }
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let work = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = std::fs::File::create(&work)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(work, path)
+}

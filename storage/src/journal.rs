@@ -1,0 +1,96 @@
+//! What a restart needs: the run that did not end, its commands in order, its checkpoints (laws L1 and L4).
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::record::{Checkpoint, Steer};
+use crate::store::StoreError;
+
+/// A run that was begun and did not end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its id.
+    pub run: String,
+    /// Its profile's name.
+    pub profile: String,
+    /// Its configuration as JSON.
+    pub config: String,
+    /// Its seed.
+    pub seed: u64,
+    /// How many lives it has had, less one.
+    pub generation: u64,
+}
+
+/// The newest run without an end.
+///
+/// # Errors
+/// SQLite's.
+pub fn unfinished(connection: &Connection) -> Result<Option<Unfinished>, StoreError> {
+    let sql = "SELECT id, profile, config, seed, generation FROM run WHERE status = 'running' ORDER BY started_us DESC LIMIT 1";
+    Ok(connection
+        .query_row(sql, [], |row| {
+            Ok(Unfinished {
+                run: row.get(0)?,
+                profile: row.get(1)?,
+                config: row.get(2)?,
+                seed: row.get::<_, i64>(3)? as u64,
+                generation: row.get::<_, i64>(4)? as u64,
+            })
+        })
+        .optional()?)
+}
+
+/// A run's commands, oldest first: those with an applied step take effect there again, the others at the next boundary.
+///
+/// # Errors
+/// SQLite's.
+pub fn steers(connection: &Connection, run: &str) -> Result<Vec<Steer>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT id, run, by, action, key, old, new, asked_step, applied_step FROM steer WHERE run = ?1 ORDER BY rowid",
+    )?;
+    let rows = query.query_map(params![run], |row| {
+        Ok(Steer {
+            id: row.get(0)?,
+            run: row.get(1)?,
+            by: row.get(2)?,
+            action: row.get(3)?,
+            key: row.get(4)?,
+            old: row.get(5)?,
+            new: row.get(6)?,
+            asked_step: row.get::<_, i64>(7)? as u64,
+            applied_step: row.get::<_, Option<i64>>(8)?.map(|step| step as u64),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A run's kept checkpoints, newest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT hash, run, step, weights, path, reason, bytes, kept FROM checkpoint WHERE run = ?1 AND kept ORDER BY step DESC",
+    )?;
+    let rows = query.query_map(params![run], |row| {
+        Ok(Checkpoint {
+            hash: row.get(0)?,
+            run: row.get(1)?,
+            step: row.get::<_, i64>(2)? as u64,
+            weights: row.get::<_, i64>(3)? as u64,
+            path: row.get(4)?,
+            reason: row.get(5)?,
+            bytes: row.get::<_, i64>(6)? as u64,
+            kept: row.get(7)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// How many trained sequences cannot name their source, generator, verifier and score (law L5: none).
+///
+/// # Errors
+/// SQLite's.
+pub fn untraceable(connection: &Connection, run: &str) -> Result<u64, StoreError> {
+    let sql = "SELECT count(*) FROM v_lineage WHERE run = ?1 AND (source IS NULL OR generator IS NULL OR verifier IS NULL OR score IS NULL)";
+    Ok(connection.query_row(sql, params![run], |row| row.get::<_, i64>(0))? as u64)
+}

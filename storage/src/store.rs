@@ -1,0 +1,154 @@
+//! The database file: opened, brought up to date, never by two writers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// Marks the file as ours in its header ("dmsk").
+pub const APPLICATION_ID: i32 = 0x646d_736b;
+/// Each migration once, in order; only ever added to.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_first.sql")];
+
+/// Why the store could not.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Written by a newer Demask; nothing was touched.
+    #[error(
+        "{path} has schema version {found}; this demask knows versions up to {known}: use a newer demask"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
+    /// A database of something else.
+    #[error("{path} is a SQLite database, but not one of Demask's (application id {found:#x})")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Its application id.
+        found: i32,
+    },
+    /// No such file.
+    #[error("{path} does not exist; `demask run` makes it")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The disk is full: nothing of this batch was written; try again when there is room.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else from SQLite.
+    #[error("sqlite: {0}")]
+    Sqlite(rusqlite::Error),
+    /// A file beside the database.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A query that is refused, with what is allowed.
+    #[error("{0}")]
+    Query(String),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Opens the file for its one writer, making it and bringing it up to date as needed.
+///
+/// # Errors
+/// [`StoreError::Newer`] and [`StoreError::Foreign`] leave the file untouched.
+pub fn open(path: &Path) -> Result<Connection, StoreError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Io {
+            path: folder.to_owned(),
+            source,
+        })?;
+    }
+    let existed = path.is_file();
+    if existed {
+        check(&open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)?;
+    }
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    migrate(&mut connection, path, existed)?;
+    Ok(connection)
+}
+
+/// Opens the file for reading only.
+///
+/// # Errors
+/// As [`open`], and [`StoreError::Missing`].
+pub fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+    if !path.is_file() {
+        return Err(StoreError::Missing {
+            path: path.to_owned(),
+        });
+    }
+    let connection = open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    check(&connection, path)?;
+    Ok(connection)
+}
+
+fn open_flags(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+fn version(connection: &Connection) -> Result<u32, StoreError> {
+    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let path = path.to_owned();
+    if found != APPLICATION_ID {
+        // An empty file is what a crash before the first migration leaves.
+        let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
+        return if tables == 0 {
+            Ok(())
+        } else {
+            Err(StoreError::Foreign { path, found })
+        };
+    }
+    let (found, known) = (version(connection)?, MIGRATIONS.len() as u32);
+    if found > known {
+        return Err(StoreError::Newer { path, found, known });
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path, existed: bool) -> Result<(), StoreError> {
+    let have = version(connection)? as usize;
+    if have == MIGRATIONS.len() {
+        return Ok(());
+    }
+    if existed && have > 0 {
+        let backup = path.with_extension(format!("before-{}.db", MIGRATIONS.len()));
+        connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
+    }
+    for (number, sql) in MIGRATIONS.iter().enumerate().skip(have) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(sql)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", number as u32 + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

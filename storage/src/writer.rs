@@ -1,0 +1,324 @@
+//! Records to rows: one transaction a batch; the same record twice leaves one row (law L1).
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use crate::record::{Alert, Envelope, Level, Metric, Record};
+use crate::store::{self, StoreError};
+
+/// The one writer of a store.
+#[derive(Debug)]
+pub struct Writer {
+    connection: Connection,
+}
+
+impl Writer {
+    /// Opens the store for writing.
+    ///
+    /// # Errors
+    /// As [`store::open`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            connection: store::open(path)?,
+        })
+    }
+
+    /// The connection, for reading what was committed.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Writes a batch in one transaction and numbers it; an alert is added for each value that is not finite.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`] when there is no room: nothing of the batch was written then, try it again.
+    pub fn append(&mut self, records: &[Record], at_us: i64) -> Result<Vec<Envelope>, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let mut envelopes = Vec::with_capacity(records.len());
+        let mut seq = last_seq(&transaction)?;
+        for record in records {
+            seq = write(&transaction, record, at_us)?.unwrap_or(seq);
+            envelopes.push(Envelope {
+                seq,
+                at_us,
+                record: record.clone(),
+            });
+            for alert in not_finite(record) {
+                seq = write(&transaction, &alert, at_us)?.unwrap_or(seq);
+                envelopes.push(Envelope {
+                    seq,
+                    at_us,
+                    record: alert,
+                });
+            }
+        }
+        transaction.commit()?;
+        Ok(envelopes)
+    }
+
+    /// Durable events after a sequence number, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn events_since(&self, seq: u64, limit: u64) -> Result<Vec<Envelope>, StoreError> {
+        events_since(&self.connection, seq, limit)
+    }
+
+    /// Moves the log into the database file: at a clean stop.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn finish(&self) -> Result<(), StoreError> {
+        Ok(self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+    }
+}
+
+/// Durable events after a sequence number, oldest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec<Envelope>, StoreError> {
+    let mut query = connection
+        .prepare_cached("SELECT seq, at_us, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+    let rows = query.query_map(params![seq as i64, limit as i64], |row| {
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, i64>(1)?,
+            row.get::<_, String>(2)?,
+        ))
+    })?;
+    let mut events = Vec::new();
+    for row in rows {
+        let (seq, at_us, body) = row?;
+        if let Ok(record) = serde_json::from_str(&body) {
+            events.push(Envelope {
+                seq: seq as u64,
+                at_us,
+                record,
+            });
+        }
+    }
+    Ok(events)
+}
+
+/// The last sequence number.
+///
+/// # Errors
+/// SQLite's.
+pub fn last_seq(connection: &Connection) -> Result<u64, StoreError> {
+    let seq: Option<i64> = connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
+    Ok(seq.unwrap_or(0) as u64)
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+fn not_finite(record: &Record) -> Vec<Record> {
+    let Record::Metric(Metric { run, step, values }) = record else {
+        return Vec::new();
+    };
+    values
+        .iter()
+        .filter(|(_, value)| !value.is_finite())
+        .map(|(name, value)| {
+            let message = format!("{name} is {value} at step {step}; stored as NULL");
+            let kind = "not_finite".to_owned();
+            Record::Alert(Alert {
+                run: run.clone(),
+                step: *step,
+                level: Level::Warn,
+                kind,
+                message,
+            })
+        })
+        .collect()
+}
+
+/// Writes one record; the sequence number of its event, if it has one.
+fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
+    if !record.stored() {
+        return Ok(None);
+    }
+    let fresh = if record.durable() {
+        log_event(tx, record, at_us)?
+    } else {
+        None
+    };
+    // A record that has no natural key is written only with its event.
+    if matches!(record, Record::Alert(_) | Record::Lifecycle(_)) && fresh.is_none() {
+        return Ok(None);
+    }
+    row(tx, record, at_us)?;
+    Ok(fresh)
+}
+
+/// Adds to the event log unless the same record is there already.
+fn log_event(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
+    let body = serde_json::to_string(record).map_err(|error| StoreError::Query(error.to_string()))?;
+    let key = match record {
+        // The same words may be true twice.
+        Record::Lifecycle(_) => format!("{at_us}:{}", blake3::hash(body.as_bytes()).to_hex()),
+        _ => blake3::hash(body.as_bytes()).to_hex().to_string(),
+    };
+    let mut insert = tx.prepare_cached(
+        "INSERT OR IGNORE INTO event (key, run, at_us, kind, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let (kind, run) = kind_and_run(record);
+    let added = insert.execute(params![key, run, at_us, kind, body])?;
+    Ok((added > 0).then(|| tx.last_insert_rowid() as u64))
+}
+
+fn kind_and_run(record: &Record) -> (&'static str, &str) {
+    match record {
+        Record::Run(r) => ("run", &r.id),
+        Record::RunEnd(r) => ("run_end", &r.run),
+        Record::Metric(r) => ("metric", &r.run),
+        Record::Steer(r) => ("steer", &r.run),
+        Record::Checkpoint(r) => ("checkpoint", &r.run),
+        Record::Example(r) => ("example", &r.run),
+        Record::Trace(r) => ("trace", &r.run),
+        Record::Verdict(r) => ("verdict", &r.run),
+        Record::Score(r) => ("score", &r.run),
+        Record::Sample(r) => ("sample", &r.run),
+        Record::TrainUse(r) => ("train_use", &r.run),
+        Record::Eval(r) => ("eval", &r.run),
+        Record::Clean(r) => ("clean", &r.run),
+        Record::Alert(r) => ("alert", &r.run),
+        Record::Log(r) => ("log", &r.run),
+        Record::Lifecycle(r) => ("lifecycle", &r.run),
+        Record::Frame(r) => ("frame", &r.run),
+        Record::Actor(_) => ("actor", ""),
+        Record::Overview(r) => ("overview", &r.run),
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    }
+}
+
+fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError> {
+    let put = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<(), StoreError> {
+        tx.prepare_cached(sql)?.execute(values)?;
+        Ok(())
+    };
+    match record {
+        Record::Run(r) => put(
+            "INSERT INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, 'running', '')
+             ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, status = 'running', ended_us = NULL",
+            params![r.id, r.parent, r.profile, json(&r.config), r.config_hash, r.seed as i64, r.host, r.version, r.generation as i64, at],
+        ),
+        Record::RunEnd(r) => {
+            put("UPDATE run SET status = ?2, reason = ?3, ended_us = ?4 WHERE id = ?1", params![r.run, r.status, r.reason, at])
+        }
+        Record::Metric(r) => metric(tx, r, at),
+        Record::Steer(r) => put(
+            "INSERT INTO steer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET
+             old = coalesce(excluded.old, old), applied_step = coalesce(excluded.applied_step, applied_step)",
+            params![r.id, r.run, r.by, r.action, r.key, r.old, r.new, r.asked_step as i64, r.applied_step.map(|s| s as i64), at],
+        ),
+        Record::Checkpoint(r) => put(
+            "INSERT INTO checkpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, step) DO UPDATE SET
+             hash = excluded.hash, path = excluded.path, kept = excluded.kept",
+            params![r.run, r.step as i64, r.hash, r.weights as i64, r.path, r.reason, r.bytes as i64, r.kept, at],
+        ),
+        Record::Example(r) => put(
+            "INSERT OR IGNORE INTO example VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            params![r.id, r.run, r.source, r.split, r.modality, r.generator, r.verifier, finite(r.score), r.text, r.picture, r.licence],
+        ),
+        Record::Trace(r) => put(
+            "INSERT OR REPLACE INTO trace VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            params![r.id, r.run, r.round as i64, r.example, r.generator, json(&r.sampler), r.seed as i64, r.prompt, r.text],
+        ),
+        Record::Verdict(r) => put(
+            "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source],
+        ),
+        Record::Score(r) => put(
+            "INSERT OR REPLACE INTO score VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![r.subject, r.reward, r.run, finite(r.value), r.weight],
+        ),
+        Record::Sample(r) => put(
+            "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            params![
+                r.id, r.run, r.step as i64, r.group as i64, r.number as i64, r.example, r.modality, r.weights as i64, r.prompt,
+                r.text, r.picture, json(&r.parts), finite(r.total), finite(r.advantage), r.trained
+            ],
+        ),
+        Record::TrainUse(r) => {
+            for (number, subject) in r.subjects.iter().enumerate() {
+                put(
+                    "INSERT OR REPLACE INTO train_use VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![r.run, r.step as i64, number as i64, r.stage, subject],
+                )?;
+            }
+            Ok(())
+        }
+        Record::Eval(r) => put(
+            "INSERT OR REPLACE INTO eval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            params![
+                r.run, r.step as i64, r.suite, r.checkpoint, r.metric, finite(r.value), finite(r.low), finite(r.high),
+                r.n as i64, json(&r.parts), r.decision, at
+            ],
+        ),
+        Record::Clean(r) => put(
+            "INSERT OR REPLACE INTO clean VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![r.run, r.benchmark, r.source, r.rule, r.checked as i64, r.overlapped as i64],
+        ),
+        Record::Alert(r) => put(
+            "INSERT INTO alert VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![r.run, r.step as i64, r.kind, level(r.level), r.message, at],
+        ),
+        Record::Log(r) => put(
+            "INSERT INTO log (run, actor, level, message, at_us) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![r.run, r.actor, level(r.level), r.message, at],
+        ),
+        Record::Lifecycle(r) => put(
+            "INSERT INTO lifecycle VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![r.run, r.actor, r.generation as i64, r.what, r.reason, at],
+        ),
+        Record::Frame(r) => put(
+            "INSERT OR REPLACE INTO frame VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![r.sample, r.step as i64, r.run, at, json(r)],
+        ),
+        Record::Actor(_) | Record::Overview(_) => Ok(()),
+    }
+}
+
+fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreError> {
+    for (name, value) in &metric.values {
+        let known: Option<i64> = tx
+            .prepare_cached("SELECT id FROM metric_key WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        let key = match known {
+            Some(key) => key,
+            None => {
+                tx.execute("INSERT INTO metric_key (name) VALUES (?1)", [name])?;
+                tx.last_insert_rowid()
+            }
+        };
+        let (step, value) = (metric.step as i64, finite(*value));
+        tx.prepare_cached("INSERT OR REPLACE INTO metric VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![key, metric.run, step, value, at])?;
+        tx.prepare_cached(
+            "INSERT INTO latest VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (run, key) DO UPDATE SET
+             step = excluded.step, value = excluded.value, at_us = excluded.at_us WHERE excluded.step >= step",
+        )?
+        .execute(params![metric.run, key, step, value, at])?;
+    }
+    Ok(())
+}
