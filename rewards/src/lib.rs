@@ -1,1 +1,14 @@
-//! Is the answer right, is the picture good: verifiers, metrics, how rewards combine.
+//! Is the answer right, is the picture good: verifiers, metrics, how rewards combine. No libtorch, no input or output.
+//!
+//! - `answer.rs`: exact answers with equivalence of numbers and fractions; `thought.rs`: the reasoning format;
+//! - `detector.rs`: reads a drawn table back into a scene;
+//! - `guard.rs`: length and repetition; `combine.rs`: the weighted sum and group advantages;
+//! - `trace.rs`: is a reasoning trace acceptable; `metrics.rs`: intervals.
+
+pub mod answer;
+pub mod combine;
+pub mod detector;
+pub mod guard;
+pub mod metrics;
+pub mod thought;
+pub mod trace;

@@ -1,0 +1,80 @@
+//! The weighted sum of rewards, each one's own value kept beside it, and advantages relative to the group.
+
+use serde::{Deserialize, Serialize};
+
+/// One reward's part of a sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// The reward.
+    pub name: String,
+    /// Its own value.
+    pub value: f64,
+    /// Its weight.
+    pub weight: f64,
+}
+
+/// A scored completion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scored {
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+impl Scored {
+    /// Adds a part.
+    pub fn push(&mut self, name: &str, value: f64, weight: f64) {
+        self.parts.push(Part {
+            name: name.to_owned(),
+            value,
+            weight,
+        });
+    }
+
+    /// The weighted sum.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.parts.iter().map(|part| part.value * part.weight).sum()
+    }
+}
+
+/// How a group's rewards become advantages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalise {
+    /// Reward less the group's mean (d1, Dr. GRPO).
+    Mean,
+    /// The same, divided by the group's population deviation (GRPO, dLLM-RL).
+    #[default]
+    Deviation,
+}
+
+/// Group-relative advantages; all zero when the rewards are all the same.
+#[must_use]
+pub fn advantages(totals: &[f64], normalise: Normalise) -> Vec<f64> {
+    let count = totals.len().max(1) as f64;
+    let mean = totals.iter().sum::<f64>() / count;
+    let deviation = (totals.iter().map(|total| (total - mean).powi(2)).sum::<f64>() / count).sqrt();
+    if deviation < 1e-9 {
+        return vec![0.0; totals.len()];
+    }
+    let scale = match normalise {
+        Normalise::Mean => 1.0,
+        Normalise::Deviation => 1.0 / deviation,
+    };
+    totals.iter().map(|total| (total - mean) * scale).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn advantages_sum_to_zero(totals in proptest::collection::vec(-5.0..5.0f64, 1..12)) {
+            for normalise in [Normalise::Mean, Normalise::Deviation] {
+                prop_assert!(advantages(&totals, normalise).iter().sum::<f64>().abs() < 1e-6);
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Shares and means with 95 % intervals.
+
+use serde::{Deserialize, Serialize};
+
+/// The 97.5 % point of the normal distribution.
+const Z: f64 = 1.959_963_985;
+
+/// A value with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The value.
+    pub value: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The share of right answers with Wilson's interval; the whole of 0..1 when nothing was counted.
+#[must_use]
+pub fn share(right: usize, count: usize) -> Interval {
+    if count == 0 {
+        return Interval {
+            value: 0.0,
+            low: 0.0,
+            high: 1.0,
+        };
+    }
+    let (n, p) = (count as f64, right as f64 / count as f64);
+    let centre = (p + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+    let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    Interval {
+        value: p,
+        low: (centre - half).max(0.0),
+        high: (centre + half).min(1.0),
+    }
+}
+
+/// The unweighted mean of shares of independent categories, its interval by their summed variances (each share's
+/// variance from the Wilson centre, so that a share of 0 or 1 is not taken for certain).
+#[must_use]
+pub fn mean_of_shares(shares: &[(usize, usize)]) -> Interval {
+    let counted: Vec<&(usize, usize)> = shares.iter().filter(|(_, count)| *count > 0).collect();
+    let k = counted.len() as f64;
+    if counted.is_empty() {
+        return Interval {
+            value: 0.0,
+            low: 0.0,
+            high: 1.0,
+        };
+    }
+    let value = counted
+        .iter()
+        .map(|(right, count)| *right as f64 / *count as f64)
+        .sum::<f64>()
+        / k;
+    let variance: f64 = counted
+        .iter()
+        .map(|(right, count)| {
+            let n = *count as f64 + Z * Z;
+            let p = (*right as f64 + Z * Z / 2.0) / n;
+            p * (1.0 - p) / n
+        })
+        .sum();
+    let half = Z * variance.sqrt() / k;
+    Interval {
+        value,
+        low: (value - half).max(0.0),
+        high: (value + half).min(1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_interval_holds_the_value(right in 0usize..200, more in 0usize..200) {
+            let interval = share(right, right + more);
+            prop_assert!(interval.low <= interval.value + 1e-12 && interval.value <= interval.high + 1e-12);
+        }
+    }
+
+    #[test]
+    fn wilson_matches_the_textbook() {
+        let interval = share(8, 10);
+        assert!(
+            (interval.low - 0.4902).abs() < 1e-3 && (interval.high - 0.9433).abs() < 1e-3,
+            "{interval:?}"
+        );
+    }
+}
