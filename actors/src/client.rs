@@ -1,0 +1,102 @@
+//! The control socket's other end, as the command line and the dashboard use it.
+
+use std::io;
+
+use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::home::Home;
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no daemon is running for {home}: `demask run` or `demask daemon start` starts one")]
+    NotRunning {
+        /// The home.
+        home: String,
+    },
+    /// The connection broke.
+    #[error("the daemon went away: {0}")]
+    Gone(#[from] io::Error),
+    /// It speaks another protocol.
+    #[error("the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again")]
+    Protocol {
+        /// Its version.
+        version: String,
+        /// Its protocol.
+        found: u32,
+    },
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writer: OwnedWriteHalf,
+    by: String,
+    /// Events that came while a reply was awaited.
+    early: std::collections::VecDeque<ServerMessage>,
+}
+
+impl Client {
+    /// Connects; `from` is `cli` or `dashboard` and stands in the audit row beside the user's name.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`].
+    pub async fn connect(home: &Home, from: &str) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(home.socket()).await;
+        let stream = stream.map_err(|_| ClientError::NotRunning { home: home.root().display().to_string() })?;
+        let (read, writer) = stream.into_split();
+        let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+        let by = format!("{user} ({from})");
+        Ok(Self { lines: BufReader::new(read).lines(), writer, by, early: Default::default() })
+    }
+
+    /// Asks and waits for the reply.
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`], [`ClientError::Protocol`].
+    pub async fn ask(&mut self, command: Command) -> Result<Reply, ClientError> {
+        self.ask_as(uuid::Uuid::now_v7().to_string(), command).await
+    }
+
+    /// As [`Self::ask`], under an id of the caller's: asked twice, done once.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_as(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
+        let message = ClientMessage { id: id.clone(), protocol: PROTOCOL, by: self.by.clone(), command };
+        let mut line = serde_json::to_string(&message).map_err(io::Error::other)?;
+        line.push('\n');
+        self.writer.write_all(line.as_bytes()).await?;
+        loop {
+            match self.read().await? {
+                ServerMessage::Reply { protocol, version, .. } if protocol != PROTOCOL => {
+                    return Err(ClientError::Protocol { version, found: protocol });
+                }
+                ServerMessage::Reply { id: found, reply, .. } if found == id => return Ok(reply),
+                other => self.early.push_back(other),
+            }
+        }
+    }
+
+    /// The next event after a `Subscribe`. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// [`ClientError::Gone`].
+    pub async fn next(&mut self) -> Result<ServerMessage, ClientError> {
+        match self.early.pop_front() {
+            Some(message) => Ok(message),
+            None => self.read().await,
+        }
+    }
+
+    async fn read(&mut self) -> Result<ServerMessage, ClientError> {
+        let line = self.lines.next_line().await?;
+        let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its socket closed"))?;
+        Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
+    }
+}

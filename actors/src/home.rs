@@ -1,0 +1,226 @@
+//! The folder of everything that outlives a process, and the one daemon that may own it.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+/// The longest socket path that every Unix takes, in bytes (`sun_path` less the NUL; 104 on the BSDs, 108 on Linux).
+const LONGEST_SOCKET: usize = 103;
+
+/// Why the home cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Nowhere to put it.
+    #[error("no home: set --home, DEMASK_HOME, XDG_DATA_HOME or HOME")]
+    Nowhere,
+    /// The file system's words.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// The words.
+        source: std::io::Error,
+    },
+    /// Another daemon owns this home.
+    #[error("a daemon (process {pid}) already owns {home}")]
+    Taken {
+        /// The home.
+        home: PathBuf,
+        /// Its process.
+        pid: u32,
+    },
+    /// The socket's folder belongs to someone else.
+    #[error("{path} belongs to user {found}, expected {expected}: it is not safe to talk through it")]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Its owner.
+        found: u32,
+        /// Us.
+        expected: u32,
+    },
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> HomeError + '_ {
+    |source| HomeError::Io { path: path.to_owned(), source }
+}
+
+/// The folder of the database, pictures, logs and checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Home {
+    /// The named folder, else `$XDG_DATA_HOME/demask`, else `~/.local/share/demask`. Nothing is made yet.
+    ///
+    /// # Errors
+    /// [`HomeError::Nowhere`]; a working directory that is gone.
+    pub fn open(named: Option<PathBuf>) -> Result<Self, HomeError> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let root = named
+            .or_else(|| variable("DEMASK_HOME"))
+            .or_else(|| variable("XDG_DATA_HOME").map(|data| data.join("demask")))
+            .or_else(|| variable("HOME").map(|home| home.join(".local/share/demask")))
+            .ok_or(HomeError::Nowhere)?;
+        let root = std::path::absolute(&root).map_err(io(&root))?;
+        let runtime = match variable("XDG_RUNTIME_DIR") {
+            Some(folder) if folder.is_absolute() => folder.join("demask"),
+            _ => PathBuf::from(format!("/tmp/demask-{}", user())),
+        };
+        Ok(Self { root, runtime })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The SQLite file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.root.join("demask.db")
+    }
+
+    /// The folder of pictures by content.
+    #[must_use]
+    pub fn blobs(&self) -> PathBuf {
+        self.root.join("blobs")
+    }
+
+    /// The folder of a run's checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self, run: &str) -> PathBuf {
+        self.root.join("checkpoints").join(run)
+    }
+
+    /// The daemon's log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.root.join("daemon.log")
+    }
+
+    /// The engine's log.
+    #[must_use]
+    pub fn engine_log(&self) -> PathBuf {
+        self.root.join("engine.log")
+    }
+
+    /// The locked file that holds the daemon's process id and version.
+    #[must_use]
+    pub fn pid_file(&self) -> PathBuf {
+        self.root.join("daemon.pid")
+    }
+
+    /// Where the sockets of this home lie: short enough for a socket path.
+    #[must_use]
+    pub fn socket_dir(&self) -> PathBuf {
+        // An engine's socket has the longest name: `engine-` and 14 digits.
+        if self.runtime.as_os_str().len() + "/engine-0123456789abcd.sock".len() <= LONGEST_SOCKET {
+            return self.runtime.clone();
+        }
+        PathBuf::from(format!("/tmp/demask-{}", user()))
+    }
+
+    /// The control socket; its name is of the home's hash, so that two homes do not meet.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let hash = blake3::hash(self.root.as_os_str().as_encoded_bytes()).to_hex();
+        self.socket_dir().join(format!("{}.sock", &hash[..16]))
+    }
+
+    /// Makes the folder of the sockets, for this user alone.
+    ///
+    /// # Errors
+    /// The file system's; [`HomeError::Foreign`] when somebody else made it first.
+    pub fn make_socket_dir(&self) -> Result<PathBuf, HomeError> {
+        let folder = self.socket_dir();
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(&folder))?;
+        let found = std::fs::symlink_metadata(&folder).map_err(io(&folder))?;
+        if found.uid() != user() || !found.is_dir() {
+            return Err(HomeError::Foreign { path: folder, found: found.uid(), expected: user() });
+        }
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(&folder, private).map_err(io(&folder))?;
+        Ok(folder)
+    }
+
+    /// The process of the daemon that owns this home now.
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        let file = File::open(self.pid_file()).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => read_pid(file),
+            _ => None,
+        }
+    }
+
+    /// Takes the home for this process until the lock is dropped.
+    ///
+    /// # Errors
+    /// [`HomeError::Taken`], naming the owner; the file system's.
+    pub fn lock(&self) -> Result<DaemonLock, HomeError> {
+        std::fs::create_dir_all(&self.root).map_err(io(&self.root))?;
+        let path = self.pid_file();
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(io(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(HomeError::Taken { home: self.root.clone(), pid: read_pid(file).unwrap_or(0) });
+            }
+            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
+        }
+        file.set_len(0).map_err(io(&path))?;
+        writeln!(file, "{} {}", std::process::id(), env!("CARGO_PKG_VERSION")).map_err(io(&path))?;
+        Ok(DaemonLock { _file: file })
+    }
+}
+
+/// The home is this process's while it lives.
+#[derive(Debug)]
+pub struct DaemonLock {
+    _file: File,
+}
+
+fn read_pid(mut file: File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn user() -> u32 {
+    // SAFETY: `getuid` has no preconditions and cannot fail.
+    unsafe { libc::getuid() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_daemon_a_home_and_its_process_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().to_owned())).unwrap();
+        assert_eq!(home.daemon_pid(), None);
+        let lock = home.lock().unwrap();
+        assert_eq!(home.daemon_pid(), Some(std::process::id()));
+        assert!(matches!(home.lock(), Err(HomeError::Taken { pid, .. }) if pid == std::process::id()));
+        drop(lock);
+        assert_eq!(home.daemon_pid(), None);
+    }
+
+    #[test]
+    fn a_socket_path_is_short_however_long_the_folders_are() {
+        let long = "x".repeat(200);
+        let home = Home { root: PathBuf::from(format!("/{long}")), runtime: PathBuf::from(format!("/run/{long}")) };
+        assert!(home.socket().as_os_str().len() <= LONGEST_SOCKET);
+        let other = Home { root: PathBuf::from("/other"), ..home.clone() };
+        assert_ne!(home.socket(), other.socket());
+    }
+}

@@ -1,0 +1,257 @@
+//! The one writer of the store: a thread of its own, batches, a stream of what was committed.
+//!
+//! L2: the queue is bounded. What is durable waits for room; what may be thinned is dropped and counted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use demask_storage::{Alert, Envelope, Level, Record, StoreError, Writer};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Most records in one transaction.
+const BATCH: usize = 256;
+/// How long a record waits for company.
+const GATHER: Duration = Duration::from_millis(100);
+/// Records in the queue.
+const QUEUE: usize = 1024;
+/// Events that a slow watcher may be behind.
+const BEHIND: usize = 4096;
+/// Between two tries while the disk is full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+enum Item {
+    Record(Box<Record>),
+    /// Answered once everything before it is committed.
+    Flush(oneshot::Sender<()>),
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    dropped: AtomicU64,
+    full: AtomicBool,
+    written: AtomicU64,
+}
+
+/// The recorder is gone: the store cannot be written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the recorder has ended; nothing can be recorded")]
+pub struct RecorderGone;
+
+/// Where actors hand records in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    queue: mpsc::Sender<Item>,
+    events: broadcast::Sender<Envelope>,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, Self::Record(_)) { "Record" } else { "Flush" })
+    }
+}
+
+impl Recorder {
+    /// Opens the store and starts the writer's thread. Join the handle after the last clone is dropped.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; the system's when no thread can be made.
+    pub fn start(database: &Path) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+        let writer = Writer::open(database)?;
+        let (queue, items) = mpsc::channel(QUEUE);
+        let (events, _) = broadcast::channel(BEHIND);
+        let counters = Arc::<Counters>::default();
+        let shared = (events.clone(), Arc::clone(&counters));
+        let body = move || write_all(writer, items, &shared.0, &shared.1);
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(body);
+        let thread = thread.map_err(|source| StoreError::Io { path: database.to_owned(), source })?;
+        Ok((Self { queue, events, counters }, thread))
+    }
+
+    /// Hands a record in: a durable one waits for room (L2), others are dropped and counted when there is none.
+    ///
+    /// # Errors
+    /// [`RecorderGone`].
+    pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
+        if record.durable() {
+            return self.queue.send(Item::Record(Box::new(record))).await.map_err(|_| RecorderGone);
+        }
+        self.offer(record);
+        Ok(())
+    }
+
+    /// Hands a record that may be thinned in, without waiting.
+    pub fn offer(&self, record: Record) {
+        if !record.stored() {
+            let seq = self.counters.written.load(Relaxed);
+            self.events.send(Envelope { seq, at_us: now_us(), record }).ok();
+        } else if self.queue.try_send(Item::Record(Box::new(record))).is_err() {
+            self.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits until everything that was handed in before is committed.
+    ///
+    /// # Errors
+    /// [`RecorderGone`].
+    pub async fn flush(&self) -> Result<(), RecorderGone> {
+        let (done, wait) = oneshot::channel();
+        self.queue.send(Item::Flush(done)).await.map_err(|_| RecorderGone)?;
+        wait.await.map_err(|_| RecorderGone)
+    }
+
+    /// Committed events from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Envelope> {
+        self.events.subscribe()
+    }
+
+    /// Records that were thinned so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.load(Relaxed)
+    }
+
+    /// Whether the writer waits for room on the disk.
+    #[must_use]
+    pub fn disk_full(&self) -> bool {
+        self.counters.full.load(Relaxed)
+    }
+
+    /// Records waiting, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (u64, u64) {
+        ((QUEUE - self.queue.capacity()) as u64, QUEUE as u64)
+    }
+}
+
+/// Microseconds since the Unix epoch.
+#[must_use]
+pub fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn write_all(
+    mut writer: Writer,
+    mut items: mpsc::Receiver<Item>,
+    events: &broadcast::Sender<Envelope>,
+    counters: &Counters,
+) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    loop {
+        let (records, flushes, open) = runtime.block_on(gather(&mut items));
+        commit(&mut writer, &records, events, counters);
+        for flush in flushes {
+            flush.send(()).ok();
+        }
+        if !open {
+            break;
+        }
+    }
+    if let Err(error) = writer.finish() {
+        tracing::warn!("the store's log could not be folded in: {error}");
+    }
+}
+
+/// Up to [`BATCH`] records, waiting [`GATHER`] after the first; a flush ends the wait.
+async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
+    let (mut records, mut flushes) = (Vec::new(), Vec::new());
+    let mut deadline = None;
+    while records.len() < BATCH && flushes.is_empty() {
+        let next = match deadline {
+            None => items.recv().await,
+            Some(at) => match tokio::time::timeout_at(at, items.recv()).await {
+                Ok(next) => next,
+                Err(_) => return (records, flushes, true),
+            },
+        };
+        match next {
+            Some(Item::Record(record)) => records.push(*record),
+            Some(Item::Flush(done)) => flushes.push(done),
+            None => return (records, flushes, false),
+        }
+        deadline.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+    (records, flushes, true)
+}
+
+/// Commits a batch; while the disk is full it waits and tries again, so that nothing is lost.
+fn commit(writer: &mut Writer, records: &[Record], events: &broadcast::Sender<Envelope>, counters: &Counters) {
+    if records.is_empty() {
+        return;
+    }
+    loop {
+        match writer.append(records, now_us()) {
+            Ok(envelopes) => {
+                if counters.full.swap(false, Relaxed) {
+                    tracing::info!("there is room on the disk again");
+                }
+                for envelope in envelopes {
+                    counters.written.store(envelope.seq, Relaxed);
+                    events.send(envelope).ok();
+                }
+                return;
+            }
+            Err(StoreError::Full) => {
+                if !counters.full.swap(true, Relaxed) {
+                    tracing::error!("the disk is full: the run waits until there is room");
+                    announce_full(events);
+                }
+                std::thread::park_timeout(FULL_RETRY);
+            }
+            Err(error) => {
+                tracing::error!("{} records could not be written: {error}", records.len());
+                // One bad record must not take its neighbours along.
+                if records.len() > 1 {
+                    records.iter().for_each(|record| commit(writer, std::slice::from_ref(record), events, counters));
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn announce_full(events: &broadcast::Sender<Envelope>) {
+    let message = "the disk is full; the run waits until there is room, nothing is lost".to_owned();
+    let kind = "disk_full".to_owned();
+    let record = Record::Alert(Alert { run: String::new(), step: 0, level: Level::Error, kind, message });
+    events.send(Envelope { seq: 0, at_us: now_us(), record }).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_storage::{Metric, TrainUse, writer::events_since};
+
+    fn used(step: u64) -> Record {
+        Record::TrainUse(TrainUse { run: "r".into(), step, stage: "s".into(), subjects: vec![format!("e{step}")] })
+    }
+
+    #[tokio::test]
+    async fn l1_durable_records_arrive_once_in_order_under_pressure() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let (recorder, thread) = Recorder::start(&path).unwrap();
+        let mut watch = recorder.watch();
+        for step in 0..3000 {
+            recorder.record(used(step)).await.unwrap();
+            recorder.offer(Record::Metric(Metric { run: "r".into(), step, values: vec![("a/b".into(), 1.0)] }));
+        }
+        recorder.flush().await.unwrap();
+        let first = watch.recv().await;
+        assert!(first.is_ok() || matches!(first, Err(broadcast::error::RecvError::Lagged(_))));
+        drop(recorder);
+        thread.join().unwrap();
+        let store = demask_storage::store::open_read_only(&path).unwrap();
+        let steps: Vec<u64> = events_since(&store, 0, 10_000)
+            .unwrap()
+            .into_iter()
+            .filter_map(|e| if let Record::TrainUse(u) = e.record { Some(u.step) } else { None })
+            .collect();
+        assert_eq!(steps, (0..3000).collect::<Vec<_>>());
+    }
+}
