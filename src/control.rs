@@ -1,0 +1,140 @@
+//! Commands to the daemon: `ps`, `pause`, `resume`, `stop`, `checkpoint`, `set`.
+
+use std::process::ExitCode;
+
+use demask_actors::client::Client;
+use demask_actors::home::Home;
+use demask_storage::{Command, Overview, Reply};
+
+use crate::{UsageError, print};
+
+/// `demask pause`.
+pub fn pause() -> Command {
+    Command::Pause
+}
+
+/// `demask resume`.
+pub fn resume() -> Command {
+    Command::Resume
+}
+
+/// `demask stop`.
+pub fn stop() -> Command {
+    Command::Stop
+}
+
+/// `demask checkpoint`.
+pub fn checkpoint() -> Command {
+    Command::Checkpoint
+}
+
+/// Who gives a command, for the audit row.
+pub fn who(client: &str) -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".into());
+    format!("{user} ({client})")
+}
+
+/// Connects to the daemon of a home.
+///
+/// # Errors
+/// No daemon.
+pub fn connect(home: &Home) -> anyhow::Result<Client> {
+    Ok(Client::connect(home, &who("cli"))?)
+}
+
+/// Sends a command and says what the daemon made of it.
+///
+/// # Errors
+/// No daemon.
+pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCode> {
+    let reply = connect(home)?.ask(command)?;
+    if json {
+        print::json(&reply)?;
+    }
+    match reply {
+        Reply::Refused { message } if !json => {
+            eprintln!("demask: {message}");
+            Ok(ExitCode::from(crate::FAILED))
+        }
+        Reply::Refused { .. } => Ok(ExitCode::from(crate::FAILED)),
+        Reply::Accepted { message, step } if !json => {
+            println!("{message} (asked at step {step})");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `demask set KEY=VALUE`.
+///
+/// # Errors
+/// Not KEY=VALUE; no daemon.
+pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let (key, value) = assignment
+        .split_once('=')
+        .ok_or_else(|| UsageError(format!("'{assignment}': expected KEY=VALUE, for example learning_rate=0.0003")))?;
+    send(home, Command::Set { key: key.trim().to_owned(), value: value.trim().to_owned() }, json)
+}
+
+/// `demask ps`.
+///
+/// # Errors
+/// No daemon.
+pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let mut client = connect(home)?;
+    let (status, actors) = (client.ask(Command::Status)?, client.ask(Command::Actors)?);
+    let (Reply::Status(overview), Reply::Actors { actors }) = (status, actors) else {
+        anyhow::bail!("the daemon did not say where it is");
+    };
+    if json {
+        print::json(&serde_json::json!({ "overview": overview, "actors": actors }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show(&overview);
+    let rows: Vec<Vec<String>> = actors
+        .iter()
+        .map(|actor| {
+            let state = format!("{:?}", actor.state).to_lowercase();
+            let queue = format!("{}/{}", actor.queue.0, actor.queue.1);
+            vec![actor.name.clone(), state, queue, actor.restarts.to_string(), actor.handled.to_string(), actor.detail.clone()]
+        })
+        .collect();
+    println!();
+    print::table(&["actor", "state", "queue", "restarts", "handled", "doing"], &rows)?;
+    if !overview.knobs.is_empty() {
+        let rows: Vec<Vec<String>> = overview
+            .knobs
+            .iter()
+            .map(|knob| vec![knob.key.clone(), knob.value.clone(), knob.allowed.clone(), knob.help.clone()])
+            .collect();
+        println!();
+        print::table(&["knob", "value", "allowed", ""], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line on where a run is.
+pub fn line(overview: &Overview) -> String {
+    if overview.run.is_empty() {
+        return "no run".to_owned();
+    }
+    let stage = overview.stages.get(overview.stage);
+    let stage = stage.map_or_else(String::new, |stage| format!(", {} {}/{}", stage.name, stage.done, stage.total));
+    let eta = overview.eta_s.map_or_else(String::new, |seconds| format!(", {} left", span(seconds)));
+    format!(
+        "{} {}: step {}/{}{stage}, {:.0} tokens/s{eta}",
+        overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
+    )
+}
+
+fn show(overview: &Overview) {
+    println!("{}", line(overview));
+    if !overview.run.is_empty() {
+        println!("run {}{}", overview.run, if overview.detail.is_empty() { String::new() } else { format!(": {}", overview.detail) });
+    }
+}
+
+fn span(seconds: f64) -> String {
+    let minutes = (seconds / 60.0).floor();
+    if minutes < 1.0 { format!("{seconds:.0} s") } else { format!("{minutes:.0} min") }
+}

@@ -1,0 +1,113 @@
+//! `demask run`: a run from a profile, watched on the dashboard or followed line by line.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_actors::profile::Profile;
+use demask_storage::{Command, Record, Reply};
+
+use crate::args::{Images, Run};
+use crate::{UsageError, control, daemon, print};
+
+/// Checks the profile, starts what is needed, watches.
+///
+/// # Errors
+/// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
+pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
+    let (text, origin) = Profile::find(&options.profile).map_err(usage)?;
+    let text = Profile::set(&text, &origin, &options.set).map_err(usage)?;
+    Profile::parse(&text, &origin).map_err(usage)?;
+    daemon::ensure(home)?;
+    let headless = options.headless || !std::io::stdout().is_terminal();
+    let mut client = control::connect(home)?;
+    let reply = client.ask(Command::Run { profile: text, origin, from_scratch: options.from_scratch })?;
+    match reply {
+        Reply::Started { run } if headless => {
+            say_started(&run, options.output.json)?;
+            if options.detach { Ok(ExitCode::SUCCESS) } else { follow(home, &run, options.output.json) }
+        }
+        Reply::Started { .. } => dashboard(home, Images::Auto),
+        Reply::Refused { message } if headless => anyhow::bail!(message),
+        Reply::Refused { message } => {
+            print::note(&message);
+            dashboard(home, Images::Auto)
+        }
+        other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+}
+
+fn usage(error: impl std::fmt::Display) -> UsageError {
+    UsageError(error.to_string())
+}
+
+fn say_started(run: &str, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::json!({ "started": run }));
+    } else {
+        println!("run {run}");
+    }
+    Ok(())
+}
+
+/// Prints where the run is until it ends; Ctrl-C leaves it running.
+fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let mut client = control::connect(home)?;
+    client.ask(Command::Subscribe { since: 0 })?;
+    let mut last = String::new();
+    loop {
+        let envelope = client.event()?;
+        if json {
+            if !matches!(envelope.record, Record::Actor(_) | Record::Frame(_)) {
+                println!("{}", serde_json::to_string(&envelope)?);
+            }
+        } else {
+            tell(&envelope.record, &mut last);
+        }
+        if let Record::RunEnd(end) = &envelope.record
+            && end.run == run
+        {
+            if !json {
+                println!("{}: {}", end.status, end.reason);
+            }
+            return Ok(if end.status == "failed" { ExitCode::from(crate::FAILED) } else { ExitCode::SUCCESS });
+        }
+    }
+}
+
+fn tell(record: &Record, last: &mut String) {
+    match record {
+        Record::Overview(overview) => {
+            let line = control::line(overview);
+            if line != *last {
+                println!("{line}");
+                *last = line;
+            }
+        }
+        Record::Eval(eval) => {
+            println!("  {} {:.1} % [{:.1}, {:.1}] of {}", eval.suite, 100.0 * eval.value, 100.0 * eval.low, 100.0 * eval.high, eval.n);
+        }
+        Record::Alert(alert) => println!("  {}: {}", alert.kind, alert.message),
+        Record::Checkpoint(checkpoint) if checkpoint.kept => println!("  checkpoint at step {} ({})", checkpoint.step, checkpoint.reason),
+        _ => {}
+    }
+}
+
+/// Opens the dashboard.
+///
+/// # Errors
+/// The terminal's.
+pub fn dashboard(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
+    let images = match images {
+        Images::Auto => demask_tui::ImageMode::Auto,
+        Images::Halfblocks => demask_tui::ImageMode::Halfblocks,
+        Images::Off => demask_tui::ImageMode::Off,
+    };
+    demask_tui::attach(demask_tui::AttachOptions {
+        socket: home.socket()?,
+        by: control::who("dashboard"),
+        no_color: std::env::var_os("NO_COLOR").is_some(),
+        images,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
