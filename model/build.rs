@@ -1,10 +1,13 @@
 //! Bakes the place of libtorch into the programs (as RUNPATH, so `LD_LIBRARY_PATH` still comes first) and lets
-//! `libtorch_cuda.so` stay out of the link: it is opened at start-up where it exists.
+//! `libtorch_cuda.so` stay out of the link: it is opened at start-up where it exists. Compiles the fused CPU kernels
+//! (`csrc/fused.cpp`) against the same libtorch; without its place they are left out and composed operators serve.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
+    println!("cargo:rerun-if-changed=csrc/fused.cpp");
+    println!("cargo:rustc-check-cfg=cfg(fused)");
     println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         let lib = Path::new(&libtorch).join("lib");
@@ -12,5 +15,45 @@ fn main() {
             "cargo:rustc-link-arg=-Wl,--enable-new-dtags,-rpath,{}",
             lib.display()
         );
+        compile_kernels(Path::new(&libtorch));
     }
+}
+
+/// The kernels run on libtorch's own OpenMP threads, so they link the runtime that it brings.
+fn compile_kernels(libtorch: &Path) {
+    let Some(openmp) = openmp_of(&libtorch.join("lib")) else {
+        println!("cargo:warning=no OpenMP runtime beside libtorch: the fused CPU kernels are left out");
+        return;
+    };
+    let include = libtorch.join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .file("csrc/fused.cpp")
+        .include(&include)
+        .include(include.join("torch/csrc/api/include"))
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        .opt_level(3)
+        .warnings(false)
+        .debug(false)
+        .flag("-fopenmp")
+        .flag("-fno-math-errno")
+        .flag("-fno-trapping-math")
+        .flag("-fno-signed-zeros")
+        .flag("-fassociative-math")
+        .compile("demask_fused");
+    println!("cargo:rustc-link-arg={}", openmp.display());
+    println!("cargo:rustc-cfg=fused");
+}
+
+fn openmp_of(lib: &Path) -> Option<PathBuf> {
+    let name = |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut found: Vec<PathBuf> = std::fs::read_dir(lib)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    found.retain(|path| name(path).is_some_and(|name| name.starts_with("libgomp") && name.contains(".so")));
+    found.sort();
+    found.into_iter().next()
 }

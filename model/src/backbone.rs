@@ -14,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::AttentionMask;
 use crate::error::{ModelError, Result};
+use crate::fused;
 use crate::init::{normal, truncated_normal};
 use crate::parameters::{Parameters, Slot};
 use crate::rotary::Rotary;
@@ -37,13 +38,12 @@ pub struct Backbone {
 #[derive(Debug)]
 struct BlockNames {
     attn_norm: String,
+    /// q, k and v in one product.
     q: String,
-    k: String,
-    v: String,
     attn_out: String,
     ff_norm: String,
+    /// The gate and what it multiplies, in one product.
     gate: String,
-    up: String,
     down: String,
     q_norm: String,
     k_norm: String,
@@ -55,12 +55,9 @@ impl BlockNames {
         Self {
             attn_norm: name("attn_norm"),
             q: name("q_proj"),
-            k: name("k_proj"),
-            v: name("v_proj"),
             attn_out: name("attn_out"),
             ff_norm: name("ff_norm"),
             gate: name("ff_proj"),
-            up: name("up_proj"),
             down: name("ff_out"),
             q_norm: name("q_norm"),
             k_norm: name("k_norm"),
@@ -171,16 +168,23 @@ impl Backbone {
             )));
         }
         let bias = mask.bias(self.kind, self.device)?;
-        let rotation = self.rotary.at(length, self.kind)?;
+        let tables = self.rotary.at(length)?;
         let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids_BL, -1, false, false)?;
         if self.config.input_emb_norm {
             x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
         }
+        // What the layer before adds to the stream is summed where the next norm reads it.
+        let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
+        delta_BLD = None;
         for names in &self.names {
-            x_BLD = self.attention(names, x_BLD, &rotation, bias.as_ref())?;
-            x_BLD = self.feed_forward(names, x_BLD)?;
+            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
+            let mixed_BLD = self.attention(names, &h_BLD, &tables, bias.as_ref())?;
+            (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
+            delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
         }
-        self.norm(&x_BLD, &format!("{PREFIX}.ln_f"))
+        Ok(self
+            .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
+            .1)
     }
 
     /// Logits of chosen hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
@@ -193,10 +197,14 @@ impl Backbone {
         } else {
             self.leaf("ff_out")?
         };
+        let bias_V = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")).ok();
         let logits = match columns {
-            None => x_ND.f_linear(table_VD, None::<&Tensor>)?,
+            None => x_ND.f_linear(table_VD, bias_V)?,
             Some((start, end)) => {
-                x_ND.f_linear(&table_VD.f_narrow(0, start, end - start)?, None::<&Tensor>)?
+                let bias = bias_V
+                    .map(|bias| bias.f_narrow(0, start, end - start))
+                    .transpose()?;
+                x_ND.f_linear(&table_VD.f_narrow(0, start, end - start)?, bias)?
             }
         };
         if self.config.scale_logits {
@@ -215,38 +223,37 @@ impl Backbone {
         Ok(x.f_linear(weight, bias)?)
     }
 
-    /// RMS norm: computed in f32, rounded to the compute dtype, then multiplied by the gain in that dtype.
-    fn norm(&self, x: &Tensor, name: &str) -> Result<Tensor> {
+    /// The stream with `delta` added, and its norm.
+    fn sum_norm(&self, x: Tensor, delta: Option<&Tensor>, name: &str) -> Result<(Tensor, Tensor)> {
         let gain = self.parameters.leaf(&format!("{name}.weight"))?;
-        let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
-        let x_f32 = x.f_to_kind(Kind::Float)?;
-        let scale = x_f32.f_square()?.f_mean_dim(&[-1i64][..], true, Kind::Float)?;
-        let scale = scale.f_add_scalar(self.config.rms_norm_eps)?.f_rsqrt()?;
-        let y = x_f32.f_mul(&scale)?.f_to_kind(x.kind())?.f_mul(gain)?;
-        Ok(match bias {
-            Some(bias) => y.f_add(bias)?,
-            None => y,
+        let (x, y) = fused::sum_norm(x, delta, gain, self.config.rms_norm_eps)?;
+        Ok(match self.parameters.leaf(&format!("{name}.bias")) {
+            Ok(bias) => (x, y.f_add(bias)?),
+            Err(_) => (x, y),
         })
     }
 
     fn attention(
         &self,
         names: &BlockNames,
-        x_BLD: Tensor,
-        rotation: &(Tensor, Tensor),
+        h_BLD: &Tensor,
+        tables: &(Tensor, Tensor),
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (batch, length, width) = x_BLD.size3()?;
-        let h_BLD = self.norm(&x_BLD, &names.attn_norm)?;
+        let (batch, length, width) = h_BLD.size3()?;
         let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
-        let split = |x: Tensor, heads: i64| x.f_view([batch, length, heads, -1])?.f_transpose(1, 2);
-        let (mut q, mut k) = (self.linear(&h_BLD, &names.q)?, self.linear(&h_BLD, &names.k)?);
+        let head_width = self.config.head_dim() as i64;
+        let mut joined = self.linear(h_BLD, &names.q)?;
         if self.config.attention_layer_norm {
-            (q, k) = (self.norm(&q, &names.q_norm)?, self.norm(&k, &names.k_norm)?);
+            let kv_width = kv_heads * head_width;
+            let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
+            for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
+                *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
+            }
+            joined = Tensor::f_cat(&parts, -1)?;
         }
-        let q_BHLE = Rotary::apply(&split(q, heads)?, rotation)?;
-        let mut k_BHLE = Rotary::apply(&split(k, kv_heads)?, rotation)?;
-        let mut v_BHLE = split(self.linear(&h_BLD, &names.v)?, kv_heads)?;
+        let [q_BHLE, mut k_BHLE, mut v_BHLE] =
+            fused::split_turn(&joined, (&tables.0, &tables.1), heads, kv_heads, head_width)?;
         if kv_heads != heads {
             k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
             v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
@@ -254,16 +261,12 @@ impl Backbone {
         let mixed_BHLE =
             Tensor::f_scaled_dot_product_attention(&q_BHLE, &k_BHLE, &v_BHLE, bias, 0.0, false, None, false)?;
         let mixed_BLD = mixed_BHLE.f_transpose(1, 2)?.f_reshape([batch, length, width])?;
-        Ok(x_BLD.f_add(&self.linear(&mixed_BLD, &names.attn_out)?)?)
+        self.linear(&mixed_BLD, &names.attn_out)
     }
 
-    fn feed_forward(&self, names: &BlockNames, x_BLD: Tensor) -> Result<Tensor> {
-        let h_BLD = self.norm(&x_BLD, &names.ff_norm)?;
-        let gated_BLF = self
-            .linear(&h_BLD, &names.gate)?
-            .f_silu()?
-            .f_mul(&self.linear(&h_BLD, &names.up)?)?;
-        Ok(x_BLD.f_add(&self.linear(&gated_BLF, &names.down)?)?)
+    fn feed_forward(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
+        let gated_BLF = fused::gate(&self.linear(h_BLD, &names.gate)?)?;
+        self.linear(&gated_BLF, &names.down)
     }
 }
 
@@ -284,6 +287,17 @@ fn check(config: &BackboneConfig) -> Result<()> {
         return refuse("vocab_size and n_layers must be at least 1".into());
     }
     Ok(())
+}
+
+/// Layers of one input, their weights and then their biases one under the other, so that they are one product.
+fn stacked(slots: &mut Vec<Slot>, layers: &[(String, i64)], ins: i64, bias: bool) {
+    let mut push = |at: usize, slot: Slot| slots.push(if at == 0 { slot } else { slot.stack() });
+    for (at, (name, outs)) in layers.iter().enumerate() {
+        push(at, Slot::new(format!("{name}.weight"), &[*outs, ins]));
+    }
+    for (at, (name, outs)) in layers.iter().enumerate().filter(|_| bias) {
+        push(at, Slot::new(format!("{name}.bias"), &[*outs]));
+    }
 }
 
 /// Every parameter's published name and shape, in order.
@@ -318,13 +332,23 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
             norm(&mut slots, &names.q_norm, width);
             norm(&mut slots, &names.k_norm, kv_width);
         }
-        linear(&mut slots, &names.q, width, width, qkv);
-        linear(&mut slots, &names.k, kv_width, width, qkv);
-        linear(&mut slots, &names.v, kv_width, width, qkv);
+        let layer = |what: &str| format!("{PREFIX}.blocks.{block}.{what}");
+        let qkv_outs = [("q_proj", width), ("k_proj", kv_width), ("v_proj", kv_width)];
+        stacked(
+            &mut slots,
+            &qkv_outs.map(|(what, outs)| (layer(what), outs)),
+            width,
+            qkv,
+        );
         linear(&mut slots, &names.attn_out, width, width, all);
         norm(&mut slots, &names.ff_norm, width);
-        linear(&mut slots, &names.gate, hidden, width, all);
-        linear(&mut slots, &names.up, hidden, width, all);
+        let gate_outs = [("ff_proj", hidden), ("up_proj", hidden)];
+        stacked(
+            &mut slots,
+            &gate_outs.map(|(what, outs)| (layer(what), outs)),
+            width,
+            all,
+        );
         linear(&mut slots, &names.down, width, hidden, all);
     }
     norm(&mut slots, &format!("{PREFIX}.ln_f"), width);

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod fused;
 pub mod image_sampler;
 pub mod image_tokenizer;
 pub mod init;

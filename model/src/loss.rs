@@ -12,6 +12,7 @@ use tch::{Kind, Tensor};
 use crate::attention_mask::AttentionMask;
 use crate::backbone::Backbone;
 use crate::error::Result;
+use crate::fused;
 
 /// Masked positions whose logits exist at one time.
 pub const CHUNK: i64 = 4096;
@@ -78,10 +79,7 @@ pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
 /// # Errors
 /// libtorch's.
 pub fn log_probs(backbone: &Backbone, x_ND: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
-    let logits_NV = backbone.head(x_ND, None)?.f_to_kind(Kind::Float)?;
-    Ok(logits_NV
-        .f_cross_entropy_loss(labels_N, None::<&Tensor>, tch::Reduction::None, -100, 0.0)?
-        .f_neg()?)
+    fused::label_log_prob(&backbone.head(x_ND, None)?, labels_N)
 }
 
 /// Adds the gradient of `sum(f(log p, chunk))` to the leaves, chunk by chunk, and returns the sum of what `f` gave.

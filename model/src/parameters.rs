@@ -17,6 +17,8 @@ pub struct Slot {
     pub name: String,
     /// Sides, outermost first.
     pub shape: Vec<i64>,
+    /// Stands under the slot before it in one matrix product: they share a leaf, stacked on the first side.
+    pub stacked: bool,
 }
 
 impl Slot {
@@ -26,7 +28,15 @@ impl Slot {
         Self {
             name: name.into(),
             shape: shape.to_vec(),
+            stacked: false,
         }
+    }
+
+    /// The same, sharing the leaf of the slot before it.
+    #[must_use]
+    pub fn stack(mut self) -> Self {
+        self.stacked = true;
+        self
     }
 
     fn len(&self) -> i64 {
@@ -38,6 +48,7 @@ impl Slot {
 #[derive(Debug)]
 pub struct Parameters {
     slots: Vec<Slot>,
+    /// The leaf that begins with the slot of a name.
     index: BTreeMap<String, usize>,
     offsets: Vec<i64>,
     /// All values, f32, in the order of the slots.
@@ -66,11 +77,8 @@ impl Parameters {
             offsets.push(end);
             end += slot.len();
         }
-        let index = slots
-            .iter()
-            .enumerate()
-            .map(|(number, slot)| (slot.name.clone(), number))
-            .collect();
+        let heads = slots.iter().filter(|slot| !slot.stacked).enumerate();
+        let index = heads.map(|(number, slot)| (slot.name.clone(), number)).collect();
         let compute = if compute == Kind::Float {
             master.shallow_clone()
         } else {
@@ -84,7 +92,7 @@ impl Parameters {
             compute,
             leaves: Vec::new(),
         };
-        parameters.leaves = parameters.views(&parameters.compute)?;
+        parameters.leaves = parameters.leaf_views()?;
         for leaf in &parameters.leaves {
             let _ = leaf.f_set_requires_grad(true)?;
         }
@@ -143,6 +151,25 @@ impl Parameters {
             .collect()
     }
 
+    fn leaf_views(&self) -> Result<Vec<Tensor>> {
+        let mut shapes: Vec<(i64, Vec<i64>)> = Vec::new();
+        for (slot, &at) in self.slots.iter().zip(&self.offsets) {
+            match shapes.last_mut().filter(|_| slot.stacked) {
+                Some((_, shape)) => shape[0] += slot.shape[0],
+                None => shapes.push((at, slot.shape.clone())),
+            }
+        }
+        let view = |(at, shape): (i64, Vec<i64>)| {
+            let length = shape.iter().product();
+            Ok(self
+                .compute
+                .f_narrow(0, at, length)?
+                .f_view(&shape[..])?
+                .f_detach()?)
+        };
+        shapes.into_iter().map(view).collect()
+    }
+
     /// The slots, in order.
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
@@ -158,7 +185,7 @@ impl Parameters {
             .sum()
     }
 
-    /// The leaf of a name: a parameter in the compute dtype.
+    /// The leaf of a name: a parameter in the compute dtype, with those that are stacked under it.
     ///
     /// # Errors
     /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).

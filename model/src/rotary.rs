@@ -1,6 +1,6 @@
 //! Rotary position embedding, half-split as in LLaMA (`mmada.md` 1.4). Padding consumes positions.
 //!
-//! Legend: B rows, H heads, L positions, E head width.
+//! The turning itself is in `fused.rs`. Legend: L positions, E head width.
 
 #![allow(non_snake_case)]
 
@@ -34,23 +34,31 @@ impl Rotary {
         })
     }
 
-    /// Cosines and sines of the first positions in the compute dtype. (The published code rotates in f32 whatever the
-    /// dtype; in f32, where numbers are compared, that is the same.)
+    /// Cosines and sines of the first positions, each [L, E].
     ///
     /// # Errors
-    /// libtorch's.
-    pub fn at(&self, length: i64, kind: Kind) -> Result<(Tensor, Tensor)> {
-        let cut = |table: &Tensor| table.f_narrow(0, 0, length)?.f_to_kind(kind);
-        Ok((cut(&self.cos_LE)?, cut(&self.sin_LE)?))
+    /// libtorch's, beyond the longest sequence.
+    pub fn at(&self, length: i64) -> Result<(Tensor, Tensor)> {
+        Ok((
+            self.cos_LE.f_narrow(0, 0, length)?,
+            self.sin_LE.f_narrow(0, 0, length)?,
+        ))
     }
+}
 
-    /// Rotates queries or keys, [B, H, L, E].
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn apply(x_BHLE: &Tensor, (cos_LE, sin_LE): &(Tensor, Tensor)) -> Result<Tensor> {
-        let halves = x_BHLE.f_chunk(2, -1)?;
-        let turned = Tensor::f_cat(&[halves[1].f_neg()?, halves[0].shallow_clone()], -1)?;
-        Ok(x_BHLE.f_mul(cos_LE)?.f_add(&turned.f_mul(sin_LE)?)?)
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_frequencies_are_the_published_ones() {
+        let (_, sin) = Rotary::new(128, 2, 500_000.0, Device::Cpu)
+            .unwrap()
+            .at(2)
+            .unwrap();
+        let angle = |j: i64| sin.double_value(&[1, j]).asin();
+        assert!((angle(1) - 0.814_617_23).abs() < 1e-6);
+        assert!((angle(63) - 2.455_140_8e-6).abs() < 1e-11);
     }
 }

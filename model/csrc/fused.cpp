@@ -1,0 +1,432 @@
+// What a transformer block does between its matrix products, in one pass over memory each, with its gradient: residual
+// sum and RMS norm, the split into heads with rotary embedding, the gate, the log-probability of a label; and AdamW.
+// CPU only, f32 and bf16. Roundings are those of the composed operators (mmada.md 1.4). Every sum has a fixed order
+// that does not depend on the number of threads (L8).
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+using torch::autograd::variable_list;
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define R __restrict
+
+// Rows in f32: load, compute, store.
+
+static inline uint16_t narrowed(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return value != value ? 0x7fc0 : static_cast<uint16_t>(rounded);
+}
+
+static inline float widened(uint16_t value) {
+  uint32_t bits = static_cast<uint32_t>(value) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, 4);
+  return wide;
+}
+
+CLONES static void widen(const uint16_t* R from, float* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = widened(from[i]);
+}
+CLONES static void narrow(const float* R from, uint16_t* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = narrowed(from[i]);
+}
+CLONES static void round_row(float* R row, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] = widened(narrowed(row[i]));
+}
+CLONES static void add_row(float* R to, const float* R from, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+CLONES static float dot(const float* R a, const float* R b, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+CLONES static float sum_squares(const float* R a, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * a[i];
+  return sum;
+}
+CLONES static float highest(const float* R a, int64_t n) {
+  float top = a[0];
+  for (int64_t i = 1; i < n; i++) top = a[i] > top ? a[i] : top;
+  return top;
+}
+CLONES static void scale_row(float* R row, float by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] *= by;
+}
+CLONES static void multiply_row(float* R row, const float* R by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] *= by[i];
+}
+
+// exp to about one unit in the last place; branch-free, so that it vectorises. Keeps NaN.
+static inline float fast_exp(float x) {
+  float clamped = x < -87.0f ? -87.0f : x;
+  clamped = clamped > 88.0f ? 88.0f : clamped;
+  float n = std::floor(clamped * 1.44269504f + 0.5f);
+  float r = clamped - n * 0.693359375f - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  float mantissa = p * r * r + r + 1.0f;
+  uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, 4);
+  return mantissa * power;
+}
+
+template <typename T> static const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
+template <typename T> static T* out(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+
+// A row as f32, whatever its dtype.
+static void load(const Tensor& t, int64_t at, float* to, int64_t n) {
+  if (t.scalar_type() == at::kFloat) std::memcpy(to, data<float>(t) + at, n * 4);
+  else widen(data<uint16_t>(t) + at, to, n);
+}
+static void store(const float* from, const Tensor& t, int64_t at, int64_t n) {
+  if (t.scalar_type() == at::kFloat) std::memcpy(out<float>(t) + at, from, n * 4);
+  else narrow(from, out<uint16_t>(t) + at, n);
+}
+
+template <typename F> static void for_rows(int64_t rows, int64_t width, const F& f) {
+  int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1));
+  at::parallel_for(0, rows, grain, f);
+}
+
+// Residual sum and RMS norm: s = x + delta, y = weight * round(s / rms(s)). Gives s and y.
+
+CLONES static void norm_backward_row(const float* R s, const float* R dy, const float* R w, float* R dx, float* R dw,
+                                     float scale, float mean, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    float unit = s[i] * scale;
+    dw[i] += dy[i] * unit;
+    dx[i] += scale * (dy[i] * w[i] - unit * mean);
+  }
+}
+CLONES static float dot3(const float* R a, const float* R b, const float* R c, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i] * c[i];
+  return sum;
+}
+
+struct SumNorm : Function<SumNorm> {
+  static constexpr int64_t BLOCK = 64;
+
+  static variable_list forward(AutogradContext* ctx, const Tensor& x_in, const std::optional<Tensor>& delta_in,
+                               const Tensor& weight, double eps) {
+    Tensor x = x_in.contiguous();
+    bool sum = delta_in.has_value();
+    Tensor delta = sum ? delta_in->contiguous() : Tensor();
+    int64_t n = x.size(-1), rows = x.numel() / std::max<int64_t>(n, 1);
+    TORCH_CHECK(weight.numel() == n, "norm: a gain of ", weight.numel(), " numbers for a width of ", n);
+    TORCH_CHECK(!sum || (delta.sizes() == x.sizes() && delta.scalar_type() == x.scalar_type()), "norm: unlike terms");
+    Tensor s = sum ? at::empty_like(x) : x, y = at::empty_like(x);
+    Tensor scales = at::empty({rows}, x.options().dtype(at::kFloat));
+    Tensor gain = weight.detach().to(at::kFloat).contiguous();
+    bool half = x.scalar_type() != at::kFloat;
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n), b(n);
+      for (int64_t row = begin; row < end; row++) {
+        load(x, row * n, a.data(), n);
+        if (sum) {
+          load(delta, row * n, b.data(), n);
+          add_row(a.data(), b.data(), n);
+          if (half) round_row(a.data(), n);
+          store(a.data(), s, row * n, n);
+        }
+        float scale = 1.0f / std::sqrt(sum_squares(a.data(), n) / n + static_cast<float>(eps));
+        out<float>(scales)[row] = scale;
+        scale_row(a.data(), scale, n);
+        if (half) round_row(a.data(), n);
+        multiply_row(a.data(), data<float>(gain), n);
+        store(a.data(), y, row * n, n);
+      }
+    });
+    ctx->save_for_backward({s.detach(), scales, gain});
+    ctx->saved_data["sum"] = sum;
+    ctx->saved_data["kind"] = static_cast<int64_t>(weight.scalar_type());
+    ctx->set_materialize_grads(false);
+    return sum ? variable_list{s, y} : variable_list{y};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const Tensor &s = saved[0], &scales = saved[1], &gain = saved[2];
+    bool sum = ctx->saved_data["sum"].toBool();
+    Tensor dy = grads.back().defined() ? grads.back().contiguous() : Tensor();
+    Tensor ds = sum && grads[0].defined() ? grads[0].contiguous() : Tensor();
+    if (!dy.defined()) return {ds, sum ? ds : Tensor(), Tensor(), Tensor()};
+    int64_t n = s.size(-1), rows = s.numel() / n, blocks = (rows + BLOCK - 1) / BLOCK;
+    Tensor dx = at::empty_like(s);
+    Tensor parts = at::zeros({blocks, n}, scales.options());
+    const float* w = data<float>(gain);
+    at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n), b(n), c(n);
+      for (int64_t block = begin; block < end; block++)
+        for (int64_t row = block * BLOCK; row < std::min(rows, (block + 1) * BLOCK); row++) {
+          load(s, row * n, a.data(), n);
+          load(dy, row * n, b.data(), n);
+          if (ds.defined()) load(ds, row * n, c.data(), n);
+          else std::fill(c.begin(), c.end(), 0.0f);
+          float scale = data<float>(scales)[row];
+          float mean = dot3(a.data(), b.data(), w, n) * scale / n;
+          norm_backward_row(a.data(), b.data(), w, c.data(), out<float>(parts) + block * n, scale, mean, n);
+          store(c.data(), dx, row * n, n);
+        }
+    });
+    Tensor dw = parts.sum(0).to(static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt()));
+    return {dx, sum ? dx : Tensor(), dw, Tensor()};
+  }
+};
+
+// The stacked projection [B, L, (H + 2K) E] into q, k, v [B, L, heads, E], q and k turned by their positions.
+
+CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign, int64_t half) {
+  for (int64_t i = 0; i < half; i++) {
+    y[i] = x[i] * cos[i] - sign * x[half + i] * sin[i];
+    y[half + i] = x[half + i] * cos[i] + sign * x[i] * sin[i];
+  }
+}
+
+struct SplitTurn : Function<SplitTurn> {
+  static void run(const Tensor& joined, const std::vector<Tensor>& parts, const Tensor& cos, const Tensor& sin,
+                  int64_t width, bool back) {
+    int64_t length = joined.size(1), rows = joined.size(0) * length, total = joined.size(2), half = width / 2;
+    int64_t stride = cos.size(1);
+    for_rows(rows, total, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(width), b(width);
+      for (int64_t row = begin; row < end; row++) {
+        const float *c = data<float>(cos) + row % length * stride, *s = data<float>(sin) + row % length * stride;
+        int64_t at = row * total;
+        for (size_t part = 0; part < 3; part++) {
+          int64_t heads = parts[part].size(2);
+          for (int64_t head = 0; head < heads; head++, at += width) {
+            int64_t there = (row * heads + head) * width;
+            load(back ? parts[part] : joined, back ? there : at, a.data(), width);
+            if (part < 2) turn(a.data(), b.data(), c, s, back ? -1.0f : 1.0f, half);
+            store(part < 2 ? b.data() : a.data(), back ? joined : parts[part], back ? at : there, width);
+          }
+        }
+      }
+    });
+  }
+
+  static variable_list forward(AutogradContext* ctx, const Tensor& joined_in, const Tensor& cos, const Tensor& sin,
+                               int64_t heads, int64_t kv_heads, int64_t width) {
+    Tensor joined = joined_in.contiguous();
+    TORCH_CHECK(joined.size(2) == (heads + 2 * kv_heads) * width && cos.size(0) >= joined.size(1), "rotary: misshapen");
+    auto part = [&](int64_t count) {
+      return at::empty({joined.size(0), joined.size(1), count, width}, joined.options());
+    };
+    std::vector<Tensor> parts{part(heads), part(kv_heads), part(kv_heads)};
+    run(joined, parts, cos, sin, width, false);
+    ctx->save_for_backward({cos, sin});
+    ctx->saved_data["sizes"] = std::vector<int64_t>{joined.size(0), joined.size(1), joined.size(2), width};
+    return {parts[0], parts[1], parts[2]};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    auto sizes = ctx->saved_data["sizes"].toIntVector();
+    std::vector<Tensor> parts{grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()};
+    Tensor joined = at::empty({sizes[0], sizes[1], sizes[2]}, parts[0].options());
+    run(joined, parts, saved[0], saved[1], sizes[3], true);
+    return {joined, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+// silu(gate) * up of [.., 2F], gate first.
+
+CLONES static void gate_row(const float* R gate, const float* R up, float* R y, bool half, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    float silu = gate[i] / (1.0f + fast_exp(-gate[i]));
+    y[i] = (half ? widened(narrowed(silu)) : silu) * up[i];
+  }
+}
+CLONES static void gate_backward_row(const float* R gate, const float* R up, const float* R dy, float* R dgate,
+                                     float* R dup, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    float sigmoid = 1.0f / (1.0f + fast_exp(-gate[i]));
+    dup[i] = dy[i] * gate[i] * sigmoid;
+    dgate[i] = dy[i] * up[i] * sigmoid * (1.0f + gate[i] * (1.0f - sigmoid));
+  }
+}
+
+struct Gate : Function<Gate> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& x_in) {
+    Tensor x = x_in.contiguous();
+    auto sizes = x.sizes().vec();
+    sizes.back() /= 2;
+    int64_t n = sizes.back(), rows = x.numel() / (2 * n);
+    Tensor y = at::empty(sizes, x.options());
+    bool half = x.scalar_type() != at::kFloat;
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(2 * n), b(n);
+      for (int64_t row = begin; row < end; row++) {
+        load(x, row * 2 * n, a.data(), 2 * n);
+        gate_row(a.data(), a.data() + n, b.data(), half, n);
+        store(b.data(), y, row * n, n);
+      }
+    });
+    ctx->save_for_backward({x.detach()});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    Tensor x = ctx->get_saved_variables()[0], dy = grads[0].contiguous(), dx = at::empty_like(x);
+    int64_t n = x.size(-1) / 2, rows = x.numel() / (2 * n);
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(2 * n), b(n), c(2 * n);
+      for (int64_t row = begin; row < end; row++) {
+        load(x, row * 2 * n, a.data(), 2 * n);
+        load(dy, row * n, b.data(), n);
+        gate_backward_row(a.data(), a.data() + n, b.data(), c.data(), c.data() + n, n);
+        store(c.data(), dx, row * 2 * n, 2 * n);
+      }
+    });
+    return {dx};
+  }
+};
+
+// log softmax(logits)[label] of each row, f32.
+
+CLONES static float sum_exp(const float* R a, float top, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += fast_exp(a[i] - top);
+  return sum;
+}
+CLONES static void soften(float* R a, float shift, float by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) a[i] = fast_exp(a[i] - shift) * by;
+}
+
+struct LabelLogProb : Function<LabelLogProb> {
+  static Tensor forward(AutogradContext* ctx, const Tensor& logits_in, const Tensor& labels) {
+    Tensor logits = logits_in.contiguous();
+    int64_t rows = logits.size(0), n = logits.size(1);
+    TORCH_CHECK(labels.numel() == rows && labels.scalar_type() == at::kLong, "log-probability: ", rows, " labels wanted");
+    for (int64_t row = 0; row < rows; row++) {
+      int64_t label = data<int64_t>(labels)[row];
+      TORCH_CHECK(label >= 0 && label < n, "log-probability: label ", label, " of ", n);
+    }
+    Tensor y = at::empty({rows}, logits.options().dtype(at::kFloat)), shift = at::empty_like(y);
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n);
+      for (int64_t row = begin; row < end; row++) {
+        load(logits, row * n, a.data(), n);
+        float top = highest(a.data(), n);
+        float norm = top + std::log(sum_exp(a.data(), top, n));
+        out<float>(shift)[row] = norm;
+        out<float>(y)[row] = a[data<int64_t>(labels)[row]] - norm;
+      }
+    });
+    ctx->save_for_backward({logits.detach(), labels, shift});
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const Tensor &logits = saved[0], &labels = saved[1], &shift = saved[2];
+    Tensor dy = grads[0].contiguous(), dx = at::empty_like(logits);
+    int64_t rows = logits.size(0), n = logits.size(1);
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n);
+      for (int64_t row = begin; row < end; row++) {
+        float slope = data<float>(dy)[row];
+        load(logits, row * n, a.data(), n);
+        soften(a.data(), data<float>(shift)[row], -slope, n);
+        a[data<int64_t>(labels)[row]] += slope;
+        store(a.data(), dx, row * n, n);
+      }
+    });
+    return {dx, Tensor()};
+  }
+};
+
+// AdamW with decoupled decay over flat f32 buffers; the gradient is scaled by `clip` first and cleared after.
+
+CLONES static void adamw_range(float* R x, float* R m, float* R v, float* R g, int64_t n, float clip, float beta1,
+                               float beta2, float eps, float keep, float rate, float root) {
+  for (int64_t i = 0; i < n; i++) {
+    float grad = g[i] * clip;
+    g[i] = 0.0f;
+    m[i] += (1.0f - beta1) * (grad - m[i]);
+    v[i] += (1.0f - beta2) * (grad * grad - v[i]);
+    x[i] = x[i] * keep - rate * (m[i] / (std::sqrt(v[i]) * root + eps));
+  }
+}
+
+static thread_local std::string last_error;
+
+template <typename F> static int guarded(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return 1;
+  }
+}
+
+static void give(Tensor** to, Tensor from) { *to = new Tensor(std::move(from)); }
+
+extern "C" {
+const char* demask_last_error() { return last_error.c_str(); }
+
+// `delta` may be null; then only `y` is given.
+int demask_sum_norm(Tensor* x, Tensor* delta, Tensor* weight, double eps, Tensor** sum, Tensor** y) {
+  return guarded([&] {
+    auto both = SumNorm::apply(*x, delta ? std::optional<Tensor>(*delta) : std::nullopt, *weight, eps);
+    if (delta) give(sum, both[0]);
+    give(y, both.back());
+  });
+}
+
+int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, int64_t heads, int64_t kv_heads, int64_t width,
+                      Tensor** q, Tensor** k, Tensor** v) {
+  return guarded([&] {
+    auto parts = SplitTurn::apply(*joined, *cos, *sin, heads, kv_heads, width);
+    give(q, parts[0]);
+    give(k, parts[1]);
+    give(v, parts[2]);
+  });
+}
+
+int demask_gate(Tensor* x, Tensor** y) {
+  return guarded([&] { give(y, Gate::apply(*x)); });
+}
+
+int demask_label_log_prob(Tensor* logits, Tensor* labels, Tensor** y) {
+  return guarded([&] { give(y, LabelLogProb::apply(*logits, *labels)); });
+}
+
+int demask_adamw(Tensor* x, Tensor* m, Tensor* v, Tensor* g, double clip, double beta1, double beta2, double eps,
+                 double keep, double rate, double root) {
+  return guarded([&] {
+    float *px = out<float>(*x), *pm = out<float>(*m), *pv = out<float>(*v), *pg = out<float>(*g);
+    at::parallel_for(0, x->numel(), 1 << 14, [&](int64_t begin, int64_t end) {
+      adamw_range(px + begin, pm + begin, pv + begin, pg + begin, end - begin, clip, beta1, beta2, eps, keep, rate, root);
+    });
+  });
+}
+}
