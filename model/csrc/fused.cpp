@@ -1,5 +1,5 @@
 // What a transformer block does between its matrix products, in one pass over memory each, with its gradient: residual
-// sum and RMS norm, the split into heads with rotary embedding, the gate, the log-probability of a label; and AdamW.
+// sum and RMS norm, the split into heads with rotary embedding, attention over short sequences, the gate, and the log-probability of a label.
 // CPU only, f32 and bf16. Roundings are those of the composed operators (mmada.md 1.4). Every sum has a fixed order
 // that does not depend on the number of threads (L8).
 
@@ -200,7 +200,7 @@ struct SumNorm : Function<SumNorm> {
   }
 };
 
-// The stacked projection [B, L, (H + 2K) E] into q, k, v [B, L, heads, E], q and k turned by their positions.
+// The stacked projection [B, L, (H + 2K) E] into q, k, v [B, heads, L, E], q and k turned by their positions.
 
 CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
@@ -220,9 +220,9 @@ struct SplitTurn : Function<SplitTurn> {
         const float *c = data<float>(cos) + row % length * stride, *s = data<float>(sin) + row % length * stride;
         int64_t at = row * total;
         for (size_t part = 0; part < 3; part++) {
-          int64_t heads = parts[part].size(2);
+          int64_t heads = parts[part].size(1);
           for (int64_t head = 0; head < heads; head++, at += width) {
-            int64_t there = (row * heads + head) * width;
+            int64_t there = ((row / length * heads + head) * length + row % length) * width;
             load(back ? parts[part] : joined, back ? there : at, a.data(), width);
             if (part < 2) turn(a.data(), b.data(), c, s, back ? -1.0f : 1.0f, half);
             store(part < 2 ? b.data() : a.data(), back ? joined : parts[part], back ? at : there, width);
@@ -237,7 +237,7 @@ struct SplitTurn : Function<SplitTurn> {
     Tensor joined = joined_in.contiguous();
     TORCH_CHECK(joined.size(2) == (heads + 2 * kv_heads) * width && cos.size(0) >= joined.size(1), "rotary: misshapen");
     auto part = [&](int64_t count) {
-      return at::empty({joined.size(0), joined.size(1), count, width}, joined.options());
+      return at::empty({joined.size(0), count, joined.size(1), width}, joined.options());
     };
     std::vector<Tensor> parts{part(heads), part(kv_heads), part(kv_heads)};
     run(joined, parts, cos, sin, width, false);
@@ -256,13 +256,72 @@ struct SplitTurn : Function<SplitTurn> {
   }
 };
 
+// softmax(scale q k^T) v of [B, H, L, E] each, heads merged: [B, L, H E]. Keeps the L x L probabilities: for short L.
+
+CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    a[i] = fast_exp((a[i] - top) * scale);
+    sum += a[i];
+  }
+  return sum;
+}
+CLONES static void softmax_backward_row(const float* R p, float* R slope, float mean, float scale, int64_t n) {
+  for (int64_t i = 0; i < n; i++) slope[i] = p[i] * (slope[i] - mean) * scale;
+}
+
+struct Attend : Function<Attend> {
+  static Tensor flat(const Tensor& x) { return x.contiguous().view({-1, x.size(2), x.size(3)}); }
+
+  static Tensor forward(AutogradContext* ctx, const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, double scale) {
+    Tensor q = flat(q_in), k = flat(k_in), v = flat(v_in);
+    Tensor p = at::bmm(q, k.transpose(1, 2));
+    int64_t n = p.size(2), rows = p.size(0) * p.size(1);
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n);
+      for (int64_t row = begin; row < end; row++) {
+        load(p, row * n, a.data(), n);
+        float sum = exp_row(a.data(), static_cast<float>(scale), highest(a.data(), n), n);
+        scale_row(a.data(), 1.0f / sum, n);
+        store(a.data(), p, row * n, n);
+      }
+    });
+    ctx->save_for_backward({q.detach(), k.detach(), v.detach(), p});
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["heads"] = q_in.size(1);
+    Tensor merged = at::bmm(p, v).view(q_in.sizes()).transpose(1, 2).contiguous();
+    return merged.view({q_in.size(0), q_in.size(2), -1});
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &p = saved[3];
+    double scale = ctx->saved_data["scale"].toDouble();
+    int64_t heads = ctx->saved_data["heads"].toInt(), n = p.size(2), rows = p.size(0) * p.size(1), width = q.size(2);
+    std::vector<int64_t> shape{q.size(0) / heads, heads, q.size(1), width};
+    Tensor dy = flat(grads[0].reshape({shape[0], shape[2], heads, width}).transpose(1, 2));
+    Tensor dv = at::bmm(p.transpose(1, 2), dy), ds = at::bmm(dy, v.transpose(1, 2));
+    for_rows(rows, n, [&](int64_t begin, int64_t end) {
+      std::vector<float> a(n), b(n);
+      for (int64_t row = begin; row < end; row++) {
+        load(p, row * n, a.data(), n);
+        load(ds, row * n, b.data(), n);
+        softmax_backward_row(a.data(), b.data(), dot(a.data(), b.data(), n), static_cast<float>(scale), n);
+        store(b.data(), ds, row * n, n);
+      }
+    });
+    Tensor dq = at::bmm(ds, k), dk = at::bmm(ds.transpose(1, 2), q);
+    return {dq.view(shape), dk.view(shape), dv.view(shape), Tensor()};
+  }
+};
+
 // silu(gate) * up of [.., 2F], gate first.
 
-CLONES static void gate_row(const float* R gate, const float* R up, float* R y, bool half, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
-    float silu = gate[i] / (1.0f + fast_exp(-gate[i]));
-    y[i] = (half ? widened(narrowed(silu)) : silu) * up[i];
-  }
+CLONES static void gate_row(const float* R gate, const float* R up, float* R y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + fast_exp(-gate[i])) * up[i];
+}
+CLONES static void gate_row_rounded(const float* R gate, const float* R up, float* R y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = widened(narrowed(gate[i] / (1.0f + fast_exp(-gate[i])))) * up[i];
 }
 CLONES static void gate_backward_row(const float* R gate, const float* R up, const float* R dy, float* R dgate,
                                      float* R dup, int64_t n) {
@@ -285,7 +344,7 @@ struct Gate : Function<Gate> {
       std::vector<float> a(2 * n), b(n);
       for (int64_t row = begin; row < end; row++) {
         load(x, row * 2 * n, a.data(), 2 * n);
-        gate_row(a.data(), a.data() + n, b.data(), half, n);
+        (half ? gate_row_rounded : gate_row)(a.data(), a.data() + n, b.data(), n);
         store(b.data(), y, row * n, n);
       }
     });
@@ -363,19 +422,6 @@ struct LabelLogProb : Function<LabelLogProb> {
   }
 };
 
-// AdamW with decoupled decay over flat f32 buffers; the gradient is scaled by `clip` first and cleared after.
-
-CLONES static void adamw_range(float* R x, float* R m, float* R v, float* R g, int64_t n, float clip, float beta1,
-                               float beta2, float eps, float keep, float rate, float root) {
-  for (int64_t i = 0; i < n; i++) {
-    float grad = g[i] * clip;
-    g[i] = 0.0f;
-    m[i] += (1.0f - beta1) * (grad - m[i]);
-    v[i] += (1.0f - beta2) * (grad * grad - v[i]);
-    x[i] = x[i] * keep - rate * (m[i] / (std::sqrt(v[i]) * root + eps));
-  }
-}
-
 static thread_local std::string last_error;
 
 template <typename F> static int guarded(F f) {
@@ -412,21 +458,15 @@ int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, int64_t heads, i
   });
 }
 
+int demask_attend(Tensor* q, Tensor* k, Tensor* v, double scale, Tensor** y) {
+  return guarded([&] { give(y, Attend::apply(*q, *k, *v, scale)); });
+}
+
 int demask_gate(Tensor* x, Tensor** y) {
   return guarded([&] { give(y, Gate::apply(*x)); });
 }
 
 int demask_label_log_prob(Tensor* logits, Tensor* labels, Tensor** y) {
   return guarded([&] { give(y, LabelLogProb::apply(*logits, *labels)); });
-}
-
-int demask_adamw(Tensor* x, Tensor* m, Tensor* v, Tensor* g, double clip, double beta1, double beta2, double eps,
-                 double keep, double rate, double root) {
-  return guarded([&] {
-    float *px = out<float>(*x), *pm = out<float>(*m), *pv = out<float>(*v), *pg = out<float>(*g);
-    at::parallel_for(0, x->numel(), 1 << 14, [&](int64_t begin, int64_t end) {
-      adamw_range(px + begin, pm + begin, pv + begin, pg + begin, end - begin, clip, beta1, beta2, eps, keep, rate, root);
-    });
-  });
 }
 }

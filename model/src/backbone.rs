@@ -240,7 +240,7 @@ impl Backbone {
         tables: &(Tensor, Tensor),
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (batch, length, width) = h_BLD.size3()?;
+        let width = self.config.d_model as i64;
         let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
         let head_width = self.config.head_dim() as i64;
         let mut joined = self.linear(h_BLD, &names.q)?;
@@ -258,9 +258,7 @@ impl Backbone {
             k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
             v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
         }
-        let mixed_BHLE =
-            Tensor::f_scaled_dot_product_attention(&q_BHLE, &k_BHLE, &v_BHLE, bias, 0.0, false, None, false)?;
-        let mixed_BLD = mixed_BHLE.f_transpose(1, 2)?.f_reshape([batch, length, width])?;
+        let mixed_BLD = fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias)?;
         self.linear(&mixed_BLD, &names.attn_out)
     }
 

@@ -81,6 +81,27 @@ pub fn split_turn(
     ])
 }
 
+/// Sequences up to here keep their L x L probabilities for the backward pass; longer ones recompute them.
+const SHORT: i64 = 256;
+
+/// `softmax(q k^T / sqrt(E) + bias) v` of [B, H, L, E] each, heads merged: [B, L, H E]. The way it is computed depends
+/// on L and the bias alone, never on B, so that sampling and training give the same numbers (L7).
+///
+/// # Errors
+/// libtorch's.
+pub fn attend(q_BHLE: &Tensor, k_BHLE: &Tensor, v_BHLE: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (batch, heads, length, width) = q_BHLE.size4()?;
+    #[cfg(fused)]
+    if applies(q_BHLE) && bias.is_none() && length <= SHORT {
+        return kernels::attend(q_BHLE, k_BHLE, v_BHLE, 1.0 / (width as f64).sqrt());
+    }
+    let mixed_BHLE =
+        Tensor::f_scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, bias, 0.0, false, None, false)?;
+    Ok(mixed_BHLE
+        .f_transpose(1, 2)?
+        .f_reshape([batch, length, heads * width])?)
+}
+
 /// `silu(gate) * up` of [.., 2F], the gate first.
 ///
 /// # Errors
@@ -109,43 +130,6 @@ pub fn label_log_prob(logits_NV: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
         .f_neg()?)
 }
 
-/// What one AdamW step multiplies with.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWStep {
-    /// Scale of the gradient (clipping).
-    pub clip: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the corrected root of the second moment.
-    pub eps: f64,
-    /// What remains of a weight after decay.
-    pub keep: f64,
-    /// Learning rate over the first moment's bias correction.
-    pub rate: f64,
-    /// One over the root of the second moment's bias correction.
-    pub root: f64,
-}
-
-/// One AdamW step over flat f32 buffers (weights, first and second moment, gradient) in one pass; clears the gradient.
-/// False, and nothing done, where the kernels do not apply.
-///
-/// # Errors
-/// libtorch's.
-pub fn adamw(buffers: [&Tensor; 4], step: AdamWStep) -> Result<bool> {
-    #[cfg(fused)]
-    if buffers
-        .iter()
-        .all(|buffer| applies(buffer) && buffer.kind() == Kind::Float && buffer.is_contiguous())
-    {
-        kernels::adamw(buffers, step)?;
-        return Ok(true);
-    }
-    let _ = (buffers, step);
-    Ok(false)
-}
-
 #[cfg(fused)]
 mod kernels {
     use std::ffi::{CStr, c_char, c_int, c_void};
@@ -153,7 +137,6 @@ mod kernels {
 
     use tch::{TchError, Tensor};
 
-    use super::AdamWStep;
     use crate::error::Result;
 
     type Handle = *mut c_void;
@@ -179,21 +162,9 @@ mod kernels {
             k: *mut Handle,
             v: *mut Handle,
         ) -> c_int;
+        fn demask_attend(q: Handle, k: Handle, v: Handle, scale: f64, y: *mut Handle) -> c_int;
         fn demask_gate(x: Handle, y: *mut Handle) -> c_int;
         fn demask_label_log_prob(logits: Handle, labels: Handle, y: *mut Handle) -> c_int;
-        fn demask_adamw(
-            x: Handle,
-            m: Handle,
-            v: Handle,
-            g: Handle,
-            clip: f64,
-            beta1: f64,
-            beta2: f64,
-            eps: f64,
-            keep: f64,
-            rate: f64,
-            root: f64,
-        ) -> c_int;
     }
 
     fn handle(tensor: &Tensor) -> Handle {
@@ -260,8 +231,14 @@ mod kernels {
                 v,
             )
         })?;
-        let [q, k, v] = parts.map(take);
-        Ok([q.f_transpose(1, 2)?, k.f_transpose(1, 2)?, v.f_transpose(1, 2)?])
+        Ok(parts.map(take))
+    }
+
+    pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+        let mut y = null_mut();
+        // SAFETY: as above.
+        check(unsafe { demask_attend(handle(q), handle(k), handle(v), scale, &mut y) })?;
+        Ok(take(y))
     }
 
     pub(super) fn gate(x: &Tensor) -> Result<Tensor> {
@@ -277,32 +254,97 @@ mod kernels {
         check(unsafe { demask_label_log_prob(handle(logits), handle(labels), &mut y) })?;
         Ok(take(y))
     }
+}
 
-    pub(super) fn adamw([x, m, v, g]: [&Tensor; 4], step: AdamWStep) -> Result<()> {
-        let AdamWStep {
-            clip,
-            beta1,
-            beta2,
-            eps,
-            keep,
-            rate,
-            root,
-        } = step;
-        // SAFETY: contiguous f32 buffers of one length, which the optimiser made.
-        check(unsafe {
-            demask_adamw(
-                handle(x),
-                handle(m),
-                handle(v),
-                handle(g),
-                clip,
-                beta1,
-                beta2,
-                eps,
-                keep,
-                rate,
-                root,
-            )
-        })
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    /// Repeatable numbers in about -2..2.
+    fn numbers(shape: &[i64], kind: Kind, salt: f64) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * (0.7 + salt)).sin() * 2.0;
+        wave.reshape(shape).to_kind(kind).set_requires_grad(true)
+    }
+
+    /// The result of `f` and the gradients of a weighted sum of it.
+    fn with_gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Tensor) -> Vec<Tensor> {
+        let y = f(inputs);
+        let weights = numbers(&y.size(), Kind::Float, 0.3).detach();
+        let loss = (y.to_kind(Kind::Float) * weights).sum(Kind::Float);
+        let mut all = Tensor::run_backward(&[&loss], inputs, false, false);
+        all.push(y.detach());
+        all
+    }
+
+    /// Both ways agree within f32's rounding of sums, or bf16's of single operators.
+    fn agree(inputs: &[Tensor], ours: impl Fn(&[Tensor]) -> Tensor, composed: impl Fn(&[Tensor]) -> Tensor) {
+        let tolerance = if inputs[0].kind() == Kind::Float {
+            1e-5
+        } else {
+            2e-2
+        };
+        for (a, b) in with_gradients(inputs, ours)
+            .iter()
+            .zip(&with_gradients(inputs, composed))
+        {
+            let (a, b) = (a.to_kind(Kind::Float), b.to_kind(Kind::Float));
+            let difference = ((&a - &b).abs().max() / b.abs().max()).double_value(&[]);
+            assert!(difference < tolerance, "{:?}: {difference}", inputs[0].kind());
+        }
+    }
+
+    #[test]
+    fn every_kernel_is_what_it_is_composed_of() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let x = |shape: &[i64], salt| numbers(shape, kind, salt);
+            agree(
+                &[x(&[3, 5, 24], 0.0), x(&[3, 5, 24], 0.1), x(&[24], 0.2)],
+                |x| {
+                    sum_norm(x[0].shallow_clone(), Some(&x[1]), &x[2], 1e-5)
+                        .map(|(s, y)| s + y)
+                        .unwrap()
+                },
+                |x| (&x[0] + &x[1]) + norm(&(&x[0] + &x[1]), &x[2], 1e-5).unwrap(),
+            );
+            agree(
+                &[x(&[4, 5, 22], 0.0)],
+                |x| gate(&x[0]).unwrap(),
+                |x| {
+                    let halves = x[0].chunk(2, -1);
+                    halves[0].silu() * &halves[1]
+                },
+            );
+            let labels = Tensor::from_slice(&[3i64, 0, 16, 7]);
+            agree(
+                &[x(&[4, 17], 0.0)],
+                |x| label_log_prob(&x[0], &labels).unwrap(),
+                |x| {
+                    x[0].log_softmax(-1, Kind::Float)
+                        .gather(1, &labels.unsqueeze(1), false)
+                        .squeeze_dim(1)
+                },
+            );
+            agree(
+                &[
+                    x(&[2, 3, 7, 8], 0.0),
+                    x(&[2, 3, 7, 8], 0.1),
+                    x(&[2, 3, 7, 8], 0.2),
+                ],
+                |x| attend(&x[0], &x[1], &x[2], None).unwrap(),
+                |x| {
+                    let [q, k, v] = [&x[0], &x[1], &x[2]].map(|x| x.to_kind(Kind::Float));
+                    let p = (q.matmul(&k.transpose(2, 3)) / 8f64.sqrt()).softmax(-1, Kind::Float);
+                    p.matmul(&v).transpose(1, 2).reshape([2, 7, 24]).to_kind(kind)
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn a_label_beyond_the_vocabulary_is_refused() {
+        let logits = numbers(&[2, 4], Kind::Float, 0.0);
+        assert!(label_log_prob(&logits, &Tensor::from_slice(&[1i64, 4])).is_err());
     }
 }

@@ -198,7 +198,6 @@ impl Parameters {
     }
 
     /// All values, flat, f32. Whoever changes it calls [`Self::refresh`].
-    #[must_use]
     pub fn master(&self) -> &Tensor {
         &self.master
     }
