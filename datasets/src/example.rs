@@ -1,0 +1,208 @@
+//! The neutral record that every source yields, and that curation, training, rollouts, scoring and evaluation share.
+
+use demask_api::Picture;
+use demask_api::sequence::Task;
+use serde::{Deserialize, Serialize};
+
+use crate::tabletop::request::Request;
+
+/// Which part of a source an example belongs to; parts never share content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Split {
+    /// Trained on.
+    Train,
+    /// Looked at while training.
+    Validation,
+    /// Benchmarks only.
+    Test,
+}
+
+impl Split {
+    /// Every split.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// Its name in files and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// What an example asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Draw what the prompt says.
+    TextToImage,
+    /// Describe a picture.
+    Caption,
+    /// Answer a question about a picture.
+    Question,
+    /// Solve a problem in words.
+    WordProblem,
+    /// Work out what to draw, then draw it.
+    ThinkThenDraw,
+    /// Plain text, nothing asked.
+    Text,
+    /// An instruction and a free answer.
+    Instruction,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::TextToImage,
+        Self::Caption,
+        Self::Question,
+        Self::WordProblem,
+        Self::ThinkThenDraw,
+        Self::Text,
+        Self::Instruction,
+    ];
+
+    /// Its name in files and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TextToImage => "text_to_image",
+            Self::Caption => "caption",
+            Self::Question => "question",
+            Self::WordProblem => "word_problem",
+            Self::ThinkThenDraw => "think_then_draw",
+            Self::Text => "text",
+            Self::Instruction => "instruction",
+        }
+    }
+
+    /// The modality: which sequence layout and loss it is trained with in this mode. A request that needs thought is
+    /// plain text-to-image when asked without.
+    #[must_use]
+    pub const fn task(self, mode: Mode) -> Task {
+        match self {
+            Self::TextToImage => Task::TextToImage,
+            Self::Caption | Self::Question => Task::Understand,
+            Self::WordProblem | Self::Text | Self::Instruction => Task::Text,
+            Self::ThinkThenDraw => match mode {
+                Mode::Think => Task::ThinkThenDraw,
+                Mode::Direct => Task::TextToImage,
+            },
+        }
+    }
+}
+
+/// Whether reasoning is wanted before the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// `<think>` reasoning `</think>`, then the result.
+    #[default]
+    Think,
+    /// The result alone.
+    Direct,
+}
+
+impl Mode {
+    /// The short instruction that ends a text prompt in this mode.
+    #[must_use]
+    pub const fn instruction(self) -> &'static str {
+        match self {
+            Self::Think => " /think",
+            Self::Direct => " /no",
+        }
+    }
+}
+
+/// How an answer is verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "check", rename_all = "snake_case")]
+pub enum Check {
+    /// It cannot be.
+    #[default]
+    None,
+    /// The answer text, after normalising case and white space.
+    Exact {
+        /// What it must be.
+        answer: String,
+    },
+    /// The answer's number, by value (`0.5` and `1/2` are the same).
+    Number {
+        /// What it must be.
+        answer: String,
+    },
+    /// The drawn picture, read back as a table.
+    Scene {
+        /// What must lie on it.
+        request: Request,
+    },
+}
+
+/// One example.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// BLAKE3 of the content in hex (32 digits): the lineage id (law L5).
+    pub id: String,
+    /// Where it comes from: `tabletop`, or a file's name and line.
+    pub source: String,
+    /// Under which licence.
+    pub licence: String,
+    /// Which split.
+    pub split: Split,
+    /// What is asked for.
+    pub kind: Kind,
+    /// The part of a benchmark that it counts in (`counting`, `how_many`, `two_steps`); may be empty.
+    pub category: String,
+    /// It shows a composition that is kept out of training.
+    #[serde(default)]
+    pub held_out: bool,
+    /// What the user says, without the mode's instruction.
+    pub prompt: String,
+    /// The picture: asked about, or to be drawn.
+    pub picture: Option<Picture>,
+    /// Worked reasoning, without the think marks.
+    pub reasoning: Option<String>,
+    /// The text that answers; none when the answer is the picture.
+    pub answer: Option<String>,
+    /// How to verify.
+    pub check: Check,
+}
+
+impl Example {
+    /// Sets the id from the content. Source, licence and split do not enter: the same content has the same id.
+    #[must_use]
+    pub fn with_id(mut self) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(self.kind.name().as_bytes());
+        part(self.prompt.as_bytes());
+        part(self.picture.as_ref().map_or(&[], |picture| &picture.rgb));
+        part(self.reasoning.as_deref().unwrap_or_default().as_bytes());
+        part(self.answer.as_deref().unwrap_or_default().as_bytes());
+        self.id = hasher.finalize().to_hex()[..32].to_string();
+        self
+    }
+
+    /// The layout and loss in this mode.
+    #[must_use]
+    pub fn task(&self, mode: Mode) -> Task {
+        self.kind.task(mode)
+    }
+
+    /// What the model writes in this mode: reasoning in think marks (when wanted and known), then the answer. Empty for
+    /// a picture without reasoning.
+    #[must_use]
+    pub fn completion(&self, mode: Mode) -> String {
+        let answer = self.answer.as_deref().unwrap_or_default();
+        match (&self.reasoning, mode) {
+            (Some(reasoning), Mode::Think) => format!("<think>{reasoning}</think>{answer}"),
+            _ => answer.to_owned(),
+        }
+    }
+}

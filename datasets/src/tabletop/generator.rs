@@ -1,0 +1,157 @@
+//! The tabletop as a source: an infinite sequence of examples for each kind and split, each a pure function of seed,
+//! kind, split and index (law L8).
+//!
+//! The splits share no content (law L6), whatever the seed: each scene, each word problem's numbers, and each drawing
+//! prompt of which there are many, hashes to one split, and an example is drawn anew until all of its parts lie in the
+//! split that is asked for. Prompts of which there are few ("a circle", "three crosses", "a red square") are in every
+//! split, with other pictures. Every fourth test example of a kind with colours shows a held-out pair.
+
+use demask_api::sequence::Task;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::render::render;
+use super::scene::Scene;
+use super::{asking, drawing, sums};
+use crate::example::{Check, Example, Kind, Mode, Split};
+
+/// Of every so many test examples the last shows a held-out pair.
+const HELD_OUT_EVERY: u64 = 4;
+
+/// The generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tabletop {
+    seed: u64,
+}
+
+/// An example before its split is known.
+pub(super) struct Draft {
+    pub category: &'static str,
+    pub prompt: String,
+    pub scene: Option<Scene>,
+    pub reasoning: Option<String>,
+    pub answer: Option<String>,
+    pub check: Check,
+    /// What decides the split, beside the scene.
+    pub keys: Vec<String>,
+}
+
+impl Tabletop {
+    /// The kinds that it makes.
+    pub const KINDS: [Kind; 5] = [
+        Kind::TextToImage,
+        Kind::Caption,
+        Kind::Question,
+        Kind::WordProblem,
+        Kind::ThinkThenDraw,
+    ];
+
+    /// A generator; another seed gives other examples from the same splits.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self { seed }
+    }
+
+    /// The example at this index. Categories alternate with the index, so any run of twelve has each equally often.
+    /// `Text` and `Instruction` give word problems.
+    #[must_use]
+    pub fn example(&self, kind: Kind, split: Split, index: u64) -> Example {
+        self.with_scene(kind, split, index).0
+    }
+
+    /// The example, and the table that its picture shows.
+    #[must_use]
+    pub fn with_scene(&self, kind: Kind, split: Split, index: u64) -> (Example, Option<Scene>) {
+        let (held_out, inner) = held_out_index(kind, split, index);
+        let mut attempt = 0;
+        let draft = loop {
+            let mut rng = self.rng(kind, split, index, attempt);
+            let draft = draw(&mut rng, kind, inner, held_out);
+            if draft.belongs_to(split, held_out) {
+                break draft;
+            }
+            attempt += 1;
+        };
+        let scene = draft.scene;
+        (draft.finish(kind, split, held_out), scene)
+    }
+
+    /// Text to train a tokenizer on: prompts, reasoning and answers of the training split, `count` examples a kind.
+    #[must_use]
+    pub fn corpus(&self, count: u64) -> Vec<String> {
+        let mut texts = vec![];
+        for kind in Self::KINDS {
+            for index in 0..count {
+                let example = self.example(kind, Split::Train, index);
+                let mode = if index % 2 == 0 { Mode::Think } else { Mode::Direct };
+                texts.push(format!("user\n{}{}", example.prompt, mode.instruction()));
+                texts.push(format!("assistant\n{}", example.completion(mode)));
+            }
+        }
+        texts
+    }
+
+    fn rng(&self, kind: Kind, split: Split, index: u64, attempt: u64) -> ChaCha8Rng {
+        let words = format!("{} {} {} {index} {attempt}", self.seed, kind.name(), split.name());
+        ChaCha8Rng::from_seed(*blake3::hash(words.as_bytes()).as_bytes())
+    }
+}
+
+fn held_out_index(kind: Kind, split: Split, index: u64) -> (bool, u64) {
+    if split != Split::Test || kind.task(Mode::Think) == Task::Text {
+        return (false, index);
+    }
+    let (block, rest) = (index / HELD_OUT_EVERY, index % HELD_OUT_EVERY);
+    if rest == HELD_OUT_EVERY - 1 {
+        (true, block)
+    } else {
+        (false, block * (HELD_OUT_EVERY - 1) + rest)
+    }
+}
+
+fn draw(rng: &mut ChaCha8Rng, kind: Kind, index: u64, held_out: bool) -> Draft {
+    match kind {
+        Kind::TextToImage => drawing::draft(rng, index, held_out),
+        Kind::Caption => asking::caption(rng, held_out),
+        Kind::Question => asking::question(rng, index, held_out),
+        Kind::ThinkThenDraw => sums::think_then_draw(rng, held_out),
+        Kind::WordProblem | Kind::Text | Kind::Instruction => sums::word_problem(rng, index),
+    }
+}
+
+/// The split that a piece of content belongs to: eight in ten are for training, one each for validation and test.
+fn split_of(content: &str) -> Split {
+    match blake3::hash(content.as_bytes()).as_bytes()[0] {
+        0..=25 => Split::Test,
+        26..=51 => Split::Validation,
+        _ => Split::Train,
+    }
+}
+
+impl Draft {
+    /// A held-out pair in the words is enough to keep them out of training; the scene must be of the split anyhow.
+    fn belongs_to(&self, split: Split, held_out: bool) -> bool {
+        (held_out || self.keys.iter().all(|key| split_of(key) == split))
+            && self
+                .scene
+                .is_none_or(|scene| split_of(&scene.to_string()) == split)
+    }
+
+    fn finish(self, kind: Kind, split: Split, held_out: bool) -> Example {
+        let example = Example {
+            id: String::new(),
+            source: "tabletop".to_owned(),
+            licence: "CC0-1.0".to_owned(),
+            split,
+            kind,
+            category: self.category.to_owned(),
+            held_out,
+            prompt: self.prompt,
+            picture: self.scene.as_ref().map(render),
+            reasoning: self.reasoning,
+            answer: self.answer,
+            check: self.check,
+        };
+        example.with_id()
+    }
+}
