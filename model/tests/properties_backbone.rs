@@ -113,7 +113,7 @@ fn chunks_of_the_head_change_no_gradient() {
     for part in rows.chunks(30) {
         let (part_loss, gradient) = loss_and_gradient(&mut backbone, part);
         loss += part_loss;
-        sum = sum + gradient;
+        sum += gradient;
     }
     assert!((loss / whole_loss - 1.0).abs() < 1e-5);
     let difference = (&sum - &whole).abs().max() / whole.abs().max();
