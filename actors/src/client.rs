@@ -22,7 +22,9 @@ pub enum ClientError {
     #[error("the daemon went away: {0}")]
     Gone(#[from] io::Error),
     /// It speaks another protocol.
-    #[error("the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again")]
+    #[error(
+        "the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again"
+    )]
     Protocol {
         /// Its version.
         version: String,
@@ -47,12 +49,22 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotRunning`].
     pub async fn connect(home: &Home, from: &str) -> Result<Self, ClientError> {
-        let stream = UnixStream::connect(home.socket()).await;
-        let stream = stream.map_err(|_| ClientError::NotRunning { home: home.root().display().to_string() })?;
+        let absent = || ClientError::NotRunning {
+            home: home.root().display().to_string(),
+        };
+        let socket = home
+            .socket()
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        let stream = UnixStream::connect(socket).await.map_err(|_| absent())?;
         let (read, writer) = stream.into_split();
         let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
         let by = format!("{user} ({from})");
-        Ok(Self { lines: BufReader::new(read).lines(), writer, by, early: Default::default() })
+        Ok(Self {
+            lines: BufReader::new(read).lines(),
+            writer,
+            by,
+            early: Default::default(),
+        })
     }
 
     /// Asks and waits for the reply.
@@ -68,14 +80,24 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn ask_as(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
-        let message = ClientMessage { id: id.clone(), protocol: PROTOCOL, by: self.by.clone(), command };
+        let message = ClientMessage {
+            id: id.clone(),
+            protocol: PROTOCOL,
+            by: self.by.clone(),
+            command,
+        };
         let mut line = serde_json::to_string(&message).map_err(io::Error::other)?;
         line.push('\n');
         self.writer.write_all(line.as_bytes()).await?;
         loop {
             match self.read().await? {
-                ServerMessage::Reply { protocol, version, .. } if protocol != PROTOCOL => {
-                    return Err(ClientError::Protocol { version, found: protocol });
+                ServerMessage::Reply {
+                    protocol, version, ..
+                } if protocol != PROTOCOL => {
+                    return Err(ClientError::Protocol {
+                        version,
+                        found: protocol,
+                    });
                 }
                 ServerMessage::Reply { id: found, reply, .. } if found == id => return Ok(reply),
                 other => self.early.push_back(other),

@@ -43,7 +43,10 @@ pub enum HomeError {
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> HomeError + '_ {
-    |source| HomeError::Io { path: path.to_owned(), source }
+    |source| HomeError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// The folder of the database, pictures, logs and checkpoints.
@@ -59,7 +62,11 @@ impl Home {
     /// # Errors
     /// [`HomeError::Nowhere`]; a working directory that is gone.
     pub fn open(named: Option<PathBuf>) -> Result<Self, HomeError> {
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let root = named
             .or_else(|| variable("DEMASK_HOME"))
             .or_else(|| variable("XDG_DATA_HOME").map(|data| data.join("demask")))
@@ -125,11 +132,18 @@ impl Home {
         PathBuf::from(format!("/tmp/demask-{}", user()))
     }
 
-    /// The control socket; its name is of the home's hash, so that two homes do not meet.
-    #[must_use]
-    pub fn socket(&self) -> PathBuf {
+    /// The control socket, in a folder for this user alone; its name is of the home's hash, so that two homes do not
+    /// meet.
+    ///
+    /// # Errors
+    /// As [`Self::make_socket_dir`].
+    pub fn socket(&self) -> Result<PathBuf, HomeError> {
+        Ok(self.make_socket_dir()?.join(self.socket_name()))
+    }
+
+    fn socket_name(&self) -> String {
         let hash = blake3::hash(self.root.as_os_str().as_encoded_bytes()).to_hex();
-        self.socket_dir().join(format!("{}.sock", &hash[..16]))
+        format!("{}.sock", &hash[..16])
     }
 
     /// Makes the folder of the sockets, for this user alone.
@@ -138,10 +152,18 @@ impl Home {
     /// The file system's; [`HomeError::Foreign`] when somebody else made it first.
     pub fn make_socket_dir(&self) -> Result<PathBuf, HomeError> {
         let folder = self.socket_dir();
-        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io(&folder))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(io(&folder))?;
         let found = std::fs::symlink_metadata(&folder).map_err(io(&folder))?;
         if found.uid() != user() || !found.is_dir() {
-            return Err(HomeError::Foreign { path: folder, found: found.uid(), expected: user() });
+            return Err(HomeError::Foreign {
+                path: folder,
+                found: found.uid(),
+                expected: user(),
+            });
         }
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(&folder, private).map_err(io(&folder))?;
@@ -165,12 +187,20 @@ impl Home {
     pub fn lock(&self) -> Result<DaemonLock, HomeError> {
         std::fs::create_dir_all(&self.root).map_err(io(&self.root))?;
         let path = self.pid_file();
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
         let mut file = open.map_err(io(&path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(HomeError::Taken { home: self.root.clone(), pid: read_pid(file).unwrap_or(0) });
+                return Err(HomeError::Taken {
+                    home: self.root.clone(),
+                    pid: read_pid(file).unwrap_or(0),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
         }
@@ -218,9 +248,15 @@ mod tests {
     #[test]
     fn a_socket_path_is_short_however_long_the_folders_are() {
         let long = "x".repeat(200);
-        let home = Home { root: PathBuf::from(format!("/{long}")), runtime: PathBuf::from(format!("/run/{long}")) };
-        assert!(home.socket().as_os_str().len() <= LONGEST_SOCKET);
-        let other = Home { root: PathBuf::from("/other"), ..home.clone() };
-        assert_ne!(home.socket(), other.socket());
+        let home = Home {
+            root: PathBuf::from(format!("/{long}")),
+            runtime: PathBuf::from(format!("/run/{long}")),
+        };
+        assert!(home.socket_dir().join(home.socket_name()).as_os_str().len() <= LONGEST_SOCKET);
+        let other = Home {
+            root: PathBuf::from("/other"),
+            ..home.clone()
+        };
+        assert_ne!(home.socket_name(), other.socket_name());
     }
 }

@@ -26,6 +26,8 @@ enum Item {
     Record(Box<Record>),
     /// Answered once everything before it is committed.
     Flush(oneshot::Sender<()>),
+    /// Nothing comes after it.
+    Close,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +52,11 @@ pub struct Recorder {
 
 impl std::fmt::Debug for Item {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Record(_)) { "Record" } else { "Flush" })
+        f.write_str(match self {
+            Self::Record(_) => "Record",
+            Self::Flush(_) => "Flush",
+            Self::Close => "Close",
+        })
     }
 }
 
@@ -63,12 +69,26 @@ impl Recorder {
         let writer = Writer::open(database)?;
         let (queue, items) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(BEHIND);
-        let counters = Arc::<Counters>::default();
+        let last = demask_storage::writer::last_seq(writer.connection())?;
+        let counters = Arc::new(Counters {
+            written: AtomicU64::new(last),
+            ..Default::default()
+        });
         let shared = (events.clone(), Arc::clone(&counters));
         let body = move || write_all(writer, items, &shared.0, &shared.1);
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(body);
-        let thread = thread.map_err(|source| StoreError::Io { path: database.to_owned(), source })?;
-        Ok((Self { queue, events, counters }, thread))
+        let thread = thread.map_err(|source| StoreError::Io {
+            path: database.to_owned(),
+            source,
+        })?;
+        Ok((
+            Self {
+                queue,
+                events,
+                counters,
+            },
+            thread,
+        ))
     }
 
     /// Hands a record in: a durable one waits for room (L2), others are dropped and counted when there is none.
@@ -77,7 +97,11 @@ impl Recorder {
     /// [`RecorderGone`].
     pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
         if record.durable() {
-            return self.queue.send(Item::Record(Box::new(record))).await.map_err(|_| RecorderGone);
+            return self
+                .queue
+                .send(Item::Record(Box::new(record)))
+                .await
+                .map_err(|_| RecorderGone);
         }
         self.offer(record);
         Ok(())
@@ -87,7 +111,13 @@ impl Recorder {
     pub fn offer(&self, record: Record) {
         if !record.stored() {
             let seq = self.counters.written.load(Relaxed);
-            self.events.send(Envelope { seq, at_us: now_us(), record }).ok();
+            self.events
+                .send(Envelope {
+                    seq,
+                    at_us: now_us(),
+                    record,
+                })
+                .ok();
         } else if self.queue.try_send(Item::Record(Box::new(record))).is_err() {
             self.counters.dropped.fetch_add(1, Relaxed);
         }
@@ -99,8 +129,16 @@ impl Recorder {
     /// [`RecorderGone`].
     pub async fn flush(&self) -> Result<(), RecorderGone> {
         let (done, wait) = oneshot::channel();
-        self.queue.send(Item::Flush(done)).await.map_err(|_| RecorderGone)?;
+        self.queue
+            .send(Item::Flush(done))
+            .await
+            .map_err(|_| RecorderGone)?;
         wait.await.map_err(|_| RecorderGone)
+    }
+
+    /// Ends the writer's thread, whoever still holds a clone: called once, last, after [`Self::flush`].
+    pub fn close(&self) {
+        self.queue.blocking_send(Item::Close).ok();
     }
 
     /// Committed events from now on.
@@ -113,6 +151,12 @@ impl Recorder {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.load(Relaxed)
+    }
+
+    /// The number of the last committed event.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.counters.written.load(Relaxed)
     }
 
     /// Whether the writer waits for room on the disk.
@@ -131,7 +175,9 @@ impl Recorder {
 /// Microseconds since the Unix epoch.
 #[must_use]
 pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn write_all(
@@ -140,7 +186,12 @@ fn write_all(
     events: &broadcast::Sender<Envelope>,
     counters: &Counters,
 ) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+    else {
+        return;
+    };
     loop {
         let (records, flushes, open) = runtime.block_on(gather(&mut items));
         commit(&mut writer, &records, events, counters);
@@ -171,7 +222,7 @@ async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::
         match next {
             Some(Item::Record(record)) => records.push(*record),
             Some(Item::Flush(done)) => flushes.push(done),
-            None => return (records, flushes, false),
+            Some(Item::Close) | None => return (records, flushes, false),
         }
         deadline.get_or_insert_with(|| Instant::now() + GATHER);
     }
@@ -179,7 +230,12 @@ async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::
 }
 
 /// Commits a batch; while the disk is full it waits and tries again, so that nothing is lost.
-fn commit(writer: &mut Writer, records: &[Record], events: &broadcast::Sender<Envelope>, counters: &Counters) {
+fn commit(
+    writer: &mut Writer,
+    records: &[Record],
+    events: &broadcast::Sender<Envelope>,
+    counters: &Counters,
+) {
     if records.is_empty() {
         return;
     }
@@ -206,7 +262,9 @@ fn commit(writer: &mut Writer, records: &[Record], events: &broadcast::Sender<En
                 tracing::error!("{} records could not be written: {error}", records.len());
                 // One bad record must not take its neighbours along.
                 if records.len() > 1 {
-                    records.iter().for_each(|record| commit(writer, std::slice::from_ref(record), events, counters));
+                    records
+                        .iter()
+                        .for_each(|record| commit(writer, std::slice::from_ref(record), events, counters));
                 }
                 return;
             }
@@ -217,8 +275,20 @@ fn commit(writer: &mut Writer, records: &[Record], events: &broadcast::Sender<En
 fn announce_full(events: &broadcast::Sender<Envelope>) {
     let message = "the disk is full; the run waits until there is room, nothing is lost".to_owned();
     let kind = "disk_full".to_owned();
-    let record = Record::Alert(Alert { run: String::new(), step: 0, level: Level::Error, kind, message });
-    events.send(Envelope { seq: 0, at_us: now_us(), record }).ok();
+    let record = Record::Alert(Alert {
+        run: String::new(),
+        step: 0,
+        level: Level::Error,
+        kind,
+        message,
+    });
+    events
+        .send(Envelope {
+            seq: 0,
+            at_us: now_us(),
+            record,
+        })
+        .ok();
 }
 
 #[cfg(test)]
@@ -228,7 +298,12 @@ mod tests {
     use demask_storage::{Metric, TrainUse, writer::events_since};
 
     fn used(step: u64) -> Record {
-        Record::TrainUse(TrainUse { run: "r".into(), step, stage: "s".into(), subjects: vec![format!("e{step}")] })
+        Record::TrainUse(TrainUse {
+            run: "r".into(),
+            step,
+            stage: "s".into(),
+            subjects: vec![format!("e{step}")],
+        })
     }
 
     #[tokio::test]
@@ -239,7 +314,11 @@ mod tests {
         let mut watch = recorder.watch();
         for step in 0..3000 {
             recorder.record(used(step)).await.unwrap();
-            recorder.offer(Record::Metric(Metric { run: "r".into(), step, values: vec![("a/b".into(), 1.0)] }));
+            recorder.offer(Record::Metric(Metric {
+                run: "r".into(),
+                step,
+                values: vec![("a/b".into(), 1.0)],
+            }));
         }
         recorder.flush().await.unwrap();
         let first = watch.recv().await;
@@ -250,7 +329,13 @@ mod tests {
         let steps: Vec<u64> = events_since(&store, 0, 10_000)
             .unwrap()
             .into_iter()
-            .filter_map(|e| if let Record::TrainUse(u) = e.record { Some(u.step) } else { None })
+            .filter_map(|e| {
+                if let Record::TrainUse(u) = e.record {
+                    Some(u.step)
+                } else {
+                    None
+                }
+            })
             .collect();
         assert_eq!(steps, (0..3000).collect::<Vec<_>>());
     }

@@ -1,0 +1,659 @@
+//! What a person asks of a run, from the moment it is asked to the step where it takes effect.
+//!
+//! L3: orders wait here until the trainer stands at a step boundary. L4: an order is a committed row before it is
+//! acknowledged, and its row says the step before anything is computed under it; after a restart the journal's orders
+//! take effect again at their steps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use demask_storage::{ActorView, Knob, Overview, Record, Steer};
+use tokio::sync::Notify;
+
+use crate::recorder::{Recorder, RecorderGone};
+
+/// Something that can be turned: a number within a range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnobRange {
+    /// Its key for `set`.
+    pub key: String,
+    /// Its value in the profile.
+    pub value: f64,
+    /// Smallest allowed.
+    pub low: f64,
+    /// Largest allowed.
+    pub high: f64,
+    /// One line of help.
+    pub help: String,
+}
+
+/// What a person asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// Hold.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Checkpoint and end the run.
+    Stop,
+    /// Checkpoint.
+    Checkpoint,
+    /// Turn a knob.
+    Set {
+        /// Which.
+        key: String,
+        /// To what.
+        value: f64,
+    },
+    /// Sample a prompt, watched.
+    Sample {
+        /// The prompt.
+        prompt: String,
+        /// Draw rather than write.
+        picture: bool,
+    },
+}
+
+impl Order {
+    fn action(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+            Self::Checkpoint => "checkpoint",
+            Self::Set { .. } => "set",
+            Self::Sample { .. } => "sample",
+        }
+    }
+
+    /// Back from a row; none for what is not understood.
+    fn of(steer: &Steer) -> Option<Self> {
+        match steer.action.as_str() {
+            "pause" => Some(Self::Pause),
+            "resume" => Some(Self::Resume),
+            "stop" => Some(Self::Stop),
+            "checkpoint" => Some(Self::Checkpoint),
+            "set" => Some(Self::Set {
+                key: steer.key.clone()?,
+                value: steer.new.as_deref()?.parse().ok()?,
+            }),
+            "sample" => Some(Self::Sample {
+                prompt: steer.new.clone()?,
+                picture: steer.key.as_deref() == Some("picture"),
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Why an order is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// No such knob.
+    #[error("there is no knob '{key}'; the knobs are {known}")]
+    Unknown {
+        /// What was asked for.
+        key: String,
+        /// What there is.
+        known: String,
+    },
+    /// Outside its range.
+    #[error("{key} is asked to be {found}; allowed is {low} to {high}")]
+    Range {
+        /// The knob.
+        key: String,
+        /// What was asked for.
+        found: String,
+        /// Smallest allowed.
+        low: f64,
+        /// Largest allowed.
+        high: f64,
+    },
+    /// It cannot be recorded, so it is not taken (L4).
+    #[error(transparent)]
+    Recorder(#[from] RecorderGone),
+}
+
+/// What took effect at a boundary and is the trainer's to do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Boundary {
+    /// Write a checkpoint now.
+    pub checkpoint: bool,
+    /// Checkpoint, then end the run.
+    pub stop: bool,
+    /// Prompts to sample now: the order's id, the prompt, draw rather than write.
+    pub samples: Vec<(String, String, bool)>,
+    /// Knobs that were turned.
+    pub turned: Vec<String>,
+}
+
+#[derive(Debug)]
+struct State {
+    run: String,
+    step: u64,
+    paused: bool,
+    halting: bool,
+    pending: VecDeque<(Steer, Order)>,
+    /// From the journal, in the order in which they were asked.
+    replay: VecDeque<(Steer, Order)>,
+    knobs: BTreeMap<String, KnobRange>,
+    overview: Overview,
+}
+
+/// The orders and the present state of one run; shared by the gateway's side and the trainer.
+#[derive(Debug)]
+pub struct Control {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self::new("", Vec::new(), Vec::new())
+    }
+}
+
+impl Control {
+    /// For a run: its knobs as the profile has them, and its orders so far, oldest first (`journal::steers`).
+    #[must_use]
+    pub fn new(run: &str, knobs: Vec<KnobRange>, journal: Vec<Steer>) -> Self {
+        let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
+        let orders = journal
+            .into_iter()
+            .filter_map(|steer| Order::of(&steer).map(|order| (steer, order)));
+        let (replay, pending) = orders.partition(|(steer, _)| steer.applied_step.is_some());
+        let (run, overview) = (run.to_owned(), nothing());
+        let state = State {
+            run,
+            step: 0,
+            paused: false,
+            halting: false,
+            pending,
+            replay,
+            knobs,
+            overview,
+        };
+        Self {
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an order: committed to the store before this returns (L4). The same id twice is taken once.
+    ///
+    /// # Errors
+    /// [`OrderError`]: unknown knobs, values out of range, a recorder that is gone.
+    pub async fn ask(
+        &self,
+        recorder: &Recorder,
+        id: &str,
+        by: &str,
+        order: Order,
+    ) -> Result<u64, OrderError> {
+        let steer = {
+            let state = self.lock();
+            if state
+                .pending
+                .iter()
+                .chain(&state.replay)
+                .any(|(known, _)| known.id == id)
+            {
+                return Ok(state.step);
+            }
+            check(&state.knobs, &order)?;
+            asked(&state, id, by, &order)
+        };
+        let step = steer.asked_step;
+        recorder.record(Record::Steer(steer.clone())).await?;
+        recorder.flush().await?;
+        self.lock().pending.push_back((steer, order));
+        self.changed.notify_waiters();
+        Ok(step)
+    }
+
+    /// Ends the run at the next boundary without a person's order: the daemon is ending and the run is to go on later.
+    pub fn halt(&self) {
+        self.lock().halting = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Whether [`Self::halt`] was called.
+    #[must_use]
+    pub fn halting(&self) -> bool {
+        self.lock().halting
+    }
+
+    /// A knob's present value.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<f64> {
+        self.lock().knobs.get(key).map(|knob| knob.value)
+    }
+
+    /// The trainer stands between steps, `step` of them done: orders take effect here and nowhere else (L3). Returns
+    /// when the run may go on, at once or when a pause ends, and with what the trainer is to do.
+    ///
+    /// # Errors
+    /// A recorder that is gone.
+    pub async fn boundary(&self, recorder: &Recorder, step: u64) -> Result<Boundary, RecorderGone> {
+        let mut todo = Boundary::default();
+        loop {
+            let waiter = self.changed.notified();
+            tokio::pin!(waiter);
+            waiter.as_mut().enable();
+            let applied = self.apply(step, &mut todo);
+            if !applied.is_empty() {
+                for steer in applied {
+                    recorder.record(Record::Steer(steer)).await?;
+                }
+                // L4: the row says the step before anything is computed under the order.
+                recorder.flush().await?;
+            }
+            todo.stop |= self.halting();
+            if todo.stop || !self.held(&todo) {
+                return Ok(todo);
+            }
+            waiter.await;
+        }
+    }
+
+    /// A pause holds, but what was asked for meanwhile (a checkpoint, a sample) is handed to the trainer first, who then
+    /// comes back to the boundary of the same step.
+    fn held(&self, todo: &Boundary) -> bool {
+        let mut state = self.lock();
+        let paused = state.paused;
+        state.overview.state = if paused { "paused".into() } else { "running".into() };
+        paused && !todo.checkpoint && todo.samples.is_empty()
+    }
+
+    /// Whether a person holds the run.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.lock().paused
+    }
+
+    fn apply(&self, step: u64, todo: &mut Boundary) -> Vec<Steer> {
+        let mut state = self.lock();
+        state.step = step;
+        state.overview.step = step;
+        while state
+            .replay
+            .front()
+            .is_some_and(|(steer, _)| steer.applied_step.is_some_and(|at| at <= step))
+        {
+            if let Some((_, order)) = state.replay.pop_front() {
+                again(&mut state, order);
+            }
+        }
+        let mut applied = Vec::new();
+        // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
+        while state.replay.is_empty()
+            && state
+                .pending
+                .front()
+                .is_some_and(|(steer, _)| steer.asked_step < step || step == 0 || state.paused)
+            && let Some((mut steer, order)) = state.pending.pop_front()
+        {
+            steer.applied_step = Some(step);
+            if let Order::Set { key, .. } = &order {
+                steer.old = state.knobs.get(key).map(|knob| knob.value.to_string());
+            }
+            first(&mut state, todo, &steer.id, order);
+            applied.push(steer);
+        }
+        applied
+    }
+
+    /// Where the run is.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let state = self.lock();
+        let mut overview = state.overview.clone();
+        overview.knobs = state.knobs.values().map(shown).collect();
+        overview
+    }
+
+    /// The trainer says where the run is.
+    pub fn report(&self, change: impl FnOnce(&mut Overview)) {
+        change(&mut self.lock().overview);
+    }
+
+    /// The run's id and the last boundary's step.
+    #[must_use]
+    pub fn place(&self) -> (String, u64) {
+        let state = self.lock();
+        (state.run.clone(), state.step)
+    }
+}
+
+/// Present state for watchers: live only, never stored.
+pub fn publish(recorder: &Recorder, overview: Overview, actors: Vec<ActorView>) {
+    recorder.offer(Record::Overview(overview));
+    actors
+        .into_iter()
+        .for_each(|actor| recorder.offer(Record::Actor(actor)));
+}
+
+fn nothing() -> Overview {
+    Overview {
+        run: String::new(),
+        profile: String::new(),
+        state: "idle".into(),
+        detail: String::new(),
+        step: 0,
+        total_steps: 0,
+        stages: Vec::new(),
+        stage: 0,
+        tokens_per_s: 0.0,
+        eta_s: None,
+        elapsed_s: 0.0,
+        devices: Vec::new(),
+        knobs: Vec::new(),
+        last_checkpoint: None,
+    }
+}
+
+fn check(knobs: &BTreeMap<String, KnobRange>, order: &Order) -> Result<(), OrderError> {
+    let Order::Set { key, value } = order else {
+        return Ok(());
+    };
+    let Some(knob) = knobs.get(key) else {
+        let known = knobs.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(OrderError::Unknown {
+            key: key.clone(),
+            known,
+        });
+    };
+    if (knob.low..=knob.high).contains(value) {
+        return Ok(());
+    }
+    Err(OrderError::Range {
+        key: key.clone(),
+        found: value.to_string(),
+        low: knob.low,
+        high: knob.high,
+    })
+}
+
+fn asked(state: &State, id: &str, by: &str, order: &Order) -> Steer {
+    let (key, old, new) = match order {
+        Order::Set { key, value } => {
+            let old = state.knobs.get(key).map(|knob| knob.value.to_string());
+            (Some(key.clone()), old, Some(value.to_string()))
+        }
+        Order::Sample { prompt, picture } => (
+            Some(if *picture { "picture" } else { "text" }.to_owned()),
+            None,
+            Some(prompt.clone()),
+        ),
+        _ => (None, None, None),
+    };
+    let (id, by, action) = (id.to_owned(), by.to_owned(), order.action().to_owned());
+    Steer {
+        id,
+        run: state.run.clone(),
+        by,
+        action,
+        key,
+        old,
+        new,
+        asked_step: state.step,
+        applied_step: None,
+    }
+}
+
+/// An order takes effect for the first time.
+fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Order) {
+    match order {
+        Order::Checkpoint => todo.checkpoint = true,
+        Order::Stop => todo.stop = true,
+        Order::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
+        Order::Set { key, value } => {
+            todo.turned.push(key.clone());
+            again(state, Order::Set { key, value });
+        }
+        other => again(state, other),
+    }
+}
+
+/// An order of the journal takes effect again: what has lasting effect, not what was done once.
+fn again(state: &mut State, order: Order) {
+    match order {
+        Order::Pause => state.paused = true,
+        Order::Resume => state.paused = false,
+        Order::Set { key, value } => {
+            if let Some(knob) = state.knobs.get_mut(&key) {
+                knob.value = value;
+            }
+        }
+        Order::Stop | Order::Checkpoint | Order::Sample { .. } => {}
+    }
+}
+
+fn shown(knob: &KnobRange) -> Knob {
+    let allowed = format!("{} to {}", knob.low, knob.high);
+    Knob {
+        key: knob.key.clone(),
+        value: knob.value.to_string(),
+        allowed,
+        help: knob.help.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_storage::{journal, store};
+    use proptest::prelude::*;
+
+    fn knobs() -> Vec<KnobRange> {
+        let help = String::new();
+        vec![KnobRange {
+            key: "learning_rate".into(),
+            value: 0.5,
+            low: 0.0,
+            high: 1.0,
+            help,
+        }]
+    }
+
+    fn with_recorder<T>(test: impl AsyncFnOnce(Recorder, &std::path::Path) -> T) -> T {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (recorder, _thread) = Recorder::start(&path).unwrap();
+            test(recorder, &path).await
+        })
+    }
+
+    fn set(value: f64) -> Order {
+        Order::Set {
+            key: "learning_rate".into(),
+            value,
+        }
+    }
+
+    #[test]
+    fn l4_an_order_is_a_row_when_it_is_acknowledged_and_again_when_it_took_effect() {
+        with_recorder(async |recorder, path| {
+            let control = Control::new("r", knobs(), Vec::new());
+            control.boundary(&recorder, 4).await.unwrap();
+            assert_eq!(
+                control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap(),
+                4
+            );
+            assert_eq!(
+                control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap(),
+                4
+            );
+            let rows = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+            assert_eq!(
+                (
+                    rows().len(),
+                    rows()[0].applied_step,
+                    control.value("learning_rate")
+                ),
+                (1, None, Some(0.5))
+            );
+            let todo = control.boundary(&recorder, 5).await.unwrap();
+            assert_eq!(todo.turned, ["learning_rate"]);
+            let row = rows().remove(0);
+            assert_eq!(
+                (row.old.as_deref(), row.new.as_deref()),
+                (Some("0.5"), Some("0.25"))
+            );
+            assert_eq!(
+                (row.asked_step, row.applied_step, row.by.as_str()),
+                (4, Some(5), "me (cli)")
+            );
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_what_can() {
+        with_recorder(async |recorder, _| {
+            let control = Control::new("r", knobs(), Vec::new());
+            let unknown = Order::Set {
+                key: "speed".into(),
+                value: 1.0,
+            };
+            let error = control
+                .ask(&recorder, "a", "me", unknown)
+                .await
+                .unwrap_err()
+                .to_string();
+            assert_eq!(error, "there is no knob 'speed'; the knobs are learning_rate");
+            let error = control
+                .ask(&recorder, "b", "me", set(f64::NAN))
+                .await
+                .unwrap_err()
+                .to_string();
+            assert_eq!(error, "learning_rate is asked to be NaN; allowed is 0 to 1");
+            assert_eq!(control.boundary(&recorder, 1).await.unwrap(), Boundary::default());
+        });
+    }
+
+    #[test]
+    fn l3_a_pause_holds_at_the_boundary_until_it_is_resumed() {
+        with_recorder(async |recorder, _| {
+            let control = Control::new("r", knobs(), Vec::new());
+            control.ask(&recorder, "p", "me", Order::Pause).await.unwrap();
+            let resume = async {
+                while control.overview().state != "paused" {
+                    tokio::task::yield_now().await;
+                }
+                control.ask(&recorder, "r", "me", Order::Resume).await.unwrap();
+                false
+            };
+            let held = async { control.boundary(&recorder, 7).await.is_ok() };
+            tokio::pin!(held);
+            tokio::select! {
+                biased;
+                went_on = &mut held => assert!(!went_on, "it went on while paused"),
+                _ = resume => assert!(held.await),
+            }
+            assert!(!control.paused());
+        });
+    }
+
+    #[derive(Clone, Debug)]
+    enum Event {
+        Ask(Order),
+        Step,
+        Crash,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let order = prop_oneof![
+            (0.0..1.0f64).prop_map(set),
+            Just(Order::Checkpoint),
+            Just(Order::Pause)
+        ];
+        let event = prop_oneof![
+            order.prop_map(Event::Ask),
+            Just(Event::Step),
+            Just(Event::Step),
+            Just(Event::Crash)
+        ];
+        proptest::collection::vec(event, 1..24)
+    }
+
+    struct Life<'a> {
+        recorder: &'a Recorder,
+        path: &'a std::path::Path,
+        control: Control,
+        step: u64,
+        asked: usize,
+        /// The value that each step was computed with the first time.
+        seen: BTreeMap<u64, f64>,
+    }
+
+    impl Life<'_> {
+        fn journal(&self) -> Vec<Steer> {
+            journal::steers(&store::open_read_only(self.path).unwrap(), "r").unwrap()
+        }
+
+        async fn ask(&mut self, order: Order) {
+            self.control
+                .ask(self.recorder, &format!("{:04}", self.asked), "me", order)
+                .await
+                .unwrap();
+            self.asked += 1;
+        }
+
+        async fn boundary(&mut self, step: u64) {
+            self.control.boundary(self.recorder, step).await.unwrap();
+            let value = self.control.value("learning_rate").unwrap();
+            let before = *self.seen.entry(step).or_insert(value);
+            assert_eq!(before, value, "step {step}");
+        }
+
+        async fn happens(&mut self, event: Event) {
+            match event {
+                Event::Ask(order) => self.ask(order).await,
+                Event::Step => {
+                    // A pause would hold for ever here, so it is resumed with it.
+                    self.ask(Order::Resume).await;
+                    self.boundary(self.step).await;
+                    self.step += 1;
+                }
+                // Back to the start, and forward again to where it died.
+                Event::Crash => {
+                    self.control = Control::new("r", knobs(), self.journal());
+                    for redo in 1..self.step {
+                        self.boundary(redo).await;
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever is asked, and whenever it dies: each order takes effect once, at the step that its row says, and a
+        /// life that begins again at the start sees the same values at the same steps.
+        #[test]
+        fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {
+            with_recorder(async |recorder, path| {
+                let control = Control::new("r", knobs(), Vec::new());
+                let mut life = Life { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };
+                for event in events {
+                    life.happens(event).await;
+                }
+                let rows = life.journal();
+                assert_eq!(rows.len(), life.asked);
+                let steps: Vec<u64> = rows.iter().filter_map(|row| row.applied_step).collect();
+                assert!(steps.is_sorted(), "{steps:?}");
+            });
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! The background process: one home, one recorder, one control socket, at most one run; brought up, kept up, brought down.
+//!
+//! L1: a run that did not end goes on when the daemon starts, and a life of it that dies in an engine's death or a panic
+//! is followed by another from the last checkpoint. SIGTERM finishes the step, checkpoints and flushes; a second
+//! signal ends the process at once.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use demask_storage::{
+    Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::control::{Control, KnobRange, Order, publish};
+use crate::engine::{EngineFailure, EngineOptions};
+use crate::engine_host::EngineAddress;
+use crate::gateway::{self, Asked};
+use crate::home::Home;
+use crate::profile::Profile;
+use crate::recorder::{Recorder, RecorderGone};
+use crate::supervisor::{Budget, Office};
+use crate::trainer::{RunError, StageWalker};
+use crate::workbench::WorkError;
+
+/// Between two looks at everything for watchers.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// Commands waiting.
+const QUEUE: usize = 32;
+/// Lives in a row that may die without a step done between.
+const LIVES: u32 = 6;
+/// Wait before the second life; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// What a life of a run is given.
+#[derive(Clone)]
+pub struct Job {
+    /// The home.
+    pub home: Home,
+    /// The recorder.
+    pub recorder: Recorder,
+    /// Orders and state.
+    pub control: Arc<Control>,
+    /// The engine.
+    pub engine: EngineAddress,
+    /// Where actors are made.
+    pub office: Office,
+    /// The configuration.
+    pub profile: Arc<Profile>,
+    /// The run.
+    pub run: String,
+    /// Which life of it.
+    pub generation: u64,
+    /// From random weights.
+    pub from_scratch: bool,
+}
+
+/// How a life of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All stages are done.
+    Done,
+    /// A person stopped it.
+    Stopped,
+    /// The daemon is ending: the run goes on with the next one.
+    Halted,
+}
+
+/// A life of a run, on its way.
+pub type Walk = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
+
+/// Who walks a run through its stages.
+pub trait Walker {
+    /// What can be steered in a run of this profile.
+    fn knobs(&self, profile: &Profile) -> Vec<KnobRange>;
+    /// Goes on from the run's last checkpoint, or from the start.
+    fn walk(&self, job: Job) -> Walk;
+}
+
+/// Serves a home until it is told to end. Blocks.
+///
+/// # Errors
+/// Another daemon has the home; a store or socket that cannot be opened.
+pub fn serve(home: &Home) -> anyhow::Result<()> {
+    serve_with(home, Rc::new(StageWalker))
+}
+
+/// As [`serve`], with somebody else to walk the runs.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_with(home: &Home, walker: Rc<dyn Walker>) -> anyhow::Result<()> {
+    let _lock = home.lock()?;
+    let (recorder, thread) = Recorder::start(&home.database())?;
+    let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), walker));
+    recorder.close();
+    thread.join().ok();
+    if let Ok(socket) = home.socket() {
+        std::fs::remove_file(socket).ok();
+    }
+    served
+}
+
+/// The run that is under way. Its control changes with each life.
+struct Active {
+    run: String,
+    control: Rc<RefCell<Arc<Control>>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+struct Daemon {
+    home: Home,
+    recorder: Recorder,
+    walker: Rc<dyn Walker>,
+    office: Office,
+    active: Option<Active>,
+    last: Option<Overview>,
+    ending: bool,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.term.recv() => libc::SIGTERM,
+            _ = self.int.recv() => libc::SIGINT,
+        }
+    }
+}
+
+impl Daemon {
+    async fn serve(home: Home, recorder: Recorder, walker: Rc<dyn Walker>) -> anyhow::Result<()> {
+        let mut signals = Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        };
+        let (sender, mut asked) = mpsc::channel(QUEUE);
+        let office = Office::open(recorder.clone(), Budget::default());
+        let mut daemon = Self {
+            home,
+            recorder,
+            walker,
+            office,
+            active: None,
+            last: None,
+            ending: false,
+        };
+        daemon.go_on()?;
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender)?;
+        let mut tick = tokio::time::interval(PUBLISH);
+        while !(daemon.ending && daemon.active.is_none()) {
+            tokio::select! {
+                Some(asked) = asked.recv() => daemon.reply(asked).await,
+                signal = signals.next() => {
+                    if daemon.ending {
+                        std::process::exit(128 + signal);
+                    }
+                    daemon.end();
+                }
+                ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
+                _ = tick.tick() => publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views()),
+            }
+        }
+        gateway.abort();
+        daemon.office.retire().await;
+        Ok(daemon.recorder.flush().await?)
+    }
+
+    /// L1: the run that did not end goes on.
+    fn go_on(&mut self) -> anyhow::Result<()> {
+        let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
+            return Ok(());
+        };
+        let (profile, from_scratch) = stored(&found.config).with_context(|| format!("run {}", found.run))?;
+        tracing::info!("run {} goes on", found.run);
+        self.begin(found.run, profile, from_scratch, found.generation + 1);
+        Ok(())
+    }
+
+    fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
+        let options = EngineOptions {
+            socket_dir: self.home.socket_dir(),
+            device: profile.engine.device.clone(),
+            dtype: profile.engine.dtype.clone(),
+            threads: profile.engine.threads,
+            log: Some(self.home.engine_log()),
+            ..EngineOptions::default()
+        };
+        let engine = EngineAddress::employ(&self.office, "engine/0", options);
+        let control = Arc::new(Control::new(&run, self.walker.knobs(&profile), Vec::new()));
+        let job = Job {
+            home: self.home.clone(),
+            recorder: self.recorder.clone(),
+            control: Arc::clone(&control),
+            engine,
+            office: self.office.clone(),
+            profile: Arc::new(profile),
+            run: run.clone(),
+            generation,
+            from_scratch,
+        };
+        let control = Rc::new(RefCell::new(control));
+        let task = actix::spawn(lives(job, Rc::clone(&self.walker), Rc::clone(&control)));
+        self.active = Some(Active { run, control, task });
+    }
+
+    fn end(&mut self) {
+        self.ending = true;
+        if let Some(active) = &self.active {
+            active.control.borrow().halt();
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+        self.last = Some(self.overview());
+        if let Some(active) = self.active.take()
+            && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
+        {
+            end_run(&self.recorder, &active.run, "failed", &format!("{error:#}")).await?;
+        }
+        Ok(())
+    }
+
+    fn overview(&self) -> Overview {
+        match &self.active {
+            Some(active) => {
+                let mut overview = active.control.borrow().overview();
+                if self.recorder.disk_full() {
+                    overview.state = "waiting_disk".into();
+                } else if self.ending {
+                    overview.state = "stopping".into();
+                }
+                overview
+            }
+            None => self.last.clone().unwrap_or_else(|| Control::default().overview()),
+        }
+    }
+
+    async fn reply(&mut self, asked: Asked) {
+        let message = asked.message;
+        let reply = match message.command {
+            Command::Status => Reply::Status(Box::new(self.overview())),
+            Command::Actors => Reply::Actors {
+                actors: self.office.roster.views(),
+            },
+            Command::Run {
+                profile,
+                origin,
+                from_scratch,
+            } => self.run(&profile, &origin, from_scratch).await,
+            Command::Shutdown => {
+                self.end();
+                let (message, step) = (
+                    "the daemon ends at the next step boundary".into(),
+                    self.overview().step,
+                );
+                Reply::Accepted { message, step }
+            }
+            Command::Subscribe { .. } => Reply::Accepted {
+                message: "subscribed".into(),
+                step: self.overview().step,
+            },
+            Command::Query { .. } => refused("queries are answered by the gateway"),
+            command => return self.order(&message.id, &message.by, command, asked.reply),
+        };
+        asked.reply.send(reply).ok();
+    }
+
+    async fn run(&mut self, text: &str, origin: &str, from_scratch: bool) -> Reply {
+        if let Some(active) = &self.active {
+            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
+        }
+        if self.ending {
+            return refused("the daemon is ending");
+        }
+        let profile = match Profile::parse(text, origin) {
+            Ok(profile) => profile,
+            Err(error) => return refused(&error.to_string()),
+        };
+        let run = uuid::Uuid::now_v7().to_string();
+        match record_run(&self.recorder, &run, &profile, from_scratch, 0).await {
+            Ok(()) => {
+                self.begin(run.clone(), profile, from_scratch, 0);
+                Reply::Started { run }
+            }
+            Err(error) => refused(&format!("{error:#}")),
+        }
+    }
+
+    /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
+    fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(active) = &self.active else {
+            reply
+                .send(refused("no run is under way; `demask run` starts one"))
+                .ok();
+            return;
+        };
+        let order = match order(command) {
+            Ok(order) => order,
+            Err(message) => {
+                reply.send(refused(&message)).ok();
+                return;
+            }
+        };
+        let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
+        let (id, by) = (id.to_owned(), by.to_owned());
+        actix::spawn(async move {
+            loop {
+                let present = Arc::clone(&control.borrow());
+                let taken = present.ask(&recorder, &id, &by, order.clone()).await;
+                // Another life began meanwhile: it must know of the order too. The same id is taken once.
+                if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
+                    continue;
+                }
+                let message = "taken; it takes effect at the next step boundary".to_owned();
+                let answer = taken.map_or_else(
+                    |error| refused(&error.to_string()),
+                    |step| Reply::Accepted { message, step },
+                );
+                reply.send(answer).ok();
+                return;
+            }
+        });
+    }
+}
+
+async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {
+    match active {
+        Some(active) => (&mut active.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere.
+async fn lives(
+    mut job: Job,
+    walker: Rc<dyn Walker>,
+    present: Rc<RefCell<Arc<Control>>>,
+) -> anyhow::Result<()> {
+    let (mut deaths, mut furthest) = (0, 0);
+    let outcome = loop {
+        record_run(
+            &job.recorder,
+            &job.run,
+            &job.profile,
+            job.from_scratch,
+            job.generation,
+        )
+        .await?;
+        job.recorder.flush().await?;
+        let before = Arc::clone(&job.control);
+        job.control = Arc::new(Control::new(
+            &job.run,
+            walker.knobs(&job.profile),
+            steers(&job.home.database(), &job.run)?,
+        ));
+        job.control.report(|overview| prepare(overview, &job));
+        present.replace(Arc::clone(&job.control));
+        if before.halting() {
+            job.control.halt();
+        }
+        let why = match actix::spawn(walker.walk(job.clone())).await {
+            Ok(Ok(outcome)) => break outcome,
+            Ok(Err(error)) if !mendable(&error) => return Err(error),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => panic.to_string(),
+        };
+        let step = job.control.place().1;
+        deaths = if step > furthest { 1 } else { deaths + 1 };
+        furthest = furthest.max(step);
+        note_death(&job, step, &why).await?;
+        anyhow::ensure!(
+            deaths < LIVES,
+            "it died {deaths} times in a row at step {step}: {why}"
+        );
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
+        job.generation += 1;
+    };
+    job.engine.finish().await;
+    let state = match outcome {
+        Outcome::Done => Some(("done", "all stages are done")),
+        Outcome::Stopped => Some(("stopped", "a person stopped it")),
+        Outcome::Halted => None,
+    };
+    if let Some((status, reason)) = state {
+        job.control
+            .report(|overview| status.clone_into(&mut overview.state));
+        end_run(&job.recorder, &job.run, status, reason).await?;
+    }
+    Ok(())
+}
+
+fn prepare(overview: &mut Overview, job: &Job) {
+    overview.run.clone_from(&job.run);
+    overview.profile.clone_from(&job.profile.name);
+    overview.total_steps = job.profile.total_steps();
+    overview.state = "starting".into();
+}
+
+/// Whether another life may do better: the engine died, or the actor that owned it.
+fn mendable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        // A transparent error stands in the chain for what it holds.
+        let run = cause.downcast_ref::<RunError>().and_then(|run| match run {
+            RunError::Engine(engine) | RunError::Work(WorkError::Engine(engine)) => Some(engine),
+            _ => None,
+        });
+        let engine = run.or_else(|| cause.downcast_ref::<EngineFailure>());
+        matches!(
+            engine,
+            Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+        )
+    })
+}
+
+async fn note_death(job: &Job, step: u64, why: &str) -> Result<(), RecorderGone> {
+    let (run, actor) = (job.run.clone(), "trainer".to_owned());
+    let (generation, reason) = (job.generation, why.to_owned());
+    job.recorder
+        .record(Record::Lifecycle(Lifecycle {
+            run,
+            actor,
+            generation,
+            what: "failed".into(),
+            reason,
+        }))
+        .await?;
+    let (run, kind) = (job.run.clone(), "actor_failed".to_owned());
+    let message =
+        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
+    job.recorder
+        .record(Record::Alert(Alert {
+            run,
+            step,
+            level: Level::Warn,
+            kind,
+            message,
+        }))
+        .await
+}
+
+async fn end_run(recorder: &Recorder, run: &str, status: &str, reason: &str) -> Result<(), RecorderGone> {
+    let end = RunEnd {
+        run: run.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+    };
+    recorder.record(Record::RunEnd(end)).await?;
+    recorder.flush().await
+}
+
+async fn record_run(
+    recorder: &Recorder,
+    run: &str,
+    profile: &Profile,
+    from_scratch: bool,
+    generation: u64,
+) -> anyhow::Result<()> {
+    let mut config = serde_json::to_value(profile)?;
+    config["from_scratch"] = from_scratch.into();
+    let record = Run {
+        id: run.to_owned(),
+        parent: None,
+        profile: profile.name.clone(),
+        config_hash: blake3::hash(config.to_string().as_bytes()).to_hex().to_string(),
+        config,
+        seed: profile.seed,
+        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation,
+    };
+    recorder.record(Record::Run(record)).await?;
+    Ok(recorder.flush().await?)
+}
+
+fn stored(config: &str) -> anyhow::Result<(Profile, bool)> {
+    let mut config: serde_json::Value = serde_json::from_str(config)?;
+    let from_scratch = config.as_object_mut().and_then(|map| map.remove("from_scratch"));
+    Ok((serde_json::from_value(config)?, from_scratch == Some(true.into())))
+}
+
+fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
+    Ok(journal::steers(&store::open_read_only(database)?, run)?)
+}
+
+fn order(command: Command) -> Result<Order, String> {
+    Ok(match command {
+        Command::Pause => Order::Pause,
+        Command::Resume => Order::Resume,
+        Command::Stop => Order::Stop,
+        Command::Checkpoint => Order::Checkpoint,
+        Command::Sample { prompt, picture } => Order::Sample { prompt, picture },
+        Command::Set { key, value } => {
+            let number = value
+                .trim()
+                .parse()
+                .map_err(|_| format!("{key}: expected a number, found '{value}'"))?;
+            Order::Set { key, value: number }
+        }
+        other => return Err(format!("{other:?} is not an order to a run")),
+    })
+}
+
+fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}

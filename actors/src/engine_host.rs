@@ -1,0 +1,206 @@
+//! The engine as an actor: one process, one request at a time; it dies with its engine, and the supervisor makes
+//! another (law L1). What the dead one had loaded is gone with it: whoever asked loads a checkpoint again.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
+use demask_storage::ActorState;
+use tokio::sync::Mutex;
+
+use crate::engine::{Engine, EngineFailure, EngineOptions};
+use crate::supervisor::{Address, Life, Office};
+
+/// Where denoising frames go.
+pub type FrameSink = Arc<dyn Fn(SampleFrame) + Send + Sync>;
+
+/// Ask the engine.
+#[derive(Message)]
+#[rtype(result = "Result<Answer, EngineFailure>")]
+pub struct Ask {
+    /// What.
+    pub request: Request,
+    /// Where its frames go.
+    pub frames: Option<FrameSink>,
+}
+
+/// Who the engine is: its process and device.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(u32, DeviceInfo), EngineFailure>")]
+pub struct Who;
+
+/// Finish: the engine is asked to exit, and no other is made.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Finish;
+
+/// The actor.
+pub struct EngineHost {
+    life: Life,
+    options: EngineOptions,
+    /// Started at the first request.
+    engine: Arc<Mutex<Option<Engine>>>,
+}
+
+impl EngineHost {
+    /// A host whose engine is started at the first request.
+    #[must_use]
+    pub fn new(life: Life, options: EngineOptions) -> Self {
+        Self {
+            life,
+            options,
+            engine: Arc::default(),
+        }
+    }
+}
+
+impl Actor for EngineHost {
+    type Context = Context<Self>;
+}
+
+async fn running<'a>(
+    engine: &'a mut Option<Engine>,
+    options: &EngineOptions,
+) -> Result<&'a mut Engine, EngineFailure> {
+    match engine {
+        Some(engine) => Ok(engine),
+        empty => Ok(empty.insert(Engine::start(options).await?)),
+    }
+}
+
+impl Handler<Ask> for EngineHost {
+    type Result = AtomicResponse<Self, Result<Answer, EngineFailure>>;
+
+    fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
+        let handling = self.life.probe.handle(name(&ask.request));
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let work = async move {
+            let mut engine = engine.lock().await;
+            let engine = running(&mut engine, &options).await?;
+            let sink = ask.frames;
+            let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
+            engine.ask_watched(&ask.request, &mut on_frame).await
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(|answer, host, ctx| {
+            handling.end(
+                answer
+                    .as_ref()
+                    .err()
+                    .map_or_else(|| "ok".to_owned(), ToString::to_string),
+            );
+            if let Err(failure @ (EngineFailure::Died { .. } | EngineFailure::Start { .. })) = &answer {
+                host.life.failed(failure.to_string());
+                ctx.stop();
+            }
+            answer
+        })))
+    }
+}
+
+impl Handler<Who> for EngineHost {
+    type Result = ResponseFuture<Result<(u32, DeviceInfo), EngineFailure>>;
+
+    fn handle(&mut self, _: Who, _: &mut Self::Context) -> Self::Result {
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        Box::pin(async move {
+            let mut engine = engine.lock().await;
+            let info = running(&mut engine, &options).await?.info();
+            Ok((info.pid, info.device.clone()))
+        })
+    }
+}
+
+impl Handler<Finish> for EngineHost {
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
+        self.life.probe.say(ActorState::Stopped, "finishing");
+        let engine = Arc::clone(&self.engine);
+        let work = async move {
+            if let Some(engine) = engine.lock().await.take() {
+                engine.stop().await;
+            }
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(), host, ctx| {
+            host.life.done();
+            ctx.stop();
+        })))
+    }
+}
+
+/// Leads to the present engine.
+#[derive(Clone)]
+pub struct EngineAddress(Address<EngineHost>);
+
+impl EngineAddress {
+    /// Has a host employed.
+    #[must_use]
+    pub fn employ(office: &Office, name: &str, options: EngineOptions) -> Self {
+        Self(office.employ(name, "supervisor", move |life| {
+            EngineHost::new(life, options.clone())
+        }))
+    }
+
+    /// Asks the present engine; waits for one while it is being made again.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
+    pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
+        self.host()
+            .await?
+            .send(Ask { request, frames })
+            .await
+            .map_err(|error| dead(&error.to_string()))?
+    }
+
+    /// Process id and device of the present engine.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn who(&self) -> Result<(u32, DeviceInfo), EngineFailure> {
+        self.host()
+            .await?
+            .send(Who)
+            .await
+            .map_err(|error| dead(&error.to_string()))?
+    }
+
+    /// Ends it in good order.
+    pub async fn finish(&self) {
+        if let Ok(host) = self.host().await {
+            host.send(Finish).await.ok();
+        }
+    }
+
+    async fn host(&self) -> Result<Addr<EngineHost>, EngineFailure> {
+        self.0
+            .get()
+            .await
+            .ok_or_else(|| dead("no engine could be kept alive"))
+    }
+}
+
+fn dead(why: &str) -> EngineFailure {
+    EngineFailure::Died {
+        status: why.to_owned(),
+        tail: String::new(),
+    }
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Hello { .. } => "Hello",
+        Request::Load { .. } => "Load",
+        Request::Train { .. } => "Train",
+        Request::Policy { .. } => "Policy",
+        Request::SetReference => "SetReference",
+        Request::Sample { .. } => "Sample",
+        Request::LogProbs { .. } => "LogProbs",
+        Request::TrainTokenizer { .. } => "TrainTokenizer",
+        Request::Encode { .. } => "Encode",
+        Request::Decode { .. } => "Decode",
+        Request::Save { .. } => "Save",
+        Request::Verify { .. } => "Verify",
+        Request::Exit => "Exit",
+    }
+}

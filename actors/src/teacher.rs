@@ -1,0 +1,518 @@
+//! A teacher model behind an OpenAI-compatible `chat/completions` address: asked politely, never trusted.
+//!
+//! Each request holds a permit (law L2), has a time limit, is tried again with doubling waits that honour
+//! `Retry-After`, and stops at a cap on tokens, which are set aside before they are spent.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use reqwest::header::RETRY_AFTER;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::profile::Teacher;
+
+/// Patience.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// Tries in all.
+    pub tries: u32,
+    /// Wait after the first failure; doubled after each further one.
+    pub first_wait: Duration,
+    /// Longest wait, also where `Retry-After` asks for more.
+    pub longest_wait: Duration,
+    /// Limit of one request, connection and body included.
+    pub limit: Duration,
+    /// Longest answer in bytes.
+    pub longest_body: usize,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            tries: 5,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(60),
+            limit: Duration::from_secs(120),
+            longest_body: 4 << 20,
+        }
+    }
+}
+
+/// Why the teacher gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TeacherError {
+    /// The client could not be made.
+    #[error("teacher {url}: {message}")]
+    Setup {
+        /// The address.
+        url: String,
+        /// Why.
+        message: String,
+    },
+    /// Asking would go beyond the cap.
+    #[error(
+        "the teacher's cap of {cap} tokens is reached: {spent} are spent or set aside, {wanted} more were wanted; raise teacher.token_cap to go on"
+    )]
+    Cap {
+        /// The cap.
+        cap: u64,
+        /// Spent or set aside.
+        spent: u64,
+        /// Wanted now.
+        wanted: u64,
+    },
+    /// It refused: trying again would not help.
+    #[error("the teacher refused with {status}: {body}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The answer's beginning.
+        body: String,
+    },
+    /// It failed each time.
+    #[error("the teacher failed {tries} times; the last time: {last}")]
+    Failed {
+        /// Tries.
+        tries: u32,
+        /// The last failure.
+        last: String,
+    },
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// What the teacher is told first.
+    pub system: &'a str,
+    /// The problem.
+    pub prompt: &'a str,
+    /// Sampling temperature.
+    pub temperature: f64,
+    /// Sampling seed.
+    pub seed: u64,
+    /// Most tokens in the answer.
+    pub max_tokens: u64,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taught {
+    /// The answer.
+    pub text: String,
+    /// Tokens that were paid for.
+    pub tokens: u64,
+    /// Tries that it took.
+    pub tries: u32,
+}
+
+/// The teacher as a client sees it.
+#[derive(Debug)]
+pub struct TeacherClient {
+    http: reqwest::Client,
+    teacher: Teacher,
+    patience: Patience,
+    key: Option<String>,
+    permits: Semaphore,
+    spent: AtomicU64,
+}
+
+/// One try's failure.
+enum Failure {
+    Refused(u16, String),
+    Again { why: String, wait: Option<Duration> },
+}
+
+#[derive(Deserialize)]
+struct Body {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Message,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Usage {
+    total_tokens: u64,
+}
+
+impl TeacherClient {
+    /// The client of a profile's teacher; the key is read from the environment variable that the profile names.
+    ///
+    /// # Errors
+    /// [`TeacherError::Setup`].
+    pub fn new(teacher: Teacher, patience: Patience) -> Result<Self, TeacherError> {
+        let http = reqwest::Client::builder().timeout(patience.limit).build();
+        let http = http.map_err(|e| TeacherError::Setup {
+            url: teacher.url.clone(),
+            message: e.to_string(),
+        })?;
+        let key = std::env::var(&teacher.key_variable)
+            .ok()
+            .filter(|key| !key.is_empty());
+        let permits = Semaphore::new(teacher.concurrency.max(1));
+        Ok(Self {
+            http,
+            teacher,
+            patience,
+            key,
+            permits,
+            spent: AtomicU64::new(0),
+        })
+    }
+
+    /// `teacher:MODEL`, as the generator of its traces is recorded.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("teacher:{}", self.teacher.model)
+    }
+
+    /// Tokens spent or set aside.
+    #[must_use]
+    pub fn spent(&self) -> u64 {
+        self.spent.load(Relaxed)
+    }
+
+    /// Tokens that were spent before this process began: after a restart the cap still holds.
+    pub fn already_spent(&self, tokens: u64) {
+        self.spent.fetch_add(tokens, Relaxed);
+    }
+
+    /// Asks, as often as patience allows.
+    ///
+    /// # Errors
+    /// [`TeacherError::Cap`] before anything is asked; [`TeacherError::Refused`]; [`TeacherError::Failed`].
+    pub async fn ask(&self, question: &Question<'_>) -> Result<Taught, TeacherError> {
+        let Ok(_permit) = self.permits.acquire().await else {
+            return Err(TeacherError::Failed {
+                tries: 0,
+                last: "it is being closed".into(),
+            });
+        };
+        let mut last = String::new();
+        for number in 0..self.patience.tries.max(1) {
+            let aside = self.set_aside(question)?;
+            match self.try_once(question).await {
+                Ok((text, used)) => {
+                    let tokens = used.unwrap_or(aside.tokens);
+                    aside.settle(tokens);
+                    return Ok(Taught {
+                        text,
+                        tokens,
+                        tries: number + 1,
+                    });
+                }
+                Err(Failure::Refused(status, body)) => return Err(TeacherError::Refused { status, body }),
+                Err(Failure::Again { why, wait }) => {
+                    drop(aside);
+                    tracing::debug!("teacher, try {}: {why}", number + 1);
+                    last = why;
+                    if number + 1 < self.patience.tries {
+                        tokio::time::sleep(wait_before(&self.patience, number, wait)).await;
+                    }
+                }
+            }
+        }
+        Err(TeacherError::Failed {
+            tries: self.patience.tries.max(1),
+            last,
+        })
+    }
+
+    fn set_aside(&self, question: &Question<'_>) -> Result<Aside<'_>, TeacherError> {
+        // A token is at least a byte, so the prompt's bytes are an upper bound of its tokens.
+        let wanted = question.max_tokens + (question.prompt.len() + question.system.len()) as u64;
+        let cap = self.teacher.token_cap;
+        let room = |spent: u64| (spent.saturating_add(wanted) <= cap).then(|| spent + wanted);
+        match self.spent.fetch_update(Relaxed, Relaxed, room) {
+            Ok(_) => Ok(Aside {
+                spent: &self.spent,
+                tokens: wanted,
+            }),
+            Err(spent) => Err(TeacherError::Cap { cap, spent, wanted }),
+        }
+    }
+
+    async fn try_once(&self, question: &Question<'_>) -> Result<(String, Option<u64>), Failure> {
+        let again = |why: String| Failure::Again { why, wait: None };
+        let body = json!({
+            "model": self.teacher.model,
+            "messages": [
+                { "role": "system", "content": question.system },
+                { "role": "user", "content": question.prompt },
+            ],
+            "temperature": question.temperature,
+            "seed": question.seed,
+            "max_tokens": question.max_tokens,
+        });
+        let url = format!("{}/chat/completions", self.teacher.url.trim_end_matches('/'));
+        let mut request = self.http.post(url).json(&body);
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        let response = request.send().await.map_err(|error| again(in_words(&error)))?;
+        let status = response.status();
+        let wait = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(seconds);
+        let text = self.read(response).await.map_err(again)?;
+        if !status.is_success() {
+            return Err(failed(status, &text, wait));
+        }
+        let body: Body = serde_json::from_str(&text)
+            .map_err(|error| again(format!("not a chat completion ({error}): {}", beginning(&text))))?;
+        let content = body
+            .choices
+            .into_iter()
+            .next()
+            .and_then(|choice| choice.message.content)
+            .unwrap_or_default();
+        if content.trim().is_empty() {
+            return Err(again("an empty answer".into()));
+        }
+        Ok((content, body.usage.map(|usage| usage.total_tokens)))
+    }
+
+    async fn read(&self, mut response: reqwest::Response) -> Result<String, String> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
+            if bytes.len() + chunk.len() > self.patience.longest_body {
+                return Err(format!(
+                    "an answer of more than {} bytes",
+                    self.patience.longest_body
+                ));
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        String::from_utf8(bytes).map_err(|_| "an answer that is not UTF-8".into())
+    }
+}
+
+/// Tokens that are set aside; given back unless settled, also when the request is abandoned.
+struct Aside<'a> {
+    spent: &'a AtomicU64,
+    tokens: u64,
+}
+
+impl Aside<'_> {
+    fn settle(mut self, used: u64) {
+        self.spent.fetch_add(used, Relaxed);
+        self.spent.fetch_sub(self.tokens, Relaxed);
+        self.tokens = 0;
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        self.spent.fetch_sub(self.tokens, Relaxed);
+    }
+}
+
+fn failed(status: StatusCode, text: &str, wait: Option<Duration>) -> Failure {
+    let passing = status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT
+        );
+    if passing {
+        return Failure::Again {
+            why: format!("{status}: {}", beginning(text)),
+            wait,
+        };
+    }
+    Failure::Refused(status.as_u16(), beginning(text))
+}
+
+fn wait_before(patience: &Patience, number: u32, asked: Option<Duration>) -> Duration {
+    let doubled = patience.first_wait.saturating_mul(2_u32.saturating_pow(number));
+    asked.unwrap_or_default().max(doubled).min(patience.longest_wait)
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    text.trim()
+        .parse::<f64>()
+        .ok()
+        .and_then(|value| Duration::try_from_secs_f64(value).ok())
+}
+
+fn beginning(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+fn in_words(error: &reqwest::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        words = format!("{words}: {inner}");
+        cause = inner.source();
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    const GOOD: &str =
+        r#"{"choices":[{"message":{"content":"<think>1 + 1 = 2.</think>2"}}],"usage":{"total_tokens":30}}"#;
+
+    fn http(status: &str, headers: &str, body: &str) -> String {
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    /// Answers each connection with the next line of the script; an empty one hangs until the client gives up.
+    async fn scripted(script: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        tokio::spawn(async move {
+            for answer in script {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = vec![0; 8192];
+                let read = stream.read(&mut request).await.unwrap();
+                heard
+                    .lock()
+                    .unwrap()
+                    .push(String::from_utf8_lossy(&request[..read]).into_owned());
+                if answer.is_empty() {
+                    tokio::spawn(async move { stream.read(&mut [0; 1]).await });
+                } else {
+                    stream.write_all(answer.as_bytes()).await.ok();
+                }
+            }
+        });
+        (url, asked)
+    }
+
+    fn client(url: String, token_cap: u64, tries: u32) -> TeacherClient {
+        let key_variable = "DEMASK_NO_SUCH_KEY".into();
+        let teacher = Teacher {
+            url,
+            model: "m".into(),
+            key_variable,
+            concurrency: 2,
+            token_cap,
+        };
+        let short = Duration::from_millis(1);
+        let limit = Duration::from_millis(300);
+        TeacherClient::new(
+            teacher,
+            Patience {
+                tries,
+                first_wait: short,
+                longest_wait: short,
+                limit,
+                longest_body: 4096,
+            },
+        )
+        .unwrap()
+    }
+
+    const QUESTION: Question<'_> = Question {
+        system: "s",
+        prompt: "1 + 1?",
+        temperature: 0.5,
+        seed: 1,
+        max_tokens: 100,
+    };
+
+    #[tokio::test]
+    async fn every_passing_failure_is_tried_again_and_only_the_answer_is_paid_for() {
+        let good = http("200 OK", "", GOOD);
+        let script = vec![
+            http("429 Too Many Requests", "retry-after: 0\r\n", "slow down"),
+            http("500 Internal Server Error", "", "oops"),
+            good[..good.len() - 9].to_owned(),
+            http("200 OK", "", "{not json"),
+            http("200 OK", "", r#"{"choices":[{"message":{"content":""}}]}"#),
+            http("200 OK", "", &"x".repeat(5000)),
+            String::new(),
+            good,
+        ];
+        let (url, asked) = scripted(script).await;
+        let teacher = client(url, 1000, 8);
+        let taught = teacher.ask(&QUESTION).await.unwrap();
+        assert_eq!(
+            taught,
+            Taught {
+                text: "<think>1 + 1 = 2.</think>2".into(),
+                tokens: 30,
+                tries: 8
+            }
+        );
+        assert_eq!(teacher.spent(), 30);
+        assert_eq!(asked.lock().unwrap().len(), 8);
+        assert!(asked.lock().unwrap()[0].starts_with("POST /v1/chat/completions "));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_tried_again_and_nothing_stays_set_aside() {
+        let (url, asked) = scripted(vec![http("401 Unauthorized", "", "no key")]).await;
+        let teacher = client(url, 1000, 5);
+        let error = teacher.ask(&QUESTION).await.unwrap_err();
+        assert!(
+            matches!(error, TeacherError::Refused { status: 401, .. }),
+            "{error}"
+        );
+        assert_eq!((teacher.spent(), asked.lock().unwrap().len()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn the_cap_holds_before_anything_is_asked() {
+        let (url, asked) = scripted(vec![http("200 OK", "", GOOD)]).await;
+        let teacher = client(url, 110, 5);
+        teacher.ask(&QUESTION).await.unwrap();
+        assert!(matches!(
+            teacher.ask(&QUESTION).await,
+            Err(TeacherError::Cap {
+                cap: 110,
+                spent: 30,
+                ..
+            })
+        ));
+        assert_eq!(asked.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn it_gives_up_with_the_last_reason() {
+        let (url, _) = scripted(vec![http("503 Service Unavailable", "", "busy"); 2]).await;
+        let error = client(url, 1000, 2).ask(&QUESTION).await.unwrap_err();
+        assert!(
+            error.to_string().contains("failed 2 times") && error.to_string().contains("busy"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn waits_double_and_honour_what_was_asked_up_to_the_longest() {
+        let patience = Patience::default();
+        let waits = [0, 1, 2, 20].map(|number| wait_before(&patience, number, None).as_millis());
+        assert_eq!(waits, [500, 1000, 2000, 60_000]);
+        assert_eq!(wait_before(&patience, 0, seconds("7")), Duration::from_secs(7));
+        assert_eq!(
+            wait_before(&patience, 0, seconds("7000")),
+            Duration::from_secs(60)
+        );
+        assert_eq!(seconds("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+    }
+}
