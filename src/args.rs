@@ -28,7 +28,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
-    #[command(after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/gsm8k-fashion.toml --from-scratch")]
+    #[command(
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/gsm8k-fashion.toml --from-scratch"
+    )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs
     #[command(subcommand)]
@@ -46,22 +48,34 @@ pub enum Command {
     /// Write a checkpoint at the next step boundary
     Checkpoint(Json),
     /// Turn a knob at the next step boundary
-    #[command(after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\nThe knobs of the present run: demask ps")]
+    #[command(
+        after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\nThe knobs of the present run: demask ps"
+    )]
     Set(Set),
     /// Write an answer to a prompt
-    #[command(after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3")]
+    #[command(
+        after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3"
+    )]
     Generate(Generate),
     /// Draw a picture
-    #[command(after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png")]
+    #[command(
+        after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png"
+    )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
-    #[command(after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"")]
+    #[command(
+        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\""
+    )]
     Describe(Describe),
     /// Score a checkpoint on benchmarks
-    #[command(after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200")]
+    #[command(
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200"
+    )]
     Eval(Eval),
     /// Ask the experiment store, read-only
-    #[command(after_help = "Examples:\n  demask query \"SELECT * FROM v_run\"\n  demask query \"SELECT step, value FROM v_metric WHERE name = 'train/loss' ORDER BY step DESC LIMIT 20\" --format csv\nViews: v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event")]
+    #[command(
+        after_help = "Examples:\n  demask query \"SELECT * FROM v_run\"\n  demask query \"SELECT step, value FROM v_metric WHERE name = 'train/loss' ORDER BY step DESC LIMIT 20\" --format csv\nViews: v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event"
+    )]
     Query(Query),
     /// List, show and compare runs
     #[command(subcommand)]

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use demask_actors::client::Client;
 use demask_actors::home::Home;
-use demask_storage::{Command, Overview, Reply};
+use demask_storage::{Command, Envelope, Overview, Reply, ServerMessage};
+use tokio::runtime::Runtime;
 
 use crate::{UsageError, print};
 
@@ -30,16 +31,48 @@ pub fn checkpoint() -> Command {
 
 /// Who gives a command, for the audit row.
 pub fn who(client: &str) -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "unknown".into());
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| "unknown".into());
     format!("{user} ({client})")
+}
+
+/// A connection to the daemon, for code that waits.
+pub struct Line {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Line {
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// The daemon went away.
+    pub fn ask(&mut self, command: Command) -> anyhow::Result<Reply> {
+        Ok(self.runtime.block_on(self.client.ask(command))?)
+    }
+
+    /// The next event after a `Subscribe`.
+    ///
+    /// # Errors
+    /// The daemon went away.
+    pub fn event(&mut self) -> anyhow::Result<Envelope> {
+        loop {
+            if let ServerMessage::Event(envelope) = self.runtime.block_on(self.client.next())? {
+                return Ok(envelope);
+            }
+        }
+    }
 }
 
 /// Connects to the daemon of a home.
 ///
 /// # Errors
 /// No daemon.
-pub fn connect(home: &Home) -> anyhow::Result<Client> {
-    Ok(Client::connect(home, &who("cli"))?)
+pub fn connect(home: &Home) -> anyhow::Result<Line> {
+    let runtime = crate::studio::runtime()?;
+    let client = runtime.block_on(Client::connect(home, "cli"))?;
+    Ok(Line { runtime, client })
 }
 
 /// Sends a command and says what the daemon made of it.
@@ -70,10 +103,19 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
 /// # Errors
 /// Not KEY=VALUE; no daemon.
 pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let (key, value) = assignment
-        .split_once('=')
-        .ok_or_else(|| UsageError(format!("'{assignment}': expected KEY=VALUE, for example learning_rate=0.0003")))?;
-    send(home, Command::Set { key: key.trim().to_owned(), value: value.trim().to_owned() }, json)
+    let (key, value) = assignment.split_once('=').ok_or_else(|| {
+        UsageError(format!(
+            "'{assignment}': expected KEY=VALUE, for example learning_rate=0.0003"
+        ))
+    })?;
+    send(
+        home,
+        Command::Set {
+            key: key.trim().to_owned(),
+            value: value.trim().to_owned(),
+        },
+        json,
+    )
 }
 
 /// `demask ps`.
@@ -96,16 +138,33 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
         .map(|actor| {
             let state = format!("{:?}", actor.state).to_lowercase();
             let queue = format!("{}/{}", actor.queue.0, actor.queue.1);
-            vec![actor.name.clone(), state, queue, actor.restarts.to_string(), actor.handled.to_string(), actor.detail.clone()]
+            vec![
+                actor.name.clone(),
+                state,
+                queue,
+                actor.restarts.to_string(),
+                actor.handled.to_string(),
+                actor.detail.clone(),
+            ]
         })
         .collect();
     println!();
-    print::table(&["actor", "state", "queue", "restarts", "handled", "doing"], &rows)?;
+    print::table(
+        &["actor", "state", "queue", "restarts", "handled", "doing"],
+        &rows,
+    )?;
     if !overview.knobs.is_empty() {
         let rows: Vec<Vec<String>> = overview
             .knobs
             .iter()
-            .map(|knob| vec![knob.key.clone(), knob.value.clone(), knob.allowed.clone(), knob.help.clone()])
+            .map(|knob| {
+                vec![
+                    knob.key.clone(),
+                    knob.value.clone(),
+                    knob.allowed.clone(),
+                    knob.help.clone(),
+                ]
+            })
             .collect();
         println!();
         print::table(&["knob", "value", "allowed", ""], &rows)?;
@@ -119,8 +178,12 @@ pub fn line(overview: &Overview) -> String {
         return "no run".to_owned();
     }
     let stage = overview.stages.get(overview.stage);
-    let stage = stage.map_or_else(String::new, |stage| format!(", {} {}/{}", stage.name, stage.done, stage.total));
-    let eta = overview.eta_s.map_or_else(String::new, |seconds| format!(", {} left", span(seconds)));
+    let stage = stage.map_or_else(String::new, |stage| {
+        format!(", {} {}/{}", stage.name, stage.done, stage.total)
+    });
+    let eta = overview
+        .eta_s
+        .map_or_else(String::new, |seconds| format!(", {} left", span(seconds)));
     format!(
         "{} {}: step {}/{}{stage}, {:.0} tokens/s{eta}",
         overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
@@ -130,11 +193,23 @@ pub fn line(overview: &Overview) -> String {
 fn show(overview: &Overview) {
     println!("{}", line(overview));
     if !overview.run.is_empty() {
-        println!("run {}{}", overview.run, if overview.detail.is_empty() { String::new() } else { format!(": {}", overview.detail) });
+        println!(
+            "run {}{}",
+            overview.run,
+            if overview.detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", overview.detail)
+            }
+        );
     }
 }
 
 fn span(seconds: f64) -> String {
     let minutes = (seconds / 60.0).floor();
-    if minutes < 1.0 { format!("{seconds:.0} s") } else { format!("{minutes:.0} min") }
+    if minutes < 1.0 {
+        format!("{seconds:.0} s")
+    } else {
+        format!("{minutes:.0} min")
+    }
 }

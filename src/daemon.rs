@@ -1,13 +1,12 @@
 //! `demask daemon` and `demask attach`: the background process that owns runs.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Seek as _};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use demask_actors::client::Client;
 use demask_actors::home::Home;
 use demask_storage::Command as Ask;
 
@@ -27,7 +26,10 @@ pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
     match options {
         Daemon::Start { foreground: true } => demask_actors::daemon::serve(home)?,
         Daemon::Start { foreground: false } => match home.daemon_pid() {
-            Some(pid) => bail!("a daemon (process {pid}) has the home {} already; `demask attach` shows it", home.root().display()),
+            Some(pid) => bail!(
+                "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
+                home.root().display()
+            ),
             None => println!("daemon started, process {}", start(home)?),
         },
         Daemon::Stop => stop(home)?,
@@ -50,10 +52,18 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
 
 fn start(home: &Home) -> anyhow::Result<u32> {
     let log = home.log();
-    std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| home.root().display().to_string())?;
-    let out = File::options().create(true).append(true).open(&log).with_context(|| log.display().to_string())?;
+    std::fs::create_dir_all(log.parent().unwrap_or(home.root()))
+        .with_context(|| home.root().display().to_string())?;
+    let out = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .with_context(|| log.display().to_string())?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("--home").arg(home.root()).args(["daemon", "start", "--foreground"]);
+    command
+        .arg("--home")
+        .arg(home.root())
+        .args(["daemon", "start", "--foreground"]);
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     // Its own process group: a Ctrl-C meant for the dashboard does not reach it.
     let mut child = command.process_group(0).spawn()?;
@@ -62,12 +72,16 @@ fn start(home: &Home) -> anyhow::Result<u32> {
         if let Some(status) = child.try_wait()? {
             bail!("the daemon ended at once ({status}); see {}", log.display());
         }
-        if Client::connect(home, "cli").is_ok() {
+        if control::connect(home).is_ok() {
             return Ok(child.id());
         }
         std::thread::sleep(LOOK);
     }
-    bail!("the daemon did not answer within {} s; see {}", PATIENCE.as_secs(), log.display())
+    bail!(
+        "the daemon did not answer within {} s; see {}",
+        PATIENCE.as_secs(),
+        log.display()
+    )
 }
 
 fn stop(home: &Home) -> anyhow::Result<()> {
@@ -80,7 +94,11 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while home.daemon_pid() == Some(pid) {
         if Instant::now() > deadline {
-            bail!("the daemon (process {pid}) has not ended within {} s; see {}", PATIENCE.as_secs(), home.log().display());
+            bail!(
+                "the daemon (process {pid}) has not ended within {} s; see {}",
+                PATIENCE.as_secs(),
+                home.log().display()
+            );
         }
         std::thread::sleep(LOOK);
     }

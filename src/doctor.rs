@@ -58,7 +58,11 @@ pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         show(&report)?;
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
+    Ok(if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(crate::FAILED)
+    })
 }
 
 fn show(report: &Report) -> anyhow::Result<()> {
@@ -82,7 +86,12 @@ fn show(report: &Report) -> anyhow::Result<()> {
 }
 
 fn check(name: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check { name, status, found: found.into(), fix: fix.into() }
+    Check {
+        name,
+        status,
+        found: found.into(),
+        fix: fix.into(),
+    }
 }
 
 fn version() -> Check {
@@ -94,16 +103,31 @@ fn engine_program() -> Check {
     match Command::new(&program).arg("--version").output() {
         Ok(out) if out.status.success() => {
             let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-            check("engine program", Status::Ok, format!("{} ({said})", program.display()), "")
+            check(
+                "engine program",
+                Status::Ok,
+                format!("{} ({said})", program.display()),
+                "",
+            )
         }
         Ok(out) => {
             let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
             let fix = "rebuild it with `make build`; if libtorch moved, run `make libtorch` first";
-            check("engine program", Status::Fail, format!("{}: {said}", program.display()), fix)
+            check(
+                "engine program",
+                Status::Fail,
+                format!("{}: {said}", program.display()),
+                fix,
+            )
         }
         Err(error) => {
             let fix = "build it with `make build`, or name it in DEMASK_ENGINE";
-            check("engine program", Status::Fail, format!("{}: {error}", program.display()), fix)
+            check(
+                "engine program",
+                Status::Fail,
+                format!("{}: {error}", program.display()),
+                fix,
+            )
         }
     }
 }
@@ -120,22 +144,40 @@ fn engine_answers(home: &Home) -> Check {
     match started {
         Ok(info) => {
             let device = &info.device;
-            let found = format!("libtorch {} on {} ({} threads), {}", info.libtorch, device.name, device.threads, device.compute);
+            let found = format!(
+                "libtorch {} on {} ({} threads), {}",
+                info.libtorch, device.name, device.threads, device.compute
+            );
             check("engine answers", Status::Ok, found, "")
         }
-        Err(error) => check("engine answers", Status::Fail, format!("{error:#}"), "see the line above; then `demask doctor` again"),
+        Err(error) => check(
+            "engine answers",
+            Status::Fail,
+            format!("{error:#}"),
+            "see the line above; then `demask doctor` again",
+        ),
     }
 }
 
 fn libtorch() -> Check {
     match std::env::var_os("LIBTORCH").map(PathBuf::from) {
-        None => check("LIBTORCH", Status::Ok, "not set: the one found at build time is used", ""),
+        None => check(
+            "LIBTORCH",
+            Status::Ok,
+            "not set: the one found at build time is used",
+            "",
+        ),
         Some(folder) if folder.join("lib/libtorch_cpu.so").is_file() => {
             check("LIBTORCH", Status::Ok, folder.display().to_string(), "")
         }
         Some(folder) => {
             let found = format!("{} has no lib/libtorch_cpu.so", folder.display());
-            check("LIBTORCH", Status::Fail, found, "point it at a libtorch 2.11.0, or unset it")
+            check(
+                "LIBTORCH",
+                Status::Fail,
+                found,
+                "point it at a libtorch 2.11.0, or unset it",
+            )
         }
     }
 }
@@ -143,13 +185,24 @@ fn libtorch() -> Check {
 fn processor() -> Check {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let bf16 = ["amx_bf16", "avx512_bf16"].into_iter().find(|flag| flags.contains(flag));
-    let found = format!("{cores} cores, {}", bf16.map_or("no fast bf16: training uses f32".to_owned(), |f| format!("bf16 by {f}")));
+    let bf16 = ["amx_bf16", "avx512_bf16"]
+        .into_iter()
+        .find(|flag| flags.contains(flag));
+    let found = format!(
+        "{cores} cores, {}",
+        bf16.map_or("no fast bf16: training uses f32".to_owned(), |f| format!(
+            "bf16 by {f}"
+        ))
+    );
     check("processor", Status::Ok, found, "")
 }
 
 fn graphics() -> Check {
-    let found = if Path::new("/dev/nvidia0").exists() { "an NVIDIA device" } else { "none: the CPU is used" };
+    let found = if Path::new("/dev/nvidia0").exists() {
+        "an NVIDIA device"
+    } else {
+        "none: the CPU is used"
+    };
     check("graphics", Status::Ok, found, "")
 }
 
@@ -160,7 +213,12 @@ fn home_writable(home: &Home) -> Check {
     let place = home.root().display().to_string();
     match tried {
         Ok(()) => check("home", Status::Ok, place, ""),
-        Err(error) => check("home", Status::Fail, format!("{place}: {error}"), "name a folder that you may write to with --home or DEMASK_HOME"),
+        Err(error) => check(
+            "home",
+            Status::Fail,
+            format!("{place}: {error}"),
+            "name a folder that you may write to with --home or DEMASK_HOME",
+        ),
     }
 }
 
@@ -171,7 +229,12 @@ fn disk_space(home: &Home) -> Check {
     };
     let found = format!("{:.1} GB free", free as f64 / 1e9);
     if free < ENOUGH {
-        return check("disk", Status::Warn, found, "a long run keeps several checkpoints: make room or move the home");
+        return check(
+            "disk",
+            Status::Warn,
+            found,
+            "a long run keeps several checkpoints: make room or move the home",
+        );
     }
     check("disk", Status::Ok, found, "")
 }
@@ -191,7 +254,12 @@ fn free_bytes(path: &Path) -> Option<u64> {
 fn shipped(home: &Home) -> Check {
     match demask_actors::shipped::folder(home) {
         Ok(folder) => check("shipped model", Status::Ok, folder.display().to_string(), ""),
-        Err(error) => check("shipped model", Status::Fail, format!("{error:#}"), "make room in the home folder, or name another with --home"),
+        Err(error) => check(
+            "shipped model",
+            Status::Fail,
+            format!("{error:#}"),
+            "make room in the home folder, or name another with --home",
+        ),
     }
 }
 
@@ -205,7 +273,12 @@ fn daemon(home: &Home) -> Check {
 fn terminal() -> Check {
     let term = std::env::var("TERM").unwrap_or_default();
     if term.is_empty() || term == "dumb" {
-        return check("terminal", Status::Warn, format!("TERM is '{term}'"), "the dashboard needs a terminal; use --headless here");
+        return check(
+            "terminal",
+            Status::Warn,
+            format!("TERM is '{term}'"),
+            "the dashboard needs a terminal; use --headless here",
+        );
     }
     check("terminal", Status::Ok, term, "")
 }

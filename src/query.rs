@@ -22,7 +22,9 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
         Format::Json => Printed::Json,
         Format::Jsonl => Printed::JsonLines,
     };
-    std::io::stdout().lock().write_all(rows.print(format).as_bytes())?;
+    std::io::stdout()
+        .lock()
+        .write_all(rows.print(format).as_bytes())?;
     if rows.cut {
         print::note(&format!("cut at {} rows; --limit 0 prints all", options.limit));
     }

@@ -21,11 +21,19 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
-    let reply = client.ask(Command::Run { profile: text, origin, from_scratch: options.from_scratch })?;
+    let reply = client.ask(Command::Run {
+        profile: text,
+        origin,
+        from_scratch: options.from_scratch,
+    })?;
     match reply {
         Reply::Started { run } if headless => {
             say_started(&run, options.output.json)?;
-            if options.detach { Ok(ExitCode::SUCCESS) } else { follow(home, &run, options.output.json) }
+            if options.detach {
+                Ok(ExitCode::SUCCESS)
+            } else {
+                follow(home, &run, options.output.json)
+            }
         }
         Reply::Started { .. } => dashboard(home, Images::Auto),
         Reply::Refused { message } if headless => anyhow::bail!(message),
@@ -70,7 +78,11 @@ fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
             if !json {
                 println!("{}: {}", end.status, end.reason);
             }
-            return Ok(if end.status == "failed" { ExitCode::from(crate::FAILED) } else { ExitCode::SUCCESS });
+            return Ok(if end.status == "failed" {
+                ExitCode::from(crate::FAILED)
+            } else {
+                ExitCode::SUCCESS
+            });
         }
     }
 }
@@ -85,10 +97,19 @@ fn tell(record: &Record, last: &mut String) {
             }
         }
         Record::Eval(eval) => {
-            println!("  {} {:.1} % [{:.1}, {:.1}] of {}", eval.suite, 100.0 * eval.value, 100.0 * eval.low, 100.0 * eval.high, eval.n);
+            println!(
+                "  {} {:.1} % [{:.1}, {:.1}] of {}",
+                eval.suite,
+                100.0 * eval.value,
+                100.0 * eval.low,
+                100.0 * eval.high,
+                eval.n
+            );
         }
         Record::Alert(alert) => println!("  {}: {}", alert.kind, alert.message),
-        Record::Checkpoint(checkpoint) if checkpoint.kept => println!("  checkpoint at step {} ({})", checkpoint.step, checkpoint.reason),
+        Record::Checkpoint(checkpoint) if checkpoint.kept => {
+            println!("  checkpoint at step {} ({})", checkpoint.step, checkpoint.reason)
+        }
         _ => {}
     }
 }

@@ -29,7 +29,14 @@ fn rows(home: &Home, sql: &str) -> anyhow::Result<Rows> {
 }
 
 fn print_rows(rows: &Rows, json: bool) {
-    print!("{}", rows.print(if json { query::Format::Json } else { query::Format::Table }));
+    print!(
+        "{}",
+        rows.print(if json {
+            query::Format::Json
+        } else {
+            query::Format::Table
+        })
+    );
 }
 
 fn list(home: &Home, json: bool) -> anyhow::Result<()> {
@@ -41,7 +48,10 @@ fn list(home: &Home, json: bool) -> anyhow::Result<()> {
 
 /// The whole id of the one run that begins so.
 fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
-    if !prefix.chars().all(|sign| sign.is_ascii_alphanumeric() || sign == '-') {
+    if !prefix
+        .chars()
+        .all(|sign| sign.is_ascii_alphanumeric() || sign == '-')
+    {
         bail!("{prefix}: a run's id has letters, digits and hyphens only");
     }
     let found = rows(home, &format!("SELECT run FROM v_run WHERE run LIKE '{prefix}%'"))?;
@@ -56,20 +66,37 @@ fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
     let run = find(home, prefix)?;
     let config = config(home, &run)?;
     let of = |view: &str, columns: &str, order: &str| {
-        rows(home, &format!("SELECT {columns} FROM {view} WHERE run = '{run}' ORDER BY {order}"))
+        rows(
+            home,
+            &format!("SELECT {columns} FROM {view} WHERE run = '{run}' ORDER BY {order}"),
+        )
     };
-    let head = of("v_run", "run, profile, status, reason, step, seed, generation, host, version, parent", "run")?;
-    let evals = of("v_eval", "step, suite, value, low, high, n, decision", "step, suite")?;
+    let head = of(
+        "v_run",
+        "run, profile, status, reason, step, seed, generation, host, version, parent",
+        "run",
+    )?;
+    let evals = of(
+        "v_eval",
+        "step, suite, value, low, high, n, decision",
+        "step, suite",
+    )?;
     let checkpoints = of("v_checkpoint", "step, hash, reason, bytes, kept, path", "step")?;
     let latest = of("v_latest", "name, step, value", "name")?;
     if json {
-        let parsed = |rows: &Rows| serde_json::from_str::<Value>(&rows.print(query::Format::Json)).unwrap_or_default();
+        let parsed =
+            |rows: &Rows| serde_json::from_str::<Value>(&rows.print(query::Format::Json)).unwrap_or_default();
         return print::json(&json!({
             "run": parsed(&head), "config": config, "evals": parsed(&evals),
             "checkpoints": parsed(&checkpoints), "latest": parsed(&latest),
         }));
     }
-    for (title, rows) in [("run", &head), ("benchmarks", &evals), ("checkpoints", &checkpoints), ("latest values", &latest)] {
+    for (title, rows) in [
+        ("run", &head),
+        ("benchmarks", &evals),
+        ("checkpoints", &checkpoints),
+        ("latest values", &latest),
+    ] {
         println!("{title}");
         print_rows(rows, false);
         println!();
@@ -79,8 +106,18 @@ fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
 }
 
 fn config(home: &Home, run: &str) -> anyhow::Result<Value> {
-    let found = rows(home, &format!("SELECT json_extract(body, '$.config') FROM v_event WHERE run = '{run}' AND kind = 'run' ORDER BY seq LIMIT 1"))?;
-    let text = found.rows.first().and_then(|row| row[0].as_str()).unwrap_or("null").to_owned();
+    let found = rows(
+        home,
+        &format!(
+            "SELECT json_extract(body, '$.config') FROM v_event WHERE run = '{run}' AND kind = 'run' ORDER BY seq LIMIT 1"
+        ),
+    )?;
+    let text = found
+        .rows
+        .first()
+        .and_then(|row| row[0].as_str())
+        .unwrap_or("null")
+        .to_owned();
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -96,31 +133,50 @@ fn diff(home: &Home, a: &str, b: &str, json: bool) -> anyhow::Result<()> {
         let sql = format!("SELECT suite, value FROM v_eval WHERE run = '{run}' ORDER BY step");
         values("eval", &rows(home, &sql)?, into);
     }
-    for key in left.keys().chain(right.keys().filter(|key| !left.contains_key(*key))) {
-        let (one, other) = (left.get(key).cloned().unwrap_or_default(), right.get(key).cloned().unwrap_or_default());
+    for key in left
+        .keys()
+        .chain(right.keys().filter(|key| !left.contains_key(*key)))
+    {
+        let (one, other) = (
+            left.get(key).cloned().unwrap_or_default(),
+            right.get(key).cloned().unwrap_or_default(),
+        );
         if one != other {
             lines.push((key.clone(), one, other));
         }
     }
     if json {
-        let list: Vec<Value> = lines.into_iter().map(|(key, a, b)| json!({ "key": key, "a": a, "b": b })).collect();
+        let list: Vec<Value> = lines
+            .into_iter()
+            .map(|(key, a, b)| json!({ "key": key, "a": a, "b": b }))
+            .collect();
         return print::json(&list);
     }
-    let table: Vec<Vec<String>> = lines.into_iter().map(|(key, a, b)| vec![key, a.to_string(), b.to_string()]).collect();
+    let table: Vec<Vec<String>> = lines
+        .into_iter()
+        .map(|(key, a, b)| vec![key, a.to_string(), b.to_string()])
+        .collect();
     print::table(&["key", &a[..8.min(a.len())], &b[..8.min(b.len())]], &table)
 }
 
 fn values(prefix: &str, rows: &Rows, into: &mut BTreeMap<String, Value>) {
     for row in &rows.rows {
-        into.insert(format!("{prefix}.{}", row[0].as_str().unwrap_or_default()), row[1].clone());
+        into.insert(
+            format!("{prefix}.{}", row[0].as_str().unwrap_or_default()),
+            row[1].clone(),
+        );
     }
 }
 
 fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into)),
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into)),
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(at, value)| flatten(&format!("{prefix}.{at}"), value, into));
+            list.iter()
+                .enumerate()
+                .for_each(|(at, value)| flatten(&format!("{prefix}.{at}"), value, into));
         }
         other => drop(into.insert(prefix.to_owned(), other.clone())),
     }

@@ -40,7 +40,11 @@ pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
     } else {
         show(passed, &tensors)?;
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(crate::FAILED) })
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(crate::FAILED)
+    })
 }
 
 fn show(passed: bool, tensors: &[TensorCheck]) -> anyhow::Result<()> {
@@ -49,7 +53,12 @@ fn show(passed: bool, tensors: &[TensorCheck]) -> anyhow::Result<()> {
         .map(|tensor| {
             let verdict = if tensor.passed { "ok" } else { "DIFFERS" };
             let numbers = [tensor.max_abs, tensor.max_rel].map(|number| format!("{number:.3e}"));
-            vec![tensor.name.clone(), numbers[0].clone(), numbers[1].clone(), verdict.to_owned()]
+            vec![
+                tensor.name.clone(),
+                numbers[0].clone(),
+                numbers[1].clone(),
+                verdict.to_owned(),
+            ]
         })
         .collect();
     print::table(&["tensor", "largest difference", "relative", ""], &rows)?;
@@ -58,7 +67,9 @@ fn show(passed: bool, tensors: &[TensorCheck]) -> anyhow::Result<()> {
         (true, count) => println!("{count} tensors, all within tolerance"),
         (false, count) => {
             let bad = tensors.iter().filter(|tensor| !tensor.passed).count();
-            println!("{bad} of {count} tensors differ by more than the tolerance (1e-4 relative; tokens must be equal)");
+            println!(
+                "{bad} of {count} tensors differ by more than the tolerance (1e-4 relative; tokens must be equal)"
+            );
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! acknowledged, and its row says the step before anything is computed under it; after a restart the journal's orders
 //! take effect again at their steps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_storage::{ActorView, Knob, Overview, Record, Steer};
@@ -133,6 +133,8 @@ struct State {
     step: u64,
     paused: bool,
     halting: bool,
+    /// Every order's id, the applied ones' too.
+    known: HashSet<String>,
     pending: VecDeque<(Steer, Order)>,
     /// From the journal, in the order in which they were asked.
     replay: VecDeque<(Steer, Order)>,
@@ -157,6 +159,7 @@ impl Control {
     /// For a run: its knobs as the profile has them, and its orders so far, oldest first (`journal::steers`).
     #[must_use]
     pub fn new(run: &str, knobs: Vec<KnobRange>, journal: Vec<Steer>) -> Self {
+        let known = journal.iter().map(|steer| steer.id.clone()).collect();
         let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
         let orders = journal
             .into_iter()
@@ -168,6 +171,7 @@ impl Control {
             step: 0,
             paused: false,
             halting: false,
+            known,
             pending,
             replay,
             knobs,
@@ -194,20 +198,16 @@ impl Control {
         by: &str,
         order: Order,
     ) -> Result<u64, OrderError> {
-        let steer = {
-            let state = self.lock();
-            if state
-                .pending
-                .iter()
-                .chain(&state.replay)
-                .any(|(known, _)| known.id == id)
-            {
-                return Ok(state.step);
-            }
+        let (steer, again) = {
+            let mut state = self.lock();
             check(&state.knobs, &order)?;
-            asked(&state, id, by, &order)
+            (asked(&state, id, by, &order), !state.known.insert(id.to_owned()))
         };
         let step = steer.asked_step;
+        if again {
+            recorder.flush().await?;
+            return Ok(step);
+        }
         recorder.record(Record::Steer(steer.clone())).await?;
         recorder.flush().await?;
         self.lock().pending.push_back((steer, order));
@@ -505,6 +505,9 @@ mod tests {
             );
             let todo = control.boundary(&recorder, 5).await.unwrap();
             assert_eq!(todo.turned, ["learning_rate"]);
+            // L1: asked again after it took effect, as a client does that missed the reply: nothing is done twice.
+            control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap();
+            assert_eq!(control.boundary(&recorder, 6).await.unwrap(), Boundary::default());
             let row = rows().remove(0);
             assert_eq!(
                 (row.old.as_deref(), row.new.as_deref()),

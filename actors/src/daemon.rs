@@ -33,6 +33,8 @@ use crate::workbench::WorkError;
 
 /// Between two looks at everything for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
+/// How long clients may take to read the last reply.
+const GOODBYE: Duration = Duration::from_millis(50);
 /// Commands waiting.
 const QUEUE: usize = 32;
 /// Lives in a row that may die without a step done between.
@@ -173,6 +175,8 @@ impl Daemon {
                 _ = tick.tick() => publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views()),
             }
         }
+        // The last reply is on its way out.
+        tokio::time::sleep(GOODBYE).await;
         gateway.abort();
         daemon.office.retire().await;
         Ok(daemon.recorder.flush().await?)

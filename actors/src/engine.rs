@@ -98,28 +98,53 @@ impl Engine {
     /// [`EngineFailure::Start`] when the program is missing, ends at once, or speaks another protocol.
     pub async fn start(options: &EngineOptions) -> Result<Self, EngineFailure> {
         let program = options.program.clone().unwrap_or_else(find_program);
-        let start_error =
-            |message: String| EngineFailure::Start { program: program.display().to_string(), message };
+        let start_error = |message: String| EngineFailure::Start {
+            program: program.display().to_string(),
+            message,
+        };
         let socket = options.socket_dir.join(format!("engine-{}.sock", short_id()));
         let mut command = Command::new(&program);
-        command.arg("--socket").arg(&socket).args(["--device", &options.device, "--dtype", &options.dtype]);
+        command
+            .arg("--socket")
+            .arg(&socket)
+            .args(["--device", &options.device, "--dtype", &options.dtype]);
         command.arg("--die-with-parent");
         if let Some(threads) = options.threads {
             command.args(["--threads", &threads.to_string()]);
         }
         let errors = match &options.log {
-            Some(path) => Stdio::from(append(path).map_err(|e| start_error(format!("{}: {e}", path.display())))?),
+            Some(path) => {
+                Stdio::from(append(path).map_err(|e| start_error(format!("{}: {e}", path.display())))?)
+            }
             None => Stdio::inherit(),
         };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| start_error(missing_hint(&error)))?;
-        let stream = reach(&mut child, &socket, options.log.as_deref()).await.map_err(start_error)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .kill_on_drop(true);
+        let mut child = command
+            .spawn()
+            .map_err(|error| start_error(missing_hint(&error)))?;
+        let stream = reach(&mut child, &socket, options.log.as_deref())
+            .await
+            .map_err(start_error)?;
         let info = placeholder_info();
-        let mut engine = Self { child, stream, socket, log: options.log.clone(), info, broken: false };
+        let mut engine = Self {
+            child,
+            stream,
+            socket,
+            log: options.log.clone(),
+            info,
+            broken: false,
+        };
         match engine.ask(&Request::Hello { protocol: PROTOCOL }).await? {
             Answer::Hello(info) if info.protocol == PROTOCOL => engine.info = info,
             Answer::Hello(info) => {
-                return Err(start_error(format!("it speaks protocol {}, expected {PROTOCOL}", info.protocol)));
+                return Err(start_error(format!(
+                    "it speaks protocol {}, expected {PROTOCOL}",
+                    info.protocol
+                )));
             }
             other => return Err(unexpected("hello", &other)),
         }
@@ -182,7 +207,9 @@ impl Engine {
     /// Asks it to finish, and waits until it has.
     pub async fn stop(mut self) {
         if self.ask(&Request::Exit).await.is_ok() {
-            tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await.ok();
+            tokio::time::timeout(Duration::from_secs(10), self.child.wait())
+                .await
+                .ok();
         }
     }
 
@@ -192,7 +219,10 @@ impl Engine {
             Ok(Ok(status)) => format!("{status}; {why}"),
             _ => why,
         };
-        EngineFailure::Died { status, tail: tail(self.log.as_deref()) }
+        EngineFailure::Died {
+            status,
+            tail: tail(self.log.as_deref()),
+        }
     }
 }
 
@@ -206,7 +236,10 @@ impl Drop for Engine {
 #[must_use]
 pub fn unexpected(expected: &'static str, found: &Answer) -> EngineFailure {
     let text = serde_json::to_string(found).unwrap_or_default();
-    EngineFailure::Unexpected { expected, found: text.chars().take(120).collect() }
+    EngineFailure::Unexpected {
+        expected,
+        found: text.chars().take(120).collect(),
+    }
 }
 
 /// Where the engine's program is: `DEMASK_ENGINE`, else beside this program, else whatever the PATH has.
@@ -218,7 +251,12 @@ pub fn find_program() -> PathBuf {
     }
     let own = std::env::current_exe().unwrap_or_default();
     // Tests run from target/release/deps, one folder below the programs.
-    own.ancestors().skip(1).take(2).map(|dir| dir.join(NAME)).find(|path| path.is_file()).unwrap_or_else(|| NAME.into())
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(NAME))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| NAME.into())
 }
 
 async fn reach(child: &mut Child, socket: &Path, log: Option<&Path>) -> Result<UnixStream, String> {
@@ -246,17 +284,24 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
 
 /// The last lines of a log, for an error message.
 fn tail(log: Option<&Path>) -> String {
-    let text = log.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let text = log
+        .and_then(|path| std::fs::read_to_string(path).ok())
+        .unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();
     if lines.is_empty() {
         return String::new();
     }
-    format!("; it said last: {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    format!(
+        "; it said last: {}",
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    )
 }
 
 fn missing_hint(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "not found; build it with `make build`, or name it in DEMASK_ENGINE".into(),
+        std::io::ErrorKind::NotFound => {
+            "not found; build it with `make build`, or name it in DEMASK_ENGINE".into()
+        }
         _ => error.to_string(),
     }
 }
@@ -267,7 +312,17 @@ fn short_id() -> String {
 }
 
 fn placeholder_info() -> EngineInfo {
-    let device =
-        demask_api::DeviceInfo { name: String::new(), threads: 0, compute: String::new(), matmul_gflops: None };
-    EngineInfo { protocol: 0, version: String::new(), libtorch: String::new(), pid: 0, device }
+    let device = demask_api::DeviceInfo {
+        name: String::new(),
+        threads: 0,
+        compute: String::new(),
+        matmul_gflops: None,
+    };
+    EngineInfo {
+        protocol: 0,
+        version: String::new(),
+        libtorch: String::new(),
+        pid: 0,
+        device,
+    }
 }

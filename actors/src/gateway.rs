@@ -44,13 +44,22 @@ struct Desk {
 ///
 /// # Errors
 /// The socket's.
-pub fn open(home: &Home, recorder: Recorder, asked: mpsc::Sender<Asked>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+pub fn open(
+    home: &Home,
+    recorder: Recorder,
+    asked: mpsc::Sender<Asked>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
     // The lock on the home is held: whatever lies there is a dead daemon's.
     std::fs::remove_file(&path).ok();
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    let desk = Desk { home: home.clone(), recorder, asked, answered: Arc::default() };
+    let desk = Desk {
+        home: home.clone(),
+        recorder,
+        asked,
+        answered: Arc::default(),
+    };
     Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let desk = desk.clone();
@@ -71,15 +80,20 @@ impl Desk {
             let message: ClientMessage = match serde_json::from_str(&line) {
                 Ok(message) => message,
                 Err(error) => {
-                    let reply = Reply::Refused { message: format!("not a command of protocol {PROTOCOL}: {error}") };
+                    let reply = Reply::Refused {
+                        message: format!("not a command of protocol {PROTOCOL}: {error}"),
+                    };
                     say(&mut out, String::new(), reply).await?;
                     continue;
                 }
             };
-            let (id, since) = (message.id.clone(), match message.command {
-                Command::Subscribe { since } => Some(since),
-                _ => None,
-            });
+            let (id, since) = (
+                message.id.clone(),
+                match message.command {
+                    Command::Subscribe { since } => Some(since),
+                    _ => None,
+                },
+            );
             // Subscribed before the reply, so that nothing falls between.
             let watch = since.map(|since| (since, self.recorder.watch()));
             say(&mut out, id, self.answer(message).await).await?;
@@ -93,9 +107,16 @@ impl Desk {
     async fn answer(&self, message: ClientMessage) -> Reply {
         if message.protocol != PROTOCOL {
             let found = message.protocol;
-            return Reply::Refused { message: format!("this daemon speaks protocol {PROTOCOL}, the client {found}") };
+            return Reply::Refused {
+                message: format!("this daemon speaks protocol {PROTOCOL}, the client {found}"),
+            };
         }
-        if let Some(reply) = self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(&message.id) {
+        if let Some(reply) = self
+            .answered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&message.id)
+        {
             return reply.clone();
         }
         if let Command::Query { sql, limit } = &message.command {
@@ -104,9 +125,13 @@ impl Desk {
         let id = message.id.clone();
         let (reply, wait) = oneshot::channel();
         if self.asked.send(Asked { message, reply }).await.is_err() {
-            return Reply::Refused { message: "the daemon is ending".into() };
+            return Reply::Refused {
+                message: "the daemon is ending".into(),
+            };
         }
-        let reply = wait.await.unwrap_or_else(|_| Reply::Refused { message: "the daemon could not answer".into() });
+        let reply = wait.await.unwrap_or_else(|_| Reply::Refused {
+            message: "the daemon could not answer".into(),
+        });
         let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
         if answered.len() >= REMEMBERED {
             answered.clear();
@@ -118,11 +143,19 @@ impl Desk {
     async fn query(&self, sql: String, limit: u64) -> Reply {
         let path = self.home.database();
         let limit = if limit == 0 { 1000 } else { limit };
-        let rows = tokio::task::spawn_blocking(move || demask_storage::query::query(&path, &sql, limit)).await;
+        let rows =
+            tokio::task::spawn_blocking(move || demask_storage::query::query(&path, &sql, limit)).await;
         match rows {
-            Ok(Ok(rows)) => Reply::Rows { columns: rows.columns, rows: rows.rows },
-            Ok(Err(error)) => Reply::Refused { message: error.to_string() },
-            Err(error) => Reply::Refused { message: error.to_string() },
+            Ok(Ok(rows)) => Reply::Rows {
+                columns: rows.columns,
+                rows: rows.rows,
+            },
+            Ok(Err(error)) => Reply::Refused {
+                message: error.to_string(),
+            },
+            Err(error) => Reply::Refused {
+                message: error.to_string(),
+            },
         }
     }
 
@@ -174,7 +207,9 @@ impl Desk {
                 writer::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
             })
             .await??;
-            let Some(last) = events.last() else { return Ok(sent) };
+            let Some(last) = events.last() else {
+                return Ok(sent);
+            };
             sent = last.seq;
             for envelope in events {
                 line(out, &ServerMessage::Event(envelope)).await?;
@@ -185,7 +220,16 @@ impl Desk {
 
 async fn say(out: &mut OwnedWriteHalf, id: String, reply: Reply) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    line(out, &ServerMessage::Reply { id, protocol: PROTOCOL, version, reply }).await
+    line(
+        out,
+        &ServerMessage::Reply {
+            id,
+            protocol: PROTOCOL,
+            version,
+            reply,
+        },
+    )
+    .await
 }
 
 async fn line(out: &mut OwnedWriteHalf, message: &ServerMessage) -> anyhow::Result<()> {

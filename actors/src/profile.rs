@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{Adam, BackboneConfig, EstimatorConfig, ImageSampler, ImageTokenizerConfig, ObjectiveConfig, TextSampler};
+use demask_api::{
+    Adam, BackboneConfig, EstimatorConfig, ImageSampler, ImageTokenizerConfig, ObjectiveConfig, TextSampler,
+};
+use demask_datasets::sequences::Budgets;
 use serde::{Deserialize, Serialize};
 
 /// The tabletop, embedded.
@@ -43,9 +46,12 @@ pub struct Profile {
     /// Rows of the text vocabulary when one is trained.
     #[serde(default = "default_vocabulary")]
     pub text_vocabulary: usize,
-    /// Tokens a prompt, an answer and a picture take.
+    /// Tokens that prompts, answers and pictures take.
     #[serde(default)]
-    pub budget: Budget,
+    pub budgets: Budgets,
+    /// Side of the pictures in pixels.
+    #[serde(default = "default_pixels")]
+    pub pixels: usize,
     /// Where examples come from.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
@@ -91,27 +97,11 @@ pub struct EngineKnobs {
 
 impl Default for EngineKnobs {
     fn default() -> Self {
-        Self { device: "auto".into(), dtype: "auto".into(), threads: None }
-    }
-}
-
-/// Tokens a prompt, an answer and a picture take.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Budget {
-    /// Prompt tokens.
-    pub prompt: usize,
-    /// Answer tokens without reasoning.
-    pub answer: usize,
-    /// Answer tokens with reasoning.
-    pub thought: usize,
-    /// Side of the pictures in pixels.
-    pub pixels: usize,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { prompt: 48, answer: 16, thought: 48, pixels: 32 }
+        Self {
+            device: "auto".into(),
+            dtype: "auto".into(),
+            threads: None,
+        }
     }
 }
 
@@ -179,7 +169,10 @@ pub struct CheckpointKnobs {
 
 impl Default for CheckpointKnobs {
     fn default() -> Self {
-        Self { every_steps: 100, keep: 3 }
+        Self {
+            every_steps: 100,
+            keep: 3,
+        }
     }
 }
 
@@ -195,7 +188,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bad_row_share: 0.05, not_finite: 3 }
+        Self {
+            bad_row_share: 0.05,
+            not_finite: 3,
+        }
     }
 }
 
@@ -294,6 +290,9 @@ impl StageKind {
     }
 }
 
+fn default_pixels() -> usize {
+    32
+}
 fn default_vocabulary() -> usize {
     512
 }
@@ -328,9 +327,15 @@ fn equal_weights() -> [f64; 4] {
     [1.0; 4]
 }
 fn default_rewards() -> BTreeMap<String, f64> {
-    [("correct", 2.0), ("format", 0.5), ("draw", 2.0), ("length", 0.1), ("repetition", 0.1)]
-        .map(|(name, weight)| (name.to_owned(), weight))
-        .into()
+    [
+        ("correct", 2.0),
+        ("format", 0.5),
+        ("draw", 2.0),
+        ("length", 0.1),
+        ("repetition", 0.1),
+    ]
+    .map(|(name, weight)| (name.to_owned(), weight))
+    .into()
 }
 
 impl Profile {
@@ -347,11 +352,15 @@ impl Profile {
         if let Some(text) = built_in {
             return Ok((text.to_owned(), format!("profile {name}")));
         }
-        std::fs::read_to_string(name).map(|text| (text, name.to_owned())).map_err(|error| ProfileError {
-            origin: name.to_owned(),
-            line: None,
-            message: format!("{error}; expected a TOML file or one of the built-in profiles tabletop, gsm8k-fashion"),
-        })
+        std::fs::read_to_string(name)
+            .map(|text| (text, name.to_owned()))
+            .map_err(|error| ProfileError {
+                origin: name.to_owned(),
+                line: None,
+                message: format!(
+                    "{error}; expected a TOML file or one of the built-in profiles tabletop, gsm8k-fashion"
+                ),
+            })
     }
 
     /// Applies `--set KEY=VALUE`s to a profile's text; keys are dotted, `stage.1.steps` reaches into lists.
@@ -359,15 +368,24 @@ impl Profile {
     /// # Errors
     /// A flag that is not KEY=VALUE, a key that leads nowhere.
     pub fn set(text: &str, origin: &str, assignments: &[String]) -> Result<String, ProfileError> {
-        let wrong = |message: String| ProfileError { origin: origin.to_owned(), line: None, message };
-        let mut document: toml_edit::DocumentMut =
-            text.parse().map_err(|error: toml_edit::TomlError| located(origin, text, error.span(), error.message()))?;
+        let wrong = |message: String| ProfileError {
+            origin: origin.to_owned(),
+            line: None,
+            message,
+        };
+        let mut document: toml_edit::DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| located(origin, text, error.span(), error.message()))?;
         for assignment in assignments {
-            let (key, value) = assignment
-                .split_once('=')
-                .ok_or_else(|| ProfileError { origin: "--set".into(), line: None, message: format!("'{assignment}': expected KEY=VALUE") })?;
-            let value: toml_edit::Value =
-                value.trim().parse().unwrap_or_else(|_| toml_edit::Value::from(value.trim()));
+            let (key, value) = assignment.split_once('=').ok_or_else(|| ProfileError {
+                origin: "--set".into(),
+                line: None,
+                message: format!("'{assignment}': expected KEY=VALUE"),
+            })?;
+            let value: toml_edit::Value = value
+                .trim()
+                .parse()
+                .unwrap_or_else(|_| toml_edit::Value::from(value.trim()));
             place(document.as_table_mut(), key.trim(), value)
                 .map_err(|message| wrong(format!("--set {assignment}: {message}")))?;
         }
@@ -385,7 +403,11 @@ impl Profile {
             Ok(()) => Ok(profile),
             Err((key, message)) => {
                 let line = line_of_key(text, &key);
-                Err(ProfileError { origin: origin.to_owned(), line, message: format!("{key} {message}") })
+                Err(ProfileError {
+                    origin: origin.to_owned(),
+                    line,
+                    message: format!("{key} {message}"),
+                })
             }
         }
     }
@@ -405,7 +427,10 @@ impl Profile {
             Err((key.to_owned(), format!("is {value}; allowed is {low} to {high}")))
         };
         if self.stages.is_empty() {
-            return Err(("stage".into(), "is missing; a profile has at least one [[stage]]".into()));
+            return Err((
+                "stage".into(),
+                "is missing; a profile has at least one [[stage]]".into(),
+            ));
         }
         range("clip_norm", self.clip_norm, 0.0, 1e6)?;
         range("text_vocabulary", self.text_vocabulary as f64, 300.0, 1e6)?;
@@ -415,14 +440,18 @@ impl Profile {
         range("beta1", self.optimizer.beta1, 0.0, 0.999_999)?;
         range("beta2", self.optimizer.beta2, 0.0, 0.999_999_9)?;
         range("n_layers", self.model.n_layers as f64, 1.0, 1000.0)?;
-        for (name, length) in [("prompt", self.budget.prompt), ("answer", self.budget.answer), ("thought", self.budget.thought)] {
-            range(name, length as f64, 1.0, 65_536.0)?;
-        }
+        range("pixels", self.pixels as f64, 8.0, 4096.0)?;
         for source in &self.sources {
             range("weight", source.weight, 0.0, 1e6)?;
-            let reads = matches!(source.kind, SourceKind::Jsonl | SourceKind::ImageFolder | SourceKind::Idx);
+            let reads = matches!(
+                source.kind,
+                SourceKind::Jsonl | SourceKind::ImageFolder | SourceKind::Idx
+            );
             if reads && source.path.is_none() {
-                return Err(("path".into(), format!("is missing in source {}, which is read from a file", source.name)));
+                return Err((
+                    "path".into(),
+                    format!("is missing in source {}, which is read from a file", source.name),
+                ));
             }
         }
         for stage in &self.stages {
@@ -436,9 +465,20 @@ impl Profile {
             if stage.kind == StageKind::Align {
                 range("group", stage.group as f64, 2.0, 1024.0)?;
             }
-            if let Some(unknown) = stage.sources.iter().find(|name| !self.sources.iter().any(|s| &s.name == *name)) {
+            if let Some(unknown) = stage
+                .sources
+                .iter()
+                .find(|name| !self.sources.iter().any(|s| &s.name == *name))
+            {
                 let known: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
-                return Err(("sources".into(), format!("of stage {} names {unknown}; there are {}", stage.name, known.join(", "))));
+                return Err((
+                    "sources".into(),
+                    format!(
+                        "of stage {} names {unknown}; there are {}",
+                        stage.name,
+                        known.join(", ")
+                    ),
+                ));
             }
         }
         Ok(())
@@ -447,29 +487,51 @@ impl Profile {
 
 fn located(origin: &str, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ProfileError {
     let line = span.map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-    ProfileError { origin: origin.to_owned(), line, message: message.trim().replace('\n', " ") }
+    ProfileError {
+        origin: origin.to_owned(),
+        line,
+        message: message.trim().replace('\n', " "),
+    }
 }
 
 /// The last line that assigns a key: good enough where the value itself was read without its place.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
     let assigns = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
-    text.lines().enumerate().filter(|(_, line)| assigns(line)).last().map(|(number, _)| number + 1)
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| assigns(line))
+        .last()
+        .map(|(number, _)| number + 1)
 }
 
 fn place(table: &mut toml_edit::Table, key: &str, value: toml_edit::Value) -> Result<(), String> {
-    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let (first, rest) = key
+        .split_once('.')
+        .map_or((key, None), |(first, rest)| (first, Some(rest)));
     let Some(rest) = rest else {
         table.insert(first, toml_edit::Item::Value(value));
         return Ok(());
     };
     let item = table.entry(first).or_insert_with(toml_edit::table);
     if let Some(list) = item.as_array_of_tables_mut() {
-        let (number, rest) = rest.split_once('.').ok_or_else(|| format!("{first} is a list: {first}.NUMBER.KEY"))?;
+        let (number, rest) = rest
+            .split_once('.')
+            .ok_or_else(|| format!("{first} is a list: {first}.NUMBER.KEY"))?;
         let count = list.len();
-        let named = |table: &toml_edit::Table| table.get("name").and_then(toml_edit::Item::as_str) == Some(number);
+        let named =
+            |table: &toml_edit::Table| table.get("name").and_then(toml_edit::Item::as_str) == Some(number);
         let at = number.parse().ok().or_else(|| list.iter().position(named));
         let table = at.and_then(|at: usize| list.get_mut(at));
-        return place(table.ok_or_else(|| format!("there is no {first}.{number}; there are {count}"))?, rest, value);
+        return place(
+            table.ok_or_else(|| format!("there is no {first}.{number}; there are {count}"))?,
+            rest,
+            value,
+        );
     }
-    place(item.as_table_mut().ok_or_else(|| format!("{first} is not a table"))?, rest, value)
+    place(
+        item.as_table_mut()
+            .ok_or_else(|| format!("{first} is not a table"))?,
+        rest,
+        value,
+    )
 }

@@ -3,12 +3,15 @@
 //! - `answer.rs`: exact answers with equivalence of numbers and fractions; `thought.rs`: the reasoning format;
 //! - `detector.rs`: reads a drawn table back into a scene;
 //! - `guard.rs`: length and repetition; `combine.rs`: the weighted sum and group advantages;
+//! - `judge.rs`: a completion against its example; `suites.rs`: the benchmarks;
 //! - `trace.rs`: is a reasoning trace acceptable; `metrics.rs`: intervals.
 
 pub mod answer;
 pub mod combine;
 pub mod detector;
 pub mod guard;
+pub mod judge;
 pub mod metrics;
+pub mod suites;
 pub mod thought;
 pub mod trace;

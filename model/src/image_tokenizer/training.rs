@@ -11,11 +11,15 @@ use crate::error::Result;
 use crate::optimizer::AdamW;
 
 /// Weight of the commitment loss (`mmada.md` 7.4).
-const COMMITMENT: f64 = 0.1;
+const COMMITMENT: f64 = 0.005;
 /// Weight of the entropy loss.
-const ENTROPY: f64 = 0.02;
+const ENTROPY: f64 = 0.005;
 /// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
 const SHARPNESS: f64 = 4.0;
+
+/// Steps at the start that pass tanh of the latents instead of their signs: without them the codes collapse to a few
+/// before the decoder has learnt to read any.
+const SOFT_STEPS: u64 = 400;
 
 /// The optimiser of an image tokenizer.
 #[derive(Debug)]
@@ -62,12 +66,14 @@ impl TokenizerTrainer {
     ) -> Result<TokenizerReport> {
         let pixels = to_tensor(pictures, tokenizer.device)?;
         let latents = tokenizer.latents(&pixels)?;
-        let signs = straight_through(&latents)?;
+        let soft = latents.f_tanh()?;
+        let signs = if self.optimizer.step_count() < SOFT_STEPS {
+            soft
+        } else {
+            straight_through(&soft)?
+        };
         let error = tokenizer.pixels(&signs)?.f_sub(&pixels)?;
-        let reconstruction = error
-            .f_square()?
-            .f_mean(Kind::Float)?
-            .f_add(&error.f_abs()?.f_mean(Kind::Float)?)?;
+        let reconstruction = error.f_square()?.f_mean(Kind::Float)?;
         let commitment = latents
             .f_sub(&signs.f_detach()?)?
             .f_square()?

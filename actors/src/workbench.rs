@@ -1,0 +1,421 @@
+//! Examples to engine requests and back: training sequences, completions, pictures. What rollouts, evaluations,
+//! reasoning and the one-off commands share.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+
+use demask_api::sequence::Task;
+use demask_api::{
+    Answer, ImageSampler, Picture, Request, Sample, SampleRequest, Sampler, Sequence, TextSampler, checkpoint,
+};
+use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
+use demask_datasets::text_tokenizer::{TextTokenizer, TokenizerError};
+use demask_rewards::judge::Completion;
+
+use crate::engine::{Engine, EngineFailure, unexpected};
+use crate::engine_host::{EngineAddress, FrameSink};
+
+/// An answer on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
+
+/// Something that can be asked what an engine can be asked: an engine process, or the actor that owns one.
+pub trait EngineLink {
+    /// Asks; frames on the way go to the sink.
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_>;
+}
+
+impl EngineLink for tokio::sync::Mutex<Engine> {
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
+        Box::pin(async move {
+            let mut engine = self.lock().await;
+            let mut show = |frame| {
+                if let Some(sink) = &frames {
+                    sink(frame);
+                }
+            };
+            engine.ask_watched(&request, &mut show).await
+        })
+    }
+}
+
+impl EngineLink for EngineAddress {
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
+        Box::pin(Self::ask(self, request, frames))
+    }
+}
+
+/// Pictures whose codes are remembered.
+const CODE_CACHE: usize = 200_000;
+
+/// Why a request could not be made or answered.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineFailure),
+    /// A prompt or answer that does not fit.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A file of the checkpoint.
+    #[error("{path}: {message}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        message: String,
+    },
+}
+
+/// One completion to make.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What is asked: prompt, picture, kind.
+    pub example: Example,
+    /// With reasoning or without.
+    pub mode: Mode,
+    /// The noise.
+    pub seed: u64,
+    /// Stream its frames, under this id.
+    pub watch: Option<u64>,
+}
+
+/// How completions are drawn.
+#[derive(Clone, Debug, Default)]
+pub struct Draws {
+    /// Text; `steps` 0 means one a token, `block` 0 means the whole answer.
+    pub text: TextSampler,
+    /// Pictures.
+    pub image: ImageSampler,
+}
+
+/// A finished completion.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Text and picture.
+    pub completion: Completion,
+    /// The whole sequence, every filled span its answer.
+    pub sequence: Sequence,
+    /// The step that committed each answer position.
+    pub commit_step: Vec<u16>,
+    /// Forward passes.
+    pub forwards: usize,
+}
+
+/// A tokenizer and budgets: what is needed beside an engine.
+pub struct Workbench {
+    builder: SequenceBuilder,
+    codes: Mutex<HashMap<[u8; 32], Vec<u32>>>,
+}
+
+impl Workbench {
+    /// With a tokenizer and budgets.
+    ///
+    /// # Errors
+    /// A tokenizer that cannot write a chat's words.
+    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Result<Self, WorkError> {
+        Ok(Self {
+            builder: SequenceBuilder::new(tokenizer, budgets)?,
+            codes: Mutex::default(),
+        })
+    }
+
+    /// From a checkpoint's `tokenizer.json` and, if it has one, `budgets.json`.
+    ///
+    /// # Errors
+    /// A file that is missing or broken.
+    pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
+        let file = |name: &str, text: std::io::Error| WorkError::File {
+            path: dir.join(name).display().to_string(),
+            message: text.to_string(),
+        };
+        let json = std::fs::read_to_string(dir.join(checkpoint::TOKENIZER))
+            .map_err(|error| file(checkpoint::TOKENIZER, error))?;
+        let tokenizer = TextTokenizer::from_json(&json)?;
+        let budgets = match std::fs::read_to_string(dir.join(BUDGETS)) {
+            Ok(text) => {
+                serde_json::from_str(&text).map_err(|error| file(BUDGETS, std::io::Error::other(error)))?
+            }
+            Err(_) => Budgets::default(),
+        };
+        Self::new(tokenizer, budgets)
+    }
+
+    /// The sequence builder.
+    #[must_use]
+    pub fn builder(&self) -> &SequenceBuilder {
+        &self.builder
+    }
+
+    /// Codes of pictures, remembered by content.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn codes(
+        &self,
+        link: &dyn EngineLink,
+        pictures: &[&Picture],
+    ) -> Result<Vec<Vec<u32>>, WorkError> {
+        let keys: Vec<[u8; 32]> = pictures
+            .iter()
+            .map(|picture| *blake3::hash(&picture.rgb).as_bytes())
+            .collect();
+        let known: Vec<Option<Vec<u32>>> = {
+            let cache = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.iter().map(|key| cache.get(key).cloned()).collect()
+        };
+        let missing: Vec<Picture> = pictures
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.is_none())
+            .map(|(picture, _)| (*picture).clone())
+            .collect();
+        let mut fresh = Vec::new();
+        if !missing.is_empty() {
+            match link.ask(Request::Encode { pictures: missing }, None).await? {
+                Answer::Codes { codes } => fresh = codes,
+                other => return Err(unexpected("codes", &other).into()),
+            }
+        }
+        let mut fresh = fresh.into_iter();
+        let mut cache = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() > CODE_CACHE {
+            cache.clear();
+        }
+        let all = keys.into_iter().zip(known).map(|(key, known)| {
+            known.unwrap_or_else(|| {
+                let codes = fresh.next().unwrap_or_default();
+                cache.insert(key, codes.clone());
+                codes
+            })
+        });
+        Ok(all.collect())
+    }
+
+    /// The codes of each example's picture; empty where there is none.
+    async fn codes_of(
+        &self,
+        link: &dyn EngineLink,
+        examples: &[&Example],
+    ) -> Result<Vec<Vec<u32>>, WorkError> {
+        let pictures: Vec<&Picture> = examples
+            .iter()
+            .filter_map(|example| example.picture.as_ref())
+            .collect();
+        let mut codes = self.codes(link, &pictures).await?.into_iter();
+        let all = examples.iter().map(|example| match example.picture {
+            Some(_) => codes.next().unwrap_or_default(),
+            None => Vec::new(),
+        });
+        Ok(all.collect())
+    }
+
+    /// Training sequences; an example that does not fit gives its own error, the others are made all the same.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn sequences(
+        &self,
+        link: &dyn EngineLink,
+        examples: &[(Example, Mode, bool)],
+    ) -> Result<Vec<Result<Sequence, SequenceError>>, WorkError> {
+        let only: Vec<&Example> = examples.iter().map(|(example, _, _)| example).collect();
+        let codes = self.codes_of(link, &only).await?;
+        let all = examples.iter().zip(codes);
+        Ok(all
+            .map(|((example, mode, drop), codes)| self.builder.train(example, *mode, &codes, *drop))
+            .collect())
+    }
+
+    /// Completes: text, then (for think-then-draw) the picture.
+    ///
+    /// # Errors
+    /// The engine's; a prompt longer than its budget, with both numbers.
+    pub async fn complete(
+        &self,
+        link: &dyn EngineLink,
+        wanted: &[Wanted],
+        draws: &Draws,
+        frames: Option<FrameSink>,
+    ) -> Result<Vec<Made>, WorkError> {
+        let asked: Vec<Example> = wanted.iter().map(|wanted| asked_about(&wanted.example)).collect();
+        let codes = self.codes_of(link, &asked.iter().collect::<Vec<_>>()).await?;
+        let prompts: Vec<Prompt> = wanted
+            .iter()
+            .zip(&codes)
+            .map(|(wanted, codes)| {
+                let task = wanted.example.task(wanted.mode);
+                self.builder
+                    .prompt(task, &wanted.example.prompt, wanted.mode, codes)
+            })
+            .collect::<Result<_, _>>()?;
+        let first = self.fill(link, &prompts, wanted, draws, frames.clone()).await?;
+        let (mut second, mut again) = (Vec::new(), Vec::new());
+        for (at, (prompt, sample)) in prompts.iter().zip(&first).enumerate() {
+            if let Some(next) = self.builder.then_draw(prompt, &sample.ids) {
+                second.push(next);
+                again.push((at, wanted[at].clone()));
+            }
+        }
+        let drawn = if second.is_empty() {
+            Vec::new()
+        } else {
+            let wanted: Vec<Wanted> = again.iter().map(|(_, wanted)| wanted.clone()).collect();
+            self.fill(link, &second, &wanted, draws, frames).await?
+        };
+        let mut drawn: HashMap<usize, Sample> = again.iter().map(|(at, _)| *at).zip(drawn).collect();
+        prompts
+            .iter()
+            .zip(wanted)
+            .zip(first)
+            .enumerate()
+            .map(|(at, ((prompt, wanted), sample))| self.made(prompt, wanted, sample, drawn.remove(&at)))
+            .collect()
+    }
+
+    async fn fill(
+        &self,
+        link: &dyn EngineLink,
+        prompts: &[Prompt],
+        wanted: &[Wanted],
+        draws: &Draws,
+        frames: Option<FrameSink>,
+    ) -> Result<Vec<Sample>, WorkError> {
+        let requests: Vec<SampleRequest> = prompts
+            .iter()
+            .zip(wanted)
+            .map(|(prompt, wanted)| self.request(prompt, wanted, draws))
+            .collect();
+        match link.ask(Request::Sample { requests }, frames).await? {
+            Answer::Samples { samples, .. } => Ok(samples),
+            other => Err(unexpected("samples", &other).into()),
+        }
+    }
+
+    fn request(&self, prompt: &Prompt, wanted: &Wanted, draws: &Draws) -> SampleRequest {
+        let picture =
+            prompt.task == Task::TextToImage || (prompt.task == Task::ThinkThenDraw && prompt.then.is_none());
+        let sampler = if picture {
+            Sampler::Image(draws.image.clone())
+        } else {
+            Sampler::Text(fit(&draws.text, prompt.target.len()))
+        };
+        SampleRequest {
+            id: wanted.watch.unwrap_or(0),
+            ids: prompt.ids.clone(),
+            left_pad: prompt.left_pad,
+            target: prompt.target,
+            sampler,
+            unconditional: if picture {
+                prompt.unconditional.clone()
+            } else {
+                None
+            },
+            unconditional_left_pad: if picture {
+                prompt.unconditional_left_pad
+            } else {
+                prompt.left_pad
+            },
+            seed: wanted.seed.wrapping_add(u64::from(picture) << 32),
+            watch: wanted.watch.is_some(),
+        }
+    }
+
+    fn made(
+        &self,
+        prompt: &Prompt,
+        wanted: &Wanted,
+        sample: Sample,
+        drawn: Option<Sample>,
+    ) -> Result<Made, WorkError> {
+        let is_text = prompt.task != Task::TextToImage;
+        let text = if is_text {
+            self.builder.text(&sample.ids, prompt.target)?
+        } else {
+            String::new()
+        };
+        let eos = self.builder.tokenizer().specials().eos;
+        let filled = &sample.ids[prompt.target.start..prompt.target.end];
+        let tokens = if is_text {
+            filled.iter().position(|&id| id == eos).unwrap_or(filled.len())
+        } else {
+            0
+        };
+        let mut commit_step = sample.commit_step;
+        let mut forwards = sample.forwards;
+        let (ids, picture) = match drawn {
+            Some(drawn) => {
+                commit_step.extend(&drawn.commit_step);
+                forwards += drawn.forwards;
+                (drawn.ids, drawn.picture)
+            }
+            None => (sample.ids, sample.picture),
+        };
+        let sequence = self.builder.completed(&wanted.example.id, prompt, &ids);
+        Ok(Made {
+            completion: Completion {
+                text,
+                picture,
+                tokens,
+            },
+            sequence,
+            commit_step,
+            forwards,
+        })
+    }
+
+    /// The words of a target's tokens, one a position, for a frame: empty where masked.
+    #[must_use]
+    pub fn words(&self, tokens: &[u32]) -> Vec<String> {
+        let specials = self.builder.tokenizer().specials();
+        let word = |&id: &u32| {
+            if id == specials.mask {
+                String::new()
+            } else if id == specials.eos {
+                "·".to_owned()
+            } else {
+                self.builder.tokenizer().decode(&[id]).unwrap_or_default()
+            }
+        };
+        tokens.iter().map(word).collect()
+    }
+}
+
+/// The name of the file that keeps the budgets in a checkpoint.
+pub const BUDGETS: &str = "budgets.json";
+
+/// The example as the model may see it: a picture that is to be drawn is not shown.
+fn asked_about(example: &Example) -> Example {
+    let shown = matches!(example.kind, Kind::Caption | Kind::Question);
+    Example {
+        picture: example.picture.clone().filter(|_| shown),
+        ..example.clone()
+    }
+}
+
+/// A text sampler's settings made to fit a target: block and steps divide it.
+#[must_use]
+pub fn fit(sampler: &TextSampler, length: usize) -> TextSampler {
+    let mut block = if sampler.block == 0 {
+        length
+    } else {
+        sampler.block.min(length)
+    };
+    while !length.is_multiple_of(block.max(1)) {
+        block -= 1;
+    }
+    let blocks = length / block.max(1);
+    let steps = if sampler.steps == 0 { length } else { sampler.steps };
+    let steps = (steps.div_ceil(blocks) * blocks).min(length.max(1));
+    TextSampler {
+        steps,
+        block,
+        ..sampler.clone()
+    }
+}

@@ -1,0 +1,256 @@
+//! The daemon through its control socket, with a scripted walker in the trainer's place: no engine, no libtorch.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::rc::Rc;
+
+use demask_actors::client::Client;
+use demask_actors::control::KnobRange;
+use demask_actors::daemon::{Job, Outcome, Walk, Walker, serve_with};
+use demask_actors::engine::EngineFailure;
+use demask_actors::home::Home;
+use demask_actors::profile::Profile;
+use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
+
+const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
+
+/// What the scripted walker does.
+#[derive(Clone, Copy, PartialEq)]
+enum Script {
+    /// Twelve steps.
+    Plain,
+    /// The same, but dies of a panic in life 0 and of the engine's death in life 1.
+    Fragile,
+    /// Steps until the learning rate is turned to 0.25.
+    UntilTurned,
+}
+
+struct Scripted(Script);
+
+impl Walker for Scripted {
+    fn knobs(&self, _: &Profile) -> Vec<KnobRange> {
+        let (key, help) = ("learning_rate".into(), String::new());
+        vec![KnobRange {
+            key,
+            value: 0.5,
+            low: 0.0,
+            high: 1.0,
+            help,
+        }]
+    }
+
+    fn walk(&self, job: Job) -> Walk {
+        let script = self.0;
+        let (fragile, until_turned) = (script == Script::Fragile, script == Script::UntilTurned);
+        Box::pin(async move {
+            for step in 0.. {
+                let asked = job.control.boundary(&job.recorder, step).await?;
+                if asked.stop {
+                    return Ok(if job.control.halting() {
+                        Outcome::Halted
+                    } else {
+                        Outcome::Stopped
+                    });
+                }
+                let turned = job.control.value("learning_rate") == Some(0.25);
+                if if until_turned { turned } else { step == 12 } {
+                    break;
+                }
+                let run = job.run.clone();
+                let subjects = vec![format!("e{step}")];
+                let used = TrainUse {
+                    run,
+                    step,
+                    stage: "pretrain".into(),
+                    subjects,
+                };
+                job.recorder.record(Record::TrainUse(used)).await?;
+                job.recorder.flush().await?;
+                if fragile && step == 4 && job.generation == 0 {
+                    std::panic::resume_unwind(Box::new("asked to"));
+                }
+                if fragile && step == 7 && job.generation == 1 {
+                    return Err(EngineFailure::Died {
+                        status: "signal 9".into(),
+                        tail: String::new(),
+                    }
+                    .into());
+                }
+            }
+            Ok(Outcome::Done)
+        })
+    }
+}
+
+/// Serves a home on a thread while a client talks to it; the client must shut it down.
+fn with_daemon<T>(root: &Path, script: Script, talk: impl AsyncFnOnce(&mut Client) -> T) -> T {
+    let home = Home::open(Some(root.to_owned())).unwrap();
+    let served = home.clone();
+    let daemon = std::thread::spawn(move || serve_with(&served, Rc::new(Scripted(script))));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let said = runtime.block_on(async {
+        let mut client = loop {
+            match Client::connect(&home, "test").await {
+                Ok(client) => break client,
+                Err(_) => tokio::task::yield_now().await,
+            }
+            assert!(!daemon.is_finished(), "the daemon ended at once");
+        };
+        let said = talk(&mut client).await;
+        assert!(matches!(
+            client.ask(Command::Shutdown).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        said
+    });
+    daemon.join().unwrap().unwrap();
+    assert_eq!(home.daemon_pid(), None);
+    said
+}
+
+fn run() -> Command {
+    Command::Run {
+        profile: PROFILE.into(),
+        origin: "smoke".into(),
+        from_scratch: true,
+    }
+}
+
+async fn ended(watch: &mut Client) -> String {
+    loop {
+        if let ServerMessage::Event(event) = watch.next().await.unwrap()
+            && let Record::RunEnd(end) = event.record
+        {
+            return end.status;
+        }
+    }
+}
+
+fn count(root: &Path, sql: &str) -> u64 {
+    let rows = query::query(&root.join("demask.db"), sql, 1).unwrap();
+    rows.rows[0][0].as_u64().unwrap()
+}
+
+#[test]
+fn l1_a_run_outlives_a_panic_and_an_engine_and_nothing_is_recorded_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = with_daemon(folder.path(), Script::Fragile, async |client| {
+        assert!(matches!(
+            client.ask(Command::Subscribe { since: 0 }).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        ended(client).await
+    });
+    assert_eq!(status, "done");
+    assert_eq!(
+        count(
+            folder.path(),
+            "SELECT count(*) FROM v_event WHERE kind = 'train_use'"
+        ),
+        12
+    );
+    assert_eq!(count(folder.path(), "SELECT generation FROM v_run"), 2);
+    assert_eq!(
+        count(
+            folder.path(),
+            "SELECT count(*) FROM v_alert WHERE kind = 'actor_failed'"
+        ),
+        2
+    );
+}
+
+#[test]
+fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        assert!(
+            matches!(client.ask(run()).await, Ok(Reply::Refused { .. })),
+            "a second run"
+        );
+        let paused = client.ask_as("p".into(), Command::Pause).await.unwrap();
+        assert!(matches!(paused, Reply::Accepted { .. }), "{paused:?}");
+        assert_eq!(
+            client.ask_as("p".into(), Command::Pause).await.unwrap(),
+            paused,
+            "the same id is done once"
+        );
+    });
+    assert_eq!(
+        count(
+            folder.path(),
+            "SELECT count(*) FROM v_run WHERE status = 'running'"
+        ),
+        1
+    );
+    let status = with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        client.ask(Command::Subscribe { since: 0 }).await.unwrap();
+        let turn = Command::Set {
+            key: "learning_rate".into(),
+            value: "0.25".into(),
+        };
+        assert!(matches!(client.ask(turn).await, Ok(Reply::Accepted { .. })));
+        assert!(matches!(
+            client.ask(Command::Resume).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        ended(client).await
+    });
+    assert_eq!(status, "done");
+    assert_eq!(count(folder.path(), "SELECT count(*) FROM v_steer"), 3);
+    assert_eq!(
+        count(
+            folder.path(),
+            "SELECT count(*) FROM v_steer WHERE applied_step IS NULL"
+        ),
+        0
+    );
+    assert_eq!(
+        count(
+            folder.path(),
+            "SELECT count(*) FROM v_steer WHERE key = 'learning_rate' AND old = '0.5'"
+        ),
+        1
+    );
+    let twice = "SELECT count(*) - count(DISTINCT body) FROM v_event WHERE kind = 'train_use'";
+    assert_eq!(count(folder.path(), twice), 0);
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::Plain, async |client| {
+        let said = |reply: Reply| {
+            if let Reply::Refused { message } = reply {
+                message
+            } else {
+                format!("{reply:?}")
+            }
+        };
+        let reply = said(client.ask(Command::Pause).await.unwrap());
+        assert!(reply.contains("no run is under way"), "{reply}");
+        let wrong = "name = \"x\"\nsped = 1\n[[stage]]\nname = \"a\"\nkind = \"pretrain\"\n";
+        let command = Command::Run {
+            profile: wrong.into(),
+            origin: "x.toml".into(),
+            from_scratch: false,
+        };
+        let reply = said(client.ask(command).await.unwrap());
+        assert!(
+            reply.contains("x.toml, line 2") && reply.contains("sped"),
+            "{reply}"
+        );
+        let reply = client
+            .ask(Command::Query {
+                sql: "SELECT count(*) FROM v_run".into(),
+                limit: 1,
+            })
+            .await
+            .unwrap();
+        assert!(matches!(reply, Reply::Rows { .. }), "{reply:?}");
+    });
+}

@@ -1,0 +1,139 @@
+//! `demask eval`: a checkpoint on benchmarks.
+
+use std::process::ExitCode;
+
+use demask_actors::evaluator::run_suite;
+use demask_actors::home::Home;
+use demask_actors::workbench::Draws;
+use demask_api::{ImageSampler, TextSampler};
+use demask_datasets::example::Mode;
+use demask_rewards::suites::{SUITES, Suite, SuiteResult};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::Eval;
+use crate::studio::{self, Studio};
+use crate::{UsageError, print};
+
+/// Scores and prints: with `--json` one object a suite, a line each.
+///
+/// # Errors
+/// A suite that does not exist; a checkpoint that is broken.
+pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
+    if options.list {
+        return list(options.output.json);
+    }
+    let suites: Vec<Suite> = options
+        .suites
+        .iter()
+        .map(|name| find(name))
+        .collect::<Result<_, _>>()?;
+    let mode = if options.no_think {
+        Mode::Direct
+    } else {
+        Mode::Think
+    };
+    let draws = Draws {
+        text: TextSampler {
+            steps: 0,
+            block: 0,
+            ..TextSampler::default()
+        },
+        image: ImageSampler {
+            steps: 8,
+            ..ImageSampler::default()
+        },
+    };
+    let mut results: Vec<SuiteResult> = Vec::new();
+    studio::runtime()?.block_on(async {
+        let studio = Studio::open(home, &options.model).await?;
+        for suite in &suites {
+            let bar = bar(suite);
+            let result = run_suite(
+                &studio.bench,
+                &studio.engine,
+                suite,
+                options.limit,
+                mode,
+                &draws,
+                options.seed,
+                &mut |done, total| {
+                    bar.set_length(total as u64);
+                    bar.set_position(done as u64);
+                    true
+                },
+            )
+            .await?;
+            bar.finish_and_clear();
+            if options.output.json {
+                println!("{}", serde_json::to_string(&result)?);
+            }
+            results.push(result);
+        }
+        anyhow::Ok(())
+    })?;
+    if !options.output.json {
+        show(&results)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(name: &str) -> Result<Suite, UsageError> {
+    let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    Suite::find(name).ok_or_else(|| UsageError(format!("no suite {name}; there are {}", known.join(", "))))
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let all: Vec<_> = SUITES
+            .iter()
+            .map(|suite| serde_json::json!({ "suite": suite.name, "metric": suite.metric, "items": suite.items, "about": suite.about }))
+            .collect();
+        print::json(&all)?;
+    } else {
+        let rows: Vec<Vec<String>> = SUITES
+            .iter()
+            .map(|suite| {
+                vec![
+                    suite.name.to_owned(),
+                    suite.items.to_string(),
+                    suite.about.to_owned(),
+                ]
+            })
+            .collect();
+        print::table(&["suite", "items", ""], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// On standard error, and only where that is a terminal.
+fn bar(suite: &Suite) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} {eta}");
+    let bar = ProgressBar::new(0).with_message(suite.name);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
+    let percent = |value: f64| format!("{:.1}", 100.0 * value);
+    let rows: Vec<Vec<String>> = results
+        .iter()
+        .map(|result| {
+            let parts: Vec<String> = result
+                .parts
+                .iter()
+                .map(|(name, value)| format!("{name} {}", percent(*value)))
+                .collect();
+            let interval = format!("{}–{}", percent(result.low), percent(result.high));
+            vec![
+                result.suite.clone(),
+                percent(result.value),
+                interval,
+                result.n.to_string(),
+                parts.join(", "),
+            ]
+        })
+        .collect();
+    print::table(&["suite", "%", "95 %", "items", "parts"], &rows)
+}

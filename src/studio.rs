@@ -1,0 +1,362 @@
+//! One-off drawing, answering and describing, with an engine of its own: `generate`, `imagine`, `describe`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use demask_actors::engine::{Engine, EngineOptions};
+use demask_actors::engine_host::FrameSink;
+use demask_actors::home::Home;
+use demask_actors::shipped;
+use demask_actors::trainer::plain_example;
+use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
+use demask_api::{ImageSampler, ModelSource, Picture, Request, SampleFrame, TextSampler};
+use demask_datasets::example::{Example, Kind, Mode};
+use tokio::runtime::Runtime;
+use tokio::sync::Mutex;
+
+use crate::args::{Describe, Generate, Imagine, Model};
+use crate::{UsageError, print};
+
+/// A runtime for one command.
+///
+/// # Errors
+/// The system's.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Starts an engine for one command.
+///
+/// # Errors
+/// No engine program, or one that does not start.
+pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Result<Engine> {
+    let socket = home.socket()?;
+    let socket_dir = socket.parent().unwrap_or(Path::new("/tmp")).to_owned();
+    let options = EngineOptions {
+        socket_dir,
+        device: device.to_owned(),
+        dtype: dtype.to_owned(),
+        ..EngineOptions::default()
+    };
+    Ok(Engine::start(&options).await?)
+}
+
+/// A loaded model: an engine and the workbench that fits its checkpoint.
+pub struct Studio {
+    /// The engine.
+    pub engine: Mutex<Engine>,
+    /// Its tokenizer and budgets.
+    pub bench: Workbench,
+}
+
+impl Studio {
+    /// Loads the named checkpoint, or the shipped one.
+    ///
+    /// # Errors
+    /// A checkpoint that is broken, named; an engine that does not start.
+    pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
+        let checkpoint = match &model.checkpoint {
+            Some(named) => std::path::absolute(named)?,
+            None => shipped::folder(home)?,
+        };
+        let bench = Workbench::of_checkpoint(&checkpoint)?;
+        let mut engine = start_engine(home, &model.device, "auto").await?;
+        let source = ModelSource::Checkpoint {
+            dir: checkpoint,
+            resume: false,
+        };
+        engine.ask(&Request::Load { model: source }).await?;
+        Ok(Self {
+            engine: Mutex::new(engine),
+            bench,
+        })
+    }
+
+    /// Completes one example.
+    ///
+    /// # Errors
+    /// A prompt that is too long, with both numbers; the engine's.
+    pub async fn complete(
+        &self,
+        example: Example,
+        mode: Mode,
+        seed: u64,
+        draws: &Draws,
+        show: Option<FrameSink>,
+    ) -> anyhow::Result<Made> {
+        let wanted = [Wanted {
+            example,
+            mode,
+            seed,
+            watch: show.is_some().then_some(1),
+        }];
+        let mut made = self.bench.complete(&self.engine, &wanted, draws, show).await?;
+        made.pop().context("the engine gave no sample")
+    }
+}
+
+/// `demask generate`.
+///
+/// # Errors
+/// As [`Studio::open`] and [`Studio::complete`].
+pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
+    let text = TextSampler {
+        steps: options.steps.unwrap_or(0),
+        block: options.block.unwrap_or(0),
+        temperature: options.temperature,
+        guidance: options.guidance,
+        ..TextSampler::default()
+    };
+    let mode = if options.no_think {
+        Mode::Direct
+    } else {
+        Mode::Think
+    };
+    let example = plain_example(Kind::WordProblem, &options.prompt, None);
+    let draws = Draws {
+        text,
+        ..Draws::default()
+    };
+    let made = runtime()?.block_on(async {
+        let mut studio = Studio::open(home, &options.model).await?;
+        if let Some(length) = options.length {
+            studio.bench = with_length(&studio, length)?;
+        }
+        check_steps(&studio, mode, &options)?;
+        let sink = options.show.then(|| show_text(&studio.bench));
+        studio.complete(example, mode, options.seed, &draws, sink).await
+    })?;
+    if options.output.json {
+        let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
+        print::json(&serde_json::json!({
+            "prompt": options.prompt, "text": made.completion.text, "tokens": made.completion.tokens,
+            "steps": steps, "forwards": made.forwards, "seed": options.seed,
+        }))?;
+    } else {
+        println!("{}", made.completion.text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The workbench with another answer length.
+fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
+    if length == 0 {
+        return Err(UsageError("--length 0: expected at least 1".into()).into());
+    }
+    let mut budgets = *studio.bench.builder().budgets();
+    (budgets.text.answer, budgets.text.direct_answer) = (length, length);
+    let json = studio.bench.builder().tokenizer().to_json()?;
+    Ok(Workbench::new(
+        demask_datasets::text_tokenizer::TextTokenizer::from_json(&json)?,
+        budgets,
+    )?)
+}
+
+fn check_steps(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<()> {
+    let budget = studio.bench.builder().budgets().text;
+    let length = if mode == Mode::Think {
+        budget.answer
+    } else {
+        budget.direct_answer
+    };
+    let block = options.block.unwrap_or(length);
+    if block == 0 || !length.is_multiple_of(block) {
+        return Err(UsageError(format!(
+            "--block {block}: the answer has {length} tokens, expected a divisor of it"
+        ))
+        .into());
+    }
+    let (blocks, steps) = (length / block, options.steps.unwrap_or(length));
+    if steps == 0 || !steps.is_multiple_of(blocks) {
+        return Err(UsageError(format!(
+            "--steps {steps}: expected a multiple of the {blocks} blocks"
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+fn show_text(bench: &Workbench) -> FrameSink {
+    let json = bench.builder().tokenizer().to_json().unwrap_or_default();
+    let copy = demask_datasets::text_tokenizer::TextTokenizer::from_json(&json)
+        .ok()
+        .and_then(|tokenizer| Workbench::new(tokenizer, *bench.builder().budgets()).ok());
+    Arc::new(move |frame: SampleFrame| {
+        let words = copy
+            .as_ref()
+            .map(|copy| copy.words(&frame.tokens))
+            .unwrap_or_default();
+        let line: String = words
+            .iter()
+            .map(|word| if word.is_empty() { "░" } else { word.as_str() })
+            .collect();
+        eprintln!("{:>3}/{} {line}", frame.step + 1, frame.steps);
+    })
+}
+
+/// `demask imagine`.
+///
+/// # Errors
+/// As [`Studio::open`] and [`Studio::complete`]; a file that cannot be written.
+pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
+    let folder = options
+        .output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{}: no such folder to write the picture to", missing.display());
+    }
+    let default = ImageSampler {
+        steps: 8,
+        ..ImageSampler::default()
+    };
+    let image = ImageSampler {
+        steps: options.steps.unwrap_or(default.steps),
+        temperature: options.temperature.unwrap_or(default.temperature),
+        guidance: options.guidance.unwrap_or(default.guidance),
+        ..default
+    };
+    let (kind, mode) = if options.think {
+        (Kind::ThinkThenDraw, Mode::Think)
+    } else {
+        (Kind::TextToImage, Mode::Direct)
+    };
+    let draws = Draws {
+        text: TextSampler {
+            steps: 0,
+            block: 0,
+            ..TextSampler::default()
+        },
+        image,
+    };
+    let made = runtime()?.block_on(async {
+        let studio = Studio::open(home, &options.model).await?;
+        let sink: Option<FrameSink> = options.show.then(show_picture);
+        studio
+            .complete(
+                plain_example(kind, &options.prompt, None),
+                mode,
+                options.seed,
+                &draws,
+                sink,
+            )
+            .await
+    })?;
+    let picture = made
+        .completion
+        .picture
+        .context("the model has no image tokenizer: it cannot draw")?;
+    save(&picture, options.scale, &options.output)?;
+    let seen = demask_rewards::detector::Detector::default().read(&picture);
+    if options.json {
+        print::json(&serde_json::json!({
+            "prompt": options.prompt, "file": options.output, "thought": made.completion.text,
+            "reads": seen.scene.to_string(), "unknown_cells": seen.unknown, "forwards": made.forwards, "seed": options.seed,
+        }))?;
+    } else {
+        if !made.completion.text.is_empty() {
+            println!("{}", made.completion.text);
+        }
+        println!("{}: {}", options.output.display(), seen.scene);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_picture() -> FrameSink {
+    Arc::new(|frame: SampleFrame| {
+        let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
+        eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
+        if let Some(picture) = &frame.picture {
+            eprint!("{}", half_blocks(picture));
+        }
+    })
+}
+
+/// A picture in half-block characters, two pixels a character.
+fn half_blocks(picture: &Picture) -> String {
+    let mut text = String::new();
+    for y in (0..picture.height).step_by(2) {
+        for x in 0..picture.width {
+            let ([r, g, b], [s, h, c]) = (picture.at(x, y), picture.at(x, y + 1));
+            text.push_str(&format!("\x1b[38;2;{r};{g};{b};48;2;{s};{h};{c}m▀"));
+        }
+        text.push_str("\x1b[0m\n");
+    }
+    text
+}
+
+fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
+    let (width, height) = (u32::try_from(picture.width)?, u32::try_from(picture.height)?);
+    let image = image::RgbImage::from_raw(width, height, picture.rgb.clone())
+        .context("a picture of the wrong size")?;
+    let scale = scale.max(1);
+    let large = image::imageops::resize(
+        &image,
+        width * scale,
+        height * scale,
+        image::imageops::FilterType::Nearest,
+    );
+    // Beside it first: a picture is there whole or not at all.
+    let work = path.with_extension("part.png");
+    large
+        .save_with_format(&work, image::ImageFormat::Png)
+        .with_context(|| work.display().to_string())?;
+    std::fs::rename(&work, path).with_context(|| path.display().to_string())
+}
+
+/// `demask describe`.
+///
+/// # Errors
+/// A picture that does not decode; as [`Studio::open`] and [`Studio::complete`].
+pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
+    const PIXELS: u32 = 32;
+    let image = image::open(&options.file).with_context(|| options.file.display().to_string())?;
+    let exact = image.width().is_multiple_of(PIXELS) && image.width() == image.height();
+    let filter = if exact {
+        image::imageops::FilterType::Nearest
+    } else {
+        image::imageops::FilterType::CatmullRom
+    };
+    let small = image.resize_to_fill(PIXELS, PIXELS, filter).to_rgb8();
+    let picture = Picture {
+        width: PIXELS as usize,
+        height: PIXELS as usize,
+        rgb: small.into_raw(),
+    };
+    let (kind, prompt) = match &options.question {
+        Some(question) => (Kind::Question, question.clone()),
+        None => (Kind::Caption, "describe the table".to_owned()),
+    };
+    let draws = Draws {
+        text: TextSampler {
+            steps: 0,
+            block: 0,
+            ..TextSampler::default()
+        },
+        ..Draws::default()
+    };
+    let made = runtime()?.block_on(async {
+        let studio = Studio::open(home, &options.model).await?;
+        studio
+            .complete(
+                plain_example(kind, &prompt, Some(picture)),
+                Mode::Direct,
+                options.seed,
+                &draws,
+                None,
+            )
+            .await
+    })?;
+    if options.output.json {
+        print::json(
+            &serde_json::json!({ "file": options.file, "question": prompt, "answer": made.completion.text }),
+        )?;
+    } else {
+        println!("{}", made.completion.text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
