@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use demask_actors::evaluator::run_suite;
+use demask_actors::evaluator::{Trial, run_suite};
 use demask_actors::home::Home;
 use demask_actors::workbench::Draws;
 use demask_api::{ImageSampler, TextSampler};
@@ -32,37 +32,33 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     } else {
         Mode::Think
     };
-    let draws = Draws {
-        text: TextSampler {
-            steps: 0,
-            block: 0,
-            ..TextSampler::default()
+    let trial = Trial {
+        limit: options.limit,
+        mode,
+        draws: Draws {
+            text: TextSampler {
+                steps: 0,
+                block: 0,
+                ..TextSampler::default()
+            },
+            image: ImageSampler {
+                steps: 8,
+                ..ImageSampler::default()
+            },
         },
-        image: ImageSampler {
-            steps: 8,
-            ..ImageSampler::default()
-        },
+        seed: options.seed,
     };
     let mut results: Vec<SuiteResult> = Vec::new();
     studio::runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
         for suite in &suites {
             let bar = bar(suite);
-            let result = run_suite(
-                &studio.bench,
-                &studio.engine,
-                suite,
-                options.limit,
-                mode,
-                &draws,
-                options.seed,
-                &mut |done, total| {
-                    bar.set_length(total as u64);
-                    bar.set_position(done as u64);
-                    true
-                },
-            )
-            .await?;
+            let mut progress = |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                true
+            };
+            let result = run_suite(&studio.bench, &studio.engine, suite, &trial, &mut progress).await?;
             bar.finish_and_clear();
             if options.output.json {
                 println!("{}", serde_json::to_string(&result)?);

@@ -1,6 +1,6 @@
 //! One-off drawing, answering and describing, with an engine of its own: `generate`, `imagine`, `describe`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -9,6 +9,19 @@ use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
 /// Items that are completed at one time.
 const BATCH: usize = 64;
 
+/// How a suite is run.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// At most this many items.
+    pub limit: Option<usize>,
+    /// With reasoning or without.
+    pub mode: Mode,
+    /// The samplers.
+    pub draws: Draws,
+    /// Their seed.
+    pub seed: u64,
+}
+
 /// Runs a suite. `progress` is told how many items are done; it ends the suite early by returning false.
 ///
 /// # Errors
@@ -17,13 +30,10 @@ pub async fn run_suite(
     bench: &Workbench,
     link: &dyn EngineLink,
     suite: &Suite,
-    limit: Option<usize>,
-    mode: Mode,
-    draws: &Draws,
-    seed: u64,
+    trial: &Trial,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<SuiteResult, WorkError> {
-    let items = suite.items(limit);
+    let items = suite.items(trial.limit);
     let judge = Judge::default();
     let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
     for (number, batch) in items.chunks(BATCH).enumerate() {
@@ -33,17 +43,18 @@ pub async fn run_suite(
             .map(|(at, example)| Wanted {
                 example: example.clone(),
                 mode: if example.reasoning.is_some() {
-                    mode
+                    trial.mode
                 } else {
                     Mode::Direct
                 },
-                seed: seed
+                seed: trial
+                    .seed
                     .wrapping_mul(1_000_003)
                     .wrapping_add((number * BATCH + at) as u64),
                 watch: None,
             })
             .collect();
-        let made = bench.complete(link, &wanted, draws, None).await?;
+        let made = bench.complete(link, &wanted, &trial.draws, None).await?;
         judged.extend(batch.iter().zip(made).map(|(example, made)| {
             let right = judge.right(example, &made.completion);
             (example.clone(), right)

@@ -494,9 +494,16 @@ fn located(origin: &str, text: &str, span: Option<std::ops::Range<usize>>, messa
     }
 }
 
-/// The last line that assigns a key: good enough where the value itself was read without its place.
+/// The last line that assigns a key, in an inline table too: good enough where the value was read without its place.
 fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    let assigns = |line: &str| line.split_once('=').is_some_and(|(name, _)| name.trim() == key);
+    let assigns = |line: &str| {
+        let code = line.split('#').next().unwrap_or(line);
+        code.match_indices(key).any(|(at, _)| {
+            let before = code[..at].chars().next_back();
+            let after = code[at + key.len()..].trim_start();
+            after.starts_with('=') && !before.is_some_and(|sign| sign.is_alphanumeric() || sign == '_')
+        })
+    };
     text.lines()
         .enumerate()
         .filter(|(_, line)| assigns(line))

@@ -30,7 +30,7 @@ use crate::curator::{Accepted, Curator, Picked};
 use crate::daemon::{self, Job, Outcome};
 use crate::engine::{EngineFailure, unexpected};
 use crate::engine_host::FrameSink;
-use crate::evaluator::run_suite;
+use crate::evaluator::{Trial, run_suite};
 use crate::profile::{Profile, Stage, StageKind};
 use crate::shipped;
 use crate::workbench::{BUDGETS, Draws, Made, Wanted, WorkError, Workbench};
@@ -259,29 +259,34 @@ impl StageRun {
 
     /// Law L3: the only place where commands take effect. Some outcome when the run shall end here.
     async fn boundary(&mut self) -> Result<Option<Outcome>, RunError> {
-        let asked = self
-            .job
-            .control
-            .boundary(&self.job.recorder, self.cursor.step)
-            .await
-            .map_err(anyhow::Error::from)?;
-        for (id, prompt, picture) in asked.samples {
-            self.sample_now(&id, &prompt, picture).await?;
-        }
-        if asked.stop {
-            if self.last_checkpoint() != Some(self.cursor.step) {
-                self.checkpoint("stop").await?;
+        loop {
+            let asked = self
+                .job
+                .control
+                .boundary(&self.job.recorder, self.cursor.step)
+                .await;
+            let asked = asked.map_err(anyhow::Error::from)?;
+            for (id, prompt, picture) in asked.samples {
+                self.sample_now(&id, &prompt, picture).await?;
             }
-            return Ok(Some(if self.job.control.halting() {
-                Outcome::Halted
-            } else {
-                Outcome::Stopped
-            }));
+            if asked.stop {
+                if self.last_checkpoint() != Some(self.cursor.step) {
+                    self.checkpoint("stop").await?;
+                }
+                return Ok(Some(if self.job.control.halting() {
+                    Outcome::Halted
+                } else {
+                    Outcome::Stopped
+                }));
+            }
+            if asked.checkpoint {
+                self.checkpoint("asked").await?;
+            }
+            // A held run may be asked for a sample or a checkpoint, but not for a step.
+            if !self.job.control.paused() {
+                return Ok(None);
+            }
         }
-        if asked.checkpoint {
-            self.checkpoint("asked").await?;
-        }
-        Ok(None)
     }
 
     /// The present weights of knobs named `PREFIX.NAME`.
@@ -562,18 +567,14 @@ impl StageRun {
                 .ok_or_else(|| RunError::Failed(format!("no suite {name}; see `demask eval --list`")))?;
             self.overview(&format!("benchmark {name}"), "running");
             let control = Arc::clone(&self.job.control);
-            let limit = Some(stage.limit);
-            let result = run_suite(
-                &self.bench,
-                &self.job.engine,
-                &suite,
-                limit,
-                Mode::Think,
-                &self.draws(Some(0.0)),
-                0,
-                &mut |_, _| !control.halting(),
-            )
-            .await?;
+            let trial = Trial {
+                limit: Some(stage.limit),
+                mode: Mode::Think,
+                draws: self.draws(Some(0.0)),
+                seed: 0,
+            };
+            let go_on = &mut |_, _| !control.halting();
+            let result = run_suite(&self.bench, &self.job.engine, &suite, &trial, go_on).await?;
             self.metric(vec![(format!("eval/{name}"), result.value)]);
             let eval = Eval {
                 run: self.job.run.clone(),

@@ -1,1 +1,180 @@
-//! End to end, through the built programs.
+//! End to end, through the built programs: what every such test needs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use demask_actors::client::Client;
+use demask_actors::home::Home;
+use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
+
+/// The profile that walks through every kind of stage in seconds.
+pub const SMOKE: &str = include_str!("../../profiles/smoke.toml");
+
+/// The folder of the built programs: two above the test's own.
+///
+/// # Panics
+/// When the test does not run from a build folder.
+#[must_use]
+pub fn programs() -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    own.ancestors()
+        .nth(2)
+        .expect("target/PROFILE/deps/test")
+        .to_owned()
+}
+
+/// A home in a temporary folder, and the daemon that serves it.
+#[derive(Debug)]
+pub struct Place {
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            daemon: None,
+        }
+    }
+}
+
+impl Place {
+    /// The home's folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The home.
+    ///
+    /// # Panics
+    /// Never for a folder that exists.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        Home::open(Some(self.path().to_owned())).expect("a home")
+    }
+
+    /// `demask` with this home.
+    #[must_use]
+    pub fn demask(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs().join("demask"));
+        command
+            .arg("--home")
+            .arg(self.path())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `demask` to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started: build the programs first, as `make test` does.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.demask(arguments)
+            .output()
+            .expect("the built demask; `make test` builds it first")
+    }
+
+    /// Starts the daemon and waits until it answers; the connection.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn serve(&mut self) -> Client {
+        let mut command = self.demask(&["daemon", "start", "--foreground"]);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("daemon.out"))
+            .expect("a log");
+        command.stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().expect("the built demask");
+        let home = self.home();
+        loop {
+            if let Ok(client) = Client::connect(&home, "test").await {
+                self.daemon = Some(child);
+                return client;
+            }
+            let ended = child.try_wait().expect("a child can be asked");
+            let said = std::fs::read_to_string(self.path().join("daemon.out")).unwrap_or_default();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{said}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `kill -9` of the daemon.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon to kill");
+        daemon.kill().expect("kill");
+        daemon.wait().expect("wait");
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    /// SIGTERM to the daemon; its exit code.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().expect("a daemon to end");
+        let pid = i32::try_from(daemon.id()).expect("a process id");
+        // SAFETY: a signal to a child that has not been waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        daemon.wait().expect("wait").code()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().ok();
+            daemon.wait().ok();
+        }
+    }
+}
+
+/// Starts a run of a profile; its id.
+///
+/// # Panics
+/// When it is refused.
+pub async fn start(client: &mut Client, profile: &str) -> String {
+    let run = Ask::Run {
+        profile: profile.to_owned(),
+        origin: "test".to_owned(),
+        from_scratch: true,
+    };
+    match client.ask(run).await.expect("a daemon") {
+        Reply::Started { run } => run,
+        other => panic!("the run was not started: {other:?}"),
+    }
+}
+
+/// The next event, or none when the daemon went away.
+pub async fn next_event(client: &mut Client) -> Option<Envelope> {
+    loop {
+        match client.next().await {
+            Ok(ServerMessage::Event(envelope)) => return Some(envelope),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Reads events until one fits, or the daemon goes away.
+pub async fn wait_for(client: &mut Client, mut fits: impl FnMut(&Record) -> bool) -> Option<Envelope> {
+    loop {
+        let envelope = next_event(client).await?;
+        if fits(&envelope.record) {
+            return Some(envelope);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The commands as a person types them: what they print, how they fail, their exit codes.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use demask_tests::{Place, SMOKE};
+
+fn stderr(out: &std::process::Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+/// The recorded outputs of the published code, where they are at hand.
+fn golden() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
+    let found = std::env::var_os("DEMASK_GOLDEN")
+        .map(PathBuf::from)
+        .unwrap_or(beside);
+    found.is_dir().then_some(found)
+}
+
+#[test]
+fn verify_passes_on_the_recordings() {
+    let Some(golden) = golden() else {
+        println!("skipped: no recordings at hand (DEMASK_GOLDEN names their folder)");
+        return;
+    };
+    let place = Place::default();
+    for name in ["backbone", "backbone-gqa", "magvitv2"] {
+        let folder = golden.join(name);
+        let reference = folder.join("reference.safetensors");
+        let out = place.run(&[
+            "verify",
+            folder.to_str().unwrap(),
+            reference.to_str().unwrap(),
+            "--json",
+        ]);
+        let report: serde_json::Value =
+            serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", stderr(&out)));
+        assert_eq!(report["passed"], true, "{name}: {report:#}");
+        assert_eq!(out.status.code(), Some(0));
+        assert!(report["tensors"].as_array().unwrap().len() >= 3);
+    }
+}
+
+#[test]
+fn a_wrong_profile_is_named_with_its_line_and_nothing_is_started() {
+    let place = Place::default();
+    let file = place.path().join("wrong.toml");
+    let cases = [
+        (SMOKE.replace("steps = 8", "stepz = 8"), "stepz"),
+        (SMOKE.replace("clip = 0.2", "clip = 200.0"), "clip"),
+        (SMOKE.replace("seed = 3", "seed = \"three\""), "expected u64"),
+        (
+            SMOKE.replace("kind = \"pretrain\"", "kind = \"pretrian\""),
+            "pretrian",
+        ),
+    ];
+    for (text, word) in cases {
+        std::fs::write(&file, text).unwrap();
+        let out = place.run(&["run", "--headless", "--profile", file.to_str().unwrap()]);
+        let said = stderr(&out);
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("line ") && said.contains(word) && said.contains("wrong.toml"),
+            "{said}"
+        );
+        assert!(place.home().daemon_pid().is_none(), "nothing is started");
+    }
+}
+
+#[test]
+fn without_a_daemon_every_command_says_so() {
+    let place = Place::default();
+    for command in [&["ps"][..], &["pause"], &["set", "kl=0.1"], &["attach"]] {
+        let out = place.run(command);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(stderr(&out).contains("no daemon is running"), "{}", stderr(&out));
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    let place = Place::default();
+    for command in [
+        &["eval", "no-such-suite"][..],
+        &["set", "kl"],
+        &["frobnicate"],
+        &["run", "--set", "nonsense", "--headless"],
+    ] {
+        assert_eq!(place.run(command).status.code(), Some(2), "{command:?}");
+    }
+}
+
+#[test]
+fn a_query_cannot_write_and_names_the_views() {
+    let place = Place::default();
+    let out = place.run(&["query", "SELECT 1"]);
+    assert!(stderr(&out).contains("does not exist"), "{}", stderr(&out));
+    drop(demask_storage::Writer::open(&place.home().database()).unwrap());
+    for sql in ["DELETE FROM run", "PRAGMA user_version = 9", "ATTACH 'x.db' AS x"] {
+        assert_eq!(place.run(&["query", sql]).status.code(), Some(1), "{sql}");
+    }
+    let out = place.run(&["query", "SELECT * FROM runs"]);
+    assert!(stderr(&out).contains("v_run"), "{}", stderr(&out));
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_refused_untouched() {
+    let place = Place::default();
+    let database = place.home().database();
+    drop(demask_storage::Writer::open(&database).unwrap());
+    let out = std::process::Command::new("python3")
+        .args(["-c", "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version=99'); c.commit()"])
+        .arg(&database)
+        .status();
+    assert!(out.is_ok_and(|status| status.success()));
+    let before = std::fs::read(&database).unwrap();
+    let out = place.run(&["daemon", "start", "--foreground"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("99"), "{}", stderr(&out));
+    assert_eq!(std::fs::read(&database).unwrap(), before);
+}
