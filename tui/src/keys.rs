@@ -1,0 +1,82 @@
+//! The one table of keys: what they do, where, and the words for help and footer.
+
+/// What a key means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Leave; the daemon goes on.
+    Quit,
+    /// The next screen.
+    NextScreen,
+    /// A screen by its number.
+    Screen(usize),
+    /// Hold the run, or let it go on.
+    PauseResume,
+    /// End the run.
+    Stop,
+    /// Write a checkpoint.
+    Checkpoint,
+    /// Turn a knob.
+    SetKnob,
+    /// Sample a prompt.
+    Sample,
+    /// One step back in a denoising.
+    Back,
+    /// One step forward.
+    Forward,
+    /// The sample, group or line before.
+    Up,
+    /// The one after.
+    Down,
+    /// Ask the store.
+    Query,
+    /// Show or hide the help.
+    Help,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// The key, as it is shown.
+    pub key: &'static str,
+    /// What it means.
+    pub action: Action,
+    /// In words.
+    pub help: &'static str,
+    /// In the footer.
+    pub footer: bool,
+}
+
+const fn bind(key: &'static str, action: Action, help: &'static str, footer: bool) -> Binding {
+    Binding { key, action, help, footer }
+}
+
+/// Every key.
+pub const BINDINGS: [Binding; 21] = [
+    bind("q", Action::Quit, "leave; the run goes on", true),
+    bind("tab", Action::NextScreen, "next screen", true),
+    bind("1", Action::Screen(0), "Overview", false),
+    bind("2", Action::Screen(1), "Actors", false),
+    bind("3", Action::Screen(2), "Denoise", false),
+    bind("4", Action::Screen(3), "Rollouts", false),
+    bind("5", Action::Screen(4), "Data", false),
+    bind("6", Action::Screen(5), "Benchmarks", false),
+    bind("7", Action::Screen(6), "Log", false),
+    bind("8", Action::Screen(7), "Query", false),
+    bind("p", Action::PauseResume, "pause or resume at the next step", true),
+    bind("S", Action::Stop, "checkpoint and end the run", false),
+    bind("c", Action::Checkpoint, "checkpoint now", true),
+    bind("k", Action::SetKnob, "turn a knob: KEY=VALUE", true),
+    bind("n", Action::Sample, "sample a prompt now; begin with 'draw ' for a picture", true),
+    bind("left", Action::Back, "one denoising step back", false),
+    bind("right", Action::Forward, "one denoising step forward", false),
+    bind("up", Action::Up, "the one before", false),
+    bind("down", Action::Down, "the one after", false),
+    bind("/", Action::Query, "ask the store: one SELECT", true),
+    bind("?", Action::Help, "this help", true),
+];
+
+/// What a key means, if anything.
+#[must_use]
+pub fn action(key: &str) -> Option<Action> {
+    BINDINGS.iter().find(|binding| binding.key == key).map(|binding| binding.action)
+}

@@ -1,0 +1,97 @@
+//! What is on the screen.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use demask_storage::{ActorView, Eval, Frame, Overview, RolloutSample};
+
+/// Points kept of one metric.
+pub const POINTS: usize = 2000;
+/// Lines kept of the log.
+pub const LINES: usize = 500;
+/// Samples kept with their frames.
+pub const SAMPLES: usize = 40;
+/// Rollout samples kept.
+pub const ROLLOUTS: usize = 400;
+
+/// The names of the screens.
+pub const SCREENS: [&str; 8] = ["Overview", "Actors", "Denoise", "Rollouts", "Data", "Benchmarks", "Log", "Query"];
+
+/// What is being typed, if anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typing {
+    /// A knob and its value.
+    Knob,
+    /// A prompt.
+    Prompt,
+    /// SQL.
+    Sql,
+    /// `yes` to end the run.
+    Stop,
+}
+
+/// The state of the dashboard.
+#[derive(Debug, Default)]
+pub struct Model {
+    /// Connected to the daemon.
+    pub connected: bool,
+    /// Seconds since the daemon went away.
+    pub away_ticks: u64,
+    /// The last event's sequence number.
+    pub seq: u64,
+    /// Events that were missed.
+    pub missed: u64,
+    /// Which screen.
+    pub screen: usize,
+    /// Where the run is.
+    pub overview: Option<Overview>,
+    /// The actors, by name.
+    pub actors: BTreeMap<String, ActorView>,
+    /// Metrics: step and value.
+    pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
+    /// Log lines.
+    pub log: VecDeque<String>,
+    /// Benchmarks in order.
+    pub evals: Vec<Eval>,
+    /// Watched samples, oldest first.
+    pub samples: VecDeque<(String, Vec<Frame>)>,
+    /// Which sample, counted from the newest.
+    pub sample: usize,
+    /// Which frame; none follows the newest.
+    pub frame: Option<usize>,
+    /// Rollout samples, oldest first.
+    pub rollouts: VecDeque<RolloutSample>,
+    /// Which group, counted from the newest.
+    pub group: usize,
+    /// Verdicts by source, gate and reason.
+    pub funnel: BTreeMap<(String, String, String), (u64, u64)>,
+    /// Sequences trained on, by stage.
+    pub trained: BTreeMap<String, u64>,
+    /// Being typed.
+    pub typing: Option<(Typing, String)>,
+    /// The last query's result, or what was wrong.
+    pub rows: Option<Result<(Vec<String>, Vec<Vec<String>>), String>>,
+    /// The last reply to a command.
+    pub notice: String,
+    /// The help is shown.
+    pub help: bool,
+    /// Draw without colours.
+    pub no_color: bool,
+    /// Draw pictures.
+    pub pictures: bool,
+}
+
+impl Model {
+    /// The sample that is looked at.
+    #[must_use]
+    pub fn looked_at(&self) -> Option<&(String, Vec<Frame>)> {
+        let at = self.samples.len().checked_sub(1 + self.sample.min(self.samples.len().saturating_sub(1)))?;
+        self.samples.get(at)
+    }
+
+    /// The frame that is looked at.
+    #[must_use]
+    pub fn present_frame(&self) -> Option<&Frame> {
+        let (_, frames) = self.looked_at()?;
+        frames.get(self.frame.unwrap_or(frames.len().saturating_sub(1)).min(frames.len().saturating_sub(1)))
+    }
+}
