@@ -219,7 +219,6 @@ fn sync(path: &Path) -> Result<()> {
 }
 
 /// The flat weights of a model, for putting them back.
-#[must_use]
 pub fn snapshot(backbone: &Backbone) -> Tensor {
     backbone.parameters().master().copy()
 }

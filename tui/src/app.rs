@@ -20,7 +20,11 @@ const TICK: Duration = Duration::from_millis(250);
 /// The terminal's.
 pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let pictures = options.images != ImageMode::Off;
-    let mut model = Model { no_color: options.no_color, pictures, ..Model::default() };
+    let mut model = Model {
+        no_color: options.no_color,
+        pictures,
+        ..Model::default()
+    };
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
@@ -45,7 +49,10 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
             dirty = true;
             taken.push(Msg::Tick);
         }
-        let effects: Vec<Effect> = taken.into_iter().flat_map(|msg| update(&mut model, msg)).collect();
+        let effects: Vec<Effect> = taken
+            .into_iter()
+            .flat_map(|msg| update(&mut model, msg))
+            .collect();
         if effects.contains(&Effect::Quit) {
             break Ok(());
         }

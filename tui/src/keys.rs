@@ -47,7 +47,12 @@ pub struct Binding {
 }
 
 const fn bind(key: &'static str, action: Action, help: &'static str, footer: bool) -> Binding {
-    Binding { key, action, help, footer }
+    Binding {
+        key,
+        action,
+        help,
+        footer,
+    }
 }
 
 /// Every key.
@@ -66,7 +71,12 @@ pub const BINDINGS: [Binding; 21] = [
     bind("S", Action::Stop, "checkpoint and end the run", false),
     bind("c", Action::Checkpoint, "checkpoint now", true),
     bind("k", Action::SetKnob, "turn a knob: KEY=VALUE", true),
-    bind("n", Action::Sample, "sample a prompt now; begin with 'draw ' for a picture", true),
+    bind(
+        "n",
+        Action::Sample,
+        "sample a prompt now; begin with 'draw ' for a picture",
+        true,
+    ),
     bind("left", Action::Back, "one denoising step back", false),
     bind("right", Action::Forward, "one denoising step forward", false),
     bind("up", Action::Up, "the one before", false),
@@ -78,5 +88,8 @@ pub const BINDINGS: [Binding; 21] = [
 /// What a key means, if anything.
 #[must_use]
 pub fn action(key: &str) -> Option<Action> {
-    BINDINGS.iter().find(|binding| binding.key == key).map(|binding| binding.action)
+    BINDINGS
+        .iter()
+        .find(|binding| binding.key == key)
+        .map(|binding| binding.action)
 }

@@ -41,7 +41,12 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
 fn message(by: &str, command: Command) -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let id = format!("{}-{number}-{by}", std::process::id());
-    let message = ClientMessage { id, protocol: PROTOCOL, by: by.to_owned(), command };
+    let message = ClientMessage {
+        id,
+        protocol: PROTOCOL,
+        by: by.to_owned(),
+        command,
+    };
     serde_json::to_string(&message).unwrap_or_default()
 }
 
@@ -53,7 +58,11 @@ fn read_all(
     seq: &mut u64,
 ) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
-    for command in [Command::Status, Command::Actors, Command::Subscribe { since: *seq }] {
+    for command in [
+        Command::Status,
+        Command::Actors,
+        Command::Subscribe { since: *seq },
+    ] {
         writeln!(writer, "{}", message(by, command))?;
     }
     writers.send(writer).ok();

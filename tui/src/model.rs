@@ -14,7 +14,16 @@ pub const SAMPLES: usize = 40;
 pub const ROLLOUTS: usize = 400;
 
 /// The names of the screens.
-pub const SCREENS: [&str; 8] = ["Overview", "Actors", "Denoise", "Rollouts", "Data", "Benchmarks", "Log", "Query"];
+pub const SCREENS: [&str; 8] = [
+    "Overview",
+    "Actors",
+    "Denoise",
+    "Rollouts",
+    "Data",
+    "Benchmarks",
+    "Log",
+    "Query",
+];
 
 /// What is being typed, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +93,10 @@ impl Model {
     /// The sample that is looked at.
     #[must_use]
     pub fn looked_at(&self) -> Option<&(String, Vec<Frame>)> {
-        let at = self.samples.len().checked_sub(1 + self.sample.min(self.samples.len().saturating_sub(1)))?;
+        let at = self
+            .samples
+            .len()
+            .checked_sub(1 + self.sample.min(self.samples.len().saturating_sub(1)))?;
         self.samples.get(at)
     }
 
@@ -92,6 +104,10 @@ impl Model {
     #[must_use]
     pub fn present_frame(&self) -> Option<&Frame> {
         let (_, frames) = self.looked_at()?;
-        frames.get(self.frame.unwrap_or(frames.len().saturating_sub(1)).min(frames.len().saturating_sub(1)))
+        frames.get(
+            self.frame
+                .unwrap_or(frames.len().saturating_sub(1))
+                .min(frames.len().saturating_sub(1)),
+        )
     }
 }

@@ -68,7 +68,10 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::NextScreen => model.screen = (model.screen + 1) % SCREENS.len(),
         Action::Screen(number) => model.screen = number,
         Action::PauseResume => {
-            let paused = model.overview.as_ref().is_some_and(|overview| overview.state == "paused");
+            let paused = model
+                .overview
+                .as_ref()
+                .is_some_and(|overview| overview.state == "paused");
             return vec![Effect::Ask(if paused { Command::Resume } else { Command::Pause })];
         }
         Action::Stop => ask(Typing::Stop, model),
@@ -87,13 +90,25 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
 }
 
 fn scrub(model: &mut Model, forward: bool) {
-    let last = model.looked_at().map_or(0, |(_, frames)| frames.len().saturating_sub(1));
+    let last = model
+        .looked_at()
+        .map_or(0, |(_, frames)| frames.len().saturating_sub(1));
     let now = model.frame.unwrap_or(last).min(last);
-    model.frame = Some(if forward { (now + 1).min(last) } else { now.saturating_sub(1) });
+    model.frame = Some(if forward {
+        (now + 1).min(last)
+    } else {
+        now.saturating_sub(1)
+    });
 }
 
 fn choose(model: &mut Model, before: bool) {
-    let step = |value: usize, limit: usize| if before { (value + 1).min(limit) } else { value.saturating_sub(1) };
+    let step = |value: usize, limit: usize| {
+        if before {
+            (value + 1).min(limit)
+        } else {
+            value.saturating_sub(1)
+        }
+    };
     if model.screen == 3 {
         model.group = step(model.group, ROLLOUTS);
     } else {
@@ -103,7 +118,9 @@ fn choose(model: &mut Model, before: bool) {
 }
 
 fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
-    let Some((what, text)) = &mut model.typing else { return Vec::new() };
+    let Some((what, text)) = &mut model.typing else {
+        return Vec::new();
+    };
     match key {
         "esc" => model.typing = None,
         "backspace" => drop(text.pop()),
@@ -134,9 +151,17 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
         Typing::Prompt => {
             let picture = text.strip_prefix("draw ");
             let prompt = picture.unwrap_or(text).to_owned();
-            return vec![Effect::Ask(Command::Sample { prompt, picture: picture.is_some() })];
+            return vec![Effect::Ask(Command::Sample {
+                prompt,
+                picture: picture.is_some(),
+            })];
         }
-        Typing::Sql => return vec![Effect::Ask(Command::Query { sql: text.to_owned(), limit: 200 })],
+        Typing::Sql => {
+            return vec![Effect::Ask(Command::Query {
+                sql: text.to_owned(),
+                limit: 200,
+            })];
+        }
         Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
         Typing::Stop => model.notice = "not stopped".into(),
     }
@@ -147,7 +172,10 @@ fn answered(model: &mut Model, reply: Reply) {
     match reply {
         Reply::Status(overview) => model.overview = Some(*overview),
         Reply::Actors { actors } => {
-            model.actors = actors.into_iter().map(|actor| (actor.name.clone(), actor)).collect();
+            model.actors = actors
+                .into_iter()
+                .map(|actor| (actor.name.clone(), actor))
+                .collect();
         }
         Reply::Accepted { message, step } => model.notice = format!("{message} (at step {step})"),
         Reply::Started { run } => model.notice = format!("run {run}"),
@@ -156,7 +184,10 @@ fn answered(model: &mut Model, reply: Reply) {
                 serde_json::Value::String(text) => text,
                 other => other.to_string(),
             };
-            let rows = rows.into_iter().map(|row| row.into_iter().map(plain).collect()).collect();
+            let rows = rows
+                .into_iter()
+                .map(|row| row.into_iter().map(plain).collect())
+                .collect();
             model.rows = Some(Ok((columns, rows)));
         }
         Reply::Refused { message } => {
@@ -198,26 +229,45 @@ fn take(model: &mut Model, envelope: Envelope) {
             }
         }
         Record::Verdict(verdict) => {
-            let entry = model.funnel.entry((verdict.source, verdict.gate, verdict.reason)).or_default();
-            if verdict.passed { entry.0 += 1 } else { entry.1 += 1 }
+            let entry = model
+                .funnel
+                .entry((verdict.source, verdict.gate, verdict.reason))
+                .or_default();
+            if verdict.passed {
+                entry.0 += 1
+            } else {
+                entry.1 += 1
+            }
         }
         Record::TrainUse(used) => {
             let stage = used.stage.split('/').next().unwrap_or_default().to_owned();
             *model.trained.entry(stage).or_default() += used.subjects.len() as u64;
         }
         Record::Eval(eval) => {
-            log(model, format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value));
+            log(
+                model,
+                format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value),
+            );
             model.evals.push(eval);
         }
         Record::Alert(alert) => log(model, format!("alert {}: {}", alert.kind, alert.message)),
         Record::Log(line) => log(model, format!("{}: {}", line.actor, line.message)),
         Record::Lifecycle(life) => log(model, format!("{} {} {}", life.actor, life.what, life.reason)),
         Record::Checkpoint(checkpoint) if checkpoint.kept => {
-            log(model, format!("checkpoint at step {} ({})", checkpoint.step, checkpoint.reason));
+            log(
+                model,
+                format!("checkpoint at step {} ({})", checkpoint.step, checkpoint.reason),
+            );
         }
         Record::Steer(steer) => {
-            let what = [Some(steer.action), steer.key, steer.new].into_iter().flatten().collect::<Vec<_>>().join(" ");
-            let when = steer.applied_step.map_or("asked".to_owned(), |step| format!("applied at step {step}"));
+            let what = [Some(steer.action), steer.key, steer.new]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join(" ");
+            let when = steer
+                .applied_step
+                .map_or("asked".to_owned(), |step| format!("applied at step {step}"));
             model.notice = format!("{what}: {when}");
             log(model, format!("{} {what}: {when}", steer.by));
         }

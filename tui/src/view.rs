@@ -20,7 +20,10 @@ const SHADES: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█
 pub fn draw(model: &Model, frame: &mut Frame) {
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
-        let text = format!("too small: {} × {}, at least {} × {}", area.width, area.height, SMALLEST.0, SMALLEST.1);
+        let text = format!(
+            "too small: {} × {}, at least {} × {}",
+            area.width, area.height, SMALLEST.0, SMALLEST.1
+        );
         frame.render_widget(Paragraph::new(text), area);
         return;
     }
@@ -59,7 +62,10 @@ pub fn render_to_string(model: &Model, width: u16, height: u16) -> Result<String
     let buffer = terminal.backend().buffer();
     let mut text = String::new();
     for y in 0..height {
-        let line: String = (0..width).filter_map(|x| buffer.cell((x, y))).map(|cell| cell.symbol()).collect();
+        let line: String = (0..width)
+            .filter_map(|x| buffer.cell((x, y)))
+            .map(|cell| cell.symbol())
+            .collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -71,11 +77,17 @@ fn quiet() -> Style {
 }
 
 fn accent(model: &Model) -> Style {
-    if model.no_color { Style::new().add_modifier(Modifier::BOLD) } else { Style::new().fg(Color::Cyan) }
+    if model.no_color {
+        Style::new().add_modifier(Modifier::BOLD)
+    } else {
+        Style::new().fg(Color::Cyan)
+    }
 }
 
 fn panel(title: &str) -> Block<'_> {
-    Block::bordered().border_style(quiet()).title(format!(" {title} "))
+    Block::bordered()
+        .border_style(quiet())
+        .title(format!(" {title} "))
 }
 
 fn header(model: &Model, frame: &mut Frame, area: Rect) {
@@ -88,14 +100,25 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
             overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
         ),
     };
-    let missed = if model.missed > 0 { format!(" · missed {}", model.missed) } else { String::new() };
-    let line = Line::from(vec![Span::styled(" demask ", accent(model).add_modifier(Modifier::REVERSED)), format!(" {state}{missed}").into()]);
+    let missed = if model.missed > 0 {
+        format!(" · missed {}", model.missed)
+    } else {
+        String::new()
+    };
+    let line = Line::from(vec![
+        Span::styled(" demask ", accent(model).add_modifier(Modifier::REVERSED)),
+        format!(" {state}{missed}").into(),
+    ]);
     frame.render_widget(Paragraph::new(line), area);
 }
 
 fn screen_names(model: &Model, frame: &mut Frame, area: Rect) {
     let names = SCREENS.iter().enumerate().map(|(number, name)| {
-        let style = if number == model.screen { accent(model).add_modifier(Modifier::BOLD | Modifier::UNDERLINED) } else { quiet() };
+        let style = if number == model.screen {
+            accent(model).add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
+        } else {
+            quiet()
+        };
         Span::styled(format!(" {} {name} ", number + 1), style)
     });
     frame.render_widget(Paragraph::new(Line::from_iter(names)), area);
@@ -109,38 +132,75 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
             Typing::Sql => "SELECT",
             Typing::Stop => "end the run? type yes",
         };
-        let line = Line::from(vec![Span::styled(format!(" {prompt}: "), accent(model)), format!("{text}▏").into()]);
+        let line = Line::from(vec![
+            Span::styled(format!(" {prompt}: "), accent(model)),
+            format!("{text}▏").into(),
+        ]);
         frame.render_widget(Paragraph::new(line), area);
         return;
     }
-    let hints = BINDINGS.iter().filter(|binding| binding.footer).flat_map(|binding| {
-        let short = binding.help.split([';', ':']).next().unwrap_or_default();
-        [Span::styled(format!(" {} ", binding.key), accent(model)), Span::styled(short.to_owned(), quiet())]
-    });
-    let line = if model.notice.is_empty() { Line::from_iter(hints) } else { Line::from(format!(" {}", model.notice)) };
+    let hints = BINDINGS
+        .iter()
+        .filter(|binding| binding.footer)
+        .flat_map(|binding| {
+            let short = binding.help.split([';', ':']).next().unwrap_or_default();
+            [
+                Span::styled(format!(" {} ", binding.key), accent(model)),
+                Span::styled(short.to_owned(), quiet()),
+            ]
+        });
+    let line = if model.notice.is_empty() {
+        Line::from_iter(hints)
+    } else {
+        Line::from(format!(" {}", model.notice))
+    };
     frame.render_widget(Paragraph::new(line), area);
 }
 
 fn help(frame: &mut Frame, area: Rect) {
     let height = (BINDINGS.len() as u16 + 2).min(area.height);
     let width = 64.min(area.width);
-    let place = Rect { x: (area.width - width) / 2, y: (area.height - height) / 2, width, height };
-    let lines: Vec<Line> = BINDINGS.iter().map(|binding| Line::from(format!(" {:<7}{}", binding.key, binding.help))).collect();
+    let place = Rect {
+        x: (area.width - width) / 2,
+        y: (area.height - height) / 2,
+        width,
+        height,
+    };
+    let lines: Vec<Line> = BINDINGS
+        .iter()
+        .map(|binding| Line::from(format!(" {:<7}{}", binding.key, binding.help)))
+        .collect();
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(lines).block(panel("keys")), place);
 }
 
 fn overview(model: &Model, frame: &mut Frame, area: Rect) {
-    let [left, right] = Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
-    let stages = model.overview.as_ref().map_or(&[][..], |overview| &overview.stages);
-    let [top, bottom] = Layout::vertical([Constraint::Length(stages.len() as u16 + 2), Constraint::Min(3)]).areas(left);
+    let [left, right] =
+        Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
+    let stages = model
+        .overview
+        .as_ref()
+        .map_or(&[][..], |overview| &overview.stages);
+    let [top, bottom] =
+        Layout::vertical([Constraint::Length(stages.len() as u16 + 2), Constraint::Min(3)]).areas(left);
     frame.render_widget(panel("stages"), top);
     let inner = panel("").inner(top);
     for (number, stage) in stages.iter().enumerate().take(inner.height as usize) {
-        let row = Rect { y: inner.y + number as u16, height: 1, ..inner };
-        let ratio = if stage.total == 0 { 0.0 } else { stage.done as f64 / stage.total as f64 };
+        let row = Rect {
+            y: inner.y + number as u16,
+            height: 1,
+            ..inner
+        };
+        let ratio = if stage.total == 0 {
+            0.0
+        } else {
+            stage.done as f64 / stage.total as f64
+        };
         let label = format!("{} {}/{}", stage.name, stage.done, stage.total);
-        let gauge = Gauge::default().ratio(ratio.clamp(0.0, 1.0)).label(label).gauge_style(accent(model));
+        let gauge = Gauge::default()
+            .ratio(ratio.clamp(0.0, 1.0))
+            .label(label)
+            .gauge_style(accent(model));
         frame.render_widget(gauge, row);
     }
     let mut lines: Vec<Line> = Vec::new();
@@ -150,15 +210,31 @@ fn overview(model: &Model, frame: &mut Frame, area: Rect) {
             lines.push(format!("{} · {} · {memory:.2} GB", device.name, device.compute).into());
         }
         lines.push(Line::from(""));
-        lines.extend(overview.knobs.iter().map(|knob| Line::from(format!("{:<20}{:>10}  {}", knob.key, knob.value, knob.allowed))));
+        lines.extend(
+            overview
+                .knobs
+                .iter()
+                .map(|knob| Line::from(format!("{:<20}{:>10}  {}", knob.key, knob.value, knob.allowed))),
+        );
     }
     frame.render_widget(Paragraph::new(lines).block(panel("device and knobs")), bottom);
     charts(model, frame, right);
 }
 
 fn charts(model: &Model, frame: &mut Frame, area: Rect) {
-    let wanted = ["train/loss", "reward/total", "reward/text", "reward/ask", "reward/draw", "policy/kl", "tokenizer/reconstruction"];
-    let shown: Vec<&str> = wanted.into_iter().filter(|name| model.metrics.contains_key(*name)).collect();
+    let wanted = [
+        "train/loss",
+        "reward/total",
+        "reward/text",
+        "reward/ask",
+        "reward/draw",
+        "policy/kl",
+        "tokenizer/reconstruction",
+    ];
+    let shown: Vec<&str> = wanted
+        .into_iter()
+        .filter(|name| model.metrics.contains_key(*name))
+        .collect();
     let [upper, lower] = Layout::vertical([Constraint::Min(3), Constraint::Length(8)]).areas(area);
     let rows = Layout::vertical(vec![Constraint::Fill(1); shown.len().max(1)]).split(upper);
     if shown.is_empty() {
@@ -170,13 +246,24 @@ fn charts(model: &Model, frame: &mut Frame, area: Rect) {
         let title = format!("{name} {last:.4}");
         let block = panel(&title);
         let columns = block.inner(*row).width as usize;
-        let line = Sparkline::default().data(columns_of(points.iter().map(|point| point.1).collect(), columns)).style(accent(model));
+        let line = Sparkline::default()
+            .data(columns_of(points.iter().map(|point| point.1).collect(), columns))
+            .style(accent(model));
         frame.render_widget(line.block(block), *row);
     }
     let evals = model.evals.iter().rev().take(6).map(|eval| {
-        Line::from(format!("step {:>5}  {:<15}{:>6.1} %  of {}", eval.step, eval.suite, 100.0 * eval.value, eval.n))
+        Line::from(format!(
+            "step {:>5}  {:<15}{:>6.1} %  of {}",
+            eval.step,
+            eval.suite,
+            100.0 * eval.value,
+            eval.n
+        ))
     });
-    frame.render_widget(Paragraph::new(evals.collect::<Vec<_>>()).block(panel("benchmarks, newest first")), lower);
+    frame.render_widget(
+        Paragraph::new(evals.collect::<Vec<_>>()).block(panel("benchmarks, newest first")),
+        lower,
+    );
 }
 
 /// The newest values in so many columns, scaled to 0..=100; a column of several values shows the largest.
@@ -185,9 +272,18 @@ fn columns_of(values: Vec<f64>, columns: usize) -> Vec<u64> {
     let low = finite.iter().copied().fold(f64::INFINITY, f64::min);
     let high = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let per = finite.len().div_ceil(columns.max(1)).max(1);
-    let scale = |value: f64| if high > low { 5.0 + 95.0 * (value - low) / (high - low) } else { 50.0 };
+    let scale = |value: f64| {
+        if high > low {
+            5.0 + 95.0 * (value - low) / (high - low)
+        } else {
+            50.0
+        }
+    };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    finite.chunks(per).map(|chunk| scale(chunk.iter().copied().fold(f64::NEG_INFINITY, f64::max)) as u64).collect()
+    finite
+        .chunks(per)
+        .map(|chunk| scale(chunk.iter().copied().fold(f64::NEG_INFINITY, f64::max)) as u64)
+        .collect()
 }
 
 fn actors(model: &Model, frame: &mut Frame, area: Rect) {
@@ -203,8 +299,20 @@ fn actors(model: &Model, frame: &mut Frame, area: Rect) {
             actor.detail.clone(),
         ])
     });
-    let widths = [18, 9, 9, 9, 9, 16].map(Constraint::Length).into_iter().chain([Constraint::Min(10)]);
-    let head = Row::new(["actor", "state", "queue", "restarts", "handled", "last message", "doing"]).style(accent(model));
+    let widths = [18, 9, 9, 9, 9, 16]
+        .map(Constraint::Length)
+        .into_iter()
+        .chain([Constraint::Min(10)]);
+    let head = Row::new([
+        "actor",
+        "state",
+        "queue",
+        "restarts",
+        "handled",
+        "last message",
+        "doing",
+    ])
+    .style(accent(model));
     frame.render_widget(Table::new(rows, widths).header(head).block(panel("actors")), area);
 }
 
@@ -214,15 +322,28 @@ fn denoise(model: &Model, frame: &mut Frame, area: Rect) {
         frame.render_widget(Paragraph::new(text).block(panel("denoising")), area);
         return;
     };
-    let title = format!("{} · {} · step {}/{}", shown.origin, shown.prompt, shown.step + 1, shown.steps);
+    let title = format!(
+        "{} · {} · step {}/{}",
+        shown.origin,
+        shown.prompt,
+        shown.step + 1,
+        shown.steps
+    );
     let block = panel(&title);
     let inner = block.inner(area);
     frame.render_widget(block, area);
     if shown.kind == "picture" {
         picture(model, shown, frame, inner);
     } else {
-        let words = shown.tokens.iter().zip(&shown.confidence).map(|(token, &sure)| word(model, token, sure));
-        frame.render_widget(Paragraph::new(Line::from_iter(words)).wrap(Wrap { trim: false }), inner);
+        let words = shown
+            .tokens
+            .iter()
+            .zip(&shown.confidence)
+            .map(|(token, &sure)| word(model, token, sure));
+        frame.render_widget(
+            Paragraph::new(Line::from_iter(words)).wrap(Wrap { trim: false }),
+            inner,
+        );
     }
 }
 
@@ -233,7 +354,10 @@ fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {
     if model.no_color {
         return Span::raw(format!("{token}{}", SHADES[usize::from(sure) * 7 / 255]));
     }
-    Span::styled(token.to_owned(), Style::new().fg(Color::Rgb(255 - sure / 2, 120 + sure / 2, 120)))
+    Span::styled(
+        token.to_owned(),
+        Style::new().fg(Color::Rgb(255 - sure / 2, 120 + sure / 2, 120)),
+    )
 }
 
 fn picture(model: &Model, shown: &Denoising, frame: &mut Frame, area: Rect) {
@@ -242,48 +366,93 @@ fn picture(model: &Model, shown: &Denoising, frame: &mut Frame, area: Rect) {
     for row in 0..side {
         let cells = (0..side).map(|column| {
             let at = row * side + column;
-            let (masked, sure) = (shown.tokens.get(at).is_none_or(String::is_empty), shown.confidence.get(at).copied().unwrap_or(0));
+            let (masked, sure) = (
+                shown.tokens.get(at).is_none_or(String::is_empty),
+                shown.confidence.get(at).copied().unwrap_or(0),
+            );
             if masked {
                 Span::styled(" ░░░░", quiet())
             } else {
-                let style = if model.no_color { Style::new() } else { Style::new().fg(Color::Rgb(255 - sure / 2, 120 + sure / 2, 120)) };
-                Span::styled(format!("{:>4}{}", shown.tokens[at], SHADES[usize::from(sure) * 7 / 255]), style)
+                let style = if model.no_color {
+                    Style::new()
+                } else {
+                    Style::new().fg(Color::Rgb(255 - sure / 2, 120 + sure / 2, 120))
+                };
+                Span::styled(
+                    format!("{:>4}{}", shown.tokens[at], SHADES[usize::from(sure) * 7 / 255]),
+                    style,
+                )
             }
         });
         lines.push(Line::from_iter(cells));
     }
     lines.push(Line::from(""));
-    let [left, right] = Layout::horizontal([Constraint::Length(5 * side as u16 + 3), Constraint::Min(1)]).areas(area);
+    let [left, right] =
+        Layout::horizontal([Constraint::Length(5 * side as u16 + 3), Constraint::Min(1)]).areas(area);
     frame.render_widget(Paragraph::new(lines), left);
-    if let Some((width, height, hex)) = shown.picture.as_ref().filter(|_| model.pictures && !model.no_color) {
-        frame.render_widget(Paragraph::new(half_blocks(*width as usize, *height as usize, hex)), right);
+    if let Some((width, height, hex)) = shown
+        .picture
+        .as_ref()
+        .filter(|_| model.pictures && !model.no_color)
+    {
+        frame.render_widget(
+            Paragraph::new(half_blocks(*width as usize, *height as usize, hex)),
+            right,
+        );
     }
 }
 
 fn half_blocks(width: usize, height: usize, hex: &str) -> Vec<Line<'static>> {
-    let byte = |at: usize| hex.get(2 * at..2 * at + 2).and_then(|text| u8::from_str_radix(text, 16).ok()).unwrap_or(0);
+    let byte = |at: usize| {
+        hex.get(2 * at..2 * at + 2)
+            .and_then(|text| u8::from_str_radix(text, 16).ok())
+            .unwrap_or(0)
+    };
     let colour = |x: usize, y: usize| {
         let at = 3 * (y * width + x);
         Color::Rgb(byte(at), byte(at + 1), byte(at + 2))
     };
     let line = |y: usize| {
-        Line::from_iter((0..width).map(|x| Span::styled("▀", Style::new().fg(colour(x, y)).bg(colour(x, (y + 1).min(height - 1))))))
+        Line::from_iter((0..width).map(|x| {
+            Span::styled(
+                "▀",
+                Style::new()
+                    .fg(colour(x, y))
+                    .bg(colour(x, (y + 1).min(height - 1))),
+            )
+        }))
     };
     (0..height).step_by(2).map(line).collect()
 }
 
 fn rollouts(model: &Model, frame: &mut Frame, area: Rect) {
-    let mut keys: Vec<(u64, u64)> = model.rollouts.iter().map(|sample| (sample.step, sample.group)).collect();
+    let mut keys: Vec<(u64, u64)> = model
+        .rollouts
+        .iter()
+        .map(|sample| (sample.step, sample.group))
+        .collect();
     keys.dedup();
-    let Some(&(step, group)) = keys.iter().rev().nth(model.group.min(keys.len().saturating_sub(1))) else {
+    let Some(&(step, group)) = keys
+        .iter()
+        .rev()
+        .nth(model.group.min(keys.len().saturating_sub(1)))
+    else {
         frame.render_widget(Paragraph::new("no rollouts yet").block(panel("rollouts")), area);
         return;
     };
-    let of_group: Vec<_> = model.rollouts.iter().filter(|sample| (sample.step, sample.group) == (step, group)).collect();
+    let of_group: Vec<_> = model
+        .rollouts
+        .iter()
+        .filter(|sample| (sample.step, sample.group) == (step, group))
+        .collect();
     let prompt = of_group.first().map_or("", |sample| sample.prompt.as_str());
     let title = format!("step {step} group {group}: {prompt}");
     let rows = of_group.iter().map(|sample| {
-        let parts: Vec<String> = sample.parts.iter().map(|(name, value, _)| format!("{name} {value:.2}")).collect();
+        let parts: Vec<String> = sample
+            .parts
+            .iter()
+            .map(|(name, value, _)| format!("{name} {value:.2}"))
+            .collect();
         let bar = "█".repeat((sample.advantage.abs() * 3.0).min(9.0) as usize);
         let sign = if sample.advantage < 0.0 { '-' } else { '+' };
         Row::new([
@@ -294,27 +463,63 @@ fn rollouts(model: &Model, frame: &mut Frame, area: Rect) {
             sample.text.clone(),
         ])
     });
-    let widths = [Constraint::Length(3), Constraint::Length(6), Constraint::Length(16), Constraint::Length(44), Constraint::Min(10)];
+    let widths = [
+        Constraint::Length(3),
+        Constraint::Length(6),
+        Constraint::Length(16),
+        Constraint::Length(44),
+        Constraint::Min(10),
+    ];
     let head = Row::new(["", "total", "advantage", "rewards", "sample"]).style(accent(model));
     frame.render_widget(Table::new(rows, widths).header(head).block(panel(&title)), area);
 }
 
 fn data(model: &Model, frame: &mut Frame, area: Rect) {
     let [upper, lower] = Layout::vertical([Constraint::Fill(2), Constraint::Fill(1)]).areas(area);
-    let rows = model.funnel.iter().map(|((source, gate, reason), (passed, rejected))| {
-        Row::new([source.clone(), gate.clone(), passed.to_string(), rejected.to_string(), reason.clone()])
-    });
-    let widths = [Constraint::Length(16), Constraint::Length(10), Constraint::Length(9), Constraint::Length(9), Constraint::Min(10)];
+    let rows = model
+        .funnel
+        .iter()
+        .map(|((source, gate, reason), (passed, rejected))| {
+            Row::new([
+                source.clone(),
+                gate.clone(),
+                passed.to_string(),
+                rejected.to_string(),
+                reason.clone(),
+            ])
+        });
+    let widths = [
+        Constraint::Length(16),
+        Constraint::Length(10),
+        Constraint::Length(9),
+        Constraint::Length(9),
+        Constraint::Min(10),
+    ];
     let head = Row::new(["source", "gate", "passed", "rejected", "why"]).style(accent(model));
-    frame.render_widget(Table::new(rows, widths).header(head).block(panel("funnel")), upper);
-    let lines: Vec<Line> = model.trained.iter().map(|(stage, count)| Line::from(format!("{stage:<16}{count:>9} sequences"))).collect();
+    frame.render_widget(
+        Table::new(rows, widths).header(head).block(panel("funnel")),
+        upper,
+    );
+    let lines: Vec<Line> = model
+        .trained
+        .iter()
+        .map(|(stage, count)| Line::from(format!("{stage:<16}{count:>9} sequences")))
+        .collect();
     frame.render_widget(Paragraph::new(lines).block(panel("trained on")), lower);
 }
 
 fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
     let rows = model.evals.iter().map(|eval| {
-        let first = model.evals.iter().find(|other| other.suite == eval.suite).map_or(eval.value, |other| other.value);
-        let parts: Vec<String> = eval.parts.iter().map(|(name, value)| format!("{name} {:.0}", 100.0 * value)).collect();
+        let first = model
+            .evals
+            .iter()
+            .find(|other| other.suite == eval.suite)
+            .map_or(eval.value, |other| other.value);
+        let parts: Vec<String> = eval
+            .parts
+            .iter()
+            .map(|(name, value)| format!("{name} {:.0}", 100.0 * value))
+            .collect();
         Row::new([
             eval.step.to_string(),
             eval.suite.clone(),
@@ -324,15 +529,26 @@ fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
             parts.join(", "),
         ])
     });
-    let widths = [6, 15, 6, 12, 7].map(Constraint::Length).into_iter().chain([Constraint::Min(10)]);
+    let widths = [6, 15, 6, 12, 7]
+        .map(Constraint::Length)
+        .into_iter()
+        .chain([Constraint::Min(10)]);
     let head = Row::new(["step", "suite", "%", "95 %", "since", "parts"]).style(accent(model));
-    frame.render_widget(Table::new(rows, widths).header(head).block(panel("benchmarks")), area);
+    frame.render_widget(
+        Table::new(rows, widths).header(head).block(panel("benchmarks")),
+        area,
+    );
 }
 
 fn log(model: &Model, frame: &mut Frame, area: Rect) {
     let room = area.height.saturating_sub(2) as usize;
     let from = model.log.len().saturating_sub(room);
-    let lines: Vec<Line> = model.log.iter().skip(from).map(|line| Line::from(line.as_str())).collect();
+    let lines: Vec<Line> = model
+        .log
+        .iter()
+        .skip(from)
+        .map(|line| Line::from(line.as_str()))
+        .collect();
     frame.render_widget(Paragraph::new(lines).block(panel("log")), area);
 }
 
@@ -340,10 +556,20 @@ fn query(model: &Model, frame: &mut Frame, area: Rect) {
     match &model.rows {
         None => {
             let text = "/ asks the store: one SELECT over v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event";
-            frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }).block(panel("query")), area);
+            frame.render_widget(
+                Paragraph::new(text)
+                    .wrap(Wrap { trim: true })
+                    .block(panel("query")),
+                area,
+            );
         }
         Some(Err(message)) => {
-            frame.render_widget(Paragraph::new(message.as_str()).wrap(Wrap { trim: true }).block(panel("query")), area);
+            frame.render_widget(
+                Paragraph::new(message.as_str())
+                    .wrap(Wrap { trim: true })
+                    .block(panel("query")),
+                area,
+            );
         }
         Some(Ok((columns, rows))) => {
             let widths = vec![Constraint::Fill(1); columns.len().max(1)];

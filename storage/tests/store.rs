@@ -1,0 +1,148 @@
+//! The store through its doors.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use demask_storage::query::{self, VIEWS};
+use demask_storage::{Alert, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
+use proptest::prelude::*;
+
+fn records() -> Vec<Record> {
+    let run = "r".to_owned();
+    let steer = |applied| {
+        Record::Steer(Steer {
+            id: "c1".into(),
+            run: "r".into(),
+            by: "ann (cli)".into(),
+            action: "set".into(),
+            key: Some("kl".into()),
+            old: None,
+            new: Some("0.1".into()),
+            asked_step: 3,
+            applied_step: applied,
+        })
+    };
+    vec![
+        Record::Run(Run {
+            id: run.clone(),
+            parent: None,
+            profile: "p".into(),
+            config: serde_json::json!({"seed": 1}),
+            config_hash: "h".into(),
+            seed: 1,
+            host: "x".into(),
+            version: "0".into(),
+            generation: 0,
+        }),
+        Record::Metric(Metric {
+            run: run.clone(),
+            step: 1,
+            values: vec![("train/loss".into(), 2.0)],
+        }),
+        Record::Metric(Metric {
+            run: run.clone(),
+            step: 2,
+            values: vec![("train/loss".into(), 1.0)],
+        }),
+        steer(None),
+        steer(Some(4)),
+        Record::Alert(Alert {
+            run,
+            step: 1,
+            level: Level::Warn,
+            kind: "k".into(),
+            message: "m".into(),
+        }),
+    ]
+}
+
+fn dump(path: &std::path::Path) -> Vec<String> {
+    let skip = ["v_event"];
+    let tables = VIEWS.iter().filter(|view| !skip.contains(view));
+    tables
+        .map(|view| {
+            let mut rows = query::query(path, &format!("SELECT * FROM {view}"), 0).unwrap();
+            // When a row was written does not count.
+            let timed: Vec<usize> = (0..rows.columns.len())
+                .filter(|&at| rows.columns[at].ends_with("_us"))
+                .collect();
+            for row in &mut rows.rows {
+                for &at in &timed {
+                    row[at] = serde_json::Value::Null;
+                }
+            }
+            let mut lines: Vec<String> = rows.rows.iter().map(|row| format!("{view} {row:?}")).collect();
+            lines.sort();
+            lines.join("\n")
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn l1_records_that_come_again_leave_the_same_rows(cuts in proptest::collection::vec(1usize..7, 0..4)) {
+        let folder = tempfile::tempdir().unwrap();
+        let (once, again) = (folder.path().join("once.db"), folder.path().join("again.db"));
+        Writer::open(&once).unwrap().append(&records(), 1).unwrap();
+        // Each cut is a life that got so far before it was killed.
+        for cut in cuts {
+            let all = records();
+            Writer::open(&again).unwrap().append(&all[..cut.min(all.len())], 2).unwrap();
+        }
+        let mut last = Writer::open(&again).unwrap();
+        last.append(&records(), 3).unwrap();
+        prop_assert_eq!(dump(&once), dump(&again));
+        let events = last.events_since(0, 100).unwrap();
+        prop_assert_eq!(events.len(), 4);
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_null_with_an_alert() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let metric = Metric {
+        run: "r".into(),
+        step: 7,
+        values: vec![("x".into(), f64::NAN)],
+    };
+    Writer::open(&path)
+        .unwrap()
+        .append(&[Record::Metric(metric)], 1)
+        .unwrap();
+    let rows = query::query(&path, "SELECT value, (SELECT kind FROM v_alert) FROM v_metric", 0).unwrap();
+    assert_eq!(
+        rows.rows,
+        vec![vec![serde_json::Value::Null, "not_finite".into()]]
+    );
+}
+
+#[test]
+fn the_columns_of_the_views_are_frozen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    drop(Writer::open(&path).unwrap());
+    let columns: Vec<String> = VIEWS
+        .iter()
+        .map(|view| {
+            let rows = query::query(&path, &format!("SELECT * FROM {view}"), 1).unwrap();
+            format!("{view}: {}", rows.columns.join(" "))
+        })
+        .collect();
+    insta::assert_snapshot!(columns.join("\n"), @r"
+    ");
+}
+
+#[test]
+fn a_database_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE theirs (x)")
+        .unwrap();
+    assert!(matches!(Writer::open(&path), Err(StoreError::Foreign { .. })));
+    assert!(matches!(
+        store::open_read_only(&folder.path().join("b.db")),
+        Err(StoreError::Missing { .. })
+    ));
+}
