@@ -125,7 +125,10 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     for line in &all[all.len().saturating_sub(lines)..] {
         println!("{line}");
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let mut line = String::new();
         if input.read_line(&mut line)? > 0 {
             print!("{line}");
@@ -137,7 +140,6 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    Ok(())
 }
 
 /// `demask attach`: the dashboard on the running daemon.

@@ -38,6 +38,9 @@ pub enum Typing {
     Stop,
 }
 
+/// A query's column names and rows.
+pub type Rows = (Vec<String>, Vec<Vec<String>>);
+
 /// The state of the dashboard.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -78,7 +81,7 @@ pub struct Model {
     /// Being typed.
     pub typing: Option<(Typing, String)>,
     /// The last query's result, or what was wrong.
-    pub rows: Option<Result<(Vec<String>, Vec<Vec<String>>), String>>,
+    pub rows: Option<Result<Rows, String>>,
     /// The last reply to a command.
     pub notice: String,
     /// The help is shown.
