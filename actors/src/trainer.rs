@@ -975,6 +975,8 @@ impl StageRun {
         (self.bench, self.cursor, self.weights) = (bench, cursor, weights);
         self.curator.traces.clone_from(&self.cursor.traces);
         self.cursor.halvings = halvings;
+        // The engine dropped the reference policy with the old weights.
+        self.has_reference = false;
         // The step that is counted after this one is not done.
         self.cursor.step = self.cursor.step.wrapping_sub(1);
         Ok(())
