@@ -29,7 +29,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
-        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/gsm8k-fashion.toml --from-scratch"
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/smoke.toml --from-scratch"
     )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs
@@ -98,7 +98,7 @@ pub struct Json {
 /// `demask run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A built-in profile's name (tabletop, gsm8k-fashion) or a TOML file
+    /// A built-in profile's name (tabletop) or a TOML file
     #[arg(long, default_value = "tabletop", value_name = "NAME|FILE.toml")]
     pub profile: String,
     /// No dashboard: print where the run is, line by line, until it ends
@@ -297,9 +297,6 @@ pub struct Eval {
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Folder of real data for suites that need it (gsm8k: test.jsonl)
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
     /// Output
     #[command(flatten)]
     pub output: Json,
