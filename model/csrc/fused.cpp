@@ -209,20 +209,24 @@ CLONES static void turn(const float* R x, float* R y, const float* R cos, const 
   }
 }
 
+// Rows may come packed: [1, T, ..] holds only the real tokens of B rows of L positions, and `index` [T] says where in
+// B x L each of them stands. What is not there stays zero.
+
 struct SplitTurn : Function<SplitTurn> {
   static void run(const Tensor& joined, const std::vector<Tensor>& parts, const Tensor& cos, const Tensor& sin,
-                  int64_t width, bool back) {
-    int64_t length = joined.size(1), rows = joined.size(0) * length, total = joined.size(2), half = width / 2;
-    int64_t stride = cos.size(1);
+                  const Tensor& index, bool back) {
+    int64_t rows = joined.size(0) * joined.size(1), total = joined.size(2);
+    int64_t length = parts[0].size(2), width = parts[0].size(3), half = width / 2, stride = cos.size(1);
+    const int64_t* place = index.defined() ? data<int64_t>(index) : nullptr;
     for_rows(rows, total, [&](int64_t begin, int64_t end) {
       std::vector<float> a(width), b(width);
       for (int64_t row = begin; row < end; row++) {
-        const float *c = data<float>(cos) + row % length * stride, *s = data<float>(sin) + row % length * stride;
-        int64_t at = row * total;
+        int64_t stands = place ? place[row] : row, position = stands % length, at = row * total;
+        const float *c = data<float>(cos) + position * stride, *s = data<float>(sin) + position * stride;
         for (size_t part = 0; part < 3; part++) {
           int64_t heads = parts[part].size(1);
           for (int64_t head = 0; head < heads; head++, at += width) {
-            int64_t there = ((row / length * heads + head) * length + row % length) * width;
+            int64_t there = ((stands / length * heads + head) * length + position) * width;
             load(back ? parts[part] : joined, back ? there : at, a.data(), width);
             if (part < 2) turn(a.data(), b.data(), c, s, back ? -1.0f : 1.0f, half);
             store(part < 2 ? b.data() : a.data(), back ? joined : parts[part], back ? at : there, width);
@@ -233,16 +237,20 @@ struct SplitTurn : Function<SplitTurn> {
   }
 
   static variable_list forward(AutogradContext* ctx, const Tensor& joined_in, const Tensor& cos, const Tensor& sin,
-                               int64_t heads, int64_t kv_heads, int64_t width) {
+                               const std::optional<Tensor>& index_in, int64_t batch, int64_t length, int64_t heads,
+                               int64_t kv_heads, int64_t width) {
+    Tensor index = index_in.value_or(Tensor());
     Tensor joined = joined_in.contiguous();
-    TORCH_CHECK(joined.size(2) == (heads + 2 * kv_heads) * width && cos.size(0) >= joined.size(1), "rotary: misshapen");
+    TORCH_CHECK(joined.size(2) == (heads + 2 * kv_heads) * width && cos.size(0) >= length, "rotary: misshapen");
+    TORCH_CHECK(joined.size(0) * joined.size(1) == (index.defined() ? index.numel() : batch * length), "rotary: rows");
     auto part = [&](int64_t count) {
-      return at::empty({joined.size(0), count, joined.size(1), width}, joined.options());
+      std::vector<int64_t> shape{batch, count, length, width};
+      return index.defined() ? at::zeros(shape, joined.options()) : at::empty(shape, joined.options());
     };
     std::vector<Tensor> parts{part(heads), part(kv_heads), part(kv_heads)};
-    run(joined, parts, cos, sin, width, false);
-    ctx->save_for_backward({cos, sin});
-    ctx->saved_data["sizes"] = std::vector<int64_t>{joined.size(0), joined.size(1), joined.size(2), width};
+    run(joined, parts, cos, sin, index, false);
+    ctx->save_for_backward({cos, sin, index});
+    ctx->saved_data["sizes"] = std::vector<int64_t>{joined.size(0), joined.size(1), joined.size(2)};
     return {parts[0], parts[1], parts[2]};
   }
 
@@ -251,12 +259,15 @@ struct SplitTurn : Function<SplitTurn> {
     auto sizes = ctx->saved_data["sizes"].toIntVector();
     std::vector<Tensor> parts{grads[0].contiguous(), grads[1].contiguous(), grads[2].contiguous()};
     Tensor joined = at::empty({sizes[0], sizes[1], sizes[2]}, parts[0].options());
-    run(joined, parts, saved[0], saved[1], sizes[3], true);
-    return {joined, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    run(joined, parts, saved[0], saved[1], saved[2], true);
+    variable_list none(9);
+    none[0] = joined;
+    return none;
   }
 };
 
-// softmax(scale q k^T) v of [B, H, L, E] each, heads merged: [B, L, H E]. Keeps the L x L probabilities: for short L.
+// softmax(scale q k^T) v of [B, H, L, E] each, heads merged: [B, L, H E], or packed [1, T, H E] with an `index` as above
+// and the number of missing leading positions of each row, `pads` [B]. Keeps the L x L probabilities: for short L.
 
 CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
   float sum = 0;
@@ -273,34 +284,69 @@ CLONES static void softmax_backward_row(const float* R p, float* R slope, float 
 struct Attend : Function<Attend> {
   static Tensor flat(const Tensor& x) { return x.contiguous().view({-1, x.size(2), x.size(3)}); }
 
-  static Tensor forward(AutogradContext* ctx, const Tensor& q_in, const Tensor& k_in, const Tensor& v_in, double scale) {
+  // Packed rows [T, H E] out of, or into, [B H, L, E].
+  static void carry(const Tensor& packed, const Tensor& heads_LE, const Tensor& index, int64_t heads, bool pack) {
+    int64_t length = heads_LE.size(1), width = heads_LE.size(2), bytes = width * heads_LE.element_size();
+    char *near = static_cast<char*>(packed.mutable_data_ptr()), *far = static_cast<char*>(heads_LE.mutable_data_ptr());
+    for_rows(index.numel(), heads * width, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) {
+        int64_t stands = data<int64_t>(index)[row];
+        for (int64_t head = 0; head < heads; head++) {
+          char* a = near + (row * heads + head) * bytes;
+          char* b = far + ((stands / length * heads + head) * length + stands % length) * bytes;
+          std::memcpy(pack ? a : b, pack ? b : a, bytes);
+        }
+      }
+    });
+  }
+
+  static Tensor forward(AutogradContext* ctx, const Tensor& q_in, const Tensor& k_in, const Tensor& v_in,
+                        const std::optional<Tensor>& pads_in, const std::optional<Tensor>& index_in, double scale) {
+    Tensor pads = pads_in.value_or(Tensor()), index = index_in.value_or(Tensor());
     Tensor q = flat(q_in), k = flat(k_in), v = flat(v_in);
     Tensor p = at::bmm(q, k.transpose(1, 2));
-    int64_t n = p.size(2), rows = p.size(0) * p.size(1);
+    int64_t n = p.size(2), rows = p.size(0) * n, heads = q_in.size(1);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(n);
       for (int64_t row = begin; row < end; row++) {
-        load(p, row * n, a.data(), n);
-        float sum = exp_row(a.data(), static_cast<float>(scale), highest(a.data(), n), n);
-        scale_row(a.data(), 1.0f / sum, n);
+        int64_t first = pads.defined() ? data<int64_t>(pads)[row / n / heads] : 0, m = n - first;
+        std::fill(a.begin(), a.end(), 0.0f);
+        if (row % n >= first) {
+          load(p, row * n + first, a.data() + first, m);
+          float sum = exp_row(a.data() + first, static_cast<float>(scale), highest(a.data() + first, m), m);
+          scale_row(a.data() + first, 1.0f / sum, m);
+        }
         store(a.data(), p, row * n, n);
       }
     });
-    ctx->save_for_backward({q.detach(), k.detach(), v.detach(), p});
+    ctx->save_for_backward({q.detach(), k.detach(), v.detach(), p, index});
     ctx->saved_data["scale"] = scale;
-    ctx->saved_data["heads"] = q_in.size(1);
-    Tensor merged = at::bmm(p, v).view(q_in.sizes()).transpose(1, 2).contiguous();
-    return merged.view({q_in.size(0), q_in.size(2), -1});
+    ctx->saved_data["heads"] = heads;
+    Tensor mixed = at::bmm(p, v);
+    if (!index.defined()) {
+      Tensor merged = mixed.view(q_in.sizes()).transpose(1, 2).contiguous();
+      return merged.view({q_in.size(0), q_in.size(2), -1});
+    }
+    Tensor packed = at::empty({1, index.numel(), heads * q.size(2)}, q.options());
+    carry(packed, mixed, index, heads, true);
+    return packed;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
-    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &p = saved[3];
+    const Tensor &q = saved[0], &k = saved[1], &v = saved[2], &p = saved[3], &index = saved[4];
     double scale = ctx->saved_data["scale"].toDouble();
-    int64_t heads = ctx->saved_data["heads"].toInt(), n = p.size(2), rows = p.size(0) * p.size(1), width = q.size(2);
+    int64_t heads = ctx->saved_data["heads"].toInt(), n = p.size(2), rows = p.size(0) * n, width = q.size(2);
     std::vector<int64_t> shape{q.size(0) / heads, heads, q.size(1), width};
-    Tensor dy = flat(grads[0].reshape({shape[0], shape[2], heads, width}).transpose(1, 2));
+    Tensor dy;
+    if (index.defined()) {
+      dy = at::zeros_like(q);
+      carry(grads[0].contiguous(), dy, index, heads, false);
+    } else {
+      dy = flat(grads[0].reshape({shape[0], shape[2], heads, width}).transpose(1, 2));
+    }
     Tensor dv = at::bmm(p.transpose(1, 2), dy), ds = at::bmm(dy, v.transpose(1, 2));
+    // Where a key is missing p is zero, and so is the slope.
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(n), b(n);
       for (int64_t row = begin; row < end; row++) {
@@ -311,7 +357,7 @@ struct Attend : Function<Attend> {
       }
     });
     Tensor dq = at::bmm(ds, k), dk = at::bmm(ds.transpose(1, 2), q);
-    return {dq.view(shape), dk.view(shape), dv.view(shape), Tensor()};
+    return {dq.view(shape), dk.view(shape), dv.view(shape), Tensor(), Tensor(), Tensor()};
   }
 };
 
@@ -434,6 +480,7 @@ template <typename F> static int guarded(F f) {
   }
 }
 
+static std::optional<Tensor> perhaps(const Tensor* t) { return t ? std::optional<Tensor>(*t) : std::nullopt; }
 static void give(Tensor** to, Tensor from) { *to = new Tensor(std::move(from)); }
 
 extern "C" {
@@ -442,24 +489,28 @@ const char* demask_last_error() { return last_error.c_str(); }
 // `delta` may be null; then only `y` is given.
 int demask_sum_norm(Tensor* x, Tensor* delta, Tensor* weight, double eps, Tensor** sum, Tensor** y) {
   return guarded([&] {
-    auto both = SumNorm::apply(*x, delta ? std::optional<Tensor>(*delta) : std::nullopt, *weight, eps);
+    auto both = SumNorm::apply(*x, perhaps(delta), *weight, eps);
     if (delta) give(sum, both[0]);
     give(y, both.back());
   });
 }
 
-int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, int64_t heads, int64_t kv_heads, int64_t width,
-                      Tensor** q, Tensor** k, Tensor** v) {
+// `index` may be null: then the rows are whole.
+int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* index, int64_t batch, int64_t length,
+                      int64_t heads, int64_t kv_heads, int64_t width, Tensor** q, Tensor** k, Tensor** v) {
   return guarded([&] {
-    auto parts = SplitTurn::apply(*joined, *cos, *sin, heads, kv_heads, width);
+    auto parts = SplitTurn::apply(*joined, *cos, *sin, perhaps(index), batch, length, heads, kv_heads, width);
     give(q, parts[0]);
     give(k, parts[1]);
     give(v, parts[2]);
   });
 }
 
-int demask_attend(Tensor* q, Tensor* k, Tensor* v, double scale, Tensor** y) {
-  return guarded([&] { give(y, Attend::apply(*q, *k, *v, scale)); });
+// `pads` and `index` are both there or both null.
+int demask_attend(Tensor* q, Tensor* k, Tensor* v, Tensor* pads, Tensor* index, double scale, Tensor** y) {
+  return guarded([&] {
+    give(y, Attend::apply(*q, *k, *v, perhaps(pads), perhaps(index), scale));
+  });
 }
 
 int demask_gate(Tensor* x, Tensor** y) {

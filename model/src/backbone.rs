@@ -12,7 +12,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention_mask::AttentionMask;
+use crate::attention_mask::{AttentionMask, Packing};
 use crate::error::{ModelError, Result};
 use crate::fused;
 use crate::init::{normal, truncated_normal};
@@ -167,7 +167,33 @@ impl Backbone {
                 "a sequence of {length} tokens; the model takes at most {longest}"
             )));
         }
-        let bias = mask.bias(self.kind, self.device)?;
+        if let AttentionMask::LeftPads { pads, length } = mask {
+            if fused::packs(self.device, self.kind, *length) {
+                return self.packed(ids_BL, &Packing::new(pads, *length)?);
+            }
+        }
+        self.blocks(ids_BL, length, mask.bias(self.kind, self.device)?.as_ref(), None)
+    }
+
+    /// The same on the real tokens alone; the hidden states of padding are zero.
+    fn packed(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
+        let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &packing.index_t)?;
+        let x_TD = self
+            .blocks(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
+            .f_squeeze_dim(0)?;
+        let (count, width) = (packing.batch * packing.length, x_TD.size()[1]);
+        Ok(Tensor::f_zeros([count, width], (self.kind, self.device))?
+            .f_index_copy(0, &packing.index_t, &x_TD)?
+            .f_view([packing.batch, packing.length, width])?)
+    }
+
+    fn blocks(
+        &self,
+        ids_BL: &Tensor,
+        length: i64,
+        bias: Option<&Tensor>,
+        packing: Option<&Packing>,
+    ) -> Result<Tensor> {
         let tables = self.rotary.at(length)?;
         let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids_BL, -1, false, false)?;
         if self.config.input_emb_norm {
@@ -178,7 +204,7 @@ impl Backbone {
         delta_BLD = None;
         for names in &self.names {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = self.attention(names, &h_BLD, &tables, bias.as_ref())?;
+            let mixed_BLD = self.attention(names, &h_BLD, &tables, bias, packing)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
             delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
         }
@@ -239,6 +265,7 @@ impl Backbone {
         h_BLD: &Tensor,
         tables: &(Tensor, Tensor),
         bias: Option<&Tensor>,
+        packing: Option<&Packing>,
     ) -> Result<Tensor> {
         let width = self.config.d_model as i64;
         let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
@@ -252,13 +279,14 @@ impl Backbone {
             }
             joined = Tensor::f_cat(&parts, -1)?;
         }
+        let tables = (&tables.0, &tables.1);
         let [q_BHLE, mut k_BHLE, mut v_BHLE] =
-            fused::split_turn(&joined, (&tables.0, &tables.1), heads, kv_heads, head_width)?;
+            fused::split_turn(&joined, tables, heads, kv_heads, head_width, packing)?;
         if kv_heads != heads {
             k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
             v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
         }
-        let mixed_BLD = fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias)?;
+        let mixed_BLD = fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)?;
         self.linear(&mixed_BLD, &names.attn_out)
     }
 

@@ -8,7 +8,17 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::attention_mask::Packing;
 use crate::error::Result;
+
+/// Whether rows of that length may be packed: the kernels then compute on real tokens only.
+#[must_use]
+pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
+    cfg!(fused)
+        && device == Device::Cpu
+        && matches!(kind, Kind::Float | Kind::BFloat16)
+        && length as i64 <= SHORT
+}
 
 /// Whether the kernels take tensors of that place and dtype.
 #[must_use]
@@ -45,7 +55,7 @@ pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// Splits the stacked projection [B, L, (H + 2K) E] into q [B, H, L, E] and k, v [B, K, L, E], q and k turned by the
-/// f32 tables [L, E].
+/// f32 tables [L, E]. A packed projection [1, T, ..] is unpacked, with zeros at the padding.
 ///
 /// # Errors
 /// libtorch's.
@@ -55,11 +65,13 @@ pub fn split_turn(
     heads: i64,
     kv_heads: i64,
     width: i64,
+    packing: Option<&Packing>,
 ) -> Result<[Tensor; 3]> {
     #[cfg(fused)]
     if applies(joined) {
-        return kernels::split_turn(joined, tables, heads, kv_heads, width);
+        return kernels::split_turn(joined, tables, heads, kv_heads, width, packing);
     }
+    debug_assert!(packing.is_none(), "rows are packed for the kernels only");
     let (batch, length, _) = joined.size3()?;
     let part = |first: i64, count: i64| -> Result<Tensor> {
         let part = joined.f_narrow(-1, first * width, count * width)?;
@@ -85,16 +97,24 @@ pub fn split_turn(
 const SHORT: i64 = 256;
 
 /// `softmax(q k^T / sqrt(E) + bias) v` of [B, H, L, E] each, heads merged: [B, L, H E]. The way it is computed depends
-/// on L and the bias alone, never on B, so that sampling and training give the same numbers (L7).
+/// on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With a packing the
+/// result is packed again, [1, T, H E], and the padding is no key.
 ///
 /// # Errors
 /// libtorch's.
-pub fn attend(q_BHLE: &Tensor, k_BHLE: &Tensor, v_BHLE: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub fn attend(
+    q_BHLE: &Tensor,
+    k_BHLE: &Tensor,
+    v_BHLE: &Tensor,
+    bias: Option<&Tensor>,
+    packing: Option<&Packing>,
+) -> Result<Tensor> {
     let (batch, heads, length, width) = q_BHLE.size4()?;
     #[cfg(fused)]
     if applies(q_BHLE) && bias.is_none() && length <= SHORT {
-        return kernels::attend(q_BHLE, k_BHLE, v_BHLE, 1.0 / (width as f64).sqrt());
+        return kernels::attend(q_BHLE, k_BHLE, v_BHLE, packing, 1.0 / (width as f64).sqrt());
     }
+    debug_assert!(packing.is_none(), "rows are packed for the kernels only");
     let mixed_BHLE =
         Tensor::f_scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, bias, 0.0, false, None, false)?;
     Ok(mixed_BHLE
@@ -137,6 +157,7 @@ mod kernels {
 
     use tch::{TchError, Tensor};
 
+    use crate::attention_mask::Packing;
     use crate::error::Result;
 
     type Handle = *mut c_void;
@@ -155,6 +176,9 @@ mod kernels {
             joined: Handle,
             cos: Handle,
             sin: Handle,
+            index: Handle,
+            batch: i64,
+            length: i64,
             heads: i64,
             kv_heads: i64,
             width: i64,
@@ -162,7 +186,15 @@ mod kernels {
             k: *mut Handle,
             v: *mut Handle,
         ) -> c_int;
-        fn demask_attend(q: Handle, k: Handle, v: Handle, scale: f64, y: *mut Handle) -> c_int;
+        fn demask_attend(
+            q: Handle,
+            k: Handle,
+            v: Handle,
+            pads: Handle,
+            index: Handle,
+            scale: f64,
+            y: *mut Handle,
+        ) -> c_int;
         fn demask_gate(x: Handle, y: *mut Handle) -> c_int;
         fn demask_label_log_prob(logits: Handle, labels: Handle, y: *mut Handle) -> c_int;
     }
@@ -214,7 +246,10 @@ mod kernels {
         heads: i64,
         kv_heads: i64,
         width: i64,
+        packing: Option<&Packing>,
     ) -> Result<[Tensor; 3]> {
+        let (rows, positions, _) = joined.size3()?;
+        let (batch, length) = packing.map_or((rows, positions), |packing| (packing.batch, packing.length));
         let mut parts = [null_mut(); 3];
         let [q, k, v] = &mut parts;
         // SAFETY: as above; the tables are contiguous f32 of at least L rows.
@@ -223,6 +258,9 @@ mod kernels {
                 handle(joined),
                 handle(cos),
                 handle(sin),
+                packing.map_or(null_mut(), |packing| handle(&packing.index_t)),
+                batch,
+                length,
                 heads,
                 kv_heads,
                 width,
@@ -234,10 +272,19 @@ mod kernels {
         Ok(parts.map(take))
     }
 
-    pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, scale: f64) -> Result<Tensor> {
+    pub(super) fn attend(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        packing: Option<&Packing>,
+        scale: f64,
+    ) -> Result<Tensor> {
         let mut y = null_mut();
-        // SAFETY: as above.
-        check(unsafe { demask_attend(handle(q), handle(k), handle(v), scale, &mut y) })?;
+        let (pads, index) = packing.map_or((null_mut(), null_mut()), |packing| {
+            (handle(&packing.pads_b), handle(&packing.index_t))
+        });
+        // SAFETY: as above; the index stays within B x L, being made from the pads.
+        check(unsafe { demask_attend(handle(q), handle(k), handle(v), pads, index, scale, &mut y) })?;
         Ok(take(y))
     }
 
@@ -332,7 +379,7 @@ mod tests {
                     x(&[2, 3, 7, 8], 0.1),
                     x(&[2, 3, 7, 8], 0.2),
                 ],
-                |x| attend(&x[0], &x[1], &x[2], None).unwrap(),
+                |x| attend(&x[0], &x[1], &x[2], None, None).unwrap(),
                 |x| {
                     let [q, k, v] = [&x[0], &x[1], &x[2]].map(|x| x.to_kind(Kind::Float));
                     let p = (q.matmul(&k.transpose(2, 3)) / 8f64.sqrt()).softmax(-1, Kind::Float);

@@ -28,7 +28,7 @@ pub struct LossRow {
     pub targets: Vec<(usize, u32, f32)>,
 }
 
-/// Rows of one length as tensors.
+/// Rows as tensors.
 #[derive(Debug)]
 pub struct Gathered {
     /// Hidden states at the targets, [N, D].
@@ -39,26 +39,56 @@ pub struct Gathered {
     pub weights_N: Tensor,
 }
 
-/// Runs the backbone on rows of one length and gathers the hidden states at the targets.
+/// Tokens that one forward pass with gradients takes at most (but always a row).
+pub const FORWARD_TOKENS: usize = 16_384;
+
+/// Rows that go through the backbone together, as indices: alike in length, so that little is computed on padding, and no
+/// more than [`FORWARD_TOKENS`] tokens. A function of the rows' lengths alone (L7, L8).
+#[must_use]
+pub fn alike(rows: &[LossRow]) -> Vec<Vec<usize>> {
+    let real = |at: usize| rows[at].ids.len() - rows[at].left_pad;
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&at| real(at));
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for at in order {
+        let open = groups.last_mut().filter(|group| {
+            2 * real(at) <= 3 * real(group[0]) && (group.len() + 1) * real(at) <= FORWARD_TOKENS
+        });
+        match open {
+            Some(group) => group.push(at),
+            None => groups.push(vec![at]),
+        }
+    }
+    groups
+}
+
+/// Runs the backbone on rows, each cut or filled at its front to the longest one's real tokens, and gathers the hidden
+/// states at the targets.
 ///
 /// # Errors
 /// libtorch's.
 pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
     let device = backbone.device();
-    let length = rows.first().map_or(0, |row| row.ids.len());
+    let real = |row: &LossRow| row.ids.len() - row.left_pad;
+    let length = rows.iter().map(real).max().unwrap_or(0);
+    let fill = i64::from(backbone.config().pad_token_id);
+    let pads: Vec<usize> = rows.iter().map(|row| length - real(row)).collect();
     let ids: Vec<i64> = rows
         .iter()
-        .flat_map(|row| row.ids.iter().map(|&id| i64::from(id)))
+        .zip(&pads)
+        .flat_map(|(row, &pad)| {
+            let real = row.ids[row.left_pad..].iter().map(|&id| i64::from(id));
+            std::iter::repeat_n(fill, pad).chain(real)
+        })
         .collect();
     let ids_BL = Tensor::f_from_slice(&ids)?
         .f_view([rows.len() as i64, length as i64])?
         .f_to_device(device)?;
-    let pads: Vec<usize> = rows.iter().map(|row| row.left_pad).collect();
     let hidden_BLD = backbone.hidden(&ids_BL, &AttentionMask::from_left_pads(&pads, length)?)?;
     let (mut flat, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new());
     for (number, row) in rows.iter().enumerate() {
         for &(at, label, weight) in &row.targets {
-            flat.push((number * length + at) as i64);
+            flat.push(((number + 1) * length + at - row.ids.len()) as i64);
             labels.push(i64::from(label));
             weights.push(weight);
         }

@@ -1,13 +1,17 @@
-//! One optimiser step on micro-batches of sequences.
+//! One optimiser step on micro-batches of sequences. Legend: N masked positions.
+
+#![allow(non_snake_case)]
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use demask_api::{Sequence, StepSettings, Task, TrainReport};
+use tch::{Kind, Tensor};
+
+use demask_api::{Sequence, Span, StepSettings, Task, TrainReport};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::loss::{LossRow, backward_chunks, gather, position_weight};
+use crate::loss::{Gathered, LossRow, alike, backward_chunks, gather, position_weight};
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
 
@@ -89,57 +93,104 @@ fn micro_batch(
         .enumerate()
         .map(|(number, sequence)| noise(sequence, mask_token, settings.seed, first_row + number, rows))
         .collect();
-    for (task, weight) in TASKS.into_iter().zip(settings.task_weights) {
-        let of_task = || {
-            sequences
-                .iter()
-                .zip(&noised)
-                .filter(move |(sequence, _)| sequence.task == task)
-        };
-        let count = of_task().count();
-        if count == 0 {
+    // All tasks go through the backbone together; the weight of a target is what makes the sum each task's own loss.
+    let shares: Vec<TaskShare> = TASKS
+        .into_iter()
+        .zip(settings.task_weights)
+        .map(|(task, weight)| TaskShare::of(task, weight, sequences, &noised))
+        .collect();
+    let mut loss_rows = Vec::with_capacity(sequences.len());
+    let mut tasks = Vec::with_capacity(sequences.len());
+    for (sequence, noised) in sequences.iter().zip(&noised) {
+        let task = task_number(sequence.task);
+        let own = &shares[task];
+        let at = position_weight(
+            sequence.task,
+            own.rows,
+            own.masked,
+            noised.p,
+            sequence.answer_len(),
+        );
+        #[allow(clippy::cast_possible_truncation)]
+        let at = (at * own.weight * share) as f32;
+        let target = |&position: &usize| (position, sequence.ids[position], at);
+        loss_rows.push(LossRow {
+            ids: noised.ids.clone(),
+            left_pad: sequence.left_pad,
+            targets: noised.positions.iter().map(target).collect(),
+        });
+        tasks.push(task);
+    }
+    let mut losses = [0.0; TASKS.len()];
+    for group in alike(&loss_rows) {
+        let rows: Vec<LossRow> = group.iter().map(|&at| loss_rows[at].clone()).collect();
+        let of_target: Vec<i64> = group
+            .iter()
+            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, loss_rows[at].targets.len()))
+            .collect();
+        add_losses(&mut losses, &of_target, &gather(backbone, &rows)?, backbone)?;
+    }
+    for (own, (task, loss)) in shares.iter().zip(TASKS.into_iter().zip(losses)) {
+        if own.rows == 0 {
             continue;
         }
-        let masked: usize = of_task().map(|(_, noised)| noised.positions.len()).sum();
-        tally.masked += masked as u64;
-        tally.tokens += of_task()
-            .map(|(sequence, _)| (sequence.ids.len() - sequence.left_pad) as u64)
-            .sum::<u64>();
-        let mut by_length: BTreeMap<usize, Vec<LossRow>> = BTreeMap::new();
-        for (sequence, noised) in of_task() {
-            let at = position_weight(task, count, masked, noised.p, sequence.answer_len());
-            #[allow(clippy::cast_possible_truncation)]
-            let at = (at * weight * share) as f32;
-            let targets = noised
-                .positions
-                .iter()
-                .map(|&position| (position, sequence.ids[position], at))
-                .collect();
-            let row = LossRow {
-                ids: noised.ids.clone(),
-                left_pad: sequence.left_pad,
-                targets,
-            };
-            by_length.entry(sequence.ids.len()).or_default().push(row);
-        }
-        let mut loss = 0.0;
-        for rows in by_length.values() {
-            let gathered = gather(backbone, rows)?;
-            loss += backward_chunks(backbone, &gathered, |log_probs, at, length| {
-                Ok(log_probs
-                    .f_mul(&gathered.weights_N.f_narrow(0, at, length)?)?
-                    .f_sum(tch::Kind::Float)?
-                    .f_neg()?)
-            })?;
-        }
+        tally.tokens += own.tokens;
+        tally.masked += own.masked as u64;
         tally.loss += loss;
         let entry = tally.tasks.entry(task).or_insert((0.0, 0.0));
-        if weight != 0.0 {
-            entry.0 += loss / (weight * share);
+        if own.weight != 0.0 {
+            entry.0 += loss / (own.weight * share);
         }
         entry.1 += 1.0;
     }
     Ok(())
+}
+
+/// Takes the gradient of a group's weighted loss and adds each task's part of it to `losses`.
+fn add_losses(losses: &mut [f64], of_target: &[i64], gathered: &Gathered, backbone: &Backbone) -> Result<()> {
+    let tasks_N = Tensor::f_from_slice(of_target)?.f_to_device(backbone.device())?;
+    let mut parts = Tensor::f_zeros([losses.len() as i64], (Kind::Double, backbone.device()))?;
+    backward_chunks(backbone, gathered, |log_probs, at, length| {
+        let weighted = log_probs
+            .f_mul(&gathered.weights_N.f_narrow(0, at, length)?)?
+            .f_neg()?;
+        let own = weighted.f_detach()?.f_to_kind(Kind::Double)?;
+        parts = parts.f_index_add(0, &tasks_N.f_narrow(0, at, length)?, &own)?;
+        Ok(weighted.f_sum(Kind::Float)?)
+    })?;
+    for (loss, part) in losses.iter_mut().zip(Vec::<f64>::try_from(parts)?) {
+        *loss += part;
+    }
+    Ok(())
+}
+
+/// What a micro-batch holds of a task.
+struct TaskShare {
+    weight: f64,
+    rows: usize,
+    masked: usize,
+    tokens: u64,
+}
+
+impl TaskShare {
+    fn of(task: Task, weight: f64, sequences: &[Sequence], noised: &[Noised]) -> Self {
+        let mut share = Self {
+            weight,
+            rows: 0,
+            masked: 0,
+            tokens: 0,
+        };
+        for (sequence, noised) in sequences.iter().zip(noised).filter(|(one, _)| one.task == task) {
+            share.rows += 1;
+            share.masked += noised.positions.len();
+            share.tokens += (sequence.ids.len() - sequence.left_pad) as u64;
+        }
+        share
+    }
+}
+
+fn task_number(task: Task) -> usize {
+    TASKS.iter().position(|&one| one == task).unwrap_or(0)
 }
 
 /// Refuses tokens outside the vocabulary before libtorch meets them.
@@ -150,12 +201,12 @@ fn check(backbone: &Backbone, sequences: &[Sequence]) -> Result<()> {
             let message = format!("sequence {}: token {id}, the vocabulary has {rows}", sequence.id);
             return Err(ModelError::Refused(message));
         }
-        if let Some(span) = sequence.answer.iter().find(|span| span.end > sequence.ids.len()) {
+        let (first, length) = (sequence.left_pad, sequence.ids.len());
+        let outside = |span: &&Span| span.start < first || span.end > length;
+        if let Some(span) = sequence.answer.iter().find(outside) {
             let message = format!(
-                "sequence {}: an answer up to {}, but {} tokens",
-                sequence.id,
-                span.end,
-                sequence.ids.len()
+                "sequence {}: an answer at {}..{}, but tokens at {first}..{length}",
+                sequence.id, span.start, span.end,
             );
             return Err(ModelError::Refused(message));
         }

@@ -83,7 +83,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
         },
     ] {
         let mut backbone = Backbone::fresh(&config, 3, Device::Cpu, Kind::Float).unwrap();
-        let rows = [loss_row(1, 12, 0), loss_row(2, 12, 4), loss_row(3, 12, 0)];
+        let rows = [loss_row(1, 12, 0), loss_row(2, 12, 4), loss_row(3, 10, 0)];
         let (_, gradient) = loss_and_gradient(&mut backbone, &rows);
         let start = backbone.parameters().master().copy();
         let norm = gradient.norm().double_value(&[]);
@@ -133,6 +133,35 @@ fn padding_changes_no_real_position() {
     let one = logits(&[EOS.into(), EOS.into(), 1, 2, 3, 4], &hard());
     let other = logits(&[7, 8, 1, 2, 3, 4], &hard());
     assert_eq!(one.narrow(1, 2, 4), other.narrow(1, 2, 4));
+}
+
+/// Packed rows against the same rows under a dense mask: hidden states of real positions, and every gradient.
+#[test]
+fn packing_computes_what_the_dense_mask_computes() {
+    let mut backbone = backbone();
+    let pads = [3usize, 0, 5, 1];
+    let ids: Vec<i64> = (0..32).map(|at| (at * 5) % 9 + 1).collect();
+    let ids = Tensor::from_slice(&ids).view([4, 8]);
+    let real: Vec<f32> = pads
+        .iter()
+        .flat_map(|&pad| (0..8).map(move |at| f32::from(u8::from(at >= pad))))
+        .collect();
+    let real = Tensor::from_slice(&real).view([4, 8]);
+    let packed = AttentionMask::from_left_pads(&pads, 8).unwrap();
+    assert!(matches!(packed, AttentionMask::LeftPads { .. }));
+    let mut run = |mask: &AttentionMask| {
+        let hidden = backbone.hidden(&ids, mask).unwrap() * real.unsqueeze(2);
+        let wave = Tensor::arange(hidden.numel() as i64, (Kind::Float, Device::Cpu)).sin();
+        (&hidden.flatten(0, 2) * wave).sum(Kind::Float).backward();
+        let mut flat = backbone.parameters().master().zeros_like();
+        backbone.parameters_mut().gather_grads(&mut flat).unwrap();
+        (hidden.detach(), flat)
+    };
+    let (a, da) = run(&packed);
+    let (b, db) = run(&AttentionMask::Hard(real.shallow_clone()));
+    let off = |a: &Tensor, b: &Tensor| ((a - b).abs().max() / b.abs().max()).double_value(&[]);
+    assert!(off(&a, &b) < 1e-5, "{}", off(&a, &b));
+    assert!(off(&da, &db) < 1e-5, "{}", off(&da, &db));
 }
 
 fn request(id: u64, ids: &[u32], left_pad: usize, target: Span, sampler: &Sampler) -> SampleRequest {
