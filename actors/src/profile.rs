@@ -43,6 +43,8 @@ pub struct Profile {
     pub model: BackboneConfig,
     /// The image tokenizer that is made from scratch.
     pub image_tokenizer: Option<ImageTokenizerConfig>,
+    /// A checkpoint folder whose trained image tokenizer is taken over instead, or `shipped`.
+    pub image_tokenizer_from: Option<PathBuf>,
     /// Rows of the text vocabulary when one is trained.
     #[serde(default = "default_vocabulary")]
     pub text_vocabulary: usize,

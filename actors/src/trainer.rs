@@ -1238,8 +1238,17 @@ async fn fresh(job: &Job, curator: &Curator) -> Result<(Workbench, Cursor, u64),
         .map_err(|error| failed(error.to_string()))?;
     let specials = tokenizer.specials();
     let mut backbone = profile.model.clone();
-    backbone.codebook_size = profile
-        .image_tokenizer
+    let image_tokenizer_from = match &profile.image_tokenizer_from {
+        Some(named) if named.as_os_str() == "shipped" => {
+            Some(shipped::folder(&job.home).map_err(|error| failed(error.to_string()))?)
+        }
+        named => named.clone(),
+    };
+    let image_tokenizer = match &image_tokenizer_from {
+        Some(dir) => Some(image_tokenizer_config(dir)?),
+        None => profile.image_tokenizer.clone(),
+    };
+    backbone.codebook_size = image_tokenizer
         .as_ref()
         .map_or(0, |config| 1 << config.codebook_bits);
     backbone.image_token_offset = u32::try_from(tokenizer.len()).ok();
@@ -1250,14 +1259,23 @@ async fn fresh(job: &Job, curator: &Curator) -> Result<(Workbench, Cursor, u64),
         backbone.eos_token_id,
         backbone.pad_token_id,
     ) = (specials.mask, specials.eos, specials.pad);
-    let image_tokenizer = profile.image_tokenizer.clone();
     let model = ModelSource::Fresh {
         backbone,
         image_tokenizer,
+        image_tokenizer_from,
         seed: profile.seed,
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok((Workbench::new(tokenizer, profile.budgets)?, Cursor::default(), 0))
+}
+
+/// The shape of a checkpoint's image tokenizer.
+fn image_tokenizer_config(dir: &std::path::Path) -> Result<demask_api::ImageTokenizerConfig, RunError> {
+    let path = dir.join(checkpoint::IMAGE_TOKENIZER).join(checkpoint::CONFIG);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| RunError::Failed(format!("image_tokenizer_from: {}: {error}", path.display())))?;
+    serde_json::from_str(&text)
+        .map_err(|error| RunError::Failed(format!("image_tokenizer_from: {}: {error}", path.display())))
 }
 
 /// An example that is only a prompt: what a person typed.

@@ -249,11 +249,7 @@ impl Workbench {
         let prompts: Vec<Prompt> = wanted
             .iter()
             .zip(&codes)
-            .map(|(wanted, codes)| {
-                let task = wanted.example.task(wanted.mode);
-                self.builder
-                    .prompt(task, &wanted.example.prompt, wanted.mode, codes)
-            })
+            .map(|(wanted, codes)| self.builder.prompt(&wanted.example, wanted.mode, codes))
             .collect::<Result<_, _>>()?;
         let first = self.fill(link, &prompts, wanted, draws, frames.clone()).await?;
         let (mut second, mut again) = (Vec::new(), Vec::new());

@@ -23,9 +23,9 @@ use crate::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 pub struct Budget {
     /// The prompt in tokens, with bos, task token and chat marks, without a picture.
     pub prompt: usize,
-    /// The text that answers, with reasoning.
+    /// The text that answers, with reasoning; captions, and answers to instructions.
     pub answer: usize,
-    /// The text that answers without reasoning.
+    /// The text that answers a question or a problem without reasoning.
     pub direct_answer: usize,
     /// Picture codes; 0 where there is no picture.
     pub codes: usize,
@@ -63,7 +63,7 @@ impl Default for Budgets {
             understand: Budget {
                 prompt: 24,
                 answer: 36,
-                direct_answer: 20,
+                direct_answer: 5,
                 codes: 64,
             },
             think_then_draw: Budget {
@@ -192,19 +192,6 @@ impl SequenceBuilder {
         ids.iter().map(|&id| id.saturating_sub(offset)).collect()
     }
 
-    /// How long every sequence of this task and mode is.
-    #[must_use]
-    pub fn length(&self, task: Task, mode: Mode) -> usize {
-        let budget = self.budgets.of(task);
-        let answer = answer_budget(budget, mode);
-        match task {
-            Task::Text => budget.prompt + answer,
-            Task::Understand => budget.prompt + answer + budget.codes + 2,
-            Task::TextToImage => budget.prompt + budget.codes + 2,
-            Task::ThinkThenDraw => budget.prompt + budget.answer + budget.codes + 2,
-        }
-    }
-
     /// A training sequence. `codes` are the example's picture's; none where the task has no picture. With
     /// `drop_condition` a request to draw loses its words (and its reasoning), for classifier-free guidance.
     ///
@@ -221,7 +208,7 @@ impl SequenceBuilder {
             return self.plain(example);
         }
         let task = example.task(mode);
-        let mut prompt = self.prompt(task, &example.prompt, mode, codes)?;
+        let mut prompt = self.prompt(example, mode, codes)?;
         if drop_condition && let Some(unconditional) = prompt.unconditional.take() {
             let span = prompt.then.unwrap_or(prompt.target);
             prompt.ids = unconditional;
@@ -252,9 +239,10 @@ impl SequenceBuilder {
     ///
     /// # Errors
     /// When the prompt is too long, or codes are missing.
-    pub fn prompt(&self, task: Task, text: &str, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
+    pub fn prompt(&self, example: &Example, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
+        let (task, text) = (example.task(mode), example.prompt.as_str());
         let (specials, budget) = (self.tokenizer.specials(), self.budgets.of(task));
-        let answer = answer_budget(budget, mode);
+        let answer = answer_budget(budget, example.kind, mode);
         match task {
             Task::Text => {
                 let head = self.padded(self.chat(text, mode)?, budget.prompt)?;
@@ -307,7 +295,7 @@ impl SequenceBuilder {
 
     /// Plain text: all of it is answer, as published.
     fn plain(&self, example: &Example) -> Result<Sequence, SequenceError> {
-        let len = self.length(Task::Text, Mode::Think);
+        let len = self.budgets.text.prompt + self.budgets.text.answer;
         let text = self
             .tokenizer
             .encode(example.answer.as_deref().unwrap_or(&example.prompt))?;
@@ -432,10 +420,11 @@ fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
     }
 }
 
-fn answer_budget(budget: Budget, mode: Mode) -> usize {
-    match mode {
-        Mode::Think => budget.answer,
-        Mode::Direct => budget.direct_answer,
+/// A caption or an instruction is answered at length in either mode.
+fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
+    match (mode, kind) {
+        (Mode::Think, _) | (Mode::Direct, Kind::Caption | Kind::Instruction) => budget.answer,
+        (Mode::Direct, _) => budget.direct_answer,
     }
 }
 

@@ -132,8 +132,8 @@ fn every_example_fits_its_budget_in_both_modes() {
                 let sequence = BUILDER
                     .train(&example, mode, codes, false)
                     .unwrap_or_else(|e| panic!("{e}: {example:?}"));
-                assert_eq!(sequence.ids.len(), BUILDER.length(task, mode));
-                let mut prompt = BUILDER.prompt(task, &example.prompt, mode, codes).unwrap();
+                let mut prompt = BUILDER.prompt(&example, mode, codes).unwrap();
+                assert_eq!(sequence.ids.len(), prompt.ids.len());
                 assert_eq!(prompt.left_pad, sequence.left_pad);
                 assert!(
                     prompt
@@ -163,9 +163,7 @@ fn think_then_draw_goes_in_two_phases() {
     let example = TABLETOP.example(Kind::ThinkThenDraw, Split::Train, 0);
     let mask = BUILDER.tokenizer().specials().mask;
     let trained = BUILDER.train(&example, Mode::Think, &[3; 64], false).unwrap();
-    let first = BUILDER
-        .prompt(Task::ThinkThenDraw, &example.prompt, Mode::Think, &[])
-        .unwrap();
+    let first = BUILDER.prompt(&example, Mode::Think, &[]).unwrap();
     let mut ids = first.ids.clone();
     ids[first.target.start..first.target.end]
         .copy_from_slice(&trained.ids[first.target.start..first.target.end]);
@@ -186,14 +184,13 @@ fn think_then_draw_goes_in_two_phases() {
 #[test]
 fn a_prompt_that_is_too_long_is_refused_with_both_numbers() {
     let long = "a red circle and ".repeat(20);
-    for task in [
-        Task::Text,
-        Task::TextToImage,
-        Task::ThinkThenDraw,
-        Task::Understand,
-    ] {
-        let error = BUILDER.prompt(task, &long, Mode::Think, &[0; 64]).unwrap_err();
-        let limit = BUILDER.budgets().of(task).prompt;
+    for kind in Tabletop::KINDS {
+        let example = Example {
+            prompt: long.clone(),
+            ..TABLETOP.example(kind, Split::Train, 0)
+        };
+        let error = BUILDER.prompt(&example, Mode::Think, &[0; 64]).unwrap_err();
+        let limit = BUILDER.budgets().of(kind.task(Mode::Think)).prompt;
         assert!(
             matches!(error, SequenceError::PromptTooLong { limit: l, found } if l == limit && found > limit)
         );

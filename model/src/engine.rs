@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use demask_api::{
     Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame, SampleRequest, Sampler,
-    Sequence,
+    Sequence, checkpoint,
 };
 
 use crate::backbone::Backbone;
@@ -156,16 +156,21 @@ impl Engine {
             ModelSource::Fresh {
                 backbone,
                 image_tokenizer,
+                image_tokenizer_from,
                 seed,
             } => {
                 let backbone = Backbone::fresh(&backbone, seed, device, kind)?;
                 let optimizer = AdamW::new(backbone.parameters())?;
-                let tokenizer = image_tokenizer
-                    .map(|config| {
-                        let tokenizer = ImageTokenizer::fresh(&config, seed, device)?;
-                        let trainer = TokenizerTrainer::new(&tokenizer)?;
-                        Ok::<_, ModelError>((tokenizer, trainer))
-                    })
+                let tokenizer = match (image_tokenizer_from, image_tokenizer) {
+                    (Some(dir), _) => Some(ImageTokenizer::load(
+                        &dir.join(checkpoint::IMAGE_TOKENIZER),
+                        device,
+                    )?),
+                    (None, Some(config)) => Some(ImageTokenizer::fresh(&config, seed, device)?),
+                    (None, None) => None,
+                };
+                let tokenizer = tokenizer
+                    .map(|tokenizer| TokenizerTrainer::new(&tokenizer).map(|trainer| (tokenizer, trainer)))
                     .transpose()?;
                 Model {
                     backbone,

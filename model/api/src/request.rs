@@ -22,6 +22,9 @@ pub enum ModelSource {
         backbone: BackboneConfig,
         /// The image tokenizer's shape, if pictures are wanted.
         image_tokenizer: Option<ImageTokenizerConfig>,
+        /// A checkpoint whose trained image tokenizer is taken over instead.
+        #[serde(default)]
+        image_tokenizer_from: Option<PathBuf>,
         /// The seed of the weights.
         seed: u64,
     },
