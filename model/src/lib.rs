@@ -5,6 +5,7 @@
 pub mod attention_mask;
 pub mod backbone;
 pub mod checkpoint;
+pub mod compare;
 pub mod device;
 pub mod engine;
 pub mod error;

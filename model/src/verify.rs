@@ -2,7 +2,7 @@
 //!
 //! What the file may hold for a backbone: `forward.*`, `padded.*`, `generate.*`, `generate_cfg.tokens`,
 //! `generate_padded.*`, `loss.*`, `grad.*`. Every tensor that is there and has a counterpart is checked; tokens must be equal, numbers
-//! within [`TOLERANCE`] of the largest recorded magnitude. All is computed in f32.
+//! within [`TOLERANCE`](crate::compare::TOLERANCE) of the largest recorded magnitude. All is computed in f32.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,15 +12,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::AttentionMask;
 use crate::backbone::Backbone;
+use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{self, ImageTokenizer};
 use crate::loss::{LossRow, backward_chunks, gather};
 use crate::optimizer::AdamW;
 use crate::text_sampler::{Rules, sample_text};
 use crate::weights;
-
-/// Largest difference allowed, relative to the largest recorded magnitude of the tensor.
-pub const TOLERANCE: f64 = 1e-4;
 
 /// Recorded tensors by name.
 type Recorded = BTreeMap<String, Tensor>;
@@ -45,62 +43,6 @@ pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec
     generate(&backbone, &recorded, &mut checks)?;
     losses(&mut backbone, &recorded, &mut checks)?;
     Ok(checks)
-}
-
-/// Compares numbers; anything not finite, or of another shape, fails.
-///
-/// # Errors
-/// libtorch's.
-pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCheck> {
-    let name = name.to_owned();
-    if found.size() != expected.size() {
-        return Ok(TensorCheck {
-            name,
-            max_abs: f64::INFINITY,
-            max_rel: f64::INFINITY,
-            passed: false,
-        });
-    }
-    let flat = |tensor: &Tensor| {
-        tensor
-            .f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Double)?
-            .f_reshape([-1])
-    };
-    let (found, expected) = (flat(found)?, flat(expected)?);
-    let max_abs = found.f_sub(&expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
-    let scale = expected.f_abs()?.f_max()?.f_double_value(&[])?;
-    let max_rel = if max_abs == 0.0 {
-        0.0
-    } else {
-        max_abs / scale.max(f64::MIN_POSITIVE)
-    };
-    Ok(TensorCheck {
-        name,
-        max_abs,
-        max_rel,
-        passed: max_rel <= TOLERANCE,
-    })
-}
-
-/// Compares tokens, which must be equal.
-///
-/// # Errors
-/// libtorch's.
-pub fn compare_tokens(name: &str, found: &[i64], expected: &Tensor) -> Result<TensorCheck> {
-    let expected: Vec<i64> = Vec::<i64>::try_from(expected.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?;
-    let different = if found.len() == expected.len() {
-        found.iter().zip(&expected).filter(|(a, b)| a != b).count()
-    } else {
-        expected.len().max(1)
-    };
-    let share = different as f64 / expected.len().max(1) as f64;
-    Ok(TensorCheck {
-        name: name.to_owned(),
-        max_abs: different as f64,
-        max_rel: share,
-        passed: different == 0,
-    })
 }
 
 fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::{colour_for, featured, pick, place, shape, size};
-use super::generator::Draft;
+use super::draft::Draft;
 use super::scene::{Colour, Object, Scene, Shape, place_word};
 use crate::example::Check;
 

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::{colour_for, featured, maybe_size, pick, relation, scene_for, shape, two_shapes};
-use super::generator::Draft;
+use super::draft::Draft;
 use super::request::{Category, Request, Want};
 use super::scene::{Colour, Shape};
 use crate::example::Check;

@@ -10,10 +10,10 @@ use demask_api::sequence::Task;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::render::render;
+use super::draft::Draft;
 use super::scene::Scene;
 use super::{asking, drawing, sums};
-use crate::example::{Check, Example, Kind, Mode, Split};
+use crate::example::{Example, Kind, Mode, Split};
 
 /// Of every so many test examples the last shows a held-out pair.
 const HELD_OUT_EVERY: u64 = 4;
@@ -22,18 +22,6 @@ const HELD_OUT_EVERY: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tabletop {
     seed: u64,
-}
-
-/// An example before its split is known.
-pub(super) struct Draft {
-    pub category: &'static str,
-    pub prompt: String,
-    pub scene: Option<Scene>,
-    pub reasoning: Option<String>,
-    pub answer: Option<String>,
-    pub check: Check,
-    /// What decides the split, beside the scene.
-    pub keys: Vec<String>,
 }
 
 impl Tabletop {
@@ -116,42 +104,5 @@ fn draw(rng: &mut ChaCha8Rng, kind: Kind, index: u64, held_out: bool) -> Draft {
         Kind::Question => asking::question(rng, index, held_out),
         Kind::ThinkThenDraw => sums::think_then_draw(rng, held_out),
         Kind::WordProblem | Kind::Text | Kind::Instruction => sums::word_problem(rng, index),
-    }
-}
-
-/// The split that a piece of content belongs to: eight in ten are for training, one each for validation and test.
-fn split_of(content: &str) -> Split {
-    match blake3::hash(content.as_bytes()).as_bytes()[0] {
-        0..=25 => Split::Test,
-        26..=51 => Split::Validation,
-        _ => Split::Train,
-    }
-}
-
-impl Draft {
-    /// A held-out pair in the words is enough to keep them out of training; the scene must be of the split anyhow.
-    fn belongs_to(&self, split: Split, held_out: bool) -> bool {
-        (held_out || self.keys.iter().all(|key| split_of(key) == split))
-            && self
-                .scene
-                .is_none_or(|scene| split_of(&scene.to_string()) == split)
-    }
-
-    fn finish(self, kind: Kind, split: Split, held_out: bool) -> Example {
-        let example = Example {
-            id: String::new(),
-            source: "tabletop".to_owned(),
-            licence: "CC0-1.0".to_owned(),
-            split,
-            kind,
-            category: self.category.to_owned(),
-            held_out,
-            prompt: self.prompt,
-            picture: self.scene.as_ref().map(render),
-            reasoning: self.reasoning,
-            answer: self.answer,
-            check: self.check,
-        };
-        example.with_id()
     }
 }

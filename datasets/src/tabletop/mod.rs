@@ -2,12 +2,13 @@
 //!
 //! - `scene.rs`: what can lie on the table; `render.rs`: how it is drawn;
 //! - `request.rs`: what a table must show, and how well one shows it;
-//! - `generator.rs`: examples by seed, kind, split and index; `chance.rs`: held-out pairs and free cells;
+//! - `generator.rs`: examples by seed, kind, split and index; `draft.rs`: which split one belongs to; `chance.rs`: held-out pairs and free cells;
 //! - `drawing.rs`: requests to draw; `asking.rs`: captions and questions; `sums.rs`: word problems, requests that need
 //!   thought.
 
 mod asking;
 pub mod chance;
+mod draft;
 mod drawing;
 pub mod generator;
 pub mod render;

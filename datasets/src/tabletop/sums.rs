@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::{featured, pick, scene_for};
-use super::generator::Draft;
+use super::draft::Draft;
 use super::request::{Category, Request, Want};
 use crate::example::Check;
 

@@ -25,7 +25,7 @@ pub use training::{TokenizerTrainer, entropy_losses};
 
 use crate::error::{ModelError, Result};
 use crate::parameters::Parameters;
-use crate::verify::{compare, compare_tokens};
+use crate::compare::{compare, compare_tokens};
 use crate::weights;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.

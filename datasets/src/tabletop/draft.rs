@@ -1,0 +1,54 @@
+//! An example before its split is known, and the rule that gives it one (law L6).
+
+use super::render::render;
+use super::scene::Scene;
+use crate::example::{Check, Example, Kind, Split};
+
+/// An example before its split is known.
+pub(super) struct Draft {
+    pub category: &'static str,
+    pub prompt: String,
+    pub scene: Option<Scene>,
+    pub reasoning: Option<String>,
+    pub answer: Option<String>,
+    pub check: Check,
+    /// What decides the split, beside the scene.
+    pub keys: Vec<String>,
+}
+
+/// The split that a piece of content belongs to: eight in ten are for training, one each for validation and test.
+fn split_of(content: &str) -> Split {
+    match blake3::hash(content.as_bytes()).as_bytes()[0] {
+        0..=25 => Split::Test,
+        26..=51 => Split::Validation,
+        _ => Split::Train,
+    }
+}
+
+impl Draft {
+    /// A held-out pair in the words is enough to keep them out of training; the scene must be of the split anyhow.
+    pub(super) fn belongs_to(&self, split: Split, held_out: bool) -> bool {
+        (held_out || self.keys.iter().all(|key| split_of(key) == split))
+            && self
+                .scene
+                .is_none_or(|scene| split_of(&scene.to_string()) == split)
+    }
+
+    pub(super) fn finish(self, kind: Kind, split: Split, held_out: bool) -> Example {
+        let example = Example {
+            id: String::new(),
+            source: "tabletop".to_owned(),
+            licence: "CC0-1.0".to_owned(),
+            split,
+            kind,
+            category: self.category.to_owned(),
+            held_out,
+            prompt: self.prompt,
+            picture: self.scene.as_ref().map(render),
+            reasoning: self.reasoning,
+            answer: self.answer,
+            check: self.check,
+        };
+        example.with_id()
+    }
+}
