@@ -82,7 +82,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let all: Vec<_> = SUITES
             .iter()
-            .map(|suite| serde_json::json!({ "suite": suite.name, "metric": suite.metric, "items": suite.items, "about": suite.about }))
+            .map(|suite| serde_json::json!({ "suite": suite.name, "metric": suite.metric, "items": suite.items, "available": suite.available(), "about": suite.about }))
             .collect();
         print::json(&all)?;
     } else {
@@ -92,11 +92,12 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
                 vec![
                     suite.name.to_owned(),
                     suite.items.to_string(),
+                    if suite.available() { "yes" } else { "no" }.to_owned(),
                     suite.about.to_owned(),
                 ]
             })
             .collect();
-        print::table(&["suite", "items", ""], &rows)?;
+        print::table(&["suite", "items", "here", ""], &rows)?;
     }
     Ok(ExitCode::SUCCESS)
 }

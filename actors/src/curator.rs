@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use demask_datasets::decontaminate::Forbidden;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::profile::{Profile, Source, SourceKind};
-use crate::sources::{self, SourceError};
+use crate::sources::{self, Report, SourceError};
 
 /// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
@@ -51,22 +52,24 @@ pub struct Curator {
     world: Tabletop,
     sources: Vec<Source>,
     read: BTreeMap<String, Vec<Example>>,
+    forbidden: Forbidden,
+    reports: Vec<Report>,
     /// Accepted traces, in the order of acceptance.
     pub traces: Vec<Accepted>,
 }
 
 impl Curator {
-    /// Opens the profile's sources; reading reports go to `report`.
+    /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6).
     ///
     /// # Errors
     /// A file that cannot be read, or too many bad rows in it.
-    pub fn open(profile: &Profile, report: &mut dyn FnMut(sources::Report)) -> Result<Self, SourceError> {
+    pub fn open(profile: &Profile) -> Result<Self, SourceError> {
+        let forbidden = sources::benchmarks();
+        let mut reports = Vec::new();
         let mut read = BTreeMap::new();
-        for source in &profile.sources {
-            if source.path.is_some() {
-                let examples = sources::read(source, profile, report)?;
-                read.insert(source.name.clone(), examples);
-            }
+        for source in profile.sources.iter().filter(|source| source.path.is_some()) {
+            let examples = sources::read(source, profile, &forbidden, &mut |report| reports.push(report))?;
+            read.insert(source.name.clone(), examples);
         }
         let (seed, sources) = (profile.seed, profile.sources.clone());
         Ok(Self {
@@ -74,15 +77,26 @@ impl Curator {
             world: Tabletop::new(seed),
             sources,
             read,
+            forbidden,
+            reports,
             traces: Vec::new(),
         })
     }
 
+    /// What was found since this was last asked: rows turned away, and what was checked against the benchmarks.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Everything that was read from files.
+    pub fn read(&self) -> impl Iterator<Item = &Example> {
+        self.read.values().flatten()
+    }
+
     /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `thinking` asks for the mix
     /// of reasoning and direct answers, else everything is direct.
-    #[must_use]
     pub fn batch(
-        &self,
+        &mut self,
         step: u64,
         size: usize,
         mix: &BTreeMap<String, f64>,
@@ -97,25 +111,13 @@ impl Curator {
     }
 
     fn pick(
-        &self,
+        &mut self,
         rng: &mut ChaCha8Rng,
         mix: &BTreeMap<String, f64>,
         only: &[String],
         thinking: bool,
     ) -> Option<Picked> {
-        let open: Vec<(&Source, f64)> = self
-            .sources
-            .iter()
-            .filter(|source| only.is_empty() || only.contains(&source.name))
-            .map(|source| (source, mix.get(&source.name).copied().unwrap_or(source.weight)))
-            .collect();
-        let total: f64 = open.iter().map(|(_, weight)| weight).sum();
-        let mut left = rng.random::<f64>() * total;
-        let source = open.iter().find(|(_, weight)| {
-            left -= weight;
-            left < 0.0
-        });
-        let source = source.or(open.last())?.0;
+        let source = self.choose(rng, mix, only)?;
         let trace = thinking
             && source.kind == SourceKind::TabletopSums
             && !self.traces.is_empty()
@@ -124,7 +126,7 @@ impl Curator {
             let accepted = &self.traces[rng.random_range(0..self.traces.len())];
             (accepted.example.clone(), accepted.generator.clone(), "trace")
         } else {
-            (self.draw(source, rng)?, "none".to_owned(), "source")
+            (self.clean(&source, rng)?, "none".to_owned(), "source")
         };
         let draws = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
         let mode = if thinking && example.reasoning.is_some() && rng.random::<f64>() < THINK_SHARE || trace {
@@ -141,6 +143,42 @@ impl Curator {
             verifier: verifier.into(),
             score: 1.0,
         })
+    }
+
+    /// A source by the weights.
+    fn choose(&self, rng: &mut ChaCha8Rng, mix: &BTreeMap<String, f64>, only: &[String]) -> Option<Source> {
+        let open: Vec<(&Source, f64)> = self
+            .sources
+            .iter()
+            .filter(|source| only.is_empty() || only.contains(&source.name))
+            .map(|source| (source, mix.get(&source.name).copied().unwrap_or(source.weight)))
+            .collect();
+        let total: f64 = open.iter().map(|(_, weight)| weight).sum();
+        let mut left = rng.random::<f64>() * total;
+        let source = open.iter().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        Some(source.or(open.last())?.0.clone())
+    }
+
+    /// An example that overlaps no benchmark: what is read was checked, what is generated is checked here.
+    fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
+        loop {
+            let example = self.draw(source, rng)?;
+            if source.path.is_some() {
+                return Some(example);
+            }
+            match self.forbidden.overlap(&example) {
+                None => return Some(example),
+                Some(overlap) => self.reports.push(Report::Rejected {
+                    source: source.name.clone(),
+                    subject: example.id,
+                    gate: "decontaminate",
+                    reason: format!("overlaps {} ({})", overlap.benchmark, overlap.rule),
+                }),
+            }
+        }
     }
 
     fn draw(&self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {

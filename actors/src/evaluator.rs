@@ -1,7 +1,6 @@
 //! The Evaluator: a suite's items through the workbench, judged.
 
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::judge::Judge;
 use demask_rewards::suites::{Suite, SuiteResult};
 
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
@@ -33,8 +32,8 @@ pub async fn run_suite(
     trial: &Trial,
     progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<SuiteResult, WorkError> {
-    let items = suite.items(trial.limit);
-    let judge = Judge::default();
+    let items = suite.items(trial.limit)?;
+    let judge = suite.judge()?;
     let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
     for (number, batch) in items.chunks(BATCH).enumerate() {
         let wanted: Vec<Wanted> = batch

@@ -115,8 +115,10 @@ pub struct Source {
     pub name: String,
     /// What it is.
     pub kind: SourceKind,
-    /// The file or folder, for what is read.
+    /// The file or folder, for what is read; a relative one may also lie below `DEMASK_DATA`.
     pub path: Option<PathBuf>,
+    /// At most this many examples of a file or folder.
+    pub limit: Option<usize>,
     /// Its weight in the mix.
     #[serde(default = "one")]
     pub weight: f64,
@@ -184,6 +186,8 @@ impl Default for CheckpointKnobs {
 pub struct Limits {
     /// Share of unreadable rows of a source.
     pub bad_row_share: f64,
+    /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
+    pub near_duplicate: f64,
     /// Returns to a checkpoint after a loss that was not finite.
     pub not_finite: u32,
 }
@@ -192,6 +196,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             bad_row_share: 0.05,
+            near_duplicate: 0.8,
             not_finite: 3,
         }
     }
@@ -439,6 +444,7 @@ impl Profile {
         range("every_steps", self.checkpoint.every_steps as f64, 1.0, 1e9)?;
         range("keep", self.checkpoint.keep as f64, 1.0, 1e4)?;
         range("bad_row_share", self.limits.bad_row_share, 0.0, 1.0)?;
+        range("near_duplicate", self.limits.near_duplicate, 0.1, 2.0)?;
         range("beta1", self.optimizer.beta1, 0.0, 0.999_999)?;
         range("beta2", self.optimizer.beta2, 0.0, 0.999_999_9)?;
         range("n_layers", self.model.n_layers as f64, 1.0, 1000.0)?;

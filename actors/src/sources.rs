@@ -1,37 +1,88 @@
-//! What a source's file holds, as examples; rows that cannot be used are reported and counted.
+//! What a source's file holds, as examples that may be trained on: parsed, without duplicates, without benchmarks.
+//!
+//! The gates, in order: `parse`, `exact_dedup`, `near_dedup`, `decontaminate` (law L6). Whatever a gate turns away is reported
+//! with the reason; a source with too many unreadable rows is refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use demask_datasets::example::Example;
+use demask_datasets::decontaminate::Forbidden;
+use demask_datasets::dedup::{Dedup, Seen};
+use demask_datasets::example::{Check, Example, Mode, Split};
+use demask_datasets::idx::Idx;
+use demask_datasets::image_folder::ImageFolder;
+use demask_datasets::jsonl::JsonLines;
+use demask_datasets::place;
+use demask_datasets::row::{Origin, ReadError, Row};
+use demask_rewards::suites::SUITES;
+use demask_storage::{CleanCheck, Record, Verdict};
 
 use crate::profile::{Profile, Source, SourceKind};
+
+/// Rows that must be read before a source's share of bad ones counts.
+const ENOUGH_ROWS: u64 = 20;
 
 /// Why a source could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It is not readable at all, or too many of its rows are bad.
-    #[error("source {name}: {message}")]
-    Unusable {
+    /// It is not readable at all.
+    #[error("source {name}: {error}")]
+    Unreadable {
         /// The source.
         name: String,
         /// Why.
-        message: String,
+        error: ReadError,
+    },
+    /// Too many of its rows are bad.
+    #[error(
+        "source {name}: {bad} of the first {rows} rows cannot be read, more than the allowed share of {allowed} \
+         (limits.bad_row_share); the first: {first}"
+    )]
+    TooManyBad {
+        /// The source.
+        name: String,
+        /// Bad rows.
+        bad: u64,
+        /// Rows read.
+        rows: u64,
+        /// The allowed share.
+        allowed: f64,
+        /// The first bad row.
+        first: String,
+    },
+    /// Nothing is left of it.
+    #[error("source {name}: {path} has no example that can be trained on")]
+    Empty {
+        /// The source.
+        name: String,
+        /// The file or folder.
+        path: PathBuf,
     },
 }
 
 /// What reading found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// A row that was left out.
+    /// A row that was turned away.
     Rejected {
         /// The source.
         source: String,
-        /// The file.
-        file: PathBuf,
-        /// The line or item, from 1.
-        line: u64,
+        /// The row, as a person finds it: the file and line, or an example's id.
+        subject: String,
+        /// The gate.
+        gate: &'static str,
         /// Why.
         reason: String,
+    },
+    /// A source against a benchmark (law L6).
+    Clean {
+        /// The source.
+        source: String,
+        /// The benchmark.
+        benchmark: String,
+        /// Examples checked.
+        checked: u64,
+        /// Examples that overlapped and were turned away.
+        overlapped: u64,
     },
     /// The source is read.
     Done {
@@ -42,21 +93,199 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// The row that it leaves in the store: every rejection with its gate and reason, every check against a benchmark.
+    #[must_use]
+    pub fn record(self, run: &str) -> Option<Record> {
+        match self {
+            Self::Rejected {
+                source,
+                subject,
+                gate,
+                reason,
+            } => Some(Record::Verdict(Verdict {
+                subject,
+                run: run.to_owned(),
+                round: 0,
+                gate: gate.to_owned(),
+                passed: false,
+                reason,
+                source,
+            })),
+            Self::Clean {
+                source,
+                benchmark,
+                checked,
+                overlapped,
+            } => Some(Record::Clean(CleanCheck {
+                run: run.to_owned(),
+                benchmark,
+                source,
+                rule: "13-gram, whole, picture".to_owned(),
+                checked,
+                overlapped,
+            })),
+            Self::Done { .. } => None,
+        }
+    }
+}
+
+/// Every benchmark whose data is here.
+#[must_use]
+pub fn benchmarks() -> Forbidden {
+    let mut forbidden = Forbidden::default();
+    for suite in SUITES.iter().filter(|suite| suite.available()) {
+        if let Ok(items) = suite.items(None) {
+            forbidden.register(suite.name, &items);
+        }
+    }
+    forbidden
+}
+
 /// Reads a source that is a file or a folder.
 ///
 /// # Errors
-/// [`SourceError::Unusable`].
+/// [`SourceError`]; what was reported before it stays reported.
 pub fn read(
     source: &Source,
-    _profile: &Profile,
-    _report: &mut dyn FnMut(Report),
+    profile: &Profile,
+    forbidden: &Forbidden,
+    report: &mut dyn FnMut(Report),
 ) -> Result<Vec<Example>, SourceError> {
-    let message = match source.kind {
-        SourceKind::Jsonl | SourceKind::ImageFolder | SourceKind::Idx => "files are not read yet",
-        _ => "is generated and takes no path",
-    };
-    Err(SourceError::Unusable {
+    let path = place::find(source.path.as_deref().unwrap_or(Path::new("")));
+    let rows = rows(source, profile, &path).map_err(|error| SourceError::Unreadable {
         name: source.name.clone(),
-        message: message.into(),
+        error,
+    })?;
+    let mut gates = Gates {
+        source: &source.name,
+        dedup: Dedup::new(profile.limits.near_duplicate),
+        forbidden,
+        overlaps: vec![0; forbidden.benchmarks().len()],
+        checked: 0,
+    };
+    let (mut kept, mut bad, mut count, mut first) = (Vec::new(), 0, 0, String::new());
+    for row in rows {
+        count += 1;
+        match row {
+            Ok(examples) => kept.extend(examples.into_iter().filter(|example| gates.pass(example, report))),
+            Err(row) => {
+                bad += 1;
+                if first.is_empty() {
+                    first = row.to_string();
+                }
+                report(Report::Rejected {
+                    source: source.name.clone(),
+                    subject: format!("{}:{}", row.file.display(), row.line),
+                    gate: "parse",
+                    reason: row.reason,
+                });
+            }
+        }
+        let allowed = profile.limits.bad_row_share;
+        if bad as f64 > allowed * count as f64 && count >= ENOUGH_ROWS {
+            return Err(SourceError::TooManyBad {
+                name: source.name.clone(),
+                bad,
+                rows: count,
+                allowed,
+                first,
+            });
+        }
+        if source.limit.is_some_and(|limit| kept.len() >= limit) {
+            break;
+        }
+    }
+    gates.finish(report);
+    if kept.is_empty() {
+        return Err(SourceError::Empty {
+            name: source.name.clone(),
+            path,
+        });
+    }
+    report(Report::Done {
+        source: source.name.clone(),
+        kept: kept.len() as u64,
+    });
+    Ok(kept)
+}
+
+fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Box<dyn Iterator<Item = Row>>, ReadError> {
+    let origin = Origin {
+        source: source.name.clone(),
+        licence: source.licence.clone(),
+        split: Split::Train,
+        pixels: profile.pixels,
+    };
+    Ok(match source.kind {
+        SourceKind::ImageFolder => Box::new(ImageFolder::open(path, origin)?),
+        SourceKind::Idx => Box::new(Idx::open(path, origin)?),
+        _ => Box::new(JsonLines::open(path, origin)?),
     })
+}
+
+struct Gates<'a> {
+    source: &'a str,
+    dedup: Dedup,
+    forbidden: &'a Forbidden,
+    overlaps: Vec<u64>,
+    checked: u64,
+}
+
+impl Gates<'_> {
+    fn pass(&mut self, example: &Example, report: &mut dyn FnMut(Report)) -> bool {
+        let turned_away = self.duplicate(example).or_else(|| self.overlapping(example));
+        if let Some((gate, reason)) = turned_away {
+            report(Report::Rejected {
+                source: self.source.to_owned(),
+                subject: example.id.clone(),
+                gate,
+                reason,
+            });
+            return false;
+        }
+        true
+    }
+
+    /// A labelled picture is its own pixels and what is asked; near duplicates are looked for in text alone.
+    fn duplicate(&mut self, example: &Example) -> Option<(&'static str, String)> {
+        let text = match (&example.picture, &example.check) {
+            (Some(_), _) | (_, Check::Class { .. }) => example.id.clone(),
+            (None, _) => format!("{} {}", example.prompt, example.completion(Mode::Think)),
+        };
+        match self.dedup.admit(&text) {
+            Seen::New => None,
+            Seen::Exact(number) => Some((
+                "exact_dedup",
+                format!("equal to row {} of those kept", number + 1),
+            )),
+            Seen::Near(number) => Some(("near_dedup", format!("nearly row {} of those kept", number + 1))),
+        }
+    }
+
+    fn overlapping(&mut self, example: &Example) -> Option<(&'static str, String)> {
+        self.checked += 1;
+        let overlap = self.forbidden.overlap(example)?;
+        let number = self
+            .forbidden
+            .benchmarks()
+            .iter()
+            .position(|name| *name == overlap.benchmark)?;
+        self.overlaps[number] += 1;
+        Some((
+            "decontaminate",
+            format!("overlaps {} ({})", overlap.benchmark, overlap.rule),
+        ))
+    }
+
+    fn finish(self, report: &mut dyn FnMut(Report)) {
+        for (benchmark, overlapped) in self.forbidden.benchmarks().iter().zip(self.overlaps) {
+            report(Report::Clean {
+                source: self.source.to_owned(),
+                benchmark: benchmark.clone(),
+                checked: self.checked,
+                overlapped,
+            });
+        }
+    }
 }

@@ -162,9 +162,7 @@ impl StageRun {
         let connection = store::open_read_only(&job.home.database())?;
         let kept = journal::checkpoints(&connection, &job.run)?;
         drop(connection);
-        let mut rejected = Vec::new();
-        let mut curator = Curator::open(&job.profile, &mut |report| rejected.push(report))
-            .map_err(|error| RunError::Failed(error.to_string()))?;
+        let mut curator = Curator::open(&job.profile).map_err(|error| RunError::Failed(error.to_string()))?;
         let (bench, cursor, weights) = load(&job, &curator, &kept).await?;
         curator.traces.clone_from(&cursor.traces);
         let blobs = Blobs::new(job.home.blobs());

@@ -63,6 +63,9 @@ pub enum WorkError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A benchmark that cannot be run.
+    #[error(transparent)]
+    Suite(#[from] demask_rewards::suites::SuiteError),
     /// A file of the checkpoint.
     #[error("{path}: {message}")]
     File {

@@ -139,6 +139,11 @@ pub enum Check {
         /// What must lie on it.
         request: Request,
     },
+    /// The drawn picture's class, by a classifier of the source's training pictures.
+    Class {
+        /// What it must be.
+        class: String,
+    },
 }
 
 /// One example.

@@ -1,7 +1,15 @@
 //! Where examples come from, how they are cleaned, how they become token sequences.
 
+pub mod decontaminate;
+pub mod dedup;
 pub mod example;
+pub mod idx;
+pub mod image_folder;
+pub mod jsonl;
 pub mod layout;
+pub mod picture_file;
+pub mod place;
+pub mod row;
 pub mod sequences;
 pub mod tabletop;
 pub mod text_tokenizer;

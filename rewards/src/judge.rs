@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use demask_api::Picture;
 use demask_datasets::example::{Check, Example, Mode};
 
+use crate::class_means::ClassMeans;
 use crate::combine::Scored;
 use crate::detector::Detector;
 use crate::thought::{format_reward, split};
@@ -35,9 +36,19 @@ pub const WEIGHTS: [(&str, f64); 5] = [
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
     detector: Detector,
+    classes: ClassMeans,
 }
 
 impl Judge {
+    /// A judge that also knows the classes of given pictures.
+    #[must_use]
+    pub fn with_classes(classes: ClassMeans) -> Self {
+        Self {
+            classes,
+            ..Self::default()
+        }
+    }
+
     /// Whether the completion is right; false where nothing can be checked.
     #[must_use]
     pub fn right(&self, example: &Example, completion: &Completion) -> bool {
@@ -50,6 +61,10 @@ impl Judge {
                 let reading = self.detector.read(picture);
                 reading.unknown == 0 && request.holds(&reading.scene)
             }),
+            Check::Class { class } => completion
+                .picture
+                .as_ref()
+                .is_some_and(|picture| self.classes.classify(picture) == Some(class.as_str())),
         }
     }
 
@@ -102,6 +117,9 @@ impl Judge {
         match &completion.picture {
             None => completion.text.clone(),
             Some(picture) => {
+                if let Some(class) = self.classes.classify(picture) {
+                    return format!("[{class}]");
+                }
                 let reading = self.detector.read(picture);
                 let seen = if reading.unknown > 0 {
                     format!(" ({} cells unknown)", reading.unknown)

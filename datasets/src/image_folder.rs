@@ -1,0 +1,149 @@
+//! A folder of pictures. What each shows is said by `captions.jsonl` (`{"file": …, "caption": …}`), by a text file of the same
+//! name beside it, or by the folder that it is in (`cats/1.png` is "cats").
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::example::{Check, Example, Kind};
+use crate::picture_file;
+use crate::row::{BadRow, Origin, ReadError, Row};
+use crate::tabletop::CAPTION_PROMPT;
+
+/// The file of captions.
+pub const CAPTIONS: &str = "captions.jsonl";
+
+/// The pictures of a folder, one at a time, by name.
+#[derive(Debug)]
+pub struct ImageFolder {
+    files: std::vec::IntoIter<PathBuf>,
+    captions: BTreeMap<PathBuf, String>,
+    root: PathBuf,
+    number: u64,
+    origin: Origin,
+}
+
+impl ImageFolder {
+    /// Lists a folder and the folders in it.
+    ///
+    /// # Errors
+    /// It cannot be listed, has no picture, or its captions are broken (each with file and line).
+    pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
+        let mut files = Vec::new();
+        list(root, &mut files)?;
+        if files.is_empty() {
+            return Err(ReadError::format(
+                root,
+                "a folder with .png or .jpg files was expected",
+            ));
+        }
+        files.sort();
+        Ok(Self {
+            captions: captions(root)?,
+            files: files.into_iter(),
+            root: root.to_owned(),
+            number: 0,
+            origin,
+        })
+    }
+
+    fn words(&self, file: &Path) -> Result<String, String> {
+        if let Some(caption) = self.captions.get(file) {
+            return Ok(caption.clone());
+        }
+        let beside = file.with_extension("txt");
+        if let Ok(text) = std::fs::read_to_string(&beside) {
+            let text = text.trim();
+            return if text.is_empty() {
+                Err(format!("{} is empty", beside.display()))
+            } else {
+                Ok(text.to_owned())
+            };
+        }
+        match file
+            .parent()
+            .filter(|parent| *parent != self.root)
+            .and_then(Path::file_name)
+        {
+            Some(name) => Ok(name.to_string_lossy().replace(['_', '-'], " ")),
+            None => Err(format!(
+                "no caption: neither in {CAPTIONS}, nor in {}, nor in a folder's name",
+                beside.display()
+            )),
+        }
+    }
+
+    fn row(&self, file: &Path) -> Result<Vec<Example>, String> {
+        let words = self.words(file)?;
+        let picture = picture_file::read(file, self.origin.pixels)?;
+        let example = |kind, prompt: &str, answer: Option<String>| {
+            Example {
+                id: String::new(),
+                source: self.origin.source.clone(),
+                licence: self.origin.licence.clone(),
+                split: self.origin.split,
+                kind,
+                category: String::new(),
+                held_out: false,
+                prompt: prompt.to_owned(),
+                picture: Some(picture.clone()),
+                reasoning: None,
+                answer,
+                check: Check::None,
+            }
+            .with_id()
+        };
+        Ok(vec![
+            example(Kind::TextToImage, &words, None),
+            example(Kind::Caption, CAPTION_PROMPT, Some(words.clone())),
+        ])
+    }
+}
+
+impl Iterator for ImageFolder {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        let file = self.files.next()?;
+        self.number += 1;
+        let line = self.number;
+        Some(self.row(&file).map_err(|reason| BadRow { file, line, reason }))
+    }
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
+        let extension = path.extension().map(|word| word.to_string_lossy().to_lowercase());
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn captions(root: &Path) -> Result<BTreeMap<PathBuf, String>, ReadError> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Line {
+        file: PathBuf,
+        caption: String,
+    }
+    let path = root.join(CAPTIONS);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(ReadError::io(&path, error)),
+    };
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(number, line)| {
+            let line: Line = serde_json::from_str(line)
+                .map_err(|error| ReadError::format(&path, format!("line {}: {error}", number + 1)))?;
+            Ok((root.join(line.file), line.caption))
+        })
+        .collect()
+}
