@@ -34,6 +34,10 @@ pub enum ModelSource {
         dir: PathBuf,
         /// Read optimiser and step too (resume) rather than weights alone.
         resume: bool,
+        /// Take the moving average of the weights, which a run with `ema` keeps, in place of the weights: for sampling and
+        /// evaluation, not for resuming.
+        #[serde(default)]
+        average: bool,
     },
 }
 
