@@ -43,10 +43,10 @@ fn refused(engine: &mut Engine, request: Request, words: &str) {
     }
 }
 
-type Spoil = fn(&mut Sequence);
+type Spoil<T> = fn(&mut T);
 
 /// Ways to spoil a sequence of 16 tokens, 3 of them padding, answer 7..16.
-const SPOILT: [(Spoil, &str); 8] = [
+const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     (
         |one| one.ids[8] = 20,
         "row-2: token 20 at 8, the vocabulary has 20",
@@ -193,7 +193,7 @@ fn log_probabilities_of_impossible_positions_are_refused() {
 #[test]
 fn settings_out_of_range_are_refused() {
     let mut engine = engine();
-    let spoilt: [(fn(&mut StepSettings), &str); 7] = [
+    let spoilt: [(Spoil<StepSettings>, &str); 7] = [
         (|it| it.learning_rate = f64::NAN, "learning_rate is NaN"),
         (|it| it.learning_rate = -1.0, "learning_rate is -1"),
         (|it| it.clip_norm = f64::INFINITY, "clip_norm is inf"),

@@ -23,9 +23,9 @@ use tch::{Device, Kind, Tensor};
 pub use quantizer::{codes_of, signs_of};
 pub use training::{TokenizerTrainer, entropy_losses};
 
+use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
 use crate::parameters::Parameters;
-use crate::compare::{compare, compare_tokens};
 use crate::weights;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
