@@ -125,7 +125,7 @@ impl Model {
         std::fs::create_dir_all(parent).map_err(|source| ModelError::io(parent, source))?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let work = parent.join(format!(".{name}.{}", std::process::id()));
-        std::fs::remove_dir_all(&work).ok();
+        sweep(parent, &name);
         let mut moved = false;
         let written = self.fill(&work, attach, optimizer).and_then(|saved| {
             std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
@@ -205,6 +205,25 @@ fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
         bytes: bytes.len() as u64,
         blake3: blake3::hash(&bytes).to_hex().to_string(),
     })
+}
+
+/// Removes what a process that was killed while it saved to this name left behind.
+fn sweep(parent: &Path, name: &str) {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let writer = file
+            .strip_prefix(&format!(".{name}."))
+            .and_then(|rest| rest.parse::<i32>().ok());
+        // SAFETY: signal 0 asks whether the process is there and sends nothing.
+        let dead = |pid: i32| pid > 0 && unsafe { libc::kill(pid, 0) } != 0;
+        let gone = |pid: i32| {
+            dead(pid) && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) || pid == own
+        };
+        if writer.is_some_and(gone) {
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
 }
 
 /// Only plain names that a checkpoint does not use itself.

@@ -165,3 +165,41 @@ fn dtype_for(device: Device, dtype: &str) -> Result<(Kind, String)> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+
+    use super::*;
+
+    #[test]
+    fn libtorch_is_found_where_it_was_loaded_from() {
+        let _ = tch::Tensor::from_slice(&[1.0f32]);
+        if cfg!(target_os = "linux") {
+            let folder = library_folder().unwrap();
+            assert!(folder.join("libtorch_cpu.so").is_file(), "{}", folder.display());
+        }
+    }
+
+    #[test]
+    fn a_library_that_is_not_there_is_not_opened() {
+        assert!(!open("libdemask_none.so", None));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("libdemask_none.so"), "no library").unwrap();
+        assert!(!open("libdemask_none.so", Some(dir.path())));
+        let why = open_library(&dir.path().join("libdemask_none.so")).unwrap_err();
+        assert!(why.contains("libdemask_none.so"), "{why}");
+    }
+
+    #[test]
+    fn unknown_devices_and_dtypes_are_refused_with_what_is_known() {
+        for (device, dtype, words) in [
+            ("tpu", "auto", "device tpu: expected auto, cpu or cuda:N"),
+            ("cuda:x", "auto", "device cuda:x: expected"),
+            ("cpu", "f8", "dtype f8: expected auto, f32 or bf16"),
+        ] {
+            let message = Place::choose(device, dtype, Some(1)).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

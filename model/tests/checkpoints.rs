@@ -228,6 +228,32 @@ fn a_checkpoint_is_never_overwritten_and_its_own_names_are_not_given_away() {
     );
 }
 
+/// What a killed engine left of a save is removed by the next save to that name; what a living one writes is not.
+#[test]
+fn l1_the_rest_of_a_killed_save_is_removed() {
+    let (place, _, model) = saved(false);
+    let mut ended = std::process::Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let mut living = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let rest = |pid: u32| place.path().join(format!(".next.{pid}"));
+    for pid in [ended.id(), living.id()] {
+        std::fs::create_dir(rest(pid)).unwrap();
+        std::fs::write(rest(pid).join("model.safetensors"), "half").unwrap();
+    }
+    std::fs::create_dir(place.path().join(".next.backup")).unwrap();
+    model
+        .save(&place.path().join("next"), &BTreeMap::new(), false)
+        .unwrap();
+    let kept = [
+        rest(ended.id()).exists(),
+        rest(living.id()).exists(),
+        place.path().join(".next.backup").exists(),
+    ];
+    living.kill().unwrap();
+    living.wait().unwrap();
+    assert_eq!(kept, [false, true, true]);
+}
+
 #[test]
 fn the_moving_average_can_be_taken_for_the_weights() {
     let (_place, dir, model) = saved(true);

@@ -365,6 +365,22 @@ fn a_save_that_fails_leaves_nothing_and_the_engine_trains_on() {
     assert!(matches!(train(&mut client, 0), Answer::Trained(report) if report.finite));
 }
 
+/// A client that asks for frames and goes away before any.
+#[test]
+fn a_client_that_goes_away_in_the_middle_harms_nobody() {
+    let engine = Engine::start();
+    let mut client = engine.connect();
+    load(&mut client);
+    let request = json!({
+        "id": 1, "ids": vec![common::MASK; 32], "left_pad": 0, "target": {"start": 0, "end": 32},
+        "sampler": {"text": {"steps": 32, "block": 32}}, "unconditional": null, "seed": 1, "watch": true
+    });
+    wire::write(&mut client, &json!({"ask": "sample", "requests": [request]})).unwrap();
+    drop(client);
+    engine.assert_alive();
+    assert!(matches!(train(&mut engine.connect(), 0), Answer::Trained(report) if report.step == 1));
+}
+
 #[test]
 fn a_loss_that_is_no_number_is_reported() {
     let engine = Engine::start();
