@@ -344,7 +344,7 @@ impl StageRun {
             adam: profile.optimizer.clone(),
             task_weights: profile.task_weights,
             seed: seed_of(profile.seed, self.cursor.step, 1),
-            ema: 0.0,
+            ema: profile.ema,
         }
     }
 
