@@ -178,6 +178,9 @@ pub struct Model {
     /// A checkpoint folder [default: the shipped tabletop model]
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
+    /// Use the moving average of the weights, which a run with `ema` keeps in its checkpoints
+    #[arg(long)]
+    pub average: bool,
     /// Where to compute: auto, cpu, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,

@@ -68,6 +68,7 @@ impl Studio {
         let source = ModelSource::Checkpoint {
             dir: checkpoint,
             resume: false,
+            average: model.average,
         };
         engine.ask(&Request::Load { model: source }).await?;
         Ok(Self {

@@ -63,6 +63,9 @@ pub struct Profile {
     /// Largest gradient norm.
     #[serde(default = "one")]
     pub clip_norm: f64,
+    /// Decay of a moving average of the weights that checkpoints keep beside them (`--average` uses it); 0 keeps none.
+    #[serde(default)]
+    pub ema: f64,
     /// Weight of each task's loss: text-to-image, text, understanding, think-then-draw.
     #[serde(default = "equal_weights")]
     pub task_weights: [f64; 4],
@@ -440,6 +443,7 @@ impl Profile {
             ));
         }
         range("clip_norm", self.clip_norm, 0.0, 1e6)?;
+        range("ema", self.ema, 0.0, 0.999_999_9)?;
         range("text_vocabulary", self.text_vocabulary as f64, 300.0, 1e6)?;
         range("every_steps", self.checkpoint.every_steps as f64, 1.0, 1e9)?;
         range("keep", self.checkpoint.keep as f64, 1.0, 1e4)?;

@@ -342,7 +342,7 @@ impl StageRun {
             adam: profile.optimizer.clone(),
             task_weights: profile.task_weights,
             seed: seed_of(profile.seed, self.cursor.step, 1),
-            ema: 0.0,
+            ema: profile.ema,
         }
     }
 
@@ -1207,6 +1207,7 @@ async fn load_checkpoint(job: &Job, dir: &std::path::Path) -> Result<(Workbench,
     let model = ModelSource::Checkpoint {
         dir: dir.to_owned(),
         resume: true,
+        average: false,
     };
     let Answer::Loaded { step, .. } = job.engine.ask(Request::Load { model }, None).await? else {
         return Err(RunError::Failed("the engine did not load".into()));
@@ -1224,6 +1225,7 @@ async fn from_shipped(job: &Job) -> Result<(Workbench, Cursor, u64), RunError> {
     let model = ModelSource::Checkpoint {
         dir: dir.clone(),
         resume: false,
+        average: false,
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok((Workbench::of_checkpoint(&dir)?, Cursor::default(), 0))

@@ -167,10 +167,10 @@ impl Backbone {
                 "a sequence of {length} tokens; the model takes at most {longest}"
             )));
         }
-        if let AttentionMask::LeftPads { pads, length } = mask {
-            if fused::packs(self.device, self.kind, *length) {
-                return self.packed(ids_BL, &Packing::new(pads, *length)?);
-            }
+        if let AttentionMask::LeftPads { pads, length } = mask
+            && fused::packs(self.device, self.kind, *length)
+        {
+            return self.packed(ids_BL, &Packing::new(pads, *length)?);
         }
         self.blocks(ids_BL, length, mask.bias(self.kind, self.device)?.as_ref(), None)
     }

@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS};
 use demask_api::{Manifest, ManifestFile};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
@@ -38,12 +39,17 @@ pub struct Saved {
 }
 
 impl Model {
-    /// Reads a folder: ours, or a published backbone. `resume` also reads the optimiser's state.
+    /// Reads a folder: ours, or a published backbone. `resume` also reads the optimiser's state, which only a whole
+    /// checkpoint of ours has.
     ///
     /// # Errors
     /// A missing, broken or truncated file, named.
     pub fn load(dir: &Path, resume: bool, device: Device, kind: Kind) -> Result<Self> {
-        check_manifest(dir)?;
+        let listed = check_manifest(dir)?;
+        if resume && !listed.iter().any(|name| name == OPTIMIZER) {
+            let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
+            return Err(ModelError::checkpoint(dir, message));
+        }
         let backbone = Backbone::load(dir, device, kind)?;
         let mut optimizer = AdamW::new(backbone.parameters())?;
         let folder = dir.join(IMAGE_TOKENIZER);
@@ -70,10 +76,40 @@ impl Model {
         })
     }
 
+    /// Replaces the weights by their moving average, for sampling and evaluation.
+    ///
+    /// # Errors
+    /// The checkpoint has none; `resume` was asked for: a run goes on from its own weights.
+    pub fn take_average(&self, dir: &Path, resume: bool) -> Result<()> {
+        if resume {
+            return Err(ModelError::Refused(
+                "average and resume: a run is resumed from its weights, not from their moving average".into(),
+            ));
+        }
+        let path = dir.join(OPTIMIZER);
+        let lacks = || {
+            ModelError::checkpoint(
+                &path,
+                "no moving average of the weights: the run kept none (ema 0)",
+            )
+        };
+        if !path.exists() {
+            return Err(lacks());
+        }
+        let state = weights::read(&path)?;
+        let average = state.get("backbone.average").ok_or_else(lacks)?;
+        let (found, expected) = (average.numel(), self.backbone.parameters().master().numel());
+        if found != expected {
+            let message = format!("a moving average of {found} numbers, expected {expected}");
+            return Err(ModelError::checkpoint(&path, message));
+        }
+        self.backbone.parameters().set(average)
+    }
+
     /// Writes a folder that does not exist yet.
     ///
     /// # Errors
-    /// The folder exists; the disk is full; nothing is left behind then.
+    /// The folder exists, a name in `attach` is taken, the disk is full; nothing is left behind then.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
         if dir.exists() {
             return Err(ModelError::checkpoint(
@@ -81,18 +117,24 @@ impl Model {
                 "exists already; a checkpoint is never overwritten",
             ));
         }
-        let parent = dir.parent().unwrap_or(Path::new("."));
+        check_names(attach)?;
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
         std::fs::create_dir_all(parent).map_err(|source| ModelError::io(parent, source))?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
         let work = parent.join(format!(".{name}.{}", std::process::id()));
-        std::fs::remove_dir_all(&work).ok();
+        sweep(parent, &name);
+        let mut moved = false;
         let written = self.fill(&work, attach, optimizer).and_then(|saved| {
             std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
+            moved = true;
             sync(parent)?;
             Ok(saved)
         });
         if written.is_err() {
-            std::fs::remove_dir_all(&work).ok();
+            std::fs::remove_dir_all(if moved { dir } else { &work }).ok();
         }
         written
     }
@@ -113,6 +155,7 @@ impl Model {
             write_json(&folder.join(CONFIG), tokenizer.config())?;
             weights::write(&folder.join(WEIGHTS), &tokenizer.parameters().named()?, None)?;
             names.extend([CONFIG, WEIGHTS].map(|file| format!("{IMAGE_TOKENIZER}/{file}")));
+            sync(&folder)?;
             if optimizer {
                 state.extend(trainer.state("image_tokenizer")?);
             }
@@ -122,11 +165,6 @@ impl Model {
             names.push(OPTIMIZER.to_owned());
         }
         for (name, contents) in attach {
-            if name.contains('/') || name.starts_with('.') || names.contains(name) {
-                return Err(ModelError::Refused(format!(
-                    "a checkpoint cannot take a file named {name}"
-                )));
-            }
             let path = work.join(name);
             std::fs::write(&path, contents).map_err(|source| ModelError::io(&path, source))?;
             names.push(name.clone());
@@ -169,39 +207,109 @@ fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
     })
 }
 
-/// Checks every file against the manifest; a folder without one (a published model) passes.
+/// Removes what a process that was killed while it saved to this name left behind.
+fn sweep(parent: &Path, name: &str) {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let writer = file
+            .strip_prefix(&format!(".{name}."))
+            .and_then(|rest| rest.parse::<i32>().ok());
+        // SAFETY: signal 0 asks whether the process is there and sends nothing.
+        let dead = |pid: i32| pid > 0 && unsafe { libc::kill(pid, 0) } != 0;
+        let gone = |pid: i32| {
+            dead(pid) && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) || pid == own
+        };
+        if writer.is_some_and(gone) {
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// Only plain names that a checkpoint does not use itself.
+fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
+    let own = [MANIFEST, CONFIG, WEIGHTS, OPTIMIZER, IMAGE_TOKENIZER];
+    let bad = |name: &&String| name.contains('/') || name.starts_with('.') || name.is_empty();
+    match attach
+        .keys()
+        .find(|name| bad(name) || own.contains(&name.as_str()))
+    {
+        Some(name) => Err(ModelError::Refused(format!(
+            "a checkpoint cannot take a file named {name:?}: expected a plain name other than {}",
+            own.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks every file against the manifest and says which it lists; a folder without one (a published model) passes with
+/// none.
 ///
 /// # Errors
 /// The first file that is missing, truncated or changed, named with what was expected and found.
-pub fn check_manifest(dir: &Path) -> Result<()> {
+pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
     let path = dir.join(MANIFEST);
     let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.join(CONFIG).is_file() => {
-            return Ok(());
-        }
-        other => other.map_err(|source| ModelError::io(&path, source))?,
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return without_manifest(dir),
+        Err(error) => return Err(ModelError::io(&path, error)),
     };
     let manifest: Manifest = serde_json::from_str(&text)
         .map_err(|error| ModelError::checkpoint(&path, format!("not a manifest: {error}")))?;
-    for file in &manifest.files {
-        let path = dir.join(&file.name);
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::io(&path, source))?;
-        if bytes.len() as u64 != file.bytes {
-            let message = format!(
-                "{} bytes, the manifest says {}: the file is truncated",
-                bytes.len(),
+    if manifest.version != 1 {
+        let message = format!("layout version {}, expected 1", manifest.version);
+        return Err(ModelError::checkpoint(&path, message));
+    }
+    manifest.files.iter().try_for_each(|file| check_file(dir, file))?;
+    Ok(manifest.files.into_iter().map(|file| file.name).collect())
+}
+
+fn without_manifest(dir: &Path) -> Result<Vec<String>> {
+    let named = |message: String| Err(ModelError::checkpoint(dir, message));
+    if !dir.is_dir() {
+        return named("no such folder".into());
+    }
+    if dir.join(OPTIMIZER).exists() {
+        return named(format!(
+            "{MANIFEST} is missing: a checkpoint that was not written whole"
+        ));
+    }
+    if !dir.join(CONFIG).is_file() {
+        return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
+    }
+    Ok(Vec::new())
+}
+
+fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
+    let path = dir.join(&file.name);
+    let named = |message: String| Err(ModelError::checkpoint(&path, message));
+    let bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return named(format!(
+                "missing; the manifest lists it with {} bytes",
                 file.bytes
-            );
-            return Err(ModelError::checkpoint(&path, message));
+            ));
         }
-        let found = blake3::hash(&bytes).to_hex();
-        if found.as_str() != file.blake3 {
-            let message = format!(
-                "BLAKE3 {found}, the manifest says {}: the file was changed",
-                file.blake3
-            );
-            return Err(ModelError::checkpoint(&path, message));
-        }
+        Err(error) => return Err(ModelError::io(&path, error)),
+    };
+    let (found, expected) = (bytes.len() as u64, file.bytes);
+    if found != expected {
+        let how = if found < expected {
+            "is truncated"
+        } else {
+            "has grown"
+        };
+        return named(format!(
+            "{found} bytes, the manifest says {expected}: the file {how}"
+        ));
+    }
+    let found = blake3::hash(&bytes).to_hex();
+    if found.as_str() != file.blake3 {
+        return named(format!(
+            "BLAKE3 {found}, the manifest says {}: the file was changed",
+            file.blake3
+        ));
     }
     Ok(())
 }
@@ -216,9 +324,4 @@ fn sync(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(|source| ModelError::io(path, source))
-}
-
-/// The flat weights of a model, for putting them back.
-pub fn snapshot(backbone: &Backbone) -> Tensor {
-    backbone.parameters().master().copy()
 }

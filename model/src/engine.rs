@@ -18,7 +18,7 @@ use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
 use crate::text_sampler::{Rules, sample_text};
-use crate::{policy, trainer, verify};
+use crate::{policy, trainer, validation, verify};
 
 /// Rows that one forward pass of a sampler takes at most.
 const SAMPLE_ROWS: usize = 64;
@@ -48,7 +48,10 @@ impl Engine {
     /// Why it could not; the model is then as it was.
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
         match request {
-            Request::Hello { .. } => Ok(Answer::Hello(self.info())),
+            Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
+            Request::Hello { protocol } => Err(ModelError::Refused(format!(
+                "protocol {protocol}; this engine speaks {PROTOCOL}"
+            ))),
             Request::Load { model } => self.load(model),
             Request::Train {
                 micro_batches,
@@ -69,21 +72,19 @@ impl Engine {
                 objective,
                 settings,
             } => {
-                let reference = self.reference.take();
-                let report = self.model().and_then(|model| {
-                    let (backbone, optimizer) = (&mut model.backbone, &mut model.optimizer);
-                    policy::train(
-                        backbone,
-                        optimizer,
-                        reference.as_ref(),
-                        &groups,
-                        &estimator,
-                        &objective,
-                        &settings,
-                    )
-                });
-                self.reference = reference;
-                report.map(Answer::PolicyTrained)
+                let Model {
+                    backbone, optimizer, ..
+                } = loaded(&mut self.model)?;
+                policy::train(
+                    backbone,
+                    optimizer,
+                    self.reference.as_ref(),
+                    &groups,
+                    &estimator,
+                    &objective,
+                    &settings,
+                )
+                .map(Answer::PolicyTrained)
             }
             Request::SetReference => {
                 self.reference = Some(self.model()?.backbone.frozen_copy()?);
@@ -137,9 +138,21 @@ impl Engine {
     }
 
     fn model(&mut self) -> Result<&mut Model> {
-        self.model
-            .as_mut()
-            .ok_or_else(|| ModelError::Refused("no model is loaded; send load first".into()))
+        loaded(&mut self.model)
+    }
+
+    /// Drops the gradients that a request which ended in a panic may have left.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn recover(&mut self) -> Result<()> {
+        if let Some(model) = &mut self.model {
+            model.optimizer.discard(model.backbone.parameters_mut())?;
+            if let Some((tokenizer, trainer)) = &mut model.tokenizer {
+                trainer.discard(tokenizer)?;
+            }
+        }
+        Ok(())
     }
 
     fn tokenizer(&mut self) -> Result<(&mut ImageTokenizer, &mut TokenizerTrainer)> {
@@ -178,8 +191,15 @@ impl Engine {
                     tokenizer,
                 }
             }
-            ModelSource::Checkpoint { dir, resume } => Model::load(&dir, resume, device, kind)?,
+            ModelSource::Checkpoint { dir, resume, average } => {
+                let model = Model::load(&dir, resume, device, kind)?;
+                if average {
+                    model.take_average(&dir, resume)?;
+                }
+                model
+            }
         };
+        validation::config(model.backbone.config())?;
         let answer = Answer::Loaded {
             step: model.optimizer.step_count(),
             parameters: model.backbone.parameters().count(),
@@ -198,7 +218,7 @@ impl Engine {
     ) -> Result<Answer> {
         let started = Instant::now();
         let model = self.model()?;
-        check(&model.backbone, requests)?;
+        validation::samples(model.backbone.config(), requests)?;
         let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
         for group in alike(requests) {
             let batch: Vec<SampleRequest> = group.iter().map(|&at| requests[at].clone()).collect();
@@ -218,6 +238,7 @@ impl Engine {
 
     fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {
         let backbone = &self.model()?.backbone;
+        validation::positions(backbone.config(), sequences, positions)?;
         let mask_token = backbone.config().mask_token_id;
         let values = sequences
             .iter()
@@ -307,33 +328,8 @@ fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
     tokenizer.decode(&codes)
 }
 
-fn check(backbone: &Backbone, requests: &[SampleRequest]) -> Result<()> {
-    let (longest, rows) = (backbone.config().max_sequence_length, backbone.config().rows());
-    for request in requests {
-        let length = request.ids.len();
-        if length > longest {
-            return Err(ModelError::Refused(format!(
-                "a prompt and answer of {length} tokens; the model takes at most {longest}"
-            )));
-        }
-        if request.target.end > length || request.target.is_empty() {
-            let message = format!(
-                "a target {}..{} in {length} tokens",
-                request.target.start, request.target.end
-            );
-            return Err(ModelError::Refused(message));
-        }
-        let other = request.unconditional.as_ref().map_or(length, Vec::len);
-        if other != length {
-            return Err(ModelError::Refused(format!(
-                "an unconditional sequence of {other} tokens beside one of {length}"
-            )));
-        }
-        if let Some(id) = request.ids.iter().find(|&&id| id as usize >= rows) {
-            return Err(ModelError::Refused(format!(
-                "token {id}; the vocabulary has {rows}"
-            )));
-        }
-    }
-    Ok(())
+fn loaded(model: &mut Option<Model>) -> Result<&mut Model> {
+    model
+        .as_mut()
+        .ok_or_else(|| ModelError::Refused("no model is loaded; send load first".into()))
 }

@@ -71,7 +71,9 @@ impl From<ModelError> for EngineError {
             }
             ModelError::Torch(error) => {
                 let message = error.to_string();
-                if message.contains("out of memory") {
+                // CUDA's words, and those of the CPU's allocator.
+                let memory = ["out of memory", "can't allocate memory", "not enough memory"];
+                if memory.iter().any(|words| message.contains(words)) {
                     Self::OutOfMemory { message }
                 } else {
                     Self::Internal { message }

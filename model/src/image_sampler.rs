@@ -15,7 +15,7 @@ use crate::attention_mask::AttentionMask;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::noise::row_rng;
-use crate::text_sampler::byte;
+use crate::text_sampler::{byte, finite};
 
 /// How many of `unknown` codes stay masked after step `step` (from 0) of `steps`.
 #[must_use]
@@ -70,7 +70,7 @@ pub fn sample_image(
         let values: Vec<f32> = Vec::<f32>::try_from(logits_BNK.f_flatten(0, 2)?)?;
         for (number, (row, request)) in rows.iter_mut().zip(requests).enumerate() {
             let logits = &values[number * length * codes..(number + 1) * length * codes];
-            advance(backbone, row, request, logits, codes, sampler, step);
+            advance(backbone, row, request, logits, codes, sampler, step)?;
             if request.watch {
                 on_frame(row.frame(request, step, sampler.steps), &row.guess)?;
             }
@@ -182,7 +182,7 @@ fn advance(
     codes: usize,
     sampler: &ImageSampler,
     step: usize,
-) {
+) -> Result<()> {
     let config = backbone.config();
     let target = request.target.start..request.target.end;
     let progress = (step + 1) as f64 / sampler.steps as f64;
@@ -193,6 +193,7 @@ fn advance(
             continue;
         }
         let (code, probability) = multinomial(logits, &mut row.rng);
+        finite(probability)?;
         row.guess[at] = config.image_offset() + code;
         row.confidence[at] = probability as f32;
         let (u, v): (f64, f64) = (row.rng.random::<f64>().max(1e-20), 1e-20);
@@ -200,7 +201,7 @@ fn advance(
         scores.push((probability.max(1e-20).ln() + temperature * gumbel, at));
     }
     if scores.is_empty() {
-        return;
+        return Ok(());
     }
     let wanted = mask_len(sampler.schedule, row.unknown_at_start, step, sampler.steps);
     let stay = wanted.max(1).min(scores.len() - 1);
@@ -214,6 +215,7 @@ fn advance(
             row.commit_step[at] = u16::try_from(step).unwrap_or(u16::MAX);
         }
     }
+    Ok(())
 }
 
 /// Draws a code from softmax(logits); returns it and its probability.

@@ -7,6 +7,7 @@ pub mod backbone;
 pub mod checkpoint;
 pub mod compare;
 pub mod device;
+pub mod ending;
 pub mod engine;
 pub mod error;
 pub mod fused;
@@ -22,6 +23,7 @@ pub mod rotary;
 pub mod server;
 pub mod text_sampler;
 pub mod trainer;
+pub mod validation;
 pub mod verify;
 pub mod weights;
 

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use demask_model::device::Place;
+use demask_model::ending::{self, Ending};
 use demask_model::engine::Engine;
 use demask_model::server;
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--die-with-parent]
+
+It serves one client at a time until it is asked to exit; SIGTERM ends it after the present request, a second one at once.
 
 Example: demask-engine --socket /tmp/engine.sock --device cpu --threads 2";
 
@@ -42,10 +45,11 @@ fn run() -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     if options.die_with_parent {
-        die_with_parent();
+        ending::die_with_parent().context("--die-with-parent")?;
     }
+    let ending = Ending::on_signals(options.die_with_parent).context("signals")?;
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
-    server::serve(&mut Engine::new(place), &options.socket)
+    server::serve(&mut Engine::new(place), &options.socket, &ending)
         .with_context(|| format!("socket {}", options.socket.display()))
 }
 
@@ -89,12 +93,4 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         threads,
         die_with_parent,
     }))
-}
-
-/// Asks the kernel to end this process when its parent ends, so that a killed daemon leaves no engine behind.
-fn die_with_parent() {
-    // SAFETY: prctl with PR_SET_PDEATHSIG takes a signal number and touches no memory.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use demask_api::Adam;
+use demask_api::{Adam, StepSettings};
 use tch::{Kind, Tensor};
 
 use crate::error::{ModelError, Result};
@@ -26,6 +26,16 @@ pub struct Stepped {
     pub grad_norm: f64,
     /// False when it was not finite; nothing was changed then.
     pub finite: bool,
+}
+
+/// Weights and optimiser state at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    master: Tensor,
+    step: u64,
+    first: Tensor,
+    second: Tensor,
+    average: Option<Tensor>,
 }
 
 impl AdamW {
@@ -58,10 +68,44 @@ impl AdamW {
         parameters.gather_grads(&mut self.grad)
     }
 
-    /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
+    /// Drops what was accumulated, and what a backward pass that failed midway left in the leaves.
     ///
     /// # Errors
     /// libtorch's.
+    pub fn discard(&mut self, parameters: &mut Parameters) -> Result<()> {
+        parameters.clear_grads();
+        let _ = self.grad.f_zero_()?;
+        Ok(())
+    }
+
+    /// One step with what was accumulated for a loss; when loss or gradient is not finite, weights and state stay as they
+    /// were. Either way nothing remains accumulated.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn step_on(
+        &mut self,
+        loss: f64,
+        parameters: &mut Parameters,
+        settings: &StepSettings,
+        ema: f64,
+    ) -> Result<Stepped> {
+        if loss.is_finite() {
+            let (rate, clip) = (settings.learning_rate, settings.clip_norm);
+            return self.step(parameters, &settings.adam, rate, clip, ema);
+        }
+        let grad_norm = self.grad_norm()?;
+        self.discard(parameters)?;
+        Ok(Stepped {
+            grad_norm,
+            finite: false,
+        })
+    }
+
+    /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
+    ///
+    /// # Errors
+    /// libtorch's; nothing was changed then.
     pub fn step(
         &mut self,
         parameters: &Parameters,
@@ -73,6 +117,10 @@ impl AdamW {
         tch::no_grad(|| self.step_inner(parameters, adam, learning_rate, clip_norm, ema))
     }
 
+    fn grad_norm(&self) -> Result<f64> {
+        Ok(self.grad.f_norm()?.f_double_value(&[])?)
+    }
+
     fn step_inner(
         &mut self,
         parameters: &Parameters,
@@ -81,7 +129,7 @@ impl AdamW {
         clip: f64,
         ema: f64,
     ) -> Result<Stepped> {
-        let grad_norm = self.grad.f_norm()?.f_double_value(&[])?;
+        let grad_norm = self.grad_norm()?;
         if !grad_norm.is_finite() {
             let _ = self.grad.f_zero_()?;
             return Ok(Stepped {
@@ -89,6 +137,11 @@ impl AdamW {
                 finite: false,
             });
         }
+        // All memory is taken before anything changes: a device that has none left leaves the state whole.
+        let (scratch, mut update) = (self.grad.f_empty_like()?, self.grad.f_empty_like()?);
+        let first_average = (ema > 0.0 && self.average.is_none())
+            .then(|| self.grad.f_empty_like())
+            .transpose()?;
         if clip > 0.0 && grad_norm > clip {
             let _ = self.grad.f_mul_scalar_(clip / (grad_norm + 1e-6))?;
         }
@@ -96,22 +149,23 @@ impl AdamW {
         let count = i32::try_from(self.step).unwrap_or(i32::MAX);
         let (correct1, correct2) = (1.0 - adam.beta1.powi(count), 1.0 - adam.beta2.powi(count));
         let _ = self.first.f_lerp_(&self.grad, 1.0 - adam.beta1)?;
-        let _ = self.second.f_lerp_(&self.grad.f_square()?, 1.0 - adam.beta2)?;
-        let mut denominator = self.second.f_sqrt()?;
+        let square = self.grad.f_square_out(&scratch)?;
+        let _ = self.second.f_lerp_(&square, 1.0 - adam.beta2)?;
+        let mut denominator = self.second.f_sqrt_out(&scratch)?;
         let _ = denominator
             .f_mul_scalar_(1.0 / correct2.sqrt())?
             .f_add_scalar_(adam.eps)?;
-        let mut update = self.first.f_div(&denominator)?;
+        let _ = self.first.f_div_out(&update, &denominator)?;
         let mut master = parameters.master().shallow_clone();
         if adam.weight_decay != 0.0 {
             let _ = master.f_mul_scalar_(1.0 - rate * adam.weight_decay)?;
         }
         let _ = master.f_sub_(&update.f_mul_scalar_(rate / correct1)?)?;
-        if ema > 0.0 {
-            match &mut self.average {
-                Some(average) => drop(average.f_lerp_(&master, 1.0 - ema)?),
-                None => self.average = Some(master.copy()),
-            }
+        if let Some(mut average) = first_average {
+            average.f_copy_(&master)?;
+            self.average = Some(average);
+        } else if let Some(average) = self.average.as_mut().filter(|_| ema > 0.0) {
+            let _ = average.f_lerp_(&master, 1.0 - ema)?;
         }
         let _ = self.grad.f_zero_()?;
         parameters.refresh()?;
@@ -119,6 +173,38 @@ impl AdamW {
             grad_norm,
             finite: true,
         })
+    }
+
+    /// A copy of weights and state, for putting them back.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn snapshot(&self, parameters: &Parameters) -> Result<Snapshot> {
+        let copy = |tensor: &Tensor| -> Result<Tensor> {
+            let mut copy = tensor.f_empty_like()?;
+            tch::no_grad(|| copy.f_copy_(tensor))?;
+            Ok(copy)
+        };
+        Ok(Snapshot {
+            master: copy(parameters.master())?,
+            step: self.step,
+            first: copy(&self.first)?,
+            second: copy(&self.second)?,
+            average: self.average.as_ref().map(copy).transpose()?,
+        })
+    }
+
+    /// Weights and state as they were at the snapshot; nothing is accumulated then.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn put_back(&mut self, parameters: &mut Parameters, snapshot: Snapshot) -> Result<()> {
+        self.discard(parameters)?;
+        parameters.set(&snapshot.master)?;
+        self.step = snapshot.step;
+        (self.first, self.second) = (snapshot.first, snapshot.second);
+        self.average = snapshot.average;
+        Ok(())
     }
 
     /// What was accumulated, by parameter name.

@@ -233,11 +233,16 @@ impl Parameters {
                 })
                 .collect::<Result<_, _>>()?;
             let _ = into.f_add_(&Tensor::f_cat(&grads, 0)?.f_to_kind(Kind::Float)?)?;
-            for leaf in &mut self.leaves {
-                leaf.zero_grad();
-            }
+            self.clear_grads();
             Ok(())
         })
+    }
+
+    /// Drops the leaves' gradients.
+    pub fn clear_grads(&mut self) {
+        for leaf in &mut self.leaves {
+            leaf.zero_grad();
+        }
     }
 
     /// The f32 value of each parameter by name.

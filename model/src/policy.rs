@@ -4,7 +4,6 @@
 //! policy (law L7: at the first inner step every ratio is 1). For each inner step: the clipped token ratio times the group
 //! advantage, averaged over a sample's masked tokens and over samples, less a k3 penalty on leaving the reference.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use demask_api::{
@@ -16,11 +15,11 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use crate::backbone::Backbone;
-use crate::checkpoint::snapshot;
-use crate::error::{ModelError, Result};
-use crate::loss::{CHUNK, LossRow, backward_chunks, gather, log_probs};
+use crate::error::Result;
+use crate::loss::{CHUNK, LossRow, alike, backward_chunks, gather, log_probs};
 use crate::noise::masked;
 use crate::optimizer::AdamW;
+use crate::validation;
 
 /// Diffusion steps of the paper's schedule, T.
 pub const DIFFUSION_STEPS: f64 = 1000.0;
@@ -136,7 +135,7 @@ fn view(sequence: &Sequence, mask_token: u32, positions: &[usize], weight: f64) 
     }
 }
 
-/// Everything of one inner step that does not change with the weights: rows of one length and what is fixed about them.
+/// What of an inner step does not change with the weights, for rows that go through the backbone together.
 struct Prepared {
     rows: Vec<LossRow>,
     /// Advantage of each counted token's sample.
@@ -149,10 +148,11 @@ struct Prepared {
     tokens: f64,
 }
 
-/// `inner_steps` optimiser steps on the groups; the weights are put back when something is not finite.
+/// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
+/// before the first, and no gradient stays behind.
 ///
 /// # Errors
-/// No sample at all; libtorch's.
+/// Samples or settings that [`validation`] refuses; libtorch's.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -163,16 +163,8 @@ pub fn train(
     settings: &StepSettings,
 ) -> Result<PolicyReport> {
     let started = Instant::now();
+    validation::policy(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
-    if samples.is_empty() || objective.inner_steps == 0 {
-        let message = format!(
-            "a policy step on {} samples with {} inner steps",
-            samples.len(),
-            objective.inner_steps
-        );
-        return Err(ModelError::Refused(message));
-    }
-    let before = snapshot(backbone);
     let reference = reference.filter(|_| objective.kl != 0.0);
     let prepared: Vec<Vec<Prepared>> = (0..objective.inner_steps)
         .map(|inner| {
@@ -187,6 +179,31 @@ pub fn train(
             )
         })
         .collect::<Result<_>>()?;
+    // One step alone changes nothing before it is known to be finite.
+    let before = (objective.inner_steps > 1)
+        .then(|| optimizer.snapshot(backbone.parameters()))
+        .transpose()?;
+    let mut report = inner_steps(backbone, optimizer, &prepared, objective, settings);
+    if !report.as_ref().is_ok_and(|report| report.finite) {
+        match before {
+            Some(before) => optimizer.put_back(backbone.parameters_mut(), before)?,
+            None => optimizer.discard(backbone.parameters_mut())?,
+        }
+    }
+    if let Ok(report) = &mut report {
+        report.step = optimizer.step_count();
+        report.seconds = started.elapsed().as_secs_f64();
+    }
+    report
+}
+
+fn inner_steps(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    prepared: &[Vec<Prepared>],
+    objective: &ObjectiveConfig,
+    settings: &StepSettings,
+) -> Result<PolicyReport> {
     let mut report = PolicyReport {
         step: 0,
         losses: Vec::new(),
@@ -197,29 +214,28 @@ pub fn train(
         seconds: 0.0,
         finite: true,
     };
-    for batches in &prepared {
+    for batches in prepared {
         let tally = inner_step(backbone, batches, objective)?;
         optimizer.accumulate(backbone.parameters_mut())?;
-        let stepped = optimizer.step(
-            backbone.parameters(),
-            &settings.adam,
-            settings.learning_rate,
-            settings.clip_norm,
-            settings.ema,
-        )?;
+        let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
+        // No token, no deviation.
+        let mean = |sum: f64, of_none: f64| {
+            if tally.tokens > 0.0 {
+                sum / tally.tokens
+            } else {
+                of_none
+            }
+        };
         report.losses.push(tally.loss);
-        report.kl.push(tally.kl / tally.tokens.max(1.0));
-        report.ratio.push(tally.ratio / tally.tokens.max(1.0));
-        report.clipped.push(tally.clipped / tally.tokens.max(1.0));
+        report.kl.push(mean(tally.kl, 0.0));
+        report.ratio.push(mean(tally.ratio, 1.0));
+        report.clipped.push(mean(tally.clipped, 0.0));
         report.grad_norm.push(stepped.grad_norm);
-        if !stepped.finite || !tally.loss.is_finite() {
-            backbone.parameters().set(&before)?;
-            report.finite = false;
+        report.finite = stepped.finite;
+        if !stepped.finite {
             break;
         }
     }
-    report.step = optimizer.step_count();
-    report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
 
@@ -233,7 +249,7 @@ fn prepare(
     inner: usize,
 ) -> Result<Vec<Prepared>> {
     let mask_token = backbone.config().mask_token_id;
-    let mut by_length: BTreeMap<usize, (Vec<LossRow>, Vec<f32>)> = BTreeMap::new();
+    let (mut rows, mut advantages) = (Vec::new(), Vec::new());
     for (number, sample) in samples.iter().enumerate() {
         // A sample without advantage teaches only to stay near the reference.
         if sample.advantage == 0.0 && reference.is_none() {
@@ -252,7 +268,6 @@ fn prepare(
             .map(|(_, weight)| weight)
             .sum();
         for view in views {
-            let (rows, advantages) = by_length.entry(view.ids.len()).or_default();
             let weight = |weight: f64| weight / (counted.max(1.0) * samples.len() as f64);
             #[allow(clippy::cast_possible_truncation)]
             let targets: Vec<_> = view
@@ -260,34 +275,34 @@ fn prepare(
                 .iter()
                 .map(|&(at, own)| (at, sample.sequence.ids[at], weight(own) as f32))
                 .collect();
-            advantages.extend(std::iter::repeat_n(sample.advantage, targets.len()));
             rows.push(LossRow {
                 ids: view.ids,
                 left_pad: sample.sequence.left_pad,
                 targets,
             });
+            advantages.push(sample.advantage);
         }
     }
-    by_length
-        .into_values()
-        .map(|(rows, advantages)| {
-            let device = backbone.device();
-            let old = score(backbone, &rows)?;
-            let reference = reference.map(|reference| score(reference, &rows)).transpose()?;
-            let tokens = advantages.len() as f64;
-            let advantage = Tensor::f_from_slice(&advantages)?.f_to_device(device)?;
+    alike(&rows)
+        .into_iter()
+        .map(|group| {
+            let advantages: Vec<f32> = group
+                .iter()
+                .flat_map(|&at| std::iter::repeat_n(advantages[at], rows[at].targets.len()))
+                .collect();
+            let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
             Ok(Prepared {
+                old: score(backbone, &rows)?,
+                reference: reference.map(|reference| score(reference, &rows)).transpose()?,
+                tokens: advantages.len() as f64,
+                advantage: Tensor::f_from_slice(&advantages)?.f_to_device(backbone.device())?,
                 rows,
-                advantage,
-                old,
-                reference,
-                tokens,
             })
         })
         .collect()
 }
 
-/// Log-probabilities of all targets of rows of one length, [N] f32, without gradient.
+/// Log-probabilities of all targets of rows that go through the backbone together, [N] f32, without gradient.
 ///
 /// # Errors
 /// libtorch's.

@@ -78,7 +78,7 @@ pub fn sample_text(
             }
         }
         if rules == Rules::Ours {
-            finish_early(backbone, &mut rows, requests, &window);
+            finish_early(backbone, &mut rows, requests, &window, (block + 1) * steps - 1);
         }
     }
     Ok(rows
@@ -210,26 +210,40 @@ fn draw(
     let width = logits_NV.size()[1] as usize;
     let values: Vec<f32> = Vec::<f32>::try_from(logits_NV.f_flatten(0, 1)?)?;
     let allowed = Allowed::new(backbone, rules);
-    Ok(wanted
+    wanted
         .into_iter()
         .zip(values.chunks_exact(width))
         .map(|((row, at), logits)| {
             let rng = &mut rows[row].rng;
             let (token, probability) = choose(logits, &allowed, sampler.temperature, rng);
+            finite(probability)?;
             rows[row].guess[at] = probability as f32;
             let rank = match sampler.remasking {
                 Remasking::LowConfidence => probability,
                 Remasking::Random => rows[row].rng.random(),
             };
-            Draw {
+            Ok(Draw {
                 row,
                 at,
                 token,
                 probability,
                 rank,
-            }
+            })
         })
-        .collect())
+        .collect()
+}
+
+/// Refuses to go on with logits that are no numbers: one of them makes every probability of its position none.
+///
+/// # Errors
+/// [`ModelError::Refused`].
+pub fn finite(probability: f64) -> Result<()> {
+    if probability.is_finite() {
+        return Ok(());
+    }
+    Err(ModelError::Refused(
+        "the model's logits are not finite: its weights are broken; go back to a checkpoint".into(),
+    ))
 }
 
 fn unique_rows(wanted: &[(usize, usize)]) -> Vec<usize> {
@@ -346,8 +360,10 @@ fn choose(logits: &[f32], allowed: &Allowed, temperature: f64, rng: &mut ChaCha8
         }
         best.0
     } else {
-        let weight = |value: f32| (f64::from(value - top) / temperature).exp();
         let kept = || logits.iter().enumerate().filter(|(id, _)| allowed.has(*id));
+        // Measured from the best that may be written, so that a cold draw does not vanish below one that may not.
+        let best = kept().map(|(_, &value)| value).fold(f32::NEG_INFINITY, f32::max);
+        let weight = |value: f32| (f64::from(value - best) / temperature).exp();
         let sum: f64 = kept().map(|(_, &value)| weight(value)).sum();
         let mut left = rng.random::<f64>() * sum;
         let mut chosen = 0;
@@ -392,20 +408,27 @@ fn commit(
     }
 }
 
-/// A row whose whole last block is end-of-text or padding has nothing more to say: the rest is filled with it.
+/// A row whose whole last block is end-of-text or padding has nothing more to say: what is still masked is filled with it.
 fn finish_early(
     backbone: &Backbone,
     rows: &mut [Row],
     requests: &[SampleRequest],
     window: &std::ops::Range<usize>,
+    number: usize,
 ) {
-    let eos = backbone.config().eos_token_id;
+    let (eos, mask_token) = (backbone.config().eos_token_id, backbone.config().mask_token_id);
     for (row, request) in rows.iter_mut().zip(requests) {
         let target = &mut row.ids[request.target.start..request.target.end];
-        if !row.done && target[window.clone()].iter().all(|&id| id == eos) {
-            target[window.end..].fill(eos);
-            row.confidence[window.end..].fill(1.0);
-            row.done = true;
+        if row.done || target[window.clone()].iter().any(|&id| id != eos) {
+            continue;
         }
+        for (at, id) in target.iter_mut().enumerate().skip(window.end) {
+            if *id == mask_token {
+                *id = eos;
+                row.confidence[at] = 1.0;
+                row.commit_step[at] = u16::try_from(number).unwrap_or(u16::MAX);
+            }
+        }
+        row.done = true;
     }
 }

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use tch::{Kind, Tensor};
 
-use demask_api::{Sequence, Span, StepSettings, Task, TrainReport};
+use demask_api::{Sequence, StepSettings, Task, TrainReport};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::loss::{Gathered, LossRow, alike, backward_chunks, gather, position_weight};
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
+use crate::validation;
 
 /// The order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -23,11 +24,32 @@ const TASKS: [Task; 4] = [
     Task::ThinkThenDraw,
 ];
 
-/// Trains one step. The noise is a function of `settings.seed` and the row's number over all micro-batches.
+/// Trains one step. The noise is a function of `settings.seed` and the row's number over all micro-batches. A step that
+/// fails, or whose loss or gradient is not finite, leaves weights and optimiser as they were and no gradient behind.
 ///
 /// # Errors
-/// An empty batch, a token outside the vocabulary, a sequence too long; libtorch's.
+/// An empty batch, a sequence or a setting that [`validation`] refuses; libtorch's.
 pub fn train(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    micro_batches: &[Vec<Sequence>],
+    settings: &StepSettings,
+) -> Result<TrainReport> {
+    if micro_batches.iter().all(Vec::is_empty) {
+        return Err(ModelError::Refused("a training step without a sequence".into()));
+    }
+    validation::settings(settings)?;
+    for sequence in micro_batches.iter().flatten() {
+        validation::sequence(backbone.config(), sequence)?;
+    }
+    let report = step(backbone, optimizer, micro_batches, settings);
+    if report.is_err() {
+        optimizer.discard(backbone.parameters_mut())?;
+    }
+    report
+}
+
+fn step(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
     micro_batches: &[Vec<Sequence>],
@@ -35,25 +57,15 @@ pub fn train(
 ) -> Result<TrainReport> {
     let started = Instant::now();
     let rows: usize = micro_batches.iter().map(Vec::len).sum();
-    if rows == 0 {
-        return Err(ModelError::Refused("a training step without a sequence".into()));
-    }
     let mut tally = Tally::default();
     let mut first_row = 0;
     for sequences in micro_batches {
-        check(backbone, sequences)?;
         let share = 1.0 / micro_batches.len() as f64;
         micro_batch(backbone, sequences, settings, first_row, rows, share, &mut tally)?;
         optimizer.accumulate(backbone.parameters_mut())?;
         first_row += sequences.len();
     }
-    let stepped = optimizer.step(
-        backbone.parameters(),
-        &settings.adam,
-        settings.learning_rate,
-        settings.clip_norm,
-        settings.ema,
-    )?;
+    let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
     Ok(TrainReport {
         step: optimizer.step_count(),
         loss: tally.loss,
@@ -66,7 +78,7 @@ pub fn train(
         tokens: tally.tokens,
         masked: tally.masked,
         seconds: started.elapsed().as_secs_f64(),
-        finite: stepped.finite && tally.loss.is_finite(),
+        finite: stepped.finite,
     })
 }
 
@@ -191,25 +203,4 @@ impl TaskShare {
 
 fn task_number(task: Task) -> usize {
     TASKS.iter().position(|&one| one == task).unwrap_or(0)
-}
-
-/// Refuses tokens outside the vocabulary before libtorch meets them.
-fn check(backbone: &Backbone, sequences: &[Sequence]) -> Result<()> {
-    let rows = backbone.config().rows();
-    for sequence in sequences {
-        if let Some(id) = sequence.ids.iter().find(|&&id| id as usize >= rows) {
-            let message = format!("sequence {}: token {id}, the vocabulary has {rows}", sequence.id);
-            return Err(ModelError::Refused(message));
-        }
-        let (first, length) = (sequence.left_pad, sequence.ids.len());
-        let outside = |span: &&Span| span.start < first || span.end > length;
-        if let Some(span) = sequence.answer.iter().find(outside) {
-            let message = format!(
-                "sequence {}: an answer at {}..{}, but tokens at {first}..{length}",
-                sequence.id, span.start, span.end,
-            );
-            return Err(ModelError::Refused(message));
-        }
-    }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::BackboneConfig;
+use crate::number;
 use crate::picture::Picture;
 use crate::sampling::Sample;
 use crate::sequence::Task;
@@ -41,10 +42,13 @@ pub struct TrainReport {
     /// Optimiser steps so far: the weights version.
     pub step: u64,
     /// Weighted sum.
+    #[serde(deserialize_with = "number::one")]
     pub loss: f64,
     /// Mean loss a task, unweighted.
+    #[serde(deserialize_with = "number::named")]
     pub task_losses: Vec<(Task, f64)>,
     /// Before clipping.
+    #[serde(deserialize_with = "number::one")]
     pub grad_norm: f64,
     /// Tokens in the batch, padding excluded.
     pub tokens: u64,
@@ -62,14 +66,19 @@ pub struct PolicyReport {
     /// Optimiser steps so far.
     pub step: u64,
     /// Objective, an inner step.
+    #[serde(deserialize_with = "number::list")]
     pub losses: Vec<f64>,
     /// k3 KL to the reference, an inner step.
+    #[serde(deserialize_with = "number::list")]
     pub kl: Vec<f64>,
     /// Mean ratio, an inner step (1 at the first, law L7).
+    #[serde(deserialize_with = "number::list")]
     pub ratio: Vec<f64>,
     /// Share of clipped tokens, an inner step.
+    #[serde(deserialize_with = "number::list")]
     pub clipped: Vec<f64>,
     /// Gradient norm, an inner step.
+    #[serde(deserialize_with = "number::list")]
     pub grad_norm: Vec<f64>,
     /// Wall seconds.
     pub seconds: f64,
@@ -83,14 +92,19 @@ pub struct TokenizerReport {
     /// Its optimiser steps so far.
     pub step: u64,
     /// Total.
+    #[serde(deserialize_with = "number::one")]
     pub loss: f64,
     /// Reconstruction (mean squared error on [-1, 1]).
+    #[serde(deserialize_with = "number::one")]
     pub reconstruction: f64,
     /// Commitment.
+    #[serde(deserialize_with = "number::one")]
     pub commitment: f64,
     /// Entropy penalty: low per sample, high over the codebook.
+    #[serde(deserialize_with = "number::one")]
     pub entropy: f64,
     /// Share of the codebook used in this batch.
+    #[serde(deserialize_with = "number::one")]
     pub usage: f64,
     /// False when something was not finite.
     pub finite: bool,
@@ -119,8 +133,10 @@ pub struct TensorCheck {
     /// Its name in the reference file.
     pub name: String,
     /// Largest absolute difference; for tokens the number of different ones.
+    #[serde(deserialize_with = "number::one")]
     pub max_abs: f64,
     /// Largest difference divided by the largest recorded magnitude; for tokens the share of different ones.
+    #[serde(deserialize_with = "number::one")]
     pub max_rel: f64,
     /// Within tolerance.
     pub passed: bool,
@@ -195,6 +211,7 @@ pub enum Answer {
     },
     LogProbs {
         /// For each sequence, one value a masked position, in the order asked.
+        #[serde(deserialize_with = "number::lists")]
         values: Vec<Vec<f32>>,
     },
     TokenizerTrained(TokenizerReport),

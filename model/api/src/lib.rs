@@ -9,11 +9,13 @@
 //! - `config.rs`: the shapes of the networks, as their `config.json` has them;
 //! - `request.rs`: what can be asked; `answer.rs`: what comes back;
 //! - `sampling.rs`: how to fill masks in; `policy.rs`: how to learn from scored groups;
-//! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames.
+//! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames;
+//! - `number.rs`: numbers that need not be finite.
 
 pub mod answer;
 pub mod checkpoint;
 pub mod config;
+pub mod number;
 pub mod picture;
 pub mod policy;
 pub mod request;

@@ -34,6 +34,10 @@ pub enum ModelSource {
         dir: PathBuf,
         /// Read optimiser and step too (resume) rather than weights alone.
         resume: bool,
+        /// Take the moving average of the weights, which a run with `ema` keeps, in place of the weights: for sampling and
+        /// evaluation, not for resuming.
+        #[serde(default)]
+        average: bool,
     },
 }
 
@@ -83,6 +87,7 @@ pub struct StepSettings {
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant)] // one at a time is on its way
 pub enum Request {
     /// Who are you? Answered by `Answer::Hello`.
     Hello {

@@ -20,16 +20,26 @@ pub fn write<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
 /// Reads one value; `None` at a clean end of the stream.
 ///
 /// # Errors
-/// The socket's, or `InvalidData` for a frame that is too long or not the expected JSON.
+/// As [`read_frame`] and [`decode`].
 pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
-    let mut head = [0; 4];
-    match input.read_exact(&mut head) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let mut body = vec![0; checked_len(head)?];
-    input.read_exact(&mut body)?;
-    decode(&body).map(Some)
+    read_frame(input)?.map(|body| decode(&body)).transpose()
+}
+
+/// Reads one frame's body; `None` at a clean end of the stream. Memory grows with what comes, not with what the head
+/// promises.
+///
+/// # Errors
+/// The socket's; `UnexpectedEof` for a stream that ends inside a frame; `InvalidData` for a frame that is too long: the
+/// stream cannot be read on then.
+pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut head = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut head)?;
+    let Some(length) = checked_len(&head)? else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    input.by_ref().take(length as u64).read_to_end(&mut body)?;
+    whole(body, length).map(Some)
 }
 
 /// As [`write()`], on a tokio stream.
@@ -46,14 +56,14 @@ pub async fn write_async<T: Serialize>(out: &mut (impl AsyncWrite + Unpin), valu
 /// # Errors
 /// As [`read()`].
 pub async fn read_async<T: DeserializeOwned>(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
-    let mut head = [0; 4];
-    match input.read_exact(&mut head).await {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
+    let mut head = Vec::with_capacity(4);
+    (&mut *input).take(4).read_to_end(&mut head).await?;
+    let Some(length) = checked_len(&head)? else {
+        return Ok(None);
     };
-    let mut body = vec![0; checked_len(head)?];
-    input.read_exact(&mut body).await?;
-    decode(&body).map(Some)
+    let mut body = Vec::new();
+    (&mut *input).take(length as u64).read_to_end(&mut body).await?;
+    decode(&whole(body, length)?).map(Some)
 }
 
 fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
@@ -61,26 +71,50 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut bytes, value)?;
     let length = bytes.len() - 4;
     if length > LONGEST {
-        return Err(invalid(format!(
-            "a frame of {length} bytes; at most {LONGEST} are allowed"
-        )));
+        return Err(too_long(length));
     }
     bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     Ok(bytes)
 }
 
-fn checked_len(head: [u8; 4]) -> io::Result<usize> {
-    let length = u32::from_le_bytes(head) as usize;
-    if length > LONGEST {
-        return Err(invalid(format!(
-            "a frame of {length} bytes; at most {LONGEST} are allowed"
-        )));
+/// The length that a head gives; none when the stream had ended before it.
+fn checked_len(head: &[u8]) -> io::Result<Option<usize>> {
+    if head.is_empty() {
+        return Ok(None);
     }
-    Ok(length)
+    let Ok(bytes) = <[u8; 4]>::try_from(head) else {
+        return Err(cut_off(4, head.len()));
+    };
+    match u32::from_le_bytes(bytes) as usize {
+        length if length > LONGEST => Err(too_long(length)),
+        length => Ok(Some(length)),
+    }
 }
 
-fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+fn whole(body: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+    if body.len() < length {
+        return Err(cut_off(length, body.len()));
+    }
+    Ok(body)
+}
+
+/// Reads a frame's body.
+///
+/// # Errors
+/// `InvalidData` for what is not the expected JSON, with the place and what was expected there.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|error| invalid(format!("a frame that is not understood: {error}")))
+}
+
+fn cut_off(expected: usize, found: usize) -> io::Error {
+    let message = format!("the stream ended {found} bytes into {expected}");
+    io::Error::new(io::ErrorKind::UnexpectedEof, message)
+}
+
+fn too_long(length: usize) -> io::Error {
+    invalid(format!(
+        "a frame of {length} bytes; at most {LONGEST} are allowed"
+    ))
 }
 
 fn invalid(message: String) -> io::Error {

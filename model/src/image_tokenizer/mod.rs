@@ -117,6 +117,17 @@ impl ImageTokenizer {
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
+        self.check_sides(pictures)?;
+        let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
+        let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+        let each = flat.len() / pictures.len();
+        Ok(flat
+            .chunks(each.max(1))
+            .map(|codes| codes.iter().map(|&code| code as u32).collect())
+            .collect())
+    }
+
+    fn check_sides(&self, pictures: &[Picture]) -> Result<()> {
         let step = self.config.downscale();
         if let Some(bad) = pictures
             .iter()
@@ -128,13 +139,7 @@ impl ImageTokenizer {
             );
             return Err(ModelError::Refused(message));
         }
-        let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
-        let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
-        let each = flat.len() / pictures.len();
-        Ok(flat
-            .chunks(each.max(1))
-            .map(|codes| codes.iter().map(|&code| code as u32).collect())
-            .collect())
+        Ok(())
     }
 
     /// Codes, a square grid a picture, to pictures.

@@ -7,8 +7,9 @@ use tch::{Kind, Tensor};
 
 use super::quantizer::{codes_of, straight_through};
 use super::{ImageTokenizer, to_tensor};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::optimizer::AdamW;
+use crate::validation;
 
 /// Weight of the commitment loss (`mmada.md` 7.4).
 const COMMITMENT: f64 = 0.005;
@@ -54,11 +55,37 @@ impl TokenizerTrainer {
         self.optimizer.restore(prefix, state)
     }
 
-    /// One step on pictures.
+    /// One step on pictures; one that fails or is not finite leaves weights and state as they were.
     ///
     /// # Errors
-    /// Pictures of different sizes; libtorch's.
+    /// No picture, pictures of different sizes, sides that cannot be halved often enough; libtorch's.
     pub fn step(
+        &mut self,
+        tokenizer: &mut ImageTokenizer,
+        pictures: &[Picture],
+        settings: &StepSettings,
+    ) -> Result<TokenizerReport> {
+        validation::settings(settings)?;
+        if pictures.is_empty() {
+            return Err(ModelError::Refused("a tokenizer step without a picture".into()));
+        }
+        tokenizer.check_sides(pictures)?;
+        let report = self.step_inner(tokenizer, pictures, settings);
+        if report.is_err() {
+            self.discard(tokenizer)?;
+        }
+        report
+    }
+
+    /// Drops the gradient of a step that was not finished.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn discard(&mut self, tokenizer: &mut ImageTokenizer) -> Result<()> {
+        self.optimizer.discard(&mut tokenizer.parameters)
+    }
+
+    fn step_inner(
         &mut self,
         tokenizer: &mut ImageTokenizer,
         pictures: &[Picture],
@@ -84,14 +111,10 @@ impl TokenizerTrainer {
             .f_add(&entropy.f_mul_scalar(ENTROPY)?)?;
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
-        let stepped = self.optimizer.step(
-            &tokenizer.parameters,
-            &settings.adam,
-            settings.learning_rate,
-            settings.clip_norm,
-            0.0,
-        )?;
         let total = loss.f_double_value(&[])?;
+        let stepped = self
+            .optimizer
+            .step_on(total, &mut tokenizer.parameters, settings, 0.0)?;
         Ok(TokenizerReport {
             step: self.optimizer.step_count(),
             loss: total,
@@ -99,7 +122,7 @@ impl TokenizerTrainer {
             commitment: commitment.f_double_value(&[])?,
             entropy: entropy.f_double_value(&[])?,
             usage: usage(&latents, tokenizer.config.codebook_bits)?,
-            finite: stepped.finite && total.is_finite(),
+            finite: stepped.finite,
         })
     }
 }

@@ -1,0 +1,81 @@
+//! Frames and what they carry, there and back.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::ErrorKind;
+
+use demask_api::{Answer, Request, Task, TrainReport, wire};
+use proptest::prelude::*;
+
+fn report(loss: f64) -> TrainReport {
+    TrainReport {
+        step: 3,
+        loss,
+        task_losses: vec![(Task::Text, loss), (Task::TextToImage, 1.5)],
+        grad_norm: loss,
+        tokens: 1,
+        masked: 1,
+        seconds: 0.5,
+        finite: loss.is_finite(),
+    }
+}
+
+#[test]
+fn a_report_of_a_loss_that_is_no_number_arrives() {
+    for loss in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut bytes = Vec::new();
+        wire::write(&mut bytes, &Answer::Trained(report(loss))).unwrap();
+        let Some(Answer::Trained(back)) = wire::read(&mut bytes.as_slice()).unwrap() else {
+            panic!("no report");
+        };
+        assert!(back.loss.is_nan() && back.grad_norm.is_nan() && back.task_losses[0].1.is_nan());
+        assert_eq!((back.task_losses[1].1, back.finite, back.step), (1.5, false, 3));
+    }
+    let values = Answer::LogProbs {
+        values: vec![vec![-1.5, f32::NEG_INFINITY], vec![]],
+    };
+    let mut bytes = Vec::new();
+    wire::write(&mut bytes, &values).unwrap();
+    let Some(Answer::LogProbs { values }) = wire::read(&mut bytes.as_slice()).unwrap() else {
+        panic!("no values");
+    };
+    assert!(values[0][0] == -1.5 && values[0][1].is_nan() && values[1].is_empty());
+}
+
+#[test]
+fn a_finite_report_comes_back_as_it_was() {
+    let mut bytes = Vec::new();
+    wire::write(&mut bytes, &Answer::Trained(report(0.1 + 0.2))).unwrap();
+    let back: Option<Answer> = wire::read(&mut bytes.as_slice()).unwrap();
+    assert_eq!(back, Some(Answer::Trained(report(0.1 + 0.2))));
+}
+
+#[test]
+fn a_request_of_an_older_caller_is_understood() {
+    let text = r#"{"ask": "load", "model": {"from": "checkpoint", "dir": "x", "resume": false}}"#;
+    let request: Request = wire::decode(text.as_bytes()).unwrap();
+    assert!(matches!(request, Request::Load { .. }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A frame that ends anywhere but between frames is an error, not an end.
+    #[test]
+    fn a_frame_cut_off_anywhere_is_told_from_an_end(text in ".{0,40}", at in 0..60usize) {
+        let mut bytes = Vec::new();
+        wire::write(&mut bytes, &text).unwrap();
+        let cut = at.min(bytes.len());
+        match wire::read::<String>(&mut &bytes[..cut]) {
+            Ok(None) => prop_assert_eq!(cut, 0),
+            Ok(Some(back)) => prop_assert!(cut == bytes.len() && back == text),
+            Err(error) => prop_assert!(cut < bytes.len() && error.kind() == ErrorKind::UnexpectedEof),
+        }
+    }
+
+    /// Bytes from nowhere are an error or an end, never a panic and never a gigabyte.
+    #[test]
+    fn noise_is_not_understood(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let read = wire::read::<Request>(&mut bytes.as_slice());
+        prop_assert!(matches!(read, Ok(None) | Err(_)));
+    }
+}

@@ -1,0 +1,121 @@
+//! A tiny model and what is asked of it, shared by the tests.
+#![allow(dead_code)]
+
+use demask_api::{
+    Adam, BackboneConfig, ImageTokenizerConfig, PolicyGroup, PolicySample, Sequence, Span, StackConfig,
+    StepSettings, Task,
+};
+use demask_model::optimizer::AdamW;
+use demask_model::{Backbone, Parameters};
+use tch::{Device, Kind, Tensor};
+
+pub const MASK: u32 = 10;
+pub const EOS: u32 = 11;
+
+/// 12 text tokens (10 is the mask, 11 the end), then 8 picture codes; two query heads on one key head.
+pub fn config() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 16,
+        n_heads: 2,
+        n_kv_heads: Some(1),
+        n_layers: 2,
+        mlp_hidden_size: Some(24),
+        max_sequence_length: 32,
+        vocab_size: 20,
+        mask_token_id: MASK,
+        eos_token_id: EOS,
+        pad_token_id: EOS,
+        codebook_size: 8,
+        ..BackboneConfig::default()
+    }
+}
+
+/// Codes of three bits on a picture of 4 x 4 pixels, 2 x 2 codes.
+pub fn tokenizer_config() -> ImageTokenizerConfig {
+    let stack = StackConfig {
+        ch: 4,
+        ch_mult: vec![1, 1],
+        num_res_blocks: vec![1, 1],
+        in_ch: 3,
+        out_ch: 3,
+        resolution: 4,
+        z_channels: 3,
+    };
+    ImageTokenizerConfig {
+        encoder: stack.clone(),
+        decoder: stack,
+        codebook_bits: 3,
+        norm_groups: 2,
+    }
+}
+
+pub fn backbone(seed: u64) -> Backbone {
+    Backbone::fresh(&config(), seed, Device::Cpu, Kind::Float).unwrap()
+}
+
+/// The backbone with an optimiser.
+pub fn learner(seed: u64) -> (Backbone, AdamW) {
+    let backbone = backbone(seed);
+    let optimizer = AdamW::new(backbone.parameters()).unwrap();
+    (backbone, optimizer)
+}
+
+pub fn settings(seed: u64) -> StepSettings {
+    StepSettings {
+        learning_rate: 1e-2,
+        clip_norm: 1.0,
+        adam: Adam::default(),
+        task_weights: [1.0; 4],
+        seed,
+        ema: 0.0,
+    }
+}
+
+/// A sequence of `left_pad` padding, a prompt of 4 and an answer up to `length`; its tokens follow from the seed.
+pub fn sequence(seed: u32, length: usize, left_pad: usize) -> Sequence {
+    let token = |at: usize| (seed * 7 + at as u32 * 3) % 10;
+    let ids = (0..length).map(|at| if at < left_pad { EOS } else { token(at) });
+    Sequence {
+        id: format!("row-{seed}"),
+        task: Task::Text,
+        ids: ids.collect(),
+        left_pad,
+        answer: vec![Span {
+            start: left_pad + 4,
+            end: length,
+        }],
+    }
+}
+
+/// Sequences of different lengths and paddings.
+pub fn ragged() -> Vec<Sequence> {
+    [(1, 12, 0), (2, 16, 3), (3, 9, 2), (4, 28, 0), (5, 14, 1)]
+        .map(|(seed, length, pad)| sequence(seed, length, pad))
+        .to_vec()
+}
+
+/// One group of the ragged sequences with the given advantages.
+pub fn group(advantages: &[f32]) -> PolicyGroup {
+    let sample = |(sequence, &advantage): (Sequence, &f32)| PolicySample {
+        commit_step: vec![0; sequence.answer_len()],
+        sequence,
+        advantage,
+    };
+    PolicyGroup {
+        id: "group".into(),
+        samples: ragged().into_iter().zip(advantages).map(sample).collect(),
+    }
+}
+
+/// Everything that a step may change: weights, moments, moving average, step.
+pub fn state(parameters: &Parameters, optimizer: &AdamW) -> Vec<(String, Vec<f64>)> {
+    let mut all = optimizer.state("state").unwrap();
+    all.insert("weights".into(), parameters.master().shallow_clone());
+    all.into_iter()
+        .map(|(name, tensor)| (name, numbers(&tensor)))
+        .collect()
+}
+
+pub fn numbers(tensor: &Tensor) -> Vec<f64> {
+    Vec::<f64>::try_from(tensor.detach().to_kind(Kind::Double).reshape([-1])).unwrap()
+}

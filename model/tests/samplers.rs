@@ -1,0 +1,452 @@
+//! Both samplers against slow, plain references, and what they promise whatever the weights.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{EOS, MASK, backbone, numbers};
+use demask_api::{
+    Answer, ImageSampler, MaskSchedule, ModelSource, Remasking, Request, Sample, SampleFrame, SampleRequest,
+    Sampler, Span, TextSampler,
+};
+use demask_model::device::Place;
+use demask_model::engine::Engine;
+use demask_model::image_sampler::{mask_len, sample_image};
+use demask_model::text_sampler::{Rules, sample_text};
+use demask_model::{AttentionMask, Backbone};
+use tch::{Kind, Tensor};
+
+/// A prompt of 4 after padding, then masks up to `length`.
+fn request(id: u64, left_pad: usize, length: usize, sampler: Sampler) -> SampleRequest {
+    let start = left_pad + 4;
+    let token = |at: usize| match at {
+        at if at < left_pad => EOS,
+        at if at < start => (at as u32 * 3 + id as u32) % 10,
+        _ => MASK,
+    };
+    SampleRequest {
+        id,
+        ids: (0..length).map(token).collect(),
+        left_pad,
+        target: Span { start, end: length },
+        sampler,
+        unconditional: None,
+        unconditional_left_pad: left_pad,
+        seed: id,
+        watch: true,
+    }
+}
+
+fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler) -> (Sample, Vec<SampleFrame>) {
+    let mut frames = Vec::new();
+    let samples = sample_text(
+        backbone,
+        std::slice::from_ref(request),
+        sampler,
+        Rules::Ours,
+        &mut |frame| {
+            frames.push(frame);
+        },
+    );
+    (samples.unwrap().remove(0), frames)
+}
+
+fn image(backbone: &Backbone, request: &SampleRequest, sampler: &ImageSampler) -> (Sample, Vec<SampleFrame>) {
+    let mut frames = Vec::new();
+    let samples = sample_image(
+        backbone,
+        std::slice::from_ref(request),
+        sampler,
+        &mut |frame, _| {
+            frames.push(frame);
+            Ok(())
+        },
+    );
+    (samples.unwrap().remove(0), frames)
+}
+
+/// Logits of one row at every position, one list a position.
+fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Vec<Vec<f64>> {
+    let ids_bl = Tensor::from_slice(&ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>()).unsqueeze(0);
+    let mask = AttentionMask::from_left_pads(&[left_pad], ids.len()).unwrap();
+    let logits = tch::no_grad(|| {
+        backbone
+            .head(&backbone.hidden(&ids_bl, &mask).unwrap(), None)
+            .unwrap()
+    });
+    numbers(&logits).chunks(20).map(<[f64]>::to_vec).collect()
+}
+
+fn probability(logits: &[f64], id: usize) -> f64 {
+    (logits[id]).exp() / logits.iter().map(|value| value.exp()).sum::<f64>()
+}
+
+/// Greedy by blocks, one position's whole vocabulary at a time.
+fn greedy(backbone: &Backbone, request: &SampleRequest, block: usize, steps: usize) -> Vec<u32> {
+    let mut ids = request.ids.clone();
+    let mut start = request.target.start;
+    while start < request.target.end {
+        let window = start..start + block;
+        for step in 0..steps {
+            let scores = logits(backbone, &ids, request.left_pad);
+            let mut found: Vec<(f64, usize, u32)> = window
+                .clone()
+                .filter(|&at| ids[at] == MASK)
+                .map(|at| {
+                    let words = (0..12u32).filter(|&id| id != MASK);
+                    let best =
+                        words.max_by(|&a, &b| scores[at][a as usize].total_cmp(&scores[at][b as usize]));
+                    let best = best.unwrap();
+                    (probability(&scores[at], best as usize), at, best)
+                })
+                .collect();
+            found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            let keep = block / steps + usize::from(step < block % steps);
+            for &(_, at, id) in found.iter().take(keep) {
+                ids[at] = id;
+            }
+        }
+        if ids[window.clone()].iter().all(|&id| id == EOS) {
+            ids[window.end..request.target.end].fill(EOS);
+            break;
+        }
+        start = window.end;
+    }
+    ids
+}
+
+#[test]
+fn at_temperature_zero_the_text_is_the_greedy_one() {
+    for seed in 0..6 {
+        let backbone = backbone(seed);
+        for (block, steps) in [(4, 12), (6, 4), (12, 5), (12, 12)] {
+            let sampler = TextSampler {
+                steps,
+                block,
+                ..TextSampler::default()
+            };
+            let request = request(
+                seed,
+                seed as usize % 3,
+                16 + seed as usize % 3,
+                Sampler::Text(sampler.clone()),
+            );
+            let (sample, _) = text(&backbone, &request, &sampler);
+            let expected = greedy(&backbone, &request, block, steps / (12 / block));
+            assert_eq!(sample.ids, expected, "seed {seed}, block {block}, {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn blocks_are_filled_from_left_to_right_and_every_mask_is() {
+    let backbone = backbone(3);
+    for (temperature, remasking) in [
+        (0.0, Remasking::LowConfidence),
+        (1.0, Remasking::Random),
+        (2.0, Remasking::LowConfidence),
+    ] {
+        let sampler = TextSampler {
+            steps: 8,
+            block: 4,
+            temperature,
+            remasking,
+            guidance: 0.5,
+        };
+        let request = request(7, 1, 21, Sampler::Text(sampler.clone()));
+        let (sample, frames) = text(&backbone, &request, &sampler);
+        let target = &sample.ids[5..];
+        assert!(target.iter().all(|&id| id < 12 && id != MASK), "{target:?}");
+        assert_eq!(sample.ids[..5], request.ids[..5]);
+        for frame in &frames {
+            let block = frame.step / 2;
+            let masks =
+                |range: std::ops::Range<usize>| frame.tokens[range].iter().filter(|&&id| id == MASK).count();
+            assert_eq!(masks(0..4 * block), 0, "what is behind is whole");
+            assert_eq!(
+                masks(4 * block..4 * block + 4),
+                2 * (1 - frame.step % 2),
+                "half of a block a step"
+            );
+            assert_eq!(
+                masks(4 * (block + 1)..16),
+                4 * (3 - block),
+                "what is ahead is masked"
+            );
+        }
+        let done = frames.len();
+        for (at, &step) in sample.commit_step.iter().enumerate() {
+            let step = usize::from(step);
+            assert!(
+                step / 2 == at / 4 || (at / 4 >= done / 2 && step + 1 == done),
+                "{at} at {step}"
+            );
+        }
+    }
+}
+
+/// What stands in the target already is kept.
+#[test]
+fn tokens_that_are_given_stay() {
+    let backbone = backbone(3);
+    let sampler = TextSampler {
+        steps: 4,
+        block: 4,
+        ..TextSampler::default()
+    };
+    let mut request = request(7, 0, 12, Sampler::Text(sampler.clone()));
+    (request.ids[5], request.ids[9], request.ids[11]) = (EOS, 3, 8);
+    let (sample, _) = text(&backbone, &request, &sampler);
+    assert_eq!((sample.ids[5], sample.ids[9], sample.ids[11]), (EOS, 3, 8));
+    assert!(!sample.ids.contains(&MASK));
+}
+
+#[test]
+fn a_picture_loses_its_masks_as_the_schedule_says() {
+    let backbone = backbone(3);
+    for (schedule, steps) in [
+        (MaskSchedule::Cosine, 6),
+        (MaskSchedule::Linear, 4),
+        (MaskSchedule::Cosine, 1),
+        (MaskSchedule::Cosine, 40),
+    ] {
+        let sampler = ImageSampler {
+            steps,
+            schedule,
+            ..ImageSampler::default()
+        };
+        let request = request(7, 2, 22, Sampler::Image(sampler.clone()));
+        let (sample, frames) = image(&backbone, &request, &sampler);
+        assert!(
+            sample.ids[6..].iter().all(|id| (12..20).contains(id)),
+            "{:?}",
+            sample.ids
+        );
+        assert_eq!(sample.ids[..6], request.ids[..6]);
+        assert_eq!(frames.len(), steps);
+        let mut left = 16;
+        for frame in frames {
+            // At least one is written and at least one kept open, as published, until none is left.
+            if left > 0 {
+                left = mask_len(schedule, 16, frame.step, steps).max(1).min(left - 1);
+            }
+            let masks = frame.tokens.iter().filter(|&&id| id == MASK).count();
+            assert_eq!(masks, left, "step {} of {steps}", frame.step);
+            let known = frame.tokens.iter().filter(|&&id| id != MASK);
+            assert!(known.zip(0..).all(|(id, _)| (12..20).contains(id)));
+        }
+    }
+}
+
+#[test]
+fn guidance_zero_is_no_guidance() {
+    let backbone = backbone(3);
+    for guidance in [0.0, 3.0] {
+        let words = TextSampler {
+            steps: 4,
+            block: 4,
+            temperature: 1.0,
+            guidance,
+            ..TextSampler::default()
+        };
+        let codes = ImageSampler {
+            steps: 4,
+            guidance,
+            ..ImageSampler::default()
+        };
+        let drawn = |unconditional: Option<Vec<u32>>| {
+            let with = |sampler: Sampler| SampleRequest {
+                unconditional: unconditional.clone(),
+                ..request(7, 0, 20, sampler)
+            };
+            let (sample, _) = text(&backbone, &with(Sampler::Text(words.clone())), &words);
+            let (picture, _) = image(&backbone, &with(Sampler::Image(codes.clone())), &codes);
+            (sample.ids, sample.confidence, picture.ids, picture.confidence)
+        };
+        let (one, other) = (drawn(Some(vec![1; 20])), drawn(Some(vec![2; 20])));
+        assert_eq!(one == other, guidance == 0.0);
+        if guidance == 0.0 {
+            assert_eq!(one, drawn(None));
+        }
+    }
+}
+
+/// One request of many lengths and kinds: each sample is the one that it would be alone, in the order asked.
+#[test]
+fn l8_an_answer_does_not_depend_on_what_else_is_asked() {
+    let mut engine = Engine::new(Place::choose("cpu", "f32", Some(1)).unwrap());
+    let model: ModelSource = serde_json::from_value(serde_json::json!({
+        "from": "fresh", "backbone": common::config(), "image_tokenizer": null, "seed": 4
+    }))
+    .unwrap();
+    engine.handle(Request::Load { model }, &mut |_| ()).unwrap();
+    let mut draw =
+        |requests: Vec<SampleRequest>| match engine.handle(Request::Sample { requests }, &mut |_| ()) {
+            Ok(Answer::Samples { samples, .. }) => samples,
+            other => panic!("{other:?}"),
+        };
+    let words = |temperature| {
+        Sampler::Text(TextSampler {
+            steps: 4,
+            block: 4,
+            temperature,
+            ..TextSampler::default()
+        })
+    };
+    let codes = Sampler::Image(ImageSampler {
+        steps: 3,
+        ..ImageSampler::default()
+    });
+    let requests: Vec<_> = (0..16)
+        .map(|id| {
+            let pad = id as usize % 3;
+            let sampler = match id % 4 {
+                0 => words(0.0),
+                1 => words(0.9),
+                _ => codes.clone(),
+            };
+            request(id, pad, pad + 12 + 8 * (id as usize / 8), sampler)
+        })
+        .collect();
+    let together = draw(requests.clone());
+    assert_eq!(
+        together.iter().map(|sample| sample.id).collect::<Vec<_>>(),
+        (0..16).collect::<Vec<_>>()
+    );
+    for (request, sample) in requests.into_iter().zip(&together) {
+        let alone = draw(vec![request]).remove(0);
+        assert_eq!(
+            (&alone.ids, &alone.commit_step),
+            (&sample.ids, &sample.commit_step)
+        );
+    }
+}
+
+/// Chi-squared of counts against shares.
+fn chi_squared(counts: &[f64], shares: &[f64]) -> f64 {
+    let (drawn, whole): (f64, f64) = (counts.iter().sum(), shares.iter().sum());
+    counts
+        .iter()
+        .zip(shares)
+        .map(|(count, share)| {
+            let expected = drawn * share / whole;
+            (count - expected).powi(2) / expected
+        })
+        .sum()
+}
+
+/// Both positions of one step, at a temperature: 11 words, so 10 degrees of freedom, 29.6 at p = 0.001.
+#[test]
+fn a_word_is_drawn_from_the_softmax_at_its_temperature() {
+    let backbone = backbone(3);
+    for temperature in [0.5, 1.0, 2.0] {
+        let sampler = TextSampler {
+            steps: 1,
+            block: 2,
+            temperature,
+            ..TextSampler::default()
+        };
+        let row = |seed| SampleRequest {
+            seed,
+            watch: false,
+            ..request(7, 0, 6, Sampler::Text(sampler.clone()))
+        };
+        let requests: Vec<_> = (0..6000).map(row).collect();
+        let samples = sample_text(&backbone, &requests, &sampler, Rules::Ours, &mut |_| ()).unwrap();
+        let scores = logits(&backbone, &requests[0].ids, 0);
+        let words: Vec<usize> = (0..12).filter(|&id| id != MASK as usize).collect();
+        for at in [4, 5] {
+            let count = |&id: &usize| {
+                samples
+                    .iter()
+                    .filter(|sample| sample.ids[at] as usize == id)
+                    .count() as f64
+            };
+            let counts: Vec<f64> = words.iter().map(count).collect();
+            let shares: Vec<f64> = words
+                .iter()
+                .map(|&id| (scores[at][id] / temperature).exp())
+                .collect();
+            let chi2 = chi_squared(&counts, &shares);
+            assert!(chi2 < 29.6, "temperature {temperature}, position {at}: {chi2}");
+        }
+    }
+}
+
+/// 8 codes, so 7 degrees of freedom, 24.3 at p = 0.001; the confidence is the code's probability among codes.
+#[test]
+fn a_code_is_drawn_from_the_softmax_over_codes() {
+    let backbone = backbone(3);
+    let sampler = ImageSampler {
+        steps: 1,
+        guidance: 0.0,
+        ..ImageSampler::default()
+    };
+    let row = |seed| SampleRequest {
+        seed,
+        watch: false,
+        ..request(7, 0, 6, Sampler::Image(sampler.clone()))
+    };
+    let requests: Vec<_> = (0..6000).map(row).collect();
+    let samples = sample_image(&backbone, &requests, &sampler, &mut |_, _| Ok(())).unwrap();
+    let scores = logits(&backbone, &requests[0].ids, 0);
+    for at in [4, 5] {
+        let count = |id: u32| samples.iter().filter(|sample| sample.ids[at] == id).count() as f64;
+        let counts: Vec<f64> = (12..20).map(count).collect();
+        let shares: Vec<f64> = scores[at][12..].iter().map(|value| value.exp()).collect();
+        let chi2 = chi_squared(&counts, &shares);
+        assert!(chi2 < 24.3, "position {at}: {chi2}");
+        let confidence = f64::from(samples[0].confidence[at - 4]);
+        let expected = shares[samples[0].ids[at] as usize - 12] / shares.iter().sum::<f64>();
+        assert!(
+            (confidence - expected).abs() < 1e-5,
+            "{confidence} and {expected}"
+        );
+    }
+}
+
+/// A head whose every logit for the mask token at the drawn position dwarfs the rest.
+#[test]
+fn a_cold_draw_is_the_greedy_one_even_below_a_token_that_may_not_be_written() {
+    let backbone = backbone(3);
+    let sampler = |temperature| TextSampler {
+        steps: 1,
+        block: 1,
+        temperature,
+        ..TextSampler::default()
+    };
+    let asked = |temperature| request(7, 0, 5, Sampler::Text(sampler(temperature)));
+    let ids: Vec<i64> = asked(0.0).ids.iter().map(|&id| i64::from(id)).collect();
+    tch::no_grad(|| {
+        let hidden = backbone
+            .hidden(&Tensor::from_slice(&ids).unsqueeze(0), &AttentionMask::None)
+            .unwrap();
+        let head = backbone
+            .parameters()
+            .leaf("model.transformer.ff_out.weight")
+            .unwrap();
+        head.get(i64::from(MASK)).copy_(&(hidden.get(0).get(4) * 1000.0));
+    });
+    let scores = logits(&backbone, &asked(0.0).ids, 0);
+    assert!(scores[4][MASK as usize] > 1000.0);
+    let (greedy, _) = text(&backbone, &asked(0.0), &sampler(0.0));
+    let (cold, _) = text(&backbone, &asked(1e-3), &sampler(1e-3));
+    assert_eq!(cold.ids, greedy.ids);
+}
+
+#[test]
+fn broken_weights_are_refused_not_sampled_from() {
+    let backbone = backbone(3);
+    let broken = Tensor::full_like(backbone.parameters().master(), f64::NAN);
+    backbone.parameters().set(&broken.to_kind(Kind::Float)).unwrap();
+    let words = TextSampler {
+        steps: 1,
+        block: 1,
+        ..TextSampler::default()
+    };
+    let asked = [request(7, 0, 5, Sampler::Text(words.clone()))];
+    let error = sample_text(&backbone, &asked, &words, Rules::Ours, &mut |_| ()).unwrap_err();
+    assert!(error.to_string().contains("not finite"), "{error}");
+    let codes = ImageSampler::default();
+    let error = sample_image(&backbone, &asked, &codes, &mut |_, _| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("not finite"), "{error}");
+}
