@@ -157,6 +157,10 @@ pub enum Images {
     Auto,
     /// Half-block characters
     Halfblocks,
+    /// Kitty's graphics
+    Kitty,
+    /// Sixel graphics
+    Sixel,
     /// Not at all
     Off,
 }

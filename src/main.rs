@@ -35,6 +35,7 @@ const USAGE: u8 = 2;
 pub struct UsageError(pub String);
 
 fn main() -> ExitCode {
+    end_quietly_with_the_pipe();
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => code,
@@ -44,6 +45,18 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
         }
     }
+}
+
+/// `demask … | head` ends when `head` has seen enough: not a panic, and no failure.
+fn end_quietly_with_the_pipe() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let words = panic.payload_as_str().unwrap_or_default();
+        if words.starts_with("failed printing to stdout") && words.contains("Broken pipe") {
+            std::process::exit(0);
+        }
+        before(panic);
+    }));
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {

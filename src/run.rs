@@ -122,6 +122,8 @@ pub fn dashboard(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     let images = match images {
         Images::Auto => demask_tui::ImageMode::Auto,
         Images::Halfblocks => demask_tui::ImageMode::Halfblocks,
+        Images::Kitty => demask_tui::ImageMode::Kitty,
+        Images::Sixel => demask_tui::ImageMode::Sixel,
         Images::Off => demask_tui::ImageMode::Off,
     };
     demask_tui::attach(demask_tui::AttachOptions {
@@ -129,6 +131,7 @@ pub fn dashboard(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
         by: control::who("dashboard"),
         no_color: std::env::var_os("NO_COLOR").is_some(),
         images,
+        blobs: home.blobs(),
     })?;
     Ok(ExitCode::SUCCESS)
 }

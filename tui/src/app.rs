@@ -3,11 +3,16 @@
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::event::{
+    self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton,
+    MouseEventKind,
+};
+use ratatui::crossterm::execute;
 
 use crate::model::Model;
+use crate::pictures::Pictures;
 use crate::update::{Effect, Msg, update};
-use crate::{AttachOptions, ImageMode, link, view};
+use crate::{AttachOptions, link, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);
@@ -19,26 +24,35 @@ const TICK: Duration = Duration::from_millis(250);
 /// # Errors
 /// The terminal's.
 pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
-    let pictures = options.images != ImageMode::Off;
     let mut model = Model {
         no_color: options.no_color,
-        pictures,
         ..Model::default()
     };
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
-    // Installs a panic hook that restores the terminal.
-    let mut terminal = ratatui::try_init()?;
+    let mut terminal = take_over()?;
+    let pictures = Pictures::open(options.images, Some(options.blobs));
     let mut ticked = Instant::now();
     let mut dirty = true;
     let ended = loop {
-        if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, frame)) {
+        if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, &pictures, frame)) {
             break Err(error.into());
         }
         let mut taken: Vec<Msg> = Vec::new();
         match event::poll(LOOK) {
-            Ok(true) => taken.extend(event::read().ok().and_then(|event| key_of(&event)).map(Msg::Key)),
+            Ok(true) => match event::read() {
+                Ok(event) if suspends(&event) => match suspend() {
+                    Ok(again) => {
+                        terminal = again;
+                        dirty = true;
+                        continue;
+                    }
+                    Err(error) => break Err(error.into()),
+                },
+                Ok(event) => taken.extend(message_of(&event)),
+                Err(error) => break Err(error.into()),
+            },
             Ok(false) => {}
             Err(error) => break Err(error.into()),
         }
@@ -62,8 +76,54 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
             }
         }
     };
-    ratatui::restore();
+    hand_back();
     ended
+}
+
+/// Takes the terminal over; a panic gives it back before it is reported.
+fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
+    let terminal = ratatui::try_init()?;
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        execute!(std::io::stdout(), DisableMouseCapture).ok();
+        before(panic);
+    }));
+    execute!(std::io::stdout(), EnableMouseCapture)?;
+    Ok(terminal)
+}
+
+fn hand_back() {
+    execute!(std::io::stdout(), DisableMouseCapture).ok();
+    ratatui::restore();
+}
+
+/// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on.
+fn suspend() -> std::io::Result<ratatui::DefaultTerminal> {
+    hand_back();
+    // SAFETY: raising a signal of this process touches no memory.
+    unsafe { libc::raise(libc::SIGTSTP) };
+    let mut terminal = ratatui::try_init()?;
+    execute!(std::io::stdout(), EnableMouseCapture)?;
+    terminal.clear()?;
+    Ok(terminal)
+}
+
+fn suspends(event: &Event) -> bool {
+    matches!(event, Event::Key(key) if key.code == KeyCode::Char('z') && key.modifiers.contains(KeyModifiers::CONTROL))
+}
+
+fn message_of(event: &Event) -> Option<Msg> {
+    match event {
+        Event::Mouse(mouse) => match mouse.kind {
+            MouseEventKind::Down(MouseButton::Left) => Some(Msg::Click(mouse.column, mouse.row)),
+            MouseEventKind::ScrollUp => Some(Msg::Wheel(true)),
+            MouseEventKind::ScrollDown => Some(Msg::Wheel(false)),
+            _ => None,
+        },
+        // Drawn anew at the next turn.
+        Event::Resize(..) => Some(Msg::Tick),
+        other => key_of(other).map(Msg::Key),
+    }
 }
 
 fn key_of(event: &Event) -> Option<String> {
@@ -73,6 +133,7 @@ fn key_of(event: &Event) -> Option<String> {
     }
     Some(match key.code {
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => "q".into(),
+        KeyCode::Char('p') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-p".into(),
         KeyCode::Char(' ') => "space".into(),
         KeyCode::Char(sign) => sign.to_string(),
         KeyCode::Tab => "tab".into(),

@@ -29,6 +29,14 @@ pub enum Action {
     Down,
     /// Ask the store.
     Query,
+    /// Open what is chosen: a sequence's lineage.
+    Open,
+    /// Only log lines that hold some words.
+    Filter,
+    /// Only log lines at least as loud as the next level.
+    Level,
+    /// Find any of these by a few letters.
+    Palette,
     /// Show or hide the help.
     Help,
 }
@@ -56,7 +64,7 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: boo
 }
 
 /// Every key.
-pub const BINDINGS: [Binding; 21] = [
+pub const BINDINGS: [Binding; 26] = [
     bind("q", Action::Quit, "leave; the run goes on", true),
     bind("tab", Action::NextScreen, "next screen", true),
     bind("1", Action::Screen(0), "Overview", false),
@@ -81,7 +89,12 @@ pub const BINDINGS: [Binding; 21] = [
     bind("right", Action::Forward, "one denoising step forward", false),
     bind("up", Action::Up, "the one before", false),
     bind("down", Action::Down, "the one after", false),
+    bind("enter", Action::Open, "Data: where a sequence comes from", false),
+    bind("f", Action::Filter, "Log: only lines with these words", false),
+    bind("l", Action::Level, "Log: only warnings, only errors, all", false),
     bind("/", Action::Query, "ask the store: one SELECT", true),
+    bind(":", Action::Palette, "find a command by a few letters", true),
+    bind("ctrl-p", Action::Palette, "the same", false),
     bind("?", Action::Help, "this help", true),
 ];
 

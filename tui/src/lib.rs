@@ -2,12 +2,19 @@
 //!
 //! - `model.rs`: what is on the screen; `update.rs`: how events and keys change it;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
-//! - `view.rs`: the screens; `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal.
+//! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
+//! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
+//! - `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal.
 
 mod app;
 mod keys;
+mod lineage;
 mod link;
 mod model;
+mod palette;
+mod pictures;
+mod screens;
+mod theme;
 mod update;
 mod view;
 
@@ -21,10 +28,14 @@ pub use view::render_to_string;
 /// How pictures are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageMode {
-    /// Half-block characters, which every terminal with colours can.
+    /// What the terminal says that it can; else half-blocks.
     Auto,
-    /// The same, asked for.
+    /// Half-block characters, which every terminal with colours can.
     Halfblocks,
+    /// Kitty's protocol, without asking.
+    Kitty,
+    /// Sixel, without asking.
+    Sixel,
     /// Not at all.
     Off,
 }
@@ -40,4 +51,6 @@ pub struct AttachOptions {
     pub no_color: bool,
     /// How pictures are drawn.
     pub images: ImageMode,
+    /// The folder of the store's pictures.
+    pub blobs: PathBuf,
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use demask_storage::{ActorView, Eval, Frame, Overview, RolloutSample};
+use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
+
+use crate::palette::Palette;
 
 /// Points kept of one metric.
 pub const POINTS: usize = 2000;
@@ -36,6 +38,10 @@ pub enum Typing {
     Sql,
     /// `yes` to end the run.
     Stop,
+    /// The value of this knob.
+    Value(String),
+    /// Words that log lines must hold.
+    Filter,
 }
 
 /// A query's column names and rows.
@@ -60,8 +66,14 @@ pub struct Model {
     pub actors: BTreeMap<String, ActorView>,
     /// Metrics: step and value.
     pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
-    /// Log lines.
-    pub log: VecDeque<String>,
+    /// Log lines, each with how loud it is.
+    pub log: VecDeque<(Level, String)>,
+    /// Only lines at least as loud.
+    pub log_level: Option<Level>,
+    /// Only lines that hold these words, whatever their case.
+    pub log_words: String,
+    /// Lines scrolled back.
+    pub log_back: usize,
     /// Benchmarks in order.
     pub evals: Vec<Eval>,
     /// Watched samples, oldest first.
@@ -78,6 +90,14 @@ pub struct Model {
     pub funnel: BTreeMap<(String, String, String), (u64, u64)>,
     /// Sequences trained on, by stage.
     pub trained: BTreeMap<String, u64>,
+    /// What was trained on, newest first: columns and rows.
+    pub lineage: Option<Rows>,
+    /// Which row of it.
+    pub lineage_at: usize,
+    /// All that is known of one sequence.
+    pub story: Option<Vec<Vec<String>>>,
+    /// The palette, when it is open.
+    pub palette: Option<Palette>,
     /// Being typed.
     pub typing: Option<(Typing, String)>,
     /// The last query's result, or what was wrong.
@@ -88,11 +108,24 @@ pub struct Model {
     pub help: bool,
     /// Draw without colours.
     pub no_color: bool,
-    /// Draw pictures.
-    pub pictures: bool,
 }
 
 impl Model {
+    /// What can be steered.
+    #[must_use]
+    pub fn knobs(&self) -> &[Knob] {
+        self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
+    }
+
+    /// The log lines that pass level and words.
+    pub fn lines(&self) -> impl Iterator<Item = &(Level, String)> {
+        let words = self.log_words.to_lowercase();
+        self.log.iter().filter(move |(level, line)| {
+            self.log_level.is_none_or(|least| *level >= least)
+                && (words.is_empty() || line.to_lowercase().contains(&words))
+        })
+    }
+
     /// The sample that is looked at.
     #[must_use]
     pub fn looked_at(&self) -> Option<&(String, Vec<Frame>)> {

@@ -1,9 +1,22 @@
 //! How events and keys change the state. Pure: what has to be done outside is returned.
 
-use demask_storage::{Command, Envelope, Record, Reply};
+use demask_storage::{Command, Envelope, Level, Record, Reply};
 
 use crate::keys::{Action, action};
-use crate::model::{LINES, Model, POINTS, ROLLOUTS, SAMPLES, SCREENS, Typing};
+use crate::lineage;
+use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing};
+use crate::palette::{Does, Palette};
+
+/// The Data screen.
+const DATA: usize = 4;
+/// The Log screen.
+const LOG: usize = 6;
+
+/// A screen's name as it stands in the row of names.
+#[must_use]
+pub fn tab(number: usize, name: &str) -> String {
+    format!(" {} {name} ", number + 1)
+}
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -22,6 +35,10 @@ pub enum Msg {
     Away,
     /// A quarter of a second went by.
     Tick,
+    /// The mouse was pressed at this column and row.
+    Click(u16, u16),
+    /// The wheel was turned, up or down.
+    Wheel(bool),
 }
 
 /// What has to be done outside.
@@ -42,14 +59,23 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Lagged(missed) => model.missed += missed,
         Msg::Connected => (model.connected, model.away_ticks) = (true, 0),
         Msg::Away => model.connected = false,
+        Msg::Click(column, row) => clicked(model, column, row),
+        Msg::Wheel(up) => return act(model, if up { Action::Up } else { Action::Down }),
         Msg::Tick => model.away_ticks = if model.connected { 0 } else { model.away_ticks + 1 },
     }
     Vec::new()
 }
 
 fn key_pressed(model: &mut Model, key: &str) -> Vec<Effect> {
+    if model.palette.is_some() {
+        return in_palette(model, key);
+    }
     if model.typing.is_some() {
         return typed(model, key);
+    }
+    if key == "esc" {
+        (model.help, model.story, model.notice) = (false, None, String::new());
+        return Vec::new();
     }
     match action(key) {
         Some(action) => act(model, action),
@@ -84,9 +110,90 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         }
         Action::Back | Action::Forward => scrub(model, action == Action::Forward),
         Action::Up | Action::Down => choose(model, action == Action::Up),
+        Action::Open => return open(model),
+        Action::Filter => {
+            model.screen = LOG;
+            ask(Typing::Filter, model);
+        }
+        Action::Level => {
+            model.screen = LOG;
+            model.log_back = 0;
+            model.log_level = match model.log_level {
+                None => Some(Level::Warn),
+                Some(Level::Warn) => Some(Level::Error),
+                Some(_) => None,
+            };
+        }
+        Action::Palette => model.palette = Some(Palette::default()),
         Action::Help => model.help = !model.help,
     }
     Vec::new()
+}
+
+/// The Data screen's list of sequences, or the story of the one that is chosen.
+fn open(model: &mut Model) -> Vec<Effect> {
+    if model.screen != DATA {
+        return Vec::new();
+    }
+    let subject = |(_, rows): &Rows| rows.get(model.lineage_at)?.first().cloned();
+    let command = match model.lineage.as_ref().and_then(subject) {
+        Some(subject) => lineage::story(&subject),
+        None => lineage::list(),
+    };
+    vec![Effect::Ask(command)]
+}
+
+fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
+    let found = model
+        .palette
+        .as_ref()
+        .map_or_else(Vec::new, |palette| palette.found(model.knobs()));
+    let Some(palette) = &mut model.palette else {
+        return Vec::new();
+    };
+    match key {
+        "esc" | "ctrl-p" => model.palette = None,
+        "up" => palette.at = palette.at.saturating_sub(1),
+        "down" | "tab" => palette.at = (palette.at + 1).min(found.len().saturating_sub(1)),
+        "backspace" => {
+            palette.text.pop();
+            palette.at = 0;
+        }
+        "space" => palette.text.push(' '),
+        "enter" => {
+            let entry = found.into_iter().nth(palette.at);
+            model.palette = None;
+            return match entry.map(|entry| entry.does) {
+                Some(Does::Act(action)) => act(model, action),
+                Some(Does::Turn(key)) => {
+                    model.typing = Some((Typing::Value(key), String::new()));
+                    Vec::new()
+                }
+                None => Vec::new(),
+            };
+        }
+        _ if key.chars().count() == 1 => {
+            palette.text.push_str(key);
+            palette.at = 0;
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// The row of screen names is the second.
+fn clicked(model: &mut Model, column: u16, row: u16) {
+    if row != 1 {
+        return;
+    }
+    let mut right = 0;
+    for (number, name) in SCREENS.iter().enumerate() {
+        right += tab(number, name).chars().count();
+        if usize::from(column) < right {
+            model.screen = number;
+            return;
+        }
+    }
 }
 
 fn scrub(model: &mut Model, forward: bool) {
@@ -109,8 +216,25 @@ fn choose(model: &mut Model, before: bool) {
             value.saturating_sub(1)
         }
     };
+    let back = |value: usize, limit: usize| {
+        if before {
+            value.saturating_sub(1)
+        } else {
+            (value + 1).min(limit)
+        }
+    };
     if model.screen == 3 {
         model.group = step(model.group, ROLLOUTS);
+    } else if model.screen == DATA {
+        let last = model
+            .lineage
+            .as_ref()
+            .map_or(0, |(_, rows)| rows.len().saturating_sub(1));
+        model.lineage_at = back(model.lineage_at, last);
+        model.story = None;
+    } else if model.screen == LOG {
+        let last = model.lines().count().saturating_sub(1);
+        model.log_back = step(model.log_back, last);
     } else {
         model.sample = step(model.sample, model.samples.len().saturating_sub(1));
         model.frame = None;
@@ -137,7 +261,7 @@ fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
 }
 
 fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
-    if text.is_empty() {
+    if text.is_empty() && *what != Typing::Filter {
         return Vec::new();
     }
     match what {
@@ -162,6 +286,11 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
                 limit: 200,
             })];
         }
+        Typing::Value(key) => {
+            let (key, value) = (key.clone(), text.to_owned());
+            return vec![Effect::Ask(Command::Set { key, value })];
+        }
+        Typing::Filter => (model.log_words, model.log_back) = (text.to_owned(), 0),
         Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
         Typing::Stop => model.notice = "not stopped".into(),
     }
@@ -188,7 +317,14 @@ fn answered(model: &mut Model, reply: Reply) {
                 .into_iter()
                 .map(|row| row.into_iter().map(plain).collect())
                 .collect();
-            model.rows = Some(Ok((columns, rows)));
+            let rows: Vec<Vec<String>> = rows;
+            match columns.first().map(String::as_str) {
+                Some(lineage::LIST) => {
+                    (model.lineage, model.lineage_at) = (Some((columns, rows)), 0);
+                }
+                Some(lineage::STORY) => model.story = Some(rows),
+                _ => model.rows = Some(Ok((columns, rows))),
+            }
         }
         Reply::Refused { message } => {
             if model.screen == SCREENS.len() - 1 {
@@ -246,16 +382,26 @@ fn take(model: &mut Model, envelope: Envelope) {
         Record::Eval(eval) => {
             log(
                 model,
+                Level::Info,
                 format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value),
             );
             model.evals.push(eval);
         }
-        Record::Alert(alert) => log(model, format!("alert {}: {}", alert.kind, alert.message)),
-        Record::Log(line) => log(model, format!("{}: {}", line.actor, line.message)),
-        Record::Lifecycle(life) => log(model, format!("{} {} {}", life.actor, life.what, life.reason)),
+        Record::Alert(alert) => log(
+            model,
+            alert.level,
+            format!("alert {}: {}", alert.kind, alert.message),
+        ),
+        Record::Log(line) => log(model, line.level, format!("{}: {}", line.actor, line.message)),
+        Record::Lifecycle(life) => log(
+            model,
+            Level::Info,
+            format!("{} {} {}", life.actor, life.what, life.reason),
+        ),
         Record::Checkpoint(checkpoint) if checkpoint.kept => {
             log(
                 model,
+                Level::Info,
                 format!("checkpoint at step {} ({})", checkpoint.step, checkpoint.reason),
             );
         }
@@ -269,16 +415,23 @@ fn take(model: &mut Model, envelope: Envelope) {
                 .applied_step
                 .map_or("asked".to_owned(), |step| format!("applied at step {step}"));
             model.notice = format!("{what}: {when}");
-            log(model, format!("{} {what}: {when}", steer.by));
+            log(model, Level::Info, format!("{} {what}: {when}", steer.by));
         }
-        Record::RunEnd(end) => log(model, format!("run {}: {}", end.status, end.reason)),
-        Record::Run(run) => log(model, format!("run {} of {}", run.id, run.profile)),
+        Record::RunEnd(end) => {
+            let level = if end.status == "failed" {
+                Level::Error
+            } else {
+                Level::Info
+            };
+            log(model, level, format!("run {}: {}", end.status, end.reason));
+        }
+        Record::Run(run) => log(model, Level::Info, format!("run {} of {}", run.id, run.profile)),
         _ => {}
     }
 }
 
-fn log(model: &mut Model, line: String) {
-    model.log.push_back(line);
+fn log(model: &mut Model, level: Level, line: String) {
+    model.log.push_back((level, line));
     while model.log.len() > LINES {
         model.log.pop_front();
     }

@@ -1,0 +1,62 @@
+//! Walking the lineage (law L5): from what was trained on to its source, generator, verifier and score.
+
+use demask_storage::Command;
+
+/// The column that marks an answer as the list of sequences.
+pub const LIST: &str = "lineage";
+/// The column that marks an answer as one sequence's story.
+pub const STORY: &str = "story";
+
+/// What was trained on, newest first.
+#[must_use]
+pub fn list() -> Command {
+    Command::Query {
+        sql: format!(
+            "SELECT subject AS {LIST}, step, stage, source, generator, verifier, round(score, 3) AS score \
+             FROM v_lineage ORDER BY step DESC, subject LIMIT 200"
+        ),
+        limit: 200,
+    }
+}
+
+/// All that the store knows of one sequence, as pairs.
+#[must_use]
+pub fn story(subject: &str) -> Command {
+    let quoted = subject.replace('\'', "''");
+    let of = |view: &str, key: &str, columns: &[&str]| {
+        columns
+            .iter()
+            .map(|column| {
+                format!(
+                    "SELECT '{column}' AS {STORY}, (SELECT cast({column} AS TEXT) FROM {view} WHERE {key} = '{quoted}' \
+                     LIMIT 1) AS value"
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut parts = vec![format!("SELECT 'sequence' AS {STORY}, '{quoted}' AS value")];
+    parts.extend(of(
+        "v_lineage",
+        "subject",
+        &["source", "generator", "verifier", "score"],
+    ));
+    parts.extend(of(
+        "v_rollout",
+        "sample",
+        &["prompt", "text", "parts", "total", "advantage"],
+    ));
+    parts.push(format!(
+        "SELECT 'uses', (SELECT count(*) || ' times, last at step ' || max(step) FROM v_lineage WHERE subject = '{quoted}')"
+    ));
+    parts.push(format!(
+        "SELECT 'checkpoint', (SELECT path FROM v_checkpoint WHERE 'weights:' || weights = \
+         (SELECT generator FROM v_lineage WHERE subject = '{quoted}' LIMIT 1) LIMIT 1)"
+    ));
+    Command::Query {
+        sql: format!(
+            "SELECT * FROM ({}) WHERE value IS NOT NULL",
+            parts.join(" UNION ALL ")
+        ),
+        limit: 50,
+    }
+}

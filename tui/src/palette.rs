@@ -1,0 +1,83 @@
+//! The command palette: every binding and every knob, found by a few letters of its words.
+
+use demask_storage::Knob;
+
+use crate::keys::{Action, BINDINGS};
+
+/// What the palette is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Palette {
+    /// Typed so far.
+    pub text: String,
+    /// Which of the found entries.
+    pub at: usize,
+}
+
+/// One thing that can be chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Key, or what would be typed.
+    pub key: String,
+    /// In words.
+    pub words: String,
+    /// What it does.
+    pub does: Does,
+}
+
+/// What an entry does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Does {
+    /// What a key does.
+    Act(Action),
+    /// Asks for a knob's new value.
+    Turn(String),
+}
+
+impl Palette {
+    /// The entries that the typed letters are found in, best first.
+    #[must_use]
+    pub fn found(&self, knobs: &[Knob]) -> Vec<Entry> {
+        let mut scored: Vec<(usize, usize, Entry)> = entries(knobs)
+            .into_iter()
+            .enumerate()
+            .filter_map(|(number, entry)| {
+                let score = score(&self.text, &format!("{} {}", entry.words, entry.key))?;
+                Some((score, number, entry))
+            })
+            .collect();
+        scored.sort_by_key(|(score, number, _)| (*score, *number));
+        scored.into_iter().map(|(_, _, entry)| entry).collect()
+    }
+}
+
+fn entries(knobs: &[Knob]) -> Vec<Entry> {
+    let bound = BINDINGS
+        .iter()
+        .filter(|binding| binding.action != Action::Palette)
+        .map(|binding| Entry {
+            key: binding.key.to_owned(),
+            words: binding.help.to_owned(),
+            does: Does::Act(binding.action),
+        });
+    let turned = knobs.iter().map(|knob| Entry {
+        key: format!("set {}", knob.key),
+        words: format!("{} is {}, allowed {}", knob.help, knob.value, knob.allowed),
+        does: Does::Turn(knob.key.clone()),
+    });
+    bound.chain(turned).collect()
+}
+
+/// Lower is better: how far apart the letters stand, in order, whatever their case; none when one is missing.
+fn score(typed: &str, words: &str) -> Option<usize> {
+    let words: Vec<char> = words.to_lowercase().chars().collect();
+    let (mut at, mut first, mut gaps) = (0, None, 0);
+    for letter in typed.to_lowercase().chars().filter(|letter| *letter != ' ') {
+        let next = words[at..].iter().position(|&other| other == letter)?;
+        if first.is_some() {
+            gaps += next;
+        }
+        first.get_or_insert(at + next);
+        at += next + 1;
+    }
+    Some(10 * gaps + first.unwrap_or(0))
+}

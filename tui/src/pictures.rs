@@ -1,0 +1,109 @@
+//! Pictures in the terminal, through ratatui-image: kitty, sixel or iTerm2 where the terminal says that it can, half-block
+//! characters everywhere else.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use demask_storage::Blobs;
+use image::DynamicImage;
+use ratatui::Frame;
+use ratatui::layout::{Rect, Size};
+use ratatui_image::picker::{Picker, ProtocolType};
+use ratatui_image::protocol::Protocol;
+use ratatui_image::{Image, Resize};
+
+use crate::ImageMode;
+
+/// Encoded pictures that are kept.
+const KEPT: usize = 96;
+
+/// Encodes pictures for this terminal, and remembers them.
+pub struct Pictures {
+    picker: Option<Picker>,
+    blobs: Option<Blobs>,
+    encoded: RefCell<HashMap<(String, u16, u16), Protocol>>,
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self::new(Some(Picker::halfblocks()), None)
+    }
+}
+
+impl Pictures {
+    fn new(picker: Option<Picker>, blobs: Option<PathBuf>) -> Self {
+        Self {
+            picker,
+            blobs: blobs.map(Blobs::new),
+            encoded: RefCell::default(),
+        }
+    }
+
+    /// For this terminal, which is asked what it can: after the screen was taken over, before the first key is read.
+    #[must_use]
+    pub fn open(mode: ImageMode, blobs: Option<PathBuf>) -> Self {
+        let asked = || Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks());
+        let forced = |kind| {
+            let mut picker = asked();
+            picker.set_protocol_type(kind);
+            picker
+        };
+        let picker = match mode {
+            ImageMode::Auto => Some(asked()),
+            ImageMode::Halfblocks => Some(Picker::halfblocks()),
+            ImageMode::Kitty => Some(forced(ProtocolType::Kitty)),
+            ImageMode::Sixel => Some(forced(ProtocolType::Sixel)),
+            ImageMode::Off => None,
+        };
+        Self::new(picker, blobs)
+    }
+
+    /// Whether pictures are drawn at all.
+    #[must_use]
+    pub fn shown(&self) -> bool {
+        self.picker.is_some()
+    }
+
+    /// Draws RGB bytes in hex as large as the area takes them.
+    pub fn draw(&self, frame: &mut Frame, area: Rect, (width, height, hex): &(u64, u64, String)) {
+        self.encoded(frame, area, hex, || {
+            let bytes: Option<Vec<u8>> = (0..hex.len() / 2)
+                .map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok())
+                .collect();
+            let (width, height) = (u32::try_from(*width).ok()?, u32::try_from(*height).ok()?);
+            image::RgbImage::from_raw(width, height, bytes?).map(DynamicImage::ImageRgb8)
+        });
+    }
+
+    /// Draws a picture of the store.
+    pub fn draw_blob(&self, frame: &mut Frame, area: Rect, hash: &str) {
+        self.encoded(frame, area, hash, || {
+            image::load_from_memory(&self.blobs.as_ref()?.get(hash).ok()?).ok()
+        });
+    }
+
+    fn encoded(&self, frame: &mut Frame, area: Rect, key: &str, read: impl FnOnce() -> Option<DynamicImage>) {
+        let Some(picker) = self.picker.as_ref().filter(|_| area.width > 1 && area.height > 0) else {
+            return;
+        };
+        let mut encoded = self.encoded.borrow_mut();
+        let key = (key.to_owned(), area.width, area.height);
+        if !encoded.contains_key(&key) {
+            let Some(image) = read() else { return };
+            // Pixels stay pixels: small pictures are enlarged without smoothing.
+            let size = Size::new(area.width, area.height);
+            let fit = Resize::Scale(Some(image::imageops::FilterType::Nearest));
+            let Ok(protocol) = picker.new_protocol(image, size, fit) else {
+                return;
+            };
+            if encoded.len() >= KEPT {
+                encoded.clear();
+            }
+            encoded.insert(key.clone(), protocol);
+        }
+        if let Some(protocol) = encoded.get(&key) {
+            frame.render_widget(Image::new(protocol), area);
+        }
+    }
+}

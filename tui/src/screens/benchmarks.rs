@@ -1,0 +1,100 @@
+//! Before and after, suite by suite, with intervals.
+
+use std::collections::BTreeSet;
+
+use demask_storage::Eval;
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Row, Table};
+
+use crate::model::Model;
+use crate::theme::{accent, bad, good, panel, quiet};
+
+/// Columns of an interval's bar: 0 to 100 %.
+const BAR: usize = 40;
+
+pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
+    let suites: BTreeSet<&str> = model.evals.iter().map(|eval| eval.suite.as_str()).collect();
+    if suites.is_empty() {
+        frame.render_widget(
+            Paragraph::new("no benchmark yet").block(panel("benchmarks")),
+            area,
+        );
+        return;
+    }
+    let room = (3 * suites.len() as u16 + 2).min(area.height / 2);
+    let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
+    let lines: Vec<Line> = suites.iter().flat_map(|suite| compared(model, suite)).collect();
+    frame.render_widget(Paragraph::new(lines).block(panel("before and after")), upper);
+    all(model, frame, lower);
+}
+
+/// The first and the last result of a suite, each with its interval as a bar.
+fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
+    let of_suite: Vec<&Eval> = model.evals.iter().filter(|eval| eval.suite == suite).collect();
+    let (Some(first), Some(last)) = (of_suite.first(), of_suite.last()) else {
+        return Vec::new();
+    };
+    let change = 100.0 * (last.value - first.value);
+    let style = if change >= 0.0 { good(model) } else { bad(model) };
+    let head = Line::from(vec![
+        Span::styled(format!("{suite:<16}"), accent(model)),
+        Span::styled(format!("{change:+.1} points"), style),
+        Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet()),
+    ]);
+    vec![head, bar("before", first), bar("after", last)]
+}
+
+fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let column = |value: f64| ((value.clamp(0.0, 1.0) * (BAR - 1) as f64).round()) as usize;
+    let (low, at, high) = (column(eval.low), column(eval.value), column(eval.high));
+    let marks: String = (0..BAR)
+        .map(|place| match place {
+            _ if place == at => '●',
+            _ if (low..=high).contains(&place) => '━',
+            _ => '·',
+        })
+        .collect();
+    Line::from(format!(
+        "  {name:<7}{marks} {:>5.1} %  {:.1}–{:.1}  step {}",
+        100.0 * eval.value,
+        100.0 * eval.low,
+        100.0 * eval.high,
+        eval.step
+    ))
+}
+
+fn all(model: &Model, frame: &mut Frame, area: Rect) {
+    let rows = model.evals.iter().map(|eval| {
+        let first = model
+            .evals
+            .iter()
+            .find(|other| other.suite == eval.suite)
+            .map_or(eval.value, |other| other.value);
+        let parts: Vec<String> = eval
+            .parts
+            .iter()
+            .map(|(name, value)| format!("{name} {:.0}", 100.0 * value))
+            .collect();
+        Row::new([
+            eval.step.to_string(),
+            eval.suite.clone(),
+            format!("{:.1}", 100.0 * eval.value),
+            format!("{:.1}–{:.1}", 100.0 * eval.low, 100.0 * eval.high),
+            format!("{:+.1}", 100.0 * (eval.value - first)),
+            parts.join(", "),
+            eval.decision.replace('_', " "),
+        ])
+    });
+    let widths = [6, 15, 6, 12, 7]
+        .map(Constraint::Length)
+        .into_iter()
+        .chain([Constraint::Min(10), Constraint::Length(10)]);
+    let head = Row::new(["step", "suite", "%", "95 %", "since", "parts", "decision"]).style(accent(model));
+    frame.render_widget(
+        Table::new(rows, widths).header(head).block(panel("every result")),
+        area,
+    );
+}

@@ -1,0 +1,311 @@
+//! What each screen looks like, drawn from one fixed state.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use demask_storage::{
+    ActorState, ActorView, Alert, DeviceView, Envelope, Eval, Frame, Knob, Level, Metric, Overview, Record,
+    Reply, RolloutSample, StageView, TrainUse, Verdict,
+};
+use demask_tui::{Effect, Model, Msg, render_to_string, update};
+
+fn event(record: Record) -> Msg {
+    Msg::Event(Box::new(Envelope {
+        seq: 1,
+        at_us: 0,
+        record,
+    }))
+}
+
+fn stage(name: &str, kind: &str, done: u64, total: u64) -> StageView {
+    StageView {
+        name: name.into(),
+        kind: kind.into(),
+        done,
+        total,
+    }
+}
+
+fn overview() -> Overview {
+    Overview {
+        run: "01a2".into(),
+        profile: "tabletop".into(),
+        state: "running".into(),
+        detail: String::new(),
+        step: 172,
+        total_steps: 213,
+        stages: vec![
+            stage("before", "evaluate", 1, 1),
+            stage("cot", "finetune", 150, 150),
+            stage("unigrpo", "align", 21, 60),
+        ],
+        stage: 2,
+        tokens_per_s: 9134.0,
+        eta_s: Some(300.0),
+        elapsed_s: 400.0,
+        devices: vec![DeviceView {
+            name: "cpu".into(),
+            compute: "bf16, AVX-512".into(),
+            threads: 2,
+            pid: 7,
+            memory: 1_400_000_000,
+            busy: 0.97,
+        }],
+        knobs: vec![Knob {
+            key: "kl".into(),
+            value: "0.01".into(),
+            allowed: "0 to 100".into(),
+            help: "weight of the penalty on leaving the reference policy".into(),
+        }],
+        last_checkpoint: Some(150),
+    }
+}
+
+fn actor(name: &str, parent: &str, state: ActorState, doing: &str) -> Msg {
+    event(Record::Actor(ActorView {
+        name: name.into(),
+        parent: parent.into(),
+        state,
+        detail: doing.into(),
+        queue: (1, 4),
+        restarts: u64::from(name == "scorer"),
+        handled: 42,
+        last_message: "Score".into(),
+        last_at_us: 0,
+        recent: vec![],
+    }))
+}
+
+fn eval(step: u64, suite: &str, value: f64, decision: &str) -> Msg {
+    event(Record::Eval(Eval {
+        run: "01a2".into(),
+        step,
+        checkpoint: "weights:1".into(),
+        suite: suite.into(),
+        metric: "accuracy".into(),
+        value,
+        low: value - 0.05,
+        high: value + 0.05,
+        n: 120,
+        parts: vec![("counting".into(), value), ("position".into(), 0.5)],
+        decision: decision.into(),
+    }))
+}
+
+fn sample(number: u64, total: f64, advantage: f64) -> Msg {
+    event(Record::Sample(RolloutSample {
+        id: format!("01a2/172/0/{number}"),
+        run: "01a2".into(),
+        step: 172,
+        group: 0,
+        number,
+        example: "e".into(),
+        modality: "draw".into(),
+        weights: 171,
+        prompt: "two red circles".into(),
+        text: "large red circle left, small red circle top".into(),
+        picture: None,
+        parts: vec![("correct".into(), 1.0, 2.0), ("draw".into(), total / 4.0, 2.0)],
+        total,
+        advantage,
+        trained: true,
+    }))
+}
+
+fn verdict(gate: &str, passed: bool, reason: &str) -> Msg {
+    event(Record::Verdict(Verdict {
+        subject: "s".into(),
+        run: "01a2".into(),
+        round: 1,
+        gate: gate.into(),
+        passed,
+        reason: reason.into(),
+        source: "reasoner".into(),
+    }))
+}
+
+fn frame(step: u64, tokens: [&str; 4]) -> Msg {
+    event(Record::Frame(Frame {
+        run: "01a2".into(),
+        sample: "s".into(),
+        origin: "rollout".into(),
+        prompt: "a red circle".into(),
+        kind: "picture".into(),
+        step,
+        steps: 8,
+        tokens: tokens.map(str::to_owned).to_vec(),
+        confidence: vec![250, 180, 90, 20],
+        grid: 2,
+        picture: None,
+    }))
+}
+
+fn state() -> Model {
+    let mut model = Model {
+        no_color: true,
+        ..Model::default()
+    };
+    let mut all = vec![
+        Msg::Connected,
+        Msg::Reply(Box::new(Reply::Status(Box::new(overview())))),
+        actor("supervisor", "", ActorState::Idle, ""),
+        actor("trainer", "supervisor", ActorState::Busy, "unigrpo 21/60"),
+        actor("scorer", "supervisor", ActorState::Waiting, "group 3"),
+        actor("engine/0", "supervisor", ActorState::Busy, "policy"),
+        eval(0, "tabletop-ask", 0.62, ""),
+        eval(0, "tabletop-draw", 0.40, ""),
+        eval(212, "tabletop-ask", 0.71, "promote"),
+        eval(212, "tabletop-draw", 0.38, "hold"),
+        sample(0, 2.5, 0.9),
+        sample(1, 0.7, -0.9),
+        verdict("verify", true, ""),
+        verdict("verify", true, ""),
+        verdict("verify", false, "the result is wrong"),
+        verdict("dedup", false, "an equal trace was accepted before"),
+        frame(0, ["17", "", "", ""]),
+        frame(1, ["17", "203", "", "9"]),
+        event(Record::TrainUse(TrainUse {
+            run: "01a2".into(),
+            step: 3,
+            stage: "cot".into(),
+            subjects: vec!["a".into(), "b".into()],
+        })),
+        event(Record::Alert(Alert {
+            run: "01a2".into(),
+            step: 9,
+            level: Level::Warn,
+            kind: "not_finite".into(),
+            message: "back to the last checkpoint, learning rate halved".into(),
+        })),
+    ];
+    all.extend((0..60).map(|step| {
+        event(Record::Metric(Metric {
+            run: "01a2".into(),
+            step,
+            values: vec![
+                ("train/loss".into(), 3.0 - 0.04 * step as f64),
+                ("reward/total".into(), (step as f64 / 9.0).sin()),
+            ],
+        }))
+    }));
+    for msg in all {
+        update(&mut model, msg);
+    }
+    model
+}
+
+fn press(model: &mut Model, keys: &[&str]) -> Vec<Effect> {
+    keys.iter()
+        .flat_map(|key| update(model, Msg::Key((*key).to_owned())))
+        .collect()
+}
+
+fn shown(model: &Model) -> String {
+    render_to_string(model, 100, 30).unwrap()
+}
+
+#[test]
+fn the_eight_screens() {
+    let mut model = state();
+    for (number, name) in [
+        "overview", "actors", "denoise", "rollouts", "data", "benchmarks", "log", "query",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        press(&mut model, &[&(number + 1).to_string()]);
+        insta::assert_snapshot!(name, shown(&model));
+    }
+}
+
+#[test]
+fn the_palette_finds_a_knob_and_turns_it() {
+    let mut model = state();
+    press(&mut model, &[":", "p", "e", "n", "a", "l"]);
+    insta::assert_snapshot!("palette", shown(&model));
+    press(&mut model, &["enter"]);
+    assert!(shown(&model).contains("kl is 0.01, allowed 0 to 100"));
+    let effects = press(&mut model, &["0", ".", "2", "enter"]);
+    let set = demask_storage::Command::Set {
+        key: "kl".into(),
+        value: "0.2".into(),
+    };
+    assert_eq!(effects, vec![Effect::Ask(set)]);
+    press(&mut model, &[":", "z", "z", "z"]);
+    assert!(shown(&model).contains("nothing is called that"));
+    assert_eq!(press(&mut model, &["enter", "esc"]), vec![]);
+}
+
+#[test]
+fn every_key_can_be_found_in_the_palette() {
+    let mut model = state();
+    for words in ["checkpoint now", "leave", "benchmarks", "sample a prompt"] {
+        press(&mut model, &[":"]);
+        for letter in words.chars() {
+            let key = if letter == ' ' { "space".to_owned() } else { letter.to_string() };
+            update(&mut model, Msg::Key(key));
+        }
+        let line = shown(&model).lines().find(|line| line.contains('›')).map(str::to_owned);
+        assert!(line.unwrap().contains(words));
+        assert!(!shown(&model).contains("nothing is called that"), "{words}");
+        press(&mut model, &["esc"]);
+    }
+}
+
+#[test]
+fn the_log_is_filtered_by_level_and_words() {
+    let mut model = state();
+    press(&mut model, &["l"]);
+    let loud = shown(&model);
+    assert!(loud.contains("alert not_finite") && !loud.contains("benchmark"), "{loud}");
+    press(&mut model, &["l", "l", "f", "D", "R", "A", "W", "enter"]);
+    let drawn = shown(&model);
+    assert!(drawn.contains("benchmark tabletop-draw 38.0 %"), "{drawn}");
+    assert!(!drawn.contains("tabletop-ask") && !drawn.contains("not_finite"), "{drawn}");
+    press(&mut model, &["up"]);
+    assert!(shown(&model).contains("1 lines back"));
+}
+
+#[test]
+fn lineage_is_walked_from_the_list_to_one_story() {
+    let mut model = state();
+    let asked = press(&mut model, &["5", "enter"]);
+    assert!(format!("{asked:?}").contains("v_lineage"));
+    let cell = |text: &str| serde_json::Value::String(text.to_owned());
+    let columns = ["lineage", "step", "stage", "source", "generator", "verifier", "score"];
+    let row = |id: &str| vec![cell(id), 3.into(), cell("cot"), cell("reasoner"), cell("weights:9"), cell("trace"), 1.into()];
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Rows {
+            columns: columns.map(str::to_owned).to_vec(),
+            rows: vec![row("one"), row("it's two")],
+        })),
+    );
+    assert!(shown(&model).contains("weights:9"));
+    let asked = format!("{:?}", press(&mut model, &["down", "enter"]));
+    assert!(asked.contains("it''s two"), "{asked}");
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Rows {
+            columns: vec!["story".into(), "value".into()],
+            rows: vec![vec![cell("generator"), cell("weights:9")]],
+        })),
+    );
+    assert!(shown(&model).contains("one sequence"));
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("lineage: up and down"));
+}
+
+#[test]
+fn the_mouse_chooses_screens_and_scrolls() {
+    let mut model = state();
+    update(&mut model, Msg::Click(14, 1));
+    assert_eq!(model.screen, 1);
+    update(&mut model, Msg::Click(99, 1));
+    assert_eq!(model.screen, 1);
+    update(&mut model, Msg::Click(14, 9));
+    assert_eq!(model.screen, 1);
+    press(&mut model, &["7"]);
+    update(&mut model, Msg::Wheel(true));
+    assert_eq!(model.log_back, 1);
+    update(&mut model, Msg::Wheel(false));
+    assert_eq!(model.log_back, 0);
+}
