@@ -37,7 +37,8 @@ pub enum Command {
     Daemon(Daemon),
     /// Open the dashboard on the running daemon
     Attach(Attach),
-    /// Where the run is, and what its actors are doing
+    /// Where the run is, what its actors are doing, what can be turned
+    #[command(after_help = "Examples:\n  demask ps\n  demask ps --json")]
     Ps(Json),
     /// Hold the run at the next step boundary
     Pause(Json),
@@ -74,16 +75,22 @@ pub enum Command {
     Eval(Eval),
     /// Ask the experiment store, read-only
     #[command(
-        after_help = "Examples:\n  demask query \"SELECT * FROM v_run\"\n  demask query \"SELECT step, value FROM v_metric WHERE name = 'train/loss' ORDER BY step DESC LIMIT 20\" --format csv\nViews: v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event"
+        after_help = crate::query::help()
     )]
     Query(Query),
     /// List, show and compare runs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "A run is named by its id, by the beginning or the end of it, or by the word latest.\nExamples:\n  demask runs list\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json"
+    )]
     Runs(Runs),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),
     /// Say what was found on this machine, what is missing and how to mend it
+    #[command(
+        after_help = "Examples:\n  demask doctor\n  demask doctor --json\nExits 1 when something must be mended."
+    )]
     Doctor(Json),
 }
 
@@ -312,8 +319,8 @@ pub struct Eval {
 /// `demask query`.
 #[derive(Debug, Args)]
 pub struct Query {
-    /// One SELECT statement
-    pub sql: String,
+    /// One SELECT statement; without it the views and their columns are listed
+    pub sql: Option<String>,
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -345,7 +352,7 @@ pub enum Runs {
     List(Json),
     /// One run: configuration, checkpoints, benchmarks
     Show {
-        /// Its id, or the beginning of it
+        /// Its id, the beginning or the end of it, or the word latest
         run: String,
         /// Output
         #[command(flatten)]

@@ -1,8 +1,9 @@
 //! `demask daemon` and `demask attach`: the background process that owns runs.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _};
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -52,13 +53,16 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
 
 fn start(home: &Home) -> anyhow::Result<u32> {
     let log = home.log();
-    std::fs::create_dir_all(log.parent().unwrap_or(home.root()))
-        .with_context(|| home.root().display().to_string())?;
+    std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
+        let root = home.root().display();
+        format!("the home {root} cannot be written; name another with --home or DEMASK_HOME")
+    })?;
     let out = File::options()
         .create(true)
         .append(true)
         .open(&log)
         .with_context(|| log.display().to_string())?;
+    let before = out.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command
         .arg("--home")
@@ -70,7 +74,11 @@ fn start(home: &Home) -> anyhow::Result<u32> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
-            bail!("the daemon ended at once ({status}); see {}", log.display());
+            let said = said_since(&log, before).unwrap_or_default();
+            bail!(
+                "the daemon ended at once ({status}; its log is {}): {said}",
+                log.display()
+            );
         }
         if control::connect(home).is_ok() {
             return Ok(child.id());
@@ -82,6 +90,19 @@ fn start(home: &Home) -> anyhow::Result<u32> {
         PATIENCE.as_secs(),
         log.display()
     )
+}
+
+/// The last thing in a log that was written after this many bytes.
+fn said_since(log: &Path, bytes: u64) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(bytes))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let last = text
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default();
+    Ok(last.strip_prefix("demask: ").unwrap_or(last).to_owned())
 }
 
 fn stop(home: &Home) -> anyhow::Result<()> {

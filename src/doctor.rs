@@ -258,7 +258,7 @@ fn shipped(home: &Home) -> Check {
             "shipped model",
             Status::Fail,
             format!("{error:#}"),
-            "make room in the home folder, or name another with --home",
+            "name its folder in DEMASK_SHIPPED; without it give --checkpoint, or --from-scratch to a run",
         ),
     }
 }

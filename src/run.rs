@@ -16,8 +16,7 @@ use crate::{UsageError, control, daemon, print};
 /// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
 pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     let (text, origin) = Profile::find(&options.profile).map_err(usage)?;
-    let text = Profile::set(&text, &origin, &options.set).map_err(usage)?;
-    Profile::parse(&text, &origin).map_err(usage)?;
+    let text = assigned(&text, &origin, &options.set)?;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
@@ -42,6 +41,22 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
             dashboard(home, Images::Auto)
         }
         other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+}
+
+/// The profile's text with every `--set` applied, checked. A flag that makes a right profile wrong is named itself: the
+/// profile's lines are not to blame.
+fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
+    let set = |flags: &[String]| Profile::set(text, origin, flags);
+    let whole = set(flags).map_err(usage)?;
+    let Err(wrong) = Profile::parse(&whole, origin) else {
+        return Ok(whole);
+    };
+    let right_so_far =
+        |count: &usize| set(&flags[..*count]).is_ok_and(|text| Profile::parse(&text, origin).is_ok());
+    match (0..flags.len()).filter(right_so_far).last() {
+        Some(last) => Err(usage(format!("--set {}: {}", flags[last], wrong.message)).into()),
+        None => Err(usage(wrong).into()),
     }
 }
 

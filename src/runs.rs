@@ -42,11 +42,15 @@ fn print_rows(rows: &Rows, json: bool) {
 fn list(home: &Home, json: bool) -> anyhow::Result<()> {
     let sql = "SELECT run, profile, status, step, seed, generation,
                datetime(started_us / 1000000, 'unixepoch') AS started FROM v_run ORDER BY started_us DESC";
-    print_rows(&rows(home, sql)?, json);
+    let rows = rows(home, sql)?;
+    print_rows(&rows, json);
+    if rows.rows.is_empty() && !json {
+        print::note("there is no run yet; `demask run` starts one");
+    }
     Ok(())
 }
 
-/// The whole id of the one run that begins so.
+/// The whole id of the one run that begins or ends so, or of the latest. Runs of one minute begin alike.
 fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
     if !prefix
         .chars()
@@ -54,11 +58,19 @@ fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
     {
         bail!("{prefix}: a run's id has letters, digits and hyphens only");
     }
-    let found = rows(home, &format!("SELECT run FROM v_run WHERE run LIKE '{prefix}%'"))?;
+    let sql = if prefix == "latest" {
+        "SELECT run FROM v_run ORDER BY started_us DESC LIMIT 1".to_owned()
+    } else {
+        format!("SELECT run FROM v_run WHERE run LIKE '{prefix}%' OR run LIKE '%{prefix}'")
+    };
+    let found = rows(home, &sql)?;
     match found.rows.as_slice() {
         [row] => Ok(row[0].as_str().unwrap_or_default().to_owned()),
-        [] => bail!("no run begins with {prefix}; `demask runs list` shows them"),
-        many => bail!("{} runs begin with {prefix}; type more of the id", many.len()),
+        [] => bail!("no run begins or ends with {prefix}; `demask runs list` shows them"),
+        many => bail!(
+            "{} runs begin or end with {prefix}; type more of the id",
+            many.len()
+        ),
     }
 }
 
@@ -154,9 +166,26 @@ fn diff(home: &Home, a: &str, b: &str, json: bool) -> anyhow::Result<()> {
     }
     let table: Vec<Vec<String>> = lines
         .into_iter()
-        .map(|(key, a, b)| vec![key, a.to_string(), b.to_string()])
+        .map(|(key, a, b)| vec![key, shown(&a), shown(&b)])
         .collect();
-    print::table(&["key", &a[..8.min(a.len())], &b[..8.min(b.len())]], &table)
+    if table.is_empty() {
+        println!("the same configuration, values and benchmarks");
+        return Ok(());
+    }
+    print::table(&["key", ending(&a), ending(&b)], &table)
+}
+
+/// The end of an id, which tells two runs apart where the beginning is the minute.
+fn ending(run: &str) -> &str {
+    run.rsplit('-').next().unwrap_or(run)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn values(prefix: &str, rows: &Rows, into: &mut BTreeMap<String, Value>) {

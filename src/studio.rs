@@ -45,6 +45,23 @@ pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Res
     Ok(Engine::start(&options).await?)
 }
 
+/// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.
+fn instead(checkpoint: &Path) -> String {
+    let name = checkpoint.file_name().unwrap_or_default();
+    let beside = checkpoint
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
+    let whole = beside.into_iter().flatten().flatten().filter(|entry| {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        !hidden && entry.file_name().as_os_str() < name && entry.path().join("manifest.json").is_file()
+    });
+    let offer = whole.map(|entry| entry.path()).max().map_or_else(
+        || "there is none before it".to_owned(),
+        |before| format!("the one before is --checkpoint {}", before.display()),
+    );
+    format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
+}
+
 /// A loaded model: an engine and the workbench that fits its checkpoint.
 pub struct Studio {
     /// The engine.
@@ -63,14 +80,15 @@ impl Studio {
             Some(named) => std::path::absolute(named)?,
             None => shipped::folder(home)?,
         };
-        let bench = Workbench::of_checkpoint(&checkpoint)?;
+        let bench = Workbench::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
         let mut engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
-            dir: checkpoint,
+            dir: checkpoint.clone(),
             resume: false,
             average: model.average,
         };
-        engine.ask(&Request::Load { model: source }).await?;
+        let loaded = engine.ask(&Request::Load { model: source }).await;
+        loaded.with_context(|| instead(&checkpoint))?;
         Ok(Self {
             engine: Mutex::new(engine),
             bench,
@@ -315,7 +333,8 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
 /// A picture that does not decode; as [`Studio::open`] and [`Studio::complete`].
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     const PIXELS: u32 = 32;
-    let image = image::open(&options.file).with_context(|| options.file.display().to_string())?;
+    let image = image::open(&options.file)
+        .with_context(|| format!("{}: expected a PNG or JPEG picture", options.file.display()))?;
     let exact = image.width().is_multiple_of(PIXELS) && image.width() == image.height();
     let filter = if exact {
         image::imageops::FilterType::Nearest

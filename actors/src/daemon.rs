@@ -364,6 +364,7 @@ async fn lives(
         )
         .await?;
         job.recorder.flush().await?;
+        job.home.sweep(&job.run);
         let before = Arc::clone(&job.control);
         job.control = Arc::new(Control::new(
             &job.run,

@@ -104,6 +104,19 @@ impl Home {
         self.root.join("checkpoints").join(run)
     }
 
+    /// Removes what engines that were killed in the middle of a checkpoint have left in a run's folder: their work
+    /// folders, `.step-N.PROCESS`. To be called when no engine of the run is writing.
+    pub fn sweep(&self, run: &str) {
+        let Ok(entries) = std::fs::read_dir(self.checkpoints(run)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                std::fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+    }
+
     /// The daemon's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {

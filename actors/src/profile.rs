@@ -412,7 +412,7 @@ impl Profile {
         match profile.check() {
             Ok(()) => Ok(profile),
             Err((key, message)) => {
-                let line = line_of_key(text, &key);
+                let line = line_of_key(text, &key, &message);
                 Err(ProfileError {
                     origin: origin.to_owned(),
                     line,
@@ -506,21 +506,38 @@ fn located(origin: &str, text: &str, span: Option<std::ops::Range<usize>>, messa
     }
 }
 
-/// The last line that assigns a key, in an inline table too: good enough where the value was read without its place.
-fn line_of_key(text: &str, key: &str) -> Option<usize> {
-    let assigns = |line: &str| {
-        let code = line.split('#').next().unwrap_or(line);
-        code.match_indices(key).any(|(at, _)| {
-            let before = code[..at].chars().next_back();
-            let after = code[at + key.len()..].trim_start();
-            after.starts_with('=') && !before.is_some_and(|sign| sign.is_alphanumeric() || sign == '_')
-        })
+/// The line that assigns a key the value that the message complains of, in an inline table too; else the last that assigns
+/// the key. The values were read without their places.
+fn line_of_key(text: &str, key: &str, message: &str) -> Option<usize> {
+    let number: Option<f64> = message
+        .strip_prefix("is ")
+        .and_then(|rest| rest.split(';').next()?.parse().ok());
+    let named = message
+        .split_once("names ")
+        .and_then(|(_, rest)| rest.split(';').next());
+    let blamed = |value: &str| {
+        let said = value.split([',', '}', ' ']).next().unwrap_or(value);
+        let same = number.is_some_and(|number| said.replace('_', "").parse() == Ok(number));
+        same || named.is_some_and(|name| value.contains(&format!("\"{name}\"")))
     };
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| assigns(line))
-        .last()
-        .map(|(number, _)| number + 1)
+    let assigned: Vec<(usize, &str)> = text
+        .lines()
+        .zip(1..)
+        .filter_map(|(line, number)| Some((number, assigned(line, key)?)))
+        .collect();
+    let guilty = assigned.iter().find(|(_, value)| blamed(value));
+    guilty.or(assigned.last()).map(|(number, _)| *number)
+}
+
+/// What a line assigns to a key, if it does.
+fn assigned<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let code = line.split('#').next().unwrap_or(line);
+    code.match_indices(key).find_map(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let inside = before.is_some_and(|sign| sign.is_alphanumeric() || sign == '_');
+        let after = code[at + key.len()..].trim_start().strip_prefix('=')?;
+        (!inside).then(|| after.trim())
+    })
 }
 
 fn place(table: &mut toml_edit::Table, key: &str, value: toml_edit::Value) -> Result<(), String> {

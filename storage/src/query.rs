@@ -26,6 +26,10 @@ pub const VIEWS: [&str; 12] = [
     "v_checkpoint",
     "v_alert",
 ];
+/// The views' columns, a view a line: a promise, which a test holds against the database.
+pub const COLUMNS: &str = include_str!("views.txt");
+/// Most characters of a cell in a table; the other formats never cut.
+const WIDEST: usize = 72;
 /// How long a query may run.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
@@ -227,7 +231,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A table's cell: one line, six significant digits.
+/// A table's cell: one line, six significant digits, not too wide.
 fn cell(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -238,6 +242,13 @@ fn cell(value: &Value) -> String {
                 format!("{number:.4e}")
             }
         }
-        other => plain(other).replace('\n', "⏎"),
+        other => shorten(plain(other).replace('\n', "⏎")),
+    }
+}
+
+fn shorten(text: String) -> String {
+    match text.char_indices().nth(WIDEST) {
+        None => text,
+        Some(_) => text.chars().take(WIDEST - 1).chain(['…']).collect(),
     }
 }

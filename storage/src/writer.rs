@@ -299,21 +299,15 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
 }
 
 fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreError> {
+    if metric.values.is_empty() {
+        return Ok(());
+    }
+    let run = number(tx, RUN_NUMBER, &metric.run)?;
     for (name, value) in &metric.values {
-        let known: Option<i64> = tx
-            .prepare_cached("SELECT id FROM metric_key WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()?;
-        let key = match known {
-            Some(key) => key,
-            None => {
-                tx.execute("INSERT INTO metric_key (name) VALUES (?1)", [name])?;
-                tx.last_insert_rowid()
-            }
-        };
+        let key = number(tx, NAME_NUMBER, name)?;
         let (step, value) = (metric.step as i64, finite(*value));
         tx.prepare_cached("INSERT OR REPLACE INTO metric VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![key, metric.run, step, value, at])?;
+            .execute(params![key, run, step, value, at])?;
         tx.prepare_cached(
             "INSERT INTO latest VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (run, key) DO UPDATE SET
              step = excluded.step, value = excluded.value, at_us = excluded.at_us WHERE excluded.step >= step",
@@ -321,4 +315,27 @@ fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreErr
         .execute(params![metric.run, key, step, value, at])?;
     }
     Ok(())
+}
+
+/// Look up and make, for [`number`].
+const NAME_NUMBER: [&str; 2] = [
+    "SELECT id FROM metric_key WHERE name = ?1",
+    "INSERT INTO metric_key (name) VALUES (?1)",
+];
+const RUN_NUMBER: [&str; 2] = [
+    "SELECT id FROM run_key WHERE run = ?1",
+    "INSERT INTO run_key (run) VALUES (?1)",
+];
+
+/// The number that stands for a word in metric rows, made at its first use.
+fn number(tx: &Transaction<'_>, [find, make]: [&str; 2], word: &str) -> Result<i64, StoreError> {
+    let known = tx
+        .prepare_cached(find)?
+        .query_row([word], |row| row.get(0))
+        .optional()?;
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    tx.prepare_cached(make)?.execute([word])?;
+    Ok(tx.last_insert_rowid())
 }

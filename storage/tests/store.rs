@@ -128,7 +128,7 @@ fn the_columns_of_the_views_are_frozen() {
             format!("{view}: {}", rows.columns.join(" "))
         })
         .collect();
-    assert_eq!(columns.join("\n"), include_str!("views.txt").trim_end());
+    assert_eq!(columns.join("\n"), query::COLUMNS.trim_end());
 }
 
 #[test]
@@ -144,4 +144,46 @@ fn a_database_of_something_else_is_refused() {
         store::open_read_only(&folder.path().join("b.db")),
         Err(StoreError::Missing { .. })
     ));
+}
+
+/// Rows of each version's making are read the same by this one; the file as it was is kept beside.
+#[test]
+fn an_older_store_is_brought_up_to_date_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../src/migrations/0001_first.sql"))
+        .unwrap();
+    old.execute_batch(
+        "INSERT INTO metric_key VALUES (1, 'train/loss'), (2, 'reward/total');
+         INSERT INTO metric VALUES (1, 'a', 1, 2.5, 10), (1, 'b', 1, 3.5, 11), (2, 'b', 1, NULL, 11), (1, 'a', 2, 1.5, 12);
+         INSERT INTO latest VALUES ('a', 1, 2, 1.5, 12), ('b', 1, 1, 3.5, 11);",
+    )
+    .unwrap();
+    old.pragma_update(None, "application_id", store::APPLICATION_ID)
+        .unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let sql = "SELECT run, name, step, value, at_us FROM v_metric ORDER BY run, name, step";
+    let before = query::query(&path, sql, 0).unwrap();
+    assert_eq!(before.rows.len(), 4);
+    let mut writer = Writer::open(&path).unwrap();
+    assert_eq!(query::query(&path, sql, 0).unwrap(), before);
+    let metric = Metric {
+        run: "b".into(),
+        step: 2,
+        values: vec![("train/loss".into(), 0.5)],
+    };
+    writer.append(&[Record::Metric(metric)], 13).unwrap();
+    let sql = "SELECT value FROM v_metric WHERE run = 'b' AND name = 'train/loss' ORDER BY step";
+    assert_eq!(
+        query::query(&path, sql, 0).unwrap().rows,
+        vec![vec![3.5], vec![0.5]]
+    );
+    let kept: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("before-"))
+        .collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
 }

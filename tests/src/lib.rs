@@ -114,6 +114,19 @@ impl Place {
         daemon.wait().expect("wait");
     }
 
+    /// `kill -9` of the daemon's engine; false when there is none at this moment.
+    ///
+    /// # Panics
+    /// When there is no daemon.
+    pub fn kill_engine(&self) -> bool {
+        let daemon = self.pid().expect("a daemon whose engine to kill");
+        let Some(engine) = children(daemon).into_iter().next() else {
+            return false;
+        };
+        // SAFETY: a signal to a process that its parent, ours, has not been seen to reap.
+        unsafe { libc::kill(engine, libc::SIGKILL) == 0 }
+    }
+
     /// The daemon's process id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -140,6 +153,20 @@ impl Drop for Place {
             daemon.wait().ok();
         }
     }
+}
+
+/// The living children of a process, from `/proc`.
+fn children(parent: u32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let born_of = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may hold anything, come the state and the parent.
+        let mut after = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        after.next().is_some_and(|state| state != "Z")
+            && after.next().is_some_and(|found| found == parent.to_string())
+    };
+    pids.filter(born_of).collect()
 }
 
 /// Starts a run of a profile; its id.
