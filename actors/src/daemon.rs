@@ -27,9 +27,9 @@ use crate::gateway::{self, Asked};
 use crate::home::Home;
 use crate::profile::Profile;
 use crate::recorder::{Recorder, RecorderGone};
+use crate::run_error::RunError;
 use crate::supervisor::{Budget, Office};
-use crate::trainer::{RunError, StageWalker};
-use crate::workbench::WorkError;
+use crate::walker::StageWalker;
 
 /// Between two looks at everything for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -92,7 +92,7 @@ pub trait Walker {
 /// # Errors
 /// Another daemon has the home; a store or socket that cannot be opened.
 pub fn serve(home: &Home) -> anyhow::Result<()> {
-    serve_with(home, Rc::new(StageWalker))
+    serve_with(home, Rc::new(StageWalker::default()))
 }
 
 /// As [`serve`], with somebody else to walk the runs.
@@ -413,19 +413,15 @@ fn prepare(overview: &mut Overview, job: &Job) {
     overview.state = "starting".into();
 }
 
-/// Whether another life may do better: the engine died, or the actor that owned it.
+/// Whether another life may do better: the engine died, or the actor that was asked.
 fn mendable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        // A transparent error stands in the chain for what it holds.
-        let run = cause.downcast_ref::<RunError>().and_then(|run| match run {
-            RunError::Engine(engine) | RunError::Work(WorkError::Engine(engine)) => Some(engine),
-            _ => None,
-        });
-        let engine = run.or_else(|| cause.downcast_ref::<EngineFailure>());
-        matches!(
-            engine,
-            Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
-        )
+        let engine = cause.downcast_ref::<EngineFailure>();
+        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+            || matches!(
+                engine,
+                Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+            )
     })
 }
 

@@ -412,6 +412,8 @@ mod tests {
             key_variable,
             concurrency: 2,
             token_cap,
+            share: 1.0,
+            max_tokens: 100,
         };
         let short = Duration::from_millis(1);
         let limit = Duration::from_millis(300);
