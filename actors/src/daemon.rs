@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use demask_storage::{
-    Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
+    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ use crate::home::Home;
 use crate::profile::Profile;
 use crate::recorder::{Recorder, RecorderGone};
 use crate::run_error::RunError;
-use crate::supervisor::{Budget, Office};
+use crate::supervisor::{Budget, Office, Probe};
 use crate::walker::StageWalker;
 
 /// Between two looks at everything for watchers.
@@ -150,6 +150,8 @@ impl Daemon {
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
         let office = Office::open(recorder.clone(), Budget::default());
+        let written = office.roster.add("recorder", "supervisor");
+        let served = office.roster.add("gateway", "supervisor");
         let mut daemon = Self {
             home,
             recorder,
@@ -160,7 +162,7 @@ impl Daemon {
             ending: false,
         };
         daemon.go_on()?;
-        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender)?;
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
         let mut tick = tokio::time::interval(PUBLISH);
         while !(daemon.ending && daemon.active.is_none()) {
             tokio::select! {
@@ -172,7 +174,10 @@ impl Daemon {
                     daemon.end();
                 }
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
-                _ = tick.tick() => publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views()),
+                _ = tick.tick() => {
+                    show_recorder(&daemon.recorder, &written);
+                    publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views());
+                }
             }
         }
         // The last reply is on its way out.
@@ -338,6 +343,21 @@ impl Daemon {
             }
         });
     }
+}
+
+/// The recorder is a thread with a queue, not an actor; a person sees it among the actors all the same.
+fn show_recorder(recorder: &Recorder, probe: &Probe) {
+    let (waiting, room) = recorder.queue();
+    let state = if recorder.disk_full() {
+        ActorState::Waiting
+    } else if waiting > 0 {
+        ActorState::Busy
+    } else {
+        ActorState::Idle
+    };
+    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
+    probe.say(state, &format!("event {last}, {dropped} thinned"));
+    probe.queue(waiting, room);
 }
 
 async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {

@@ -387,14 +387,105 @@ async fn all<T>(mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = T> + '_>>
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
-    use super::falls_to_teacher;
+    use super::*;
+    use crate::engine::EngineOptions;
+    use crate::supervisor::Budget;
+    use crate::teacher::tests::{GOOD, http, scripted};
+    use demask_datasets::example::{Kind, Split};
+    use demask_datasets::sequences::Budgets;
+    use demask_datasets::tabletop::Tabletop;
+    use demask_datasets::text_tokenizer::TextTokenizer;
+    use std::time::Duration;
 
     #[test]
     fn the_teacher_has_its_share_of_any_number() {
         let share = |share: f64, count: usize| (0..count).filter(|&n| falls_to_teacher(n, share)).count();
-        assert_eq!(
-            (share(0.0, 9), share(1.0, 9), share(0.5, 10), share(0.3, 10)),
-            (0, 9, 5, 3)
-        );
+        let shares = [share(0.0, 9), share(1.0, 9), share(0.5, 10), share(0.3, 10)];
+        assert_eq!(shares, [0, 9, 5, 3]);
+    }
+
+    fn brief(url: String, recorder: &Recorder, database: PathBuf) -> Brief {
+        let short = Duration::from_millis(1);
+        Brief {
+            run: "r".into(),
+            seed: 1,
+            recorder: recorder.clone(),
+            database,
+            teacher: Some(Teacher {
+                url,
+                model: "m".into(),
+                key_variable: "DEMASK_NO_SUCH_KEY".into(),
+                concurrency: 1,
+                token_cap: 10_000,
+                share: 1.0,
+                max_tokens: 100,
+            }),
+            patience: Patience {
+                tries: 2,
+                first_wait: short,
+                longest_wait: short,
+                ..Patience::default()
+            },
+        }
+    }
+
+    fn propose() -> Propose {
+        let world = Tabletop::new(1);
+        let tokenizer = TextTokenizer::train(&world.corpus(50), 320).unwrap();
+        let mut problem = world.example(Kind::WordProblem, Split::Train, 0);
+        problem.answer = Some("2".into());
+        Propose {
+            step: 4,
+            round: 1,
+            weights: 7,
+            bench: Arc::new(Workbench::new(tokenizer, Budgets::default()).unwrap()),
+            problems: Arc::new(vec![problem]),
+            group: 3,
+            draws: Draws::default(),
+        }
+    }
+
+    /// The teacher fails once in a passing way, answers, refuses, answers wrongly; then the reasoner dies. The next life reads
+    /// what was written and asks only for what is missing.
+    #[test]
+    fn l1_a_teacher_is_not_asked_twice_for_what_it_wrote() {
+        let wrong = GOOD.replace("</think>2", "</think>3");
+        let script = vec![
+            http("503 Service Unavailable", "", "busy"),
+            http("200 OK", "", GOOD),
+            http("401 Unauthorized", "", "no"),
+            http("200 OK", "", &wrong),
+            http("401 Unauthorized", "", "still no"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("d.db");
+        System::new().block_on(async {
+            let (url, asked) = scripted(script).await;
+            let (recorder, _thread) = Recorder::start(&database).unwrap();
+            let office = Office::open(recorder.clone(), Budget::default());
+            let faults = Faults::at(&[("reasoner", 4)]);
+            let engine = EngineAddress::employ(&office, "engine/0", EngineOptions::default());
+            let scorer = Scorer::employ(&office, Faults::default()).unwrap();
+            let brief = brief(url, &recorder, database.clone());
+            let reasoner = Reasoner::employ(&office, brief, engine, scorer, faults.clone());
+            let proposals = reasoner.ask(propose()).await.unwrap().unwrap();
+            let found: Vec<(&str, bool)> = proposals
+                .iter()
+                .map(|one| (one.id.as_str(), one.flaw.is_none()))
+                .collect();
+            assert_eq!(found, [("r/r1/0", true), ("r/r1/2", false)]);
+            assert!(proposals.iter().all(|one| one.generator == "teacher:m"));
+            assert_eq!((asked.lock().unwrap().len(), faults.left()), (5, 0));
+            recorder.flush().await.unwrap();
+            let store = store::open_read_only(&database).unwrap();
+            assert_eq!(journal::taught(&store, "r", 1).unwrap().len(), 2);
+            assert_eq!(journal::taught_tokens(&store, "r").unwrap(), 60);
+            let views = office.roster.views();
+            let view = views.iter().find(|view| view.name == "reasoner").unwrap();
+            assert_eq!(
+                (view.restarts, view.recent[0].3.as_str()),
+                (1, "panicked: asked to at step 4")
+            );
+        });
     }
 }
