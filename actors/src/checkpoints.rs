@@ -38,6 +38,9 @@ pub struct Cursor {
     /// The best checkpoint so far.
     #[serde(default)]
     pub best: Option<Promoted>,
+    /// The gate is still to judge these weights: the daemon ended before it had.
+    #[serde(default)]
+    pub unjudged: bool,
 }
 
 /// Where a life of a run begins.

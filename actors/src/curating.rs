@@ -202,11 +202,10 @@ impl Handler<Restore> for Curator {
     type Result = AtomicResponse<Self, Result<(), RunError>>;
 
     fn handle(&mut self, restore: Restore, _: &mut Self::Context) -> Self::Result {
-        let pool = Arc::clone(&self.pool);
-        attend(self, "Restore", async move {
-            *lock(&pool) = restore.0;
-            Ok(())
-        })
+        *lock(&self.pool) = restore.0;
+        // Sources that cannot be read are told of at the beginning of a run, not at its first step.
+        let work = self.with_library(|_| ());
+        attend(self, "Restore", work)
     }
 }
 

@@ -397,7 +397,10 @@ async fn lives(
         }
         let why = match actix::spawn(walker.walk(job.clone())).await {
             Ok(Ok(outcome)) => break outcome,
-            Ok(Err(error)) if !mendable(&error) => return Err(error),
+            Ok(Err(error)) if !mendable(&error) => {
+                job.engine.finish().await;
+                return Err(error);
+            }
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };

@@ -67,8 +67,8 @@ fn l1_l8_a_curator_that_died_is_followed_by_one_that_draws_the_same() {
         assert_ne!(first, third);
         let faults = Faults::at(&[("curator", 3)]);
         let fragile = curator(&office, &recorder, &faults);
-        let before = restarts(&office, "curator");
         assert_eq!(drawn(&fragile, 1).await, first);
+        let before = restarts(&office, "curator");
         assert_eq!(drawn(&fragile, 3).await, third);
         assert_eq!((faults.left(), restarts(&office, "curator")), (0, before + 1));
     });

@@ -118,6 +118,11 @@ impl StageRun {
     /// # Errors
     /// The engine's death; what nobody can mend.
     pub async fn step(&mut self) -> Result<u64, RunError> {
+        if self.cursor.unjudged {
+            self.judge_if_due().await?;
+            self.checkpoint("interval").await?;
+            return Ok(self.cursor.step);
+        }
         let (stage, done) = self.place();
         let (began, computed) = (Instant::now(), self.job.engine.computed());
         let after = match self.work(&stage, done).await {
@@ -165,18 +170,25 @@ impl StageRun {
 
     /// The checkpoint after a step, and the gate before it where the profile has suites for it.
     async fn end_of_step(&mut self, stage: &Stage, done: u64, after: After) -> Result<(), RunError> {
-        let ends = done + 1 == stage.steps && stage.kind != StageKind::Evaluate;
-        let due = self
-            .cursor
-            .step
-            .is_multiple_of(self.job.profile.checkpoint.every_steps);
+        let evaluates = stage.kind == StageKind::Evaluate;
+        let ends = done + 1 == stage.steps && !evaluates;
+        let every = self.job.profile.checkpoint.every_steps;
+        let due = self.cursor.step.is_multiple_of(every);
         let gate = &self.job.profile.gate;
-        if due && gate.enabled && !gate.suites.is_empty() && stage.kind != StageKind::Evaluate {
-            let (suites, limit) = (gate.suites.clone(), gate.limit);
-            self.judge_weights(&suites, limit).await?;
-        }
+        self.cursor.unjudged = due && !evaluates && gate.enabled && !gate.suites.is_empty();
+        self.judge_if_due().await?;
         if due || ends || after == After::Checkpoint {
             self.checkpoint(if ends { "stage" } else { "interval" }).await?;
+        }
+        Ok(())
+    }
+
+    /// The gate at an interval checkpoint. It stays due when the daemon is ending, and is made up for by the next life, so
+    /// that a stopped run decides what an uninterrupted one does (law L8).
+    async fn judge_if_due(&mut self) -> Result<(), RunError> {
+        if self.cursor.unjudged {
+            let gate = self.job.profile.gate.clone();
+            self.cursor.unjudged = self.judge_weights(&gate.suites, gate.limit).await?.is_none();
         }
         Ok(())
     }
