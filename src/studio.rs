@@ -9,7 +9,7 @@ use demask_actors::engine::{Engine, EngineOptions};
 use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
 use demask_actors::shipped;
-use demask_actors::trainer::plain_example;
+use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
 use demask_api::{ImageSampler, ModelSource, Picture, Request, SampleFrame, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};

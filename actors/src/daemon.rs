@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use demask_storage::{
-    Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
+    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -27,9 +27,9 @@ use crate::gateway::{self, Asked};
 use crate::home::Home;
 use crate::profile::Profile;
 use crate::recorder::{Recorder, RecorderGone};
-use crate::supervisor::{Budget, Office};
-use crate::trainer::{RunError, StageWalker};
-use crate::workbench::WorkError;
+use crate::run_error::RunError;
+use crate::supervisor::{Budget, Office, Probe};
+use crate::walker::StageWalker;
 
 /// Between two looks at everything for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -92,7 +92,7 @@ pub trait Walker {
 /// # Errors
 /// Another daemon has the home; a store or socket that cannot be opened.
 pub fn serve(home: &Home) -> anyhow::Result<()> {
-    serve_with(home, Rc::new(StageWalker))
+    serve_with(home, Rc::new(StageWalker::default()))
 }
 
 /// As [`serve`], with somebody else to walk the runs.
@@ -150,6 +150,8 @@ impl Daemon {
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
         let office = Office::open(recorder.clone(), Budget::default());
+        let written = office.roster.add("recorder", "supervisor");
+        let served = office.roster.add("gateway", "supervisor");
         let mut daemon = Self {
             home,
             recorder,
@@ -160,7 +162,7 @@ impl Daemon {
             ending: false,
         };
         daemon.go_on()?;
-        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender)?;
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
         let mut tick = tokio::time::interval(PUBLISH);
         while !(daemon.ending && daemon.active.is_none()) {
             tokio::select! {
@@ -172,7 +174,10 @@ impl Daemon {
                     daemon.end();
                 }
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
-                _ = tick.tick() => publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views()),
+                _ = tick.tick() => {
+                    show_recorder(&daemon.recorder, &written);
+                    publish(&daemon.recorder, daemon.overview(), daemon.office.roster.views());
+                }
             }
         }
         // The last reply is on its way out.
@@ -340,6 +345,21 @@ impl Daemon {
     }
 }
 
+/// The recorder is a thread with a queue, not an actor; a person sees it among the actors all the same.
+fn show_recorder(recorder: &Recorder, probe: &Probe) {
+    let (waiting, room) = recorder.queue();
+    let state = if recorder.disk_full() {
+        ActorState::Waiting
+    } else if waiting > 0 {
+        ActorState::Busy
+    } else {
+        ActorState::Idle
+    };
+    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
+    probe.say(state, &format!("event {last}, {dropped} thinned"));
+    probe.queue(waiting, room);
+}
+
 async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {
     match active {
         Some(active) => (&mut active.task).await,
@@ -378,7 +398,10 @@ async fn lives(
         }
         let why = match actix::spawn(walker.walk(job.clone())).await {
             Ok(Ok(outcome)) => break outcome,
-            Ok(Err(error)) if !mendable(&error) => return Err(error),
+            Ok(Err(error)) if !mendable(&error) => {
+                job.engine.finish().await;
+                return Err(error);
+            }
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };
@@ -414,19 +437,15 @@ fn prepare(overview: &mut Overview, job: &Job) {
     overview.state = "starting".into();
 }
 
-/// Whether another life may do better: the engine died, or the actor that owned it.
+/// Whether another life may do better: the engine died, or the actor that was asked.
 fn mendable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        // A transparent error stands in the chain for what it holds.
-        let run = cause.downcast_ref::<RunError>().and_then(|run| match run {
-            RunError::Engine(engine) | RunError::Work(WorkError::Engine(engine)) => Some(engine),
-            _ => None,
-        });
-        let engine = run.or_else(|| cause.downcast_ref::<EngineFailure>());
-        matches!(
-            engine,
-            Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
-        )
+        let engine = cause.downcast_ref::<EngineFailure>();
+        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+            || matches!(
+                engine,
+                Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+            )
     })
 }
 

@@ -58,6 +58,14 @@ pub enum EngineFailure {
         /// Why.
         message: String,
     },
+    /// It is of another version: no other start mends that.
+    #[error("the engine {program} speaks another protocol than this daemon ({PROTOCOL}): {message}")]
+    Protocol {
+        /// The program.
+        program: String,
+        /// What it said.
+        message: String,
+    },
     /// The process or its socket went away in the middle.
     #[error("the engine died ({status}){tail}")]
     Died {
@@ -95,7 +103,8 @@ impl Engine {
     /// Starts an engine and waits until it says hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] when the program is missing, ends at once, or speaks another protocol.
+    /// [`EngineFailure::Start`] when the program is missing or ends at once; [`EngineFailure::Protocol`] when it is of
+    /// another version.
     pub async fn start(options: &EngineOptions) -> Result<Self, EngineFailure> {
         let program = options.program.clone().unwrap_or_else(find_program);
         let start_error = |message: String| EngineFailure::Start {
@@ -138,15 +147,18 @@ impl Engine {
             info,
             broken: false,
         };
-        match engine.ask(&Request::Hello { protocol: PROTOCOL }).await? {
-            Answer::Hello(info) if info.protocol == PROTOCOL => engine.info = info,
-            Answer::Hello(info) => {
-                return Err(start_error(format!(
-                    "it speaks protocol {}, expected {PROTOCOL}",
-                    info.protocol
-                )));
+        let other_protocol = |message: String| EngineFailure::Protocol {
+            program: program.display().to_string(),
+            message,
+        };
+        match engine.ask(&Request::Hello { protocol: PROTOCOL }).await {
+            Ok(Answer::Hello(info)) if info.protocol == PROTOCOL => engine.info = info,
+            Ok(Answer::Hello(info)) => {
+                return Err(other_protocol(format!("it speaks protocol {}", info.protocol)));
             }
-            other => return Err(unexpected("hello", &other)),
+            Ok(other) => return Err(unexpected("hello", &other)),
+            Err(EngineFailure::Engine(refusal)) => return Err(other_protocol(refusal.to_string())),
+            Err(failure) => return Err(failure),
         }
         Ok(engine)
     }

@@ -2,6 +2,8 @@
 //! another (law L1). What the dead one had loaded is gone with it: whoever asked loads a checkpoint again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
@@ -14,9 +16,9 @@ use crate::supervisor::{Address, Life, Office};
 /// Where denoising frames go.
 pub type FrameSink = Arc<dyn Fn(SampleFrame) + Send + Sync>;
 
-/// Ask the engine.
+/// Ask the engine; the answer, and how long it took from when its turn had come.
 #[derive(Message)]
-#[rtype(result = "Result<Answer, EngineFailure>")]
+#[rtype(result = "Result<(Answer, Duration), EngineFailure>")]
 pub struct Ask {
     /// What.
     pub request: Request,
@@ -69,7 +71,7 @@ async fn running<'a>(
 }
 
 impl Handler<Ask> for EngineHost {
-    type Result = AtomicResponse<Self, Result<Answer, EngineFailure>>;
+    type Result = AtomicResponse<Self, Result<(Answer, Duration), EngineFailure>>;
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
         let handling = self.life.probe.handle(name(&ask.request));
@@ -79,7 +81,9 @@ impl Handler<Ask> for EngineHost {
             let engine = running(&mut engine, &options).await?;
             let sink = ask.frames;
             let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
-            engine.ask_watched(&ask.request, &mut on_frame).await
+            let began = Instant::now();
+            let answer = engine.ask_watched(&ask.request, &mut on_frame).await?;
+            Ok((answer, began.elapsed()))
         };
         AtomicResponse::new(Box::pin(work.into_actor(self).map(|answer, host, ctx| {
             handling.end(
@@ -128,17 +132,31 @@ impl Handler<Finish> for EngineHost {
     }
 }
 
-/// Leads to the present engine.
+/// Leads to the present engine, and knows how long engines have computed.
 #[derive(Clone)]
-pub struct EngineAddress(Address<EngineHost>);
+pub struct EngineAddress {
+    host: Address<EngineHost>,
+    /// Microseconds.
+    computed: Arc<AtomicU64>,
+}
 
 impl EngineAddress {
     /// Has a host employed.
     #[must_use]
     pub fn employ(office: &Office, name: &str, options: EngineOptions) -> Self {
-        Self(office.employ(name, "supervisor", move |life| {
-            EngineHost::new(life, options.clone())
-        }))
+        Self {
+            host: office.employ(name, "supervisor", move |life| {
+                EngineHost::new(life, options.clone())
+            }),
+            computed: Arc::default(),
+        }
+    }
+
+    /// Seconds that engines have computed for this address: by their own clock where the answer says it, so that the
+    /// way there and back is not counted.
+    #[must_use]
+    pub fn computed(&self) -> f64 {
+        self.computed.load(Relaxed) as f64 * 1e-6
     }
 
     /// Asks the present engine; waits for one while it is being made again.
@@ -146,11 +164,15 @@ impl EngineAddress {
     /// # Errors
     /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
     pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
-        self.host()
+        let (answer, took) = self
+            .host()
             .await?
             .send(Ask { request, frames })
             .await
-            .map_err(|error| dead(&error.to_string()))?
+            .map_err(|error| dead(&error.to_string()))??;
+        let seconds = own_seconds(&answer).unwrap_or(took.as_secs_f64());
+        self.computed.fetch_add((seconds * 1e6) as u64, Relaxed);
+        Ok(answer)
     }
 
     /// Process id and device of the present engine.
@@ -173,10 +195,20 @@ impl EngineAddress {
     }
 
     async fn host(&self) -> Result<Addr<EngineHost>, EngineFailure> {
-        self.0
+        self.host
             .get()
             .await
             .ok_or_else(|| dead("no engine could be kept alive"))
+    }
+}
+
+/// What the engine itself says that it took.
+fn own_seconds(answer: &Answer) -> Option<f64> {
+    match answer {
+        Answer::Trained(report) => Some(report.seconds),
+        Answer::PolicyTrained(report) => Some(report.seconds),
+        Answer::Samples { seconds, .. } => Some(*seconds),
+        _ => None,
     }
 }
 
@@ -193,7 +225,7 @@ fn name(request: &Request) -> &'static str {
         Request::Load { .. } => "Load",
         Request::Train { .. } => "Train",
         Request::Policy { .. } => "Policy",
-        Request::SetReference => "SetReference",
+        Request::SetReference { .. } => "SetReference",
         Request::Sample { .. } => "Sample",
         Request::LogProbs { .. } => "LogProbs",
         Request::TrainTokenizer { .. } => "TrainTokenizer",

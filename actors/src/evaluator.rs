@@ -1,12 +1,24 @@
-//! The Evaluator: a suite's items through the workbench, judged.
+//! The Evaluator: a suite's items through the workbench, judged; as an actor it serves the newest request and drops those
+//! that it supersedes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::suites::{Suite, SuiteResult};
 
+use crate::attend::{Employed, Faults, attend};
+use crate::control::Control;
+use crate::engine_host::EngineAddress;
+use crate::run_error::RunError;
+use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
 
 /// Items that are completed at one time.
 const BATCH: usize = 64;
+/// Messages that may wait.
+const MAILBOX: usize = 4;
 
 /// How a suite is run.
 #[derive(Clone, Debug)]
@@ -19,6 +31,128 @@ pub struct Trial {
     pub draws: Draws,
     /// Their seed.
     pub seed: u64,
+}
+
+/// Run these suites on the weights that the engine has.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Option<Vec<SuiteResult>>, RunError>")]
+pub struct Evaluate {
+    /// The step.
+    pub step: u64,
+    /// Tokenizer and budgets.
+    pub bench: Arc<Workbench>,
+    /// The suites' names.
+    pub suites: Vec<String>,
+    /// How.
+    pub trial: Trial,
+    /// Ended early when the daemon is.
+    pub control: Arc<Control>,
+    number: u64,
+}
+
+impl Evaluate {
+    /// A request; [`EvaluatorDesk::evaluate`] numbers it.
+    #[must_use]
+    pub fn new(
+        step: u64,
+        bench: Arc<Workbench>,
+        suites: Vec<String>,
+        trial: Trial,
+        control: Arc<Control>,
+    ) -> Self {
+        Self {
+            step,
+            bench,
+            suites,
+            trial,
+            control,
+            number: 0,
+        }
+    }
+}
+
+/// The actor.
+pub struct Evaluator {
+    life: Life,
+    faults: Faults,
+    engine: EngineAddress,
+    newest: Arc<AtomicU64>,
+}
+
+/// How others reach it.
+#[derive(Clone)]
+pub struct EvaluatorDesk {
+    address: Address<Evaluator>,
+    newest: Arc<AtomicU64>,
+}
+
+impl EvaluatorDesk {
+    /// Has one employed.
+    #[must_use]
+    pub fn employ(office: &Office, engine: EngineAddress, faults: Faults) -> Self {
+        let newest = Arc::<AtomicU64>::default();
+        let shared = Arc::clone(&newest);
+        let address = office.employ("evaluator", "supervisor", move |life| Evaluator {
+            life,
+            faults: faults.clone(),
+            engine: engine.clone(),
+            newest: Arc::clone(&shared),
+        });
+        Self { address, newest }
+    }
+
+    /// The results; none when a newer request came, or the daemon is ending: nothing is known then.
+    ///
+    /// # Errors
+    /// The engine's; an unknown suite.
+    pub async fn evaluate(&self, request: Evaluate) -> Result<Option<Vec<SuiteResult>>, RunError> {
+        let number = self.newest.fetch_add(1, Relaxed) + 1;
+        self.address.ask(Evaluate { number, ..request }).await?
+    }
+}
+
+impl Actor for Evaluator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Employed for Evaluator {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Evaluate> for Evaluator {
+    type Result = AtomicResponse<Self, Result<Option<Vec<SuiteResult>>, RunError>>;
+
+    fn handle(&mut self, request: Evaluate, _: &mut Self::Context) -> Self::Result {
+        let (engine, newest, faults) = (self.engine.clone(), Arc::clone(&self.newest), self.faults.clone());
+        attend(self, "Evaluate", async move {
+            let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
+            let mut results = Vec::new();
+            for name in &request.suites {
+                let suite = Suite::find(name)
+                    .ok_or_else(|| RunError::Failed(format!("no suite {name}; see `demask eval --list`")))?;
+                let mut whole = wanted();
+                if whole {
+                    let go_on = &mut |done, all| {
+                        whole = wanted() || done == all;
+                        whole
+                    };
+                    results.push(run_suite(&request.bench, &engine, &suite, &request.trial, go_on).await?);
+                }
+                if !whole {
+                    return Ok(None);
+                }
+            }
+            faults.strike("evaluator", request.step);
+            Ok(Some(results))
+        })
+    }
 }
 
 /// Runs a suite. `progress` is told how many items are done; it ends the suite early by returning false.

@@ -1,11 +1,13 @@
 //! The Gateway: the control socket. Commands in, replies and an event stream out; JSON, one message a line.
 //!
 //! A client that reads too slowly is told how many events it missed and goes on with the newest; nobody waits for it
-//! (law L2). A command with an id that was answered before is answered the same again and not done again.
+//! (law L2). A command that changes something and has an id that was answered before is answered the same again and not
+//! done again (law L1); what only looks is looked up anew each time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use demask_storage::{ClientMessage, Command, Envelope, PROTOCOL, Reply, ServerMessage, store, writer};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -16,9 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::home::Home;
 use crate::recorder::Recorder;
+use crate::supervisor::Probe;
 
 /// Replies that are remembered for repeated commands.
 const REMEMBERED: usize = 1024;
+/// Between two tries when a connection could not be taken: no file descriptors are left, say.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Events read from the store at one time when a client catches up.
 const CATCH_UP: u64 = 500;
 
@@ -37,7 +42,54 @@ struct Desk {
     home: Home,
     recorder: Recorder,
     asked: mpsc::Sender<Asked>,
-    answered: Arc<Mutex<HashMap<String, Reply>>>,
+    probe: Probe,
+    answered: Arc<Mutex<Memory>>,
+}
+
+/// The last replies to commands that change something, by message id.
+#[derive(Debug, Default)]
+struct Memory {
+    replies: HashMap<String, Reply>,
+    /// Oldest first.
+    order: VecDeque<String>,
+}
+
+impl Memory {
+    fn keep(&mut self, id: String, reply: Reply) {
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replies.remove(&oldest);
+        }
+        if self.replies.insert(id.clone(), reply).is_none() {
+            self.order.push_back(id);
+        }
+    }
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Status => "Status",
+        Command::Actors => "Actors",
+        Command::Run { .. } => "Run",
+        Command::Pause => "Pause",
+        Command::Resume => "Resume",
+        Command::Stop => "Stop",
+        Command::Checkpoint => "Checkpoint",
+        Command::Set { .. } => "Set",
+        Command::Sample { .. } => "Sample",
+        Command::Subscribe { .. } => "Subscribe",
+        Command::Query { .. } => "Query",
+        Command::Shutdown => "Shutdown",
+    }
+}
+
+/// Whether a command changes something, so that it must not be done twice.
+fn changes(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Status | Command::Actors | Command::Query { .. } | Command::Subscribe { .. }
+    )
 }
 
 /// Binds the socket and serves it for as long as the task lives.
@@ -48,6 +100,7 @@ pub fn open(
     home: &Home,
     recorder: Recorder,
     asked: mpsc::Sender<Asked>,
+    probe: Probe,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
     // The lock on the home is held: whatever lies there is a dead daemon's.
@@ -58,16 +111,26 @@ pub fn open(
         home: home.clone(),
         recorder,
         asked,
+        probe,
         answered: Arc::default(),
     };
     Ok(tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let desk = desk.clone();
-            tokio::spawn(async move {
-                if let Err(error) = desk.converse(stream).await {
-                    tracing::debug!("client: {error}");
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let desk = desk.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = desk.converse(stream).await {
+                            tracing::debug!("client: {error}");
+                        }
+                    });
                 }
-            });
+                // One connection that cannot be taken must not end the gateway for all.
+                Err(error) => {
+                    tracing::warn!("a client could not be let in: {error}");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
         }
     }))
 }
@@ -90,7 +153,7 @@ impl Desk {
             let (id, since) = (
                 message.id.clone(),
                 match message.command {
-                    Command::Subscribe { since } => Some(since),
+                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(since),
                     _ => None,
                 },
             );
@@ -105,19 +168,26 @@ impl Desk {
     }
 
     async fn answer(&self, message: ClientMessage) -> Reply {
+        let handling = self.probe.handle(name(&message.command));
+        let reply = self.reply(message).await;
+        handling.end(if let Reply::Refused { message } = &reply {
+            message.clone()
+        } else {
+            "ok".to_owned()
+        });
+        reply
+    }
+
+    async fn reply(&self, message: ClientMessage) -> Reply {
         if message.protocol != PROTOCOL {
             let found = message.protocol;
             return Reply::Refused {
                 message: format!("this daemon speaks protocol {PROTOCOL}, the client {found}"),
             };
         }
-        if let Some(reply) = self
-            .answered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&message.id)
-        {
-            return reply.clone();
+        let changes = changes(&message.command);
+        if let Some(reply) = changes.then(|| self.remembered(&message.id)).flatten() {
+            return reply;
         }
         if let Command::Query { sql, limit } = &message.command {
             return self.query(sql.clone(), *limit).await;
@@ -132,12 +202,16 @@ impl Desk {
         let reply = wait.await.unwrap_or_else(|_| Reply::Refused {
             message: "the daemon could not answer".into(),
         });
-        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
-        if answered.len() >= REMEMBERED {
-            answered.clear();
+        if changes {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            answered.keep(id, reply.clone());
         }
-        answered.insert(id, reply.clone());
         reply
+    }
+
+    fn remembered(&self, id: &str) -> Option<Reply> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.replies.get(id).cloned()
     }
 
     async fn query(&self, sql: String, limit: u64) -> Reply {
@@ -237,4 +311,34 @@ async fn line(out: &mut OwnedWriteHalf, message: &ServerMessage) -> anyhow::Resu
     text.push('\n');
     out.write_all(text.as_bytes()).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    fn accepted(step: u64) -> Reply {
+        Reply::Accepted {
+            message: String::new(),
+            step,
+        }
+    }
+
+    #[test]
+    fn the_newest_replies_are_remembered_and_the_oldest_forgotten() {
+        let mut memory = Memory::default();
+        for number in 0..=REMEMBERED as u64 {
+            memory.keep(number.to_string(), accepted(number));
+        }
+        assert_eq!(memory.replies.len(), REMEMBERED);
+        assert_eq!(memory.replies.get("0"), None);
+        assert_eq!(memory.replies.get("1"), Some(&accepted(1)));
+    }
+
+    #[test]
+    fn what_only_looks_is_not_remembered() {
+        assert!(!changes(&Command::Status) && !changes(&Command::Actors));
+        assert!(changes(&Command::Pause) && changes(&Command::Shutdown));
+    }
 }

@@ -1,19 +1,34 @@
 //! Who does what: one actor a file, their messages, supervision, the control socket.
 
+pub mod attend;
+pub mod checkpoints;
 pub mod client;
 pub mod control;
+pub mod curating;
 pub mod curator;
 pub mod daemon;
 pub mod engine;
 pub mod engine_host;
 pub mod evaluator;
+pub mod gate;
 pub mod gateway;
 pub mod home;
+pub mod lineage;
 pub mod profile;
+pub mod ready;
+pub mod reasoner;
 pub mod recorder;
+pub mod rollout;
+pub mod run_error;
+pub mod scorer;
+pub mod seeds;
 pub mod shipped;
 pub mod sources;
+pub mod staff;
+pub mod stages;
 pub mod supervisor;
 pub mod teacher;
 pub mod trainer;
+pub mod walker;
+pub mod watch;
 pub mod workbench;

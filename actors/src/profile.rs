@@ -7,6 +7,7 @@ use demask_api::{
     Adam, BackboneConfig, EstimatorConfig, ImageSampler, ImageTokenizerConfig, ObjectiveConfig, TextSampler,
 };
 use demask_datasets::sequences::Budgets;
+use demask_rewards::suites::Suite;
 use serde::{Deserialize, Serialize};
 
 /// The tabletop, embedded.
@@ -83,6 +84,9 @@ pub struct Profile {
     pub limits: Limits,
     /// A teacher for reasoning traces, at an OpenAI-compatible address.
     pub teacher: Option<Teacher>,
+    /// When a checkpoint is promoted.
+    #[serde(default)]
+    pub gate: Gate,
     /// The stages, in order.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
@@ -222,6 +226,41 @@ pub struct Teacher {
     /// Most tokens that may be paid for.
     #[serde(default = "million")]
     pub token_cap: u64,
+    /// Share of the traces of a `reason` stage that the teacher is asked for; the model itself writes the rest.
+    #[serde(default = "one")]
+    pub share: f64,
+    /// Most tokens of one answer.
+    #[serde(default = "answer_tokens")]
+    pub max_tokens: u64,
+}
+
+/// When a checkpoint is promoted: what an evaluation decides by comparing with the best promoted one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// Whether evaluations decide at all. Default true.
+    pub enabled: bool,
+    /// How much the mean over the suites must gain on the best one's to be promoted. Default 0: not lose.
+    pub margin: f64,
+    /// Whether the run goes back to the promoted weights when a suite's whole interval lies below the promoted one's.
+    /// Default false: the run holds and goes on.
+    pub rollback: bool,
+    /// Suites that are run at interval checkpoints too. Default none: only `evaluate` stages decide.
+    pub suites: Vec<String>,
+    /// Items a suite at interval checkpoints. Default 100.
+    pub limit: usize,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            margin: 0.0,
+            rollback: false,
+            suites: Vec::new(),
+            limit: default_limit(),
+        }
+    }
 }
 
 /// One stage.
@@ -314,6 +353,9 @@ fn one_step() -> u64 {
 }
 fn four() -> usize {
     4
+}
+fn answer_tokens() -> u64 {
+    512
 }
 fn million() -> u64 {
     1_000_000
@@ -429,13 +471,7 @@ impl Profile {
     }
 
     /// The first value out of range: its key and what is allowed.
-    fn check(&self) -> Result<(), (String, String)> {
-        let range = |key: &str, value: f64, low: f64, high: f64| {
-            if (low..=high).contains(&value) {
-                return Ok(());
-            }
-            Err((key.to_owned(), format!("is {value}; allowed is {low} to {high}")))
-        };
+    fn check(&self) -> Result<(), Wrong> {
         if self.stages.is_empty() {
             return Err((
                 "stage".into(),
@@ -466,7 +502,12 @@ impl Profile {
                 ));
             }
         }
+        range("margin", self.gate.margin, -1.0, 1.0)?;
+        range("limit", self.gate.limit as f64, 1.0, 1e6)?;
+        known_suites("suites of gate", &self.gate.suites)?;
+        self.teacher.as_ref().map_or(Ok(()), check_teacher)?;
         for stage in &self.stages {
+            known_suites(&format!("suites of stage {}", stage.name), &stage.suites)?;
             range("steps", stage.steps as f64, 1.0, 1e9)?;
             range("batch", stage.batch as f64, 1.0, 65_536.0)?;
             range("learning_rate", stage.learning_rate, 0.0, 1.0)?;
@@ -495,6 +536,48 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+/// A key and what is wrong with it.
+type Wrong = (String, String);
+
+fn range(key: &str, value: f64, low: f64, high: f64) -> Result<(), Wrong> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err((key.to_owned(), format!("is {value}; allowed is {low} to {high}")))
+}
+
+fn known_suites(whose: &str, names: &[String]) -> Result<(), Wrong> {
+    match names.iter().find(|name| Suite::find(name).is_none()) {
+        None => Ok(()),
+        Some(unknown) => Err((
+            "suites".into(),
+            format!("({whose}) names {unknown}; `demask eval --list` shows what there is"),
+        )),
+    }
+}
+
+/// A teacher that cannot be asked is refused before anything is started.
+fn check_teacher(teacher: &Teacher) -> Result<(), Wrong> {
+    let wrong = |key: &str, message: &str| Err((key.to_owned(), message.to_owned()));
+    let (scheme, host) = teacher.url.split_once("://").unwrap_or_default();
+    if !matches!(scheme, "http" | "https") || host.is_empty() {
+        return wrong(
+            "url",
+            "of the teacher must be an address such as http://127.0.0.1:8000/v1",
+        );
+    }
+    if teacher.model.trim().is_empty() {
+        return wrong(
+            "model",
+            "of the teacher is empty; expected the name that its address knows",
+        );
+    }
+    range("concurrency", teacher.concurrency as f64, 1.0, 1024.0)?;
+    range("token_cap", teacher.token_cap as f64, 1.0, 1e15)?;
+    range("share", teacher.share, 0.0, 1.0)?;
+    range("max_tokens", teacher.max_tokens as f64, 1.0, 1e6)
 }
 
 fn located(origin: &str, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> ProfileError {

@@ -6,6 +6,7 @@
 //! is read from its [`Probe`] without asking it, so a stuck one can be looked at too.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,10 @@ impl Probe {
         self.lock().queue = (waiting, room);
     }
 
+    fn waiting(&self, waiting: u64) {
+        self.lock().queue.0 = waiting;
+    }
+
     /// As it is now.
     #[must_use]
     pub fn view(&self) -> ActorView {
@@ -166,23 +171,94 @@ impl Roster {
 }
 
 /// Leads to the present life of an actor.
-pub struct Address<A: Actor>(watch::Receiver<Option<Addr<A>>>);
+pub struct Address<A: Actor> {
+    present: watch::Receiver<Option<Addr<A>>>,
+    probe: Probe,
+    /// Messages that were sent and not answered yet.
+    waiting: Arc<AtomicU64>,
+}
 
 impl<A: Actor> Clone for Address<A> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            present: self.present.clone(),
+            probe: self.probe.clone(),
+            waiting: Arc::clone(&self.waiting),
+        }
     }
 }
 
-impl<A: Actor> Address<A> {
+/// An actor did not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Silence {
+    /// The life that was asked died before it answered; another may be asked.
+    #[error("{0} died before it answered")]
+    Died(String),
+    /// Nobody makes another.
+    #[error("{0} died too often and is not made again")]
+    Gone(String),
+}
+
+impl<A: Actor<Context = Context<A>>> Address<A> {
     /// The present life's address; waits while it is being made again. None once the supervisor gave up or ended.
     pub async fn get(&self) -> Option<Addr<A>> {
-        let mut watch = self.0.clone();
+        let mut watch = self.present.clone();
         let found = watch
             .wait_for(|address| address.as_ref().is_some_and(Addr::connected))
             .await
             .ok()?;
         found.clone()
+    }
+
+    /// L1, L2: waits for room in the mailbox and for the answer; when the life that was asked dies first, the next one is
+    /// asked the same. For messages that may be done twice.
+    ///
+    /// # Errors
+    /// [`Silence::Gone`].
+    pub async fn ask<M>(&self, message: M) -> Result<M::Result, Silence>
+    where
+        A: Handler<M>,
+        M: Message + Clone + Send + 'static,
+        M::Result: Send,
+    {
+        loop {
+            match self.ask_once(message.clone()).await {
+                Err(Silence::Died(_)) => tokio::task::yield_now().await,
+                answered => return answered,
+            }
+        }
+    }
+
+    /// As [`Self::ask`], but a death is the asker's to deal with.
+    ///
+    /// # Errors
+    /// [`Silence`].
+    pub async fn ask_once<M>(&self, message: M) -> Result<M::Result, Silence>
+    where
+        A: Handler<M>,
+        M: Message + Send + 'static,
+        M::Result: Send,
+    {
+        let name = || self.probe.view().name;
+        let present = self.get().await.ok_or_else(|| Silence::Gone(name()))?;
+        let _waiting = Waiting::begin(&self.waiting, &self.probe);
+        present.send(message).await.map_err(|_| Silence::Died(name()))
+    }
+}
+
+/// A message that waits for its answer: it counts in the queue that a person sees.
+struct Waiting<'a>(&'a AtomicU64, &'a Probe);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU64, probe: &'a Probe) -> Self {
+        probe.waiting(count.fetch_add(1, Relaxed) + 1);
+        Self(count, probe)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.1.waiting(self.0.fetch_sub(1, Relaxed) - 1);
     }
 }
 
@@ -255,12 +331,18 @@ struct Employ {
 #[rtype(result = "()")]
 pub struct Retire;
 
+/// These are not made again.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Dismiss(Vec<String>);
+
 struct Employee {
     probe: Probe,
     make: Box<dyn FnMut(Life) + Send>,
     give_up: Option<Box<dyn FnOnce() + Send>>,
     generation: u64,
     deaths: VecDeque<Instant>,
+    dismissed: bool,
 }
 
 /// The actor.
@@ -317,11 +399,21 @@ impl Office {
         let (make, give_up) = (Box::new(make), Box::new(give_up));
         self.supervisor.do_send(Employ {
             name: name.to_owned(),
-            probe,
+            probe: probe.clone(),
             make,
             give_up,
         });
-        Address(receiver)
+        Address {
+            present: receiver,
+            probe,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// These are not made again, and end when nobody holds their addresses any more.
+    pub async fn dismiss(&self, names: &[&str]) {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        self.supervisor.send(Dismiss(names)).await.ok();
     }
 
     /// From now on nobody is made again.
@@ -355,7 +447,7 @@ impl Supervisor {
         if self.retired {
             return;
         }
-        let Some(employee) = self.staff.get_mut(name) else {
+        let Some(employee) = self.staff.get_mut(name).filter(|one| !one.dismissed) else {
             return;
         };
         let generation = employee.generation;
@@ -397,6 +489,7 @@ impl Handler<Employ> for Supervisor {
             give_up: Some(give_up),
             generation,
             deaths: VecDeque::new(),
+            dismissed: false,
         };
         self.staff.insert(name.clone(), employee);
         self.make(&name, ctx.address().recipient());
@@ -415,7 +508,7 @@ impl Handler<Down> for Supervisor {
         if employee.generation != down.generation {
             return;
         }
-        if down.clean || retired {
+        if down.clean || retired || employee.dismissed {
             employee.probe.say(ActorState::Stopped, "");
             return self.note(&down.name, down.generation, "stopped", &down.reason);
         }
@@ -454,6 +547,21 @@ impl Handler<Down> for Supervisor {
         ctx.run_later(wait, move |supervisor, ctx| {
             supervisor.make(&down.name, ctx.address().recipient())
         });
+    }
+}
+
+impl Handler<Dismiss> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, dismiss: Dismiss, _: &mut Self::Context) {
+        for name in dismiss.0 {
+            if let Some(employee) = self.staff.get_mut(&name) {
+                employee.dismissed = true;
+                // What it was made from may hold the addresses of others.
+                employee.make = Box::new(drop);
+                employee.give_up.take().into_iter().for_each(|give_up| give_up());
+            }
+        }
     }
 }
 
@@ -529,7 +637,7 @@ mod tests {
                     "{how}: {answer:?}"
                 );
                 if how != "live" {
-                    let mut watch = address.0.clone();
+                    let mut watch = address.present.clone();
                     watch.mark_unchanged();
                     watch
                         .wait_for(|a| a.as_ref().is_some_and(Addr::connected))

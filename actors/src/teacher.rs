@@ -362,17 +362,17 @@ fn in_words(error: &reqwest::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use std::sync::{Arc, Mutex};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    const GOOD: &str =
+    pub(crate) const GOOD: &str =
         r#"{"choices":[{"message":{"content":"<think>1 + 1 = 2.</think>2"}}],"usage":{"total_tokens":30}}"#;
 
-    fn http(status: &str, headers: &str, body: &str) -> String {
+    pub(crate) fn http(status: &str, headers: &str, body: &str) -> String {
         format!(
             "HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
@@ -380,7 +380,7 @@ mod tests {
     }
 
     /// Answers each connection with the next line of the script; an empty one hangs until the client gives up.
-    async fn scripted(script: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+    pub(crate) async fn scripted(script: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -412,6 +412,8 @@ mod tests {
             key_variable,
             concurrency: 2,
             token_cap,
+            share: 1.0,
+            max_tokens: 100,
         };
         let short = Duration::from_millis(1);
         let limit = Duration::from_millis(300);

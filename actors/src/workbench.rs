@@ -156,6 +156,11 @@ impl Workbench {
         &self.builder
     }
 
+    /// Forgets the codes of all pictures: the image tokenizer has changed.
+    pub fn forget_codes(&self) {
+        self.codes.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Codes of pictures, remembered by content.
     ///
     /// # Errors

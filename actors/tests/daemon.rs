@@ -233,6 +233,11 @@ fn what_cannot_be_done_is_refused_in_words() {
         };
         let reply = said(client.ask(Command::Pause).await.unwrap());
         assert!(reply.contains("no run is under way"), "{reply}");
+        // What only looks is looked up anew, whatever its id.
+        let status = client.ask_as("same".into(), Command::Status).await.unwrap();
+        assert!(matches!(status, Reply::Status(_)), "{status:?}");
+        let actors = client.ask_as("same".into(), Command::Actors).await.unwrap();
+        assert!(matches!(actors, Reply::Actors { .. }), "{actors:?}");
         let wrong = "name = \"x\"\nsped = 1\n[[stage]]\nname = \"a\"\nkind = \"pretrain\"\n";
         let command = Command::Run {
             profile: wrong.into(),

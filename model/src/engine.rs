@@ -1,6 +1,7 @@
 //! What an engine does with each request.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use demask_api::{
@@ -86,10 +87,7 @@ impl Engine {
                 )
                 .map(Answer::PolicyTrained)
             }
-            Request::SetReference => {
-                self.reference = Some(self.model()?.backbone.frozen_copy()?);
-                Ok(Answer::Done)
-            }
+            Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
             Request::Sample { requests } => self.sample(&requests, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::TrainTokenizer { pictures, settings } => {
@@ -125,6 +123,27 @@ impl Engine {
             }),
             Request::Exit => Ok(Answer::Done),
         }
+    }
+
+    /// Freezes the reference policy: a checkpoint's weights, or the present ones.
+    fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
+        let (device, kind) = (self.place.device, self.place.kind);
+        let present = &self.model()?.backbone;
+        let reference = match checkpoint {
+            None => present.frozen_copy()?,
+            Some(dir) => {
+                let loaded = Backbone::load(dir, device, kind)?;
+                if loaded.config() != present.config() {
+                    return Err(ModelError::checkpoint(
+                        dir,
+                        "a reference policy must have the shape of the loaded model",
+                    ));
+                }
+                loaded.frozen_copy()?
+            }
+        };
+        self.reference = Some(reference);
+        Ok(Answer::Done)
     }
 
     fn info(&self) -> EngineInfo {

@@ -197,7 +197,7 @@ fn another_protocol_is_refused_with_both_numbers() {
     let mut client = engine.connect();
     let message = refusal(ask(&mut client, &Request::Hello { protocol: 77 }));
     assert_eq!(message, format!("protocol 77; this engine speaks {PROTOCOL}"));
-    let message = refusal(ask(&mut client, &Request::SetReference));
+    let message = refusal(ask(&mut client, &Request::SetReference { checkpoint: None }));
     assert!(message.contains("no model is loaded"), "{message}");
 }
 

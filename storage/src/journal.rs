@@ -1,5 +1,7 @@
 //! What a restart needs: the run that did not end, its commands in order, its checkpoints (laws L1 and L4).
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::record::{Checkpoint, Steer};
@@ -84,6 +86,35 @@ pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// What a teacher wrote in a round of a run, so that it is not asked twice: text and sampler settings, by trace id.
+///
+/// # Errors
+/// SQLite's.
+pub fn taught(
+    connection: &Connection,
+    run: &str,
+    round: u64,
+) -> Result<BTreeMap<String, (String, serde_json::Value)>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT id, text, sampler FROM trace WHERE run = ?1 AND round = ?2 AND generator LIKE 'teacher:%'",
+    )?;
+    let rows = query.query_map(params![run, round as i64], |row| {
+        let sampler: String = row.get(2)?;
+        let sampler = serde_json::from_str(&sampler).unwrap_or_default();
+        Ok((row.get(0)?, (row.get(1)?, sampler)))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Tokens that a run has paid a teacher for.
+///
+/// # Errors
+/// SQLite's.
+pub fn taught_tokens(connection: &Connection, run: &str) -> Result<u64, StoreError> {
+    let sql = "SELECT coalesce(sum(json_extract(sampler, '$.tokens')), 0) FROM trace WHERE run = ?1 AND generator LIKE 'teacher:%'";
+    Ok(connection.query_row(sql, params![run], |row| row.get::<_, i64>(0))? as u64)
 }
 
 /// How many trained sequences cannot name their source, generator, verifier and score (law L5: none).

@@ -117,8 +117,12 @@ pub enum Request {
         /// Learning rate and noise.
         settings: StepSettings,
     },
-    /// The present weights become the reference policy. Answered by `Done`.
-    SetReference,
+    /// The reference policy: the weights of a checkpoint, or the present ones. Answered by `Done`.
+    SetReference {
+        /// A checkpoint folder of the loaded model's shape; absent: the present weights.
+        #[serde(default)]
+        checkpoint: Option<PathBuf>,
+    },
     /// Fill masks in. Answered by any number of `Frame`s, then `Samples`.
     Sample {
         /// The sequences; those of one length and sampler run as one batch.

@@ -1,0 +1,326 @@
+//! What a run keeps on disk: its checkpoints, written whole, pruned with care, read back newest first (law L1).
+//!
+//! Kept are the newest few, the promoted one, and, for each kept one in the middle of an `align` stage, the one at that
+//! stage's start: it holds the reference policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use demask_api::{Answer, EngineError, ModelSource, Request, checkpoint};
+use demask_datasets::text_tokenizer::TextTokenizer;
+use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
+use serde::{Deserialize, Serialize};
+
+use crate::curating::{Corpus, Curator};
+use crate::curator::Accepted;
+use crate::daemon::Job;
+use crate::engine::{EngineFailure, unexpected};
+use crate::gate::Promoted;
+use crate::profile::{Profile, StageKind};
+use crate::run_error::RunError;
+use crate::shipped;
+use crate::supervisor::Address;
+use crate::workbench::{BUDGETS, Workbench};
+
+/// The marker that names the promoted checkpoint, beside the checkpoints.
+pub const PROMOTED: &str = "promoted.json";
+
+/// What a checkpoint says of the run: `state.json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Steps done.
+    pub step: u64,
+    /// Accepted traces.
+    pub traces: Vec<Accepted>,
+    /// Halvings of the learning rate after losses that were not finite.
+    pub halvings: u32,
+    /// The best checkpoint so far.
+    #[serde(default)]
+    pub best: Option<Promoted>,
+    /// The gate is still to judge these weights: the daemon ended before it had.
+    #[serde(default)]
+    pub unjudged: bool,
+}
+
+/// Where a life of a run begins.
+pub struct Loaded {
+    /// Tokenizer and budgets.
+    pub bench: Arc<Workbench>,
+    /// Where the run is.
+    pub cursor: Cursor,
+    /// The weights version.
+    pub weights: u64,
+}
+
+/// The name of a step's folder.
+#[must_use]
+pub fn folder_name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+/// The folder of a step's checkpoint.
+#[must_use]
+pub fn folder(job: &Job, step: u64) -> PathBuf {
+    job.home.checkpoints(&job.run).join(folder_name(step))
+}
+
+/// Which stage a step belongs to, and how many steps of it come before; after the last step, the last stage's last.
+#[must_use]
+pub fn place(profile: &Profile, step: u64) -> (usize, u64) {
+    let mut left = step;
+    for (number, stage) in profile.stages.iter().enumerate() {
+        if left < stage.steps {
+            return (number, left);
+        }
+        left -= stage.steps;
+    }
+    let last = profile.stages.len().saturating_sub(1);
+    let steps = profile.stages.last().map_or(1, |stage| stage.steps);
+    (last, steps - 1)
+}
+
+/// Writes the engine's weights and what goes with them; the row is on disk when this returns.
+///
+/// # Errors
+/// The engine's, a full disk as [`EngineError::Io`]; the recorder's.
+pub async fn save(
+    job: &Job,
+    bench: &Workbench,
+    cursor: &Cursor,
+    weights: u64,
+    reason: &str,
+) -> Result<(), RunError> {
+    let dir = folder(job, cursor.step);
+    // Left by an earlier life of this run that died before its row was written: the same step, so the same weights.
+    if dir.exists() {
+        std::fs::remove_dir_all(&dir).map_err(|error| RunError::about(dir.display(), error))?;
+    }
+    let request = Request::Save {
+        dir,
+        attach: attachments(bench, cursor)?,
+        optimizer: true,
+    };
+    let (hash, bytes) = match job.engine.ask(request, None).await? {
+        Answer::Saved { hash, bytes, .. } => (hash, bytes),
+        other => return Err(unexpected("saved", &other).into()),
+    };
+    let record = Checkpoint {
+        hash,
+        run: job.run.clone(),
+        step: cursor.step,
+        weights,
+        path: format!("checkpoints/{}/{}", job.run, folder_name(cursor.step)),
+        reason: reason.to_owned(),
+        bytes,
+        kept: true,
+    };
+    job.recorder.record(Record::Checkpoint(record)).await?;
+    // Acknowledged means on disk: only then may an older one go.
+    job.recorder.flush().await?;
+    let step = cursor.step;
+    job.control
+        .report(|overview| overview.last_checkpoint = Some(step));
+    Ok(())
+}
+
+/// Whether this says that the disk is full, and where.
+#[must_use]
+pub fn disk_full(error: &RunError) -> Option<String> {
+    match error {
+        RunError::Engine(EngineFailure::Engine(EngineError::Io {
+            path,
+            message,
+            full: true,
+        })) => Some(format!("{path}: {message}")),
+        _ => None,
+    }
+}
+
+fn attachments(bench: &Workbench, cursor: &Cursor) -> Result<BTreeMap<String, String>, RunError> {
+    let text = |error: serde_json::Error| RunError::Failed(error.to_string());
+    let tokenizer = bench.builder().tokenizer().to_json();
+    let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
+    let budgets = serde_json::to_string(bench.builder().budgets()).map_err(text)?;
+    Ok(BTreeMap::from([
+        (checkpoint::TOKENIZER.to_owned(), tokenizer),
+        (BUDGETS.to_owned(), budgets),
+        (
+            checkpoint::STATE.to_owned(),
+            serde_json::to_string(cursor).map_err(text)?,
+        ),
+    ]))
+}
+
+/// Removes the checkpoints that nothing needs any more.
+///
+/// # Errors
+/// The store's.
+pub async fn prune(job: &Job, cursor: &Cursor) -> Result<(), RunError> {
+    let kept = kept(job)?;
+    let needed = needed(&job.profile, &kept, cursor.best.as_ref());
+    for old in kept.into_iter().filter(|one| !needed.contains(&one.step)) {
+        std::fs::remove_dir_all(job.home.root().join(&old.path)).ok();
+        let record = Checkpoint { kept: false, ..old };
+        job.recorder.record(Record::Checkpoint(record)).await?;
+    }
+    Ok(())
+}
+
+/// The steps whose checkpoints must stay; `kept` is newest first.
+fn needed(profile: &Profile, kept: &[Checkpoint], best: Option<&Promoted>) -> BTreeSet<u64> {
+    let newest = kept.iter().take(profile.checkpoint.keep).map(|one| one.step);
+    let mut needed: BTreeSet<u64> = newest.chain(best.map(|best| best.step)).collect();
+    let starts: Vec<u64> = needed
+        .iter()
+        .filter_map(|&step| {
+            let (stage, done) = place(profile, step);
+            (profile.stages[stage].kind == StageKind::Align).then(|| step - done)
+        })
+        .collect();
+    needed.extend(starts);
+    needed
+}
+
+/// Writes the marker of the promoted checkpoint, whole or not at all.
+///
+/// # Errors
+/// The file system's, naming the file.
+pub fn mark_promoted(job: &Job, promoted: &Promoted) -> Result<(), RunError> {
+    let path = job.home.checkpoints(&job.run).join(PROMOTED);
+    let text = serde_json::to_string_pretty(promoted).map_err(|error| RunError::Failed(error.to_string()))?;
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text)
+        .and_then(|()| std::fs::rename(&draft, &path))
+        .map_err(|error| RunError::about(path.display(), error))
+}
+
+fn kept(job: &Job) -> Result<Vec<Checkpoint>, RunError> {
+    let connection = store::open_read_only(&job.home.database())?;
+    Ok(journal::checkpoints(&connection, &job.run)?)
+}
+
+/// Loads the newest checkpoint that is whole; else the shipped one, or random weights.
+///
+/// # Errors
+/// The engine's death; a shipped checkpoint or sources that cannot be read.
+pub async fn load(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
+    for saved in kept(job)? {
+        let dir = job.home.root().join(&saved.path);
+        match load_checkpoint(job, &dir).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) if error.mendable() => return Err(error),
+            Err(error) => {
+                let message = format!(
+                    "checkpoint at step {} cannot be used: {error}; trying the one before",
+                    saved.step
+                );
+                let alert = Alert {
+                    run: job.run.clone(),
+                    step: saved.step,
+                    level: Level::Warn,
+                    kind: "broken_checkpoint".to_owned(),
+                    message,
+                };
+                job.recorder.record(Record::Alert(alert)).await?;
+            }
+        }
+    }
+    if job.from_scratch {
+        fresh(job, curator).await
+    } else {
+        from_shipped(job).await
+    }
+}
+
+/// Loads one checkpoint, optimiser and all.
+///
+/// # Errors
+/// A file that is missing or broken; the engine's.
+pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> {
+    let model = ModelSource::Checkpoint {
+        dir: dir.to_owned(),
+        resume: true,
+        average: false,
+    };
+    let weights = match job.engine.ask(Request::Load { model }, None).await? {
+        Answer::Loaded { step, .. } => step,
+        other => return Err(unexpected("loaded", &other).into()),
+    };
+    let path = dir.join(checkpoint::STATE);
+    let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
+    let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
+    let bench = Arc::new(Workbench::of_checkpoint(dir)?);
+    Ok(Loaded {
+        bench,
+        cursor,
+        weights,
+    })
+}
+
+fn beginning(bench: Workbench) -> Loaded {
+    Loaded {
+        bench: Arc::new(bench),
+        cursor: Cursor::default(),
+        weights: 0,
+    }
+}
+
+async fn from_shipped(job: &Job) -> Result<Loaded, RunError> {
+    let dir = shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?;
+    let model = ModelSource::Checkpoint {
+        dir: dir.clone(),
+        resume: false,
+        average: false,
+    };
+    job.engine.ask(Request::Load { model }, None).await?;
+    Ok(beginning(Workbench::of_checkpoint(&dir)?))
+}
+
+async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
+    let profile = &job.profile;
+    let corpus = curator.ask(Corpus).await??;
+    let tokenizer = TextTokenizer::train(&corpus, profile.text_vocabulary)
+        .map_err(|error| RunError::Failed(error.to_string()))?;
+    let image_tokenizer_from = match &profile.image_tokenizer_from {
+        Some(named) if named.as_os_str() == "shipped" => {
+            Some(shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?)
+        }
+        named => named.clone(),
+    };
+    let image_tokenizer = match &image_tokenizer_from {
+        Some(dir) => Some(image_tokenizer_config(dir)?),
+        None => profile.image_tokenizer.clone(),
+    };
+    let specials = tokenizer.specials();
+    let mut backbone = profile.model.clone();
+    backbone.codebook_size = image_tokenizer
+        .as_ref()
+        .map_or(0, |config| 1 << config.codebook_bits);
+    backbone.image_token_offset = u32::try_from(tokenizer.len()).ok();
+    backbone.vocab_size = tokenizer.len() + backbone.codebook_size;
+    backbone.embedding_size = None;
+    (
+        backbone.mask_token_id,
+        backbone.eos_token_id,
+        backbone.pad_token_id,
+    ) = (specials.mask, specials.eos, specials.pad);
+    let model = ModelSource::Fresh {
+        backbone,
+        image_tokenizer,
+        image_tokenizer_from,
+        seed: profile.seed,
+    };
+    job.engine.ask(Request::Load { model }, None).await?;
+    Ok(beginning(Workbench::new(tokenizer, profile.budgets)?))
+}
+
+/// The shape of a checkpoint's image tokenizer.
+fn image_tokenizer_config(dir: &Path) -> Result<demask_api::ImageTokenizerConfig, RunError> {
+    let path = dir.join(checkpoint::IMAGE_TOKENIZER).join(checkpoint::CONFIG);
+    let named = |error: &dyn std::fmt::Display| {
+        RunError::about(format_args!("image_tokenizer_from: {}", path.display()), error)
+    };
+    let text = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
+    serde_json::from_str(&text).map_err(|error| named(&error))
+}

@@ -1,0 +1,219 @@
+//! The Curator as an actor: it owns the sources, their cursors and the accepted traces, and answers demand.
+//!
+//! What a step is given is a pure function of seed, step, mix and pool (law L8), so a life that died is followed by one
+//! that answers the same. The pool of traces outlives a life; everything else is read again. L2: nothing is pushed, one
+//! request at a time, on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::prelude::*;
+
+use crate::attend::{Employed, Faults, aside, attend};
+use crate::curator::{Accepted, Curator as Library, Picked};
+use crate::profile::Profile;
+use crate::recorder::Recorder;
+use crate::run_error::RunError;
+use crate::supervisor::{Address, Life, Office};
+
+/// Messages that may wait.
+const MAILBOX: usize = 4;
+
+/// What the run is, as the curator needs to know it.
+#[derive(Clone)]
+pub struct Brief {
+    /// Sources, seed.
+    pub profile: Arc<Profile>,
+    /// The run, for rows.
+    pub run: String,
+    /// Where reading reports go.
+    pub recorder: Recorder,
+}
+
+/// The examples of a step.
+#[derive(Clone, Debug, PartialEq, Message)]
+#[rtype(result = "Result<Vec<Picked>, RunError>")]
+pub struct Draw {
+    /// The step.
+    pub step: u64,
+    /// How many.
+    pub size: usize,
+    /// Weights of the sources now.
+    pub mix: BTreeMap<String, f64>,
+    /// Only these sources; all when empty.
+    pub only: Vec<String>,
+    /// Reasoning and direct answers mixed, else all direct.
+    pub thinking: bool,
+}
+
+/// Take verified traces into the pool. Twice the same is done once: the pool is cut to `after` first (law L1).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Taken, RunError>")]
+pub struct Take {
+    /// The step that brings them.
+    pub step: u64,
+    /// The pool's length before.
+    pub after: usize,
+    /// The traces, in order.
+    pub candidates: Vec<Accepted>,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// For each candidate whether it was new.
+    pub fresh: Vec<bool>,
+    /// The pool now.
+    pub pool: Vec<Accepted>,
+}
+
+/// The pool is this: at the beginning of a life of the run.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), RunError>")]
+pub struct Restore(pub Vec<Accepted>);
+
+/// Texts for a tokenizer that is trained from scratch.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Vec<String>, RunError>")]
+pub struct Corpus;
+
+/// What outlives a life.
+type Pool = Arc<Mutex<Vec<Accepted>>>;
+/// The library of this life, opened at the first demand.
+type Shelf = Arc<Mutex<Option<Library>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The actor.
+pub struct Curator {
+    life: Life,
+    brief: Brief,
+    faults: Faults,
+    pool: Pool,
+    shelf: Shelf,
+}
+
+impl Curator {
+    /// Has a curator employed.
+    #[must_use]
+    pub fn employ(office: &Office, brief: Brief, faults: Faults) -> Address<Self> {
+        let pool = Pool::default();
+        office.employ("curator", "supervisor", move |life| Self {
+            life,
+            brief: brief.clone(),
+            faults: faults.clone(),
+            pool: Arc::clone(&pool),
+            shelf: Shelf::default(),
+        })
+    }
+
+    /// Work with the library, on a thread of its own; what reading it reports is recorded.
+    fn with_library<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Library) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, RunError>> + 'static {
+        let (brief, shelf, pool) = (
+            self.brief.clone(),
+            Arc::clone(&self.shelf),
+            Arc::clone(&self.pool),
+        );
+        async move {
+            let profile = Arc::clone(&brief.profile);
+            let (done, reports) = aside(move || {
+                let mut shelf = lock(&shelf);
+                let library = match &mut *shelf {
+                    Some(library) => library,
+                    empty => {
+                        let opened = Library::open(&profile);
+                        empty.insert(opened.map_err(|error| RunError::Failed(error.to_string()))?)
+                    }
+                };
+                library.traces.clone_from(&lock(&pool));
+                let done = work(library);
+                Ok::<_, RunError>((done, library.take_reports()))
+            })
+            .await??;
+            for report in reports {
+                if let Some(record) = report.record(&brief.run) {
+                    brief.recorder.record(record).await?;
+                }
+            }
+            Ok(done)
+        }
+    }
+}
+
+impl Actor for Curator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Employed for Curator {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Draw> for Curator {
+    type Result = AtomicResponse<Self, Result<Vec<Picked>, RunError>>;
+
+    fn handle(&mut self, draw: Draw, _: &mut Self::Context) -> Self::Result {
+        let faults = self.faults.clone();
+        let work = self.with_library(move |library| {
+            faults.strike("curator", draw.step);
+            library.batch(draw.step, draw.size, &draw.mix, &draw.only, draw.thinking)
+        });
+        attend(self, "Draw", work)
+    }
+}
+
+impl Handler<Take> for Curator {
+    type Result = AtomicResponse<Self, Result<Taken, RunError>>;
+
+    fn handle(&mut self, take: Take, _: &mut Self::Context) -> Self::Result {
+        let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());
+        attend(self, "Take", async move {
+            faults.strike("curator", take.step);
+            let mut pool = lock(&pool);
+            pool.truncate(take.after);
+            let mut fresh = Vec::new();
+            for candidate in take.candidates {
+                let known = pool.iter().any(|kept| kept.example.id == candidate.example.id);
+                fresh.push(!known);
+                if !known {
+                    pool.push(candidate);
+                }
+            }
+            Ok(Taken {
+                fresh,
+                pool: pool.clone(),
+            })
+        })
+    }
+}
+
+impl Handler<Restore> for Curator {
+    type Result = AtomicResponse<Self, Result<(), RunError>>;
+
+    fn handle(&mut self, restore: Restore, _: &mut Self::Context) -> Self::Result {
+        *lock(&self.pool) = restore.0;
+        // Sources that cannot be read are told of at the beginning of a run, not at its first step.
+        let work = self.with_library(|_| ());
+        attend(self, "Restore", work)
+    }
+}
+
+impl Handler<Corpus> for Curator {
+    type Result = AtomicResponse<Self, Result<Vec<String>, RunError>>;
+
+    fn handle(&mut self, _: Corpus, _: &mut Self::Context) -> Self::Result {
+        let work = self.with_library(|library| library.corpus());
+        attend(self, "Corpus", work)
+    }
+}

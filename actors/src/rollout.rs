@@ -1,0 +1,196 @@
+//! The Rollout: groups of completions drawn under one weights version, scored, and handed to the trainer.
+//!
+//! L2: a permit is taken for each group before it is drawn and travels inside it; it is free again when the trainer has
+//! used the group and drops it, or when anybody on the way dies. So no more groups exist than one step can use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_storage::ActorState;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::attend::{Employed, Faults, attend};
+use crate::engine_host::EngineAddress;
+use crate::run_error::RunError;
+use crate::scorer::{Item, Judged, Score, Scorer};
+use crate::supervisor::{Address, Life, Office};
+use crate::workbench::{Draws, Made, Wanted, Workbench};
+
+/// Messages that may wait: the trainer asks for one step's groups at a time.
+const MAILBOX: usize = 1;
+
+/// Draw and score the groups of a step.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Vec<Group>, RunError>")]
+pub struct Roll {
+    /// The step.
+    pub step: u64,
+    /// The weights version that draws.
+    pub weights: u64,
+    /// Tokenizer and budgets.
+    pub bench: Arc<Workbench>,
+    /// Each group's completions to make: one prompt, different seeds.
+    pub groups: Arc<Vec<Vec<Wanted>>>,
+    /// The samplers.
+    pub draws: Draws,
+    /// Weight of each reward.
+    pub rewards: BTreeMap<String, f64>,
+}
+
+/// The completions of one prompt, scored.
+#[derive(Debug)]
+pub struct Group {
+    /// What was wanted.
+    pub wanted: Vec<Wanted>,
+    /// What was made.
+    pub made: Vec<Made>,
+    /// How good it is.
+    pub judged: Vec<Judged>,
+    /// The weights version that drew it.
+    pub weights: u64,
+    /// L2: frees the group's place when it is dropped.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The actor.
+pub struct Rollout {
+    life: Life,
+    faults: Faults,
+    engine: EngineAddress,
+    scorer: Address<Scorer>,
+    permits: Arc<Semaphore>,
+}
+
+/// How others reach it.
+#[derive(Clone)]
+pub struct RolloutDesk {
+    /// The actor.
+    pub address: Address<Rollout>,
+    permits: Arc<Semaphore>,
+    room: usize,
+}
+
+impl RolloutDesk {
+    /// Has one employed with room for this many groups: those of the largest step.
+    #[must_use]
+    pub fn employ(
+        office: &Office,
+        engine: EngineAddress,
+        scorer: Address<Scorer>,
+        room: usize,
+        faults: Faults,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(room));
+        let shared = Arc::clone(&permits);
+        let address = office.employ("rollout", "supervisor", move |life| Rollout {
+            life,
+            faults: faults.clone(),
+            engine: engine.clone(),
+            scorer: scorer.clone(),
+            permits: Arc::clone(&shared),
+        });
+        Self {
+            address,
+            permits,
+            room,
+        }
+    }
+
+    /// Groups that are drawn or being used.
+    #[must_use]
+    pub fn groups_out(&self) -> usize {
+        self.room - self.permits.available_permits()
+    }
+}
+
+impl Actor for Rollout {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Employed for Rollout {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Roll> for Rollout {
+    type Result = AtomicResponse<Self, Result<Vec<Group>, RunError>>;
+
+    fn handle(&mut self, roll: Roll, _: &mut Self::Context) -> Self::Result {
+        let (engine, scorer) = (self.engine.clone(), self.scorer.clone());
+        let (permits, faults, probe) = (
+            Arc::clone(&self.permits),
+            self.faults.clone(),
+            self.life.probe.clone(),
+        );
+        attend(self, "Roll", async move {
+            let mut held = Vec::new();
+            for _ in roll.groups.iter() {
+                if permits.available_permits() == 0 {
+                    probe.say(ActorState::Waiting, "for the trainer to use earlier groups");
+                }
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                held.push(permit.map_err(|error| RunError::Failed(error.to_string()))?);
+            }
+            let count = roll.groups.len();
+            probe.say(
+                ActorState::Busy,
+                &format!("{count} groups, weights {}", roll.weights),
+            );
+            let wanted: Vec<Wanted> = roll.groups.iter().flatten().cloned().collect();
+            let made = roll.bench.complete(&engine, &wanted, &roll.draws, None).await?;
+            faults.strike("rollout", roll.step);
+            let score = Score {
+                step: roll.step,
+                items: Arc::new(items(&roll.bench, &wanted, &made)),
+                weights: roll.rewards.clone(),
+            };
+            let judged = scorer.ask(score).await??;
+            Ok(groups(&roll, made, judged, held))
+        })
+    }
+}
+
+fn items(bench: &Workbench, wanted: &[Wanted], made: &[Made]) -> Vec<Item> {
+    let budget = |wanted: &Wanted| {
+        let task = wanted.example.task(wanted.mode);
+        bench.builder().budgets().of(task).answer
+    };
+    wanted
+        .iter()
+        .zip(made)
+        .map(|(wanted, made)| Item {
+            example: wanted.example.clone(),
+            mode: wanted.mode,
+            completion: made.completion.clone(),
+            budget: budget(wanted),
+        })
+        .collect()
+}
+
+/// Completions in a line back into their groups, a permit in each.
+fn groups(
+    roll: &Roll,
+    made: Vec<Made>,
+    judged: Vec<Judged>,
+    permits: Vec<OwnedSemaphorePermit>,
+) -> Vec<Group> {
+    let (mut made, mut judged) = (made.into_iter(), judged.into_iter());
+    roll.groups
+        .iter()
+        .zip(permits)
+        .map(|(wanted, permit)| Group {
+            wanted: wanted.clone(),
+            made: made.by_ref().take(wanted.len()).collect(),
+            judged: judged.by_ref().take(wanted.len()).collect(),
+            weights: roll.weights,
+            permit,
+        })
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! The Scorer: completions and traces judged on a pool of CPU threads, one message at a time, the mailbox bounded (law
+//! L2). It keeps nothing, so a life that died is followed by one that says the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_datasets::example::{Example, Mode};
+use demask_rewards::combine::Scored;
+use demask_rewards::judge::{Completion, Judge};
+use demask_rewards::trace::{self, Flaw};
+use rayon::prelude::*;
+
+use crate::attend::{Employed, Faults, aside, attend};
+use crate::run_error::RunError;
+use crate::supervisor::{Address, Life, Office};
+
+/// Messages that may wait.
+const MAILBOX: usize = 4;
+/// Threads: judging must not take the processor from the engine.
+const THREADS: usize = 2;
+
+/// A completion to judge.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What was asked.
+    pub example: Example,
+    /// With reasoning or without.
+    pub mode: Mode,
+    /// What came.
+    pub completion: Completion,
+    /// The longest text.
+    pub budget: usize,
+}
+
+/// Judge completions under these reward weights.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<Judged>, RunError>")]
+pub struct Score {
+    /// The step.
+    pub step: u64,
+    /// What to judge.
+    pub items: Arc<Vec<Item>>,
+    /// Weight of each reward.
+    pub weights: BTreeMap<String, f64>,
+}
+
+/// A judged completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Every reward that applies, weighted.
+    pub scored: Scored,
+    /// The completion in words.
+    pub words: String,
+}
+
+/// Verify reasoning traces: the text and the right answer of each.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<Option<Flaw>>, RunError>")]
+pub struct Verify {
+    /// The step.
+    pub step: u64,
+    /// Texts and right answers.
+    pub traces: Arc<Vec<(String, String)>>,
+}
+
+/// The actor.
+pub struct Scorer {
+    life: Life,
+    faults: Faults,
+    judge: Judge,
+    pool: Arc<rayon::ThreadPool>,
+}
+
+impl Scorer {
+    /// Has a scorer employed.
+    ///
+    /// # Errors
+    /// [`RunError::Failed`] when the system gives no threads.
+    pub fn employ(office: &Office, faults: Faults) -> Result<Address<Self>, RunError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(THREADS)
+            .thread_name(|number| format!("scorer-{number}"))
+            .build()
+            .map_err(|error| RunError::about("the scorer's threads", error))?;
+        let pool = Arc::new(pool);
+        Ok(office.employ("scorer", "supervisor", move |life| Self {
+            life,
+            faults: faults.clone(),
+            judge: Judge::default(),
+            pool: Arc::clone(&pool),
+        }))
+    }
+}
+
+impl Actor for Scorer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Employed for Scorer {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Score> for Scorer {
+    type Result = AtomicResponse<Self, Result<Vec<Judged>, RunError>>;
+
+    fn handle(&mut self, score: Score, _: &mut Self::Context) -> Self::Result {
+        let (judge, pool, faults) = (self.judge.clone(), Arc::clone(&self.pool), self.faults.clone());
+        let judged = move || {
+            faults.strike("scorer", score.step);
+            let one = |item: &Item| Judged {
+                scored: judge.score(
+                    &item.example,
+                    item.mode,
+                    &item.completion,
+                    &score.weights,
+                    item.budget,
+                ),
+                words: judge.words(&item.completion),
+            };
+            pool.install(|| score.items.par_iter().map(one).collect())
+        };
+        attend(self, "Score", aside(judged))
+    }
+}
+
+impl Handler<Verify> for Scorer {
+    type Result = AtomicResponse<Self, Result<Vec<Option<Flaw>>, RunError>>;
+
+    fn handle(&mut self, verify: Verify, _: &mut Self::Context) -> Self::Result {
+        let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());
+        let verified = move || {
+            faults.strike("scorer", verify.step);
+            let one = |(text, right): &(String, String)| trace::verify(text, right).err();
+            pool.install(|| verify.traces.par_iter().map(one).collect())
+        };
+        attend(self, "Verify", aside(verified))
+    }
+}

@@ -1,0 +1,94 @@
+//! Benchmarks within a run, and what they decide: promote, hold, or go back to the promoted weights.
+
+use std::sync::Arc;
+
+use demask_datasets::example::Mode;
+use demask_storage::{Eval, Record};
+
+use super::{After, StageRun};
+use crate::checkpoints::{self, folder_name};
+use crate::evaluator::{Evaluate, Trial};
+use crate::gate::{self, Decision, Promoted};
+use crate::profile::Stage;
+use crate::run_error::RunError;
+
+impl StageRun {
+    pub(super) async fn evaluate_step(&mut self, stage: &Stage) -> Result<After, RunError> {
+        // What is decided holds once this step is done: its checkpoint is the next step's.
+        self.cursor.step += 1;
+        let decided = self.judge_weights(&stage.suites, stage.limit).await;
+        self.cursor.step -= 1;
+        Ok(match decided? {
+            None => After::Again,
+            Some(Decision::Hold) => After::Next,
+            Some(Decision::Promote | Decision::RollBack) => After::Checkpoint,
+        })
+    }
+
+    /// Evaluates the present weights and does what the gate decides; a checkpoint must follow. None when the daemon is
+    /// ending: nothing is known then.
+    pub(super) async fn judge_weights(
+        &mut self,
+        suites: &[String],
+        limit: usize,
+    ) -> Result<Option<Decision>, RunError> {
+        let step = self.cursor.step;
+        self.overview(&format!("benchmarks {}", suites.join(", ")), "running");
+        let trial = Trial {
+            limit: Some(limit),
+            mode: Mode::Think,
+            draws: self.draws(Some(0.0)),
+            seed: 0,
+        };
+        let control = Arc::clone(&self.job.control);
+        let request = Evaluate::new(step, self.bench.clone(), suites.to_vec(), trial, control);
+        let Some(results) = self.crew.evaluator.evaluate(request).await? else {
+            return Ok(None);
+        };
+        let now = gate::results(&results);
+        let profile = Arc::clone(&self.job.profile);
+        let decision = (profile.gate.enabled && !now.is_empty())
+            .then(|| gate::decide(&profile.gate, self.cursor.best.as_ref(), &now));
+        for result in results {
+            self.metric(step, vec![(format!("eval/{}", result.suite), result.value)]);
+            let eval = Eval {
+                run: self.job.run.clone(),
+                step,
+                checkpoint: format!("weights:{}", self.weights),
+                suite: result.suite,
+                metric: result.metric,
+                value: result.value,
+                low: result.low,
+                high: result.high,
+                n: result.n as u64,
+                parts: result.parts.into_iter().collect(),
+                decision: decision.map_or("", Decision::word).to_owned(),
+            };
+            self.job.recorder.record(Record::Eval(eval)).await?;
+        }
+        match decision {
+            Some(Decision::Promote) => {
+                self.cursor.best = Some(Promoted {
+                    checkpoint: folder_name(step),
+                    step,
+                    weights: self.weights,
+                    results: now,
+                });
+            }
+            Some(Decision::RollBack) => self.roll_back().await?,
+            Some(Decision::Hold) | None => {}
+        }
+        Ok(Some(decision.unwrap_or(Decision::Hold)))
+    }
+
+    /// Back to the promoted weights; the step, the traces and the schedule go on.
+    async fn roll_back(&mut self) -> Result<(), RunError> {
+        if let Some(best) = &self.cursor.best {
+            let dir = checkpoints::folder(&self.job, best.step);
+            let loaded = checkpoints::load_checkpoint(&self.job, &dir).await?;
+            (self.bench, self.weights) = (loaded.bench, loaded.weights);
+            self.forget();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! Pretraining and mixed chain-of-thought fine-tuning: one optimiser step on a batch, the next batch made meanwhile.
+
+use std::future::Future;
+use std::time::Instant;
+
+use demask_api::sequence::Task;
+use demask_api::{Answer, Request, TrainReport};
+
+use super::{After, StageRun};
+use crate::curating::Draw;
+use crate::engine::{EngineFailure, unexpected};
+use crate::lineage;
+use crate::profile::Stage;
+use crate::ready::{Batch, Maker, Ready};
+use crate::run_error::RunError;
+
+/// Steps between two watched samples while training.
+const WATCH_EVERY: u64 = 25;
+/// How much of the smoothed rate is kept at each step.
+const SMOOTHING: f64 = 0.9;
+
+impl StageRun {
+    pub(super) async fn train_step(
+        &mut self,
+        stage: &Stage,
+        done: u64,
+        thinking: bool,
+    ) -> Result<After, RunError> {
+        let began = Instant::now();
+        let demand = self.demand(stage, stage.batch, thinking);
+        let batch = self.batch(demand.clone(), true).await?;
+        for (example, why) in &batch.rejected {
+            lineage::rejected(&self.job, example, "parse", why).await?;
+        }
+        lineage::used(&self.job, self.cursor.step, &stage.name, &batch.used).await?;
+        let settings = self.settings(stage, done);
+        let learning_rate = settings.learning_rate;
+        let training = self.training(Request::Train {
+            micro_batches: vec![batch.sequences],
+            settings,
+        });
+        self.make_ready(stage, done, demand, true);
+        let report = match training.await? {
+            Answer::Trained(report) => report,
+            other => return Err(unexpected("trained", &other).into()),
+        };
+        if !report.finite {
+            return self.not_finite("loss").await;
+        }
+        self.weights = report.step;
+        self.measure(&report, learning_rate, began.elapsed().as_secs_f64());
+        if self.cursor.step.is_multiple_of(WATCH_EVERY) {
+            self.watch_one(&batch.used, self.cursor.step / WATCH_EVERY)
+                .await?;
+        }
+        Ok(After::Next)
+    }
+
+    /// The batch of a step: the one that is ready, if it is what is demanded now.
+    pub(super) async fn batch(&mut self, demand: Draw, written: bool) -> Result<Batch, RunError> {
+        if let Some(ready) = self.ready.take()
+            && let Some(batch) = ready.take(&demand).await?
+        {
+            return Ok(batch);
+        }
+        self.maker().make(demand, written).await
+    }
+
+    /// Begins to make the next step's batch, within a stage: across stages the codes or the pool may change.
+    pub(super) fn make_ready(&mut self, stage: &Stage, done: u64, demand: Draw, written: bool) {
+        if done + 1 < stage.steps {
+            let step = demand.step + 1;
+            self.ready = Some(Ready::begin(self.maker(), Draw { step, ..demand }, written));
+        }
+    }
+
+    fn maker(&self) -> Maker {
+        Maker {
+            curator: self.crew.curator.clone(),
+            engine: self.job.engine.clone(),
+            bench: self.bench.clone(),
+        }
+    }
+
+    /// A request to the engine, on its way at once: what is begun after it comes behind it.
+    pub(super) fn training(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Answer, EngineFailure>> + 'static {
+        let engine = self.job.engine.clone();
+        let asked = actix::spawn(async move { engine.ask(request, None).await });
+        async move {
+            asked.await.unwrap_or_else(|error| {
+                Err(EngineFailure::Died {
+                    status: error.to_string(),
+                    tail: String::new(),
+                })
+            })
+        }
+    }
+
+    fn measure(&mut self, report: &TrainReport, learning_rate: f64, seconds: f64) {
+        let tokens_per_s = report.tokens as f64 / seconds;
+        self.rate = if self.rate == 0.0 {
+            tokens_per_s
+        } else {
+            SMOOTHING * self.rate + (1.0 - SMOOTHING) * tokens_per_s
+        };
+        let mut values = vec![
+            ("train/loss".to_owned(), report.loss),
+            ("train/grad_norm".to_owned(), report.grad_norm),
+            ("train/learning_rate".to_owned(), learning_rate),
+            ("rate/tokens_per_s".to_owned(), tokens_per_s),
+        ];
+        let losses = report.task_losses.iter();
+        values.extend(losses.map(|(task, loss)| (format!("train/loss_{}", task_word(*task)), *loss)));
+        self.metric(self.cursor.step, values);
+    }
+}
+
+fn task_word(task: Task) -> &'static str {
+    match task {
+        Task::TextToImage => "t2i",
+        Task::Text => "lm",
+        Task::Understand => "mmu",
+        Task::ThinkThenDraw => "r2i",
+    }
+}

@@ -1,0 +1,180 @@
+//! Completions that a person watches: each denoising step as a frame, in words.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use demask_api::{Picture, SampleFrame};
+use demask_datasets::example::{Check, Example, Kind, Mode, Split};
+use demask_storage::{Frame, Level, Record};
+
+use crate::curator::Picked;
+use crate::engine::EngineFailure;
+use crate::engine_host::FrameSink;
+use crate::run_error::RunError;
+use crate::seeds::seed_of;
+use crate::stages::StageRun;
+use crate::workbench::{Wanted, WorkError, Workbench};
+
+/// Which kinds are watched in turn while training.
+const TURNS: [Kind; 4] = [
+    Kind::TextToImage,
+    Kind::WordProblem,
+    Kind::TextToImage,
+    Kind::Question,
+];
+
+type Frames = Arc<Mutex<Vec<SampleFrame>>>;
+
+fn lock(frames: &Frames) -> MutexGuard<'_, Vec<SampleFrame>> {
+    frames.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn collect_frames() -> (FrameSink, Frames) {
+    let frames = Frames::default();
+    let into = Arc::clone(&frames);
+    (Arc::new(move |frame| lock(&into).push(frame)), frames)
+}
+
+impl StageRun {
+    /// One example of a batch, completed and watched, so that a person sees what the model makes of it now.
+    pub(crate) async fn watch_one(&self, used: &[Picked], turn: u64) -> Result<(), RunError> {
+        let kind = TURNS[(turn % TURNS.len() as u64) as usize];
+        let of_kind = used.iter().find(|picked| picked.example.kind == kind);
+        let Some(picked) = of_kind.or(used.first()) else {
+            return Ok(());
+        };
+        let id = format!("{}/{}/watch", self.job.run, self.cursor.step);
+        self.complete_watched(&picked.example, picked.mode, &id, "rollout")
+            .await
+    }
+
+    /// What a person asked for: a prompt, completed and watched.
+    ///
+    /// # Errors
+    /// The engine's death; what else goes wrong is an alert.
+    pub async fn sample_now(&self, order: &str, prompt: &str, picture: bool) -> Result<(), RunError> {
+        let kind = if picture {
+            Kind::TextToImage
+        } else {
+            Kind::WordProblem
+        };
+        let example = plain_example(kind, prompt, None);
+        let id = format!("{}/asked/{order}", self.job.run);
+        self.complete_watched(&example, Mode::Think, &id, "person").await
+    }
+
+    async fn complete_watched(
+        &self,
+        example: &Example,
+        mode: Mode,
+        id: &str,
+        origin: &str,
+    ) -> Result<(), RunError> {
+        let wanted = [Wanted {
+            example: example.clone(),
+            mode,
+            seed: seed_of(self.job.profile.seed, self.cursor.step, 2),
+            watch: Some(1),
+        }];
+        let (sink, frames) = collect_frames();
+        let made = self
+            .bench
+            .complete(&self.job.engine, &wanted, &self.draws(None), Some(sink))
+            .await;
+        match made {
+            Ok(_) => {}
+            Err(WorkError::Engine(failure @ EngineFailure::Died { .. })) => return Err(failure.into()),
+            Err(error) => return self.alert(Level::Warn, "sample", error.to_string()).await,
+        }
+        let frames: Vec<SampleFrame> = std::mem::take(&mut *lock(&frames));
+        let steps = frames.len() as u64;
+        for (step, frame) in frames.into_iter().enumerate() {
+            let mut shown = in_words(&self.bench, frame);
+            shown.run.clone_from(&self.job.run);
+            id.clone_into(&mut shown.sample);
+            origin.clone_into(&mut shown.origin);
+            shown.prompt.clone_from(&example.prompt);
+            (shown.step, shown.steps) = (step as u64, steps);
+            self.job.recorder.offer(Record::Frame(shown));
+        }
+        Ok(())
+    }
+}
+
+/// A frame as the dashboard draws it; whose it is, is yet to be filled in.
+fn in_words(bench: &Workbench, frame: SampleFrame) -> Frame {
+    let is_picture = frame.picture.is_some();
+    let side = frame.tokens.len().isqrt() as u64;
+    Frame {
+        run: String::new(),
+        sample: String::new(),
+        origin: String::new(),
+        prompt: String::new(),
+        kind: if is_picture { "picture" } else { "text" }.to_owned(),
+        step: 0,
+        steps: 0,
+        grid: if is_picture { side } else { 0 },
+        tokens: if is_picture {
+            code_words(bench, &frame.tokens)
+        } else {
+            bench.words(&frame.tokens)
+        },
+        confidence: frame.confidence,
+        picture: frame
+            .picture
+            .map(|picture| (picture.width as u64, picture.height as u64, hex(&picture.rgb))),
+    }
+}
+
+fn code_words(bench: &Workbench, tokens: &[u32]) -> Vec<String> {
+    let mask = bench.builder().tokenizer().specials().mask;
+    let codes = bench.builder().codes(tokens);
+    let word = |(&id, code): (&u32, u32)| {
+        if id == mask {
+            String::new()
+        } else {
+            code.to_string()
+        }
+    };
+    tokens.iter().zip(codes).map(word).collect()
+}
+
+/// An example that is only a prompt: what a person typed.
+#[must_use]
+pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Example {
+    Example {
+        id: String::new(),
+        source: "person".into(),
+        licence: String::new(),
+        split: Split::Test,
+        kind,
+        category: String::new(),
+        held_out: false,
+        prompt: prompt.to_owned(),
+        picture,
+        reasoning: None,
+        answer: None,
+        check: Check::None,
+    }
+    .with_id()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            write!(text, "{byte:02x}").ok();
+            text
+        })
+}
+
+/// A picture as PNG; empty when it cannot be written, which a picture of the right size always can.
+#[must_use]
+pub fn png(picture: &Picture) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    if let Some(image) = image::RgbImage::from_raw(width, height, picture.rgb.clone()) {
+        image.write_to(&mut bytes, image::ImageFormat::Png).ok();
+    }
+    bytes.into_inner()
+}

@@ -1,0 +1,65 @@
+//! What a profile may say of the teacher and the gate, and what is refused before anything is started.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use demask_actors::profile::{Gate, Profile};
+
+const STAGE: &str = "[[stage]]\nname = \"a\"\nkind = \"pretrain\"\n";
+
+fn parsed(sections: &str) -> Result<Profile, String> {
+    let text = format!("name = \"x\"\n{sections}{STAGE}");
+    Profile::parse(&text, "x.toml").map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_teacher_that_cannot_be_asked_is_refused_with_its_line() {
+    let whole = "[teacher]\nurl = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
+    let teacher = parsed(whole).unwrap().teacher.unwrap();
+    assert_eq!(
+        (teacher.share, teacher.concurrency, teacher.token_cap),
+        (1.0, 4, 1_000_000)
+    );
+    for (section, line, word) in [
+        ("[teacher]\nmodel = \"m\"\n", 2, "url"),
+        ("[teacher]\nurl = \"http://127.0.0.1:1/v1\"\n", 2, "model"),
+        (
+            "[teacher]\nurl = \"localhost\"\nmodel = \"m\"\n",
+            3,
+            "url of the teacher",
+        ),
+        (
+            "[teacher]\nurl = \"http://a\"\nmodel = \" \"\n",
+            4,
+            "model of the teacher",
+        ),
+        (
+            "[teacher]\nurl = \"http://a\"\nmodel = \"m\"\nshare = 1.5\n",
+            5,
+            "share is 1.5",
+        ),
+        (
+            "[teacher]\nurl = \"http://a\"\nmodel = \"m\"\ncap = 1\n",
+            5,
+            "cap",
+        ),
+    ] {
+        let error = parsed(section).unwrap_err();
+        assert!(
+            error.contains(&format!("line {line}")) && error.contains(word),
+            "{section}: {error}"
+        );
+    }
+}
+
+#[test]
+fn the_gate_has_defaults_and_knows_the_suites() {
+    assert_eq!(parsed("").unwrap().gate, Gate::default());
+    let gate = parsed("[gate]\nrollback = true\nsuites = [\"tabletop-ask\"]\n")
+        .unwrap()
+        .gate;
+    assert!(gate.rollback && gate.enabled && gate.suites == ["tabletop-ask"]);
+    let error = parsed("[gate]\nsuites = [\"tabletop-asc\"]\n").unwrap_err();
+    assert!(
+        error.contains("line 3") && error.contains("tabletop-asc"),
+        "{error}"
+    );
+}

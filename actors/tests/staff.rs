@@ -1,0 +1,136 @@
+//! The curator and the scorer as the supervisor makes them: what a life that died was asked, the next one answers the same.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use demask_actors::attend::Faults;
+use demask_actors::curating::{Brief, Curator, Draw, Restore, Take};
+use demask_actors::curator::{Accepted, Picked};
+use demask_actors::profile::Profile;
+use demask_actors::recorder::Recorder;
+use demask_actors::run_error::RunError;
+use demask_actors::scorer::{Scorer, Verify};
+use demask_actors::supervisor::{Address, Budget, Office};
+
+const PROFILE: &str = include_str!("../../profiles/smoke.toml");
+
+fn office(test: impl AsyncFnOnce(Office, Recorder)) {
+    let folder = tempfile::tempdir().unwrap();
+    actix::System::new().block_on(async {
+        let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
+        test(Office::open(recorder.clone(), Budget::default()), recorder).await;
+    });
+}
+
+fn curator(office: &Office, recorder: &Recorder, faults: &Faults) -> Address<Curator> {
+    let brief = Brief {
+        profile: Arc::new(Profile::parse(PROFILE, "smoke").unwrap()),
+        run: "r".into(),
+        recorder: recorder.clone(),
+    };
+    Curator::employ(office, brief, faults.clone())
+}
+
+fn draw(step: u64) -> Draw {
+    Draw {
+        step,
+        size: 6,
+        mix: BTreeMap::from([("draw".into(), 0.0)]),
+        only: Vec::new(),
+        thinking: true,
+    }
+}
+
+async fn drawn(curator: &Address<Curator>, step: u64) -> Vec<String> {
+    let picked = curator.ask(draw(step)).await.unwrap().unwrap();
+    picked.into_iter().map(|picked| picked.example.id).collect()
+}
+
+fn accepted(picked: &Picked) -> Accepted {
+    Accepted {
+        example: picked.example.clone(),
+        generator: "weights:1".into(),
+    }
+}
+
+fn restarts(office: &Office, name: &str) -> u64 {
+    let views = office.roster.views();
+    views.iter().find(|view| view.name == name).unwrap().restarts
+}
+
+#[test]
+fn l1_l8_a_curator_that_died_is_followed_by_one_that_draws_the_same() {
+    office(async |office, recorder| {
+        let calm = curator(&office, &recorder, &Faults::default());
+        let (first, third) = (drawn(&calm, 1).await, drawn(&calm, 3).await);
+        assert_ne!(first, third);
+        let faults = Faults::at(&[("curator", 3)]);
+        let fragile = curator(&office, &recorder, &faults);
+        assert_eq!(drawn(&fragile, 1).await, first);
+        let before = restarts(&office, "curator");
+        assert_eq!(drawn(&fragile, 3).await, third);
+        assert_eq!((faults.left(), restarts(&office, "curator")), (0, before + 1));
+    });
+}
+
+#[test]
+fn l1_the_pool_outlives_a_curator_and_the_same_traces_are_taken_once() {
+    office(async |office, recorder| {
+        let faults = Faults::at(&[("curator", 9)]);
+        let curator = curator(&office, &recorder, &faults);
+        let picked = curator.ask(draw(1)).await.unwrap().unwrap();
+        curator
+            .ask(Restore(vec![accepted(&picked[0])]))
+            .await
+            .unwrap()
+            .unwrap();
+        let take = |step| Take {
+            step,
+            after: 1,
+            candidates: vec![accepted(&picked[1]), accepted(&picked[0]), accepted(&picked[1])],
+        };
+        for step in [8, 8, 9] {
+            let taken = curator.ask(take(step)).await.unwrap().unwrap();
+            assert_eq!(taken.fresh, [true, false, false], "step {step}");
+            assert_eq!(taken.pool.len(), 2);
+        }
+        assert_eq!(faults.left(), 0);
+    });
+}
+
+#[test]
+fn l1_a_scorer_that_died_is_followed_by_one_that_says_the_same() {
+    office(async |office, _| {
+        let faults = Faults::at(&[("scorer", 2)]);
+        let scorer = Scorer::employ(&office, faults.clone()).unwrap();
+        let traces = [
+            "<think>1 + 1 = 2.</think>2",
+            "<think>1 + 1 = 3.</think>2",
+            "2",
+            "<think>1 + 1 = 2.</think>5",
+        ];
+        let verify = Verify {
+            step: 2,
+            traces: Arc::new(traces.map(|text| (text.to_owned(), "2".to_owned())).to_vec()),
+        };
+        let flaws = scorer.ask(verify).await.unwrap().unwrap();
+        let sound: Vec<bool> = flaws.iter().map(Option::is_none).collect();
+        assert_eq!(sound, [true, false, false, false]);
+        assert_eq!((faults.left(), restarts(&office, "scorer")), (0, 1));
+    });
+}
+
+#[test]
+fn an_actor_that_keeps_dying_is_given_up_and_who_asks_is_told() {
+    office(async |office, recorder| {
+        let places: Vec<(&str, u64)> = vec![("curator", 1); 20];
+        let curator = curator(&office, &recorder, &Faults::at(&places));
+        office.dismiss(&["curator"]).await;
+        let error = RunError::from(curator.ask(draw(1)).await.unwrap_err());
+        assert!(
+            !error.mendable() && error.to_string().contains("curator"),
+            "{error}"
+        );
+    });
+}

@@ -1,0 +1,122 @@
+//! Laws L1 and L8: any actor of a run may panic at any step; the supervisor makes another, the step is done again the same,
+//! and the run ends in the weights of a calm one. In the middle of an `align` stage too, where the reference policy must be
+//! the stage's first weights again.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::rc::Rc;
+
+use demask_actors::attend::Faults;
+use demask_actors::client::Client;
+use demask_actors::daemon::serve_with;
+use demask_actors::home::Home;
+use demask_actors::walker::StageWalker;
+use demask_storage::{Command, Record, query};
+use demask_tests::{SMOKE, start, wait_for};
+
+/// Checkpoints fall into the middle of `align`, whose reference policy matters.
+fn profile() -> String {
+    SMOKE
+        .replace("every_steps = 3", "every_steps = 2")
+        .replace("kind = \"align\"\nsteps = 2", "kind = \"align\"\nsteps = 4")
+        .replace("learning_rate = 1e-4", "learning_rate = 1e-2")
+        .replace("kl = 0.01", "kl = 2.0")
+}
+
+/// Runs the profile to its end under these faults; the run.
+fn run_with(root: &Path, faults: Faults) -> String {
+    let home = Home::open(Some(root.to_owned())).unwrap();
+    let served = home.clone();
+    let daemon =
+        std::thread::spawn(move || serve_with(&served, Rc::new(StageWalker::with_faults(faults))).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let run = runtime.block_on(async {
+        let mut client = loop {
+            match Client::connect(&home, "test").await {
+                Ok(client) => break client,
+                Err(_) => tokio::task::yield_now().await,
+            }
+            assert!(!daemon.is_finished(), "the daemon ended at once");
+        };
+        client.ask(Command::Subscribe { since: 0 }).await.unwrap();
+        let run = start(&mut client, &profile()).await;
+        let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
+        assert!(
+            matches!(&end.record, Record::RunEnd(end) if end.status == "done"),
+            "{end:?}"
+        );
+        client.ask(Command::Shutdown).await.unwrap();
+        run
+    });
+    daemon.join().unwrap();
+    run
+}
+
+fn rows(root: &Path, sql: &str) -> Vec<Vec<serde_json::Value>> {
+    query::query(&root.join("demask.db"), sql, 10_000).unwrap().rows
+}
+
+/// The BLAKE3 of a checkpoint's weights.
+fn weights(root: &Path, run: &str, step: u64) -> String {
+    let folder = root.join("checkpoints").join(run).join(format!("step-{step:08}"));
+    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    let file = files.iter().find(|file| file["name"] == "model.safetensors");
+    file.unwrap()["blake3"].as_str().unwrap().to_owned()
+}
+
+/// The first evaluation promotes: its checkpoint is named and kept.
+fn promoted(root: &Path, run: &str) {
+    let decisions = rows(root, "SELECT DISTINCT decision, step FROM v_eval");
+    assert_eq!(decisions, [["promote".into(), serde_json::Value::from(20)]]);
+    let folder = root.join("checkpoints").join(run);
+    let text = std::fs::read_to_string(folder.join("promoted.json")).unwrap();
+    let promoted: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(promoted["checkpoint"], "step-00000020");
+    assert!(folder.join("step-00000020").join("manifest.json").is_file());
+    assert_eq!(promoted["results"].as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
+    let (calm, fragile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let calm_run = run_with(calm.path(), Faults::default());
+    // Steps: codes 0-1, pretrain 2-9, reason 10, cot 11-14, align 15-18, evaluate 19 (judged as 20).
+    let faults = Faults::at(&[
+        ("curator", 4),
+        ("trainer", 7),
+        ("scorer", 10),
+        ("reasoner", 10),
+        ("curator", 10),
+        ("rollout", 15),
+        ("scorer", 16),
+        ("trainer", 17),
+        ("trainer", 18),
+        ("evaluator", 20),
+    ]);
+    let fragile_run = run_with(fragile.path(), faults.clone());
+    assert_eq!(faults.left(), 0, "every fault was reached");
+    assert_eq!(
+        weights(fragile.path(), &fragile_run, 20),
+        weights(calm.path(), &calm_run, 20),
+        "L8: the same final weights"
+    );
+    let curve = "SELECT name, step, value FROM v_metric WHERE name NOT LIKE 'rate/%' ORDER BY name, step";
+    assert_eq!(
+        rows(fragile.path(), curve),
+        rows(calm.path(), curve),
+        "the same figures, step by step"
+    );
+    let kl = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl' AND step > 16 AND value > 0";
+    assert_eq!(rows(calm.path(), kl)[0][0], 2, "the reference policy matters");
+    promoted(calm.path(), &calm_run);
+    promoted(fragile.path(), &fragile_run);
+    let restarted = "SELECT count(DISTINCT body) FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%asked to at step%' AND body LIKE '%failed%'";
+    assert!(rows(fragile.path(), restarted)[0][0].as_u64().unwrap() >= 10);
+}
