@@ -54,7 +54,7 @@ fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String
     };
     let right_so_far =
         |count: &usize| set(&flags[..*count]).is_ok_and(|text| Profile::parse(&text, origin).is_ok());
-    match (0..flags.len()).filter(right_so_far).last() {
+    match (0..flags.len()).filter(right_so_far).next_back() {
         Some(last) => Err(usage(format!("--set {}: {}", flags[last], wrong.message)).into()),
         None => Err(usage(wrong).into()),
     }

@@ -395,6 +395,7 @@ mod tests {
     use demask_datasets::sequences::Budgets;
     use demask_datasets::tabletop::Tabletop;
     use demask_datasets::text_tokenizer::TextTokenizer;
+    use demask_rewards::judge::Judge;
     use std::time::Duration;
 
     #[test]
@@ -465,7 +466,7 @@ mod tests {
             let office = Office::open(recorder.clone(), Budget::default());
             let faults = Faults::at(&[("reasoner", 4)]);
             let engine = EngineAddress::employ(&office, "engine/0", EngineOptions::default());
-            let scorer = Scorer::employ(&office, Faults::default()).unwrap();
+            let scorer = Scorer::employ(&office, Judge::default(), Faults::default()).unwrap();
             let brief = brief(url, &recorder, database.clone());
             let reasoner = Reasoner::employ(&office, brief, engine, scorer, faults.clone());
             let proposals = reasoner.ask(propose()).await.unwrap().unwrap();

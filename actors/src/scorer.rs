@@ -73,11 +73,11 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Has a scorer employed.
+    /// Has a scorer employed that judges so.
     ///
     /// # Errors
     /// [`RunError::Failed`] when the system gives no threads.
-    pub fn employ(office: &Office, faults: Faults) -> Result<Address<Self>, RunError> {
+    pub fn employ(office: &Office, judge: Judge, faults: Faults) -> Result<Address<Self>, RunError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(THREADS)
             .thread_name(|number| format!("scorer-{number}"))
@@ -87,7 +87,7 @@ impl Scorer {
         Ok(office.employ("scorer", "supervisor", move |life| Self {
             life,
             faults: faults.clone(),
-            judge: Judge::default(),
+            judge: judge.clone(),
             pool: Arc::clone(&pool),
         }))
     }

@@ -13,11 +13,14 @@ use demask_datasets::image_folder::ImageFolder;
 use demask_datasets::jsonl::JsonLines;
 use demask_datasets::place;
 use demask_datasets::row::{Origin, ReadError, Row};
+use demask_rewards::class_means::ClassMeans;
 use demask_rewards::suites::SUITES;
 use demask_storage::{CleanCheck, Record, Verdict};
 
 use crate::profile::{Profile, Source, SourceKind};
 
+/// Pictures that the classes' means are made of.
+const MEANS_OF: usize = 6000;
 /// Rows that must be read before a source's share of bad ones counts.
 const ENOUGH_ROWS: u64 = 20;
 
@@ -208,6 +211,26 @@ pub fn read(
         kept: kept.len() as u64,
     });
     Ok(kept)
+}
+
+/// What tells the classes of drawn pictures apart: the mean pictures of the profile's labelled sources. A source that cannot
+/// be read gives none here, and its own error where it is opened.
+#[must_use]
+pub fn classes(profile: &Profile) -> ClassMeans {
+    let labelled = profile
+        .sources
+        .iter()
+        .filter(|source| source.kind == SourceKind::Idx);
+    let mut known = Vec::new();
+    for source in labelled {
+        let path = place::find(source.path.as_deref().unwrap_or(Path::new("")));
+        let Ok(rows) = rows(source, profile, &path) else {
+            continue;
+        };
+        let drawn = |example: &Example| matches!(example.check, Check::Class { .. });
+        known.extend(rows.flatten().flatten().filter(drawn).take(MEANS_OF));
+    }
+    ClassMeans::of(&known)
 }
 
 fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Box<dyn Iterator<Item = Row>>, ReadError> {

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use demask_rewards::judge::Judge;
+
 use crate::attend::Faults;
 use crate::curating::{self, Curator};
 use crate::daemon::Job;
@@ -18,6 +20,7 @@ use crate::reasoner::{self, Reasoner};
 use crate::rollout::RolloutDesk;
 use crate::run_error::RunError;
 use crate::scorer::Scorer;
+use crate::sources;
 use crate::supervisor::{Address, Office};
 use crate::teacher::Patience;
 use crate::trainer::Trainer;
@@ -60,7 +63,11 @@ impl Staff {
             recorder: job.recorder.clone(),
         };
         let curator = Curator::employ(office, brief, faults.clone());
-        let scorer = Scorer::employ(office, faults.clone())?;
+        let scorer = Scorer::employ(
+            office,
+            Judge::with_classes(sources::classes(&job.profile)),
+            faults.clone(),
+        )?;
         let brief = reasoner::Brief {
             run: job.run.clone(),
             seed: job.profile.seed,

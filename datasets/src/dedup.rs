@@ -32,7 +32,7 @@ pub struct Dedup {
     threshold: f64,
     exact: HashMap<[u8; 32], usize>,
     bands: Vec<HashMap<u64, Vec<usize>>>,
-    signatures: Vec<Box<[u32; HASHES]>>,
+    signatures: Vec<[u32; HASHES]>,
 }
 
 impl Dedup {
@@ -76,7 +76,7 @@ impl Dedup {
         for (band, table) in self.bands.iter_mut().enumerate() {
             table.entry(band_key(&signature, band)).or_default().push(number);
         }
-        self.signatures.push(Box::new(signature));
+        self.signatures.push(signature);
         Seen::New
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::store::{self, StoreError};
 
 /// The views that a query may count on.
-pub const VIEWS: [&str; 12] = [
+pub const VIEWS: [&str; 13] = [
     "v_run",
     "v_metric",
     "v_latest",
@@ -25,6 +25,7 @@ pub const VIEWS: [&str; 12] = [
     "v_event",
     "v_checkpoint",
     "v_alert",
+    "v_clean",
 ];
 /// The views' columns, a view a line: a promise, which a test holds against the database.
 pub const COLUMNS: &str = include_str!("views.txt");

@@ -50,11 +50,11 @@ pub struct Binding {
     pub action: Action,
     /// In words.
     pub help: &'static str,
-    /// In the footer.
-    pub footer: bool,
+    /// In the footer, in a word; empty: not there.
+    pub footer: &'static str,
 }
 
-const fn bind(key: &'static str, action: Action, help: &'static str, footer: bool) -> Binding {
+const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'static str) -> Binding {
     Binding {
         key,
         action,
@@ -65,37 +65,47 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: boo
 
 /// Every key.
 pub const BINDINGS: [Binding; 26] = [
-    bind("q", Action::Quit, "leave; the run goes on", true),
-    bind("tab", Action::NextScreen, "next screen", true),
-    bind("1", Action::Screen(0), "Overview", false),
-    bind("2", Action::Screen(1), "Actors", false),
-    bind("3", Action::Screen(2), "Denoise", false),
-    bind("4", Action::Screen(3), "Rollouts", false),
-    bind("5", Action::Screen(4), "Data", false),
-    bind("6", Action::Screen(5), "Benchmarks", false),
-    bind("7", Action::Screen(6), "Log", false),
-    bind("8", Action::Screen(7), "Query", false),
-    bind("p", Action::PauseResume, "pause or resume at the next step", true),
-    bind("S", Action::Stop, "checkpoint and end the run", false),
-    bind("c", Action::Checkpoint, "checkpoint now", true),
-    bind("k", Action::SetKnob, "turn a knob: KEY=VALUE", true),
+    bind("q", Action::Quit, "leave; the run goes on", "leave"),
+    bind("tab", Action::NextScreen, "next screen", "next"),
+    bind("1", Action::Screen(0), "Overview", ""),
+    bind("2", Action::Screen(1), "Actors", ""),
+    bind("3", Action::Screen(2), "Denoise", ""),
+    bind("4", Action::Screen(3), "Rollouts", ""),
+    bind("5", Action::Screen(4), "Data", ""),
+    bind("6", Action::Screen(5), "Benchmarks", ""),
+    bind("7", Action::Screen(6), "Log", ""),
+    bind("8", Action::Screen(7), "Query", ""),
+    bind(
+        "p",
+        Action::PauseResume,
+        "pause or resume at the next step",
+        "pause",
+    ),
+    bind("S", Action::Stop, "checkpoint and end the run", ""),
+    bind("c", Action::Checkpoint, "checkpoint now", "checkpoint"),
+    bind("k", Action::SetKnob, "turn a knob: KEY=VALUE", "knob"),
     bind(
         "n",
         Action::Sample,
         "sample a prompt now; begin with 'draw ' for a picture",
-        true,
+        "sample",
     ),
-    bind("left", Action::Back, "one denoising step back", false),
-    bind("right", Action::Forward, "one denoising step forward", false),
-    bind("up", Action::Up, "the one before", false),
-    bind("down", Action::Down, "the one after", false),
-    bind("enter", Action::Open, "Data: where a sequence comes from", false),
-    bind("f", Action::Filter, "Log: only lines with these words", false),
-    bind("l", Action::Level, "Log: only warnings, only errors, all", false),
-    bind("/", Action::Query, "ask the store: one SELECT", true),
-    bind(":", Action::Palette, "find a command by a few letters", true),
-    bind("ctrl-p", Action::Palette, "the same", false),
-    bind("?", Action::Help, "this help", true),
+    bind("left", Action::Back, "one denoising step back", ""),
+    bind("right", Action::Forward, "one denoising step forward", ""),
+    bind("up", Action::Up, "the one before", ""),
+    bind("down", Action::Down, "the one after", ""),
+    bind("enter", Action::Open, "Data: where a sequence comes from", ""),
+    bind("f", Action::Filter, "Log: only lines with these words", ""),
+    bind("l", Action::Level, "Log: only warnings, only errors, all", ""),
+    bind("/", Action::Query, "ask the store: one SELECT", "query"),
+    bind(
+        ":",
+        Action::Palette,
+        "find a command by a few letters",
+        "commands",
+    ),
+    bind("ctrl-p", Action::Palette, "the same", ""),
+    bind("?", Action::Help, "this help", "help"),
 ];
 
 /// What a key means, if anything.

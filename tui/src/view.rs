@@ -132,12 +132,11 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
     }
     let hints = BINDINGS
         .iter()
-        .filter(|binding| binding.footer)
+        .filter(|binding| !binding.footer.is_empty())
         .flat_map(|binding| {
-            let short = binding.help.split([';', ':']).next().unwrap_or_default();
             [
                 Span::styled(format!(" {} ", binding.key), accent(model)),
-                Span::styled(short.to_owned(), quiet()),
+                Span::styled(binding.footer, quiet()),
             ]
         });
     let line = if model.notice.is_empty() {

@@ -206,7 +206,14 @@ fn shown(model: &Model) -> String {
 fn the_eight_screens() {
     let mut model = state();
     for (number, name) in [
-        "overview", "actors", "denoise", "rollouts", "data", "benchmarks", "log", "query",
+        "overview",
+        "actors",
+        "denoise",
+        "rollouts",
+        "data",
+        "benchmarks",
+        "log",
+        "query",
     ]
     .into_iter()
     .enumerate()
@@ -240,10 +247,17 @@ fn every_key_can_be_found_in_the_palette() {
     for words in ["checkpoint now", "leave", "benchmarks", "sample a prompt"] {
         press(&mut model, &[":"]);
         for letter in words.chars() {
-            let key = if letter == ' ' { "space".to_owned() } else { letter.to_string() };
+            let key = if letter == ' ' {
+                "space".to_owned()
+            } else {
+                letter.to_string()
+            };
             update(&mut model, Msg::Key(key));
         }
-        let line = shown(&model).lines().find(|line| line.contains('›')).map(str::to_owned);
+        let line = shown(&model)
+            .lines()
+            .find(|line| line.contains('›'))
+            .map(str::to_owned);
         assert!(line.unwrap().contains(words));
         assert!(!shown(&model).contains("nothing is called that"), "{words}");
         press(&mut model, &["esc"]);
@@ -255,11 +269,17 @@ fn the_log_is_filtered_by_level_and_words() {
     let mut model = state();
     press(&mut model, &["l"]);
     let loud = shown(&model);
-    assert!(loud.contains("alert not_finite") && !loud.contains("benchmark"), "{loud}");
+    assert!(
+        loud.contains("alert not_finite") && !loud.contains("benchmark"),
+        "{loud}"
+    );
     press(&mut model, &["l", "l", "f", "D", "R", "A", "W", "enter"]);
     let drawn = shown(&model);
     assert!(drawn.contains("benchmark tabletop-draw 38.0 %"), "{drawn}");
-    assert!(!drawn.contains("tabletop-ask") && !drawn.contains("not_finite"), "{drawn}");
+    assert!(
+        !drawn.contains("tabletop-ask") && !drawn.contains("not_finite"),
+        "{drawn}"
+    );
     press(&mut model, &["up"]);
     assert!(shown(&model).contains("1 lines back"));
 }
@@ -270,8 +290,26 @@ fn lineage_is_walked_from_the_list_to_one_story() {
     let asked = press(&mut model, &["5", "enter"]);
     assert!(format!("{asked:?}").contains("v_lineage"));
     let cell = |text: &str| serde_json::Value::String(text.to_owned());
-    let columns = ["lineage", "step", "stage", "source", "generator", "verifier", "score"];
-    let row = |id: &str| vec![cell(id), 3.into(), cell("cot"), cell("reasoner"), cell("weights:9"), cell("trace"), 1.into()];
+    let columns = [
+        "lineage",
+        "step",
+        "stage",
+        "source",
+        "generator",
+        "verifier",
+        "score",
+    ];
+    let row = |id: &str| {
+        vec![
+            cell(id),
+            3.into(),
+            cell("cot"),
+            cell("reasoner"),
+            cell("weights:9"),
+            cell("trace"),
+            1.into(),
+        ]
+    };
     update(
         &mut model,
         Msg::Reply(Box::new(Reply::Rows {

@@ -66,9 +66,11 @@ fn lineage(model: &Model, frame: &mut Frame, area: Rect) {
         frame.render_widget(text.wrap(Wrap { trim: true }).block(panel("lineage")), area);
         return;
     };
-    let widths = [Constraint::Fill(3), Constraint::Length(7), Constraint::Length(10)]
+    let fixed = [5, 9, 9, 12, 8, 5].map(Constraint::Length);
+    let widths = [Constraint::Min(12)]
         .into_iter()
-        .chain(vec![Constraint::Fill(1); columns.len().saturating_sub(3)]);
+        .chain(fixed)
+        .take(columns.len().max(1));
     let head = Row::new(columns.clone()).style(accent(model));
     let table = Table::new(rows.iter().map(|row| Row::new(row.clone())), widths)
         .header(head)
