@@ -1,0 +1,285 @@
+//! What a person gets wrong, through the built program: each is named, says what is allowed or what to do, and starts
+//! nothing.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::Output;
+
+use demask_storage::Writer;
+use demask_tests::{Place, SMOKE};
+
+/// What a command said on standard error, its exit code checked.
+fn refused(place: &Place, code: i32, arguments: &[&str]) -> String {
+    let out: Output = place.run(arguments);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+fn names(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "'{word}' is missing in: {said}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_the_line_that_has_it() {
+    let place = Place::default();
+    let file = place.path().join("wrong.toml");
+    // The first of several stages, so that a last line with the same key would be the wrong one.
+    let profile = SMOKE.replace("kind = \"pretrain\"\nsteps = 8", "kind = \"pretrain\"\nsteps = 0");
+    let line = profile.lines().position(|line| line == "steps = 0").unwrap() + 1;
+    std::fs::write(&file, profile).unwrap();
+    let said = refused(&place, 2, &["run", "--headless", "--profile", text(&file)]);
+    names(&said, &[&format!("line {line}:"), "steps is 0", "allowed is 1"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
+fn a_wrong_set_is_named_itself() {
+    let place = Place::default();
+    let run = |flag| {
+        refused(
+            &place,
+            2,
+            &["run", "--headless", "--set", "seed=1", "--set", flag],
+        )
+    };
+    names(&run("sed=7"), &["--set sed=7", "unknown field", "seed"]);
+    names(&run("seed=seven"), &["--set seed=seven", "u64"]);
+    names(&run("clip_norm=-1"), &["--set clip_norm=-1", "allowed is 0"]);
+    names(&run("stage.99.steps=1"), &["stage.99"]);
+    names(&run("seed"), &["KEY=VALUE"]);
+    names(
+        &refused(&place, 2, &["run", "--headless", "--profile", "no-such"]),
+        &["no-such", "tabletop", "gsm8k-fashion"],
+    );
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
+fn a_truncated_checkpoint_is_named_and_the_one_before_offered() {
+    let place = Place::default();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop");
+    let (before, broken) = (
+        place.path().join("step-00000003"),
+        place.path().join("step-00000006"),
+    );
+    copy(&shipped, &before);
+    copy(&shipped, &broken);
+    let weights = broken.join("model.safetensors");
+    let whole = std::fs::metadata(&weights).unwrap().len();
+    let file = std::fs::File::options().write(true).open(&weights).unwrap();
+    file.set_len(whole / 2).unwrap();
+    let said = refused(
+        &place,
+        1,
+        &["generate", "What is 3 + 4?", "--checkpoint", text(&broken)],
+    );
+    names(
+        &said,
+        &["model.safetensors", "truncated", text(&broken), text(&before)],
+    );
+    let said = refused(
+        &place,
+        1,
+        &["generate", "x", "--checkpoint", text(&place.path().join("none"))],
+    );
+    names(&said, &["none", "cannot be used"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (
+            entry.as_ref().unwrap().path(),
+            to.join(entry.unwrap().file_name()),
+        );
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
+    let place = Place::default();
+    let file = place.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    // A folder below a file: not even root can make it.
+    let home = file.join("home");
+    for command in [&["daemon", "start"][..], &["run", "--headless"]] {
+        let said = refused(&place, 1, &[&["--home", text(&home)], command].concat());
+        names(&said, &[text(&home), "--home", "DEMASK_HOME"]);
+    }
+    let out = place.run(&["--home", text(&home), "doctor", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let home = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "home");
+    assert_eq!(home.unwrap()["status"], "fail");
+}
+
+#[test]
+fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
+    for (what, word) in [
+        ("text", "not a SQLite database"),
+        ("theirs", "not one of Demask's"),
+        ("newer", "99"),
+    ] {
+        let place = Place::default();
+        let database = place.home().database();
+        match what {
+            "text" => std::fs::write(&database, "this is no database, it is a diary. ".repeat(100)).unwrap(),
+            "theirs" => sqlite(&database, "CREATE TABLE theirs (x)"),
+            _ => {
+                drop(Writer::open(&database).unwrap());
+                sqlite(&database, "PRAGMA user_version = 99");
+            }
+        }
+        let before = std::fs::read(&database).unwrap();
+        for command in [
+            &["query", "SELECT 1"][..],
+            &["runs", "list"],
+            &["daemon", "start"],
+        ] {
+            names(&refused(&place, 1, command), &["demask.db", word]);
+        }
+        assert_eq!(std::fs::read(&database).unwrap(), before, "{what}: untouched");
+        assert!(place.home().daemon_pid().is_none(), "nothing is started");
+    }
+}
+
+fn sqlite(database: &Path, sql: &str) {
+    let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()";
+    let done = std::process::Command::new("python3")
+        .args(["-c", program])
+        .arg(database)
+        .arg(sql)
+        .status();
+    assert!(done.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn a_query_that_writes_or_does_not_parse_says_why() {
+    let place = Place::default();
+    drop(Writer::open(&place.home().database()).unwrap());
+    for sql in [
+        "DELETE FROM run",
+        "INSERT INTO run_key (run) VALUES ('x')",
+        "SELECT 1; DROP TABLE run",
+        "ATTACH 'other.db' AS other",
+        "",
+    ] {
+        names(
+            &refused(&place, 1, &["query", sql]),
+            &["one SELECT statement", "read-only"],
+        );
+    }
+    names(
+        &refused(&place, 1, &["query", "SELEKT 1"]),
+        &["SELEKT", "syntax error"],
+    );
+    names(
+        &refused(&place, 1, &["query", "SELECT nothing FROM v_run"]),
+        &["nothing", "v_metric"],
+    );
+}
+
+#[test]
+fn a_query_without_sql_lists_the_views() {
+    let place = Place::default();
+    for arguments in [&["query"][..], &["query", "--help"]] {
+        let out = place.run(arguments);
+        assert_eq!(out.status.code(), Some(0));
+        let said = String::from_utf8(out.stdout).unwrap();
+        names(&said, &["v_lineage", "applied_step", "demask query \"SELECT"]);
+    }
+    let out = place.run(&["query", "--json"]);
+    let views: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(views[0]["view"], "v_run");
+    assert_eq!(views[0]["columns"][0], "run");
+}
+
+#[test]
+fn a_picture_that_does_not_decode_is_named() {
+    let place = Place::default();
+    let file = place.path().join("picture.png");
+    std::fs::write(&file, "no picture").unwrap();
+    let said = refused(&place, 1, &["describe", text(&file)]);
+    names(&said, &["picture.png", "PNG or JPEG"]);
+    names(
+        &refused(&place, 1, &["describe", "missing.png"]),
+        &["missing.png", "No such file"],
+    );
+}
+
+#[test]
+fn an_unknown_suite_or_run_is_told_what_there_is() {
+    let place = Place::default();
+    names(
+        &refused(&place, 2, &["eval", "tabletop-drew"]),
+        &["tabletop-drew", "tabletop-draw"],
+    );
+    drop(Writer::open(&place.home().database()).unwrap());
+    names(
+        &refused(&place, 1, &["runs", "show", "ffff"]),
+        &["ffff", "demask runs list"],
+    );
+    names(
+        &refused(&place, 1, &["runs", "show", "latest"]),
+        &["demask runs list"],
+    );
+    names(
+        &refused(&place, 1, &["runs", "diff", "a'b", "c"]),
+        &["letters, digits"],
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_second_daemon_is_told_of_the_first() {
+    let mut place = Place::default();
+    let client = place.serve().await;
+    let pid = place.pid().unwrap().to_string();
+    for command in [&["daemon", "start"][..], &["daemon", "start", "--foreground"]] {
+        names(&refused(&place, 1, command), &[&pid]);
+    }
+    names(&refused(&place, 1, &["pause"]), &["no run", "demask run"]);
+    let out = place.run(&["daemon", "status", "--json"]);
+    assert_eq!(out.status.code(), Some(0));
+    drop(client);
+    assert_eq!(place.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_dead_daemon_left_is_in_nobodys_way() {
+    let mut place = Place::default();
+    let home = place.home();
+    std::fs::write(home.pid_file(), "1 0.1.0\n").unwrap();
+    let socket = home.socket().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "a socket that nobody listens on");
+    for command in [&["ps"][..], &["attach"], &["stop"]] {
+        names(
+            &refused(&place, 1, command),
+            &["no daemon is running", "demask run"],
+        );
+    }
+    names(
+        &String::from_utf8(place.run(&["daemon", "stop"]).stdout).unwrap(),
+        &["no daemon"],
+    );
+    let client = place.serve().await;
+    assert_eq!(place.run(&["ps"]).status.code(), Some(0));
+    drop(client);
+    assert_eq!(place.terminate(), Some(0));
+}
