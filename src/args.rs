@@ -75,7 +75,7 @@ pub enum Command {
     Eval(Eval),
     /// Ask the experiment store, read-only
     #[command(
-        after_help = crate::query::help()
+        after_help = crate::views::help()
     )]
     Query(Query),
     /// List, show and compare runs

@@ -174,5 +174,5 @@ pub fn attach(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     if !std::io::stdout().is_terminal() {
         bail!("the dashboard needs a terminal; `demask ps` prints where the run is");
     }
-    crate::run::dashboard(home, images)
+    crate::dashboard::open(home, images)
 }

@@ -1,7 +1,7 @@
 //! The `demask` command: read what was typed, do it, print it.
 //!
 //! - `args.rs`: what can be typed;
-//! - `run.rs`, `daemon.rs`, `control.rs`: runs, the background process, commands to it;
+//! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
 //! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
@@ -9,6 +9,7 @@
 mod args;
 mod control;
 mod daemon;
+mod dashboard;
 mod doctor;
 mod eval;
 mod print;
@@ -17,6 +18,7 @@ mod run;
 mod runs;
 mod studio;
 mod verify;
+mod views;
 
 use std::process::ExitCode;
 

@@ -4,32 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_storage::query::{self, COLUMNS, Format as Printed};
+use demask_storage::query::{self, Format as Printed};
 
 use crate::args::{Format, Query};
 use crate::print;
-
-/// Three questions that people ask.
-const EXAMPLES: [&str; 3] = [
-    "SELECT name, step, value FROM v_latest",
-    "SELECT step, value FROM v_metric WHERE name = 'train/loss' ORDER BY step DESC LIMIT 20",
-    "SELECT suite, step, value, low, high FROM v_eval ORDER BY at_us DESC",
-];
-
-/// What can be asked: examples, and the views with their columns.
-pub fn help() -> String {
-    let examples = EXAMPLES.map(|sql| format!("  demask query \"{sql}\"\n")).concat();
-    let views = views().map(|(view, columns)| format!("  {view:13} {columns}\n"));
-    format!(
-        "Examples:\n{examples}\nViews and their columns:\n{}",
-        views.collect::<String>()
-    )
-}
-
-/// Each view and its columns.
-fn views() -> impl Iterator<Item = (&'static str, &'static str)> {
-    COLUMNS.lines().filter_map(|line| line.split_once(": "))
-}
+use crate::views::{help, views};
 
 fn list(options: &Query) -> anyhow::Result<ExitCode> {
     if options.json || matches!(options.format, Format::Json | Format::Jsonl) {

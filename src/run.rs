@@ -8,7 +8,7 @@ use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply};
 
 use crate::args::{Images, Run};
-use crate::{UsageError, control, daemon, print};
+use crate::{UsageError, control, daemon, dashboard, print};
 
 /// Checks the profile, starts what is needed, watches.
 ///
@@ -34,11 +34,11 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
                 follow(home, &run, options.output.json)
             }
         }
-        Reply::Started { .. } => dashboard(home, Images::Auto),
+        Reply::Started { .. } => dashboard::open(home, Images::Auto),
         Reply::Refused { message } if headless => anyhow::bail!(message),
         Reply::Refused { message } => {
             print::note(&message);
-            dashboard(home, Images::Auto)
+            dashboard::open(home, Images::Auto)
         }
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
@@ -54,7 +54,7 @@ fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String
     };
     let right_so_far =
         |count: &usize| set(&flags[..*count]).is_ok_and(|text| Profile::parse(&text, origin).is_ok());
-    match (0..flags.len()).filter(right_so_far).next_back() {
+    match (0..flags.len()).rfind(right_so_far) {
         Some(last) => Err(usage(format!("--set {}: {}", flags[last], wrong.message)).into()),
         None => Err(usage(wrong).into()),
     }
@@ -127,26 +127,4 @@ fn tell(record: &Record, last: &mut String) {
         }
         _ => {}
     }
-}
-
-/// Opens the dashboard.
-///
-/// # Errors
-/// The terminal's.
-pub fn dashboard(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
-    let images = match images {
-        Images::Auto => demask_tui::ImageMode::Auto,
-        Images::Halfblocks => demask_tui::ImageMode::Halfblocks,
-        Images::Kitty => demask_tui::ImageMode::Kitty,
-        Images::Sixel => demask_tui::ImageMode::Sixel,
-        Images::Off => demask_tui::ImageMode::Off,
-    };
-    demask_tui::attach(demask_tui::AttachOptions {
-        socket: home.socket()?,
-        by: control::who("dashboard"),
-        no_color: std::env::var_os("NO_COLOR").is_some(),
-        images,
-        blobs: home.blobs(),
-    })?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::curating::{Corpus, Curator};
 use crate::curator::Accepted;
-use crate::daemon::Job;
 use crate::engine::{EngineFailure, unexpected};
 use crate::gate::Promoted;
+use crate::job::Job;
 use crate::profile::{Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;

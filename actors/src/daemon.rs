@@ -5,9 +5,7 @@
 //! signal ends the process at once.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::path::Path;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,11 +18,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::control::{Control, KnobRange, Order, publish};
+use crate::control::{Control, Order, publish};
 use crate::engine::{EngineFailure, EngineOptions};
 use crate::engine_host::EngineAddress;
 use crate::gateway::{self, Asked};
 use crate::home::Home;
+use crate::job::{Job, Outcome, Walker};
 use crate::profile::Profile;
 use crate::recorder::{Recorder, RecorderGone};
 use crate::run_error::RunError;
@@ -41,51 +40,6 @@ const QUEUE: usize = 32;
 const LIVES: u32 = 6;
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-
-/// What a life of a run is given.
-#[derive(Clone)]
-pub struct Job {
-    /// The home.
-    pub home: Home,
-    /// The recorder.
-    pub recorder: Recorder,
-    /// Orders and state.
-    pub control: Arc<Control>,
-    /// The engine.
-    pub engine: EngineAddress,
-    /// Where actors are made.
-    pub office: Office,
-    /// The configuration.
-    pub profile: Arc<Profile>,
-    /// The run.
-    pub run: String,
-    /// Which life of it.
-    pub generation: u64,
-    /// From random weights.
-    pub from_scratch: bool,
-}
-
-/// How a life of a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// All stages are done.
-    Done,
-    /// A person stopped it.
-    Stopped,
-    /// The daemon is ending: the run goes on with the next one.
-    Halted,
-}
-
-/// A life of a run, on its way.
-pub type Walk = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
-
-/// Who walks a run through its stages.
-pub trait Walker {
-    /// What can be steered in a run of this profile.
-    fn knobs(&self, profile: &Profile) -> Vec<KnobRange>;
-    /// Goes on from the run's last checkpoint, or from the start.
-    fn walk(&self, job: Job) -> Walk;
-}
 
 /// Serves a home until it is told to end. Blocks.
 ///

@@ -5,7 +5,7 @@ use demask_datasets::example::Example;
 use demask_storage::{Record, TrainUse, Verdict};
 
 use crate::curator::Picked;
-use crate::daemon::Job;
+use crate::job::Job;
 use crate::run_error::RunError;
 
 /// Records what a step trains on.

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use demask_rewards::judge::Judge;
 
 use crate::attend::Faults;
+use crate::crew::Crew;
 use crate::curating::{self, Curator};
-use crate::daemon::Job;
 use crate::evaluator::EvaluatorDesk;
+use crate::job::Job;
 use crate::profile::{Profile, StageKind};
 use crate::reasoner::{self, Reasoner};
 use crate::rollout::RolloutDesk;
@@ -27,19 +28,6 @@ use crate::trainer::Trainer;
 
 /// The names under which they are employed.
 const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator", "trainer"];
-
-/// Whom the trainer asks.
-#[derive(Clone)]
-pub struct Crew {
-    /// Batches and the pool of traces.
-    pub curator: Address<Curator>,
-    /// Traces.
-    pub reasoner: Address<Reasoner>,
-    /// Scored groups.
-    pub rollout: RolloutDesk,
-    /// Benchmarks.
-    pub evaluator: EvaluatorDesk,
-}
 
 /// All of a run's actors.
 pub struct Staff {

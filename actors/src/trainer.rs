@@ -9,9 +9,9 @@ use actix::prelude::*;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::attend::{Employed, Faults, attend};
-use crate::daemon::Job;
+use crate::crew::Crew;
+use crate::job::Job;
 use crate::run_error::RunError;
-use crate::staff::Crew;
 use crate::stages::StageRun;
 use crate::supervisor::{Address, Life, Office};
 

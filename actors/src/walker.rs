@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::attend::Faults;
 use crate::control::KnobRange;
-use crate::daemon::{Job, Outcome, Walk, Walker};
+use crate::job::{Job, Outcome, Walk, Walker};
 use crate::profile::Profile;
 use crate::run_error::RunError;
 use crate::staff::Staff;

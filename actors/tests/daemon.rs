@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use demask_actors::client::Client;
 use demask_actors::control::KnobRange;
-use demask_actors::daemon::{Job, Outcome, Walk, Walker, serve_with};
+use demask_actors::daemon::serve_with;
 use demask_actors::engine::EngineFailure;
 use demask_actors::home::Home;
+use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 

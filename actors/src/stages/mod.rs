@@ -17,13 +17,13 @@ use demask_api::StepSettings;
 use demask_storage::{Alert, Blobs, DeviceView, Level, Metric, Record, StageView};
 
 use crate::checkpoints::{self, Cursor, Loaded};
+use crate::crew::Crew;
 use crate::curating::{Draw, Restore};
-use crate::daemon::Job;
+use crate::job::Job;
 use crate::profile::{Profile, Stage, StageKind};
 use crate::ready::Ready;
 use crate::run_error::RunError;
 use crate::seeds::seed_of;
-use crate::staff::Crew;
 use crate::workbench::{Draws, Workbench};
 
 /// How long to wait before a full disk is tried again.
