@@ -7,11 +7,13 @@
 
 Each round runs every query once by `demask query` and once by `python3 -S -c` with its sqlite3 module (the same
 statement on the same file, rows printed), a whole process each, interleaved, so that a noisy machine meets both. Printed
-are medians, the fastest and slowest tenth of demask, and the ratio of the medians.
+are medians, the fastest and slowest tenth of demask, the ratio of the medians, and the processor's time of demask (user
+and system), which a loaded machine does not stretch as it does the wall's.
 """
 
 import argparse
 import os
+import resource
 import sqlite3
 import statistics
 import subprocess
@@ -21,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+DEMASK = os.environ.get("DEMASK", PROGRAMS / "demask")
 BASELINE = """
 import sqlite3, sys
 rows = sqlite3.connect("file:" + sys.argv[1] + "?mode=ro", uri=True).execute(sys.argv[2])
@@ -50,12 +53,17 @@ def queries(database):
 
 
 def timed(command):
-    began = time.perf_counter()
+    began, used = time.perf_counter(), children()
     done = subprocess.run(command, capture_output=True)
-    took = 1000 * (time.perf_counter() - began)
+    took = 1000 * (time.perf_counter() - began), 1000 * (children() - used)
     if done.returncode:
         raise SystemExit(f"{command}: {done.stderr.decode()}")
     return took
+
+
+def children():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main():
@@ -79,13 +87,16 @@ def measure(home, database, rounds):
     theirs = {name: [] for name in asked}
     for _ in range(rounds):
         for name, sql in asked.items():
-            ours[name].append(timed([PROGRAMS / "demask", "--home", home, "query", sql]))
+            ours[name].append(timed([DEMASK, "--home", home, "query", sql]))
             theirs[name].append(timed(["python3", "-S", "-c", BASELINE, database, sql]))
-    print(f"{'milliseconds, median':28} {'demask':>8} {'tenths':>15} {'python':>8} {'ratio':>6}")
+    print(f"{'milliseconds, median':28} {'demask':>8} {'tenths':>15} {'CPU':>6} {'python':>8} {'ratio':>6}")
     for name in asked:
-        mine, other = statistics.median(ours[name]), statistics.median(theirs[name])
-        tenths = statistics.quantiles(ours[name], n=10)
-        print(f"{name:28} {mine:8.1f} {tenths[0]:7.1f} {tenths[-1]:7.1f} {other:8.1f} {other / mine:6.1f}")
+        walls = [wall for wall, _ in ours[name]]
+        mine, other = statistics.median(walls), statistics.median(wall for wall, _ in theirs[name])
+        tenths, cpu = statistics.quantiles(walls, n=10), statistics.median(cpu for _, cpu in ours[name])
+        print(
+            f"{name:28} {mine:8.1f} {tenths[0]:7.1f} {tenths[-1]:7.1f} {cpu:6.1f} {other:8.1f} {other / mine:6.1f}"
+        )
 
 
 if __name__ == "__main__":
