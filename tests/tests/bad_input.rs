@@ -196,8 +196,8 @@ fn a_query_that_writes_or_does_not_parse_says_why() {
         &["SELEKT", "syntax error"],
     );
     names(
-        &refused(&place, 1, &["query", "SELECT nothing FROM v_run"]),
-        &["nothing", "v_metric"],
+        &refused(&place, 1, &["query", "SELECT nowhere FROM v_run"]),
+        &["nowhere", "v_metric"],
     );
 }
 
