@@ -33,6 +33,8 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     link::follow(options.socket, options.by, out, commands);
     let mut terminal = take_over()?;
     let pictures = Pictures::open(options.images, Some(options.blobs));
+    let size = terminal.size()?;
+    update(&mut model, Msg::Size(size.width, size.height));
     let mut ticked = Instant::now();
     let mut dirty = true;
     let ended = loop {
@@ -120,8 +122,7 @@ fn message_of(event: &Event) -> Option<Msg> {
             MouseEventKind::ScrollDown => Some(Msg::Wheel(false)),
             _ => None,
         },
-        // Drawn anew at the next turn.
-        Event::Resize(..) => Some(Msg::Tick),
+        Event::Resize(width, height) => Some(Msg::Size(*width, *height)),
         other => key_of(other).map(Msg::Key),
     }
 }
@@ -132,7 +133,7 @@ fn key_of(event: &Event) -> Option<String> {
         return None;
     }
     Some(match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => "q".into(),
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-c".into(),
         KeyCode::Char('p') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-p".into(),
         KeyCode::Char(' ') => "space".into(),
         KeyCode::Char(sign) => sign.to_string(),

@@ -64,8 +64,14 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
 }
 
 /// Every key.
-pub const BINDINGS: [Binding; 26] = [
+pub const BINDINGS: [Binding; 27] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
+    bind(
+        "ctrl-c",
+        Action::Quit,
+        "the same; or give up what is being typed",
+        "",
+    ),
     bind("tab", Action::NextScreen, "next screen", "next"),
     bind("1", Action::Screen(0), "Overview", ""),
     bind("2", Action::Screen(1), "Actors", ""),
@@ -94,7 +100,12 @@ pub const BINDINGS: [Binding; 26] = [
     bind("right", Action::Forward, "one denoising step forward", ""),
     bind("up", Action::Up, "the one before", ""),
     bind("down", Action::Down, "the one after", ""),
-    bind("enter", Action::Open, "Data: where a sequence comes from", ""),
+    bind(
+        "enter",
+        Action::Open,
+        "Data: where a sequence comes from; again: its parent",
+        "",
+    ),
     bind("f", Action::Filter, "Log: only lines with these words", ""),
     bind("l", Action::Level, "Log: only warnings, only errors, all", ""),
     bind("/", Action::Query, "ask the store: one SELECT", "query"),

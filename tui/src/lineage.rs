@@ -7,6 +7,9 @@ pub const LIST: &str = "lineage";
 /// The column that marks an answer as one sequence's story.
 pub const STORY: &str = "story";
 
+/// The row of a story that names what the sequence was made from.
+pub const PARENT: &str = "parent";
+
 /// What was trained on, newest first.
 #[must_use]
 pub fn list() -> Command {
@@ -44,6 +47,11 @@ pub fn story(subject: &str) -> Command {
         "v_rollout",
         "sample",
         &["prompt", "text", "parts", "total", "advantage"],
+    ));
+    parts.extend(of("v_trace", "trace", &["round", "prompt", "text"]));
+    parts.push(format!(
+        "SELECT '{PARENT}', coalesce((SELECT example FROM v_rollout WHERE sample = '{quoted}' LIMIT 1), \
+         (SELECT example FROM v_trace WHERE trace = '{quoted}' LIMIT 1))"
     ));
     parts.push(format!(
         "SELECT 'uses', (SELECT count(*) || ' times, last at step ' || max(step) FROM v_lineage WHERE subject = '{quoted}')"

@@ -108,6 +108,10 @@ pub struct Model {
     pub help: bool,
     /// Draw without colours.
     pub no_color: bool,
+    /// Rows of the query's result that are scrolled away.
+    pub rows_at: usize,
+    /// The terminal's columns and rows, for clicks.
+    pub size: (u16, u16),
 }
 
 impl Model {
@@ -120,10 +124,59 @@ impl Model {
     /// The log lines that pass level and words.
     pub fn lines(&self) -> impl Iterator<Item = &(Level, String)> {
         let words = self.log_words.to_lowercase();
-        self.log.iter().filter(move |(level, line)| {
-            self.log_level.is_none_or(|least| *level >= least)
-                && (words.is_empty() || line.to_lowercase().contains(&words))
-        })
+        self.log
+            .iter()
+            .filter(move |line| self.lets_through(&words, line))
+    }
+
+    /// Whether the log line of this number passes level and words.
+    #[must_use]
+    pub fn passes(&self, number: usize) -> bool {
+        let words = self.log_words.to_lowercase();
+        self.log
+            .get(number)
+            .is_some_and(|line| self.lets_through(&words, line))
+    }
+
+    fn lets_through(&self, words: &str, (level, line): &(Level, String)) -> bool {
+        self.log_level.is_none_or(|least| *level >= least)
+            && (words.is_empty() || line.to_lowercase().contains(words))
+    }
+
+    /// Step and group of the rollouts, oldest first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<(u64, u64)> {
+        let mut keys: Vec<(u64, u64)> = self
+            .rollouts
+            .iter()
+            .map(|sample| (sample.step, sample.group))
+            .collect();
+        keys.dedup();
+        keys
+    }
+
+    /// The actors, each under its parent.
+    #[must_use]
+    pub fn tree(&self) -> Vec<(usize, &ActorView)> {
+        let known = |actor: &ActorView| self.actors.contains_key(&actor.parent) && actor.parent != actor.name;
+        let mut open: Vec<(usize, &ActorView)> = self
+            .actors
+            .values()
+            .rev()
+            .filter(|actor| !known(actor))
+            .map(|actor| (0, actor))
+            .collect();
+        let mut tree = Vec::with_capacity(self.actors.len());
+        while let Some((depth, actor)) = open.pop() {
+            tree.push((depth, actor));
+            let children = self
+                .actors
+                .values()
+                .rev()
+                .filter(|child| known(child) && child.parent == actor.name);
+            open.extend(children.map(|child| (depth + 1, child)));
+        }
+        tree
     }
 
     /// The sample that is looked at.

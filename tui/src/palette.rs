@@ -1,6 +1,7 @@
 //! The command palette: every binding and every knob, found by a few letters of its words.
 
 use demask_storage::Knob;
+use ratatui::layout::Rect;
 
 use crate::keys::{Action, BINDINGS};
 
@@ -33,7 +34,25 @@ pub enum Does {
     Turn(String),
 }
 
+/// Where the palette is drawn.
+#[must_use]
+pub fn place(area: Rect) -> Rect {
+    let (width, height) = (72.min(area.width), 16.min(area.height));
+    Rect {
+        x: area.x + (area.width - width) / 2,
+        y: area.y + (area.height - height) / 3,
+        width,
+        height,
+    }
+}
+
 impl Palette {
+    /// The first entry that is shown where so many have room.
+    #[must_use]
+    pub fn first(&self, room: usize) -> usize {
+        (self.at + 1).saturating_sub(room)
+    }
+
     /// The entries that the typed letters are found in, best first.
     #[must_use]
     pub fn found(&self, knobs: &[Knob]) -> Vec<Entry> {
@@ -61,7 +80,7 @@ fn entries(knobs: &[Knob]) -> Vec<Entry> {
         });
     let turned = knobs.iter().map(|knob| Entry {
         key: format!("set {}", knob.key),
-        words: format!("{} is {}, allowed {}", knob.help, knob.value, knob.allowed),
+        words: format!("{} ({}) {}", knob.value, knob.allowed, knob.help),
         does: Does::Turn(knob.key.clone()),
     });
     bound.chain(turned).collect()

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use demask_storage::Blobs;
 use image::DynamicImage;
 use ratatui::Frame;
+use ratatui::crossterm::terminal::supports_keyboard_enhancement;
 use ratatui::layout::{Rect, Size};
 use ratatui_image::picker::{Picker, ProtocolType};
 use ratatui_image::protocol::Protocol;
@@ -43,7 +44,12 @@ impl Pictures {
     /// For this terminal, which is asked what it can: after the screen was taken over, before the first key is read.
     #[must_use]
     pub fn open(mode: ImageMode, blobs: Option<PathBuf>) -> Self {
-        let asked = || Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks());
+        // Where no answer comes, the picker's own question leaves a thread behind that swallows the first key: a terminal
+        // is first asked something that waits for a bounded time and leaves nothing.
+        let asked = || match supports_keyboard_enhancement() {
+            Ok(_) => Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks()),
+            Err(_) => Picker::halfblocks(),
+        };
         let forced = |kind| {
             let mut picker = asked();
             picker.set_protocol_type(kind);

@@ -1,16 +1,21 @@
 //! How events and keys change the state. Pure: what has to be done outside is returned.
 
 use demask_storage::{Command, Envelope, Level, Record, Reply};
+use ratatui::layout::{Position, Rect};
 
 use crate::keys::{Action, action};
 use crate::lineage;
 use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing};
-use crate::palette::{Does, Palette};
+use crate::palette::{self, Does, Palette};
+use crate::screens::data;
+use crate::view;
 
 /// The Data screen.
 const DATA: usize = 4;
 /// The Log screen.
 const LOG: usize = 6;
+/// The Query screen.
+const QUERY: usize = 7;
 
 /// A screen's name as it stands in the row of names.
 #[must_use]
@@ -39,6 +44,8 @@ pub enum Msg {
     Click(u16, u16),
     /// The wheel was turned, up or down.
     Wheel(bool),
+    /// The terminal has so many columns and rows.
+    Size(u16, u16),
 }
 
 /// What has to be done outside.
@@ -59,7 +66,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Lagged(missed) => model.missed += missed,
         Msg::Connected => (model.connected, model.away_ticks) = (true, 0),
         Msg::Away => model.connected = false,
-        Msg::Click(column, row) => clicked(model, column, row),
+        Msg::Click(column, row) => return clicked(model, column, row),
+        Msg::Size(width, height) => model.size = (width, height),
+        Msg::Wheel(up) if model.palette.is_some() => {
+            return in_palette(model, if up { "up" } else { "down" });
+        }
+        Msg::Wheel(_) if model.typing.is_some() || model.help => {}
         Msg::Wheel(up) => return act(model, if up { Action::Up } else { Action::Down }),
         Msg::Tick => model.away_ticks = if model.connected { 0 } else { model.away_ticks + 1 },
     }
@@ -73,6 +85,8 @@ fn key_pressed(model: &mut Model, key: &str) -> Vec<Effect> {
     if model.typing.is_some() {
         return typed(model, key);
     }
+    // What was answered has been read: the footer's hints come back.
+    model.notice.clear();
     if key == "esc" {
         (model.help, model.story, model.notice) = (false, None, String::new());
         return Vec::new();
@@ -135,6 +149,14 @@ fn open(model: &mut Model) -> Vec<Effect> {
     if model.screen != DATA {
         return Vec::new();
     }
+    if let Some(story) = &model.story {
+        let parent = story
+            .iter()
+            .find(|pair| pair.first().is_some_and(|name| name == lineage::PARENT))
+            .and_then(|pair| pair.get(1));
+        let asked = parent.map(|parent| Effect::Ask(lineage::story(parent)));
+        return asked.into_iter().collect();
+    }
     let subject = |(_, rows): &Rows| rows.get(model.lineage_at)?.first().cloned();
     let command = match model.lineage.as_ref().and_then(subject) {
         Some(subject) => lineage::story(&subject),
@@ -152,7 +174,7 @@ fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
         return Vec::new();
     };
     match key {
-        "esc" | "ctrl-p" => model.palette = None,
+        "esc" | "ctrl-c" | "ctrl-p" => model.palette = None,
         "up" => palette.at = palette.at.saturating_sub(1),
         "down" | "tab" => palette.at = (palette.at + 1).min(found.len().saturating_sub(1)),
         "backspace" => {
@@ -181,11 +203,63 @@ fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
     Vec::new()
 }
 
-/// The row of screen names is the second.
-fn clicked(model: &mut Model, column: u16, row: u16) {
-    if row != 1 {
-        return;
+/// A click chooses what it hits: an entry of the palette, a screen's name, a sequence (once more opens it).
+fn clicked(model: &mut Model, column: u16, row: u16) -> Vec<Effect> {
+    let screen = Rect::new(0, 0, model.size.0, model.size.1);
+    let at = Position::new(column, row);
+    if let Some(palette) = &mut model.palette {
+        let place = palette::place(screen);
+        if !place.contains(at) {
+            model.palette = None;
+            return Vec::new();
+        }
+        let room = usize::from(place.height).saturating_sub(3);
+        let Some(line) = row
+            .checked_sub(place.y + 2)
+            .map(usize::from)
+            .filter(|line| *line < room)
+        else {
+            return Vec::new();
+        };
+        palette.at = palette.first(room) + line;
+        return in_palette(model, "enter");
     }
+    if model.help || model.typing.is_some() {
+        return Vec::new();
+    }
+    if row == 1 {
+        screen_clicked(model, column);
+    } else if model.screen == DATA && model.story.is_none() {
+        return sequence_clicked(model, screen, at);
+    }
+    Vec::new()
+}
+
+fn sequence_clicked(model: &mut Model, screen: Rect, at: Position) -> Vec<Effect> {
+    let [_, _, body, _] = view::parts(screen);
+    let [_, _, place] = data::parts(body);
+    let Some((_, rows)) = model.lineage.as_ref().filter(|_| place.contains(at)) else {
+        return Vec::new();
+    };
+    // Frame and heading above, frame below.
+    let room = usize::from(place.height).saturating_sub(3);
+    let line =
+        at.y.checked_sub(place.y + 2)
+            .map(usize::from)
+            .filter(|line| *line < room);
+    let number = line.map(|line| (model.lineage_at + 1).saturating_sub(room) + line);
+    match number.filter(|number| *number < rows.len()) {
+        Some(number) if number == model.lineage_at => open(model),
+        Some(number) => {
+            model.lineage_at = number;
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The row of screen names is the second.
+fn screen_clicked(model: &mut Model, column: u16) {
     let mut right = 0;
     for (number, name) in SCREENS.iter().enumerate() {
         right += tab(number, name).chars().count();
@@ -224,7 +298,8 @@ fn choose(model: &mut Model, before: bool) {
         }
     };
     if model.screen == 3 {
-        model.group = step(model.group, ROLLOUTS);
+        let last = model.groups().len().saturating_sub(1);
+        model.group = step(model.group.min(last), last);
     } else if model.screen == DATA {
         let last = model
             .lineage
@@ -235,6 +310,12 @@ fn choose(model: &mut Model, before: bool) {
     } else if model.screen == LOG {
         let last = model.lines().count().saturating_sub(1);
         model.log_back = step(model.log_back, last);
+    } else if model.screen == QUERY {
+        let last = match &model.rows {
+            Some(Ok((_, rows))) => rows.len().saturating_sub(1),
+            _ => 0,
+        };
+        model.rows_at = back(model.rows_at, last);
     } else {
         model.sample = step(model.sample, model.samples.len().saturating_sub(1));
         model.frame = None;
@@ -246,7 +327,7 @@ fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
         return Vec::new();
     };
     match key {
-        "esc" => model.typing = None,
+        "esc" | "ctrl-c" => model.typing = None,
         "backspace" => drop(text.pop()),
         "space" => text.push(' '),
         "enter" => {
@@ -323,7 +404,7 @@ fn answered(model: &mut Model, reply: Reply) {
                     (model.lineage, model.lineage_at) = (Some((columns, rows)), 0);
                 }
                 Some(lineage::STORY) => model.story = Some(rows),
-                _ => model.rows = Some(Ok((columns, rows))),
+                _ => (model.rows, model.rows_at) = (Some(Ok((columns, rows))), 0),
             }
         }
         Reply::Refused { message } => {
@@ -434,5 +515,10 @@ fn log(model: &mut Model, level: Level, line: String) {
     model.log.push_back((level, line));
     while model.log.len() > LINES {
         model.log.pop_front();
+    }
+    // Who has scrolled back goes on reading the same lines, as long as they are kept.
+    if model.log_back > 0 && model.passes(model.log.len() - 1) {
+        let last = model.lines().count().saturating_sub(1);
+        model.log_back = (model.log_back + 1).min(last);
     }
 }

@@ -28,13 +28,7 @@ pub fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame) {
         frame.render_widget(Paragraph::new(text), area);
         return;
     }
-    let [head, tabs, body, foot] = Layout::vertical([
-        Constraint::Length(1),
-        Constraint::Length(1),
-        Constraint::Min(3),
-        Constraint::Length(1),
-    ])
-    .areas(area);
+    let [head, tabs, body, foot] = parts(area);
     header(model, frame, head);
     screen_names(model, frame, tabs);
     match model.screen {
@@ -52,6 +46,38 @@ pub fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame) {
         help(frame, area);
     }
     palette(model, frame, area);
+}
+
+/// Header, screen names, screen, footer.
+pub(crate) fn parts(area: Rect) -> [Rect; 4] {
+    Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(1),
+        Constraint::Min(3),
+        Constraint::Length(1),
+    ])
+    .areas(area)
+}
+
+/// The end of what is being typed, as much as has room: that is where the cursor stands.
+fn tail(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().skip(length + 1 - room.max(1)).collect();
+    format!("…{kept}")
+}
+
+/// Hours, minutes and seconds, as few of them as say it.
+fn span_of(seconds: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let all = seconds.clamp(0.0, 1e9) as u64;
+    match (all / 3600, all / 60 % 60, all % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
 }
 
 /// Draws on a terminal that is only text, for tests and captures.
@@ -80,10 +106,16 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
         _ if !model.connected => format!("daemon away {} s", model.away_ticks / 4),
         None => "connecting".into(),
         Some(overview) if overview.run.is_empty() => "no run".into(),
-        Some(overview) => format!(
-            "{} · {} · step {}/{} · {:.0} tokens/s",
-            overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
-        ),
+        Some(overview) => {
+            let left = overview
+                .eta_s
+                .filter(|left| left.is_finite())
+                .map_or_else(String::new, |left| format!(" · {} left", span_of(left)));
+            format!(
+                "{} · {} · step {}/{} · {:.0} tokens/s{left}",
+                overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
+            )
+        }
     };
     let missed = if model.missed > 0 {
         format!(" · missed {}", model.missed)
@@ -123,9 +155,10 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
                 format!("{key} is {now}, allowed {allowed}")
             }
         };
+        let room = usize::from(area.width).saturating_sub(prompt.chars().count() + 4);
         let line = Line::from(vec![
             Span::styled(format!(" {prompt}: "), accent(model)),
-            format!("{text}▏").into(),
+            format!("{}▏", tail(text, room)).into(),
         ]);
         frame.render_widget(Paragraph::new(line), area);
         return;
@@ -167,16 +200,10 @@ fn help(frame: &mut Frame, area: Rect) {
 /// What can be done, found by a few letters.
 fn palette(model: &Model, frame: &mut Frame, area: Rect) {
     let Some(open) = &model.palette else { return };
-    let (width, height) = (72.min(area.width), 16.min(area.height));
-    let place = Rect {
-        x: (area.width - width) / 2,
-        y: (area.height - height) / 3,
-        width,
-        height,
-    };
+    let place = crate::palette::place(area);
     let found = open.found(model.knobs());
-    let room = usize::from(height).saturating_sub(3);
-    let first = (open.at + 1).saturating_sub(room);
+    let room = usize::from(place.height).saturating_sub(3);
+    let first = open.first(room);
     let mut lines = vec![Line::from(vec![
         Span::styled(" › ", accent(model)),
         format!("{}▏", open.text).into(),

@@ -347,3 +347,129 @@ fn the_mouse_chooses_screens_and_scrolls() {
     update(&mut model, Msg::Wheel(false));
     assert_eq!(model.log_back, 0);
 }
+
+fn list(subjects: &[&str]) -> Msg {
+    Msg::Reply(Box::new(Reply::Rows {
+        columns: vec!["lineage".into(), "step".into()],
+        rows: subjects.iter().map(|id| vec![(*id).into(), 3.into()]).collect(),
+    }))
+}
+
+#[test]
+fn the_help() {
+    let mut model = state();
+    press(&mut model, &["?"]);
+    insta::assert_snapshot!("help", shown(&model));
+}
+
+#[test]
+fn a_click_chooses_a_sequence_and_another_opens_it() {
+    let mut model = state();
+    update(&mut model, Msg::Size(100, 30));
+    press(&mut model, &["5"]);
+    update(&mut model, list(&["one", "two"]));
+    let row = shown(&model)
+        .lines()
+        .position(|line| line.contains("two"))
+        .unwrap() as u16;
+    assert_eq!(update(&mut model, Msg::Click(50, row)), vec![]);
+    assert_eq!(model.lineage_at, 1);
+    assert!(format!("{:?}", update(&mut model, Msg::Click(50, row))).contains("'two'"));
+    assert_eq!(update(&mut model, Msg::Click(50, row + 1)), vec![]);
+    assert_eq!(update(&mut model, Msg::Click(3, row)), vec![]);
+    assert_eq!(model.lineage_at, 1);
+}
+
+#[test]
+fn a_click_does_what_the_palette_shows_there() {
+    let mut model = state();
+    update(&mut model, Msg::Size(100, 30));
+    press(&mut model, &[":"]);
+    update(&mut model, Msg::Wheel(false));
+    assert!(shown(&model).contains("leave; the run goes on"));
+    press(
+        &mut model,
+        &[
+            "c", "h", "e", "c", "k", "p", "o", "i", "n", "t", "space", "n", "o", "w",
+        ],
+    );
+    let row = shown(&model)
+        .lines()
+        .position(|line| line.contains("checkpoint now "))
+        .unwrap() as u16;
+    let asked = update(&mut model, Msg::Click(50, row));
+    assert_eq!(asked, vec![Effect::Ask(demask_storage::Command::Checkpoint)]);
+    press(&mut model, &[":"]);
+    update(&mut model, Msg::Click(0, 29));
+    assert!(model.palette.is_none());
+}
+
+#[test]
+fn a_story_leads_to_its_parent() {
+    let mut model = state();
+    press(&mut model, &["5"]);
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Rows {
+            columns: vec!["story".into(), "value".into()],
+            rows: vec![vec!["parent".into(), "example-7".into()]],
+        })),
+    );
+    assert!(format!("{:?}", press(&mut model, &["enter"])).contains("'example-7'"));
+}
+
+#[test]
+fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
+    let mut model = state();
+    let say = |number: u64| eval(number, &format!("suite-{number}"), 0.5, "");
+    for number in 0..40 {
+        update(&mut model, say(number));
+    }
+    press(&mut model, &["7", "up", "up"]);
+    let newest = |model: &Model| shown(model).lines().nth(27).map(str::to_owned);
+    let before = newest(&model);
+    assert!(before.as_ref().unwrap().contains("suite-37"), "{before:?}");
+    update(&mut model, say(40));
+    assert_eq!(newest(&model), before);
+    for number in 41..2000 {
+        update(&mut model, say(number));
+    }
+    assert!(
+        shown(&model).contains("benchmark suite-"),
+        "lines that are gone leave no hole"
+    );
+}
+
+#[test]
+fn ctrl_c_gives_up_typing_and_then_leaves() {
+    let mut model = state();
+    assert_eq!(press(&mut model, &["k", "x", "ctrl-c"]), vec![]);
+    assert!(model.typing.is_none());
+    assert_eq!(press(&mut model, &[":", "ctrl-c"]), vec![]);
+    assert_eq!(press(&mut model, &["ctrl-c"]), vec![Effect::Quit]);
+}
+
+#[test]
+fn what_was_answered_gives_way_to_the_hints() {
+    let mut model = state();
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Refused {
+            message: "kl: 0 to 100".into(),
+        })),
+    );
+    assert!(shown(&model).contains("kl: 0 to 100"));
+    press(&mut model, &["2"]);
+    assert!(shown(&model).contains("q leave"));
+}
+
+#[test]
+fn the_end_of_a_long_query_stays_in_sight() {
+    let mut model = state();
+    press(&mut model, &["/"]);
+    for letter in "a".repeat(150).chars().chain("tail".chars()) {
+        update(&mut model, Msg::Key(letter.to_string()));
+    }
+    let drawn = shown(&model);
+    assert!(drawn.lines().last().unwrap().ends_with("tail▏"), "{drawn}");
+}

@@ -8,8 +8,8 @@ use crate::model::Model;
 use crate::theme::{accent, panel};
 
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let rows = model.actors.values().map(|actor| {
-        let indent = if actor.parent.is_empty() { "" } else { "  " };
+    let rows = model.tree().into_iter().map(|(depth, actor)| {
+        let indent = "  ".repeat(depth.min(4));
         Row::new([
             format!("{indent}{}", actor.name),
             format!("{:?}", actor.state).to_lowercase(),

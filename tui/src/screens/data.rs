@@ -8,9 +8,15 @@ use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
 use crate::model::Model;
 use crate::theme::{accent, chosen, panel, quiet};
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
+/// Where the funnel, what was trained on, and the lineage are drawn.
+pub(crate) fn parts(area: Rect) -> [Rect; 3] {
     let [upper, lower] = Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
     let [lower, right] = Layout::horizontal([Constraint::Length(32), Constraint::Min(20)]).areas(lower);
+    [upper, lower, right]
+}
+
+pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
+    let [upper, lower, right] = parts(area);
     let rows = model
         .funnel
         .iter()
@@ -57,7 +63,10 @@ fn lineage(model: &Model, frame: &mut Frame, area: Rect) {
             })
             .collect();
         let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-        frame.render_widget(text.block(panel("one sequence; esc goes back")), area);
+        frame.render_widget(
+            text.block(panel("one sequence; enter: its parent, esc: back")),
+            area,
+        );
         return;
     }
     let Some((columns, rows)) = &model.lineage else {

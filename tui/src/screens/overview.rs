@@ -41,7 +41,15 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     if let Some(overview) = &model.overview {
         for device in &overview.devices {
             let memory = device.memory as f64 / 1e9;
-            lines.push(format!("{} · {} · {memory:.2} GB", device.name, device.compute).into());
+            lines.push(
+                format!(
+                    "{} · {} · {memory:.2} GB · {:.0} % busy",
+                    device.name,
+                    device.compute,
+                    100.0 * device.busy
+                )
+                .into(),
+            );
         }
         lines.push(Line::from(""));
         lines.extend(

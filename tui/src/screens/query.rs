@@ -1,5 +1,6 @@
 //! One SELECT, answered as a table.
 
+use demask_storage::query::VIEWS;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::widgets::{Paragraph, Row, Table, Wrap};
@@ -10,7 +11,7 @@ use crate::theme::{accent, panel};
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     match &model.rows {
         None => {
-            let text = "/ asks the store: one SELECT over v_run v_metric v_latest v_rollout v_trace v_lineage v_steer v_funnel v_eval v_event";
+            let text = format!("/ asks the store: one SELECT over {}", VIEWS.join(" "));
             frame.render_widget(
                 Paragraph::new(text)
                     .wrap(Wrap { trim: true })
@@ -27,10 +28,11 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
             );
         }
         Some(Ok((columns, rows))) => {
+            let title = format!("query: {} rows, up and down scroll", rows.len());
             let widths = vec![Constraint::Fill(1); columns.len().max(1)];
-            let body = rows.iter().map(|row| Row::new(row.clone()));
+            let body = rows.iter().skip(model.rows_at).map(|row| Row::new(row.clone()));
             let table = Table::new(body, widths).header(Row::new(columns.clone()).style(accent(model)));
-            frame.render_widget(table.block(panel("query")), area);
+            frame.render_widget(table.block(panel(&title)), area);
         }
     }
 }

@@ -12,12 +12,7 @@ use crate::theme::{accent, bad, good, panel};
 const THUMBNAIL: u16 = 8;
 
 pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
-    let mut keys: Vec<(u64, u64)> = model
-        .rollouts
-        .iter()
-        .map(|sample| (sample.step, sample.group))
-        .collect();
-    keys.dedup();
+    let keys = model.groups();
     let Some(&(step, group)) = keys
         .iter()
         .rev()
