@@ -3,7 +3,7 @@
 //! The batch of a step is a pure function of the seed, the step and the mix (law L8), so a resumed run draws the same
 //! one. Every example carries its provenance (law L5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use demask_datasets::decontaminate::Forbidden;
 use demask_datasets::example::{Example, Kind, Mode, Split};
@@ -18,6 +18,11 @@ use crate::sources::{self, Report, SourceError};
 const DROP_CONDITION: f64 = 0.1;
 /// Share of a fine-tuning batch that is asked to reason.
 const THINK_SHARE: f64 = 0.5;
+
+/// Share of a text source's picks, once traces are accepted, that are one of them.
+const TRACE_SHARE: f64 = 0.25;
+/// Generated examples of a source after which its checks against the benchmarks are first told, then at each doubling.
+const FIRST_TOLD: u64 = 64;
 
 /// One thing to train on.
 #[derive(Clone, Debug)]
@@ -52,7 +57,11 @@ pub struct Curator {
     world: Tabletop,
     sources: Vec<Source>,
     read: BTreeMap<String, Vec<Example>>,
+    /// Sources of word problems: accepted traces are trained on in their place.
+    solvable: BTreeSet<String>,
     forbidden: Forbidden,
+    /// Generated examples checked, by source, and those that overlapped each benchmark.
+    generated: BTreeMap<String, (u64, Vec<u64>)>,
     reports: Vec<Report>,
     /// Accepted traces, in the order of acceptance.
     pub traces: Vec<Accepted>,
@@ -64,20 +73,23 @@ impl Curator {
     /// # Errors
     /// A file that cannot be read, or too many bad rows in it.
     pub fn open(profile: &Profile) -> Result<Self, SourceError> {
-        let forbidden = sources::benchmarks();
         let mut reports = Vec::new();
+        let forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
         let mut read = BTreeMap::new();
         for source in profile.sources.iter().filter(|source| source.path.is_some()) {
             let examples = sources::read(source, profile, &forbidden, &mut |report| reports.push(report))?;
             read.insert(source.name.clone(), examples);
         }
         let (seed, sources) = (profile.seed, profile.sources.clone());
+        let solvable = solvable(&sources, &read);
         Ok(Self {
             seed,
             world: Tabletop::new(seed),
             sources,
             read,
+            solvable,
             forbidden,
+            generated: BTreeMap::new(),
             reports,
             traces: Vec::new(),
         })
@@ -119,9 +131,9 @@ impl Curator {
     ) -> Option<Picked> {
         let source = self.choose(rng, mix, only)?;
         let trace = thinking
-            && source.kind == SourceKind::TabletopSums
+            && self.solvable.contains(&source.name)
             && !self.traces.is_empty()
-            && rng.random::<f64>() < 0.25;
+            && rng.random::<f64>() < TRACE_SHARE;
         let (example, generator, verifier) = if trace {
             let accepted = &self.traces[rng.random_range(0..self.traces.len())];
             (accepted.example.clone(), accepted.generator.clone(), "trace")
@@ -169,7 +181,12 @@ impl Curator {
             if source.path.is_some() {
                 return Some(example);
             }
-            match self.forbidden.overlap(&example) {
+            let overlap = self.forbidden.overlap(&example);
+            self.told(
+                &source.name,
+                overlap.as_ref().map(|overlap| overlap.benchmark.as_str()),
+            );
+            match overlap {
                 None => return Some(example),
                 Some(overlap) => self.reports.push(Report::Rejected {
                     source: source.name.clone(),
@@ -178,6 +195,26 @@ impl Curator {
                     reason: format!("overlaps {} ({})", overlap.benchmark, overlap.rule),
                 }),
             }
+        }
+    }
+
+    /// Counts a generated example that was checked against the benchmarks; tells of them when enough are together.
+    fn told(&mut self, source: &str, overlapped: Option<&str>) {
+        let benchmarks = self.forbidden.benchmarks();
+        let (count, overlaps) = self
+            .generated
+            .entry(source.to_owned())
+            .or_insert_with(|| (0, vec![0; benchmarks.len()]));
+        *count += 1;
+        let hit = benchmarks
+            .iter()
+            .position(|name| Some(name.as_str()) == overlapped);
+        if let Some(overlaps) = hit.and_then(|number| overlaps.get_mut(number)) {
+            *overlaps += 1;
+        }
+        if *count >= FIRST_TOLD && count.is_power_of_two() {
+            let rows = sources::checked(source, &self.forbidden, *count, overlaps);
+            self.reports.extend(rows);
         }
     }
 
@@ -210,5 +247,111 @@ impl Curator {
             );
         }
         texts
+    }
+}
+
+/// The sources that give word problems: a verified trace is a worked problem, so it may stand in their place.
+fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeSet<String> {
+    let solves = |source: &&Source| match read.get(&source.name) {
+        Some(examples) => examples.iter().any(|example| example.kind == Kind::WordProblem),
+        None => source.kind == SourceKind::TabletopSums,
+    };
+    sources
+        .iter()
+        .filter(solves)
+        .map(|source| source.name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    /// A profile whose only source is a file of ten problems; `bad` of its lines are broken.
+    fn given(folder: &std::path::Path, bad: usize) -> Profile {
+        let path = folder.join("rows.jsonl");
+        let rows: String = [
+            "ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibex", "jay",
+        ]
+        .iter()
+        .enumerate()
+        .map(|(at, who)| {
+            if at < bad {
+                return "{oops\n".to_owned();
+            }
+            let row = serde_json::json!({
+                "question": format!("How old is {who} {at}?"),
+                "answer": format!("It is so.\n#### {at}"),
+            });
+            format!("{row}\n")
+        })
+        .collect();
+        std::fs::write(&path, rows).unwrap();
+        let (text, origin) = Profile::find("tabletop").unwrap();
+        let mut profile = Profile::parse(&text, &origin).unwrap();
+        let mut source = profile.sources[0].clone();
+        (source.name, source.kind, source.path) = ("given".into(), SourceKind::Jsonl, Some(path));
+        profile.sources = vec![source];
+        profile
+    }
+
+    #[test]
+    fn traces_of_problems_that_were_read_are_trained_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut curator = Curator::open(&given(dir.path(), 0)).unwrap();
+        let example = curator.read().next().unwrap().clone();
+        let trace = Accepted {
+            example: Example {
+                source: "reasoner".into(),
+                ..example
+            },
+            generator: "checkpoint".into(),
+        };
+        curator.traces.push(trace);
+        let written = |picked: &Picked| picked.generator == "checkpoint" && picked.mode == Mode::Think;
+        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], true);
+        assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
+        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], false);
+        assert!(!direct.iter().any(written));
+    }
+
+    #[test]
+    fn the_share_of_bad_rows_is_that_of_the_whole_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 2);
+        let refused = Curator::open(&profile).unwrap_err().to_string();
+        assert!(
+            refused.contains("2 of 10 rows") && refused.contains("rows.jsonl:1"),
+            "{refused}"
+        );
+        profile.limits.bad_row_share = 0.2;
+        assert_eq!(Curator::open(&profile).unwrap().read().count(), 8);
+    }
+
+    #[test]
+    fn l6_every_source_has_a_row_for_every_benchmark() {
+        let (text, origin) = Profile::find("tabletop").unwrap();
+        let profile = Profile::parse(&text, &origin).unwrap();
+        let mut curator = Curator::open(&profile).unwrap();
+        let name = profile.sources[0].name.clone();
+        curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), false);
+        let rows = curator.take_reports();
+        for suite in demask_rewards::suites::SUITES {
+            let row = rows.iter().find_map(|row| match row {
+                Report::Clean {
+                    source,
+                    benchmark,
+                    rule,
+                    checked,
+                    ..
+                } if *source == name && benchmark == suite.name => {
+                    Some((rule.starts_with("not checked"), *checked))
+                }
+                _ => None,
+            });
+            let (absent, checked) = row.unwrap();
+            assert_eq!(checked == 0, absent, "{}", suite.name);
+        }
     }
 }

@@ -21,8 +21,11 @@ use crate::profile::{Profile, Source, SourceKind};
 
 /// Pictures that the classes' means are made of.
 const MEANS_OF: usize = 6000;
-/// Rows that must be read before a source's share of bad ones counts.
-const ENOUGH_ROWS: u64 = 20;
+/// Rows from which a source with too large a share of bad ones is given up before its end.
+const ENOUGH_ROWS: u64 = 1000;
+
+/// The rules that an example is checked by.
+const RULES: &str = "13-gram, whole, picture";
 
 /// Why a source could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +40,7 @@ pub enum SourceError {
     },
     /// Too many of its rows are bad.
     #[error(
-        "source {name}: {bad} of the first {rows} rows cannot be read, more than the allowed share of {allowed} \
+        "source {name}: {bad} of {rows} rows cannot be read, more than the allowed share of {allowed} \
          (limits.bad_row_share); the first: {first}"
     )]
     TooManyBad {
@@ -82,6 +85,8 @@ pub enum Report {
         source: String,
         /// The benchmark.
         benchmark: String,
+        /// By which rules, or why it was not checked.
+        rule: String,
         /// Examples checked.
         checked: u64,
         /// Examples that overlapped and were turned away.
@@ -118,13 +123,14 @@ impl Report {
             Self::Clean {
                 source,
                 benchmark,
+                rule,
                 checked,
                 overlapped,
             } => Some(Record::Clean(CleanCheck {
                 run: run.to_owned(),
                 benchmark,
                 source,
-                rule: "13-gram, whole, picture".to_owned(),
+                rule,
                 checked,
                 overlapped,
             })),
@@ -133,16 +139,38 @@ impl Report {
     }
 }
 
-/// Every benchmark whose data is here.
-#[must_use]
-pub fn benchmarks() -> Forbidden {
+/// Every benchmark whose data is here; the others, and why they cannot be checked, go to `report` for each source of the
+/// profile, so that a check that was not made is a row too (law L6).
+pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
-    for suite in SUITES.iter().filter(|suite| suite.available()) {
-        if let Ok(items) = suite.items(None) {
-            forbidden.register(suite.name, &items);
+    for suite in SUITES {
+        match suite.items(None) {
+            Ok(items) => forbidden.register(suite.name, &items),
+            Err(error) => profile.sources.iter().for_each(|source| {
+                report(Report::Clean {
+                    source: source.name.clone(),
+                    benchmark: suite.name.to_owned(),
+                    rule: format!("not checked: {error}"),
+                    checked: 0,
+                    overlapped: 0,
+                });
+            }),
         }
     }
     forbidden
+}
+
+/// A source's rows of law L6: how many of its examples were checked against each benchmark, and how many overlapped.
+pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]) -> Vec<Report> {
+    let each = forbidden.benchmarks().iter().zip(overlaps);
+    each.map(|(benchmark, &overlapped)| Report::Clean {
+        source: source.to_owned(),
+        benchmark: benchmark.clone(),
+        rule: RULES.to_owned(),
+        checked: count,
+        overlapped,
+    })
+    .collect()
 }
 
 /// Reads a source that is a file or a folder.
@@ -185,19 +213,21 @@ pub fn read(
                 });
             }
         }
-        let allowed = profile.limits.bad_row_share;
-        if bad as f64 > allowed * count as f64 && count >= ENOUGH_ROWS {
-            return Err(SourceError::TooManyBad {
-                name: source.name.clone(),
-                bad,
-                rows: count,
-                allowed,
-                first,
-            });
+        if too_many(bad, count, profile) && count >= ENOUGH_ROWS {
+            break;
         }
         if source.limit.is_some_and(|limit| kept.len() >= limit) {
             break;
         }
+    }
+    if too_many(bad, count, profile) {
+        return Err(SourceError::TooManyBad {
+            name: source.name.clone(),
+            bad,
+            rows: count,
+            allowed: profile.limits.bad_row_share,
+            first,
+        });
     }
     gates.finish(report);
     if kept.is_empty() {
@@ -245,6 +275,11 @@ fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Box<dyn Itera
         SourceKind::Idx => Box::new(Idx::open(path, origin)?),
         _ => Box::new(JsonLines::open(path, origin)?),
     })
+}
+
+/// Whether more than the allowed share of the rows is bad.
+fn too_many(bad: u64, rows: u64, profile: &Profile) -> bool {
+    bad as f64 > profile.limits.bad_row_share * rows as f64
 }
 
 struct Gates<'a> {
@@ -302,13 +337,8 @@ impl Gates<'_> {
     }
 
     fn finish(self, report: &mut dyn FnMut(Report)) {
-        for (benchmark, overlapped) in self.forbidden.benchmarks().iter().zip(self.overlaps) {
-            report(Report::Clean {
-                source: self.source.to_owned(),
-                benchmark: benchmark.clone(),
-                checked: self.checked,
-                overlapped,
-            });
-        }
+        checked(self.source, self.forbidden, self.checked, &self.overlaps)
+            .into_iter()
+            .for_each(report);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Text overlaps when it shares a run of [`GRAM`] words with an item's prompt (the 13-gram rule of GPT-3, appendix C); an item
 //! shorter than that overlaps when all of its words stand in the text, in order and together, provided there are at least
-//! [`SHORTEST`] of them; a shorter item overlaps only an equal text. A picture overlaps when prompt and pixels are both equal
-//! to an item's.
+//! [`SHORTEST`] of them; a shorter item overlaps only an equal text. Prompt, reasoning and answer are all looked through. A
+//! picture overlaps when its pixels are an item's, whatever is said of it; what is said of it is text like any other.
 
 use std::collections::{HashMap, HashSet};
 
@@ -73,11 +73,13 @@ impl Forbidden {
             benchmark: self.names[*number].clone(),
             rule,
         };
-        if let Some(key) = picture_key(example) {
-            return self.pictures.get(&key).map(|number| named(number, "picture"));
+        let picture = picture_key(example).and_then(|key| self.pictures.get(&key));
+        if let Some(number) = picture {
+            return Some(named(number, "picture"));
         }
+        let reasoning = example.reasoning.as_deref().unwrap_or_default();
         let answer = example.answer.as_deref().unwrap_or_default();
-        let text = [example.prompt.as_str(), answer].map(words);
+        let text = [example.prompt.as_str(), reasoning, answer].map(words);
         for words in &text {
             if let Some(number) = self.whole.get(&hash(words)) {
                 return Some(named(number, "whole"));
@@ -93,12 +95,10 @@ impl Forbidden {
     }
 }
 
-/// What makes an item with a picture the same: prompt and pixels.
+/// What makes an item with a picture the same: its pixels.
 fn picture_key(example: &Example) -> Option<u64> {
     let picture = example.picture.as_ref()?;
     let mut hasher = blake3::Hasher::new();
-    hasher.update(words(&example.prompt).join(" ").as_bytes());
-    hasher.update(&[0]);
     hasher.update(&picture.rgb);
     Some(first(&hasher))
 }

@@ -1,5 +1,6 @@
-//! A folder of pictures. What each shows is said by `captions.jsonl` (`{"file": …, "caption": …}`), by a text file of the same
-//! name beside it, or by the folder that it is in (`cats/1.png` is "cats").
+//! A folder of pictures. What each shows is said by `captions.jsonl` (`{"file": …, "caption": …}`) or `metadata.jsonl`
+//! (`{"file_name": …, "text": …}`), by a text file of the same name beside it, or by the folder that it is in
+//! (`cats/1.png` is "cats").
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,15 @@ use crate::picture_file;
 use crate::row::{BadRow, Origin, ReadError, Row};
 use crate::tabletop::CAPTION_PROMPT;
 
-/// The file of captions.
-pub const CAPTIONS: &str = "captions.jsonl";
+/// The files of captions; the first that names a picture says what it shows.
+pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
 
 /// The pictures of a folder, one at a time, by name.
 #[derive(Debug)]
 pub struct ImageFolder {
     files: std::vec::IntoIter<PathBuf>,
     captions: BTreeMap<PathBuf, String>,
+    bad: std::vec::IntoIter<BadRow>,
     root: PathBuf,
     number: u64,
     origin: Origin,
@@ -26,7 +28,7 @@ impl ImageFolder {
     /// Lists a folder and the folders in it.
     ///
     /// # Errors
-    /// It cannot be listed, has no picture, or its captions are broken (each with file and line).
+    /// It cannot be listed or has no picture, or a file of captions cannot be read. A broken line of captions is a bad row.
     pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut files = Vec::new();
         list(root, &mut files)?;
@@ -37,8 +39,13 @@ impl ImageFolder {
             ));
         }
         files.sort();
+        let (mut listed, mut bad) = (BTreeMap::new(), Vec::new());
+        for name in CAPTIONS {
+            captions(root, name, &mut listed, &mut bad)?;
+        }
         Ok(Self {
-            captions: captions(root)?,
+            captions: listed,
+            bad: bad.into_iter(),
             files: files.into_iter(),
             root: root.to_owned(),
             number: 0,
@@ -47,8 +54,10 @@ impl ImageFolder {
     }
 
     fn words(&self, file: &Path) -> Result<String, String> {
-        if let Some(caption) = self.captions.get(file) {
-            return Ok(caption.clone());
+        match self.captions.get(file) {
+            Some(caption) if caption.is_empty() => return Err("its caption is empty".into()),
+            Some(caption) => return Ok(caption.clone()),
+            None => {}
         }
         let beside = file.with_extension("txt");
         if let Ok(text) = std::fs::read_to_string(&beside) {
@@ -66,7 +75,8 @@ impl ImageFolder {
         {
             Some(name) => Ok(name.to_string_lossy().replace(['_', '-'], " ")),
             None => Err(format!(
-                "no caption: neither in {CAPTIONS}, nor in {}, nor in a folder's name",
+                "no caption: neither in {}, nor in {}, nor in a folder's name",
+                CAPTIONS.join(" or "),
                 beside.display()
             )),
         }
@@ -103,6 +113,9 @@ impl Iterator for ImageFolder {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
+        if let Some(bad) = self.bad.next() {
+            return Some(Err(bad));
+        }
         let file = self.files.next()?;
         self.number += 1;
         let line = self.number;
@@ -124,26 +137,41 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
     Ok(())
 }
 
-fn captions(root: &Path) -> Result<BTreeMap<PathBuf, String>, ReadError> {
+/// Reads a file of captions, if there is one, into `listed`; lines that are none into `bad`.
+fn captions(
+    root: &Path,
+    name: &str,
+    listed: &mut BTreeMap<PathBuf, String>,
+    bad: &mut Vec<BadRow>,
+) -> Result<(), ReadError> {
     #[derive(serde::Deserialize)]
-    #[serde(deny_unknown_fields)]
     struct Line {
+        #[serde(alias = "file_name")]
         file: PathBuf,
+        #[serde(alias = "text")]
         caption: String,
     }
-    let path = root.join(CAPTIONS);
+    let path = root.join(name);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(ReadError::io(&path, error)),
     };
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(number, line)| {
-            let line: Line = serde_json::from_str(line)
-                .map_err(|error| ReadError::format(&path, format!("line {}: {error}", number + 1)))?;
-            Ok((root.join(line.file), line.caption))
-        })
-        .collect()
+    for (number, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<Line>(line) {
+            Ok(line) => {
+                let caption = line.caption.trim().to_owned();
+                listed.entry(root.join(line.file)).or_insert(caption);
+            }
+            Err(error) => bad.push(BadRow {
+                file: path.clone(),
+                line: number as u64 + 1,
+                reason: format!("a picture's file and its caption were expected: {error}"),
+            }),
+        }
+    }
+    Ok(())
 }

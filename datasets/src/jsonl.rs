@@ -7,7 +7,7 @@
 //! - instruction: `instruction` and `response`; plain text: `text`.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader, ErrorKind, Lines};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -23,6 +23,7 @@ pub struct JsonLines {
     path: PathBuf,
     lines: Lines<BufReader<File>>,
     line: u64,
+    ended: bool,
     origin: Origin,
 }
 
@@ -30,13 +31,20 @@ impl JsonLines {
     /// Opens a file.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// It cannot be opened, or is a folder.
     pub fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
+        if path.is_dir() {
+            return Err(ReadError::format(
+                path,
+                "a file of JSON lines was expected, found a folder",
+            ));
+        }
         let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
         Ok(Self {
             path: path.to_owned(),
             lines: BufReader::new(file).lines(),
             line: 0,
+            ended: false,
             origin,
         })
     }
@@ -47,12 +55,22 @@ impl Iterator for JsonLines {
 
     fn next(&mut self) -> Option<Row> {
         loop {
+            if self.ended {
+                return None;
+            }
             let text = self.lines.next()?;
             self.line += 1;
             let read = match text {
                 Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => example(&text, &self.path, &self.origin),
-                Err(error) => Err(format!("not UTF-8 text: {error}")),
+                Ok(text) => example(text.trim_start_matches('\u{feff}'), &self.path, &self.origin),
+                Err(error) if error.kind() == ErrorKind::InvalidData => {
+                    Err(format!("not UTF-8 text: {error}"))
+                }
+                // A file that cannot be read on would give the same error for ever.
+                Err(error) => {
+                    self.ended = true;
+                    Err(format!("the file cannot be read on from here: {error}"))
+                }
             };
             let bad = |reason| BadRow {
                 file: self.path.clone(),

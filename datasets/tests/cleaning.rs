@@ -57,17 +57,41 @@ fn l6_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not() {
 }
 
 #[test]
+fn l6_reasoning_and_what_is_said_of_a_picture_are_looked_through_and_its_pixels_are_enough() {
+    let world = Tabletop::new(3);
+    let item = world.example(Kind::Question, Split::Test, 0);
+    let mut forbidden = Forbidden::default();
+    forbidden.register("text", &[problem(LONG)]);
+    forbidden.register("pictures", std::slice::from_ref(&item));
+    let worked = Example {
+        reasoning: Some(format!("As it says: {LONG}")),
+        ..problem("something else")
+    };
+    assert_eq!(forbidden.overlap(&worked).unwrap().benchmark, "text");
+    let asked = Example {
+        prompt: format!("So: {LONG}"),
+        ..world.example(Kind::Question, Split::Train, 0)
+    };
+    assert_eq!(forbidden.overlap(&asked).unwrap().rule, "13-gram");
+    let captioned = Example {
+        prompt: "say what this is".into(),
+        ..item
+    };
+    assert_eq!(forbidden.overlap(&captioned).unwrap().rule, "picture");
+}
+
+#[test]
 fn l6_the_tabletop_does_not_train_on_its_tests() {
     let world = Tabletop::new(7);
     let mut forbidden = Forbidden::default();
     for kind in Tabletop::KINDS {
-        let items: Vec<Example> = (0..200).map(|at| world.example(kind, Split::Test, at)).collect();
+        let items: Vec<Example> = (0..600).map(|at| world.example(kind, Split::Test, at)).collect();
         assert!(items.iter().all(|item| item.split == Split::Test));
         forbidden.register(kind.name(), &items);
         assert!(items.iter().all(|item| forbidden.overlap(item).is_some()));
     }
     for kind in Tabletop::KINDS {
-        for at in 0..300 {
+        for at in 0..1000 {
             let example = world.example(kind, Split::Train, at);
             assert_eq!(forbidden.overlap(&example), None, "{example:?}");
         }

@@ -135,15 +135,33 @@ fn a_folder_of_pictures_takes_captions_from_wherever_they_are() {
         drawn[3]
     );
     assert_eq!(drawn[4].as_deref(), Ok("red cats"));
-    let broken = root.join("captions.jsonl");
-    fs::write(&broken, "{\"file\": \"a.png\"}\n").unwrap();
-    let error = ImageFolder::open(root, origin(Split::Train))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("captions.jsonl") && error.contains("line 1"),
-        "{error}"
-    );
+}
+
+#[test]
+fn a_broken_line_of_captions_is_one_bad_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    png(&root.join("a.png"), 8);
+    png(&root.join("b.png"), 8);
+    fs::write(
+        root.join("metadata.jsonl"),
+        "{\"file_name\": \"a.png\"}\n{\"file_name\": \"b.png\", \"text\": \"a boat\", \"size\": 3}\n",
+    )
+    .unwrap();
+    let rows: Vec<Row> = ImageFolder::open(root, origin(Split::Train)).unwrap().collect();
+    let reason = rows[0].as_ref().unwrap_err().to_string();
+    assert!(reason.contains("metadata.jsonl:1: a picture's file"), "{reason}");
+    assert!(rows[1].as_ref().unwrap_err().to_string().contains("no caption"));
+    assert_eq!(rows[2].as_ref().unwrap()[0].prompt, "a boat");
+}
+
+#[test]
+fn a_folder_is_no_file_of_lines_and_a_byte_order_mark_is_no_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = JsonLines::open(dir.path(), origin(Split::Train)).unwrap_err();
+    assert!(error.to_string().contains("found a folder"), "{error}");
+    let rows = json("\u{feff}{\"text\": \"fine\"}\n");
+    assert_eq!(rows[0].as_ref().unwrap()[0].answer.as_deref(), Some("fine"));
 }
 
 fn idx(dir: &Path, part: &str, labels: &[u8], counted: u32, packed: bool) {
