@@ -187,11 +187,18 @@ pub async fn run_suite(
                 watch: None,
             })
             .collect();
-        let made = bench.complete(link, &wanted, &trial.draws, None).await?;
-        judged.extend(batch.iter().zip(made).map(|(example, made)| {
-            let right = judge.right(example, &made.completion);
-            (example.clone(), right)
-        }));
+        // An item that the model cannot even be asked counts as wrong: no figure is bettered by leaving it out.
+        let (wanted, too_long): (Vec<Wanted>, Vec<Wanted>) = wanted
+            .into_iter()
+            .partition(|wanted| bench.fits(&wanted.example, wanted.mode).is_ok());
+        if !wanted.is_empty() {
+            let made = bench.complete(link, &wanted, &trial.draws, None).await?;
+            judged.extend(wanted.into_iter().zip(made).map(|(wanted, made)| {
+                let right = judge.right(&wanted.example, &made.completion);
+                (wanted.example, right)
+            }));
+        }
+        judged.extend(too_long.into_iter().map(|wanted| (wanted.example, false)));
         if !progress(judged.len(), items.len()) {
             break;
         }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use demask_api::Sequence;
-use demask_datasets::example::{Example, Mode};
+use demask_datasets::example::{Example, Kind, Mode};
 use tokio::task::JoinHandle;
 
 use crate::curating::{Curator, Draw};
@@ -84,10 +84,7 @@ impl Maker {
     pub async fn make(&self, demand: Draw, written: bool) -> Result<Batch, RunError> {
         let picked = self.curator.ask(demand).await??;
         if !written {
-            return Ok(Batch {
-                used: picked,
-                ..Batch::default()
-            });
+            return Ok(self.askable(picked));
         }
         let asked: Vec<(Example, Mode, bool)> = picked
             .iter()
@@ -105,5 +102,19 @@ impl Maker {
             }
         }
         Ok(batch)
+    }
+
+    /// What can be asked of the model; a prompt that is too long is turned away.
+    fn askable(&self, picked: Vec<Picked>) -> Batch {
+        let mut batch = Batch::default();
+        for picked in picked {
+            let reasons = picked.example.reasoning.is_some() || picked.example.kind == Kind::WordProblem;
+            let mode = if reasons { Mode::Think } else { Mode::Direct };
+            match self.bench.fits(&picked.example, mode) {
+                Ok(()) => batch.used.push(picked),
+                Err(error) => batch.rejected.push((picked.example, error.to_string())),
+            }
+        }
+        batch
     }
 }

@@ -241,6 +241,18 @@ impl Workbench {
             .collect())
     }
 
+    /// Whether the prompt of an example fits its budget in this mode.
+    ///
+    /// # Errors
+    /// It does not, with both numbers.
+    pub fn fits(&self, example: &Example, mode: Mode) -> Result<(), SequenceError> {
+        let codes = match asked_about(example).picture {
+            Some(_) => vec![0; self.builder.budgets().of(example.task(mode)).codes],
+            None => Vec::new(),
+        };
+        self.builder.prompt(example, mode, &codes).map(|_| ())
+    }
+
     /// Completes: text, then (for think-then-draw) the picture.
     ///
     /// # Errors

@@ -95,7 +95,7 @@ suites = ["gsm8k", "fashion-ask", "fashion-draw"]
 limit = 4
 "#;
 
-/// The only item of the benchmark.
+/// The only item of the benchmark that fits the model.
 const TESTED: &str = "A baker has twelve loaves and sells five of them before noon, so how many loaves are left to sell after noon?";
 
 fn line(question: &str, first: u32) -> String {
@@ -125,7 +125,9 @@ fn write_gsm8k(folder: &Path) {
     train.push_str(&line(&format!("Listen: {TESTED}"), 7));
     train.push_str("{\"question\": \"cut off\n");
     fs::write(folder.join("train.jsonl"), train).unwrap();
-    fs::write(folder.join("test.jsonl"), line(TESTED, 7)).unwrap();
+    // Longer than the model takes: asked of nobody, and counted as wrong.
+    let endless = line(&"wug ".repeat(300), 1);
+    fs::write(folder.join("test.jsonl"), line(TESTED, 7) + &endless).unwrap();
 }
 
 /// Thirty pictures, a bright bar as high as the label: the three of label 0 are blank, so two of them are duplicates.
@@ -204,7 +206,7 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     let scored = query(&place, "SELECT suite, n FROM v_eval ORDER BY suite");
     assert_eq!(
         scored,
-        serde_json::json!([{"suite": "fashion-ask", "n": 4}, {"suite": "fashion-draw", "n": 4}, {"suite": "gsm8k", "n": 1}])
+        serde_json::json!([{"suite": "fashion-ask", "n": 4}, {"suite": "fashion-draw", "n": 4}, {"suite": "gsm8k", "n": 2}])
     );
     let unnamed = query(
         &place,

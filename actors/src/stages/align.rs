@@ -32,7 +32,12 @@ impl StageRun {
     pub(super) async fn align_step(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
         self.set_reference(done).await?;
         let demand = self.demand(stage, stage.batch, true);
-        let picked = self.batch(demand.clone(), false).await?.used;
+        let batch = self.batch(demand.clone(), false).await?;
+        self.turned_away(&batch).await?;
+        let picked = batch.used;
+        if picked.is_empty() {
+            return Ok(After::Next);
+        }
         let began = Instant::now();
         let roll = Roll {
             step: self.cursor.step,

@@ -70,6 +70,7 @@ impl StageRun {
     async fn problems(&mut self, stage: &Stage) -> Result<Vec<Example>, RunError> {
         let demand = self.demand(stage, DRAWN * stage.batch, false);
         let batch = self.batch(demand, false).await?;
+        self.turned_away(&batch).await?;
         let examples = batch.used.into_iter().map(|picked| picked.example);
         Ok(examples
             .filter(|example| example.kind == Kind::WordProblem && example.answer.is_some())

@@ -29,9 +29,7 @@ impl StageRun {
         let began = Instant::now();
         let demand = self.demand(stage, stage.batch, thinking);
         let batch = self.batch(demand.clone(), true).await?;
-        for (example, why) in &batch.rejected {
-            lineage::rejected(&self.job, example, "parse", why).await?;
-        }
+        self.turned_away(&batch).await?;
         lineage::used(&self.job, self.cursor.step, &stage.name, &batch.used).await?;
         let settings = self.settings(stage, done);
         let learning_rate = settings.learning_rate;
@@ -64,6 +62,14 @@ impl StageRun {
             return Ok(batch);
         }
         self.maker().make(demand, written).await
+    }
+
+    /// Records what of a batch does not fit.
+    pub(super) async fn turned_away(&self, batch: &Batch) -> Result<(), RunError> {
+        for (example, why) in &batch.rejected {
+            lineage::rejected(&self.job, example, "parse", why).await?;
+        }
+        Ok(())
     }
 
     /// Begins to make the next step's batch, within a stage: across stages the codes or the pool may change.
