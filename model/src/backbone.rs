@@ -132,6 +132,15 @@ impl Backbone {
         )
     }
 
+    /// The same weights, whose gradients are taken apart from these: for another thread.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let parameters = self.parameters.twin()?;
+        Self::assemble(self.config.clone(), parameters, self.device, self.kind)
+    }
+
     /// The shape.
     #[must_use]
     pub fn config(&self) -> &BackboneConfig {

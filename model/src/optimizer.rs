@@ -1,4 +1,5 @@
-//! AdamW on the flat master (decoupled weight decay on every parameter, as published), clipping, a moving average.
+//! AdamW on the flat master (decoupled weight decay on every parameter, as published), clipping, a moving average; with
+//! Muon the blocks' matrices take another update.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +7,7 @@ use demask_api::{Adam, StepSettings};
 use tch::{Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::muon;
 use crate::parameters::Parameters;
 
 /// The optimiser's state for one network.
@@ -142,6 +144,13 @@ impl AdamW {
         let first_average = (ema > 0.0 && self.average.is_none())
             .then(|| self.grad.f_empty_like())
             .transpose()?;
+        let orthogonal = if adam.muon {
+            // Nesterov's: the momentum after this gradient, moved on towards it once more.
+            let momentum = self.first.f_lerp(&self.grad, 1.0 - adam.beta1.powi(2))?;
+            muon::directions(parameters, &momentum)?
+        } else {
+            Vec::new()
+        };
         if clip > 0.0 && grad_norm > clip {
             let _ = self.grad.f_mul_scalar_(clip / (grad_norm + 1e-6))?;
         }
@@ -155,12 +164,18 @@ impl AdamW {
         let _ = denominator
             .f_mul_scalar_(1.0 / correct2.sqrt())?
             .f_add_scalar_(adam.eps)?;
-        let _ = self.first.f_div_out(&update, &denominator)?;
+        let _ = self
+            .first
+            .f_div_out(&update, &denominator)?
+            .f_mul_scalar_(1.0 / correct1)?;
+        for (name, direction) in orthogonal {
+            parameters.view(&update, &name)?.f_copy_(&direction)?;
+        }
         let mut master = parameters.master().shallow_clone();
         if adam.weight_decay != 0.0 {
             let _ = master.f_mul_scalar_(1.0 - rate * adam.weight_decay)?;
         }
-        let _ = master.f_sub_(&update.f_mul_scalar_(rate / correct1)?)?;
+        let _ = master.f_sub_(&update.f_mul_scalar_(rate)?)?;
         if let Some(mut average) = first_average {
             average.f_copy_(&master)?;
             self.average = Some(average);

@@ -262,6 +262,17 @@ impl Parameters {
         Ok(names.zip(self.views(flat)?).collect())
     }
 
+    /// The part of a flat tensor of the master's length that belongs to this parameter, in its shape.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn view(&self, flat: &Tensor, name: &str) -> Result<Tensor> {
+        let number = self.slots.iter().position(|slot| slot.name == name);
+        let number = number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))?;
+        let (slot, at) = (&self.slots[number], self.offsets[number]);
+        Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
+    }
+
     /// Overwrites all values.
     ///
     /// # Errors
@@ -270,6 +281,26 @@ impl Parameters {
         let mut master = self.master.shallow_clone();
         tch::no_grad(|| master.f_copy_(flat))?;
         self.refresh()
+    }
+
+    /// The same values, in leaves that have gradients of their own. A refresh of either is seen by both.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let mut twin = Self {
+            slots: self.slots.clone(),
+            index: self.index.clone(),
+            offsets: self.offsets.clone(),
+            master: self.master.shallow_clone(),
+            compute: self.compute.shallow_clone(),
+            leaves: Vec::new(),
+        };
+        twin.leaves = twin.leaf_views()?;
+        for leaf in &twin.leaves {
+            let _ = leaf.f_set_requires_grad(true)?;
+        }
+        Ok(twin)
     }
 
     /// A copy that shares nothing and asks for no gradient.

@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::loss::{CHUNK, LossRow, alike, backward_chunks, gather, log_probs};
 use crate::noise::masked;
 use crate::optimizer::AdamW;
-use crate::validation;
+use crate::{parallel, validation};
 
 /// Diffusion steps of the paper's schedule, T.
 pub const DIFFUSION_STEPS: f64 = 1000.0;
@@ -166,7 +166,7 @@ pub fn train(
     validation::policy(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     let reference = reference.filter(|_| objective.kl != 0.0);
-    let prepared: Vec<Vec<Prepared>> = (0..objective.inner_steps)
+    let mut prepared: Vec<Vec<Vec<Prepared>>> = (0..objective.inner_steps)
         .map(|inner| {
             prepare(
                 backbone,
@@ -183,7 +183,7 @@ pub fn train(
     let before = (objective.inner_steps > 1)
         .then(|| optimizer.snapshot(backbone.parameters()))
         .transpose()?;
-    let mut report = inner_steps(backbone, optimizer, &prepared, objective, settings);
+    let mut report = inner_steps(backbone, optimizer, &mut prepared, objective, settings);
     if !report.as_ref().is_ok_and(|report| report.finite) {
         match before {
             Some(before) => optimizer.put_back(backbone.parameters_mut(), before)?,
@@ -200,7 +200,7 @@ pub fn train(
 fn inner_steps(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
-    prepared: &[Vec<Prepared>],
+    prepared: &mut [Vec<Vec<Prepared>>],
     objective: &ObjectiveConfig,
     settings: &StepSettings,
 ) -> Result<PolicyReport> {
@@ -214,9 +214,11 @@ fn inner_steps(
         seconds: 0.0,
         finite: true,
     };
-    for batches in prepared {
-        let tally = inner_step(backbone, batches, objective)?;
-        optimizer.accumulate(backbone.parameters_mut())?;
+    for parts in prepared {
+        let tallies = parallel::gradients(backbone, optimizer, parts, |backbone, batches| {
+            inner_step(backbone, batches, objective)
+        })?;
+        let tally = tallies.into_iter().fold(Tally::default(), Tally::and);
         let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
         // No token, no deviation.
         let mean = |sum: f64, of_none: f64| {
@@ -247,7 +249,7 @@ fn prepare(
     objective: &ObjectiveConfig,
     seed: u64,
     inner: usize,
-) -> Result<Vec<Prepared>> {
+) -> Result<Vec<Vec<Prepared>>> {
     let mask_token = backbone.config().mask_token_id;
     let (mut rows, mut advantages) = (Vec::new(), Vec::new());
     for (number, sample) in samples.iter().enumerate() {
@@ -283,21 +285,52 @@ fn prepare(
             advantages.push(sample.advantage);
         }
     }
-    alike(&rows)
+    let mut parts: Vec<Vec<Scored>> = parallel::parts(backbone, &rows)
         .into_iter()
-        .map(|group| {
-            let advantages: Vec<f32> = group
-                .iter()
-                .flat_map(|&at| std::iter::repeat_n(advantages[at], rows[at].targets.len()))
-                .collect();
-            let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
-            Ok(Prepared {
-                old: score(backbone, &rows)?,
-                reference: reference.map(|reference| score(reference, &rows)).transpose()?,
-                tokens: advantages.len() as f64,
-                advantage: Tensor::f_from_slice(&advantages)?.f_to_device(backbone.device())?,
-                rows,
-            })
+        .map(|part| scored(&part, &rows, &advantages))
+        .collect();
+    let mut scores = |policy: &Backbone| {
+        parallel::each(policy, &mut parts, |policy, part| {
+            part.iter().map(|group| score(policy, &group.rows)).collect()
+        })
+    };
+    let old: Vec<Vec<Tensor>> = scores(backbone)?;
+    let mut reference: Option<Vec<Vec<Tensor>>> = reference.map(scores).transpose()?;
+    let mut reference = reference.iter_mut().flatten().map(|part| part.drain(..));
+    parts
+        .into_iter()
+        .zip(old)
+        .map(|(part, old)| {
+            let mut reference = reference.next();
+            let prepared = |(group, old): (Scored, Tensor)| {
+                Ok(Prepared {
+                    old,
+                    reference: reference.as_mut().and_then(Iterator::next),
+                    tokens: group.advantages.len() as f64,
+                    advantage: Tensor::f_from_slice(&group.advantages)?.f_to_device(backbone.device())?,
+                    rows: group.rows,
+                })
+            };
+            part.into_iter().zip(old).map(prepared).collect()
+        })
+        .collect()
+}
+
+/// Rows that go through the backbone together, and the advantage of each of their targets.
+struct Scored {
+    rows: Vec<LossRow>,
+    advantages: Vec<f32>,
+}
+
+/// A part's rows in groups.
+fn scored(part: &[usize], rows: &[LossRow], advantages: &[f32]) -> Vec<Scored> {
+    let own: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
+    let of_target = |&at: &usize| std::iter::repeat_n(advantages[part[at]], own[at].targets.len());
+    alike(&own)
+        .into_iter()
+        .map(|group| Scored {
+            advantages: group.iter().flat_map(of_target).collect(),
+            rows: group.iter().map(|&at| own[at].clone()).collect(),
         })
         .collect()
 }
@@ -333,6 +366,18 @@ struct Tally {
     ratio: f64,
     clipped: f64,
     tokens: f64,
+}
+
+impl Tally {
+    fn and(self, other: Self) -> Self {
+        Self {
+            loss: self.loss + other.loss,
+            kl: self.kl + other.kl,
+            ratio: self.ratio + other.ratio,
+            clipped: self.clipped + other.clipped,
+            tokens: self.tokens + other.tokens,
+        }
+    }
 }
 
 fn inner_step(backbone: &Backbone, batches: &[Prepared], objective: &ObjectiveConfig) -> Result<Tally> {

@@ -14,7 +14,7 @@ use crate::error::{ModelError, Result};
 use crate::loss::{Gathered, LossRow, alike, backward_chunks, gather, position_weight};
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
-use crate::validation;
+use crate::{parallel, validation};
 
 /// The order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -61,8 +61,13 @@ fn step(
     let mut first_row = 0;
     for sequences in micro_batches {
         let share = 1.0 / micro_batches.len() as f64;
-        micro_batch(backbone, sequences, settings, first_row, rows, share, &mut tally)?;
-        optimizer.accumulate(backbone.parameters_mut())?;
+        let batch = MicroBatch {
+            sequences,
+            first_row,
+            rows,
+            share,
+        };
+        batch.train(backbone, optimizer, settings, &mut tally)?;
         first_row += sequences.len();
     }
     let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
@@ -90,72 +95,96 @@ struct Tally {
     masked: u64,
 }
 
-fn micro_batch(
-    backbone: &Backbone,
-    sequences: &[Sequence],
-    settings: &StepSettings,
-    first_row: usize,
-    rows: usize,
-    share: f64,
-    tally: &mut Tally,
-) -> Result<()> {
-    let mask_token = backbone.config().mask_token_id;
-    let noised: Vec<Noised> = sequences
-        .iter()
-        .enumerate()
-        .map(|(number, sequence)| noise(sequence, mask_token, settings.seed, first_row + number, rows))
-        .collect();
-    // All tasks go through the backbone together; the weight of a target is what makes the sum each task's own loss.
-    let shares: Vec<TaskShare> = TASKS
-        .into_iter()
-        .zip(settings.task_weights)
-        .map(|(task, weight)| TaskShare::of(task, weight, sequences, &noised))
-        .collect();
-    let mut loss_rows = Vec::with_capacity(sequences.len());
-    let mut tasks = Vec::with_capacity(sequences.len());
-    for (sequence, noised) in sequences.iter().zip(&noised) {
-        let task = task_number(sequence.task);
-        let own = &shares[task];
-        let at = position_weight(
-            sequence.task,
-            own.rows,
-            own.masked,
-            noised.p,
-            sequence.answer_len(),
-        );
-        #[allow(clippy::cast_possible_truncation)]
-        let at = (at * own.weight * share) as f32;
-        let target = |&position: &usize| (position, sequence.ids[position], at);
-        loss_rows.push(LossRow {
-            ids: noised.ids.clone(),
-            left_pad: sequence.left_pad,
-            targets: noised.positions.iter().map(target).collect(),
-        });
-        tasks.push(task);
-    }
-    let mut losses = [0.0; TASKS.len()];
-    for group in alike(&loss_rows) {
-        let rows: Vec<LossRow> = group.iter().map(|&at| loss_rows[at].clone()).collect();
-        let of_target: Vec<i64> = group
-            .iter()
-            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, loss_rows[at].targets.len()))
-            .collect();
-        add_losses(&mut losses, &of_target, &gather(backbone, &rows)?, backbone)?;
-    }
-    for (own, (task, loss)) in shares.iter().zip(TASKS.into_iter().zip(losses)) {
-        if own.rows == 0 {
-            continue;
-        }
-        tally.tokens += own.tokens;
-        tally.masked += own.masked as u64;
-        tally.loss += loss;
-        let entry = tally.tasks.entry(task).or_insert((0.0, 0.0));
+impl Tally {
+    fn add(&mut self, task: Task, own: &TaskShare, loss: f64, share: f64) {
+        self.tokens += own.tokens;
+        self.masked += own.masked as u64;
+        self.loss += loss;
+        let entry = self.tasks.entry(task).or_insert((0.0, 0.0));
         if own.weight != 0.0 {
             entry.0 += loss / (own.weight * share);
         }
         entry.1 += 1.0;
     }
-    Ok(())
+}
+
+/// Some rows of a step.
+struct MicroBatch<'a> {
+    sequences: &'a [Sequence],
+    /// The number of the first one in the step, of so many `rows`.
+    first_row: usize,
+    rows: usize,
+    /// Weight in the step's gradient.
+    share: f64,
+}
+
+impl MicroBatch<'_> {
+    /// Adds the gradient to the optimiser's accumulator and the losses to the tally.
+    fn train(
+        &self,
+        backbone: &mut Backbone,
+        optimizer: &mut AdamW,
+        settings: &StepSettings,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let sequences = self.sequences;
+        let mask_token = backbone.config().mask_token_id;
+        let noised: Vec<Noised> = sequences
+            .iter()
+            .enumerate()
+            .map(|(number, sequence)| {
+                noise(
+                    sequence,
+                    mask_token,
+                    settings.seed,
+                    self.first_row + number,
+                    self.rows,
+                )
+            })
+            .collect();
+        // All tasks go through the backbone together; a target's weight is what makes the sum each task's own loss.
+        let shares: Vec<TaskShare> = TASKS
+            .into_iter()
+            .zip(settings.task_weights)
+            .map(|(task, weight)| TaskShare::of(task, weight, sequences, &noised))
+            .collect();
+        let rows: Vec<LossRow> = sequences
+            .iter()
+            .zip(&noised)
+            .map(|(sequence, noised)| shares[task_number(sequence.task)].row(sequence, noised, self.share))
+            .collect();
+        let tasks: Vec<usize> = sequences.iter().map(|one| task_number(one.task)).collect();
+        let mut parts = parallel::parts(backbone, &rows);
+        let losses = parallel::gradients(backbone, optimizer, &mut parts, |backbone, part| {
+            let rows: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
+            let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
+            task_losses(backbone, &rows, &tasks)
+        })?;
+        for (number, (own, task)) in shares
+            .iter()
+            .zip(TASKS)
+            .enumerate()
+            .filter(|(_, (own, _))| own.rows > 0)
+        {
+            let loss = losses.iter().map(|part| part[number]).sum();
+            tally.add(task, own, loss, self.share);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the gradient of the rows' weighted losses and gives each task's part of their sum.
+fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result<[f64; TASKS.len()]> {
+    let mut losses = [0.0; TASKS.len()];
+    for group in alike(rows) {
+        let of_target: Vec<i64> = group
+            .iter()
+            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()))
+            .collect();
+        let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
+        add_losses(&mut losses, &of_target, &gather(backbone, &rows)?, backbone)?;
+    }
+    Ok(losses)
 }
 
 /// Takes the gradient of a group's weighted loss and adds each task's part of it to `losses`.
@@ -198,6 +227,20 @@ impl TaskShare {
             share.tokens += (sequence.ids.len() - sequence.left_pad) as u64;
         }
         share
+    }
+
+    /// What a row adds to the loss of a micro-batch that has this share of the step.
+    fn row(&self, sequence: &Sequence, noised: &Noised, share: f64) -> LossRow {
+        let answer = sequence.answer_len();
+        let at = position_weight(sequence.task, self.rows, self.masked, noised.p, answer);
+        #[allow(clippy::cast_possible_truncation)]
+        let at = (at * self.weight * share) as f32;
+        let target = |&position: &usize| (position, sequence.ids[position], at);
+        LossRow {
+            ids: noised.ids.clone(),
+            left_pad: sequence.left_pad,
+            targets: noised.positions.iter().map(target).collect(),
+        }
     }
 }
 

@@ -37,6 +37,7 @@ fn three_steps_of_adamw_are_those_worked_out_by_hand() {
         beta2: 0.99,
         eps: 1e-8,
         weight_decay: 0.1,
+        muon: false,
     };
     // Gradient, learning rate; then its norm, the weights, the first and the second moment.
     let steps = [

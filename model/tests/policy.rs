@@ -47,6 +47,7 @@ fn plain(learning_rate: f64) -> StepSettings {
         adam: Adam {
             beta1: 0.0,
             weight_decay: 0.0,
+            muon: false,
             ..Adam::default()
         },
         ..settings(3)

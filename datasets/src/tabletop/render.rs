@@ -1,7 +1,8 @@
-//! Draws a table: 32×32 pixels, flat background, one exact bitmap a shape and size.
+//! Draws a table: 32×32 pixels, a flat top, one exact bitmap a shape and size.
 //!
-//! Cell (r, c) is the 8×8 box at pixel (12 c, 12 r), so boxes and the gaps between them fall on a grid of 4 pixels:
-//! with an image tokenizer that makes 8×8 codes each object is exactly four codes.
+//! The top is seen from above and a little from its lower right corner: cell (r, c) is the 8×8 box at pixel (8 c, 8 r), and
+//! eight pixels at the right and at the bottom show the table's edge and the floor. With an image tokenizer that makes
+//! 8×8 codes each cell is exactly one code.
 
 use demask_api::Picture;
 
@@ -11,10 +12,16 @@ use super::scene::{CELLS, Object, Scene, Shape, Size, row_column};
 pub const PIXELS: usize = 32;
 /// Pixels of a cell's box.
 pub const BOX: usize = 8;
-/// Pixels from one box to the next.
-pub const PITCH: usize = 12;
+/// Pixels of the table top's side.
+const TOP: usize = 3 * BOX;
+/// Pixels of the edge that is seen below and beside the top.
+const EDGE: usize = 3;
 /// The table's colour.
 pub const BACKGROUND: [u8; 3] = [244, 244, 238];
+/// The colour of its edge.
+const EDGE_COLOUR: [u8; 3] = [196, 178, 148];
+/// The floor's colour.
+const FLOOR: [u8; 3] = [96, 98, 104];
 
 /// The pixels of one cell's box, row by row.
 pub type CellPicture = [[u8; 3]; BOX * BOX];
@@ -22,7 +29,7 @@ pub type CellPicture = [[u8; 3]; BOX * BOX];
 /// Draws the scene.
 #[must_use]
 pub fn render(scene: &Scene) -> Picture {
-    let mut picture = Picture::filled(PIXELS, PIXELS, BACKGROUND);
+    let mut picture = bare();
     for (cell, object) in scene.objects() {
         for (i, colour) in cell_picture(Some(object)).into_iter().enumerate() {
             let (x, y) = pixel(cell, i);
@@ -56,89 +63,103 @@ pub fn cut(picture: &Picture, cell: usize) -> CellPicture {
     })
 }
 
-/// Whether a pixel of the picture lies outside every box (background, if the picture is a table).
-#[must_use]
-pub const fn is_gap(x: usize, y: usize) -> bool {
-    x % PITCH >= BOX || y % PITCH >= BOX
+/// The table without anything on it.
+fn bare() -> Picture {
+    let mut picture = Picture::filled(PIXELS, PIXELS, FLOOR);
+    for (side, colour) in [(TOP + EDGE, EDGE_COLOUR), (TOP, BACKGROUND)] {
+        for at in 0..side * side {
+            picture.set(at % side, at / side, colour);
+        }
+    }
+    picture
 }
 
 fn pixel(cell: usize, i: usize) -> (usize, usize) {
     let (row, column) = row_column(cell.min(CELLS - 1));
-    (column * PITCH + i % BOX, row * PITCH + i / BOX)
+    (column * BOX + i % BOX, row * BOX + i / BOX)
 }
 
-/// One byte a row, the leftmost pixel highest. Any two differ in at least 8 pixels.
+/// One byte a row, the leftmost pixel highest; the last row and column stay free. Any two differ in at least 8 pixels.
 const fn bitmap(shape: Shape, size: Size) -> [u8; BOX] {
     match (shape, size) {
         (Shape::Circle, Size::Large) => [
-            0b0011_1100, //
-            0b0111_1110,
-            0b1111_1111,
-            0b1111_1111,
-            0b1111_1111,
-            0b1111_1111,
-            0b0111_1110,
-            0b0011_1100,
+            0b0011_1000, //
+            0b0111_1100,
+            0b1111_1110,
+            0b1111_1110,
+            0b1111_1110,
+            0b0111_1100,
+            0b0011_1000,
+            0b0000_0000,
         ],
         (Shape::Circle, Size::Small) => [
             0b0000_0000, //
-            0b0001_1000,
-            0b0011_1100,
-            0b0111_1110,
-            0b0111_1110,
-            0b0011_1100,
-            0b0001_1000,
+            0b0001_0000,
+            0b0011_1000,
+            0b0111_1100,
+            0b0011_1000,
+            0b0001_0000,
+            0b0000_0000,
             0b0000_0000,
         ],
-        (Shape::Square, Size::Large) => [0b1111_1111; BOX],
+        (Shape::Square, Size::Large) => [
+            0b1111_1110, //
+            0b1111_1110,
+            0b1111_1110,
+            0b1111_1110,
+            0b1111_1110,
+            0b1111_1110,
+            0b1111_1110,
+            0b0000_0000,
+        ],
         (Shape::Square, Size::Small) => [
             0b0000_0000, //
-            0b0111_1110,
-            0b0111_1110,
-            0b0111_1110,
-            0b0111_1110,
-            0b0111_1110,
-            0b0111_1110,
+            0b0111_1100,
+            0b0111_1100,
+            0b0111_1100,
+            0b0111_1100,
+            0b0111_1100,
+            0b0000_0000,
             0b0000_0000,
         ],
         (Shape::Triangle, Size::Large) => [
-            0b0001_1000, //
-            0b0001_1000,
-            0b0011_1100,
-            0b0011_1100,
-            0b0111_1110,
-            0b0111_1110,
-            0b1111_1111,
-            0b1111_1111,
+            0b0001_0000, //
+            0b0001_0000,
+            0b0011_1000,
+            0b0011_1000,
+            0b0111_1100,
+            0b0111_1100,
+            0b1111_1110,
+            0b0000_0000,
         ],
         (Shape::Triangle, Size::Small) => [
             0b0000_0000, //
-            0b0001_1000,
-            0b0001_1000,
-            0b0011_1100,
-            0b0011_1100,
-            0b0111_1110,
-            0b0111_1110,
+            0b0001_0000,
+            0b0001_0000,
+            0b0011_1000,
+            0b0011_1000,
+            0b0111_1100,
+            0b0000_0000,
             0b0000_0000,
         ],
         (Shape::Cross, Size::Large) => [
-            0b1100_0011, //
-            0b1110_0111,
-            0b0111_1110,
-            0b0011_1100,
-            0b0011_1100,
-            0b0111_1110,
-            0b1110_0111,
-            0b1100_0011,
+            0b1100_0110, //
+            0b1110_1110,
+            0b0111_1100,
+            0b0011_1000,
+            0b0111_1100,
+            0b1110_1110,
+            0b1100_0110,
+            0b0000_0000,
         ],
         (Shape::Cross, Size::Small) => [
             0b0000_0000, //
-            0b0110_0110,
-            0b0011_1100,
-            0b0001_1000,
-            0b0001_1000,
-            0b0011_1100,
-            0b0110_0110,
+            0b0110_1100,
+            0b0011_1000,
+            0b0001_0000,
+            0b0011_1000,
+            0b0110_1100,
+            0b0000_0000,
             0b0000_0000,
         ],
     }
@@ -154,6 +175,8 @@ mod tests {
         let letter = |rgb| match Colour::ALL.into_iter().find(|colour| colour.rgb() == rgb) {
             Some(colour) => colour.word().chars().next().unwrap(),
             None if rgb == BACKGROUND => '.',
+            None if rgb == EDGE_COLOUR => '-',
+            None if rgb == FLOOR => ' ',
             None => '?',
         };
         (0..PIXELS)

@@ -36,4 +36,4 @@ pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest,
 pub use sequence::{Sequence, Span, Task};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;

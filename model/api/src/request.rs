@@ -53,6 +53,10 @@ pub struct Adam {
     pub eps: f64,
     /// Decoupled weight decay, on every parameter as published.
     pub weight_decay: f64,
+    /// Muon for the blocks' matrices (arXiv 2502.16982): their update is the orthogonalised momentum, as large as
+    /// Adam's would be; everything else stays with Adam.
+    #[serde(default)]
+    pub muon: bool,
 }
 
 impl Default for Adam {
@@ -62,6 +66,7 @@ impl Default for Adam {
             beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.01,
+            muon: false,
         }
     }
 }
