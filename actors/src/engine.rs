@@ -117,7 +117,7 @@ impl Engine {
             .arg("--socket")
             .arg(&socket)
             .args(["--device", &options.device, "--dtype", &options.dtype]);
-        command.arg("--die-with-parent");
+        command.arg("--die-with").arg(std::process::id().to_string());
         if let Some(threads) = options.threads {
             command.args(["--threads", &threads.to_string()]);
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Where the signal handler writes; -1 before [`Ending::on_signals`].
 static WAKE: AtomicI32 = AtomicI32::new(-1);
-/// The parent at the start.
+/// The parent that started this process.
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
 /// Becomes readable when the process was asked to end.
@@ -87,13 +87,12 @@ impl Read for UntilAsked<'_> {
     }
 }
 
-/// Ends this process as soon as its parent is dead, so that a killed daemon leaves no engine behind.
+/// Ends this process as soon as its parent is dead, so that a killed daemon leaves no engine behind. The parent says who it
+/// is: it may be dead before this process can look.
 ///
 /// # Errors
 /// The system's.
-pub fn die_with_parent() -> io::Result<()> {
-    // SAFETY: takes nothing and cannot fail.
-    let parent = unsafe { libc::getppid() };
+pub fn die_with_parent(parent: i32) -> io::Result<()> {
     PARENT.store(parent, Ordering::SeqCst);
     #[cfg(target_os = "linux")]
     {

@@ -11,7 +11,7 @@ use demask_model::server;
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
-Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--die-with-parent]
+Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--die-with PID]
 
 It serves one client at a time until it is asked to exit; SIGTERM ends it after the present request, a second one at once.
 
@@ -32,7 +32,7 @@ struct Options {
     device: String,
     dtype: String,
     threads: Option<usize>,
-    die_with_parent: bool,
+    die_with: Option<i32>,
 }
 
 fn run() -> anyhow::Result<()> {
@@ -44,10 +44,10 @@ fn run() -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    if options.die_with_parent {
-        ending::die_with_parent().context("--die-with-parent")?;
+    if let Some(parent) = options.die_with {
+        ending::die_with_parent(parent).context("--die-with")?;
     }
-    let ending = Ending::on_signals(options.die_with_parent).context("signals")?;
+    let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
     server::serve(&mut Engine::new(place), &options.socket, &ending)
         .with_context(|| format!("socket {}", options.socket.display()))
@@ -55,7 +55,7 @@ fn run() -> anyhow::Result<()> {
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
-    let (mut threads, mut die_with_parent) = (None, false);
+    let (mut threads, mut die_with) = (None, None);
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -74,14 +74,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
             "--socket" => socket = Some(PathBuf::from(value()?)),
             "--device" => device = value()?,
             "--dtype" => dtype = value()?,
-            "--threads" => {
-                let text = value()?;
-                threads = Some(
-                    text.parse()
-                        .with_context(|| format!("--threads {text}: expected a number"))?,
-                );
-            }
-            "--die-with-parent" => die_with_parent = true,
+            "--threads" => threads = Some(number(&flag, &value()?)?),
+            "--die-with" => die_with = Some(number(&flag, &value()?)?),
             other => bail!("unknown argument {other}; see --help"),
         }
     }
@@ -91,6 +85,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         device,
         dtype,
         threads,
-        die_with_parent,
+        die_with,
     }))
+}
+
+fn number<T: std::str::FromStr>(flag: &str, text: &str) -> anyhow::Result<T> {
+    text.parse()
+        .ok()
+        .with_context(|| format!("{flag} {text}: expected a number"))
 }

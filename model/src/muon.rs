@@ -1,4 +1,4 @@
-//! Muon's update of the blocks' matrices: the momentum with all its singular values brought near one (K. Jordan 2024),
+//! Muon's update of hidden matrices: the momentum with all its singular values brought near one (K. Jordan 2024),
 //! scaled to the size that Adam's update has (arXiv 2502.16982, equation 4), so that one learning rate serves both.
 //!
 //! Legend: K matrices of one shape, M their shorter side, N their longer side.
@@ -18,9 +18,19 @@ const QUINTIC: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
 /// The root mean square that an update of Adam's has.
 const ADAM_SIZE: f64 = 0.2;
 
-/// Whether a parameter takes Muon's update: a matrix between two hidden layers, which embeddings, head and norms are not.
+/// Whether a parameter takes Muon's update: a matrix or a convolution between two hidden layers, which embeddings, head,
+/// norms and the first and last convolutions are not.
 fn takes(slot: &Slot) -> bool {
-    slot.shape.len() == 2 && slot.name.contains(".blocks.")
+    match slot.shape.len() {
+        2 => slot.name.contains(".blocks."),
+        4 => !slot.name.contains("conv_in") && !slot.name.contains("conv_out"),
+        _ => false,
+    }
+}
+
+/// Sides of the parameter as a matrix: what a convolution sees is one side.
+fn sides(slot: &Slot) -> (i64, i64) {
+    (slot.shape[0], slot.shape[1..].iter().product())
 }
 
 /// The update of each parameter that takes Muon's, by name, for a momentum that is flat like the master.
@@ -30,10 +40,10 @@ fn takes(slot: &Slot) -> bool {
 pub fn directions(parameters: &Parameters, momentum: &Tensor) -> Result<Vec<(String, Tensor)>> {
     let mut by_shape: BTreeMap<(i64, i64), Vec<(&Slot, Tensor)>> = BTreeMap::new();
     for slot in parameters.slots().iter().filter(|slot| takes(slot)) {
-        let matrix = parameters.view(momentum, &slot.name)?;
-        let shape = (slot.shape[0].min(slot.shape[1]), slot.shape[0].max(slot.shape[1]));
+        let (rows, columns) = sides(slot);
+        let matrix = parameters.view(momentum, &slot.name)?.f_view([rows, columns])?;
         by_shape
-            .entry(shape)
+            .entry((rows.min(columns), rows.max(columns)))
             .or_default()
             .push((slot, lying(slot, &matrix)?));
     }
@@ -44,7 +54,7 @@ pub fn directions(parameters: &Parameters, momentum: &Tensor) -> Result<Vec<(Str
         let made_KMN = orthogonalise(&Tensor::f_stack(&stacked, 0)?)?.f_mul_scalar(scale)?;
         for (number, (slot, _)) in matrices.iter().enumerate() {
             let made = lying(slot, &made_KMN.f_select(0, number as i64)?)?;
-            directions.push((slot.name.clone(), made));
+            directions.push((slot.name.clone(), made.f_reshape(&slot.shape[..])?));
         }
     }
     Ok(directions)
@@ -52,7 +62,8 @@ pub fn directions(parameters: &Parameters, momentum: &Tensor) -> Result<Vec<(Str
 
 /// The matrix with its shorter side first; the same turns it back.
 fn lying(slot: &Slot, matrix: &Tensor) -> Result<Tensor> {
-    if slot.shape[0] > slot.shape[1] {
+    let (rows, columns) = sides(slot);
+    if rows > columns {
         return Ok(matrix.f_transpose(0, 1)?);
     }
     Ok(matrix.shallow_clone())

@@ -271,7 +271,7 @@ fn wait_until_read(stream: &UnixStream) {
 #[test]
 fn it_dies_with_its_parent() {
     let mut engine = Engine::started(
-        "\"$0\" --socket socket --device cpu --threads 1 --die-with-parent & echo $! > pid; wait",
+        "\"$0\" --socket socket --device cpu --threads 1 --die-with $$ & echo $! > pid; wait",
     );
     let Answer::Hello(info) = hello(&mut engine.connect()) else {
         panic!("no hello");

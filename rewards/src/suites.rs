@@ -234,7 +234,8 @@ impl Suite {
         Ok(items)
     }
 
-    /// The result of judged items. Held-out compositions are a part of their own; they count in the value too.
+    /// The result of judged items. Held-out compositions are the part `composition` and count nowhere else: value, interval
+    /// and `n` are of what a model could have been trained for.
     #[must_use]
     pub fn result(&self, judged: &[(Example, bool)]) -> SuiteResult {
         let mut categories: BTreeMap<String, (usize, usize)> = BTreeMap::new();
@@ -244,9 +245,9 @@ impl Suite {
             entry.1 += 1;
         };
         for (example, right) in judged {
-            add(example.category.clone(), *right);
-            if example.held_out {
-                add("composition".into(), *right);
+            match example.held_out {
+                true => add("composition".into(), *right),
+                false => add(example.category.clone(), *right),
             }
         }
         let shares: Vec<(usize, usize)> = categories
@@ -254,8 +255,11 @@ impl Suite {
             .filter(|(name, _)| *name != "composition")
             .map(|(_, &counts)| counts)
             .collect();
+        let (right, n) = shares
+            .iter()
+            .fold((0, 0), |(right, n), share| (right + share.0, n + share.1));
         let interval = if self.metric == "accuracy" {
-            share(judged.iter().filter(|(_, right)| *right).count(), judged.len())
+            share(right, n)
         } else {
             mean_of_shares(&shares)
         };
@@ -265,7 +269,7 @@ impl Suite {
             value: interval.value,
             low: interval.low,
             high: interval.high,
-            n: judged.len(),
+            n,
             parts: categories
                 .into_iter()
                 .map(|(name, (right, n))| (name, right as f64 / n.max(1) as f64))

@@ -19,9 +19,9 @@ const EDGE: usize = 3;
 /// The table's colour.
 pub const BACKGROUND: [u8; 3] = [244, 244, 238];
 /// The colour of its edge.
-const EDGE_COLOUR: [u8; 3] = [196, 178, 148];
+const EDGE_COLOUR: [u8; 3] = [222, 210, 186];
 /// The floor's colour.
-const FLOOR: [u8; 3] = [96, 98, 104];
+const FLOOR: [u8; 3] = [232, 230, 222];
 
 /// The pixels of one cell's box, row by row.
 pub type CellPicture = [[u8; 3]; BOX * BOX];

@@ -157,6 +157,44 @@ pub struct ImageTokenizerConfig {
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
     pub norm_groups: usize,
+    /// How it is trained.
+    #[serde(default)]
+    pub losses: QuantizerLosses,
+}
+
+/// Weights of the losses beside reconstruction, when an image tokenizer is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuantizerLosses {
+    /// Squared distance of a latent from its signs.
+    pub commitment: f64,
+    /// Entropy of each bit: how unsure it is.
+    pub sample_entropy: f64,
+    /// Entropy of the mean bit, which grows: bits that are used evenly. Not for pictures that are mostly one thing, whose
+    /// code then depends on all around it.
+    pub batch_entropy: f64,
+    /// Steps at the start that pass tanh of the latents instead of their signs: without them the codes collapse to a few
+    /// before the decoder has learnt to read any.
+    pub soft_steps: u64,
+    /// Whether a code stands for its own patch alone. When it is above 0 the decoder is given codes of two pictures mixed
+    /// patch by patch and must draw the pictures so mixed, and this weighs how far the latents of the mixed picture are from
+    /// the latents mixed. For pictures whose patches have no seams between them.
+    pub locality: f64,
+    /// Steps before that begins: codes that nothing is read from yet cannot be mixed.
+    pub local_from: u64,
+}
+
+impl Default for QuantizerLosses {
+    fn default() -> Self {
+        Self {
+            commitment: 0.005,
+            sample_entropy: 0.005,
+            batch_entropy: 0.005,
+            soft_steps: 400,
+            locality: 0.0,
+            local_from: 0,
+        }
+    }
 }
 
 fn thirty_two() -> usize {

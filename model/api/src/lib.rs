@@ -28,7 +28,7 @@ pub use answer::{
     TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
-pub use config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
+pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use request::{Adam, ModelSource, Request, StepSettings};

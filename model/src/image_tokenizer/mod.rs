@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 pub use quantizer::{codes_of, signs_of};
-pub use training::{TokenizerTrainer, entropy_losses};
+pub use training::{TokenizerTrainer, entropies};
 
 use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};

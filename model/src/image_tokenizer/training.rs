@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Picture, StepSettings, TokenizerReport};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
 use super::quantizer::{codes_of, straight_through};
@@ -11,16 +13,10 @@ use crate::error::{ModelError, Result};
 use crate::optimizer::AdamW;
 use crate::validation;
 
-/// Weight of the commitment loss (`mmada.md` 7.4).
-const COMMITMENT: f64 = 0.005;
-/// Weight of the entropy loss.
-const ENTROPY: f64 = 0.005;
 /// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
 const SHARPNESS: f64 = 4.0;
-
-/// Steps at the start that pass tanh of the latents instead of their signs: without them the codes collapse to a few
-/// before the decoder has learnt to read any.
-const SOFT_STEPS: u64 = 400;
+/// How much steeper tanh is at the end of the soft steps.
+const STEEPEST: f64 = 7.0;
 
 /// The optimiser of an image tokenizer.
 #[derive(Debug)]
@@ -91,24 +87,46 @@ impl TokenizerTrainer {
         pictures: &[Picture],
         settings: &StepSettings,
     ) -> Result<TokenizerReport> {
+        let weights = tokenizer.config.losses.clone();
+        let step = self.optimizer.step_count();
         let pixels = to_tensor(pictures, tokenizer.device)?;
         let latents = tokenizer.latents(&pixels)?;
         let soft = latents.f_tanh()?;
-        let signs = if self.optimizer.step_count() < SOFT_STEPS {
-            soft
+        let signs = if step < weights.soft_steps {
+            // Ever nearer to signs, so that what the decoder reads does not change at once when they are.
+            let steepness = 1.0 + STEEPEST * step as f64 / weights.soft_steps as f64;
+            latents.f_mul_scalar(steepness)?.f_tanh()?
         } else {
             straight_through(&soft)?
         };
-        let error = tokenizer.pixels(&signs)?.f_sub(&pixels)?;
+        let mix = (weights.locality > 0.0 && step >= weights.local_from)
+            .then(|| Mix::draw(&latents, step))
+            .transpose()?;
+        let (wanted, given) = match &mix {
+            Some(mix) => (mix.of(&pixels)?, mix.of(&signs)?),
+            None => (pixels.shallow_clone(), signs.shallow_clone()),
+        };
+        let error = tokenizer.pixels(&given)?.f_sub(&wanted)?;
         let reconstruction = error.f_square()?.f_mean(Kind::Float)?;
         let commitment = latents
             .f_sub(&signs.f_detach()?)?
             .f_square()?
             .f_mean(Kind::Float)?;
-        let entropy = entropy_losses(&latents)?;
+        let (sample, batch) = entropies(&latents)?;
+        let apart = match &mix {
+            Some(mix) => tokenizer
+                .latents(&wanted)?
+                .f_tanh()?
+                .f_sub(&mix.of(&latents.f_tanh()?)?)?
+                .f_square()?
+                .f_mean(Kind::Float)?,
+            None => Tensor::f_zeros([], (Kind::Float, latents.device()))?,
+        };
         let loss = reconstruction
-            .f_add(&commitment.f_mul_scalar(COMMITMENT)?)?
-            .f_add(&entropy.f_mul_scalar(ENTROPY)?)?;
+            .f_add(&commitment.f_mul_scalar(weights.commitment)?)?
+            .f_add(&sample.f_mul_scalar(weights.sample_entropy)?)?
+            .f_sub(&batch.f_mul_scalar(weights.batch_entropy)?)?
+            .f_add(&apart.f_mul_scalar(weights.locality)?)?;
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
         let total = loss.f_double_value(&[])?;
@@ -120,24 +138,57 @@ impl TokenizerTrainer {
             loss: total,
             reconstruction: error.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?,
             commitment: commitment.f_double_value(&[])?,
-            entropy: entropy.f_double_value(&[])?,
+            entropy: sample.f_sub(&batch)?.f_double_value(&[])?,
             usage: usage(&latents, tokenizer.config.codebook_bits)?,
             finite: stepped.finite,
         })
     }
 }
 
-/// Mean entropy of each bit less the entropy of the mean bit, in nats a bit: small when every bit is sure and all bits are
-/// used evenly. Bits are taken as independent, so that the cost does not grow with the codebook.
+/// Which patches of a batch are another picture's.
+#[derive(Debug)]
+struct Mix {
+    /// [B, 1, S, S]: whether the patch stays.
+    stays: Tensor,
+}
+
+impl Mix {
+    /// Half of the patches of latents [B, Z, S, S], the same for the same step.
+    fn draw(latents: &Tensor, step: u64) -> Result<Self> {
+        let (count, _, height, width) = latents.size4()?;
+        let mut rng = ChaCha8Rng::seed_from_u64(step);
+        let stays: Vec<bool> = (0..count * height * width)
+            .map(|_| rng.random_bool(0.5))
+            .collect();
+        Ok(Self {
+            stays: Tensor::f_from_slice(&stays)?
+                .f_view([count, 1, height, width])?
+                .f_to_device(latents.device())?,
+        })
+    }
+
+    /// This batch [B, C, kS, kS], patches that go replaced by those of the picture before.
+    fn of(&self, batch: &Tensor) -> Result<Tensor> {
+        let times = batch.size()[2] / self.stays.size()[2];
+        let stays = self
+            .stays
+            .f_repeat_interleave_self_int(times, 2, None)?
+            .f_repeat_interleave_self_int(times, 3, None)?;
+        Ok(batch.f_where_self(&stays, &batch.f_roll([1], [0])?)?)
+    }
+}
+
+/// Mean entropy of each bit, and entropy of the mean bit, in nats a bit: the first is small when every bit is sure, the
+/// second large when all bits are used evenly. Bits are taken as independent, so that the cost does not grow with the
+/// codebook.
 ///
 /// # Errors
 /// libtorch's.
-pub fn entropy_losses(latents: &Tensor) -> Result<Tensor> {
+pub fn entropies(latents: &Tensor) -> Result<(Tensor, Tensor)> {
     let sure = latents.f_mul_scalar(SHARPNESS)?.f_sigmoid()?;
     let over_all = sure.f_mean_dim(&[0i64, 2, 3][..], false, Kind::Float)?;
-    Ok(binary_entropy(&sure)?
-        .f_mean(Kind::Float)?
-        .f_sub(&binary_entropy(&over_all)?.f_mean(Kind::Float)?)?)
+    let mean = |p: &Tensor| -> Result<Tensor> { Ok(binary_entropy(p)?.f_mean(Kind::Float)?) };
+    Ok((mean(&sure)?, mean(&over_all)?))
 }
 
 fn binary_entropy(p: &Tensor) -> Result<Tensor> {

@@ -2,8 +2,8 @@
 #![allow(dead_code)]
 
 use demask_api::{
-    Adam, BackboneConfig, ImageTokenizerConfig, PolicyGroup, PolicySample, Sequence, Span, StackConfig,
-    StepSettings, Task,
+    Adam, BackboneConfig, ImageTokenizerConfig, PolicyGroup, PolicySample, QuantizerLosses, Sequence, Span,
+    StackConfig, StepSettings, Task,
 };
 use demask_model::optimizer::AdamW;
 use demask_model::{Backbone, Parameters};
@@ -46,6 +46,7 @@ pub fn tokenizer_config() -> ImageTokenizerConfig {
         decoder: stack,
         codebook_bits: 3,
         norm_groups: 2,
+        losses: QuantizerLosses::default(),
     }
 }
 
