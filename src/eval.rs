@@ -4,8 +4,6 @@ use std::process::ExitCode;
 
 use demask_actors::evaluator::{Trial, run_suite};
 use demask_actors::home::Home;
-use demask_actors::workbench::Draws;
-use demask_api::{ImageSampler, TextSampler};
 use demask_datasets::example::Mode;
 use demask_rewards::suites::{SUITES, Suite, SuiteResult};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -32,25 +30,15 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     } else {
         Mode::Think
     };
-    let trial = Trial {
-        limit: options.limit,
-        mode,
-        draws: Draws {
-            text: TextSampler {
-                steps: 0,
-                block: 0,
-                ..TextSampler::default()
-            },
-            image: ImageSampler {
-                steps: 8,
-                ..ImageSampler::default()
-            },
-        },
-        seed: options.seed,
-    };
     let mut results: Vec<SuiteResult> = Vec::new();
     studio::runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
+        let trial = Trial {
+            limit: options.limit,
+            mode,
+            draws: studio.draws.clone(),
+            seed: options.seed,
+        };
         for suite in &suites {
             let bar = bar(suite);
             let mut progress = |done, total| {

@@ -11,7 +11,7 @@ use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
-use demask_api::{ImageSampler, ModelSource, Picture, Request, SampleFrame, TextSampler};
+use demask_api::{ModelSource, Picture, Request, SampleFrame, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -68,6 +68,8 @@ pub struct Studio {
     pub engine: Mutex<Engine>,
     /// Its tokenizer and budgets.
     pub bench: Workbench,
+    /// Its samplers.
+    pub draws: Draws,
 }
 
 impl Studio {
@@ -81,6 +83,7 @@ impl Studio {
             None => shipped::folder(home)?,
         };
         let bench = Workbench::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
+        let draws = Draws::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
         let mut engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
             dir: checkpoint.clone(),
@@ -92,6 +95,7 @@ impl Studio {
         Ok(Self {
             engine: Mutex::new(engine),
             bench,
+            draws,
         })
     }
 
@@ -229,31 +233,18 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("{}: no such folder to write the picture to", missing.display());
     }
-    let default = ImageSampler {
-        steps: 8,
-        ..ImageSampler::default()
-    };
-    let image = ImageSampler {
-        steps: options.steps.unwrap_or(default.steps),
-        temperature: options.temperature.unwrap_or(default.temperature),
-        guidance: options.guidance.unwrap_or(default.guidance),
-        ..default
-    };
     let (kind, mode) = if options.think {
         (Kind::ThinkThenDraw, Mode::Think)
     } else {
         (Kind::TextToImage, Mode::Direct)
     };
-    let draws = Draws {
-        text: TextSampler {
-            steps: 0,
-            block: 0,
-            ..TextSampler::default()
-        },
-        image,
-    };
     let made = runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
+        let mut draws = studio.draws.clone();
+        let image = &mut draws.image;
+        image.steps = options.steps.unwrap_or(image.steps);
+        image.temperature = options.temperature.unwrap_or(image.temperature);
+        image.guidance = options.guidance.unwrap_or(image.guidance);
         let sink: Option<FrameSink> = options.show.then(show_picture);
         studio
             .complete(
@@ -351,14 +342,6 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
         Some(question) => (Kind::Question, question.clone()),
         None => (Kind::Caption, "describe the table".to_owned()),
     };
-    let draws = Draws {
-        text: TextSampler {
-            steps: 0,
-            block: 0,
-            ..TextSampler::default()
-        },
-        ..Draws::default()
-    };
     let made = runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
         studio
@@ -366,7 +349,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
                 plain_example(kind, &prompt, Some(picture)),
                 Mode::Direct,
                 options.seed,
-                &draws,
+                &studio.draws,
                 None,
             )
             .await

@@ -21,7 +21,7 @@ use crate::profile::{Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
-use crate::workbench::{BUDGETS, Workbench};
+use crate::workbench::{BUDGETS, Draws, SAMPLING, Workbench};
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
@@ -96,9 +96,14 @@ pub async fn save(
     if dir.exists() {
         std::fs::remove_dir_all(&dir).map_err(|error| RunError::about(dir.display(), error))?;
     }
+    let sampling = &job.profile.sampling;
+    let draws = Draws {
+        text: sampling.text.clone(),
+        image: sampling.image.clone(),
+    };
     let request = Request::Save {
         dir,
-        attach: attachments(bench, cursor)?,
+        attach: attachments(bench, &draws, cursor)?,
         optimizer: true,
     };
     let (hash, bytes) = match job.engine.ask(request, None).await? {
@@ -137,7 +142,11 @@ pub fn disk_full(error: &RunError) -> Option<String> {
     }
 }
 
-fn attachments(bench: &Workbench, cursor: &Cursor) -> Result<BTreeMap<String, String>, RunError> {
+fn attachments(
+    bench: &Workbench,
+    draws: &Draws,
+    cursor: &Cursor,
+) -> Result<BTreeMap<String, String>, RunError> {
     let text = |error: serde_json::Error| RunError::Failed(error.to_string());
     let tokenizer = bench.builder().tokenizer().to_json();
     let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
@@ -145,6 +154,7 @@ fn attachments(bench: &Workbench, cursor: &Cursor) -> Result<BTreeMap<String, St
     Ok(BTreeMap::from([
         (checkpoint::TOKENIZER.to_owned(), tokenizer),
         (BUDGETS.to_owned(), budgets),
+        (SAMPLING.to_owned(), serde_json::to_string(draws).map_err(text)?),
         (
             checkpoint::STATE.to_owned(),
             serde_json::to_string(cursor).map_err(text)?,

@@ -223,6 +223,7 @@ impl Curator {
         let kind = match source.kind {
             SourceKind::TabletopDraw => Kind::TextToImage,
             SourceKind::TabletopCaption => Kind::Caption,
+            SourceKind::TabletopScene => Kind::Scene,
             SourceKind::TabletopAsk => Kind::Question,
             SourceKind::TabletopSums => Kind::WordProblem,
             SourceKind::TabletopThinkDraw => Kind::ThinkThenDraw,

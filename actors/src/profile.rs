@@ -142,6 +142,8 @@ pub enum SourceKind {
     TabletopDraw,
     /// Captions of the tabletop.
     TabletopCaption,
+    /// Fuller tables, for image tokenizers.
+    TabletopScene,
     /// Questions about the tabletop.
     TabletopAsk,
     /// Word problems.

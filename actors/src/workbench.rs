@@ -15,6 +15,8 @@ use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
 use demask_datasets::text_tokenizer::{TextTokenizer, TokenizerError};
 use demask_rewards::judge::Completion;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineFailure, unexpected};
 use crate::engine_host::{EngineAddress, FrameSink};
@@ -90,12 +92,36 @@ pub struct Wanted {
 }
 
 /// How completions are drawn.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Draws {
     /// Text; `steps` 0 means one a token, `block` 0 means the whole answer.
     pub text: TextSampler,
     /// Pictures.
     pub image: ImageSampler,
+}
+
+impl Default for Draws {
+    fn default() -> Self {
+        Self {
+            text: TextSampler {
+                steps: 0,
+                block: 0,
+                ..TextSampler::default()
+            },
+            image: ImageSampler::default(),
+        }
+    }
+}
+
+impl Draws {
+    /// How a checkpoint's `sampling.json` says that it is sampled best; as usual where it has none.
+    ///
+    /// # Errors
+    /// A file that is broken.
+    pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
+        read_json(dir, SAMPLING)
+    }
 }
 
 /// A finished completion.
@@ -134,20 +160,10 @@ impl Workbench {
     /// # Errors
     /// A file that is missing or broken.
     pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
-        let file = |name: &str, text: std::io::Error| WorkError::File {
-            path: dir.join(name).display().to_string(),
-            message: text.to_string(),
-        };
-        let json = std::fs::read_to_string(dir.join(checkpoint::TOKENIZER))
-            .map_err(|error| file(checkpoint::TOKENIZER, error))?;
+        let path = dir.join(checkpoint::TOKENIZER);
+        let json = std::fs::read_to_string(&path).map_err(|error| broken(&path, &error))?;
         let tokenizer = TextTokenizer::from_json(&json)?;
-        let budgets = match std::fs::read_to_string(dir.join(BUDGETS)) {
-            Ok(text) => {
-                serde_json::from_str(&text).map_err(|error| file(BUDGETS, std::io::Error::other(error)))?
-            }
-            Err(_) => Budgets::default(),
-        };
-        Self::new(tokenizer, budgets)
+        Self::new(tokenizer, read_json(dir, BUDGETS)?)
     }
 
     /// The sequence builder.
@@ -405,10 +421,29 @@ impl Workbench {
 
 /// The name of the file that keeps the budgets in a checkpoint.
 pub const BUDGETS: &str = "budgets.json";
+/// The name of the file that keeps the samplers in a checkpoint.
+pub const SAMPLING: &str = "sampling.json";
+
+/// A file of a checkpoint; the default where there is none.
+fn read_json<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> Result<T, WorkError> {
+    let path = dir.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(broken(&path, &error)),
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::error::Error) -> WorkError {
+    WorkError::File {
+        path: path.display().to_string(),
+        message: error.to_string(),
+    }
+}
 
 /// The example as the model may see it: a picture that is to be drawn is not shown.
 fn asked_about(example: &Example) -> Example {
-    let shown = matches!(example.kind, Kind::Caption | Kind::Question);
+    let shown = matches!(example.kind, Kind::Caption | Kind::Scene | Kind::Question);
     Example {
         picture: example.picture.clone().filter(|_| shown),
         ..example.clone()

@@ -41,6 +41,8 @@ pub enum Kind {
     TextToImage,
     /// Describe a picture.
     Caption,
+    /// Describe a fuller picture: what an image tokenizer learns from, too long to say in a short answer.
+    Scene,
     /// Answer a question about a picture.
     Question,
     /// Solve a problem in words.
@@ -55,9 +57,10 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TextToImage,
         Self::Caption,
+        Self::Scene,
         Self::Question,
         Self::WordProblem,
         Self::ThinkThenDraw,
@@ -71,6 +74,7 @@ impl Kind {
         match self {
             Self::TextToImage => "text_to_image",
             Self::Caption => "caption",
+            Self::Scene => "scene",
             Self::Question => "question",
             Self::WordProblem => "word_problem",
             Self::ThinkThenDraw => "think_then_draw",
@@ -85,7 +89,7 @@ impl Kind {
     pub const fn task(self, mode: Mode) -> Task {
         match self {
             Self::TextToImage => Task::TextToImage,
-            Self::Caption | Self::Question => Task::Understand,
+            Self::Caption | Self::Scene | Self::Question => Task::Understand,
             Self::WordProblem | Self::Text | Self::Instruction => Task::Text,
             Self::ThinkThenDraw => match mode {
                 Mode::Think => Task::ThinkThenDraw,

@@ -423,7 +423,7 @@ fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
 /// A caption or an instruction is answered at length in either mode.
 fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
     match (mode, kind) {
-        (Mode::Think, _) | (Mode::Direct, Kind::Caption | Kind::Instruction) => budget.answer,
+        (Mode::Think, _) | (Mode::Direct, Kind::Caption | Kind::Scene | Kind::Instruction) => budget.answer,
         (Mode::Direct, _) => budget.direct_answer,
     }
 }

@@ -16,6 +16,16 @@ const MOST: usize = 5;
 /// A scene of one to three objects and its canonical description.
 pub(super) fn caption(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
     let count = rng.random_range(1..=3);
+    described(rng, held_out, count, "caption")
+}
+
+/// A scene of one to six objects and its canonical description.
+pub(super) fn scene(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
+    let count = rng.random_range(1..=6);
+    described(rng, held_out, count, "scene")
+}
+
+fn described(rng: &mut ChaCha8Rng, held_out: bool, count: usize, category: &'static str) -> Draft {
     let first = featured(rng, held_out);
     let mut objects = vec![sized(rng, first)];
     while objects.len() < count {
@@ -24,7 +34,7 @@ pub(super) fn caption(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
     }
     let scene = place(rng, &objects);
     Draft {
-        category: "caption",
+        category,
         prompt: CAPTION_PROMPT.to_owned(),
         scene: Some(scene),
         reasoning: None,

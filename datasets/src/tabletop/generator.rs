@@ -101,6 +101,7 @@ fn draw(rng: &mut ChaCha8Rng, kind: Kind, index: u64, held_out: bool) -> Draft {
     match kind {
         Kind::TextToImage => drawing::draft(rng, index, held_out),
         Kind::Caption => asking::caption(rng, held_out),
+        Kind::Scene => asking::scene(rng, held_out),
         Kind::Question => asking::question(rng, index, held_out),
         Kind::ThinkThenDraw => sums::think_then_draw(rng, held_out),
         Kind::WordProblem | Kind::Text | Kind::Instruction => sums::word_problem(rng, index),
