@@ -231,7 +231,7 @@ impl Daemon {
                 );
                 Reply::Accepted { message, step }
             }
-            Command::Subscribe { .. } => Reply::Accepted {
+            Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
                 message: "subscribed".into(),
                 step: self.overview().step,
             },

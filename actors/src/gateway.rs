@@ -27,6 +27,17 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Events read from the store at one time when a client catches up.
 const CATCH_UP: u64 = 500;
 
+/// Where a stream of events begins.
+#[derive(Clone, Copy)]
+enum Since {
+    /// Now.
+    Now,
+    /// After this sequence number.
+    After(u64),
+    /// With the run's benchmarks and so many of its last events.
+    Recent(u64),
+}
+
 /// A command on its way to the supervisor.
 #[derive(Debug)]
 pub struct Asked {
@@ -79,6 +90,7 @@ fn name(command: &Command) -> &'static str {
         Command::Set { .. } => "Set",
         Command::Sample { .. } => "Sample",
         Command::Subscribe { .. } => "Subscribe",
+        Command::Follow { .. } => "Follow",
         Command::Query { .. } => "Query",
         Command::Shutdown => "Shutdown",
     }
@@ -88,7 +100,11 @@ fn name(command: &Command) -> &'static str {
 fn changes(command: &Command) -> bool {
     !matches!(
         command,
-        Command::Status | Command::Actors | Command::Query { .. } | Command::Subscribe { .. }
+        Command::Status
+            | Command::Actors
+            | Command::Query { .. }
+            | Command::Subscribe { .. }
+            | Command::Follow { .. }
     )
 }
 
@@ -153,7 +169,9 @@ impl Desk {
             let (id, since) = (
                 message.id.clone(),
                 match message.command {
-                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(since),
+                    Command::Subscribe { since: 0 } if message.protocol == PROTOCOL => Some(Since::Now),
+                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(Since::After(since)),
+                    Command::Follow { recent } if message.protocol == PROTOCOL => Some(Since::Recent(recent)),
                     _ => None,
                 },
             );
@@ -236,15 +254,16 @@ impl Desk {
     /// Sends events until the client goes; commands may still come in on the same connection.
     async fn stream(
         &self,
-        since: u64,
+        since: Since,
         mut watch: tokio::sync::broadcast::Receiver<Envelope>,
         mut out: OwnedWriteHalf,
         mut lines: tokio::io::Lines<BufReader<tokio::net::unix::OwnedReadHalf>>,
     ) -> anyhow::Result<()> {
-        let mut sent = since;
-        if since > 0 {
-            sent = self.catch_up(since, &mut out).await?;
-        }
+        let mut sent = match since {
+            Since::Now => 0,
+            Since::After(seq) => self.catch_up(seq, &mut out).await?,
+            Since::Recent(count) => self.missed(count, &mut out).await?,
+        };
         loop {
             tokio::select! {
                 event = watch.recv() => match event {
@@ -271,6 +290,20 @@ impl Desk {
                 }
             }
         }
+    }
+
+    /// What somebody who comes in the middle has missed; the last sequence number sent.
+    async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
+        let path = self.home.database();
+        let events = tokio::task::spawn_blocking(move || {
+            writer::recent_events(&store::open_read_only(&path)?, recent)
+        })
+        .await??;
+        let sent = events.last().map_or(0, |last| last.seq);
+        for envelope in events {
+            line(out, &ServerMessage::Event(envelope)).await?;
+        }
+        Ok(sent)
     }
 
     async fn catch_up(&self, since: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::attend::Faults;
 use crate::control::KnobRange;
 use crate::job::{Job, Outcome, Walk, Walker};
-use crate::profile::Profile;
+use crate::profile::{Profile, Stage, StageKind};
 use crate::run_error::RunError;
 use crate::staff::Staff;
 use crate::stages::highest_rate;
@@ -120,7 +120,12 @@ fn knobs(profile: &Profile) -> Vec<KnobRange> {
         high,
         help: help.to_owned(),
     };
-    let kl = profile.stages.iter().map(|stage| stage.objective.kl);
+    let aligns = |stage: &&Stage| stage.kind == StageKind::Align;
+    let kl = profile
+        .stages
+        .iter()
+        .filter(aligns)
+        .map(|stage| stage.objective.kl);
     let temperature = profile.sampling.rollout_temperature.unwrap_or(1.0);
     let rate_help = "highest learning rate of the stages; their schedules keep their shape";
     let kl_help = "weight of the penalty on leaving the reference policy";

@@ -65,6 +65,11 @@ pub enum Command {
         /// The last sequence number that the client has.
         since: u64,
     },
+    /// Send what somebody who comes in the middle has missed, the run's benchmarks and its last events, then events live.
+    Follow {
+        /// How many of the last events.
+        recent: u64,
+    },
     /// Read-only SQL (the dashboard's Query screen).
     Query {
         /// One SELECT.

@@ -82,9 +82,35 @@ impl Writer {
 /// # Errors
 /// SQLite's.
 pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec<Envelope>, StoreError> {
-    let mut query = connection
-        .prepare_cached("SELECT seq, at_us, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
-    let rows = query.query_map(params![seq as i64, limit as i64], |row| {
+    events(
+        connection,
+        "SELECT seq, at_us, body FROM event WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        params![seq as i64, limit as i64],
+    )
+}
+
+/// The present run's benchmarks and its last events, oldest first: what somebody who comes in the middle has missed.
+///
+/// # Errors
+/// SQLite's.
+pub fn recent_events(connection: &Connection, recent: u64) -> Result<Vec<Envelope>, StoreError> {
+    events(
+        connection,
+        "SELECT seq, at_us, body FROM event
+         WHERE run = (SELECT run FROM event WHERE run <> '' ORDER BY seq DESC LIMIT 1)
+           AND (kind = 'eval' OR seq > (SELECT max(seq) FROM event) - ?1)
+         ORDER BY seq",
+        params![recent as i64],
+    )
+}
+
+fn events(
+    connection: &Connection,
+    sql: &str,
+    parameters: &[&dyn rusqlite::ToSql],
+) -> Result<Vec<Envelope>, StoreError> {
+    let mut query = connection.prepare_cached(sql)?;
+    let rows = query.query_map(parameters, |row| {
         Ok((
             row.get::<_, i64>(0)?,
             row.get::<_, i64>(1)?,

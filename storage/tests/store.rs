@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::query::{self, VIEWS};
-use demask_storage::{Alert, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
+use demask_storage::writer::recent_events;
+use demask_storage::{Alert, Eval, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
 use proptest::prelude::*;
 
 fn records() -> Vec<Record> {
@@ -94,6 +95,43 @@ proptest! {
         let events = last.events_since(0, 100).unwrap();
         prop_assert_eq!(events.len(), 4);
     }
+}
+
+#[test]
+fn who_comes_in_the_middle_gets_the_benchmarks_and_the_last_events_of_the_present_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(&folder.path().join("a.db")).unwrap();
+    let alert = |run: &str, step| {
+        Record::Alert(Alert {
+            run: run.into(),
+            step,
+            level: Level::Warn,
+            kind: "k".into(),
+            message: "m".into(),
+        })
+    };
+    let eval = |run: &str| {
+        Record::Eval(Eval {
+            run: run.into(),
+            step: 1,
+            checkpoint: "c".into(),
+            suite: "s".into(),
+            metric: "accuracy".into(),
+            value: 0.5,
+            low: 0.4,
+            high: 0.6,
+            n: 10,
+            parts: vec![],
+            decision: String::new(),
+        })
+    };
+    writer.append(&[eval("old"), alert("old", 1)], 1).unwrap();
+    writer.append(&[eval("new")], 2).unwrap();
+    let alerts: Vec<Record> = (1..=9).map(|step| alert("new", step)).collect();
+    writer.append(&alerts, 3).unwrap();
+    let recent = recent_events(writer.connection(), 2).unwrap();
+    let records: Vec<Record> = recent.into_iter().map(|event| event.record).collect();
+    assert_eq!(records, [eval("new"), alert("new", 8), alert("new", 9)]);
 }
 
 #[test]

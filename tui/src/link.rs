@@ -13,6 +13,8 @@ use crate::update::Msg;
 
 /// Between two tries to reach a daemon that is away.
 const RETRY: Duration = Duration::from_millis(500);
+/// How many of the last events somebody sees who comes in the middle.
+const RECENT: u64 = 3000;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Follows the daemon until the receiver is gone; commands go out as they come in.
@@ -58,11 +60,11 @@ fn read_all(
     seq: &mut u64,
 ) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
-    for command in [
-        Command::Status,
-        Command::Actors,
-        Command::Subscribe { since: *seq },
-    ] {
+    let events = match *seq {
+        0 => Command::Follow { recent: RECENT },
+        since => Command::Subscribe { since },
+    };
+    for command in [Command::Status, Command::Actors, events] {
         writeln!(writer, "{}", message(by, command))?;
     }
     writers.send(writer).ok();

@@ -399,7 +399,12 @@ fn stage_views(profile: &Profile, step: u64) -> Vec<StageView> {
 /// The highest learning rate of the stages: what the knob says.
 #[must_use]
 pub fn highest_rate(profile: &Profile) -> f64 {
-    let rates = profile.stages.iter().map(|stage| stage.learning_rate);
+    let trains = |stage: &&Stage| !matches!(stage.kind, StageKind::Evaluate | StageKind::Reason);
+    let rates = profile
+        .stages
+        .iter()
+        .filter(trains)
+        .map(|stage| stage.learning_rate);
     rates.fold(0.0, f64::max)
 }
 
