@@ -27,6 +27,12 @@ pub const SCREENS: [&str; 8] = [
     "Query",
 ];
 
+/// A screen's name as it stands in the row of names.
+#[must_use]
+pub fn tab(number: usize, name: &str) -> String {
+    format!(" {} {name} ", number + 1)
+}
+
 /// What is being typed, if anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typing {

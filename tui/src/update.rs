@@ -5,7 +5,7 @@ use ratatui::layout::{Position, Rect};
 
 use crate::keys::{Action, action};
 use crate::lineage;
-use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing};
+use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing, tab};
 use crate::palette::{self, Does, Palette};
 use crate::screens::data;
 use crate::view;
@@ -16,12 +16,6 @@ const DATA: usize = 4;
 const LOG: usize = 6;
 /// The Query screen.
 const QUERY: usize = 7;
-
-/// A screen's name as it stands in the row of names.
-#[must_use]
-pub fn tab(number: usize, name: &str) -> String {
-    format!(" {} {name} ", number + 1)
-}
 
 /// What happened.
 #[derive(Clone, Debug)]

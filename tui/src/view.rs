@@ -8,11 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph};
 
 use crate::keys::BINDINGS;
-use crate::model::{Model, SCREENS, Typing};
+use crate::model::{Model, SCREENS, Typing, tab};
 use crate::pictures::Pictures;
 use crate::screens;
 use crate::theme::{accent, chosen, panel, quiet};
-use crate::update::tab;
 
 /// The smallest terminal that is drawn on.
 const SMALLEST: (u16, u16) = (60, 16);
