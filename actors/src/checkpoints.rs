@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ModelSource, Request, checkpoint};
+use demask_api::{Answer, EngineError, ImageTokenizerConfig, ModelSource, Request, checkpoint};
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
 use serde::{Deserialize, Serialize};
@@ -239,7 +239,7 @@ pub async fn load(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunEr
     if job.from_scratch {
         fresh(job, curator).await
     } else {
-        from_shipped(job).await
+        from_checkpoint(job).await
     }
 }
 
@@ -276,15 +276,20 @@ fn beginning(bench: Workbench) -> Loaded {
     }
 }
 
-async fn from_shipped(job: &Job) -> Result<Loaded, RunError> {
-    let dir = shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?;
+/// The weights of the profile's checkpoint, or of the shipped one, at step 0 of this run.
+async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
+    let dir = match &job.profile.start_from {
+        Some(named) => named.clone(),
+        None => shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?,
+    };
+    let bench = Workbench::of_checkpoint(&dir)?;
     let model = ModelSource::Checkpoint {
-        dir: dir.clone(),
+        dir,
         resume: false,
         average: false,
     };
     job.engine.ask(Request::Load { model }, None).await?;
-    Ok(beginning(Workbench::of_checkpoint(&dir)?))
+    Ok(beginning(bench))
 }
 
 async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
@@ -299,7 +304,9 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
         named => named.clone(),
     };
     let image_tokenizer = match &image_tokenizer_from {
-        Some(dir) => Some(image_tokenizer_config(dir)?),
+        Some(dir) => Some(
+            image_tokenizer_config(dir).map_err(|error| RunError::about("image_tokenizer_from", error))?,
+        ),
         None => profile.image_tokenizer.clone(),
     };
     let specials = tokenizer.specials();
@@ -326,11 +333,11 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
 }
 
 /// The shape of a checkpoint's image tokenizer.
-fn image_tokenizer_config(dir: &Path) -> Result<demask_api::ImageTokenizerConfig, RunError> {
+///
+/// # Errors
+/// No such file, or one that is broken: named.
+pub fn image_tokenizer_config(dir: &Path) -> Result<ImageTokenizerConfig, RunError> {
     let path = dir.join(checkpoint::IMAGE_TOKENIZER).join(checkpoint::CONFIG);
-    let named = |error: &dyn std::fmt::Display| {
-        RunError::about(format_args!("image_tokenizer_from: {}", path.display()), error)
-    };
-    let text = std::fs::read_to_string(&path).map_err(|error| named(&error))?;
-    serde_json::from_str(&text).map_err(|error| named(&error))
+    let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
+    serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
 }

@@ -42,8 +42,8 @@ pub struct Draw {
     pub mix: BTreeMap<String, f64>,
     /// Only these sources; all when empty.
     pub only: Vec<String>,
-    /// Reasoning and direct answers mixed, else all direct.
-    pub thinking: bool,
+    /// Share of the examples with reasoning that are given with it; the others are direct.
+    pub think_share: f64,
 }
 
 /// Take verified traces into the pool. Twice the same is done once: the pool is cut to `after` first (law L1).
@@ -167,7 +167,7 @@ impl Handler<Draw> for Curator {
         let faults = self.faults.clone();
         let work = self.with_library(move |library| {
             faults.strike("curator", draw.step);
-            library.batch(draw.step, draw.size, &draw.mix, &draw.only, draw.thinking)
+            library.batch(draw.step, draw.size, &draw.mix, &draw.only, draw.think_share)
         });
         attend(self, "Draw", work)
     }

@@ -16,8 +16,6 @@ use crate::sources::{self, Report, SourceError};
 
 /// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
-/// Share of a fine-tuning batch that is asked to reason.
-const THINK_SHARE: f64 = 0.5;
 
 /// Share of a text source's picks, once traces are accepted, that are one of them.
 const TRACE_SHARE: f64 = 0.25;
@@ -105,20 +103,20 @@ impl Curator {
         self.read.values().flatten()
     }
 
-    /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `thinking` asks for the mix
-    /// of reasoning and direct answers, else everything is direct.
+    /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `think_share` of the
+    /// examples that have reasoning are given with it, the others are direct.
     pub fn batch(
         &mut self,
         step: u64,
         size: usize,
         mix: &BTreeMap<String, f64>,
         only: &[String],
-        thinking: bool,
+        think_share: f64,
     ) -> Vec<Picked> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xba7c);
         rng.set_stream(step + 1);
         (0..size)
-            .filter_map(|_| self.pick(&mut rng, mix, only, thinking))
+            .filter_map(|_| self.pick(&mut rng, mix, only, think_share))
             .collect()
     }
 
@@ -127,10 +125,10 @@ impl Curator {
         rng: &mut ChaCha8Rng,
         mix: &BTreeMap<String, f64>,
         only: &[String],
-        thinking: bool,
+        think_share: f64,
     ) -> Option<Picked> {
         let source = self.choose(rng, mix, only)?;
-        let trace = thinking
+        let trace = think_share > 0.0
             && self.solvable.contains(&source.name)
             && !self.traces.is_empty()
             && rng.random::<f64>() < TRACE_SHARE;
@@ -141,7 +139,7 @@ impl Curator {
             (self.clean(&source, rng)?, "none".to_owned(), "source")
         };
         let draws = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
-        let mode = if thinking && example.reasoning.is_some() && rng.random::<f64>() < THINK_SHARE || trace {
+        let mode = if trace || example.reasoning.is_some() && rng.random::<f64>() < think_share {
             Mode::Think
         } else {
             Mode::Direct
@@ -226,6 +224,7 @@ impl Curator {
             SourceKind::TabletopScene => Kind::Scene,
             SourceKind::TabletopAsk => Kind::Question,
             SourceKind::TabletopSums => Kind::WordProblem,
+            SourceKind::TabletopExercise => Kind::Instruction,
             SourceKind::TabletopThinkDraw => Kind::ThinkThenDraw,
             _ => {
                 let read = self.read.get(&source.name)?;
@@ -311,9 +310,9 @@ mod tests {
         };
         curator.traces.push(trace);
         let written = |picked: &Picked| picked.generator == "checkpoint" && picked.mode == Mode::Think;
-        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], true);
+        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5);
         assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
-        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], false);
+        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0);
         assert!(!direct.iter().any(written));
     }
 
@@ -336,7 +335,7 @@ mod tests {
         let profile = Profile::parse(&text, &origin).unwrap();
         let mut curator = Curator::open(&profile).unwrap();
         let name = profile.sources[0].name.clone();
-        curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), false);
+        curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0);
         let rows = curator.take_reports();
         for suite in demask_rewards::suites::SUITES {
             let row = rows.iter().find_map(|row| match row {

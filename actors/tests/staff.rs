@@ -39,7 +39,7 @@ fn draw(step: u64) -> Draw {
         size: 6,
         mix: BTreeMap::from([("draw".into(), 0.0)]),
         only: Vec::new(),
-        thinking: true,
+        think_share: 0.5,
     }
 }
 

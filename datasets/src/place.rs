@@ -1,19 +1,25 @@
-//! Where given data lies: as it is named, or below the folder that `DEMASK_DATA` names.
+//! Where given data lies: as it is named, below the folder that `DEMASK_DATA` names, or where Debian's packages put it.
 
 use std::path::{Path, PathBuf};
 
 /// The environment variable.
 pub const VARIABLE: &str = "DEMASK_DATA";
 
-/// The path as given when there is something at it, else the same below `DEMASK_DATA`, else as given.
+/// Where Debian's packages put data sets.
+const DEBIAN: &str = "/usr/share/datasets";
+
+/// The path as given when there is something at it, else the same below `DEMASK_DATA` or among Debian's data sets, else
+/// as given.
 #[must_use]
 pub fn find(path: &Path) -> PathBuf {
     if path.exists() || path.is_absolute() {
         return path.to_owned();
     }
-    let below = std::env::var_os(VARIABLE).map(|folder| Path::new(&folder).join(path));
+    let given = std::env::var_os(VARIABLE).map(PathBuf::from);
+    let below = given.into_iter().chain([PathBuf::from(DEBIAN)]);
     below
-        .filter(|below| below.exists())
+        .map(|folder| folder.join(path))
+        .find(|below| below.exists())
         .unwrap_or_else(|| path.to_owned())
 }
 

@@ -48,6 +48,8 @@ fn main() -> anyhow::Result<()> {
             clip_norm: 1.0,
             adam: Adam::default(),
             task_weights: [1.0; 4],
+            loss_normalization: demask_api::LossNormalization::Sequence,
+            block_noise: demask_api::BlockNoise::default(),
             seed: step as u64,
             ema: 0.0,
         };

@@ -6,7 +6,7 @@
 
 #![allow(non_snake_case)]
 
-use demask_api::Task;
+use demask_api::{LossNormalization, Task};
 use tch::{Kind, Tensor};
 
 use crate::attention_mask::AttentionMask;
@@ -157,14 +157,22 @@ pub fn backward_chunks(
 
 /// The weight of one masked position: what makes the sum over targets the published loss of the task.
 ///
-/// `rows`: rows of the task in the micro-batch; `masked`: masked positions of the task in the micro-batch (pictures are
-/// a plain mean over them); `p`: the row's mask probability; `answer`: the row's answer length.
+/// `masked`: masked positions of the task in the micro-batch (pictures are a plain mean over them); `p`: the row's mask
+/// probability; `answers`: what the answers of the task are divided by, from [`answer_divisor`].
 #[must_use]
-pub fn position_weight(task: Task, rows: usize, masked: usize, p: f64, answer: usize) -> f64 {
+pub fn position_weight(task: Task, masked: usize, p: f64, answers: f64) -> f64 {
     match task {
         Task::TextToImage => 1.0 / masked.max(1) as f64,
-        Task::Text | Task::Understand | Task::ThinkThenDraw => {
-            1.0 / (rows.max(1) as f64 * p * answer.max(1) as f64)
-        }
+        Task::Text | Task::Understand | Task::ThinkThenDraw => 1.0 / (p * answers.max(1.0)),
+    }
+}
+
+/// What a row's loss is divided by: the number of `rows` times its own `answer` length, or the length of `all` the
+/// task's answers together.
+#[must_use]
+pub fn answer_divisor(normalization: LossNormalization, rows: usize, answer: usize, all: usize) -> f64 {
+    match normalization {
+        LossNormalization::Sequence => rows as f64 * answer as f64,
+        LossNormalization::Token => all as f64,
     }
 }

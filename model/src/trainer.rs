@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use tch::{Kind, Tensor};
 
-use demask_api::{Sequence, StepSettings, Task, TrainReport};
+use demask_api::{LossNormalization, Sequence, StepSettings, Task, TrainReport};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::loss::{Gathered, LossRow, alike, backward_chunks, gather, position_weight};
+use crate::loss::{Gathered, LossRow, alike, answer_divisor, backward_chunks, gather, position_weight};
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
 use crate::{parallel, validation};
@@ -136,6 +136,7 @@ impl MicroBatch<'_> {
                 noise(
                     sequence,
                     mask_token,
+                    settings.block_noise,
                     settings.seed,
                     self.first_row + number,
                     self.rows,
@@ -146,7 +147,9 @@ impl MicroBatch<'_> {
         let shares: Vec<TaskShare> = TASKS
             .into_iter()
             .zip(settings.task_weights)
-            .map(|(task, weight)| TaskShare::of(task, weight, sequences, &noised))
+            .map(|(task, weight)| {
+                TaskShare::of(task, weight, sequences, &noised).normalized(settings.loss_normalization)
+            })
             .collect();
         let rows: Vec<LossRow> = sequences
             .iter()
@@ -208,8 +211,11 @@ fn add_losses(losses: &mut [f64], of_target: &[i64], gathered: &Gathered, backbo
 /// What a micro-batch holds of a task.
 struct TaskShare {
     weight: f64,
+    normalization: LossNormalization,
     rows: usize,
     masked: usize,
+    /// Tokens of the answers.
+    answers: usize,
     tokens: u64,
 }
 
@@ -217,22 +223,32 @@ impl TaskShare {
     fn of(task: Task, weight: f64, sequences: &[Sequence], noised: &[Noised]) -> Self {
         let mut share = Self {
             weight,
+            normalization: LossNormalization::default(),
             rows: 0,
             masked: 0,
+            answers: 0,
             tokens: 0,
         };
         for (sequence, noised) in sequences.iter().zip(noised).filter(|(one, _)| one.task == task) {
             share.rows += 1;
             share.masked += noised.positions.len();
+            share.answers += sequence.answer_len();
             share.tokens += (sequence.ids.len() - sequence.left_pad) as u64;
         }
         share
     }
 
+    fn normalized(self, normalization: LossNormalization) -> Self {
+        Self {
+            normalization,
+            ..self
+        }
+    }
+
     /// What a row adds to the loss of a micro-batch that has this share of the step.
     fn row(&self, sequence: &Sequence, noised: &Noised, share: f64) -> LossRow {
-        let answer = sequence.answer_len();
-        let at = position_weight(sequence.task, self.rows, self.masked, noised.p, answer);
+        let answers = answer_divisor(self.normalization, self.rows, sequence.answer_len(), self.answers);
+        let at = position_weight(sequence.task, self.masked, noised.p, answers);
         #[allow(clippy::cast_possible_truncation)]
         let at = (at * self.weight * share) as f32;
         let target = |&position: &usize| (position, sequence.ids[position], at);

@@ -169,6 +169,13 @@ pub fn settings(settings: &StepSettings) -> Result<()> {
     in_range("beta2", adam.beta2, 0.0, below_one)?;
     in_range("eps", adam.eps, f64::MIN_POSITIVE, f64::MAX)?;
     in_range("weight_decay", adam.weight_decay, 0.0, f64::MAX)?;
+    in_range("block_noise.share", settings.block_noise.share, 0.0, 1.0)?;
+    in_range(
+        "block_noise.length",
+        settings.block_noise.length as f64,
+        1.0,
+        f64::MAX,
+    )?;
     for weight in settings.task_weights {
         in_range("task_weights", weight, 0.0, f64::MAX)?;
     }

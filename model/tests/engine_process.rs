@@ -388,6 +388,8 @@ fn a_loss_that_is_no_number_is_reported() {
     load(&mut client);
     let settings = demask_api::StepSettings {
         task_weights: [1e300; 4],
+        loss_normalization: demask_api::LossNormalization::Sequence,
+        block_noise: demask_api::BlockNoise::default(),
         ..common::settings(0)
     };
     let micro_batches = vec![common::ragged()];

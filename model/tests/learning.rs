@@ -68,6 +68,8 @@ fn what_the_prompt_says_is_learnt() {
                 clip_norm: 1.0,
                 adam: Adam::default(),
                 task_weights: [1.0; 4],
+                loss_normalization: demask_api::LossNormalization::Sequence,
+                block_noise: demask_api::BlockNoise::default(),
                 seed: seed * 1000 + step,
                 ema: 0.0,
             };

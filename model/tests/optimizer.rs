@@ -202,6 +202,8 @@ fn a_loss_that_is_not_finite_is_not_stepped_on() {
     // A loss that overflows inside training.
     let huge = demask_api::StepSettings {
         task_weights: [1e300; 4],
+        loss_normalization: demask_api::LossNormalization::Sequence,
+        block_noise: demask_api::BlockNoise::default(),
         ..settings(1)
     };
     let report = trainer::train(&mut backbone, &mut optimizer, &[ragged()], &huge).unwrap();

@@ -46,12 +46,8 @@ enum Data {
 
 /// Where GSM8K's test file is looked for.
 const GSM8K: [&str; 2] = ["gsm8k/test.jsonl", "data/gsm8k/test.jsonl"];
-/// Where Fashion-MNIST is looked for; the last is where Debian's `dataset-fashion-mnist` puts it.
-const FASHION: [&str; 3] = [
-    "fashion-mnist",
-    "data/fashion-mnist",
-    "/usr/share/dataset-fashion-mnist",
-];
+/// Where Fashion-MNIST is looked for; the first is also the name that Debian's `dataset-fashion-mnist` gives it.
+const FASHION: [&str; 2] = ["fashion-mnist", "data/fashion-mnist"];
 /// Training pictures that the classes' means are made of.
 const MEANS_OF: usize = 6000;
 /// Pixels of Fashion-MNIST's pictures once centred.

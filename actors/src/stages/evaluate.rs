@@ -37,7 +37,7 @@ impl StageRun {
         let trial = Trial {
             limit: Some(limit),
             mode: Mode::Think,
-            draws: self.draws(Some(0.0)),
+            draws: self.draws(None),
             seed: 0,
         };
         let control = Arc::clone(&self.job.control);

@@ -5,6 +5,7 @@
 
 mod align;
 mod evaluate;
+mod groups;
 mod reason;
 mod tokenizer;
 mod train;
@@ -160,8 +161,8 @@ impl StageRun {
     async fn work(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
         match stage.kind {
             StageKind::Tokenizer => self.tokenizer_step(stage, done).await,
-            StageKind::Pretrain => self.train_step(stage, done, false).await,
-            StageKind::Finetune => self.train_step(stage, done, true).await,
+            StageKind::Pretrain => self.train_step(stage, done, 0.0).await,
+            StageKind::Finetune => self.train_step(stage, done, stage.think_share).await,
             StageKind::Reason => self.reason_step(stage, done).await,
             StageKind::Align => self.align_step(stage, done).await,
             StageKind::Evaluate => self.evaluate_step(stage).await,
@@ -254,7 +255,7 @@ impl StageRun {
     }
 
     /// What to ask the curator for at a step, as the knobs are now.
-    fn demand(&self, stage: &Stage, size: usize, thinking: bool) -> Draw {
+    fn demand(&self, stage: &Stage, size: usize, think_share: f64) -> Draw {
         let sources = self.job.profile.sources.iter();
         let given = sources.map(|source| (source.name.clone(), source.weight));
         Draw {
@@ -262,7 +263,7 @@ impl StageRun {
             size,
             mix: self.weights_of("mix", &given.collect()),
             only: stage.sources.clone(),
-            thinking,
+            think_share,
         }
     }
 
@@ -277,6 +278,8 @@ impl StageRun {
             clip_norm: profile.clip_norm,
             adam: profile.optimizer.clone(),
             task_weights: profile.task_weights,
+            loss_normalization: profile.loss_normalization,
+            block_noise: profile.block_noise,
             seed: seed_of(profile.seed, self.cursor.step, 1),
             ema: profile.ema,
         }

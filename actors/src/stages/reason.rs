@@ -68,7 +68,7 @@ impl StageRun {
 
     /// Problems that have an answer, so that a trace can be verified.
     async fn problems(&mut self, stage: &Stage) -> Result<Vec<Example>, RunError> {
-        let demand = self.demand(stage, DRAWN * stage.batch, false);
+        let demand = self.demand(stage, DRAWN * stage.batch, 0.0);
         let batch = self.batch(demand, false).await?;
         self.turned_away(&batch).await?;
         let examples = batch.used.into_iter().map(|picked| picked.example);

@@ -10,7 +10,7 @@ use crate::run_error::RunError;
 impl StageRun {
     pub(super) async fn tokenizer_step(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
         // Not every example has a picture.
-        let demand = self.demand(stage, 2 * stage.batch, false);
+        let demand = self.demand(stage, 2 * stage.batch, 0.0);
         let batch = self.batch(demand.clone(), false).await?;
         let pictures = batch
             .used

@@ -24,10 +24,10 @@ impl StageRun {
         &mut self,
         stage: &Stage,
         done: u64,
-        thinking: bool,
+        think_share: f64,
     ) -> Result<After, RunError> {
         let began = Instant::now();
-        let demand = self.demand(stage, stage.batch, thinking);
+        let demand = self.demand(stage, stage.batch, think_share);
         let batch = self.batch(demand.clone(), true).await?;
         self.turned_away(&batch).await?;
         lineage::used(&self.job, self.cursor.step, &stage.name, &batch.used).await?;

@@ -17,7 +17,7 @@ pub(super) struct Draft {
 }
 
 /// The split that a piece of content belongs to: eight in ten are for training, one each for validation and test.
-fn split_of(content: &str) -> Split {
+pub(super) fn split_of(content: &str) -> Split {
     match blake3::hash(content.as_bytes()).as_bytes()[0] {
         0..=25 => Split::Test,
         26..=51 => Split::Validation,

@@ -41,7 +41,7 @@ impl Tabletop {
     }
 
     /// The example at this index. Categories alternate with the index, so any run of twelve has each equally often.
-    /// `Text` and `Instruction` give word problems.
+    /// `Text` and `Instruction` give exercises in sums.
     #[must_use]
     pub fn example(&self, kind: Kind, split: Split, index: u64) -> Example {
         self.with_scene(kind, split, index).0
@@ -54,7 +54,7 @@ impl Tabletop {
         let mut attempt = 0;
         let draft = loop {
             let mut rng = self.rng(kind, split, index, attempt);
-            let draft = draw(&mut rng, kind, inner, held_out);
+            let draft = draw(&mut rng, kind, split, inner, held_out);
             if draft.belongs_to(split, held_out) {
                 break draft;
             }
@@ -97,13 +97,14 @@ fn held_out_index(kind: Kind, split: Split, index: u64) -> (bool, u64) {
     }
 }
 
-fn draw(rng: &mut ChaCha8Rng, kind: Kind, index: u64, held_out: bool) -> Draft {
+fn draw(rng: &mut ChaCha8Rng, kind: Kind, split: Split, index: u64, held_out: bool) -> Draft {
     match kind {
         Kind::TextToImage => drawing::draft(rng, index, held_out),
         Kind::Caption => asking::caption(rng, held_out),
         Kind::Scene => asking::scene(rng, held_out),
         Kind::Question => asking::question(rng, index, held_out),
         Kind::ThinkThenDraw => sums::think_then_draw(rng, held_out),
-        Kind::WordProblem | Kind::Text | Kind::Instruction => sums::word_problem(rng, index),
+        Kind::WordProblem => sums::word_problem(rng, index),
+        Kind::Text | Kind::Instruction => sums::exercise(rng, split),
     }
 }

@@ -4,12 +4,14 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::chance::{featured, pick, scene_for};
-use super::draft::Draft;
+use super::draft::{Draft, split_of};
 use super::request::{Category, Request, Want};
-use crate::example::Check;
+use crate::example::{Check, Split};
 
 /// The largest value that a problem passes through.
 pub const LARGEST: u32 = 99;
+/// Sums of an exercise.
+const EXERCISES: usize = 3;
 /// The most objects that a sum asks to draw.
 const MOST_DRAWN: u32 = 4;
 
@@ -56,8 +58,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn draw(rng: &mut ChaCha8Rng, count: usize) -> Self {
-        let start = rng.random_range(2..=40);
+    fn draw(rng: &mut ChaCha8Rng, start: u32, count: usize) -> Self {
         let mut sum = Self {
             start,
             steps: vec![],
@@ -98,7 +99,8 @@ impl Sum {
 /// A word problem of as many steps as this index falls on.
 pub(super) fn word_problem(rng: &mut ChaCha8Rng, index: u64) -> Draft {
     let steps = 1 + (index % 3) as usize;
-    let sum = Sum::draw(rng, steps);
+    let start = rng.random_range(2..=40);
+    let sum = Sum::draw(rng, start, steps);
     let answer = sum.result().to_string();
     Draft {
         category: ["one_step", "two_steps", "three_steps"][steps - 1],
@@ -108,6 +110,29 @@ pub(super) fn word_problem(rng: &mut ChaCha8Rng, index: u64) -> Draft {
         answer: Some(answer.clone()),
         check: Check::Number { answer },
         keys: vec![sum.key()],
+    }
+}
+
+/// Sums that have nothing to do with each other, none of which is a problem of another split: a line of reasoning where
+/// nothing but the line itself says what its result is.
+pub(super) fn exercise(rng: &mut ChaCha8Rng, split: Split) -> Draft {
+    let mut sums = Vec::new();
+    while sums.len() < EXERCISES {
+        let start = rng.random_range(1..=LARGEST);
+        let sum = Sum::draw(rng, start, 1);
+        if split_of(&sum.key()) == split {
+            sums.push(sum);
+        }
+    }
+    let lines: Vec<String> = sums.iter().map(Sum::worked).collect();
+    Draft {
+        category: "exercise",
+        prompt: "write some sums".to_owned(),
+        scene: None,
+        reasoning: None,
+        answer: Some(lines.join(" ")),
+        check: Check::None,
+        keys: sums.iter().map(Sum::key).collect(),
     }
 }
 

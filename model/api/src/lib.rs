@@ -31,7 +31,7 @@ pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
-pub use request::{Adam, ModelSource, Request, StepSettings};
+pub use request::{Adam, BlockNoise, LossNormalization, ModelSource, Request, StepSettings};
 pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, TextSampler};
 pub use sequence::{Sequence, Span, Task};
 

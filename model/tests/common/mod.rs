@@ -67,6 +67,8 @@ pub fn settings(seed: u64) -> StepSettings {
         clip_norm: 1.0,
         adam: Adam::default(),
         task_weights: [1.0; 4],
+        loss_normalization: demask_api::LossNormalization::Sequence,
+        block_noise: demask_api::BlockNoise::default(),
         seed,
         ema: 0.0,
     }

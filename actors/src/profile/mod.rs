@@ -1,0 +1,209 @@
+//! A run's configuration: TOML in, every default filled in, every error with its line.
+
+mod check;
+mod sections;
+mod text;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LossNormalization};
+use demask_datasets::sequences::Budgets;
+use serde::{Deserialize, Serialize};
+
+pub use sections::{
+    CheckpointKnobs, EngineKnobs, Gate, Limits, Sampling, Source, SourceKind, Stage, StageKind, Teacher,
+};
+use text::{line_of_key, located, place};
+
+/// The tabletop, embedded.
+pub const TABLETOP: &str = include_str!("../../../profiles/tabletop.toml");
+/// GSM8K and Fashion-MNIST, embedded.
+pub const GSM8K_FASHION: &str = include_str!("../../../profiles/gsm8k-fashion.toml");
+
+/// A wrong profile: which file, which line, what was expected and found.
+#[derive(Debug, thiserror::Error)]
+#[error("{origin}{line}: {message}", line = .line.map(|line| format!(", line {line}")).unwrap_or_default())]
+pub struct ProfileError {
+    /// The file, or the built-in profile's name.
+    pub origin: String,
+    /// The line, from 1, where it is known.
+    pub line: Option<usize>,
+    /// What was expected and found.
+    pub message: String,
+}
+
+/// A run's configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name, in the store and on the screen.
+    pub name: String,
+    /// The seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// Where to compute.
+    #[serde(default)]
+    pub engine: EngineKnobs,
+    /// The checkpoint folder whose weights the run starts from; absent: the shipped one.
+    pub start_from: Option<PathBuf>,
+    /// The network that is made from scratch; without `--from-scratch` the checkpoint's shape is used.
+    #[serde(default)]
+    pub model: BackboneConfig,
+    /// The image tokenizer that is made from scratch.
+    pub image_tokenizer: Option<ImageTokenizerConfig>,
+    /// A checkpoint folder whose trained image tokenizer is taken over instead, or `shipped`.
+    pub image_tokenizer_from: Option<PathBuf>,
+    /// Rows of the text vocabulary when one is trained.
+    #[serde(default = "default_vocabulary")]
+    pub text_vocabulary: usize,
+    /// Tokens that prompts, answers and pictures take.
+    #[serde(default)]
+    pub budgets: Budgets,
+    /// Side of the pictures in pixels.
+    #[serde(default = "default_pixels")]
+    pub pixels: usize,
+    /// Where examples come from.
+    #[serde(default, rename = "source")]
+    pub sources: Vec<Source>,
+    /// The optimiser's constants.
+    #[serde(default)]
+    pub optimizer: Adam,
+    /// Largest gradient norm.
+    #[serde(default = "sections::one")]
+    pub clip_norm: f64,
+    /// Decay of a moving average of the weights that checkpoints keep beside them (`--average` uses it); 0 keeps none.
+    #[serde(default)]
+    pub ema: f64,
+    /// Weight of each task's loss: text-to-image, text, understanding, think-then-draw.
+    #[serde(default = "equal_weights")]
+    pub task_weights: [f64; 4],
+    /// What a text answer's loss is divided by: `sequence` (as published) or `token`.
+    #[serde(default)]
+    pub loss_normalization: LossNormalization,
+    /// Share of the text answers that is noised block by block, and the blocks' length.
+    #[serde(default)]
+    pub block_noise: BlockNoise,
+    /// The samplers of rollouts and evaluations.
+    #[serde(default)]
+    pub sampling: Sampling,
+    /// Weight of each reward.
+    #[serde(default = "default_rewards")]
+    pub rewards: BTreeMap<String, f64>,
+    /// When to write checkpoints.
+    #[serde(default)]
+    pub checkpoint: CheckpointKnobs,
+    /// Limits beyond which a run stops.
+    #[serde(default)]
+    pub limits: Limits,
+    /// A teacher for reasoning traces, at an OpenAI-compatible address.
+    pub teacher: Option<Teacher>,
+    /// When a checkpoint is promoted.
+    #[serde(default)]
+    pub gate: Gate,
+    /// The stages, in order.
+    #[serde(rename = "stage")]
+    pub stages: Vec<Stage>,
+}
+
+fn default_pixels() -> usize {
+    32
+}
+fn default_vocabulary() -> usize {
+    512
+}
+fn equal_weights() -> [f64; 4] {
+    [1.0; 4]
+}
+fn default_rewards() -> BTreeMap<String, f64> {
+    [
+        ("correct", 2.0),
+        ("format", 0.5),
+        ("draw", 2.0),
+        ("length", 0.1),
+        ("repetition", 0.1),
+    ]
+    .map(|(name, weight)| (name.to_owned(), weight))
+    .into()
+}
+
+impl Profile {
+    /// The text of a built-in profile or a file, and its origin for messages.
+    ///
+    /// # Errors
+    /// Neither a built-in name nor a file that can be read.
+    pub fn find(name: &str) -> Result<(String, String), ProfileError> {
+        let built_in = match name {
+            "tabletop" => Some(TABLETOP),
+            "gsm8k-fashion" => Some(GSM8K_FASHION),
+            _ => None,
+        };
+        if let Some(text) = built_in {
+            return Ok((text.to_owned(), format!("profile {name}")));
+        }
+        std::fs::read_to_string(name)
+            .map(|text| (text, name.to_owned()))
+            .map_err(|error| ProfileError {
+                origin: name.to_owned(),
+                line: None,
+                message: format!(
+                    "{error}; expected a TOML file or one of the built-in profiles tabletop, gsm8k-fashion"
+                ),
+            })
+    }
+
+    /// Applies `--set KEY=VALUE`s to a profile's text; keys are dotted, `stage.1.steps` reaches into lists.
+    ///
+    /// # Errors
+    /// A flag that is not KEY=VALUE, a key that leads nowhere.
+    pub fn set(text: &str, origin: &str, assignments: &[String]) -> Result<String, ProfileError> {
+        let wrong = |message: String| ProfileError {
+            origin: origin.to_owned(),
+            line: None,
+            message,
+        };
+        let mut document: toml_edit::DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| located(origin, text, error.span(), error.message()))?;
+        for assignment in assignments {
+            let (key, value) = assignment.split_once('=').ok_or_else(|| ProfileError {
+                origin: "--set".into(),
+                line: None,
+                message: format!("'{assignment}': expected KEY=VALUE"),
+            })?;
+            let value: toml_edit::Value = value
+                .trim()
+                .parse()
+                .unwrap_or_else(|_| toml_edit::Value::from(value.trim()));
+            place(document.as_table_mut(), key.trim(), value)
+                .map_err(|message| wrong(format!("--set {assignment}: {message}")))?;
+        }
+        Ok(document.to_string())
+    }
+
+    /// Reads and checks a profile.
+    ///
+    /// # Errors
+    /// An unknown key, a wrong type, a value out of range: named with its line and what is allowed.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ProfileError> {
+        let profile: Self =
+            toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
+        match profile.check() {
+            Ok(()) => Ok(profile),
+            Err((key, message)) => {
+                let line = line_of_key(text, &key, &message);
+                Err(ProfileError {
+                    origin: origin.to_owned(),
+                    line,
+                    message: format!("{key} {message}"),
+                })
+            }
+        }
+    }
+
+    /// Steps of all stages: evaluations and rounds of reasoning count one each.
+    #[must_use]
+    pub fn total_steps(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.steps).sum()
+    }
+}

@@ -1,0 +1,298 @@
+//! The tables of a profile, field by field with their defaults.
+
+use std::path::PathBuf;
+
+use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
+use serde::{Deserialize, Serialize};
+
+/// Where to compute.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineKnobs {
+    /// `auto`, `cpu`, `cuda:0`.
+    pub device: String,
+    /// `auto`, `f32`, `bf16`.
+    pub dtype: String,
+    /// CPU threads; absent: all cores.
+    pub threads: Option<usize>,
+}
+
+impl Default for EngineKnobs {
+    fn default() -> Self {
+        Self {
+            device: "auto".into(),
+            dtype: "auto".into(),
+            threads: None,
+        }
+    }
+}
+
+/// A source of examples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name, in the store and for `mix.NAME`.
+    pub name: String,
+    /// What it is.
+    pub kind: SourceKind,
+    /// The file or folder, for what is read; a relative one may also lie below `DEMASK_DATA`.
+    pub path: Option<PathBuf>,
+    /// At most this many examples of a file or folder.
+    pub limit: Option<usize>,
+    /// Its weight in the mix.
+    #[serde(default = "one")]
+    pub weight: f64,
+    /// Its licence.
+    #[serde(default)]
+    pub licence: String,
+}
+
+/// What a source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Text-to-picture on the tabletop.
+    TabletopDraw,
+    /// Captions of the tabletop.
+    TabletopCaption,
+    /// Fuller tables, for image tokenizers.
+    TabletopScene,
+    /// Questions about the tabletop.
+    TabletopAsk,
+    /// Word problems.
+    TabletopSums,
+    /// Sums that have nothing to do with each other: what a line of reasoning is made of.
+    TabletopExercise,
+    /// Requests that need thought before drawing.
+    TabletopThinkDraw,
+    /// JSON lines in GSM8K's form.
+    Jsonl,
+    /// A folder of pictures with captions.
+    ImageFolder,
+    /// Fashion-MNIST's IDX files.
+    Idx,
+}
+
+/// The samplers of rollouts and evaluations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// Text; `steps` is a share of the answer when 0.
+    pub text: TextSampler,
+    /// Pictures.
+    pub image: ImageSampler,
+    /// Temperature of text rollouts.
+    pub rollout_temperature: Option<f64>,
+}
+
+/// When to write checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointKnobs {
+    /// Steps between two.
+    pub every_steps: u64,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+impl Default for CheckpointKnobs {
+    fn default() -> Self {
+        Self {
+            every_steps: 100,
+            keep: 3,
+        }
+    }
+}
+
+/// Limits beyond which a run stops.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Share of unreadable rows of a source.
+    pub bad_row_share: f64,
+    /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
+    pub near_duplicate: f64,
+    /// Returns to a checkpoint after a loss that was not finite.
+    pub not_finite: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bad_row_share: 0.05,
+            near_duplicate: 0.8,
+            not_finite: 3,
+        }
+    }
+}
+
+/// A teacher at an OpenAI-compatible address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Teacher {
+    /// The address, up to `/v1`.
+    pub url: String,
+    /// The model's name.
+    pub model: String,
+    /// The environment variable that holds the key.
+    #[serde(default = "default_key")]
+    pub key_variable: String,
+    /// Requests at a time.
+    #[serde(default = "four")]
+    pub concurrency: usize,
+    /// Most tokens that may be paid for.
+    #[serde(default = "million")]
+    pub token_cap: u64,
+    /// Share of the traces of a `reason` stage that the teacher is asked for; the model itself writes the rest.
+    #[serde(default = "one")]
+    pub share: f64,
+    /// Most tokens of one answer.
+    #[serde(default = "answer_tokens")]
+    pub max_tokens: u64,
+}
+
+/// When a checkpoint is promoted: what an evaluation decides by comparing with the best promoted one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gate {
+    /// Whether evaluations decide at all. Default true.
+    pub enabled: bool,
+    /// How much the mean over the suites must gain on the best one's to be promoted. Default 0: not lose.
+    pub margin: f64,
+    /// Whether the run goes back to the promoted weights when a suite's whole interval lies below the promoted one's.
+    /// Default false: the run holds and goes on.
+    pub rollback: bool,
+    /// Suites that are run at interval checkpoints too. Default none: only `evaluate` stages decide.
+    pub suites: Vec<String>,
+    /// Items a suite at interval checkpoints. Default 100.
+    pub limit: usize,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            margin: 0.0,
+            rollback: false,
+            suites: Vec::new(),
+            limit: default_limit(),
+        }
+    }
+}
+
+/// One stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub kind: StageKind,
+    /// Optimiser steps (rounds, for `reason`).
+    #[serde(default = "one_step")]
+    pub steps: u64,
+    /// Sequences a step (prompts, for `align`; problems, for `reason`).
+    #[serde(default = "default_batch")]
+    pub batch: usize,
+    /// Highest learning rate.
+    #[serde(default = "default_rate")]
+    pub learning_rate: f64,
+    /// Steps of linear warm-up.
+    #[serde(default)]
+    pub warmup: u64,
+    /// Learning rate at the end as a share of the highest: the other end of the cosine.
+    #[serde(default)]
+    pub final_rate: f64,
+    /// Share of the examples with reasoning that are trained on with it, not with the answer alone (`finetune`, `align`).
+    #[serde(default = "half")]
+    pub think_share: f64,
+    /// Samples a prompt (`align`), traces a problem (`reason`).
+    #[serde(default = "default_group")]
+    pub group: usize,
+    /// How many times as many prompts may be drawn in place of those whose samples are all equally good (`align`); 0: all
+    /// are trained on.
+    #[serde(default)]
+    pub resample: usize,
+    /// Which views stand for a likelihood (`align`).
+    #[serde(default)]
+    pub estimator: EstimatorConfig,
+    /// Clip range, KL weight, inner steps (`align`).
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// Suites (`evaluate`).
+    #[serde(default)]
+    pub suites: Vec<String>,
+    /// Items a suite (`evaluate`).
+    #[serde(default = "default_limit")]
+    pub limit: usize,
+    /// Only these sources; all when empty.
+    #[serde(default)]
+    pub sources: Vec<String>,
+}
+
+/// What a stage does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageKind {
+    /// Trains the image tokenizer on the sources' pictures.
+    Tokenizer,
+    /// Trains on the mix without reasoning.
+    Pretrain,
+    /// Trains on the mix with reasoning, and on accepted traces.
+    Finetune,
+    /// Proposes, verifies and curates reasoning traces.
+    Reason,
+    /// UniGRPO.
+    Align,
+    /// Benchmarks.
+    Evaluate,
+}
+
+impl StageKind {
+    /// As the profile writes it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Tokenizer => "tokenizer",
+            Self::Pretrain => "pretrain",
+            Self::Finetune => "finetune",
+            Self::Reason => "reason",
+            Self::Align => "align",
+            Self::Evaluate => "evaluate",
+        }
+    }
+}
+
+fn half() -> f64 {
+    0.5
+}
+pub(super) fn one() -> f64 {
+    1.0
+}
+fn one_step() -> u64 {
+    1
+}
+fn four() -> usize {
+    4
+}
+fn answer_tokens() -> u64 {
+    512
+}
+fn million() -> u64 {
+    1_000_000
+}
+fn default_key() -> String {
+    "OPENAI_API_KEY".into()
+}
+fn default_batch() -> usize {
+    32
+}
+fn default_group() -> usize {
+    8
+}
+fn default_limit() -> usize {
+    100
+}
+fn default_rate() -> f64 {
+    1e-3
+}
