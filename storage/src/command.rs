@@ -65,7 +65,7 @@ pub enum Command {
         /// The last sequence number that the client has.
         since: u64,
     },
-    /// Send what somebody who comes in the middle has missed, the run's benchmarks and its last events, then events live.
+    /// Send what somebody who comes in the middle has missed, the run's curves, benchmarks and last events, then events live.
     Follow {
         /// How many of the last events.
         recent: u64,

@@ -89,19 +89,61 @@ pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec
     )
 }
 
-/// The present run's benchmarks and its last events, oldest first: what somebody who comes in the middle has missed.
+/// Steps whose metrics [`recent_events`] gives.
+const CURVES: i64 = 1000;
+
+/// The present run's curves, its benchmarks and its last events, each oldest first: what somebody who comes in the middle
+/// has missed. Metrics have no sequence number; theirs is 0.
 ///
 /// # Errors
 /// SQLite's.
 pub fn recent_events(connection: &Connection, recent: u64) -> Result<Vec<Envelope>, StoreError> {
-    events(
+    let run: Option<String> = connection
+        .query_row(
+            "SELECT run FROM event WHERE run <> '' ORDER BY seq DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(run) = run else {
+        return Ok(Vec::new());
+    };
+    let mut missed = curves(connection, &run)?;
+    missed.extend(events(
         connection,
         "SELECT seq, at_us, body FROM event
-         WHERE run = (SELECT run FROM event WHERE run <> '' ORDER BY seq DESC LIMIT 1)
-           AND (kind = 'eval' OR seq > (SELECT max(seq) FROM event) - ?1)
+         WHERE run = ?1 AND (kind = 'eval' OR seq > (SELECT max(seq) FROM event) - ?2)
          ORDER BY seq",
-        params![recent as i64],
-    )
+        params![run, recent as i64],
+    )?);
+    Ok(missed)
+}
+
+/// A run's metrics of its last steps, a record a step.
+fn curves(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT step, name, value, at_us FROM v_metric
+         WHERE run = ?1 AND value IS NOT NULL AND step > (SELECT max(step) FROM v_latest WHERE run = ?1) - ?2
+         ORDER BY step, name",
+    )?;
+    let mut rows = query.query(params![run, CURVES])?;
+    let mut steps: Vec<Envelope> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (step, value) = (row.get::<_, i64>(0)? as u64, (row.get(1)?, row.get(2)?));
+        match steps.last_mut().map(|envelope| &mut envelope.record) {
+            Some(Record::Metric(metric)) if metric.step == step => metric.values.push(value),
+            _ => steps.push(Envelope {
+                seq: 0,
+                at_us: row.get(3)?,
+                record: Record::Metric(Metric {
+                    run: run.to_owned(),
+                    step,
+                    values: vec![value],
+                }),
+            }),
+        }
+    }
+    Ok(steps)
 }
 
 fn events(

@@ -98,7 +98,7 @@ proptest! {
 }
 
 #[test]
-fn who_comes_in_the_middle_gets_the_benchmarks_and_the_last_events_of_the_present_run() {
+fn who_comes_in_the_middle_gets_the_curves_the_benchmarks_and_the_last_events_of_the_present_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(&folder.path().join("a.db")).unwrap();
     let alert = |run: &str, step| {
@@ -125,13 +125,33 @@ fn who_comes_in_the_middle_gets_the_benchmarks_and_the_last_events_of_the_presen
             decision: String::new(),
         })
     };
-    writer.append(&[eval("old"), alert("old", 1)], 1).unwrap();
-    writer.append(&[eval("new")], 2).unwrap();
+    let metric = |run: &str, step| {
+        Record::Metric(Metric {
+            run: run.into(),
+            step,
+            values: vec![("a".into(), step as f64), ("b".into(), 0.5)],
+        })
+    };
+    writer
+        .append(&[metric("old", 1), eval("old"), alert("old", 1)], 1)
+        .unwrap();
+    writer
+        .append(&[metric("new", 2), metric("new", 3), eval("new")], 2)
+        .unwrap();
     let alerts: Vec<Record> = (1..=9).map(|step| alert("new", step)).collect();
     writer.append(&alerts, 3).unwrap();
     let recent = recent_events(writer.connection(), 2).unwrap();
     let records: Vec<Record> = recent.into_iter().map(|event| event.record).collect();
-    assert_eq!(records, [eval("new"), alert("new", 8), alert("new", 9)]);
+    assert_eq!(
+        records,
+        [
+            metric("new", 2),
+            metric("new", 3),
+            eval("new"),
+            alert("new", 8),
+            alert("new", 9)
+        ]
+    );
 }
 
 #[test]

@@ -418,6 +418,10 @@ fn take(model: &mut Model, envelope: Envelope) {
         Record::Metric(metric) => {
             for (name, value) in metric.values {
                 let points = model.metrics.entry(name).or_default();
+                // A step that was done again after a crash, or that came both from the store and live.
+                while points.back().is_some_and(|&(step, _)| step >= metric.step as f64) {
+                    points.pop_back();
+                }
                 points.push_back((metric.step as f64, value));
                 while points.len() > POINTS {
                     points.pop_front();
