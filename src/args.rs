@@ -114,6 +114,9 @@ pub struct Run {
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
+    /// Start from the weights of this checkpoint folder instead of the shipped one (`start_from` in a profile)
+    #[arg(long, value_name = "DIR", conflicts_with = "from_scratch")]
+    pub checkpoint: Option<PathBuf>,
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,

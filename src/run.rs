@@ -1,6 +1,7 @@
 //! `demask run`: a run from a profile, watched on the dashboard or followed line by line.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
@@ -16,7 +17,11 @@ use crate::{UsageError, control, daemon, dashboard, print};
 /// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
 pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     let (text, origin) = Profile::find(&options.profile).map_err(usage)?;
-    let text = assigned(&text, &origin, &options.set)?;
+    let mut set = options.set;
+    if let Some(checkpoint) = &options.checkpoint {
+        set.push(start_from(checkpoint)?);
+    }
+    let text = assigned(&text, &origin, &set)?;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
@@ -42,6 +47,19 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
         }
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
+}
+
+/// The daemon works elsewhere, so the folder is named whole; one that is no checkpoint is told before anything starts.
+fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
+    let dir = std::path::absolute(checkpoint)?;
+    if !dir.join("manifest.json").is_file() {
+        return Err(usage(format!(
+            "--checkpoint {}: expected a checkpoint folder, found no manifest.json in it",
+            checkpoint.display()
+        ))
+        .into());
+    }
+    Ok(format!("start_from={}", serde_json::to_string(&dir)?))
 }
 
 /// The profile's text with every `--set` applied, checked. A flag that makes a right profile wrong is named itself: the

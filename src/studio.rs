@@ -1,17 +1,19 @@
 //! One-off drawing, answering and describing, with an engine of its own: `generate`, `imagine`, `describe`.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use demask_actors::checkpoints::image_tokenizer_config;
 use demask_actors::engine::{Engine, EngineOptions};
 use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
-use demask_api::{ModelSource, Picture, Request, SampleFrame, TextSampler};
+use demask_api::{ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -62,6 +64,16 @@ fn instead(checkpoint: &Path) -> String {
     format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
 }
 
+/// Side of the pictures that a checkpoint reads: its codes a side, each of as many pixels as its image tokenizer halves.
+fn side(checkpoint: &Path, bench: &Workbench) -> anyhow::Result<usize> {
+    let codes = bench.builder().budgets().of(Task::Understand).codes;
+    if codes == 0 || !checkpoint.join("image_tokenizer").is_dir() {
+        return Ok(0);
+    }
+    let config = image_tokenizer_config(checkpoint)?;
+    Ok(codes.isqrt() << config.encoder.ch_mult.len().saturating_sub(1))
+}
+
 /// A loaded model: an engine and the workbench that fits its checkpoint.
 pub struct Studio {
     /// The engine.
@@ -70,6 +82,8 @@ pub struct Studio {
     pub bench: Workbench,
     /// Its samplers.
     pub draws: Draws,
+    /// Side of the pictures that it reads, in pixels.
+    side: usize,
 }
 
 impl Studio {
@@ -94,6 +108,7 @@ impl Studio {
         loaded.with_context(|| instead(&checkpoint))?;
         Ok(Self {
             engine: Mutex::new(engine),
+            side: side(&checkpoint, &bench)?,
             bench,
             draws,
         })
@@ -277,10 +292,11 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
 }
 
 fn show_picture() -> FrameSink {
-    Arc::new(|frame: SampleFrame| {
+    let drawn = std::io::stderr().is_terminal();
+    Arc::new(move |frame: SampleFrame| {
         let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
         eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
-        if let Some(picture) = &frame.picture {
+        if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
             eprint!("{}", half_blocks(picture));
         }
     })
@@ -323,30 +339,20 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// A picture that does not decode; as [`Studio::open`] and [`Studio::complete`].
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
-    const PIXELS: u32 = 32;
     let image = image::open(&options.file)
         .with_context(|| format!("{}: expected a PNG or JPEG picture", options.file.display()))?;
-    let exact = image.width().is_multiple_of(PIXELS) && image.width() == image.height();
-    let filter = if exact {
-        image::imageops::FilterType::Nearest
-    } else {
-        image::imageops::FilterType::CatmullRom
-    };
-    let small = image.resize_to_fill(PIXELS, PIXELS, filter).to_rgb8();
-    let picture = Picture {
-        width: PIXELS as usize,
-        height: PIXELS as usize,
-        rgb: small.into_raw(),
-    };
     let (kind, prompt) = match &options.question {
         Some(question) => (Kind::Question, question.clone()),
         None => (Kind::Caption, "describe the table".to_owned()),
     };
     let made = runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
+        if studio.side == 0 {
+            bail!("the checkpoint has no image tokenizer, so it reads no pictures");
+        }
         studio
             .complete(
-                plain_example(kind, &prompt, Some(picture)),
+                plain_example(kind, &prompt, Some(fitted(&image, studio.side))),
                 Mode::Direct,
                 options.seed,
                 &studio.draws,
@@ -362,4 +368,21 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
         println!("{}", made.completion.text);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A picture as the model reads it: a square of this side, cut at the middle. One of whole pixels stays sharp.
+fn fitted(image: &image::DynamicImage, side: usize) -> Picture {
+    let pixels = u32::try_from(side).unwrap_or(u32::MAX).max(1);
+    let exact = image.width().is_multiple_of(pixels) && image.width() == image.height();
+    let filter = if exact {
+        image::imageops::FilterType::Nearest
+    } else {
+        image::imageops::FilterType::CatmullRom
+    };
+    let small = image.resize_to_fill(pixels, pixels, filter).to_rgb8();
+    Picture {
+        width: side,
+        height: side,
+        rgb: small.into_raw(),
+    }
 }

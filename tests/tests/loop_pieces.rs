@@ -1,0 +1,127 @@
+//! Pieces of the loop that a person chooses: the weights a run starts from, the prompts that UniGRPO learns from.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use demask_tests::{Place, SMOKE};
+use serde_json::{Value, json};
+
+/// Runs a profile to its end; the folder of its last checkpoint.
+fn run(place: &Place, profile: &str, arguments: &[&str]) -> PathBuf {
+    let file = place.path().join("profile.toml");
+    std::fs::write(&file, profile).unwrap();
+    let mut all = vec!["run", "--headless", "--profile", file.to_str().unwrap()];
+    all.extend(arguments);
+    let out = place.run(&all);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let last = query(place, "SELECT path FROM v_checkpoint ORDER BY at_us DESC LIMIT 1");
+    place.path().join(last[0]["path"].as_str().unwrap())
+}
+
+fn query(place: &Place, sql: &str) -> Value {
+    let out = place.run(&["query", sql, "--format", "json", "--limit", "0"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// The manifest's hash of a checkpoint's weights.
+fn weights(checkpoint: &Path) -> Value {
+    let text = std::fs::read_to_string(checkpoint.join("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let files = manifest["files"].as_array().unwrap().clone();
+    let model = files.into_iter().find(|file| file["name"] == "model.safetensors");
+    model.unwrap()["blake3"].clone()
+}
+
+/// The smoke profile up to its stages, and these stages instead.
+fn with_stages(stages: &str) -> String {
+    let (head, _) = SMOKE.split_once("[[stage]]").unwrap();
+    format!("{head}{stages}")
+}
+
+#[test]
+fn a_run_starts_from_the_checkpoint_that_is_named() {
+    let place = Place::default();
+    let trained = run(
+        &place,
+        &with_stages("[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 2\nbatch = 4\n"),
+        &["--from-scratch"],
+    );
+    let looked = with_stages(
+        "[[stage]]\nname = \"look\"\nkind = \"evaluate\"\nsuites = [\"tabletop-sums\"]\nlimit = 2\n",
+    );
+    let seen = run(&place, &looked, &["--checkpoint", trained.to_str().unwrap()]);
+    assert_ne!(seen, trained, "a run of its own");
+    assert_eq!(weights(&seen), weights(&trained));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+#[test]
+fn a_folder_that_is_no_checkpoint_starts_nothing() {
+    let place = Place::default();
+    let out = place.run(&["run", "--headless", "--checkpoint", "nowhere"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--checkpoint nowhere") && said.contains("manifest.json"),
+        "{said}"
+    );
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+/// Dynamic sampling: all that was drawn is on record, and only groups that tell good from bad are trained on.
+#[test]
+fn groups_that_tell_nothing_make_room_for_others() {
+    let place = Place::default();
+    let stage = "[[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 2\nbatch = 2\ngroup = 2\nresample = 3\n\
+                 sources = [\"sums\", \"draw\"]\nobjective = { inner_steps = 1 }\n";
+    run(&place, &with_stages(stage), &["--from-scratch"]);
+    let groups = query(
+        &place,
+        "SELECT step, max(total) - min(total) > 1e-9 AS telling, max(trained) AS trained \
+         FROM v_rollout GROUP BY step, \"group\" ORDER BY step, \"group\"",
+    );
+    let groups = groups.as_array().unwrap();
+    for step in 0..2 {
+        let drawn: Vec<&Value> = groups.iter().filter(|group| group["step"] == step).collect();
+        let telling = drawn.iter().filter(|group| group["telling"] == json!(1)).count();
+        assert!(telling <= 2, "no more than a step has room for");
+        assert!(
+            telling == 2 || drawn.len() == 8,
+            "drawn on until the step is full or the prompts are gone"
+        );
+        assert!(drawn.iter().all(|group| group["telling"] == group["trained"]));
+    }
+    assert!(
+        groups.iter().any(|group| group["telling"] == json!(0)),
+        "some were let go"
+    );
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+/// A checkpoint that a stage ruined is not gone on with: the run returns to the promoted weights.
+#[test]
+fn the_gate_takes_a_ruined_model_back() {
+    let place = Place::default();
+    let look = |name: &str| {
+        format!(
+            "[[stage]]\nname = \"{name}\"\nkind = \"evaluate\"\nsuites = [\"tabletop-ask\"]\nlimit = 12\n"
+        )
+    };
+    let ruin = "[[stage]]\nname = \"ruin\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\nlearning_rate = 0.5\nsources = [\"sums\"]\n";
+    let profile = include_str!("../../profiles/tabletop.toml");
+    let (head, _) = profile.split_once("[[stage]]").unwrap();
+    let stages = [&look("before"), ruin, &look("after")].concat();
+    let last = run(&place, &format!("{head}[gate]\nrollback = true\n\n{stages}"), &[]);
+    let decisions = query(&place, "SELECT decision FROM v_eval ORDER BY step");
+    assert_eq!(
+        decisions,
+        json!([{"decision": "promote"}, {"decision": "roll_back"}])
+    );
+    let promoted = query(&place, "SELECT path FROM v_checkpoint WHERE step = 1 LIMIT 1");
+    let promoted = place.path().join(promoted[0]["path"].as_str().unwrap());
+    assert_eq!(weights(&last), weights(&promoted));
+    let ruined = query(&place, "SELECT count(DISTINCT hash) AS n FROM v_checkpoint");
+    assert!(ruined[0]["n"].as_u64().unwrap() > 1, "there was another one");
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
