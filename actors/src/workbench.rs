@@ -383,7 +383,9 @@ impl Workbench {
         let mut forwards = sample.forwards;
         let (ids, picture) = match drawn {
             Some(drawn) => {
-                commit_step.extend(&drawn.commit_step);
+                // The picture was drawn after the text.
+                let after = commit_step.iter().max().map_or(0, |&last| last + 1);
+                commit_step.extend(drawn.commit_step.iter().map(|&step| after.saturating_add(step)));
                 forwards += drawn.forwards;
                 (drawn.ids, drawn.picture)
             }

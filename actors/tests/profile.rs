@@ -63,3 +63,19 @@ fn the_gate_has_defaults_and_knows_the_suites() {
         "{error}"
     );
 }
+
+#[test]
+fn two_of_a_name_are_refused_at_the_second() {
+    let source = |name: &str| format!("[[source]]\nname = \"{name}\"\nkind = \"tabletop_sums\"\n");
+    assert!(parsed(&(source("sums") + &source("more"))).is_ok());
+    let error = parsed(&(source("sums") + &source("sums"))).unwrap_err();
+    assert!(
+        error.contains("line 6") && error.contains("source names sums again"),
+        "{error}"
+    );
+    let error = parsed(STAGE).unwrap_err();
+    assert!(
+        error.contains("line 6") && error.contains("stage names a again"),
+        "{error}"
+    );
+}

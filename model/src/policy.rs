@@ -4,6 +4,7 @@
 //! policy (law L7: at the first inner step every ratio is 1). For each inner step: the clipped token ratio times the group
 //! advantage, averaged over a sample's masked tokens and over samples, less a k3 penalty on leaving the reference.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use demask_api::{
@@ -90,8 +91,55 @@ impl Estimator for EstimatorConfig {
                     .map(|positions| view(sequence, mask_token, &positions, 1.0))
                     .collect()
             }
+            Self::TraceRl { merge, views } => {
+                let moments = moments(&sample.commit_step, *merge);
+                let chosen = spread(moments.len(), *views, inner, inner_steps, start.random());
+                chosen
+                    .into_iter()
+                    .map(|at| moment(sample, &answer, mask_token, *merge, moments[at]))
+                    .collect()
+            }
         }
     }
+}
+
+/// The trajectory's moments, ascending: the commit steps, so many together.
+fn moments(commit_step: &[u16], merge: u16) -> Vec<u16> {
+    let all: BTreeSet<u16> = commit_step.iter().map(|step| step / merge.max(1)).collect();
+    all.into_iter().collect()
+}
+
+/// What the sampler saw at a moment: tokens committed before it, masks else; the tokens of the moment count.
+fn moment(sample: &PolicySample, answer: &[usize], mask_token: u32, merge: u16, now: u16) -> MaskedView {
+    let when = |step: &u16| step / merge.max(1);
+    let of = |wanted: fn(&u16, &u16) -> bool| -> Vec<usize> {
+        let positions = answer.iter().zip(&sample.commit_step);
+        positions
+            .filter(|(_, step)| wanted(&when(step), &now))
+            .map(|(&at, _)| at)
+            .collect()
+    };
+    MaskedView {
+        ids: masked(&sample.sequence.ids, &of(u16::ge), mask_token),
+        counted: of(u16::eq).into_iter().map(|at| (at, 1.0)).collect(),
+    }
+}
+
+/// `wanted` of `count` places, evenly apart from a random start, other ones at each inner step; all when `wanted` is 0 or
+/// more than there are.
+fn spread(count: usize, wanted: usize, inner: usize, inner_steps: usize, start: f64) -> Vec<usize> {
+    if wanted == 0 || wanted >= count {
+        return (0..count).collect();
+    }
+    let strata = (wanted * inner_steps.max(1)) as f64;
+    let at = |number: usize| {
+        let place = (start + (number * inner_steps.max(1) + inner) as f64 / strata).fract();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let place = (place * count as f64) as usize;
+        place.min(count - 1)
+    };
+    let chosen: BTreeSet<usize> = (0..wanted).map(at).collect();
+    chosen.into_iter().collect()
 }
 
 /// t_n of inner step n (from 0), from the start t_1 in 0..T (`peers.md` B.11).

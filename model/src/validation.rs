@@ -145,6 +145,12 @@ pub fn policy(
                 "sequence {id}: no answer position, so nothing to learn from"
             ));
         }
+        let (steps, positions) = (sample.commit_step.len(), sample.sequence.answer_len());
+        if matches!(estimator, EstimatorConfig::TraceRl { .. }) && steps != positions {
+            return refuse(format!(
+                "sequence {id}: {steps} commit steps, expected one for each of {positions} answer positions"
+            ));
+        }
         if !sample.advantage.is_finite() {
             let found = sample.advantage;
             return refuse(format!(

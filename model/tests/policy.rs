@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{MASK, group, learner, numbers, ragged, settings, state};
 use demask_api::{
     Adam, EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, SampleRequest, Sampler,
@@ -28,6 +30,8 @@ fn estimators() -> Vec<EstimatorConfig> {
         },
         EstimatorConfig::DiffuGrpo { prompt_mask: 0.15 },
         EstimatorConfig::Coupled,
+        EstimatorConfig::TraceRl { merge: 2, views: 2 },
+        EstimatorConfig::TraceRl { merge: 1, views: 0 },
     ]
 }
 
@@ -399,12 +403,17 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
         for (at, (&seen, &clean)) in view.ids.iter().zip(&sequence.ids).enumerate() {
             let hidden = view.counted.iter().any(|&(counted, _)| counted == at);
             let prompt = matches!(estimator, EstimatorConfig::DiffuGrpo { .. }) && !answer.contains(&at);
-            assert!(seen == clean || hidden || (prompt && at >= sequence.left_pad && seen == MASK));
+            let later = matches!(estimator, EstimatorConfig::TraceRl { .. }) && answer.contains(&at);
+            assert!(
+                seen == clean || hidden || ((prompt || later) && at >= sequence.left_pad && seen == MASK)
+            );
         }
     }
     let whole = matches!(
         estimator,
-        EstimatorConfig::Coupled | EstimatorConfig::DiffuGrpo { .. }
+        EstimatorConfig::Coupled
+            | EstimatorConfig::DiffuGrpo { .. }
+            | EstimatorConfig::TraceRl { views: 0, .. }
     );
     counted.sort_unstable();
     assert!(
@@ -415,4 +424,24 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
         !whole || counted == answer.collect::<Vec<_>>(),
         "every position counts once"
     );
+}
+
+/// TraceRL's views are the sampler's own states: what it had committed is there, what it had not is masked.
+#[test]
+fn a_trace_view_is_what_the_sampler_saw() {
+    for sample in group(&ADVANTAGES).samples {
+        let answer = sample.sequence.answer[0].start..sample.sequence.answer[0].end;
+        let views = EstimatorConfig::TraceRl { merge: 1, views: 0 }.plan(&sample, MASK, 0, 2, 1);
+        let steps: BTreeSet<u16> = sample.commit_step.iter().copied().collect();
+        assert_eq!(views.len(), steps.len());
+        for (view, now) in views.iter().zip(steps) {
+            for (at, &step) in answer.clone().zip(&sample.commit_step) {
+                assert_eq!(view.ids[at] == MASK, step >= now);
+                assert_eq!(view.counted.contains(&(at, 1.0)), step == now);
+            }
+        }
+        // Two inner steps of two views each look at different moments.
+        let of = |inner| EstimatorConfig::TraceRl { merge: 1, views: 1 }.plan(&sample, MASK, inner, 2, 1);
+        assert!(views.len() < 2 || of(0) != of(1));
+    }
 }

@@ -352,6 +352,7 @@ fn any_estimator() -> impl Strategy<Value = EstimatorConfig> {
         EstimatorConfig::default(),
         EstimatorConfig::DiffuGrpo { prompt_mask: 0.5 },
         EstimatorConfig::Coupled,
+        EstimatorConfig::TraceRl { merge: 0, views: 1 },
     ])
 }
 

@@ -1,5 +1,7 @@
 //! What values a profile may have.
 
+use std::collections::BTreeSet;
+
 use demask_rewards::suites::Suite;
 
 use super::{Profile, SourceKind, StageKind, Teacher};
@@ -39,6 +41,8 @@ impl Profile {
                 ));
             }
         }
+        distinct("source", self.sources.iter().map(|source| source.name.as_str()))?;
+        distinct("stage", self.stages.iter().map(|stage| stage.name.as_str()))?;
         range("margin", self.gate.margin, -1.0, 1.0)?;
         range("limit", self.gate.limit as f64, 1.0, 1e6)?;
         known_suites("suites of gate", &self.gate.suites)?;
@@ -85,6 +89,20 @@ fn range(key: &str, value: f64, low: f64, high: f64) -> Result<(), Wrong> {
         return Ok(());
     }
     Err((key.to_owned(), format!("is {value}; allowed is {low} to {high}")))
+}
+
+/// Sources are steered, and stages found, by their names.
+fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Wrong> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err((
+                "name".into(),
+                format!("of a {what} names {name} again; every {what} has a name of its own"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn known_suites(whose: &str, names: &[String]) -> Result<(), Wrong> {

@@ -17,7 +17,7 @@ pub(super) fn located(
 }
 
 /// The line that assigns a key the value that the message complains of, in an inline table too; else the last that assigns
-/// the key. The values were read without their places.
+/// the key. Of a name that is there "again" the second is to blame. The values were read without their places.
 pub(super) fn line_of_key(text: &str, key: &str, message: &str) -> Option<usize> {
     let number: Option<f64> = message
         .strip_prefix("is ")
@@ -25,6 +25,8 @@ pub(super) fn line_of_key(text: &str, key: &str, message: &str) -> Option<usize>
     let named = message
         .split_once("names ")
         .and_then(|(_, rest)| rest.split(';').next());
+    let again = named.and_then(|name| name.strip_suffix(" again"));
+    let named = again.or(named);
     let blamed = |value: &str| {
         let said = value.split([',', '}', ' ']).next().unwrap_or(value);
         let same = number.is_some_and(|number| said.replace('_', "").parse() == Ok(number));
@@ -35,7 +37,8 @@ pub(super) fn line_of_key(text: &str, key: &str, message: &str) -> Option<usize>
         .zip(1..)
         .filter_map(|(line, number)| Some((number, assigned(line, key)?)))
         .collect();
-    let guilty = assigned.iter().find(|(_, value)| blamed(value));
+    let mut guilty = assigned.iter().filter(|(_, value)| blamed(value));
+    let guilty = guilty.nth(usize::from(again.is_some()));
     guilty.or(assigned.last()).map(|(number, _)| *number)
 }
 

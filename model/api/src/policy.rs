@@ -51,6 +51,13 @@ pub enum EstimatorConfig {
     },
     /// DiffuCoder's pair of complementary masks (`peers.md` B.13).
     Coupled,
+    /// TraceRL's: what the sampler saw when it committed a token, some steps of its trajectory together (`peers.md` B.14).
+    TraceRl {
+        /// Steps of the sampler that count as one.
+        merge: u16,
+        /// Views an inner step, spread over the trajectory; 0 takes all of them.
+        views: usize,
+    },
 }
 
 impl Default for EstimatorConfig {

@@ -100,7 +100,7 @@ pub fn ragged() -> Vec<Sequence> {
 /// One group of the ragged sequences with the given advantages.
 pub fn group(advantages: &[f32]) -> PolicyGroup {
     let sample = |(sequence, &advantage): (Sequence, &f32)| PolicySample {
-        commit_step: vec![0; sequence.answer_len()],
+        commit_step: (0..sequence.answer_len() as u16).map(|at| at * 7 % 11).collect(),
         sequence,
         advantage,
     };

@@ -5,20 +5,22 @@
 //! The old address is dead then; peers hold an [`Address`], which always leads to the present life. What an actor does
 //! is read from its [`Probe`] without asking it, so a stuck one can be looked at too.
 
+mod address;
+mod probe;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
-use demask_storage::{ActorState, ActorView, Alert, Level, Lifecycle, Record};
+use demask_storage::{ActorState, Alert, Level, Lifecycle, Record};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::recorder::{Recorder, now_us};
+pub use address::{Address, Silence};
+pub use probe::{Handling, Probe, Roster};
 
-/// Messages that the flight recorder keeps of each actor.
-const RECENT: usize = 64;
+use crate::recorder::Recorder;
 
 /// How often an actor may be made again.
 #[derive(Clone, Copy, Debug)]
@@ -41,224 +43,6 @@ impl Default for Budget {
             first_wait: Duration::from_millis(50),
             longest_wait: Duration::from_secs(5),
         }
-    }
-}
-
-/// What an actor is doing, readable from anywhere at any time.
-#[derive(Clone, Debug)]
-pub struct Probe(Arc<Mutex<ActorView>>);
-
-impl Probe {
-    fn new(name: &str, parent: &str) -> Self {
-        Self(Arc::new(Mutex::new(ActorView {
-            name: name.to_owned(),
-            parent: parent.to_owned(),
-            state: ActorState::Starting,
-            detail: String::new(),
-            queue: (0, 0),
-            restarts: 0,
-            handled: 0,
-            last_message: String::new(),
-            last_at_us: 0,
-            recent: Vec::new(),
-        })))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ActorView> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes that a message is being handled, until the guard is dropped.
-    #[must_use]
-    pub fn handle(&self, message: &str) -> Handling {
-        let mut view = self.lock();
-        view.state = ActorState::Busy;
-        message.clone_into(&mut view.last_message);
-        view.last_at_us = now_us();
-        Handling {
-            probe: self.clone(),
-            message: message.to_owned(),
-            began: now_us(),
-            outcome: "dropped".into(),
-        }
-    }
-
-    /// Changes state and detail.
-    pub fn say(&self, state: ActorState, detail: &str) {
-        let mut view = self.lock();
-        view.state = state;
-        detail.clone_into(&mut view.detail);
-    }
-
-    /// Notes how full its queue is.
-    pub fn queue(&self, waiting: u64, room: u64) {
-        self.lock().queue = (waiting, room);
-    }
-
-    fn waiting(&self, waiting: u64) {
-        self.lock().queue.0 = waiting;
-    }
-
-    /// As it is now.
-    #[must_use]
-    pub fn view(&self) -> ActorView {
-        self.lock().clone()
-    }
-}
-
-/// A message in the flight recorder: its time and outcome are noted when this is dropped, in a panic too.
-#[derive(Debug)]
-pub struct Handling {
-    probe: Probe,
-    message: String,
-    began: i64,
-    outcome: String,
-}
-
-impl Handling {
-    /// Ends it with an outcome: `ok`, or what went wrong.
-    pub fn end(mut self, outcome: impl Into<String>) {
-        self.outcome = outcome.into();
-    }
-}
-
-impl Drop for Handling {
-    fn drop(&mut self) {
-        let outcome = if std::thread::panicking() {
-            "panicked".into()
-        } else {
-            std::mem::take(&mut self.outcome)
-        };
-        let mut view = self.probe.lock();
-        let took = u64::try_from(now_us() - self.began).unwrap_or(0);
-        if view.recent.len() == RECENT {
-            view.recent.remove(0);
-        }
-        view.recent
-            .push((self.began, std::mem::take(&mut self.message), took, outcome));
-        view.handled += 1;
-        if view.state == ActorState::Busy {
-            view.state = ActorState::Idle;
-        }
-    }
-}
-
-/// Every actor's probe; parents come before their children in the order in which they were started.
-#[derive(Clone, Debug, Default)]
-pub struct Roster(Arc<Mutex<Vec<Probe>>>);
-
-impl Roster {
-    /// All of them as they are now.
-    #[must_use]
-    pub fn views(&self) -> Vec<ActorView> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(Probe::view)
-            .collect()
-    }
-
-    /// Adds what is not an actor of the supervisor's but does work that a person wants to see.
-    #[must_use]
-    pub fn add(&self, name: &str, parent: &str) -> Probe {
-        let probe = Probe::new(name, parent);
-        let mut probes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        probes.retain(|known| known.view().name != name);
-        probes.push(probe.clone());
-        probe
-    }
-}
-
-/// Leads to the present life of an actor.
-pub struct Address<A: Actor> {
-    present: watch::Receiver<Option<Addr<A>>>,
-    probe: Probe,
-    /// Messages that were sent and not answered yet.
-    waiting: Arc<AtomicU64>,
-}
-
-impl<A: Actor> Clone for Address<A> {
-    fn clone(&self) -> Self {
-        Self {
-            present: self.present.clone(),
-            probe: self.probe.clone(),
-            waiting: Arc::clone(&self.waiting),
-        }
-    }
-}
-
-/// An actor did not answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Silence {
-    /// The life that was asked died before it answered; another may be asked.
-    #[error("{0} died before it answered")]
-    Died(String),
-    /// Nobody makes another.
-    #[error("{0} died too often and is not made again")]
-    Gone(String),
-}
-
-impl<A: Actor<Context = Context<A>>> Address<A> {
-    /// The present life's address; waits while it is being made again. None once the supervisor gave up or ended.
-    pub async fn get(&self) -> Option<Addr<A>> {
-        let mut watch = self.present.clone();
-        let found = watch
-            .wait_for(|address| address.as_ref().is_some_and(Addr::connected))
-            .await
-            .ok()?;
-        found.clone()
-    }
-
-    /// L1, L2: waits for room in the mailbox and for the answer; when the life that was asked dies first, the next one is
-    /// asked the same. For messages that may be done twice.
-    ///
-    /// # Errors
-    /// [`Silence::Gone`].
-    pub async fn ask<M>(&self, message: M) -> Result<M::Result, Silence>
-    where
-        A: Handler<M>,
-        M: Message + Clone + Send + 'static,
-        M::Result: Send,
-    {
-        loop {
-            match self.ask_once(message.clone()).await {
-                Err(Silence::Died(_)) => tokio::task::yield_now().await,
-                answered => return answered,
-            }
-        }
-    }
-
-    /// As [`Self::ask`], but a death is the asker's to deal with.
-    ///
-    /// # Errors
-    /// [`Silence`].
-    pub async fn ask_once<M>(&self, message: M) -> Result<M::Result, Silence>
-    where
-        A: Handler<M>,
-        M: Message + Send + 'static,
-        M::Result: Send,
-    {
-        let name = || self.probe.view().name;
-        let present = self.get().await.ok_or_else(|| Silence::Gone(name()))?;
-        let _waiting = Waiting::begin(&self.waiting, &self.probe);
-        present.send(message).await.map_err(|_| Silence::Died(name()))
-    }
-}
-
-/// A message that waits for its answer: it counts in the queue that a person sees.
-struct Waiting<'a>(&'a AtomicU64, &'a Probe);
-
-impl<'a> Waiting<'a> {
-    fn begin(count: &'a AtomicU64, probe: &'a Probe) -> Self {
-        probe.waiting(count.fetch_add(1, Relaxed) + 1);
-        Self(count, probe)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.1.waiting(self.0.fetch_sub(1, Relaxed) - 1);
     }
 }
 
