@@ -177,17 +177,7 @@ pub fn line(overview: &Overview) -> String {
     if overview.run.is_empty() {
         return "no run".to_owned();
     }
-    let stage = overview.stages.get(overview.stage);
-    let stage = stage.map_or_else(String::new, |stage| {
-        format!(", {} {}/{}", stage.name, stage.done, stage.total)
-    });
-    let eta = overview
-        .eta_s
-        .map_or_else(String::new, |seconds| format!(", {} left", span(seconds)));
-    format!(
-        "{} {}: step {}/{}{stage}, {:.0} tokens/s{eta}",
-        overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
-    )
+    overview.headline()
 }
 
 fn show(overview: &Overview) {
@@ -202,14 +192,5 @@ fn show(overview: &Overview) {
                 format!(": {}", overview.detail)
             }
         );
-    }
-}
-
-fn span(seconds: f64) -> String {
-    let minutes = (seconds / 60.0).floor();
-    if minutes < 1.0 {
-        format!("{seconds:.0} s")
-    } else {
-        format!("{minutes:.0} min")
     }
 }

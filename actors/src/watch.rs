@@ -12,7 +12,7 @@ use crate::engine_host::FrameSink;
 use crate::run_error::RunError;
 use crate::seeds::seed_of;
 use crate::stages::StageRun;
-use crate::workbench::{Wanted, WorkError, Workbench};
+use crate::workbench::{Draws, Wanted, WorkError, Workbench};
 
 /// Which kinds are watched in turn while training.
 const TURNS: [Kind; 4] = [
@@ -43,11 +43,11 @@ impl StageRun {
             return Ok(());
         };
         let id = format!("{}/{}/watch", self.job.run, self.cursor.step);
-        self.complete_watched(&picked.example, picked.mode, &id, "rollout")
+        self.complete_watched(&picked.example, picked.mode, &self.draws(None), &id, "rollout")
             .await
     }
 
-    /// What a person asked for: a prompt, completed and watched.
+    /// What a person asked for: a prompt, completed as well as the model can (a token a step, the likeliest) and watched.
     ///
     /// # Errors
     /// The engine's death; what else goes wrong is an alert.
@@ -59,13 +59,17 @@ impl StageRun {
         };
         let example = plain_example(kind, prompt, None);
         let id = format!("{}/asked/{order}", self.job.run);
-        self.complete_watched(&example, Mode::Think, &id, "person").await
+        let mut draws = self.draws(None);
+        (draws.text.steps, draws.text.temperature) = (0, 0.0);
+        self.complete_watched(&example, Mode::Think, &draws, &id, "person")
+            .await
     }
 
     async fn complete_watched(
         &self,
         example: &Example,
         mode: Mode,
+        draws: &Draws,
         id: &str,
         origin: &str,
     ) -> Result<(), RunError> {
@@ -78,7 +82,7 @@ impl StageRun {
         let (sink, frames) = collect_frames();
         let made = self
             .bench
-            .complete(&self.job.engine, &wanted, &self.draws(None), Some(sink))
+            .complete(&self.job.engine, &wanted, draws, Some(sink))
             .await;
         match made {
             Ok(_) => {}

@@ -2,14 +2,14 @@
 //!
 //! An [`Estimator`] plans masked views of a completion; the views are the same for the present, the old and the reference
 //! policy (law L7: at the first inner step every ratio is 1). For each inner step: the clipped token ratio times the group
-//! advantage, averaged over a sample's masked tokens and over samples, less a k3 penalty on leaving the reference.
+//! advantage, averaged over a sample's masked tokens and over samples (or over all tokens alike), less a k3 penalty on leaving the reference.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use demask_api::{
-    EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, Sequence, Spacing,
-    StepSettings,
+    EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, Sequence,
+    Spacing, StepSettings,
 };
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -299,26 +299,30 @@ fn prepare(
     inner: usize,
 ) -> Result<Vec<Vec<Prepared>>> {
     let mask_token = backbone.config().mask_token_id;
-    let (mut rows, mut advantages) = (Vec::new(), Vec::new());
-    for (number, sample) in samples.iter().enumerate() {
+    let planned: Vec<(&PolicySample, Vec<MaskedView>)> = samples
+        .iter()
+        .enumerate()
         // A sample without advantage teaches only to stay near the reference.
-        if sample.advantage == 0.0 && reference.is_none() {
-            continue;
-        }
-        let views = estimator.plan(
-            sample,
-            mask_token,
-            inner,
-            objective.inner_steps,
-            seed ^ (number as u64) << 20,
-        );
-        let counted: f64 = views
-            .iter()
-            .flat_map(|view| &view.counted)
-            .map(|(_, weight)| weight)
-            .sum();
+        .filter(|(_, sample)| sample.advantage != 0.0 || reference.is_some())
+        .map(|(number, sample)| {
+            let seed = seed ^ (number as u64) << 20;
+            let views = estimator.plan(sample, mask_token, inner, objective.inner_steps, seed);
+            (*sample, views)
+        })
+        .collect();
+    let counted = |views: &[MaskedView]| -> f64 {
+        let tokens = views.iter().flat_map(|view| &view.counted);
+        tokens.map(|(_, weight)| weight).sum()
+    };
+    let all: f64 = planned.iter().map(|(_, views)| counted(views)).sum();
+    let (mut rows, mut advantages) = (Vec::new(), Vec::new());
+    for (sample, views) in planned {
+        let divisor = match objective.normalization {
+            LossNormalization::Sequence => counted(&views).max(1.0) * samples.len() as f64,
+            LossNormalization::Token => all.max(1.0),
+        };
         for view in views {
-            let weight = |weight: f64| weight / (counted.max(1.0) * samples.len() as f64);
+            let weight = |weight: f64| weight / divisor;
             #[allow(clippy::cast_possible_truncation)]
             let targets: Vec<_> = view
                 .counted

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use common::{MASK, group, learner, numbers, ragged, settings, state};
 use demask_api::{
-    Adam, EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, SampleRequest, Sampler,
-    Sequence, Spacing, Span, StepSettings, TextSampler,
+    Adam, EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample,
+    SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler,
 };
 use demask_model::Backbone;
 use demask_model::loss::{LossRow, alike, backward_chunks, gather};
@@ -40,6 +40,7 @@ fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
         clip: 0.2,
         kl,
         inner_steps,
+        normalization: LossNormalization::Sequence,
     }
 }
 
@@ -213,40 +214,59 @@ fn without_advantage_nothing_is_learnt() {
 /// At the first inner step the gradient of the objective is that of the advantage-weighted log-likelihood of the views.
 #[test]
 fn the_first_gradient_is_that_of_the_advantage_weighted_masked_loss() {
-    for estimator in estimators() {
+    for (estimator, normalization) in estimators().into_iter().flat_map(|estimator| {
+        [LossNormalization::Sequence, LossNormalization::Token].map(|one| (estimator.clone(), one))
+    }) {
         let mut learner = learner(1);
+        let objective = ObjectiveConfig {
+            normalization,
+            ..objective(0.0, 1)
+        };
         let report = train(
             &mut learner,
             None,
             &[group(&ADVANTAGES)],
             &estimator,
-            &objective(0.0, 1),
+            &objective,
             &plain(0.0),
         );
         assert!(report.clipped == [0.0] && report.grad_norm[0] > 0.0);
         let found = gradient(&learner);
-        let expected = weighted_gradient(&estimator, &group(&ADVANTAGES));
+        let expected = weighted_gradient(&estimator, &group(&ADVANTAGES), normalization);
         let largest = expected
             .iter()
             .fold(0.0, |most: f64, value| most.max(value.abs()));
         for (found, expected) in found.iter().zip(&expected) {
             assert!(
                 (found - expected).abs() < 2e-5 * largest,
-                "{estimator:?}: {found} and {expected}"
+                "{estimator:?}, {normalization:?}: {found} and {expected}"
             );
         }
     }
 }
 
-/// Each sample by itself: the mean over its counted tokens of the loss, times its advantage, averaged over samples.
-fn weighted_gradient(estimator: &EstimatorConfig, group: &PolicyGroup) -> Vec<f64> {
+/// Each sample by itself: the loss of its counted tokens times its advantage; the mean over its tokens and then over
+/// samples, or the mean over all tokens.
+fn weighted_gradient(
+    estimator: &EstimatorConfig,
+    group: &PolicyGroup,
+    normalization: LossNormalization,
+) -> Vec<f64> {
     let (mut backbone, _) = learner(1);
     let mut sum = backbone.parameters().master().zeros_like();
-    for (number, sample) in group.samples.iter().enumerate() {
-        let views = estimator.plan(sample, MASK, 0, 1, 3 ^ (number as u64) << 20);
-        let counted: usize = views.iter().map(|view| view.counted.len()).sum();
+    let plans: Vec<Vec<MaskedView>> = (0..)
+        .zip(&group.samples)
+        .map(|(number, sample)| estimator.plan(sample, MASK, 0, 1, 3 ^ number << 20))
+        .collect();
+    let tokens = |views: &[MaskedView]| -> usize { views.iter().map(|view| view.counted.len()).sum() };
+    let all: usize = plans.iter().map(|views| tokens(views)).sum();
+    for (sample, views) in group.samples.iter().zip(plans) {
+        let divisor = match normalization {
+            LossNormalization::Sequence => tokens(&views) * group.samples.len(),
+            LossNormalization::Token => all,
+        };
         for view in views {
-            let weight = sample.advantage / (counted * group.samples.len()) as f32;
+            let weight = sample.advantage / divisor as f32;
             let weights: Vec<_> = view.counted.iter().map(|&(at, _)| (at, weight)).collect();
             let rows = [LossRow {
                 ids: view.ids,
@@ -310,6 +330,7 @@ fn clipped_tokens_have_no_gradient() {
         clip: 0.0,
         kl: 0.0,
         inner_steps: 4,
+        ..ObjectiveConfig::default()
     };
     // The same views at every inner step: after the first, what became likelier is clipped.
     let same = EstimatorConfig::DiffuGrpo { prompt_mask: 0.0 };

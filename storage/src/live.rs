@@ -109,9 +109,9 @@ pub struct Overview {
     pub stages: Vec<StageView>,
     /// Index of the present one.
     pub stage: usize,
-    /// Training tokens a second, smoothed.
+    /// Training tokens a second of the present stage, smoothed; 0 where it has none.
     pub tokens_per_s: f64,
-    /// Seconds to the end at this rate, if known.
+    /// Seconds to the end of the present stage at its pace, if known.
     pub eta_s: Option<f64>,
     /// Seconds since the start of this life of the run.
     pub elapsed_s: f64,
@@ -121,6 +121,39 @@ pub struct Overview {
     pub knobs: Vec<Knob>,
     /// The last checkpoint's step, if any.
     pub last_checkpoint: Option<u64>,
+}
+
+impl Overview {
+    /// The run in a line: where it is, how fast it goes, when the present stage ends.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let mut parts = vec![
+            self.profile.clone(),
+            self.state.clone(),
+            format!("step {}/{}", self.step, self.total_steps),
+        ];
+        if let Some(stage) = self.stages.get(self.stage) {
+            parts.push(format!("{} {}/{}", stage.name, stage.done, stage.total));
+        }
+        if self.tokens_per_s > 0.0 {
+            parts.push(format!("{:.0} tokens/s", self.tokens_per_s));
+        }
+        if let Some(left) = self.eta_s.filter(|left| left.is_finite() && *left > 0.0) {
+            parts.push(format!("{} left in it", duration(left)));
+        }
+        parts.join(" · ")
+    }
+}
+
+/// Seconds as a person says them.
+fn duration(seconds: f64) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let all = seconds.clamp(0.0, 1e9) as u64;
+    match (all / 3600, all / 60 % 60, all % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
 }
 
 /// A denoising step of a watched sample, as the dashboard draws it: words, not token ids.

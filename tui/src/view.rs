@@ -68,17 +68,6 @@ fn tail(text: &str, room: usize) -> String {
     format!("…{kept}")
 }
 
-/// Hours, minutes and seconds, as few of them as say it.
-fn span_of(seconds: f64) -> String {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let all = seconds.clamp(0.0, 1e9) as u64;
-    match (all / 3600, all / 60 % 60, all % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s:02} s"),
-        (h, m, _) => format!("{h} h {m:02} min"),
-    }
-}
-
 /// Draws on a terminal that is only text, for tests and captures.
 ///
 /// # Errors
@@ -105,16 +94,7 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
         _ if !model.connected => format!("daemon away {} s", model.away_ticks / 4),
         None => "connecting".into(),
         Some(overview) if overview.run.is_empty() => "no run".into(),
-        Some(overview) => {
-            let left = overview
-                .eta_s
-                .filter(|left| left.is_finite())
-                .map_or_else(String::new, |left| format!(" · {} left", span_of(left)));
-            format!(
-                "{} · {} · step {}/{} · {:.0} tokens/s{left}",
-                overview.profile, overview.state, overview.step, overview.total_steps, overview.tokens_per_s
-            )
-        }
+        Some(overview) => overview.headline(),
     };
     let missed = if model.missed > 0 {
         format!(" · missed {}", model.missed)

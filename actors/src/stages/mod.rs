@@ -6,6 +6,7 @@
 mod align;
 mod evaluate;
 mod groups;
+mod pace;
 mod reason;
 mod tokenizer;
 mod train;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use demask_api::StepSettings;
 use demask_storage::{Alert, Blobs, DeviceView, Level, Metric, Record, StageView};
 
+use self::pace::Pace;
 use crate::checkpoints::{self, Cursor, Loaded};
 use crate::crew::Crew;
 use crate::curating::{Draw, Restore};
@@ -39,8 +41,7 @@ pub struct StageRun {
     pub(crate) blobs: Blobs,
     /// Optimiser steps so far: the weights version.
     pub(crate) weights: u64,
-    /// Training tokens a second, smoothed.
-    rate: f64,
+    pace: Pace,
     started: Instant,
     /// The step whose weights are the engine's reference policy.
     reference: Option<u64>,
@@ -82,7 +83,7 @@ impl StageRun {
             cursor,
             blobs,
             weights,
-            rate: 0.0,
+            pace: Pace::default(),
             started: Instant::now(),
             reference: None,
             ready: None,
@@ -125,6 +126,8 @@ impl StageRun {
             return Ok(self.cursor.step);
         }
         let (stage, done) = self.place();
+        self.pace
+            .enter(checkpoints::place(&self.job.profile, self.cursor.step).0);
         let (began, computed) = (Instant::now(), self.job.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
@@ -151,6 +154,7 @@ impl StageRun {
                 ("rate/overhead".into(), 1.0 - share),
             ],
         );
+        self.pace.stepped(seconds);
         self.job
             .control
             .report(|overview| overview.devices.iter_mut().for_each(|device| device.busy = share));
@@ -372,13 +376,17 @@ impl StageRun {
         let stages = stage_views(&self.job.profile, self.cursor.step);
         let present = stages.iter().position(|stage| stage.done < stage.total);
         let stage = present.unwrap_or(stages.len().saturating_sub(1));
+        let eta = stages
+            .get(stage)
+            .and_then(|view| self.pace.eta_s(stage, view.total - view.done));
         self.job.control.report(|overview| {
             state.clone_into(&mut overview.state);
             detail.clone_into(&mut overview.detail);
             overview.step = self.cursor.step;
             overview.stages = stages;
             overview.stage = stage;
-            overview.tokens_per_s = self.rate;
+            overview.tokens_per_s = self.pace.tokens_per_s();
+            overview.eta_s = eta;
             overview.elapsed_s = self.started.elapsed().as_secs_f64();
         });
     }

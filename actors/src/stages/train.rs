@@ -16,9 +16,6 @@ use crate::run_error::RunError;
 
 /// Steps between two watched samples while training.
 const WATCH_EVERY: u64 = 25;
-/// How much of the smoothed rate is kept at each step.
-const SMOOTHING: f64 = 0.9;
-
 impl StageRun {
     pub(super) async fn train_step(
         &mut self,
@@ -107,11 +104,7 @@ impl StageRun {
 
     fn measure(&mut self, report: &TrainReport, learning_rate: f64, seconds: f64) {
         let tokens_per_s = report.tokens as f64 / seconds;
-        self.rate = if self.rate == 0.0 {
-            tokens_per_s
-        } else {
-            SMOOTHING * self.rate + (1.0 - SMOOTHING) * tokens_per_s
-        };
+        self.pace.trained(tokens_per_s);
         let mut values = vec![
             ("train/loss".to_owned(), report.loss),
             ("train/grad_norm".to_owned(), report.grad_norm),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::request::LossNormalization;
 use crate::sequence::Sequence;
 
 /// One completion of a prompt and how much better than its group it was.
@@ -78,6 +79,9 @@ pub struct ObjectiveConfig {
     pub kl: f64,
     /// Inner steps on one batch of groups, mu.
     pub inner_steps: usize,
+    /// Whose mean the objective is: of a sample's counted tokens and then of samples (the paper's), or of all tokens alike
+    /// (DAPO, arXiv 2503.14476), by which long answers weigh more than short ones.
+    pub normalization: LossNormalization,
 }
 
 impl Default for ObjectiveConfig {
@@ -86,6 +90,7 @@ impl Default for ObjectiveConfig {
             clip: 0.2,
             kl: 0.01,
             inner_steps: 4,
+            normalization: LossNormalization::Sequence,
         }
     }
 }

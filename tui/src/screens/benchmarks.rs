@@ -36,14 +36,25 @@ fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
     let (Some(first), Some(last)) = (of_suite.first(), of_suite.last()) else {
         return Vec::new();
     };
-    let change = 100.0 * (last.value - first.value);
-    let style = if change >= 0.0 { good(model) } else { bad(model) };
-    let head = Line::from(vec![
-        Span::styled(format!("{suite:<16}"), accent(model)),
-        Span::styled(format!("{change:+.1} points"), style),
-        Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet()),
-    ]);
-    vec![head, bar("before", first), bar("after", last)]
+    let decision = Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet());
+    let name = Span::styled(format!("{suite:<16}"), accent(model));
+    if of_suite.len() == 1 {
+        let after = Line::styled("  after  not measured yet", quiet());
+        return vec![Line::from(vec![name, decision]), bar("before", first), after];
+    }
+    let change = format!("{:+.1} points", 100.0 * (last.value - first.value));
+    let change = if last.low > first.high {
+        Span::styled(change, good(model))
+    } else if last.high < first.low {
+        Span::styled(change, bad(model))
+    } else {
+        Span::raw(format!("{change}, the intervals overlap"))
+    };
+    vec![
+        Line::from(vec![name, change, decision]),
+        bar("before", first),
+        bar("after", last),
+    ]
 }
 
 fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
