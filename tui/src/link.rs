@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
-use demask_storage::{ClientMessage, Command, PROTOCOL, ServerMessage};
+use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 
 use crate::update::Msg;
 
@@ -40,16 +40,18 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
     });
 }
 
-fn message(by: &str, command: Command) -> String {
+fn message(by: &str, command: Command) -> ClientMessage {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let id = format!("{}-{number}-{by}", std::process::id());
-    let message = ClientMessage {
-        id,
+    ClientMessage {
+        id: format!("{}-{number}-{by}", std::process::id()),
         protocol: PROTOCOL,
         by: by.to_owned(),
         command,
-    };
-    serde_json::to_string(&message).unwrap_or_default()
+    }
+}
+
+fn say(stream: &mut UnixStream, message: &ClientMessage) -> std::io::Result<()> {
+    writeln!(stream, "{}", serde_json::to_string(message)?)
 }
 
 fn read_all(
@@ -64,8 +66,13 @@ fn read_all(
         0 => Command::Follow { recent: RECENT },
         since => Command::Subscribe { since },
     };
-    for command in [Command::Status, Command::Actors, events] {
-        writeln!(writer, "{}", message(by, command))?;
+    let following = message(by, events);
+    for message in [
+        &message(by, Command::Status),
+        &message(by, Command::Actors),
+        &following,
+    ] {
+        say(&mut writer, message)?;
     }
     writers.send(writer).ok();
     for line in BufReader::new(stream).lines() {
@@ -74,6 +81,12 @@ fn read_all(
                 *seq = (*seq).max(envelope.seq);
                 Msg::Event(Box::new(envelope))
             }
+            // Nobody asked for the events but this thread.
+            Ok(ServerMessage::Reply {
+                id,
+                reply: Reply::Accepted { .. },
+                ..
+            }) if id == following.id => continue,
             Ok(ServerMessage::Reply { reply, .. }) => Msg::Reply(Box::new(reply)),
             Ok(ServerMessage::Lagged { missed, .. }) => Msg::Lagged(missed),
             Err(_) => continue,
@@ -92,7 +105,7 @@ fn write_all(by: &str, writers: &Receiver<UnixStream>, commands: &Receiver<Comma
             writer = Some(newest);
         }
         if let Some(stream) = &mut writer {
-            writeln!(stream, "{}", message(by, command)).ok();
+            say(stream, &message(by, command)).ok();
         }
     }
 }

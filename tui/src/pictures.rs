@@ -3,7 +3,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use demask_storage::Blobs;
 use image::DynamicImage;
@@ -16,6 +18,8 @@ use ratatui_image::{Image, Resize};
 
 use crate::ImageMode;
 
+/// A multiplexer on this machine answers sooner.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 /// Encoded pictures that are kept.
 const KEPT: usize = 96;
 
@@ -29,6 +33,16 @@ pub struct Pictures {
 impl Default for Pictures {
     fn default() -> Self {
         Self::new(Some(Picker::halfblocks()), None)
+    }
+}
+
+/// tmux answers for itself, but hands the picker's question to a terminal that may not be there: what it answers to this one
+/// ends the thread that would swallow the first key.
+fn feed_the_asker() {
+    const STATUS_REPORT: &[u8] = b"\x1b[5n";
+    let mut out = std::io::stdout();
+    if out.write_all(STATUS_REPORT).and_then(|()| out.flush()).is_ok() {
+        std::thread::sleep(ANSWERED_WITHIN);
     }
 }
 
@@ -47,7 +61,13 @@ impl Pictures {
         // Where no answer comes, the picker's own question leaves a thread behind that swallows the first key: a terminal
         // is first asked something that waits for a bounded time and leaves nothing.
         let asked = || match supports_keyboard_enhancement() {
-            Ok(_) => Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks()),
+            Ok(_) => {
+                let picker = Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks());
+                if picker.capabilities().is_empty() {
+                    feed_the_asker();
+                }
+                picker
+            }
             Err(_) => Picker::halfblocks(),
         };
         let forced = |kind| {
