@@ -91,9 +91,11 @@ pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec
 
 /// Steps whose metrics [`recent_events`] gives.
 const CURVES: i64 = 1000;
+/// Watched samples whose frames it gives.
+const WATCHED: i64 = 8;
 
-/// The present run's curves, its benchmarks and its last events, each oldest first: what somebody who comes in the middle
-/// has missed. Metrics have no sequence number; theirs is 0.
+/// The present run's curves, its last watched samples, its benchmarks and its last events, each oldest first: what somebody
+/// who comes in the middle has missed. Metrics and frames have no sequence number; theirs is 0.
 ///
 /// # Errors
 /// SQLite's.
@@ -109,6 +111,7 @@ pub fn recent_events(connection: &Connection, recent: u64) -> Result<Vec<Envelop
         return Ok(Vec::new());
     };
     let mut missed = curves(connection, &run)?;
+    missed.extend(watched(connection, &run)?);
     missed.extend(events(
         connection,
         "SELECT seq, at_us, body FROM event
@@ -144,6 +147,31 @@ fn curves(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreErro
         }
     }
     Ok(steps)
+}
+
+/// The frames of a run's last watched samples, whose names begin with the run's.
+fn watched(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT at_us, body FROM frame WHERE sample IN
+            (SELECT sample FROM frame WHERE sample > ?1 || '/' AND sample < ?1 || '0'
+             GROUP BY sample ORDER BY max(at_us) DESC, sample DESC LIMIT ?2)
+         ORDER BY at_us, sample, step",
+    )?;
+    let rows = query.query_map(params![run, WATCHED], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let mut frames = Vec::new();
+    for row in rows {
+        let (at_us, body) = row?;
+        if let Ok(frame) = serde_json::from_str(&body) {
+            frames.push(Envelope {
+                seq: 0,
+                at_us,
+                record: Record::Frame(frame),
+            });
+        }
+    }
+    Ok(frames)
 }
 
 fn events(

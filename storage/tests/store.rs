@@ -3,7 +3,7 @@
 
 use demask_storage::query::{self, VIEWS};
 use demask_storage::writer::recent_events;
-use demask_storage::{Alert, Eval, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
+use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
 use proptest::prelude::*;
 
 fn records() -> Vec<Record> {
@@ -98,7 +98,7 @@ proptest! {
 }
 
 #[test]
-fn who_comes_in_the_middle_gets_the_curves_the_benchmarks_and_the_last_events_of_the_present_run() {
+fn who_comes_in_the_middle_gets_curves_samples_benchmarks_and_the_last_events_of_the_present_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(&folder.path().join("a.db")).unwrap();
     let alert = |run: &str, step| {
@@ -132,26 +132,42 @@ fn who_comes_in_the_middle_gets_the_curves_the_benchmarks_and_the_last_events_of
             values: vec![("a".into(), step as f64), ("b".into(), 0.5)],
         })
     };
+    let frame = |run: &str, sample: u64, step| {
+        Record::Frame(Frame {
+            run: run.into(),
+            sample: format!("{run}/{sample}/watch"),
+            origin: "rollout".into(),
+            prompt: "p".into(),
+            kind: "text".into(),
+            step,
+            steps: 2,
+            tokens: vec!["a".into()],
+            confidence: vec![9],
+            grid: 0,
+            picture: None,
+        })
+    };
     writer
-        .append(&[metric("old", 1), eval("old"), alert("old", 1)], 1)
+        .append(
+            &[metric("old", 1), eval("old"), alert("old", 1), frame("old", 1, 0)],
+            1,
+        )
         .unwrap();
     writer
         .append(&[metric("new", 2), metric("new", 3), eval("new")], 2)
         .unwrap();
+    for sample in 1..=9 {
+        let frames = [frame("new", sample, 0), frame("new", sample, 1)];
+        writer.append(&frames, 2 + sample as i64).unwrap();
+    }
     let alerts: Vec<Record> = (1..=9).map(|step| alert("new", step)).collect();
     writer.append(&alerts, 3).unwrap();
     let recent = recent_events(writer.connection(), 2).unwrap();
     let records: Vec<Record> = recent.into_iter().map(|event| event.record).collect();
-    assert_eq!(
-        records,
-        [
-            metric("new", 2),
-            metric("new", 3),
-            eval("new"),
-            alert("new", 8),
-            alert("new", 9)
-        ]
-    );
+    let mut expected = vec![metric("new", 2), metric("new", 3)];
+    expected.extend((2..=9).flat_map(|sample| [frame("new", sample, 0), frame("new", sample, 1)]));
+    expected.extend([eval("new"), alert("new", 8), alert("new", 9)]);
+    assert_eq!(records, expected);
 }
 
 #[test]
