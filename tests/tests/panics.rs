@@ -3,6 +3,7 @@
 //! the stage's first weights again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,7 +12,7 @@ use demask_actors::client::Client;
 use demask_actors::daemon::serve_with;
 use demask_actors::home::Home;
 use demask_actors::walker::StageWalker;
-use demask_storage::{Command, Record, query};
+use demask_storage::{Command, Record, query, store, writer};
 use demask_tests::{SMOKE, start, wait_for};
 
 /// Checkpoints fall into the middle of `align`, whose reference policy matters.
@@ -71,6 +72,20 @@ fn weights(root: &Path, run: &str, step: u64) -> String {
     file.unwrap()["blake3"].as_str().unwrap().to_owned()
 }
 
+/// Watched samples of benchmarks among those that somebody who comes now is shown.
+fn watched(root: &Path) -> usize {
+    let store = store::open_read_only(&root.join("demask.db")).unwrap();
+    let samples: BTreeSet<String> = writer::recent_events(&store, 0)
+        .unwrap()
+        .into_iter()
+        .filter_map(|event| match event.record {
+            Record::Frame(frame) if frame.origin == "evaluation" => Some(frame.sample),
+            _ => None,
+        })
+        .collect();
+    samples.len()
+}
+
 /// The first evaluation promotes: its checkpoint is named and kept.
 fn promoted(root: &Path, run: &str) {
     let decisions = rows(root, "SELECT DISTINCT decision, step FROM v_eval");
@@ -115,6 +130,7 @@ fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     );
     let kl = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl' AND step > 16 AND value > 0";
     assert_eq!(rows(calm.path(), kl)[0][0], 2, "the reference policy matters");
+    assert_eq!(watched(calm.path()), 3, "an item of each suite is seen");
     promoted(calm.path(), &calm_run);
     promoted(fragile.path(), &fragile_run);
     let restarted = "SELECT count(DISTINCT body) FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%asked to at step%' AND body LIKE '%failed%'";
