@@ -20,6 +20,7 @@ mod studio;
 mod verify;
 mod views;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -43,7 +44,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("demask: {error:#}");
+            // Not `eprintln`, which panics where there is nobody to tell: a terminal that is gone.
+            writeln!(std::io::stderr(), "demask: {error:#}").ok();
             ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
         }
     }

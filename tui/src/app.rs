@@ -1,29 +1,45 @@
 //! The loop: keys, events and a tick in, the screen out, drawn only when something changed.
 
+use std::io::Write as _;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{
     self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton,
     MouseEventKind,
 };
-use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType};
+use ratatui::crossterm::{cursor, execute};
 
 use crate::model::Model;
 use crate::pictures::Pictures;
+use crate::signals::{Signal, Signals};
 use crate::update::{Effect, Msg, update};
-use crate::{AttachOptions, link, view};
+use crate::{AttachOptions, link, signals, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic too.
+/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic and on a signal too: the
+/// signal is then obeyed.
 ///
 /// # Errors
 /// The terminal's.
 pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
+    let signals = Signals::catch(hand_back)?;
+    let mut terminal = take_over()?;
+    let ended = show(options, &mut terminal, &signals);
+    hand_back();
+    // Its drop shows the cursor, as `hand_back` did, and panics where the terminal is gone.
+    std::mem::forget(terminal);
+    ended
+}
+
+/// The loop, until the person leaves.
+fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signals) -> anyhow::Result<()> {
     let mut model = Model {
         no_color: options.no_color,
         ..Model::default()
@@ -31,33 +47,18 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
-    let mut terminal = take_over()?;
+    update(&mut model, size_of(terminal)?);
+    // No screen yet: a key that is pressed while the terminal answers may be taken for a part of its answer.
+    terminal.draw(view::opening)?;
     let pictures = Pictures::open(options.images, Some(options.blobs));
-    let size = terminal.size()?;
-    update(&mut model, Msg::Size(size.width, size.height));
     let mut ticked = Instant::now();
     let mut dirty = true;
-    let ended = loop {
-        if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, &pictures, frame)) {
-            break Err(error.into());
+    loop {
+        if dirty {
+            terminal.draw(|frame| view::draw(&model, &pictures, frame))?;
         }
-        let mut taken: Vec<Msg> = Vec::new();
-        match event::poll(LOOK) {
-            Ok(true) => match event::read() {
-                Ok(event) if suspends(&event) => match suspend() {
-                    Ok(again) => {
-                        terminal = again;
-                        dirty = true;
-                        continue;
-                    }
-                    Err(error) => break Err(error.into()),
-                },
-                Ok(event) => taken.extend(message_of(&event)),
-                Err(error) => break Err(error.into()),
-            },
-            Ok(false) => {}
-            Err(error) => break Err(error.into()),
-        }
+        let mut taken = Vec::from_iter(signalled(terminal, signals)?);
+        taken.extend(typed(terminal)?);
         taken.extend(messages.try_iter());
         dirty = !taken.is_empty();
         if ticked.elapsed() >= TICK {
@@ -69,25 +70,50 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
             .into_iter()
             .flat_map(|msg| update(&mut model, msg))
             .collect();
-        if effects.contains(&Effect::Quit) {
-            break Ok(());
-        }
         for effect in effects {
-            if let Effect::Ask(command) = effect {
-                ask.send(command).ok();
+            match effect {
+                Effect::Quit => return Ok(()),
+                Effect::Ask(command) => drop(ask.send(command)),
             }
         }
-    };
-    hand_back();
-    ended
+    }
+}
+
+fn size_of(terminal: &DefaultTerminal) -> std::io::Result<Msg> {
+    let size = terminal.size()?;
+    Ok(Msg::Size(size.width, size.height))
+}
+
+/// What a signal asked for, if one came: this returns when the process goes on, or not at all.
+fn signalled(terminal: &mut DefaultTerminal, signals: &Signals) -> std::io::Result<Option<Msg>> {
+    match signals.seen() {
+        None => Ok(None),
+        Some(Signal::Suspend) => suspend(terminal).map(Some),
+        Some(Signal::End(signal)) => {
+            hand_back();
+            signals::obey(signal)?;
+            Ok(None)
+        }
+    }
+}
+
+/// A key, a click or another size, if one comes in time.
+fn typed(terminal: &mut DefaultTerminal) -> std::io::Result<Option<Msg>> {
+    if !event::poll(LOOK)? {
+        return Ok(None);
+    }
+    match event::read()? {
+        event if suspends(&event) => suspend(terminal).map(Some),
+        event => Ok(message_of(&event)),
+    }
 }
 
 /// Takes the terminal over; a panic gives it back before it is reported.
-fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
+fn take_over() -> std::io::Result<DefaultTerminal> {
     let terminal = ratatui::try_init()?;
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        execute!(std::io::stdout(), DisableMouseCapture).ok();
+        execute!(std::io::stdout(), DisableMouseCapture, cursor::Show).ok();
         before(panic);
     }));
     execute!(std::io::stdout(), EnableMouseCapture)?;
@@ -96,18 +122,20 @@ fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
 
 fn hand_back() {
     execute!(std::io::stdout(), DisableMouseCapture).ok();
-    ratatui::restore();
+    // Not `restore`, which prints what went wrong: a terminal that is gone has nowhere to print to.
+    ratatui::try_restore().ok();
+    execute!(std::io::stdout(), cursor::Show).ok();
+    std::io::stdout().flush().ok();
 }
 
-/// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on.
-fn suspend() -> std::io::Result<ratatui::DefaultTerminal> {
+/// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on; the size that it has then.
+fn suspend(terminal: &mut DefaultTerminal) -> std::io::Result<Msg> {
     hand_back();
-    // SAFETY: raising a signal of this process touches no memory.
-    unsafe { libc::raise(libc::SIGTSTP) };
-    let mut terminal = ratatui::try_init()?;
-    execute!(std::io::stdout(), EnableMouseCapture)?;
-    terminal.clear()?;
-    Ok(terminal)
+    signals::stop()?;
+    *terminal = ratatui::try_init()?;
+    // Not `Terminal::clear`, which asks for the cursor's place: a terminal that does not answer would end the dashboard.
+    execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
+    size_of(terminal)
 }
 
 fn suspends(event: &Event) -> bool {

@@ -5,16 +5,17 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
+use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::model::Model;
-use crate::theme::{accent, bad, panel, quiet};
+use crate::theme::{accent, bad, lines, panel, quiet};
 
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     let room = area.height.saturating_sub(2) as usize;
     let passing: Vec<&(Level, String)> = model.lines().collect();
     let end = passing.len().saturating_sub(model.log_back);
-    let lines: Vec<Line> = passing[end.saturating_sub(room)..end]
+    let first = first(&passing[..end], area.width.saturating_sub(2), room);
+    let shown: Vec<Line> = passing[first..end]
         .iter()
         .map(|(level, line)| Line::styled(line.as_str(), style(model, *level)))
         .collect();
@@ -28,7 +29,22 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     if model.log_back > 0 {
         title += &format!(" · {} lines back", model.log_back);
     }
-    frame.render_widget(Paragraph::new(lines).block(panel(&title)), area);
+    let text = Paragraph::new(shown).wrap(Wrap { trim: false });
+    frame.render_widget(text.block(panel(&title)), area);
+}
+
+/// The first of the newest lines that have room, however they are wrapped; the newest in any case.
+fn first(passing: &[&(Level, String)], columns: u16, room: usize) -> usize {
+    let mut left = room;
+    let mut first = passing.len();
+    for (number, (_, line)) in passing.iter().enumerate().rev() {
+        let takes = usize::from(lines(line, columns));
+        if takes > left && first < passing.len() {
+            break;
+        }
+        (first, left) = (number, left.saturating_sub(takes));
+    }
+    first
 }
 
 fn style(model: &Model, level: Level) -> Style {
