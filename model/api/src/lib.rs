@@ -8,7 +8,8 @@
 //! - `sequence.rs`: a token sequence with what may be masked in it, the unit of training;
 //! - `config.rs`: the shapes of the networks, as their `config.json` has them;
 //! - `request.rs`: what can be asked; `answer.rs`: what comes back;
-//! - `sampling.rs`: how to fill masks in; `policy.rs`: how to learn from scored groups;
+//! - `sampling.rs`: how to fill masks in; `quirks.rs`: where the published code differs; `policy.rs`: how to learn from
+//!   scored groups;
 //! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames;
 //! - `number.rs`: numbers that need not be finite.
 
@@ -18,6 +19,7 @@ pub mod config;
 pub mod number;
 pub mod picture;
 pub mod policy;
+pub mod quirks;
 pub mod request;
 pub mod sampling;
 pub mod sequence;
@@ -31,6 +33,7 @@ pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
+pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{Adam, BlockNoise, LossNormalization, ModelSource, Request, StepSettings};
 pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, TextSampler};
 pub use sequence::{Sequence, Span, Task};

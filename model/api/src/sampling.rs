@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::picture::Picture;
+use crate::quirks::Quirks;
 use crate::sequence::Span;
 
 /// Which of the freshly drawn tokens are kept at a step of the text sampler.
@@ -30,6 +31,9 @@ pub struct TextSampler {
     pub remasking: Remasking,
     /// Classifier-free guidance scale w: `u + (w + 1)(c - u)`; 0 is off.
     pub guidance: f64,
+    /// Where it does as the published code does.
+    #[serde(skip_serializing_if = "Quirks::is_ours")]
+    pub quirks: Quirks,
 }
 
 impl Default for TextSampler {
@@ -40,6 +44,7 @@ impl Default for TextSampler {
             temperature: 0.0,
             remasking: Remasking::LowConfidence,
             guidance: 0.0,
+            quirks: Quirks::default(),
         }
     }
 }
@@ -61,12 +66,15 @@ pub enum MaskSchedule {
 pub struct ImageSampler {
     /// Denoising steps.
     pub steps: usize,
-    /// Temperature of the Gumbel noise on the confidence; multiplied by (1 - progress) at each step.
+    /// Temperature of the Gumbel noise on the confidence; times (1 - progress) at each step.
     pub temperature: f64,
     /// Guidance scale g: `(1 + g) c - g u`; 0 is off.
     pub guidance: f64,
     /// Share of tokens that stay masked.
     pub schedule: MaskSchedule,
+    /// Where it does as the published code does.
+    #[serde(skip_serializing_if = "Quirks::is_ours")]
+    pub quirks: Quirks,
 }
 
 impl Default for ImageSampler {
@@ -76,6 +84,7 @@ impl Default for ImageSampler {
             temperature: 1.0,
             guidance: 2.0,
             schedule: MaskSchedule::Cosine,
+            quirks: Quirks::default(),
         }
     }
 }
