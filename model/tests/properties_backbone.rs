@@ -204,6 +204,7 @@ fn l8_a_text_sample_does_not_depend_on_its_companions() {
             temperature: 1.0,
             remasking,
             guidance,
+            ..TextSampler::default()
         };
         let requests = ragged(0, &Sampler::Text(sampler.clone()), 7);
         let together = draw_text(&backbone, &requests, &sampler);

@@ -151,6 +151,7 @@ fn blocks_are_filled_from_left_to_right_and_every_mask_is() {
             temperature,
             remasking,
             guidance: 0.5,
+            ..TextSampler::default()
         };
         let request = request(7, 1, 21, Sampler::Text(sampler.clone()));
         let (sample, frames) = text(&backbone, &request, &sampler);
