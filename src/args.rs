@@ -376,7 +376,7 @@ pub enum Runs {
 /// `demask verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A folder with config.json and model.safetensors: a backbone or an image tokenizer
+    /// A folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
     pub checkpoint: PathBuf,
     /// Recorded tensors
     #[arg(value_name = "REFERENCE.safetensors")]
