@@ -87,6 +87,11 @@ pub enum Command {
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),
+    /// Turn a PyTorch checkpoint into safetensors; nothing in it is ever run
+    #[command(
+        after_help = "Examples:\n  demask convert pytorch_model.bin model.safetensors\n  demask convert ImageReward.pt image-reward/ --dtype f16\n  demask convert epoch3.ckpt model.safetensors --key state_dict\n  demask convert LLaDA-8B-Base/ LLaDA-8B-Base-safetensors/"
+    )]
+    Convert(Convert),
     /// Say what was found on this machine, what is missing and how to mend it
     #[command(
         after_help = "Examples:\n  demask doctor\n  demask doctor --json\nExits 1 when something must be mended."
@@ -376,7 +381,7 @@ pub enum Runs {
 /// `demask verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A folder with config.json and model.safetensors: a backbone or an image tokenizer
+    /// A folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
     pub checkpoint: PathBuf,
     /// Recorded tensors
     #[arg(value_name = "REFERENCE.safetensors")]
@@ -387,4 +392,35 @@ pub struct Verify {
     /// Output
     #[command(flatten)]
     pub output: Json,
+}
+
+/// `demask convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A file that torch.save wrote (.pt, .pth, .bin, .ckpt), or a folder with pytorch_model.bin or its shards
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The safetensors file to write (into an existing folder: model.safetensors); for a folder, one that is not there yet
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Write floating tensors in this type [default: as they are]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Floating>,
+    /// The dictionary that is meant, keys joined by dots [default: the only one that holds tensors]
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Output
+    #[command(flatten)]
+    pub output_as: Json,
+}
+
+/// Types of floating tensors.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Floating {
+    /// 32 bits
+    F32,
+    /// 16 bits, IEEE half
+    F16,
+    /// 16 bits, bfloat16
+    Bf16,
 }

@@ -2,12 +2,14 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
+//!   checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
 
 mod args;
 mod control;
+mod convert;
 mod daemon;
 mod dashboard;
 mod doctor;
@@ -80,6 +82,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),
+        Command::Convert(options) => convert::convert(options),
         Command::Doctor(output) => doctor::doctor(&home, output.json),
     }
 }

@@ -13,5 +13,6 @@ pub mod row;
 pub mod sequences;
 pub mod tabletop;
 pub mod text_tokenizer;
+pub mod torch_file;
 
 pub use example::{Check, Example, Kind, Mode, Split};

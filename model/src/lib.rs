@@ -21,6 +21,7 @@ pub mod optimizer;
 pub mod parallel;
 pub mod parameters;
 pub mod policy;
+pub mod reward_networks;
 pub mod rotary;
 pub mod sampler;
 pub mod server;

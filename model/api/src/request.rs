@@ -207,7 +207,7 @@ pub enum Request {
     },
     /// Compare with recorded tensors. Answered by `Verified`.
     Verify {
-        /// A checkpoint folder: a backbone or an image tokenizer.
+        /// A folder: a backbone, an image tokenizer, CLIP or ImageReward.
         checkpoint: PathBuf,
         /// The recorded tensors.
         reference: PathBuf,
