@@ -7,6 +7,7 @@
 //! - `print.rs`: tables, JSON, progress.
 
 mod args;
+mod chosen;
 mod control;
 mod daemon;
 mod dashboard;

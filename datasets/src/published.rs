@@ -10,6 +10,8 @@ use crate::prompt_style::PromptStyle;
 use crate::special_tokens::{Family, Stated};
 use crate::text_tokenizer::{TextTokenizer, TokenizerError};
 
+/// The file of the lengths that a checkpoint of ours was trained with.
+pub const BUDGETS: &str = "budgets.json";
 /// The name that templates call the first token by.
 const BOS: &str = "bos_token";
 
@@ -80,10 +82,10 @@ impl Facts {
 /// Rows of MMaDA's vocabulary.
 const MMADA_ROWS: usize = 134_656;
 
-/// Whether a folder holds a published model rather than a checkpoint of ours, which has a manifest.
+/// Whether a folder holds a published model rather than a checkpoint of ours, which has a manifest and lengths.
 #[must_use]
 pub fn is_published(dir: &Path) -> bool {
-    dir.join(CONFIG).is_file() && !dir.join(MANIFEST).exists()
+    dir.join(CONFIG).is_file() && ![MANIFEST, BUDGETS].iter().any(|file| dir.join(file).exists())
 }
 
 /// Reads how a published folder is prompted: its tokenizer's settings by its family's conventions.
