@@ -73,7 +73,21 @@ impl Studio {
     /// # Errors
     /// A checkpoint that is broken, named; an engine that does not start.
     pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
+        Self::load(home, model, Chosen::new(home, model)?).await
+    }
+
+    /// The same for a command that draws or reads pictures.
+    async fn open_seeing(home: &Home, model: &Model, does: &str) -> anyhow::Result<Self> {
         let chosen = Chosen::new(home, model)?;
+        if chosen.side == 0 {
+            bail!(
+                "the checkpoint has no image tokenizer, so it {does} no pictures: name one's folder with --image-tokenizer"
+            );
+        }
+        Self::load(home, model, chosen).await
+    }
+
+    async fn load(home: &Home, model: &Model, chosen: Chosen) -> anyhow::Result<Self> {
         let mut engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
             dir: chosen.folder.clone(),
@@ -91,16 +105,6 @@ impl Studio {
             published: chosen.published,
             side: chosen.side,
         })
-    }
-
-    /// Refuses a model that cannot see.
-    fn needs_pictures(&self, does: &str) -> anyhow::Result<()> {
-        if self.side > 0 {
-            return Ok(());
-        }
-        bail!(
-            "the checkpoint has no image tokenizer, so it {does} no pictures: name its folder with --image-tokenizer"
-        )
     }
 
     /// Completes one example.
@@ -268,8 +272,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         (Kind::TextToImage, Mode::Direct)
     };
     let made = runtime()?.block_on(async {
-        let studio = Studio::open(home, &options.model).await?;
-        studio.needs_pictures("draws")?;
+        let studio = Studio::open_seeing(home, &options.model, "draws").await?;
         let mut draws = studio.draws.clone();
         let image = &mut draws.image;
         image.steps = options.steps.unwrap_or(image.steps);
@@ -367,8 +370,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("{}: expected a PNG or JPEG picture", options.file.display()))?;
     let mode = if options.think { Mode::Think } else { Mode::Direct };
     let (prompt, made) = runtime()?.block_on(async {
-        let studio = Studio::open(home, &options.model).await?;
-        studio.needs_pictures("reads")?;
+        let studio = Studio::open_seeing(home, &options.model, "reads").await?;
         let (kind, prompt) = match (&options.question, studio.published) {
             (Some(question), _) => (Kind::Question, question.clone()),
             (None, true) => (Kind::Caption, DESCRIBE.to_owned()),

@@ -1,5 +1,6 @@
 //! Where examples come from, how they are cleaned, how they become token sequences.
 
+pub mod bicubic;
 pub mod chat_template;
 pub mod decontaminate;
 pub mod dedup;

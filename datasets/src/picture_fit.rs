@@ -6,6 +6,8 @@ use demask_api::Picture;
 use image::imageops::FilterType;
 use image::{DynamicImage, Rgb, RgbImage};
 
+use crate::bicubic::{resize, resize_part};
+
 /// How a picture becomes a square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
@@ -36,22 +38,21 @@ impl FromStr for Fit {
 #[must_use]
 pub fn fit(image: &DynamicImage, side: usize, fit: Fit, sharp: bool) -> Picture {
     let pixels = u32::try_from(side).unwrap_or(u32::MAX).max(1);
-    let image = DynamicImage::ImageRgb8(image.to_rgb8());
-    let (width, height) = (image.width(), image.height());
-    let whole = width == height && width.is_multiple_of(pixels);
+    let image = image.to_rgb8();
+    let whole = image.width() == image.height() && image.width().is_multiple_of(pixels);
     let square = if whole && sharp {
-        image.resize_exact(pixels, pixels, FilterType::Nearest)
+        image::imageops::resize(&image, pixels, pixels, FilterType::Nearest)
     } else {
         match fit {
             Fit::Crop => cropped(&image, pixels),
-            Fit::Squash => scaled(&image, pixels, pixels),
-            Fit::Pad => scaled(&padded(&image), pixels, pixels),
+            Fit::Squash => resize(&image, pixels, pixels),
+            Fit::Pad => resize(&padded(&image), pixels, pixels),
         }
     };
     Picture {
         width: side,
         height: side,
-        rgb: square.into_rgb8().into_raw(),
+        rgb: square.into_raw(),
     }
 }
 
@@ -70,15 +71,8 @@ pub fn fit_picture(picture: &Picture, side: usize) -> Picture {
     }
 }
 
-fn scaled(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
-    if (image.width(), image.height()) == (width, height) {
-        return image.clone();
-    }
-    image.resize_exact(width, height, FilterType::CatmullRom)
-}
-
 /// torchvision's `Resize(side)` and `CenterCrop(side)`: the long side is rounded down, half a pixel to the even.
-fn cropped(image: &DynamicImage, side: u32) -> DynamicImage {
+fn cropped(image: &RgbImage, side: u32) -> RgbImage {
     let (width, height) = (u64::from(image.width().max(1)), u64::from(image.height().max(1)));
     let long = |long: u64, short: u64| {
         let length = u64::from(side) * long / short;
@@ -94,14 +88,19 @@ fn cropped(image: &DynamicImage, side: u32) -> DynamicImage {
         let start = (f64::from(length - side) / 2.0).round_ties_even() as u32;
         start
     };
-    scaled(image, across, down).crop_imm(middle(across), middle(down), side, side)
+    resize_part(
+        image,
+        [across, down],
+        [middle(across), middle(down)],
+        [side, side],
+    )
 }
 
-fn padded(image: &DynamicImage) -> DynamicImage {
+fn padded(image: &RgbImage) -> RgbImage {
     let (width, height) = (image.width(), image.height());
     let side = width.max(height);
     let mut square = RgbImage::from_pixel(side, side, Rgb([255; 3]));
     let (left, top) = (i64::from((side - width) / 2), i64::from((side - height) / 2));
-    image::imageops::replace(&mut square, &image.to_rgb8(), left, top);
-    DynamicImage::ImageRgb8(square)
+    image::imageops::replace(&mut square, image, left, top);
+    square
 }
