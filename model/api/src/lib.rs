@@ -35,7 +35,10 @@ pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{Adam, BlockNoise, LossNormalization, ModelSource, Request, StepSettings};
-pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, TextSampler};
+pub use sampling::{
+    Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, MaskSchedule, Remasking, Sample,
+    SampleRequest, Sampler, TextCache, TextSampler,
+};
 pub use sequence::{Sequence, Span, Task};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
