@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use demask_datasets::picture_fit::Fit;
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -60,12 +61,12 @@ pub enum Command {
     Generate(Generate),
     /// Draw a picture
     #[command(
-        after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
     #[command(
-        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\""
+        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"\n  demask describe chart.png --fit squash --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Describe(Describe),
     /// Score a checkpoint on benchmarks
@@ -203,6 +204,20 @@ pub struct Model {
     /// Where to compute: auto, cpu, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// The folder of the image tokenizer, for a published model that comes without its own
+    #[arg(long, value_name = "DIR")]
+    pub image_tokenizer: Option<PathBuf>,
+    /// Side of the pictures in pixels [default: what the model was trained with, 512 for published ones]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Do as the published code does wherever its numbers differ from ours
+    #[arg(long)]
+    pub as_published: bool,
+    /// Set one of its quirks; may be given again: attention=hard|none|additive, compounding_temperature=BOOL,
+    /// unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL, whole_vocabulary=BOOL,
+    /// template=checkpoint|mmada|llada, eot_as_text=BOOL
+    #[arg(long = "quirk", value_name = "KEY=VALUE")]
+    pub quirks: Vec<String>,
 }
 
 /// `demask generate`.
@@ -213,18 +228,18 @@ pub struct Generate {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps [default: one a new token]
+    /// Denoising steps [default: one a new token; 256 for published models]
     #[arg(long)]
     pub steps: Option<usize>,
-    /// New tokens, a multiple of the block length
+    /// New tokens, a multiple of the block length [default: what the model was trained with, 512 for published ones]
     #[arg(long)]
     pub length: Option<usize>,
-    /// Block length
+    /// Block length [default: the answer's; 128 for published models]
     #[arg(long)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
+    /// Gumbel temperature; 0 is greedy [default: 0; 1 for published models]
+    #[arg(long)]
+    pub temperature: Option<f64>,
     /// Classifier-free guidance; 0 is off
     #[arg(long, default_value_t = 0.0)]
     pub guidance: f64,
@@ -268,9 +283,9 @@ pub struct Imagine {
     /// Reason first, then draw
     #[arg(long)]
     pub think: bool,
-    /// Enlarge this many times, without smoothing
-    #[arg(long, default_value_t = 8)]
-    pub scale: u32,
+    /// Enlarge this many times, without smoothing [default: 8 for pictures of 32 pixels, less for larger ones]
+    #[arg(long)]
+    pub scale: Option<u32>,
     /// Show the picture being filled in, step by step
     #[arg(long)]
     pub show: bool,
@@ -290,6 +305,12 @@ pub struct Describe {
     /// The model
     #[command(flatten)]
     pub model: Model,
+    /// How the picture becomes a square: crop (its middle), squash (all of it, squeezed), pad (all of it, white around it)
+    #[arg(long, default_value = "crop")]
+    pub fit: Fit,
+    /// Reason first, then answer
+    #[arg(long)]
+    pub think: bool,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -8,6 +8,7 @@
 //! - `print.rs`: tables, JSON, progress.
 
 mod args;
+mod chosen;
 mod control;
 mod convert;
 mod daemon;

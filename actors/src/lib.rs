@@ -17,6 +17,7 @@ pub mod home;
 pub mod job;
 pub mod lineage;
 pub mod profile;
+pub mod published;
 pub mod ready;
 pub mod reasoner;
 pub mod recorder;

@@ -439,7 +439,7 @@ mod tests {
             step: 4,
             round: 1,
             weights: 7,
-            bench: Arc::new(Workbench::new(tokenizer, Budgets::default()).unwrap()),
+            bench: Arc::new(Workbench::new(tokenizer, Budgets::default())),
             problems: Arc::new(vec![problem]),
             group: 3,
             draws: Draws::default(),

@@ -204,10 +204,20 @@ impl Engine {
                     tokenizer,
                 }
             }
-            ModelSource::Checkpoint { dir, resume, average } => {
-                let model = Model::load(&dir, resume, device, kind)?;
+            ModelSource::Checkpoint {
+                dir,
+                resume,
+                average,
+                image_tokenizer,
+            } => {
+                let mut model = Model::load(&dir, resume, device, kind)?;
                 if average {
                     model.take_average(&dir, resume)?;
+                }
+                if let Some(folder) = image_tokenizer {
+                    let tokenizer = ImageTokenizer::load(&folder, device)?;
+                    let trainer = TokenizerTrainer::new(&tokenizer)?;
+                    model.tokenizer = Some((tokenizer, trainer));
                 }
                 model
             }

@@ -38,6 +38,10 @@ pub enum ModelSource {
         /// evaluation, not for resuming.
         #[serde(default)]
         average: bool,
+        /// The folder of another image tokenizer: published models have theirs in a repository of its own. Absent: the
+        /// checkpoint's, if it has one.
+        #[serde(default)]
+        image_tokenizer: Option<PathBuf>,
     },
 }
 
