@@ -59,6 +59,11 @@ pub enum Command {
         after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3"
     )]
     Generate(Generate),
+    /// Fill holes in a text, from both sides
+    #[command(
+        after_help = "Examples:\n  demask fill \"The [MASK:8] sat on the mat.\" --checkpoint LLaDA-8B-Base\n  demask fill \"Ann has 5 pens and gets 3 more. 5 + [MASK] = [MASK].\" --json"
+    )]
+    Fill(Fill),
     /// Draw a picture
     #[command(
         after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
@@ -252,6 +257,28 @@ pub struct Generate {
     /// Show the masks being filled, step by step
     #[arg(long)]
     pub show: bool,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask fill`.
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// The text, with [MASK] for one token that is not known and [MASK:N] for N
+    pub text: String,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// Denoising steps [default: one a masked token]
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Gumbel temperature; 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// Output
     #[command(flatten)]
     pub output: Json,

@@ -2,7 +2,7 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
+//! - `studio.rs`: one-off drawing, answering and describing; `fill.rs`: holes in a text; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
 //!   checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
@@ -15,6 +15,7 @@ mod daemon;
 mod dashboard;
 mod doctor;
 mod eval;
+mod fill;
 mod print;
 mod query;
 mod run;
@@ -77,6 +78,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Checkpoint(output) => control::send(&home, control::checkpoint(), output.json),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
         Command::Generate(options) => studio::generate(&home, options),
+        Command::Fill(options) => fill::fill(&home, &options),
         Command::Imagine(options) => studio::imagine(&home, options),
         Command::Describe(options) => studio::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
