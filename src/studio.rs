@@ -13,7 +13,7 @@ use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
-use demask_api::{ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
+use demask_api::{LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
@@ -103,6 +103,7 @@ impl Studio {
             dir: checkpoint.clone(),
             resume: false,
             average: model.average,
+            options: LoadOptions::sampling(),
         };
         let loaded = engine.ask(&Request::Load { model: source }).await;
         loaded.with_context(|| instead(&checkpoint))?;

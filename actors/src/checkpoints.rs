@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ImageTokenizerConfig, ModelSource, Request, checkpoint};
+use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
 use serde::{Deserialize, Serialize};
@@ -252,6 +252,7 @@ pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> 
         dir: dir.to_owned(),
         resume: true,
         average: false,
+        options: LoadOptions::default(),
     };
     let weights = match job.engine.ask(Request::Load { model }, None).await? {
         Answer::Loaded { step, .. } => step,
@@ -287,6 +288,7 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         dir,
         resume: false,
         average: false,
+        options: LoadOptions::default(),
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(bench))
