@@ -17,6 +17,7 @@ use crate::attention_mask::{AttentionMask, Packing};
 use crate::error::{ModelError, Result};
 use crate::fused;
 use crate::init::{normal, truncated_normal};
+use crate::kv_cache::{Chunk, KvCache, Pass};
 use crate::parameters::{Parameters, Slot};
 use crate::rotary::Rotary;
 use crate::stored::StoredTensors;
@@ -161,6 +162,12 @@ impl Backbone {
         self.device
     }
 
+    /// What it computes in.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
     ///
     /// # Errors
@@ -178,14 +185,15 @@ impl Backbone {
         {
             return self.packed(ids_BL, &Packing::new(pads, *length)?);
         }
-        self.blocks(ids_BL, length, mask.bias(self.kind, self.device)?.as_ref(), None)
+        let bias = mask.bias(self.kind, self.device)?;
+        self.whole(ids_BL, length, bias.as_ref(), None)
     }
 
     /// The same on the real tokens alone; the hidden states of padding are zero.
     fn packed(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &packing.index_t)?;
         let x_TD = self
-            .blocks(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
+            .whole(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
             .f_squeeze_dim(0)?;
         let (count, width) = (packing.batch * packing.length, x_TD.size()[1]);
         Ok(Tensor::f_zeros([count, width], (self.kind, self.device))?
@@ -193,7 +201,8 @@ impl Backbone {
             .f_view([packing.batch, packing.length, width])?)
     }
 
-    fn blocks(
+    /// Every position of every row, keys and values kept nowhere.
+    fn whole(
         &self,
         ids_BL: &Tensor,
         length: i64,
@@ -201,16 +210,47 @@ impl Backbone {
         packing: Option<&Packing>,
     ) -> Result<Tensor> {
         let tables = self.rotary.at(length)?;
-        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids_BL, -1, false, false)?;
+        self.blocks(ids_BL, |_, joined| self.attend(joined, &tables, bias, packing))
+    }
+
+    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
+    /// those places are written to the cache, all others are read from it.
+    ///
+    /// # Errors
+    /// A row longer than the model's longest sequence or than the cache, with both numbers; libtorch's.
+    pub fn cached(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Tensor> {
+        let longest = self.config.max_sequence_length;
+        for chunk in chunks {
+            let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
+            if end > longest || chunk.keys > room {
+                return Err(ModelError::Refused(format!(
+                    "a sequence of {end} tokens; the model takes at most {longest}, the cache {room}"
+                )));
+            }
+        }
+        let pass = Pass::new(chunks, self.device)?;
+        let tables = self.rotary.at(longest as i64)?;
+        let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
+        tch::no_grad(|| {
+            self.blocks(&pass.ids_T, |block, joined| {
+                cache.attend(block, &joined, tables, heads, &pass)
+            })
+        })
+    }
+
+    /// The blocks; `mix` is given each block's number and stacked projection and attends.
+    fn blocks(&self, ids: &Tensor, mix: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
         if self.config.input_emb_norm {
             x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
         }
         // What the layer before adds to the stream is summed where the next norm reads it.
         let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
         delta_BLD = None;
-        for names in &self.names {
+        for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = self.attention(names, &h_BLD, &tables, bias, packing)?;
+            let mixed_BLD = mix(number, self.joined(names, &h_BLD)?)?;
+            let mixed_BLD = self.linear(&mixed_BLD, &names.attn_out)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
             delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
         }
@@ -224,14 +264,10 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
-        let table_VD = if self.config.weight_tying {
-            self.leaf("wte")?
-        } else {
-            self.leaf("ff_out")?
-        };
+        let table_VD = self.head_weight()?;
         let bias_V = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")).ok();
         let logits = match columns {
-            None => x_ND.f_linear(table_VD, bias_V)?,
+            None => x_ND.f_linear(&table_VD, bias_V)?,
             Some((start, end)) => {
                 let bias = bias_V
                     .map(|bias| bias.f_narrow(0, start, end - start))
@@ -243,6 +279,15 @@ impl Backbone {
             return Ok(logits.f_mul_scalar(1.0 / (self.config.d_model as f64).sqrt())?);
         }
         Ok(logits)
+    }
+
+    /// The head's weight, [V, D]: the embedding where the two are tied.
+    ///
+    /// # Errors
+    /// A backbone without one (a fault of this crate).
+    pub fn head_weight(&self) -> Result<Tensor> {
+        let leaf = self.leaf(if self.config.weight_tying { "wte" } else { "ff_out" })?;
+        Ok(leaf.shallow_clone())
     }
 
     fn leaf(&self, what: &str) -> Result<&Tensor> {
@@ -265,26 +310,30 @@ impl Backbone {
         })
     }
 
-    fn attention(
+    /// Queries, keys and values in one product, q and k normalised where the model does that: [.., (H + 2K) E].
+    fn joined(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
+        let joined = self.linear(h_BLD, &names.q)?;
+        if !self.config.attention_layer_norm {
+            return Ok(joined);
+        }
+        let width = self.config.d_model as i64;
+        let kv_width = (self.config.kv_heads() * self.config.head_dim()) as i64;
+        let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
+        for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
+            *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
+        }
+        Ok(Tensor::f_cat(&parts, -1)?)
+    }
+
+    fn attend(
         &self,
-        names: &BlockNames,
-        h_BLD: &Tensor,
+        joined: Tensor,
         tables: &(Tensor, Tensor),
         bias: Option<&Tensor>,
         packing: Option<&Packing>,
     ) -> Result<Tensor> {
-        let width = self.config.d_model as i64;
         let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
         let head_width = self.config.head_dim() as i64;
-        let mut joined = self.linear(h_BLD, &names.q)?;
-        if self.config.attention_layer_norm {
-            let kv_width = kv_heads * head_width;
-            let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
-            for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
-                *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
-            }
-            joined = Tensor::f_cat(&parts, -1)?;
-        }
         let tables = (&tables.0, &tables.1);
         let [q_BHLE, mut k_BHLE, mut v_BHLE] =
             fused::split_turn(&joined, tables, heads, kv_heads, head_width, packing)?;
@@ -292,8 +341,7 @@ impl Backbone {
             k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
             v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
         }
-        let mixed_BLD = fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)?;
-        self.linear(&mixed_BLD, &names.attn_out)
+        fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)
     }
 
     fn feed_forward(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {

@@ -1,6 +1,5 @@
 //! What an engine does with each request.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,16 +12,11 @@ use crate::backbone::Backbone;
 use crate::checkpoint::Model;
 use crate::device::Place;
 use crate::error::{ModelError, Result};
-use crate::image_sampler::sample_image;
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
-use crate::text_sampler::{Rules, sample_text};
-use crate::{policy, trainer, validation, verify};
-
-/// Rows that one forward pass of a sampler takes at most.
-const SAMPLE_ROWS: usize = 64;
+use crate::{policy, sampler, trainer, validation, verify};
 
 /// An engine: a place to compute and, once loaded, a model.
 #[derive(Debug)]
@@ -243,16 +237,8 @@ impl Engine {
         let started = Instant::now();
         let model = self.model()?;
         validation::samples(model.backbone.config(), requests)?;
-        let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
-        for group in alike(requests) {
-            let batch: Vec<SampleRequest> = group.iter().map(|&at| requests[at].clone()).collect();
-            let done = sample_batch(model, &batch, on_frame)?;
-            for (at, sample) in group.into_iter().zip(done) {
-                samples[at] = Some(sample);
-            }
-        }
+        let samples = sample_all(model, requests, on_frame)?;
         let step = model.optimizer.step_count();
-        let samples = samples.into_iter().flatten().collect();
         Ok(Answer::Samples {
             samples,
             seconds: started.elapsed().as_secs_f64(),
@@ -283,55 +269,33 @@ impl Engine {
     }
 }
 
-/// Indices of requests that can run as one batch: one length, one target length, one sampler.
-fn alike(requests: &[SampleRequest]) -> Vec<Vec<usize>> {
-    let mut groups: BTreeMap<(usize, usize, String), Vec<usize>> = BTreeMap::new();
-    for (at, request) in requests.iter().enumerate() {
-        let sampler = serde_json::to_string(&request.sampler).unwrap_or_default();
-        groups
-            .entry((request.ids.len(), request.target.len(), sampler))
-            .or_default()
-            .push(at);
-    }
-    groups
-        .into_values()
-        .flat_map(|group| {
-            group
-                .chunks(SAMPLE_ROWS)
-                .map(<[usize]>::to_vec)
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-fn sample_batch(
+/// Samples in the order asked, pictures decoded.
+fn sample_all(
     model: &Model,
     requests: &[SampleRequest],
     on_frame: &mut dyn FnMut(SampleFrame),
 ) -> Result<Vec<Sample>> {
-    match requests.first().map(|request| &request.sampler) {
-        None => Ok(Vec::new()),
-        Some(Sampler::Text(sampler)) => {
-            sample_text(&model.backbone, requests, sampler, Rules::Ours, on_frame)
+    let mut samples = sampler::sample(&model.backbone, requests, &mut |mut frame, guess| {
+        if let Some(guess) = guess {
+            frame.picture = decode(model, &[guess])?.pop();
         }
-        Some(Sampler::Image(sampler)) => {
-            let mut samples = sample_image(&model.backbone, requests, sampler, &mut |mut frame, guess| {
-                frame.picture = decode(model, &[guess])?.pop();
-                on_frame(frame);
-                Ok(())
-            })?;
-            let codes: Vec<&[u32]> = samples
-                .iter()
-                .zip(requests)
-                .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
-                .collect();
-            let pictures = decode(model, &codes)?;
-            for (sample, picture) in samples.iter_mut().zip(pictures) {
-                sample.picture = Some(picture);
-            }
-            Ok(samples)
-        }
+        on_frame(frame);
+        Ok(())
+    })?;
+    let drawn = |request: &SampleRequest| matches!(request.sampler, Sampler::Image(_));
+    let pairs = samples.iter().zip(requests).filter(|(_, request)| drawn(request));
+    let codes: Vec<&[u32]> = pairs
+        .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
+        .collect();
+    let pictures = decode(model, &codes)?;
+    let drawn = samples
+        .iter_mut()
+        .zip(requests)
+        .filter(|(_, request)| drawn(request));
+    for ((sample, _), picture) in drawn.zip(pictures) {
+        sample.picture = Some(picture);
     }
+    Ok(samples)
 }
 
 /// Picture tokens to pictures; none without an image tokenizer.

@@ -9,7 +9,8 @@
 //! - `config.rs`: the shapes of the networks, as their `config.json` has them;
 //! - `published.rs`: such a file as it is published; `loading.rs`: how a checkpoint is loaded;
 //! - `request.rs`: what can be asked; `answer.rs`: what comes back;
-//! - `sampling.rs`: how to fill masks in; `policy.rs`: how to learn from scored groups;
+//! - `sampling.rs`: how to fill masks in; `quirks.rs`: where the published code differs; `policy.rs`: how to learn from
+//!   scored groups;
 //! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames;
 //! - `number.rs`: numbers that need not be finite.
 
@@ -21,6 +22,7 @@ pub mod number;
 pub mod picture;
 pub mod policy;
 pub mod published;
+pub mod quirks;
 pub mod request;
 pub mod sampling;
 pub mod sequence;
@@ -35,8 +37,12 @@ pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackCon
 pub use loading::{LoadOptions, Purpose};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
+pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{Adam, BlockNoise, LossNormalization, ModelSource, Request, StepSettings};
-pub use sampling::{ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, TextSampler};
+pub use sampling::{
+    Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, MaskSchedule, Remasking, Sample,
+    SampleRequest, Sampler, TextCache, TextSampler,
+};
 pub use sequence::{Sequence, Span, Task};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
