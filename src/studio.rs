@@ -11,7 +11,7 @@ use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
-use demask_api::{Answer, ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
+use demask_api::{Answer, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_fit::fit as fit_picture;
 use demask_datasets::tabletop::render::PIXELS;
@@ -94,6 +94,7 @@ impl Studio {
             resume: false,
             average: model.average,
             image_tokenizer: chosen.image_tokenizer.clone(),
+            options: LoadOptions::sampling(),
         };
         let loaded = engine.ask(&Request::Load { model: source }).await;
         let loaded = loaded.with_context(|| instead(&chosen.folder))?;

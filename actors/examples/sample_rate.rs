@@ -11,7 +11,7 @@ use demask_actors::engine::{Engine, EngineOptions};
 use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::workbench::{Draws, Wanted, Workbench};
-use demask_api::{ModelSource, Request};
+use demask_api::{LoadOptions, ModelSource, Request};
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::judge::Judge;
 use demask_rewards::suites::Suite;
@@ -96,6 +96,7 @@ impl Course {
             resume: false,
             average: false,
             image_tokenizer: None,
+            options: LoadOptions::sampling(),
         };
         engine.ask(&Request::Load { model }).await?;
         Ok(Self {

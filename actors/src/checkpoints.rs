@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ImageTokenizerConfig, ModelSource, Request, checkpoint};
+use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
 use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
@@ -259,6 +259,7 @@ pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> 
         resume: true,
         average: false,
         image_tokenizer: None,
+        options: LoadOptions::default(),
     };
     let weights = match job.engine.ask(Request::Load { model }, None).await? {
         Answer::Loaded { step, .. } => step,
@@ -295,6 +296,7 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         resume: false,
         average: false,
         image_tokenizer: None,
+        options: LoadOptions::default(),
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(bench))

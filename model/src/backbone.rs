@@ -7,7 +7,8 @@
 
 use std::path::Path;
 
-use demask_api::BackboneConfig;
+use demask_api::checkpoint::{CONFIG, TOKENIZER};
+use demask_api::{BackboneConfig, Purpose, published};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -19,7 +20,7 @@ use crate::init::{normal, truncated_normal};
 use crate::kv_cache::{Chunk, KvCache, Pass};
 use crate::parameters::{Parameters, Slot};
 use crate::rotary::Rotary;
-use crate::weights;
+use crate::stored::StoredTensors;
 
 /// Where the published names begin.
 const PREFIX: &str = "model.transformer";
@@ -73,32 +74,28 @@ impl Backbone {
     /// A configuration that makes no network.
     pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         check(config)?;
-        let slots = slots(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let values: Vec<Tensor> = slots
-            .iter()
-            .map(|slot| initial(config, slot, &mut rng))
-            .collect::<Result<_>>()?;
-        let parameters = Parameters::new(slots, &values, device, kind)?;
+        let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
+        let parameters = Parameters::build(slots(config), device, kind, Purpose::Train, fill)?;
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
-    /// Reads `config.json` and `model.safetensors` of a folder, published or ours.
+    /// Reads a folder, published or ours, for training: `config.json` and its weights, in one file or several.
     ///
     /// # Errors
-    /// A broken file, a missing, extra or misshapen tensor, each named.
+    /// A broken file, missing, extra and misshapen tensors, each named.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let path = dir.join(demask_api::checkpoint::CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
-        let config: BackboneConfig = serde_json::from_str(&text).map_err(|error| {
-            ModelError::checkpoint(&path, format!("not a backbone's configuration: {error}"))
-        })?;
-        check(&config)?;
-        let file = dir.join(demask_api::checkpoint::WEIGHTS);
-        let tensors = weights::read(&file)?;
-        let tied = format!("{PREFIX}.ff_out.weight");
-        let ignored: &[&str] = if config.weight_tying { &[&tied] } else { &[] };
-        let parameters = Parameters::from_file(slots(&config), tensors, &file, ignored, device, kind)?;
+        Self::load_for(dir, device, kind, Purpose::Train)
+    }
+
+    /// The same for training or for sampling, where nothing is kept beside the weights in `kind`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
+        let config = read_config(dir)?;
+        let stored = StoredTensors::in_folder(dir)?;
+        let parameters = read_parameters(&config, &stored, device, kind, purpose)?;
         Self::assemble(config, parameters, device, kind)
     }
 
@@ -353,6 +350,50 @@ impl Backbone {
     }
 }
 
+/// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
+/// say and there is one.
+///
+/// # Errors
+/// A missing or broken file, options that are not computed here, a configuration that makes no network.
+pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
+    let path = dir.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    let mut config =
+        published::read(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
+    check(&config)?;
+    let tokenizer = dir.join(TOKENIZER);
+    if config.codebook_size > 0 && config.image_token_offset.is_none() && tokenizer.is_file() {
+        config.image_token_offset = Some(tokenizer_length(&tokenizer)?);
+    }
+    Ok(config)
+}
+
+/// Tokens of a `tokenizer.json`, the added ones too.
+fn tokenizer_length(path: &Path) -> Result<u32> {
+    let tokenizer = tokenizers::Tokenizer::from_file(path)
+        .map_err(|error| ModelError::checkpoint(path, format!("not a tokenizer: {error}")))?;
+    Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
+}
+
+/// Reads the weights. A tied head may be stored beside the embedding, or alone under its own name.
+fn read_parameters(
+    config: &BackboneConfig,
+    stored: &StoredTensors,
+    device: Device,
+    kind: Kind,
+    purpose: Purpose,
+) -> Result<Parameters> {
+    let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
+    let ignored: &[&str] = if config.weight_tying { &[&head] } else { &[] };
+    let is_there = |name: &str| stored.shape(name).is_some();
+    let renamed = config.weight_tying && !is_there(&table) && is_there(&head);
+    let source = |name: &str| match name {
+        name if renamed && name == table => head.clone(),
+        name => name.to_owned(),
+    };
+    Parameters::load(slots(config), stored, source, ignored, device, kind, purpose)
+}
+
 fn check(config: &BackboneConfig) -> Result<()> {
     let refuse = |message: String| Err(ModelError::Refused(format!("config.json: {message}")));
     let (width, heads, kv_heads) = (config.d_model, config.n_heads, config.kv_heads());
@@ -393,7 +434,7 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
     );
     let kv_width = (config.kv_heads() * config.head_dim()) as i64;
     let all = config.include_bias;
-    let qkv = config.include_qkv_bias.unwrap_or(all);
+    let qkv = all || config.include_qkv_bias.unwrap_or(false);
     let norm_bias = config.bias_for_layer_norm.unwrap_or(all);
     let mut slots = vec![Slot::new(format!("{PREFIX}.wte.weight"), &[rows, width])];
     let linear = |slots: &mut Vec<Slot>, name: &str, outs: i64, ins: i64, bias: bool| {

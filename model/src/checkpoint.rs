@@ -9,14 +9,18 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS};
-use demask_api::{Manifest, ManifestFile};
+use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
 use tch::{Device, Kind};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::optimizer::AdamW;
+use crate::stored::StoredTensors;
 use crate::weights;
+
+/// The moving average of the weights, in the optimiser's file.
+const AVERAGE: &str = "backbone.average";
 
 /// A model with everything that training needs.
 #[derive(Debug)]
@@ -39,22 +43,42 @@ pub struct Saved {
 }
 
 impl Model {
-    /// Reads a folder: ours, or a published backbone. `resume` also reads the optimiser's state, which only a whole
-    /// checkpoint of ours has.
+    /// Reads a folder for training: ours, or a published backbone. `resume` also reads the optimiser's state, which only
+    /// a whole checkpoint of ours has.
     ///
     /// # Errors
     /// A missing, broken or truncated file, named.
     pub fn load(dir: &Path, resume: bool, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_with(dir, resume, &LoadOptions::default(), device, kind)
+    }
+
+    /// The same for what the options say.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; `resume` for sampling.
+    pub fn load_with(
+        dir: &Path,
+        resume: bool,
+        options: &LoadOptions,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
+        let purpose = options.purpose;
+        if resume && purpose == Purpose::Sample {
+            return Err(ModelError::Refused(
+                "resume and purpose sample: a run is resumed for training".into(),
+            ));
+        }
         let listed = check_manifest(dir)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
             let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
         }
-        let backbone = Backbone::load(dir, device, kind)?;
+        let backbone = Backbone::load_for(dir, device, kind, purpose)?;
         let mut optimizer = AdamW::new(backbone.parameters())?;
         let folder = dir.join(IMAGE_TOKENIZER);
         let mut tokenizer = if folder.is_dir() {
-            let tokenizer = ImageTokenizer::load(&folder, device)?;
+            let tokenizer = ImageTokenizer::load_for(&folder, device, purpose)?;
             let trainer = TokenizerTrainer::new(&tokenizer)?;
             Some((tokenizer, trainer))
         } else {
@@ -96,21 +120,25 @@ impl Model {
         if !path.exists() {
             return Err(lacks());
         }
-        let state = weights::read(&path)?;
-        let average = state.get("backbone.average").ok_or_else(lacks)?;
-        let (found, expected) = (average.numel(), self.backbone.parameters().master().numel());
-        if found != expected {
+        let state = StoredTensors::in_file(&path)?;
+        let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
+        let (found, expected) = (shape.iter().product::<i64>(), self.backbone.parameters().count());
+        if u64::try_from(found) != Ok(expected) {
             let message = format!("a moving average of {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
-        self.backbone.parameters().set(average)
+        self.backbone.parameters().set(&state.read(AVERAGE)?)
     }
 
     /// Writes a folder that does not exist yet.
     ///
     /// # Errors
-    /// The folder exists, a name in `attach` is taken, the disk is full; nothing is left behind then.
+    /// The folder exists, a name in `attach` is taken, the optimiser's state of a model for sampling, the disk is full;
+    /// nothing is left behind then.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+        if optimizer {
+            self.backbone.parameters().trainable()?;
+        }
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
@@ -199,12 +227,15 @@ fn write_manifest(work: &Path, names: Vec<String>, step: u64) -> Result<Saved> {
 fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
     let path = dir.join(&name);
     sync(&path)?;
-    let bytes = std::fs::read(&path).map_err(|source| ModelError::io(&path, source))?;
-    Ok(ManifestFile {
-        name,
-        bytes: bytes.len() as u64,
-        blake3: blake3::hash(&bytes).to_hex().to_string(),
-    })
+    let (bytes, blake3) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    Ok(ManifestFile { name, bytes, blake3 })
+}
+
+/// Bytes of a file and their BLAKE3 in hex, read piece by piece.
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
 }
 
 /// Removes what a process that was killed while it saved to this name left behind.
@@ -283,8 +314,8 @@ fn without_manifest(dir: &Path) -> Result<Vec<String>> {
 fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
     let path = dir.join(&file.name);
     let named = |message: String| Err(ModelError::checkpoint(&path, message));
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let found = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return named(format!(
                 "missing; the manifest lists it with {} bytes",
@@ -293,7 +324,7 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
         }
         Err(error) => return Err(ModelError::io(&path, error)),
     };
-    let (found, expected) = (bytes.len() as u64, file.bytes);
+    let expected = file.bytes;
     if found != expected {
         let how = if found < expected {
             "is truncated"
@@ -304,8 +335,8 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
             "{found} bytes, the manifest says {expected}: the file {how}"
         ));
     }
-    let found = blake3::hash(&bytes).to_hex();
-    if found.as_str() != file.blake3 {
+    let (_, found) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    if found != file.blake3 {
         return named(format!(
             "BLAKE3 {found}, the manifest says {}: the file was changed",
             file.blake3

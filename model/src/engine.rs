@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame, SampleRequest, Sampler,
-    Sequence, checkpoint,
+    Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Purpose, Request, Sample, SampleFrame, SampleRequest,
+    Sampler, Sequence, checkpoint,
 };
 
 use crate::backbone::Backbone;
@@ -126,14 +126,14 @@ impl Engine {
         let reference = match checkpoint {
             None => present.frozen_copy()?,
             Some(dir) => {
-                let loaded = Backbone::load(dir, device, kind)?;
+                let loaded = Backbone::load_for(dir, device, kind, Purpose::Sample)?;
                 if loaded.config() != present.config() {
                     return Err(ModelError::checkpoint(
                         dir,
                         "a reference policy must have the shape of the loaded model",
                     ));
                 }
-                loaded.frozen_copy()?
+                loaded
             }
         };
         self.reference = Some(reference);
@@ -209,8 +209,9 @@ impl Engine {
                 resume,
                 average,
                 image_tokenizer,
+                options,
             } => {
-                let mut model = Model::load(&dir, resume, device, kind)?;
+                let mut model = Model::load_with(&dir, resume, &options, device, kind)?;
                 if average {
                     model.take_average(&dir, resume)?;
                 }

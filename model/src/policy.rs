@@ -211,6 +211,7 @@ pub fn train(
     settings: &StepSettings,
 ) -> Result<PolicyReport> {
     let started = Instant::now();
+    backbone.parameters().trainable()?;
     validation::policy(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     let reference = reference.filter(|_| objective.kl != 0.0);

@@ -38,6 +38,7 @@ pub fn train(
     if micro_batches.iter().all(Vec::is_empty) {
         return Err(ModelError::Refused("a training step without a sequence".into()));
     }
+    backbone.parameters().trainable()?;
     validation::settings(settings)?;
     for sequence in micro_batches.iter().flatten() {
         validation::sequence(backbone.config(), sequence)?;

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use demask_api::{Commit, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler};
+use demask_api::{
+    Commit, Purpose, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::AttentionMask;
@@ -21,6 +23,9 @@ use crate::optimizer::AdamW;
 use crate::reward_networks::{Clip, ImageReward, MED_CONFIG, RewardKind, verify_clip, verify_image_reward};
 use crate::sampler::sample;
 use crate::weights;
+
+/// Without it no loss and no gradient was recorded.
+const LOSS_INPUT: &str = "loss.input_ids";
 
 /// Recorded tensors by name.
 type Recorded = BTreeMap<String, Tensor>;
@@ -40,10 +45,15 @@ pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec
         None => {}
     }
     if config.get("encoder").is_some() {
-        let tokenizer = ImageTokenizer::load(checkpoint, device)?;
+        let tokenizer = ImageTokenizer::load_for(checkpoint, device, Purpose::Sample)?;
         return image_tokenizer::verify(&tokenizer, &recorded);
     }
-    let mut backbone = Backbone::load(checkpoint, device, Kind::Float)?;
+    let purpose = if recorded.contains_key(LOSS_INPUT) {
+        Purpose::Train
+    } else {
+        Purpose::Sample
+    };
+    let mut backbone = Backbone::load_for(checkpoint, device, Kind::Float, purpose)?;
     let mut checks = Vec::new();
     forward(&backbone, &recorded, &mut checks)?;
     generate(&backbone, &recorded, &mut checks)?;
@@ -272,10 +282,10 @@ const ROWS: usize = 2;
 const TEXT: usize = 16;
 
 fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
-    if !recorded.contains_key("loss.input_ids") {
+    if !recorded.contains_key(LOSS_INPUT) {
         return Ok(());
     }
-    let ids = rows_of(need(recorded, "loss.input_ids")?)?;
+    let ids = rows_of(need(recorded, LOSS_INPUT)?)?;
     let labels = rows_of(need(recorded, "loss.labels")?)?;
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {

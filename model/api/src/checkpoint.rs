@@ -18,6 +18,8 @@ pub const MANIFEST: &str = "manifest.json";
 pub const CONFIG: &str = "config.json";
 /// The backbone's weights.
 pub const WEIGHTS: &str = "model.safetensors";
+/// Which file holds which tensor, where published weights are more than one file.
+pub const INDEX: &str = "model.safetensors.index.json";
 /// The text tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The folder of the image tokenizer.

@@ -2,8 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Rows of LLaDA's embedding.
+pub const LLADA_VOCABULARY: usize = 126_464;
+/// Tokens of LLaDA's tokenizer: the rows behind them are padding, where MMaDA's picture codes begin (`mmada.md` 0.2).
+pub const LLADA_TOKENIZER: u32 = 126_349;
+
 /// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
-/// ones; fields that are not here are ignored.
+/// ones; fields that are not here are ignored. A file is read by [`published`](crate::published), which knows more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {
@@ -27,7 +32,7 @@ pub struct BackboneConfig {
     pub max_sequence_length: usize,
     /// Biases on every linear layer.
     pub include_bias: bool,
-    /// Biases on the q, k and v projections.
+    /// Biases on the q, k and v projections; `include_bias` means them too.
     pub include_qkv_bias: Option<bool>,
     /// Bias in the norms.
     pub bias_for_layer_norm: Option<bool>,
@@ -52,7 +57,7 @@ pub struct BackboneConfig {
     /// Picture codes in the vocabulary; 0 when the model knows no pictures.
     pub codebook_size: usize,
     /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
-    /// Absent means `vocab_size - codebook_size`.
+    /// Absent means `vocab_size - codebook_size`, and LLaDA's tokenizer's length where that is LLaDA's vocabulary.
     pub image_token_offset: Option<u32>,
 }
 
@@ -114,9 +119,14 @@ impl BackboneConfig {
     /// The first picture code's token id.
     #[must_use]
     pub fn image_offset(&self) -> u32 {
-        let fallback = self.vocab_size.saturating_sub(self.codebook_size);
         self.image_token_offset
-            .unwrap_or(u32::try_from(fallback).unwrap_or(u32::MAX))
+            .unwrap_or_else(|| match self.rows().saturating_sub(self.codebook_size) {
+                LLADA_VOCABULARY if self.codebook_size > 0 => LLADA_TOKENIZER,
+                _ => {
+                    let fallback = self.vocab_size.saturating_sub(self.codebook_size);
+                    u32::try_from(fallback).unwrap_or(u32::MAX)
+                }
+            })
     }
 }
 

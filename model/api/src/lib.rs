@@ -7,6 +7,7 @@
 //! Files:
 //! - `sequence.rs`: a token sequence with what may be masked in it, the unit of training;
 //! - `config.rs`: the shapes of the networks, as their `config.json` has them;
+//! - `published.rs`: such a file as it is published; `loading.rs`: how a checkpoint is loaded;
 //! - `request.rs`: what can be asked; `answer.rs`: what comes back;
 //! - `sampling.rs`: how to fill masks in; `quirks.rs`: where the published code differs; `policy.rs`: how to learn from
 //!   scored groups;
@@ -16,9 +17,11 @@
 pub mod answer;
 pub mod checkpoint;
 pub mod config;
+pub mod loading;
 pub mod number;
 pub mod picture;
 pub mod policy;
+pub mod published;
 pub mod quirks;
 pub mod request;
 pub mod sampling;
@@ -31,6 +34,7 @@ pub use answer::{
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
+pub use loading::{LoadOptions, Purpose};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::loading::LoadOptions;
 use crate::picture::Picture;
 use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
 use crate::sampling::SampleRequest;
@@ -28,7 +29,8 @@ pub enum ModelSource {
         /// The seed of the weights.
         seed: u64,
     },
-    /// A checkpoint folder: ours, or a published backbone (`config.json`, `model.safetensors`).
+    /// A checkpoint folder: ours, or a published backbone (`config.json`, safetensors in
+    /// one file or several).
     Checkpoint {
         /// The folder.
         dir: PathBuf,
@@ -42,6 +44,9 @@ pub enum ModelSource {
         /// checkpoint's, if it has one.
         #[serde(default)]
         image_tokenizer: Option<PathBuf>,
+        /// What for, and what is put on it.
+        #[serde(default)]
+        options: LoadOptions,
     },
 }
 

@@ -108,14 +108,26 @@ impl TextLane {
             .collect()
     }
 
+    /// The masked positions that are drawn: those of the active block. A sampler that may write the mask token leaves some
+    /// masked, and as published they are drawn again with the blocks behind, where no cache stands in the way.
+    fn drawn(&self) -> Vec<usize> {
+        if !self.sampler.quirks.whole_vocabulary || self.sampler.cache != TextCache::None {
+            return self.masked();
+        }
+        let target = self.target();
+        (0..self.window().end)
+            .filter(|&at| target[at] == self.mask_token)
+            .collect()
+    }
+
     fn begin(&mut self) {
         self.step = 0;
         self.counts = transfer_counts(self.masked().len(), self.steps);
     }
 
-    /// Goes on to the next block that has a mask, or ends.
+    /// Goes on to the next block that has a mask, or ends. A mask token that was written does not hold a block up.
     fn settle(&mut self) {
-        while !self.done && self.masked().is_empty() {
+        while !self.done && (self.step >= self.steps || self.drawn().is_empty()) {
             self.end_block();
             self.block += 1;
             self.since_whole = self.since_whole.map(|blocks| blocks + 1);
@@ -132,7 +144,7 @@ impl TextLane {
         }
         let compute = self.compute();
         self.forwards += 1;
-        let masked = self.masked();
+        let masked = self.drawn();
         let warm = self.sampler.temperature > 0.0;
         let by_chance = self.sampler.remasking == demask_api::Remasking::Random;
         self.chances.clear();
@@ -199,7 +211,7 @@ impl TextLane {
     }
 
     pub fn take(&mut self, drawn: &[Drawn], plain: &[Drawn]) {
-        let masked = self.masked();
+        let masked = self.drawn();
         self.number = match self.sampler.commit {
             Commit::Schedule => self.block * self.steps + self.step,
             _ => self.forwards - 1,
