@@ -3,6 +3,7 @@
 pub mod decontaminate;
 pub mod dedup;
 pub mod example;
+pub mod hub;
 pub mod idx;
 pub mod image_folder;
 pub mod jsonl;
