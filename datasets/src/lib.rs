@@ -5,6 +5,7 @@ pub mod chat_template;
 pub mod decontaminate;
 pub mod dedup;
 pub mod example;
+pub mod hub;
 pub mod idx;
 pub mod image_folder;
 pub mod jsonl;
