@@ -66,7 +66,7 @@ pub enum Command {
     Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
@@ -209,6 +209,9 @@ pub struct Model {
     /// Where to compute: auto, cpu, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// How it samples, in place of the checkpoint's sampling.json: that file's JSON, or a file of it
+    #[arg(long, value_name = "JSON|FILE.json")]
+    pub sampling: Option<String>,
     /// The folder of the image tokenizer, for a published model that comes without its own
     #[arg(long, value_name = "DIR")]
     pub image_tokenizer: Option<PathBuf>,
@@ -307,6 +310,12 @@ pub struct Imagine {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// A picture of which only a part is drawn anew: the light part of --mask (in- and outpainting)
+    #[arg(long, value_name = "PICTURE", requires = "mask")]
+    pub from: Option<PathBuf>,
+    /// A picture of the same size: white is drawn anew, black stays
+    #[arg(long, value_name = "MASK", requires = "from", conflicts_with = "think")]
+    pub mask: Option<PathBuf>,
     /// Reason first, then draw
     #[arg(long)]
     pub think: bool,

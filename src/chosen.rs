@@ -48,6 +48,7 @@ impl Chosen {
             .map(std::path::absolute)
             .transpose()?;
         let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
+        let draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
         let of_its_own = folder.join(checkpoint::IMAGE_TOKENIZER);
         let place = image_tokenizer
             .clone()
@@ -77,6 +78,22 @@ impl Chosen {
 fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
     let bench = Workbench::of_checkpoint(folder)?;
     Ok((is_published(folder), bench, Draws::of_checkpoint(folder)?))
+}
+
+/// The samplers that the flag names: JSON, or a file of it.
+fn sampling(named: &str) -> anyhow::Result<Draws> {
+    let text = if named.trim_start().starts_with('{') {
+        named.to_owned()
+    } else {
+        std::fs::read_to_string(named).with_context(|| format!("--sampling {named}"))?
+    };
+    let example = r#"{"text": {"commit": {"rule": "threshold", "threshold": 0.9}}}"#;
+    serde_json::from_str(&text).map_err(|error| {
+        UsageError(format!(
+            "--sampling: {error}; expected a sampling.json, such as {example}"
+        ))
+        .into()
+    })
 }
 
 /// The quirks that the flags ask for.

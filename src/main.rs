@@ -2,7 +2,7 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `fill.rs`: holes in a text; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
+//! - `studio.rs`: one-off drawing, answering and describing; `fill.rs`: holes in a text; `inpaint.rs`: parts of a picture; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
 //!   checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
@@ -16,6 +16,7 @@ mod dashboard;
 mod doctor;
 mod eval;
 mod fill;
+mod inpaint;
 mod print;
 mod query;
 mod run;

@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::args::{Describe, Generate, Imagine, Model};
 use crate::chosen::{Chosen, instead};
+use crate::inpaint::Canvas;
 use crate::{UsageError, print};
 
 /// Temperature of the published scripts that write text (`mmada.md` 6.3).
@@ -128,6 +129,37 @@ impl Studio {
         }];
         let mut made = self.bench.complete(&self.engine, &wanted, draws, show).await?;
         made.pop().context("the engine gave no sample")
+    }
+}
+
+impl Studio {
+    /// Draws what a canvas leaves open.
+    ///
+    /// # Errors
+    /// A mask that leaves nothing open; as [`Self::complete`].
+    async fn inpaint(
+        &self,
+        example: Example,
+        canvas: &Canvas,
+        seed: u64,
+        draws: &Draws,
+        show: Option<FrameSink>,
+    ) -> anyhow::Result<Made> {
+        let codes = self.bench.codes(&self.engine, &[&canvas.picture]).await?;
+        let known = canvas.known(codes.first().context("the engine gave no codes")?)?;
+        let wanted = Wanted {
+            example,
+            mode: Mode::Direct,
+            seed,
+            watch: show.is_some().then_some(1),
+        };
+        let mut made = self
+            .bench
+            .inpaint(&self.engine, &wanted, &known, draws, show)
+            .await?;
+        let drawn = made.completion.picture.take();
+        made.completion.picture = drawn.map(|drawn| canvas.composed(&drawn));
+        Ok(made)
     }
 }
 
@@ -280,15 +312,14 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         image.temperature = options.temperature.unwrap_or(image.temperature);
         image.guidance = options.guidance.unwrap_or(image.guidance);
         let sink: Option<FrameSink> = options.show.then(show_picture);
-        studio
-            .complete(
-                plain_example(kind, &options.prompt, None),
-                mode,
-                options.seed,
-                &draws,
-                sink,
-            )
-            .await
+        let example = plain_example(kind, &options.prompt, None);
+        match options.from.as_deref().zip(options.mask.as_deref()) {
+            Some((from, mask)) => {
+                let canvas = Canvas::read(from, mask, studio.side, !studio.published)?;
+                studio.inpaint(example, &canvas, options.seed, &draws, sink).await
+            }
+            None => studio.complete(example, mode, options.seed, &draws, sink).await,
+        }
     })?;
     let picture = made.completion.picture.context("the engine gave no picture")?;
     let scale = options.scale.unwrap_or_else(|| scale(picture.width));
