@@ -228,6 +228,17 @@ pub struct Model {
     pub quirks: Vec<String>,
 }
 
+/// What is kept between the steps of the text sampler.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Cache {
+    /// Nothing
+    None,
+    /// What stands before the active block
+    Prefix,
+    /// Everything but the active block
+    Dual,
+}
+
 /// `demask generate`.
 #[derive(Debug, Args)]
 pub struct Generate {
@@ -236,21 +247,30 @@ pub struct Generate {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps [default: one a new token; 256 for published models]
+    /// Denoising steps: as many tokens at each [default: as the checkpoint's sampling.json says; 256 for published models]
     #[arg(long)]
     pub steps: Option<usize>,
     /// New tokens, a multiple of the block length [default: what the model was trained with, 512 for published ones]
     #[arg(long)]
     pub length: Option<usize>,
-    /// Block length [default: the answer's; 128 for published models]
+    /// Block length [default: the checkpoint's; 128 for published models]
     #[arg(long)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy [default: 0; 1 for published models]
+    /// Gumbel temperature; 0 is greedy [default: the checkpoint's; 1 for published models]
     #[arg(long)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long, default_value_t = 0.0)]
-    pub guidance: f64,
+    /// Classifier-free guidance; 0 is off [default: the checkpoint's]
+    #[arg(long)]
+    pub guidance: Option<f64>,
+    /// Commit every token that is at least this probable, 0 to 1, and one at least
+    #[arg(long, value_name = "P", conflicts_with_all = ["steps", "factor"])]
+    pub threshold: Option<f64>,
+    /// Commit the r-th surest token while it is at least 1 - F / (r + 1) probable
+    #[arg(long, value_name = "F", conflicts_with = "steps")]
+    pub factor: Option<f64>,
+    /// Keep keys and values between steps: exact without, faster with
+    #[arg(long, value_enum)]
+    pub cache: Option<Cache>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

@@ -11,14 +11,16 @@ use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
-use demask_api::{Answer, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
+use demask_api::{
+    Answer, Commit, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextCache, TextSampler,
+};
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_fit::fit as fit_picture;
 use demask_datasets::tabletop::render::PIXELS;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::args::{Describe, Generate, Imagine, Model};
+use crate::args::{Cache, Describe, Generate, Imagine, Model};
 use crate::chosen::{Chosen, instead};
 use crate::inpaint::Canvas;
 use crate::{UsageError, print};
@@ -231,7 +233,7 @@ fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
     Ok(studio.bench.with_budgets(budgets))
 }
 
-/// The sampler that was asked for; for the rest the checkpoint's as published, or one step a token in one block.
+/// The sampler that was asked for; for the rest the checkpoint's, or as published. A number of steps is a schedule.
 fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
     let budget = studio.bench.builder().budgets().text;
     let length = if mode == Mode::Think {
@@ -240,18 +242,25 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
         budget.direct_answer
     };
     let usual = &studio.draws.text;
-    let (steps, block, temperature) = if studio.published {
-        (usual.steps, usual.block, PUBLISHED_TEMPERATURE)
+    let temperature = if studio.published {
+        PUBLISHED_TEMPERATURE
     } else {
-        (0, 0, 0.0)
+        usual.temperature
+    };
+    let commit = match (options.steps, options.threshold, options.factor) {
+        (Some(_), _, _) => Commit::Schedule,
+        (None, Some(threshold), _) => Commit::Threshold { threshold },
+        (None, None, Some(factor)) => Commit::Factor { factor },
+        (None, None, None) => usual.commit,
     };
     let wanted = TextSampler {
-        steps: options.steps.unwrap_or(steps),
-        block: options.block.unwrap_or(block),
+        steps: options.steps.unwrap_or(usual.steps),
+        block: options.block.unwrap_or(usual.block),
         temperature: options.temperature.unwrap_or(temperature),
-        guidance: options.guidance,
-        quirks: usual.quirks,
-        ..TextSampler::default()
+        guidance: options.guidance.unwrap_or(usual.guidance),
+        commit,
+        cache: options.cache.map_or(usual.cache, cache),
+        ..usual.clone()
     };
     let fitted = fit(&wanted, length);
     if options.block.is_some_and(|block| block != fitted.block) {
@@ -273,6 +282,17 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
         .into());
     }
     Ok(fitted)
+}
+
+fn cache(named: Cache) -> TextCache {
+    match named {
+        Cache::None => TextCache::None,
+        Cache::Prefix => TextCache::Prefix,
+        Cache::Dual => TextCache::Dual {
+            refresh: 1,
+            vicinity: 0,
+        },
+    }
 }
 
 fn show_text(bench: &Workbench) -> FrameSink {
