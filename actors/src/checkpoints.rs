@@ -288,7 +288,10 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         dir,
         resume: false,
         average: false,
-        options: LoadOptions::default(),
+        options: LoadOptions {
+            lora: job.profile.lora.clone(),
+            ..LoadOptions::default()
+        },
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(bench))
