@@ -296,7 +296,10 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         resume: false,
         average: false,
         image_tokenizer: None,
-        options: LoadOptions::default(),
+        options: LoadOptions {
+            lora: job.profile.lora.clone(),
+            ..LoadOptions::default()
+        },
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(bench))

@@ -8,16 +8,20 @@
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, TOKENIZER};
-use demask_api::{BackboneConfig, Purpose, published};
+use demask_api::config::{LLADA_TOKENIZER, LLADA_VOCABULARY};
+use demask_api::{BackboneConfig, Growth, Purpose, published};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::{AttentionMask, Packing};
 use crate::error::{ModelError, Result};
+use crate::fit;
 use crate::fused;
+use crate::growth;
 use crate::init::{normal, truncated_normal};
 use crate::kv_cache::{Chunk, KvCache, Pass};
+use crate::lora::Lora;
 use crate::parameters::{Parameters, Slot};
 use crate::rotary::Rotary;
 use crate::stored::StoredTensors;
@@ -30,6 +34,7 @@ const PREFIX: &str = "model.transformer";
 pub struct Backbone {
     config: BackboneConfig,
     parameters: Parameters,
+    lora: Option<Lora>,
     rotary: Rotary,
     names: Vec<BlockNames>,
     device: Device,
@@ -93,9 +98,38 @@ impl Backbone {
     /// # Errors
     /// As [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
-        let config = read_config(dir)?;
+        Self::load_grown(dir, device, kind, purpose, None)
+    }
+
+    /// The same, with picture codes added where that is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; those of [`growth::grown`].
+    pub fn load_grown(
+        dir: &Path,
+        device: Device,
+        kind: Kind,
+        purpose: Purpose,
+        growth: Option<&Growth>,
+    ) -> Result<Self> {
+        let stored_config = read_config(dir)?;
+        let config = match growth {
+            Some(growth) => growth::grown(&stored_config, growth, text_tokens(dir, &stored_config)?)?,
+            None => stored_config.clone(),
+        };
         let stored = StoredTensors::in_folder(dir)?;
-        let parameters = read_parameters(&config, &stored, device, kind, purpose)?;
+        let source = source(&stored_config, &stored);
+        fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;
+        let mut rng = ChaCha8Rng::seed_from_u64(growth.map_or(0, |growth| growth.seed));
+        let parameters = Parameters::build(slots(&config), device, kind, purpose, |slot, into| {
+            let name = source(&slot.name);
+            let old = stored.shape(&name).map_or(0, |shape| shape[0]);
+            if old == slot.shape[0] {
+                return stored.copy_to(&name, into);
+            }
+            stored.copy_to(&name, &mut into.f_narrow(0, 0, old)?)?;
+            growth::fill(into, old, &mut rng)
+        })?;
         Self::assemble(config, parameters, device, kind)
     }
 
@@ -110,6 +144,7 @@ impl Backbone {
         Ok(Self {
             config,
             parameters,
+            lora: None,
             rotary,
             names,
             device,
@@ -122,12 +157,10 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn frozen_copy(&self) -> Result<Self> {
-        Self::assemble(
-            self.config.clone(),
-            self.parameters.frozen_copy()?,
-            self.device,
-            self.kind,
-        )
+        let parameters = self.parameters.frozen_copy()?;
+        let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        copy.lora = self.lora.as_ref().map(Lora::frozen_copy).transpose()?;
+        Ok(copy)
     }
 
     /// The same weights, whose gradients are taken apart from these: for another thread.
@@ -136,7 +169,54 @@ impl Backbone {
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
         let parameters = self.parameters.twin()?;
-        Self::assemble(self.config.clone(), parameters, self.device, self.kind)
+        let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
+        Ok(twin)
+    }
+
+    /// The same with an adapter on it, which is what is trained then.
+    #[must_use]
+    pub fn adapted(mut self, lora: Lora) -> Self {
+        self.lora = Some(lora);
+        self
+    }
+
+    /// Its adapter, if it has one.
+    #[must_use]
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// Adds the adapter's product to the weights and drops the adapter.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn merge(&mut self) -> Result<()> {
+        match self.lora.take() {
+            Some(lora) => lora.merge_into(&self.parameters),
+            None => Ok(()),
+        }
+    }
+
+    /// What an optimiser works on: the adapter's parameters where there is one, else the network's own.
+    #[must_use]
+    pub fn trained(&self) -> &Parameters {
+        self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
+    }
+
+    /// The same, to be changed.
+    pub fn trained_mut(&mut self) -> &mut Parameters {
+        match &mut self.lora {
+            Some(lora) => lora.parameters_mut(),
+            None => &mut self.parameters,
+        }
+    }
+
+    /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
+    pub fn set_dropout(&self, seed: Option<u64>) {
+        if let Some(lora) = &self.lora {
+            lora.set_dropout(seed);
+        }
     }
 
     /// The shape.
@@ -297,7 +377,11 @@ impl Backbone {
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let weight = self.parameters.leaf(&format!("{name}.weight"))?;
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
-        Ok(x.f_linear(weight, bias)?)
+        let y = x.f_linear(weight, bias)?;
+        match &self.lora {
+            Some(lora) => lora.add(name, x, y),
+            None => Ok(y),
+        }
     }
 
     /// The stream with `delta` added, and its norm.
@@ -375,23 +459,39 @@ fn tokenizer_length(path: &Path) -> Result<u32> {
     Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
 }
 
-/// Reads the weights. A tied head may be stored beside the embedding, or alone under its own name.
-fn read_parameters(
-    config: &BackboneConfig,
-    stored: &StoredTensors,
-    device: Device,
-    kind: Kind,
-    purpose: Purpose,
-) -> Result<Parameters> {
+/// Tokens of a folder's text tokenizer: what its file says, or LLaDA's for LLaDA's vocabulary.
+fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
+    let path = dir.join(TOKENIZER);
+    if path.is_file() {
+        return tokenizer_length(&path);
+    }
+    match config.image_token_offset {
+        Some(offset) => Ok(offset),
+        None if config.vocab_size == LLADA_VOCABULARY => Ok(LLADA_TOKENIZER),
+        None => Err(ModelError::checkpoint(
+            &path,
+            "missing: its length says where picture codes begin",
+        )),
+    }
+}
+
+/// Under which name a parameter is stored: a tied head lies beside the embedding, or alone under its own name.
+fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn(&str) -> String {
     let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
-    let ignored: &[&str] = if config.weight_tying { &[&head] } else { &[] };
     let is_there = |name: &str| stored.shape(name).is_some();
     let renamed = config.weight_tying && !is_there(&table) && is_there(&head);
-    let source = |name: &str| match name {
+    move |name| match name {
         name if renamed && name == table => head.clone(),
         name => name.to_owned(),
-    };
-    Parameters::load(slots(config), stored, source, ignored, device, kind, purpose)
+    }
+}
+
+/// Stored tensors that are not needed.
+fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
+    if config.weight_tying {
+        return vec!["model.transformer.ff_out.weight"];
+    }
+    Vec::new()
 }
 
 fn check(config: &BackboneConfig) -> Result<()> {

@@ -6,16 +6,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use demask_api::checkpoint::{CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS};
+use demask_api::checkpoint::{
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS,
+};
 use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
 use tch::{Device, Kind};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::lora::Lora;
 use crate::optimizer::AdamW;
+use crate::peft;
 use crate::stored::StoredTensors;
 use crate::weights;
 
@@ -70,12 +74,12 @@ impl Model {
             ));
         }
         let listed = check_manifest(dir)?;
+        let backbone = load_backbone(dir, options, device, kind)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
             let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
         }
-        let backbone = Backbone::load_for(dir, device, kind, purpose)?;
-        let mut optimizer = AdamW::new(backbone.parameters())?;
+        let mut optimizer = AdamW::new(backbone.trained())?;
         let folder = dir.join(IMAGE_TOKENIZER);
         let mut tokenizer = if folder.is_dir() {
             let tokenizer = ImageTokenizer::load_for(&folder, device, purpose)?;
@@ -122,12 +126,12 @@ impl Model {
         }
         let state = StoredTensors::in_file(&path)?;
         let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
-        let (found, expected) = (shape.iter().product::<i64>(), self.backbone.parameters().count());
+        let (found, expected) = (shape.iter().product::<i64>(), self.backbone.trained().count());
         if u64::try_from(found) != Ok(expected) {
             let message = format!("a moving average of {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
-        self.backbone.parameters().set(&state.read(AVERAGE)?)
+        self.backbone.trained().set(&state.read(AVERAGE)?)
     }
 
     /// Writes a folder that does not exist yet.
@@ -137,7 +141,7 @@ impl Model {
     /// nothing is left behind then.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
         if optimizer {
-            self.backbone.parameters().trainable()?;
+            self.backbone.trained().trainable()?;
         }
         if dir.exists() {
             return Err(ModelError::checkpoint(
@@ -170,8 +174,14 @@ impl Model {
     fn fill(&self, work: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         write_json(&work.join(CONFIG), self.backbone.config())?;
-        weights::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
-        let mut names = vec![CONFIG.to_owned(), WEIGHTS.to_owned()];
+        let mut names = vec![CONFIG.to_owned()];
+        if let Some(lora) = self.backbone.lora() {
+            lora.write(work)?;
+            names.extend([ADAPTER_CONFIG, ADAPTER].map(str::to_owned));
+        } else {
+            weights::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
+            names.push(WEIGHTS.to_owned());
+        }
         let mut state = if optimizer {
             self.optimizer.state("backbone")?
         } else {
@@ -200,6 +210,60 @@ impl Model {
         names.sort();
         write_manifest(work, names, self.optimizer.step_count())
     }
+}
+
+/// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
+fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
+    let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
+    let inside = dir.join(ADAPTER_CONFIG).is_file() && !dir.join(WEIGHTS).is_file();
+    let adapter = match &options.adapter {
+        Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
+        Some(adapter) => Some(adapter.as_path()),
+        None => inside.then_some(dir),
+    };
+    let adapted = adapter.is_some() || options.lora.is_some();
+    if adapter.is_some() && options.lora.is_some() {
+        return refuse("lora and adapter: a fresh adapter or one that is there");
+    }
+    if options.merge && adapter.is_none() {
+        return refuse("merge: there is no adapter to merge");
+    }
+    if adapted && options.grow.is_some() {
+        return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
+    }
+    let base = if inside { base_of(dir)? } else { dir.to_owned() };
+    // Beside an adapter the base is never trained.
+    let purpose = if adapted && !options.merge {
+        Purpose::Sample
+    } else {
+        options.purpose
+    };
+    let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
+    let place = (device, kind);
+    if let Some(adapter) = adapter {
+        let lora = Lora::load(adapter, backbone.config(), place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    } else if let Some(config) = &options.lora {
+        let lora = Lora::fresh(config, backbone.config(), &base, place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    }
+    if options.merge {
+        backbone.merge()?;
+    }
+    Ok(backbone)
+}
+
+/// The folder of the base that an adapter's folder names.
+fn base_of(dir: &Path) -> Result<PathBuf> {
+    let named = peft::base(dir)?;
+    let base = dir.join(&named);
+    if base.is_dir() {
+        check_manifest(&base)?;
+        return Ok(base);
+    }
+    let message =
+        format!("base_model_name_or_path is {named}: no such folder; load the base with this adapter on it");
+    Err(ModelError::checkpoint(&dir.join(ADAPTER_CONFIG), message))
 }
 
 fn write_manifest(work: &Path, names: Vec<String>, step: u64) -> Result<Saved> {
@@ -259,7 +323,15 @@ fn sweep(parent: &Path, name: &str) {
 
 /// Only plain names that a checkpoint does not use itself.
 fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
-    let own = [MANIFEST, CONFIG, WEIGHTS, OPTIMIZER, IMAGE_TOKENIZER];
+    let own = [
+        MANIFEST,
+        CONFIG,
+        WEIGHTS,
+        ADAPTER_CONFIG,
+        ADAPTER,
+        OPTIMIZER,
+        IMAGE_TOKENIZER,
+    ];
     let bad = |name: &&String| name.contains('/') || name.starts_with('.') || name.is_empty();
     match attach
         .keys()
@@ -305,7 +377,7 @@ fn without_manifest(dir: &Path) -> Result<Vec<String>> {
             "{MANIFEST} is missing: a checkpoint that was not written whole"
         ));
     }
-    if !dir.join(CONFIG).is_file() {
+    if !dir.join(CONFIG).is_file() && !dir.join(ADAPTER_CONFIG).is_file() {
         return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
     }
     Ok(Vec::new())

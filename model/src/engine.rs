@@ -160,7 +160,8 @@ impl Engine {
     /// libtorch's.
     pub fn recover(&mut self) -> Result<()> {
         if let Some(model) = &mut self.model {
-            model.optimizer.discard(model.backbone.parameters_mut())?;
+            model.backbone.set_dropout(None);
+            model.optimizer.discard(model.backbone.trained_mut())?;
             if let Some((tokenizer, trainer)) = &mut model.tokenizer {
                 trainer.discard(tokenizer)?;
             }

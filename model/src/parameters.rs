@@ -347,9 +347,25 @@ impl Parameters {
     /// # Errors
     /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
     pub fn view(&self, flat: &Tensor, name: &str) -> Result<Tensor> {
-        let number = self.slots.iter().position(|slot| slot.name == name);
-        let number = number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))?;
+        let number = self.number(name)?;
         part(flat, self.places[number].flat, &self.slots[number])
+    }
+
+    /// A parameter's value where it lies, to be changed: in the master (then [`Self::refresh`] copies it), or in its leaf
+    /// when it is for sampling.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn value(&self, name: &str) -> Result<Tensor> {
+        match self.purpose {
+            Purpose::Train => Ok(self.view(&self.master, name)?.f_detach()?),
+            Purpose::Sample => self.in_leaf(self.number(name)?),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<usize> {
+        let number = self.slots.iter().position(|slot| slot.name == name);
+        number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
     }
 
     /// Overwrites all values with those of a flat tensor.

@@ -24,6 +24,10 @@ impl Profile {
         range("near_duplicate", self.limits.near_duplicate, 0.1, 2.0)?;
         range("share", self.block_noise.share, 0.0, 1.0)?;
         range("length", self.block_noise.length as f64, 1.0, 65_536.0)?;
+        if let Some(lora) = &self.lora {
+            range("rank", lora.rank as f64, 1.0, 65_536.0)?;
+            range("dropout", lora.dropout, 0.0, 0.999)?;
+        }
         range("beta1", self.optimizer.beta1, 0.0, 0.999_999)?;
         range("beta2", self.optimizer.beta2, 0.0, 0.999_999_9)?;
         range("n_layers", self.model.n_layers as f64, 1.0, 1000.0)?;

@@ -7,7 +7,7 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LossNormalization};
+use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LoraConfig, LossNormalization};
 use demask_datasets::sequences::Budgets;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,8 @@ pub struct Profile {
     /// Where examples come from.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
+    /// A low-rank adapter that is trained on the checkpoint's weights in their place; absent: the weights are trained.
+    pub lora: Option<LoraConfig>,
     /// The optimiser's constants.
     #[serde(default)]
     pub optimizer: Adam,

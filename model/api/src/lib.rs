@@ -34,7 +34,7 @@ pub use answer::{
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
-pub use loading::{LoadOptions, Purpose};
+pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
