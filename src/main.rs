@@ -3,6 +3,7 @@
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
 //! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `pull.rs`: models and data sets from the hub;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
 
@@ -13,6 +14,7 @@ mod dashboard;
 mod doctor;
 mod eval;
 mod print;
+mod pull;
 mod query;
 mod run;
 mod runs;
@@ -77,6 +79,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Imagine(options) => studio::imagine(&home, options),
         Command::Describe(options) => studio::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
+        Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),

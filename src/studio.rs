@@ -15,6 +15,7 @@ use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
 use demask_api::{ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::hub::{Cache, checkpoint_folder};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
@@ -90,10 +91,12 @@ impl Studio {
     /// Loads the named checkpoint, or the shipped one.
     ///
     /// # Errors
-    /// A checkpoint that is broken, named; an engine that does not start.
+    /// A checkpoint that is not there or broken, named; an engine that does not start.
     pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
         let checkpoint = match &model.checkpoint {
-            Some(named) => std::path::absolute(named)?,
+            Some(named) => {
+                checkpoint_folder(named, &Cache::of_environment()).with_context(|| instead(named))?
+            }
             None => shipped::folder(home)?,
         };
         let bench = Workbench::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
