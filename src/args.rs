@@ -79,6 +79,11 @@ pub enum Command {
         after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200"
     )]
     Eval(Eval),
+    /// Fetch a model or a data set from the Hugging Face Hub into its cache
+    #[command(
+        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
+    )]
+    Pull(Pull),
     /// Ask the experiment store, read-only
     #[command(
         after_help = crate::views::help()
@@ -125,8 +130,9 @@ pub struct Run {
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
-    /// Start from the weights of this checkpoint folder instead of the shipped one (`start_from` in a profile)
-    #[arg(long, value_name = "DIR", conflicts_with = "from_scratch")]
+    /// Start from the weights of this checkpoint folder, or pulled repository, instead of the shipped one
+    /// (`start_from` in a profile)
+    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "from_scratch")]
     pub checkpoint: Option<PathBuf>,
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -200,8 +206,8 @@ pub struct Set {
 /// Where the model of a one-off command comes from.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// A checkpoint folder [default: the shipped tabletop model]
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint folder, or a repository that was pulled [default: the shipped tabletop model]
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub checkpoint: Option<PathBuf>,
     /// Use the moving average of the weights, which a run with `ema` keeps in its checkpoints
     #[arg(long)]
@@ -396,6 +402,26 @@ pub struct Eval {
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// The repository, and a branch, tag or commit of it
+    #[arg(value_name = "OWNER/NAME[@REVISION]")]
+    pub repo: String,
+    /// Only this file, or those that fit a pattern with * and ?; may be given again
+    #[arg(long = "file", value_name = "FILE")]
+    pub files: Vec<String>,
+    /// It is a data set
+    #[arg(long)]
+    pub dataset: bool,
+    /// Files at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub jobs: u8,
     /// Output
     #[command(flatten)]
     pub output: Json,

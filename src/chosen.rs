@@ -9,6 +9,7 @@ use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
 use demask_api::{Quirks, Task, checkpoint};
+use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::is_published;
 use demask_datasets::sequences::Budgets;
 
@@ -38,14 +39,14 @@ impl Chosen {
     /// A folder that is missing or broken, named; a size or a quirk that cannot be.
     pub fn new(home: &Home, model: &Model) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
-            Some(named) => std::path::absolute(named)?,
+            Some(named) => pulled(named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
         };
         let quirks = quirks(model)?;
         let image_tokenizer = model
             .image_tokenizer
             .as_ref()
-            .map(std::path::absolute)
+            .map(|named| pulled(named))
             .transpose()?;
         let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
         let draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
@@ -78,6 +79,12 @@ impl Chosen {
 fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
     let bench = Workbench::of_checkpoint(folder)?;
     Ok((is_published(folder), bench, Draws::of_checkpoint(folder)?))
+}
+
+/// A folder, or the one of a repository that was pulled.
+fn pulled(named: &Path) -> anyhow::Result<PathBuf> {
+    let folder = checkpoint_folder(named, &Cache::of_environment())?;
+    Ok(std::path::absolute(folder)?)
 }
 
 /// The samplers that the flag names: JSON, or a file of it.

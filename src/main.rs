@@ -2,8 +2,10 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `fill.rs`: holes in a text; `inpaint.rs`: parts of a picture; `eval.rs`, `verify.rs`: scoring and comparing; `convert.rs`: PyTorch's
-//!   checkpoints to safetensors;
+//! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
+//! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
+//! - `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
 
@@ -18,6 +20,7 @@ mod eval;
 mod fill;
 mod inpaint;
 mod print;
+mod pull;
 mod query;
 mod run;
 mod runs;
@@ -83,6 +86,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Imagine(options) => studio::imagine(&home, options),
         Command::Describe(options) => studio::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
+        Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),

@@ -74,7 +74,7 @@ impl Studio {
     /// Loads the named checkpoint, or the shipped one.
     ///
     /// # Errors
-    /// A checkpoint that is broken, named; an engine that does not start.
+    /// A checkpoint that is not there or broken, named; an engine that does not start.
     pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
         Self::load(home, model, Chosen::new(home, model)?).await
     }

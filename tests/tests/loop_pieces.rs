@@ -63,7 +63,7 @@ fn a_folder_that_is_no_checkpoint_starts_nothing() {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("--checkpoint nowhere") && said.contains("manifest.json"),
+        said.contains("--checkpoint nowhere") && said.contains("no such folder"),
         "{said}"
     );
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
