@@ -20,6 +20,7 @@ pub mod profile;
 pub mod ready;
 pub mod reasoner;
 pub mod recorder;
+pub mod reward_networks;
 pub mod rollout;
 pub mod run_error;
 pub mod scorer;
