@@ -21,6 +21,7 @@ pub mod published;
 pub mod ready;
 pub mod reasoner;
 pub mod recorder;
+pub mod reward_networks;
 pub mod rollout;
 pub mod run_error;
 pub mod scorer;

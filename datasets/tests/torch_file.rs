@@ -131,6 +131,14 @@ fn floating_tensors_are_rounded_to_another_type_and_others_kept() {
     }
     // 3.25 is exact in bf16: 0x4050.
     assert_eq!(after["scalar"].2, [0x50, 0x40]);
+    // Half-way between two bf16, and the next f32 on either side: to even, down, up.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ties.pt");
+    let bits = [0x3f80_8000u32, 0x3f80_7fff, 0x3f80_8001, 0x3f81_8000];
+    let storage = bits.map(u32::to_le_bytes).concat();
+    std::fs::write(&path, saved(&pickled(0, &[4], &[1]), &storage, false)).unwrap();
+    let rounded = [0x3f80u16, 0x3f80, 0x3f81, 0x3f82].map(u16::to_le_bytes).concat();
+    assert_eq!(converted(&path, &bf16).unwrap()["w"].2, rounded);
 }
 
 #[test]

@@ -163,3 +163,22 @@ fn padding_after_the_end_changes_no_text() {
     let among = clip.text_embeds(&padded, &real).unwrap();
     assert!(alone.allclose(&among, 1e-5, 1e-6, false));
 }
+
+#[test]
+fn without_a_configuration_the_published_one_of_the_text_encoder_stands_in() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["model.safetensors", "reference.safetensors"] {
+        std::fs::copy(fixture("image-reward").join(file), dir.path().join(file)).unwrap();
+    }
+    let loaded = || verify(dir.path(), &dir.path().join("reference.safetensors"), Device::Cpu);
+    let error = loaded().unwrap_err().to_string();
+    assert!(error.contains("config.json"), "{error}");
+    // The vision transformer is then the published one, which the fixture's is not.
+    let published = r#"{"hidden_size": 24, "num_hidden_layers": 1, "encoder_width": 768}"#;
+    std::fs::write(dir.path().join("med_config.json"), published).unwrap();
+    let error = loaded().unwrap_err().to_string();
+    assert!(
+        error.contains("cls_token") && error.contains("[1, 1, 1024]"),
+        "{error}"
+    );
+}

@@ -72,26 +72,27 @@ fn advance(index: &mut [u64], tensor: &Tensor, mut at: u64) -> u64 {
     at
 }
 
-/// Whole elements in another floating type; none when they stay as they are.
+/// Whole elements in another floating type, rounded to nearest by way of f32, as PyTorch does; none when they stay as
+/// they are.
 fn converted(piece: &[u8], from: Dtype, to: Dtype) -> Option<Vec<u8>> {
     if from == to {
         return None;
     }
-    let numbers: Box<dyn Iterator<Item = f64>> = match from {
-        Dtype::F64 => Box::new(chunks::<8>(piece).map(f64::from_le_bytes)),
-        Dtype::F32 => Box::new(chunks::<4>(piece).map(|bytes| f64::from(f32::from_le_bytes(bytes)))),
-        Dtype::F16 => Box::new(chunks::<2>(piece).map(|bytes| f16::from_le_bytes(bytes).to_f64())),
-        Dtype::BF16 => Box::new(chunks::<2>(piece).map(|bytes| bf16::from_le_bytes(bytes).to_f64())),
+    #[allow(clippy::cast_possible_truncation)]
+    let numbers: Box<dyn Iterator<Item = f32>> = match from {
+        Dtype::F64 => Box::new(chunks::<8>(piece).map(|bytes| f64::from_le_bytes(bytes) as f32)),
+        Dtype::F32 => Box::new(chunks::<4>(piece).map(f32::from_le_bytes)),
+        Dtype::F16 => Box::new(chunks::<2>(piece).map(|bytes| f16::from_le_bytes(bytes).to_f32())),
+        Dtype::BF16 => Box::new(chunks::<2>(piece).map(|bytes| bf16::from_le_bytes(bytes).to_f32())),
         _ => return None,
     };
     Some(match to {
-        #[allow(clippy::cast_possible_truncation)]
-        Dtype::F32 => numbers.flat_map(|number| (number as f32).to_le_bytes()).collect(),
+        Dtype::F32 => numbers.flat_map(f32::to_le_bytes).collect(),
         Dtype::F16 => numbers
-            .flat_map(|number| f16::from_f64(number).to_le_bytes())
+            .flat_map(|number| f16::from_f32(number).to_le_bytes())
             .collect(),
         Dtype::BF16 => numbers
-            .flat_map(|number| bf16::from_f64(number).to_le_bytes())
+            .flat_map(|number| bf16::from_f32(number).to_le_bytes())
             .collect(),
         _ => return None,
     })

@@ -221,6 +221,24 @@ pub enum Request {
         /// The recorded tensors.
         reference: PathBuf,
     },
+    /// Load reward networks beside the model, in place of those that were loaded; without a folder there is none. What
+    /// came from the same folders is kept as it is. Answered by `RewardLoaded`.
+    LoadReward {
+        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json`, perhaps `preprocessor_config.json`.
+        #[serde(default)]
+        clip: Option<PathBuf>,
+        /// ImageReward's folder: `config.json` or the published `med_config.json`, `model.safetensors`, and BERT's
+        /// `tokenizer.json`.
+        #[serde(default)]
+        image_reward: Option<PathBuf>,
+    },
+    /// What the loaded reward networks say of pictures, of any sizes, for their texts. Answered by `Scores`.
+    Score {
+        /// The pictures.
+        pictures: Vec<Picture>,
+        /// Each picture's text.
+        texts: Vec<String>,
+    },
     /// Finish and exit 0. Answered by `Done`.
     Exit,
 }

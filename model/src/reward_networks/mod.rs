@@ -4,16 +4,23 @@
 //! - `clip.rs`: CLIP, how near a picture and a text are;
 //! - `image_reward.rs`: ImageReward, how well people would like the picture for the text;
 //! - `frozen.rs`: weights of a network that is only asked, and the layers that read them;
-//! - `recorded.rs`: both against recorded tensors.
+//! - `recorded.rs`: both against recorded tensors;
+//! - `scoring.rs`: pictures and texts to scores; `texts.rs`: a network's tokenizer; `pixels.rs`: its preprocessing;
+//!   `resample.rs`: Pillow's resizing, to the bit.
 
 mod clip;
 mod frozen;
 mod image_reward;
+mod pixels;
 mod recorded;
+mod resample;
+mod scoring;
+mod texts;
 
 pub use clip::{Activation, Clip, ClipConfig};
 pub use image_reward::{ImageReward, ImageRewardConfig};
 pub use recorded::{verify_clip, verify_image_reward};
+pub use scoring::RewardNetworks;
 
 /// The file that describes ImageReward's text encoder, published beside its weights; stands in for `config.json`.
 pub const MED_CONFIG: &str = "med_config.json";
