@@ -2,7 +2,8 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `chosen.rs`, `studio.rs`: which model and how; one-off drawing, answering and describing;
+//! - `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
 

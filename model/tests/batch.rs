@@ -268,7 +268,10 @@ fn a_rule_commits_as_many_as_it_says() {
     assert_eq!(forwards(Commit::Factor { factor: 0.0 }), 12);
     assert_eq!(forwards(Commit::Hierarchical { high: 1.1, low: 1.1 }), 12);
     let parted = forwards(Commit::Hierarchical { high: 1.1, low: 0.0 });
-    assert!((6..12).contains(&parted), "{parted}: one token of each run, and a token in the middle parts a run");
+    assert!(
+        (6..12).contains(&parted),
+        "{parted}: one token of each run, and a token in the middle parts a run"
+    );
 }
 
 /// A head that is sure of nothing; a given end-of-text at the second position, blocks of one.
