@@ -82,10 +82,12 @@ impl Studio {
     /// The same for a command that draws or reads pictures.
     async fn open_seeing(home: &Home, model: &Model, does: &str) -> anyhow::Result<Self> {
         let chosen = Chosen::new(home, model)?;
+        if chosen.bench.builder().budgets().of(Task::Understand).codes == 0 {
+            bail!("the model knows no pictures: it has no codes for them");
+        }
         if chosen.side == 0 {
-            bail!(
-                "the checkpoint has no image tokenizer, so it {does} no pictures: name one's folder with --image-tokenizer"
-            );
+            let name = "name one's folder with --image-tokenizer";
+            bail!("the checkpoint has no image tokenizer, so it {does} no pictures: {name}");
         }
         Self::load(home, model, chosen).await
     }
