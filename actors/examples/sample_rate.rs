@@ -97,6 +97,7 @@ impl Course {
             dir: checkpoint,
             resume: false,
             average: false,
+            options: demask_api::LoadOptions::sampling(),
         };
         engine.ask(&Request::Load { model }).await?;
         Ok(Self {
