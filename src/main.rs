@@ -2,17 +2,25 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
+//! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
+//! - `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress.
 
 mod args;
+mod chosen;
 mod control;
+mod convert;
 mod daemon;
 mod dashboard;
 mod doctor;
 mod eval;
+mod fill;
+mod inpaint;
 mod print;
+mod pull;
 mod query;
 mod run;
 mod runs;
@@ -74,12 +82,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Checkpoint(output) => control::send(&home, control::checkpoint(), output.json),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
         Command::Generate(options) => studio::generate(&home, options),
+        Command::Fill(options) => fill::fill(&home, &options),
         Command::Imagine(options) => studio::imagine(&home, options),
         Command::Describe(options) => studio::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
+        Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),
+        Command::Convert(options) => convert::convert(options),
         Command::Doctor(output) => doctor::doctor(&home, output.json),
     }
 }

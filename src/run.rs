@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
+use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_storage::{Command, Record, Reply};
 
 use crate::args::{Images, Run};
@@ -51,7 +52,8 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
 
 /// The daemon works elsewhere, so the folder is named whole; one that is no checkpoint is told before anything starts.
 fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
-    let dir = std::path::absolute(checkpoint)?;
+    let dir =
+        checkpoint_folder(checkpoint, &Cache::of_environment()).map_err(|error| usage(error.to_string()))?;
     if !dir.join("manifest.json").is_file() {
         return Err(usage(format!(
             "--checkpoint {}: expected a checkpoint folder, found no manifest.json in it",

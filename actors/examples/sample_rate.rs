@@ -11,9 +11,8 @@ use demask_actors::engine::{Engine, EngineOptions};
 use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::workbench::{Draws, Wanted, Workbench};
-use demask_api::{ModelSource, Request};
+use demask_api::{LoadOptions, ModelSource, Request};
 use demask_datasets::example::{Example, Mode};
-use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_rewards::judge::Judge;
 use demask_rewards::suites::Suite;
 use tokio::sync::Mutex;
@@ -89,15 +88,15 @@ impl Course {
         if length > 0 {
             let mut budgets = *bench.builder().budgets();
             budgets.text.answer = length;
-            let tokenizer = TextTokenizer::from_json(&bench.builder().tokenizer().to_json()?)?;
-            bench = Workbench::new(tokenizer, budgets)?;
+            bench = bench.with_budgets(budgets);
         }
         let mut engine = Engine::start(&EngineOptions::default()).await?;
         let model = ModelSource::Checkpoint {
             dir: checkpoint,
             resume: false,
             average: false,
-            options: demask_api::LoadOptions::sampling(),
+            image_tokenizer: None,
+            options: LoadOptions::sampling(),
         };
         engine.ask(&Request::Load { model }).await?;
         Ok(Self {

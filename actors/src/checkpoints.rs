@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
+use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ use crate::profile::{Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
-use crate::workbench::{BUDGETS, Draws, SAMPLING, Workbench};
+use crate::workbench::{BUDGETS, Draws, PROMPTS, SAMPLING, Workbench};
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
@@ -151,7 +152,10 @@ fn attachments(
     let tokenizer = bench.builder().tokenizer().to_json();
     let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
     let budgets = serde_json::to_string(bench.builder().budgets()).map_err(text)?;
-    Ok(BTreeMap::from([
+    let style = bench.builder().style();
+    let prompts = (*style != PromptStyle::default()).then(|| serde_json::to_string(style));
+    let prompts = prompts.transpose().map_err(text)?;
+    let mut files = BTreeMap::from([
         (checkpoint::TOKENIZER.to_owned(), tokenizer),
         (BUDGETS.to_owned(), budgets),
         (SAMPLING.to_owned(), serde_json::to_string(draws).map_err(text)?),
@@ -159,7 +163,9 @@ fn attachments(
             checkpoint::STATE.to_owned(),
             serde_json::to_string(cursor).map_err(text)?,
         ),
-    ]))
+    ]);
+    files.extend(prompts.map(|prompts| (PROMPTS.to_owned(), prompts)));
+    Ok(files)
 }
 
 /// Removes the checkpoints that nothing needs any more.
@@ -252,6 +258,7 @@ pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> 
         dir: dir.to_owned(),
         resume: true,
         average: false,
+        image_tokenizer: None,
         options: LoadOptions::default(),
     };
     let weights = match job.engine.ask(Request::Load { model }, None).await? {
@@ -288,6 +295,7 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         dir,
         resume: false,
         average: false,
+        image_tokenizer: None,
         options: LoadOptions {
             lora: job.profile.lora.clone(),
             ..LoadOptions::default()
@@ -334,7 +342,7 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
         seed: profile.seed,
     };
     job.engine.ask(Request::Load { model }, None).await?;
-    Ok(beginning(Workbench::new(tokenizer, profile.budgets)?))
+    Ok(beginning(Workbench::new(tokenizer, profile.budgets)))
 }
 
 /// The shape of a checkpoint's image tokenizer.
@@ -342,7 +350,15 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
 /// # Errors
 /// No such file, or one that is broken: named.
 pub fn image_tokenizer_config(dir: &Path) -> Result<ImageTokenizerConfig, RunError> {
-    let path = dir.join(checkpoint::IMAGE_TOKENIZER).join(checkpoint::CONFIG);
+    image_tokenizer_shape(&dir.join(checkpoint::IMAGE_TOKENIZER))
+}
+
+/// The shape of the image tokenizer in a folder of its own.
+///
+/// # Errors
+/// As [`image_tokenizer_config`].
+pub fn image_tokenizer_shape(folder: &Path) -> Result<ImageTokenizerConfig, RunError> {
+    let path = folder.join(checkpoint::CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
     serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
 }

@@ -79,3 +79,34 @@ fn two_of_a_name_are_refused_at_the_second() {
         "{error}"
     );
 }
+
+#[test]
+fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_otherwise() {
+    let without = parsed("").unwrap();
+    assert!(without.reward_networks.is_empty());
+    assert!(!without.rewards.contains_key("clip") && !without.rewards.contains_key("image_reward"));
+    assert!(
+        !serde_json::to_string(&without)
+            .unwrap()
+            .contains("reward_networks")
+    );
+    let clip = parsed("[reward_networks]\nclip = \"a\"\n").unwrap();
+    assert_eq!(
+        (clip.rewards["clip"], clip.rewards.get("image_reward")),
+        (0.1, None)
+    );
+    let both = parsed(
+        "[rewards]\ndraw = 1.0\nimage_reward = 0.7\n[reward_networks]\nclip = \"a\"\nimage_reward = \"b\"\n",
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            both.rewards["clip"],
+            both.rewards["image_reward"],
+            both.rewards.len()
+        ),
+        (0.1, 0.7, 3)
+    );
+    let error = parsed("[reward_networks]\nblip = \"a\"\n").unwrap_err();
+    assert!(error.contains("line 3") && error.contains("blip"), "{error}");
+}

@@ -1,6 +1,6 @@
 //! What an engine does with each request.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
@@ -16,6 +16,7 @@ use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
+use crate::reward_networks::RewardNetworks;
 use crate::{policy, sampler, trainer, validation, verify};
 
 /// An engine: a place to compute and, once loaded, a model.
@@ -24,6 +25,7 @@ pub struct Engine {
     place: Place,
     model: Option<Model>,
     reference: Option<Backbone>,
+    rewards: Option<RewardNetworks>,
 }
 
 impl Engine {
@@ -34,6 +36,7 @@ impl Engine {
             place,
             model: None,
             reference: None,
+            rewards: None,
         }
     }
 
@@ -115,6 +118,15 @@ impl Engine {
             } => Ok(Answer::Verified {
                 tensors: verify::verify(&checkpoint, &reference, self.place.device)?,
             }),
+            Request::LoadReward { clip, image_reward } => self.load_reward(clip, image_reward),
+            Request::Score { pictures, texts } => {
+                let rewards = self.rewards.as_ref().ok_or_else(|| {
+                    ModelError::Refused("no reward network is loaded; send load_reward first".into())
+                })?;
+                Ok(Answer::Scores {
+                    scores: rewards.score(&pictures, &texts)?,
+                })
+            }
             Request::Exit => Ok(Answer::Done),
         }
     }
@@ -138,6 +150,18 @@ impl Engine {
         };
         self.reference = Some(reference);
         Ok(Answer::Done)
+    }
+
+    /// Takes these reward networks in place of others; the same ones are kept.
+    fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
+        let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
+        if clip.is_none() && image_reward.is_none() {
+            self.rewards = None;
+        } else if !self.rewards.as_ref().is_some_and(kept) {
+            self.rewards = Some(RewardNetworks::load(clip, image_reward, self.place.device)?);
+        }
+        let parameters = self.rewards.as_ref().map_or(0, RewardNetworks::parameters);
+        Ok(Answer::RewardLoaded { parameters })
     }
 
     fn info(&self) -> EngineInfo {
@@ -209,11 +233,17 @@ impl Engine {
                 dir,
                 resume,
                 average,
+                image_tokenizer,
                 options,
             } => {
-                let model = Model::load_with(&dir, resume, &options, device, kind)?;
+                let mut model = Model::load_with(&dir, resume, &options, device, kind)?;
                 if average {
                     model.take_average(&dir, resume)?;
+                }
+                if let Some(folder) = image_tokenizer {
+                    let tokenizer = ImageTokenizer::load_for(&folder, device, options.purpose)?;
+                    let trainer = TokenizerTrainer::new(&tokenizer)?;
+                    model.tokenizer = Some((tokenizer, trainer));
                 }
                 model
             }

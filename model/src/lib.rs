@@ -25,6 +25,7 @@ pub mod parallel;
 pub mod parameters;
 pub mod peft;
 pub mod policy;
+pub mod reward_networks;
 pub mod rotary;
 pub mod sampler;
 pub mod server;

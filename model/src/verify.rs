@@ -20,6 +20,7 @@ use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{self, ImageTokenizer};
 use crate::loss::{LossRow, backward_chunks, gather};
 use crate::optimizer::AdamW;
+use crate::reward_networks::{Clip, ImageReward, MED_CONFIG, RewardKind, verify_clip, verify_image_reward};
 use crate::sampler::sample;
 use crate::weights;
 
@@ -29,16 +30,20 @@ const LOSS_INPUT: &str = "loss.input_ids";
 /// Recorded tensors by name.
 type Recorded = BTreeMap<String, Tensor>;
 
-/// Compares a folder (a backbone or an image tokenizer) with a file.
+/// Compares a folder (a backbone, an image tokenizer, CLIP or ImageReward) with a file.
 ///
 /// # Errors
 /// A folder or file that cannot be read, a recorded tensor without the inputs that it needs.
 pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec<TensorCheck>> {
     let recorded = weights::read(reference)?;
-    let path = checkpoint.join(demask_api::checkpoint::CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
-    let config: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
+    let config = configuration(checkpoint)?;
+    match RewardKind::of(&config) {
+        Some(RewardKind::Clip) => return verify_clip(&Clip::load(checkpoint, device)?, &recorded),
+        Some(RewardKind::ImageReward) => {
+            return verify_image_reward(&ImageReward::load(checkpoint, device)?, &recorded);
+        }
+        None => {}
+    }
     if config.get("encoder").is_some() {
         let tokenizer = ImageTokenizer::load_for(checkpoint, device, Purpose::Sample)?;
         return image_tokenizer::verify(&tokenizer, &recorded);
@@ -55,6 +60,16 @@ pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec
     fast_decoding(&backbone, &recorded, &mut checks)?;
     losses(&mut backbone, &recorded, &mut checks)?;
     Ok(checks)
+}
+
+/// `config.json`; where there is none, what ImageReward is published with.
+fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
+    let path = checkpoint.join(demask_api::checkpoint::CONFIG);
+    if !path.exists() && checkpoint.join(MED_CONFIG).exists() {
+        return Ok(serde_json::json!({ "vision": {}, "text": {} }));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))
 }
 
 fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {

@@ -96,16 +96,24 @@ fn samplers() -> impl Strategy<Value = Sampler> {
         Just(End::Never),
         Just(End::Token { threshold: 0.2 }),
     ];
-    let words = (caches(), commits(), rank, end, any::<bool>(), any::<bool>()).prop_map(
-        |(cache, commit, remasking, end, credit, guided)| {
+    let words = (
+        proptest::option::of(0usize..6),
+        caches(),
+        commits(),
+        rank,
+        end,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(horizon, cache, commit, remasking, end, credit, guided)| {
             Sampler::Text(text(|sampler| {
                 (sampler.cache, sampler.commit, sampler.remasking, sampler.end) =
                     (cache, commit, remasking, end);
                 sampler.credit = credit.then(Credit::default);
+                sampler.horizon = horizon;
                 sampler.guidance = if guided { 0.7 } else { 0.0 };
             }))
-        },
-    );
+        });
     let codes = (1usize..6, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(steps, emerge, cached, guided)| {
             Sampler::Image(ImageSampler {
@@ -228,6 +236,23 @@ fn with_a_single_block_every_cache_is_exact() {
             one(&backbone, &row(4, 1, 5, 12, &Sampler::Image(sampler)))
         };
         assert_eq!(with(Some(all)).ids, with(None).ids);
+    }
+}
+
+/// What lies beyond the horizon is not there: as if the row ended with it.
+#[test]
+fn beyond_the_horizon_there_is_nothing() {
+    let backbone = sharp(&config(), 5, Kind::Float);
+    for id in 0..6 {
+        let with = |horizon, answer, steps| {
+            let sampler = text(|sampler| {
+                (sampler.horizon, sampler.steps, sampler.end) = (horizon, steps, End::Never);
+            });
+            one(&backbone, &row(id, 1, 5, answer, &Sampler::Text(sampler))).ids
+        };
+        assert_eq!(with(Some(0), 12, 12)[..10], with(None, 4, 4)[..10]);
+        assert_eq!(with(Some(4), 12, 12)[..10], with(None, 8, 8)[..10]);
+        assert_eq!(with(Some(99), 12, 12), with(None, 12, 12));
     }
 }
 

@@ -9,10 +9,12 @@ use std::path::PathBuf;
 
 use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LoraConfig, LossNormalization};
 use demask_datasets::sequences::Budgets;
+use demask_rewards::networks;
 use serde::{Deserialize, Serialize};
 
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, Limits, Sampling, Source, SourceKind, Stage, StageKind, Teacher,
+    CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
+    StageKind, Teacher,
 };
 use text::{line_of_key, located, place};
 
@@ -92,6 +94,9 @@ pub struct Profile {
     /// Weight of each reward.
     #[serde(default = "default_rewards")]
     pub rewards: BTreeMap<String, f64>,
+    /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
+    #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
+    pub reward_networks: RewardFolders,
     /// When to write checkpoints.
     #[serde(default)]
     pub checkpoint: CheckpointKnobs,
@@ -188,8 +193,9 @@ impl Profile {
     /// # Errors
     /// An unknown key, a wrong type, a value out of range: named with its line and what is allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ProfileError> {
-        let profile: Self =
+        let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
+        profile.weigh_networks();
         match profile.check() {
             Ok(()) => Ok(profile),
             Err((key, message)) => {
@@ -200,6 +206,19 @@ impl Profile {
                     message: format!("{key} {message}"),
                 })
             }
+        }
+    }
+
+    /// The rewards of the networks that are named get their published weights, where the profile gives none.
+    fn weigh_networks(&mut self) {
+        let folders = &self.reward_networks;
+        let named = [folders.clip.is_some(), folders.image_reward.is_some()];
+        for ((name, weight), _) in networks::WEIGHTS
+            .into_iter()
+            .zip(named)
+            .filter(|(_, named)| *named)
+        {
+            self.rewards.entry(name.to_owned()).or_insert(weight);
         }
     }
 

@@ -155,14 +155,46 @@ fn three() -> usize {
     3
 }
 
-/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation.
+/// The published encoder, and its decoder.
+fn published(ch_mult: [usize; 5], num_res_blocks: [usize; 5]) -> StackConfig {
+    StackConfig {
+        ch: 128,
+        ch_mult: ch_mult.to_vec(),
+        num_res_blocks: num_res_blocks.to_vec(),
+        in_ch: 3,
+        out_ch: 3,
+        resolution: 256,
+        z_channels: PUBLISHED_BITS,
+    }
+}
+
+/// Bits of a published code.
+const PUBLISHED_BITS: usize = 13;
+
+fn published_encoder() -> StackConfig {
+    published([1, 2, 2, 4, 4], [4, 3, 4, 3, 4])
+}
+
+fn published_decoder() -> StackConfig {
+    published([1, 1, 2, 2, 4], [4, 4, 3, 4, 3])
+}
+
+fn published_bits() -> usize {
+    PUBLISHED_BITS
+}
+
+/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments, so
+/// that its file says nothing of shapes: what is missing is the published shape (`mmada.md` 7.2, 7.3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageTokenizerConfig {
     /// Picture to latent.
+    #[serde(default = "published_encoder")]
     pub encoder: StackConfig,
     /// Latent to picture.
+    #[serde(default = "published_decoder")]
     pub decoder: StackConfig,
     /// Bits of a code; the codebook has `2^codebook_bits` entries.
+    #[serde(default = "published_bits")]
     pub codebook_bits: usize,
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
@@ -216,5 +248,20 @@ impl ImageTokenizerConfig {
     #[must_use]
     pub fn downscale(&self) -> usize {
         1 << self.encoder.ch_mult.len().saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_published_image_tokenizer_says_nothing_of_its_shape() {
+        let config: ImageTokenizerConfig = serde_json::from_str(r#"{"_class_name": "MAGVITv2"}"#).unwrap();
+        assert_eq!(config.downscale(), 16);
+        assert_eq!((config.codebook_bits, config.norm_groups), (13, 32));
+        assert_eq!(config.encoder.num_res_blocks, [4, 3, 4, 3, 4]);
+        assert_eq!(config.decoder.ch_mult, [1, 1, 2, 2, 4]);
     }
 }

@@ -29,8 +29,8 @@ pub mod sequence;
 pub mod wire;
 
 pub use answer::{
-    Answer, DeviceInfo, EngineError, EngineInfo, PolicyReport, SampleFrame, TensorCheck, TokenizerReport,
-    TrainReport,
+    Answer, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame, TensorCheck,
+    TokenizerReport, TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
@@ -46,4 +46,4 @@ pub use sampling::{
 pub use sequence::{Sequence, Span, Task};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;

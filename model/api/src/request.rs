@@ -40,6 +40,10 @@ pub enum ModelSource {
         /// evaluation, not for resuming.
         #[serde(default)]
         average: bool,
+        /// The folder of another image tokenizer: published models have theirs in a repository of its own. Absent: the
+        /// checkpoint's, if it has one.
+        #[serde(default)]
+        image_tokenizer: Option<PathBuf>,
         /// What for, and what is put on it.
         #[serde(default)]
         options: LoadOptions,
@@ -212,10 +216,28 @@ pub enum Request {
     },
     /// Compare with recorded tensors. Answered by `Verified`.
     Verify {
-        /// A checkpoint folder: a backbone or an image tokenizer.
+        /// A folder: a backbone, an image tokenizer, CLIP or ImageReward.
         checkpoint: PathBuf,
         /// The recorded tensors.
         reference: PathBuf,
+    },
+    /// Load reward networks beside the model, in place of those that were loaded; without a folder there is none. What
+    /// came from the same folders is kept as it is. Answered by `RewardLoaded`.
+    LoadReward {
+        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json`, perhaps `preprocessor_config.json`.
+        #[serde(default)]
+        clip: Option<PathBuf>,
+        /// ImageReward's folder: `config.json` or the published `med_config.json`, `model.safetensors`, and BERT's
+        /// `tokenizer.json`.
+        #[serde(default)]
+        image_reward: Option<PathBuf>,
+    },
+    /// What the loaded reward networks say of pictures, of any sizes, for their texts. Answered by `Scores`.
+    Score {
+        /// The pictures.
+        pictures: Vec<Picture>,
+        /// Each picture's text.
+        texts: Vec<String>,
     },
     /// Finish and exit 0. Answered by `Done`.
     Exit,

@@ -132,6 +132,11 @@ pub struct TextSampler {
     pub commit: Commit,
     /// What is kept between passes.
     pub cache: TextCache,
+    /// How many positions behind the active block are there at all (dLLM-RL's `further_horizon`, `mmada.md` 6.5); absent:
+    /// all, as published. A model that was trained on short answers does not know long rows of masks; and what is not there
+    /// is not computed. What stands behind the target is not there either, so not for reasoning that a picture follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<usize>,
     /// Credit for guesses that last; absent: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credit: Option<Credit>,
@@ -153,6 +158,7 @@ impl Default for TextSampler {
             remasking: Remasking::LowConfidence,
             commit: Commit::Schedule,
             cache: TextCache::None,
+            horizon: None,
             credit: None,
             end: End::Block,
             guidance: 0.0,

@@ -373,7 +373,10 @@ fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
     let places: Vec<usize> = match compute {
         Compute::All => (0..keys).collect(),
         Compute::Range(range) => (range.start.max(row.pad) - row.pad..range.end - row.pad).collect(),
-        Compute::Some(positions) => positions.iter().map(|at| at - row.pad).collect(),
+        Compute::Some(positions) => positions
+            .iter()
+            .filter_map(|at| at.checked_sub(row.pad))
+            .collect(),
     };
     Chunk {
         slot,

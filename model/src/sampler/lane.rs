@@ -143,7 +143,7 @@ impl Lane {
     /// The row as it stands.
     pub fn row(&self) -> Row {
         match self {
-            Self::Text(lane) => self.seen(lane.ids.clone(), lane.request.left_pad),
+            Self::Text(lane) => self.seen(lane.ids[..lane.visible()].to_vec(), lane.request.left_pad),
             Self::Image(lane) => self.seen(lane.ids.clone(), lane.request.left_pad),
         }
     }
@@ -151,7 +151,11 @@ impl Lane {
     /// Its unconditional half.
     pub fn unconditional(&self) -> Row {
         match self {
-            Self::Text(lane) => self.seen(lane.unconditional(), lane.request.unconditional_left_pad),
+            Self::Text(lane) => {
+                let mut ids = lane.unconditional();
+                ids.truncate(lane.visible());
+                self.seen(ids, lane.request.unconditional_left_pad)
+            }
             Self::Image(lane) => self.seen(lane.unconditional(), lane.request.unconditional_left_pad),
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct TextLane {
     counts: Vec<usize>,
     /// Blocks begun since the last whole pass; none before the first.
     since_whole: Option<usize>,
+    /// Where the row ended for the last pass.
+    seen: usize,
     commit_step: Vec<u16>,
     confidence: Vec<f32>,
     guess: Vec<f32>,
@@ -68,6 +70,7 @@ impl TextLane {
             step: 0,
             counts: Vec::new(),
             since_whole: None,
+            seen: 0,
             commit_step: vec![0; length],
             confidence: vec![0.0; length],
             guess: vec![0.0; length],
@@ -85,6 +88,12 @@ impl TextLane {
 
     fn window(&self) -> Range<usize> {
         self.block * self.sampler.block..(self.block + 1) * self.sampler.block
+    }
+
+    /// Where the row ends for the network: all that lies beyond the horizon is not there yet.
+    pub fn visible(&self) -> usize {
+        let horizon = self.sampler.horizon.unwrap_or(self.ids.len());
+        (self.request.target.start + self.window().end + horizon).min(self.ids.len())
     }
 
     fn target(&self) -> &[u32] {
@@ -172,7 +181,8 @@ impl TextLane {
 
     /// What this pass computes, and whether it is a whole one.
     fn compute(&mut self) -> Compute {
-        let (target, end) = (self.request.target, self.ids.len());
+        let (target, end) = (self.request.target, self.visible());
+        let seen = std::mem::replace(&mut self.seen, end);
         let from = |at: usize| target.start + at;
         let (window, first) = (self.window(), self.step == 0);
         match self.sampler.cache {
@@ -188,7 +198,14 @@ impl TextLane {
                 let back = if first { self.sampler.block } else { 0 };
                 let start = from(window.start).saturating_sub(back.max(vicinity));
                 let first_real = self.request.left_pad.min(self.request.unconditional_left_pad);
-                Compute::Range(start.max(first_real)..(from(window.end) + vicinity).min(end))
+                let range = start.max(first_real)..(from(window.end) + vicinity).min(end);
+                // So are those that have come into sight.
+                let fresh = seen.max(range.end)..end;
+                if fresh.is_empty() {
+                    Compute::Range(range)
+                } else {
+                    Compute::Some(range.chain(fresh).collect())
+                }
             }
         }
     }
