@@ -83,7 +83,8 @@ fn loading_takes_the_weights_and_one_tensor() {
             risen / MIB,
             allowed / MIB
         );
-        assert!(risen >= weights * width * 9 / 10, "nothing was measured: {risen}");
+        // What was freed before may be taken again without a rise.
+        assert!(risen >= weights * width / 2, "nothing was measured: {risen}");
         assert!(
             risen <= allowed,
             "{kind:?} {purpose:?}: {} MiB, allowed {}",
