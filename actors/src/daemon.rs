@@ -191,7 +191,11 @@ impl Daemon {
         if let Some(active) = self.active.take()
             && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
         {
-            end_run(&self.recorder, &active.run, "failed", &format!("{error:#}")).await?;
+            let why = format!("{error:#}");
+            if let Some(last) = &mut self.last {
+                (last.state, last.detail) = ("failed".into(), why.clone());
+            }
+            end_run(&self.recorder, &active.run, "failed", &why).await?;
         }
         Ok(())
     }

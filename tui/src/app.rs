@@ -1,5 +1,8 @@
 //! The loop: keys, events and a tick in, the screen out, drawn only when something changed.
 
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -7,7 +10,10 @@ use ratatui::crossterm::event::{
     self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton,
     MouseEventKind,
 };
-use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType};
+use ratatui::crossterm::{cursor, execute};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::model::Model;
 use crate::pictures::Pictures;
@@ -19,7 +25,8 @@ const LOOK: Duration = Duration::from_millis(40);
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic too.
+/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic and on a signal too: the
+/// signal is then obeyed.
 ///
 /// # Errors
 /// The terminal's.
@@ -31,15 +38,29 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
+    let signals = signals()?;
     let mut terminal = take_over()?;
-    let pictures = Pictures::open(options.images, Some(options.blobs));
     let size = terminal.size()?;
     update(&mut model, Msg::Size(size.width, size.height));
+    // No screen yet: a key that is pressed while the terminal answers may be taken for a part of its answer.
+    terminal.draw(view::opening)?;
+    let pictures = Pictures::open(options.images, Some(options.blobs));
     let mut ticked = Instant::now();
     let mut dirty = true;
     let ended = loop {
         if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, &pictures, frame)) {
             break Err(error.into());
+        }
+        match caught(&signals) {
+            Some(SIGTSTP) => match suspend() {
+                Ok(again) => terminal = again,
+                Err(error) => break Err(error.into()),
+            },
+            Some(signal) => {
+                hand_back();
+                emulate_default_handler(signal)?;
+            }
+            None => {}
         }
         let mut taken: Vec<Msg> = Vec::new();
         match event::poll(LOOK) {
@@ -82,12 +103,27 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     ended
 }
 
+/// The last signal that came, 0 for none: those that end a program or stop it would leave the terminal as it is now.
+fn signals() -> std::io::Result<Arc<AtomicUsize>> {
+    let last = Arc::<AtomicUsize>::default();
+    for signal in [SIGHUP, SIGINT, SIGTERM, SIGTSTP] {
+        signal_hook::flag::register_usize(signal, Arc::clone(&last), signal.unsigned_abs() as usize)?;
+    }
+    Ok(last)
+}
+
+fn caught(signals: &AtomicUsize) -> Option<i32> {
+    i32::try_from(signals.swap(0, Ordering::SeqCst))
+        .ok()
+        .filter(|signal| *signal != 0)
+}
+
 /// Takes the terminal over; a panic gives it back before it is reported.
 fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
     let terminal = ratatui::try_init()?;
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        execute!(std::io::stdout(), DisableMouseCapture).ok();
+        execute!(std::io::stdout(), DisableMouseCapture, cursor::Show).ok();
         before(panic);
     }));
     execute!(std::io::stdout(), EnableMouseCapture)?;
@@ -97,16 +133,17 @@ fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
 fn hand_back() {
     execute!(std::io::stdout(), DisableMouseCapture).ok();
     ratatui::restore();
+    execute!(std::io::stdout(), cursor::Show).ok();
+    std::io::stdout().flush().ok();
 }
 
 /// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on.
 fn suspend() -> std::io::Result<ratatui::DefaultTerminal> {
     hand_back();
-    // SAFETY: raising a signal of this process touches no memory.
-    unsafe { libc::raise(libc::SIGTSTP) };
-    let mut terminal = ratatui::try_init()?;
-    execute!(std::io::stdout(), EnableMouseCapture)?;
-    terminal.clear()?;
+    emulate_default_handler(SIGTSTP)?;
+    let terminal = ratatui::try_init()?;
+    // Not `Terminal::clear`, which asks for the cursor's place: a terminal that does not answer would end the dashboard.
+    execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
     Ok(terminal)
 }
 

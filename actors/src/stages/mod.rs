@@ -128,6 +128,7 @@ impl StageRun {
         let (stage, done) = self.place();
         self.pace
             .enter(checkpoints::place(&self.job.profile, self.cursor.step).0);
+        self.overview("", "running");
         let (began, computed) = (Instant::now(), self.job.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
@@ -370,6 +371,13 @@ impl StageRun {
         self.job
             .recorder
             .offer(Record::Metric(Metric { run, step, values }));
+    }
+
+    /// What the present step is at, in words.
+    fn doing(&self, what: &str) {
+        self.job
+            .control
+            .report(|overview| what.clone_into(&mut overview.detail));
     }
 
     fn overview(&self, detail: &str, state: &str) {

@@ -124,6 +124,8 @@ struct Employee {
     probe: Probe,
     make: Box<dyn FnMut(Life) + Send>,
     give_up: Option<Box<dyn FnOnce() + Send>>,
+    /// The generation of its first life: who had the name before does not count as its restarts.
+    first: u64,
     generation: u64,
     deaths: VecDeque<Instant>,
     dismissed: bool,
@@ -236,7 +238,8 @@ impl Supervisor {
         };
         let generation = employee.generation;
         let probe = employee.probe.clone();
-        probe.lock().restarts = generation;
+        let restarts = generation - employee.first;
+        probe.lock().restarts = restarts;
         probe.say(ActorState::Idle, "");
         (employee.make)(Life {
             name: name.to_owned(),
@@ -249,7 +252,7 @@ impl Supervisor {
         self.note(
             name,
             generation,
-            if generation == 0 { "started" } else { "restarted" },
+            if restarts == 0 { "started" } else { "restarted" },
             "",
         );
     }
@@ -271,6 +274,7 @@ impl Handler<Employ> for Supervisor {
             probe,
             make,
             give_up: Some(give_up),
+            first: generation,
             generation,
             deaths: VecDeque::new(),
             dismissed: false,
@@ -437,6 +441,15 @@ mod tests {
                 .unwrap();
             assert_eq!((view.restarts, view.handled), (2, 4));
             assert_eq!(view.recent[1].3, "panicked");
+            let next = office.employ("fragile", "supervisor", Fragile);
+            next.get().await.unwrap().send(Poke("live")).await.unwrap();
+            let views = office.roster.views();
+            let next = views.iter().find(|view| view.name == "fragile").unwrap();
+            assert_eq!(
+                (next.restarts, next.handled),
+                (0, 1),
+                "another run's actor was never restarted"
+            );
         });
     }
 
