@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::values::{amount, count, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -19,7 +21,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   demask run                                   train on the tabletop and watch it
   demask imagine \"two red circles\" --output circles.png
-  demask generate \"Tom has 3 apples and buys 4 more. How many apples?\" --show
+  demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -33,20 +35,32 @@ pub enum Command {
     )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  demask daemon start\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does."
+    )]
     Daemon(Daemon),
     /// Open the dashboard on the running daemon
+    #[command(after_help = "Examples:\n  demask attach\n  demask attach --images halfblocks")]
     Attach(Attach),
     /// Where the run is, what its actors are doing, what can be turned
     #[command(after_help = "Examples:\n  demask ps\n  demask ps --json")]
     Ps(Json),
     /// Hold the run at the next step boundary
+    #[command(after_help = "Example:\n  demask pause && demask checkpoint && demask resume")]
     Pause(Json),
     /// Let a held run go on
+    #[command(after_help = "Example:\n  demask resume")]
     Resume(Json),
     /// Checkpoint and end the run at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later."
+    )]
     Stop(Json),
     /// Write a checkpoint at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask checkpoint\n  demask query \"SELECT step, path FROM v_checkpoint WHERE kept\""
+    )]
     Checkpoint(Json),
     /// Turn a knob at the next step boundary
     #[command(
@@ -55,12 +69,12 @@ pub enum Command {
     Set(Set),
     /// Write an answer to a prompt
     #[command(
-        after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3"
+        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3"
     )]
     Generate(Generate),
     /// Draw a picture
     #[command(
-        after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
@@ -204,25 +218,26 @@ pub struct Model {
 #[derive(Debug, Args)]
 pub struct Generate {
     /// What to answer
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps [default: one a new token]
-    #[arg(long)]
+    /// Denoising steps, a multiple of the blocks [default: as the checkpoint says, else one a new token]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// New tokens, a multiple of the block length
-    #[arg(long)]
+    /// New tokens, a multiple of the block length [default: as the checkpoint was trained]
+    #[arg(long, value_parser = count)]
     pub length: Option<usize>,
-    /// Block length
-    #[arg(long)]
+    /// Block length [default: as the checkpoint says, else the whole answer]
+    #[arg(long, value_parser = count)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long, default_value_t = 0.0)]
-    pub guidance: f64,
+    /// Gumbel temperature; 0 is greedy [default: as the checkpoint says, else 0]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 0]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -241,6 +256,7 @@ pub struct Generate {
 #[derive(Debug, Args)]
 pub struct Imagine {
     /// What to draw
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// Where to write the picture
     #[arg(long, short, value_name = "FILE.png")]
@@ -248,14 +264,14 @@ pub struct Imagine {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps
-    #[arg(long)]
+    /// Denoising steps [default: as the checkpoint says, else 12]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Noise on the order in which tokens are kept
-    #[arg(long)]
+    /// Noise on the order in which tokens are kept [default: as the checkpoint says, else 1]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long)]
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 2]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
@@ -264,7 +280,7 @@ pub struct Imagine {
     #[arg(long)]
     pub think: bool,
     /// Enlarge this many times, without smoothing
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = value_parser!(u32).range(1..=64))]
     pub scale: u32,
     /// Show the picture being filled in, step by step
     #[arg(long)]
@@ -281,6 +297,7 @@ pub struct Describe {
     #[arg(value_name = "FILE.png")]
     pub file: PathBuf,
     /// A question about it; without one the picture is described
+    #[arg(value_parser = words)]
     pub question: Option<String>,
     /// The model
     #[command(flatten)]
@@ -306,7 +323,7 @@ pub struct Eval {
     #[command(flatten)]
     pub model: Model,
     /// At most this many items a suite
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub limit: Option<usize>,
     /// Answer without reasoning
     #[arg(long)]

@@ -4,7 +4,7 @@
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
 //! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
-//! - `print.rs`: tables, JSON, progress.
+//! - `print.rs`: tables, JSON, progress; `values.rs`: what flags may be.
 
 mod args;
 mod control;
@@ -17,12 +17,13 @@ mod query;
 mod run;
 mod runs;
 mod studio;
+mod values;
 mod verify;
 mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, Command};
 
@@ -38,6 +39,11 @@ pub struct UsageError(pub String);
 
 fn main() -> ExitCode {
     end_quietly_with_the_pipe();
+    // A home in the environment is an argument to clap, so it would not show the help by itself.
+    if std::env::args_os().len() < 2 {
+        eprint!("{}", Cli::command().render_help());
+        return ExitCode::from(USAGE);
+    }
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => code,
@@ -87,6 +93,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| {
+            let plain = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            plain.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind())
+        })
+        .any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

@@ -12,7 +12,7 @@ use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::watch::plain_example;
-use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
+use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
 use demask_api::{ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
 use demask_datasets::example::{Example, Kind, Mode};
 use tokio::runtime::Runtime;
@@ -61,7 +61,11 @@ fn instead(checkpoint: &Path) -> String {
         || "there is none before it".to_owned(),
         |before| format!("the one before is --checkpoint {}", before.display()),
     );
-    format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
+    let what = match checkpoint.join("manifest.json").is_file() {
+        true => offer,
+        false => "expected a checkpoint folder, found no manifest.json in it".to_owned(),
+    };
+    format!("the checkpoint {} cannot be used ({what})", checkpoint.display())
 }
 
 /// Side of the pictures that a checkpoint reads: its codes a side, each of as many pixels as its image tokenizer halves.
@@ -142,29 +146,21 @@ impl Studio {
 /// # Errors
 /// As [`Studio::open`] and [`Studio::complete`].
 pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
-    let text = TextSampler {
-        steps: options.steps.unwrap_or(0),
-        block: options.block.unwrap_or(0),
-        temperature: options.temperature,
-        guidance: options.guidance,
-        ..TextSampler::default()
-    };
     let mode = if options.no_think {
         Mode::Direct
     } else {
         Mode::Think
     };
     let example = plain_example(Kind::WordProblem, &options.prompt, None);
-    let draws = Draws {
-        text,
-        ..Draws::default()
-    };
     let made = runtime()?.block_on(async {
         let mut studio = Studio::open(home, &options.model).await?;
         if let Some(length) = options.length {
             studio.bench = with_length(&studio, length)?;
         }
-        check_steps(&studio, mode, &options)?;
+        let draws = Draws {
+            text: sampler(&studio, mode, &options)?,
+            ..studio.draws.clone()
+        };
         let sink = options.show.then(|| show_text(&studio.bench));
         studio.complete(example, mode, options.seed, &draws, sink).await
     })?;
@@ -182,9 +178,6 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
 
 /// The workbench with another answer length.
 fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
-    if length == 0 {
-        return Err(UsageError("--length 0: expected at least 1".into()).into());
-    }
     let mut budgets = *studio.bench.builder().budgets();
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
     let json = studio.bench.builder().tokenizer().to_json()?;
@@ -194,28 +187,38 @@ fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
     )?)
 }
 
-fn check_steps(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<()> {
+/// The checkpoint's sampler with what was typed in its place, which must divide the answer as it is.
+fn sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
     let budget = studio.bench.builder().budgets().text;
     let length = if mode == Mode::Think {
         budget.answer
     } else {
         budget.direct_answer
     };
-    let block = options.block.unwrap_or(length);
-    if block == 0 || !length.is_multiple_of(block) {
+    let given = &studio.draws.text;
+    let block = options.block.unwrap_or(given.block);
+    if options.block.is_some() && !length.is_multiple_of(block) {
         return Err(UsageError(format!(
             "--block {block}: the answer has {length} tokens, expected a divisor of it"
         ))
         .into());
     }
-    let (blocks, steps) = (length / block, options.steps.unwrap_or(length));
-    if steps == 0 || !steps.is_multiple_of(blocks) {
+    let sampler = TextSampler {
+        steps: options.steps.unwrap_or(given.steps),
+        block,
+        temperature: options.temperature.unwrap_or(given.temperature),
+        guidance: options.guidance.unwrap_or(given.guidance),
+        ..given.clone()
+    };
+    let fitted = fit(&sampler, length);
+    if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
+        let (block, blocks) = (fitted.block, length / fitted.block);
         return Err(UsageError(format!(
-            "--steps {steps}: expected a multiple of the {blocks} blocks"
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {length} (one a token)"
         ))
         .into());
     }
-    Ok(())
+    Ok(sampler)
 }
 
 fn show_text(bench: &Workbench) -> FrameSink {
@@ -241,13 +244,7 @@ fn show_text(bench: &Workbench) -> FrameSink {
 /// # Errors
 /// As [`Studio::open`] and [`Studio::complete`]; a file that cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
-    let folder = options
-        .output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write the picture to", missing.display());
-    }
+    check_output(&options.output)?;
     let (kind, mode) = if options.think {
         (Kind::ThinkThenDraw, Mode::Think)
     } else {
@@ -260,7 +257,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         image.steps = options.steps.unwrap_or(image.steps);
         image.temperature = options.temperature.unwrap_or(image.temperature);
         image.guidance = options.guidance.unwrap_or(image.guidance);
-        let sink: Option<FrameSink> = options.show.then(show_picture);
+        let sink = options.show.then(|| show_picture(show_text(&studio.bench)));
         studio
             .complete(
                 plain_example(kind, &options.prompt, None),
@@ -291,9 +288,30 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_picture() -> FrameSink {
+/// Told before the model is loaded, not after the picture is drawn.
+fn check_output(path: &Path) -> anyhow::Result<()> {
+    let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
+    let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
+    if path.is_dir() || path.file_name().is_none() {
+        return refuse("is a folder; expected the name of a PNG file");
+    }
+    if !path.extension().is_none_or(png) {
+        return refuse("pictures are written as PNG; expected a name that ends in .png");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{}: no such folder to write the picture to", missing.display());
+    }
+    Ok(())
+}
+
+/// Pictures as they are filled in; the reasoning before them, which comes without, as words.
+fn show_picture(words: FrameSink) -> FrameSink {
     let drawn = std::io::stderr().is_terminal();
     Arc::new(move |frame: SampleFrame| {
+        if frame.picture.is_none() {
+            return words(frame);
+        }
         let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
         eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
@@ -319,7 +337,6 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let (width, height) = (u32::try_from(picture.width)?, u32::try_from(picture.height)?);
     let image = image::RgbImage::from_raw(width, height, picture.rgb.clone())
         .context("a picture of the wrong size")?;
-    let scale = scale.max(1);
     let large = image::imageops::resize(
         &image,
         width * scale,
@@ -328,10 +345,13 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     );
     // Beside it first: a picture is there whole or not at all.
     let work = path.with_extension("part.png");
-    large
-        .save_with_format(&work, image::ImageFormat::Png)
-        .with_context(|| work.display().to_string())?;
-    std::fs::rename(&work, path).with_context(|| path.display().to_string())
+    let written = large.save_with_format(&work, image::ImageFormat::Png);
+    let written = written.map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
+    if written.is_err() {
+        std::fs::remove_file(&work).ok();
+    }
+    written.with_context(|| path.display().to_string())
 }
 
 /// `demask describe`.
