@@ -110,3 +110,21 @@ fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_oth
     let error = parsed("[reward_networks]\nblip = \"a\"\n").unwrap_err();
     assert!(error.contains("line 3") && error.contains("blip"), "{error}");
 }
+
+#[test]
+fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
+    assert!(parsed("").unwrap().lora.is_none());
+    let lora = parsed("[lora]\nrank = 4\n").unwrap().lora.unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.target_modules.len()), (4, 16.0, 7));
+    for (section, line, word) in [
+        ("[lora]\nrank = 0\n", 3, "rank is 0"),
+        ("[lora]\nalpha = 8.0\ndropout = 1.0\n", 4, "dropout is 1"),
+        ("[lora]\nranks = 4\n", 3, "ranks"),
+    ] {
+        let error = parsed(section).unwrap_err();
+        assert!(
+            error.contains(&format!("line {line}")) && error.contains(word),
+            "{section}: {error}"
+        );
+    }
+}
