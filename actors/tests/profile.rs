@@ -300,3 +300,21 @@ fn what_a_profile_names_is_made_to_hold_elsewhere_or_refused_with_its_line() {
         "--from-scratch starts from nothing"
     );
 }
+
+#[test]
+fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
+    assert!(parsed("").unwrap().lora.is_none());
+    let lora = parsed("[lora]\nrank = 4\n").unwrap().lora.unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.target_modules.len()), (4, 16.0, 7));
+    for (section, line, word) in [
+        ("[lora]\nrank = 0\n", 3, "rank is 0"),
+        ("[lora]\nalpha = 8.0\ndropout = 1.0\n", 4, "dropout is 1"),
+        ("[lora]\nranks = 4\n", 3, "ranks"),
+    ] {
+        let error = parsed(section).unwrap_err();
+        assert!(
+            error.contains(&format!("line {line}")) && error.contains(word),
+            "{section}: {error}"
+        );
+    }
+}
