@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a terminal is told when it is given back: no mouse, the first screen, a cursor.
 const GIVEN_BACK: [&str; 3] = ["\x1b[?1000l", "\x1b[?1049l", "\x1b[?25h"];
 
-/// A terminal of 100 columns and 30 rows with the dashboard on it.
+/// A terminal with the dashboard on it.
 struct Terminal {
     master: File,
     /// The side that programs write to; held so that its settings can be looked at.
@@ -27,32 +27,47 @@ struct Terminal {
     text: String,
 }
 
+/// A terminal of 100 columns and 30 rows, both its sides and its settings, and the dashboard started on it.
+fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
+    let size = size(100, 30);
+    let (mut master, mut slave) = (0, 0);
+    let nothing = std::ptr::null_mut();
+    // SAFETY: two descriptors are written to where they point, and are owned from here on.
+    let (master, slave) = unsafe {
+        assert_eq!(
+            libc::openpty(&mut master, &mut slave, nothing, nothing.cast(), &size),
+            0
+        );
+        (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    };
+    for descriptor in [master.as_raw_fd(), slave.as_raw_fd()] {
+        // SAFETY: a flag of a descriptor of ours: no program that another test starts holds this terminal too.
+        assert_eq!(
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) },
+            0
+        );
+    }
+    let before = settings(&slave);
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    let mut command = place.demask(&["attach", "--images", "halfblocks"]);
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    let dashboard = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    (master, slave, before, dashboard)
+}
+
+fn size(columns: u16, rows: u16) -> libc::winsize {
+    libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
 impl Terminal {
     /// Opens the dashboard and waits until it is drawn.
     fn open(place: &Place) -> Self {
-        let size = libc::winsize {
-            ws_row: 30,
-            ws_col: 100,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let (mut master, mut slave) = (0, 0);
-        let nothing = std::ptr::null_mut();
-        // SAFETY: two descriptors are written to where they point, and are owned from here on.
-        let (master, slave) = unsafe {
-            assert_eq!(
-                libc::openpty(&mut master, &mut slave, nothing, nothing.cast(), &size),
-                0
-            );
-            (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
-        };
-        let before = settings(&slave);
-        let end = || Stdio::from(slave.try_clone().unwrap());
-        let mut command = place.demask(&["attach", "--images", "halfblocks"]);
-        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
-        let dashboard = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-        // What the command holds of the terminal goes with it.
-        drop(command);
+        let (master, slave, before, dashboard) = started(place);
         let (chunks, said) = channel();
         let mut reader = master.try_clone().unwrap();
         std::thread::spawn(move || {
@@ -162,15 +177,29 @@ fn a_signal_is_obeyed_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_terminal_that_is_gone_leaves_no_dashboard_behind() {
+    served(async |place| {
+        let (mut master, slave, _, mut dashboard) = started(place);
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains("Overview") {
+            let count = master.read(&mut buffer).unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        drop((master, slave));
+        // SAFETY: a signal to our own child, which was not reaped.
+        assert_eq!(
+            unsafe { libc::kill(dashboard.id().cast_signed(), libc::SIGHUP) },
+            0
+        );
+        assert_eq!(dashboard.wait().unwrap().signal(), Some(libc::SIGHUP));
+    });
+}
+
+#[test]
 fn another_size_is_drawn_at_once() {
     served(async |place| {
         let mut terminal = Terminal::open(place);
-        let size = libc::winsize {
-            ws_row: 10,
-            ws_col: 50,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = size(50, 10);
         // SAFETY: a size is read from where it points.
         let set = unsafe { libc::ioctl(terminal.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
         assert_eq!(set, 0);

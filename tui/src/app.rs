@@ -1,8 +1,6 @@
 //! The loop: keys, events and a tick in, the screen out, drawn only when something changed.
 
 use std::io::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -12,13 +10,12 @@ use ratatui::crossterm::event::{
 };
 use ratatui::crossterm::terminal::{Clear, ClearType};
 use ratatui::crossterm::{cursor, execute};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
-use signal_hook::low_level::emulate_default_handler;
 
 use crate::model::Model;
 use crate::pictures::Pictures;
+use crate::signals::{Signal, Signals};
 use crate::update::{Effect, Msg, update};
-use crate::{AttachOptions, link, view};
+use crate::{AttachOptions, link, signals, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);
@@ -38,7 +35,7 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
-    let signals = signals()?;
+    let signals = Signals::catch(hand_back)?;
     let mut terminal = take_over()?;
     let size = terminal.size()?;
     update(&mut model, Msg::Size(size.width, size.height));
@@ -51,14 +48,14 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
         if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, &pictures, frame)) {
             break Err(error.into());
         }
-        match caught(&signals) {
-            Some(SIGTSTP) => match suspend() {
+        match signals.seen() {
+            Some(Signal::Suspend) => match suspend() {
                 Ok(again) => terminal = again,
                 Err(error) => break Err(error.into()),
             },
-            Some(signal) => {
+            Some(Signal::End(signal)) => {
                 hand_back();
-                emulate_default_handler(signal)?;
+                signals::obey(signal)?;
             }
             None => {}
         }
@@ -103,21 +100,6 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     ended
 }
 
-/// The last signal that came, 0 for none: those that end a program or stop it would leave the terminal as it is now.
-fn signals() -> std::io::Result<Arc<AtomicUsize>> {
-    let last = Arc::<AtomicUsize>::default();
-    for signal in [SIGHUP, SIGINT, SIGTERM, SIGTSTP] {
-        signal_hook::flag::register_usize(signal, Arc::clone(&last), signal.unsigned_abs() as usize)?;
-    }
-    Ok(last)
-}
-
-fn caught(signals: &AtomicUsize) -> Option<i32> {
-    i32::try_from(signals.swap(0, Ordering::SeqCst))
-        .ok()
-        .filter(|signal| *signal != 0)
-}
-
 /// Takes the terminal over; a panic gives it back before it is reported.
 fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
     let terminal = ratatui::try_init()?;
@@ -140,7 +122,7 @@ fn hand_back() {
 /// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on.
 fn suspend() -> std::io::Result<ratatui::DefaultTerminal> {
     hand_back();
-    emulate_default_handler(SIGTSTP)?;
+    signals::stop()?;
     let terminal = ratatui::try_init()?;
     // Not `Terminal::clear`, which asks for the cursor's place: a terminal that does not answer would end the dashboard.
     execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
