@@ -124,8 +124,9 @@ const GREEDY: [&str; 13] = [
     "--sampling",
     "{}",
 ];
-/// The plain MaskGIT sampler.
-const PLAIN: [&str; 4] = ["--steps", "16", "--sampling", "{}"];
+/// The plain samplers; of text, a hasty one.
+const HASTY: &str = r#"{"text": {"steps": 6, "block": 0}}"#;
+const PLAIN: [&str; 4] = ["--steps", "16", "--sampling", HASTY];
 
 /// What the shipped model says and draws in its own clothes.
 fn shipped(arguments: &[&str]) -> String {
@@ -217,13 +218,29 @@ fn it_reads_pictures_of_any_size() {
     assert!(drawn.status.success(), "{}", words(&drawn));
     let mut said = Vec::new();
     for fit in ["crop", "squash", "pad"] {
-        let asked = published.see(&["describe", file, "is there a circle?", "--fit", fit]);
+        let asked = published.see(&[
+            "describe",
+            file,
+            "is there a circle?",
+            "--fit",
+            fit,
+            "--sampling",
+            HASTY,
+        ]);
         assert!(asked.status.success(), "{}", words(&asked));
         said.push(asked.stdout);
     }
     // A square is a square.
     assert!(said[0] == said[1] && said[1] == said[2], "{said:?}");
-    let eval = published.see(&["eval", "tabletop-ask", "--limit", "4", "--json"]);
+    let eval = published.see(&[
+        "eval",
+        "tabletop-ask",
+        "--limit",
+        "4",
+        "--json",
+        "--sampling",
+        HASTY,
+    ]);
     let result: Value = serde_json::from_slice(&eval.stdout).unwrap();
     assert!(result["n"].as_u64() > Some(0), "{}", words(&eval));
 }
