@@ -13,7 +13,7 @@ use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
-const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
+const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n";
 
 /// What the scripted walker does.
 #[derive(Clone, Copy, PartialEq)]
