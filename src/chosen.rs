@@ -42,14 +42,17 @@ impl Chosen {
             Some(named) => pulled(named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
         };
-        let quirks = quirks(model)?;
+        // Before anything large is read.
+        quirks(model, Quirks::default())?;
         let image_tokenizer = model
             .image_tokenizer
             .as_ref()
             .map(|named| pulled(named))
             .transpose()?;
         let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
-        let draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
+        let mut draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
+        draws.text.quirks = quirks(model, draws.text.quirks)?;
+        draws.image.quirks = quirks(model, draws.image.quirks)?;
         let of_its_own = folder.join(checkpoint::IMAGE_TOKENIZER);
         let place = image_tokenizer
             .clone()
@@ -64,9 +67,9 @@ impl Chosen {
         let side = codes.isqrt() * pixels.unwrap_or(0);
         Ok(Self {
             bench: bench
-                .with_quirks(quirks)
+                .with_quirks(draws.text.quirks)
                 .reading((published && side > 0).then_some(side)),
-            draws: draws.with_quirks(quirks),
+            draws,
             folder,
             published,
             image_tokenizer,
@@ -103,12 +106,12 @@ fn sampling(named: &str) -> anyhow::Result<Draws> {
     })
 }
 
-/// The quirks that the flags ask for.
-fn quirks(model: &Model) -> anyhow::Result<Quirks> {
+/// A sampler's quirks, or all of them, with those that the flags set.
+fn quirks(model: &Model, usual: Quirks) -> anyhow::Result<Quirks> {
     let mut quirks = if model.as_published {
         Quirks::published()
     } else {
-        Quirks::default()
+        usual
     };
     for assignment in &model.quirks {
         quirks

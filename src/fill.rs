@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::workbench::{EngineLink as _, fit};
-use demask_api::{Answer, End, Request, SampleRequest, Sampler, Span, TextSampler};
+use demask_api::{Answer, End, Quirks, Request, SampleRequest, Sampler, Span, TextSampler};
 use demask_datasets::text_tokenizer::TextTokenizer;
 
 use crate::args::Fill;
@@ -31,7 +31,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
         let studio = Studio::open(home, &options.model).await?;
         let tokenizer = studio.bench.builder().tokenizer();
         let (ids, holes) = tokens(tokenizer, &pieces)?;
-        let request = request(ids, &holes, options);
+        let request = request(ids, &holes, options, studio.draws.text.quirks);
         let asked = Request::Sample {
             requests: vec![request],
         };
@@ -117,7 +117,7 @@ fn tokens(tokenizer: &TextTokenizer, pieces: &[Piece]) -> anyhow::Result<(Vec<u3
 }
 
 /// All holes are one target: every mask competes with every other, what stands between them stays.
-fn request(ids: Vec<u32>, holes: &[Span], options: &Fill) -> SampleRequest {
+fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, quirks: Quirks) -> SampleRequest {
     let target = Span {
         start: holes.first().map_or(0, |hole| hole.start),
         end: holes.last().map_or(0, |hole| hole.end),
@@ -128,6 +128,7 @@ fn request(ids: Vec<u32>, holes: &[Span], options: &Fill) -> SampleRequest {
         block: 0,
         temperature: options.temperature,
         end: End::Never,
+        quirks,
         ..TextSampler::default()
     };
     SampleRequest {

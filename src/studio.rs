@@ -244,7 +244,7 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
         budget.direct_answer
     };
     let usual = &studio.draws.text;
-    let temperature = if studio.published {
+    let temperature = if studio.published && options.model.sampling.is_none() {
         PUBLISHED_TEMPERATURE
     } else {
         usual.temperature

@@ -15,6 +15,8 @@ pub const ANSWER: usize = 512;
 /// Picture codes: 32 a side, 512 pixels with the published image tokenizer. `num_vq_tokens` of the published
 /// configurations is not to be trusted.
 pub const CODES: usize = 1024;
+/// What a shorter answer is a multiple of, so that it can be cut into blocks.
+const WHOLE: usize = 32;
 /// Longest sequence of a configuration that names none.
 const LONGEST: usize = 4096;
 
@@ -44,7 +46,8 @@ pub fn budgets(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
     let facts = Facts::read(dir)?;
     let codes = if facts.family() == Family::Mmada { codes } else { 0 };
     let longest = facts.max_sequence_length.unwrap_or(LONGEST);
-    Ok(Budgets::published(longest, ANSWER.min(longest / 2), codes))
+    let half = (longest / 2 / WHOLE * WHOLE).max(1);
+    Ok(Budgets::published(longest, ANSWER.min(half), codes))
 }
 
 /// Tokenizer, chat template and lengths.

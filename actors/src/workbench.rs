@@ -134,13 +134,6 @@ impl Draws {
         }
         read_json(dir, SAMPLING)
     }
-
-    /// The same with the published code's quirks, as far as these switches say.
-    #[must_use]
-    pub fn with_quirks(mut self, quirks: Quirks) -> Self {
-        (self.text.quirks, self.image.quirks) = (quirks, quirks);
-        self
-    }
 }
 
 /// A finished completion.
