@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use demask_datasets::picture_fit::Fit;
+
+use crate::values::{amount, count, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -20,7 +22,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   demask run                                   train on the tabletop and watch it
   demask imagine \"two red circles\" --output circles.png
-  demask generate \"Tom has 3 apples and buys 4 more. How many apples?\" --show
+  demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -34,20 +36,32 @@ pub enum Command {
     )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  demask daemon start\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does."
+    )]
     Daemon(Daemon),
     /// Open the dashboard on the running daemon
+    #[command(after_help = "Examples:\n  demask attach\n  demask attach --images halfblocks")]
     Attach(Attach),
     /// Where the run is, what its actors are doing, what can be turned
     #[command(after_help = "Examples:\n  demask ps\n  demask ps --json")]
     Ps(Json),
     /// Hold the run at the next step boundary
+    #[command(after_help = "Example:\n  demask pause && demask checkpoint && demask resume")]
     Pause(Json),
     /// Let a held run go on
+    #[command(after_help = "Example:\n  demask resume")]
     Resume(Json),
     /// Checkpoint and end the run at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later."
+    )]
     Stop(Json),
     /// Write a checkpoint at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask checkpoint\n  demask query \"SELECT step, path FROM v_checkpoint WHERE kept\""
+    )]
     Checkpoint(Json),
     /// Turn a knob at the next step boundary
     #[command(
@@ -56,7 +70,7 @@ pub enum Command {
     Set(Set),
     /// Write an answer to a prompt
     #[command(
-        after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3"
+        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3"
     )]
     Generate(Generate),
     /// Fill holes in a text, from both sides
@@ -66,7 +80,7 @@ pub enum Command {
     Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
@@ -249,30 +263,31 @@ pub enum Cache {
 #[derive(Debug, Args)]
 pub struct Generate {
     /// What to answer
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps: as many tokens at each [default: as the checkpoint's sampling.json says; 256 for published models]
-    #[arg(long)]
+    /// Denoising steps, a multiple of the blocks [default: as the checkpoint says; 256 for published models]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// New tokens, a multiple of the block length [default: what the model was trained with, 512 for published ones]
-    #[arg(long)]
+    /// New tokens, a multiple of the block length [default: as the checkpoint was trained; 512 for published models]
+    #[arg(long, value_parser = count)]
     pub length: Option<usize>,
-    /// Block length [default: the checkpoint's; 128 for published models]
-    #[arg(long)]
+    /// Block length [default: as the checkpoint says; 128 for published models]
+    #[arg(long, value_parser = count)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy [default: the checkpoint's; 1 for published models]
-    #[arg(long)]
+    /// Gumbel temperature; 0 is greedy [default: as the checkpoint says; 1 for published models]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off [default: the checkpoint's]
-    #[arg(long)]
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 0]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
     /// Commit every token that is at least this probable, 0 to 1, and one at least
-    #[arg(long, value_name = "P", conflicts_with_all = ["steps", "factor"])]
+    #[arg(long, value_name = "P", value_parser = amount, conflicts_with_all = ["steps", "factor"])]
     pub threshold: Option<f64>,
     /// Commit the r-th surest token while it is at least 1 - F / (r + 1) probable
-    #[arg(long, value_name = "F", conflicts_with = "steps")]
+    #[arg(long, value_name = "F", value_parser = amount, conflicts_with = "steps")]
     pub factor: Option<f64>,
     /// Keep keys and values between steps: exact without, faster with
     #[arg(long, value_enum)]
@@ -317,6 +332,7 @@ pub struct Fill {
 #[derive(Debug, Args)]
 pub struct Imagine {
     /// What to draw
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// Where to write the picture
     #[arg(long, short, value_name = "FILE.png")]
@@ -324,14 +340,14 @@ pub struct Imagine {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps
-    #[arg(long)]
+    /// Denoising steps [default: as the checkpoint says, else 12]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Noise on the order in which tokens are kept
-    #[arg(long)]
+    /// Noise on the order in which tokens are kept [default: as the checkpoint says, else 1]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long)]
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 2]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
@@ -346,7 +362,7 @@ pub struct Imagine {
     #[arg(long)]
     pub think: bool,
     /// Enlarge this many times, without smoothing [default: 8 for pictures of 32 pixels, less for larger ones]
-    #[arg(long)]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
     pub scale: Option<u32>,
     /// Show the picture being filled in, step by step
     #[arg(long)]
@@ -363,6 +379,7 @@ pub struct Describe {
     #[arg(value_name = "FILE.png")]
     pub file: PathBuf,
     /// A question about it; without one the picture is described
+    #[arg(value_parser = words)]
     pub question: Option<String>,
     /// The model
     #[command(flatten)]
@@ -394,7 +411,7 @@ pub struct Eval {
     #[command(flatten)]
     pub model: Model,
     /// At most this many items a suite
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub limit: Option<usize>,
     /// Answer without reasoning
     #[arg(long)]

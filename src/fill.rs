@@ -154,7 +154,12 @@ mod tests {
         let words = |text: &str| Piece::Words(text.to_owned());
         assert_eq!(
             pieces("The [MASK:8] sat on the [MASK]").unwrap(),
-            [words("The"), Piece::Hole(8), words(" sat on the"), Piece::Hole(1)]
+            [
+                words("The "),
+                Piece::Hole(8),
+                words(" sat on the "),
+                Piece::Hole(1)
+            ]
         );
         for (text, part) in [
             ("no hole", "nothing to fill"),

@@ -7,7 +7,7 @@
 //! - `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
-//! - `print.rs`: tables, JSON, progress.
+//! - `print.rs`: tables, JSON, progress; `values.rs`: what flags may be.
 
 mod args;
 mod chosen;
@@ -25,12 +25,13 @@ mod query;
 mod run;
 mod runs;
 mod studio;
+mod values;
 mod verify;
 mod views;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, Command};
 
@@ -46,6 +47,11 @@ pub struct UsageError(pub String);
 
 fn main() -> ExitCode {
     end_quietly_with_the_pipe();
+    // A home in the environment is an argument to clap, so it would not show the help by itself.
+    if std::env::args_os().len() < 2 {
+        eprint!("{}", Cli::command().render_help());
+        return ExitCode::from(USAGE);
+    }
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => code,
@@ -98,6 +104,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| {
+            let plain = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            plain.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind())
+        })
+        .any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

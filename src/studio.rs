@@ -222,9 +222,6 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
 
 /// The workbench with another answer length.
 fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
-    if length == 0 {
-        return Err(UsageError("--length 0: expected at least 1".into()).into());
-    }
     let mut budgets = *studio.bench.builder().budgets();
     let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
@@ -273,13 +270,10 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
         .into());
     }
     let blocks = length / fitted.block;
-    if options
-        .steps
-        .is_some_and(|steps| steps == 0 || !steps.is_multiple_of(blocks))
-    {
+    if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
+        let block = fitted.block;
         return Err(UsageError(format!(
-            "--steps {}: expected a multiple of the {blocks} blocks",
-            wanted.steps
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {length} (one a token)"
         ))
         .into());
     }
@@ -314,13 +308,7 @@ fn show_text(bench: &Workbench) -> FrameSink {
 /// # Errors
 /// As [`Studio::open`] and [`Studio::complete`]; a file that cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
-    let folder = options
-        .output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write the picture to", missing.display());
-    }
+    check_output(&options.output)?;
     let (kind, mode) = if options.think {
         (Kind::ThinkThenDraw, Mode::Think)
     } else {
@@ -333,7 +321,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         image.steps = options.steps.unwrap_or(image.steps);
         image.temperature = options.temperature.unwrap_or(image.temperature);
         image.guidance = options.guidance.unwrap_or(image.guidance);
-        let sink: Option<FrameSink> = options.show.then(show_picture);
+        let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.bench)));
         let example = plain_example(kind, &options.prompt, None);
         match options.from.as_deref().zip(options.mask.as_deref()) {
             Some((from, mask)) => {
@@ -372,9 +360,30 @@ fn scale(side: usize) -> u32 {
     u32::try_from(8 * PIXELS / side.max(1)).unwrap_or(1).clamp(1, 8)
 }
 
-fn show_picture() -> FrameSink {
+/// Told before the model is loaded, not after the picture is drawn.
+fn check_output(path: &Path) -> anyhow::Result<()> {
+    let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
+    let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
+    if path.is_dir() || path.file_name().is_none() {
+        return refuse("is a folder; expected the name of a PNG file");
+    }
+    if !path.extension().is_none_or(png) {
+        return refuse("pictures are written as PNG; expected a name that ends in .png");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{}: no such folder to write the picture to", missing.display());
+    }
+    Ok(())
+}
+
+/// Pictures as they are filled in; the reasoning before them, which comes without, as words.
+fn show_picture(words: FrameSink) -> FrameSink {
     let drawn = std::io::stderr().is_terminal();
     Arc::new(move |frame: SampleFrame| {
+        if frame.picture.is_none() {
+            return words(frame);
+        }
         let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
         eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
@@ -400,7 +409,6 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let (width, height) = (u32::try_from(picture.width)?, u32::try_from(picture.height)?);
     let image = image::RgbImage::from_raw(width, height, picture.rgb.clone())
         .context("a picture of the wrong size")?;
-    let scale = scale.max(1);
     let large = image::imageops::resize(
         &image,
         width * scale,
@@ -409,10 +417,13 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     );
     // Beside it first: a picture is there whole or not at all.
     let work = path.with_extension("part.png");
-    large
-        .save_with_format(&work, image::ImageFormat::Png)
-        .with_context(|| work.display().to_string())?;
-    std::fs::rename(&work, path).with_context(|| path.display().to_string())
+    let written = large.save_with_format(&work, image::ImageFormat::Png);
+    let written = written.map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
+    if written.is_err() {
+        std::fs::remove_file(&work).ok();
+    }
+    written.with_context(|| path.display().to_string())
 }
 
 /// `demask describe`.

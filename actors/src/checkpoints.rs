@@ -4,13 +4,14 @@
 //! stage's start: it holds the reference policy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
 use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::text_tokenizer::TextTokenizer;
-use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
+use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 
 use crate::curating::{Corpus, Curator};
@@ -130,10 +131,13 @@ pub async fn save(
     Ok(())
 }
 
-/// Whether this says that the disk is full, and where.
+/// Whether this says that the disk is full, and where: under the engine's weights, a picture or a marker.
 #[must_use]
 pub fn disk_full(error: &RunError) -> Option<String> {
     match error {
+        RunError::Store(StoreError::Io { path, source }) if source.kind() == ErrorKind::StorageFull => {
+            Some(format!("{}: {source}", path.display()))
+        }
         RunError::Engine(EngineFailure::Engine(EngineError::Io {
             path,
             message,
@@ -206,9 +210,8 @@ pub fn mark_promoted(job: &Job, promoted: &Promoted) -> Result<(), RunError> {
     let path = job.home.checkpoints(&job.run).join(PROMOTED);
     let text = serde_json::to_string_pretty(promoted).map_err(|error| RunError::Failed(error.to_string()))?;
     let draft = path.with_extension("draft");
-    std::fs::write(&draft, text)
-        .and_then(|()| std::fs::rename(&draft, &path))
-        .map_err(|error| RunError::about(path.display(), error))
+    let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
+    written.map_err(|source| RunError::Store(StoreError::Io { path, source }))
 }
 
 fn kept(job: &Job) -> Result<Vec<Checkpoint>, RunError> {
@@ -221,14 +224,20 @@ fn kept(job: &Job) -> Result<Vec<Checkpoint>, RunError> {
 /// # Errors
 /// The engine's death; a shipped checkpoint or sources that cannot be read.
 pub async fn load(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
-    for saved in kept(job)? {
+    let kept = kept(job)?;
+    let oldest = kept.last().map(|saved| saved.step);
+    for saved in kept {
         let dir = job.home.root().join(&saved.path);
+        let then = match oldest == Some(saved.step) {
+            true => "there is none before it, the run begins again",
+            false => "trying the one before",
+        };
         match load_checkpoint(job, &dir).await {
             Ok(loaded) => return Ok(loaded),
             Err(error) if error.mendable() => return Err(error),
             Err(error) => {
                 let message = format!(
-                    "checkpoint at step {} cannot be used: {error}; trying the one before",
+                    "checkpoint at step {} cannot be used: {error}; {then}",
                     saved.step
                 );
                 let alert = Alert {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::suites::{Suite, SuiteResult};
+use demask_storage::ActorState;
 
 use crate::attend::{Employed, Faults, attend};
 use crate::control::Control;
@@ -131,6 +132,7 @@ impl Handler<Evaluate> for Evaluator {
 
     fn handle(&mut self, request: Evaluate, _: &mut Self::Context) -> Self::Result {
         let (engine, newest, faults) = (self.engine.clone(), Arc::clone(&self.newest), self.faults.clone());
+        let probe = self.life.probe.clone();
         attend(self, "Evaluate", async move {
             let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
             let mut results = Vec::new();
@@ -139,7 +141,10 @@ impl Handler<Evaluate> for Evaluator {
                     .ok_or_else(|| RunError::Failed(format!("no suite {name}; see `demask eval --list`")))?;
                 let mut whole = wanted();
                 if whole {
-                    let go_on = &mut |done, all| {
+                    let go_on = &mut |done: usize, all: usize| {
+                        let how_far = format!("{name} {done} of {all}");
+                        probe.say(ActorState::Busy, &how_far);
+                        request.control.report(|overview| overview.detail = how_far);
                         whole = wanted() || done == all;
                         whole
                     };

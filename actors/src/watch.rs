@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use demask_api::{Picture, SampleFrame};
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
+use demask_rewards::suites::Suite;
 use demask_storage::{Frame, Level, Record};
 
 use crate::curator::Picked;
@@ -45,6 +46,29 @@ impl StageRun {
         let id = format!("{}/{}/watch", self.job.run, self.cursor.step);
         self.complete_watched(&picked.example, picked.mode, &self.draws(None), &id, "rollout")
             .await
+    }
+
+    /// An item of each suite before the benchmarks begin, another at another step: a person sees at once what is measured.
+    pub(crate) async fn watch_benchmarks(&self, suites: &[String], limit: usize) -> Result<(), RunError> {
+        for name in suites {
+            // What is wrong with a suite, its evaluation says.
+            let Some(items) = Suite::find(name).and_then(|suite| suite.items(Some(limit)).ok()) else {
+                continue;
+            };
+            let at = self.cursor.step as usize % items.len().max(1);
+            let Some(example) = items.get(at) else { continue };
+            let mode = match example.reasoning {
+                Some(_) => Mode::Think,
+                None => Mode::Direct,
+            };
+            if self.bench.fits(example, mode).is_err() {
+                continue;
+            }
+            let id = format!("{}/{}/{name}", self.job.run, self.cursor.step);
+            self.complete_watched(example, mode, &self.draws(None), &id, "evaluation")
+                .await?;
+        }
+        Ok(())
     }
 
     /// What a person asked for: a prompt, completed as well as the model can (a token a step, the likeliest) and watched.
@@ -148,6 +172,7 @@ pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Exam
     Example {
         id: String::new(),
         source: "person".into(),
+        place: String::new(),
         licence: String::new(),
         split: Split::Test,
         kind,

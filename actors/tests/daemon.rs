@@ -13,7 +13,7 @@ use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
-const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
+const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n";
 
 /// What the scripted walker does.
 #[derive(Clone, Copy, PartialEq)]
@@ -24,6 +24,8 @@ enum Script {
     Fragile,
     /// Steps until the learning rate is turned to 0.25.
     UntilTurned,
+    /// Fails at once, and would again.
+    Hopeless,
 }
 
 struct Scripted(Script);
@@ -44,6 +46,9 @@ impl Walker for Scripted {
         let script = self.0;
         let (fragile, until_turned) = (script == Script::Fragile, script == Script::UntilTurned);
         Box::pin(async move {
+            if script == Script::Hopeless {
+                anyhow::bail!("the source is empty");
+            }
             for step in 0.. {
                 let asked = job.control.boundary(&job.recorder, step).await?;
                 if asked.stop {
@@ -133,6 +138,26 @@ async fn ended(watch: &mut Client) -> String {
 fn count(root: &Path, sql: &str) -> u64 {
     let rows = query::query(&root.join("demask.db"), sql, 1).unwrap();
     rows.rows[0][0].as_u64().unwrap()
+}
+
+#[test]
+fn a_run_that_failed_is_shown_as_failed_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = with_daemon(folder.path(), Script::Hopeless, async |client| {
+        client.ask(Command::Subscribe { since: 0 }).await.unwrap();
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        assert_eq!(ended(client).await, "failed");
+        client.ask(Command::Status).await.unwrap()
+    });
+    let Reply::Status(overview) = status else {
+        unreachable!("{status:?}")
+    };
+    assert_eq!(overview.state, "failed");
+    assert!(
+        overview.detail.contains("the source is empty"),
+        "{}",
+        overview.detail
+    );
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn example(kind: Kind, prompt: &str) -> Example {
     Example {
         id: String::new(),
         source: String::new(),
+        place: String::new(),
         licence: String::new(),
         split: Split::Test,
         kind,

@@ -213,7 +213,10 @@ impl Model {
 }
 
 /// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
-fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
+///
+/// # Errors
+/// As [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
+pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
     let inside = dir.join(ADAPTER_CONFIG).is_file() && !dir.join(WEIGHTS).is_file();
     let adapter = match &options.adapter {

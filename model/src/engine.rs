@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Purpose, Request, Sample, SampleFrame, SampleRequest,
-    Sampler, Sequence, checkpoint,
+    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame,
+    SampleRequest, Sampler, Sequence, checkpoint,
 };
 
 use crate::backbone::Backbone;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, load_backbone};
 use crate::device::Place;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
@@ -138,7 +138,7 @@ impl Engine {
         let reference = match checkpoint {
             None => present.frozen_copy()?,
             Some(dir) => {
-                let loaded = Backbone::load_for(dir, device, kind, Purpose::Sample)?;
+                let loaded = load_backbone(dir, &LoadOptions::sampling(), device, kind)?;
                 if loaded.config() != present.config() {
                     return Err(ModelError::checkpoint(
                         dir,
@@ -241,7 +241,7 @@ impl Engine {
                     model.take_average(&dir, resume)?;
                 }
                 if let Some(folder) = image_tokenizer {
-                    let tokenizer = ImageTokenizer::load(&folder, device)?;
+                    let tokenizer = ImageTokenizer::load_for(&folder, device, options.purpose)?;
                     let trainer = TokenizerTrainer::new(&tokenizer)?;
                     model.tokenizer = Some((tokenizer, trainer));
                 }

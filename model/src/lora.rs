@@ -70,12 +70,13 @@ impl Lora {
             .filter(wanted)
             .collect();
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        let fill = |slot: &Slot, into: &mut Tensor| match slot.name.ends_with("lora_A.weight") {
-            true => {
+        let fill = |slot: &Slot, into: &mut Tensor| {
+            let _ = into.f_zero_()?;
+            if slot.name.ends_with("lora_A.weight") {
                 let bound = 1.0 / (slot.shape[1] as f64).sqrt();
-                Ok(into.f_copy_(&uniform(&slot.shape, bound, &mut rng)?)?)
+                into.f_copy_(&uniform(&slot.shape, bound, &mut rng)?)?;
             }
-            false => Ok(drop(into.f_zero_()?)),
+            Ok(())
         };
         let slots = slots(&layers, &modules, config.rank);
         let parameters = Parameters::build(slots, place.0, place.1, purpose, fill)?;

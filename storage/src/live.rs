@@ -135,13 +135,24 @@ impl Overview {
         if let Some(stage) = self.stages.get(self.stage) {
             parts.push(format!("{} {}/{}", stage.name, stage.done, stage.total));
         }
+        // A run that is held has no pace.
+        if self.state != "running" {
+            return parts.join(" · ");
+        }
         if self.tokens_per_s > 0.0 {
             parts.push(format!("{:.0} tokens/s", self.tokens_per_s));
         }
-        if let Some(left) = self.eta_s.filter(|left| left.is_finite() && *left > 0.0) {
-            parts.push(format!("{} left in it", duration(left)));
+        if let Some(left) = self.time_left() {
+            parts.push(format!("{left} left in it"));
         }
         parts.join(" · ")
+    }
+
+    /// The time to the end of the present stage as a person says it; none while it is not known or the run is held.
+    #[must_use]
+    pub fn time_left(&self) -> Option<String> {
+        let left = self.eta_s.filter(|left| left.is_finite() && *left > 0.0)?;
+        (self.state == "running").then(|| duration(left))
     }
 }
 

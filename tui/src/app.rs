@@ -1,5 +1,6 @@
 //! The loop: keys, events and a tick in, the screen out, drawn only when something changed.
 
+use std::io::Write as _;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -7,19 +8,22 @@ use ratatui::crossterm::event::{
     self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton,
     MouseEventKind,
 };
-use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType};
+use ratatui::crossterm::{cursor, execute};
 
 use crate::model::Model;
 use crate::pictures::Pictures;
+use crate::signals::{Signal, Signals};
 use crate::update::{Effect, Msg, update};
-use crate::{AttachOptions, link, view};
+use crate::{AttachOptions, link, signals, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);
 /// Between two ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic too.
+/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic and on a signal too: the
+/// signal is then obeyed.
 ///
 /// # Errors
 /// The terminal's.
@@ -31,15 +35,29 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
+    let signals = Signals::catch(hand_back)?;
     let mut terminal = take_over()?;
-    let pictures = Pictures::open(options.images, Some(options.blobs));
     let size = terminal.size()?;
     update(&mut model, Msg::Size(size.width, size.height));
+    // No screen yet: a key that is pressed while the terminal answers may be taken for a part of its answer.
+    terminal.draw(view::opening)?;
+    let pictures = Pictures::open(options.images, Some(options.blobs));
     let mut ticked = Instant::now();
     let mut dirty = true;
     let ended = loop {
         if dirty && let Err(error) = terminal.draw(|frame| view::draw(&model, &pictures, frame)) {
             break Err(error.into());
+        }
+        match signals.seen() {
+            Some(Signal::Suspend) => match suspend() {
+                Ok(again) => terminal = again,
+                Err(error) => break Err(error.into()),
+            },
+            Some(Signal::End(signal)) => {
+                hand_back();
+                signals::obey(signal)?;
+            }
+            None => {}
         }
         let mut taken: Vec<Msg> = Vec::new();
         match event::poll(LOOK) {
@@ -87,7 +105,7 @@ fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
     let terminal = ratatui::try_init()?;
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        execute!(std::io::stdout(), DisableMouseCapture).ok();
+        execute!(std::io::stdout(), DisableMouseCapture, cursor::Show).ok();
         before(panic);
     }));
     execute!(std::io::stdout(), EnableMouseCapture)?;
@@ -97,16 +115,17 @@ fn take_over() -> std::io::Result<ratatui::DefaultTerminal> {
 fn hand_back() {
     execute!(std::io::stdout(), DisableMouseCapture).ok();
     ratatui::restore();
+    execute!(std::io::stdout(), cursor::Show).ok();
+    std::io::stdout().flush().ok();
 }
 
 /// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on.
 fn suspend() -> std::io::Result<ratatui::DefaultTerminal> {
     hand_back();
-    // SAFETY: raising a signal of this process touches no memory.
-    unsafe { libc::raise(libc::SIGTSTP) };
-    let mut terminal = ratatui::try_init()?;
-    execute!(std::io::stdout(), EnableMouseCapture)?;
-    terminal.clear()?;
+    signals::stop()?;
+    let terminal = ratatui::try_init()?;
+    // Not `Terminal::clear`, which asks for the cursor's place: a terminal that does not answer would end the dashboard.
+    execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
     Ok(terminal)
 }
 

@@ -96,9 +96,9 @@ pub const BINDINGS: [Binding; 27] = [
         "sample a prompt now; begin with 'draw ' for a picture",
         "sample",
     ),
-    bind("left", Action::Back, "one denoising step back", ""),
-    bind("right", Action::Forward, "one denoising step forward", ""),
-    bind("up", Action::Up, "the one before", ""),
+    bind("left", Action::Back, "Denoise: one step back", ""),
+    bind("right", Action::Forward, "Denoise: one step forward", ""),
+    bind("up", Action::Up, "the sample, group, row or line before", ""),
     bind("down", Action::Down, "the one after", ""),
     bind(
         "enter",

@@ -4,7 +4,7 @@
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
-//! - `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal.
+//! - `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal; `signals.rs`: what ends or stops it from outside.
 
 mod app;
 mod keys;
@@ -14,6 +14,7 @@ mod model;
 mod palette;
 mod pictures;
 mod screens;
+mod signals;
 mod theme;
 mod update;
 mod view;

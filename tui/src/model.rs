@@ -27,10 +27,20 @@ pub const SCREENS: [&str; 8] = [
     "Query",
 ];
 
-/// A screen's name as it stands in the row of names.
+/// The screens' names as they stand in a row of so many columns: closer together where it is narrow, and only the present
+/// one's in full where that is too wide too.
 #[must_use]
-pub fn tab(number: usize, name: &str) -> String {
-    format!(" {} {name} ", number + 1)
+pub fn tabs(present: usize, columns: usize) -> Vec<String> {
+    let named = |gap: &str, all: bool| -> Vec<String> {
+        let tab = |(number, name): (usize, &&str)| match all || number == present {
+            true => format!(" {} {name}{gap}", number + 1),
+            false => format!(" {}{gap}", number + 1),
+        };
+        SCREENS.iter().enumerate().map(tab).collect()
+    };
+    let fits = |tabs: &Vec<String>| tabs.iter().map(String::len).sum::<usize>() <= columns;
+    let wide = [named(" ", true), named("", true)];
+    wide.into_iter().find(fits).unwrap_or_else(|| named(" ", false))
 }
 
 /// What is being typed, if anything.
@@ -66,6 +76,8 @@ pub struct Model {
     pub missed: u64,
     /// Which screen.
     pub screen: usize,
+    /// The run that the screens are about.
+    pub run: String,
     /// Where the run is.
     pub overview: Option<Overview>,
     /// The actors, by name.
@@ -86,8 +98,10 @@ pub struct Model {
     pub samples: VecDeque<(String, Vec<Frame>)>,
     /// Which sample, counted from the newest.
     pub sample: usize,
-    /// Which frame; none follows the newest.
+    /// Which frame; none plays the sample.
     pub frame: Option<usize>,
+    /// The frame that is played, a tick each.
+    pub played: usize,
     /// Rollout samples, oldest first.
     pub rollouts: VecDeque<RolloutSample>,
     /// Which group, counted from the newest.
@@ -106,12 +120,16 @@ pub struct Model {
     pub palette: Option<Palette>,
     /// Being typed.
     pub typing: Option<(Typing, String)>,
+    /// The last query.
+    pub asked: String,
     /// The last query's result, or what was wrong.
     pub rows: Option<Result<Rows, String>>,
     /// The last reply to a command.
     pub notice: String,
     /// The help is shown.
     pub help: bool,
+    /// Lines of it that are scrolled away.
+    pub help_at: usize,
     /// Draw without colours.
     pub no_color: bool,
     /// Rows of the query's result that are scrolled away.
@@ -201,8 +219,21 @@ impl Model {
         let (_, frames) = self.looked_at()?;
         frames.get(
             self.frame
-                .unwrap_or(frames.len().saturating_sub(1))
+                .unwrap_or(self.played)
                 .min(frames.len().saturating_sub(1)),
         )
+    }
+
+    /// Another run began: what was on the screens was of the one before.
+    pub fn begin(&mut self, run: &str) {
+        run.clone_into(&mut self.run);
+        self.metrics.clear();
+        self.evals.clear();
+        self.samples.clear();
+        self.rollouts.clear();
+        self.funnel.clear();
+        self.trained.clear();
+        (self.lineage, self.story, self.lineage_at) = (None, None, 0);
+        (self.sample, self.frame, self.played, self.group) = (0, None, 0, 0);
     }
 }

@@ -12,12 +12,15 @@ use image::DynamicImage;
 use ratatui::Frame;
 use ratatui::crossterm::terminal::supports_keyboard_enhancement;
 use ratatui::layout::{Rect, Size};
+use ratatui_image::picker::cap_parser::QueryStdioOptions;
 use ratatui_image::picker::{Picker, ProtocolType};
 use ratatui_image::protocol::Protocol;
 use ratatui_image::{Image, Resize};
 
 use crate::ImageMode;
 
+/// A terminal answers sooner, at the far end of a slow line too; who does not gets half-blocks.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// A multiplexer on this machine answers sooner.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 /// Encoded pictures that are kept.
@@ -46,6 +49,15 @@ fn feed_the_asker() {
     }
 }
 
+/// Whether this is a tmux session that no terminal is attached to: its question would go nowhere.
+fn nobody_looks() -> bool {
+    std::env::var_os("TMUX").is_some()
+        && std::process::Command::new("tmux")
+            .args(["display-message", "-p", "#{session_attached}"])
+            .output()
+            .is_ok_and(|said| said.stdout.trim_ascii() == b"0")
+}
+
 impl Pictures {
     fn new(picker: Option<Picker>, blobs: Option<PathBuf>) -> Self {
         Self {
@@ -61,8 +73,14 @@ impl Pictures {
         // Where no answer comes, the picker's own question leaves a thread behind that swallows the first key: a terminal
         // is first asked something that waits for a bounded time and leaves nothing.
         let asked = || match supports_keyboard_enhancement() {
+            Ok(_) if nobody_looks() => Picker::halfblocks(),
             Ok(_) => {
-                let picker = Picker::from_query_stdio().unwrap_or_else(|_| Picker::halfblocks());
+                let options = QueryStdioOptions {
+                    timeout: PATIENCE,
+                    ..QueryStdioOptions::default()
+                };
+                let picker =
+                    Picker::from_query_stdio_with_options(options).unwrap_or_else(|_| Picker::halfblocks());
                 if picker.capabilities().is_empty() {
                     feed_the_asker();
                 }

@@ -56,3 +56,17 @@ pub(crate) fn panel(title: &str) -> Block<'_> {
         .border_style(quiet())
         .title(format!(" {title} "))
 }
+
+/// Lines that a text takes where it is wrapped between words.
+pub(crate) fn lines(text: &str, columns: u16) -> u16 {
+    let (mut count, mut at) = (1, 0);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if at > 0 && at + 1 + length > usize::from(columns) {
+            (count, at) = (count + 1, length);
+        } else {
+            at += length + usize::from(at > 0);
+        }
+    }
+    count
+}

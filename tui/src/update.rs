@@ -1,21 +1,28 @@
 //! How events and keys change the state. Pure: what has to be done outside is returned.
 
-use demask_storage::{Command, Envelope, Level, Record, Reply};
+use demask_storage::{Command, Envelope, Frame, Level, Record, Reply};
 use ratatui::layout::{Position, Rect};
 
-use crate::keys::{Action, action};
+use crate::keys::{Action, BINDINGS, action};
 use crate::lineage;
-use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing, tab};
+use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing, tabs};
 use crate::palette::{self, Does, Palette};
 use crate::screens::data;
 use crate::view;
 
+/// The Denoise screen.
+const DENOISE: usize = 2;
+/// The Rollouts screen.
+const ROLLOUT: usize = 3;
 /// The Data screen.
 const DATA: usize = 4;
 /// The Log screen.
 const LOG: usize = 6;
 /// The Query screen.
 const QUERY: usize = 7;
+
+/// Ticks that a sample is played for at most, about.
+const PLAYED: usize = 20;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -53,6 +60,21 @@ pub enum Effect {
 
 /// Takes a message in.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    let before = model.screen;
+    let mut effects = changed(model, msg);
+    // What cannot be sent is said, not swallowed.
+    if !model.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
+        effects.retain(|effect| *effect == Effect::Quit);
+        model.notice = "the daemon is away: nothing was asked of it".into();
+    }
+    // Who comes to the Data screen sees what was trained on last.
+    if model.screen == DATA && before != DATA && model.connected && model.story.is_none() {
+        effects.push(Effect::Ask(lineage::list()));
+    }
+    effects
+}
+
+fn changed(model: &mut Model, msg: Msg) -> Vec<Effect> {
     match msg {
         Msg::Key(key) => return key_pressed(model, &key),
         Msg::Event(envelope) => take(model, *envelope),
@@ -65,9 +87,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Wheel(up) if model.palette.is_some() => {
             return in_palette(model, if up { "up" } else { "down" });
         }
-        Msg::Wheel(_) if model.typing.is_some() || model.help => {}
+        Msg::Wheel(_) if model.typing.is_some() => {}
         Msg::Wheel(up) => return act(model, if up { Action::Up } else { Action::Down }),
-        Msg::Tick => model.away_ticks = if model.connected { 0 } else { model.away_ticks + 1 },
+        Msg::Tick => {
+            model.away_ticks = if model.connected { 0 } else { model.away_ticks + 1 };
+            let last = last_frame(model);
+            model.played = (model.played + (last / PLAYED).max(1)).min(last);
+        }
     }
     Vec::new()
 }
@@ -83,6 +109,9 @@ fn key_pressed(model: &mut Model, key: &str) -> Vec<Effect> {
     model.notice.clear();
     if key == "esc" {
         (model.help, model.story, model.notice) = (false, None, String::new());
+        if model.screen == DENOISE {
+            (model.sample, model.frame, model.played) = (0, None, 0);
+        }
         return Vec::new();
     }
     match action(key) {
@@ -116,6 +145,8 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             model.screen = SCREENS.len() - 1;
             ask(Typing::Sql, model);
         }
+        Action::Up if model.help => model.help_at = model.help_at.saturating_sub(1),
+        Action::Down if model.help => model.help_at = (model.help_at + 1).min(BINDINGS.len()),
         Action::Back | Action::Forward => scrub(model, action == Action::Forward),
         Action::Up | Action::Down => choose(model, action == Action::Up),
         Action::Open => return open(model),
@@ -133,7 +164,7 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             };
         }
         Action::Palette => model.palette = Some(Palette::default()),
-        Action::Help => model.help = !model.help,
+        Action::Help => (model.help, model.help_at) = (!model.help, 0),
     }
     Vec::new()
 }
@@ -231,7 +262,7 @@ fn clicked(model: &mut Model, column: u16, row: u16) -> Vec<Effect> {
 
 fn sequence_clicked(model: &mut Model, screen: Rect, at: Position) -> Vec<Effect> {
     let [_, _, body, _] = view::parts(screen);
-    let [_, _, place] = data::parts(body);
+    let [_, place] = data::parts(body);
     let Some((_, rows)) = model.lineage.as_ref().filter(|_| place.contains(at)) else {
         return Vec::new();
     };
@@ -255,8 +286,8 @@ fn sequence_clicked(model: &mut Model, screen: Rect, at: Position) -> Vec<Effect
 /// The row of screen names is the second.
 fn screen_clicked(model: &mut Model, column: u16) {
     let mut right = 0;
-    for (number, name) in SCREENS.iter().enumerate() {
-        right += tab(number, name).chars().count();
+    for (number, tab) in tabs(model.screen, usize::from(model.size.0)).iter().enumerate() {
+        right += tab.chars().count();
         if usize::from(column) < right {
             model.screen = number;
             return;
@@ -265,15 +296,20 @@ fn screen_clicked(model: &mut Model, column: u16) {
 }
 
 fn scrub(model: &mut Model, forward: bool) {
-    let last = model
-        .looked_at()
-        .map_or(0, |(_, frames)| frames.len().saturating_sub(1));
-    let now = model.frame.unwrap_or(last).min(last);
+    let last = last_frame(model);
+    let now = model.frame.unwrap_or(model.played).min(last);
     model.frame = Some(if forward {
         (now + 1).min(last)
     } else {
         now.saturating_sub(1)
     });
+}
+
+/// The last frame of the sample that is looked at.
+fn last_frame(model: &Model) -> usize {
+    model
+        .looked_at()
+        .map_or(0, |(_, frames)| frames.len().saturating_sub(1))
 }
 
 fn choose(model: &mut Model, before: bool) {
@@ -291,7 +327,7 @@ fn choose(model: &mut Model, before: bool) {
             (value + 1).min(limit)
         }
     };
-    if model.screen == 3 {
+    if model.screen == ROLLOUT {
         let last = model.groups().len().saturating_sub(1);
         model.group = step(model.group.min(last), last);
     } else if model.screen == DATA {
@@ -310,9 +346,9 @@ fn choose(model: &mut Model, before: bool) {
             _ => 0,
         };
         model.rows_at = back(model.rows_at, last);
-    } else {
+    } else if model.screen == DENOISE {
         model.sample = step(model.sample, model.samples.len().saturating_sub(1));
-        model.frame = None;
+        (model.frame, model.played) = (None, 0);
     }
 }
 
@@ -324,6 +360,7 @@ fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
         "esc" | "ctrl-c" => model.typing = None,
         "backspace" => drop(text.pop()),
         "space" => text.push(' '),
+        "up" if *what == Typing::Sql => text.clone_from(&model.asked),
         "enter" => {
             let (what, text) = (what.clone(), std::mem::take(text));
             model.typing = None;
@@ -356,6 +393,7 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
             })];
         }
         Typing::Sql => {
+            text.clone_into(&mut model.asked);
             return vec![Effect::Ask(Command::Query {
                 sql: text.to_owned(),
                 limit: 200,
@@ -412,6 +450,10 @@ fn answered(model: &mut Model, reply: Reply) {
 
 fn take(model: &mut Model, envelope: Envelope) {
     model.seq = model.seq.max(envelope.seq);
+    if let Some(run) = run_of(&envelope.record).filter(|run| !run.is_empty() && *run != model.run) {
+        let run = run.to_owned();
+        model.begin(&run);
+    }
     match envelope.record {
         Record::Overview(overview) => model.overview = Some(overview),
         Record::Actor(actor) => drop(model.actors.insert(actor.name.clone(), actor)),
@@ -428,16 +470,16 @@ fn take(model: &mut Model, envelope: Envelope) {
                 }
             }
         }
-        Record::Frame(frame) => {
-            match model.samples.iter_mut().find(|(id, _)| *id == frame.sample) {
-                Some((_, frames)) => frames.push(frame),
-                None => model.samples.push_back((frame.sample.clone(), vec![frame])),
-            }
-            while model.samples.len() > SAMPLES {
-                model.samples.pop_front();
-            }
-        }
+        Record::Frame(frame) => match model.samples.iter_mut().find(|(id, _)| *id == frame.sample) {
+            Some((_, frames)) => frames.push(frame),
+            None => sampled(model, frame),
+        },
         Record::Sample(sample) => {
+            // Who looks at an earlier group goes on looking at it.
+            let newest = model.rollouts.back().map(|last| (last.step, last.group));
+            if model.group > 0 && newest != Some((sample.step, sample.group)) {
+                model.group += 1;
+            }
             model.rollouts.push_back(sample);
             while model.rollouts.len() > ROLLOUTS {
                 model.rollouts.pop_front();
@@ -475,7 +517,10 @@ fn take(model: &mut Model, envelope: Envelope) {
         Record::Lifecycle(life) => log(
             model,
             Level::Info,
-            format!("{} {} {}", life.actor, life.what, life.reason),
+            match life.reason.as_str() {
+                "" => format!("{}: {}", life.actor, life.what),
+                why => format!("{}: {}, {why}", life.actor, life.what),
+            },
         ),
         Record::Checkpoint(checkpoint) if checkpoint.kept => {
             log(
@@ -504,8 +549,43 @@ fn take(model: &mut Model, envelope: Envelope) {
             };
             log(model, level, format!("run {}: {}", end.status, end.reason));
         }
-        Record::Run(run) => log(model, Level::Info, format!("run {} of {}", run.id, run.profile)),
+        Record::Run(run) => {
+            let how = if run.generation > 0 { "goes on" } else { "begins" };
+            log(
+                model,
+                Level::Info,
+                format!("{} {how}, run {}", run.profile, run.id),
+            );
+        }
         _ => {}
+    }
+}
+
+/// The first frame of a sample. Who looks at an earlier one, or is scrubbing, goes on looking at that.
+fn sampled(model: &mut Model, frame: Frame) {
+    if model.sample > 0 || model.frame.is_some() {
+        model.sample += 1;
+    } else {
+        model.played = 0;
+    }
+    model.samples.push_back((frame.sample.clone(), vec![frame]));
+    while model.samples.len() > SAMPLES {
+        model.samples.pop_front();
+    }
+    model.sample = model.sample.min(model.samples.len() - 1);
+}
+
+/// The run that a record is of, if it is of one and drawn.
+fn run_of(record: &Record) -> Option<&str> {
+    match record {
+        Record::Run(run) => Some(&run.id),
+        Record::Metric(metric) => Some(&metric.run),
+        Record::Frame(frame) => Some(&frame.run),
+        Record::Sample(sample) => Some(&sample.run),
+        Record::Verdict(verdict) => Some(&verdict.run),
+        Record::TrainUse(used) => Some(&used.run),
+        Record::Eval(eval) => Some(&eval.run),
+        _ => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The screens. Pure: the same state draws the same picture.
 
+use demask_storage::Overview;
 use ratatui::Frame;
 use ratatui::backend::TestBackend;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -7,8 +8,8 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph};
 
-use crate::keys::BINDINGS;
-use crate::model::{Model, SCREENS, Typing, tab};
+use crate::keys::{Action, BINDINGS};
+use crate::model::{Model, Typing, tabs};
 use crate::pictures::Pictures;
 use crate::screens;
 use crate::theme::{accent, chosen, panel, quiet};
@@ -42,9 +43,15 @@ pub fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame) {
     }
     footer(model, frame, foot);
     if model.help {
-        help(frame, area);
+        help(model, frame, area);
     }
     palette(model, frame, area);
+}
+
+/// What stands there while the terminal is asked what pictures it can draw.
+pub(crate) fn opening(frame: &mut Frame) {
+    let text = Paragraph::new("demask: asking the terminal what pictures it can draw…");
+    frame.render_widget(text, frame.area());
 }
 
 /// Header, screen names, screen, footer.
@@ -91,10 +98,14 @@ pub fn render_to_string(model: &Model, width: u16, height: u16) -> Result<String
 
 fn header(model: &Model, frame: &mut Frame, area: Rect) {
     let state = match &model.overview {
-        _ if !model.connected => format!("daemon away {} s", model.away_ticks / 4),
+        None if model.away_ticks < 4 => "connecting".into(),
+        _ if !model.connected => format!(
+            "daemon away {} s · `demask daemon start` brings it back",
+            model.away_ticks / 4
+        ),
         None => "connecting".into(),
-        Some(overview) if overview.run.is_empty() => "no run".into(),
-        Some(overview) => overview.headline(),
+        Some(overview) if overview.run.is_empty() => "no run · `demask run` begins one".into(),
+        Some(overview) => headline(overview, usize::from(area.width)),
     };
     let missed = if model.missed > 0 {
         format!(" · missed {}", model.missed)
@@ -108,14 +119,26 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(line), area);
 }
 
+/// The run in a line. What a running one is at has its place on the Overview too: here it is where it fits.
+fn headline(overview: &Overview, columns: usize) -> String {
+    let (line, detail) = (overview.headline(), &overview.detail);
+    let fits = " demask  ".len() + line.chars().count() + 3 + detail.chars().count() <= columns;
+    match (detail.is_empty(), overview.state.as_str()) {
+        (true, _) => line,
+        (false, "running") if !fits => line,
+        _ => format!("{line} · {detail}"),
+    }
+}
+
 fn screen_names(model: &Model, frame: &mut Frame, area: Rect) {
-    let names = SCREENS.iter().enumerate().map(|(number, name)| {
+    let tabs = tabs(model.screen, usize::from(area.width));
+    let names = tabs.into_iter().enumerate().map(|(number, tab)| {
         let style = if number == model.screen {
             accent(model).add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
         } else {
             quiet()
         };
-        Span::styled(tab(number, name), style)
+        Span::styled(tab, style)
     });
     frame.render_widget(Paragraph::new(Line::from_iter(names)), area);
 }
@@ -142,25 +165,54 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
         frame.render_widget(Paragraph::new(line), area);
         return;
     }
-    let hints = BINDINGS
-        .iter()
-        .filter(|binding| !binding.footer.is_empty())
-        .flat_map(|binding| {
-            [
-                Span::styled(format!(" {} ", binding.key), accent(model)),
-                Span::styled(binding.footer, quiet()),
-            ]
-        });
     let line = if model.notice.is_empty() {
-        Line::from_iter(hints)
+        hints(model, usize::from(area.width))
     } else {
         Line::from(format!(" {}", model.notice))
     };
     frame.render_widget(Paragraph::new(line), area);
 }
 
-fn help(frame: &mut Frame, area: Rect) {
-    let height = (BINDINGS.len() as u16 + 2).min(area.height);
+/// The keys that have room; the last two, commands and help, lead to all others.
+fn hints(model: &Model, columns: usize) -> Line<'static> {
+    let mut shown: Vec<(String, &str)> = BINDINGS
+        .iter()
+        .filter(|binding| !binding.footer.is_empty())
+        .map(|binding| (format!(" {} ", binding.key), binding.footer))
+        .collect();
+    let width = |shown: &[(String, &str)]| -> usize {
+        shown
+            .iter()
+            .map(|(key, word)| key.chars().count() + word.chars().count())
+            .sum()
+    };
+    while width(&shown) > columns && shown.len() > 2 {
+        shown.remove(shown.len() - 3);
+    }
+    let spans = shown
+        .into_iter()
+        .flat_map(|(key, word)| [Span::styled(key, accent(model)), Span::styled(word, quiet())]);
+    Line::from_iter(spans)
+}
+
+/// The table of keys; the screens' numbers, which stand above, share a line.
+fn help(model: &Model, frame: &mut Frame, area: Rect) {
+    let screens = |binding: &&crate::keys::Binding| matches!(binding.action, Action::Screen(_));
+    let numbers: Vec<&str> = BINDINGS
+        .iter()
+        .filter(screens)
+        .map(|binding| binding.key)
+        .collect();
+    let mut lines: Vec<Line> = BINDINGS
+        .iter()
+        .filter(|binding| !screens(binding))
+        .map(|binding| Line::from(format!(" {:<7}{}", binding.key, binding.help)))
+        .collect();
+    if let (Some(first), Some(last)) = (numbers.first(), numbers.last()) {
+        let line = format!(" {:<7}the screen of that number", format!("{first}–{last}"));
+        lines.insert(3.min(lines.len()), Line::from(line));
+    }
+    let height = (lines.len() as u16 + 2).min(area.height);
     let width = 64.min(area.width);
     let place = Rect {
         x: (area.width - width) / 2,
@@ -168,12 +220,16 @@ fn help(frame: &mut Frame, area: Rect) {
         width,
         height,
     };
-    let lines: Vec<Line> = BINDINGS
-        .iter()
-        .map(|binding| Line::from(format!(" {:<7}{}", binding.key, binding.help)))
-        .collect();
+    let room = usize::from(height).saturating_sub(2);
+    let hidden = lines.len().saturating_sub(room);
+    let title = if hidden > 0 {
+        "keys: up and down scroll"
+    } else {
+        "keys"
+    };
+    let shown: Vec<Line> = lines.into_iter().skip(model.help_at.min(hidden)).collect();
     frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(panel("keys")), place);
+    frame.render_widget(Paragraph::new(shown).block(panel(title)), place);
 }
 
 /// What can be done, found by a few letters.

@@ -41,15 +41,117 @@ fn masks_are_filled_and_can_be_scrubbed_back() {
     update(&mut model, frame(0, &["", "four"]));
     update(&mut model, frame(1, &["is ", "four"]));
     press(&mut model, &["3"]);
+    assert!(render_to_string(&model, 80, 24).unwrap().contains("░four"));
+    update(&mut model, Msg::Tick);
     assert!(render_to_string(&model, 80, 24).unwrap().contains("is four"));
     press(&mut model, &["left"]);
     let back = render_to_string(&model, 80, 24).unwrap();
     assert!(back.contains("░four") && back.contains("step 1/2"), "{back}");
 }
 
+/// A sample of one frame.
+fn sample(run: &str, id: &str, word: &str) -> Msg {
+    let Msg::Event(mut envelope) = frame(0, &[word]) else {
+        unreachable!("a frame is an event")
+    };
+    if let Record::Frame(frame) = &mut envelope.record {
+        (frame.run, frame.sample) = (run.into(), id.into());
+    }
+    Msg::Event(envelope)
+}
+
+#[test]
+fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
+    let mut model = Model::default();
+    for number in 0..3 {
+        update(
+            &mut model,
+            sample("r", &number.to_string(), &format!("word-{number}")),
+        );
+    }
+    press(&mut model, &["3", "up"]);
+    let shown = |model: &Model| render_to_string(model, 80, 24).unwrap();
+    assert!(shown(&model).contains("word-1") && shown(&model).contains("sample 2 of 3"));
+    press(&mut model, &["left"]);
+    for number in 3..60 {
+        update(
+            &mut model,
+            sample("r", &number.to_string(), &format!("word-{number}")),
+        );
+        if number < 30 {
+            assert!(shown(&model).contains("word-1"), "{number}");
+        }
+    }
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("word-59"), "{}", shown(&model));
+}
+
+#[test]
+fn another_run_begins_with_empty_screens() {
+    let mut model = Model::default();
+    let metric = |run: &str, step: u64, name: &str| {
+        event(Record::Metric(Metric {
+            run: run.into(),
+            step,
+            values: vec![(name.into(), 0.5)],
+        }))
+    };
+    update(&mut model, metric("one", 7, "train/loss"));
+    update(&mut model, sample("one", "s", "old"));
+    update(&mut model, sample("", "asked", "of no run"));
+    assert!(model.metrics.contains_key("train/loss") && model.samples.len() == 2);
+    update(&mut model, metric("two", 1, "policy/kl"));
+    assert_eq!(model.metrics.keys().collect::<Vec<_>>(), ["policy/kl"]);
+    assert!(model.samples.is_empty());
+}
+
+#[test]
+fn what_cannot_be_sent_is_said() {
+    let mut model = Model::default();
+    assert_eq!(press(&mut model, &["c"]), vec![]);
+    let said = render_to_string(&model, 80, 24).unwrap();
+    assert!(said.contains("the daemon is away: nothing was asked"), "{said}");
+    update(&mut model, Msg::Connected);
+    assert_eq!(press(&mut model, &["c"]), vec![Effect::Ask(Command::Checkpoint)]);
+    update(&mut model, Msg::Away);
+    assert_eq!(press(&mut model, &["c", "q"]), vec![Effect::Quit]);
+}
+
+#[test]
+fn the_last_query_can_be_mended() {
+    let mut model = Model::default();
+    update(&mut model, Msg::Connected);
+    press(&mut model, &["/", "a", "enter"]);
+    let again = press(&mut model, &["/", "up", "b", "enter"]);
+    let Some(Effect::Ask(Command::Query { sql, .. })) = again.first() else {
+        unreachable!("{again:?}")
+    };
+    assert_eq!(sql, "ab");
+}
+
+#[test]
+fn a_narrow_terminal_shows_every_screen_and_the_way_to_help() {
+    let mut model = Model::default();
+    let wide = render_to_string(&model, 80, 24).unwrap();
+    assert!(wide.contains("1 Overview") && wide.contains("8 Query"), "{wide}");
+    press(&mut model, &["7"]);
+    let narrow = render_to_string(&model, 60, 16).unwrap();
+    assert!(
+        narrow.contains(" 6  7 Log  8") && narrow.contains("? help"),
+        "{narrow}"
+    );
+    press(&mut model, &["?"]);
+    assert!(!render_to_string(&model, 60, 16).unwrap().contains("this help"));
+    for _ in 0..40 {
+        press(&mut model, &["down"]);
+    }
+    assert!(render_to_string(&model, 60, 16).unwrap().contains("this help"));
+}
+
 #[test]
 fn a_knob_is_turned_by_typing_and_a_stop_wants_a_yes() {
     let mut model = Model::default();
+    update(&mut model, Msg::Connected);
     let set = Command::Set {
         key: "kl".into(),
         value: "0.1".into(),
@@ -76,7 +178,7 @@ fn help_names_every_key() {
         "turn a knob",
         "sample a prompt",
         "ask the store",
-        "one denoising step back",
+        "Denoise: one step back",
     ] {
         assert!(help.contains(words), "{words}\n{help}");
     }

@@ -1,7 +1,9 @@
 //! A run's configuration: TOML in, every default filled in, every error with its line.
 
+mod anchor;
 mod check;
 mod sections;
+mod shapes;
 mod text;
 
 use std::collections::BTreeMap;
@@ -16,7 +18,7 @@ pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,
 };
-use text::{line_of_key, located, place};
+use text::{line_of, located, place};
 
 /// The tabletop, embedded.
 pub const TABLETOP: &str = include_str!("../../../profiles/tabletop.toml");
@@ -65,6 +67,9 @@ pub struct Profile {
     /// Side of the pictures in pixels.
     #[serde(default = "default_pixels")]
     pub pixels: usize,
+    /// The folder that relative paths of sources and benchmarks lie below; absent: what `DEMASK_DATA` named when the run
+    /// was started.
+    pub data: Option<PathBuf>,
     /// Where examples come from.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
@@ -196,17 +201,20 @@ impl Profile {
         let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
         profile.weigh_networks();
-        match profile.check() {
-            Ok(()) => Ok(profile),
-            Err((key, message)) => {
-                let line = line_of_key(text, &key, &message);
-                Err(ProfileError {
-                    origin: origin.to_owned(),
-                    line,
-                    message: format!("{key} {message}"),
-                })
-            }
+        let wrong = |path: &str, message: String| ProfileError {
+            origin: origin.to_owned(),
+            line: line_of(text, path),
+            message,
+        };
+        if let Some(path) = unknown(text) {
+            return Err(wrong(&path, format!("unknown key `{path}`")));
         }
+        profile.check().map_err(|(path, message)| {
+            let numbered = |part: &&str| part.parse::<usize>().is_err();
+            let key = path.rsplit('.').find(numbered).unwrap_or(&path);
+            wrong(&path, format!("{key} {message}"))
+        })?;
+        Ok(profile)
     }
 
     /// The rewards of the networks that are named get their published weights, where the profile gives none.
@@ -227,4 +235,16 @@ impl Profile {
     pub fn total_steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
+}
+
+/// The path of the first key that nothing reads: networks' configuration files may have more, a profile may not.
+fn unknown(text: &str) -> Option<String> {
+    let mut first = None;
+    let mut note = |path: serde_ignored::Path| {
+        let path = path.to_string().replace("?.", "");
+        first.get_or_insert(path);
+    };
+    let reader = toml::Deserializer::parse(text).ok()?;
+    serde_ignored::deserialize::<_, _, Profile>(reader, &mut note).ok()?;
+    first
 }

@@ -29,12 +29,14 @@ impl StageRun {
             return Ok(After::Next);
         }
         let began = Instant::now();
+        self.doing(&format!("drawing {} groups of {}", stage.batch, stage.group));
         let drawn = self.draw_groups(stage, &picked).await?;
         let rollout_seconds = began.elapsed().as_secs_f64();
         if drawn.policy.is_empty() {
             self.metric(self.cursor.step, drawn.measures());
             return Ok(After::Next);
         }
+        self.doing(&format!("training on {} groups", drawn.policy.len()));
         let mut objective = stage.objective.clone();
         objective.kl = self.job.control.value("kl").unwrap_or(objective.kl);
         let training = self.training(Request::Policy {

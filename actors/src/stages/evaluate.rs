@@ -33,7 +33,8 @@ impl StageRun {
         limit: usize,
     ) -> Result<Option<Decision>, RunError> {
         let step = self.cursor.step;
-        self.overview(&format!("benchmarks {}", suites.join(", ")), "running");
+        self.doing(&format!("{} benchmarks", suites.len()));
+        self.watch_benchmarks(suites, limit).await?;
         let trial = Trial {
             limit: Some(limit),
             mode: Mode::Think,

@@ -21,6 +21,8 @@ impl StageRun {
     pub(super) async fn reason_step(&mut self, stage: &Stage, _done: u64) -> Result<After, RunError> {
         let round = round(&self.job.profile, self.cursor.step);
         let problems = self.problems(stage).await?;
+        let count = problems.len() * stage.group;
+        self.doing(&format!("round {round}: {count} traces, to be verified"));
         let propose = Propose {
             step: self.cursor.step,
             round,

@@ -125,6 +125,8 @@ struct Employee {
     make: Box<dyn FnMut(Life) + Send>,
     give_up: Option<Box<dyn FnOnce() + Send>>,
     generation: u64,
+    /// The generation that it began with: who had its name before does not count as its restarts.
+    first: u64,
     deaths: VecDeque<Instant>,
     dismissed: bool,
 }
@@ -234,9 +236,9 @@ impl Supervisor {
         let Some(employee) = self.staff.get_mut(name).filter(|one| !one.dismissed) else {
             return;
         };
-        let generation = employee.generation;
+        let (generation, again) = (employee.generation, employee.generation - employee.first);
         let probe = employee.probe.clone();
-        probe.lock().restarts = generation;
+        probe.lock().restarts = again;
         probe.say(ActorState::Idle, "");
         (employee.make)(Life {
             name: name.to_owned(),
@@ -249,7 +251,7 @@ impl Supervisor {
         self.note(
             name,
             generation,
-            if generation == 0 { "started" } else { "restarted" },
+            if again == 0 { "started" } else { "restarted" },
             "",
         );
     }
@@ -272,6 +274,7 @@ impl Handler<Employ> for Supervisor {
             make,
             give_up: Some(give_up),
             generation,
+            first: generation,
             deaths: VecDeque::new(),
             dismissed: false,
         };
@@ -437,6 +440,15 @@ mod tests {
                 .unwrap();
             assert_eq!((view.restarts, view.handled), (2, 4));
             assert_eq!(view.recent[1].3, "panicked");
+            let next = office.employ("fragile", "supervisor", Fragile);
+            next.get().await.unwrap().send(Poke("live")).await.unwrap();
+            let views = office.roster.views();
+            let next = views.iter().find(|view| view.name == "fragile").unwrap();
+            assert_eq!(
+                (next.restarts, next.handled),
+                (0, 1),
+                "another run's actor was never restarted"
+            );
         });
     }
 

@@ -105,6 +105,7 @@ impl Drop for Handling {
         view.handled += 1;
         if view.state == ActorState::Busy {
             view.state = ActorState::Idle;
+            view.detail.clear();
         }
     }
 }

@@ -1,26 +1,30 @@
 //! The tree of actors: state, queue, restarts, last message.
 
+use demask_storage::ActorState;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
+use ratatui::style::Style;
+use ratatui::text::Span;
 use ratatui::widgets::{Row, Table};
 
 use crate::model::Model;
-use crate::theme::{accent, panel};
+use crate::theme::{accent, bad, good, panel, quiet};
 
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     let rows = model.tree().into_iter().map(|(depth, actor)| {
         let indent = "  ".repeat(depth.min(4));
+        let state = format!("{:?}", actor.state).to_lowercase();
         Row::new([
-            format!("{indent}{}", actor.name),
-            format!("{:?}", actor.state).to_lowercase(),
-            format!("{}/{}", actor.queue.0, actor.queue.1),
-            actor.restarts.to_string(),
-            actor.handled.to_string(),
-            actor.last_message.clone(),
-            actor.detail.clone(),
+            Span::raw(format!("{indent}{}", actor.name)),
+            Span::styled(state, style(model, actor.state)),
+            Span::raw(format!("{}/{}", actor.queue.0, actor.queue.1)),
+            Span::raw(actor.restarts.to_string()),
+            Span::raw(actor.handled.to_string()),
+            Span::raw(actor.last_message.clone()),
+            Span::raw(actor.detail.clone()),
         ])
     });
-    let widths = [18, 9, 9, 9, 9, 16]
+    let widths = [14, 8, 7, 8, 7, 12]
         .map(Constraint::Length)
         .into_iter()
         .chain([Constraint::Min(10)]);
@@ -35,4 +39,14 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     ])
     .style(accent(model));
     frame.render_widget(Table::new(rows, widths).header(head).block(panel("actors")), area);
+}
+
+fn style(model: &Model, state: ActorState) -> Style {
+    match state {
+        ActorState::Busy => good(model),
+        ActorState::Waiting | ActorState::Paused | ActorState::Starting => accent(model),
+        ActorState::Failed => bad(model),
+        ActorState::Stopped => quiet(),
+        ActorState::Idle => Style::new(),
+    }
 }

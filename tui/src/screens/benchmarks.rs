@@ -23,11 +23,19 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
         );
         return;
     }
-    let room = (3 * suites.len() as u16 + 2).min(area.height / 2);
-    let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
     let lines: Vec<Line> = suites.iter().flat_map(|suite| compared(model, suite)).collect();
+    let room = (lines.len() as u16 + 2).min(area.height.saturating_sub(5));
+    let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
     frame.render_widget(Paragraph::new(lines).block(panel("before and after")), upper);
     all(model, frame, lower);
+}
+
+/// Whether the run has a benchmark before it still.
+fn to_come(model: &Model) -> bool {
+    let stages = model.overview.as_ref().map_or(&[][..], |run| &run.stages);
+    stages
+        .iter()
+        .any(|stage| stage.kind == "evaluate" && stage.done < stage.total)
 }
 
 /// The first and the last result of a suite, each with its interval as a bar.
@@ -39,8 +47,12 @@ fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
     let decision = Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet());
     let name = Span::styled(format!("{suite:<16}"), accent(model));
     if of_suite.len() == 1 {
+        let name = Line::from(vec![name, decision]);
+        if !to_come(model) {
+            return vec![name, bar("once", first)];
+        }
         let after = Line::styled("  after  not measured yet", quiet());
-        return vec![Line::from(vec![name, decision]), bar("before", first), after];
+        return vec![name, bar("before", first), after];
     }
     let change = format!("{:+.1} points", 100.0 * (last.value - first.value));
     let change = if last.low > first.high {

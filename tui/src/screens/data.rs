@@ -8,15 +8,13 @@ use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
 use crate::model::Model;
 use crate::theme::{accent, chosen, panel, quiet};
 
-/// Where the funnel, what was trained on, and the lineage are drawn.
-pub(crate) fn parts(area: Rect) -> [Rect; 3] {
-    let [upper, lower] = Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
-    let [lower, right] = Layout::horizontal([Constraint::Length(32), Constraint::Min(20)]).areas(lower);
-    [upper, lower, right]
+/// Where the funnel and the lineage are drawn.
+pub(crate) fn parts(area: Rect) -> [Rect; 2] {
+    Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(area)
 }
 
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let [upper, lower, right] = parts(area);
+    let [upper, lower] = parts(area);
     let rows = model
         .funnel
         .iter()
@@ -31,23 +29,28 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
         });
     let widths = [
         Constraint::Length(16),
-        Constraint::Length(10),
-        Constraint::Length(9),
-        Constraint::Length(9),
+        Constraint::Length(8),
+        Constraint::Length(7),
+        Constraint::Length(8),
         Constraint::Min(10),
     ];
     let head = Row::new(["source", "gate", "passed", "rejected", "why"]).style(accent(model));
-    frame.render_widget(
-        Table::new(rows, widths).header(head).block(panel("funnel")),
-        upper,
-    );
-    let lines: Vec<Line> = model
+    let block = panel("funnel").title_bottom(trained_on(model));
+    frame.render_widget(Table::new(rows, widths).header(head).block(block), upper);
+    lineage(model, frame, lower);
+}
+
+/// How many sequences each stage was trained on.
+fn trained_on(model: &Model) -> Line<'static> {
+    if model.trained.is_empty() {
+        return Line::from("");
+    }
+    let counts: Vec<String> = model
         .trained
         .iter()
-        .map(|(stage, count)| Line::from(format!("{stage:<16}{count:>9} sequences")))
+        .map(|(stage, count)| format!("{stage} {count}"))
         .collect();
-    frame.render_widget(Paragraph::new(lines).block(panel("trained on")), lower);
-    lineage(model, frame, right);
+    Line::from(format!(" sequences trained on: {} ", counts.join(" · ")))
 }
 
 fn lineage(model: &Model, frame: &mut Frame, area: Rect) {
@@ -70,18 +73,23 @@ fn lineage(model: &Model, frame: &mut Frame, area: Rect) {
         return;
     }
     let Some((columns, rows)) = &model.lineage else {
-        let text = Paragraph::new("enter shows what was trained on, and where each sequence comes from")
-            .style(quiet());
+        let text = Paragraph::new("nothing was trained on yet; enter looks again").style(quiet());
         frame.render_widget(text.wrap(Wrap { trim: true }).block(panel("lineage")), area);
         return;
     };
-    let fixed = [5, 9, 9, 12, 8, 5].map(Constraint::Length);
+    let fixed = [6, 10, 11, 14, 9, 6].map(Constraint::Length);
     let widths = [Constraint::Min(12)]
         .into_iter()
         .chain(fixed)
         .take(columns.len().max(1));
     let head = Row::new(columns.clone()).style(accent(model));
-    let table = Table::new(rows.iter().map(|row| Row::new(row.clone())), widths)
+    // A run's own sequences begin with its id, which says nothing here.
+    let own = format!("{}/", model.run);
+    let short = |cell: &String| match cell.strip_prefix(&own) {
+        Some(rest) => format!("…/{rest}"),
+        None => cell.clone(),
+    };
+    let table = Table::new(rows.iter().map(|row| Row::new(row.iter().map(short))), widths)
         .header(head)
         .row_highlight_style(chosen())
         .block(panel("lineage: up and down choose, enter opens"));

@@ -8,7 +8,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::model::Model;
 use crate::pictures::Pictures;
-use crate::theme::{SHADES, panel, quiet, sure as sure_style};
+use crate::theme::{SHADES, accent, lines, panel, quiet, sure as sure_style};
 
 pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
     let Some(shown) = model.present_frame() else {
@@ -16,16 +16,23 @@ pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: 
         frame.render_widget(Paragraph::new(text).block(panel("denoising")), area);
         return;
     };
-    let title = format!(
-        "{} · {} · step {}/{}",
-        shown.origin,
-        shown.prompt,
-        shown.step + 1,
-        shown.steps
-    );
-    let block = panel(&title);
+    let title = title(model, shown);
+    let how = match model.frame {
+        Some(_) => " held; left and right step, esc: the newest ",
+        None => " left and right step, up and down: other samples ",
+    };
+    let block = panel(&title).title_bottom(Line::styled(how, quiet()));
     let inner = block.inner(area);
     frame.render_widget(block, area);
+    let room = lines(&shown.prompt, inner.width).min(inner.height / 3);
+    let prompt = Paragraph::new(Line::styled(shown.prompt.as_str(), accent(model))).wrap(Wrap { trim: true });
+    let [above, _, inner] = Layout::vertical([
+        Constraint::Length(room),
+        Constraint::Length(1),
+        Constraint::Min(1),
+    ])
+    .areas(inner);
+    frame.render_widget(prompt, above);
     if shown.kind == "picture" {
         picture(model, pictures, shown, frame, inner);
     } else {
@@ -39,6 +46,20 @@ pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: 
             inner,
         );
     }
+}
+
+/// What asked for the sample, where in it we are, how much of it is masked still, and which sample it is.
+fn title(model: &Model, shown: &Denoising) -> String {
+    let masked = shown.tokens.iter().filter(|token| token.is_empty()).count();
+    format!(
+        "{} · step {}/{} · {masked} of {} masked · sample {} of {}",
+        shown.origin,
+        shown.step + 1,
+        shown.steps,
+        shown.tokens.len(),
+        model.samples.len() - model.sample.min(model.samples.len().saturating_sub(1)),
+        model.samples.len(),
+    )
 }
 
 fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {

@@ -1,119 +1,208 @@
-//! Stages, devices, knobs, values, benchmarks.
+//! Stages, what is going on and how fast, devices, knobs, values, benchmarks.
 
+use demask_storage::{DeviceView, Overview};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::{Gauge, Paragraph, Sparkline};
 
 use crate::model::Model;
-use crate::theme::{accent, panel};
+use crate::theme::{accent, panel, quiet};
+
+/// The curves, in their order, as far as the run has them.
+const CURVES: [&str; 7] = [
+    "train/loss",
+    "reward/total",
+    "reward/text",
+    "reward/ask",
+    "reward/draw",
+    "policy/kl",
+    "tokenizer/reconstruction",
+];
+/// Columns of a curve's name and last value.
+const NAMED: u16 = 24;
+/// Benchmarks that are listed.
+const LISTED: usize = 6;
 
 pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
     let [left, right] =
         Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
-    let stages = model
-        .overview
-        .as_ref()
-        .map_or(&[][..], |overview| &overview.stages);
-    let [top, bottom] =
-        Layout::vertical([Constraint::Length(stages.len() as u16 + 2), Constraint::Min(3)]).areas(left);
-    frame.render_widget(panel("stages"), top);
-    let inner = panel("").inner(top);
-    for (number, stage) in stages.iter().enumerate().take(inner.height as usize) {
-        let row = Rect {
-            y: inner.y + number as u16,
-            height: 1,
-            ..inner
-        };
-        let ratio = if stage.total == 0 {
-            0.0
-        } else {
-            stage.done as f64 / stage.total as f64
-        };
-        let label = format!("{} {}/{}", stage.name, stage.done, stage.total);
+    let count = model.overview.as_ref().map_or(0, |run| run.stages.len()) as u16;
+    let room = (count + 2).min(left.height / 2);
+    let [top, bottom] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(left);
+    stages(model, frame, top);
+    run(model, frame, bottom);
+    let listed = model.evals.len().clamp(1, LISTED) as u16;
+    let [upper, lower] = Layout::vertical([Constraint::Min(3), Constraint::Length(listed + 2)]).areas(right);
+    curves(model, frame, upper);
+    benchmarks(model, frame, lower);
+}
+
+fn stages(model: &Model, frame: &mut Frame, area: Rect) {
+    let block = panel("stages");
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let Some(run) = &model.overview else { return };
+    // Of more stages than there is room for, the present one is among those that are seen.
+    let first = (run.stage + 1).saturating_sub(usize::from(inner.height));
+    for (stage, row) in run.stages.iter().skip(first).zip(inner.rows()) {
+        let ratio = stage.done as f64 / stage.total.max(1) as f64;
         let gauge = Gauge::default()
             .ratio(ratio.clamp(0.0, 1.0))
-            .label(label)
+            .label(format!("{} {}/{}", stage.name, stage.done, stage.total))
             .gauge_style(accent(model));
         frame.render_widget(gauge, row);
     }
-    let mut lines: Vec<Line> = Vec::new();
-    if let Some(overview) = &model.overview {
-        for device in &overview.devices {
-            let memory = device.memory as f64 / 1e9;
-            lines.push(
-                format!(
-                    "{} · {} · {memory:.2} GB · {:.0} % busy",
-                    device.name,
-                    device.compute,
-                    100.0 * device.busy
-                )
-                .into(),
-            );
-        }
-        lines.push(Line::from(""));
-        lines.extend(
-            overview
-                .knobs
-                .iter()
-                .map(|knob| Line::from(format!("{:<20}{:>10}  {}", knob.key, knob.value, knob.allowed))),
-        );
-    }
-    frame.render_widget(Paragraph::new(lines).block(panel("device and knobs")), bottom);
-    charts(model, frame, right);
 }
 
-fn charts(model: &Model, frame: &mut Frame, area: Rect) {
-    let wanted = [
-        "train/loss",
-        "reward/total",
-        "reward/text",
-        "reward/ask",
-        "reward/draw",
-        "policy/kl",
-        "tokenizer/reconstruction",
-    ];
-    let shown: Vec<&str> = wanted
+/// What is going on, how fast, on what, and what can be turned.
+fn run(model: &Model, frame: &mut Frame, area: Rect) {
+    let block = panel("run, device, knobs");
+    let inner = block.inner(area);
+    let mut lines: Vec<Line> = Vec::new();
+    if let Some(run) = &model.overview {
+        lines.extend(pace(model, run));
+        lines.extend(run.devices.iter().flat_map(|device| on(run, device)));
+        lines.push(Line::from(""));
+        let room = usize::from(inner.height).saturating_sub(lines.len());
+        lines.extend(knobs(model, run, room));
+    }
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+}
+
+fn pace<'a>(model: &Model, run: &'a Overview) -> Vec<Line<'a>> {
+    let stage = run.stages.get(run.stage);
+    let going_on = match (run.detail.as_str(), stage) {
+        ("", Some(stage)) if run.state == "running" => format!("{}: {}", stage.name, stage.kind),
+        ("", _) => run.state.replace('_', " "),
+        (detail, _) => detail.to_owned(),
+    };
+    let second = model.metrics.get("rate/step_seconds").and_then(|all| all.back());
+    let mut speed: Vec<String> = Vec::new();
+    if run.state == "running" {
+        if run.tokens_per_s > 0.0 {
+            speed.push(format!("{:.0} tokens/s", run.tokens_per_s));
+        }
+        speed.extend(second.map(|(_, seconds)| format!("{seconds:.1} s a step")));
+    }
+    if let Some(left) = run.time_left() {
+        speed.push(format!("{left} left"));
+    }
+    let saved = run
+        .last_checkpoint
+        .map_or("no checkpoint yet".to_owned(), |step| {
+            format!("last checkpoint at step {step}")
+        });
+    let words = [going_on, speed.join(" · "), saved];
+    words
+        .into_iter()
+        .filter(|line| !line.is_empty())
+        .map(Line::from)
+        .collect()
+}
+
+fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
+    let memory = device.memory as f64 / 1e9;
+    // Known once a step is done.
+    let busy = match device.busy {
+        share if share > 0.0 && run.state == "running" => format!(" · {:.0} % busy", 100.0 * share),
+        _ => String::new(),
+    };
+    [
+        format!("{} · {memory:.2} GB{busy}", device.name).into(),
+        Line::styled(format!("  {}", device.compute), quiet()),
+    ]
+}
+
+fn knobs<'a>(model: &Model, run: &'a Overview, room: usize) -> Vec<Line<'a>> {
+    let all = run.knobs.len();
+    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let line = |knob: &'a demask_storage::Knob| {
+        Line::from(vec![
+            Span::raw(format!("{:<18}", knob.key)),
+            Span::styled(format!("{:>8}", knob.value), accent(model)),
+            Span::styled(format!("  {}", knob.allowed), quiet()),
+        ])
+    };
+    let mut lines: Vec<Line> = run.knobs.iter().take(shown).map(line).collect();
+    if shown < all {
+        lines.push(Line::styled(format!("{} more: press :", all - shown), quiet()));
+    }
+    lines
+}
+
+fn curves(model: &Model, frame: &mut Frame, area: Rect) {
+    let block = panel("values");
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let shown: Vec<&str> = CURVES
         .into_iter()
         .filter(|name| model.metrics.contains_key(*name))
         .collect();
-    let [upper, lower] = Layout::vertical([Constraint::Min(3), Constraint::Length(8)]).areas(area);
-    let rows = Layout::vertical(vec![Constraint::Fill(1); shown.len().max(1)]).split(upper);
     if shown.is_empty() {
-        frame.render_widget(Paragraph::new("no values yet").block(panel("values")), upper);
+        frame.render_widget(Paragraph::new("no values yet").style(quiet()), inner);
     }
-    for (name, row) in shown.iter().zip(rows.iter()) {
-        let points = &model.metrics[*name];
-        let last = points.back().map_or(0.0, |point| point.1);
-        let title = format!("{name} {last:.4}");
-        let block = panel(&title);
-        let columns = block.inner(*row).width as usize;
-        let line = Sparkline::default()
-            .data(columns_of(points.iter().map(|point| point.1).collect(), columns))
-            .style(accent(model));
-        frame.render_widget(line.block(block), *row);
+    let height = inner.height / (shown.len() as u16).max(1);
+    let rows = Layout::vertical(vec![Constraint::Length(height.max(1)); shown.len()]).split(inner);
+    for (name, row) in shown.iter().zip(rows.iter()).filter(|(_, row)| row.height > 0) {
+        curve(model, name, frame, *row);
     }
-    let evals = model.evals.iter().rev().take(6).map(|eval| {
-        Line::from(format!(
-            "step {:>5}  {:<15}{:>6.1} %  of {}",
-            eval.step,
-            eval.suite,
-            100.0 * eval.value,
-            eval.n
-        ))
-    });
-    frame.render_widget(
-        Paragraph::new(evals.collect::<Vec<_>>()).block(panel("benchmarks, newest first")),
-        lower,
-    );
 }
 
-/// The newest values in so many columns, scaled to 0..=100; a column of several values shows the largest.
+/// A curve under its name and last value where there is room, beside them where there is not.
+fn curve(model: &Model, name: &str, frame: &mut Frame, area: Rect) {
+    let points = &model.metrics[name];
+    let last = points.back().map_or(0.0, |point| point.1);
+    let [named, drawn] = if area.height > 2 {
+        Layout::vertical([Constraint::Length(1), Constraint::Min(1)]).areas(area)
+    } else {
+        Layout::horizontal([Constraint::Length(NAMED), Constraint::Min(1)]).areas(area)
+    };
+    let short = name.strip_prefix("tokenizer/").unwrap_or(name);
+    let label = Line::from(vec![
+        Span::raw(format!("{short:<14}")),
+        Span::styled(format!("{last:>9.3}"), accent(model)),
+    ]);
+    frame.render_widget(Paragraph::new(label), named);
+    let values = points.iter().map(|point| point.1).collect();
+    let line = Sparkline::default()
+        .data(columns_of(values, usize::from(drawn.width)))
+        .max(100)
+        .style(accent(model));
+    frame.render_widget(line, drawn);
+}
+
+fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
+    let mut lines: Vec<Line> = model
+        .evals
+        .iter()
+        .rev()
+        .take(LISTED)
+        .map(|eval| {
+            let (step, value) = (eval.step, 100.0 * eval.value);
+            Line::from(format!(
+                "step {step:>5}  {:<15}{value:>6.1} %  of {}",
+                eval.suite, eval.n
+            ))
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.push(Line::styled("none yet", quiet()));
+    }
+    let panel = panel("benchmarks, newest first");
+    frame.render_widget(Paragraph::new(lines).block(panel), area);
+}
+
+/// The newest values in so many columns, scaled to 5..=100; a column of several values shows their mean.
 fn columns_of(values: Vec<f64>, columns: usize) -> Vec<u64> {
     let finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
-    let low = finite.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = finite.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let per = finite.len().div_ceil(columns.max(1)).max(1);
+    let means: Vec<f64> = finite
+        .chunks(per)
+        .map(|chunk| chunk.iter().sum::<f64>() / chunk.len() as f64)
+        .collect();
+    let low = means.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let scale = |value: f64| {
         if high > low {
             5.0 + 95.0 * (value - low) / (high - low)
@@ -122,8 +211,5 @@ fn columns_of(values: Vec<f64>, columns: usize) -> Vec<u64> {
         }
     };
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    finite
-        .chunks(per)
-        .map(|chunk| scale(chunk.iter().copied().fold(f64::NEG_INFINITY, f64::max)) as u64)
-        .collect()
+    means.into_iter().map(|value| scale(value) as u64).collect()
 }

@@ -1,75 +1,114 @@
-//! A group's samples: rewards part by part, advantages, pictures side by side.
+//! A group's samples: rewards part by part, advantages, what was written, pictures side by side.
 
+use demask_storage::RolloutSample;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::widgets::{Paragraph, Row, Table};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::model::Model;
 use crate::pictures::Pictures;
-use crate::theme::{accent, bad, good, panel};
+use crate::theme::{accent, bad, good, lines, panel};
 
-/// Rows of a thumbnail.
-const THUMBNAIL: u16 = 8;
+/// Columns of the largest thumbnail, with the gap beside it.
+const THUMBNAIL: u16 = 17;
 
 pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
     let keys = model.groups();
-    let Some(&(step, group)) = keys
-        .iter()
-        .rev()
-        .nth(model.group.min(keys.len().saturating_sub(1)))
-    else {
-        frame.render_widget(Paragraph::new("no rollouts yet").block(panel("rollouts")), area);
+    let back = model.group.min(keys.len().saturating_sub(1));
+    let Some(&(step, group)) = keys.iter().rev().nth(back) else {
+        let text = "no rollouts yet: they are drawn in stages of kind align";
+        frame.render_widget(Paragraph::new(text).block(panel("rollouts")), area);
         return;
     };
-    let of_group: Vec<_> = model
+    let of_group: Vec<&RolloutSample> = model
         .rollouts
         .iter()
         .filter(|sample| (sample.step, sample.group) == (step, group))
         .collect();
-    let prompt = of_group.first().map_or("", |sample| sample.prompt.as_str());
-    let title = format!("step {step} group {group}: {prompt}");
-    let rows = of_group.iter().map(|sample| {
-        let parts: Vec<String> = sample
-            .parts
-            .iter()
-            .map(|(name, value, _)| format!("{name} {value:.2}"))
-            .collect();
-        let bar = "█".repeat((sample.advantage.abs() * 3.0).min(9.0) as usize);
-        let sign = if sample.advantage < 0.0 { '-' } else { '+' };
-        Row::new([
-            sample.number.to_string(),
-            format!("{:.2}", sample.total),
-            format!("{sign}{:.2} {bar}", sample.advantage.abs()),
-            parts.join(" "),
-            sample.text.clone(),
-        ])
-        .style(match sample.advantage {
-            plus if plus > 0.0 => good(model),
-            minus if minus < 0.0 => bad(model),
-            _ => ratatui::style::Style::new(),
-        })
-    });
-    let widths = [
-        Constraint::Length(3),
-        Constraint::Length(6),
-        Constraint::Length(16),
-        Constraint::Length(44),
-        Constraint::Min(10),
-    ];
-    let head = Row::new(["", "total", "advantage", "rewards", "sample"]).style(accent(model));
-    let drawn: Vec<&str> = of_group
+    let drawn: Vec<&RolloutSample> = of_group
         .iter()
-        .filter_map(|sample| sample.picture.as_deref())
+        .copied()
+        .filter(|sample| sample.picture.is_some() && pictures.shown())
         .collect();
-    let room = if drawn.is_empty() || !pictures.shown() {
-        0
-    } else {
-        THUMBNAIL
-    };
+    let width = (area.width / (drawn.len() as u16).max(1)).min(THUMBNAIL);
+    let room = if drawn.is_empty() { 0 } else { width / 2 + 1 };
     let [upper, lower] = Layout::vertical([Constraint::Min(4), Constraint::Length(room)]).areas(area);
-    frame.render_widget(Table::new(rows, widths).header(head).block(panel(&title)), upper);
-    let columns = Layout::horizontal(vec![Constraint::Length(2 * THUMBNAIL + 1); drawn.len()]).split(lower);
-    for (hash, place) in drawn.iter().zip(columns.iter()) {
-        pictures.draw_blob(frame, *place, hash);
+    let title = format!(
+        "step {step} · group {group}, {} of {} · up and down: other groups",
+        keys.len() - back,
+        keys.len()
+    );
+    let block = panel(&title);
+    let inner = block.inner(upper);
+    frame.render_widget(block, upper);
+    samples(model, &of_group, frame, inner);
+    thumbnails(model, pictures, &drawn, frame, lower, width);
+}
+
+/// The prompt, and each sample in two lines where they have room: its rewards, and what was written.
+fn samples(model: &Model, all: &[&RolloutSample], frame: &mut Frame, area: Rect) {
+    let prompt = all.first().map_or("", |sample| sample.prompt.as_str());
+    let room = lines(prompt, area.width).min(area.height / 3);
+    let prompt = Paragraph::new(Line::styled(prompt, accent(model))).wrap(Wrap { trim: true });
+    let [above, below] = Layout::vertical([Constraint::Length(room), Constraint::Min(1)]).areas(area);
+    frame.render_widget(prompt, above);
+    let two = usize::from(below.height) >= 2 * all.len();
+    let shown = all.iter().flat_map(|sample| {
+        let (rewards, text) = (rewards(model, sample), sample.text.replace('\n', " "));
+        if two {
+            vec![rewards, Line::from(format!("    {text}"))]
+        } else {
+            let text = Span::raw(format!("  {text}"));
+            vec![Line::from_iter(rewards.spans.into_iter().chain([text]))]
+        }
+    });
+    frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()), below);
+}
+
+/// Number, advantage with its bar, the weighted sum and every reward's own value.
+fn rewards(model: &Model, sample: &RolloutSample) -> Line<'static> {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let bar = "█".repeat((sample.advantage.abs() * 3.0).min(9.0) as usize);
+    let parts: Vec<String> = sample
+        .parts
+        .iter()
+        .map(|(name, value, _)| format!("{name} {value:.2}"))
+        .collect();
+    let advantage = format!("{:>2}  {:+.2} {bar:<9}", sample.number, sample.advantage);
+    Line::from(vec![
+        Span::styled(advantage, style(model, sample.advantage)),
+        Span::raw(format!(" {:>5.2} = {}", sample.total, parts.join(" · "))),
+    ])
+}
+
+/// The pictures that were drawn, each under its number.
+fn thumbnails(
+    model: &Model,
+    pictures: &Pictures,
+    drawn: &[&RolloutSample],
+    frame: &mut Frame,
+    area: Rect,
+    width: u16,
+) {
+    let places = Layout::horizontal(vec![Constraint::Length(width); drawn.len()]).split(area);
+    for (sample, place) in drawn.iter().zip(places.iter()) {
+        let [above, below] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(*place);
+        let label = format!("{} {:+.2}", sample.number, sample.advantage);
+        frame.render_widget(Paragraph::new(label).style(style(model, sample.advantage)), above);
+        let picture = Rect {
+            width: below.width.saturating_sub(1),
+            ..below
+        };
+        pictures.draw_blob(frame, picture, sample.picture.as_deref().unwrap_or_default());
+    }
+}
+
+fn style(model: &Model, advantage: f64) -> Style {
+    match advantage {
+        plus if plus > 0.0 => good(model),
+        minus if minus < 0.0 => bad(model),
+        _ => Style::new(),
     }
 }

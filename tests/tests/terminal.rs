@@ -1,0 +1,231 @@
+//! The dashboard on a terminal of its own: whatever ends or stops it, the terminal is left as it was.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use demask_tests::Place;
+
+/// Longer than the slowest machine takes to draw a screen.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What a terminal is told when it is given back: no mouse, the first screen, a cursor.
+const GIVEN_BACK: [&str; 3] = ["\x1b[?1000l", "\x1b[?1049l", "\x1b[?25h"];
+
+/// A terminal with the dashboard on it.
+struct Terminal {
+    master: File,
+    /// The side that programs write to; held so that its settings can be looked at.
+    slave: OwnedFd,
+    before: libc::termios,
+    dashboard: Child,
+    said: Receiver<Vec<u8>>,
+    text: String,
+}
+
+/// A terminal of 100 columns and 30 rows, both its sides and its settings, and the dashboard started on it.
+fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
+    let size = size(100, 30);
+    let (mut master, mut slave) = (0, 0);
+    let nothing = std::ptr::null_mut();
+    // SAFETY: two descriptors are written to where they point, and are owned from here on.
+    let (master, slave) = unsafe {
+        assert_eq!(
+            libc::openpty(&mut master, &mut slave, nothing, nothing.cast(), &size),
+            0
+        );
+        (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+    };
+    for descriptor in [master.as_raw_fd(), slave.as_raw_fd()] {
+        // SAFETY: a flag of a descriptor of ours: no program that another test starts holds this terminal too.
+        assert_eq!(
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) },
+            0
+        );
+    }
+    let before = settings(&slave);
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    let mut command = place.demask(&["attach", "--images", "halfblocks"]);
+    command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    let dashboard = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    (master, slave, before, dashboard)
+}
+
+fn size(columns: u16, rows: u16) -> libc::winsize {
+    libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+impl Terminal {
+    /// Opens the dashboard and waits until it is drawn.
+    fn open(place: &Place) -> Self {
+        let (master, slave, before, dashboard) = started(place);
+        let (chunks, said) = channel();
+        let mut reader = master.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut buffer) {
+                if chunks.send(buffer[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut terminal = Self {
+            master,
+            slave,
+            before,
+            dashboard,
+            said,
+            text: String::new(),
+        };
+        terminal.wait_for("Overview");
+        terminal
+    }
+
+    fn wait_for(&mut self, words: &str) {
+        // It draws again and again: the time is measured over all of that.
+        let deadline = Instant::now() + PATIENCE;
+        while !self.text.contains(words) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let chunk = self.said.recv_timeout(left);
+            let chunk = chunk.unwrap_or_else(|_| panic!("{words:?} never came: {}", self.text));
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    fn press(&mut self, key: &str) {
+        self.master.write_all(key.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a signal to our own child, which was not reaped.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.dashboard.id()).unwrap()
+    }
+
+    fn is_as_before(&self) -> bool {
+        let (now, then) = (settings(&self.slave), &self.before);
+        (now.c_iflag, now.c_oflag, now.c_cflag, now.c_lflag)
+            == (then.c_iflag, then.c_oflag, then.c_cflag, then.c_lflag)
+    }
+
+    /// Waits for the dashboard's end; how it ended.
+    fn end(mut self) -> ExitStatus {
+        let status = self.dashboard.wait().unwrap();
+        assert!(self.is_as_before());
+        for words in GIVEN_BACK {
+            self.wait_for(words);
+        }
+        status
+    }
+}
+
+fn settings(terminal: &OwnedFd) -> libc::termios {
+    let mut found = std::mem::MaybeUninit::uninit();
+    // SAFETY: filled in when 0 is returned.
+    unsafe {
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), found.as_mut_ptr()), 0);
+        found.assume_init()
+    }
+}
+
+fn served(test: impl AsyncFnOnce(&Place)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut place = Place::default();
+        place.serve().await;
+        test(&place).await;
+        place.terminate();
+    });
+}
+
+#[test]
+fn a_key_leaves_the_terminal_as_it_was() {
+    served(async |place| {
+        for key in ["q", "\x03"] {
+            let mut terminal = Terminal::open(place);
+            assert!(!terminal.is_as_before(), "keys are read one by one");
+            terminal.press(key);
+            assert_eq!(terminal.end().code(), Some(0));
+        }
+    });
+}
+
+#[test]
+fn a_signal_is_obeyed_and_leaves_the_terminal_as_it_was() {
+    served(async |place| {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            let terminal = Terminal::open(place);
+            terminal.signal(signal);
+            assert_eq!(terminal.end().signal(), Some(signal));
+        }
+    });
+}
+
+#[test]
+fn a_terminal_that_is_gone_leaves_no_dashboard_behind() {
+    served(async |place| {
+        let (mut master, slave, _, mut dashboard) = started(place);
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        while !text.contains("Overview") {
+            let count = master.read(&mut buffer).unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        drop((master, slave));
+        // SAFETY: a signal to our own child, which was not reaped.
+        assert_eq!(
+            unsafe { libc::kill(dashboard.id().cast_signed(), libc::SIGHUP) },
+            0
+        );
+        assert_eq!(dashboard.wait().unwrap().signal(), Some(libc::SIGHUP));
+    });
+}
+
+#[test]
+fn another_size_is_drawn_at_once() {
+    served(async |place| {
+        let mut terminal = Terminal::open(place);
+        let size = size(50, 10);
+        // SAFETY: a size is read from where it points.
+        let set = unsafe { libc::ioctl(terminal.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+        assert_eq!(set, 0);
+        terminal.wait_for("small:");
+        terminal.press("q");
+        assert_eq!(terminal.end().code(), Some(0));
+    });
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
+    served(async |place| {
+        let mut terminal = Terminal::open(place);
+        terminal.press("\x1a");
+        let mut status = 0;
+        // SAFETY: waits for our own child to stop, which does not reap it.
+        let stopped = unsafe { libc::waitpid(terminal.pid(), &mut status, libc::WUNTRACED) };
+        assert!(stopped == terminal.pid() && libc::WIFSTOPPED(status));
+        assert!(terminal.is_as_before());
+        for words in GIVEN_BACK {
+            terminal.wait_for(words);
+        }
+        terminal.text.clear();
+        terminal.signal(libc::SIGCONT);
+        terminal.wait_for("Overview");
+        terminal.press("q");
+        assert_eq!(terminal.end().code(), Some(0));
+    });
+}
