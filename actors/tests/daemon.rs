@@ -51,11 +51,11 @@ impl Walker for Scripted {
             }
             for step in 0.. {
                 let asked = job.control.boundary(&job.recorder, step).await?;
-                if asked.stop {
-                    return Ok(if job.control.halting() {
-                        Outcome::Halted
-                    } else {
+                if asked.stop || asked.halt {
+                    return Ok(if asked.stop {
                         Outcome::Stopped
+                    } else {
+                        Outcome::Halted
                     });
                 }
                 let turned = job.control.value("learning_rate") == Some(0.25);
