@@ -115,13 +115,6 @@ fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     );
     let kl = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl' AND step > 16 AND value > 0";
     assert_eq!(rows(calm.path(), kl)[0][0], 2, "the reference policy matters");
-    let watched = "SELECT count(DISTINCT json_extract(body, '$.sample')) FROM v_event \
-                   WHERE kind = 'frame' AND body LIKE '%\"origin\":\"evaluation\"%'";
-    assert_eq!(
-        rows(calm.path(), watched)[0][0],
-        3,
-        "an item of each suite is seen"
-    );
     promoted(calm.path(), &calm_run);
     promoted(fragile.path(), &fragile_run);
     let restarted = "SELECT count(DISTINCT body) FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%asked to at step%' AND body LIKE '%failed%'";

@@ -177,25 +177,6 @@ fn a_signal_is_obeyed_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_terminal_that_is_gone_leaves_no_dashboard_behind() {
-    served(async |place| {
-        let (mut master, slave, _, mut dashboard) = started(place);
-        let (mut text, mut buffer) = (String::new(), [0; 4096]);
-        while !text.contains("Overview") {
-            let count = master.read(&mut buffer).unwrap();
-            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-        drop((master, slave));
-        // SAFETY: a signal to our own child, which was not reaped.
-        assert_eq!(
-            unsafe { libc::kill(dashboard.id().cast_signed(), libc::SIGHUP) },
-            0
-        );
-        assert_eq!(dashboard.wait().unwrap().signal(), Some(libc::SIGHUP));
-    });
-}
-
-#[test]
 fn another_size_is_drawn_at_once() {
     served(async |place| {
         let mut terminal = Terminal::open(place);
