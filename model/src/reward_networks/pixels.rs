@@ -18,6 +18,7 @@ use crate::error::{ModelError, Result};
 const PREPROCESSOR: &str = "preprocessor_config.json";
 /// Mean and deviation of the pictures that CLIP was trained on, channel by channel; BLIP and ImageReward use the same.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+#[allow(clippy::excessive_precision)] // as published
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 /// The most pixels of a resized picture: a very long one is refused.
 const MOST_PIXELS: usize = 1 << 26;
