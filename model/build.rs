@@ -1,12 +1,12 @@
 //! Bakes the place of libtorch into the programs (as RUNPATH, so `LD_LIBRARY_PATH` still comes first) and lets
 //! `libtorch_cuda.so` stay out of the link: it is opened at start-up where it exists. Compiles the fused CPU kernels
-//! (`csrc/fused.cpp`) against the same libtorch; without its place they are left out and composed operators serve.
+//! (`csrc`) against the same libtorch; without its place they are left out and composed operators serve.
 
 use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
-    println!("cargo:rerun-if-changed=csrc/fused.cpp");
+    println!("cargo:rerun-if-changed=csrc");
     println!("cargo:rustc-check-cfg=cfg(fused)");
     println!("cargo:rustc-link-arg=-Wl,--allow-shlib-undefined");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
@@ -29,7 +29,7 @@ fn compile_kernels(libtorch: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .file("csrc/fused.cpp")
+        .files(["csrc/fused.cpp", "csrc/cached.cpp"])
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use demask_datasets::picture_fit::Fit;
+
+use crate::values::{amount, count, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -19,7 +22,7 @@ pub struct Cli {
 const EXAMPLES: &str = "Examples:
   demask run                                   train on the tabletop and watch it
   demask imagine \"two red circles\" --output circles.png
-  demask generate \"Tom has 3 apples and buys 4 more. How many apples?\" --show
+  demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
 Exit codes: 0 done, 1 failed, 2 wrong usage.";
@@ -33,20 +36,32 @@ pub enum Command {
     )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  demask daemon start\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does."
+    )]
     Daemon(Daemon),
     /// Open the dashboard on the running daemon
+    #[command(after_help = "Examples:\n  demask attach\n  demask attach --images halfblocks")]
     Attach(Attach),
     /// Where the run is, what its actors are doing, what can be turned
     #[command(after_help = "Examples:\n  demask ps\n  demask ps --json")]
     Ps(Json),
     /// Hold the run at the next step boundary
+    #[command(after_help = "Example:\n  demask pause && demask checkpoint && demask resume")]
     Pause(Json),
     /// Let a held run go on
+    #[command(after_help = "Example:\n  demask resume")]
     Resume(Json),
     /// Checkpoint and end the run at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later."
+    )]
     Stop(Json),
     /// Write a checkpoint at the next step boundary
+    #[command(
+        after_help = "Example:\n  demask checkpoint\n  demask query \"SELECT step, path FROM v_checkpoint WHERE kept\""
+    )]
     Checkpoint(Json),
     /// Turn a knob at the next step boundary
     #[command(
@@ -55,17 +70,22 @@ pub enum Command {
     Set(Set),
     /// Write an answer to a prompt
     #[command(
-        after_help = "Examples:\n  demask generate \"What is 3 + 4?\"\n  demask generate \"Ann has 5 pens and loses 2. How many pens?\" --show --temperature 0.5 --seed 3"
+        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3"
     )]
     Generate(Generate),
+    /// Fill holes in a text, from both sides
+    #[command(
+        after_help = "Examples:\n  demask fill \"The [MASK:8] sat on the mat.\" --checkpoint LLaDA-8B-Base\n  demask fill \"Ann has 5 pens and gets 3 more. 5 + [MASK] = [MASK].\" --json"
+    )]
+    Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Example:\n  demask imagine \"a red circle above a blue square\" --output picture.png"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
     #[command(
-        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\""
+        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"\n  demask describe chart.png --fit squash --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
     )]
     Describe(Describe),
     /// Score a checkpoint on benchmarks
@@ -73,6 +93,11 @@ pub enum Command {
         after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200"
     )]
     Eval(Eval),
+    /// Fetch a model or a data set from the Hugging Face Hub into its cache
+    #[command(
+        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
+    )]
+    Pull(Pull),
     /// Ask the experiment store, read-only
     #[command(
         after_help = crate::views::help()
@@ -87,6 +112,11 @@ pub enum Command {
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),
+    /// Turn a PyTorch checkpoint into safetensors; nothing in it is ever run
+    #[command(
+        after_help = "Examples:\n  demask convert pytorch_model.bin model.safetensors\n  demask convert ImageReward.pt image-reward/ --dtype f16\n  demask convert epoch3.ckpt model.safetensors --key state_dict\n  demask convert LLaDA-8B-Base/ LLaDA-8B-Base-safetensors/"
+    )]
+    Convert(Convert),
     /// Say what was found on this machine, what is missing and how to mend it
     #[command(
         after_help = "Examples:\n  demask doctor\n  demask doctor --json\nExits 1 when something must be mended."
@@ -114,8 +144,9 @@ pub struct Run {
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
-    /// Start from the weights of this checkpoint folder instead of the shipped one (`start_from` in a profile)
-    #[arg(long, value_name = "DIR", conflicts_with = "from_scratch")]
+    /// Start from the weights of this checkpoint folder, or pulled repository, instead of the shipped one
+    /// (`start_from` in a profile)
+    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "from_scratch")]
     pub checkpoint: Option<PathBuf>,
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -189,8 +220,8 @@ pub struct Set {
 /// Where the model of a one-off command comes from.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// A checkpoint folder [default: the shipped tabletop model]
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint folder, or a repository that was pulled [default: the shipped tabletop model]
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub checkpoint: Option<PathBuf>,
     /// Use the moving average of the weights, which a run with `ema` keeps in its checkpoints
     #[arg(long)]
@@ -198,31 +229,69 @@ pub struct Model {
     /// Where to compute: auto, cpu, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// How it samples, in place of the checkpoint's sampling.json: that file's JSON, or a file of it
+    #[arg(long, value_name = "JSON|FILE.json")]
+    pub sampling: Option<String>,
+    /// The folder of the image tokenizer, for a published model that comes without its own
+    #[arg(long, value_name = "DIR")]
+    pub image_tokenizer: Option<PathBuf>,
+    /// Side of the pictures in pixels [default: what the model was trained with, 512 for published ones]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Do as the published code does wherever its numbers differ from ours
+    #[arg(long)]
+    pub as_published: bool,
+    /// Set one of its quirks; may be given again: attention=hard|none|additive, compounding_temperature=BOOL,
+    /// unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL, whole_vocabulary=BOOL,
+    /// template=checkpoint|mmada|llada, eot_as_text=BOOL
+    #[arg(long = "quirk", value_name = "KEY=VALUE")]
+    pub quirks: Vec<String>,
+}
+
+/// What is kept between the steps of the text sampler.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Cache {
+    /// Nothing
+    None,
+    /// What stands before the active block
+    Prefix,
+    /// Everything but the active block
+    Dual,
 }
 
 /// `demask generate`.
 #[derive(Debug, Args)]
 pub struct Generate {
     /// What to answer
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps [default: one a new token]
-    #[arg(long)]
+    /// Denoising steps, a multiple of the blocks [default: as the checkpoint says; 256 for published models]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// New tokens, a multiple of the block length
-    #[arg(long)]
+    /// New tokens, a multiple of the block length [default: as the checkpoint was trained; 512 for published models]
+    #[arg(long, value_parser = count)]
     pub length: Option<usize>,
-    /// Block length
-    #[arg(long)]
+    /// Block length [default: as the checkpoint says; 128 for published models]
+    #[arg(long, value_parser = count)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long, default_value_t = 0.0)]
-    pub guidance: f64,
+    /// Gumbel temperature; 0 is greedy [default: as the checkpoint says; 1 for published models]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 0]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+    /// Commit every token that is at least this probable, 0 to 1, and one at least
+    #[arg(long, value_name = "P", value_parser = amount, conflicts_with_all = ["steps", "factor"])]
+    pub threshold: Option<f64>,
+    /// Commit the r-th surest token while it is at least 1 - F / (r + 1) probable
+    #[arg(long, value_name = "F", value_parser = amount, conflicts_with = "steps")]
+    pub factor: Option<f64>,
+    /// Keep keys and values between steps: exact without, faster with
+    #[arg(long, value_enum)]
+    pub cache: Option<Cache>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -237,10 +306,33 @@ pub struct Generate {
     pub output: Json,
 }
 
+/// `demask fill`.
+#[derive(Debug, Args)]
+pub struct Fill {
+    /// The text, with [MASK] for one token that is not known and [MASK:N] for N
+    pub text: String,
+    /// The model
+    #[command(flatten)]
+    pub model: Model,
+    /// Denoising steps [default: one a masked token]
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Gumbel temperature; 0 is greedy
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Seed of the noise
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
 /// `demask imagine`.
 #[derive(Debug, Args)]
 pub struct Imagine {
     /// What to draw
+    #[arg(value_parser = words)]
     pub prompt: String,
     /// Where to write the picture
     #[arg(long, short, value_name = "FILE.png")]
@@ -248,24 +340,30 @@ pub struct Imagine {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps
-    #[arg(long)]
+    /// Denoising steps [default: as the checkpoint says, else 12]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Noise on the order in which tokens are kept
-    #[arg(long)]
+    /// Noise on the order in which tokens are kept [default: as the checkpoint says, else 1]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off
-    #[arg(long)]
+    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 2]
+    #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// A picture of which only a part is drawn anew: the light part of --mask (in- and outpainting)
+    #[arg(long, value_name = "PICTURE", requires = "mask")]
+    pub from: Option<PathBuf>,
+    /// A picture of the same size: white is drawn anew, black stays
+    #[arg(long, value_name = "MASK", requires = "from", conflicts_with = "think")]
+    pub mask: Option<PathBuf>,
     /// Reason first, then draw
     #[arg(long)]
     pub think: bool,
-    /// Enlarge this many times, without smoothing
-    #[arg(long, default_value_t = 8)]
-    pub scale: u32,
+    /// Enlarge this many times, without smoothing [default: 8 for pictures of 32 pixels, less for larger ones]
+    #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
+    pub scale: Option<u32>,
     /// Show the picture being filled in, step by step
     #[arg(long)]
     pub show: bool,
@@ -281,10 +379,17 @@ pub struct Describe {
     #[arg(value_name = "FILE.png")]
     pub file: PathBuf,
     /// A question about it; without one the picture is described
+    #[arg(value_parser = words)]
     pub question: Option<String>,
     /// The model
     #[command(flatten)]
     pub model: Model,
+    /// How the picture becomes a square: crop (its middle), squash (all of it, squeezed), pad (all of it, white around it)
+    #[arg(long, default_value = "crop")]
+    pub fit: Fit,
+    /// Reason first, then answer
+    #[arg(long)]
+    pub think: bool,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -306,7 +411,7 @@ pub struct Eval {
     #[command(flatten)]
     pub model: Model,
     /// At most this many items a suite
-    #[arg(long)]
+    #[arg(long, value_parser = count)]
     pub limit: Option<usize>,
     /// Answer without reasoning
     #[arg(long)]
@@ -314,6 +419,26 @@ pub struct Eval {
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// The repository, and a branch, tag or commit of it
+    #[arg(value_name = "OWNER/NAME[@REVISION]")]
+    pub repo: String,
+    /// Only this file, or those that fit a pattern with * and ?; may be given again
+    #[arg(long = "file", value_name = "FILE")]
+    pub files: Vec<String>,
+    /// It is a data set
+    #[arg(long)]
+    pub dataset: bool,
+    /// Files at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub jobs: u8,
     /// Output
     #[command(flatten)]
     pub output: Json,
@@ -376,7 +501,7 @@ pub enum Runs {
 /// `demask verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// A folder with config.json and model.safetensors: a backbone or an image tokenizer
+    /// A folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
     pub checkpoint: PathBuf,
     /// Recorded tensors
     #[arg(value_name = "REFERENCE.safetensors")]
@@ -387,4 +512,35 @@ pub struct Verify {
     /// Output
     #[command(flatten)]
     pub output: Json,
+}
+
+/// `demask convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// A file that torch.save wrote (.pt, .pth, .bin, .ckpt), or a folder with pytorch_model.bin or its shards
+    #[arg(value_name = "IN")]
+    pub input: PathBuf,
+    /// The safetensors file to write (into an existing folder: model.safetensors); for a folder, one that is not there yet
+    #[arg(value_name = "OUT")]
+    pub output: PathBuf,
+    /// Write floating tensors in this type [default: as they are]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Floating>,
+    /// The dictionary that is meant, keys joined by dots [default: the only one that holds tensors]
+    #[arg(long)]
+    pub key: Option<String>,
+    /// Output
+    #[command(flatten)]
+    pub output_as: Json,
+}
+
+/// Types of floating tensors.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Floating {
+    /// 32 bits
+    F32,
+    /// 16 bits, IEEE half
+    F16,
+    /// 16 bits, bfloat16
+    Bf16,
 }

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use demask_actors::home::Home;
-use demask_storage::Command as Ask;
+use demask_storage::{Command as Ask, Reply};
 
 use crate::args::{Daemon, Images};
 use crate::{control, print};
 
-/// How long a daemon may take to answer after its start, and to end.
+/// How long a daemon may take to answer after its start, and to end before it is told why not.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait between two looks.
 const LOOK: Duration = Duration::from_millis(30);
@@ -25,7 +25,10 @@ const LOOK: Duration = Duration::from_millis(30);
 /// A daemon that does not start or end.
 pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
     match options {
-        Daemon::Start { foreground: true } => demask_actors::daemon::serve(home)?,
+        Daemon::Start { foreground: true } => {
+            log_to_stderr();
+            demask_actors::daemon::serve(home)?;
+        }
         Daemon::Start { foreground: false } => match home.daemon_pid() {
             Some(pid) => bail!(
                 "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
@@ -49,6 +52,19 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
         Some(pid) => Ok(pid),
         None => start(home),
     }
+}
+
+/// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        // Saying that a line could not be written, to the same full disk, would be a panic.
+        .log_internal_errors(false)
+        .init();
 }
 
 fn start(home: &Home) -> anyhow::Result<u32> {
@@ -112,14 +128,11 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     };
     control::connect(home)?.ask(Ask::Shutdown)?;
     print::note("finishing the step, checkpointing…");
-    let deadline = Instant::now() + PATIENCE;
+    let mut asked = Instant::now();
     while home.daemon_pid() == Some(pid) {
-        if Instant::now() > deadline {
-            bail!(
-                "the daemon (process {pid}) has not ended within {} s; see {}",
-                PATIENCE.as_secs(),
-                home.log().display()
-            );
+        if asked.elapsed() > PATIENCE {
+            asked = Instant::now();
+            print::note(&still_there(home, pid));
         }
         std::thread::sleep(LOOK);
     }
@@ -127,9 +140,20 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Why it may take its time: a step is long, or the disk is full.
+fn still_there(home: &Home, pid: u32) -> String {
+    let asked = control::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
+    let at = match asked {
+        Ok(Reply::Status(overview)) if overview.detail.is_empty() => control::line(&overview),
+        Ok(Reply::Status(overview)) => overview.detail,
+        _ => format!("its log is {}", home.log().display()),
+    };
+    format!("the daemon (process {pid}) is not done yet: {at}; Ctrl-C leaves it to end by itself")
+}
+
 fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
-    if home.daemon_pid().is_some() {
-        return control::ps(home, json);
+    if let Some(pid) = home.daemon_pid() {
+        return up(home, pid, json);
     }
     if json {
         print::json(&serde_json::json!({ "running": false }))?;
@@ -139,8 +163,32 @@ fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(crate::FAILED))
 }
 
+/// What `status` says of a daemon that is up; `ps` says what its actors do.
+fn up(home: &Home, pid: u32, json: bool) -> anyhow::Result<ExitCode> {
+    let Reply::Status(overview) = control::connect(home)?.ask(Ask::Status)? else {
+        bail!("the daemon did not say where it is");
+    };
+    let (root, log) = (home.root(), home.log());
+    if json {
+        print::json(&serde_json::json!({
+            "running": true, "pid": pid, "home": root, "log": log, "socket": home.socket()?, "overview": overview,
+        }))?;
+    } else {
+        println!("the daemon of {} is running, process {pid}", root.display());
+        println!("its log is {}", log.display());
+        println!("{}", control::line(&overview));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     let path = home.log();
+    if !path.is_file() {
+        bail!(
+            "{}: no daemon has run on this home yet; `demask daemon start` starts one",
+            path.display()
+        );
+    }
     let mut input = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
     let all: Vec<String> = input.by_ref().lines().collect::<Result<_, _>>()?;
     for line in &all[all.len().saturating_sub(lines)..] {

@@ -86,6 +86,11 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
             })
             .collect();
         print::table(&["suite", "items", "here", ""], &rows)?;
+        if SUITES.iter().any(|suite| !suite.available()) {
+            print::note(
+                "\nWhat is not here is found when DEMASK_DATA names the folder that holds it (README).",
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,28 +2,37 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `studio.rs`: one-off drawing, answering and describing; `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
+//! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
+//! - `eval.rs`, `verify.rs`: scoring and comparing;
+//! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
-//! - `print.rs`: tables, JSON, progress.
+//! - `print.rs`: tables, JSON, progress; `values.rs`: what flags may be.
 
 mod args;
+mod chosen;
 mod control;
+mod convert;
 mod daemon;
 mod dashboard;
 mod doctor;
 mod eval;
+mod fill;
+mod inpaint;
 mod print;
+mod pull;
 mod query;
 mod run;
 mod runs;
 mod studio;
+mod values;
 mod verify;
 mod views;
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::{Cli, Command};
 
@@ -39,6 +48,11 @@ pub struct UsageError(pub String);
 
 fn main() -> ExitCode {
     end_quietly_with_the_pipe();
+    // A home in the environment is an argument to clap, so it would not show the help by itself.
+    if std::env::args_os().len() < 2 {
+        eprint!("{}", Cli::command().render_help());
+        return ExitCode::from(USAGE);
+    }
     let cli = Cli::parse();
     match dispatch(cli) {
         Ok(code) => code,
@@ -76,12 +90,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Checkpoint(output) => control::send(&home, control::checkpoint(), output.json),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
         Command::Generate(options) => studio::generate(&home, options),
+        Command::Fill(options) => fill::fill(&home, &options),
         Command::Imagine(options) => studio::imagine(&home, options),
         Command::Describe(options) => studio::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
+        Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),
+        Command::Convert(options) => convert::convert(options),
         Command::Doctor(output) => doctor::doctor(&home, output.json),
     }
 }
@@ -89,6 +106,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| {
+            let plain = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            plain.or_else(|| cause.downcast_ref::<serde_json::Error>()?.io_error_kind())
+        })
+        .any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

@@ -3,13 +3,18 @@
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
-use demask_storage::{Command, Record, Reply};
+use demask_datasets::hub::{Cache, checkpoint_folder};
+use demask_storage::{Command, Overview, Record, Reply};
 
 use crate::args::{Images, Run};
 use crate::{UsageError, control, daemon, dashboard, print};
+
+/// Between two lines on a run that only goes on.
+const BETWEEN_LINES: Duration = Duration::from_secs(2);
 
 /// Checks the profile, starts what is needed, watches.
 ///
@@ -22,6 +27,7 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
         set.push(start_from(checkpoint)?);
     }
     let text = assigned(&text, &origin, &set)?;
+    let text = Profile::anchored(&text, &origin, options.from_scratch).map_err(usage)?;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
@@ -51,7 +57,8 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
 
 /// The daemon works elsewhere, so the folder is named whole; one that is no checkpoint is told before anything starts.
 fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
-    let dir = std::path::absolute(checkpoint)?;
+    let dir =
+        checkpoint_folder(checkpoint, &Cache::of_environment()).map_err(|error| usage(error.to_string()))?;
     if !dir.join("manifest.json").is_file() {
         return Err(usage(format!(
             "--checkpoint {}: expected a checkpoint folder, found no manifest.json in it",
@@ -95,7 +102,7 @@ fn say_started(run: &str, json: bool) -> anyhow::Result<()> {
 fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut client = control::connect(home)?;
     client.ask(Command::Subscribe { since: 0 })?;
-    let mut last = String::new();
+    let mut told = Told::default();
     loop {
         let envelope = client.event()?;
         if json {
@@ -103,7 +110,7 @@ fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
                 println!("{}", serde_json::to_string(&envelope)?);
             }
         } else {
-            tell(&envelope.record, &mut last);
+            tell(&envelope.record, &mut told);
         }
         if let Record::RunEnd(end) = &envelope.record
             && end.run == run
@@ -120,15 +127,34 @@ fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn tell(record: &Record, last: &mut String) {
-    match record {
-        Record::Overview(overview) => {
-            let line = control::line(overview);
-            if line != *last {
-                println!("{line}");
-                *last = line;
-            }
+/// What was said of where the run is, and when.
+#[derive(Default)]
+struct Told {
+    line: String,
+    place: (String, usize, String),
+    at: Option<Instant>,
+}
+
+impl Told {
+    /// Says where the run is: at once when its state, stage or detail changes, else now and then.
+    fn overview(&mut self, overview: &Overview) {
+        let mut line = control::line(overview);
+        if !overview.detail.is_empty() {
+            line = format!("{line} · {}", overview.detail);
         }
+        let place = (overview.state.clone(), overview.stage, overview.detail.clone());
+        let early = self.at.is_some_and(|at| at.elapsed() < BETWEEN_LINES);
+        if line == self.line || (early && place == self.place) {
+            return;
+        }
+        println!("{line}");
+        (self.line, self.place, self.at) = (line, place, Some(Instant::now()));
+    }
+}
+
+fn tell(record: &Record, told: &mut Told) {
+    match record {
+        Record::Overview(overview) => told.overview(overview),
         Record::Eval(eval) => {
             println!(
                 "  {} {:.1} % [{:.1}, {:.1}] of {}",

@@ -6,20 +6,29 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use demask_actors::checkpoints::image_tokenizer_config;
 use demask_actors::engine::{Engine, EngineOptions};
 use demask_actors::engine_host::FrameSink;
 use demask_actors::home::Home;
-use demask_actors::shipped;
 use demask_actors::watch::plain_example;
-use demask_actors::workbench::{Draws, Made, Wanted, Workbench};
-use demask_api::{ModelSource, Picture, Request, SampleFrame, Task, TextSampler};
+use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
+use demask_api::{
+    Answer, Commit, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextCache, TextSampler,
+};
 use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::picture_fit::fit as fit_picture;
+use demask_datasets::tabletop::render::PIXELS;
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::args::{Describe, Generate, Imagine, Model};
+use crate::args::{Cache, Describe, Generate, Imagine, Model};
+use crate::chosen::{Chosen, instead};
+use crate::inpaint::Canvas;
 use crate::{UsageError, print};
+
+/// Temperature of the published scripts that write text (`mmada.md` 6.3).
+const PUBLISHED_TEMPERATURE: f64 = 1.0;
+/// What a published model is asked about a picture when nobody asks anything.
+const DESCRIBE: &str = "Please describe this image in detail.";
 
 /// A runtime for one command.
 ///
@@ -47,33 +56,6 @@ pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Res
     Ok(Engine::start(&options).await?)
 }
 
-/// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.
-fn instead(checkpoint: &Path) -> String {
-    let name = checkpoint.file_name().unwrap_or_default();
-    let beside = checkpoint
-        .parent()
-        .and_then(|folder| std::fs::read_dir(folder).ok());
-    let whole = beside.into_iter().flatten().flatten().filter(|entry| {
-        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-        !hidden && entry.file_name().as_os_str() < name && entry.path().join("manifest.json").is_file()
-    });
-    let offer = whole.map(|entry| entry.path()).max().map_or_else(
-        || "there is none before it".to_owned(),
-        |before| format!("the one before is --checkpoint {}", before.display()),
-    );
-    format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
-}
-
-/// Side of the pictures that a checkpoint reads: its codes a side, each of as many pixels as its image tokenizer halves.
-fn side(checkpoint: &Path, bench: &Workbench) -> anyhow::Result<usize> {
-    let codes = bench.builder().budgets().of(Task::Understand).codes;
-    if codes == 0 || !checkpoint.join("image_tokenizer").is_dir() {
-        return Ok(0);
-    }
-    let config = image_tokenizer_config(checkpoint)?;
-    Ok(codes.isqrt() << config.encoder.ch_mult.len().saturating_sub(1))
-}
-
 /// A loaded model: an engine and the workbench that fits its checkpoint.
 pub struct Studio {
     /// The engine.
@@ -82,7 +64,9 @@ pub struct Studio {
     pub bench: Workbench,
     /// Its samplers.
     pub draws: Draws,
-    /// Side of the pictures that it reads, in pixels.
+    /// Whether it is a published one.
+    published: bool,
+    /// Side of its pictures in pixels; 0 without an image tokenizer.
     side: usize,
 }
 
@@ -90,27 +74,42 @@ impl Studio {
     /// Loads the named checkpoint, or the shipped one.
     ///
     /// # Errors
-    /// A checkpoint that is broken, named; an engine that does not start.
+    /// A checkpoint that is not there or broken, named; an engine that does not start.
     pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
-        let checkpoint = match &model.checkpoint {
-            Some(named) => std::path::absolute(named)?,
-            None => shipped::folder(home)?,
-        };
-        let bench = Workbench::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
-        let draws = Draws::of_checkpoint(&checkpoint).with_context(|| instead(&checkpoint))?;
+        Self::load(home, model, Chosen::new(home, model)?).await
+    }
+
+    /// The same for a command that draws or reads pictures.
+    async fn open_seeing(home: &Home, model: &Model, does: &str) -> anyhow::Result<Self> {
+        let chosen = Chosen::new(home, model)?;
+        if chosen.bench.builder().budgets().of(Task::Understand).codes == 0 {
+            bail!("the model knows no pictures: it has no codes for them");
+        }
+        if chosen.side == 0 {
+            let name = "name one's folder with --image-tokenizer";
+            bail!("the checkpoint has no image tokenizer, so it {does} no pictures: {name}");
+        }
+        Self::load(home, model, chosen).await
+    }
+
+    async fn load(home: &Home, model: &Model, chosen: Chosen) -> anyhow::Result<Self> {
         let mut engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
-            dir: checkpoint.clone(),
+            dir: chosen.folder.clone(),
             resume: false,
             average: model.average,
+            image_tokenizer: chosen.image_tokenizer.clone(),
+            options: LoadOptions::sampling(),
         };
         let loaded = engine.ask(&Request::Load { model: source }).await;
-        loaded.with_context(|| instead(&checkpoint))?;
+        let loaded = loaded.with_context(|| instead(&chosen.folder))?;
+        same_codes(&loaded, &chosen)?;
         Ok(Self {
             engine: Mutex::new(engine),
-            side: side(&checkpoint, &bench)?,
-            bench,
-            draws,
+            bench: chosen.bench,
+            draws: chosen.draws,
+            published: chosen.published,
+            side: chosen.side,
         })
     }
 
@@ -137,34 +136,75 @@ impl Studio {
     }
 }
 
+impl Studio {
+    /// Draws what a canvas leaves open.
+    ///
+    /// # Errors
+    /// A mask that leaves nothing open; as [`Self::complete`].
+    async fn inpaint(
+        &self,
+        example: Example,
+        canvas: &Canvas,
+        seed: u64,
+        draws: &Draws,
+        show: Option<FrameSink>,
+    ) -> anyhow::Result<Made> {
+        let codes = self.bench.codes(&self.engine, &[&canvas.picture]).await?;
+        let known = canvas.known(codes.first().context("the engine gave no codes")?)?;
+        let wanted = Wanted {
+            example,
+            mode: Mode::Direct,
+            seed,
+            watch: show.is_some().then_some(1),
+        };
+        let mut made = self
+            .bench
+            .inpaint(&self.engine, &wanted, &known, draws, show)
+            .await?;
+        let drawn = made.completion.picture.take();
+        made.completion.picture = drawn.map(|drawn| canvas.composed(&drawn));
+        Ok(made)
+    }
+}
+
+/// The tokenizer and the network must agree on where picture codes begin.
+fn same_codes(loaded: &Answer, chosen: &Chosen) -> anyhow::Result<()> {
+    let tokens = chosen.bench.builder().tokenizer().len();
+    let codes = chosen.bench.builder().budgets().of(Task::Understand).codes;
+    match loaded {
+        Answer::Loaded {
+            backbone: Some(config),
+            ..
+        } if codes > 0 && config.image_offset() as usize != tokens => bail!(
+            "{}: picture codes begin at token {}, expected {tokens}, the length of its tokenizer.json: set \
+             image_token_offset in its config.json",
+            chosen.folder.display(),
+            config.image_offset(),
+        ),
+        _ => Ok(()),
+    }
+}
+
 /// `demask generate`.
 ///
 /// # Errors
 /// As [`Studio::open`] and [`Studio::complete`].
 pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
-    let text = TextSampler {
-        steps: options.steps.unwrap_or(0),
-        block: options.block.unwrap_or(0),
-        temperature: options.temperature,
-        guidance: options.guidance,
-        ..TextSampler::default()
-    };
     let mode = if options.no_think {
         Mode::Direct
     } else {
         Mode::Think
     };
     let example = plain_example(Kind::WordProblem, &options.prompt, None);
-    let draws = Draws {
-        text,
-        ..Draws::default()
-    };
     let made = runtime()?.block_on(async {
         let mut studio = Studio::open(home, &options.model).await?;
         if let Some(length) = options.length {
             studio.bench = with_length(&studio, length)?;
         }
-        check_steps(&studio, mode, &options)?;
+        let draws = Draws {
+            text: text_sampler(&studio, mode, &options)?,
+            ..studio.draws.clone()
+        };
         let sink = options.show.then(|| show_text(&studio.bench));
         studio.complete(example, mode, options.seed, &draws, sink).await
     })?;
@@ -182,52 +222,79 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
 
 /// The workbench with another answer length.
 fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
-    if length == 0 {
-        return Err(UsageError("--length 0: expected at least 1".into()).into());
-    }
     let mut budgets = *studio.bench.builder().budgets();
+    let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
-    let json = studio.bench.builder().tokenizer().to_json()?;
-    Ok(Workbench::new(
-        demask_datasets::text_tokenizer::TextTokenizer::from_json(&json)?,
-        budgets,
-    )?)
+    if studio.published {
+        // What the answer takes, the prompt cannot have.
+        budgets.text.prompt = whole.saturating_sub(length);
+    }
+    Ok(studio.bench.with_budgets(budgets))
 }
 
-fn check_steps(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<()> {
+/// The sampler that was asked for; for the rest the checkpoint's, or as published. A number of steps is a schedule.
+fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
     let budget = studio.bench.builder().budgets().text;
     let length = if mode == Mode::Think {
         budget.answer
     } else {
         budget.direct_answer
     };
-    let block = options.block.unwrap_or(length);
-    if block == 0 || !length.is_multiple_of(block) {
+    let usual = &studio.draws.text;
+    let temperature = if studio.published && options.model.sampling.is_none() {
+        PUBLISHED_TEMPERATURE
+    } else {
+        usual.temperature
+    };
+    let commit = match (options.steps, options.threshold, options.factor) {
+        (Some(_), _, _) => Commit::Schedule,
+        (None, Some(threshold), _) => Commit::Threshold { threshold },
+        (None, None, Some(factor)) => Commit::Factor { factor },
+        (None, None, None) => usual.commit,
+    };
+    let wanted = TextSampler {
+        steps: options.steps.unwrap_or(usual.steps),
+        block: options.block.unwrap_or(usual.block),
+        temperature: options.temperature.unwrap_or(temperature),
+        guidance: options.guidance.unwrap_or(usual.guidance),
+        commit,
+        cache: options.cache.map_or(usual.cache, cache),
+        ..usual.clone()
+    };
+    let fitted = fit(&wanted, length);
+    if options.block.is_some_and(|block| block != fitted.block) {
         return Err(UsageError(format!(
-            "--block {block}: the answer has {length} tokens, expected a divisor of it"
+            "--block {}: the answer has {length} tokens, expected a divisor of it",
+            wanted.block
         ))
         .into());
     }
-    let (blocks, steps) = (length / block, options.steps.unwrap_or(length));
-    if steps == 0 || !steps.is_multiple_of(blocks) {
+    let blocks = length / fitted.block;
+    if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
+        let block = fitted.block;
         return Err(UsageError(format!(
-            "--steps {steps}: expected a multiple of the {blocks} blocks"
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {length} (one a token)"
         ))
         .into());
     }
-    Ok(())
+    Ok(fitted)
+}
+
+fn cache(named: Cache) -> TextCache {
+    match named {
+        Cache::None => TextCache::None,
+        Cache::Prefix => TextCache::Prefix,
+        Cache::Dual => TextCache::Dual {
+            refresh: 1,
+            vicinity: 0,
+        },
+    }
 }
 
 fn show_text(bench: &Workbench) -> FrameSink {
-    let json = bench.builder().tokenizer().to_json().unwrap_or_default();
-    let copy = demask_datasets::text_tokenizer::TextTokenizer::from_json(&json)
-        .ok()
-        .and_then(|tokenizer| Workbench::new(tokenizer, *bench.builder().budgets()).ok());
+    let bench = bench.with_budgets(*bench.builder().budgets());
     Arc::new(move |frame: SampleFrame| {
-        let words = copy
-            .as_ref()
-            .map(|copy| copy.words(&frame.tokens))
-            .unwrap_or_default();
+        let words = bench.words(&frame.tokens);
         let line: String = words
             .iter()
             .map(|word| if word.is_empty() { "░" } else { word.as_str() })
@@ -241,59 +308,82 @@ fn show_text(bench: &Workbench) -> FrameSink {
 /// # Errors
 /// As [`Studio::open`] and [`Studio::complete`]; a file that cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
-    let folder = options
-        .output
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write the picture to", missing.display());
-    }
+    check_output(&options.output)?;
     let (kind, mode) = if options.think {
         (Kind::ThinkThenDraw, Mode::Think)
     } else {
         (Kind::TextToImage, Mode::Direct)
     };
     let made = runtime()?.block_on(async {
-        let studio = Studio::open(home, &options.model).await?;
+        let studio = Studio::open_seeing(home, &options.model, "draws").await?;
         let mut draws = studio.draws.clone();
         let image = &mut draws.image;
         image.steps = options.steps.unwrap_or(image.steps);
         image.temperature = options.temperature.unwrap_or(image.temperature);
         image.guidance = options.guidance.unwrap_or(image.guidance);
-        let sink: Option<FrameSink> = options.show.then(show_picture);
-        studio
-            .complete(
-                plain_example(kind, &options.prompt, None),
-                mode,
-                options.seed,
-                &draws,
-                sink,
-            )
-            .await
+        let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.bench)));
+        let example = plain_example(kind, &options.prompt, None);
+        match options.from.as_deref().zip(options.mask.as_deref()) {
+            Some((from, mask)) => {
+                let canvas = Canvas::read(from, mask, studio.side, !studio.published)?;
+                studio.inpaint(example, &canvas, options.seed, &draws, sink).await
+            }
+            None => studio.complete(example, mode, options.seed, &draws, sink).await,
+        }
     })?;
-    let picture = made
-        .completion
-        .picture
-        .context("the model has no image tokenizer: it cannot draw")?;
-    save(&picture, options.scale, &options.output)?;
-    let seen = demask_rewards::detector::Detector::default().read(&picture);
+    let picture = made.completion.picture.context("the engine gave no picture")?;
+    let scale = options.scale.unwrap_or_else(|| scale(picture.width));
+    save(&picture, scale, &options.output)?;
+    // Only a table can be read back.
+    let seen = (picture.width == PIXELS && picture.height == PIXELS)
+        .then(|| demask_rewards::detector::Detector::default().read(&picture));
     if options.json {
         print::json(&serde_json::json!({
             "prompt": options.prompt, "file": options.output, "thought": made.completion.text,
-            "reads": seen.scene.to_string(), "unknown_cells": seen.unknown, "forwards": made.forwards, "seed": options.seed,
+            "reads": seen.as_ref().map(|seen| seen.scene.to_string()), "unknown_cells": seen.map(|seen| seen.unknown),
+            "forwards": made.forwards, "seed": options.seed,
         }))?;
     } else {
         if !made.completion.text.is_empty() {
             println!("{}", made.completion.text);
         }
-        println!("{}: {}", options.output.display(), seen.scene);
+        match seen {
+            Some(seen) => println!("{}: {}", options.output.display(), seen.scene),
+            None => println!("{}", options.output.display()),
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn show_picture() -> FrameSink {
+/// How many times a picture of this side is enlarged when nobody says.
+fn scale(side: usize) -> u32 {
+    u32::try_from(8 * PIXELS / side.max(1)).unwrap_or(1).clamp(1, 8)
+}
+
+/// Told before the model is loaded, not after the picture is drawn.
+fn check_output(path: &Path) -> anyhow::Result<()> {
+    let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
+    let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
+    if path.is_dir() || path.file_name().is_none() {
+        return refuse("is a folder; expected the name of a PNG file");
+    }
+    if !path.extension().is_none_or(png) {
+        return refuse("pictures are written as PNG; expected a name that ends in .png");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{}: no such folder to write the picture to", missing.display());
+    }
+    Ok(())
+}
+
+/// Pictures as they are filled in; the reasoning before them, which comes without, as words.
+fn show_picture(words: FrameSink) -> FrameSink {
     let drawn = std::io::stderr().is_terminal();
     Arc::new(move |frame: SampleFrame| {
+        if frame.picture.is_none() {
+            return words(frame);
+        }
         let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
         eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
@@ -319,7 +409,6 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let (width, height) = (u32::try_from(picture.width)?, u32::try_from(picture.height)?);
     let image = image::RgbImage::from_raw(width, height, picture.rgb.clone())
         .context("a picture of the wrong size")?;
-    let scale = scale.max(1);
     let large = image::imageops::resize(
         &image,
         width * scale,
@@ -328,10 +417,13 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     );
     // Beside it first: a picture is there whole or not at all.
     let work = path.with_extension("part.png");
-    large
-        .save_with_format(&work, image::ImageFormat::Png)
-        .with_context(|| work.display().to_string())?;
-    std::fs::rename(&work, path).with_context(|| path.display().to_string())
+    let written = large.save_with_format(&work, image::ImageFormat::Png);
+    let written = written.map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
+    if written.is_err() {
+        std::fs::remove_file(&work).ok();
+    }
+    written.with_context(|| path.display().to_string())
 }
 
 /// `demask describe`.
@@ -341,24 +433,21 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     let image = image::open(&options.file)
         .with_context(|| format!("{}: expected a PNG or JPEG picture", options.file.display()))?;
-    let (kind, prompt) = match &options.question {
-        Some(question) => (Kind::Question, question.clone()),
-        None => (Kind::Caption, "describe the table".to_owned()),
-    };
-    let made = runtime()?.block_on(async {
-        let studio = Studio::open(home, &options.model).await?;
-        if studio.side == 0 {
-            bail!("the checkpoint has no image tokenizer, so it reads no pictures");
-        }
-        studio
-            .complete(
-                plain_example(kind, &prompt, Some(fitted(&image, studio.side))),
-                Mode::Direct,
-                options.seed,
-                &studio.draws,
-                None,
-            )
-            .await
+    let mode = if options.think { Mode::Think } else { Mode::Direct };
+    let (prompt, made) = runtime()?.block_on(async {
+        let studio = Studio::open_seeing(home, &options.model, "reads").await?;
+        let (kind, prompt) = match (&options.question, studio.published) {
+            (Some(question), _) => (Kind::Question, question.clone()),
+            (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
+            (None, false) => (Kind::Caption, "describe the table".to_owned()),
+        };
+        // One of whole pixels stays sharp for a model of few of them.
+        let picture = fit_picture(&image, studio.side, options.fit, !studio.published);
+        let example = plain_example(kind, &prompt, Some(picture));
+        let made = studio
+            .complete(example, mode, options.seed, &studio.draws, None)
+            .await?;
+        anyhow::Ok((prompt, made))
     })?;
     if options.output.json {
         print::json(
@@ -368,21 +457,4 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
         println!("{}", made.completion.text);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A picture as the model reads it: a square of this side, cut at the middle. One of whole pixels stays sharp.
-fn fitted(image: &image::DynamicImage, side: usize) -> Picture {
-    let pixels = u32::try_from(side).unwrap_or(u32::MAX).max(1);
-    let exact = image.width().is_multiple_of(pixels) && image.width() == image.height();
-    let filter = if exact {
-        image::imageops::FilterType::Nearest
-    } else {
-        image::imageops::FilterType::CatmullRom
-    };
-    let small = image.resize_to_fill(pixels, pixels, filter).to_rgb8();
-    Picture {
-        width: side,
-        height: side,
-        rgb: small.into_raw(),
-    }
 }

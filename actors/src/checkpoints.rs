@@ -4,12 +4,14 @@
 //! stage's start: it holds the reference policy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ImageTokenizerConfig, ModelSource, Request, checkpoint};
+use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
+use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::text_tokenizer::TextTokenizer;
-use demask_storage::{Alert, Checkpoint, Level, Record, journal, store};
+use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 
 use crate::curating::{Corpus, Curator};
@@ -21,7 +23,7 @@ use crate::profile::{Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
-use crate::workbench::{BUDGETS, Draws, SAMPLING, Workbench};
+use crate::workbench::{BUDGETS, Draws, PROMPTS, SAMPLING, Workbench};
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
@@ -129,10 +131,13 @@ pub async fn save(
     Ok(())
 }
 
-/// Whether this says that the disk is full, and where.
+/// Whether this says that the disk is full, and where: under the engine's weights, a picture or a marker.
 #[must_use]
 pub fn disk_full(error: &RunError) -> Option<String> {
     match error {
+        RunError::Store(StoreError::Io { path, source }) if source.kind() == ErrorKind::StorageFull => {
+            Some(format!("{}: {source}", path.display()))
+        }
         RunError::Engine(EngineFailure::Engine(EngineError::Io {
             path,
             message,
@@ -151,7 +156,10 @@ fn attachments(
     let tokenizer = bench.builder().tokenizer().to_json();
     let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
     let budgets = serde_json::to_string(bench.builder().budgets()).map_err(text)?;
-    Ok(BTreeMap::from([
+    let style = bench.builder().style();
+    let prompts = (*style != PromptStyle::default()).then(|| serde_json::to_string(style));
+    let prompts = prompts.transpose().map_err(text)?;
+    let mut files = BTreeMap::from([
         (checkpoint::TOKENIZER.to_owned(), tokenizer),
         (BUDGETS.to_owned(), budgets),
         (SAMPLING.to_owned(), serde_json::to_string(draws).map_err(text)?),
@@ -159,7 +167,9 @@ fn attachments(
             checkpoint::STATE.to_owned(),
             serde_json::to_string(cursor).map_err(text)?,
         ),
-    ]))
+    ]);
+    files.extend(prompts.map(|prompts| (PROMPTS.to_owned(), prompts)));
+    Ok(files)
 }
 
 /// Removes the checkpoints that nothing needs any more.
@@ -200,9 +210,8 @@ pub fn mark_promoted(job: &Job, promoted: &Promoted) -> Result<(), RunError> {
     let path = job.home.checkpoints(&job.run).join(PROMOTED);
     let text = serde_json::to_string_pretty(promoted).map_err(|error| RunError::Failed(error.to_string()))?;
     let draft = path.with_extension("draft");
-    std::fs::write(&draft, text)
-        .and_then(|()| std::fs::rename(&draft, &path))
-        .map_err(|error| RunError::about(path.display(), error))
+    let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
+    written.map_err(|source| RunError::Store(StoreError::Io { path, source }))
 }
 
 fn kept(job: &Job) -> Result<Vec<Checkpoint>, RunError> {
@@ -215,14 +224,20 @@ fn kept(job: &Job) -> Result<Vec<Checkpoint>, RunError> {
 /// # Errors
 /// The engine's death; a shipped checkpoint or sources that cannot be read.
 pub async fn load(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
-    for saved in kept(job)? {
+    let kept = kept(job)?;
+    let oldest = kept.last().map(|saved| saved.step);
+    for saved in kept {
         let dir = job.home.root().join(&saved.path);
+        let then = match oldest == Some(saved.step) {
+            true => "there is none before it, the run begins again",
+            false => "trying the one before",
+        };
         match load_checkpoint(job, &dir).await {
             Ok(loaded) => return Ok(loaded),
             Err(error) if error.mendable() => return Err(error),
             Err(error) => {
                 let message = format!(
-                    "checkpoint at step {} cannot be used: {error}; trying the one before",
+                    "checkpoint at step {} cannot be used: {error}; {then}",
                     saved.step
                 );
                 let alert = Alert {
@@ -252,6 +267,8 @@ pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> 
         dir: dir.to_owned(),
         resume: true,
         average: false,
+        image_tokenizer: None,
+        options: LoadOptions::default(),
     };
     let weights = match job.engine.ask(Request::Load { model }, None).await? {
         Answer::Loaded { step, .. } => step,
@@ -287,6 +304,11 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         dir,
         resume: false,
         average: false,
+        image_tokenizer: None,
+        options: LoadOptions {
+            lora: job.profile.lora.clone(),
+            ..LoadOptions::default()
+        },
     };
     job.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(bench))
@@ -329,7 +351,7 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
         seed: profile.seed,
     };
     job.engine.ask(Request::Load { model }, None).await?;
-    Ok(beginning(Workbench::new(tokenizer, profile.budgets)?))
+    Ok(beginning(Workbench::new(tokenizer, profile.budgets)))
 }
 
 /// The shape of a checkpoint's image tokenizer.
@@ -337,7 +359,15 @@ async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError
 /// # Errors
 /// No such file, or one that is broken: named.
 pub fn image_tokenizer_config(dir: &Path) -> Result<ImageTokenizerConfig, RunError> {
-    let path = dir.join(checkpoint::IMAGE_TOKENIZER).join(checkpoint::CONFIG);
+    image_tokenizer_shape(&dir.join(checkpoint::IMAGE_TOKENIZER))
+}
+
+/// The shape of the image tokenizer in a folder of its own.
+///
+/// # Errors
+/// As [`image_tokenizer_config`].
+pub fn image_tokenizer_shape(folder: &Path) -> Result<ImageTokenizerConfig, RunError> {
+    let path = folder.join(checkpoint::CONFIG);
     let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
     serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use demask_datasets::place;
 use demask_storage::{
     ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
 };
@@ -56,12 +57,18 @@ pub fn serve(home: &Home) -> anyhow::Result<()> {
 pub fn serve_with(home: &Home, walker: Rc<dyn Walker>) -> anyhow::Result<()> {
     let _lock = home.lock()?;
     let (recorder, thread) = Recorder::start(&home.database())?;
+    let (root, own) = (home.root().display(), std::process::id());
+    tracing::info!(
+        "daemon {} of {root} is up, process {own}",
+        env!("CARGO_PKG_VERSION")
+    );
     let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), walker));
     recorder.close();
     thread.join().ok();
     if let Ok(socket) = home.socket() {
         std::fs::remove_file(socket).ok();
     }
+    tracing::info!("daemon ended");
     served
 }
 
@@ -147,12 +154,13 @@ impl Daemon {
             return Ok(());
         };
         let (profile, from_scratch) = stored(&found.config).with_context(|| format!("run {}", found.run))?;
-        tracing::info!("run {} goes on", found.run);
         self.begin(found.run, profile, from_scratch, found.generation + 1);
         Ok(())
     }
 
     fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
+        place::use_folder(profile.data.clone());
+        tracing::info!("run {run} ({}), life {generation}", profile.name);
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),
             device: profile.engine.device.clone(),
@@ -180,6 +188,7 @@ impl Daemon {
     }
 
     fn end(&mut self) {
+        tracing::info!("asked to end");
         self.ending = true;
         if let Some(active) = &self.active {
             active.control.borrow().halt();

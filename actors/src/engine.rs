@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// How long to wait between two tries to reach a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
+/// Lines of a dead engine that an error message repeats.
+const LAST_WORDS: usize = 5;
 
 /// How to start an engine.
 #[derive(Clone, Debug)]
@@ -93,7 +95,7 @@ pub struct Engine {
     child: Child,
     stream: UnixStream,
     socket: PathBuf,
-    log: Option<PathBuf>,
+    log: Log,
     info: EngineInfo,
     /// A request was begun and its answer not read to the end: the stream is out of step and must not be used again.
     broken: bool,
@@ -121,12 +123,8 @@ impl Engine {
         if let Some(threads) = options.threads {
             command.args(["--threads", &threads.to_string()]);
         }
-        let errors = match &options.log {
-            Some(path) => {
-                Stdio::from(append(path).map_err(|e| start_error(format!("{}: {e}", path.display())))?)
-            }
-            None => Stdio::inherit(),
-        };
+        let log = Log::begin(options.log.as_deref());
+        let (log, errors) = log.map_err(|(path, error)| start_error(format!("{path}: {error}")))?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -135,15 +133,13 @@ impl Engine {
         let mut child = command
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
-        let stream = reach(&mut child, &socket, options.log.as_deref())
-            .await
-            .map_err(start_error)?;
+        let stream = reach(&mut child, &socket, &log).await.map_err(start_error)?;
         let info = placeholder_info();
         let mut engine = Self {
             child,
             stream,
             socket,
-            log: options.log.clone(),
+            log,
             info,
             broken: false,
         };
@@ -233,7 +229,7 @@ impl Engine {
         };
         EngineFailure::Died {
             status,
-            tail: tail(self.log.as_deref()),
+            tail: self.log.tail(),
         }
     }
 }
@@ -271,14 +267,14 @@ pub fn find_program() -> PathBuf {
         .unwrap_or_else(|| NAME.into())
 }
 
-async fn reach(child: &mut Child, socket: &Path, log: Option<&Path>) -> Result<UnixStream, String> {
+async fn reach(child: &mut Child, socket: &Path, log: &Log) -> Result<UnixStream, String> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("it ended at once ({status}){}", tail(log)));
+            return Err(format!("it ended at once ({status}){}", log.tail()));
         }
         if Instant::now() > deadline {
             return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
@@ -294,19 +290,48 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
     std::fs::OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// The last lines of a log, for an error message.
-fn tail(log: Option<&Path>) -> String {
-    let text = log
-        .and_then(|path| std::fs::read_to_string(path).ok())
-        .unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(5).collect();
-    if lines.is_empty() {
-        return String::new();
+/// What an engine writes to its standard error, if that is kept.
+#[derive(Debug)]
+struct Log {
+    path: Option<PathBuf>,
+    /// Bytes that were there before.
+    before: u64,
+}
+
+impl Log {
+    fn begin(path: Option<&Path>) -> Result<(Self, Stdio), (String, std::io::Error)> {
+        let Some(path) = path else {
+            return Ok((
+                Self {
+                    path: None,
+                    before: 0,
+                },
+                Stdio::inherit(),
+            ));
+        };
+        let named = |error| (path.display().to_string(), error);
+        let file = append(path).map_err(named)?;
+        let before = file.metadata().map_err(named)?.len();
+        let path = Some(path.to_owned());
+        Ok((Self { path, before }, file.into()))
     }
-    format!(
-        "; it said last: {}",
-        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
-    )
+
+    /// The last lines of this engine, for an error message.
+    fn tail(&self) -> String {
+        let text = self.path.as_ref().and_then(|path| std::fs::read(path).ok());
+        let own = text
+            .as_deref()
+            .and_then(|text| text.get(usize::try_from(self.before).ok()?..));
+        let own = String::from_utf8_lossy(own.unwrap_or_default());
+        let lines: Vec<&str> = own.lines().rev().take(LAST_WORDS).collect();
+        if lines.is_empty() {
+            return String::new();
+        }
+        format!(
+            "; it said last: {}",
+            lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        )
+    }
 }
 
 fn missing_hint(error: &std::io::Error) -> String {

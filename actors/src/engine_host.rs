@@ -233,6 +233,8 @@ fn name(request: &Request) -> &'static str {
         Request::Decode { .. } => "Decode",
         Request::Save { .. } => "Save",
         Request::Verify { .. } => "Verify",
+        Request::LoadReward { .. } => "LoadReward",
+        Request::Score { .. } => "Score",
         Request::Exit => "Exit",
     }
 }

@@ -16,8 +16,8 @@ use crate::run_error::RunError;
 use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
 
-/// Items that are completed at one time.
-const BATCH: usize = 64;
+/// Items that are asked for together: more than run at one time, so that one joins the running batch as another leaves it.
+const BATCH: usize = 192;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
 

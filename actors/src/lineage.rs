@@ -48,13 +48,22 @@ fn row(job: &Job, picked: &Picked) -> demask_storage::Example {
     }
 }
 
+/// An example as a person finds it: where it was read, and as what, for a labelled picture is several; else its id.
+#[must_use]
+pub fn found(example: &Example) -> String {
+    if example.place.is_empty() {
+        return example.id.clone();
+    }
+    format!("{} ({})", example.place, example.kind.name())
+}
+
 /// Records that an example was left out at a gate, and why.
 ///
 /// # Errors
 /// A recorder that is gone.
 pub async fn rejected(job: &Job, example: &Example, gate: &str, reason: &str) -> Result<(), RunError> {
     let verdict = Verdict {
-        subject: example.id.clone(),
+        subject: found(example),
         run: job.run.clone(),
         round: 0,
         gate: gate.to_owned(),

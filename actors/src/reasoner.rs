@@ -439,7 +439,7 @@ mod tests {
             step: 4,
             round: 1,
             weights: 7,
-            bench: Arc::new(Workbench::new(tokenizer, Budgets::default()).unwrap()),
+            bench: Arc::new(Workbench::new(tokenizer, Budgets::default())),
             problems: Arc::new(vec![problem]),
             group: 3,
             draws: Draws::default(),
@@ -466,7 +466,7 @@ mod tests {
             let office = Office::open(recorder.clone(), Budget::default());
             let faults = Faults::at(&[("reasoner", 4)]);
             let engine = EngineAddress::employ(&office, "engine/0", EngineOptions::default());
-            let scorer = Scorer::employ(&office, Judge::default(), Faults::default()).unwrap();
+            let scorer = Scorer::employ(&office, Judge::default(), None, Faults::default()).unwrap();
             let brief = brief(url, &recorder, database.clone());
             let reasoner = Reasoner::employ(&office, brief, engine, scorer, faults.clone());
             let proposals = reasoner.ask(propose()).await.unwrap().unwrap();

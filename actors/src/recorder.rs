@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use demask_storage::{Alert, Envelope, Level, Record, StoreError, Writer};
+use demask_storage::{Alert, Envelope, Level, Record, Steer, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -229,7 +229,8 @@ async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::
     (records, flushes, true)
 }
 
-/// Commits a batch; while the disk is full it waits and tries again, so that nothing is lost.
+/// Commits a batch; while the disk is full, or somebody else holds the database, it waits and tries again, so that nothing
+/// is lost.
 fn commit(
     writer: &mut Writer,
     records: &[Record],
@@ -246,6 +247,7 @@ fn commit(
                     tracing::info!("there is room on the disk again");
                 }
                 for envelope in envelopes {
+                    note(&envelope.record);
                     counters.written.store(envelope.seq, Relaxed);
                     events.send(envelope).ok();
                 }
@@ -258,6 +260,8 @@ fn commit(
                 }
                 std::thread::park_timeout(FULL_RETRY);
             }
+            // It waited for some seconds already.
+            Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
             Err(error) => {
                 tracing::error!("{} records could not be written: {error}", records.len());
                 // One bad record must not take its neighbours along.
@@ -269,6 +273,32 @@ fn commit(
                 return;
             }
         }
+    }
+}
+
+/// What of a record goes into the daemon's log too.
+fn note(record: &Record) {
+    match record {
+        Record::RunEnd(end) => tracing::info!("run {} {}: {}", end.run, end.status, end.reason),
+        Record::Checkpoint(saved) if saved.kept => {
+            tracing::info!("checkpoint at step {} ({})", saved.step, saved.reason);
+        }
+        Record::Steer(steer) => note_steer(steer),
+        Record::Alert(alert) if alert.level == Level::Error => {
+            tracing::error!("step {}: {}: {}", alert.step, alert.kind, alert.message);
+        }
+        Record::Alert(alert) => tracing::warn!("step {}: {}: {}", alert.step, alert.kind, alert.message),
+        _ => {}
+    }
+}
+
+fn note_steer(steer: &Steer) {
+    let what = [Some(&steer.action), steer.key.as_ref(), steer.new.as_ref()];
+    let what: Vec<&str> = what.into_iter().flatten().map(String::as_str).collect();
+    let (what, by) = (what.join(" "), &steer.by);
+    match steer.applied_step {
+        None => tracing::info!("{by} asks at step {}: {what}", steer.asked_step),
+        Some(step) => tracing::info!("took effect at step {step}: {what}"),
     }
 }
 
@@ -306,6 +336,50 @@ mod tests {
         })
     }
 
+    fn metric(step: u64) -> Record {
+        Record::Metric(Metric {
+            run: "r".into(),
+            step,
+            values: vec![("a/b".into(), 1.0)],
+        })
+    }
+
+    /// The database is held by another program, so that nothing leaves the queue.
+    #[tokio::test]
+    async fn l2_a_full_queue_makes_what_is_durable_wait_and_thins_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let (recorder, thread) = Recorder::start(&path).unwrap();
+        let other = demask_storage::store::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut sent = 0;
+        let waiting = loop {
+            let mut next = Box::pin(recorder.record(used(sent)));
+            sent += 1;
+            if std::future::poll_fn(|turn| std::task::Poll::Ready(next.as_mut().poll(turn)))
+                .await
+                .is_pending()
+            {
+                break next;
+            }
+            assert!(sent <= (QUEUE + BATCH + 1) as u64, "the queue has no end");
+        };
+        assert_eq!(recorder.dropped(), 0);
+        // The writer may have taken a batch out since, but no more: what is only looked at is dropped soon.
+        for step in 0..(QUEUE + BATCH + 1) as u64 {
+            recorder.offer(metric(step));
+        }
+        assert_ne!(recorder.dropped(), 0);
+        other.execute_batch("COMMIT").unwrap();
+        waiting.await.unwrap();
+        recorder.flush().await.unwrap();
+        drop(recorder);
+        thread.join().unwrap();
+        let count = "SELECT count(*) FROM v_event WHERE kind = 'train_use'";
+        let written: i64 = other.query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(u64::try_from(written).unwrap(), sent, "nothing durable is lost");
+    }
+
     #[tokio::test]
     async fn l1_durable_records_arrive_once_in_order_under_pressure() {
         let folder = tempfile::tempdir().unwrap();
@@ -314,11 +388,7 @@ mod tests {
         let mut watch = recorder.watch();
         for step in 0..3000 {
             recorder.record(used(step)).await.unwrap();
-            recorder.offer(Record::Metric(Metric {
-                run: "r".into(),
-                step,
-                values: vec![("a/b".into(), 1.0)],
-            }));
+            recorder.offer(metric(step));
         }
         recorder.flush().await.unwrap();
         let first = watch.recv().await;

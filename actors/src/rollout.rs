@@ -194,3 +194,33 @@ fn groups(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use demask_datasets::sequences::Budgets;
+    use demask_datasets::text_tokenizer::TextTokenizer;
+
+    use super::*;
+
+    #[test]
+    fn l2_a_group_holds_its_place_until_it_is_dropped() {
+        let tokenizer = TextTokenizer::train(&["one two three".to_owned()], 300).unwrap();
+        let roll = Roll {
+            step: 0,
+            weights: 1,
+            bench: Arc::new(Workbench::new(tokenizer, Budgets::default())),
+            groups: Arc::new(vec![Vec::new(); 2]),
+            draws: Draws::default(),
+            rewards: BTreeMap::new(),
+        };
+        let places = Arc::new(Semaphore::new(2));
+        let permits = (0..2).map(|_| Arc::clone(&places).try_acquire_owned().unwrap());
+        let mut drawn = groups(&roll, Vec::new(), Vec::new(), permits.collect());
+        assert_eq!((drawn.len(), places.available_permits()), (2, 0));
+        drawn.pop();
+        assert_eq!(places.available_permits(), 1);
+        drop(drawn);
+        assert_eq!(places.available_permits(), 2);
+    }
+}

@@ -1,5 +1,5 @@
 //! The Scorer: completions and traces judged on a pool of CPU threads, one message at a time, the mailbox bounded (law
-//! L2). It keeps nothing, so a life that died is followed by one that says the same.
+//! L2); reward networks are asked of the engine. It keeps nothing, so a life that died is followed by one that says the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use demask_rewards::trace::{self, Flaw};
 use rayon::prelude::*;
 
 use crate::attend::{Employed, Faults, aside, attend};
+use crate::reward_networks::Networks;
 use crate::run_error::RunError;
 use crate::supervisor::{Address, Life, Office};
 
@@ -69,15 +70,21 @@ pub struct Scorer {
     life: Life,
     faults: Faults,
     judge: Judge,
+    networks: Option<Networks>,
     pool: Arc<rayon::ThreadPool>,
 }
 
 impl Scorer {
-    /// Has a scorer employed that judges so.
+    /// Has a scorer employed that judges so, and asks these reward networks.
     ///
     /// # Errors
     /// [`RunError::Failed`] when the system gives no threads.
-    pub fn employ(office: &Office, judge: Judge, faults: Faults) -> Result<Address<Self>, RunError> {
+    pub fn employ(
+        office: &Office,
+        judge: Judge,
+        networks: Option<Networks>,
+        faults: Faults,
+    ) -> Result<Address<Self>, RunError> {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(THREADS)
             .thread_name(|number| format!("scorer-{number}"))
@@ -88,6 +95,7 @@ impl Scorer {
             life,
             faults: faults.clone(),
             judge: judge.clone(),
+            networks: networks.clone(),
             pool: Arc::clone(&pool),
         }))
     }
@@ -113,21 +121,32 @@ impl Handler<Score> for Scorer {
 
     fn handle(&mut self, score: Score, _: &mut Self::Context) -> Self::Result {
         let (judge, pool, faults) = (self.judge.clone(), Arc::clone(&self.pool), self.faults.clone());
-        let judged = move || {
-            faults.strike("scorer", score.step);
-            let one = |item: &Item| Judged {
-                scored: judge.score(
-                    &item.example,
-                    item.mode,
-                    &item.completion,
-                    &score.weights,
-                    item.budget,
-                ),
-                words: judge.words(&item.completion),
+        let networks = self.networks.clone();
+        attend(self, "Score", async move {
+            let asked = score.clone();
+            let judged = move || {
+                faults.strike("scorer", asked.step);
+                pool.install(|| {
+                    asked
+                        .items
+                        .par_iter()
+                        .map(|item| judged(&judge, item, &asked.weights))
+                        .collect()
+                })
             };
-            pool.install(|| score.items.par_iter().map(one).collect())
-        };
-        attend(self, "Score", aside(judged))
+            let mut judged: Vec<Judged> = aside(judged).await?;
+            if let Some(networks) = networks {
+                networks.add(&score, &mut judged).await?;
+            }
+            Ok(judged)
+        })
+    }
+}
+
+fn judged(judge: &Judge, item: &Item, weights: &BTreeMap<String, f64>) -> Judged {
+    Judged {
+        scored: judge.score(&item.example, item.mode, &item.completion, weights, item.budget),
+        words: judge.words(&item.completion),
     }
 }
 

@@ -17,6 +17,7 @@ use demask_rewards::class_means::ClassMeans;
 use demask_rewards::suites::SUITES;
 use demask_storage::{CleanCheck, Record, Verdict};
 
+use crate::lineage::found;
 use crate::profile::{Profile, Source, SourceKind};
 
 /// Pictures that the classes' means are made of.
@@ -72,7 +73,7 @@ pub enum Report {
     Rejected {
         /// The source.
         source: String,
-        /// The row, as a person finds it: the file and line, or an example's id.
+        /// The row, as a person finds it: the file and line.
         subject: String,
         /// The gate.
         gate: &'static str,
@@ -296,7 +297,7 @@ impl Gates<'_> {
         if let Some((gate, reason)) = turned_away {
             report(Report::Rejected {
                 source: self.source.to_owned(),
-                subject: example.id.clone(),
+                subject: found(example),
                 gate,
                 reason,
             });

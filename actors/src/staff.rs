@@ -18,6 +18,7 @@ use crate::evaluator::EvaluatorDesk;
 use crate::job::Job;
 use crate::profile::{Profile, StageKind};
 use crate::reasoner::{self, Reasoner};
+use crate::reward_networks::Networks;
 use crate::rollout::RolloutDesk;
 use crate::run_error::RunError;
 use crate::scorer::Scorer;
@@ -54,6 +55,7 @@ impl Staff {
         let scorer = Scorer::employ(
             office,
             Judge::with_classes(sources::classes(&job.profile)),
+            Networks::of(&job.profile.reward_networks, job.engine.clone())?,
             faults.clone(),
         )?;
         let brief = reasoner::Brief {

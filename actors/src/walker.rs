@@ -94,11 +94,14 @@ async fn boundary(job: &Job, trainer: &Address<Trainer>, step: u64) -> Result<Op
                 })
                 .await??;
         }
-        if asked.stop {
+        if asked.stop || asked.halt {
             let (reason, anew) = ("stop", false);
             trainer.ask_once(Save { reason, anew }).await??;
-            let halted = job.control.halting();
-            return Ok(Some(if halted { Outcome::Halted } else { Outcome::Stopped }));
+            return Ok(Some(if asked.stop {
+                Outcome::Stopped
+            } else {
+                Outcome::Halted
+            }));
         }
         if asked.checkpoint {
             let (reason, anew) = ("asked", true);

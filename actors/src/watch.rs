@@ -172,6 +172,7 @@ pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Exam
     Example {
         id: String::new(),
         source: "person".into(),
+        place: String::new(),
         licence: String::new(),
         split: Split::Test,
         kind,

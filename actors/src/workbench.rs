@@ -9,9 +9,13 @@ use std::sync::{Mutex, PoisonError};
 
 use demask_api::sequence::Task;
 use demask_api::{
-    Answer, ImageSampler, Picture, Request, Sample, SampleRequest, Sampler, Sequence, TextSampler, checkpoint,
+    Answer, ImageSampler, Picture, Quirks, Request, Sample, SampleRequest, Sampler, Sequence, TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::picture_fit::fit_picture;
+use demask_datasets::prompt_style::PromptStyle;
+pub use demask_datasets::published::BUDGETS;
+use demask_datasets::published::{self as folder, FolderError};
 use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
 use demask_datasets::text_tokenizer::{TextTokenizer, TokenizerError};
 use demask_rewards::judge::Completion;
@@ -20,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineFailure, unexpected};
 use crate::engine_host::{EngineAddress, FrameSink};
+use crate::published;
 
 /// An answer on its way.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
@@ -68,6 +73,9 @@ pub enum WorkError {
     /// A benchmark that cannot be run.
     #[error(transparent)]
     Suite(#[from] demask_rewards::suites::SuiteError),
+    /// The folder of a model.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A file of the checkpoint.
     #[error("{path}: {message}")]
     File {
@@ -115,11 +123,15 @@ impl Default for Draws {
 }
 
 impl Draws {
-    /// How a checkpoint's `sampling.json` says that it is sampled best; as usual where it has none.
+    /// How a checkpoint's `sampling.json` says that it is sampled best; as usual where it has none, as published where the
+    /// model is.
     ///
     /// # Errors
     /// A file that is broken.
     pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
+        if folder::is_published(dir) {
+            return Ok(published::draws());
+        }
         read_json(dir, SAMPLING)
     }
 }
@@ -140,30 +152,63 @@ pub struct Made {
 /// A tokenizer and budgets: what is needed beside an engine.
 pub struct Workbench {
     builder: SequenceBuilder,
+    /// Side of the pictures that the engine reads, where others are made to fit.
+    side: Option<usize>,
     codes: Mutex<HashMap<[u8; 32], Vec<u32>>>,
 }
 
 impl Workbench {
     /// With a tokenizer and budgets.
-    ///
-    /// # Errors
-    /// A tokenizer that cannot write a chat's words.
-    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Result<Self, WorkError> {
-        Ok(Self {
-            builder: SequenceBuilder::new(tokenizer, budgets)?,
-            codes: Mutex::default(),
-        })
+    #[must_use]
+    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
+        Self::of_builder(SequenceBuilder::new(tokenizer, budgets))
     }
 
-    /// From a checkpoint's `tokenizer.json` and, if it has one, `budgets.json`.
+    fn of_builder(builder: SequenceBuilder) -> Self {
+        Self {
+            builder,
+            side: None,
+            codes: Mutex::default(),
+        }
+    }
+
+    /// From a checkpoint's `tokenizer.json` and, if it has them, `budgets.json` and `prompts.json`; or from a published
+    /// folder.
     ///
     /// # Errors
     /// A file that is missing or broken.
     pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
-        let path = dir.join(checkpoint::TOKENIZER);
-        let json = std::fs::read_to_string(&path).map_err(|error| broken(&path, &error))?;
-        let tokenizer = TextTokenizer::from_json(&json)?;
-        Self::new(tokenizer, read_json(dir, BUDGETS)?)
+        if folder::is_published(dir) {
+            return published::workbench(dir);
+        }
+        let style: PromptStyle = read_json(dir, PROMPTS)?;
+        let tokenizer = folder::tokenizer(dir, style.family)?;
+        Ok(Self::new(tokenizer, read_json(dir, BUDGETS)?).with_style(style))
+    }
+
+    /// The same, prompts written in this style.
+    #[must_use]
+    pub fn with_style(self, style: PromptStyle) -> Self {
+        Self::of_builder(self.builder.with_style(style))
+    }
+
+    /// The same with the published code's ways of writing prompts, as far as these switches say.
+    #[must_use]
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        let side = self.side;
+        Self::of_builder(self.builder.with_quirks(quirks)).reading(side)
+    }
+
+    /// The same with other lengths.
+    #[must_use]
+    pub fn with_budgets(&self, budgets: Budgets) -> Self {
+        Self::of_builder(self.builder.clone().with_budgets(budgets)).reading(self.side)
+    }
+
+    /// The same where pictures of another side than this are made to fit before the engine reads them.
+    #[must_use]
+    pub fn reading(self, side: Option<usize>) -> Self {
+        Self { side, ..self }
     }
 
     /// The sequence builder.
@@ -186,10 +231,7 @@ impl Workbench {
         link: &dyn EngineLink,
         pictures: &[&Picture],
     ) -> Result<Vec<Vec<u32>>, WorkError> {
-        let keys: Vec<[u8; 32]> = pictures
-            .iter()
-            .map(|picture| *blake3::hash(&picture.rgb).as_bytes())
-            .collect();
+        let keys: Vec<[u8; 32]> = pictures.iter().map(|picture| key(picture)).collect();
         let known: Vec<Option<Vec<u32>>> = {
             let cache = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
             keys.iter().map(|key| cache.get(key).cloned()).collect()
@@ -198,7 +240,10 @@ impl Workbench {
             .iter()
             .zip(&known)
             .filter(|(_, known)| known.is_none())
-            .map(|(picture, _)| (*picture).clone())
+            .map(|(picture, _)| match self.side {
+                Some(side) => fit_picture(picture, side),
+                None => (*picture).clone(),
+            })
             .collect();
         let mut fresh = Vec::new();
         if !missing.is_empty() {
@@ -311,6 +356,40 @@ impl Workbench {
             .collect()
     }
 
+    /// Draws the codes of a picture that are not `known`, one a position of the picture, row by row; the others stay
+    /// (in- and outpainting).
+    ///
+    /// # Errors
+    /// As [`Self::complete`]; another number of codes than the model's pictures have.
+    pub async fn inpaint(
+        &self,
+        link: &dyn EngineLink,
+        wanted: &Wanted,
+        known: &[Option<u32>],
+        draws: &Draws,
+        frames: Option<FrameSink>,
+    ) -> Result<Made, WorkError> {
+        let mut prompt = self
+            .builder
+            .prompt(&asked_about(&wanted.example), wanted.mode, &[])?;
+        let (expected, found) = (prompt.target.len(), known.len());
+        if expected != found {
+            return Err(SequenceError::Codes { expected, found }.into());
+        }
+        for (at, code) in known.iter().enumerate() {
+            if let Some(code) = code {
+                prompt.ids[prompt.target.start + at] = self.builder.image_ids(&[*code])[0];
+            }
+        }
+        let prompts = std::slice::from_ref(&prompt);
+        let samples = self
+            .fill(link, prompts, std::slice::from_ref(wanted), draws, frames)
+            .await?;
+        let none = || unexpected("a sample", &Answer::Done);
+        let sample = samples.into_iter().next().ok_or_else(none)?;
+        self.made(&prompt, wanted, sample, None)
+    }
+
     async fn fill(
         &self,
         link: &dyn EngineLink,
@@ -372,13 +451,8 @@ impl Workbench {
         } else {
             String::new()
         };
-        let eos = self.builder.tokenizer().specials().eos;
         let filled = &sample.ids[prompt.target.start..prompt.target.end];
-        let tokens = if is_text {
-            filled.iter().position(|&id| id == eos).unwrap_or(filled.len())
-        } else {
-            0
-        };
+        let tokens = if is_text { self.builder.text_len(filled) } else { 0 };
         let mut commit_step = sample.commit_step;
         let mut forwards = sample.forwards;
         let (ids, picture) = match drawn {
@@ -421,8 +495,8 @@ impl Workbench {
     }
 }
 
-/// The name of the file that keeps the budgets in a checkpoint.
-pub const BUDGETS: &str = "budgets.json";
+/// The name of the file that keeps how a checkpoint is prompted, where it is not as ours are.
+pub const PROMPTS: &str = "prompts.json";
 /// The name of the file that keeps the samplers in a checkpoint.
 pub const SAMPLING: &str = "sampling.json";
 
@@ -441,6 +515,13 @@ fn broken(path: &Path, error: &dyn std::error::Error) -> WorkError {
         path: path.display().to_string(),
         message: error.to_string(),
     }
+}
+
+/// A picture's content in short.
+fn key(picture: &Picture) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(picture.width as u64).to_le_bytes());
+    *hasher.update(&picture.rgb).finalize().as_bytes()
 }
 
 /// The example as the model may see it: a picture that is to be drawn is not shown.

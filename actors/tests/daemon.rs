@@ -13,7 +13,7 @@ use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
-const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
+const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n";
 
 /// What the scripted walker does.
 #[derive(Clone, Copy, PartialEq)]
@@ -51,11 +51,11 @@ impl Walker for Scripted {
             }
             for step in 0.. {
                 let asked = job.control.boundary(&job.recorder, step).await?;
-                if asked.stop {
-                    return Ok(if job.control.halting() {
-                        Outcome::Halted
-                    } else {
+                if asked.stop || asked.halt {
+                    return Ok(if asked.stop {
                         Outcome::Stopped
+                    } else {
+                        Outcome::Halted
                     });
                 }
                 let turned = job.control.value("learning_rate") == Some(0.25);

@@ -1,12 +1,18 @@
-//! What a profile may say of the teacher and the gate, and what is refused before anything is started.
+//! What a profile may say, and what is refused before anything is started: with its line, and what is allowed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_actors::profile::{Gate, Profile};
 
+const SOURCE: &str = "[[source]]\nname = \"t\"\nkind = \"tabletop_sums\"\n";
 const STAGE: &str = "[[stage]]\nname = \"a\"\nkind = \"pretrain\"\n";
 
 fn parsed(sections: &str) -> Result<Profile, String> {
-    let text = format!("name = \"x\"\n{sections}{STAGE}");
+    let source = if sections.contains("[[source]]") {
+        ""
+    } else {
+        SOURCE
+    };
+    let text = format!("name = \"x\"\n{sections}{source}{STAGE}");
     Profile::parse(&text, "x.toml").map_err(|error| error.to_string())
 }
 
@@ -75,7 +81,240 @@ fn two_of_a_name_are_refused_at_the_second() {
     );
     let error = parsed(STAGE).unwrap_err();
     assert!(
-        error.contains("line 6") && error.contains("stage names a again"),
+        error.contains("line 9") && error.contains("stage names a again"),
         "{error}"
     );
+}
+
+#[test]
+fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_otherwise() {
+    let without = parsed("").unwrap();
+    assert!(without.reward_networks.is_empty());
+    assert!(!without.rewards.contains_key("clip") && !without.rewards.contains_key("image_reward"));
+    assert!(
+        !serde_json::to_string(&without)
+            .unwrap()
+            .contains("reward_networks")
+    );
+    let clip = parsed("[reward_networks]\nclip = \"a\"\n").unwrap();
+    assert_eq!(
+        (clip.rewards["clip"], clip.rewards.get("image_reward")),
+        (0.1, None)
+    );
+    let both = parsed(
+        "[rewards]\ndraw = 1.0\nimage_reward = 0.7\n[reward_networks]\nclip = \"a\"\nimage_reward = \"b\"\n",
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            both.rewards["clip"],
+            both.rewards["image_reward"],
+            both.rewards.len()
+        ),
+        (0.1, 0.7, 3)
+    );
+    let error = parsed("[reward_networks]\nblip = \"a\"\n").unwrap_err();
+    assert!(error.contains("line 3") && error.contains("blip"), "{error}");
+}
+
+const SMOKE: &str = include_str!("../../profiles/smoke.toml");
+
+/// What is said of the smoke profile with this flag.
+fn with(flag: &str) -> String {
+    let text = Profile::set(SMOKE, "smoke", &[flag.to_owned()]).unwrap();
+    Profile::parse(&text, "smoke").unwrap_err().to_string()
+}
+
+#[test]
+fn every_profile_that_ships_is_right() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        Profile::parse(&text, &path.to_string_lossy()).unwrap();
+        seen += 1;
+    }
+    assert!(seen >= 3, "{seen}");
+}
+
+#[test]
+fn values_out_of_range_are_named_with_what_is_allowed() {
+    for (flag, words) in [
+        (
+            "engine.device=\"tpu\"",
+            "device is 'tpu'; allowed is auto, cpu or cuda:N",
+        ),
+        (
+            "engine.dtype=\"f8\"",
+            "dtype is 'f8'; allowed is auto, f32 or bf16",
+        ),
+        ("engine.threads=0", "threads is 0; allowed is 1 to 1024"),
+        ("model.d_model=33", "d_model is 33; expected a multiple of 4"),
+        ("model.n_heads=0", "n_heads is 0; allowed is 1"),
+        (
+            "model.n_kv_heads=3",
+            "n_kv_heads is 3; expected a divisor of n_heads 2",
+        ),
+        ("model.mlp_hidden_size=0", "mlp_hidden_size is 0; allowed is 1"),
+        ("model.rope_theta=-1", "rope_theta is -1; allowed is 1"),
+        (
+            "model.max_sequence_length=60",
+            "takes 112 positions; model.max_sequence_length is 60",
+        ),
+        (
+            "image_tokenizer.norm_groups=3",
+            "expected a multiple of norm_groups 3",
+        ),
+        (
+            "image_tokenizer.codebook_bits=5",
+            "z_channels is 6; codebook_bits is 5",
+        ),
+        (
+            "image_tokenizer.decoder.ch_mult=[1,1]",
+            "num_res_blocks has 4 numbers; ch_mult has 2",
+        ),
+        (
+            "budgets.text.answer=500",
+            "text takes 564 positions; model.max_sequence_length is 160",
+        ),
+        (
+            "budgets.understand.codes=15",
+            "codes is 15; the image tokenizer makes 16",
+        ),
+        ("sampling.image.steps=0", "steps is 0; allowed is 1"),
+        ("sampling.text.temperature=-1", "temperature is -1; allowed is 0"),
+        (
+            "sampling.rollout_temperature=nan",
+            "rollout_temperature is NaN; allowed is 0 to 10",
+        ),
+        (
+            "rewards.beauty=1",
+            "beauty is no reward; there are correct, format",
+        ),
+        ("rewards.draw=-1", "draw is -1; allowed is 0 to 100"),
+        ("task_weights=[0,0,0,0]", "task_weights are all 0"),
+        ("task_weights=[1,1,1,-1]", "task_weights is -1; allowed is 0"),
+        ("optimizer.eps=0", "eps is 0; allowed is 1e-30 to 1"),
+        ("stage.after.limit=0", "limit is 0; allowed is 1"),
+        ("stage.after.suites=[]", "suites is missing; `demask eval --list`"),
+        ("stage.reason.group=0", "group is 0; allowed is 1"),
+        ("stage.unigrpo.group=1", "group is 1; allowed is 2"),
+        (
+            "stage.cot.sources=[\"som\"]",
+            "names som; there are draw, ask, sums",
+        ),
+        ("source.sums.limit=0", "limit is 0; allowed is 1"),
+        ("source.sums.kind=\"jsonl\"", "path is missing in source sums"),
+        (
+            "stage.unigrpo.objective.clip=11",
+            "clip is 11; allowed is 0 to 10",
+        ),
+        (
+            "stage.unigrpo.estimator={kind=\"trace_rl\",merge=0,views=1}",
+            "merge is 0; allowed is 1",
+        ),
+    ] {
+        let said = with(flag);
+        assert!(said.contains(words), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_where_networks_are_described_too() {
+    for (flag, key) in [
+        ("model.d_modle=3", "model.d_modle"),
+        ("image_tokenizer.encoder.chs=4", "image_tokenizer.encoder.chs"),
+        ("image_tokenizer.groups=4", "image_tokenizer.groups"),
+        ("stage.cot.learnig_rate=1", "learnig_rate"),
+        (
+            "stage.unigrpo.estimator={kind=\"trace_rl\",merge=1,views=1,vews=2}",
+            "vews",
+        ),
+    ] {
+        let said = with(flag);
+        assert!(said.contains("unknown") && said.contains(key), "{flag}: {said}");
+    }
+}
+
+/// The line is that of the value itself, though the same key and the same number stand elsewhere.
+#[test]
+fn the_line_is_the_one_that_has_the_wrong_value() {
+    let text = format!(
+        "name = \"x\"\n[model]\nn_layers = 2\nd_hidden = 7\n[[source]]\nname = \"a\"\nkind = \"tabletop_sums\"\n{STAGE}\
+         steps = 3\n[[stage]]\nname = \"b\"\nkind = \"align\"\nobjective = {{ kl = 0.0, clip = 11 }}\nsteps = 0\n"
+    );
+    let line = |text: &str| Profile::parse(text, "x.toml").unwrap_err().line;
+    assert_eq!(line(&text), Some(4));
+    let text = text.replace("d_hidden = 7\n", "\n");
+    assert_eq!(line(&text), Some(16), "steps of the second stage");
+    let text = text.replace("steps = 0", "steps = 1");
+    assert_eq!(line(&text), Some(15), "inside an inline table");
+    let text = text
+        .replace("clip = 11", "clip = 1")
+        .replace("n_layers = 2", "n_layers = 0");
+    assert_eq!(line(&text), Some(3));
+    let text = text.replace("n_layers = 0", "n_heads = 7");
+    assert_eq!(
+        line(&text),
+        Some(2),
+        "what is wrong is not written: its table is named"
+    );
+}
+
+#[test]
+fn what_a_profile_names_is_made_to_hold_elsewhere_or_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("sums.jsonl"), "{}\n").unwrap();
+    let source = "[[source]]\nname = \"a\"\nkind = \"jsonl\"\npath = \"sums.jsonl\"\n";
+    let text = format!(
+        "name = \"x\"\ndata = {:?}\n{source}{STAGE}",
+        data.to_string_lossy()
+    );
+    let anchored = Profile::anchored(&text, "x.toml", true).unwrap();
+    let profile = Profile::parse(&anchored, "x.toml").unwrap();
+    assert_eq!(
+        profile.sources[0].path.as_deref(),
+        Some(data.join("sums.jsonl").as_path())
+    );
+    assert_eq!(profile.data.as_deref(), Some(data.as_path()));
+    let wrong = |text: &str, from_scratch| {
+        let error = Profile::anchored(text, "x.toml", from_scratch).unwrap_err();
+        (error.line, error.message)
+    };
+    let (line, said) = wrong(&text.replace("sums.jsonl", "some.jsonl"), true);
+    assert!(
+        line == Some(6) && said.contains("some.jsonl") && said.contains("DEMASK_DATA"),
+        "{said}"
+    );
+    let starts = text.replace("[[source]]", "start_from = \"nowhere\"\n[[source]]");
+    let (line, said) = wrong(&starts, false);
+    assert!(
+        line == Some(3) && said.contains("start_from is nowhere"),
+        "{said}"
+    );
+    assert!(
+        Profile::anchored(&starts, "x.toml", true).is_ok(),
+        "--from-scratch starts from nothing"
+    );
+}
+
+#[test]
+fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
+    assert!(parsed("").unwrap().lora.is_none());
+    let lora = parsed("[lora]\nrank = 4\n").unwrap().lora.unwrap();
+    assert_eq!((lora.rank, lora.alpha, lora.target_modules.len()), (4, 16.0, 7));
+    for (section, line, word) in [
+        ("[lora]\nrank = 0\n", 3, "rank is 0"),
+        ("[lora]\nalpha = 8.0\ndropout = 1.0\n", 4, "dropout is 1"),
+        ("[lora]\nranks = 4\n", 3, "ranks"),
+    ] {
+        let error = parsed(section).unwrap_err();
+        assert!(
+            error.contains(&format!("line {line}")) && error.contains(word),
+            "{section}: {error}"
+        );
+    }
 }

@@ -104,7 +104,7 @@ fn l1_the_pool_outlives_a_curator_and_the_same_traces_are_taken_once() {
 fn l1_a_scorer_that_died_is_followed_by_one_that_says_the_same() {
     office(async |office, _| {
         let faults = Faults::at(&[("scorer", 2)]);
-        let scorer = Scorer::employ(&office, Judge::default(), faults.clone()).unwrap();
+        let scorer = Scorer::employ(&office, Judge::default(), None, faults.clone()).unwrap();
         let traces = [
             "<think>1 + 1 = 2.</think>2",
             "<think>1 + 1 = 3.</think>2",

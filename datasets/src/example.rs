@@ -155,8 +155,11 @@ pub enum Check {
 pub struct Example {
     /// BLAKE3 of the content in hex (32 digits): the lineage id (law L5).
     pub id: String,
-    /// Where it comes from: `tabletop`, or a file's name and line.
+    /// The source that it comes from: `tabletop`, or one of a profile.
     pub source: String,
+    /// Where a person finds it: the file and the line or number in it, `train.jsonl:17`; empty for what was generated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
     /// Under which licence.
     pub licence: String,
     /// Which split.
@@ -181,7 +184,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// Sets the id from the content. Source, licence and split do not enter: the same content has the same id.
+    /// Sets the id from the content. Source, place, licence and split do not enter: the same content has the same id.
     #[must_use]
     pub fn with_id(mut self) -> Self {
         let mut hasher = blake3::Hasher::new();

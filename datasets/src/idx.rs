@@ -11,7 +11,7 @@ use demask_api::Picture;
 use flate2::read::GzDecoder;
 
 use crate::example::{Check, Example, Kind, Split};
-use crate::row::{BadRow, Origin, ReadError, Row};
+use crate::row::{BadRow, Origin, ReadError, Row, placed};
 
 /// Fashion-MNIST's classes as a person says them.
 pub const FASHION: [&str; 10] = [
@@ -120,7 +120,8 @@ impl Iterator for Idx {
                 Err(format!("the file ends within this picture: {error}"))
             }
         };
-        Some(read.map_err(|reason| BadRow {
+        let placed = |examples| placed(examples, &self.path, self.number);
+        Some(read.map(placed).map_err(|reason| BadRow {
             file: self.path.clone(),
             line: self.number,
             reason,
@@ -134,6 +135,7 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
         Example {
             id: String::new(),
             source: origin.source.clone(),
+            place: String::new(),
             licence: origin.licence.clone(),
             split: origin.split,
             kind,

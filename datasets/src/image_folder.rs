@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::example::{Check, Example, Kind};
 use crate::picture_file;
-use crate::row::{BadRow, Origin, ReadError, Row};
+use crate::row::{BadRow, Origin, ReadError, Row, placed};
 use crate::tabletop::CAPTION_PROMPT;
 
 /// The files of captions; the first that names a picture says what it shows.
@@ -89,6 +89,7 @@ impl ImageFolder {
             Example {
                 id: String::new(),
                 source: self.origin.source.clone(),
+                place: String::new(),
                 licence: self.origin.licence.clone(),
                 split: self.origin.split,
                 kind,
@@ -119,7 +120,10 @@ impl Iterator for ImageFolder {
         let file = self.files.next()?;
         self.number += 1;
         let line = self.number;
-        Some(self.row(&file).map_err(|reason| BadRow { file, line, reason }))
+        Some(match self.row(&file) {
+            Ok(examples) => Ok(placed(examples, &file, line)),
+            Err(reason) => Err(BadRow { file, line, reason }),
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::example::{Check, Example, Kind};
 use crate::picture_file;
-use crate::row::{BadRow, Origin, ReadError, Row};
+use crate::row::{BadRow, Origin, ReadError, Row, placed};
 use crate::tabletop::CAPTION_PROMPT;
 
 /// The rows of a file, one at a time.
@@ -77,7 +77,8 @@ impl Iterator for JsonLines {
                 line: self.line,
                 reason,
             };
-            return Some(read.map(|example| vec![example]).map_err(bad));
+            let placed = |example| placed(vec![example], &self.path, self.line);
+            return Some(read.map(placed).map_err(bad));
         }
     }
 }
@@ -135,6 +136,7 @@ fn blank(origin: &Origin) -> Example {
     Example {
         id: String::new(),
         source: origin.source.clone(),
+        place: String::new(),
         licence: origin.licence.clone(),
         split: origin.split,
         kind: Kind::Text,

@@ -118,22 +118,6 @@ pub fn r2i(specials: &SpecialTokens, text: &[u32], image: &[u32], max_text_len: 
     }
 }
 
-/// One user turn and the assistant's header, as MMaDA's template has it (`mmada.md` 2.2, one line feed). `user`,
-/// `assistant` and `line_feed` are the tokenised words.
-#[must_use]
-pub fn chat(specials: &SpecialTokens, words: [&[u32]; 3], user_text: &[u32]) -> Vec<u32> {
-    let [user, assistant, line_feed] = words;
-    let header = |role: &[u32]| [&[specials.start_header], role, &[specials.end_header], line_feed].concat();
-    [
-        &[specials.bos],
-        header(user).as_slice(),
-        user_text,
-        &[specials.eot],
-        header(assistant).as_slice(),
-    ]
-    .concat()
-}
-
 fn picture_first(specials: &SpecialTokens, image: &[u32]) -> Vec<u32> {
     [&[specials.mmu, specials.soi], image, &[specials.eoi]].concat()
 }

@@ -1,12 +1,29 @@
 //! Where given data lies: as it is named, below the folder that `DEMASK_DATA` names, or where Debian's packages put it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// The environment variable.
 pub const VARIABLE: &str = "DEMASK_DATA";
 
 /// Where Debian's packages put data sets.
 const DEBIAN: &str = "/usr/share/datasets";
+
+/// The folder of the run that this process has under way.
+static FOLDER: RwLock<Option<PathBuf>> = RwLock::new(None);
+
+/// From now on this folder stands for the one that `DEMASK_DATA` names: a daemon was started in another environment than
+/// the run that it has under way. None: the variable's again.
+pub fn use_folder(folder: Option<PathBuf>) {
+    *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = folder;
+}
+
+/// The folder that data is looked for in.
+#[must_use]
+pub fn folder() -> Option<PathBuf> {
+    let set = FOLDER.read().unwrap_or_else(PoisonError::into_inner).clone();
+    set.or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from))
+}
 
 /// The path as given when there is something at it, else the same below `DEMASK_DATA` or among Debian's data sets, else
 /// as given.
@@ -15,8 +32,7 @@ pub fn find(path: &Path) -> PathBuf {
     if path.exists() || path.is_absolute() {
         return path.to_owned();
     }
-    let given = std::env::var_os(VARIABLE).map(PathBuf::from);
-    let below = given.into_iter().chain([PathBuf::from(DEBIAN)]);
+    let below = folder().into_iter().chain([PathBuf::from(DEBIAN)]);
     below
         .map(|folder| folder.join(path))
         .find(|below| below.exists())

@@ -21,6 +21,14 @@ impl std::fmt::Display for BadRow {
     }
 }
 
+/// The examples of a row, which now say where it is.
+pub(crate) fn placed(mut examples: Vec<Example>, file: &Path, line: u64) -> Vec<Example> {
+    for example in &mut examples {
+        example.place = format!("{}:{line}", file.display());
+    }
+    examples
+}
+
 /// What one row gave: its examples (a labelled picture gives several), or why none.
 pub type Row = Result<Vec<Example>, BadRow>;
 

@@ -1,7 +1,8 @@
 //! Examples become token sequences of one length a task: to train on, and to fill in.
 //!
 //! Training and sampling use the same positions (law L7): the prompt is padded on the left to its budget, the answer
-//! fills its own up with eos. Padding is never attended to and positions are relative, so it changes nothing.
+//! fills its own up with eos. Padding is never attended to and positions are relative, so it changes nothing. Published
+//! models ([`PromptStyle`]) read text without padding, and their think-then-draw has its text part filled up with eos.
 //!
 //! ```text
 //! text               pad… bos chat | answer eos…
@@ -10,11 +11,13 @@
 //! think then draw    pad… <|r2i|> bos chat | reasoning eos… | <|soi|> | codes | <|eoi|>
 //! ```
 
+use demask_api::Quirks;
 use demask_api::sequence::{Sequence, Span, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::example::{Example, Kind, Mode};
 use crate::layout;
+use crate::prompt_style::{Asked, ChatError, PromptStyle};
 use crate::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 
 /// How many positions each part of a sequence gets.
@@ -76,7 +79,30 @@ impl Default for Budgets {
     }
 }
 
+/// Text positions of a picture's sequence in the published layout, T; one more is the task's token.
+const PUBLISHED_TEXT: usize = 512;
+
 impl Budgets {
+    /// A published model's: sequences of at most `longest` tokens, `answer` new ones, pictures of `codes` codes after 512
+    /// text positions, of which think-then-draw gives at least half to the reasoning.
+    #[must_use]
+    pub fn published(longest: usize, answer: usize, codes: usize) -> Self {
+        let room = longest.saturating_sub(codes + 2);
+        let text = room.min(PUBLISHED_TEXT + 1);
+        let budget = |prompt: usize, answer: usize, codes: usize| Budget {
+            prompt,
+            answer,
+            direct_answer: answer,
+            codes,
+        };
+        Self {
+            text_to_image: budget(text, 0, codes),
+            text: budget(longest.saturating_sub(answer), answer, 0),
+            understand: budget(room.saturating_sub(answer), answer, codes),
+            think_then_draw: budget(text - text / 2, text / 2, codes),
+        }
+    }
+
     /// The budget of a task.
     #[must_use]
     pub const fn of(&self, task: Task) -> Budget {
@@ -119,6 +145,9 @@ pub enum SequenceError {
     /// The text tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The chat's markup failed.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
 }
 
 /// A sequence with masks to fill in.
@@ -141,29 +170,48 @@ pub struct Prompt {
 }
 
 /// Makes sequences.
+#[derive(Clone)]
 pub struct SequenceBuilder {
     tokenizer: TextTokenizer,
     budgets: Budgets,
-    /// "user", "assistant" and the line feed.
-    words: [Vec<u32>; 3],
+    style: PromptStyle,
+    quirks: Quirks,
 }
 
 impl SequenceBuilder {
-    /// A builder with this tokenizer and these lengths.
-    ///
-    /// # Errors
-    /// When the tokenizer fails on the chat's words.
-    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Result<Self, SequenceError> {
-        let words = [
-            tokenizer.encode("user")?,
-            tokenizer.encode("assistant")?,
-            tokenizer.encode("\n")?,
-        ];
-        Ok(Self {
+    /// A builder with this tokenizer and these lengths, in our style.
+    #[must_use]
+    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
+        Self {
             tokenizer,
             budgets,
-            words,
-        })
+            style: PromptStyle::default(),
+            quirks: Quirks::default(),
+        }
+    }
+
+    /// The same with another style.
+    #[must_use]
+    pub fn with_style(self, style: PromptStyle) -> Self {
+        Self { style, ..self }
+    }
+
+    /// The same with other lengths.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// The same with the published code's ways of writing prompts, as far as these switches say.
+    #[must_use]
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
+    }
+
+    /// How prompts are written.
+    #[must_use]
+    pub const fn style(&self) -> &PromptStyle {
+        &self.style
     }
 
     /// The text tokenizer.
@@ -245,12 +293,14 @@ impl SequenceBuilder {
         let answer = answer_budget(budget, example.kind, mode);
         match task {
             Task::Text => {
-                let head = self.padded(self.chat(text, mode)?, budget.prompt)?;
+                let asked = Asked::Answer { mode, picture: false };
+                let head = self.padded(self.chat(text, asked)?, budget.prompt)?;
                 Ok(self.text_prompt(task, head, answer))
             }
             Task::Understand => {
                 let image = self.image_ids(self.picture(task, codes)?);
-                let chat = self.chat(text, mode)?;
+                let asked = Asked::Answer { mode, picture: true };
+                let chat = self.chat(text, asked)?;
                 fits_prompt(chat.len() + 1, budget.prompt)?;
                 let asked = layout::mmu_prompt(&specials, &image, &chat);
                 let head = self.padded(asked, budget.prompt + budget.codes + 2)?;
@@ -282,15 +332,21 @@ impl SequenceBuilder {
         sequence(id, prompt.task, filled.to_vec(), prompt.left_pad, answer)
     }
 
-    /// The text that was filled in: up to the first eos.
+    /// The text that was filled in, up to its end.
     ///
     /// # Errors
     /// When the tokenizer fails.
     pub fn text(&self, ids: &[u32], span: Span) -> Result<String, SequenceError> {
         let ids = ids.get(span.start..span.end.min(ids.len())).unwrap_or_default();
-        let eos = self.tokenizer.specials().eos;
-        let end = ids.iter().position(|&id| id == eos).unwrap_or(ids.len());
-        Ok(self.tokenizer.decode(&ids[..end])?)
+        Ok(self.tokenizer.decode(&ids[..self.text_len(ids)])?)
+    }
+
+    /// How many of these tokens come before the first that ends a text.
+    #[must_use]
+    pub fn text_len(&self, ids: &[u32]) -> usize {
+        let specials = self.tokenizer.specials();
+        let end = ids.iter().position(|&id| self.style.ends(&specials, id));
+        end.unwrap_or(ids.len())
     }
 
     /// Plain text: all of it is answer, as published.
@@ -310,20 +366,18 @@ impl SequenceBuilder {
         ))
     }
 
-    fn chat(&self, text: &str, mode: Mode) -> Result<Vec<u32>, SequenceError> {
-        let user = self.tokenizer.encode(&format!("{text}{}", mode.instruction()))?;
-        Ok(self.chat_of(&user))
+    fn chat(&self, text: &str, asked: Asked) -> Result<Vec<u32>, ChatError> {
+        self.style.chat(&self.tokenizer, &self.quirks, text, asked)
     }
 
-    fn chat_of(&self, user: &[u32]) -> Vec<u32> {
-        let [a, b, c] = &self.words;
-        layout::chat(&self.tokenizer.specials(), [a, b, c], user)
-    }
-
-    /// The ids with padding before them, `len` in all, and how much padding that is.
+    /// The ids with padding before them, `len` in all, and how much padding that is; none in a style without padding.
     fn padded(&self, ids: Vec<u32>, len: usize) -> Result<(Vec<u32>, usize), SequenceError> {
         fits_prompt(ids.len(), len)?;
-        let left_pad = len - ids.len();
+        let left_pad = if self.style.is_padded() {
+            len - ids.len()
+        } else {
+            0
+        };
         Ok((
             [vec![self.tokenizer.specials().pad; left_pad], ids].concat(),
             left_pad,
@@ -371,20 +425,25 @@ impl SequenceBuilder {
 
     fn think_then_draw(&self, text: &str, budget: Budget) -> Result<Prompt, SequenceError> {
         let specials = self.tokenizer.specials();
-        let user = self.tokenizer.encode(text)?;
-        let head = self.padded([vec![specials.r2i], self.chat_of(&user)].concat(), budget.prompt)?;
-        let mut prompt = self.text_prompt(Task::ThinkThenDraw, head, budget.answer);
-        let start = prompt.target.end + 1;
+        let chat = self.chat(text, Asked::ThinkThenDraw)?;
+        let head = self.padded([vec![specials.r2i], chat].concat(), budget.prompt)?;
+        let len = budget.prompt + budget.answer;
+        let answer = if self.style.is_padded() {
+            budget.answer
+        } else {
+            rounded(len - head.0.len())
+        };
+        let mut prompt = self.text_prompt(Task::ThinkThenDraw, head, answer);
+        prompt.ids.resize(len, specials.eos);
         let picture = picture_to_fill(&specials, budget.codes);
         prompt.ids.extend(&picture);
         prompt.then = Some(Span {
-            start,
-            end: start + budget.codes,
+            start: len + 1,
+            end: len + 1 + budget.codes,
         });
-        let (mut unconditional, left_pad) = self.padded(
-            vec![specials.r2i, specials.bos, specials.eos],
-            budget.prompt + budget.answer,
-        )?;
+        let (mut unconditional, left_pad) =
+            self.padded(vec![specials.r2i, specials.bos, specials.eos], len)?;
+        unconditional.resize(len, specials.eos);
         unconditional.extend(&picture);
         (prompt.unconditional, prompt.unconditional_left_pad) = (Some(unconditional), left_pad);
         Ok(prompt)
@@ -410,6 +469,14 @@ impl SequenceBuilder {
         }
     }
 }
+
+/// What a sampler can cut into blocks: a whole number of [`WHOLE`]s, if there is one.
+fn rounded(room: usize) -> usize {
+    if room < WHOLE { room } else { room / WHOLE * WHOLE }
+}
+
+/// A divisor of the usual block lengths.
+const WHOLE: usize = 32;
 
 /// Writes tokens over a span of the same length.
 fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -15,25 +14,12 @@ use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
 
+use crate::special_tokens::ROLES;
+pub use crate::special_tokens::{Family, SpecialTokens, Stated};
+
 /// How our own tokenizer cuts text before merging: think marks whole, operators with their spaces, digits one by one,
 /// words with the space before them.
 const PATTERN: &str = r"</?think>| ?[+\-*=] ?|\p{N}| ?[\p{L}\p{M}]+|[.,:;?!]+ ?|\s+|[^\s\p{L}\p{M}\p{N}]+";
-
-/// Each role's names: ours first, then LLaDA's (`mmada.md` 2.1).
-const ROLES: [&[&str]; 12] = [
-    &["<|startoftext|>"],
-    &["<|endoftext|>"],
-    &["<|soi|>", "<|reserved_token_0|>"],
-    &["<|eoi|>", "<|reserved_token_1|>"],
-    &["<|t2i|>", "<|reserved_token_4|>"],
-    &["<|mmu|>", "<|reserved_token_5|>"],
-    &["<|r2i|>", "<|reserved_token_10|>"],
-    &["[iPAD]", "<|reserved_token_9|>"],
-    &["<|mdm_mask|>"],
-    &["<|start_header_id|>"],
-    &["<|end_header_id|>"],
-    &["<|eot_id|>"],
-];
 
 /// Why a tokenizer could not be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -41,85 +27,26 @@ pub enum TokenizerError {
     /// The library's words.
     #[error("text tokenizer: {0}")]
     Tokenizers(#[from] tokenizers::Error),
-}
-
-/// The ids of the special tokens, by role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SpecialTokens {
-    /// Begins every text (`<|sot|>` is the same).
-    pub bos: u32,
-    /// Ends a text and fills it up.
-    pub eos: u32,
-    /// Start of a picture.
-    pub soi: u32,
-    /// End of a picture.
-    pub eoi: u32,
-    /// The task: text to picture.
-    pub t2i: u32,
-    /// The task: picture and text to text.
-    pub mmu: u32,
-    /// The task: reasoning, then a picture.
-    pub r2i: u32,
-    /// Left padding.
-    pub pad: u32,
-    /// A masked token.
-    pub mask: u32,
-    /// Begins a role's name in a chat.
-    pub start_header: u32,
-    /// Ends it.
-    pub end_header: u32,
-    /// Ends a turn.
-    pub eot: u32,
-}
-
-impl SpecialTokens {
-    /// LLaDA's reserved ids, as MMaDA uses them.
-    pub const LLADA: Self = Self {
-        bos: 126_080,
-        eos: 126_081,
-        soi: 126_084,
-        eoi: 126_085,
-        t2i: 126_088,
-        mmu: 126_089,
-        r2i: 126_094,
-        pad: 126_093,
-        mask: 126_336,
-        start_header: 126_346,
-        end_header: 126_347,
-        eot: 126_348,
-    };
-
-    fn from_ids(
-        [
-            bos,
-            eos,
-            soi,
-            eoi,
-            t2i,
-            mmu,
-            r2i,
-            pad,
-            mask,
-            start_header,
-            end_header,
-            eot,
-        ]: [u32; 12],
-    ) -> Self {
-        Self {
-            bos,
-            eos,
-            soi,
-            eoi,
-            t2i,
-            mmu,
-            r2i,
-            pad,
-            mask,
-            start_header,
-            end_header,
-            eot,
-        }
-    }
+    /// A special token that the tokenizer does not have.
+    #[error("text tokenizer: no token {name}, and the published id {id} is beyond its {len} tokens")]
+    Missing {
+        /// The token's name.
+        name: &'static str,
+        /// Its published id.
+        id: u32,
+        /// The tokenizer's length.
+        len: usize,
+    },
+    /// The configuration states another id than the tokenizer has, or one that it does not have.
+    #[error("config.json: {field} is {stated}, the tokenizer has {found}")]
+    Contradiction {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        stated: u32,
+        /// What the tokenizer says.
+        found: String,
+    },
 }
 
 /// A text tokenizer.
@@ -127,8 +54,14 @@ impl SpecialTokens {
 pub struct TextTokenizer {
     inner: Tokenizer,
     specials: SpecialTokens,
+    /// Text and id of every special token, the longest first.
+    marks: Vec<(String, u32)>,
     len: usize,
 }
+
+/// Breaks a special token's name that stands in given words, so that it stays words through a chat template. No text has
+/// this character: Unicode keeps it for such uses.
+const BREAK: char = '\u{FDD0}';
 
 impl TextTokenizer {
     /// Trains a byte-level BPE on the texts: `vocab` ids at most, the twelve special tokens first, then the 256 bytes,
@@ -156,7 +89,8 @@ impl TextTokenizer {
             .min_frequency(2)
             .show_progress(false)
             .special_tokens(
-                ROLES
+                Family::Tabletop
+                    .names()
                     .iter()
                     .map(|names| AddedToken::from(names[0], true))
                     .collect(),
@@ -167,7 +101,7 @@ impl TextTokenizer {
             &mut TrainerWrapper::BpeTrainer(trainer),
             texts.iter().map(String::as_str),
         )?;
-        Self::new(inner)
+        Self::ours(inner)
     }
 
     /// Reads a `tokenizer.json`. Roles that it has no token for, under our name or LLaDA's, are added at its end.
@@ -175,7 +109,43 @@ impl TextTokenizer {
     /// # Errors
     /// When it is not one.
     pub fn from_json(json: &str) -> Result<Self, TokenizerError> {
-        Self::new(Tokenizer::from_bytes(json.as_bytes())?)
+        Self::ours(Tokenizer::from_bytes(json.as_bytes())?)
+    }
+
+    /// Reads the `tokenizer.json` of a published model: nothing is added to it, since there would be no row of the
+    /// embedding for it. A special token is what the configuration states, else the one of the family's name, else the
+    /// one of the published id.
+    ///
+    /// # Errors
+    /// When it is not one; a role without a token; a configuration and a tokenizer that disagree.
+    pub fn published(json: &str, family: Family, stated: Stated) -> Result<Self, TokenizerError> {
+        let inner = Tokenizer::from_bytes(json.as_bytes())?;
+        let Some(published) = family.published_ids() else {
+            return Self::ours(inner);
+        };
+        let (len, mut ids) = (length(&inner), published.ids());
+        for (role, (id, names)) in ids.iter_mut().zip(family.names()).enumerate() {
+            let named = names.iter().find_map(|name| inner.token_to_id(name));
+            match (stated.of(role), named) {
+                (Some((stated, field)), named)
+                    if named.is_some_and(|named| named != stated) || stated as usize >= len =>
+                {
+                    let found = named.map_or_else(
+                        || format!("{len} tokens"),
+                        |named| format!("{} at {named}", names[0]),
+                    );
+                    return Err(TokenizerError::Contradiction { field, stated, found });
+                }
+                (Some((stated, _)), _) => *id = stated,
+                (None, Some(named)) => *id = named,
+                (None, None) if (*id as usize) < len || !family.needs(role) => {}
+                (None, None) => {
+                    let (name, id) = (names[0], *id);
+                    return Err(TokenizerError::Missing { name, id, len });
+                }
+            }
+        }
+        Ok(Self::with(inner, SpecialTokens::from_ids(ids)))
     }
 
     /// Writes a `tokenizer.json`.
@@ -186,19 +156,29 @@ impl TextTokenizer {
         Ok(self.inner.to_string(false)?)
     }
 
-    fn new(mut inner: Tokenizer) -> Result<Self, TokenizerError> {
-        let mut ids = [0; 12];
-        for (id, names) in ids.iter_mut().zip(ROLES) {
-            *id = role_id(&mut inner, names)?;
+    fn ours(mut inner: Tokenizer) -> Result<Self, TokenizerError> {
+        let mut ids = [0; ROLES];
+        for (id, names) in ids.iter_mut().zip(Family::Tabletop.names()) {
+            *id = role_id(&mut inner, &names)?;
         }
+        Ok(Self::with(inner, SpecialTokens::from_ids(ids)))
+    }
+
+    fn with(mut inner: Tokenizer, specials: SpecialTokens) -> Self {
         inner.set_encode_special_tokens(true);
-        let highest = inner.get_vocab(true).into_values().max();
-        let len = highest.map_or(0, |id| id as usize + 1);
-        Ok(Self {
+        let added = inner.get_added_tokens_decoder().into_iter();
+        let mut marks: Vec<(String, u32)> = added
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content, id))
+            .collect();
+        marks.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then(a.1.cmp(&b.1)));
+        let len = length(&inner);
+        Self {
             inner,
-            specials: SpecialTokens::from_ids(ids),
+            specials,
+            marks,
             len,
-        })
+        }
     }
 
     /// The text's ids, nothing added. A special token's name in a text is text: it never becomes the special token.
@@ -207,6 +187,50 @@ impl TextTokenizer {
     /// When the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.inner.encode_fast(text, false)?.get_ids().to_vec())
+    }
+
+    /// The ids of a text with markup: a special token's name is the token, but not in words that went through
+    /// [`Self::guarded`].
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn encode_marked(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let (mut ids, mut words, mut rest) = (Vec::new(), String::new(), text);
+        while let Some(next) = rest.chars().next() {
+            if let Some((name, id)) = self.mark_at(rest) {
+                ids.extend(self.encode(&words)?);
+                ids.push(id);
+                words.clear();
+                rest = &rest[name.len()..];
+            } else {
+                words.extend(Some(next).filter(|&next| next != BREAK));
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+        ids.extend(self.encode(&words)?);
+        Ok(ids)
+    }
+
+    /// Words that [`Self::encode_marked`] takes for words throughout, special tokens' names in them too.
+    #[must_use]
+    pub fn guarded(&self, words: &str) -> String {
+        let mut kept = String::with_capacity(words.len());
+        for (at, next) in words.char_indices() {
+            kept.push(next);
+            if self.mark_at(&words[at..]).is_some() {
+                kept.push(BREAK);
+            }
+        }
+        kept
+    }
+
+    /// The special token that a text begins with, the longest of them.
+    fn mark_at(&self, text: &str) -> Option<(&str, u32)> {
+        let mark = self
+            .marks
+            .iter()
+            .find(|(name, _)| text.starts_with(name.as_str()));
+        mark.map(|(name, id)| (name.as_str(), *id))
     }
 
     /// The ids' text; special tokens and picture codes are left out, bytes that are no UTF-8 become replacement
@@ -240,6 +264,12 @@ impl TextTokenizer {
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
+
+/// One more than the highest id.
+fn length(inner: &Tokenizer) -> usize {
+    let highest = inner.get_vocab(true).into_values().max();
+    highest.map_or(0, |id| id as usize + 1)
 }
 
 fn role_id(inner: &mut Tokenizer, names: &[&str]) -> Result<u32, TokenizerError> {

@@ -17,7 +17,7 @@ const TABLETOP: Tabletop = Tabletop::new(7);
 
 static BUILDER: LazyLock<SequenceBuilder> = LazyLock::new(|| {
     let tokenizer = TextTokenizer::train(&Tabletop::new(0).corpus(300), 512).unwrap();
-    SequenceBuilder::new(tokenizer, Budgets::default()).unwrap()
+    SequenceBuilder::new(tokenizer, Budgets::default())
 });
 
 fn some(split: Split, count: u64) -> impl Iterator<Item = (Example, Option<Scene>)> {

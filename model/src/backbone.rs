@@ -7,18 +7,24 @@
 
 use std::path::Path;
 
-use demask_api::BackboneConfig;
+use demask_api::checkpoint::{CONFIG, TOKENIZER};
+use demask_api::config::{LLADA_TOKENIZER, LLADA_VOCABULARY};
+use demask_api::{BackboneConfig, Growth, Purpose, published};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::{AttentionMask, Packing};
 use crate::error::{ModelError, Result};
+use crate::fit;
 use crate::fused;
+use crate::growth;
 use crate::init::{normal, truncated_normal};
+use crate::kv_cache::{Chunk, KvCache, Pass};
+use crate::lora::Lora;
 use crate::parameters::{Parameters, Slot};
 use crate::rotary::Rotary;
-use crate::weights;
+use crate::stored::StoredTensors;
 
 /// Where the published names begin.
 const PREFIX: &str = "model.transformer";
@@ -28,6 +34,7 @@ const PREFIX: &str = "model.transformer";
 pub struct Backbone {
     config: BackboneConfig,
     parameters: Parameters,
+    lora: Option<Lora>,
     rotary: Rotary,
     names: Vec<BlockNames>,
     device: Device,
@@ -72,32 +79,57 @@ impl Backbone {
     /// A configuration that makes no network.
     pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         check(config)?;
-        let slots = slots(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let values: Vec<Tensor> = slots
-            .iter()
-            .map(|slot| initial(config, slot, &mut rng))
-            .collect::<Result<_>>()?;
-        let parameters = Parameters::new(slots, &values, device, kind)?;
+        let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
+        let parameters = Parameters::build(slots(config), device, kind, Purpose::Train, fill)?;
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
-    /// Reads `config.json` and `model.safetensors` of a folder, published or ours.
+    /// Reads a folder, published or ours, for training: `config.json` and its weights, in one file or several.
     ///
     /// # Errors
-    /// A broken file, a missing, extra or misshapen tensor, each named.
+    /// A broken file, missing, extra and misshapen tensors, each named.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let path = dir.join(demask_api::checkpoint::CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
-        let config: BackboneConfig = serde_json::from_str(&text).map_err(|error| {
-            ModelError::checkpoint(&path, format!("not a backbone's configuration: {error}"))
+        Self::load_for(dir, device, kind, Purpose::Train)
+    }
+
+    /// The same for training or for sampling, where nothing is kept beside the weights in `kind`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
+        Self::load_grown(dir, device, kind, purpose, None)
+    }
+
+    /// The same, with picture codes added where that is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; those of [`growth::grown`].
+    pub fn load_grown(
+        dir: &Path,
+        device: Device,
+        kind: Kind,
+        purpose: Purpose,
+        growth: Option<&Growth>,
+    ) -> Result<Self> {
+        let stored_config = read_config(dir)?;
+        let config = match growth {
+            Some(growth) => growth::grown(&stored_config, growth, text_tokens(dir, &stored_config)?)?,
+            None => stored_config.clone(),
+        };
+        let stored = StoredTensors::in_folder(dir)?;
+        let source = source(&stored_config, &stored);
+        fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;
+        let mut rng = ChaCha8Rng::seed_from_u64(growth.map_or(0, |growth| growth.seed));
+        let parameters = Parameters::build(slots(&config), device, kind, purpose, |slot, into| {
+            let name = source(&slot.name);
+            let old = stored.shape(&name).map_or(0, |shape| shape[0]);
+            if old == slot.shape[0] {
+                return stored.copy_to(&name, into);
+            }
+            stored.copy_to(&name, &mut into.f_narrow(0, 0, old)?)?;
+            growth::fill(into, old, &mut rng)
         })?;
-        check(&config)?;
-        let file = dir.join(demask_api::checkpoint::WEIGHTS);
-        let tensors = weights::read(&file)?;
-        let tied = format!("{PREFIX}.ff_out.weight");
-        let ignored: &[&str] = if config.weight_tying { &[&tied] } else { &[] };
-        let parameters = Parameters::from_file(slots(&config), tensors, &file, ignored, device, kind)?;
         Self::assemble(config, parameters, device, kind)
     }
 
@@ -112,6 +144,7 @@ impl Backbone {
         Ok(Self {
             config,
             parameters,
+            lora: None,
             rotary,
             names,
             device,
@@ -124,12 +157,10 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn frozen_copy(&self) -> Result<Self> {
-        Self::assemble(
-            self.config.clone(),
-            self.parameters.frozen_copy()?,
-            self.device,
-            self.kind,
-        )
+        let parameters = self.parameters.frozen_copy()?;
+        let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        copy.lora = self.lora.as_ref().map(Lora::frozen_copy).transpose()?;
+        Ok(copy)
     }
 
     /// The same weights, whose gradients are taken apart from these: for another thread.
@@ -138,7 +169,54 @@ impl Backbone {
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
         let parameters = self.parameters.twin()?;
-        Self::assemble(self.config.clone(), parameters, self.device, self.kind)
+        let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
+        Ok(twin)
+    }
+
+    /// The same with an adapter on it, which is what is trained then.
+    #[must_use]
+    pub fn adapted(mut self, lora: Lora) -> Self {
+        self.lora = Some(lora);
+        self
+    }
+
+    /// Its adapter, if it has one.
+    #[must_use]
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// Adds the adapter's product to the weights and drops the adapter.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn merge(&mut self) -> Result<()> {
+        match self.lora.take() {
+            Some(lora) => lora.merge_into(&self.parameters),
+            None => Ok(()),
+        }
+    }
+
+    /// What an optimiser works on: the adapter's parameters where there is one, else the network's own.
+    #[must_use]
+    pub fn trained(&self) -> &Parameters {
+        self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
+    }
+
+    /// The same, to be changed.
+    pub fn trained_mut(&mut self) -> &mut Parameters {
+        match &mut self.lora {
+            Some(lora) => lora.parameters_mut(),
+            None => &mut self.parameters,
+        }
+    }
+
+    /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
+    pub fn set_dropout(&self, seed: Option<u64>) {
+        if let Some(lora) = &self.lora {
+            lora.set_dropout(seed);
+        }
     }
 
     /// The shape.
@@ -164,6 +242,12 @@ impl Backbone {
         self.device
     }
 
+    /// What it computes in.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
     ///
     /// # Errors
@@ -181,14 +265,15 @@ impl Backbone {
         {
             return self.packed(ids_BL, &Packing::new(pads, *length)?);
         }
-        self.blocks(ids_BL, length, mask.bias(self.kind, self.device)?.as_ref(), None)
+        let bias = mask.bias(self.kind, self.device)?;
+        self.whole(ids_BL, length, bias.as_ref(), None)
     }
 
     /// The same on the real tokens alone; the hidden states of padding are zero.
     fn packed(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &packing.index_t)?;
         let x_TD = self
-            .blocks(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
+            .whole(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
             .f_squeeze_dim(0)?;
         let (count, width) = (packing.batch * packing.length, x_TD.size()[1]);
         Ok(Tensor::f_zeros([count, width], (self.kind, self.device))?
@@ -196,7 +281,8 @@ impl Backbone {
             .f_view([packing.batch, packing.length, width])?)
     }
 
-    fn blocks(
+    /// Every position of every row, keys and values kept nowhere.
+    fn whole(
         &self,
         ids_BL: &Tensor,
         length: i64,
@@ -204,16 +290,47 @@ impl Backbone {
         packing: Option<&Packing>,
     ) -> Result<Tensor> {
         let tables = self.rotary.at(length)?;
-        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids_BL, -1, false, false)?;
+        self.blocks(ids_BL, |_, joined| self.attend(joined, &tables, bias, packing))
+    }
+
+    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
+    /// those places are written to the cache, all others are read from it.
+    ///
+    /// # Errors
+    /// A row longer than the model's longest sequence or than the cache, with both numbers; libtorch's.
+    pub fn cached(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Tensor> {
+        let longest = self.config.max_sequence_length;
+        for chunk in chunks {
+            let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
+            if end > longest || chunk.keys > room {
+                return Err(ModelError::Refused(format!(
+                    "a sequence of {end} tokens; the model takes at most {longest}, the cache {room}"
+                )));
+            }
+        }
+        let pass = Pass::new(chunks, self.device)?;
+        let tables = self.rotary.at(longest as i64)?;
+        let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
+        tch::no_grad(|| {
+            self.blocks(&pass.ids_T, |block, joined| {
+                cache.attend(block, &joined, tables, heads, &pass)
+            })
+        })
+    }
+
+    /// The blocks; `mix` is given each block's number and stacked projection and attends.
+    fn blocks(&self, ids: &Tensor, mix: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
         if self.config.input_emb_norm {
             x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
         }
         // What the layer before adds to the stream is summed where the next norm reads it.
         let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
         delta_BLD = None;
-        for names in &self.names {
+        for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = self.attention(names, &h_BLD, &tables, bias, packing)?;
+            let mixed_BLD = mix(number, self.joined(names, &h_BLD)?)?;
+            let mixed_BLD = self.linear(&mixed_BLD, &names.attn_out)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
             delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
         }
@@ -227,14 +344,10 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
-        let table_VD = if self.config.weight_tying {
-            self.leaf("wte")?
-        } else {
-            self.leaf("ff_out")?
-        };
+        let table_VD = self.head_weight()?;
         let bias_V = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")).ok();
         let logits = match columns {
-            None => x_ND.f_linear(table_VD, bias_V)?,
+            None => x_ND.f_linear(&table_VD, bias_V)?,
             Some((start, end)) => {
                 let bias = bias_V
                     .map(|bias| bias.f_narrow(0, start, end - start))
@@ -248,6 +361,15 @@ impl Backbone {
         Ok(logits)
     }
 
+    /// The head's weight, [V, D]: the embedding where the two are tied.
+    ///
+    /// # Errors
+    /// A backbone without one (a fault of this crate).
+    pub fn head_weight(&self) -> Result<Tensor> {
+        let leaf = self.leaf(if self.config.weight_tying { "wte" } else { "ff_out" })?;
+        Ok(leaf.shallow_clone())
+    }
+
     fn leaf(&self, what: &str) -> Result<&Tensor> {
         self.parameters.leaf(&format!("{PREFIX}.{what}.weight"))
     }
@@ -255,7 +377,11 @@ impl Backbone {
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let weight = self.parameters.leaf(&format!("{name}.weight"))?;
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
-        Ok(x.f_linear(weight, bias)?)
+        let y = x.f_linear(weight, bias)?;
+        match &self.lora {
+            Some(lora) => lora.add(name, x, y),
+            None => Ok(y),
+        }
     }
 
     /// The stream with `delta` added, and its norm.
@@ -268,26 +394,30 @@ impl Backbone {
         })
     }
 
-    fn attention(
+    /// Queries, keys and values in one product, q and k normalised where the model does that: [.., (H + 2K) E].
+    fn joined(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
+        let joined = self.linear(h_BLD, &names.q)?;
+        if !self.config.attention_layer_norm {
+            return Ok(joined);
+        }
+        let width = self.config.d_model as i64;
+        let kv_width = (self.config.kv_heads() * self.config.head_dim()) as i64;
+        let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
+        for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
+            *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
+        }
+        Ok(Tensor::f_cat(&parts, -1)?)
+    }
+
+    fn attend(
         &self,
-        names: &BlockNames,
-        h_BLD: &Tensor,
+        joined: Tensor,
         tables: &(Tensor, Tensor),
         bias: Option<&Tensor>,
         packing: Option<&Packing>,
     ) -> Result<Tensor> {
-        let width = self.config.d_model as i64;
         let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
         let head_width = self.config.head_dim() as i64;
-        let mut joined = self.linear(h_BLD, &names.q)?;
-        if self.config.attention_layer_norm {
-            let kv_width = kv_heads * head_width;
-            let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
-            for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
-                *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
-            }
-            joined = Tensor::f_cat(&parts, -1)?;
-        }
         let tables = (&tables.0, &tables.1);
         let [q_BHLE, mut k_BHLE, mut v_BHLE] =
             fused::split_turn(&joined, tables, heads, kv_heads, head_width, packing)?;
@@ -295,14 +425,73 @@ impl Backbone {
             k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
             v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
         }
-        let mixed_BLD = fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)?;
-        self.linear(&mixed_BLD, &names.attn_out)
+        fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)
     }
 
     fn feed_forward(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
         let gated_BLF = fused::gate(&self.linear(h_BLD, &names.gate)?)?;
         self.linear(&gated_BLF, &names.down)
     }
+}
+
+/// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
+/// say and there is one.
+///
+/// # Errors
+/// A missing or broken file, options that are not computed here, a configuration that makes no network.
+pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
+    let path = dir.join(CONFIG);
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    let mut config =
+        published::read(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
+    check(&config)?;
+    let tokenizer = dir.join(TOKENIZER);
+    if config.codebook_size > 0 && config.image_token_offset.is_none() && tokenizer.is_file() {
+        config.image_token_offset = Some(tokenizer_length(&tokenizer)?);
+    }
+    Ok(config)
+}
+
+/// Tokens of a `tokenizer.json`, the added ones too.
+fn tokenizer_length(path: &Path) -> Result<u32> {
+    let tokenizer = tokenizers::Tokenizer::from_file(path)
+        .map_err(|error| ModelError::checkpoint(path, format!("not a tokenizer: {error}")))?;
+    Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
+}
+
+/// Tokens of a folder's text tokenizer: what its file says, or LLaDA's for LLaDA's vocabulary.
+fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
+    let path = dir.join(TOKENIZER);
+    if path.is_file() {
+        return tokenizer_length(&path);
+    }
+    match config.image_token_offset {
+        Some(offset) => Ok(offset),
+        None if config.vocab_size == LLADA_VOCABULARY => Ok(LLADA_TOKENIZER),
+        None => Err(ModelError::checkpoint(
+            &path,
+            "missing: its length says where picture codes begin",
+        )),
+    }
+}
+
+/// Under which name a parameter is stored: a tied head lies beside the embedding, or alone under its own name.
+fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn(&str) -> String {
+    let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
+    let is_there = |name: &str| stored.shape(name).is_some();
+    let renamed = config.weight_tying && !is_there(&table) && is_there(&head);
+    move |name| match name {
+        name if renamed && name == table => head.clone(),
+        name => name.to_owned(),
+    }
+}
+
+/// Stored tensors that are not needed.
+fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
+    if config.weight_tying {
+        return vec!["model.transformer.ff_out.weight"];
+    }
+    Vec::new()
 }
 
 fn check(config: &BackboneConfig) -> Result<()> {
@@ -345,7 +534,7 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
     );
     let kv_width = (config.kv_heads() * config.head_dim()) as i64;
     let all = config.include_bias;
-    let qkv = config.include_qkv_bias.unwrap_or(all);
+    let qkv = all || config.include_qkv_bias.unwrap_or(false);
     let norm_bias = config.bias_for_layer_norm.unwrap_or(all);
     let mut slots = vec![Slot::new(format!("{PREFIX}.wte.weight"), &[rows, width])];
     let linear = |slots: &mut Vec<Slot>, name: &str, outs: i64, ins: i64, bias: bool| {

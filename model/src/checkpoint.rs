@@ -6,17 +6,25 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use demask_api::checkpoint::{CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS};
-use demask_api::{Manifest, ManifestFile};
+use demask_api::checkpoint::{
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS,
+};
+use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
 use tch::{Device, Kind};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::lora::Lora;
 use crate::optimizer::AdamW;
+use crate::peft;
+use crate::stored::StoredTensors;
 use crate::weights;
+
+/// The moving average of the weights, in the optimiser's file.
+const AVERAGE: &str = "backbone.average";
 
 /// A model with everything that training needs.
 #[derive(Debug)]
@@ -39,22 +47,42 @@ pub struct Saved {
 }
 
 impl Model {
-    /// Reads a folder: ours, or a published backbone. `resume` also reads the optimiser's state, which only a whole
-    /// checkpoint of ours has.
+    /// Reads a folder for training: ours, or a published backbone. `resume` also reads the optimiser's state, which only
+    /// a whole checkpoint of ours has.
     ///
     /// # Errors
     /// A missing, broken or truncated file, named.
     pub fn load(dir: &Path, resume: bool, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_with(dir, resume, &LoadOptions::default(), device, kind)
+    }
+
+    /// The same for what the options say.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; `resume` for sampling.
+    pub fn load_with(
+        dir: &Path,
+        resume: bool,
+        options: &LoadOptions,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
+        let purpose = options.purpose;
+        if resume && purpose == Purpose::Sample {
+            return Err(ModelError::Refused(
+                "resume and purpose sample: a run is resumed for training".into(),
+            ));
+        }
         let listed = check_manifest(dir)?;
+        let backbone = load_backbone(dir, options, device, kind)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
             let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
         }
-        let backbone = Backbone::load(dir, device, kind)?;
-        let mut optimizer = AdamW::new(backbone.parameters())?;
+        let mut optimizer = AdamW::new(backbone.trained())?;
         let folder = dir.join(IMAGE_TOKENIZER);
         let mut tokenizer = if folder.is_dir() {
-            let tokenizer = ImageTokenizer::load(&folder, device)?;
+            let tokenizer = ImageTokenizer::load_for(&folder, device, purpose)?;
             let trainer = TokenizerTrainer::new(&tokenizer)?;
             Some((tokenizer, trainer))
         } else {
@@ -96,21 +124,25 @@ impl Model {
         if !path.exists() {
             return Err(lacks());
         }
-        let state = weights::read(&path)?;
-        let average = state.get("backbone.average").ok_or_else(lacks)?;
-        let (found, expected) = (average.numel(), self.backbone.parameters().master().numel());
-        if found != expected {
+        let state = StoredTensors::in_file(&path)?;
+        let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
+        let (found, expected) = (shape.iter().product::<i64>(), self.backbone.trained().count());
+        if u64::try_from(found) != Ok(expected) {
             let message = format!("a moving average of {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
-        self.backbone.parameters().set(average)
+        self.backbone.trained().set(&state.read(AVERAGE)?)
     }
 
     /// Writes a folder that does not exist yet.
     ///
     /// # Errors
-    /// The folder exists, a name in `attach` is taken, the disk is full; nothing is left behind then.
+    /// The folder exists, a name in `attach` is taken, the optimiser's state of a model for sampling, the disk is full;
+    /// nothing is left behind then.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+        if optimizer {
+            self.backbone.trained().trainable()?;
+        }
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
@@ -142,8 +174,14 @@ impl Model {
     fn fill(&self, work: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         write_json(&work.join(CONFIG), self.backbone.config())?;
-        weights::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
-        let mut names = vec![CONFIG.to_owned(), WEIGHTS.to_owned()];
+        let mut names = vec![CONFIG.to_owned()];
+        if let Some(lora) = self.backbone.lora() {
+            lora.write(work)?;
+            names.extend([ADAPTER_CONFIG, ADAPTER].map(str::to_owned));
+        } else {
+            weights::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
+            names.push(WEIGHTS.to_owned());
+        }
         let mut state = if optimizer {
             self.optimizer.state("backbone")?
         } else {
@@ -174,6 +212,63 @@ impl Model {
     }
 }
 
+/// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
+///
+/// # Errors
+/// As [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
+pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
+    let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
+    let inside = dir.join(ADAPTER_CONFIG).is_file() && !dir.join(WEIGHTS).is_file();
+    let adapter = match &options.adapter {
+        Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
+        Some(adapter) => Some(adapter.as_path()),
+        None => inside.then_some(dir),
+    };
+    let adapted = adapter.is_some() || options.lora.is_some();
+    if adapter.is_some() && options.lora.is_some() {
+        return refuse("lora and adapter: a fresh adapter or one that is there");
+    }
+    if options.merge && adapter.is_none() {
+        return refuse("merge: there is no adapter to merge");
+    }
+    if adapted && options.grow.is_some() {
+        return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
+    }
+    let base = if inside { base_of(dir)? } else { dir.to_owned() };
+    // Beside an adapter the base is never trained.
+    let purpose = if adapted && !options.merge {
+        Purpose::Sample
+    } else {
+        options.purpose
+    };
+    let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
+    let place = (device, kind);
+    if let Some(adapter) = adapter {
+        let lora = Lora::load(adapter, backbone.config(), place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    } else if let Some(config) = &options.lora {
+        let lora = Lora::fresh(config, backbone.config(), &base, place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    }
+    if options.merge {
+        backbone.merge()?;
+    }
+    Ok(backbone)
+}
+
+/// The folder of the base that an adapter's folder names.
+fn base_of(dir: &Path) -> Result<PathBuf> {
+    let named = peft::base(dir)?;
+    let base = dir.join(&named);
+    if base.is_dir() {
+        check_manifest(&base)?;
+        return Ok(base);
+    }
+    let message =
+        format!("base_model_name_or_path is {named}: no such folder; load the base with this adapter on it");
+    Err(ModelError::checkpoint(&dir.join(ADAPTER_CONFIG), message))
+}
+
 fn write_manifest(work: &Path, names: Vec<String>, step: u64) -> Result<Saved> {
     let files: Vec<ManifestFile> = names
         .into_iter()
@@ -199,12 +294,15 @@ fn write_manifest(work: &Path, names: Vec<String>, step: u64) -> Result<Saved> {
 fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
     let path = dir.join(&name);
     sync(&path)?;
-    let bytes = std::fs::read(&path).map_err(|source| ModelError::io(&path, source))?;
-    Ok(ManifestFile {
-        name,
-        bytes: bytes.len() as u64,
-        blake3: blake3::hash(&bytes).to_hex().to_string(),
-    })
+    let (bytes, blake3) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    Ok(ManifestFile { name, bytes, blake3 })
+}
+
+/// Bytes of a file and their BLAKE3 in hex, read piece by piece.
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
 }
 
 /// Removes what a process that was killed while it saved to this name left behind.
@@ -228,7 +326,15 @@ fn sweep(parent: &Path, name: &str) {
 
 /// Only plain names that a checkpoint does not use itself.
 fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
-    let own = [MANIFEST, CONFIG, WEIGHTS, OPTIMIZER, IMAGE_TOKENIZER];
+    let own = [
+        MANIFEST,
+        CONFIG,
+        WEIGHTS,
+        ADAPTER_CONFIG,
+        ADAPTER,
+        OPTIMIZER,
+        IMAGE_TOKENIZER,
+    ];
     let bad = |name: &&String| name.contains('/') || name.starts_with('.') || name.is_empty();
     match attach
         .keys()
@@ -274,7 +380,7 @@ fn without_manifest(dir: &Path) -> Result<Vec<String>> {
             "{MANIFEST} is missing: a checkpoint that was not written whole"
         ));
     }
-    if !dir.join(CONFIG).is_file() {
+    if !dir.join(CONFIG).is_file() && !dir.join(ADAPTER_CONFIG).is_file() {
         return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
     }
     Ok(Vec::new())
@@ -283,8 +389,8 @@ fn without_manifest(dir: &Path) -> Result<Vec<String>> {
 fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
     let path = dir.join(&file.name);
     let named = |message: String| Err(ModelError::checkpoint(&path, message));
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let found = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return named(format!(
                 "missing; the manifest lists it with {} bytes",
@@ -293,7 +399,7 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
         }
         Err(error) => return Err(ModelError::io(&path, error)),
     };
-    let (found, expected) = (bytes.len() as u64, file.bytes);
+    let expected = file.bytes;
     if found != expected {
         let how = if found < expected {
             "is truncated"
@@ -304,8 +410,8 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
             "{found} bytes, the manifest says {expected}: the file {how}"
         ));
     }
-    let found = blake3::hash(&bytes).to_hex();
-    if found.as_str() != file.blake3 {
+    let (_, found) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    if found != file.blake3 {
         return named(format!(
             "BLAKE3 {found}, the manifest says {}: the file was changed",
             file.blake3

@@ -1,28 +1,23 @@
 //! What an engine does with each request.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame, SampleRequest, Sampler,
-    Sequence, checkpoint,
+    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame,
+    SampleRequest, Sampler, Sequence, checkpoint,
 };
 
 use crate::backbone::Backbone;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, load_backbone};
 use crate::device::Place;
 use crate::error::{ModelError, Result};
-use crate::image_sampler::sample_image;
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
-use crate::text_sampler::{Rules, sample_text};
-use crate::{policy, trainer, validation, verify};
-
-/// Rows that one forward pass of a sampler takes at most.
-const SAMPLE_ROWS: usize = 64;
+use crate::reward_networks::RewardNetworks;
+use crate::{policy, sampler, trainer, validation, verify};
 
 /// An engine: a place to compute and, once loaded, a model.
 #[derive(Debug)]
@@ -30,6 +25,7 @@ pub struct Engine {
     place: Place,
     model: Option<Model>,
     reference: Option<Backbone>,
+    rewards: Option<RewardNetworks>,
 }
 
 impl Engine {
@@ -40,6 +36,7 @@ impl Engine {
             place,
             model: None,
             reference: None,
+            rewards: None,
         }
     }
 
@@ -121,6 +118,15 @@ impl Engine {
             } => Ok(Answer::Verified {
                 tensors: verify::verify(&checkpoint, &reference, self.place.device)?,
             }),
+            Request::LoadReward { clip, image_reward } => self.load_reward(clip, image_reward),
+            Request::Score { pictures, texts } => {
+                let rewards = self.rewards.as_ref().ok_or_else(|| {
+                    ModelError::Refused("no reward network is loaded; send load_reward first".into())
+                })?;
+                Ok(Answer::Scores {
+                    scores: rewards.score(&pictures, &texts)?,
+                })
+            }
             Request::Exit => Ok(Answer::Done),
         }
     }
@@ -132,18 +138,30 @@ impl Engine {
         let reference = match checkpoint {
             None => present.frozen_copy()?,
             Some(dir) => {
-                let loaded = Backbone::load(dir, device, kind)?;
+                let loaded = load_backbone(dir, &LoadOptions::sampling(), device, kind)?;
                 if loaded.config() != present.config() {
                     return Err(ModelError::checkpoint(
                         dir,
                         "a reference policy must have the shape of the loaded model",
                     ));
                 }
-                loaded.frozen_copy()?
+                loaded
             }
         };
         self.reference = Some(reference);
         Ok(Answer::Done)
+    }
+
+    /// Takes these reward networks in place of others; the same ones are kept.
+    fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
+        let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
+        if clip.is_none() && image_reward.is_none() {
+            self.rewards = None;
+        } else if !self.rewards.as_ref().is_some_and(kept) {
+            self.rewards = Some(RewardNetworks::load(clip, image_reward, self.place.device)?);
+        }
+        let parameters = self.rewards.as_ref().map_or(0, RewardNetworks::parameters);
+        Ok(Answer::RewardLoaded { parameters })
     }
 
     fn info(&self) -> EngineInfo {
@@ -166,7 +184,8 @@ impl Engine {
     /// libtorch's.
     pub fn recover(&mut self) -> Result<()> {
         if let Some(model) = &mut self.model {
-            model.optimizer.discard(model.backbone.parameters_mut())?;
+            model.backbone.set_dropout(None);
+            model.optimizer.discard(model.backbone.trained_mut())?;
             if let Some((tokenizer, trainer)) = &mut model.tokenizer {
                 trainer.discard(tokenizer)?;
             }
@@ -210,10 +229,21 @@ impl Engine {
                     tokenizer,
                 }
             }
-            ModelSource::Checkpoint { dir, resume, average } => {
-                let model = Model::load(&dir, resume, device, kind)?;
+            ModelSource::Checkpoint {
+                dir,
+                resume,
+                average,
+                image_tokenizer,
+                options,
+            } => {
+                let mut model = Model::load_with(&dir, resume, &options, device, kind)?;
                 if average {
                     model.take_average(&dir, resume)?;
+                }
+                if let Some(folder) = image_tokenizer {
+                    let tokenizer = ImageTokenizer::load_for(&folder, device, options.purpose)?;
+                    let trainer = TokenizerTrainer::new(&tokenizer)?;
+                    model.tokenizer = Some((tokenizer, trainer));
                 }
                 model
             }
@@ -238,16 +268,8 @@ impl Engine {
         let started = Instant::now();
         let model = self.model()?;
         validation::samples(model.backbone.config(), requests)?;
-        let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
-        for group in alike(requests) {
-            let batch: Vec<SampleRequest> = group.iter().map(|&at| requests[at].clone()).collect();
-            let done = sample_batch(model, &batch, on_frame)?;
-            for (at, sample) in group.into_iter().zip(done) {
-                samples[at] = Some(sample);
-            }
-        }
+        let samples = sample_all(model, requests, on_frame)?;
         let step = model.optimizer.step_count();
-        let samples = samples.into_iter().flatten().collect();
         Ok(Answer::Samples {
             samples,
             seconds: started.elapsed().as_secs_f64(),
@@ -278,55 +300,33 @@ impl Engine {
     }
 }
 
-/// Indices of requests that can run as one batch: one length, one target length, one sampler.
-fn alike(requests: &[SampleRequest]) -> Vec<Vec<usize>> {
-    let mut groups: BTreeMap<(usize, usize, String), Vec<usize>> = BTreeMap::new();
-    for (at, request) in requests.iter().enumerate() {
-        let sampler = serde_json::to_string(&request.sampler).unwrap_or_default();
-        groups
-            .entry((request.ids.len(), request.target.len(), sampler))
-            .or_default()
-            .push(at);
-    }
-    groups
-        .into_values()
-        .flat_map(|group| {
-            group
-                .chunks(SAMPLE_ROWS)
-                .map(<[usize]>::to_vec)
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-fn sample_batch(
+/// Samples in the order asked, pictures decoded.
+fn sample_all(
     model: &Model,
     requests: &[SampleRequest],
     on_frame: &mut dyn FnMut(SampleFrame),
 ) -> Result<Vec<Sample>> {
-    match requests.first().map(|request| &request.sampler) {
-        None => Ok(Vec::new()),
-        Some(Sampler::Text(sampler)) => {
-            sample_text(&model.backbone, requests, sampler, Rules::Ours, on_frame)
+    let mut samples = sampler::sample(&model.backbone, requests, &mut |mut frame, guess| {
+        if let Some(guess) = guess {
+            frame.picture = decode(model, &[guess])?.pop();
         }
-        Some(Sampler::Image(sampler)) => {
-            let mut samples = sample_image(&model.backbone, requests, sampler, &mut |mut frame, guess| {
-                frame.picture = decode(model, &[guess])?.pop();
-                on_frame(frame);
-                Ok(())
-            })?;
-            let codes: Vec<&[u32]> = samples
-                .iter()
-                .zip(requests)
-                .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
-                .collect();
-            let pictures = decode(model, &codes)?;
-            for (sample, picture) in samples.iter_mut().zip(pictures) {
-                sample.picture = Some(picture);
-            }
-            Ok(samples)
-        }
+        on_frame(frame);
+        Ok(())
+    })?;
+    let drawn = |request: &SampleRequest| matches!(request.sampler, Sampler::Image(_));
+    let pairs = samples.iter().zip(requests).filter(|(_, request)| drawn(request));
+    let codes: Vec<&[u32]> = pairs
+        .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
+        .collect();
+    let pictures = decode(model, &codes)?;
+    let drawn = samples
+        .iter_mut()
+        .zip(requests)
+        .filter(|(_, request)| drawn(request));
+    for ((sample, _), picture) in drawn.zip(pictures) {
+        sample.picture = Some(picture);
     }
+    Ok(samples)
 }
 
 /// Picture tokens to pictures; none without an image tokenizer.

@@ -14,16 +14,19 @@ use crate::error::Result;
 /// Whether rows of that length may be packed: the kernels then compute on real tokens only.
 #[must_use]
 pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
-    cfg!(fused)
-        && device == Device::Cpu
-        && matches!(kind, Kind::Float | Kind::BFloat16)
-        && length as i64 <= SHORT
+    applies_to(device, kind) && length as i64 <= SHORT
 }
 
 /// Whether the kernels take tensors of that place and dtype.
 #[must_use]
+pub fn applies_to(device: Device, kind: Kind) -> bool {
+    cfg!(fused) && device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16)
+}
+
+/// Whether the kernels take this tensor.
+#[must_use]
 pub fn applies(x: &Tensor) -> bool {
-    cfg!(fused) && x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+    applies_to(x.device(), x.kind())
 }
 
 /// `s = x + delta` (just `x` without one) and `weight * round(s / rms(s))`, over the last axis.
@@ -72,6 +75,20 @@ pub fn split_turn(
         return kernels::split_turn(joined, tables, heads, kv_heads, width, packing);
     }
     debug_assert!(packing.is_none(), "rows are packed for the kernels only");
+    split_turn_composed(joined, tables, heads, kv_heads, width)
+}
+
+/// The same composed of libtorch's operators; the tables may be any that broadcast over [B, heads, L, E].
+///
+/// # Errors
+/// libtorch's.
+pub fn split_turn_composed(
+    joined: &Tensor,
+    tables: (&Tensor, &Tensor),
+    heads: i64,
+    kv_heads: i64,
+    width: i64,
+) -> Result<[Tensor; 3]> {
     let (batch, length, _) = joined.size3()?;
     let part = |first: i64, count: i64| -> Result<Tensor> {
         let part = joined.f_narrow(-1, first * width, count * width)?;
@@ -151,7 +168,7 @@ pub fn label_log_prob(logits_NV: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
 }
 
 #[cfg(fused)]
-mod kernels {
+pub(crate) mod kernels {
     use std::ffi::{CStr, c_char, c_int, c_void};
     use std::ptr::null_mut;
 
@@ -160,7 +177,7 @@ mod kernels {
     use crate::attention_mask::Packing;
     use crate::error::Result;
 
-    type Handle = *mut c_void;
+    pub(crate) type Handle = *mut c_void;
 
     unsafe extern "C" {
         fn demask_last_error() -> *const c_char;
@@ -199,11 +216,11 @@ mod kernels {
         fn demask_label_log_prob(logits: Handle, labels: Handle, y: *mut Handle) -> c_int;
     }
 
-    fn handle(tensor: &Tensor) -> Handle {
+    pub(crate) fn handle(tensor: &Tensor) -> Handle {
         tensor.as_ptr().cast_mut().cast()
     }
 
-    fn check(code: c_int) -> Result<()> {
+    pub(crate) fn check(code: c_int) -> Result<()> {
         if code == 0 {
             return Ok(());
         }
@@ -213,7 +230,7 @@ mod kernels {
     }
 
     /// Takes over a tensor that a kernel made.
-    fn take(made: Handle) -> Tensor {
+    pub(crate) fn take(made: Handle) -> Tensor {
         // SAFETY: a kernel that answered 0 gives a `new at::Tensor`, owned by nobody else.
         unsafe { Tensor::from_ptr(made.cast()) }
     }

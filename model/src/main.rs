@@ -43,6 +43,8 @@ fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Saying that a line could not be written, to the same full disk, would be a panic.
+        .log_internal_errors(false)
         .init();
     if let Some(parent) = options.die_with {
         ending::die_with_parent(parent).context("--die-with")?;

@@ -61,9 +61,9 @@ where
     F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
 {
     let (made, twins) = on_twins(backbone, parts, work)?;
-    optimizer.accumulate(backbone.parameters_mut())?;
+    optimizer.accumulate(backbone.trained_mut())?;
     for mut twin in twins {
-        optimizer.accumulate(twin.parameters_mut())?;
+        optimizer.accumulate(twin.trained_mut())?;
     }
     made.into_iter().collect()
 }

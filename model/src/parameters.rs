@@ -1,14 +1,17 @@
-//! The parameters of a network: one flat f32 master, and leaves in the compute dtype that autograd sees.
+//! The parameters of a network, and the leaves in the compute dtype that the forward pass reads and autograd sees.
 //!
-//! The optimiser works on the master in a handful of wide operations; the forward pass reads the leaves, each a view
-//! into one flat copy, so that a refresh after a step is a single conversion and autograd never walks the flat buffer.
+//! For training there is one flat f32 master: the optimiser works on it in a handful of wide operations, each leaf is a
+//! view into one flat copy of it, and a refresh after a step is a single conversion. For sampling there are the leaves
+//! and nothing else.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use demask_api::Purpose;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::fit;
+use crate::stored::StoredTensors;
 
 /// A parameter's name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,117 +51,160 @@ impl Slot {
 #[derive(Debug)]
 pub struct Parameters {
     slots: Vec<Slot>,
+    places: Vec<Place>,
     /// The leaf that begins with the slot of a name.
     index: BTreeMap<String, usize>,
-    offsets: Vec<i64>,
-    /// All values, f32, in the order of the slots.
+    purpose: Purpose,
+    /// All values, f32, in the order of the slots; empty when they are for sampling.
     master: Tensor,
-    /// The same values in the compute dtype (the master itself when that is f32).
+    /// The same values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
     compute: Tensor,
     leaves: Vec<Tensor>,
 }
 
+/// Where the values of a slot lie.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// In the flat master.
+    flat: i64,
+    /// Which leaf.
+    leaf: usize,
+    /// In the flattened leaf.
+    within: i64,
+}
+
 impl Parameters {
-    /// Parameters of the given shapes and values (f32, one tensor a slot).
+    /// Trainable parameters of the given shapes and values (one tensor a slot).
     ///
     /// # Errors
     /// libtorch's.
     pub fn new(slots: Vec<Slot>, values: &[Tensor], device: Device, compute: Kind) -> Result<Self> {
-        let flat: Vec<Tensor> = values
-            .iter()
-            .map(|value| value.f_reshape([-1]))
-            .collect::<Result<_, _>>()?;
-        let master = Tensor::f_cat(&flat, 0)?
-            .f_to_device(device)?
-            .f_to_kind(Kind::Float)?;
-        let mut offsets = Vec::with_capacity(slots.len());
-        let mut end = 0;
-        for slot in &slots {
-            offsets.push(end);
-            end += slot.len();
-        }
-        let heads = slots.iter().filter(|slot| !slot.stacked).enumerate();
-        let index = heads.map(|(number, slot)| (slot.name.clone(), number)).collect();
-        let compute = if compute == Kind::Float {
-            master.shallow_clone()
-        } else {
-            master.f_to_kind(compute)?
-        };
+        let mut values = values.iter();
+        Self::build(slots, device, compute, Purpose::Train, |_, into| {
+            if let Some(value) = values.next() {
+                into.f_copy_(value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Parameters of the given shapes; `fill` writes each slot's values, in order, where they are going to be.
+    ///
+    /// # Errors
+    /// Those of `fill`; libtorch's.
+    pub fn build(
+        slots: Vec<Slot>,
+        device: Device,
+        compute: Kind,
+        purpose: Purpose,
+        mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<Self> {
+        let none = || Tensor::f_empty([0], (Kind::Float, device));
         let mut parameters = Self {
+            places: places(&slots),
+            index: slots
+                .iter()
+                .filter(|slot| !slot.stacked)
+                .enumerate()
+                .map(|(number, slot)| (slot.name.clone(), number))
+                .collect(),
             slots,
-            index,
-            offsets,
-            master,
-            compute,
+            purpose,
+            master: none()?,
+            compute: none()?,
             leaves: Vec::new(),
         };
-        parameters.leaves = parameters.leaf_views()?;
-        for leaf in &parameters.leaves {
-            let _ = leaf.f_set_requires_grad(true)?;
-        }
+        tch::no_grad(|| match purpose {
+            Purpose::Train => parameters.fill_master(device, compute, &mut fill),
+            Purpose::Sample => parameters.fill_leaves(device, compute, &mut fill),
+        })?;
+        parameters.ask_for_gradients()?;
         Ok(parameters)
     }
 
-    /// Takes the wanted tensors out of a file's; complains of missing, extra and misshapen ones.
+    fn fill_master(
+        &mut self,
+        device: Device,
+        compute: Kind,
+        fill: &mut impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let length: i64 = self.slots.iter().map(Slot::len).sum();
+        self.master = Tensor::f_empty([length], (Kind::Float, device))?;
+        for (slot, place) in self.slots.iter().zip(&self.places) {
+            fill(slot, &mut part(&self.master, place.flat, slot)?)?;
+        }
+        self.compute = if compute == Kind::Float {
+            self.master.shallow_clone()
+        } else {
+            self.master.f_to_kind(compute)?
+        };
+        self.leaves = self.leaf_views()?;
+        Ok(())
+    }
+
+    fn fill_leaves(
+        &mut self,
+        device: Device,
+        compute: Kind,
+        fill: &mut impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<()> {
+        for (_, shape) in self.leaf_shapes() {
+            self.leaves.push(Tensor::f_empty(&shape[..], (compute, device))?);
+        }
+        for number in 0..self.slots.len() {
+            fill(&self.slots[number], &mut self.in_leaf(number)?)?;
+        }
+        Ok(())
+    }
+
+    fn ask_for_gradients(&self) -> Result<()> {
+        if self.purpose == Purpose::Train {
+            for leaf in &self.leaves {
+                let _ = leaf.f_set_requires_grad(true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every slot's tensor, stored under the name that `source` gives, straight to where it is going to be.
     ///
     /// # Errors
-    /// [`ModelError::Checkpoint`] naming the tensor, what was expected and what was found.
-    pub fn from_file(
+    /// Those of [`fit::check`]; a file that cannot be read; libtorch's.
+    pub fn load(
         slots: Vec<Slot>,
-        mut tensors: BTreeMap<String, Tensor>,
-        path: &Path,
+        stored: &StoredTensors,
+        source: impl Fn(&str) -> String,
         ignored: &[&str],
         device: Device,
         compute: Kind,
+        purpose: Purpose,
     ) -> Result<Self> {
-        let values: Vec<Tensor> = slots
-            .iter()
-            .map(|slot| {
-                let tensor = tensors.remove(&slot.name).ok_or_else(|| {
-                    ModelError::checkpoint(
-                        path,
-                        format!("tensor {} is missing, expected shape {:?}", slot.name, slot.shape),
-                    )
-                })?;
-                if tensor.size() != slot.shape {
-                    let message = format!(
-                        "tensor {} has shape {:?}, expected {:?}",
-                        slot.name,
-                        tensor.size(),
-                        slot.shape
-                    );
-                    return Err(ModelError::checkpoint(path, message));
-                }
-                Ok(tensor.f_to_kind(Kind::Float)?)
-            })
-            .collect::<Result<_>>()?;
-        if let Some(extra) = tensors.keys().find(|name| !ignored.contains(&name.as_str())) {
-            let message = format!("tensor {extra} is not part of the network that config.json describes");
-            return Err(ModelError::checkpoint(path, message));
-        }
-        Self::new(slots, &values, device, compute)
+        fit::check(&slots, stored, &source, ignored)?;
+        Self::build(slots, device, compute, purpose, |slot, into| {
+            stored.copy_to(&source(&slot.name), into)
+        })
     }
 
     fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
-        let views = self.slots.iter().zip(&self.offsets);
+        let views = self.slots.iter().zip(&self.places);
         views
-            .map(|(slot, &at)| {
-                Ok(flat
-                    .f_narrow(0, at, slot.len())?
-                    .f_view(&slot.shape[..])?
-                    .f_detach()?)
-            })
+            .map(|(slot, place)| Ok(part(flat, place.flat, slot)?.f_detach()?))
             .collect()
     }
 
-    fn leaf_views(&self) -> Result<Vec<Tensor>> {
+    /// Where each leaf begins in the flat master, and its shape.
+    fn leaf_shapes(&self) -> Vec<(i64, Vec<i64>)> {
         let mut shapes: Vec<(i64, Vec<i64>)> = Vec::new();
-        for (slot, &at) in self.slots.iter().zip(&self.offsets) {
+        for (slot, place) in self.slots.iter().zip(&self.places) {
             match shapes.last_mut().filter(|_| slot.stacked) {
                 Some((_, shape)) => shape[0] += slot.shape[0],
-                None => shapes.push((at, slot.shape.clone())),
+                None => shapes.push((place.flat, slot.shape.clone())),
             }
         }
+        shapes
+    }
+
+    fn leaf_views(&self) -> Result<Vec<Tensor>> {
         let view = |(at, shape): (i64, Vec<i64>)| {
             let length = shape.iter().product();
             Ok(self
@@ -167,7 +213,34 @@ impl Parameters {
                 .f_view(&shape[..])?
                 .f_detach()?)
         };
-        shapes.into_iter().map(view).collect()
+        self.leaf_shapes().into_iter().map(view).collect()
+    }
+
+    /// A slot's part of its leaf.
+    fn in_leaf(&self, number: usize) -> Result<Tensor> {
+        let place = self.places[number];
+        let flat = self.leaves[place.leaf].f_detach()?.f_view([-1])?;
+        part(&flat, place.within, &self.slots[number])
+    }
+
+    /// What the values are for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Whether they can be trained.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`]: they were loaded for sampling.
+    pub fn trainable(&self) -> Result<()> {
+        match self.purpose {
+            Purpose::Train => Ok(()),
+            Purpose::Sample => Err(ModelError::Refused(
+                "the weights were loaded for sampling, without what training needs: load them with purpose train"
+                    .into(),
+            )),
+        }
     }
 
     /// The slots, in order.
@@ -197,7 +270,7 @@ impl Parameters {
         Ok(&self.leaves[*number])
     }
 
-    /// All values, flat, f32. Whoever changes it calls [`Self::refresh`].
+    /// All values, flat, f32; empty when they are for sampling. Whoever changes it calls [`Self::refresh`].
     pub fn master(&self) -> &Tensor {
         &self.master
     }
@@ -217,8 +290,9 @@ impl Parameters {
     /// Adds the leaves' gradients to a flat f32 buffer and clears them.
     ///
     /// # Errors
-    /// libtorch's.
+    /// They are for sampling; libtorch's.
     pub fn gather_grads(&mut self, into: &mut Tensor) -> Result<()> {
+        self.trainable()?;
         tch::no_grad(|| {
             let grads: Vec<Tensor> = self
                 .leaves
@@ -245,12 +319,18 @@ impl Parameters {
         }
     }
 
-    /// The f32 value of each parameter by name.
+    /// The value of each parameter by name: f32, or the compute dtype when they are for sampling.
     ///
     /// # Errors
     /// libtorch's.
     pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.named_like(&self.master)
+        if self.purpose == Purpose::Train {
+            return self.named_like(&self.master);
+        }
+        let named = self.slots.iter().enumerate();
+        named
+            .map(|(number, slot)| Ok((slot.name.clone(), self.in_leaf(number)?)))
+            .collect()
     }
 
     /// A flat tensor of the master's length cut into named views.
@@ -267,20 +347,46 @@ impl Parameters {
     /// # Errors
     /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
     pub fn view(&self, flat: &Tensor, name: &str) -> Result<Tensor> {
-        let number = self.slots.iter().position(|slot| slot.name == name);
-        let number = number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))?;
-        let (slot, at) = (&self.slots[number], self.offsets[number]);
-        Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
+        let number = self.number(name)?;
+        part(flat, self.places[number].flat, &self.slots[number])
     }
 
-    /// Overwrites all values.
+    /// A parameter's value where it lies, to be changed: in the master (then [`Self::refresh`] copies it), or in its leaf
+    /// when it is for sampling.
     ///
     /// # Errors
-    /// libtorch's, for another length.
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn value(&self, name: &str) -> Result<Tensor> {
+        match self.purpose {
+            Purpose::Train => Ok(self.view(&self.master, name)?.f_detach()?),
+            Purpose::Sample => self.in_leaf(self.number(name)?),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<usize> {
+        let number = self.slots.iter().position(|slot| slot.name == name);
+        number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
+    }
+
+    /// Overwrites all values with those of a flat tensor.
+    ///
+    /// # Errors
+    /// Another length; libtorch's.
     pub fn set(&self, flat: &Tensor) -> Result<()> {
-        let mut master = self.master.shallow_clone();
-        tch::no_grad(|| master.f_copy_(flat))?;
-        self.refresh()
+        let (found, expected) = (flat.numel() as u64, self.count());
+        if found != expected {
+            let message = format!("{found} numbers for {expected} parameters");
+            return Err(ModelError::Refused(message));
+        }
+        if self.purpose == Purpose::Train {
+            let mut master = self.master.shallow_clone();
+            tch::no_grad(|| master.f_copy_(flat))?;
+            return self.refresh();
+        }
+        for (number, value) in self.views(flat)?.iter().enumerate() {
+            self.in_leaf(number)?.f_copy_(value)?;
+        }
+        Ok(())
     }
 
     /// The same values, in leaves that have gradients of their own. A refresh of either is seen by both.
@@ -288,36 +394,65 @@ impl Parameters {
     /// # Errors
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
-        let mut twin = Self {
+        let shared = |leaf: &Tensor| leaf.f_detach();
+        let leaves = self.leaves.iter().map(shared).collect::<Result<_, _>>()?;
+        let twin = Self {
             slots: self.slots.clone(),
+            places: self.places.clone(),
             index: self.index.clone(),
-            offsets: self.offsets.clone(),
+            purpose: self.purpose,
             master: self.master.shallow_clone(),
             compute: self.compute.shallow_clone(),
-            leaves: Vec::new(),
+            leaves,
         };
-        twin.leaves = twin.leaf_views()?;
-        for leaf in &twin.leaves {
-            let _ = leaf.f_set_requires_grad(true)?;
-        }
+        twin.ask_for_gradients()?;
         Ok(twin)
     }
 
-    /// A copy that shares nothing and asks for no gradient.
+    /// The same values for sampling, which stay when these change: of trainable ones a copy in the compute dtype.
     ///
     /// # Errors
     /// libtorch's.
     pub fn frozen_copy(&self) -> Result<Self> {
-        let values = self.views(&self.master.copy())?;
-        let copy = Self::new(
-            self.slots.clone(),
-            &values,
-            self.master.device(),
-            self.compute.kind(),
-        )?;
-        for leaf in &copy.leaves {
-            let _ = leaf.f_set_requires_grad(false)?;
-        }
-        Ok(copy)
+        let device = self.master.device();
+        let none = || Tensor::f_empty([0], (Kind::Float, device));
+        let copied = |leaf: &Tensor| -> Result<Tensor> {
+            let leaf = leaf.f_detach()?;
+            Ok(match self.purpose {
+                Purpose::Train => leaf.copy(),
+                Purpose::Sample => leaf,
+            })
+        };
+        Ok(Self {
+            slots: self.slots.clone(),
+            places: self.places.clone(),
+            index: self.index.clone(),
+            purpose: Purpose::Sample,
+            master: none()?,
+            compute: none()?,
+            leaves: self.leaves.iter().map(copied).collect::<Result<_>>()?,
+        })
     }
+}
+
+/// A slot's part of a flat tensor, in its shape.
+fn part(flat: &Tensor, at: i64, slot: &Slot) -> Result<Tensor> {
+    Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
+}
+
+fn places(slots: &[Slot]) -> Vec<Place> {
+    let (mut places, mut flat, mut leaves, mut within) = (Vec::with_capacity(slots.len()), 0, 0, 0);
+    for slot in slots {
+        if !slot.stacked {
+            (leaves, within) = (leaves + 1, 0);
+        }
+        places.push(Place {
+            flat,
+            leaf: usize::saturating_sub(leaves, 1),
+            within,
+        });
+        flat += slot.len();
+        within += slot.len();
+    }
+    places
 }

@@ -211,6 +211,7 @@ pub fn train(
     settings: &StepSettings,
 ) -> Result<PolicyReport> {
     let started = Instant::now();
+    backbone.trained().trainable()?;
     validation::policy(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     let reference = reference.filter(|_| objective.kl != 0.0);
@@ -229,13 +230,13 @@ pub fn train(
         .collect::<Result<_>>()?;
     // One step alone changes nothing before it is known to be finite.
     let before = (objective.inner_steps > 1)
-        .then(|| optimizer.snapshot(backbone.parameters()))
+        .then(|| optimizer.snapshot(backbone.trained()))
         .transpose()?;
     let mut report = inner_steps(backbone, optimizer, &mut prepared, objective, settings);
     if !report.as_ref().is_ok_and(|report| report.finite) {
         match before {
-            Some(before) => optimizer.put_back(backbone.parameters_mut(), before)?,
-            None => optimizer.discard(backbone.parameters_mut())?,
+            Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
+            None => optimizer.discard(backbone.trained_mut())?,
         }
     }
     if let Ok(report) = &mut report {
@@ -267,7 +268,7 @@ fn inner_steps(
             inner_step(backbone, batches, objective)
         })?;
         let tally = tallies.into_iter().fold(Tally::default(), Tally::and);
-        let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
+        let stepped = optimizer.step_on(tally.loss, backbone.trained_mut(), settings, settings.ema)?;
         // No token, no deviation.
         let mean = |sum: f64, of_none: f64| {
             if tally.tokens > 0.0 {

@@ -38,13 +38,16 @@ pub fn train(
     if micro_batches.iter().all(Vec::is_empty) {
         return Err(ModelError::Refused("a training step without a sequence".into()));
     }
+    backbone.trained().trainable()?;
     validation::settings(settings)?;
     for sequence in micro_batches.iter().flatten() {
         validation::sequence(backbone.config(), sequence)?;
     }
+    backbone.set_dropout(Some(settings.seed));
     let report = step(backbone, optimizer, micro_batches, settings);
+    backbone.set_dropout(None);
     if report.is_err() {
-        optimizer.discard(backbone.parameters_mut())?;
+        optimizer.discard(backbone.trained_mut())?;
     }
     report
 }
@@ -70,7 +73,7 @@ fn step(
         batch.train(backbone, optimizer, settings, &mut tally)?;
         first_row += sequences.len();
     }
-    let stepped = optimizer.step_on(tally.loss, backbone.parameters_mut(), settings, settings.ema)?;
+    let stepped = optimizer.step_on(tally.loss, backbone.trained_mut(), settings, settings.ema)?;
     Ok(TrainReport {
         step: optimizer.step_count(),
         loss: tally.loss,

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use demask_api::{
-    BackboneConfig, EstimatorConfig, ImageSampler, ObjectiveConfig, PolicyGroup, SampleRequest, Sampler,
-    Sequence, Span, StepSettings, TextSampler,
+    BackboneConfig, Commit, End, EstimatorConfig, ImageSampler, ObjectiveConfig, PolicyGroup, SampleRequest,
+    Sampler, Sequence, Span, StepSettings, TextCache, TextSampler,
 };
 
 use crate::error::{ModelError, Result};
@@ -209,20 +209,47 @@ pub fn samples(config: &BackboneConfig, requests: &[SampleRequest]) -> Result<()
     for request in requests {
         sample(config, request)?;
         match &request.sampler {
-            Sampler::Text(TextSampler {
-                temperature,
-                guidance,
-                ..
-            })
-            | Sampler::Image(ImageSampler {
-                temperature,
-                guidance,
-                ..
-            }) => {
-                in_range("temperature", *temperature, 0.0, f64::MAX)?;
-                in_range("guidance", *guidance, f64::MIN, f64::MAX)?;
-            }
+            Sampler::Text(sampler) => text_sampler(sampler)?,
+            Sampler::Image(sampler) => image_sampler(sampler)?,
         }
+    }
+    Ok(())
+}
+
+fn text_sampler(sampler: &TextSampler) -> Result<()> {
+    in_range("temperature", sampler.temperature, 0.0, f64::MAX)?;
+    in_range("guidance", sampler.guidance, f64::MIN, f64::MAX)?;
+    match sampler.commit {
+        Commit::Schedule => {}
+        Commit::Threshold { threshold } => in_range("commit.threshold", threshold, 0.0, 1.0)?,
+        Commit::Factor { factor } => in_range("commit.factor", factor, 0.0, f64::MAX)?,
+        Commit::Hierarchical { high, low } => {
+            in_range("commit.high", high, 0.0, 1.0)?;
+            in_range("commit.low", low, 0.0, high)?;
+        }
+    }
+    if let TextCache::Dual { refresh, .. } = sampler.cache {
+        in_range("cache.refresh", refresh as f64, 1.0, f64::MAX)?;
+    }
+    if let End::Token { threshold } = sampler.end {
+        in_range("end.threshold", threshold, 0.0, 1.0)?;
+    }
+    if let Some(credit) = &sampler.credit {
+        in_range("credit.weight", credit.weight, 0.0, f64::MAX)?;
+        in_range("credit.decay", credit.decay, 0.0, 1.0)?;
+        in_range("credit.power", credit.power, 0.0, f64::MAX)?;
+    }
+    Ok(())
+}
+
+fn image_sampler(sampler: &ImageSampler) -> Result<()> {
+    in_range("temperature", sampler.temperature, 0.0, f64::MAX)?;
+    in_range("guidance", sampler.guidance, f64::MIN, f64::MAX)?;
+    in_range("accept", sampler.accept, 0.0, 1.0)?;
+    if let Some(cache) = &sampler.cache {
+        in_range("cache.warmup", cache.warmup, 0.0, 1.0)?;
+        in_range("cache.ratio", cache.ratio, 0.0, 1.0)?;
+        in_range("cache.interval", cache.interval as f64, 1.0, f64::MAX)?;
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! A checkpoint against a file of recorded tensors, number by number (`demask verify`).
 //!
 //! What the file may hold for a backbone: `forward.*`, `padded.*`, `generate.*`, `generate_cfg.tokens`,
-//! `generate_padded.*`, `loss.*`, `grad.*`. Every tensor that is there and has a counterpart is checked; tokens must be equal, numbers
+//! `generate_padded.*`, `loss.*`, `grad.*`; of Fast-dLLM's samplers `generate.plain.*` and `generate.threshold.*`, the same
+//! `_with_prefix_cache` and `_with_dual_cache`, tokens and forward passes. Every tensor that is there and has a counterpart is checked; tokens must be equal, numbers
 //! within [`TOLERANCE`](crate::compare::TOLERANCE) of the largest recorded magnitude. All is computed in f32.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use demask_api::{SampleRequest, Sampler, Span, TensorCheck, TextSampler};
+use demask_api::{
+    Commit, Purpose, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::AttentionMask;
@@ -17,32 +20,56 @@ use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{self, ImageTokenizer};
 use crate::loss::{LossRow, backward_chunks, gather};
 use crate::optimizer::AdamW;
-use crate::text_sampler::{Rules, sample_text};
+use crate::reward_networks::{Clip, ImageReward, MED_CONFIG, RewardKind, verify_clip, verify_image_reward};
+use crate::sampler::sample;
 use crate::weights;
+
+/// Without it no loss and no gradient was recorded.
+const LOSS_INPUT: &str = "loss.input_ids";
 
 /// Recorded tensors by name.
 type Recorded = BTreeMap<String, Tensor>;
 
-/// Compares a folder (a backbone or an image tokenizer) with a file.
+/// Compares a folder (a backbone, an image tokenizer, CLIP or ImageReward) with a file.
 ///
 /// # Errors
 /// A folder or file that cannot be read, a recorded tensor without the inputs that it needs.
 pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec<TensorCheck>> {
     let recorded = weights::read(reference)?;
-    let path = checkpoint.join(demask_api::checkpoint::CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
-    let config: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
+    let config = configuration(checkpoint)?;
+    match RewardKind::of(&config) {
+        Some(RewardKind::Clip) => return verify_clip(&Clip::load(checkpoint, device)?, &recorded),
+        Some(RewardKind::ImageReward) => {
+            return verify_image_reward(&ImageReward::load(checkpoint, device)?, &recorded);
+        }
+        None => {}
+    }
     if config.get("encoder").is_some() {
-        let tokenizer = ImageTokenizer::load(checkpoint, device)?;
+        let tokenizer = ImageTokenizer::load_for(checkpoint, device, Purpose::Sample)?;
         return image_tokenizer::verify(&tokenizer, &recorded);
     }
-    let mut backbone = Backbone::load(checkpoint, device, Kind::Float)?;
+    let purpose = if recorded.contains_key(LOSS_INPUT) {
+        Purpose::Train
+    } else {
+        Purpose::Sample
+    };
+    let mut backbone = Backbone::load_for(checkpoint, device, Kind::Float, purpose)?;
     let mut checks = Vec::new();
     forward(&backbone, &recorded, &mut checks)?;
     generate(&backbone, &recorded, &mut checks)?;
+    fast_decoding(&backbone, &recorded, &mut checks)?;
     losses(&mut backbone, &recorded, &mut checks)?;
     Ok(checks)
+}
+
+/// `config.json`; where there is none, what ImageReward is published with.
+fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
+    let path = checkpoint.join(demask_api::checkpoint::CONFIG);
+    if !path.exists() && checkpoint.join(MED_CONFIG).exists() {
+        return Ok(serde_json::json!({ "vision": {}, "text": {} }));
+    }
+    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))
 }
 
 fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {
@@ -88,13 +115,17 @@ fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChe
     let plain = TextSampler {
         steps: 16,
         block: 16,
+        quirks: Quirks {
+            whole_vocabulary: true,
+            ..Quirks::default()
+        },
         ..TextSampler::default()
     };
     let guided = TextSampler {
         steps: 8,
         block: 8,
         guidance: 1.5,
-        ..TextSampler::default()
+        ..plain.clone()
     };
     for (name, sampler, padded) in [
         ("generate.tokens", &plain, false),
@@ -118,7 +149,7 @@ fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChe
             .zip(pads)
             .map(|(prompt, pad)| request(backbone, prompt, pad, sampler));
         let requests: Vec<SampleRequest> = requests.collect();
-        let samples = sample_text(backbone, &requests, sampler, Rules::Published, &mut |_| ())?;
+        let samples = sample(backbone, &requests, &mut |_, _| Ok(()))?;
         let found: Vec<i64> = samples
             .iter()
             .flat_map(|sample| sample.ids.iter().map(|&id| i64::from(id)))
@@ -126,6 +157,79 @@ fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChe
         checks.push(compare_tokens(name, &found, expected)?);
     }
     Ok(())
+}
+
+/// Fast-dLLM's samplers: 32 steps, blocks of 8, temperature 0, the head's weight multiplied by `head_scale`.
+fn fast_decoding(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
+    let dual = TextCache::Dual {
+        refresh: 1,
+        vicinity: 0,
+    };
+    let caches = [
+        ("generate", TextCache::None),
+        ("generate_with_prefix_cache", TextCache::Prefix),
+        ("generate_with_dual_cache", dual),
+    ];
+    let commits = [
+        ("plain", Commit::Schedule),
+        ("threshold", Commit::Threshold { threshold: 0.9 }),
+    ];
+    let cases = caches
+        .iter()
+        .flat_map(|cache| commits.iter().map(move |commit| (cache, commit)));
+    let cases: Vec<_> = cases
+        .map(|((name, cache), (rule, commit))| (format!("{name}.{rule}"), *cache, *commit))
+        .filter(|(name, _, _)| recorded.contains_key(&format!("{name}.tokens")))
+        .collect();
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let scaled = scaled_head(backbone, recorded)?;
+    let prompt = rows_of(need(recorded, "prompt")?)?;
+    for (name, cache, commit) in cases {
+        let sampler = TextSampler {
+            steps: NEW_TOKENS,
+            block: 8,
+            cache,
+            commit,
+            quirks: Quirks {
+                whole_vocabulary: true,
+                ..Quirks::default()
+            },
+            ..TextSampler::default()
+        };
+        let requests: Vec<_> = prompt
+            .iter()
+            .map(|row| request(backbone, row, 0, &sampler))
+            .collect();
+        let samples = sample(&scaled, &requests, &mut |_, _| Ok(()))?;
+        let (tokens, forwards) = (format!("{name}.tokens"), format!("{name}.forwards"));
+        let found: Vec<i64> = samples
+            .iter()
+            .flat_map(|sample| sample.ids.iter().map(|&id| i64::from(id)))
+            .collect();
+        checks.push(compare_tokens(&tokens, &found, need(recorded, &tokens)?)?);
+        if let Some(expected) = recorded.get(&forwards) {
+            let found = samples.iter().map(|sample| sample.forwards as i64).max();
+            checks.push(compare_tokens(&forwards, &[found.unwrap_or(0)], expected)?);
+        }
+    }
+    Ok(())
+}
+
+/// A copy whose head is multiplied by the recorded `head_scale`.
+fn scaled_head(backbone: &Backbone, recorded: &Recorded) -> Result<Backbone> {
+    let copy = backbone.frozen_copy()?;
+    if let Some(scale) = recorded.get("head_scale") {
+        let scale = scale.f_double_value(&[])?;
+        tch::no_grad(|| {
+            copy.head_weight()?
+                .f_mul_scalar_(scale)
+                .map(|_| ())
+                .map_err(ModelError::from)
+        })?;
+    }
+    Ok(copy)
 }
 
 /// New tokens that the recordings generate.
@@ -178,10 +282,10 @@ const ROWS: usize = 2;
 const TEXT: usize = 16;
 
 fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
-    if !recorded.contains_key("loss.input_ids") {
+    if !recorded.contains_key(LOSS_INPUT) {
         return Ok(());
     }
-    let ids = rows_of(need(recorded, "loss.input_ids")?)?;
+    let ids = rows_of(need(recorded, LOSS_INPUT)?)?;
     let labels = rows_of(need(recorded, "loss.labels")?)?;
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {

@@ -15,7 +15,7 @@ use demask_model::loss::{LossRow, alike, backward_chunks, gather};
 use demask_model::noise::masked;
 use demask_model::optimizer::AdamW;
 use demask_model::policy::{self, Estimator, MaskedView};
-use demask_model::text_sampler::{Rules, sample_text};
+use demask_model::sampler::sample;
 use tch::Kind;
 
 const ADVANTAGES: [f32; 5] = [1.0, -0.5, 0.25, -1.5, 0.75];
@@ -154,7 +154,7 @@ fn l7_sampling_and_training_give_the_same_log_probabilities() {
             }
         })
         .collect();
-    let samples = sample_text(&backbone, &requests, &sampler, Rules::Ours, &mut |_| ()).unwrap();
+    let samples = sample(&backbone, &requests, &mut |_, _| Ok(())).unwrap();
     let rows: Vec<LossRow> = requests
         .iter()
         .zip(&samples)

@@ -277,6 +277,18 @@ fn samples_without_sense_are_refused() {
             "3 steps cannot be divided among 2 blocks",
         ),
         (
+            json!({"sampler": {"text": {"block": 2, "commit": {"rule": "threshold", "threshold": 1.5}}}}),
+            "commit.threshold is 1.5",
+        ),
+        (
+            json!({"sampler": {"text": {"block": 2, "cache": {"keep": "dual", "refresh": 0}}}}),
+            "cache.refresh is 0",
+        ),
+        (
+            json!({"sampler": {"image": {"steps": 2, "accept": -0.5}}}),
+            "accept is -0.5",
+        ),
+        (
             json!({"sampler": {"text": {"steps": 2, "block": 2, "temperature": -1.0}}}),
             "temperature is -1",
         ),
@@ -389,7 +401,16 @@ fn any_request() -> impl Strategy<Value = Request> {
     let sampler = prop::sample::select(vec![
         json!({"text": {"steps": 2, "block": 2}}),
         json!({"text": {"steps": 2, "block": 1, "guidance": 1.0, "temperature": 1.0}}),
+        json!({"text": {"block": 1, "commit": {"rule": "threshold", "threshold": 0.2}, "horizon": 1, "guidance": 1.0,
+            "cache": {"keep": "dual", "refresh": 9, "vicinity": 1}, "credit": {}}}),
+        json!({"text": {"block": 2, "commit": {"rule": "factor", "factor": 1.0}, "cache": {"keep": "prefix"},
+            "end": {"when": "token", "threshold": 0.1}, "quirks": {"attention": "none"}}}),
+        json!({"text": {"block": 1, "commit": {"rule": "hierarchical", "high": 0.9, "low": 0.1}, "guidance": 1.0,
+            "cache": {"keep": "dual"}, "quirks": {"attention": "additive", "whole_vocabulary": true}}}),
         json!({"image": {"steps": 2}}),
+        json!({"image": {"steps": 3, "method": "emerge", "guidance": 1.0, "quirks": {"unconditional_prefix": 3}}}),
+        json!({"image": {"steps": 4, "accept": 0.2, "cache": {"warmup": 0.0}, "guidance": 0.5,
+            "quirks": {"count_whole_picture": true, "compounding_temperature": true}}}),
     ]);
     let sampling = (
         any_sequence(),

@@ -23,7 +23,8 @@ pub struct Completion {
 }
 
 /// Weights that a run starts with: `correct` 2.0 and `format` 0.5 as published (`mmada.md` 5.3); `draw` is the detector's
-/// score where the paper has CLIP and ImageReward; the guards are small.
+/// score where the paper has CLIP and ImageReward, which `networks.rs` weighs where a profile names them; the guards are
+/// small.
 pub const WEIGHTS: [(&str, f64); 5] = [
     ("correct", 2.0),
     ("format", 0.5),

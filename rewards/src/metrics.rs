@@ -31,8 +31,13 @@ pub fn share(right: usize, count: usize) -> Interval {
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     Interval {
         value: p,
-        low: (centre - half).max(0.0),
-        high: (centre + half).min(1.0),
+        // Exactly: rounding would leave 3e-17 of nothing.
+        low: if right == 0 { 0.0 } else { (centre - half).max(0.0) },
+        high: if right == count {
+            1.0
+        } else {
+            (centre + half).min(1.0)
+        },
     }
 }
 

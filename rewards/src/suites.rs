@@ -143,7 +143,7 @@ pub struct SuiteResult {
     pub high: f64,
     /// Items.
     pub n: usize,
-    /// Share right a part.
+    /// Share right a part; empty where a benchmark has none.
     pub parts: BTreeMap<String, f64>,
 }
 
@@ -268,6 +268,7 @@ impl Suite {
             n,
             parts: categories
                 .into_iter()
+                .filter(|(name, _)| !name.is_empty())
                 .map(|(name, (right, n))| (name, right as f64 / n.max(1) as f64))
                 .collect(),
         }

@@ -56,8 +56,16 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let work = path.with_extension(format!("{}.part", std::process::id()));
-    let mut file = std::fs::File::create(&work)?;
+    let written = write_synced(&work, bytes).and_then(|()| std::fs::rename(&work, path));
+    if written.is_err() {
+        // Half a picture takes room on a disk that may be full.
+        std::fs::remove_file(work).ok();
+    }
+    written
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(work, path)
+    file.sync_all()
 }

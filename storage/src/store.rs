@@ -58,6 +58,9 @@ pub enum StoreError {
     /// The disk is full: nothing of this batch was written; try again when there is room.
     #[error("the disk is full")]
     Full,
+    /// Another program holds the database: nothing of this batch was written; try again.
+    #[error("another program holds the database locked")]
+    Busy,
     /// Anything else from SQLite.
     #[error("sqlite: {0}")]
     Sqlite(rusqlite::Error),
@@ -78,6 +81,7 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
             _ => Self::Sqlite(error),
         }
     }

@@ -62,6 +62,55 @@ fn a_wrong_set_is_named_itself() {
 }
 
 #[test]
+fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
+    let place = Place::default();
+    let ask = "Ana has 5 pens, loses 2. How many pens?";
+    for (arguments, words) in [
+        (&["generate", " "][..], "expected some words"),
+        (&["generate", ask, "--temperature", "-1"], "at least 0"),
+        (&["generate", ask, "--guidance", "nan"], "finite"),
+        (&["generate", ask, "--steps", "0"], "at least 1"),
+        (&["generate", ask, "--length", "0"], "at least 1"),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--scale", "100000"],
+            "1..=64",
+        ),
+        (&["imagine", "a red circle", "-o", "x.jpg"], ".png"),
+        (&["imagine", "a red circle", "-o", "."], "is a folder"),
+        (&["eval", "tabletop-sums", "--limit", "0"], "at least 1"),
+        (&[], "Usage: demask"),
+    ] {
+        let out = demask_tests::programs().join("demask");
+        let out = std::process::Command::new(out)
+            .env("DEMASK_HOME", place.path())
+            .env("DEMASK_ENGINE", "/nonexistent")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}: {said}");
+        names(&said, &[words]);
+    }
+}
+
+#[test]
+fn a_source_whose_file_is_missing_is_named_with_its_line_and_what_to_do() {
+    let place = Place::default();
+    let file = place.path().join("given.toml");
+    let (kind, lines) = ("kind = \"jsonl\"\npath = \"nowhere/x.jsonl\"", SMOKE.lines());
+    let line = lines.take_while(|line| !line.contains("tabletop_sums")).count() + 2;
+    std::fs::write(&file, SMOKE.replace("kind = \"tabletop_sums\"", kind)).unwrap();
+    let said = refused(
+        &place,
+        2,
+        &["run", "--headless", "--from-scratch", "--profile", text(&file)],
+    );
+    let line = format!("line {line}:");
+    names(&said, &[&line, "source sums", "nowhere/x.jsonl", "DEMASK_DATA"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
 fn a_truncated_checkpoint_is_named_and_the_one_before_offered() {
     let place = Place::default();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop");
@@ -262,6 +311,11 @@ async fn a_second_daemon_is_told_of_the_first() {
     names(&refused(&place, 1, &["pause"]), &["no run", "demask run"]);
     let out = place.run(&["daemon", "status", "--json"]);
     assert_eq!(out.status.code(), Some(0));
+    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (&status["running"], status["pid"].to_string()),
+        (&true.into(), pid)
+    );
     drop(client);
     assert_eq!(place.terminate(), Some(0));
 }

@@ -79,6 +79,60 @@ fn without_a_daemon_every_command_says_so() {
 }
 
 #[test]
+fn the_daemon_keeps_a_log_of_what_it_does() {
+    let place = Place::default();
+    let out = place.run(&["daemon", "logs"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("no daemon has run"), "{}", stderr(&out));
+    let file = place.path().join("smoke.toml");
+    std::fs::write(&file, SMOKE).unwrap();
+    let out = place.run(&[
+        "run",
+        "--headless",
+        "--from-scratch",
+        "--profile",
+        file.to_str().unwrap(),
+    ]);
+    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+    assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
+    let log = String::from_utf8(place.run(&["daemon", "logs"]).stdout).unwrap();
+    for words in [
+        "is up, process",
+        "(smoke), life 0",
+        "checkpoint at step 18",
+        "done: all stages are done",
+        "daemon ended",
+    ] {
+        assert!(log.contains(words), "'{words}' is missing in: {log}");
+    }
+}
+
+#[test]
+fn an_answer_is_drawn_as_the_checkpoint_says_unless_the_flags_say_otherwise() {
+    let place = Place::default();
+    let ask = |flags: &[&str]| {
+        let out = place.run(
+            &[
+                &["generate", "Ana has 5 pens, loses 2. How many pens?", "--json"],
+                flags,
+            ]
+            .concat(),
+        );
+        let answer: serde_json::Value =
+            serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", stderr(&out)));
+        (answer["text"].clone(), answer["steps"].clone())
+    };
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop/sampling.json");
+    let sampling: serde_json::Value = serde_json::from_slice(&std::fs::read(shipped).unwrap()).unwrap();
+    let said = ["block", "temperature"].map(|key| sampling["text"][key].to_string());
+    assert_eq!(ask(&[]), ask(&["--block", &said[0], "--temperature", &said[1]]));
+    assert_ne!(ask(&[]).1, ask(&["--block", "36"]).1);
+    let out = place.run(&["generate", "x", "--steps", "5"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("a multiple of 9"), "{}", stderr(&out));
+}
+
+#[test]
 fn wrong_usage_exits_2() {
     let place = Place::default();
     for command in [

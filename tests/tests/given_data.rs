@@ -172,6 +172,8 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     write_fashion(&data.join("fashion-mnist"));
     let profile = place.path().join("given.toml");
     fs::write(&profile, PROFILE).unwrap();
+    // A daemon that was started in another environment is no hindrance.
+    assert!(place.run(&["daemon", "start"]).status.success());
     let out = place
         .demask(&[
             "run",
@@ -245,5 +247,67 @@ fn a_source_that_is_mostly_broken_is_refused_by_name() {
     for word in ["source gsm8k", "train.jsonl:1", "bad_row_share"] {
         assert!(said.contains(word), "{word}: {said}");
     }
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+/// Its prompts are longer than what the profile has room for.
+const NARROW: &str = r#"
+name = "narrow"
+text_vocabulary = 400
+
+[engine]
+device = "cpu"
+dtype = "f32"
+threads = 1
+
+[model]
+d_model = 32
+n_heads = 2
+n_layers = 1
+mlp_hidden_size = 64
+max_sequence_length = 160
+
+[budgets]
+text = { prompt = 4, answer = 48, direct_answer = 8, codes = 0 }
+
+[[source]]
+name = "gsm8k"
+kind = "jsonl"
+path = "gsm8k/train.jsonl"
+
+[[stage]]
+name = "pretrain"
+kind = "pretrain"
+steps = 40
+batch = 2
+"#;
+
+#[test]
+fn what_never_fits_is_named_by_file_and_line_and_ends_the_run() {
+    let place = Place::default();
+    let data = place.path().join("data");
+    write_gsm8k(&data.join("gsm8k"));
+    let profile = place.path().join("narrow.toml");
+    fs::write(&profile, NARROW).unwrap();
+    let flags = [
+        "run",
+        "--headless",
+        "--from-scratch",
+        "--profile",
+        profile.to_str().unwrap(),
+    ];
+    let out = place.demask(&flags).env("DEMASK_DATA", &data).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    for word in [
+        "nothing of the last 10 batches fits",
+        "source gsm8k",
+        "train.jsonl:",
+        "at most 4 fit",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let found = "SELECT count(*) AS n FROM v_event WHERE kind = 'verdict' AND body LIKE '%train.jsonl:%at most 4 fit%'";
+    assert_ne!(query(&place, found), serde_json::json!([{"n": 0}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

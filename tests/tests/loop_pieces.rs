@@ -63,7 +63,7 @@ fn a_folder_that_is_no_checkpoint_starts_nothing() {
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("--checkpoint nowhere") && said.contains("manifest.json"),
+        said.contains("--checkpoint nowhere") && said.contains("no such folder"),
         "{said}"
     );
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
@@ -123,5 +123,35 @@ fn the_gate_takes_a_ruined_model_back() {
     assert_eq!(weights(&last), weights(&promoted));
     let ruined = query(&place, "SELECT count(DISTINCT hash) AS n FROM v_checkpoint");
     assert!(ruined[0]["n"].as_u64().unwrap() > 1, "there was another one");
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+/// Reward networks that a profile names are asked by the Scorer, and what each says is on record.
+#[test]
+fn drawings_are_scored_by_the_reward_networks_that_are_named() {
+    let place = Place::default();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
+    let folder = |name: &str| fixtures.join(name).canonicalize().unwrap().display().to_string();
+    let stage = "[[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 1\nbatch = 2\ngroup = 2\n\
+                 sources = [\"draw\"]\nobjective = { inner_steps = 1 }\n";
+    let networks = |clip: &str| {
+        let image_reward = folder("image-reward");
+        format!("[reward_networks]\nclip = \"{clip}\"\nimage_reward = \"{image_reward}\"\n\n{stage}")
+    };
+    run(
+        &place,
+        &with_stages(&networks(&folder("clip"))),
+        &["--from-scratch"],
+    );
+    let rows = query(&place, "SELECT parts FROM v_rollout");
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let parts = row["parts"].to_string();
+        assert!(
+            parts.contains("image_reward") && parts.contains("clip"),
+            "{parts}"
+        );
+    }
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

@@ -22,8 +22,10 @@ use crate::recorder::{Recorder, RecorderGone};
 pub struct Boundary {
     /// Write a checkpoint now.
     pub checkpoint: bool,
-    /// Checkpoint, then end the run.
+    /// Checkpoint, then end the run: a person asked for it.
     pub stop: bool,
+    /// Checkpoint, then let go of the run: the daemon is ending, and the next goes on with it.
+    pub halt: bool,
     /// Prompts to sample now: the order's id, the prompt, draw rather than write.
     pub samples: Vec<(String, String, bool)>,
     /// Knobs that were turned.
@@ -155,8 +157,8 @@ impl Control {
                 // L4: the row says the step before anything is computed under the order.
                 recorder.flush().await?;
             }
-            todo.stop |= self.halting();
-            if todo.stop || !self.held(&todo) {
+            todo.halt = self.halting();
+            if todo.stop || todo.halt || !self.held(&todo) {
                 return Ok(todo);
             }
             waiter.await;
@@ -188,6 +190,8 @@ impl Control {
             .is_some_and(|(steer, _)| steer.applied_step.is_some_and(|at| at <= step))
         {
             if let Some((_, order)) = state.replay.pop_front() {
+                // L1: it took effect, and the daemon died before the run had ended.
+                todo.stop |= order == Order::Stop;
                 again(&mut state, order);
             }
         }
@@ -435,6 +439,22 @@ mod tests {
                 _ = resume => assert!(held.await),
             }
             assert!(!control.paused());
+        });
+    }
+
+    #[test]
+    fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
+        with_recorder(async |recorder, path| {
+            let control = Control::new("r", knobs(), Vec::new());
+            control.boundary(&recorder, 3).await.unwrap();
+            control.ask(&recorder, "s", "me", Order::Stop).await.unwrap();
+            control.halt();
+            let todo = control.boundary(&recorder, 4).await.unwrap();
+            assert!(todo.stop && todo.halt);
+            let journal = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+            let next = Control::new("r", knobs(), journal);
+            assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
+            assert!(next.boundary(&recorder, 4).await.unwrap().stop);
         });
     }
 

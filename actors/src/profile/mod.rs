@@ -1,20 +1,24 @@
 //! A run's configuration: TOML in, every default filled in, every error with its line.
 
+mod anchor;
 mod check;
 mod sections;
+mod shapes;
 mod text;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LossNormalization};
+use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LoraConfig, LossNormalization};
 use demask_datasets::sequences::Budgets;
+use demask_rewards::networks;
 use serde::{Deserialize, Serialize};
 
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, Limits, Sampling, Source, SourceKind, Stage, StageKind, Teacher,
+    CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
+    StageKind, Teacher,
 };
-use text::{line_of_key, located, place};
+use text::{line_of, located, place};
 
 /// The tabletop, embedded.
 pub const TABLETOP: &str = include_str!("../../../profiles/tabletop.toml");
@@ -63,9 +67,14 @@ pub struct Profile {
     /// Side of the pictures in pixels.
     #[serde(default = "default_pixels")]
     pub pixels: usize,
+    /// The folder that relative paths of sources and benchmarks lie below; absent: what `DEMASK_DATA` named when the run
+    /// was started.
+    pub data: Option<PathBuf>,
     /// Where examples come from.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
+    /// A low-rank adapter that is trained on the checkpoint's weights in their place; absent: the weights are trained.
+    pub lora: Option<LoraConfig>,
     /// The optimiser's constants.
     #[serde(default)]
     pub optimizer: Adam,
@@ -90,6 +99,9 @@ pub struct Profile {
     /// Weight of each reward.
     #[serde(default = "default_rewards")]
     pub rewards: BTreeMap<String, f64>,
+    /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
+    #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
+    pub reward_networks: RewardFolders,
     /// When to write checkpoints.
     #[serde(default)]
     pub checkpoint: CheckpointKnobs,
@@ -186,18 +198,35 @@ impl Profile {
     /// # Errors
     /// An unknown key, a wrong type, a value out of range: named with its line and what is allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ProfileError> {
-        let profile: Self =
+        let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
-        match profile.check() {
-            Ok(()) => Ok(profile),
-            Err((key, message)) => {
-                let line = line_of_key(text, &key, &message);
-                Err(ProfileError {
-                    origin: origin.to_owned(),
-                    line,
-                    message: format!("{key} {message}"),
-                })
-            }
+        profile.weigh_networks();
+        let wrong = |path: &str, message: String| ProfileError {
+            origin: origin.to_owned(),
+            line: line_of(text, path),
+            message,
+        };
+        if let Some(path) = unknown(text) {
+            return Err(wrong(&path, format!("unknown key `{path}`")));
+        }
+        profile.check().map_err(|(path, message)| {
+            let numbered = |part: &&str| part.parse::<usize>().is_err();
+            let key = path.rsplit('.').find(numbered).unwrap_or(&path);
+            wrong(&path, format!("{key} {message}"))
+        })?;
+        Ok(profile)
+    }
+
+    /// The rewards of the networks that are named get their published weights, where the profile gives none.
+    fn weigh_networks(&mut self) {
+        let folders = &self.reward_networks;
+        let named = [folders.clip.is_some(), folders.image_reward.is_some()];
+        for ((name, weight), _) in networks::WEIGHTS
+            .into_iter()
+            .zip(named)
+            .filter(|(_, named)| *named)
+        {
+            self.rewards.entry(name.to_owned()).or_insert(weight);
         }
     }
 
@@ -206,4 +235,16 @@ impl Profile {
     pub fn total_steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
+}
+
+/// The path of the first key that nothing reads: networks' configuration files may have more, a profile may not.
+fn unknown(text: &str) -> Option<String> {
+    let mut first = None;
+    let mut note = |path: serde_ignored::Path| {
+        let path = path.to_string().replace("?.", "");
+        first.get_or_insert(path);
+    };
+    let reader = toml::Deserializer::parse(text).ok()?;
+    serde_ignored::deserialize::<_, _, Profile>(reader, &mut note).ok()?;
+    first
 }

@@ -85,6 +85,25 @@ pub struct Sampling {
     pub rollout_temperature: Option<f64>,
 }
 
+/// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as they are published or as
+/// `demask convert` writes them; a relative one may also lie below `DEMASK_DATA`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RewardFolders {
+    /// CLIP: how near a picture and its text are.
+    pub clip: Option<PathBuf>,
+    /// ImageReward: how well people would like a drawn picture for its prompt.
+    pub image_reward: Option<PathBuf>,
+}
+
+impl RewardFolders {
+    /// Whether none is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// When to write checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -43,10 +43,14 @@ pub struct StageRun {
     pub(crate) weights: u64,
     pace: Pace,
     started: Instant,
+    /// For room on the disk, in the present step.
+    waited: Duration,
     /// The step whose weights are the engine's reference policy.
     reference: Option<u64>,
     /// The next step's batch, on its way.
     ready: Option<Ready>,
+    /// Batches in a row of which nothing fitted.
+    barren: u64,
 }
 
 /// What a step leaves to be done at its end.
@@ -72,11 +76,8 @@ impl StageRun {
             weights,
         } = checkpoints::load(&job, &crew.curator).await?;
         crew.curator.ask(Restore(cursor.traces.clone())).await??;
-        if let Some(best) = &cursor.best {
-            checkpoints::mark_promoted(&job, best)?;
-        }
         let blobs = Blobs::new(job.home.blobs());
-        let run = Self {
+        let mut run = Self {
             job,
             crew,
             bench,
@@ -85,10 +86,13 @@ impl StageRun {
             weights,
             pace: Pace::default(),
             started: Instant::now(),
+            waited: Duration::ZERO,
             reference: None,
             ready: None,
+            barren: 0,
         };
         run.introduce().await?;
+        run.mark_promoted().await?;
         Ok(run)
     }
 
@@ -134,7 +138,7 @@ impl StageRun {
             Ok(after) => after,
             Err(error) => match checkpoints::disk_full(&error) {
                 Some(why) => {
-                    self.wait_for_disk(&why).await;
+                    self.wait_for_disk(&why).await?;
                     After::Again
                 }
                 None => return Err(error),
@@ -146,7 +150,8 @@ impl StageRun {
         let step = self.cursor.step;
         self.cursor.step += 1;
         self.end_of_step(&stage, done, after).await?;
-        let seconds = began.elapsed().as_secs_f64();
+        let waited = std::mem::take(&mut self.waited);
+        let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
         let share = (self.job.engine.computed() - computed) / seconds;
         self.metric(
             step,
@@ -215,7 +220,8 @@ impl StageRun {
         self.job.control.overview().last_checkpoint
     }
 
-    /// Writes a checkpoint of the present step; waits while the disk is full.
+    /// Writes a checkpoint of the present step; waits while the disk is full, but not when the daemon is ending: the run
+    /// goes on from the checkpoint before, and does the same steps again (laws L1, L8).
     ///
     /// # Errors
     /// The engine's death; a folder that cannot be written.
@@ -225,20 +231,28 @@ impl StageRun {
             match saved.await {
                 Ok(()) => break,
                 Err(error) => match checkpoints::disk_full(&error) {
-                    Some(why) => self.wait_for_disk(&why).await,
+                    Some(_) if self.job.control.halting() => return Ok(()),
+                    Some(why) => self.wait_for_disk(&why).await?,
                     None => return Err(error),
                 },
             }
         }
-        if let Some(best) = self
-            .cursor
-            .best
-            .as_ref()
-            .filter(|best| best.step == self.cursor.step)
-        {
-            checkpoints::mark_promoted(&self.job, best)?;
-        }
+        self.mark_promoted().await?;
         checkpoints::prune(&self.job, &self.cursor).await
+    }
+
+    /// Says beside the checkpoints which one is promoted; waits while the disk is full.
+    async fn mark_promoted(&mut self) -> Result<(), RunError> {
+        while let Some(best) = self.cursor.best.clone().filter(|_| !self.job.control.halting()) {
+            match checkpoints::mark_promoted(&self.job, &best) {
+                Ok(()) => break,
+                Err(error) => match checkpoints::disk_full(&error) {
+                    Some(why) => self.wait_for_disk(&why).await?,
+                    None => return Err(error),
+                },
+            }
+        }
+        Ok(())
     }
 
     /// The stage of the present step, and the steps done in it.
@@ -347,12 +361,17 @@ impl StageRun {
         self.ready = None;
     }
 
-    async fn wait_for_disk(&self, why: &str) {
-        self.overview(
-            &format!("the disk is full ({why}); waiting for room"),
-            "waiting_disk",
-        );
+    /// Says it, once a wait, and waits a while.
+    async fn wait_for_disk(&mut self, why: &str) -> Result<(), RunError> {
+        let message = format!("the disk is full ({why}); waiting for room, nothing is lost");
+        let waits = self.job.control.overview().state == "waiting_disk";
+        self.overview(&message, "waiting_disk");
+        if !waits {
+            self.alert(Level::Error, "disk_full", message).await?;
+        }
         tokio::time::sleep(DISK_RETRY).await;
+        self.waited += DISK_RETRY;
+        Ok(())
     }
 
     pub(crate) async fn alert(&self, level: Level, kind: &str, message: String) -> Result<(), RunError> {

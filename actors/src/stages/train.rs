@@ -16,6 +16,9 @@ use crate::run_error::RunError;
 
 /// Steps between two watched samples while training.
 const WATCH_EVERY: u64 = 25;
+/// Batches in a row of which nothing fits that end a run.
+const BARREN: u64 = 10;
+
 impl StageRun {
     pub(super) async fn train_step(
         &mut self,
@@ -27,6 +30,9 @@ impl StageRun {
         let demand = self.demand(stage, stage.batch, think_share);
         let batch = self.batch(demand.clone(), true).await?;
         self.turned_away(&batch).await?;
+        if batch.used.is_empty() {
+            return Ok(After::Next);
+        }
         lineage::used(&self.job, self.cursor.step, &stage.name, &batch.used).await?;
         let settings = self.settings(stage, done);
         let learning_rate = settings.learning_rate;
@@ -62,11 +68,26 @@ impl StageRun {
     }
 
     /// Records what of a batch does not fit.
-    pub(super) async fn turned_away(&self, batch: &Batch) -> Result<(), RunError> {
+    ///
+    /// # Errors
+    /// Nothing fits any more, batch after batch: a run must not end well that has learnt nothing.
+    pub(super) async fn turned_away(&mut self, batch: &Batch) -> Result<(), RunError> {
         for (example, why) in &batch.rejected {
             lineage::rejected(&self.job, example, "parse", why).await?;
         }
-        Ok(())
+        let Some((example, why)) = batch.rejected.first().filter(|_| batch.used.is_empty()) else {
+            self.barren = 0;
+            return Ok(());
+        };
+        self.barren += 1;
+        if self.barren < BARREN {
+            return Ok(());
+        }
+        Err(RunError::Failed(format!(
+            "nothing of the last {BARREN} batches fits (budgets in the profile); source {}, {}: {why}",
+            example.source,
+            lineage::found(example)
+        )))
     }
 
     /// Begins to make the next step's batch, within a stage: across stages the codes or the pool may change.

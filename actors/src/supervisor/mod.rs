@@ -124,9 +124,9 @@ struct Employee {
     probe: Probe,
     make: Box<dyn FnMut(Life) + Send>,
     give_up: Option<Box<dyn FnOnce() + Send>>,
-    /// The generation of its first life: who had the name before does not count as its restarts.
-    first: u64,
     generation: u64,
+    /// The generation that it began with: who had its name before does not count as its restarts.
+    first: u64,
     deaths: VecDeque<Instant>,
     dismissed: bool,
 }
@@ -236,10 +236,9 @@ impl Supervisor {
         let Some(employee) = self.staff.get_mut(name).filter(|one| !one.dismissed) else {
             return;
         };
-        let generation = employee.generation;
+        let (generation, again) = (employee.generation, employee.generation - employee.first);
         let probe = employee.probe.clone();
-        let restarts = generation - employee.first;
-        probe.lock().restarts = restarts;
+        probe.lock().restarts = again;
         probe.say(ActorState::Idle, "");
         (employee.make)(Life {
             name: name.to_owned(),
@@ -252,7 +251,7 @@ impl Supervisor {
         self.note(
             name,
             generation,
-            if restarts == 0 { "started" } else { "restarted" },
+            if again == 0 { "started" } else { "restarted" },
             "",
         );
     }
@@ -274,8 +273,8 @@ impl Handler<Employ> for Supervisor {
             probe,
             make,
             give_up: Some(give_up),
-            first: generation,
             generation,
+            first: generation,
             deaths: VecDeque::new(),
             dismissed: false,
         };

@@ -38,6 +38,7 @@ impl Draft {
         let example = Example {
             id: String::new(),
             source: "tabletop".to_owned(),
+            place: String::new(),
             licence: "CC0-1.0".to_owned(),
             split,
             kind,

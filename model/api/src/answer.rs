@@ -127,6 +127,15 @@ pub struct SampleFrame {
     pub picture: Option<Picture>,
 }
 
+/// What reward networks say of a picture for its text: their plain numbers, whose meaning `demask-rewards` decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PictureScore {
+    /// CLIP: the cosine of the picture's vector with the text's, -1 to 1.
+    pub cosine: Option<f64>,
+    /// ImageReward: its number, of mean 0 and deviation 1 over what people were shown.
+    pub image_reward: Option<f64>,
+}
+
 /// How one recorded tensor compares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorCheck {
@@ -226,6 +235,14 @@ pub enum Answer {
         hash: String,
         bytes: u64,
         step: u64,
+    },
+    RewardLoaded {
+        /// Parameters of the reward networks together.
+        parameters: u64,
+    },
+    Scores {
+        /// One a picture, in the order asked.
+        scores: Vec<PictureScore>,
     },
     Verified {
         tensors: Vec<TensorCheck>,

@@ -3,6 +3,8 @@
 //! ```text
 //! config.json            the backbone (BackboneConfig)
 //! model.safetensors      its weights, published parameter names
+//! adapter_*              in place of the weights, where an adapter is trained: adapter_config.json (which names the
+//!                        base), adapter_model.safetensors, both as PEFT has them
 //! tokenizer.json         the text tokenizer
 //! image_tokenizer/       config.json, model.safetensors
 //! optimizer.safetensors  AdamW's moments (and the moving average), when saved for resuming
@@ -18,6 +20,12 @@ pub const MANIFEST: &str = "manifest.json";
 pub const CONFIG: &str = "config.json";
 /// The backbone's weights.
 pub const WEIGHTS: &str = "model.safetensors";
+/// Which file holds which tensor, where published weights are more than one file.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// An adapter's shape, as PEFT has it; a checkpoint with one holds no weights of the base, which it names.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// An adapter's weights, as PEFT has them.
+pub const ADAPTER: &str = "adapter_model.safetensors";
 /// The text tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The folder of the image tokenizer.

@@ -2,8 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Rows of LLaDA's embedding.
+pub const LLADA_VOCABULARY: usize = 126_464;
+/// Tokens of LLaDA's tokenizer: the rows behind them are padding, where MMaDA's picture codes begin (`mmada.md` 0.2).
+pub const LLADA_TOKENIZER: u32 = 126_349;
+
 /// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
-/// ones; fields that are not here are ignored.
+/// ones; fields that are not here are ignored. A file is read by [`published`](crate::published), which knows more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {
@@ -27,7 +32,7 @@ pub struct BackboneConfig {
     pub max_sequence_length: usize,
     /// Biases on every linear layer.
     pub include_bias: bool,
-    /// Biases on the q, k and v projections.
+    /// Biases on the q, k and v projections; `include_bias` means them too.
     pub include_qkv_bias: Option<bool>,
     /// Bias in the norms.
     pub bias_for_layer_norm: Option<bool>,
@@ -52,7 +57,7 @@ pub struct BackboneConfig {
     /// Picture codes in the vocabulary; 0 when the model knows no pictures.
     pub codebook_size: usize,
     /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
-    /// Absent means `vocab_size - codebook_size`.
+    /// Absent means `vocab_size - codebook_size`, and LLaDA's tokenizer's length where that is LLaDA's vocabulary.
     pub image_token_offset: Option<u32>,
 }
 
@@ -114,9 +119,14 @@ impl BackboneConfig {
     /// The first picture code's token id.
     #[must_use]
     pub fn image_offset(&self) -> u32 {
-        let fallback = self.vocab_size.saturating_sub(self.codebook_size);
         self.image_token_offset
-            .unwrap_or(u32::try_from(fallback).unwrap_or(u32::MAX))
+            .unwrap_or_else(|| match self.rows().saturating_sub(self.codebook_size) {
+                LLADA_VOCABULARY if self.codebook_size > 0 => LLADA_TOKENIZER,
+                _ => {
+                    let fallback = self.vocab_size.saturating_sub(self.codebook_size);
+                    u32::try_from(fallback).unwrap_or(u32::MAX)
+                }
+            })
     }
 }
 
@@ -145,14 +155,46 @@ fn three() -> usize {
     3
 }
 
-/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation.
+/// The published encoder, and its decoder.
+fn published(ch_mult: [usize; 5], num_res_blocks: [usize; 5]) -> StackConfig {
+    StackConfig {
+        ch: 128,
+        ch_mult: ch_mult.to_vec(),
+        num_res_blocks: num_res_blocks.to_vec(),
+        in_ch: 3,
+        out_ch: 3,
+        resolution: 256,
+        z_channels: PUBLISHED_BITS,
+    }
+}
+
+/// Bits of a published code.
+const PUBLISHED_BITS: usize = 13;
+
+fn published_encoder() -> StackConfig {
+    published([1, 2, 2, 4, 4], [4, 3, 4, 3, 4])
+}
+
+fn published_decoder() -> StackConfig {
+    published([1, 1, 2, 2, 4], [4, 4, 3, 4, 3])
+}
+
+fn published_bits() -> usize {
+    PUBLISHED_BITS
+}
+
+/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments, so
+/// that its file says nothing of shapes: what is missing is the published shape (`mmada.md` 7.2, 7.3).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ImageTokenizerConfig {
     /// Picture to latent.
+    #[serde(default = "published_encoder")]
     pub encoder: StackConfig,
     /// Latent to picture.
+    #[serde(default = "published_decoder")]
     pub decoder: StackConfig,
     /// Bits of a code; the codebook has `2^codebook_bits` entries.
+    #[serde(default = "published_bits")]
     pub codebook_bits: usize,
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
@@ -206,5 +248,20 @@ impl ImageTokenizerConfig {
     #[must_use]
     pub fn downscale(&self) -> usize {
         1 << self.encoder.ch_mult.len().saturating_sub(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_published_image_tokenizer_says_nothing_of_its_shape() {
+        let config: ImageTokenizerConfig = serde_json::from_str(r#"{"_class_name": "MAGVITv2"}"#).unwrap();
+        assert_eq!(config.downscale(), 16);
+        assert_eq!((config.codebook_bits, config.norm_groups), (13, 32));
+        assert_eq!(config.encoder.num_res_blocks, [4, 3, 4, 3, 4]);
+        assert_eq!(config.decoder.ch_mult, [1, 1, 2, 2, 4]);
     }
 }

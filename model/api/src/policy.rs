@@ -38,7 +38,7 @@ pub enum Spacing {
 
 /// Which masked views of a completion stand for its log-likelihood.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum EstimatorConfig {
     /// UniGRPO's structured noising: prompt clean, answer masked at a ratio an inner step.
     UniGrpo {

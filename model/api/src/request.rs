@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::loading::LoadOptions;
 use crate::picture::Picture;
 use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
 use crate::sampling::SampleRequest;
@@ -28,7 +29,8 @@ pub enum ModelSource {
         /// The seed of the weights.
         seed: u64,
     },
-    /// A checkpoint folder: ours, or a published backbone (`config.json`, `model.safetensors`).
+    /// A checkpoint folder: ours, or a published backbone (`config.json`, safetensors in
+    /// one file or several).
     Checkpoint {
         /// The folder.
         dir: PathBuf,
@@ -38,6 +40,13 @@ pub enum ModelSource {
         /// evaluation, not for resuming.
         #[serde(default)]
         average: bool,
+        /// The folder of another image tokenizer: published models have theirs in a repository of its own. Absent: the
+        /// checkpoint's, if it has one.
+        #[serde(default)]
+        image_tokenizer: Option<PathBuf>,
+        /// What for, and what is put on it.
+        #[serde(default)]
+        options: LoadOptions,
     },
 }
 
@@ -207,10 +216,28 @@ pub enum Request {
     },
     /// Compare with recorded tensors. Answered by `Verified`.
     Verify {
-        /// A checkpoint folder: a backbone or an image tokenizer.
+        /// A folder: a backbone, an image tokenizer, CLIP or ImageReward.
         checkpoint: PathBuf,
         /// The recorded tensors.
         reference: PathBuf,
+    },
+    /// Load reward networks beside the model, in place of those that were loaded; without a folder there is none. What
+    /// came from the same folders is kept as it is. Answered by `RewardLoaded`.
+    LoadReward {
+        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json`, perhaps `preprocessor_config.json`.
+        #[serde(default)]
+        clip: Option<PathBuf>,
+        /// ImageReward's folder: `config.json` or the published `med_config.json`, `model.safetensors`, and BERT's
+        /// `tokenizer.json`.
+        #[serde(default)]
+        image_reward: Option<PathBuf>,
+    },
+    /// What the loaded reward networks say of pictures, of any sizes, for their texts. Answered by `Scores`.
+    Score {
+        /// The pictures.
+        pictures: Vec<Picture>,
+        /// Each picture's text.
+        texts: Vec<String>,
     },
     /// Finish and exit 0. Answered by `Done`.
     Exit,

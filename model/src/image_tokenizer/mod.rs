@@ -15,7 +15,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use demask_api::{ImageTokenizerConfig, Picture, TensorCheck};
+use demask_api::{ImageTokenizerConfig, Picture, Purpose, TensorCheck};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -25,8 +25,8 @@ pub use training::{TokenizerTrainer, entropies};
 
 use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
-use crate::parameters::Parameters;
-use crate::weights;
+use crate::parameters::{Parameters, Slot};
+use crate::stored::StoredTensors;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
 #[derive(Debug)]
@@ -45,11 +45,8 @@ impl ImageTokenizer {
         check(config)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let slots = stack::slots(config);
-        let values: Vec<Tensor> = slots
-            .iter()
-            .map(|slot| stack::initial(slot, &mut rng))
-            .collect::<Result<_>>()?;
-        let parameters = Parameters::new(slots, &values, device, Kind::Float)?;
+        let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&stack::initial(slot, &mut rng)?)?);
+        let parameters = Parameters::build(slots, device, Kind::Float, Purpose::Train, fill)?;
         Ok(Self {
             config: config.clone(),
             parameters,
@@ -57,23 +54,30 @@ impl ImageTokenizer {
         })
     }
 
-    /// Reads `config.json` and `model.safetensors` of a folder.
+    /// Reads a folder for training: `config.json` and its weights.
     ///
     /// # Errors
-    /// A broken file, a missing, extra or misshapen tensor, each named.
+    /// A broken file, missing, extra and misshapen tensors, each named.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
+        Self::load_for(dir, device, Purpose::Train)
+    }
+
+    /// The same for training or for sampling.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_for(dir: &Path, device: Device, purpose: Purpose) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
         let config: ImageTokenizerConfig = serde_json::from_str(&text).map_err(|error| {
             ModelError::checkpoint(&path, format!("not an image tokenizer's configuration: {error}"))
         })?;
         check(&config)?;
-        let file = dir.join(demask_api::checkpoint::WEIGHTS);
-        let tensors = weights::read(&file)?;
+        let stored = StoredTensors::in_folder(dir)?;
         // The published file carries the look-up-free quantiser's constant tables; they follow from the bits.
         let ignored = ["quantize.embedding", "quantize.power_vals"];
-        let slots = stack::slots(&config);
-        let parameters = Parameters::from_file(slots, tensors, &file, &ignored, device, Kind::Float)?;
+        let (slots, kind) = (stack::slots(&config), Kind::Float);
+        let parameters = Parameters::load(slots, &stored, str::to_owned, &ignored, device, kind, purpose)?;
         Ok(Self {
             config,
             parameters,
@@ -172,7 +176,7 @@ impl ImageTokenizer {
             self.pixels(&signs_of(
                 &codes_BN,
                 self.config.codebook_bits as i64,
-                side as i64,
+                (side as i64, side as i64),
             )?)
         })?;
         to_pictures(&pixels)
@@ -264,8 +268,8 @@ pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -
             checks.push(compare_tokens("codes", &found, expected)?);
         }
         if let Some(expected) = recorded.get("reconstruction") {
-            let side = latents.size()[2];
-            let signs = signs_of(&codes, tokenizer.config.codebook_bits as i64, side)?;
+            let (_, bits, rows, columns) = latents.size4()?;
+            let signs = signs_of(&codes, bits, (rows, columns))?;
             checks.push(compare("reconstruction", &tokenizer.pixels(&signs)?, expected)?);
         }
         Ok(checks)

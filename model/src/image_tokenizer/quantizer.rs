@@ -25,11 +25,11 @@ pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
         .f_flatten(1, 2)?)
 }
 
-/// Codes [B, S x S] to signs [B, Z, S, S] in {-1, 1}.
+/// Codes of a grid of rows and columns, [B, rows x columns], to signs [B, Z, rows, columns] in {-1, 1}.
 ///
 /// # Errors
 /// libtorch's.
-pub fn signs_of(codes_BN: &Tensor, bits: i64, side: i64) -> Result<Tensor> {
+pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Result<Tensor> {
     let shifts: Vec<i64> = (0..bits).map(|channel| bits - 1 - channel).collect();
     let shifts = Tensor::f_from_slice(&shifts)?
         .f_view([1, 1, bits])?
@@ -39,7 +39,7 @@ pub fn signs_of(codes_BN: &Tensor, bits: i64, side: i64) -> Result<Tensor> {
         .f_bitwise_right_shift(&shifts)?
         .f_bitwise_and(1)?;
     let signs = set.f_to_kind(Kind::Float)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-    Ok(signs.f_transpose(1, 2)?.f_reshape([-1, bits, side, side])?)
+    Ok(signs.f_transpose(1, 2)?.f_reshape([-1, bits, rows, columns])?)
 }
 
 /// Signs in {-1, 1} of latents, gradient passed straight through.

@@ -61,6 +61,7 @@ impl TokenizerTrainer {
         pictures: &[Picture],
         settings: &StepSettings,
     ) -> Result<TokenizerReport> {
+        tokenizer.parameters.trainable()?;
         validation::settings(settings)?;
         if pictures.is_empty() {
             return Err(ModelError::Refused("a tokenizer step without a picture".into()));

@@ -1,0 +1,143 @@
+//! Samples a second and how many are right, of several samplers in turn on the same items: the first is the baseline.
+//!
+//! `cargo run --release -p demask-actors --example sample_rate -- SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…`, each DRAWS
+//! the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). Prints a JSON line for
+//! each sampler and batch. `benches/sample_rate.sh` has the figures of the log.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use demask_actors::engine::{Engine, EngineOptions};
+use demask_actors::home::Home;
+use demask_actors::shipped;
+use demask_actors::workbench::{Draws, Wanted, Workbench};
+use demask_api::{LoadOptions, ModelSource, Request};
+use demask_datasets::example::{Example, Mode};
+use demask_rewards::judge::Judge;
+use demask_rewards::suites::Suite;
+use tokio::sync::Mutex;
+
+#[derive(Default)]
+struct Tally {
+    seconds: f64,
+    right: usize,
+    done: usize,
+    forwards: usize,
+}
+
+/// What every sampler is run on.
+struct Course {
+    bench: Workbench,
+    engine: Mutex<Engine>,
+    judge: Judge,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [suite, items, batches, length, draws @ ..] = arguments.as_slice() else {
+        anyhow::bail!("expected SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…");
+    };
+    let suite = Suite::find(suite).with_context(|| format!("no suite {suite}"))?;
+    let items = suite.items(Some(items.parse()?))?;
+    let batches: Vec<usize> = batches.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let draws: Vec<Draws> = draws
+        .iter()
+        .map(|text| serde_json::from_str(text))
+        .collect::<Result<_, _>>()?;
+    let course = Course::open(&suite, length.parse()?).await?;
+    for draws in &draws {
+        let warm = &items[..items.len().min(16)];
+        course.run(warm, 16, draws, &mut Tally::default()).await?;
+    }
+    let most = batches.iter().copied().max().unwrap_or(1);
+    let pairs: Vec<(usize, &Draws)> = batches
+        .iter()
+        .flat_map(|&batch| draws.iter().map(move |draws| (batch, draws)))
+        .collect();
+    let mut tallies: Vec<Tally> = pairs.iter().map(|_| Tally::default()).collect();
+    for chunk in items.chunks(most) {
+        for (tally, (batch, draws)) in tallies.iter_mut().zip(&pairs) {
+            course.run(chunk, *batch, draws, tally).await?;
+        }
+    }
+    report(&tallies, &pairs);
+    course.engine.into_inner().stop().await;
+    Ok(())
+}
+
+fn report(tallies: &[Tally], pairs: &[(usize, &Draws)]) {
+    let rate = |tally: &Tally| tally.done as f64 / tally.seconds;
+    let first = tallies.first().map_or(1.0, rate);
+    for (tally, (batch, draws)) in tallies.iter().zip(pairs) {
+        let of = |count: usize| count as f64 / tally.done as f64;
+        let line = serde_json::json!({
+            "batch": batch, "samples_per_s": rate(tally), "ratio": rate(tally) / first, "right": of(tally.right),
+            "n": tally.done, "forwards": of(tally.forwards), "draws": draws,
+        });
+        println!("{line}");
+    }
+}
+
+impl Course {
+    /// The shipped model, with another length of answers unless that is 0.
+    async fn open(suite: &Suite, length: usize) -> anyhow::Result<Self> {
+        let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
+        let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
+        let mut bench = Workbench::of_checkpoint(&checkpoint)?;
+        if length > 0 {
+            let mut budgets = *bench.builder().budgets();
+            budgets.text.answer = length;
+            bench = bench.with_budgets(budgets);
+        }
+        let mut engine = Engine::start(&EngineOptions::default()).await?;
+        let model = ModelSource::Checkpoint {
+            dir: checkpoint,
+            resume: false,
+            average: false,
+            image_tokenizer: None,
+            options: LoadOptions::sampling(),
+        };
+        engine.ask(&Request::Load { model }).await?;
+        Ok(Self {
+            bench,
+            engine: Mutex::new(engine),
+            judge: suite.judge()?,
+        })
+    }
+
+    async fn run(
+        &self,
+        items: &[Example],
+        batch: usize,
+        draws: &Draws,
+        tally: &mut Tally,
+    ) -> anyhow::Result<()> {
+        for (number, part) in items.chunks(batch).enumerate() {
+            let wanted: Vec<Wanted> = part
+                .iter()
+                .enumerate()
+                .map(|(at, example)| wanted(example, number * batch + at))
+                .collect();
+            let began = Instant::now();
+            let made = self.bench.complete(&self.engine, &wanted, draws, None).await?;
+            tally.seconds += began.elapsed().as_secs_f64();
+            for (wanted, made) in wanted.iter().zip(&made) {
+                tally.right += usize::from(self.judge.right(&wanted.example, &made.completion));
+                tally.forwards += made.forwards;
+                tally.done += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wanted(example: &Example, seed: usize) -> Wanted {
+    let reasons = example.reasoning.is_some();
+    Wanted {
+        example: example.clone(),
+        mode: if reasons { Mode::Think } else { Mode::Direct },
+        seed: seed as u64,
+        watch: None,
+    }
+}

@@ -1,0 +1,170 @@
+//! Whether the networks of a profile can be made, and whether what they are given fits them.
+
+use demask_api::sequence::Task;
+use demask_api::{BackboneConfig, ImageTokenizerConfig, StackConfig};
+
+use super::Profile;
+use super::check::{Wrong, range, wrong};
+
+/// Side in pixels of the tabletop's pictures, whatever `pixels` says.
+const TABLETOP_PIXELS: usize = 32;
+/// A picture's codes stand between two marks.
+const MARKS: usize = 2;
+
+impl Profile {
+    pub(super) fn check_shapes(&self) -> Result<(), Wrong> {
+        range("pixels", self.pixels as f64, 8.0, 4096.0)?;
+        check_backbone(&self.model)?;
+        if let Some(tokenizer) = &self.image_tokenizer {
+            check_image_tokenizer(tokenizer)?;
+            self.check_codes(tokenizer)?;
+        }
+        self.check_lengths()
+    }
+
+    /// Every task's prompt, picture and answer together fit into a sequence.
+    fn check_lengths(&self) -> Result<(), Wrong> {
+        let longest = self.model.max_sequence_length;
+        for (path, task) in TASKS {
+            let budget = self.budgets.of(task);
+            range(&format!("{path}.prompt"), budget.prompt as f64, 1.0, 1e6)?;
+            let picture = if budget.codes > 0 { budget.codes + MARKS } else { 0 };
+            let length = budget.prompt + picture + budget.answer.max(budget.direct_answer);
+            if length > longest {
+                let message = format!("takes {length} positions; model.max_sequence_length is {longest}");
+                return wrong(path, &message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Budgets have room for as many codes as the image tokenizer makes of a picture.
+    fn check_codes(&self, tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
+        let reads = self.sources.iter().any(|source| source.kind.reads());
+        let side = if reads { self.pixels } else { TABLETOP_PIXELS };
+        let shrinks = tokenizer.downscale();
+        if !side.is_multiple_of(shrinks) {
+            let message = format!("is {side}; the image tokenizer needs a multiple of {shrinks}");
+            return wrong("pixels", &message);
+        }
+        let codes = (side / shrinks).pow(2);
+        for (path, task) in TASKS {
+            let found = self.budgets.of(task).codes;
+            if found != 0 && found != codes {
+                let message = format!(
+                    "is {found}; the image tokenizer makes {codes} of a picture of {side} by {side} pixels"
+                );
+                return wrong(&format!("{path}.codes"), &message);
+            }
+        }
+        Ok(())
+    }
+}
+
+const TASKS: [(&str, Task); 4] = [
+    ("budgets.text_to_image", Task::TextToImage),
+    ("budgets.text", Task::Text),
+    ("budgets.understand", Task::Understand),
+    ("budgets.think_then_draw", Task::ThinkThenDraw),
+];
+
+fn check_backbone(model: &BackboneConfig) -> Result<(), Wrong> {
+    let (width, heads, kv_heads) = (model.d_model, model.n_heads, model.kv_heads());
+    range("model.d_model", width as f64, 2.0, 65_536.0)?;
+    range("model.n_heads", heads as f64, 1.0, 1024.0)?;
+    range("model.n_layers", model.n_layers as f64, 1.0, 1000.0)?;
+    range("model.mlp_hidden_size", model.hidden() as f64, 1.0, 1e6)?;
+    range(
+        "model.max_sequence_length",
+        model.max_sequence_length as f64,
+        8.0,
+        1e6,
+    )?;
+    range("model.rope_theta", model.rope_theta, 1.0, 1e12)?;
+    range("model.rms_norm_eps", model.rms_norm_eps, 1e-30, 1.0)?;
+    if !width.is_multiple_of(2 * heads) {
+        let message = format!(
+            "is {width}; expected a multiple of {} (heads of even width, n_heads {heads})",
+            2 * heads
+        );
+        return wrong("model.d_model", &message);
+    }
+    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        let message = format!("is {kv_heads}; expected a divisor of n_heads {heads}");
+        return wrong("model.n_kv_heads", &message);
+    }
+    Ok(())
+}
+
+fn check_image_tokenizer(tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
+    range(
+        "image_tokenizer.codebook_bits",
+        tokenizer.codebook_bits as f64,
+        1.0,
+        18.0,
+    )?;
+    range(
+        "image_tokenizer.norm_groups",
+        tokenizer.norm_groups as f64,
+        1.0,
+        1024.0,
+    )?;
+    for (name, stack) in [("encoder", &tokenizer.encoder), ("decoder", &tokenizer.decoder)] {
+        check_stack(&format!("image_tokenizer.{name}"), stack, tokenizer)?;
+    }
+    let (down, up) = (tokenizer.encoder.ch_mult.len(), tokenizer.decoder.ch_mult.len());
+    if down != up {
+        let message = format!("has {up} levels; the encoder has {down}");
+        return wrong("image_tokenizer.decoder.ch_mult", &message);
+    }
+    let losses = &tokenizer.losses;
+    range("image_tokenizer.losses.commitment", losses.commitment, 0.0, 1e6)?;
+    range(
+        "image_tokenizer.losses.sample_entropy",
+        losses.sample_entropy,
+        0.0,
+        1e6,
+    )?;
+    range(
+        "image_tokenizer.losses.batch_entropy",
+        losses.batch_entropy,
+        0.0,
+        1e6,
+    )?;
+    range("image_tokenizer.losses.locality", losses.locality, 0.0, 1e6)
+}
+
+fn check_stack(path: &str, stack: &StackConfig, tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
+    let at = |key: &str| format!("{path}.{key}");
+    let (bits, groups) = (tokenizer.codebook_bits, tokenizer.norm_groups);
+    range(&at("ch"), stack.ch as f64, 1.0, 65_536.0)?;
+    range(&at("ch_mult"), stack.ch_mult.len() as f64, 1.0, 10.0)?;
+    range(&at("in_ch"), stack.in_ch as f64, 3.0, 3.0)?;
+    range(&at("out_ch"), stack.out_ch as f64, 3.0, 3.0)?;
+    if stack.num_res_blocks.len() != stack.ch_mult.len() {
+        let (levels, blocks) = (stack.ch_mult.len(), stack.num_res_blocks.len());
+        return wrong(
+            &at("num_res_blocks"),
+            &format!("has {blocks} numbers; ch_mult has {levels} levels"),
+        );
+    }
+    if stack.z_channels != bits {
+        let message = format!(
+            "is {}; codebook_bits is {bits}, and they must be equal",
+            stack.z_channels
+        );
+        return wrong(&at("z_channels"), &message);
+    }
+    let channels = stack.ch_mult.iter().map(|mult| stack.ch * mult);
+    match channels
+        .into_iter()
+        .find(|&width| width == 0 || !width.is_multiple_of(groups))
+    {
+        None => Ok(()),
+        Some(width) => {
+            let message =
+                format!("times ch is {width} channels; expected a multiple of norm_groups {groups}");
+            wrong(&at("ch_mult"), &message)
+        }
+    }
+}

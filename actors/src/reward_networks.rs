@@ -1,0 +1,102 @@
+//! Reward networks on the way to the Scorer: where they are, what the engine is asked, what comes of it.
+//!
+//! The engine is told each time which networks are meant: it keeps those that it has, and one that was made anew (law
+//! L1) reads them.
+
+use std::path::PathBuf;
+
+use demask_api::{Answer, PictureScore, Request};
+use demask_datasets::place;
+use demask_rewards::networks::{self, Pair};
+
+use crate::engine::unexpected;
+use crate::engine_host::EngineAddress;
+use crate::profile::RewardFolders;
+use crate::run_error::RunError;
+use crate::scorer::{Judged, Score};
+
+/// What a folder holds at least.
+const FILES: [&str; 2] = ["model.safetensors", "tokenizer.json"];
+
+/// The networks of a run, and the engine that computes them.
+#[derive(Clone)]
+pub struct Networks {
+    engine: EngineAddress,
+    clip: Option<PathBuf>,
+    image_reward: Option<PathBuf>,
+}
+
+impl Networks {
+    /// Those that a profile names; none when it names none.
+    ///
+    /// # Errors
+    /// [`RunError::Failed`] naming a folder that is not there or lacks a file.
+    pub fn of(folders: &RewardFolders, engine: EngineAddress) -> Result<Option<Self>, RunError> {
+        if folders.is_empty() {
+            return Ok(None);
+        }
+        let found = |name: &str, folder: &Option<PathBuf>| -> Result<Option<PathBuf>, RunError> {
+            let Some(folder) = folder else { return Ok(None) };
+            let folder = place::find(folder);
+            if let Some(file) = FILES.into_iter().find(|file| !folder.join(file).is_file()) {
+                let file = folder.join(file);
+                let message = format!(
+                    "{} is not there; a reward network is a folder with {}",
+                    file.display(),
+                    FILES.join(" and ")
+                );
+                return Err(RunError::about(format!("reward_networks.{name}"), message));
+            }
+            std::path::absolute(&folder)
+                .map(Some)
+                .map_err(|error| RunError::about(folder.display(), error))
+        };
+        Ok(Some(Self {
+            engine,
+            clip: found("clip", &folders.clip)?,
+            image_reward: found("image_reward", &folders.image_reward)?,
+        }))
+    }
+
+    /// Adds what the networks say of each completion that has a picture to how it was judged.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) async fn add(&self, score: &Score, judged: &mut [Judged]) -> Result<(), RunError> {
+        let pairs = score
+            .items
+            .iter()
+            .map(|item| networks::pair(&item.example, &item.completion));
+        let (places, pairs): (Vec<usize>, Vec<Pair>) = pairs
+            .enumerate()
+            .filter_map(|(at, pair)| Some((at, pair?)))
+            .unzip();
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let drawn: Vec<bool> = pairs.iter().map(|pair| pair.drawn).collect();
+        let said = self.ask(pairs).await?;
+        for ((at, drawn), said) in places.into_iter().zip(drawn).zip(said) {
+            if let Some(judged) = judged.get_mut(at) {
+                networks::push(&mut judged.scored, &said, drawn, &score.weights);
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, pairs: Vec<Pair>) -> Result<Vec<PictureScore>, RunError> {
+        let load = Request::LoadReward {
+            clip: self.clip.clone(),
+            image_reward: self.image_reward.clone(),
+        };
+        match self.engine.ask(load, None).await? {
+            Answer::RewardLoaded { .. } => {}
+            other => return Err(unexpected("reward_loaded", &other).into()),
+        }
+        let (pictures, texts) = pairs.into_iter().map(|pair| (pair.picture, pair.text)).unzip();
+        match self.engine.ask(Request::Score { pictures, texts }, None).await? {
+            Answer::Scores { scores } => Ok(scores),
+            other => Err(unexpected("scores", &other).into()),
+        }
+    }
+}

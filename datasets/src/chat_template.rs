@@ -1,0 +1,276 @@
+//! Chat templates: a Jinja source that a tokenizer brings, rendered as the transformers library renders it.
+//!
+//! What that library adds to Jinja is here too: blocks trimmed, loop controls, Python's string methods,
+//! `raise_exception`, `strftime_now`, `tojson` without HTML escapes, `{% generation %}` marks. A template comes with
+//! somebody's download: it sees nothing but its variables, and runs out of fuel before it runs for ever.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Kwargs;
+use minijinja::{Environment, Error, ErrorKind, Value, context};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+
+/// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
+pub const LLADA: &str = concat!(
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>{{ '\\n\\n' }}",
+    "{{ message.content | trim }}<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n\\n' }}"
+);
+/// MMaDA's: the same with one line feed.
+pub const MMADA: &str = concat!(
+    "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>{{ '\\n' }}",
+    "{{ message.content | trim }}<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n' }}"
+);
+
+/// The file that keeps a template beside a tokenizer; it comes before the tokenizer's own.
+pub const JINJA_FILE: &str = "chat_template.jinja";
+/// The tokenizer's settings, a template among them.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// Steps that a template may take: some thousand times what the longest known ones need.
+const FUEL: u64 = 20_000_000;
+
+/// Why a template could not be read or rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// A file that cannot be read, or is not what its name says.
+    #[error("{path}: {message}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        message: String,
+    },
+    /// No Jinja, or Jinja that cannot be evaluated; the template's own refusals (`raise_exception`) too.
+    #[error("chat template: {0}")]
+    Jinja(String),
+}
+
+impl From<Error> for TemplateError {
+    fn from(error: Error) -> Self {
+        let line = error
+            .line()
+            .map_or_else(String::new, |line| format!(" (line {line})"));
+        let detail = error
+            .detail()
+            .map_or_else(|| error.kind().to_string(), str::to_owned);
+        Self::Jinja(format!("{detail}{line}"))
+    }
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Turn {
+    /// What the user says.
+    #[must_use]
+    pub fn user(content: &str) -> Self {
+        Self {
+            role: "user".into(),
+            content: content.into(),
+        }
+    }
+}
+
+impl From<&Turn> for Value {
+    fn from(turn: &Turn) -> Self {
+        Self::from_pairs([("role", turn.role.as_str()), ("content", turn.content.as_str())])
+    }
+}
+
+/// What a folder's tokenizer settings say about chats.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenizerSettings {
+    /// The template's source, if there is one.
+    pub template: Option<String>,
+    /// Special tokens by the names that templates call them by (`bos_token`, `eos_token`…).
+    pub names: BTreeMap<String, String>,
+}
+
+impl TokenizerSettings {
+    /// Reads `tokenizer_config.json` and `chat_template.jinja`; either may be missing. Of a list of named templates the
+    /// one called `default` is taken.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is no JSON; a list of templates without a `default`.
+    pub fn read(dir: &Path) -> Result<Self, TemplateError> {
+        let path = dir.join(TOKENIZER_CONFIG);
+        let settings: serde_json::Value = match read(&path)? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error))?,
+            None => serde_json::Value::Null,
+        };
+        let template = match read(&dir.join(JINJA_FILE))? {
+            Some(source) => Some(source),
+            None => template(&settings["chat_template"]).map_err(|message| broken(&path, &message))?,
+        };
+        let named = settings.as_object().into_iter().flatten();
+        let names = named.filter_map(|(key, value)| {
+            let text = value.as_str().or_else(|| value["content"].as_str())?;
+            key.ends_with("_token").then(|| (key.clone(), text.to_owned()))
+        });
+        Ok(Self {
+            template,
+            names: names.collect(),
+        })
+    }
+}
+
+/// A template's source: a text, or the default of a list of named ones.
+fn template(value: &serde_json::Value) -> Result<Option<String>, String> {
+    match value {
+        serde_json::Value::Null => Ok(None),
+        serde_json::Value::String(source) => Ok(Some(source.clone())),
+        serde_json::Value::Array(named) => {
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            let source = default.and_then(|entry| entry["template"].as_str());
+            let names = || named.iter().filter_map(|entry| entry["name"].as_str());
+            source.map(|source| Some(source.to_owned())).ok_or_else(|| {
+                let found: Vec<&str> = names().collect();
+                format!(
+                    "chat_template: expected one named default, found {}",
+                    found.join(", ")
+                )
+            })
+        }
+        other => Err(format!(
+            "chat_template: expected a text or a list of named ones, found {other}"
+        )),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, TemplateError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(broken(path, &error)),
+    }
+}
+
+fn broken(path: &Path, message: &dyn std::fmt::Display) -> TemplateError {
+    TemplateError::File {
+        path: path.display().to_string(),
+        message: message.to_string(),
+    }
+}
+
+/// A conversation as the template writes it. `names` are its variables for special tokens; the assistant's header is
+/// asked for (`add_generation_prompt`).
+///
+/// # Errors
+/// A template that is no Jinja, that refuses these turns, or that does not end.
+pub fn render(
+    source: &str,
+    turns: &[Turn],
+    names: &BTreeMap<String, String>,
+) -> Result<String, TemplateError> {
+    let mut environment = environment()?;
+    let source = without_generation_marks(source);
+    environment.add_template("chat", &source)?;
+    let given = context! {
+        messages => turns.iter().map(Value::from).collect::<Value>(),
+        add_generation_prompt => true, tools => (), documents => (),
+        ..Value::from_pairs(names.iter().map(|(name, text)| (name.as_str(), text.as_str())))
+    };
+    Ok(environment.get_template("chat")?.render(given)?)
+}
+
+fn environment() -> Result<Environment<'static>, Error> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()?;
+    environment.set_syntax(syntax);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, message))
+    });
+    environment.add_function("strftime_now", now);
+    environment.add_filter("tojson", to_json);
+    Ok(environment)
+}
+
+/// The local time, by C's format.
+fn now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
+        let message = format!("strftime_now: {format:?} is no time format");
+        Error::new(ErrorKind::InvalidOperation, message)
+    })?;
+    Ok(text)
+}
+
+/// As Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
+fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = arguments.get("indent")?;
+    arguments.get::<Option<bool>>("ensure_ascii")?;
+    arguments.assert_all_used()?;
+    let mut bytes = Vec::new();
+    let written = match indent {
+        None => value.serialize(&mut Serializer::with_formatter(&mut bytes, PythonsSpaces)),
+        Some(width) => {
+            let blanks = " ".repeat(width);
+            let formatter = PrettyFormatter::with_indent(blanks.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut bytes, formatter))
+        }
+    };
+    let failed = |error: &dyn std::fmt::Display| Error::new(ErrorKind::InvalidOperation, error.to_string());
+    written.map_err(|error| failed(&error))?;
+    String::from_utf8(bytes).map_err(|error| failed(&error))
+}
+
+/// A space after each comma and colon.
+struct PythonsSpaces;
+
+impl Formatter for PythonsSpaces {
+    fn begin_array_value<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W) -> std::io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// `{% generation %}` marks what the assistant said, for training masks; its contents are written as they are.
+fn without_generation_marks(source: &str) -> String {
+    let mut kept = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else {
+            break;
+        };
+        let (tag, after) = (&rest[start..start + length + 2], &rest[start + length + 2..]);
+        kept.push_str(&rest[..start]);
+        let word = tag.trim_start_matches("{%").trim_end_matches("%}");
+        match word.trim_matches(['-', '+']).trim() {
+            "generation" => kept.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => kept.push_str(&tag.replace("endgeneration", "endif")),
+            _ => kept.push_str(tag),
+        }
+        rest = after;
+    }
+    kept.push_str(rest);
+    kept
+}

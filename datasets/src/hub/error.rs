@@ -1,0 +1,202 @@
+//! Why a pull failed: what was asked, what was found, what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Why a pull failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// No name of a repository.
+    #[error("`{given}` is no OWNER/NAME[@REVISION]: {why}")]
+    Name {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An environment variable or the token's file.
+    #[error("{name}: {why}")]
+    Setting {
+        /// Which.
+        name: String,
+        /// What was expected and found.
+        why: String,
+    },
+    /// 401 or 403.
+    #[error("the hub refused {what} with {status}{said}: {advice}")]
+    Refused {
+        /// The repository and, if one, the file.
+        what: String,
+        /// HTTP status.
+        status: u16,
+        /// The hub's own words, in brackets, or nothing.
+        said: String,
+        /// What to do.
+        advice: String,
+    },
+    /// 404 of a repository.
+    #[error(
+        "no repository {id} at {page}{said}: check the name; a private one needs HF_TOKEN; a data set needs --dataset"
+    )]
+    NoRepository {
+        /// Its name.
+        id: String,
+        /// Its page.
+        page: String,
+        /// The hub's own words, in brackets, or nothing.
+        said: String,
+    },
+    /// 404 of a revision.
+    #[error(
+        "the repository {id} has no revision `{revision}`{said}: its branches and tags are at {page}/tree/main"
+    )]
+    NoRevision {
+        /// The repository's name.
+        id: String,
+        /// What it lacks.
+        revision: String,
+        /// Its page.
+        page: String,
+        /// The hub's own words, in brackets, or nothing.
+        said: String,
+    },
+    /// 404 that may be of either.
+    #[error("the hub knows no {what}{said}: check the name and the revision")]
+    Nothing {
+        /// The repository with its revision.
+        what: String,
+        /// The hub's own words, in brackets, or nothing.
+        said: String,
+    },
+    /// A file that is not in the repository.
+    #[error("{repo} has no file `{file}`; {there}")]
+    NoFile {
+        /// The repository.
+        repo: String,
+        /// What was wanted.
+        file: String,
+        /// What there is.
+        there: String,
+    },
+    /// Another status that waiting does not mend.
+    #[error("the hub answered {what} with {status}{said}")]
+    Status {
+        /// What was asked for.
+        what: String,
+        /// HTTP status.
+        status: u16,
+        /// The hub's own words, in brackets, or nothing.
+        said: String,
+    },
+    /// It failed each time.
+    #[error(
+        "{what}: failed {tries} times, the last time: {last}; what has come is kept, the same command goes on from there"
+    )]
+    GaveUp {
+        /// What was asked for.
+        what: String,
+        /// Tries.
+        tries: u32,
+        /// The last failure.
+        last: String,
+    },
+    /// It asks for a wait that is too long to sit through.
+    #[error("{what}: {why}; the hub asks to wait {} s before the next try: run the same command then", wait.as_secs())]
+    TooBusy {
+        /// What was asked for.
+        what: String,
+        /// How it failed.
+        why: String,
+        /// The wait.
+        wait: Duration,
+    },
+    /// An answer that no hub gives.
+    #[error("{what}: {why}; is {endpoint} a hub (HF_ENDPOINT), or is a proxy in between?")]
+    NotAHub {
+        /// What was asked for.
+        what: String,
+        /// What is missing or wrong.
+        why: String,
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// A path that would leave the snapshot's folder.
+    #[error(
+        "{repo} lists the path `{path}`, which leaves the folder it would be written to: nothing is pulled"
+    )]
+    Path {
+        /// The repository.
+        repo: String,
+        /// The path.
+        path: String,
+    },
+    /// A file of another length than the hub says.
+    #[error("{file}: expected {expected} bytes, the server sends {found}; try again later")]
+    WrongSize {
+        /// Its path.
+        file: String,
+        /// As its metadata says.
+        expected: u64,
+        /// As came.
+        found: u64,
+    },
+    /// A file of another content than the hub says.
+    #[error("{file}: expected {check} {expected}, what came has {found}; nothing of it is kept, try again")]
+    WrongHash {
+        /// Its path.
+        file: String,
+        /// Which hash.
+        check: &'static str,
+        /// As its metadata says.
+        expected: String,
+        /// As came.
+        found: String,
+    },
+    /// Not enough room.
+    #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or set HF_HUB_CACHE, the same command goes on from there", path.display())]
+    DiskFull {
+        /// The cache's folder.
+        path: PathBuf,
+        /// Bytes to come.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// A file or folder of the cache.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not in the cache, and the hub is not asked.
+    #[error("{missing} not in {}, and {why}", cache.display())]
+    Offline {
+        /// What is missing.
+        missing: String,
+        /// The cache's folder.
+        cache: PathBuf,
+        /// Why the hub is not asked.
+        why: String,
+    },
+    /// A checkpoint that is neither a folder nor pulled.
+    #[error("--checkpoint {given}: there is no such folder{advice}")]
+    NoCheckpoint {
+        /// As given.
+        given: String,
+        /// How to get it, where it could be a repository.
+        advice: String,
+    },
+}
+
+impl HubError {
+    /// A failure at a path.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One request to the hub.
+//!
+//! Redirects are followed here and not by the client: the token goes to the endpoint's own host and to no other, and never
+//! again once a redirect has led away from it; and what the hub says of a file stands on the redirect itself.
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, Url};
+
+use super::answer::{self, Asked};
+use super::patience::{Failure, Patience};
+use super::{HubError, Settings, Token};
+
+/// The commit that an answer is about.
+pub const COMMIT: &str = "x-repo-commit";
+/// The tag of the file that a redirect leads to.
+pub const LINKED_ETAG: &str = "x-linked-etag";
+/// Its length.
+pub const LINKED_SIZE: &str = "x-linked-size";
+
+/// The longest way of redirects.
+const REDIRECTS: usize = 10;
+
+/// The client of one hub.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    /// The hub.
+    pub endpoint: Url,
+    token: Option<Token>,
+    /// How long and how often it is asked.
+    pub patience: Patience,
+}
+
+impl Http {
+    /// The client of the hub that the settings name.
+    ///
+    /// # Errors
+    /// [`HubError::Setting`]: the system's TLS or proxy settings cannot be used.
+    pub fn new(settings: &Settings, patience: Patience) -> Result<Self, HubError> {
+        let client = Client::builder()
+            .user_agent(concat!("demask/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .connect_timeout(patience.silence)
+            .read_timeout(patience.silence)
+            .build();
+        let client = client.map_err(|error| HubError::Setting {
+            name: "the network's settings (HTTPS_PROXY, certificates)".to_owned(),
+            why: error.to_string(),
+        })?;
+        Ok(Self {
+            client,
+            endpoint: settings.endpoint.clone(),
+            token: settings.token.clone(),
+            patience,
+        })
+    }
+
+    /// The address of these parts below the endpoint, each escaped: a `/` inside of one is `%2F`.
+    #[must_use]
+    pub fn address<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
+        let mut url = self.endpoint.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    /// Where the token was found.
+    #[must_use]
+    pub fn token_origin(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.origin.as_str())
+    }
+
+    /// The bytes at an address from `start` on, wherever it is redirected to: 200 has all of them, 206 the rest, 416 none.
+    ///
+    /// # Errors
+    /// Every status from 400 on but 416; the connection's.
+    pub async fn bytes(&self, asked: &Asked<'_>, url: Url, start: u64) -> Result<Response, Failure> {
+        let start = (start > 0).then_some(start);
+        let (response, _) = self.follow(asked, Method::GET, url, start).await?;
+        Ok(response)
+    }
+
+    /// What the hub says of a file: the headers of the redirect that leads to it, or of the file itself, and the commit that
+    /// was seen on the way.
+    ///
+    /// # Errors
+    /// Every status from 400 on; the connection's.
+    pub async fn head(&self, asked: &Asked<'_>, url: Url) -> Result<(Response, Option<String>), Failure> {
+        self.follow(asked, Method::HEAD, url, None).await
+    }
+
+    async fn follow(
+        &self,
+        asked: &Asked<'_>,
+        method: Method,
+        mut url: Url,
+        start: Option<u64>,
+    ) -> Result<(Response, Option<String>), Failure> {
+        let (mut at_home, mut commit) = (true, None);
+        for _ in 0..=REDIRECTS {
+            at_home &= url.origin() == self.endpoint.origin();
+            let response = self.send(&method, &url, at_home, start).await?;
+            commit = text(response.headers(), COMMIT).map(ToOwned::to_owned).or(commit);
+            let Some(next) = redirect(&response) else {
+                let response = answer::checked(asked, self, response).await?;
+                return Ok((response, commit));
+            };
+            if method == Method::HEAD && says_it_all(&response, &next) {
+                return Ok((response, commit));
+            }
+            url = next;
+        }
+        let why = format!("it redirects more than {REDIRECTS} times");
+        Err(answer::not_a_hub(asked, self, why).into())
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        at_home: bool,
+        start: Option<u64>,
+    ) -> Result<Response, Failure> {
+        // The lengths are wanted as they are, not as they may be packed.
+        let mut request = self
+            .client
+            .request(method.clone(), url.clone())
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(token) = self.token.as_ref().filter(|_| at_home) {
+            request = request.header(AUTHORIZATION, token.header.clone());
+        }
+        if let Some(start) = start {
+            request = request.header(RANGE, format!("bytes={start}-"));
+        }
+        request.send().await.map_err(Failure::of_client)
+    }
+}
+
+/// Where a redirect leads.
+fn redirect(response: &Response) -> Option<Url> {
+    let code = response.status().as_u16();
+    if !matches!(code, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    response.url().join(location).ok()
+}
+
+/// A redirect that says what is behind it need not be followed to know; one to a storage host should not be.
+fn says_it_all(response: &Response, next: &Url) -> bool {
+    let headers = response.headers();
+    let leaves = next.origin() != response.url().origin();
+    headers.contains_key(COMMIT)
+        && (headers.contains_key(LINKED_ETAG) || (leaves && headers.contains_key(ETAG)))
+}
+
+/// A header as text.
+#[must_use]
+pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The first byte and the whole length that a `Content-Range: bytes FIRST-LAST/LENGTH` names.
+#[must_use]
+pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let (range, whole) = text(headers, CONTENT_RANGE.as_str())?
+        .strip_prefix("bytes ")?
+        .split_once('/')?;
+    let first = range.split_once('-')?.0.trim().parse().ok()?;
+    Some((first, whole.trim().parse().ok()))
+}

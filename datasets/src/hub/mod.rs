@@ -1,0 +1,37 @@
+//! The Hugging Face Hub: a repository's files, pulled into the cache that Python's `huggingface_hub` keeps.
+//!
+//! A file that Python fetched is used, and the other way round. The facts (addresses, headers, the cache's layout, locks,
+//! environment variables) follow `huggingface_hub`, `file_download.py` and `constants.py`; what it does not do is done
+//! here: a broken download goes on where it broke, and every file's hash is checked before it gets its name.
+//!
+//! - [`Repo`]: what is asked for; [`Settings`]: where, as whom, into which folder;
+//! - [`Hub::pull`]: the whole of it; [`Watch`] is told how it goes, [`Pulled`] is what came;
+//! - [`checkpoint_folder`]: the folder that `--checkpoint OWNER/NAME` means.
+
+mod answer;
+mod blob;
+mod cache;
+mod checkpoint;
+mod error;
+mod etag;
+mod http;
+mod listing;
+mod lock;
+mod patience;
+mod pull;
+mod pulled;
+mod remote;
+mod repo;
+mod settings;
+mod wanted;
+mod watch;
+
+pub use cache::Cache;
+pub use checkpoint::checkpoint_folder;
+pub use error::HubError;
+pub use patience::Patience;
+pub use pull::Hub;
+pub use pulled::{Origin, Pulled, PulledFile};
+pub use repo::{Repo, RepoKind};
+pub use settings::{Settings, Token};
+pub use watch::{Event, Watch};

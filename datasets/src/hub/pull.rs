@@ -1,0 +1,195 @@
+//! A pull: what the revision holds, what of it is missing, several files at once, then the revision's name.
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::answer::Asked;
+use super::blob::{Fetch, free};
+use super::cache::{Cache, Shelf, length, write};
+use super::http::Http;
+use super::listing::Listing;
+use super::lock::Lock;
+use super::remote::Remote;
+use super::wanted::Wanted;
+use super::{Event, HubError, Origin, Patience, Pulled, PulledFile, Repo, Settings, Watch};
+
+/// A hub and the cache that it is pulled into.
+#[derive(Debug)]
+pub struct Hub {
+    http: Http,
+    cache: Cache,
+    offline: bool,
+}
+
+impl Hub {
+    /// The hub and the cache that the settings name.
+    ///
+    /// # Errors
+    /// [`HubError::Setting`].
+    pub fn new(settings: &Settings, patience: Patience) -> Result<Self, HubError> {
+        let root = settings.cache.clone();
+        Ok(Self {
+            http: Http::new(settings, patience)?,
+            cache: Cache { root },
+            offline: settings.offline,
+        })
+    }
+
+    /// Pulls the named files, or all, `at_once` at a time. What is in the cache is not fetched; with a commit's own name and
+    /// all of it here, the hub is not even asked. Where the hub cannot be asked, the cache serves.
+    ///
+    /// # Errors
+    /// The first failure; other files that had begun stop, and go on with the next pull.
+    pub async fn pull(
+        &self,
+        repo: &Repo,
+        wanted: &[String],
+        at_once: usize,
+        watch: &dyn Watch,
+    ) -> Result<Pulled, HubError> {
+        let asked_for = Wanted {
+            shelf: self.cache.shelf(repo),
+            repo,
+            wanted,
+        };
+        if self.offline {
+            let why = "HF_HUB_OFFLINE forbids to ask the hub";
+            return asked_for.last_pulled(&self.cache.root, why, watch);
+        }
+        if let Some(pulled) = asked_for.settled() {
+            return Ok(pulled);
+        }
+        match Listing::ask(&self.http, repo, watch).await {
+            Ok(listing) => self.fetch(&asked_for, &listing, at_once, watch).await,
+            Err(error @ (HubError::GaveUp { .. } | HubError::TooBusy { .. })) => {
+                let served = asked_for.last_pulled(&self.cache.root, "the hub does not answer", watch);
+                served.map_err(|_| error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        asked_for: &Wanted<'_>,
+        listing: &Listing,
+        at_once: usize,
+        watch: &dyn Watch,
+    ) -> Result<Pulled, HubError> {
+        let Wanted { shelf, repo, wanted } = asked_for;
+        let chosen = listing.select(repo, wanted)?;
+        watch.saw(Event::Listed {
+            commit: &listing.commit,
+            files: chosen.len(),
+        });
+        self.room(shelf, listing, &chosen)?;
+        let files = chosen.iter().map(|file| {
+            let one = One {
+                shelf,
+                repo,
+                listing,
+                file,
+                watch,
+            };
+            self.one(one)
+        });
+        let mut files: Vec<PulledFile> = stream::iter(files)
+            .buffer_unordered(at_once.max(1))
+            .try_collect()
+            .await?;
+        files.sort_by(|a, b| a.file.cmp(&b.file));
+        if let Some(tree) = listing.to_keep() {
+            write(&shelf.tree(&listing.commit), &tree)?;
+        }
+        self.cache.tag()?;
+        shelf.note(&repo.revision, &listing.commit)?;
+        Ok(asked_for.pulled(&listing.commit, files))
+    }
+
+    /// Is there room for what the listing says is to come?
+    fn room(&self, shelf: &Shelf, listing: &Listing, chosen: &[String]) -> Result<(), HubError> {
+        let to_come = |file: &String| {
+            let one = listing.files.get(file)?;
+            let here = |etag: &str| length(&shelf.blob(etag)).or_else(|| length(&shelf.incomplete(etag)));
+            let here = shelf.has(&listing.commit, file).or_else(|| here(one.etag()?));
+            Some(one.size?.saturating_sub(here.unwrap_or_default()))
+        };
+        let needed = chosen.iter().filter_map(to_come).fold(0, u64::saturating_add);
+        let path = self.cache.root.clone();
+        match free(&path) {
+            Some(free) if free < needed => Err(HubError::DiskFull { path, needed, free }),
+            _ => Ok(()),
+        }
+    }
+
+    /// One file: from its place in the snapshot, from its blob, or from the hub.
+    async fn one(&self, one: One<'_>) -> Result<PulledFile, HubError> {
+        let One {
+            shelf,
+            repo,
+            listing,
+            file,
+            watch,
+        } = one;
+        let listed = listing.files.get(file).and_then(|listed| listed.size);
+        let there = shelf.has(&listing.commit, file);
+        if let Some(bytes) = there.filter(|&bytes| listed.is_none_or(|size| size == bytes)) {
+            return Ok(done(file, bytes, Origin::Cache, None, watch));
+        }
+        let asked = Asked {
+            repo,
+            file: Some(file),
+        };
+        let remote = Remote::ask(&self.http, &asked, &listing.commit, file, watch).await?;
+        shelf.prepare(&listing.commit, file)?;
+        let path = shelf.lock(&remote.etag);
+        let lock = Lock::take(&path, || watch.saw(Event::Held { file })).await;
+        let _lock = lock.map_err(HubError::at(&path))?;
+        let blob = shelf.blob(remote.etag.as_str());
+        let whole = length(&blob).filter(|&bytes| remote.size.is_none_or(|size| size == bytes));
+        let (bytes, origin, checked) = match whole {
+            Some(bytes) => (bytes, Origin::Cache, None),
+            None => {
+                let incomplete = shelf.incomplete(remote.etag.as_str());
+                let (http, remote) = (&self.http, &remote);
+                let fetch = Fetch {
+                    http,
+                    asked,
+                    remote,
+                    file,
+                    incomplete: &incomplete,
+                    blob: &blob,
+                    watch,
+                };
+                (fetch.run().await?, Origin::Hub, remote.check())
+            }
+        };
+        shelf.link(&listing.commit, file, &remote.etag)?;
+        Ok(done(file, bytes, origin, checked, watch))
+    }
+}
+
+/// What one file needs.
+struct One<'a> {
+    shelf: &'a Shelf,
+    repo: &'a Repo,
+    listing: &'a Listing,
+    file: &'a str,
+    watch: &'a dyn Watch,
+}
+
+fn done(
+    file: &str,
+    bytes: u64,
+    origin: Origin,
+    checked: Option<&'static str>,
+    watch: &dyn Watch,
+) -> PulledFile {
+    watch.saw(Event::Done { file, bytes, origin });
+    let file = file.to_owned();
+    PulledFile {
+        file,
+        bytes,
+        origin,
+        checked,
+    }
+}

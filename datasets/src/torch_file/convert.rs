@@ -1,0 +1,218 @@
+//! A checkpoint of PyTorch's to safetensors: one file, or a folder with its shards and what lies beside them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::TorchFile;
+use super::error::{Flaw, TorchFileError};
+use super::tree::Named;
+use super::write::{beside, write};
+
+/// A folder's list of shards, as transformers writes it.
+const INDEX: &str = "pytorch_model.bin.index.json";
+/// A folder's only file.
+const SINGLE: &str = "pytorch_model.bin";
+/// What they become.
+const NEW_INDEX: &str = "model.safetensors.index.json";
+const NEW_SINGLE: &str = "model.safetensors";
+/// The largest file that is taken along beside the weights (configuration, tokenizer), in bytes.
+const BESIDE: u64 = 64 << 20;
+
+/// How to convert.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Keys of the dictionary that is meant, joined by dots. Absent: the only one that holds tensors.
+    pub key: Option<String>,
+    /// The type of floating tensors. Absent: as they are.
+    pub dtype: Option<Dtype>,
+}
+
+/// One written file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Converted {
+    /// Where.
+    pub file: PathBuf,
+    /// The dictionary that was taken.
+    pub key: String,
+    /// Tensors.
+    pub tensors: usize,
+    /// Bytes of their elements.
+    pub bytes: u64,
+    /// Names of what was no tensor and was left out.
+    pub skipped: Vec<String>,
+}
+
+/// Converts a file to a file (into a folder: to `model.safetensors` in it), or a folder to a folder that does not
+/// exist yet. What is written appears whole or not at all.
+///
+/// # Errors
+/// [`TorchFileError`]: as [`TorchFile::open`] and [`TorchFile::tensors`]; a folder without weights, an index that its
+/// shards do not keep to, an output that cannot be written.
+pub fn convert(input: &Path, output: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+    if input.is_dir() {
+        return folder(input, output, options);
+    }
+    let output = if output.is_dir() {
+        output.join(NEW_SINGLE)
+    } else {
+        output.to_owned()
+    };
+    if output.extension().is_none_or(|kind| kind != "safetensors") {
+        return Err(wrong(
+            &output,
+            "expected a name that ends in .safetensors, or a folder",
+        ));
+    }
+    Ok(vec![file(input, &output, options, None)?])
+}
+
+/// Converts one file. A shard must hold the tensors that the index says.
+fn file(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    promised: Option<&BTreeSet<&str>>,
+) -> Result<Converted, TorchFileError> {
+    let opened = TorchFile::open(input)?;
+    let named = opened.tensors(options.key.as_deref())?;
+    if let Some(missing) = promised.and_then(|names| lacking(names, &named)) {
+        return Err(wrong(
+            input,
+            format!("tensor {missing} is missing, which {INDEX} says is in it"),
+        ));
+    }
+    let bytes = write(&opened, &named, options.dtype, output)?;
+    Ok(Converted {
+        file: output.to_owned(),
+        key: named.key,
+        tensors: named.tensors.len(),
+        bytes,
+        skipped: named.skipped,
+    })
+}
+
+fn lacking(promised: &BTreeSet<&str>, named: &Named) -> Option<String> {
+    let missing = promised.iter().find(|name| !named.tensors.contains_key(**name));
+    missing.map(ToString::to_string)
+}
+
+fn wrong(path: &Path, message: impl Into<String>) -> TorchFileError {
+    Flaw::Broken(message.into()).at(path)
+}
+
+fn io(path: &Path, source: std::io::Error) -> TorchFileError {
+    Flaw::Io(source).at(path)
+}
+
+/// Converts a folder into one beside the output, which takes its place when it is whole.
+fn folder(input: &Path, output: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+    if output.exists() {
+        return Err(wrong(
+            output,
+            "it exists; name a folder that does not, into which all is written",
+        ));
+    }
+    let work = beside(output);
+    std::fs::create_dir(&work).map_err(|source| match source.kind() {
+        std::io::ErrorKind::AlreadyExists => wrong(
+            &work,
+            "it is in the way, left by a conversion that was cut off; remove it and try again",
+        ),
+        _ => io(&work, source),
+    })?;
+    let done = shards(input, &work, options)
+        .and_then(|converted| along(input, &work).map(|()| converted))
+        .and_then(|converted| match std::fs::rename(&work, output) {
+            Ok(()) => Ok(converted),
+            Err(source) => Err(io(output, source)),
+        });
+    if done.is_err() {
+        std::fs::remove_dir_all(&work).ok();
+    }
+    done.map(|converted| converted.into_iter().map(|one| moved(one, output)).collect())
+}
+
+fn moved(converted: Converted, output: &Path) -> Converted {
+    let name = converted.file.file_name().unwrap_or_default();
+    Converted {
+        file: output.join(name),
+        ..converted
+    }
+}
+
+/// `pytorch_model.bin.index.json`, and what it becomes.
+#[derive(Deserialize, Serialize)]
+struct Index {
+    #[serde(default)]
+    metadata: BTreeMap<String, serde_json::Value>,
+    weight_map: BTreeMap<String, String>,
+}
+
+fn shards(input: &Path, work: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+    let path = input.join(INDEX);
+    if !path.exists() {
+        let single = input.join(SINGLE);
+        if !single.exists() {
+            return Err(wrong(input, format!("expected {SINGLE} or {INDEX} in it")));
+        }
+        return Ok(vec![file(&single, &work.join(NEW_SINGLE), options, None)?]);
+    }
+    let text = std::fs::read_to_string(&path).map_err(|source| io(&path, source))?;
+    let mut index: Index = serde_json::from_str(&text)
+        .map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
+    let mut promised: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (tensor, shard) in &index.weight_map {
+        promised.entry(shard).or_default().insert(tensor);
+    }
+    let mut converted = Vec::new();
+    for (shard, tensors) in &promised {
+        let to = renamed(shard).ok_or_else(|| {
+            let message = format!("shard {shard}; expected the name of a .bin file in this folder");
+            wrong(&path, message)
+        })?;
+        converted.push(file(&input.join(shard), &work.join(to), options, Some(tensors))?);
+    }
+    let total: u64 = converted.iter().map(|one| one.bytes).sum();
+    index.metadata.insert("total_size".to_owned(), total.into());
+    for shard in index.weight_map.values_mut() {
+        *shard = renamed(shard).unwrap_or_default();
+    }
+    let text = serde_json::to_string_pretty(&index).map_err(|error| wrong(&path, error.to_string()))?;
+    let path = work.join(NEW_INDEX);
+    std::fs::write(&path, text).map_err(|source| io(&path, source))?;
+    Ok(converted)
+}
+
+/// `pytorch_model-00001-of-00002.bin` to `model-00001-of-00002.safetensors`; none for what is no file's name.
+fn renamed(shard: &str) -> Option<String> {
+    let plain = matches!(
+        &Path::new(shard).components().collect::<Vec<_>>()[..],
+        [Component::Normal(_)]
+    );
+    let stem = shard
+        .strip_suffix(".bin")
+        .filter(|stem| plain && !stem.is_empty())?;
+    Some(format!(
+        "{}.safetensors",
+        stem.strip_prefix("pytorch_").unwrap_or(stem)
+    ))
+}
+
+/// Copies the configuration and the tokenizer's files.
+fn along(input: &Path, work: &Path) -> Result<(), TorchFileError> {
+    let entries = std::fs::read_dir(input).map_err(|source| io(input, source))?;
+    for entry in entries {
+        let entry = entry.map_err(|source| io(input, source))?;
+        let (from, name) = (entry.path(), entry.file_name());
+        let kind = from.extension().and_then(std::ffi::OsStr::to_str);
+        let small = std::fs::metadata(&from).is_ok_and(|found| found.is_file() && found.len() <= BESIDE);
+        if name == INDEX || !small || !matches!(kind, Some("json" | "txt" | "jinja")) {
+            continue;
+        }
+        std::fs::copy(&from, work.join(&name)).map_err(|source| io(&from, source))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! What a pickle made: values that refer to one another by number, so that neither a deep nest nor a circle of
+//! containers costs more than its own bytes.
+
+use std::rc::Rc;
+
+use safetensors::Dtype;
+
+use super::allowed::Global;
+use super::error::{Flaw, broken};
+
+/// A value of a pickle; containers and tensors are numbers in the [`Heap`].
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// `None`, and what is read but never looked at: numbers that are not whole, bytes.
+    Other(&'static str),
+    /// `True` or `False`.
+    Bool,
+    /// A whole number.
+    Int(i64),
+    /// A text.
+    Text(Rc<str>),
+    /// A tuple, list or set.
+    Items(usize),
+    /// A dictionary.
+    Dict(usize),
+    /// Something that a pickle may name.
+    Global(Global),
+    /// A storage.
+    Storage(usize),
+    /// A tensor.
+    Tensor(usize),
+}
+
+impl Value {
+    /// What it is, for a message.
+    pub(super) fn what(&self) -> &'static str {
+        match self {
+            Self::Other(what) => what,
+            Self::Bool => "a truth value",
+            Self::Int(_) => "a whole number",
+            Self::Text(_) => "a text",
+            Self::Items(_) => "a list",
+            Self::Dict(_) => "a dictionary",
+            Self::Global(_) => "a function",
+            Self::Storage(_) => "a storage",
+            Self::Tensor(_) => "a tensor",
+        }
+    }
+}
+
+/// A stretch of elements that tensors are views into.
+#[derive(Clone, Debug)]
+pub(super) struct Storage {
+    /// Its name in the file.
+    pub(super) key: Rc<str>,
+    /// Its elements' type; none where each tensor says it.
+    pub(super) dtype: Option<Dtype>,
+    /// Elements, bytes where there is no type.
+    pub(super) len: u64,
+}
+
+impl Storage {
+    /// Bytes.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.len.checked_mul(self.dtype.map_or(1, width))
+    }
+}
+
+/// A view into a storage, checked against its length.
+#[derive(Clone, Debug)]
+pub(super) struct Tensor {
+    /// Which storage.
+    pub(super) storage: usize,
+    /// Type of the elements.
+    pub(super) dtype: Dtype,
+    /// First element.
+    pub(super) offset: u64,
+    /// Sides, outermost first.
+    pub(super) shape: Vec<u64>,
+    /// Elements from one to the next on each side.
+    pub(super) strides: Vec<u64>,
+}
+
+/// Bytes of an element.
+pub(super) fn width(dtype: Dtype) -> u64 {
+    dtype.bitsize() as u64 / 8
+}
+
+/// The most sides of a tensor; PyTorch's own limit.
+const MOST_SIDES: usize = 64;
+
+impl Tensor {
+    /// A view, if it lies inside its storage.
+    pub(super) fn new(
+        number: usize,
+        storage: &Storage,
+        dtype: Dtype,
+        offset: u64,
+        shape: Vec<u64>,
+        strides: Vec<u64>,
+    ) -> Result<Self, Flaw> {
+        if shape.len() != strides.len() || shape.len() > MOST_SIDES {
+            let (sides, strides) = (shape.len(), strides.len());
+            return broken(format!("a tensor of {sides} sides with {strides} strides"));
+        }
+        let tensor = Self {
+            storage: number,
+            dtype,
+            offset,
+            shape,
+            strides,
+        };
+        let end = tensor.end().and_then(|end| end.checked_mul(width(dtype)));
+        let bytes = storage.bytes();
+        if tensor.count().is_none() || end.is_none() || bytes.is_none() || end > bytes {
+            return broken(format!(
+                "a tensor of shape {:?} and strides {:?} from element {offset} does not fit its storage of {} elements",
+                tensor.shape, tensor.strides, storage.len
+            ));
+        }
+        Ok(tensor)
+    }
+
+    /// Elements.
+    pub(super) fn count(&self) -> Option<u64> {
+        if self.shape.contains(&0) {
+            return Some(0);
+        }
+        self.shape
+            .iter()
+            .try_fold(1u64, |count, &side| count.checked_mul(side))
+    }
+
+    /// One past the last element of the storage that it touches; its offset when it has no element.
+    fn end(&self) -> Option<u64> {
+        if self.shape.contains(&0) {
+            return Some(self.offset);
+        }
+        let sides = self.shape.iter().zip(&self.strides);
+        sides
+            .map(|(&side, &stride)| (side - 1).checked_mul(stride))
+            .try_fold(self.offset.checked_add(1)?, |end, step| end.checked_add(step?))
+    }
+
+    /// How many elements of the storage lie between its first and its last, both counted.
+    pub(super) fn span(&self) -> u64 {
+        self.end().map_or(0, |end| end - self.offset)
+    }
+
+    /// Whether its elements lie in order without gaps.
+    pub(super) fn contiguous(&self) -> bool {
+        let mut expected = Some(1u64);
+        self.shape
+            .iter()
+            .zip(&self.strides)
+            .rev()
+            .all(|(&side, &stride)| {
+                let fits = side == 1 || Some(stride) == expected;
+                expected = expected.and_then(|step| step.checked_mul(side));
+                fits
+            })
+    }
+}
+
+/// Everything that a pickle made.
+#[derive(Debug, Default)]
+pub(super) struct Heap {
+    items: Vec<Vec<Value>>,
+    dicts: Vec<Vec<(Value, Value)>>,
+    storages: Vec<Storage>,
+    tensors: Vec<Tensor>,
+}
+
+impl Heap {
+    pub(super) fn add_items(&mut self, items: Vec<Value>) -> Value {
+        self.items.push(items);
+        Value::Items(self.items.len() - 1)
+    }
+
+    pub(super) fn add_dict(&mut self, pairs: Vec<(Value, Value)>) -> Value {
+        self.dicts.push(pairs);
+        Value::Dict(self.dicts.len() - 1)
+    }
+
+    pub(super) fn add_storage(&mut self, storage: Storage) -> Value {
+        self.storages.push(storage);
+        Value::Storage(self.storages.len() - 1)
+    }
+
+    pub(super) fn add_tensor(&mut self, tensor: Tensor) -> Value {
+        self.tensors.push(tensor);
+        Value::Tensor(self.tensors.len() - 1)
+    }
+
+    pub(super) fn items(&self, number: usize) -> &[Value] {
+        &self.items[number]
+    }
+
+    pub(super) fn items_mut(&mut self, number: usize) -> &mut Vec<Value> {
+        &mut self.items[number]
+    }
+
+    pub(super) fn dict(&self, number: usize) -> &[(Value, Value)] {
+        &self.dicts[number]
+    }
+
+    pub(super) fn dict_mut(&mut self, number: usize) -> &mut Vec<(Value, Value)> {
+        &mut self.dicts[number]
+    }
+
+    pub(super) fn storage(&self, number: usize) -> &Storage {
+        &self.storages[number]
+    }
+
+    pub(super) fn storages(&self) -> &[Storage] {
+        &self.storages
+    }
+
+    pub(super) fn tensor(&self, number: usize) -> &Tensor {
+        &self.tensors[number]
+    }
+}

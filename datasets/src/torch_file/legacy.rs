@@ -1,0 +1,93 @@
+//! The format of before PyTorch 1.6: a pickled magic number, protocol and description of the machine, the pickle
+//! itself, the storages' names, then each storage's length and bytes.
+
+use std::collections::HashMap;
+
+use super::TorchFile;
+use super::error::{Flaw, broken, short};
+use super::heap::{Heap, Value, width};
+use super::pickle::{self, Keys};
+use super::source::{Region, Source};
+
+/// How such a file begins: the pickled magic number.
+pub(super) const MAGIC: [u8; 14] = [
+    0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
+];
+
+/// The protocol that such files have.
+const PROTOCOL: i64 = 1001;
+/// The longest part before the storages that is read, in bytes.
+const LONGEST: u64 = 64 << 20;
+
+/// Reads the pickle of such a file.
+pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
+    let bytes = source.read(0, source.len().min(LONGEST))?;
+    let mut at = 0;
+    let mut next = |keys| -> Result<(Value, Heap), Flaw> {
+        let (value, heap, len) = pickle::read(&bytes[at..], keys)?;
+        at += len;
+        Ok((value, heap))
+    };
+    next(Keys::Archive)?;
+    match next(Keys::Archive)?.0 {
+        Value::Int(PROTOCOL) => {}
+        other => return broken(format!("{} where protocol {PROTOCOL} was expected", other.what())),
+    }
+    next(Keys::Archive)?;
+    let (root, heap) = next(Keys::Legacy)?;
+    let (keys, names) = next(Keys::Archive)?;
+    let regions = regions(&source, at as u64, &keys, &names, &heap)?;
+    Ok(TorchFile {
+        source,
+        regions,
+        heap,
+        root,
+    })
+}
+
+/// Where each storage is: one after the other, in the order of their names.
+fn regions(
+    source: &Source,
+    mut at: u64,
+    keys: &Value,
+    names: &Heap,
+    heap: &Heap,
+) -> Result<HashMap<String, Region>, Flaw> {
+    let widths: HashMap<&str, u64> = heap
+        .storages()
+        .iter()
+        .map(|storage| (&*storage.key, storage.dtype.map_or(1, width)))
+        .collect();
+    let &Value::Items(number) = keys else {
+        return broken("the list of storages is missing");
+    };
+    let mut regions = HashMap::new();
+    for key in names.items(number) {
+        let Value::Text(key) = key else {
+            return broken(format!("a storage named by {}, expected a text", key.what()));
+        };
+        let Some(width) = widths.get(&**key) else {
+            return broken(format!("storage {} belongs to no tensor", short(key)));
+        };
+        let head = source.read(at, 8)?;
+        let count = head
+            .iter()
+            .rev()
+            .fold(0u64, |number, &byte| number << 8 | u64::from(byte));
+        let (start, len) = (at + 8, count.checked_mul(*width));
+        let Some(end) = len
+            .and_then(|len| start.checked_add(len))
+            .filter(|&end| end <= source.len())
+        else {
+            let whole = source.len();
+            return broken(format!(
+                "storage {} has {count} elements, but the file ends at byte {whole}: is it whole?",
+                short(key)
+            ));
+        };
+        let (len, crc) = (end - start, None);
+        regions.insert(key.to_string(), Region { start, len, crc });
+        at = end;
+    }
+    Ok(regions)
+}

@@ -1,0 +1,478 @@
+//! The machine that reads a pickle (protocols 2 to 5) and builds tensors and plain containers, nothing else.
+//!
+//! The instructions are those of Python's `pickletools`. It never recurses, and what it holds is in proportion to the
+//! bytes that it has read.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use safetensors::Dtype;
+
+use super::allowed::Global;
+use super::error::{Flaw, broken, short};
+use super::heap::{Heap, Storage, Tensor, Value};
+
+/// The most tensors of one file.
+const MOST_TENSORS: usize = 1 << 20;
+
+/// How storages are referred to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// As entries of the archive: five parts.
+    Archive,
+    /// As parts of the same file, before PyTorch 1.6: a sixth part for views, which must be none.
+    Legacy,
+}
+
+/// Reads one pickle; its value, all that it made, and how long it was.
+///
+/// # Errors
+/// What is cut off, makes no sense, or asks for more than [`Global`]s.
+pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(Value, Heap, usize), Flaw> {
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        keys,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        heap: Heap::default(),
+    };
+    while machine.step()? {}
+    let root = machine.pop()?;
+    Ok((root, machine.heap, machine.at))
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    keys: Keys,
+    stack: Vec<Value>,
+    /// Height of the stack at each open mark.
+    marks: Vec<usize>,
+    memo: HashMap<u64, Value>,
+    heap: Heap,
+}
+
+impl Machine<'_> {
+    /// Carries out one instruction; false at the end.
+    fn step(&mut self) -> Result<bool, Flaw> {
+        let start = self.at;
+        match self.take(1)?[0] {
+            b'.' => return Ok(false),
+            0x80 => self.protocol()?,
+            0x95 => drop(self.take(8)?),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'1' => drop(self.above_mark()?),
+            b'2' => self.duplicate()?,
+            code => {
+                let done =
+                    self.scalar(code)? || self.text(code)? || self.container(code)? || self.memory(code)?;
+                if !done && !self.object(code, start)? {
+                    return Err(Flaw::Forbidden(format!("the instruction 0x{code:02x}"), start));
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn protocol(&mut self) -> Result<(), Flaw> {
+        match self.take(1)?[0] {
+            0..=5 => Ok(()),
+            version => broken(format!("pickle protocol {version}, expected at most 5")),
+        }
+    }
+
+    fn duplicate(&mut self) -> Result<(), Flaw> {
+        let top = self.top()?.clone();
+        self.stack.push(top);
+        Ok(())
+    }
+
+    /// Numbers and constants.
+    fn scalar(&mut self, code: u8) -> Result<bool, Flaw> {
+        let value = match code {
+            b'N' => Value::Other("nothing"),
+            0x88 | 0x89 => Value::Bool,
+            b'J' => Value::Int(i64::from(self.number(4)? as u32 as i32)),
+            b'K' => Value::Int(self.number(1)? as i64),
+            b'M' => Value::Int(self.number(2)? as i64),
+            0x8a => self.long(1)?,
+            0x8b => self.long(4)?,
+            b'G' => {
+                self.take(8)?;
+                Value::Other("a number that is not whole")
+            }
+            _ => return Ok(false),
+        };
+        self.stack.push(value);
+        Ok(true)
+    }
+
+    /// A whole number of any length, of which at most 64 bits may count.
+    fn long(&mut self, prefix: usize) -> Result<Value, Flaw> {
+        let count = self.number(prefix)?;
+        let digits = self.take_long(count)?;
+        let negative = digits.last().is_some_and(|last| last & 0x80 != 0);
+        let fill = if negative { 0xff } else { 0 };
+        if digits.len() > 8 && digits[8..].iter().any(|&digit| digit != fill) {
+            return Ok(Value::Other("a number of more than 64 bits"));
+        }
+        let mut whole = [fill; 8];
+        whole[..digits.len().min(8)].copy_from_slice(&digits[..digits.len().min(8)]);
+        Ok(Value::Int(i64::from_le_bytes(whole)))
+    }
+
+    /// Texts and bytes.
+    fn text(&mut self, code: u8) -> Result<bool, Flaw> {
+        let (prefix, is_text) = match code {
+            0x8c | b'U' => (1, true),
+            b'X' | b'T' => (4, true),
+            0x8d => (8, true),
+            b'C' => (1, false),
+            b'B' => (4, false),
+            0x8e | 0x96 => (8, false),
+            _ => return Ok(false),
+        };
+        let count = self.number(prefix)?;
+        let found = self.take_long(count)?;
+        let value = if is_text {
+            Value::Text(String::from_utf8_lossy(found).into())
+        } else {
+            Value::Other("bytes")
+        };
+        self.stack.push(value);
+        Ok(true)
+    }
+
+    /// Tuples, lists, sets, dictionaries.
+    fn container(&mut self, code: u8) -> Result<bool, Flaw> {
+        match code {
+            b')' | b']' | 0x8f => self.push_items(Vec::new()),
+            b'}' => {
+                let dict = self.heap.add_dict(Vec::new());
+                self.stack.push(dict);
+            }
+            b't' | b'l' | 0x91 => {
+                let items = self.above_mark()?;
+                self.push_items(items);
+            }
+            0x85..=0x87 => {
+                let items = self.pop_many(usize::from(code - 0x84))?;
+                self.push_items(items);
+            }
+            b'a' => {
+                let item = self.pop()?;
+                self.extend(vec![item])?;
+            }
+            b'e' | 0x90 => {
+                let items = self.above_mark()?;
+                self.extend(items)?;
+            }
+            b's' => {
+                let pair = self.pop_many(2)?;
+                self.set(pair)?;
+            }
+            b'u' => {
+                let pairs = self.above_mark()?;
+                self.set(pairs)?;
+            }
+            b'd' => {
+                let pairs = self.above_mark()?;
+                let dict = self.heap.add_dict(Vec::new());
+                self.stack.push(dict);
+                self.set(pairs)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn push_items(&mut self, items: Vec<Value>) {
+        let items = self.heap.add_items(items);
+        self.stack.push(items);
+    }
+
+    fn extend(&mut self, items: Vec<Value>) -> Result<(), Flaw> {
+        match *self.top()? {
+            Value::Items(number) => {
+                self.heap.items_mut(number).extend(items);
+                Ok(())
+            }
+            ref other => broken(format!("{} is added to, expected a list", other.what())),
+        }
+    }
+
+    fn set(&mut self, flat: Vec<Value>) -> Result<(), Flaw> {
+        let Value::Dict(number) = *self.top()? else {
+            let what = self.top()?.what();
+            return broken(format!("{what} is given entries, expected a dictionary"));
+        };
+        if !flat.len().is_multiple_of(2) {
+            return broken("a dictionary's key without a value");
+        }
+        let mut values = flat.into_iter();
+        while let (Some(key), Some(value)) = (values.next(), values.next()) {
+            self.heap.dict_mut(number).push((key, value));
+        }
+        Ok(())
+    }
+
+    /// What is kept under a number, and taken up again.
+    fn memory(&mut self, code: u8) -> Result<bool, Flaw> {
+        match code {
+            b'q' => self.keep_at(1)?,
+            b'r' => self.keep_at(4)?,
+            0x94 => {
+                let value = self.top()?.clone();
+                self.memo.insert(self.memo.len() as u64, value);
+            }
+            b'h' => self.recall(1)?,
+            b'j' => self.recall(4)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn keep_at(&mut self, prefix: usize) -> Result<(), Flaw> {
+        let number = self.number(prefix)?;
+        let value = self.top()?.clone();
+        self.memo.insert(number, value);
+        Ok(())
+    }
+
+    fn recall(&mut self, prefix: usize) -> Result<(), Flaw> {
+        let number = self.number(prefix)?;
+        let Some(value) = self.memo.get(&number).cloned() else {
+            return broken(format!("the pickle recalls number {number}, which it never kept"));
+        };
+        self.stack.push(value);
+        Ok(())
+    }
+
+    /// Names, what is built of them, and storages.
+    fn object(&mut self, code: u8, start: usize) -> Result<bool, Flaw> {
+        let value = match code {
+            b'c' => {
+                let (module, name) = (self.line()?, self.line()?);
+                global(&module, &name, start)?
+            }
+            0x93 => {
+                let parts = self.pop_many(2)?;
+                let [Value::Text(module), Value::Text(name)] = &parts[..] else {
+                    return broken(format!("a name that is no text, at byte {start}"));
+                };
+                global(module, name, start)?
+            }
+            b'R' => self.reduce(start)?,
+            b'b' => return self.build(start).map(|()| true),
+            b'Q' => self.storage()?,
+            _ => return Ok(false),
+        };
+        self.stack.push(value);
+        Ok(true)
+    }
+
+    /// A call, as the pickle writes it: what stands for its result.
+    fn reduce(&mut self, start: usize) -> Result<Value, Flaw> {
+        let call = self.pop_many(2)?;
+        let [Value::Global(global), Value::Items(number)] = call[..] else {
+            let what = call[0].what();
+            return Err(Flaw::Forbidden(format!("a call of {what}"), start));
+        };
+        let arguments = self.heap.items(number);
+        match (global, arguments) {
+            (Global::OrderedDict, []) => Ok(self.heap.add_dict(Vec::new())),
+            (Global::Size, [Value::Items(sides)]) => Ok(Value::Items(*sides)),
+            (Global::Parameter, [Value::Tensor(number), ..]) => Ok(Value::Tensor(*number)),
+            (Global::Tensor, [storage, offset, shape, strides, ..]) => {
+                let tensor = self.tensor(storage, offset, shape, strides, None)?;
+                self.add_tensor(tensor)
+            }
+            (
+                Global::TypedTensor,
+                [
+                    storage,
+                    offset,
+                    shape,
+                    strides,
+                    _,
+                    _,
+                    Value::Global(Global::Dtype(dtype)),
+                    ..,
+                ],
+            ) => {
+                let tensor = self.tensor(storage, offset, shape, strides, Some(*dtype))?;
+                self.add_tensor(tensor)
+            }
+            _ => broken(format!("{global:?} is made of the wrong things, at byte {start}")),
+        }
+    }
+
+    fn add_tensor(&mut self, tensor: Tensor) -> Result<Value, Flaw> {
+        let value = self.heap.add_tensor(tensor);
+        match value {
+            Value::Tensor(number) if number >= MOST_TENSORS => {
+                broken(format!("more than {MOST_TENSORS} tensors"))
+            }
+            value => Ok(value),
+        }
+    }
+
+    fn tensor(
+        &self,
+        storage: &Value,
+        offset: &Value,
+        shape: &Value,
+        strides: &Value,
+        dtype: Option<Dtype>,
+    ) -> Result<Tensor, Flaw> {
+        let &Value::Storage(number) = storage else {
+            return broken(format!("a tensor in {}, expected a storage", storage.what()));
+        };
+        let found = self.heap.storage(number);
+        let Some(dtype) = dtype.or(found.dtype) else {
+            return broken("a tensor without a type in a storage without one");
+        };
+        let (shape, strides) = (self.counts(shape)?, self.counts(strides)?);
+        Tensor::new(number, found, dtype, count(offset)?, shape, strides)
+    }
+
+    fn counts(&self, value: &Value) -> Result<Vec<u64>, Flaw> {
+        match *value {
+            Value::Items(number) if self.heap.items(number).len() <= 64 => {
+                self.heap.items(number).iter().map(count).collect()
+            }
+            ref other => broken(format!(
+                "a shape or strides that are {}, expected at most 64 numbers",
+                other.what()
+            )),
+        }
+    }
+
+    /// Attributes for the value beneath them: a dictionary of tensors may carry some, which are passed over.
+    fn build(&mut self, start: usize) -> Result<(), Flaw> {
+        drop(self.pop()?);
+        match self.top()? {
+            Value::Dict(_) => Ok(()),
+            other => Err(Flaw::Forbidden(
+                format!("attributes set on {}", other.what()),
+                start,
+            )),
+        }
+    }
+
+    /// A storage, by its name in the file.
+    fn storage(&mut self) -> Result<Value, Flaw> {
+        let parts = match self.pop()? {
+            Value::Items(number) => self.heap.items(number),
+            other => return broken(format!("a reference that is {}, expected a tuple", other.what())),
+        };
+        let (core, rest) = parts.split_at_checked(5).unwrap_or((parts, &[]));
+        let views = !matches!(rest, [] | [Value::Other("nothing")]);
+        let kept =
+            |text: &Rc<str>| &**text == "storage" && !views && (rest.is_empty() || self.keys == Keys::Legacy);
+        match core {
+            [
+                Value::Text(word),
+                Value::Global(Global::Storage(dtype)),
+                Value::Text(key),
+                _,
+                len,
+            ] if kept(word) => {
+                let storage = Storage {
+                    key: Rc::clone(key),
+                    dtype: *dtype,
+                    len: count(len)?,
+                };
+                Ok(self.heap.add_storage(storage))
+            }
+            _ => broken("a reference that is no storage as torch.save writes it"),
+        }
+    }
+
+    fn pop(&mut self) -> Result<Value, Flaw> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        match self.stack.pop() {
+            Some(value) if self.stack.len() >= floor => Ok(value),
+            _ => broken(format!(
+                "the pickle takes from an empty stack, at byte {}",
+                self.at
+            )),
+        }
+    }
+
+    /// The last so many values, in the order in which they came.
+    fn pop_many(&mut self, count: usize) -> Result<Vec<Value>, Flaw> {
+        let mut values: Vec<Value> = (0..count).map(|_| self.pop()).collect::<Result<_, _>>()?;
+        values.reverse();
+        Ok(values)
+    }
+
+    fn above_mark(&mut self) -> Result<Vec<Value>, Flaw> {
+        match self.marks.pop() {
+            Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
+            _ => broken(format!(
+                "the pickle closes what it never opened, at byte {}",
+                self.at
+            )),
+        }
+    }
+
+    fn top(&self) -> Result<&Value, Flaw> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        let top = self.stack.last().filter(|_| self.stack.len() > floor);
+        top.ok_or_else(|| Flaw::Broken(format!("the pickle looks at an empty stack, at byte {}", self.at)))
+    }
+
+    fn take(&mut self, count: usize) -> Result<&[u8], Flaw> {
+        let rest = &self.bytes[self.at..];
+        let Some(taken) = rest.get(..count) else {
+            let left = rest.len();
+            return broken(format!(
+                "the pickle ends where {count} more bytes were expected and {left} are left"
+            ));
+        };
+        self.at += count;
+        Ok(taken)
+    }
+
+    fn take_long(&mut self, count: u64) -> Result<&[u8], Flaw> {
+        self.take(usize::try_from(count).unwrap_or(usize::MAX))
+    }
+
+    /// A little-endian number of so many bytes, at most eight.
+    fn number(&mut self, bytes: usize) -> Result<u64, Flaw> {
+        let taken = self.take(bytes)?;
+        Ok(taken
+            .iter()
+            .rev()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)))
+    }
+
+    /// The rest of a line.
+    fn line(&mut self) -> Result<String, Flaw> {
+        let rest = &self.bytes[self.at..];
+        let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
+            return broken("the pickle ends inside a name");
+        };
+        let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+        self.at += end + 1;
+        Ok(line)
+    }
+}
+
+fn global(module: &str, name: &str, start: usize) -> Result<Value, Flaw> {
+    let found = Global::named(module, name).map(Value::Global);
+    found.ok_or_else(|| Flaw::Forbidden(short(&format!("{module}.{name}")), start))
+}
+
+/// A number that counts something.
+fn count(value: &Value) -> Result<u64, Flaw> {
+    match *value {
+        Value::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
+        Value::Int(number) => broken(format!("{number} where a count was expected")),
+        ref other => broken(format!("{} where a count was expected", other.what())),
+    }
+}

@@ -1,0 +1,108 @@
+//! Bytes of a file by place. Nothing is read beyond its end, and no memory asked for that it does not fill.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::error::{Flaw, broken};
+
+/// Bytes at a time when a long stretch is read in order.
+pub(super) const CHUNK: usize = 1 << 20;
+
+/// A part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Region {
+    /// First byte.
+    pub(super) start: u64,
+    /// Bytes.
+    pub(super) len: u64,
+    /// CRC-32 of them, where the file says.
+    pub(super) crc: Option<u32>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Source {
+    file: File,
+    len: u64,
+    path: PathBuf,
+}
+
+impl Source {
+    pub(super) fn open(path: &Path) -> Result<Self, Flaw> {
+        let file = File::open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return broken("expected a file");
+        }
+        Ok(Self {
+            file,
+            len: found.len(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Bytes in all.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Which file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The first bytes, fewer where the file is shorter.
+    pub(super) fn peek(&self) -> Result<Vec<u8>, Flaw> {
+        self.read(0, self.len.min(32))
+    }
+
+    /// `len` bytes from `start`.
+    pub(super) fn read(&self, start: u64, len: u64) -> Result<Vec<u8>, Flaw> {
+        let end = start.checked_add(len).filter(|&end| end <= self.len);
+        let (Some(_), Ok(count)) = (end, usize::try_from(len)) else {
+            let whole = self.len;
+            return broken(format!(
+                "the file ends at byte {whole}, {len} bytes from byte {start} were expected: is it whole?"
+            ));
+        };
+        let mut bytes = vec![0; count];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes)
+    }
+
+    /// Hands a stretch over piece by piece, each at most [`CHUNK`] long and all but the last exactly that.
+    pub(super) fn stream(
+        &self,
+        start: u64,
+        len: u64,
+        sink: &mut dyn FnMut(&[u8]) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
+        let mut done = 0;
+        while done < len {
+            let piece = (len - done).min(CHUNK as u64);
+            sink(&self.read(start + done, piece)?)?;
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Compares a region's bytes with its checksum.
+    pub(super) fn check(&self, region: Region, what: &str) -> Result<(), Flaw> {
+        let Some(expected) = region.crc else {
+            return Ok(());
+        };
+        let mut crc = flate2::Crc::new();
+        self.stream(region.start, region.len, &mut |piece| {
+            crc.update(piece);
+            Ok(())
+        })?;
+        if crc.sum() == expected {
+            return Ok(());
+        }
+        let found = crc.sum();
+        broken(format!(
+            "{what} is damaged: its CRC-32 is {found:08x}, the archive says {expected:08x}; fetch the file again"
+        ))
+    }
+}

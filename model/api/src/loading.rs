@@ -1,0 +1,110 @@
+//! How a checkpoint is loaded: what for, and what is put on it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What loaded weights are for, which says what is kept beside them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Training: an f32 master, gradients, the optimiser's moments.
+    #[default]
+    Train,
+    /// Sampling and scoring: the weights in the compute dtype and nothing else, so that a model of 16 GB in bf16 takes
+    /// 16 GB. Training is refused.
+    Sample,
+}
+
+/// The linear layers of a block by their published names: what an adapter may be put on.
+pub const LINEAR_LAYERS: [&str; 7] = [
+    "q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out",
+];
+
+/// A low-rank adapter (arXiv 2106.09685): beside a layer's `x Wᵀ` stands `scale · x Aᵀ Bᵀ`, of which A and B alone are
+/// trained. B begins as zero, so that the adapted model begins as the base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rows of A and columns of B. Default 8.
+    pub rank: usize,
+    /// The scale is this by the rank. Default 16.
+    pub alpha: f64,
+    /// The scale is by the root of the rank instead (rsLoRA, arXiv 2312.03732). Default false.
+    pub rank_stabilized: bool,
+    /// Probability that an input of A is dropped in a training step; never in sampling, scoring or a policy step. Default 0.
+    pub dropout: f64,
+    /// Which layers of every block: of [`LINEAR_LAYERS`]. Default all.
+    pub target_modules: Vec<String>,
+    /// The seed of A. Default 0.
+    pub seed: u64,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self {
+            rank: 8,
+            alpha: 16.0,
+            rank_stabilized: false,
+            dropout: 0.0,
+            target_modules: LINEAR_LAYERS.map(str::to_owned).to_vec(),
+            seed: 0,
+        }
+    }
+}
+
+impl LoraConfig {
+    /// What the product of B and A is multiplied by.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank.max(1) as f64;
+        self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
+    }
+}
+
+/// A text model that is given picture codes (`mmada.md` 1.3): rows are added to embedding and head, each the mean of those
+/// that are there and a little noise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Growth {
+    /// How many picture codes; the first one's token is the tokenizer's length. Default 8192.
+    pub codebook_size: usize,
+    /// The seed of the noise. Default 0.
+    pub seed: u64,
+}
+
+impl Default for Growth {
+    fn default() -> Self {
+        Self {
+            codebook_size: 8192,
+            seed: 0,
+        }
+    }
+}
+
+/// How a checkpoint is loaded; absent fields are what a run needs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadOptions {
+    /// What the weights are for.
+    pub purpose: Purpose,
+    /// Picture codes for a text model that has none.
+    pub grow: Option<Growth>,
+    /// A fresh adapter: it is trained, the base stays as it is.
+    pub lora: Option<LoraConfig>,
+    /// A folder with an adapter in PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`).
+    pub adapter: Option<PathBuf>,
+    /// Adds the adapter's product to the weights and drops it, so that what is saved is a model of its own.
+    pub merge: bool,
+}
+
+impl LoadOptions {
+    /// For sampling, scoring and comparing.
+    #[must_use]
+    pub fn sampling() -> Self {
+        Self {
+            purpose: Purpose::Sample,
+            ..Self::default()
+        }
+    }
+}

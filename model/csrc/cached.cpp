@@ -1,0 +1,225 @@
+// Sampling: attention of some positions of several rows over keys and values that are kept between passes, and the draw of a
+// token from each row of logits. No gradients. CPU only, f32 and bf16.
+//
+// Legend: T positions that are computed, S slots, H query heads, K key and value heads, E head width, C places of a slot, V
+// vocabulary. Keys are kept as [S, K, E, C] and values as [S, K, C, E'], f32, C a multiple of 32 and E' of 16.
+
+#include "rows.h"
+
+// Sixteen floats, wherever they stand.
+typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
+
+static constexpr int64_t QUERIES = 4, LANE = 16;
+
+CLONES static void turn_into(const float* R x, float* R y, const float* R cos, const float* R sin, int64_t half) {
+  for (int64_t i = 0; i < half; i++) {
+    y[i] = x[i] * cos[i] - x[half + i] * sin[i];
+    y[half + i] = x[half + i] * cos[i] + x[i] * sin[i];
+  }
+}
+
+// Scores of four queries [4][E] against keys [E, C]: 32 keys at a time.
+CLONES static void scores_of(const float* R q, const float* R keys, float* R scores, int64_t width, int64_t places,
+                             int64_t count) {
+  for (int64_t at = 0; at < count; at += 2 * LANE) {
+    Vec a0{}, a1{}, a2{}, a3{}, b0{}, b1{}, b2{}, b3{};
+    for (int64_t e = 0; e < width; e++) {
+      const Vec k0 = *reinterpret_cast<const Vec*>(keys + e * places + at);
+      const Vec k1 = *reinterpret_cast<const Vec*>(keys + e * places + at + LANE);
+      const float q0 = q[e], q1 = q[width + e], q2 = q[2 * width + e], q3 = q[3 * width + e];
+      a0 += q0 * k0;
+      b0 += q0 * k1;
+      a1 += q1 * k0;
+      b1 += q1 * k1;
+      a2 += q2 * k0;
+      b2 += q2 * k1;
+      a3 += q3 * k0;
+      b3 += q3 * k1;
+    }
+    float* to = scores + at;
+    *reinterpret_cast<Vec*>(to) = a0;
+    *reinterpret_cast<Vec*>(to + LANE) = b0;
+    *reinterpret_cast<Vec*>(to + places) = a1;
+    *reinterpret_cast<Vec*>(to + places + LANE) = b1;
+    *reinterpret_cast<Vec*>(to + 2 * places) = a2;
+    *reinterpret_cast<Vec*>(to + 2 * places + LANE) = b2;
+    *reinterpret_cast<Vec*>(to + 3 * places) = a3;
+    *reinterpret_cast<Vec*>(to + 3 * places + LANE) = b3;
+  }
+}
+
+// Values [C, E'] weighed by four rows of probabilities, 16 columns at a time, into [4][E'].
+CLONES static void mix_of(const float* R p, const float* R values, float* R mixed, int64_t wide, int64_t places,
+                          int64_t count) {
+  for (int64_t e = 0; e < wide; e += LANE) {
+    Vec a0{}, a1{}, a2{}, a3{};
+    for (int64_t l = 0; l < count; l++) {
+      const Vec v = *reinterpret_cast<const Vec*>(values + l * wide + e);
+      a0 += p[l] * v;
+      a1 += p[places + l] * v;
+      a2 += p[2 * places + l] * v;
+      a3 += p[3 * places + l] * v;
+    }
+    *reinterpret_cast<Vec*>(mixed + e) = a0;
+    *reinterpret_cast<Vec*>(mixed + wide + e) = a1;
+    *reinterpret_cast<Vec*>(mixed + 2 * wide + e) = a2;
+    *reinterpret_cast<Vec*>(mixed + 3 * wide + e) = a3;
+  }
+}
+
+// Up to four queries of one head of one lane.
+struct Task {
+  int64_t slot, first, count, keys, head;
+};
+
+static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads) {
+  std::vector<Task> tasks;
+  const int64_t* lane = data<int64_t>(lanes);
+  for (int64_t row = 0; row < lanes.size(0); row++, lane += 4)
+    for (int64_t head = 0; head < heads; head++)
+      for (int64_t at = 0; at < lane[2]; at += QUERIES)
+        tasks.push_back({lane[0], lane[1] + at, std::min(QUERIES, lane[2] - at), lane[3], head});
+  return tasks;
+}
+
+// `joined` [T, (H + 2K) E]; `lanes` [rows, 4]: slot, first of its positions in T, how many, keys; `places` [T, 3]: slot,
+// place in the slot, position of the rotary embedding. Gives [T, H E].
+static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
+                     const Tensor& places, const Tensor& keys, const Tensor& values, int64_t heads, int64_t width,
+                     double scale) {
+  Tensor joined = joined_in.contiguous();
+  int64_t rows = joined.size(0), kv_heads = keys.size(1), capacity = keys.size(3), wide = values.size(3);
+  int64_t total = (heads + 2 * kv_heads) * width, half = width / 2, stride = cos.size(1);
+  TORCH_CHECK(joined.size(1) == total && places.size(0) == rows && keys.size(2) == width, "cached attention: misshapen");
+  TORCH_CHECK(capacity % (2 * LANE) == 0 && wide % LANE == 0 && wide >= width, "cached attention: a misaligned cache");
+  bool rounds = joined.scalar_type() != at::kFloat;
+  Tensor q = at::empty({rows, heads, width}, joined.options().dtype(at::kFloat));
+  float *kept_keys = out<float>(keys), *kept_values = out<float>(values);
+  for_rows(rows, total, [&](int64_t begin, int64_t end) {
+    std::vector<float> a(width), b(width);
+    for (int64_t row = begin; row < end; row++) {
+      const int64_t* stands = data<int64_t>(places) + row * 3;
+      const float *c = data<float>(cos) + stands[2] * stride, *s = data<float>(sin) + stands[2] * stride;
+      for (int64_t head = 0, at = row * total; head < heads + 2 * kv_heads; head++, at += width) {
+        load(joined, at, a.data(), width);
+        if (head < heads + kv_heads) {
+          turn_into(a.data(), b.data(), c, s, half);
+          if (rounds) round_row(b.data(), width);
+        }
+        if (head < heads) {
+          std::memcpy(out<float>(q) + (row * heads + head) * width, b.data(), width * 4);
+        } else if (head < heads + kv_heads) {
+          float* to = kept_keys + (stands[0] * kv_heads + head - heads) * width * capacity + stands[1];
+          for (int64_t e = 0; e < width; e++) to[e * capacity] = b[e];
+        } else {
+          float* to = kept_values + ((stands[0] * kv_heads + head - heads - kv_heads) * capacity + stands[1]) * wide;
+          std::memcpy(to, a.data(), width * 4);
+        }
+      }
+    }
+  });
+  Tensor y = at::empty({rows, heads * width}, joined.options());
+  std::vector<Task> tasks = tasks_of(lanes, heads);
+  int64_t group = heads / kv_heads;
+  at::parallel_for(0, tasks.size(), 8, [&](int64_t begin, int64_t end) {
+    std::vector<float> four(QUERIES * width), scores(QUERIES * capacity), mixed(QUERIES * wide);
+    for (int64_t number = begin; number < end; number++) {
+      const Task& task = tasks[number];
+      for (int64_t i = 0; i < QUERIES; i++) {
+        int64_t row = task.first + std::min(i, task.count - 1);
+        std::memcpy(four.data() + i * width, data<float>(q) + (row * heads + task.head) * width, width * 4);
+      }
+      int64_t kept = task.slot * kv_heads + task.head / group;
+      scores_of(four.data(), kept_keys + kept * width * capacity, scores.data(), width, capacity, task.keys);
+      for (int64_t i = 0; i < QUERIES; i++) {
+        float* row = scores.data() + i * capacity;
+        float sum = exp_row(row, static_cast<float>(scale), highest(row, task.keys), task.keys);
+        scale_row(row, 1.0f / sum, task.keys);
+      }
+      mix_of(scores.data(), kept_values + kept * capacity * wide, mixed.data(), wide, capacity, task.keys);
+      for (int64_t i = 0; i < task.count; i++)
+        store(mixed.data() + i * wide, y, ((task.first + i) * heads + task.head) * width, width);
+    }
+  });
+  return y;
+}
+
+// What is drawn from each row of logits, and how sure the model is of it: token, its probability, the next best one's
+// probability, and the entropy. Columns from `end` on and the `shut` one (unless it is negative) have their probability but
+// are never drawn.
+
+CLONES static float entropy_of(const float* R a, float top, float sum, int64_t n) {
+  float weighed = 0;
+  for (int64_t i = 0; i < n; i++) {
+    float below = a[i] - top;
+    below = below < -80.0f ? -80.0f : below;
+    weighed += fast_exp(below) * below;
+  }
+  return std::log(sum) - weighed / sum;
+}
+
+static int64_t first_of(const float* a, float value, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (a[i] == value) return i;
+  return 0;
+}
+
+// The first column at which the running sum of exp((a - top) / temperature), the shut column left out, passes `share` of the whole.
+static int64_t passed(float* R a, float top, float temperature, float share, int64_t shut, int64_t n) {
+  exp_row(a, 1.0f / temperature, top, n);
+  if (shut >= 0 && shut < n) a[shut] = 0;
+  double whole = 0;
+  for (int64_t i = 0; i < n; i++) whole += a[i];
+  double left = whole * share;
+  int64_t last = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (a[i] > 0) last = i;
+    left -= a[i];
+    if (left < 0) return i;
+  }
+  return last;
+}
+
+static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tensor& shares, int64_t end, int64_t shut,
+                 const Tensor& tokens, const Tensor& measures) {
+  Tensor logits = logits_in.contiguous();
+  int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
+  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 3, "draw: misshapen");
+  for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
+    std::vector<float> a(columns), b(n);
+    for (int64_t row = begin; row < stop; row++) {
+      load(logits, row * columns, a.data(), columns);
+      // Not a number anywhere makes the sum none, which the caller refuses.
+      float top = highest(a.data(), columns), sum = sum_exp(a.data(), top, columns);
+      float entropy = entropy_of(a.data(), top, sum, columns);
+      if (shut >= 0 && shut < n) a[shut] = -INFINITY;
+      float best = highest(a.data(), n), temperature = data<float>(temperatures)[row];
+      int64_t first = first_of(a.data(), best, n), token = first;
+      if (temperature > 0) {
+        std::memcpy(b.data(), a.data(), n * 4);
+        token = passed(b.data(), best, temperature, data<float>(shares)[row], shut, n);
+      }
+      float chance = std::exp(a[token] - top) / sum;
+      a[first] = -INFINITY;
+      float* to = out<float>(measures) + row * 3;
+      out<int64_t>(tokens)[row] = token;
+      to[0] = sum == sum ? chance : sum;
+      to[1] = std::exp(highest(a.data(), n) - top) / sum;
+      to[2] = entropy;
+    }
+  });
+}
+
+extern "C" {
+int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* lanes, Tensor* places, Tensor* keys,
+                         Tensor* values, int64_t heads, int64_t width, double scale, Tensor** y) {
+  return guarded([&] {
+    give(y, attend(*joined, *cos, *sin, *lanes, *places, *keys, *values, heads, width, scale));
+  });
+}
+
+int demask_draw(Tensor* logits, Tensor* temperatures, Tensor* shares, int64_t end, int64_t shut, Tensor* tokens,
+                Tensor* measures) {
+  return guarded([&] { draw(*logits, *temperatures, *shares, end, shut, *tokens, *measures); });
+}
+}

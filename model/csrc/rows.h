@@ -1,0 +1,138 @@
+// Rows in f32, whatever the dtype of the tensor that they stand in: load, compute, store; and how a kernel's fault becomes
+// words. CPU only, f32 and bf16. Every sum has a fixed order that does not depend on the number of threads (L8).
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <vector>
+
+using at::Tensor;
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define R __restrict
+
+// Rows in f32: load, compute, store.
+
+static inline uint16_t narrowed(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return value != value ? 0x7fc0 : static_cast<uint16_t>(rounded);
+}
+
+static inline float widened(uint16_t value) {
+  uint32_t bits = static_cast<uint32_t>(value) << 16;
+  float wide;
+  std::memcpy(&wide, &bits, 4);
+  return wide;
+}
+
+CLONES static void widen(const uint16_t* R from, float* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = widened(from[i]);
+}
+CLONES static void narrow(const float* R from, uint16_t* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = narrowed(from[i]);
+}
+CLONES static void round_row(float* R row, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] = widened(narrowed(row[i]));
+}
+CLONES static void add_row(float* R to, const float* R from, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] += from[i];
+}
+CLONES static float dot(const float* R a, const float* R b, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+CLONES static float sum_squares(const float* R a, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * a[i];
+  return sum;
+}
+CLONES static float highest(const float* R a, int64_t n) {
+  float top = a[0];
+  for (int64_t i = 1; i < n; i++) top = a[i] > top ? a[i] : top;
+  return top;
+}
+CLONES static void scale_row(float* R row, float by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] *= by;
+}
+CLONES static void multiply_row(float* R row, const float* R by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) row[i] *= by[i];
+}
+
+// exp to about one unit in the last place; branch-free, so that it vectorises. Keeps NaN.
+static inline float fast_exp(float x) {
+  float clamped = x < -87.0f ? -87.0f : x;
+  clamped = clamped > 88.0f ? 88.0f : clamped;
+  float n = std::floor(clamped * 1.44269504f + 0.5f);
+  float r = clamped - n * 0.693359375f - n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  float mantissa = p * r * r + r + 1.0f;
+  uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, 4);
+  return mantissa * power;
+}
+
+template <typename T> static const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
+template <typename T> static T* out(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+
+// A row as f32, whatever its dtype.
+static void load(const Tensor& t, int64_t at, float* to, int64_t n) {
+  if (t.scalar_type() == at::kFloat) std::memcpy(to, data<float>(t) + at, n * 4);
+  else widen(data<uint16_t>(t) + at, to, n);
+}
+static void store(const float* from, const Tensor& t, int64_t at, int64_t n) {
+  if (t.scalar_type() == at::kFloat) std::memcpy(out<float>(t) + at, from, n * 4);
+  else narrow(from, out<uint16_t>(t) + at, n);
+}
+
+template <typename F> static void for_rows(int64_t rows, int64_t width, const F& f) {
+  int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1));
+  at::parallel_for(0, rows, grain, f);
+}
+
+CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) {
+    a[i] = fast_exp((a[i] - top) * scale);
+    sum += a[i];
+  }
+  return sum;
+}
+CLONES static float sum_exp(const float* R a, float top, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += fast_exp(a[i] - top);
+  return sum;
+}
+
+inline thread_local std::string last_error;
+
+template <typename F> static int guarded(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+    return 1;
+  }
+}
+
+static std::optional<Tensor> perhaps(const Tensor* t) { return t ? std::optional<Tensor>(*t) : std::nullopt; }
+static void give(Tensor** to, Tensor from) { *to = new Tensor(std::move(from)); }

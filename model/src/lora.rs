@@ -1,0 +1,362 @@
+//! Low-rank adapters: trained beside frozen weights, saved in PEFT's layout, merged (arXiv 2106.09685).
+//!
+//! Legend: I inputs of a layer, O its outputs, R the rank; A is [R, I], B is [O, R].
+
+#![allow(non_snake_case)]
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG};
+use demask_api::{BackboneConfig, LINEAR_LAYERS, LoraConfig, Purpose};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::backbone;
+use crate::error::{ModelError, Result};
+use crate::init::uniform;
+use crate::parameters::{Parameters, Slot};
+use crate::peft::{self, module_of, tensor_name};
+use crate::stored::StoredTensors;
+use crate::weights;
+
+/// An adapter on the linear layers of a backbone.
+#[derive(Debug)]
+pub struct Lora {
+    config: LoraConfig,
+    /// What the saved file calls the base.
+    base: String,
+    /// The adapted modules as the saved file lists them.
+    targets: Vec<String>,
+    parameters: Parameters,
+    /// The parts of each product of the backbone, by the product's name, the adapted ones with their A and B.
+    products: BTreeMap<String, Vec<Part>>,
+    /// The seed of this step's dropout, and how many masks were drawn from it.
+    noise: Cell<Option<(u64, u64)>>,
+}
+
+/// One layer of a product.
+#[derive(Clone, Debug)]
+struct Part {
+    module: String,
+    outs: i64,
+    /// The names of A and B.
+    adapted: Option<(String, String)>,
+}
+
+impl Lora {
+    /// A fresh adapter: A uniform as PEFT draws it, in ±1/sqrt(I), B zero.
+    ///
+    /// # Errors
+    /// A rank of 0, a dropout outside 0..1, a layer that no block has.
+    pub fn fresh(
+        config: &LoraConfig,
+        backbone: &BackboneConfig,
+        base: &Path,
+        place: (Device, Kind),
+        purpose: Purpose,
+    ) -> Result<Self> {
+        check(config)?;
+        let wanted = |module: &&str| {
+            let end = module.rsplit('.').next().unwrap_or_default();
+            config.target_modules.iter().any(|target| target == end)
+        };
+        let layers = layers(backbone);
+        let modules: BTreeSet<&str> = layers
+            .iter()
+            .map(|layer| layer.module.as_str())
+            .filter(wanted)
+            .collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let fill = |slot: &Slot, into: &mut Tensor| {
+            let _ = into.f_zero_()?;
+            if slot.name.ends_with("lora_A.weight") {
+                let bound = 1.0 / (slot.shape[1] as f64).sqrt();
+                into.f_copy_(&uniform(&slot.shape, bound, &mut rng)?)?;
+            }
+            Ok(())
+        };
+        let slots = slots(&layers, &modules, config.rank);
+        let parameters = Parameters::build(slots, place.0, place.1, purpose, fill)?;
+        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
+        Ok(Self::assemble(
+            config.clone(),
+            base.display().to_string(),
+            &layers,
+            &modules,
+            parameters,
+        ))
+    }
+
+    /// Reads a folder in PEFT's layout.
+    ///
+    /// # Errors
+    /// A missing or broken file, an adapter of another kind; missing, extra and misshapen tensors, each named.
+    pub fn load(
+        dir: &Path,
+        backbone: &BackboneConfig,
+        place: (Device, Kind),
+        purpose: Purpose,
+    ) -> Result<Self> {
+        let mut config = peft::read(dir)?;
+        let stored = StoredTensors::in_file(&dir.join(ADAPTER))?;
+        let layers = layers(backbone);
+        let named: BTreeSet<&str> = stored.names().filter_map(module_of).collect();
+        let known = layers.iter().map(|layer| layer.module.as_str());
+        let modules: BTreeSet<&str> = known.filter(|module| named.contains(module)).collect();
+        let slots = slots(&layers, &modules, config.rank);
+        let parameters = Parameters::load(slots, &stored, str::to_owned, &[], place.0, place.1, purpose)?;
+        config.target_modules = targets(&layers, &modules);
+        let base = peft::base(dir).unwrap_or_default();
+        Ok(Self::assemble(config, base, &layers, &modules, parameters))
+    }
+
+    fn assemble(
+        config: LoraConfig,
+        base: String,
+        layers: &[Layer],
+        modules: &BTreeSet<&str>,
+        parameters: Parameters,
+    ) -> Self {
+        let mut products: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+        for layer in layers {
+            let names = || (tensor_name(&layer.module, 'A'), tensor_name(&layer.module, 'B'));
+            products.entry(layer.product.clone()).or_default().push(Part {
+                module: layer.module.clone(),
+                outs: layer.outs,
+                adapted: modules.contains(layer.module.as_str()).then(names),
+            });
+        }
+        products.retain(|_, parts| parts.iter().any(|part| part.adapted.is_some()));
+        Self {
+            config,
+            base,
+            targets: targets(layers, modules),
+            parameters,
+            products,
+            noise: Cell::new(None),
+        }
+    }
+
+    /// Rank, scale and dropout.
+    #[must_use]
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// A and B of every adapted layer.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The same, to be changed by an optimiser.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Turns dropout on for a training step, drawn from a seed, or off.
+    pub fn set_dropout(&self, seed: Option<u64>) {
+        let seed = seed.filter(|_| self.config.dropout > 0.0);
+        self.noise.set(seed.map(|seed| (seed, 0)));
+    }
+
+    /// `y`, the product of that name of `x`, with what the adapter adds to it.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn add(&self, product: &str, x: &Tensor, y: Tensor) -> Result<Tensor> {
+        let Some(parts) = self.products.get(product) else {
+            return Ok(y);
+        };
+        let mut sums = Vec::with_capacity(parts.len());
+        let mut at = 0;
+        for part in parts {
+            let own = y.f_narrow(-1, at, part.outs)?;
+            at += part.outs;
+            sums.push(match &part.adapted {
+                Some((a, b)) => own.f_add(&self.delta(x, a, b)?)?,
+                None => own,
+            });
+        }
+        match sums.len() {
+            1 => Ok(sums.remove(0)),
+            _ => Ok(Tensor::f_cat(&sums, -1)?),
+        }
+    }
+
+    /// `scale · drop(x) Aᵀ Bᵀ`.
+    fn delta(&self, x: &Tensor, a: &str, b: &str) -> Result<Tensor> {
+        let (a_RI, b_OR) = (self.parameters.leaf(a)?, self.parameters.leaf(b)?);
+        let low = match self.kept(x)? {
+            Some(kept) => x.f_mul(&kept)?.f_linear(a_RI, None::<&Tensor>)?,
+            None => x.f_linear(a_RI, None::<&Tensor>)?,
+        };
+        let low = low.f_mul_scalar(self.config.scale())?;
+        Ok(low.f_linear(b_OR, None::<&Tensor>)?)
+    }
+
+    /// Which inputs stay, made larger by as much as others are dropped; none outside a training step.
+    fn kept(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some((seed, number)) = self.noise.get() else {
+            return Ok(None);
+        };
+        self.noise.set(Some((seed, number + 1)));
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(number);
+        let stays = 1.0 - self.config.dropout;
+        #[allow(clippy::cast_possible_truncation)]
+        let (scale, count) = ((1.0 / stays) as f32, x.numel());
+        let draws = (0..count).map(|_| if rng.random::<f64>() < stays { scale } else { 0.0 });
+        let kept = Tensor::f_from_slice(&draws.collect::<Vec<f32>>())?.f_view(&x.size()[..])?;
+        Ok(Some(kept.f_to_device(x.device())?.f_to_kind(x.kind())?))
+    }
+
+    /// Adds the product of B and A to the weights of the layers it stands beside.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn merge_into(&self, base: &Parameters) -> Result<()> {
+        let named = self.parameters.named()?;
+        tch::no_grad(|| {
+            for part in self.products.values().flatten() {
+                let Some((a, b)) = &part.adapted else { continue };
+                let [a_RI, b_OR] = [a, b].map(|name| named[name].f_to_kind(Kind::Float));
+                let product = b_OR?.f_matmul(&a_RI?)?.f_mul_scalar(self.config.scale())?;
+                let mut weight = base.value(&format!("{}.weight", part.module))?;
+                weight.f_copy_(&weight.f_to_kind(Kind::Float)?.f_add(&product)?)?;
+            }
+            base.refresh()
+        })
+    }
+
+    /// Writes `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(ADAPTER_CONFIG);
+        let text = peft::text(&self.config, &self.targets, &self.base);
+        std::fs::write(&path, text).map_err(|source| ModelError::io(&path, source))?;
+        weights::write(&dir.join(ADAPTER), &self.parameters.named()?, None)
+    }
+
+    /// The same values, whose gradients are taken apart from these: for another thread, with dropout of its own.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let twin = self.with(self.parameters.twin()?);
+        if let Some((seed, number)) = self.noise.get() {
+            self.noise.set(Some((seed, number + 1)));
+            twin.noise.set(Some((seed.rotate_left(32) ^ number, 0)));
+        }
+        Ok(twin)
+    }
+
+    /// The same values for sampling, which stay when these change.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        Ok(self.with(self.parameters.frozen_copy()?))
+    }
+
+    fn with(&self, parameters: Parameters) -> Self {
+        Self {
+            config: self.config.clone(),
+            base: self.base.clone(),
+            targets: self.targets.clone(),
+            parameters,
+            products: self.products.clone(),
+            noise: Cell::new(None),
+        }
+    }
+}
+
+fn check(config: &LoraConfig) -> Result<()> {
+    let refuse = |message: String| Err(ModelError::Refused(format!("lora: {message}")));
+    if config.rank == 0 {
+        return refuse("rank is 0, expected at least 1".into());
+    }
+    if !(0.0..1.0).contains(&config.dropout) || !config.alpha.is_finite() {
+        let (dropout, alpha) = (config.dropout, config.alpha);
+        return refuse(format!(
+            "dropout is {dropout} and alpha {alpha}, expected a dropout in 0..1 and a finite alpha"
+        ));
+    }
+    let strange = |target: &&String| !LINEAR_LAYERS.contains(&target.as_str());
+    if let Some(target) = config.target_modules.iter().find(strange) {
+        let known = LINEAR_LAYERS.join(", ");
+        return refuse(format!("target module {target:?}, expected of {known}"));
+    }
+    if config.target_modules.is_empty() {
+        return refuse("no target module".into());
+    }
+    Ok(())
+}
+
+/// A linear layer of a block.
+struct Layer {
+    module: String,
+    /// The first module of the product that computes it.
+    product: String,
+    ins: i64,
+    outs: i64,
+}
+
+/// The linear layers of all blocks, in the order of their products.
+fn layers(config: &BackboneConfig) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for slot in backbone::slots(config) {
+        let Some(module) = slot.name.strip_suffix(".weight") else {
+            continue;
+        };
+        if slot.shape.len() != 2 || !module.contains(".blocks.") {
+            continue;
+        }
+        let product = match layers.last().filter(|_| slot.stacked) {
+            Some(before) => before.product.clone(),
+            None => module.to_owned(),
+        };
+        layers.push(Layer {
+            module: module.to_owned(),
+            product,
+            ins: slot.shape[1],
+            outs: slot.shape[0],
+        });
+    }
+    layers
+}
+
+fn slots(layers: &[Layer], modules: &BTreeSet<&str>, rank: usize) -> Vec<Slot> {
+    let rank = rank as i64;
+    let adapted = layers
+        .iter()
+        .filter(|layer| modules.contains(layer.module.as_str()));
+    adapted
+        .flat_map(|layer| {
+            [
+                Slot::new(tensor_name(&layer.module, 'A'), &[rank, layer.ins]),
+                Slot::new(tensor_name(&layer.module, 'B'), &[layer.outs, rank]),
+            ]
+        })
+        .collect()
+}
+
+/// The ends of the modules' names where each is adapted in every block, else the names.
+fn targets(layers: &[Layer], modules: &BTreeSet<&str>) -> Vec<String> {
+    let end = |module: &str| module.rsplit('.').next().unwrap_or_default().to_owned();
+    let ends: BTreeSet<String> = modules.iter().map(|module| end(module)).collect();
+    let meant = layers.iter().filter(|layer| ends.contains(&end(&layer.module)));
+    if meant.count() == modules.len() {
+        return LINEAR_LAYERS
+            .map(str::to_owned)
+            .into_iter()
+            .filter(|name| ends.contains(name))
+            .collect();
+    }
+    modules.iter().map(|&module| module.to_owned()).collect()
+}

@@ -1,0 +1,135 @@
+//! An adapter's `adapter_config.json`, as Hugging Face PEFT writes and reads it.
+
+use std::path::Path;
+
+use demask_api::checkpoint::ADAPTER_CONFIG;
+use demask_api::{LINEAR_LAYERS, LoraConfig};
+use serde_json::{Map, Value, json};
+
+use crate::error::{ModelError, Result};
+
+/// What a module's tensors are named behind.
+const PREFIX: &str = "base_model.model.";
+
+/// The published name of a module's A, [rank, in], or B, [out, rank].
+#[must_use]
+pub fn tensor_name(module: &str, which: char) -> String {
+    format!("{PREFIX}{module}.lora_{which}.weight")
+}
+
+/// The module of a tensor's name.
+#[must_use]
+pub fn module_of(tensor: &str) -> Option<&str> {
+    let rest = tensor.strip_prefix(PREFIX)?;
+    rest.strip_suffix(".lora_A.weight")
+        .or_else(|| rest.strip_suffix(".lora_B.weight"))
+}
+
+/// Options that make another adapter than ours, and the values of each that do not.
+fn refused(fields: &Map<String, Value>) -> Option<String> {
+    let plain: [(&str, &[Value]); 9] = [
+        ("peft_type", &[json!("LORA")]),
+        ("bias", &[json!("none")]),
+        ("use_dora", &[json!(false)]),
+        ("lora_bias", &[json!(false)]),
+        ("fan_in_fan_out", &[json!(false)]),
+        ("modules_to_save", &[json!([])]),
+        ("rank_pattern", &[json!({})]),
+        ("alpha_pattern", &[json!({})]),
+        ("layer_replication", &[json!([])]),
+    ];
+    let wrong = |(field, values): &(&str, &[Value])| {
+        let found = fields.get(*field).filter(|value| !value.is_null())?;
+        (!values.contains(found)).then(|| format!("{field} is {found}, expected {}", values[0]))
+    };
+    // These change the weights of the base, which the file does not hold.
+    let start = fields.get("init_lora_weights").and_then(Value::as_str);
+    let changes = |name: &&str| {
+        ["pissa", "olora", "corda"]
+            .iter()
+            .any(|kind| name.starts_with(kind))
+    };
+    plain.iter().find_map(wrong).or_else(|| {
+        let name = start.filter(changes)?;
+        Some(format!("init_lora_weights is {name:?}, which changes the base"))
+    })
+}
+
+/// Reads a folder's configuration; which modules are adapted is what its tensors say.
+///
+/// # Errors
+/// A missing or broken file; an adapter of another kind, named.
+pub fn read(dir: &Path) -> Result<LoraConfig> {
+    let path = dir.join(ADAPTER_CONFIG);
+    let named = |message: String| ModelError::checkpoint(&path, message);
+    let fields = fields(&path)?;
+    if let Some(message) = refused(&fields) {
+        return Err(named(format!("{message}: not an adapter that is computed here")));
+    }
+    let number = |name: &str| fields.get(name).and_then(Value::as_f64);
+    let rank = fields.get("r").and_then(Value::as_u64);
+    let rank = rank.filter(|&rank| rank > 0);
+    let rank = rank.ok_or_else(|| named("r, the rank, is missing or no positive number".into()))?;
+    let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or no number".into()))?;
+    Ok(LoraConfig {
+        rank: usize::try_from(rank).unwrap_or(usize::MAX),
+        alpha,
+        rank_stabilized: fields.get("use_rslora").and_then(Value::as_bool) == Some(true),
+        dropout: number("lora_dropout").unwrap_or(0.0),
+        target_modules: Vec::new(),
+        seed: 0,
+    })
+}
+
+/// The base that a folder's adapter names.
+///
+/// # Errors
+/// A missing or broken file; no base in it.
+pub fn base(dir: &Path) -> Result<String> {
+    let path = dir.join(ADAPTER_CONFIG);
+    let fields = fields(&path)?;
+    let base = fields.get("base_model_name_or_path").and_then(Value::as_str);
+    base.map(str::to_owned)
+        .ok_or_else(|| ModelError::checkpoint(&path, "base_model_name_or_path is missing"))
+}
+
+fn fields(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
+    serde_json::from_str(&text)
+        .map_err(|error| ModelError::checkpoint(path, format!("not an adapter's configuration: {error}")))
+}
+
+/// The file's text. `targets` are names or the ends of names of modules.
+#[must_use]
+pub fn text(config: &LoraConfig, targets: &[String], base: &str) -> String {
+    // The head has the name of a block's last layer and is not adapted.
+    let exclude = if targets.iter().any(|target| target == LINEAR_LAYERS[6]) {
+        json!(["transformer.ff_out"])
+    } else {
+        Value::Null
+    };
+    let value = json!({
+        "alpha_pattern": {},
+        "auto_mapping": null,
+        "base_model_name_or_path": base,
+        "bias": "none",
+        "exclude_modules": exclude,
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "init_lora_weights": true,
+        "layers_pattern": null,
+        "layers_to_transform": null,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "modules_to_save": null,
+        "peft_type": "LORA",
+        "r": config.rank,
+        "rank_pattern": {},
+        "revision": null,
+        "target_modules": targets,
+        "task_type": null,
+        "use_dora": false,
+        "use_rslora": config.rank_stabilized,
+    });
+    format!("{value:#}\n")
+}

@@ -1,0 +1,103 @@
+//! Reward networks against recorded tensors (`demask verify`).
+//!
+//! A CLIP's file may hold `pixel_values`, `input_ids` and `attention_mask` (all ones where absent), and, computed from
+//! them, `image_embeds`, `text_embeds`, `logits_per_image`; an ImageReward's the same inputs and `image_features`,
+//! `text_features`, `reward`.
+
+use std::collections::BTreeMap;
+
+use demask_api::TensorCheck;
+use tch::Tensor;
+
+use super::{Clip, ImageReward};
+use crate::compare::compare;
+use crate::error::{ModelError, Result};
+
+type Recorded = BTreeMap<String, Tensor>;
+
+/// What is computed from recorded inputs, by its recorded name.
+type Found = Vec<(&'static str, Tensor)>;
+
+/// Compares a CLIP with what was recorded of it.
+///
+/// # Errors
+/// A file without inputs, inputs of another shape; libtorch's.
+pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
+    let found = tch::no_grad(|| -> Result<Found> {
+        let mut found = Vec::new();
+        if let Some(pixels) = recorded.get("pixel_values") {
+            found.push(("image_embeds", clip.image_embeds(pixels)?));
+        }
+        if let Some((ids, real)) = text(recorded)? {
+            found.push(("text_embeds", clip.text_embeds(ids, &real)?));
+        }
+        if let [(_, image), (_, text)] = &found[..] {
+            let logits = clip.logits_per_image(image, text)?;
+            found.push(("logits_per_image", logits));
+        }
+        Ok(found)
+    })?;
+    checks(&found, recorded)
+}
+
+/// Compares an ImageReward with what was recorded of it.
+///
+/// # Errors
+/// A file without pixels, inputs of another shape; libtorch's.
+pub fn verify_image_reward(network: &ImageReward, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
+    let found = tch::no_grad(|| -> Result<Found> {
+        let Some(pixels) = recorded.get("pixel_values") else {
+            return Ok(Vec::new());
+        };
+        let image = network.image_features(pixels)?;
+        let mut found = Vec::new();
+        if let Some((ids, real)) = text(recorded)? {
+            let features = network.text_features(ids, &real, &image)?;
+            found.push(("reward", network.reward(&features)?));
+            found.push(("text_features", features));
+        }
+        found.push(("image_features", image));
+        Ok(found)
+    })?;
+    checks(&found, recorded)
+}
+
+/// The recorded token ids and which of them are real.
+fn text(recorded: &Recorded) -> Result<Option<(&Tensor, Tensor)>> {
+    let Some(ids) = recorded.get("input_ids") else {
+        return Ok(None);
+    };
+    let real = match recorded.get("attention_mask") {
+        Some(mask) if mask.size() != ids.size() => {
+            return Err(ModelError::Refused(format!(
+                "attention_mask has shape {:?}, expected input_ids' {:?}",
+                mask.size(),
+                ids.size()
+            )));
+        }
+        Some(mask) => mask.shallow_clone(),
+        None => ids.f_ones_like()?,
+    };
+    Ok(Some((ids, real)))
+}
+
+/// Every recorded tensor that has a counterpart.
+///
+/// # Errors
+/// The inputs of a recorded output are missing; libtorch's.
+fn checks(found: &Found, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
+    const INPUTS: [&str; 3] = ["pixel_values", "input_ids", "attention_mask"];
+    let outputs = recorded
+        .iter()
+        .filter(|(name, _)| !INPUTS.contains(&name.as_str()));
+    let mut checks = Vec::new();
+    for (name, expected) in outputs {
+        let (_, tensor) = found.iter().find(|(found, _)| found == name).ok_or_else(|| {
+            ModelError::Refused(format!(
+                "the reference file's {name} is not among what can be computed from its pixel_values and input_ids"
+            ))
+        })?;
+        checks.push(compare(name, tensor, expected)?);
+    }
+    Ok(checks)
+}

@@ -1,0 +1,450 @@
+//! The running batch: rows of any lengths and settings go through the network together, each with what it needs computed.
+//!
+//! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
+//! after its last step. Nothing is padded and no row sees another, so a row's sample is the one that it would be alone; its
+//! noise comes from its own seed (law L8). Legend: T computed places, N drawn positions, V columns, D width.
+
+#![allow(non_snake_case)]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use demask_api::{Sample, SampleFrame, SampleRequest};
+use tch::{Device, Kind, Tensor};
+
+use super::draw::{Drawn, Noise, draw};
+use super::lane::{Columns, Compute, Lane, Need, Row};
+use crate::attention_mask::AttentionMask;
+use crate::backbone::Backbone;
+use crate::error::{ModelError, Result};
+use crate::kv_cache::{Chunk, KvCache};
+
+/// Where a watched row's frames go; for pictures with the present guess of every code, so that it can be decoded.
+pub type OnFrame<'a> = &'a mut dyn FnMut(SampleFrame, Option<&[u32]>) -> Result<()>;
+
+/// How much runs at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows; one with guidance counts twice.
+    pub rows: usize,
+    /// Tokens of all rows together (but always one row): bounds what is kept and what one pass computes.
+    pub tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rows: 64,
+            tokens: 65_536,
+        }
+    }
+}
+
+/// A row in the batch.
+#[derive(Debug)]
+struct Running {
+    ticket: usize,
+    lane: Lane,
+    slot: usize,
+    /// Where its unconditional half is kept.
+    shadow: Option<usize>,
+}
+
+/// Rows on their way, and those that wait for room.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    backbone: &'a Backbone,
+    limits: Limits,
+    cache: Option<KvCache>,
+    free: Vec<usize>,
+    running: Vec<Running>,
+    waiting: VecDeque<(usize, SampleRequest)>,
+    submitted: usize,
+}
+
+/// One row's part of a pass.
+struct Part {
+    /// Index into the running rows.
+    at: usize,
+    need: Need,
+    /// For each want its row of hidden states.
+    hidden: Vec<i64>,
+    /// The same of the unconditional half; empty without guidance.
+    shadow: Vec<i64>,
+}
+
+impl<'a> Batch<'a> {
+    /// An empty batch.
+    #[must_use]
+    pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
+        Self {
+            backbone,
+            limits,
+            cache: None,
+            free: Vec::new(),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            submitted: 0,
+        }
+    }
+
+    /// Queues a row; the number is its ticket, counted from 0.
+    pub fn submit(&mut self, request: SampleRequest) -> usize {
+        self.waiting.push_back((self.submitted, request));
+        self.submitted += 1;
+        self.submitted - 1
+    }
+
+    /// Whether nothing runs and nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    /// Takes in what there is room for, does one pass, and gives the rows that are done, with their tickets.
+    ///
+    /// # Errors
+    /// Settings that do not fit a target, logits that are no numbers, libtorch's. The batch is of no use then.
+    pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
+        self.admit()?;
+        let mut done = self.leave();
+        if self.running.is_empty() {
+            return Ok(done);
+        }
+        let (parts, hidden_TD) = self.compute()?;
+        self.draw(&parts, &hidden_TD)?;
+        for part in &parts {
+            let lane = &self.running[part.at].lane;
+            if lane.request().watch {
+                let (frame, guess) = lane.frame();
+                on_frame(frame, guess)?;
+            }
+        }
+        done.extend(self.leave());
+        Ok(done)
+    }
+
+    fn tokens(&self) -> usize {
+        let of = |running: &Running| {
+            running.lane.request().ids.len() * (1 + usize::from(running.shadow.is_some()))
+        };
+        self.running.iter().map(of).sum()
+    }
+
+    fn admit(&mut self) -> Result<()> {
+        while let Some((ticket, request)) = self.waiting.pop_front() {
+            let lane = Lane::new(self.backbone, request)?;
+            let halves = 1 + usize::from(lane.guidance() != 0.0);
+            let length = lane.request().ids.len();
+            let rows: usize = self
+                .running
+                .iter()
+                .map(|row| 1 + usize::from(row.shadow.is_some()))
+                .sum();
+            let fits =
+                rows + halves <= self.limits.rows && self.tokens() + halves * length <= self.limits.tokens;
+            if !fits && !self.running.is_empty() {
+                self.waiting.push_front((ticket, lane.request().clone()));
+                return Ok(());
+            }
+            self.make_room(halves, length)?;
+            let mut slot = || self.free.pop().unwrap_or_default();
+            let (first, second) = (slot(), (halves == 2).then(&mut slot));
+            self.running.push(Running {
+                ticket,
+                lane,
+                slot: first,
+                shadow: second,
+            });
+        }
+        Ok(())
+    }
+
+    /// Sees to it that so many slots of that length are free.
+    fn make_room(&mut self, slots: usize, length: usize) -> Result<()> {
+        let capacity = self.cache.as_ref().map_or(0, KvCache::capacity);
+        if self.free.len() >= slots && capacity >= length {
+            return Ok(());
+        }
+        let old = self.cache.as_ref().map_or(0, KvCache::slots);
+        let waiting = self.waiting.len() * slots + slots;
+        let wanted = (old + slots).max(waiting.min(self.limits.rows));
+        let longest = self.waiting.iter().map(|(_, request)| request.ids.len()).max();
+        let longest = longest.unwrap_or(0).max(length).max(capacity);
+        let (device, kind) = (self.backbone.device(), self.backbone.kind());
+        let cache = KvCache::new(self.backbone.config(), wanted, longest, device, kind)?;
+        if let Some(old) = &self.cache {
+            cache.take_over(old)?;
+        }
+        self.free.extend((old..wanted).rev());
+        self.cache = Some(cache);
+        Ok(())
+    }
+
+    /// Takes the rows that are done out.
+    fn leave(&mut self) -> Vec<(usize, Sample)> {
+        let running = std::mem::take(&mut self.running);
+        let (done, running): (Vec<Running>, Vec<Running>) =
+            running.into_iter().partition(|running| running.lane.is_done());
+        self.running = running;
+        for row in &done {
+            self.free
+                .extend([Some(row.slot), row.shadow].into_iter().flatten());
+        }
+        done.into_iter()
+            .map(|row| (row.ticket, row.lane.finish()))
+            .collect()
+    }
+
+    /// The pass: what each row needs, and the hidden states of it.
+    fn compute(&mut self) -> Result<(Vec<Part>, Tensor)> {
+        let (mut parts, mut chunks) = (Vec::new(), Vec::new());
+        let mut alone: Vec<Tensor> = Vec::new();
+        let mut at_T = 0;
+        // Rows whose padding is merely weaker are computed by themselves, in front.
+        for (at, running) in self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, running)| running.lane.additive())
+        {
+            let Some(need) = running.lane.need() else { continue };
+            let mut of = |row: &Row, padding: usize| -> Result<Vec<i64>> {
+                let hidden = whole_row(self.backbone, row, padding)?;
+                let start = running.lane.request().target.start;
+                let places = need
+                    .wants
+                    .iter()
+                    .map(|want| at_T + (start + want.at) as i64)
+                    .collect();
+                at_T += hidden.size()[0];
+                alone.push(hidden);
+                Ok(places)
+            };
+            let hidden = of(&running.lane.row(), running.lane.request().left_pad)?;
+            let shadow = match running.shadow {
+                Some(_) => of(
+                    &running.lane.unconditional(),
+                    running.lane.request().unconditional_left_pad,
+                )?,
+                None => Vec::new(),
+            };
+            parts.push(Part {
+                at,
+                need,
+                hidden,
+                shadow,
+            });
+        }
+        for (at, running) in self
+            .running
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, running)| !running.lane.additive())
+        {
+            let Some(need) = running.lane.need() else { continue };
+            let start = running.lane.request().target.start;
+            let mut of = |row: &Row, slot: usize| {
+                let (chunk, first) = (chunk(row, slot, &need.compute), at_T);
+                let place = |want: usize| {
+                    let place = start + want - row.pad;
+                    first + chunk.places.binary_search(&place).unwrap_or_default() as i64
+                };
+                let places: Vec<i64> = need.wants.iter().map(|want| place(want.at)).collect();
+                at_T += chunk.ids.len() as i64;
+                chunks.push(chunk);
+                places
+            };
+            let hidden = of(&running.lane.row(), running.slot);
+            let shadow = running
+                .shadow
+                .map(|slot| of(&running.lane.unconditional(), slot))
+                .unwrap_or_default();
+            parts.push(Part {
+                at,
+                need,
+                hidden,
+                shadow,
+            });
+        }
+        if !chunks.is_empty()
+            && let Some(cache) = &self.cache
+        {
+            alone.push(self.backbone.cached(cache, &chunks)?);
+        }
+        let hidden_TD = match alone.len() {
+            1 => alone.remove(0),
+            _ => Tensor::f_cat(&alone, 0)?,
+        };
+        Ok((parts, hidden_TD))
+    }
+
+    /// Draws what each row wants, those that write the same columns together.
+    fn draw(&mut self, parts: &[Part], hidden_TD: &Tensor) -> Result<()> {
+        let mut groups: BTreeMap<Columns, Vec<&Part>> = BTreeMap::new();
+        for part in parts {
+            let columns = self.running[part.at].lane.columns();
+            groups.entry(columns).or_default().push(part);
+        }
+        for (columns, group) in groups {
+            let logits_NV = tch::no_grad(|| self.logits(columns, &group, hidden_TD))?;
+            let noise: Vec<Noise> = group
+                .iter()
+                .flat_map(|part| part.need.wants.iter().map(|want| want.noise))
+                .collect();
+            let raises = raises(&group);
+            let plain = if raises.is_empty() {
+                Vec::new()
+            } else {
+                let cold = vec![
+                    Noise {
+                        temperature: 0.0,
+                        share: 0.0
+                    };
+                    noise.len()
+                ];
+                draw(&logits_NV, &cold, columns.writable)?
+            };
+            let drawn = draw(&raised(logits_NV, &raises)?, &noise, columns.writable)?;
+            let mut at = 0;
+            for part in group {
+                let range = at..at + part.need.wants.len();
+                at = range.end;
+                let plain: &[Drawn] = if plain.is_empty() { &drawn } else { &plain };
+                self.running[part.at]
+                    .lane
+                    .take(&drawn[range.clone()], &plain[range]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Logits of all wants of a group, guidance applied: [N, V].
+    fn logits(&self, columns: Columns, group: &[&Part], hidden_TD: &Tensor) -> Result<Tensor> {
+        let device = self.backbone.device();
+        let index = |places: &[i64]| -> Result<Tensor> {
+            let index = Tensor::f_from_slice(places)?.f_to_device(device)?;
+            Ok(hidden_TD.f_index_select(0, &index)?)
+        };
+        let rows: Vec<i64> = group
+            .iter()
+            .flat_map(|part| part.hidden.iter().copied())
+            .collect();
+        let shadows: Vec<i64> = group
+            .iter()
+            .flat_map(|part| part.shadow.iter().copied())
+            .collect();
+        let all: Vec<i64> = rows.iter().chain(&shadows).copied().collect();
+        let span = Some((i64::from(columns.start), i64::from(columns.end)));
+        let logits = self.backbone.head(&index(&all)?, span)?;
+        if shadows.is_empty() {
+            return Ok(logits);
+        }
+        let logits = logits.f_to_kind(Kind::Float)?;
+        let count = rows.len() as i64;
+        let mut conditional_NV = logits.f_narrow(0, 0, count)?;
+        let unconditional_GV = logits.f_narrow(0, count, shadows.len() as i64)?;
+        let (mut guided, mut scales): (Vec<i64>, Vec<f32>) = (Vec::new(), Vec::new());
+        let mut at = 0;
+        for part in group {
+            let wants = part.need.wants.len();
+            if !part.shadow.is_empty() {
+                guided.extend(at as i64..(at + wants) as i64);
+                #[allow(clippy::cast_possible_truncation)]
+                let scale = self.running[part.at].lane.guidance() as f32 + 1.0;
+                scales.extend(std::iter::repeat_n(scale, wants));
+            }
+            at += wants;
+        }
+        let guided = Tensor::f_from_slice(&guided)?.f_to_device(device)?;
+        let scales_G1 = Tensor::f_from_slice(&scales)?
+            .f_to_device(device)?
+            .f_unsqueeze(1)?;
+        let away = conditional_NV
+            .f_index_select(0, &guided)?
+            .f_sub(&unconditional_GV)?
+            .f_mul(&scales_G1)?;
+        Ok(conditional_NV.f_index_copy_(0, &guided, &unconditional_GV.f_add(&away)?)?)
+    }
+}
+
+/// A row's part of a pass: the chosen positions, without padding.
+fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
+    let keys = row.ids.len() - row.pad;
+    let places: Vec<usize> = match compute {
+        Compute::All => (0..keys).collect(),
+        Compute::Range(range) => (range.start.max(row.pad) - row.pad..range.end - row.pad).collect(),
+        Compute::Some(positions) => positions
+            .iter()
+            .filter_map(|at| at.checked_sub(row.pad))
+            .collect(),
+    };
+    Chunk {
+        slot,
+        ids: places.iter().map(|place| row.ids[row.pad + place]).collect(),
+        places,
+        offset: row.pad,
+        keys,
+    }
+}
+
+/// Hidden states of every position of a row, [L, D], its padding merely weaker.
+fn whole_row(backbone: &Backbone, row: &Row, padding: usize) -> Result<Tensor> {
+    let ids: Vec<i64> = row.ids.iter().map(|&id| i64::from(id)).collect();
+    let real: Vec<f32> = (0..ids.len())
+        .map(|at| if at < padding { 0.0 } else { 1.0 })
+        .collect();
+    let ids_BL = Tensor::f_from_slice(&ids)?
+        .f_unsqueeze(0)?
+        .f_to_device(backbone.device())?;
+    let mask = AttentionMask::LegacyPlusOne(Tensor::f_from_slice(&real)?.f_unsqueeze(0)?);
+    tch::no_grad(|| Ok(backbone.hidden(&ids_BL, &mask)?.f_squeeze_dim(0)?))
+}
+
+/// For each raise of a group's wants: row, column, by how much.
+fn raises(group: &[&Part]) -> Vec<(i64, i64, f32)> {
+    let wants = group.iter().flat_map(|part| &part.need.wants).enumerate();
+    wants
+        .flat_map(|(row, want)| {
+            want.raises
+                .iter()
+                .map(move |&(token, by)| (row as i64, i64::from(token), by))
+        })
+        .collect()
+}
+
+fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
+    if raises.is_empty() {
+        return Ok(logits_NV);
+    }
+    let device = logits_NV.device();
+    let of = |values: Vec<i64>| -> Result<Tensor> { Ok(Tensor::f_from_slice(&values)?.f_to_device(device)?) };
+    let rows = of(raises.iter().map(|raise| raise.0).collect())?;
+    let columns = of(raises.iter().map(|raise| raise.1).collect())?;
+    let by: Vec<f32> = raises.iter().map(|raise| raise.2).collect();
+    let by = Tensor::f_from_slice(&by)?
+        .f_to_device(Device::Cpu)?
+        .f_to_device(device)?;
+    let mut logits_NV = logits_NV.f_to_kind(Kind::Float)?;
+    Ok(logits_NV.f_index_put_(&[Some(rows), Some(columns)], &by, true)?)
+}
+
+/// Fills every request's masks in, in the order asked.
+///
+/// # Errors
+/// As [`Batch::step`]; an attention that no cache can do together with one.
+pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame<'_>) -> Result<Vec<Sample>> {
+    let mut batch = Batch::new(backbone, Limits::default());
+    for request in requests {
+        batch.submit(request.clone());
+    }
+    let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
+    while !batch.is_empty() {
+        for (ticket, sample) in batch.step(on_frame)? {
+            samples[ticket] = Some(sample);
+        }
+    }
+    samples
+        .into_iter()
+        .map(|sample| sample.ok_or_else(|| ModelError::Refused("a row was lost in the batch".into())))
+        .collect()
+}

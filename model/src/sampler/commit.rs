@@ -1,0 +1,116 @@
+//! Which of a step's drawn tokens are committed: ranking and the rules of [`Commit`].
+
+use demask_api::{Commit, Remasking};
+
+/// What was drawn at one position.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// The position, counted from the target's start.
+    pub at: usize,
+    /// The token.
+    pub token: u32,
+    /// Its probability, without temperature.
+    pub probability: f32,
+    /// The higher, the earlier it is committed.
+    pub rank: f32,
+}
+
+/// A draw's rank. `next` is the probability of the best token but one, `entropy` in nats, `chance` uniform.
+#[must_use]
+pub fn rank(remasking: Remasking, probability: f32, next: f32, entropy: f32, chance: f32) -> f32 {
+    match remasking {
+        Remasking::LowConfidence => probability,
+        Remasking::Random => chance,
+        Remasking::Margin => probability - next,
+        Remasking::Entropy => -entropy,
+    }
+}
+
+/// The draws to commit, best first; ties go to the earlier position. `scheduled` is the number that
+/// [`Commit::Schedule`] commits at this step.
+#[must_use]
+pub fn committed(rule: Commit, scheduled: usize, draws: &[Draw]) -> Vec<Draw> {
+    let mut ranked = draws.to_vec();
+    ranked.sort_by(|a, b| b.rank.total_cmp(&a.rank).then(a.at.cmp(&b.at)));
+    match rule {
+        Commit::Schedule => ranked.truncate(scheduled),
+        Commit::Threshold { threshold } => keep(&mut ranked, |draw| f64::from(draw.probability) >= threshold),
+        Commit::Factor { factor } => {
+            let accepted = ranked
+                .iter()
+                .enumerate()
+                .skip(1)
+                .take_while(|(at, draw)| f64::from(draw.probability) >= 1.0 - factor / (*at as f64 + 2.0))
+                .count();
+            ranked.truncate(1 + accepted);
+        }
+        Commit::Hierarchical { high, low } => {
+            let firsts = first_of_runs(&ranked);
+            keep(&mut ranked, |draw| {
+                let probability = f64::from(draw.probability);
+                probability >= high || (probability >= low && firsts.contains(&draw.at))
+            });
+        }
+    }
+    ranked
+}
+
+/// Keeps the first and all others that are as wanted.
+fn keep(ranked: &mut Vec<Draw>, wanted: impl Fn(&Draw) -> bool) {
+    let mut first = true;
+    ranked.retain(|draw| std::mem::take(&mut first) || wanted(draw));
+}
+
+/// Of each run of neighbouring positions the first-ranked one.
+fn first_of_runs(ranked: &[Draw]) -> Vec<usize> {
+    let mut places: Vec<(usize, usize)> = ranked
+        .iter()
+        .enumerate()
+        .map(|(rank, draw)| (draw.at, rank))
+        .collect();
+    places.sort_unstable();
+    places
+        .chunk_by(|a, b| a.0 + 1 == b.0)
+        .filter_map(|run| run.iter().min_by_key(|(_, rank)| *rank))
+        .map(|&(at, _)| at)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draws(probabilities: &[(usize, f32)]) -> Vec<Draw> {
+        probabilities
+            .iter()
+            .map(|&(at, probability)| Draw {
+                at,
+                token: 0,
+                probability,
+                rank: probability,
+            })
+            .collect()
+    }
+
+    fn positions(rule: Commit, probabilities: &[(usize, f32)]) -> Vec<usize> {
+        committed(rule, 2, &draws(probabilities))
+            .iter()
+            .map(|draw| draw.at)
+            .collect()
+    }
+
+    #[test]
+    fn each_rule_by_hand() {
+        let some = [(0, 0.5), (1, 0.95), (2, 0.5), (5, 0.45), (6, 0.2), (9, 0.92)];
+        assert_eq!(positions(Commit::Schedule, &some), [1, 9]);
+        assert_eq!(positions(Commit::Threshold { threshold: 0.9 }, &some), [1, 9]);
+        assert_eq!(positions(Commit::Threshold { threshold: 0.99 }, &some), [1]);
+        // Rank 2 needs 1 - 1/3, rank 3 needs 1 - 1/4.
+        assert_eq!(positions(Commit::Factor { factor: 1.0 }, &some), [1, 9]);
+        assert_eq!(positions(Commit::Factor { factor: 2.0 }, &some), [1, 9, 0]);
+        assert_eq!(positions(Commit::Factor { factor: 0.0 }, &some), [1]);
+        let hierarchical = Commit::Hierarchical { high: 0.9, low: 0.4 };
+        assert_eq!(positions(hierarchical, &some), [1, 9, 5]);
+        assert!(positions(hierarchical, &[]).is_empty());
+    }
+}

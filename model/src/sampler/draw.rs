@@ -1,0 +1,222 @@
+//! Drawing a token from each row of logits, and how sure the model is of it.
+//!
+//! On the CPU one kernel (`csrc/cached.cpp`), elsewhere composed of libtorch's operators, so that logits never leave the
+//! device: N tokens and 3 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
+//! depend on what else is drawn. Legend: N rows, V columns.
+
+#![allow(non_snake_case)]
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{ModelError, Result};
+#[cfg(fused)]
+use crate::fused;
+
+/// How one row is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Noise {
+    /// 0 is the arg-max, else softmax(logits / temperature) is drawn from: what the arg-max of logits plus temperature
+    /// times Gumbel noise draws.
+    pub temperature: f32,
+    /// Uniform in 0..1: the share of the whole at which the running sum stops.
+    pub share: f32,
+}
+
+/// Which columns may be drawn. The others have their probability all the same: it is the model's, as training has it (L7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writable {
+    /// Those before this one.
+    pub end: u32,
+    /// But not this one.
+    pub shut: Option<u32>,
+}
+
+/// What was drawn from one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drawn {
+    /// The column.
+    pub token: u32,
+    /// Its probability without temperature.
+    pub probability: f32,
+    /// The best column's but one.
+    pub next: f32,
+    /// Entropy of the row, nats.
+    pub entropy: f32,
+}
+
+/// Draws from each of the N rows.
+///
+/// # Errors
+/// [`ModelError::Refused`] for logits that are no numbers; libtorch's.
+pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<Vec<Drawn>> {
+    if noise.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
+    let (temperatures, shares) = (of(|noise| noise.temperature)?, of(|noise| noise.share)?);
+    let (tokens_N, measures_N3) = drawn(logits_NV, &temperatures, &shares, writable)?;
+    let tokens = Vec::<i64>::try_from(tokens_N.f_to_device(Device::Cpu)?)?;
+    let measures = Vec::<f32>::try_from(measures_N3.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+    tokens
+        .into_iter()
+        .zip(measures.chunks_exact(3))
+        .map(|(token, measures)| {
+            finite(measures[0])?;
+            Ok(Drawn {
+                token: u32::try_from(token).unwrap_or(0),
+                probability: measures[0],
+                next: measures[1],
+                entropy: measures[2],
+            })
+        })
+        .collect()
+}
+
+/// Refuses to go on with logits that are no numbers: one of them makes every probability of its row none.
+fn finite(probability: f32) -> Result<()> {
+    if probability.is_finite() {
+        return Ok(());
+    }
+    Err(ModelError::Refused(
+        "the model's logits are not finite: its weights are broken; go back to a checkpoint".into(),
+    ))
+}
+
+fn drawn(
+    logits_NV: &Tensor,
+    temperatures: &Tensor,
+    shares: &Tensor,
+    writable: Writable,
+) -> Result<(Tensor, Tensor)> {
+    #[cfg(fused)]
+    if fused::applies(logits_NV) {
+        return kernel::draw(logits_NV, temperatures, shares, writable);
+    }
+    composed(logits_NV, temperatures, shares, writable)
+}
+
+/// The same composed of libtorch's operators.
+fn composed(
+    logits_NV: &Tensor,
+    temperatures: &Tensor,
+    shares: &Tensor,
+    writable: Writable,
+) -> Result<(Tensor, Tensor)> {
+    let device = logits_NV.device();
+    let wide_NV = logits_NV.f_to_kind(Kind::Float)?;
+    let log_p_NV = wide_NV.f_log_softmax(-1, Kind::Float)?;
+    let entropy_N1 = log_p_NV
+        .f_exp()?
+        .f_mul(&log_p_NV)?
+        .f_nan_to_num(0.0, None, None)?
+        .f_sum_dim_intlist(&[-1i64][..], true, Kind::Float)?
+        .f_neg()?;
+    let columns = i64::from(writable.end).min(log_p_NV.size()[1]);
+    let mut open_NV = log_p_NV.f_narrow(1, 0, columns)?;
+    if let Some(shut) = writable.shut {
+        let column = Tensor::f_from_slice(&[i64::from(shut)])?.f_to_device(device)?;
+        open_NV = open_NV.f_index_fill(1, &column, f64::NEG_INFINITY)?;
+    }
+    let (top_N2, best_N2) = open_NV.f_topk(2.min(columns), -1, true, true)?;
+    let temperature_N1 = temperatures.f_to_device(device)?.f_unsqueeze(1)?;
+    let cold_N1 = temperature_N1.f_le(0.0)?;
+    let running_NV = open_NV
+        .f_div(&temperature_N1.f_masked_fill(&cold_N1, 1.0)?)?
+        .f_softmax(-1, Kind::Double)?
+        .f_cumsum(-1, Kind::Double)?;
+    let share_N1 = shares
+        .f_to_device(device)?
+        .f_to_kind(Kind::Double)?
+        .f_unsqueeze(1)?;
+    let stop_N1 = running_NV.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
+    let warm_N1 = running_NV
+        .f_le_tensor(&stop_N1)?
+        .f_sum_dim_intlist(&[-1i64][..], true, Kind::Int64)?
+        .f_clamp_max(columns - 1)?;
+    let token_N1 = best_N2.f_narrow(1, 0, 1)?.f_where_self(&cold_N1, &warm_N1)?;
+    let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
+    let next_N1 = top_N2.f_narrow(1, -1, 1)?.f_exp()?;
+    let measures_N3 = Tensor::f_cat(&[probability_N1, next_N1, entropy_N1], 1)?;
+    Ok((token_N1.f_squeeze_dim(1)?, measures_N3))
+}
+
+#[cfg(fused)]
+mod kernel {
+    use std::ffi::c_int;
+
+    use tch::{Device, Kind, Tensor};
+
+    use super::Writable;
+    use crate::error::Result;
+    use crate::fused::kernels::{Handle, check, handle};
+
+    unsafe extern "C" {
+        fn demask_draw(
+            logits: Handle,
+            temperatures: Handle,
+            shares: Handle,
+            end: i64,
+            shut: i64,
+            tokens: Handle,
+            measures: Handle,
+        ) -> c_int;
+    }
+
+    pub(super) fn draw(
+        logits: &Tensor,
+        temperatures: &Tensor,
+        shares: &Tensor,
+        writable: Writable,
+    ) -> Result<(Tensor, Tensor)> {
+        let (rows, _) = logits.size2()?;
+        let tokens = Tensor::f_empty([rows], (Kind::Int64, Device::Cpu))?;
+        let measures = Tensor::f_empty([rows, 3], (Kind::Float, Device::Cpu))?;
+        // SAFETY: the handles are live tensors; the kernel checks their lengths and writes both results whole.
+        check(unsafe {
+            demask_draw(
+                handle(logits),
+                handle(temperatures),
+                handle(shares),
+                i64::from(writable.end),
+                writable.shut.map_or(-1, i64::from),
+                handle(&tokens),
+                handle(&measures),
+            )
+        })?;
+        Ok((tokens, measures))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_kernel_draws_what_the_operators_draw() {
+        let logits = (Tensor::arange(7 * 33, (Kind::Float, Device::Cpu)) * 0.7).sin() * 3.0;
+        let logits = logits.view([7, 33]);
+        let noise: Vec<Noise> = (0..7u8)
+            .map(|row| Noise {
+                temperature: f32::from(row % 3) * 0.5,
+                share: f32::from(row) / 7.0 + 0.01,
+            })
+            .collect();
+        for (end, shut) in [(33, None), (20, Some(5))] {
+            let writable = Writable { end, shut };
+            let ours = draw(&logits, &noise, writable).unwrap();
+            let theirs = draw(&logits.to_kind(Kind::Double), &noise, writable).unwrap();
+            for (a, b) in ours.iter().zip(&theirs) {
+                assert_eq!(a.token, b.token);
+                assert!(a.token < end && Some(a.token) != shut);
+                for (a, b) in [
+                    (a.probability, b.probability),
+                    (a.next, b.next),
+                    (a.entropy, b.entropy),
+                ] {
+                    assert!((a - b).abs() < 1e-5, "{a} and {b}");
+                }
+            }
+        }
+    }
+}

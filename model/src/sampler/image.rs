@@ -1,0 +1,286 @@
+//! The codes of a picture, all at once: MaskGIT draws every unknown code and keeps the surest, with a cosine schedule and
+//! guidance (`mmada.md` 6.2); the ancestral sampler commits each by chance (`peers.md` B.11).
+//!
+//! Logits are wanted at the masked positions and the code columns only. Probabilities are f32 whatever the compute dtype, the
+//! temperature falls as T (1 - progress) and the schedule counts from the codes that are unknown at the start, unless the
+//! request's quirks say otherwise. A picture of which some codes are given (in- and outpainting) keeps them.
+
+use demask_api::{ImageMethod, ImageSampler, Probabilities, Sample, SampleFrame, SampleRequest};
+use rand::Rng as _;
+use rand_chacha::ChaCha8Rng;
+use tch::Kind;
+
+use super::draw::{Drawn, Noise, Writable};
+use super::lane::{Columns, Compute, Need, Want, byte};
+use super::schedule::{mask_len, mask_ratio};
+use crate::backbone::Backbone;
+use crate::error::{ModelError, Result};
+use crate::noise::row_rng;
+
+/// One picture on its way.
+#[derive(Debug)]
+pub(super) struct ImageLane {
+    pub request: SampleRequest,
+    pub sampler: ImageSampler,
+    pub columns: Columns,
+    pub ids: Vec<u32>,
+    /// Every code, the masked ones as last drawn.
+    pub guess: Vec<u32>,
+    mask_token: u32,
+    rng: ChaCha8Rng,
+    /// Codes that the schedule counts from.
+    counted: usize,
+    /// Draw, rank and cut in bf16.
+    rounds: bool,
+    /// The temperature of the present step.
+    temperature: f64,
+    step: usize,
+    /// Positions that are drawn at this step, with the uniform noise of each one's rank.
+    wanted: Vec<(usize, f64)>,
+    /// Positions that the last step committed.
+    fresh: Vec<usize>,
+    /// How sure the last draw of each position was, and its probability.
+    certainty: Vec<f32>,
+    commit_step: Vec<u16>,
+    confidence: Vec<f32>,
+    forwards: usize,
+    pub done: bool,
+}
+
+impl ImageLane {
+    pub fn new(backbone: &Backbone, request: SampleRequest, sampler: ImageSampler) -> Result<Self> {
+        let config = backbone.config();
+        if sampler.steps == 0 || config.codebook_size == 0 {
+            let message = format!(
+                "{} steps over {} picture codes: both must be at least 1",
+                sampler.steps, config.codebook_size
+            );
+            return Err(ModelError::Refused(message));
+        }
+        let target = &request.ids[request.target.start..request.target.end];
+        let unknown = target.iter().filter(|&&id| id == config.mask_token_id).count();
+        let start = config.image_offset();
+        let quirks = &sampler.quirks;
+        let rounds = quirks.probabilities == Probabilities::Logits && backbone.kind() == Kind::BFloat16;
+        let codes = u32::try_from(config.codebook_size).unwrap_or(0);
+        Ok(Self {
+            columns: Columns {
+                start,
+                end: start + codes,
+                writable: Writable {
+                    end: codes,
+                    shut: None,
+                },
+            },
+            ids: request.ids.clone(),
+            guess: target.to_vec(),
+            mask_token: config.mask_token_id,
+            rng: row_rng(request.seed, 0),
+            counted: if quirks.count_whole_picture {
+                target.len()
+            } else {
+                unknown
+            },
+            rounds,
+            temperature: sampler.temperature,
+            step: 0,
+            wanted: Vec::new(),
+            fresh: Vec::new(),
+            certainty: vec![0.0; target.len()],
+            commit_step: vec![0; target.len()],
+            confidence: vec![1.0; target.len()],
+            forwards: 0,
+            done: unknown == 0,
+            request,
+            sampler,
+        })
+    }
+
+    fn masked(&self) -> Vec<usize> {
+        let target = &self.ids[self.request.target.start..self.request.target.end];
+        (0..target.len())
+            .filter(|&at| target[at] == self.mask_token)
+            .collect()
+    }
+
+    pub fn need(&mut self) -> Option<Need> {
+        if self.done {
+            return None;
+        }
+        self.forwards += 1;
+        let (compute, positions) = self.compute();
+        self.wanted.clear();
+        #[allow(clippy::cast_possible_truncation)]
+        let wants = positions
+            .into_iter()
+            .map(|at| {
+                let share = self.rng.random::<f64>() as f32;
+                self.wanted.push((at, self.rng.random::<f64>()));
+                Want {
+                    at,
+                    noise: Noise {
+                        temperature: 1.0,
+                        share,
+                    },
+                    raises: Vec::new(),
+                }
+            })
+            .collect();
+        Some(Need { compute, wants })
+    }
+
+    /// What this pass computes, and which masked positions it draws.
+    fn compute(&self) -> (Compute, Vec<usize>) {
+        let masked = self.masked();
+        let Some(cache) = &self.sampler.cache else {
+            return (Compute::All, masked);
+        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let warm = ((self.sampler.steps as f64 * cache.warmup).ceil() as usize).max(1);
+        let whole = self.step < warm || (self.step - warm + 1).is_multiple_of(cache.interval.max(1));
+        if whole {
+            return (Compute::All, masked);
+        }
+        let mut unsure = masked;
+        unsure.sort_by(|&a, &b| self.certainty[a].total_cmp(&self.certainty[b]).then(a.cmp(&b)));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let count = ((unsure.len() as f64 * cache.ratio).ceil() as usize).max(1);
+        unsure.truncate(count);
+        unsure.sort_unstable();
+        let mut places: Vec<usize> = unsure.iter().chain(&self.fresh).copied().collect();
+        places.sort_unstable();
+        let start = self.request.target.start;
+        (
+            Compute::Some(places.iter().map(|at| start + at).collect()),
+            unsure,
+        )
+    }
+
+    pub fn take(&mut self, drawn: &[Drawn]) {
+        for (&(at, _), drawn) in self.wanted.iter().zip(drawn) {
+            self.guess[at] = self.columns.start + drawn.token;
+            self.confidence[at] = drawn.probability;
+            self.certainty[at] = drawn.probability.max(drawn.next);
+        }
+        self.fresh.clear();
+        match self.sampler.method {
+            ImageMethod::MaskGit => self.keep_the_surest(),
+            ImageMethod::Emerge => self.emerge(),
+        }
+        self.step += 1;
+        self.done = self.masked().is_empty() || self.step == self.sampler.steps;
+        if self.done {
+            for at in self.masked() {
+                self.commit_step[at] = u16::try_from(self.step - 1).unwrap_or(u16::MAX);
+            }
+        }
+    }
+
+    fn write(&mut self, at: usize) {
+        self.ids[self.request.target.start + at] = self.guess[at];
+        self.commit_step[at] = u16::try_from(self.step).unwrap_or(u16::MAX);
+        self.fresh.push(at);
+    }
+
+    /// MaskGIT: log-probabilities with noise, the lowest stay masked.
+    fn keep_the_surest(&mut self) {
+        let progress = (self.step + 1) as f64 / self.sampler.steps as f64;
+        let first = if self.sampler.quirks.compounding_temperature {
+            self.temperature
+        } else {
+            self.sampler.temperature
+        };
+        self.temperature = first * (1.0 - progress);
+        let mut chances: Vec<f64> = vec![0.5; self.guess.len()];
+        for &(at, chance) in &self.wanted {
+            chances[at] = chance;
+        }
+        let round = |value: f64| if self.rounds { rounded(value) } else { value };
+        let mut scores: Vec<(f64, usize)> = self
+            .masked()
+            .into_iter()
+            .map(|at| {
+                let log_p = round(round(f64::from(self.confidence[at])).max(1e-20).ln());
+                let noise = round(-round((-round(chances[at]).max(1e-20).ln()).max(1e-20)).ln());
+                (round(log_p + round(self.temperature * noise)), at)
+            })
+            .collect();
+        let wanted = mask_len(self.sampler.schedule, self.counted, self.step, self.sampler.steps);
+        let stay = wanted.max(1).min(scores.len() - 1);
+        scores.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+        let cut = scores[stay].0;
+        let accept = self.sampler.accept;
+        let all_of_equals = self.rounds;
+        for (rank, (score, at)) in scores.into_iter().enumerate() {
+            let sure = accept > 0.0 && f64::from(self.confidence[at]) >= accept;
+            if rank >= stay || sure || (all_of_equals && score >= cut) {
+                self.write(at);
+            }
+        }
+    }
+
+    /// Ancestral: each masked code is committed with the probability that the schedule gives this step; the last commits all.
+    fn emerge(&mut self) {
+        let at_progress = |step: usize| {
+            let progress = step as f64 / self.sampler.steps as f64;
+            mask_ratio(self.sampler.schedule, progress)
+        };
+        let (now, then) = (at_progress(self.step), at_progress(self.step + 1));
+        let leaves = if self.step + 1 == self.sampler.steps {
+            1.0
+        } else {
+            (now - then) / now
+        };
+        let drawn = self.wanted.clone();
+        for (at, chance) in drawn {
+            if chance < leaves {
+                self.write(at);
+            }
+        }
+    }
+
+    /// The given row with the present picture, from the position on that the quirks say.
+    pub fn unconditional(&self) -> Vec<u32> {
+        let start = match self.sampler.quirks.unconditional_prefix {
+            0 => self.request.target.start,
+            prefix => prefix.min(self.ids.len()),
+        };
+        let mut line = self
+            .request
+            .unconditional
+            .clone()
+            .unwrap_or_else(|| self.request.ids.clone());
+        line[start..].copy_from_slice(&self.ids[start..]);
+        line
+    }
+
+    pub fn frame(&self) -> SampleFrame {
+        let target = self.request.target.start..self.request.target.end;
+        SampleFrame {
+            id: self.request.id,
+            step: self.step.saturating_sub(1),
+            steps: self.sampler.steps,
+            tokens: self.ids[target].to_vec(),
+            confidence: self.confidence.iter().map(|&value| byte(value)).collect(),
+            picture: None,
+        }
+    }
+
+    pub fn finish(mut self) -> Sample {
+        let target = self.request.target.start..self.request.target.end;
+        self.ids[target].copy_from_slice(&self.guess);
+        Sample {
+            id: self.request.id,
+            ids: self.ids,
+            commit_step: self.commit_step,
+            confidence: self.confidence,
+            forwards: self.forwards,
+            picture: None,
+        }
+    }
+}
+
+/// To the nearest bf16.
+fn rounded(value: f64) -> f64 {
+    half::bf16::from_f64(value).to_f64()
+}

@@ -1,0 +1,194 @@
+//! A lane of the running batch: one sequence on its way, and what it wants of the next pass.
+
+use std::ops::Range;
+
+use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest, Sampler};
+
+use super::draw::{Drawn, Noise, Writable};
+use super::image::ImageLane;
+use super::text::TextLane;
+use crate::backbone::Backbone;
+use crate::error::Result;
+
+/// Which positions of a row a pass computes, counted from the row's first position, padding and all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compute {
+    /// All of them.
+    All,
+    /// Some that stand together.
+    Range(Range<usize>),
+    /// Some, ascending.
+    Some(Vec<usize>),
+}
+
+/// A position of the target whose logits are wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Want {
+    /// Counted from the target's start; a computed position.
+    pub at: usize,
+    /// How it is drawn.
+    pub noise: Noise,
+    /// What its logits are raised by before that, token by token; the guess without it comes first then.
+    pub raises: Vec<(u32, f32)>,
+}
+
+/// What a lane wants of the next pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Need {
+    /// What is computed.
+    pub compute: Compute,
+    /// What is drawn, ascending.
+    pub wants: Vec<Want>,
+}
+
+/// The columns of the vocabulary that a lane's logits have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Columns {
+    /// The first.
+    pub start: u32,
+    /// Behind the last.
+    pub end: u32,
+    /// Which of them may be written, counted from the first.
+    pub writable: Writable,
+}
+
+/// A sequence on its way.
+#[derive(Debug)]
+pub(super) enum Lane {
+    /// Text by blocks.
+    Text(Box<TextLane>),
+    /// The codes of a picture.
+    Image(Box<ImageLane>),
+}
+
+/// A row as the network sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// Token ids, padding in front.
+    pub ids: Vec<u32>,
+    /// How much of it.
+    pub pad: usize,
+}
+
+impl Lane {
+    /// # Errors
+    /// Settings that do not fit the target.
+    pub fn new(backbone: &Backbone, request: SampleRequest) -> Result<Self> {
+        Ok(match request.sampler.clone() {
+            Sampler::Text(sampler) => Self::Text(Box::new(TextLane::new(backbone, request, sampler)?)),
+            Sampler::Image(sampler) => Self::Image(Box::new(ImageLane::new(backbone, request, sampler)?)),
+        })
+    }
+
+    /// What it wants of the next pass; none when it is done.
+    pub fn need(&mut self) -> Option<Need> {
+        match self {
+            Self::Text(lane) => lane.need(),
+            Self::Image(lane) => lane.need(),
+        }
+    }
+
+    /// Whether it wants no pass any more.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Self::Text(lane) => lane.done,
+            Self::Image(lane) => lane.done,
+        }
+    }
+
+    /// Takes what was drawn for each want; `plain` without their raises.
+    pub fn take(&mut self, drawn: &[Drawn], plain: &[Drawn]) {
+        match self {
+            Self::Text(lane) => lane.take(drawn, plain),
+            Self::Image(lane) => lane.take(drawn),
+        }
+    }
+
+    /// The columns of its logits.
+    pub fn columns(&self) -> Columns {
+        match self {
+            Self::Text(lane) => lane.columns,
+            Self::Image(lane) => lane.columns,
+        }
+    }
+
+    fn quirks(&self) -> &Quirks {
+        match self {
+            Self::Text(lane) => &lane.sampler.quirks,
+            Self::Image(lane) => &lane.sampler.quirks,
+        }
+    }
+
+    /// Whether padding is merely weaker, which no cache can do.
+    pub fn additive(&self) -> bool {
+        self.quirks().attention == Attention::Additive && self.request().left_pad > 0
+    }
+
+    /// The request.
+    pub fn request(&self) -> &SampleRequest {
+        match self {
+            Self::Text(lane) => &lane.request,
+            Self::Image(lane) => &lane.request,
+        }
+    }
+
+    /// Guidance scale; 0 is off.
+    pub fn guidance(&self) -> f64 {
+        match self {
+            Self::Text(lane) => lane.sampler.guidance,
+            Self::Image(lane) => lane.sampler.guidance,
+        }
+    }
+
+    /// The row as it stands.
+    pub fn row(&self) -> Row {
+        match self {
+            Self::Text(lane) => self.seen(lane.ids[..lane.visible()].to_vec(), lane.request.left_pad),
+            Self::Image(lane) => self.seen(lane.ids.clone(), lane.request.left_pad),
+        }
+    }
+
+    /// Its unconditional half.
+    pub fn unconditional(&self) -> Row {
+        match self {
+            Self::Text(lane) => {
+                let mut ids = lane.unconditional();
+                ids.truncate(lane.visible());
+                self.seen(ids, lane.request.unconditional_left_pad)
+            }
+            Self::Image(lane) => self.seen(lane.unconditional(), lane.request.unconditional_left_pad),
+        }
+    }
+
+    /// Without a mask, padding is like any other token.
+    fn seen(&self, ids: Vec<u32>, pad: usize) -> Row {
+        let pad = match self.quirks().attention {
+            Attention::None => 0,
+            Attention::Hard | Attention::Additive => pad,
+        };
+        Row { ids, pad }
+    }
+
+    /// A frame of the last step, and the guess of every code for pictures.
+    pub fn frame(&self) -> (SampleFrame, Option<&[u32]>) {
+        match self {
+            Self::Text(lane) => (lane.frame(), None),
+            Self::Image(lane) => (lane.frame(), Some(&lane.guess)),
+        }
+    }
+
+    /// The finished sample.
+    pub fn finish(self) -> Sample {
+        match self {
+            Self::Text(lane) => lane.finish(),
+            Self::Image(lane) => lane.finish(),
+        }
+    }
+}
+
+/// A probability as a byte.
+pub(super) fn byte(value: f32) -> u8 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let byte = (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+    byte
+}

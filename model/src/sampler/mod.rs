@@ -1,0 +1,15 @@
+//! Filling masks in: text by blocks, pictures all at once, rows of any lengths and settings in one running batch.
+//!
+//! `batch.rs` runs, `lane.rs` is one row on its way, `text.rs` and `image.rs` the two kinds of rows; `commit.rs` says which
+//! drawn tokens are committed, `schedule.rs` how many, `credit.rs` what earlier guesses count for, `draw.rs` draws.
+
+pub mod batch;
+pub mod commit;
+pub mod credit;
+pub mod draw;
+mod image;
+mod lane;
+pub mod schedule;
+mod text;
+
+pub use batch::{Batch, Limits, OnFrame, sample};

@@ -1,0 +1,490 @@
+//! The running batch: a row's sample is the one that it would be alone, whatever runs beside it and whatever is kept; what each
+//! cache, rule and quirk promises.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{EOS, MASK, config, numbers};
+use demask_api::{
+    Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
+    Remasking, Sample, SampleRequest, Sampler, Span, TextCache, TextSampler,
+};
+use demask_model::sampler::{Batch, Limits, sample};
+use demask_model::{AttentionMask, Backbone};
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+const DUAL: TextCache = TextCache::Dual {
+    refresh: 1,
+    vicinity: 0,
+};
+
+/// Logits far enough apart that no rounding decides.
+fn sharp(config: &BackboneConfig, seed: u64, kind: Kind) -> Backbone {
+    let backbone = Backbone::fresh(config, seed, Device::Cpu, kind).unwrap();
+    tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(4.0).map(|_| ())).unwrap();
+    backbone
+}
+
+fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler) -> SampleRequest {
+    let start = pad + prompt;
+    let token = |at: usize| match at {
+        at if at < pad => EOS,
+        at if at < start => (at as u32 * 3 + id as u32 * 5) % 10,
+        _ => MASK,
+    };
+    SampleRequest {
+        id,
+        ids: (0..start + answer).map(token).collect(),
+        left_pad: pad,
+        target: Span {
+            start,
+            end: start + answer,
+        },
+        sampler: sampler.clone(),
+        unconditional: None,
+        unconditional_left_pad: pad,
+        seed: id,
+        watch: false,
+    }
+}
+
+fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
+    sample(backbone, requests, &mut |_, _| Ok(())).unwrap()
+}
+
+fn one(backbone: &Backbone, request: &SampleRequest) -> Sample {
+    draw(backbone, std::slice::from_ref(request)).remove(0)
+}
+
+fn text(change: impl FnOnce(&mut TextSampler)) -> TextSampler {
+    let mut sampler = TextSampler {
+        steps: 12,
+        block: 4,
+        ..TextSampler::default()
+    };
+    change(&mut sampler);
+    sampler
+}
+
+fn caches() -> impl Strategy<Value = TextCache> {
+    prop_oneof![
+        Just(TextCache::None),
+        Just(TextCache::Prefix),
+        (1usize..4, 0usize..3).prop_map(|(refresh, vicinity)| TextCache::Dual { refresh, vicinity }),
+    ]
+}
+
+fn commits() -> impl Strategy<Value = Commit> {
+    prop_oneof![
+        Just(Commit::Schedule),
+        (0.0..1.0).prop_map(|threshold| Commit::Threshold { threshold }),
+        (0.0..2.0).prop_map(|factor| Commit::Factor { factor }),
+        (0.3..1.0, 0.0..0.3).prop_map(|(high, low)| Commit::Hierarchical { high, low }),
+    ]
+}
+
+fn samplers() -> impl Strategy<Value = Sampler> {
+    let rank = prop_oneof![
+        Just(Remasking::LowConfidence),
+        Just(Remasking::Margin),
+        Just(Remasking::Entropy),
+        Just(Remasking::Random),
+    ];
+    let end = prop_oneof![
+        Just(End::Block),
+        Just(End::Never),
+        Just(End::Token { threshold: 0.2 }),
+    ];
+    let words = (
+        proptest::option::of(0usize..6),
+        caches(),
+        commits(),
+        rank,
+        end,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(horizon, cache, commit, remasking, end, credit, guided)| {
+            Sampler::Text(text(|sampler| {
+                (sampler.cache, sampler.commit, sampler.remasking, sampler.end) =
+                    (cache, commit, remasking, end);
+                sampler.credit = credit.then(Credit::default);
+                sampler.horizon = horizon;
+                sampler.guidance = if guided { 0.7 } else { 0.0 };
+            }))
+        });
+    let codes = (1usize..6, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(steps, emerge, cached, guided)| {
+            Sampler::Image(ImageSampler {
+                steps,
+                method: if emerge {
+                    ImageMethod::Emerge
+                } else {
+                    ImageMethod::MaskGit
+                },
+                accept: 0.4,
+                cache: cached.then(|| FeatureCache {
+                    interval: 2,
+                    ratio: 0.4,
+                    ..FeatureCache::default()
+                }),
+                guidance: if guided { 1.0 } else { 0.0 },
+                ..ImageSampler::default()
+            })
+        },
+    );
+    prop_oneof![3 => words, 1 => codes]
+}
+
+fn requests() -> impl Strategy<Value = Vec<SampleRequest>> {
+    let one = (0usize..4, 1usize..9, 1usize..4, samplers());
+    proptest::collection::vec(one, 1..9).prop_map(|rows| {
+        rows.iter()
+            .enumerate()
+            .map(|(id, (pad, prompt, blocks, sampler))| {
+                let mut sampler = sampler.clone();
+                if let Sampler::Text(text) = &mut sampler {
+                    text.steps = 4 * blocks;
+                }
+                row(id as u64, *pad, *prompt, 4 * blocks, &sampler)
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Ragged batches are exact, for every sampler and cache; and so whatever runs at one time.
+    #[test]
+    fn l8_a_ragged_batch_gives_what_single_runs_give(requests in requests(), room in 1usize..6) {
+        let backbone = sharp(&config(), 3, Kind::Float);
+        let together = draw(&backbone, &requests);
+        let mut batch = Batch::new(&backbone, Limits { rows: room, tokens: 1000 });
+        for request in &requests {
+            batch.submit(request.clone());
+        }
+        let mut squeezed: Vec<(usize, Sample)> = Vec::new();
+        while !batch.is_empty() {
+            squeezed.extend(batch.step(&mut |_, _| Ok(())).unwrap());
+        }
+        squeezed.sort_by_key(|(ticket, _)| *ticket);
+        for ((request, sample), (_, squeezed)) in requests.iter().zip(&together).zip(&squeezed) {
+            let alone = one(&backbone, request);
+            for other in [sample, squeezed] {
+                prop_assert_eq!(&alone.ids, &other.ids);
+                prop_assert_eq!((&alone.commit_step, alone.forwards), (&other.commit_step, other.forwards));
+            }
+            prop_assert!(!sample.ids[request.target.start..].contains(&MASK));
+        }
+    }
+
+    /// What is composed of libtorch's operators (CUDA's way) samples what the kernels sample.
+    #[test]
+    fn both_ways_of_attending_agree(requests in requests()) {
+        let wide = sharp(&config(), 3, Kind::Double);
+        let ours = sharp(&config(), 3, Kind::Float);
+        for (a, b) in draw(&ours, &requests).iter().zip(draw(&wide, &requests)) {
+            prop_assert_eq!(&a.ids, &b.ids);
+            for (a, b) in a.confidence.iter().zip(&b.confidence) {
+                prop_assert!((a - b).abs() < 1e-3, "{} and {}", a, b);
+            }
+        }
+    }
+}
+
+/// In one block a key depends on its own token alone, and every token that has changed is computed anew.
+#[test]
+fn with_a_single_block_every_cache_is_exact() {
+    let shallow = BackboneConfig {
+        n_layers: 1,
+        ..config()
+    };
+    let backbone = sharp(&shallow, 5, Kind::Float);
+    let far = TextCache::Dual {
+        refresh: 9,
+        vicinity: 2,
+    };
+    for commit in [Commit::Schedule, Commit::Threshold { threshold: 0.3 }] {
+        for id in 0..6 {
+            let with = |cache| {
+                let sampler = text(|sampler| (sampler.cache, sampler.commit) = (cache, commit));
+                one(&backbone, &row(id, 1, 5, 12, &Sampler::Text(sampler)))
+            };
+            let exact = with(TextCache::None);
+            for cache in [TextCache::Prefix, DUAL, far] {
+                let cached = with(cache);
+                assert_eq!(
+                    (&cached.ids, cached.forwards),
+                    (&exact.ids, exact.forwards),
+                    "{cache:?}"
+                );
+            }
+        }
+        let all = FeatureCache {
+            warmup: 0.0,
+            interval: 99,
+            ratio: 1.0,
+        };
+        let with = |cache| {
+            let sampler = ImageSampler {
+                steps: 5,
+                cache,
+                ..ImageSampler::default()
+            };
+            one(&backbone, &row(4, 1, 5, 12, &Sampler::Image(sampler)))
+        };
+        assert_eq!(with(Some(all)).ids, with(None).ids);
+    }
+}
+
+/// What lies beyond the horizon is not there: as if the row ended with it.
+#[test]
+fn beyond_the_horizon_there_is_nothing() {
+    let backbone = sharp(&config(), 5, Kind::Float);
+    for id in 0..6 {
+        let with = |horizon, answer, steps| {
+            let sampler = text(|sampler| {
+                (sampler.horizon, sampler.steps, sampler.end) = (horizon, steps, End::Never);
+            });
+            one(&backbone, &row(id, 1, 5, answer, &Sampler::Text(sampler))).ids
+        };
+        assert_eq!(with(Some(0), 12, 12)[..10], with(None, 4, 4)[..10]);
+        assert_eq!(with(Some(4), 12, 12)[..10], with(None, 8, 8)[..10]);
+        assert_eq!(with(Some(99), 12, 12), with(None, 12, 12));
+    }
+}
+
+/// A cache that is refreshed at every pass has nothing old in it.
+#[test]
+fn a_cache_is_exact_at_the_first_pass_of_a_block() {
+    let backbone = sharp(&config(), 7, Kind::Float);
+    for id in 0..6 {
+        let with = |cache| {
+            let sampler = text(|sampler| (sampler.cache, sampler.steps) = (cache, 3));
+            one(&backbone, &row(id, 0, 5, 12, &Sampler::Text(sampler)))
+        };
+        let exact = with(TextCache::None);
+        assert_eq!(exact.forwards, 3);
+        for cache in [TextCache::Prefix, DUAL] {
+            assert_eq!(with(cache).ids, exact.ids, "{cache:?}");
+        }
+    }
+}
+
+#[test]
+fn a_rule_commits_as_many_as_it_says() {
+    let backbone = sharp(&config(), 7, Kind::Float);
+    let forwards = |commit| {
+        let sampler = text(|sampler| (sampler.commit, sampler.end) = (commit, End::Never));
+        one(&backbone, &row(2, 0, 5, 12, &Sampler::Text(sampler))).forwards
+    };
+    assert_eq!(
+        forwards(Commit::Threshold { threshold: 0.0 }),
+        3,
+        "a block at once"
+    );
+    assert_eq!(
+        forwards(Commit::Threshold { threshold: 1.1 }),
+        12,
+        "one at a time"
+    );
+    assert_eq!(forwards(Commit::Factor { factor: 0.0 }), 12);
+    assert_eq!(forwards(Commit::Hierarchical { high: 1.1, low: 1.1 }), 12);
+    let parted = forwards(Commit::Hierarchical { high: 1.1, low: 0.0 });
+    assert!(
+        (6..12).contains(&parted),
+        "{parted}: one token of each run, and a token in the middle parts a run"
+    );
+}
+
+/// A head that is sure of nothing; a given end-of-text at the second position, blocks of one.
+#[test]
+fn a_text_ends_where_it_is_told_to() {
+    let backbone = sharp(&config(), 7, Kind::Float);
+    tch::no_grad(|| {
+        let mut head = backbone.head_weight().unwrap();
+        let _ = head.f_mul_scalar_(0.01).unwrap();
+    });
+    let ended = |end| {
+        let sampler = text(|sampler| (sampler.end, sampler.block) = (end, 1));
+        let mut request = row(2, 0, 5, 12, &Sampler::Text(sampler));
+        request.ids[6] = EOS;
+        one(&backbone, &request)
+    };
+    assert_eq!(ended(End::Never).forwards, 11);
+    let early = ended(End::Token { threshold: 0.0 });
+    assert_eq!(
+        early.forwards, 1,
+        "the token before the given end is drawn, and that is all"
+    );
+    assert!(early.ids[6..].iter().all(|&id| id == EOS));
+    assert_eq!(
+        ended(End::Token { threshold: 0.9 }).forwards,
+        11,
+        "not sure enough"
+    );
+}
+
+/// Ancestral sampling of two codes in two steps against every way that it can go.
+#[test]
+fn emerging_codes_have_the_distribution_of_their_paths() {
+    let backbone = sharp(&config(), 9, Kind::Float);
+    let sampler = ImageSampler {
+        steps: 2,
+        guidance: 0.0,
+        method: ImageMethod::Emerge,
+        ..ImageSampler::default()
+    };
+    let asked = |seed| SampleRequest {
+        seed,
+        ..row(1, 0, 4, 2, &Sampler::Image(sampler.clone()))
+    };
+    let shares = |ids: &[u32]| -> Vec<Vec<f64>> {
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let hidden = backbone.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &AttentionMask::None);
+        let logits = tch::no_grad(|| {
+            backbone
+                .head(&hidden.unwrap().squeeze_dim(0), Some((12, 20)))
+                .unwrap()
+        });
+        numbers(&logits.softmax(-1, Kind::Double))
+            .chunks(8)
+            .skip(4)
+            .map(<[f64]>::to_vec)
+            .collect()
+    };
+    let start = asked(0).ids;
+    let leaves = 1.0 - std::f64::consts::FRAC_PI_4.cos();
+    let both = shares(&start);
+    let mut expected = vec![0.0; 64];
+    for first in 0..8 {
+        for second in 0..8 {
+            let with = |at: usize, code: usize| {
+                let mut ids = start.clone();
+                ids[4 + at] = 12 + code as u32;
+                shares(&ids)
+            };
+            let together = leaves * leaves + (1.0 - leaves) * (1.0 - leaves);
+            let apart = leaves * (1.0 - leaves);
+            expected[first * 8 + second] = together * both[0][first] * both[1][second]
+                + apart * both[0][first] * with(0, first)[1][second]
+                + apart * both[1][second] * with(1, second)[0][first];
+        }
+    }
+    let requests: Vec<SampleRequest> = (0..20_000).map(asked).collect();
+    let mut counts = vec![0.0; 64];
+    for sample in draw(&backbone, &requests) {
+        counts[(sample.ids[4] as usize - 12) * 8 + sample.ids[5] as usize - 12] += 1.0;
+    }
+    let chi2: f64 = counts
+        .iter()
+        .zip(&expected)
+        .map(|(count, share)| (count - share * 20_000.0).powi(2) / (share * 20_000.0))
+        .sum();
+    assert!(chi2 < 103.4, "{chi2}: 63 degrees of freedom, p = 0.001");
+}
+
+#[test]
+fn codes_that_are_given_stay_and_the_rest_is_drawn() {
+    let backbone = sharp(&config(), 9, Kind::Float);
+    for method in [ImageMethod::MaskGit, ImageMethod::Emerge] {
+        let sampler = ImageSampler {
+            steps: 4,
+            method,
+            ..ImageSampler::default()
+        };
+        let mut request = row(1, 2, 4, 9, &Sampler::Image(sampler));
+        for (at, id) in [(6, 13), (9, 19), (14, 12)] {
+            request.ids[at] = id;
+        }
+        let drawn = one(&backbone, &request);
+        assert_eq!((drawn.ids[6], drawn.ids[9], drawn.ids[14]), (13, 19, 12));
+        assert!(
+            drawn.ids[6..].iter().all(|id| (12..20).contains(id)),
+            "{:?}",
+            drawn.ids
+        );
+    }
+}
+
+/// Sure codes go at once, and the picture is done when none is masked.
+#[test]
+fn what_is_accepted_saves_passes() {
+    let backbone = sharp(&config(), 9, Kind::Float);
+    let forwards = |accept| {
+        let sampler = ImageSampler {
+            steps: 9,
+            accept,
+            ..ImageSampler::default()
+        };
+        one(&backbone, &row(1, 0, 4, 9, &Sampler::Image(sampler))).forwards
+    };
+    assert_eq!(forwards(0.0), 9);
+    assert_eq!(forwards(1e-9), 1);
+    assert!((1..=9).contains(&forwards(0.5)));
+}
+
+/// The three regimes of attention, by the confidence of a first step against the plain forward pass.
+#[test]
+fn padding_counts_as_the_quirk_says() {
+    let backbone = sharp(&config(), 11, Kind::Float);
+    let mut request = row(3, 3, 4, 4, &Sampler::Text(TextSampler::default()));
+    let ids: Vec<i64> = request.ids.iter().map(|&id| i64::from(id)).collect();
+    let real = Tensor::from_slice(&[0f32, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]).unsqueeze(0);
+    let masks = [
+        (Attention::Hard, AttentionMask::Hard(real.shallow_clone())),
+        (Attention::None, AttentionMask::None),
+        (Attention::Additive, AttentionMask::LegacyPlusOne(real)),
+    ];
+    let mut seen = Vec::new();
+    for (attention, mask) in masks {
+        request.sampler = Sampler::Text(text(|sampler| {
+            (sampler.steps, sampler.end) = (1, End::Never);
+            sampler.quirks = Quirks {
+                attention,
+                ..Quirks::default()
+            };
+        }));
+        let sample = one(&backbone, &request);
+        let ids_bl = Tensor::from_slice(&ids).unsqueeze(0);
+        let logits = tch::no_grad(|| {
+            backbone
+                .head(&backbone.hidden(&ids_bl, &mask).unwrap(), None)
+                .unwrap()
+        });
+        let shares = numbers(&logits.softmax(-1, Kind::Double));
+        for (at, confidence) in sample.confidence.iter().enumerate() {
+            let expected = shares[(7 + at) * 20 + sample.ids[7 + at] as usize];
+            assert!(
+                (f64::from(*confidence) - expected).abs() < 1e-4,
+                "{attention:?}: {confidence} {expected}"
+            );
+        }
+        seen.push(sample.confidence);
+    }
+    assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
+}
+
+/// The published unconditional half freezes its picture where the prefix reaches into it.
+#[test]
+fn the_published_prefix_is_a_switch() {
+    let backbone = sharp(&config(), 13, Kind::Float);
+    let drawn = |unconditional_prefix| {
+        let sampler = ImageSampler {
+            steps: 6,
+            guidance: 3.0,
+            quirks: Quirks {
+                unconditional_prefix,
+                ..Quirks::default()
+            },
+            ..ImageSampler::default()
+        };
+        let mut request = row(1, 0, 4, 9, &Sampler::Image(sampler));
+        request.unconditional = Some([vec![EOS; 4], vec![MASK; 9]].concat());
+        one(&backbone, &request).confidence
+    };
+    assert_eq!(drawn(0), drawn(4), "ours is all before the picture");
+    assert_ne!(drawn(0), drawn(99), "the picture is frozen");
+}

@@ -1,0 +1,113 @@
+//! What loading takes of the host's memory: the weights and the one tensor at hand. Each case is loaded in a process of its
+//! own.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::path::Path;
+
+use common::shards;
+use demask_api::{BackboneConfig, Purpose};
+use demask_model::{Backbone, backbone};
+use tch::{Device, Kind, Tensor};
+
+const MIB: u64 = 1 << 20;
+/// What the allocator and the tables of a model may take beside.
+const SLACK: u64 = 12 * MIB;
+
+/// 64 MiB in bf16; no tensor has more than 8.
+fn config() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 256,
+        n_heads: 4,
+        n_layers: 24,
+        mlp_hidden_size: Some(1024),
+        max_sequence_length: 64,
+        vocab_size: 16_384,
+        mask_token_id: 1,
+        eos_token_id: 2,
+        pad_token_id: 2,
+        codebook_size: 0,
+        ..BackboneConfig::default()
+    }
+}
+
+fn status(field: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// The cases: dtype, purpose, bytes a number takes.
+const CASES: [(Kind, Purpose, u64); 4] = [
+    (Kind::BFloat16, Purpose::Sample, 2),
+    (Kind::Float, Purpose::Sample, 4),
+    (Kind::Float, Purpose::Train, 4),
+    (Kind::BFloat16, Purpose::Train, 6),
+];
+/// The folder and the number of the case that a process of its own is to load.
+const CASE: &str = "DEMASK_TEST_PEAK_CASE";
+
+/// Loads one case and prints how far this process's memory rose above what it was, at its highest.
+fn load(case: &str) {
+    let (number, dir) = case.split_once(' ').unwrap();
+    let (kind, purpose, _) = CASES[number.parse::<usize>().unwrap()];
+    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+        return println!("risen none");
+    }
+    let before = status("VmRSS:");
+    let loaded = Backbone::load_for(Path::new(dir), Device::Cpu, kind, purpose).unwrap();
+    let highest = status("VmHWM:");
+    drop(loaded);
+    println!("risen {}", highest - before);
+}
+
+/// The same in a process that has loaded nothing before, whose freed memory could be used again unseen.
+fn risen(dir: &Path, number: usize) -> Option<u64> {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "loading_takes_the_weights_and_one_tensor",
+            "--nocapture",
+        ])
+        .env(CASE, format!("{number} {}", dir.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(child.stdout).unwrap();
+    let line = said.lines().find_map(|line| Some(line.split_once("risen ")?.1));
+    let line = line.unwrap_or_else(|| panic!("{said}\n{}", String::from_utf8_lossy(&child.stderr)));
+    line.trim().parse().ok()
+}
+
+#[test]
+fn loading_takes_the_weights_and_one_tensor() {
+    if let Ok(case) = std::env::var(CASE) {
+        return load(&case);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let slots = backbone::slots(&config());
+    let tensors = slots.iter().map(|slot| {
+        let ones = Tensor::ones(&slot.shape[..], (Kind::BFloat16, Device::Cpu));
+        (slot.name.clone(), ones)
+    });
+    shards::write(dir.path(), &config(), &tensors.collect(), 4);
+    let numbers: i64 = slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum();
+    let largest = 16_384 * 256 * 2;
+    for (number, (kind, purpose, width)) in CASES.into_iter().enumerate() {
+        let Some(risen) = risen(dir.path(), number) else {
+            println!("skipped: the highest mark of memory cannot be reset here");
+            return;
+        };
+        let weights = numbers as u64 * width;
+        let allowed = weights + largest + SLACK;
+        let found = format!(
+            "{kind:?} {purpose:?}: {} MiB, allowed {}",
+            risen / MIB,
+            allowed / MIB
+        );
+        println!("{found}");
+        assert!(risen >= weights * 9 / 10, "nothing was measured: {found}");
+        assert!(risen <= allowed, "{found}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Which model a one-off command uses, and how: its folder, tokenizer, lengths, samplers and quirks, from the flags. No
+//! engine yet.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use demask_actors::checkpoints::image_tokenizer_shape;
+use demask_actors::home::Home;
+use demask_actors::workbench::{Draws, Workbench};
+use demask_actors::{published, shipped};
+use demask_api::{Quirks, Task, checkpoint};
+use demask_datasets::hub::{Cache, checkpoint_folder};
+use demask_datasets::published::is_published;
+use demask_datasets::sequences::Budgets;
+
+use crate::UsageError;
+use crate::args::Model;
+
+/// A model that is yet to be loaded.
+pub struct Chosen {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Whether it is a published one.
+    pub published: bool,
+    /// The folder of an image tokenizer that is not the model's own.
+    pub image_tokenizer: Option<PathBuf>,
+    /// Tokenizer, prompts and lengths.
+    pub bench: Workbench,
+    /// Samplers.
+    pub draws: Draws,
+    /// Side of its pictures in pixels; 0 without an image tokenizer.
+    pub side: usize,
+}
+
+impl Chosen {
+    /// Reads what the flags name.
+    ///
+    /// # Errors
+    /// A folder that is missing or broken, named; a size or a quirk that cannot be.
+    pub fn new(home: &Home, model: &Model) -> anyhow::Result<Self> {
+        let folder = match &model.checkpoint {
+            Some(named) => pulled(named).with_context(|| instead(named))?,
+            None => shipped::folder(home)?,
+        };
+        // Before anything large is read.
+        quirks(model, Quirks::default())?;
+        let image_tokenizer = model
+            .image_tokenizer
+            .as_ref()
+            .map(|named| pulled(named))
+            .transpose()?;
+        let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
+        let mut draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
+        draws.text.quirks = quirks(model, draws.text.quirks)?;
+        draws.image.quirks = quirks(model, draws.image.quirks)?;
+        let of_its_own = folder.join(checkpoint::IMAGE_TOKENIZER);
+        let place = image_tokenizer
+            .clone()
+            .or(of_its_own.is_dir().then_some(of_its_own));
+        let pixels = place.as_deref().map(pixels_of_a_code).transpose()?;
+        let bench = match (model.size, pixels) {
+            (None, _) => bench,
+            (Some(_), None) => bail!(UsageError("--size: the checkpoint has no image tokenizer".into())),
+            (Some(size), Some(pixels)) => sized(&folder, &bench, published, size, pixels)?,
+        };
+        let codes = bench.builder().budgets().of(Task::Understand).codes;
+        let side = codes.isqrt() * pixels.unwrap_or(0);
+        Ok(Self {
+            bench: bench
+                .with_quirks(draws.text.quirks)
+                .reading((published && side > 0).then_some(side)),
+            draws,
+            folder,
+            published,
+            image_tokenizer,
+            side,
+        })
+    }
+}
+
+/// Whether a folder is published, what prompts it, what samples it.
+fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
+    let bench = Workbench::of_checkpoint(folder)?;
+    Ok((is_published(folder), bench, Draws::of_checkpoint(folder)?))
+}
+
+/// A folder, or the one of a repository that was pulled.
+fn pulled(named: &Path) -> anyhow::Result<PathBuf> {
+    let folder = checkpoint_folder(named, &Cache::of_environment())?;
+    Ok(std::path::absolute(folder)?)
+}
+
+/// The samplers that the flag names: JSON, or a file of it.
+fn sampling(named: &str) -> anyhow::Result<Draws> {
+    let text = if named.trim_start().starts_with('{') {
+        named.to_owned()
+    } else {
+        std::fs::read_to_string(named).with_context(|| format!("--sampling {named}"))?
+    };
+    let example = r#"{"text": {"commit": {"rule": "threshold", "threshold": 0.9}}}"#;
+    serde_json::from_str(&text).map_err(|error| {
+        UsageError(format!(
+            "--sampling: {error}; expected a sampling.json, such as {example}"
+        ))
+        .into()
+    })
+}
+
+/// A sampler's quirks, or all of them, with those that the flags set.
+fn quirks(model: &Model, usual: Quirks) -> anyhow::Result<Quirks> {
+    let mut quirks = if model.as_published {
+        Quirks::published()
+    } else {
+        usual
+    };
+    for assignment in &model.quirks {
+        quirks
+            .set(assignment)
+            .map_err(|error| UsageError(format!("--{error}")))?;
+    }
+    Ok(quirks)
+}
+
+/// Pixels that a side of a code stands for.
+fn pixels_of_a_code(folder: &Path) -> anyhow::Result<usize> {
+    let config = image_tokenizer_shape(folder).context("the image tokenizer cannot be used")?;
+    Ok(config.downscale())
+}
+
+/// The workbench for pictures of another size.
+fn sized(
+    folder: &Path,
+    bench: &Workbench,
+    is_published: bool,
+    size: usize,
+    pixels: usize,
+) -> anyhow::Result<Workbench> {
+    if size == 0 || !size.is_multiple_of(pixels) {
+        let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
+        bail!(UsageError(message));
+    }
+    let codes = (size / pixels).pow(2);
+    let budgets = if is_published {
+        published::budgets(folder, codes)?
+    } else {
+        with_codes(*bench.builder().budgets(), codes)
+    };
+    Ok(bench.with_budgets(budgets))
+}
+
+fn with_codes(mut budgets: Budgets, codes: usize) -> Budgets {
+    budgets.text_to_image.codes = codes;
+    budgets.understand.codes = codes;
+    budgets.think_then_draw.codes = codes;
+    budgets
+}
+
+/// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.
+#[must_use]
+pub fn instead(checkpoint: &Path) -> String {
+    let name = checkpoint.file_name().unwrap_or_default();
+    let beside = checkpoint
+        .parent()
+        .and_then(|folder| std::fs::read_dir(folder).ok());
+    let whole = beside.into_iter().flatten().flatten().filter(|entry| {
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        !hidden && entry.file_name().as_os_str() < name && entry.path().join("manifest.json").is_file()
+    });
+    let offer = whole.map(|entry| entry.path()).max().map_or_else(
+        || "there is none before it".to_owned(),
+        |before| format!("the one before is --checkpoint {}", before.display()),
+    );
+    format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
+}

@@ -1,0 +1,126 @@
+//! Which parts of a picture are drawn anew: `demask imagine --from PICTURE --mask MASK`.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use demask_api::Picture;
+use demask_datasets::picture_fit::{Fit, fit};
+use image::GenericImageView as _;
+
+use crate::UsageError;
+
+/// A picture, and what of it is drawn anew.
+#[derive(Debug)]
+pub struct Canvas {
+    /// The picture as the model reads it.
+    pub picture: Picture,
+    /// The mask in the same pixels: drawn anew where it is light.
+    mask: Picture,
+}
+
+impl Canvas {
+    /// Reads both files and makes them `side` pixels a side, in the same way.
+    ///
+    /// # Errors
+    /// A file that does not decode; pictures of unlike sizes, with both.
+    pub fn read(from: &Path, mask: &Path, side: usize, sharp: bool) -> anyhow::Result<Self> {
+        let open = |path: &Path| {
+            let expected = || format!("{}: expected a PNG or JPEG picture", path.display());
+            image::open(path).with_context(expected)
+        };
+        let (picture, shape) = (open(from)?, open(mask)?);
+        if picture.dimensions() != shape.dimensions() {
+            let ((w, h), (v, g)) = (picture.dimensions(), shape.dimensions());
+            let message = format!(
+                "--mask {}: {v}x{g} pixels, expected {w}x{h} as the picture has",
+                mask.display()
+            );
+            return Err(UsageError(message).into());
+        }
+        Ok(Self {
+            picture: fit(&picture, side, Fit::Crop, sharp),
+            mask: fit(&shape, side, Fit::Crop, sharp),
+        })
+    }
+
+    fn is_open(&self, x: usize, y: usize) -> bool {
+        self.mask.at(x, y).into_iter().map(u32::from).sum::<u32>() >= 3 * 128
+    }
+
+    /// The picture's codes, row by row, but none where any pixel of a code's square is drawn anew.
+    ///
+    /// # Errors
+    /// A mask that leaves everything as it is.
+    pub fn known(&self, codes: &[u32]) -> Result<Vec<Option<u32>>, UsageError> {
+        let across = codes.len().isqrt().max(1);
+        let pixels = self.picture.width / across;
+        let open = |at: usize| {
+            let (left, top) = (at % across * pixels, at / across * pixels);
+            (top..top + pixels).any(|y| (left..left + pixels).any(|x| self.is_open(x, y)))
+        };
+        let known: Vec<Option<u32>> = codes
+            .iter()
+            .enumerate()
+            .map(|(at, &code)| (!open(at)).then_some(code))
+            .collect();
+        if known.iter().all(Option::is_some) {
+            let message =
+                "--mask: no light pixel, so there is nothing to draw; white is drawn anew, black stays";
+            return Err(UsageError(message.into()));
+        }
+        Ok(known)
+    }
+
+    /// What was drawn where the mask is light, the picture's own pixels elsewhere.
+    #[must_use]
+    pub fn composed(&self, drawn: &Picture) -> Picture {
+        let mut picture = self.picture.clone();
+        for y in 0..picture.height {
+            for x in 0..picture.width {
+                if self.is_open(x, y) {
+                    picture.set(x, y, drawn.at(x, y));
+                }
+            }
+        }
+        picture
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Four by four pixels, four codes; light in the upper left pixel alone.
+    fn canvas() -> Canvas {
+        let mut mask = Picture::filled(4, 4, [0, 0, 0]);
+        mask.set(0, 0, [255, 255, 255]);
+        Canvas {
+            picture: Picture::filled(4, 4, [9, 9, 9]),
+            mask,
+        }
+    }
+
+    #[test]
+    fn a_code_is_unknown_where_any_of_its_pixels_is_light() {
+        let known = canvas().known(&[5, 6, 7, 8]).unwrap();
+        assert_eq!(known, [None, Some(6), Some(7), Some(8)]);
+        let mut dark = canvas();
+        dark.mask = Picture::filled(4, 4, [0, 0, 0]);
+        assert!(
+            dark.known(&[5, 6, 7, 8])
+                .unwrap_err()
+                .to_string()
+                .contains("nothing to draw")
+        );
+    }
+
+    #[test]
+    fn pixels_outside_the_mask_are_the_pictures_own() {
+        let composed = canvas().composed(&Picture::filled(4, 4, [1, 2, 3]));
+        assert_eq!(
+            (composed.at(0, 0), composed.at(1, 0), composed.at(3, 3)),
+            ([1, 2, 3], [9; 3], [9; 3])
+        );
+    }
+}

@@ -1,0 +1,34 @@
+//! Values that flags may have: what is wrong with another is told before anything is started.
+
+/// A whole number, at least 1.
+///
+/// # Errors
+/// What was expected.
+pub fn count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a whole number, at least 1".to_owned()),
+    }
+}
+
+/// A finite number, at least 0.
+///
+/// # Errors
+/// What was expected.
+pub fn amount(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
+        _ => Err("expected a finite number, at least 0".to_owned()),
+    }
+}
+
+/// A text that says something.
+///
+/// # Errors
+/// What was expected.
+pub fn words(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("expected some words".to_owned());
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,108 @@
+//! A full disk, really full: a small file system of its own, in a mount namespace of this test. Skipped, with a line that
+//! says so, where no such namespace can be made.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::process::{Command, Output};
+
+use demask_tests::{SMOKE, programs};
+
+/// Keeps every checkpoint, which is more than the small disk holds.
+const FLAGS: &str = "--set checkpoint.every_steps=1 --set checkpoint.keep=100";
+
+/// Runs a script as the root of a mount namespace, with a file system of some MiB at `$DISK`.
+fn on_a_disk_of(mib: u32, script: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let profile = folder.path().join("smoke.toml");
+    std::fs::write(&profile, SMOKE).unwrap();
+    let disk = folder.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let script = format!("set -e; mount -t tmpfs -o size={mib}m tmpfs \"$DISK\"; {script}");
+    Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .env("DISK", &disk)
+        .env("PROFILE", &profile)
+        .env("DEMASK", programs().join("demask"))
+        .env("DEMASK_HOME", disk.join("home"))
+        .env("FLAGS", FLAGS)
+        .output()
+        .unwrap()
+}
+
+fn possible() -> bool {
+    Command::new("unshare")
+        .args(["-rm", "true"])
+        .status()
+        .is_ok_and(|status| status.success())
+        && on_a_disk_of(1, "true").status.success()
+}
+
+/// What a run leaves that must not depend on the disk.
+const RESULT: &str = r#"
+    "$DEMASK" query --format csv --limit 0 "SELECT step, name, value FROM v_metric WHERE name NOT LIKE 'rate/%' ORDER BY 2, 1"
+    "$DEMASK" query --format csv --limit 0 "SELECT step, stage, source, score FROM v_lineage ORDER BY 1, 2, 3, 4"
+    "$DEMASK" query --format csv "SELECT suite, value, n FROM v_eval ORDER BY 1"
+    "$DEMASK" query --format csv "SELECT count(*) FROM v_rollout"
+    "$DEMASK" query --format csv "SELECT step, bytes FROM v_checkpoint ORDER BY step"
+    "$DEMASK" daemon stop
+"#;
+
+fn text(out: &Output) -> String {
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_full_disk_holds_the_run_until_there_is_room_and_nothing_is_lost() {
+    if !possible() {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let run = "\"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS";
+    let calm = text(&on_a_disk_of(64, &format!("{run} > \"$DISK\"/said; {RESULT}")));
+    let full = text(&on_a_disk_of(
+        5,
+        &format!(
+            "{run} | while read -r line; do
+                 echo \"said: $line\"
+                 case \"$line\" in *waiting_disk*) mount -o remount,size=64m \"$DISK\";; esac
+             done
+             echo ==
+             {RESULT}"
+        ),
+    ));
+    let (said, result) = full.split_once("==\n").unwrap();
+    assert!(
+        said.contains("waiting_disk") && said.contains("the disk is full"),
+        "{said}"
+    );
+    assert!(said.contains("done: all stages are done"), "{said}");
+    assert_eq!(result, calm);
+}
+
+#[test]
+fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
+    if !possible() {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    // The store keeps its room: only what takes much is refused.
+    let out = on_a_disk_of(
+        24,
+        "\"$DEMASK\" daemon start >/dev/null
+         dd if=/dev/zero of=\"$DISK\"/filler bs=1k count=22500 2>/dev/null
+         \"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
+             case \"$line\" in *waiting_disk*) \"$DEMASK\" daemon stop; break;; esac
+         done
+         rm \"$DISK\"/filler
+         \"$DEMASK\" query --format csv \"SELECT kind FROM v_alert\"
+         \"$DEMASK\" daemon start >/dev/null
+         \"$DEMASK\" daemon stop
+         \"$DEMASK\" query --format csv \"SELECT status, generation FROM v_run\"",
+    );
+    let said = text(&out);
+    assert!(
+        said.contains("daemon stopped") && said.contains("disk_full"),
+        "{said}"
+    );
+    assert!(said.contains("running,1"), "the run is to go on: {said}");
+}

@@ -1,0 +1,299 @@
+//! Published folders through the built programs: the shipped model in MMaDA's clothes, which must answer as it
+//! does in its own (the same tokens, without the padding) and still draw what it is asked for.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use demask_tests::Place;
+use serde_json::{Value, json};
+
+const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
+/// Our special tokens and LLaDA's for the same roles.
+const RENAMED: [(&str, &str); 6] = [
+    ("<|soi|>", "<|reserved_token_0|>"),
+    ("<|eoi|>", "<|reserved_token_1|>"),
+    ("<|t2i|>", "<|reserved_token_4|>"),
+    ("<|mmu|>", "<|reserved_token_5|>"),
+    ("[iPAD]", "<|reserved_token_9|>"),
+    ("<|r2i|>", "<|reserved_token_10|>"),
+];
+
+/// The shipped weights in a folder as MMaDA is published, and where its image tokenizer lies.
+struct Published {
+    place: Place,
+    folder: PathBuf,
+    image_tokenizer: PathBuf,
+}
+
+impl Published {
+    fn new(family: &str) -> Self {
+        let place = Place::default();
+        let (folder, image_tokenizer) = (place.path().join("published"), place.path().join("magvitv2"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(&image_tokenizer).unwrap();
+        let shipped = |name: &str| Path::new(SHIPPED).join(name);
+        std::fs::copy(shipped("model.safetensors"), folder.join("model.safetensors")).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            let from = shipped("image_tokenizer").join(name);
+            std::fs::copy(from, image_tokenizer.join(name)).unwrap();
+        }
+        let mut tokenizer = std::fs::read_to_string(shipped("tokenizer.json")).unwrap();
+        for (ours, theirs) in RENAMED {
+            tokenizer = tokenizer.replace(ours, theirs);
+        }
+        std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
+        let text = std::fs::read_to_string(shipped("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["model_type"] = json!(family);
+        // Room for the words that ask MMaDA to think.
+        config["max_sequence_length"] = json!(400);
+        if family == "llada" {
+            config["codebook_size"] = json!(0);
+        }
+        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        Self {
+            place,
+            folder,
+            image_tokenizer,
+        }
+    }
+
+    /// What a tokenizer of MMaDA's brings.
+    fn with_template(self, template: &str) -> Self {
+        let settings = json!({ "bos_token": "<|startoftext|>", "chat_template": template });
+        std::fs::write(self.folder.join("tokenizer_config.json"), settings.to_string()).unwrap();
+        self
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        let folder = self.folder.to_str().unwrap();
+        self.place
+            .run(&[arguments, &["--checkpoint", folder, "--device", "cpu"]].concat())
+    }
+
+    /// The same with the image tokenizer, for pictures of 32 pixels.
+    fn see(&self, arguments: &[&str]) -> Output {
+        let beside = self.image_tokenizer.to_str().unwrap();
+        self.run(&[arguments, &["--image-tokenizer", beside, "--size", "32"]].concat())
+    }
+
+    fn answer(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", words(&output));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn drawn(&self, more: &[&str]) -> (Value, Vec<u8>) {
+        let file = self.place.path().join("drawn.png");
+        let arguments = [
+            "imagine",
+            "a red circle",
+            "--json",
+            "--output",
+            file.to_str().unwrap(),
+        ];
+        let output = self.see(&[&arguments, more].concat());
+        assert!(output.status.success(), "{}", words(&output));
+        (
+            serde_json::from_slice(&output.stdout).unwrap(),
+            std::fs::read(file).unwrap(),
+        )
+    }
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A sum. Ours ends it with the mode by itself, a published model has it in the prompt.
+const SUM: &str = "Ann has 5 pens and loses 2. How many pens?";
+/// One token a step, the likeliest, in one block: nothing of a checkpoint's own sampler.
+const GREEDY: [&str; 13] = [
+    "--no-think",
+    "--temperature",
+    "0",
+    "--length",
+    "4",
+    "--steps",
+    "4",
+    "--block",
+    "4",
+    "--cache",
+    "none",
+    "--sampling",
+    "{}",
+];
+/// The plain samplers; of text, a hasty one.
+const HASTY: &str = r#"{"text": {"steps": 6, "block": 0}}"#;
+const PLAIN: [&str; 4] = ["--steps", "16", "--sampling", HASTY];
+
+/// What the shipped model says and draws in its own clothes.
+fn shipped(arguments: &[&str]) -> String {
+    let output = Place::default().run(&[arguments, &["--device", "cpu"]].concat());
+    assert!(output.status.success(), "{}", words(&output));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn it_answers_by_its_template() {
+    let expected = shipped(&[&["generate", SUM], &GREEDY[..]].concat());
+    assert!(!expected.is_empty());
+    let asked = format!("{SUM} /no");
+    let generate = [&["generate", asked.as_str()], &GREEDY[..]].concat();
+    let published = Published::new("mmada");
+    assert_eq!(published.answer(&generate), expected);
+    // Its own template, of one line feed, is the same markup; one that hides the question is not.
+    let template = "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n' + \
+                    m['content'] | trim + '<|eot_id|>' }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n' }}";
+    let published = published.with_template(template);
+    assert_eq!(published.answer(&generate), expected);
+    let published = published.with_template("{{ bos_token }}a red circle");
+    assert_ne!(published.answer(&generate), expected);
+    let mmadas = [&generate[..], &["--quirk", "template=mmada"]].concat();
+    assert_eq!(published.answer(&mmadas), expected);
+    let published = published.with_template("{{ raise_exception('nobody may ask') }}");
+    let refused = published.run(&generate);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused).contains("nobody may ask"), "{}", words(&refused));
+}
+
+#[test]
+fn it_draws_after_the_published_layout() {
+    let guided = [&PLAIN[..], &["--guidance", "1"]].concat();
+    let published = Published::new("mmada");
+    let (report, ours) = published.drawn(&guided);
+    let reads = report["reads"].as_str().unwrap();
+    assert!(reads.contains("red circle"), "{report}");
+    assert_eq!(
+        (report["forwards"].as_u64(), report["unknown_cells"].as_u64()),
+        (Some(16), Some(0))
+    );
+    // Attending to all that padding is another picture, and so is the whole of what was published.
+    let (_, all) = published.drawn(&[&guided[..], &["--quirk", "attention=none"]].concat());
+    assert_ne!(all, ours);
+    let (_, theirs) = published.drawn(&[&guided[..], &["--as-published"]].concat());
+    assert_ne!(theirs, ours);
+    // One switch may be taken back.
+    let (_, hard) = published.drawn(
+        &[
+            &guided[..],
+            &["--quirk", "attention=none", "--quirk", "attention=hard"],
+        ]
+        .concat(),
+    );
+    assert_eq!(hard, ours);
+}
+
+#[test]
+fn it_thinks_and_then_draws() {
+    let published = Published::new("mmada");
+    let (report, _) = published.drawn(&[&PLAIN[..], &["--think"]].concat());
+    assert!(
+        report["thought"]
+            .as_str()
+            .is_some_and(|thought| !thought.is_empty()),
+        "{report}"
+    );
+    assert!(report["forwards"].as_u64() > Some(16), "{report}");
+}
+
+#[test]
+fn it_reads_pictures_of_any_size() {
+    let published = Published::new("mmada");
+    let file = published.place.path().join("large.png");
+    let file = file.to_str().unwrap();
+    let drawn = published.see(&[
+        "imagine",
+        "a red circle",
+        "--steps",
+        "16",
+        "--guidance",
+        "1",
+        "--scale",
+        "5",
+        "--output",
+        file,
+    ]);
+    assert!(drawn.status.success(), "{}", words(&drawn));
+    let mut said = Vec::new();
+    for fit in ["crop", "squash", "pad"] {
+        let asked = published.see(&[
+            "describe",
+            file,
+            "is there a circle?",
+            "--fit",
+            fit,
+            "--sampling",
+            HASTY,
+        ]);
+        assert!(asked.status.success(), "{}", words(&asked));
+        said.push(asked.stdout);
+    }
+    // A square is a square.
+    assert!(said[0] == said[1] && said[1] == said[2], "{said:?}");
+    let eval = published.see(&[
+        "eval",
+        "tabletop-ask",
+        "--limit",
+        "4",
+        "--json",
+        "--sampling",
+        HASTY,
+    ]);
+    let result: Value = serde_json::from_slice(&eval.stdout).unwrap();
+    assert!(result["n"].as_u64() > Some(0), "{}", words(&eval));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_an_engine_starts() {
+    let published = Published::new("mmada");
+    let blind = published.run(&["imagine", "a red circle", "--output", "x.png"]);
+    assert_eq!(blind.status.code(), Some(1));
+    assert!(words(&blind).contains("--image-tokenizer"), "{}", words(&blind));
+    let beside = published.image_tokenizer.to_str().unwrap();
+    for (arguments, hint) in [
+        (["imagine", "--size", "33", "--output=x.png"], "multiple of"),
+        (
+            ["imagine", "--quirk", "attention=soft", "--output=x.png"],
+            "`hard`, `none`, `additive`",
+        ),
+        (
+            ["imagine", "--quirk", "dtype=bf16", "--output=x.png"],
+            "compounding_temperature",
+        ),
+        (["describe", "--fit", "stretch", "x.png"], "crop, squash or pad"),
+    ] {
+        let refused = published.run(&[&arguments[..], &["x", "--image-tokenizer", beside]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        assert!(words(&refused).contains(hint), "{}", words(&refused));
+    }
+    std::fs::remove_file(published.folder.join("tokenizer.json")).unwrap();
+    let missing = published.run(&["generate", "x"]);
+    assert!(words(&missing).contains("tokenizer.json"), "{}", words(&missing));
+}
+
+#[test]
+fn llada_has_two_line_feeds_and_no_pictures() {
+    let published = Published::new("llada");
+    let generate = ["generate", SUM];
+    let generate = [&generate, &GREEDY[..]].concat();
+    let two = published.answer(&generate);
+    assert_eq!(
+        published.answer(&[&generate[..], &["--quirk", "template=llada"]].concat()),
+        two
+    );
+    let one = published.answer(&[&generate[..], &["--quirk", "template=mmada"]].concat());
+    let mmada = Published::new("mmada");
+    assert_eq!(mmada.answer(&generate), one);
+    assert_eq!(
+        mmada.answer(&[&generate[..], &["--quirk", "template=llada"]].concat()),
+        two
+    );
+    let drawing = published.see(&["imagine", "a red circle", "--output", "x.png"]);
+    assert!(
+        words(&drawing).contains("knows no pictures"),
+        "{}",
+        words(&drawing)
+    );
+}

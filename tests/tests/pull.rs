@@ -1,0 +1,162 @@
+//! `demask pull` as a person types it, from a hub that is on this machine; what `--checkpoint` makes of a pulled name.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../../datasets/tests/hub_server/mod.rs"]
+mod hub_server;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use demask_tests::Place;
+use hub_server::{COMMIT, Fault, File, Server};
+
+const LARGE: usize = 3 << 20;
+
+fn server() -> Server {
+    Server::start(vec![
+        File::small("config.json", "{}"),
+        File::small("parts/notes.txt", "below"),
+        File::large("model.safetensors", LARGE),
+    ])
+}
+
+fn large() -> File {
+    File::large("model.safetensors", LARGE)
+}
+
+/// `demask` with a cache below the home, this hub and no other word of the environment on hubs.
+fn demask(place: &Place, server: &Server, arguments: &[&str]) -> Command {
+    let mut command = place.demask(arguments);
+    for name in [
+        "HF_TOKEN",
+        "HF_HUB_CACHE",
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+        "HF_TOKEN_PATH",
+    ] {
+        command.env_remove(name);
+    }
+    command
+        .env("HF_HOME", place.path().join("hf"))
+        .env("HF_ENDPOINT", server.endpoint());
+    command
+}
+
+fn run(place: &Place, server: &Server, arguments: &[&str]) -> Output {
+    demask(place, server, arguments).output().unwrap()
+}
+
+fn shelf(place: &Place) -> PathBuf {
+    place.path().join("hf/hub/models--o--tiny")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+#[test]
+fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
+    let (place, server) = (Place::default(), server());
+    std::fs::create_dir_all(place.path().join("hf")).unwrap();
+    std::fs::write(place.path().join("hf/token"), "hf_of_file").unwrap();
+    server.fail(server.stored("model.safetensors"), Fault::CutAt(2 << 20));
+    let out = run(&place, &server, &["pull", "o/tiny"]);
+    let said = text(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    let folder = shelf(&place).join("snapshots").join(COMMIT);
+    assert_eq!(Path::new(&text(&out.stdout)), folder);
+    assert_eq!(
+        std::fs::read(folder.join("model.safetensors")).unwrap(),
+        large().bytes
+    );
+    let lines = [
+        "parts/notes.txt: 5 B",
+        "model.safetensors: 3.00 MiB",
+        "again in",
+        "fetched: 3",
+    ];
+    assert!(lines.iter().all(|line| said.contains(line)), "{said}");
+    let token = server.seen("GET /api")[0].token.clone();
+    assert_eq!(token.as_deref(), Some("Bearer hf_of_file"));
+    let out = run(&place, &server, &["pull", "o/tiny", "--file", "*.json", "--json"]);
+    let pulled: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(pulled["files"].as_array().unwrap().len(), 1, "{pulled:#}");
+    assert_eq!(
+        (&pulled["files"][0]["origin"], &pulled["commit"]),
+        (&"cache".into(), &COMMIT.into())
+    );
+}
+
+#[test]
+fn a_pull_that_is_killed_is_gone_on_with() {
+    let (place, server) = (Place::default(), server());
+    let stored = server.stored("model.safetensors");
+    server.fail(&stored, Fault::StallAt(LARGE - 1));
+    let mut killed = demask(&place, &server, &["pull", "o/tiny"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let incomplete = shelf(&place)
+        .join("blobs")
+        .join(format!("{}.incomplete", large().etag()));
+    let here = || std::fs::metadata(&incomplete).map_or(0, |file| file.len());
+    while here() < 1 << 20 {
+        assert!(killed.try_wait().unwrap().is_none(), "it ended by itself");
+        std::thread::yield_now();
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let kept = here();
+    let out = run(&place, &server, &["pull", "o/tiny"]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out.stderr));
+    let range = server.seen(&stored).last().unwrap().range.clone();
+    assert_eq!(range, Some(format!("bytes={kept}-")));
+    let file = Path::new(&text(&out.stdout)).join("model.safetensors");
+    assert_eq!(std::fs::read(file).unwrap(), large().bytes);
+}
+
+#[test]
+fn what_fails_says_what_to_do_and_prints_no_folder() {
+    let (place, server) = (Place::default(), server());
+    let gated = "X-Error-Code: GatedRepo\r\n";
+    server.answer("GET /api", "403 Forbidden", gated);
+    let cases = [
+        (&["pull", "o/tiny"][..], 1, "accept its licence"),
+        (&["pull", "o/none"], 1, "no repository o/none"),
+        (&["pull", "o/tiny@v9"], 1, "no revision `v9`"),
+        (&["pull", "o/tiny", "--file", "x.bin"], 1, "no file `x.bin`"),
+        (&["pull", "../tiny"], 2, "is no OWNER/NAME[@REVISION]"),
+        (&["pull", "o/tiny", "--jobs", "0"], 2, "--jobs"),
+    ];
+    for (arguments, code, words) in cases {
+        let out = run(&place, &server, arguments);
+        let said = text(&out.stderr);
+        assert!(said.contains(words), "{arguments:?}: {said}");
+        assert_eq!(
+            (out.status.code(), text(&out.stdout)),
+            (Some(code), String::new()),
+            "{arguments:?}"
+        );
+    }
+    assert!(!place.path().join("hf").exists(), "nothing is written");
+}
+
+#[test]
+fn a_checkpoint_may_be_named_as_it_was_pulled() {
+    let (place, server) = (Place::default(), server());
+    let start = ["run", "--headless", "--checkpoint", "o/tiny"];
+    let said = text(&run(&place, &server, &start).stderr);
+    assert!(
+        said.contains("no such folder") && said.contains("`demask pull o/tiny` first"),
+        "{said}"
+    );
+    assert_eq!(run(&place, &server, &["pull", "o/tiny"]).status.code(), Some(0));
+    // It is found now; that it is no checkpoint of ours is another matter.
+    let said = text(&run(&place, &server, &start).stderr);
+    assert!(
+        said.contains("manifest.json") && !said.contains("no such folder"),
+        "{said}"
+    );
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
