@@ -30,6 +30,9 @@ impl StageRun {
         let demand = self.demand(stage, stage.batch, think_share);
         let batch = self.batch(demand.clone(), true).await?;
         self.turned_away(&batch).await?;
+        if batch.used.is_empty() {
+            return Ok(After::Next);
+        }
         lineage::used(&self.job, self.cursor.step, &stage.name, &batch.used).await?;
         let settings = self.settings(stage, done);
         let learning_rate = settings.learning_rate;
