@@ -376,6 +376,10 @@ async fn lives(
         deaths = if step > furthest { 1 } else { deaths + 1 };
         furthest = furthest.max(step);
         note_death(&job, step, &why).await?;
+        if job.control.halting() {
+            // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
+            break Outcome::Halted;
+        }
         anyhow::ensure!(
             deaths < LIVES,
             "it died {deaths} times in a row at step {step}: {why}"

@@ -12,8 +12,8 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-/// How long a new engine may take until it answers.
-const START_LIMIT: Duration = Duration::from_secs(60);
+/// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long to wait between two tries to reach a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
 /// Lines of a dead engine that an error message repeats.

@@ -13,7 +13,7 @@ use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
-const PROFILE: &str = "name = \"smoke\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n";
+const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
 
 /// What the scripted walker does.
 #[derive(Clone, Copy, PartialEq)]
@@ -26,6 +26,8 @@ enum Script {
     UntilTurned,
     /// Fails at once, and would again.
     Hopeless,
+    /// The same, but the daemon's end takes the engine along.
+    TakenAlong,
 }
 
 struct Scripted(Script);
@@ -44,13 +46,19 @@ impl Walker for Scripted {
 
     fn walk(&self, job: Job) -> Walk {
         let script = self.0;
-        let (fragile, until_turned) = (script == Script::Fragile, script == Script::UntilTurned);
+        let (fragile, until_turned) = (
+            script == Script::Fragile,
+            script != Script::Plain && script != Script::Fragile,
+        );
         Box::pin(async move {
             if script == Script::Hopeless {
                 anyhow::bail!("the source is empty");
             }
             for step in 0.. {
                 let asked = job.control.boundary(&job.recorder, step).await?;
+                if asked.halt && script == Script::TakenAlong {
+                    return Err(engine_died());
+                }
                 if asked.stop || asked.halt {
                     return Ok(if asked.stop {
                         Outcome::Stopped
@@ -76,16 +84,17 @@ impl Walker for Scripted {
                     std::panic::resume_unwind(Box::new("asked to"));
                 }
                 if fragile && step == 7 && job.generation == 1 {
-                    return Err(EngineFailure::Died {
-                        status: "signal 9".into(),
-                        tail: String::new(),
-                    }
-                    .into());
+                    return Err(engine_died());
                 }
             }
             Ok(Outcome::Done)
         })
     }
+}
+
+fn engine_died() -> anyhow::Error {
+    let (status, tail) = ("signal 15".into(), String::new());
+    EngineFailure::Died { status, tail }.into()
 }
 
 /// Serves a home on a thread while a client talks to it; the client must shut it down.
@@ -187,6 +196,39 @@ fn l1_a_run_outlives_a_panic_and_an_engine_and_nothing_is_recorded_twice() {
         ),
         2
     );
+}
+
+#[test]
+fn l1_a_daemon_that_ends_does_not_raise_an_engine_again_and_its_run_goes_on_with_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::TakenAlong, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+    });
+    let lives = "SELECT count(*) FROM v_run WHERE status = 'running' AND generation = 0";
+    assert_eq!(count(folder.path(), lives), 1);
+    let status = with_daemon(folder.path(), Script::Plain, async |client| {
+        client.ask(Command::Subscribe { since: 0 }).await.unwrap();
+        ended(client).await
+    });
+    assert_eq!(status, "done");
+}
+
+#[test]
+fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_told_to_end_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        assert!(matches!(
+            client.ask(Command::Pause).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        assert!(matches!(
+            client.ask(Command::Stop).await,
+            Ok(Reply::Accepted { .. })
+        ));
+    });
+    let stopped = "SELECT count(*) FROM v_run WHERE status = 'stopped'";
+    assert_eq!(count(folder.path(), stopped), 1);
 }
 
 #[test]
