@@ -409,6 +409,25 @@ fn codes_that_are_given_stay_and_the_rest_is_drawn() {
     }
 }
 
+/// The schedule stands where it would without.
+#[test]
+fn a_threshold_that_no_code_reaches_changes_nothing() {
+    let backbone = sharp(&config(), 5, Kind::Float);
+    for (temperature, steps) in [(0.0, 4), (1.0, 7), (1.0, 12)] {
+        let with = |accept| {
+            let sampler = Sampler::Image(ImageSampler {
+                steps,
+                temperature,
+                accept,
+                guidance: 0.5,
+                ..ImageSampler::default()
+            });
+            one(&backbone, &row(1, 1, 3, 12, &sampler))
+        };
+        assert_eq!(with(1.0), with(0.0));
+    }
+}
+
 /// Sure codes go at once, and the picture is done when none is masked.
 #[test]
 fn what_is_accepted_saves_passes() {

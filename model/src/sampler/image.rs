@@ -28,6 +28,8 @@ pub(super) struct ImageLane {
     pub guess: Vec<u32>,
     mask_token: u32,
     rng: ChaCha8Rng,
+    /// Codes that were masked at the start.
+    unknown: usize,
     /// Codes that the schedule counts from.
     counted: usize,
     /// Draw, rank and cut in bf16.
@@ -76,6 +78,7 @@ impl ImageLane {
             guess: target.to_vec(),
             mask_token: config.mask_token_id,
             rng: row_rng(request.seed, 0),
+            unknown,
             counted: if quirks.count_whole_picture {
                 target.len()
             } else {
@@ -184,7 +187,8 @@ impl ImageLane {
 
     /// MaskGIT: log-probabilities with noise, the lowest stay masked.
     fn keep_the_surest(&mut self) {
-        let progress = (self.step + 1) as f64 / self.sampler.steps as f64;
+        let step = self.scheduled_step();
+        let progress = (step + 1) as f64 / self.sampler.steps as f64;
         let first = if self.sampler.quirks.compounding_temperature {
             self.temperature
         } else {
@@ -205,7 +209,7 @@ impl ImageLane {
                 (round(log_p + round(self.temperature * noise)), at)
             })
             .collect();
-        let wanted = mask_len(self.sampler.schedule, self.counted, self.step, self.sampler.steps);
+        let wanted = mask_len(self.sampler.schedule, self.counted, step, self.sampler.steps);
         let stay = wanted.max(1).min(scores.len() - 1);
         scores.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
         let cut = scores[stay].0;
@@ -217,6 +221,22 @@ impl ImageLane {
                 self.write(at);
             }
         }
+    }
+
+    /// Where the schedule stands: with codes accepted ahead of it, at the step that would have found as few masked, so that
+    /// the last codes are chosen as coolly as without.
+    fn scheduled_step(&self) -> usize {
+        if self.sampler.accept <= 0.0 {
+            return self.step;
+        }
+        let (masked, last) = (self.masked().len(), self.sampler.steps - 1);
+        let (mut step, mut left) = (0, self.unknown);
+        while step < last && left > masked {
+            let wanted = mask_len(self.sampler.schedule, self.counted, step, self.sampler.steps);
+            left = wanted.max(1).min(left - 1);
+            step += 1;
+        }
+        step.max(self.step)
     }
 
     /// Ancestral: each masked code is committed with the probability that the schedule gives this step; the last commits all.
