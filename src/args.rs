@@ -271,7 +271,7 @@ pub struct Generate {
     /// Denoising steps, a multiple of the blocks [default: as the checkpoint says; 256 for published models]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// New tokens, a multiple of the block length [default: as the checkpoint was trained; 512 for published models]
+    /// New tokens [default: as the checkpoint was trained; 512 for published models]
     #[arg(long, value_parser = count)]
     pub length: Option<usize>,
     /// Block length [default: as the checkpoint says; 128 for published models]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use demask_actors::home::Home;
-use demask_actors::workbench::{EngineLink as _, fit};
+use demask_actors::workbench::fit;
 use demask_api::{Answer, End, Quirks, Request, SampleRequest, Sampler, Span, TextSampler};
 use demask_datasets::text_tokenizer::TextTokenizer;
 
@@ -35,7 +35,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
         let asked = Request::Sample {
             requests: vec![request],
         };
-        let Answer::Samples { mut samples, .. } = studio.engine.ask(asked, None).await? else {
+        let Answer::Samples { mut samples, .. } = studio.engine.ask(&asked).await? else {
             bail!("the engine gave no sample");
         };
         let Some(sample) = samples.pop() else {

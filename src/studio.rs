@@ -18,7 +18,6 @@ use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_fit::fit as fit_picture;
 use demask_datasets::tabletop::render::PIXELS;
 use tokio::runtime::Runtime;
-use tokio::sync::Mutex;
 
 use crate::args::{Cache, Describe, Generate, Imagine, Model};
 use crate::chosen::{Chosen, instead};
@@ -59,7 +58,7 @@ pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Res
 /// A loaded model: an engine and the workbench that fits its checkpoint.
 pub struct Studio {
     /// The engine.
-    pub engine: Mutex<Engine>,
+    pub engine: Engine,
     /// Its tokenizer and budgets.
     pub bench: Workbench,
     /// Its samplers.
@@ -93,7 +92,7 @@ impl Studio {
     }
 
     async fn load(home: &Home, model: &Model, chosen: Chosen) -> anyhow::Result<Self> {
-        let mut engine = start_engine(home, &model.device, "auto").await?;
+        let engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
             dir: chosen.folder.clone(),
             resume: false,
@@ -105,7 +104,7 @@ impl Studio {
         let loaded = loaded.with_context(|| instead(&chosen.folder))?;
         same_codes(&loaded, &chosen)?;
         Ok(Self {
-            engine: Mutex::new(engine),
+            engine,
             bench: chosen.bench,
             draws: chosen.draws,
             published: chosen.published,
@@ -264,16 +263,16 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
     let fitted = fit(&wanted, length);
     if options.block.is_some_and(|block| block != fitted.block) {
         return Err(UsageError(format!(
-            "--block {}: the answer has {length} tokens, expected a divisor of it",
+            "--block {}: expected 1 to {length}, the tokens of the answer",
             wanted.block
         ))
         .into());
     }
-    let blocks = length / fitted.block;
+    let blocks = length.div_ceil(fitted.block);
     if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
-        let block = fitted.block;
+        let (block, most) = (fitted.block, blocks * fitted.block);
         return Err(UsageError(format!(
-            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {length} (one a token)"
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {most} (one a token)"
         ))
         .into());
     }

@@ -26,7 +26,7 @@ pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
         reference: std::path::absolute(&options.reference)?,
     };
     let tensors = studio::runtime()?.block_on(async {
-        let mut engine = studio::start_engine(home, &options.device, "f32").await?;
+        let engine = studio::start_engine(home, &options.device, "f32").await?;
         let answer = engine.ask(&request).await?;
         engine.stop().await;
         match answer {

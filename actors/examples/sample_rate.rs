@@ -1,8 +1,9 @@
 //! Samples a second and how many are right, of several samplers in turn on the same items: the first is the baseline.
 //!
 //! `cargo run --release -p demask-actors --example sample_rate -- SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…`, each DRAWS
-//! the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). Prints a JSON line for
-//! each sampler and batch. `benches/sample_rate.sh` has the figures of the log.
+//! the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). With a batch of 1 each
+//! item is a request; else four times as many as run at one time, so that they join and leave. Prints a JSON line for each
+//! sampler and batch. `benches/sample_rate.sh` has the figures of the log.
 
 use std::time::Instant;
 
@@ -15,7 +16,9 @@ use demask_api::{LoadOptions, ModelSource, Request};
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::judge::Judge;
 use demask_rewards::suites::Suite;
-use tokio::sync::Mutex;
+
+/// How often a request's rows could fill the batch.
+const REFILLS: usize = 4;
 
 #[derive(Default)]
 struct Tally {
@@ -28,7 +31,8 @@ struct Tally {
 /// What every sampler is run on.
 struct Course {
     bench: Workbench,
-    engine: Mutex<Engine>,
+    /// One for each batch.
+    engines: Vec<Engine>,
     judge: Judge,
 }
 
@@ -45,10 +49,13 @@ async fn main() -> anyhow::Result<()> {
         .iter()
         .map(|text| serde_json::from_str(text))
         .collect::<Result<_, _>>()?;
-    let course = Course::open(&suite, length.parse()?).await?;
-    for draws in &draws {
+    let course = Course::open(&suite, length.parse()?, &batches).await?;
+    for (draws, engine) in draws
+        .iter()
+        .flat_map(|draws| course.engines.iter().map(move |engine| (draws, engine)))
+    {
         let warm = &items[..items.len().min(16)];
-        course.run(warm, 16, draws, &mut Tally::default()).await?;
+        course.run(engine, warm, 16, draws, &mut Tally::default()).await?;
     }
     let most = batches.iter().copied().max().unwrap_or(1);
     let pairs: Vec<(usize, &Draws)> = batches
@@ -56,13 +63,19 @@ async fn main() -> anyhow::Result<()> {
         .flat_map(|&batch| draws.iter().map(move |draws| (batch, draws)))
         .collect();
     let mut tallies: Vec<Tally> = pairs.iter().map(|_| Tally::default()).collect();
-    for chunk in items.chunks(most) {
+    for chunk in items.chunks(most * REFILLS) {
         for (tally, (batch, draws)) in tallies.iter_mut().zip(&pairs) {
-            course.run(chunk, *batch, draws, tally).await?;
+            let at = batches.iter().position(|known| known == batch).unwrap_or(0);
+            let asked = if *batch == 1 { 1 } else { batch * REFILLS };
+            course
+                .run(&course.engines[at], chunk, asked, draws, tally)
+                .await?;
         }
     }
     report(&tallies, &pairs);
-    course.engine.into_inner().stop().await;
+    for engine in &course.engines {
+        engine.stop().await;
+    }
     Ok(())
 }
 
@@ -81,7 +94,7 @@ fn report(tallies: &[Tally], pairs: &[(usize, &Draws)]) {
 
 impl Course {
     /// The shipped model, with another length of answers unless that is 0.
-    async fn open(suite: &Suite, length: usize) -> anyhow::Result<Self> {
+    async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
         let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
         let mut bench = Workbench::of_checkpoint(&checkpoint)?;
@@ -90,24 +103,34 @@ impl Course {
             budgets.text.answer = length;
             bench = bench.with_budgets(budgets);
         }
-        let mut engine = Engine::start(&EngineOptions::default()).await?;
-        let model = ModelSource::Checkpoint {
-            dir: checkpoint,
-            resume: false,
-            average: false,
-            image_tokenizer: None,
-            options: LoadOptions::sampling(),
-        };
-        engine.ask(&Request::Load { model }).await?;
+        let mut engines = Vec::new();
+        for &batch in batches {
+            let options = EngineOptions {
+                // A row with guidance counts twice.
+                rows: Some(2 * batch / if length > 0 { 2 } else { 1 }),
+                ..EngineOptions::default()
+            };
+            let engine = Engine::start(&options).await?;
+            let model = ModelSource::Checkpoint {
+                dir: checkpoint.clone(),
+                resume: false,
+                average: false,
+                image_tokenizer: None,
+                options: LoadOptions::sampling(),
+            };
+            engine.ask(&Request::Load { model }).await?;
+            engines.push(engine);
+        }
         Ok(Self {
             bench,
-            engine: Mutex::new(engine),
+            engines,
             judge: suite.judge()?,
         })
     }
 
     async fn run(
         &self,
+        engine: &Engine,
         items: &[Example],
         batch: usize,
         draws: &Draws,
@@ -120,7 +143,7 @@ impl Course {
                 .map(|(at, example)| wanted(example, number * batch + at))
                 .collect();
             let began = Instant::now();
-            let made = self.bench.complete(&self.engine, &wanted, draws, None).await?;
+            let made = self.bench.complete(engine, &wanted, draws, None).await?;
             tally.seconds += began.elapsed().as_secs_f64();
             for (wanted, made) in wanted.iter().zip(&made) {
                 tally.right += usize::from(self.judge.right(&wanted.example, &made.completion));

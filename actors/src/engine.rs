@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use demask_api::{Answer, EngineError, EngineInfo, PROTOCOL, Request, SampleFrame, wire};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 /// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
@@ -32,6 +34,8 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
     /// `auto`, `f32`, `bf16`.
     pub dtype: String,
+    /// Sequences that it samples at one time; absent: the engine decides.
+    pub rows: Option<usize>,
     /// Where its standard error goes; absent: it is inherited.
     pub log: Option<PathBuf>,
 }
@@ -44,6 +48,7 @@ impl Default for EngineOptions {
             device: "auto".into(),
             threads: None,
             dtype: "auto".into(),
+            rows: None,
             log: None,
         }
     }
@@ -89,16 +94,16 @@ pub enum EngineFailure {
     },
 }
 
-/// A running engine and the one connection to it. Requests go one at a time.
+/// A running engine. It does requests in the order in which they come, but draws samples that are asked for at one time
+/// together.
 #[derive(Debug)]
 pub struct Engine {
-    child: Child,
-    stream: UnixStream,
+    child: AsyncMutex<Child>,
+    /// Connections on which nothing is asked: one more than this is made for each request that is under way at one time.
+    idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
     log: Log,
     info: EngineInfo,
-    /// A request was begun and its answer not read to the end: the stream is out of step and must not be used again.
-    broken: bool,
 }
 
 impl Engine {
@@ -123,6 +128,9 @@ impl Engine {
         if let Some(threads) = options.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if let Some(rows) = options.rows {
+            command.args(["--rows", &rows.to_string()]);
+        }
         let log = Log::begin(options.log.as_deref());
         let (log, errors) = log.map_err(|(path, error)| start_error(format!("{path}: {error}")))?;
         command
@@ -136,12 +144,11 @@ impl Engine {
         let stream = reach(&mut child, &socket, &log).await.map_err(start_error)?;
         let info = placeholder_info();
         let mut engine = Self {
-            child,
-            stream,
+            child: AsyncMutex::new(child),
+            idle: Mutex::new(vec![stream]),
             socket,
             log,
             info,
-            broken: false,
         };
         let other_protocol = |message: String| EngineFailure::Protocol {
             program: program.display().to_string(),
@@ -175,7 +182,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
-    pub async fn ask(&mut self, request: &Request) -> Result<Answer, EngineFailure> {
+    pub async fn ask(&self, request: &Request) -> Result<Answer, EngineFailure> {
         self.ask_watched(request, &mut |_| ()).await
     }
 
@@ -184,46 +191,59 @@ impl Engine {
     /// # Errors
     /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
     pub async fn ask_watched(
-        &mut self,
+        &self,
         request: &Request,
         on_frame: &mut (dyn FnMut(SampleFrame) + Send),
     ) -> Result<Answer, EngineFailure> {
-        if self.broken {
-            return Err(self.died("an earlier request was abandoned".into()).await);
+        match self.converse(request, on_frame).await {
+            Ok(Answer::Failed(error)) => Err(error.into()),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.died(error.to_string()).await),
         }
-        self.broken = true;
-        if let Err(error) = wire::write_async(&mut self.stream, request).await {
-            return Err(self.died(error.to_string()).await);
-        }
+    }
+
+    /// One request and its answer. A connection whose answer was not read to the end is not used again.
+    async fn converse(
+        &self,
+        request: &Request,
+        on_frame: &mut (dyn FnMut(SampleFrame) + Send),
+    ) -> std::io::Result<Answer> {
+        let idle = self.idle().pop();
+        let mut stream = match idle {
+            Some(stream) => stream,
+            None => UnixStream::connect(&self.socket).await?,
+        };
+        wire::write_async(&mut stream, request).await?;
         loop {
-            match wire::read_async::<Answer>(&mut self.stream).await {
-                Ok(Some(Answer::Frame(frame))) => on_frame(frame),
-                Ok(Some(Answer::Failed(error))) => {
-                    self.broken = false;
-                    return Err(error.into());
-                }
-                Ok(Some(answer)) => {
-                    self.broken = false;
+            match wire::read_async::<Answer>(&mut stream).await? {
+                Some(Answer::Frame(frame)) => on_frame(frame),
+                Some(answer) => {
+                    self.idle().push(stream);
                     return Ok(answer);
                 }
-                Ok(None) => return Err(self.died("its socket closed".into()).await),
-                Err(error) => return Err(self.died(error.to_string()).await),
+                None => return Err(std::io::Error::other("its socket closed")),
             }
         }
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks it to finish, and waits until it has.
-    pub async fn stop(mut self) {
+    pub async fn stop(&self) {
         if self.ask(&Request::Exit).await.is_ok() {
-            tokio::time::timeout(Duration::from_secs(10), self.child.wait())
+            let mut child = self.child.lock().await;
+            tokio::time::timeout(Duration::from_secs(10), child.wait())
                 .await
                 .ok();
         }
     }
 
-    async fn died(&mut self, why: String) -> EngineFailure {
-        self.child.start_kill().ok();
-        let status = match tokio::time::timeout(Duration::from_secs(5), self.child.wait()).await {
+    async fn died(&self, why: String) -> EngineFailure {
+        let mut child = self.child.lock().await;
+        child.start_kill().ok();
+        let status = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
             Ok(Ok(status)) => format!("{status}; {why}"),
             _ => why,
         };

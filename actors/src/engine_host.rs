@@ -1,5 +1,5 @@
-//! The engine as an actor: one process, one request at a time; it dies with its engine, and the supervisor makes
-//! another (law L1). What the dead one had loaded is gone with it: whoever asked loads a checkpoint again.
+//! The engine as an actor: one process; it dies with its engine, and the supervisor makes another (law L1). Requests of
+//! several at one time all go to the engine, which orders them. What the dead one had loaded is gone with it: whoever asked loads a checkpoint again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
 use demask_storage::ActorState;
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 use crate::engine::{Engine, EngineFailure, EngineOptions};
 use crate::supervisor::{Address, Life, Office};
@@ -41,7 +41,7 @@ pub struct EngineHost {
     life: Life,
     options: EngineOptions,
     /// Started at the first request.
-    engine: Arc<Mutex<Option<Engine>>>,
+    engine: Arc<OnceCell<Engine>>,
 }
 
 impl EngineHost {
@@ -61,31 +61,27 @@ impl Actor for EngineHost {
 }
 
 async fn running<'a>(
-    engine: &'a mut Option<Engine>,
+    engine: &'a OnceCell<Engine>,
     options: &EngineOptions,
-) -> Result<&'a mut Engine, EngineFailure> {
-    match engine {
-        Some(engine) => Ok(engine),
-        empty => Ok(empty.insert(Engine::start(options).await?)),
-    }
+) -> Result<&'a Engine, EngineFailure> {
+    engine.get_or_try_init(|| Engine::start(options)).await
 }
 
 impl Handler<Ask> for EngineHost {
-    type Result = AtomicResponse<Self, Result<(Answer, Duration), EngineFailure>>;
+    type Result = ResponseActFuture<Self, Result<(Answer, Duration), EngineFailure>>;
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
         let handling = self.life.probe.handle(name(&ask.request));
         let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
         let work = async move {
-            let mut engine = engine.lock().await;
-            let engine = running(&mut engine, &options).await?;
+            let engine = running(&engine, &options).await?;
             let sink = ask.frames;
             let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
             let began = Instant::now();
             let answer = engine.ask_watched(&ask.request, &mut on_frame).await?;
             Ok((answer, began.elapsed()))
         };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(|answer, host, ctx| {
+        Box::pin(work.into_actor(self).map(|answer, host, ctx| {
             handling.end(
                 answer
                     .as_ref()
@@ -97,7 +93,7 @@ impl Handler<Ask> for EngineHost {
                 ctx.stop();
             }
             answer
-        })))
+        }))
     }
 }
 
@@ -107,8 +103,7 @@ impl Handler<Who> for EngineHost {
     fn handle(&mut self, _: Who, _: &mut Self::Context) -> Self::Result {
         let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
         Box::pin(async move {
-            let mut engine = engine.lock().await;
-            let info = running(&mut engine, &options).await?.info();
+            let info = running(&engine, &options).await?.info();
             Ok((info.pid, info.device.clone()))
         })
     }
@@ -121,7 +116,7 @@ impl Handler<Finish> for EngineHost {
         self.life.probe.say(ActorState::Stopped, "finishing");
         let engine = Arc::clone(&self.engine);
         let work = async move {
-            if let Some(engine) = engine.lock().await.take() {
+            if let Some(engine) = engine.get() {
                 engine.stop().await;
             }
         };

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
+use demask_rewards::judge::Judge;
 use demask_rewards::suites::{Suite, SuiteResult};
 use demask_storage::ActorState;
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::attend::{Employed, Faults, attend};
 use crate::control::Control;
@@ -17,7 +19,9 @@ use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
 
 /// Items that are asked for together: more than run at one time, so that one joins the running batch as another leaves it.
-const BATCH: usize = 192;
+const BATCH: usize = 96;
+/// Of those requests that are under way, so that the batch is full until the last: the one that is judged and the next.
+const AHEAD: usize = 2;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
 
@@ -148,7 +152,12 @@ impl Handler<Evaluate> for Evaluator {
                         whole = wanted() || done == all;
                         whole
                     };
-                    results.push(run_suite(&request.bench, &engine, &suite, &request.trial, go_on).await?);
+                    let suite = run_suite(&request.bench, &engine, &suite, &request.trial, go_on);
+                    tokio::select! {
+                        result = suite => results.push(result?),
+                        // The engine lets go of what nobody waits for.
+                        () = request.control.halted() => return Ok(None),
+                    }
                 }
                 if !whole {
                     return Ok(None);
@@ -174,39 +183,56 @@ pub async fn run_suite(
     let items = suite.items(trial.limit)?;
     let judge = suite.judge()?;
     let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
-    for (number, batch) in items.chunks(BATCH).enumerate() {
-        let wanted: Vec<Wanted> = batch
-            .iter()
-            .enumerate()
-            .map(|(at, example)| Wanted {
-                example: example.clone(),
-                mode: if example.reasoning.is_some() {
-                    trial.mode
-                } else {
-                    Mode::Direct
-                },
-                seed: trial
-                    .seed
-                    .wrapping_mul(1_000_003)
-                    .wrapping_add((number * BATCH + at) as u64),
-                watch: None,
-            })
-            .collect();
-        // An item that the model cannot even be asked counts as wrong: no figure is bettered by leaving it out.
-        let (wanted, too_long): (Vec<Wanted>, Vec<Wanted>) = wanted
-            .into_iter()
-            .partition(|wanted| bench.fits(&wanted.example, wanted.mode).is_ok());
-        if !wanted.is_empty() {
-            let made = bench.complete(link, &wanted, &trial.draws, None).await?;
-            judged.extend(wanted.into_iter().zip(made).map(|(wanted, made)| {
-                let right = judge.right(&wanted.example, &made.completion);
-                (wanted.example, right)
-            }));
-        }
-        judged.extend(too_long.into_iter().map(|wanted| (wanted.example, false)));
+    let asked = items
+        .chunks(BATCH)
+        .enumerate()
+        .map(|(number, batch)| judge_batch(bench, link, &judge, trial, number * BATCH, batch));
+    let mut answered = stream::iter(asked).buffered(AHEAD);
+    while let Some(batch) = answered.next().await {
+        judged.extend(batch?);
         if !progress(judged.len(), items.len()) {
             break;
         }
     }
     Ok(suite.result(&judged))
+}
+
+/// Items from the `first` on, each with whether it was right.
+async fn judge_batch(
+    bench: &Workbench,
+    link: &dyn EngineLink,
+    judge: &Judge,
+    trial: &Trial,
+    first: usize,
+    batch: &[Example],
+) -> Result<Vec<(Example, bool)>, WorkError> {
+    let wanted = |(at, example): (usize, &Example)| Wanted {
+        example: example.clone(),
+        mode: if example.reasoning.is_some() {
+            trial.mode
+        } else {
+            Mode::Direct
+        },
+        seed: trial
+            .seed
+            .wrapping_mul(1_000_003)
+            .wrapping_add((first + at) as u64),
+        watch: None,
+    };
+    // An item that the model cannot even be asked counts as wrong: no figure is bettered by leaving it out.
+    let (wanted, too_long): (Vec<Wanted>, Vec<Wanted>) = batch
+        .iter()
+        .enumerate()
+        .map(wanted)
+        .partition(|wanted| bench.fits(&wanted.example, wanted.mode).is_ok());
+    let mut judged = Vec::with_capacity(batch.len());
+    if !wanted.is_empty() {
+        let made = bench.complete(link, &wanted, &trial.draws, None).await?;
+        judged.extend(wanted.into_iter().zip(made).map(|(wanted, made)| {
+            let right = judge.right(&wanted.example, &made.completion);
+            (wanted.example, right)
+        }));
+    }
+    judged.extend(too_long.into_iter().map(|wanted| (wanted.example, false)));
+    Ok(judged)
 }

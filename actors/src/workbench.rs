@@ -35,16 +35,15 @@ pub trait EngineLink {
     fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_>;
 }
 
-impl EngineLink for tokio::sync::Mutex<Engine> {
+impl EngineLink for Engine {
     fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
         Box::pin(async move {
-            let mut engine = self.lock().await;
             let mut show = |frame| {
                 if let Some(sink) = &frames {
                     sink(frame);
                 }
             };
-            engine.ask_watched(&request, &mut show).await
+            self.ask_watched(&request, &mut show).await
         })
     }
 }
@@ -533,20 +532,17 @@ fn asked_about(example: &Example) -> Example {
     }
 }
 
-/// A text sampler's settings made to fit a target: block and steps divide it.
+/// A text sampler's settings made to fit a target: no block is longer, and steps are a multiple of the blocks.
 #[must_use]
 pub fn fit(sampler: &TextSampler, length: usize) -> TextSampler {
-    let mut block = if sampler.block == 0 {
-        length
-    } else {
-        sampler.block.min(length)
+    let block = match sampler.block {
+        0 => length,
+        block => block.min(length),
     };
-    while !length.is_multiple_of(block.max(1)) {
-        block -= 1;
-    }
-    let blocks = length / block.max(1);
+    let block = block.max(1);
+    let blocks = length.div_ceil(block).max(1);
     let steps = if sampler.steps == 0 { length } else { sampler.steps };
-    let steps = (steps.div_ceil(blocks) * blocks).min(length.max(1));
+    let steps = (steps.div_ceil(blocks) * blocks).clamp(1, blocks * block);
     TextSampler {
         steps,
         block,

@@ -38,6 +38,11 @@ impl Ending {
         Ok(Self { woken: woken.into() })
     }
 
+    /// Asks this process to end, as the signal does.
+    pub fn ask(&self) {
+        ask_to_end(0);
+    }
+
     /// Waits until something can be read; false when the process was asked to end.
     ///
     /// # Errors

@@ -1,11 +1,10 @@
 //! What an engine does with each request.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Picture, Request, Sample, SampleFrame,
-    SampleRequest, Sampler, Sequence, checkpoint,
+    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, SampleRequest, Sequence,
+    checkpoint,
 };
 
 use crate::backbone::Backbone;
@@ -17,12 +16,15 @@ use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
 use crate::reward_networks::RewardNetworks;
-use crate::{policy, sampler, trainer, validation, verify};
+use crate::sampler::Limits;
+use crate::sampling::Sampling;
+use crate::{policy, trainer, validation, verify};
 
 /// An engine: a place to compute and, once loaded, a model.
 #[derive(Debug)]
 pub struct Engine {
     place: Place,
+    limits: Limits,
     model: Option<Model>,
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
@@ -34,10 +36,17 @@ impl Engine {
     pub fn new(place: Place) -> Self {
         Self {
             place,
+            limits: Limits::default(),
             model: None,
             reference: None,
             rewards: None,
         }
+    }
+
+    /// The same with other bounds on what is sampled at one time.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Does what is asked; frames go out through `on_frame` before the answer.
@@ -85,7 +94,7 @@ impl Engine {
                 .map(Answer::PolicyTrained)
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
-            Request::Sample { requests } => self.sample(&requests, on_frame),
+            Request::Sample { requests } => self.sample(requests, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::TrainTokenizer { pictures, settings } => {
                 let (tokenizer, trainer) = self.tokenizer()?;
@@ -260,21 +269,27 @@ impl Engine {
         Ok(answer)
     }
 
+    /// A running batch of the loaded model, for requests that come while others are being sampled.
+    ///
+    /// # Errors
+    /// No model is loaded.
+    pub fn sampling(&self) -> Result<Sampling<'_>> {
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        Ok(Sampling::new(model, self.limits))
+    }
+
     fn sample(
         &mut self,
-        requests: &[SampleRequest],
+        requests: Vec<SampleRequest>,
         on_frame: &mut dyn FnMut(SampleFrame),
     ) -> Result<Answer> {
-        let started = Instant::now();
-        let model = self.model()?;
-        validation::samples(model.backbone.config(), requests)?;
-        let samples = sample_all(model, requests, on_frame)?;
-        let step = model.optimizer.step_count();
-        Ok(Answer::Samples {
-            samples,
-            seconds: started.elapsed().as_secs_f64(),
-            step,
-        })
+        let mut sampling = self.sampling()?;
+        sampling.join(0, requests)?;
+        loop {
+            if let Some((_, answer)) = sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
+                return Ok(answer);
+            }
+        }
     }
 
     fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {
@@ -300,55 +315,10 @@ impl Engine {
     }
 }
 
-/// Samples in the order asked, pictures decoded.
-fn sample_all(
-    model: &Model,
-    requests: &[SampleRequest],
-    on_frame: &mut dyn FnMut(SampleFrame),
-) -> Result<Vec<Sample>> {
-    let mut samples = sampler::sample(&model.backbone, requests, &mut |mut frame, guess| {
-        if let Some(guess) = guess {
-            frame.picture = decode(model, &[guess])?.pop();
-        }
-        on_frame(frame);
-        Ok(())
-    })?;
-    let drawn = |request: &SampleRequest| matches!(request.sampler, Sampler::Image(_));
-    let pairs = samples.iter().zip(requests).filter(|(_, request)| drawn(request));
-    let codes: Vec<&[u32]> = pairs
-        .map(|(sample, request)| &sample.ids[request.target.start..request.target.end])
-        .collect();
-    let pictures = decode(model, &codes)?;
-    let drawn = samples
-        .iter_mut()
-        .zip(requests)
-        .filter(|(_, request)| drawn(request));
-    for ((sample, _), picture) in drawn.zip(pictures) {
-        sample.picture = Some(picture);
-    }
-    Ok(samples)
-}
-
-/// Picture tokens to pictures; none without an image tokenizer.
-fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
-    let Some((tokenizer, _)) = &model.tokenizer else {
-        return Ok(Vec::new());
-    };
-    let offset = model.backbone.config().image_offset();
-    let last = (1u32 << tokenizer.config().codebook_bits) - 1;
-    let codes: Vec<Vec<u32>> = tokens
-        .iter()
-        .map(|line| {
-            line.iter()
-                .map(|&id| id.saturating_sub(offset).min(last))
-                .collect()
-        })
-        .collect();
-    tokenizer.decode(&codes)
-}
-
 fn loaded(model: &mut Option<Model>) -> Result<&mut Model> {
-    model
-        .as_mut()
-        .ok_or_else(|| ModelError::Refused("no model is loaded; send load first".into()))
+    model.as_mut().ok_or_else(not_loaded)
+}
+
+fn not_loaded() -> ModelError {
+    ModelError::Refused("no model is loaded; send load first".into())
 }

@@ -28,6 +28,7 @@ pub mod policy;
 pub mod reward_networks;
 pub mod rotary;
 pub mod sampler;
+pub mod sampling;
 pub mod server;
 pub mod stored;
 pub mod trainer;

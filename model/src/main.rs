@@ -7,13 +7,17 @@ use anyhow::{Context as _, bail};
 use demask_model::device::Place;
 use demask_model::ending::{self, Ending};
 use demask_model::engine::Engine;
+use demask_model::sampler::Limits;
 use demask_model::server;
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
-Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--die-with PID]
+Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
+                     [--die-with PID]
 
-It serves one client at a time until it is asked to exit; SIGTERM ends it after the present request, a second one at once.
+--rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
+It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
+requests that have come, a second one at once.
 
 Example: demask-engine --socket /tmp/engine.sock --device cpu --threads 2";
 
@@ -32,6 +36,7 @@ struct Options {
     device: String,
     dtype: String,
     threads: Option<usize>,
+    rows: Option<usize>,
     die_with: Option<i32>,
 }
 
@@ -51,13 +56,19 @@ fn run() -> anyhow::Result<()> {
     }
     let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
-    server::serve(&mut Engine::new(place), &options.socket, &ending)
-        .with_context(|| format!("socket {}", options.socket.display()))
+    let mut limits = Limits::default();
+    limits.rows = options.rows.unwrap_or(limits.rows).max(1);
+    server::serve(
+        &mut Engine::new(place).with_limits(limits),
+        &options.socket,
+        &ending,
+    )
+    .with_context(|| format!("socket {}", options.socket.display()))
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
-    let (mut threads, mut die_with) = (None, None);
+    let (mut threads, mut rows, mut die_with) = (None, None, None);
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -77,6 +88,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
             "--device" => device = value()?,
             "--dtype" => dtype = value()?,
             "--threads" => threads = Some(number(&flag, &value()?)?),
+            "--rows" => rows = Some(number(&flag, &value()?)?),
             "--die-with" => die_with = Some(number(&flag, &value()?)?),
             other => bail!("unknown argument {other}; see --help"),
         }
@@ -87,6 +99,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         device,
         dtype,
         threads,
+        rows,
         die_with,
     }))
 }

@@ -1,36 +1,49 @@
-//! The socket: one client at a time, one request at a time. Whatever a client sends, the engine answers it or lets the
-//! client go, and lives on.
+//! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
+//! drawn together ([`crate::sampling`]). Whatever a client sends, the engine answers it or lets the client go, and lives on.
+//!
+//! A thread reads each client's requests; all computing is done by the thread that serves.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, ErrorKind};
-use std::os::fd::AsFd as _;
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
-use demask_api::{Answer, EngineError, Request, wire};
+use demask_api::{Answer, EngineError, Request, SampleRequest, wire};
 
 use crate::ending::{Ending, UntilAsked};
 use crate::engine::Engine;
+use crate::error::Result;
 
-/// Serves until a client asks to exit or the process is asked to end.
+/// Clients at one time, and so requests that wait (law L2): the next is told so and let go.
+const CLIENTS: usize = 64;
+/// How long a client may leave an answer unread before it is let go: nobody else is served meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Serves until a client asks to exit or the process is asked to end. Requests that have come by then are still answered.
 ///
 /// # Errors
 /// The socket's.
 pub fn serve(engine: &mut Engine, path: &Path, ending: &Ending) -> io::Result<()> {
     let listener = bind(path)?;
-    while ending.wait_for(listener.as_fd())? {
-        let conversed = listener
-            .accept()
-            .and_then(|(stream, _)| converse(engine, &stream, ending));
-        match conversed {
-            Ok(true) => break,
-            Ok(false) => {}
-            Err(error) => tracing::warn!("client: {error}"),
-        }
-    }
+    let (sender, receiver) = channel();
+    let present = AtomicUsize::new(0);
+    let served = thread::scope(|scope| {
+        let present = &present;
+        let accepting = scope.spawn(move || accept(scope, &listener, &sender, (present, ending)));
+        work(engine, &mut Inbox::new(receiver), ending);
+        accepting.join().unwrap_or(Ok(()))
+    });
     std::fs::remove_file(path).ok();
-    Ok(())
+    served
 }
 
 /// Takes the place of a socket that nobody serves any more, and of nothing else.
@@ -50,66 +63,238 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers one client; true when the engine is to end.
-fn converse(engine: &mut Engine, stream: &UnixStream, ending: &Ending) -> io::Result<bool> {
+/// Lets clients in until the process is asked to end.
+fn accept<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    listener: &UnixListener,
+    sender: &Sender<Job>,
+    (present, ending): (&'scope AtomicUsize, &'scope Ending),
+) -> io::Result<()> {
+    while ending.wait_for(listener.as_fd())? {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("client: {error}");
+                continue;
+            }
+        };
+        if present.load(Ordering::SeqCst) >= CLIENTS {
+            let full = format!("{CLIENTS} clients are served already");
+            wire::write(&mut &stream, &refused(&full)).ok();
+            continue;
+        }
+        present.fetch_add(1, Ordering::SeqCst);
+        let sender = sender.clone();
+        scope.spawn(move || {
+            if let Err(error) = converse(&stream, &sender, ending) {
+                tracing::warn!("client: {error}");
+            }
+            present.fetch_sub(1, Ordering::SeqCst);
+        });
+    }
+    Ok(())
+}
+
+/// Hands a client's requests on one by one, each when the one before has been answered.
+fn converse(stream: &UnixStream, sender: &Sender<Job>, ending: &Ending) -> io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
     let mut out = stream;
     let mut input = BufReader::new(UntilAsked::new(stream, ending));
     loop {
         let body = match wire::read_frame(&mut input) {
             Ok(Some(body)) => body,
-            Ok(None) => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return Ok(true),
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => {
                 // What follows cannot be told apart from the rest of this frame: say why and let the client go.
                 wire::write(&mut out, &refused(&error)).ok();
                 return Err(error);
             }
         };
-        let request = wire::decode::<Request>(&body);
-        let exit = matches!(request, Ok(Request::Exit));
-        let answer = match request {
-            Ok(request) => answer(engine, request, out),
-            Err(error) => refused(&error),
-        };
-        match wire::write(&mut out, &answer) {
-            Err(error) if error.kind() == ErrorKind::InvalidData => wire::write(&mut out, &refused(&error))?,
-            other => other?,
-        }
-        if exit {
-            return Ok(true);
+        match wire::decode::<Request>(&body) {
+            Ok(request) => {
+                let (done, answered) = channel();
+                let client = Client {
+                    stream: stream.try_clone()?,
+                    lost: Cell::new(false),
+                    _done: done,
+                };
+                if sender.send(Job { request, client }).is_err() {
+                    return Ok(());
+                }
+                // Nothing is ever sent: it ends when the client has been answered or given up.
+                answered.recv().ok();
+            }
+            Err(error) => wire::write(&mut out, &refused(&error))?,
         }
     }
 }
 
-fn refused(error: &io::Error) -> Answer {
-    Answer::Failed(EngineError::Refused {
-        message: error.to_string(),
+/// A request and who waits for its answer.
+struct Job {
+    request: Request,
+    client: Client,
+}
+
+/// Who waits for an answer; with its end the next request is read.
+struct Client {
+    stream: UnixStream,
+    /// It does not take what is written.
+    lost: Cell<bool>,
+    _done: Sender<()>,
+}
+
+impl Client {
+    /// Whether it has closed its side.
+    fn is_gone(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        // SAFETY: one byte of room, an open descriptor.
+        let read = unsafe { libc::recv(self.stream.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+        self.lost.get() || read == 0
+    }
+
+    /// Writes to a client; one that does not take it is let go.
+    fn write(&self, answer: &Answer) {
+        if self.lost.get() {
+            return;
+        }
+        let written = match wire::write(&mut &self.stream, answer) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                wire::write(&mut &self.stream, &refused(&error))
+            }
+            other => other,
+        };
+        if let Err(error) = written {
+            tracing::warn!("client: {error}");
+            self.stream.shutdown(Shutdown::Both).ok();
+            self.lost.set(true);
+        }
+    }
+}
+
+/// What has come and is not begun.
+struct Inbox {
+    jobs: Receiver<Job>,
+    next: Option<Job>,
+}
+
+impl Inbox {
+    fn new(jobs: Receiver<Job>) -> Self {
+        Self { jobs, next: None }
+    }
+
+    /// The next request, waited for; none when nobody can send one any more.
+    fn wait(&mut self) -> Option<Job> {
+        self.next.take().or_else(|| self.jobs.recv().ok())
+    }
+
+    /// The next request if it has come and asks for samples. Any other waits for those before it, and so does what follows it.
+    fn samples(&mut self) -> Option<(Vec<SampleRequest>, Client)> {
+        let next = self.next.take().or_else(|| self.jobs.try_recv().ok())?;
+        match next {
+            Job {
+                request: Request::Sample { requests },
+                client,
+            } => Some((requests, client)),
+            other => {
+                self.next = Some(other);
+                None
+            }
+        }
+    }
+}
+
+/// Does what is asked until there is nobody left to ask.
+fn work(engine: &mut Engine, inbox: &mut Inbox, ending: &Ending) {
+    while let Some(Job { request, client }) = inbox.wait() {
+        match request {
+            Request::Sample { requests } => sample(engine, (requests, client), inbox),
+            Request::Exit => {
+                client.write(&Answer::Done);
+                return ending.ask();
+            }
+            request => {
+                let handled = whole(engine, |engine| {
+                    engine.handle(request, &mut |frame| client.write(&Answer::Frame(frame)))
+                });
+                client.write(&handled.unwrap_or_else(Answer::Failed));
+            }
+        }
+    }
+}
+
+/// Samples for one client and for all who come meanwhile and want the same.
+fn sample(engine: &mut Engine, first: (Vec<SampleRequest>, Client), inbox: &mut Inbox) {
+    let mut clients = BTreeMap::new();
+    let sampled = whole(engine, |engine| {
+        sample_together(engine, first, inbox, &mut clients)
+    });
+    if let Err(error) = sampled {
+        for client in clients.values() {
+            client.write(&Answer::Failed(error.clone()));
+        }
+    }
+}
+
+fn sample_together(
+    engine: &Engine,
+    first: (Vec<SampleRequest>, Client),
+    inbox: &mut Inbox,
+    clients: &mut BTreeMap<usize, Client>,
+) -> Result<()> {
+    let (requests, client) = first;
+    clients.insert(0, client);
+    let mut sampling = engine.sampling()?;
+    sampling.join(0, requests)?;
+    let mut number = 0;
+    while !sampling.is_empty() {
+        while let Some((requests, client)) = inbox.samples() {
+            number += 1;
+            match sampling.join(number, requests) {
+                Ok(()) => drop(clients.insert(number, client)),
+                Err(error) => client.write(&Answer::Failed(error.into())),
+            }
+        }
+        for (gone, _) in clients.extract_if(.., |_, client| client.is_gone()) {
+            sampling.leave(gone);
+        }
+        let answers = sampling.step(&mut |number, frame| {
+            if let Some(client) = clients.get(&number) {
+                client.write(&Answer::Frame(frame));
+            }
+        })?;
+        for (number, answer) in answers {
+            if let Some(client) = clients.remove(&number) {
+                client.write(&answer);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Does a piece of work; whatever goes wrong inside becomes an error, and the engine is fit for the next.
+fn whole<T>(
+    engine: &mut Engine,
+    work: impl FnOnce(&mut Engine) -> Result<T>,
+) -> std::result::Result<T, EngineError> {
+    let panic = match std::panic::catch_unwind(AssertUnwindSafe(|| work(engine))) {
+        Ok(done) => return done.map_err(EngineError::from),
+        Err(panic) => panic,
+    };
+    let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+    let message = words
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let left = engine.recover().err();
+    let left = left.map(|error| format!("; {error}")).unwrap_or_default();
+    Err(EngineError::Internal {
+        message: format!("a panic: {message}{left}"),
     })
 }
 
-/// Handles a request; whatever goes wrong inside becomes an answer.
-fn answer(engine: &mut Engine, request: Request, mut out: &UnixStream) -> Answer {
-    let mut lost = None;
-    let handled = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        engine.handle(request, &mut |frame| {
-            if lost.is_none() {
-                lost = wire::write(&mut out, &Answer::Frame(frame)).err();
-            }
-        })
-    }));
-    match handled {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => Answer::Failed(EngineError::from(error)),
-        Err(panic) => {
-            let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let message = words
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
-            let left = engine.recover().err();
-            let left = left.map(|error| format!("; {error}")).unwrap_or_default();
-            Answer::Failed(EngineError::Internal {
-                message: format!("a panic: {message}{left}"),
-            })
-        }
-    }
+fn refused(why: &impl ToString) -> Answer {
+    Answer::Failed(EngineError::Refused {
+        message: why.to_string(),
+    })
 }

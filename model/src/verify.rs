@@ -149,7 +149,7 @@ fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChe
             .zip(pads)
             .map(|(prompt, pad)| request(backbone, prompt, pad, sampler));
         let requests: Vec<SampleRequest> = requests.collect();
-        let samples = sample(backbone, &requests, &mut |_, _| Ok(()))?;
+        let samples = sample(backbone, &requests, &mut |_, _, _| Ok(()))?;
         let found: Vec<i64> = samples
             .iter()
             .flat_map(|sample| sample.ids.iter().map(|&id| i64::from(id)))
@@ -202,7 +202,7 @@ fn fast_decoding(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<Tens
             .iter()
             .map(|row| request(backbone, row, 0, &sampler))
             .collect();
-        let samples = sample(&scaled, &requests, &mut |_, _| Ok(()))?;
+        let samples = sample(&scaled, &requests, &mut |_, _, _| Ok(()))?;
         let (tokens, forwards) = (format!("{name}.tokens"), format!("{name}.forwards"));
         let found: Vec<i64> = samples
             .iter()

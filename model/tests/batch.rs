@@ -6,10 +6,12 @@ mod common;
 
 use common::{EOS, MASK, config, numbers};
 use demask_api::{
-    Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
+    Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
     Remasking, Sample, SampleRequest, Sampler, Span, TextCache, TextSampler,
 };
+use demask_model::checkpoint::Model;
 use demask_model::sampler::{Batch, Limits, sample};
+use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -50,7 +52,7 @@ fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler) -> 
 }
 
 fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
-    sample(backbone, requests, &mut |_, _| Ok(())).unwrap()
+    sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
 }
 
 fn one(backbone: &Backbone, request: &SampleRequest) -> Sample {
@@ -138,16 +140,17 @@ fn samplers() -> impl Strategy<Value = Sampler> {
 }
 
 fn requests() -> impl Strategy<Value = Vec<SampleRequest>> {
-    let one = (0usize..4, 1usize..9, 1usize..4, samplers());
+    // The last block may be a shorter one.
+    let one = (0usize..4, 1usize..9, 1usize..4, 0usize..3, samplers());
     proptest::collection::vec(one, 1..9).prop_map(|rows| {
         rows.iter()
             .enumerate()
-            .map(|(id, (pad, prompt, blocks, sampler))| {
+            .map(|(id, (pad, prompt, blocks, cut, sampler))| {
                 let mut sampler = sampler.clone();
                 if let Sampler::Text(text) = &mut sampler {
                     text.steps = 4 * blocks;
                 }
-                row(id as u64, *pad, *prompt, 4 * blocks, &sampler)
+                row(id as u64, *pad, *prompt, 4 * blocks - cut, &sampler)
             })
             .collect()
     })
@@ -162,12 +165,10 @@ proptest! {
         let backbone = sharp(&config(), 3, Kind::Float);
         let together = draw(&backbone, &requests);
         let mut batch = Batch::new(&backbone, Limits { rows: room, tokens: 1000 });
-        for request in &requests {
-            batch.submit(request.clone());
-        }
+        batch.submit(requests.clone()).unwrap();
         let mut squeezed: Vec<(usize, Sample)> = Vec::new();
         while !batch.is_empty() {
-            squeezed.extend(batch.step(&mut |_, _| Ok(())).unwrap());
+            squeezed.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());
         }
         squeezed.sort_by_key(|(ticket, _)| *ticket);
         for ((request, sample), (_, squeezed)) in requests.iter().zip(&together).zip(&squeezed) {
@@ -506,4 +507,78 @@ fn the_published_prefix_is_a_switch() {
     };
     assert_eq!(drawn(0), drawn(4), "ours is all before the picture");
     assert_ne!(drawn(0), drawn(99), "the picture is frozen");
+}
+
+/// Tokens and steps, which no rounding may change.
+fn drawn<'a>(samples: &'a [Sample]) -> Vec<(&'a [u32], &'a [u16], usize)> {
+    let of = |sample: &'a Sample| {
+        let Sample {
+            ids,
+            commit_step,
+            forwards,
+            ..
+        } = sample;
+        (&ids[..], &commit_step[..], *forwards)
+    };
+    samples.iter().map(of).collect()
+}
+
+/// The answers of requests that join and leave are those that each has alone; a small one does not wait for a large one.
+#[test]
+fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
+    let (backbone, optimizer) = common::learner(3);
+    let tokenizer = None;
+    let model = Model {
+        backbone,
+        optimizer,
+        tokenizer,
+    };
+    let sampler = Sampler::Text(TextSampler {
+        steps: 6,
+        block: 6,
+        temperature: 0.7,
+        ..TextSampler::default()
+    });
+    let rows = |first: u64, count: u64| -> Vec<SampleRequest> {
+        (first..first + count)
+            .map(|id| row(id, 0, 3 + id as usize % 4, 6, &sampler))
+            .collect()
+    };
+    let (many, few, dropped) = (rows(0, 7), rows(20, 2), rows(40, 3));
+    let mut sampling = Sampling::new(
+        &model,
+        Limits {
+            rows: 2,
+            tokens: 1000,
+        },
+    );
+    let mut order = Vec::new();
+    let mut step = |sampling: &mut Sampling| {
+        for (number, answer) in sampling.step(&mut |_, _| ()).unwrap() {
+            let Answer::Samples { samples, seconds, .. } = answer else {
+                panic!("no samples");
+            };
+            assert!(seconds > 0.0);
+            order.push((number, samples));
+        }
+    };
+    sampling.join(1, many.clone()).unwrap();
+    step(&mut sampling);
+    sampling.join(2, dropped).unwrap();
+    sampling.join(3, few.clone()).unwrap();
+    assert!(
+        sampling
+            .join(4, vec![row(1, 0, 400, 6, &sampler)])
+            .is_err_and(|error| error.to_string().contains("406"))
+    );
+    step(&mut sampling);
+    sampling.leave(2);
+    while !sampling.is_empty() {
+        step(&mut sampling);
+    }
+    let numbers: Vec<usize> = order.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, [3, 1]);
+    for ((_, together), asked) in order.iter().zip([&few, &many]) {
+        assert_eq!(drawn(together), drawn(&draw(&model.backbone, asked)));
+    }
 }

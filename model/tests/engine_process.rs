@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use demask_api::{Answer, EngineError, PROTOCOL, Request, wire};
+use demask_api::{Answer, EngineError, PROTOCOL, Request, Sample, wire};
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
@@ -379,6 +379,57 @@ fn a_client_that_goes_away_in_the_middle_harms_nobody() {
     drop(client);
     engine.assert_alive();
     assert!(matches!(train(&mut engine.connect(), 0), Answer::Trained(report) if report.step == 1));
+}
+
+fn samples(stream: &mut UnixStream) -> Vec<(Vec<u32>, Vec<u16>)> {
+    loop {
+        match wire::read(stream).unwrap().unwrap() {
+            Answer::Frame(_) => {}
+            Answer::Samples { samples, .. } => {
+                let drawn = |sample: Sample| (sample.ids, sample.commit_step);
+                return samples.into_iter().map(drawn).collect();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn l8_clients_at_one_time_are_answered_as_each_alone() {
+    let engine = Engine::start();
+    let mut clients: Vec<UnixStream> = (0..4).map(|_| engine.connect()).collect();
+    load(&mut clients[0]);
+    let asked = |client: u64, watch: bool| {
+        let requests: Vec<serde_json::Value> = (0..5)
+            .map(|row| {
+                json!({
+                    "id": row, "ids": vec![common::MASK; 32], "left_pad": 0, "target": {"start": 0, "end": 32},
+                    "sampler": {"text": {"steps": 32, "block": 32, "temperature": 1.0}}, "unconditional": null,
+                    "seed": 100 * client + row, "watch": watch
+                })
+            })
+            .collect();
+        json!({"ask": "sample", "requests": requests})
+    };
+    let alone: Vec<_> = (0..3)
+        .map(|client| {
+            wire::write(&mut clients[0], &asked(client, false)).unwrap();
+            samples(&mut clients[0])
+        })
+        .collect();
+    // One of them goes away in the middle, and another wants something else than samples.
+    let mut leaving = clients.pop().unwrap();
+    wire::write(&mut leaving, &asked(9, true)).unwrap();
+    let first: Answer = wire::read(&mut leaving).unwrap().unwrap();
+    assert!(matches!(first, Answer::Frame(_)));
+    for (number, client) in clients.iter_mut().enumerate() {
+        wire::write(client, &asked(number as u64, number == 1)).unwrap();
+    }
+    drop(leaving);
+    assert!(matches!(hello(&mut engine.connect()), Answer::Hello(_)));
+    for (client, alone) in clients.iter_mut().zip(&alone) {
+        assert_eq!(&samples(client), alone);
+    }
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn l7_sampling_and_training_give_the_same_log_probabilities() {
             }
         })
         .collect();
-    let samples = sample(&backbone, &requests, &mut |_, _| Ok(())).unwrap();
+    let samples = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
     let rows: Vec<LossRow> = requests
         .iter()
         .zip(&samples)

@@ -179,7 +179,7 @@ fn request(id: u64, ids: &[u32], left_pad: usize, target: Span, sampler: &Sample
 }
 
 fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
-    sample(backbone, requests, &mut |_, _| Ok(())).unwrap()
+    sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
 }
 
 /// Rows of one length with prompts, padding and seeds of their own.
@@ -333,7 +333,7 @@ fn frames_only_ever_fill_masks_in() {
     let mut requests = ragged(0, &Sampler::Text(sampler.clone()), 2);
     requests[1].watch = true;
     let mut frames = Vec::new();
-    let samples = sample(&backbone, &requests, &mut |frame, _| {
+    let samples = sample(&backbone, &requests, &mut |_, frame, _| {
         frames.push(frame);
         Ok(())
     })

@@ -39,7 +39,7 @@ fn request(id: u64, left_pad: usize, length: usize, sampler: Sampler) -> SampleR
 /// One request's sample and its frames.
 fn watched(backbone: &Backbone, request: &SampleRequest) -> (Sample, Vec<SampleFrame>) {
     let mut frames = Vec::new();
-    let samples = sample(backbone, std::slice::from_ref(request), &mut |frame, _| {
+    let samples = sample(backbone, std::slice::from_ref(request), &mut |_, frame, _| {
         frames.push(frame);
         Ok(())
     });
@@ -334,7 +334,7 @@ fn a_word_is_drawn_from_the_softmax_at_its_temperature() {
             ..request(7, 0, 6, Sampler::Text(sampler.clone()))
         };
         let requests: Vec<_> = (0..6000).map(row).collect();
-        let samples = sample(&backbone, &requests, &mut |_, _| Ok(())).unwrap();
+        let samples = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
         let scores = logits(&backbone, &requests[0].ids, 0);
         let words: Vec<usize> = (0..12).filter(|&id| id != MASK as usize).collect();
         for at in [4, 5] {
@@ -370,7 +370,7 @@ fn a_code_is_drawn_from_the_softmax_over_codes() {
         ..request(7, 0, 6, Sampler::Image(sampler.clone()))
     };
     let requests: Vec<_> = (0..6000).map(row).collect();
-    let samples = sample(&backbone, &requests, &mut |_, _| Ok(())).unwrap();
+    let samples = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
     let scores = logits(&backbone, &requests[0].ids, 0);
     for at in [4, 5] {
         let count = |id: u32| samples.iter().filter(|sample| sample.ids[at] == id).count() as f64;
@@ -427,9 +427,9 @@ fn broken_weights_are_refused_not_sampled_from() {
         ..TextSampler::default()
     };
     let asked = [request(7, 0, 5, Sampler::Text(words))];
-    let error = sample(&backbone, &asked, &mut |_, _| Ok(())).unwrap_err();
+    let error = sample(&backbone, &asked, &mut |_, _, _| Ok(())).unwrap_err();
     assert!(error.to_string().contains("not finite"), "{error}");
     let asked = [request(7, 0, 5, Sampler::Image(ImageSampler::default()))];
-    let error = sample(&backbone, &asked, &mut |_, _| Ok(())).unwrap_err();
+    let error = sample(&backbone, &asked, &mut |_, _, _| Ok(())).unwrap_err();
     assert!(error.to_string().contains("not finite"), "{error}");
 }

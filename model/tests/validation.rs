@@ -269,8 +269,8 @@ fn samples_without_sense_are_refused() {
             "9 positions of unconditional padding",
         ),
         (
-            json!({"sampler": {"text": {"steps": 2, "block": 3}}}),
-            "2 tokens is not a multiple of the block length 3",
+            json!({"sampler": {"text": {"steps": 2, "block": 0}}}),
+            "blocks of 0 tokens in a text of 2",
         ),
         (
             json!({"sampler": {"text": {"steps": 3, "block": 1}}}),

@@ -126,10 +126,10 @@ fn an_answer_is_drawn_as_the_checkpoint_says_unless_the_flags_say_otherwise() {
     let sampling: serde_json::Value = serde_json::from_slice(&std::fs::read(shipped).unwrap()).unwrap();
     let said = ["block", "temperature"].map(|key| sampling["text"][key].to_string());
     assert_eq!(ask(&[]), ask(&["--block", &said[0], "--temperature", &said[1]]));
-    assert_ne!(ask(&[]).1, ask(&["--block", "36"]).1);
-    let out = place.run(&["generate", "x", "--steps", "5"]);
+    assert_ne!(ask(&[]).1, ask(&["--block", "1"]).1);
+    let out = place.run(&["generate", "x", "--steps", "7"]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(stderr(&out).contains("a multiple of 9"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("a multiple of 5"), "{}", stderr(&out));
 }
 
 #[test]

@@ -132,6 +132,19 @@ impl Control {
         self.lock().halting
     }
 
+    /// Waits for [`Self::halt`].
+    pub async fn halted(&self) {
+        loop {
+            let waiter = self.changed.notified();
+            tokio::pin!(waiter);
+            waiter.as_mut().enable();
+            if self.halting() {
+                return;
+            }
+            waiter.await;
+        }
+    }
+
     /// A knob's present value.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<f64> {

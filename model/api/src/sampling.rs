@@ -122,7 +122,7 @@ pub enum End {
 pub struct TextSampler {
     /// Denoising steps over the whole target; divided evenly among the blocks. For [`Commit::Schedule`].
     pub steps: usize,
-    /// Block length in tokens; blocks are filled from left to right.
+    /// Block length in tokens; blocks are filled from left to right. The last may be shorter (published code wants a multiple).
     pub block: usize,
     /// Gumbel temperature; 0 is greedy.
     pub temperature: f64,

@@ -2,11 +2,13 @@
 //!
 //! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
 //! after its last step. Nothing is padded and no row sees another, so a row's sample is the one that it would be alone; its
-//! noise comes from its own seed (law L8). Legend: T computed places, N drawn positions, V columns, D width.
+//! noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt does not wait for the
+//! thousand rows of a benchmark that came before it. Legend: T computed places, N drawn positions, V columns, D width.
 
 #![allow(non_snake_case)]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use demask_api::{Sample, SampleFrame, SampleRequest};
 use tch::{Device, Kind, Tensor};
@@ -18,8 +20,9 @@ use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::kv_cache::{Chunk, KvCache};
 
-/// Where a watched row's frames go; for pictures with the present guess of every code, so that it can be decoded.
-pub type OnFrame<'a> = &'a mut dyn FnMut(SampleFrame, Option<&[u32]>) -> Result<()>;
+/// Where a watched row's frames go, with its ticket; for pictures with the present guess of every code, so that it can be
+/// decoded.
+pub type OnFrame<'a> = &'a mut dyn FnMut(usize, SampleFrame, Option<&[u32]>) -> Result<()>;
 
 /// How much runs at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,7 @@ impl Default for Limits {
 #[derive(Debug)]
 struct Running {
     ticket: usize,
+    party: usize,
     lane: Lane,
     slot: usize,
     /// Where its unconditional half is kept.
@@ -57,8 +61,18 @@ pub struct Batch<'a> {
     cache: Option<KvCache>,
     free: Vec<usize>,
     running: Vec<Running>,
-    waiting: VecDeque<(usize, SampleRequest)>,
+    /// By party.
+    waiting: BTreeMap<usize, Party>,
     submitted: usize,
+    parties: usize,
+}
+
+/// Rows that were submitted together and wait.
+#[derive(Debug, Default)]
+struct Party {
+    rows: VecDeque<(usize, Lane)>,
+    /// How many of them have been let in.
+    admitted: usize,
 }
 
 /// One row's part of a pass.
@@ -82,16 +96,45 @@ impl<'a> Batch<'a> {
             cache: None,
             free: Vec::new(),
             running: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             submitted: 0,
+            parties: 0,
         }
     }
 
-    /// Queues a row; the number is its ticket, counted from 0.
-    pub fn submit(&mut self, request: SampleRequest) -> usize {
-        self.waiting.push_back((self.submitted, request));
-        self.submitted += 1;
-        self.submitted - 1
+    /// Queues rows; they have the next tickets, which are counted from 0.
+    ///
+    /// # Errors
+    /// Settings that do not fit a target; nothing is queued then.
+    pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<()> {
+        let lane = |request| Lane::new(self.backbone, request);
+        let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
+        let first = self.submitted;
+        self.submitted += lanes.len();
+        if !lanes.is_empty() {
+            let rows = (first..).zip(lanes).collect();
+            self.waiting.insert(self.parties, Party { rows, admitted: 0 });
+            self.parties += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes rows out that nobody waits for any more.
+    pub fn withdraw(&mut self, tickets: &Range<usize>) {
+        for party in self.waiting.values_mut() {
+            party.rows.retain(|(ticket, _)| !tickets.contains(ticket));
+        }
+        self.waiting.retain(|_, party| !party.rows.is_empty());
+        let (gone, running) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition(|row| tickets.contains(&row.ticket));
+        self.running = running;
+        self.vacate(&gone);
+    }
+
+    /// The tickets of the rows that are on their way, in no order.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        self.running.iter().map(|row| row.ticket)
     }
 
     /// Whether nothing runs and nothing waits.
@@ -103,7 +146,7 @@ impl<'a> Batch<'a> {
     /// Takes in what there is room for, does one pass, and gives the rows that are done, with their tickets.
     ///
     /// # Errors
-    /// Settings that do not fit a target, logits that are no numbers, libtorch's. The batch is of no use then.
+    /// Logits that are no numbers, libtorch's. The batch is of no use then.
     pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
         self.admit()?;
         let mut done = self.leave();
@@ -116,7 +159,7 @@ impl<'a> Batch<'a> {
             let lane = &self.running[part.at].lane;
             if lane.request().watch {
                 let (frame, guess) = lane.frame();
-                on_frame(frame, guess)?;
+                on_frame(self.running[part.at].ticket, frame, guess)?;
             }
         }
         done.extend(self.leave());
@@ -131,8 +174,14 @@ impl<'a> Batch<'a> {
     }
 
     fn admit(&mut self) -> Result<()> {
-        while let Some((ticket, request)) = self.waiting.pop_front() {
-            let lane = Lane::new(self.backbone, request)?;
+        while let Some(party) = self.next_party() {
+            let Some((ticket, lane)) = self
+                .waiting
+                .get_mut(&party)
+                .and_then(|party| party.rows.pop_front())
+            else {
+                return Ok(());
+            };
             let halves = 1 + usize::from(lane.guidance() != 0.0);
             let length = lane.request().ids.len();
             let rows: usize = self
@@ -143,20 +192,38 @@ impl<'a> Batch<'a> {
             let fits =
                 rows + halves <= self.limits.rows && self.tokens() + halves * length <= self.limits.tokens;
             if !fits && !self.running.is_empty() {
-                self.waiting.push_front((ticket, lane.request().clone()));
+                if let Some(party) = self.waiting.get_mut(&party) {
+                    party.rows.push_front((ticket, lane));
+                }
                 return Ok(());
+            }
+            if let Some(known) = self.waiting.get_mut(&party) {
+                known.admitted += 1;
+                if known.rows.is_empty() {
+                    self.waiting.remove(&party);
+                }
             }
             self.make_room(halves, length)?;
             let mut slot = || self.free.pop().unwrap_or_default();
             let (first, second) = (slot(), (halves == 2).then(&mut slot));
             self.running.push(Running {
                 ticket,
+                party,
                 lane,
                 slot: first,
                 shadow: second,
             });
         }
         Ok(())
+    }
+
+    /// The party with the fewest rows on their way; of those the one that has been let in least.
+    fn next_party(&self) -> Option<usize> {
+        let running = |party: usize| self.running.iter().filter(|row| row.party == party).count();
+        let waiting = self.waiting.iter();
+        waiting
+            .min_by_key(|&(&number, party)| (running(number), party.admitted, number))
+            .map(|(&number, _)| number)
     }
 
     /// Sees to it that so many slots of that length are free.
@@ -166,9 +233,10 @@ impl<'a> Batch<'a> {
             return Ok(());
         }
         let old = self.cache.as_ref().map_or(0, KvCache::slots);
-        let waiting = self.waiting.len() * slots + slots;
+        let rows = || self.waiting.values().flat_map(|party| &party.rows);
+        let waiting = rows().count() * slots + slots;
         let wanted = (old + slots).max(waiting.min(self.limits.rows));
-        let longest = self.waiting.iter().map(|(_, request)| request.ids.len()).max();
+        let longest = rows().map(|(_, lane)| lane.request().ids.len()).max();
         let longest = longest.unwrap_or(0).max(length).max(capacity);
         let (device, kind) = (self.backbone.device(), self.backbone.kind());
         let cache = KvCache::new(self.backbone.config(), wanted, longest, device, kind)?;
@@ -186,13 +254,15 @@ impl<'a> Batch<'a> {
         let (done, running): (Vec<Running>, Vec<Running>) =
             running.into_iter().partition(|running| running.lane.is_done());
         self.running = running;
-        for row in &done {
-            self.free
-                .extend([Some(row.slot), row.shadow].into_iter().flatten());
-        }
+        self.vacate(&done);
         done.into_iter()
             .map(|row| (row.ticket, row.lane.finish()))
             .collect()
+    }
+
+    fn vacate(&mut self, rows: &[Running]) {
+        let slots = rows.iter().flat_map(|row| [Some(row.slot), row.shadow]);
+        self.free.extend(slots.flatten());
     }
 
     /// The pass: what each row needs, and the hidden states of it.
@@ -434,9 +504,7 @@ fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
 /// As [`Batch::step`]; an attention that no cache can do together with one.
 pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame<'_>) -> Result<Vec<Sample>> {
     let mut batch = Batch::new(backbone, Limits::default());
-    for request in requests {
-        batch.submit(request.clone());
-    }
+    batch.submit(requests.to_vec())?;
     let mut samples: Vec<Option<Sample>> = requests.iter().map(|_| None).collect();
     while !batch.is_empty() {
         for (ticket, sample) in batch.step(on_frame)? {

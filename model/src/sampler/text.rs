@@ -86,8 +86,10 @@ impl TextLane {
         Ok(lane)
     }
 
+    /// The active block; the last may be shorter than the others.
     fn window(&self) -> Range<usize> {
-        self.block * self.sampler.block..(self.block + 1) * self.sampler.block
+        let end = (self.block + 1) * self.sampler.block;
+        self.block * self.sampler.block..end.min(self.request.target.len())
     }
 
     /// Where the row ends for the network: all that lies beyond the horizon is not there yet.
@@ -340,14 +342,14 @@ impl TextLane {
 
 /// Blocks, and steps that the schedule gives each.
 fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
-    if sampler.block == 0 || length == 0 || !length.is_multiple_of(sampler.block) {
+    if sampler.block == 0 || length == 0 {
         let message = format!(
-            "a length of {length} tokens is not a multiple of the block length {}",
+            "blocks of {} tokens in a text of {length}: expected at least 1 of each",
             sampler.block
         );
         return Err(ModelError::Refused(message));
     }
-    let blocks = length / sampler.block;
+    let blocks = length.div_ceil(sampler.block);
     if sampler.commit != Commit::Schedule {
         return Ok((blocks, sampler.block));
     }

@@ -1,0 +1,161 @@
+//! Continuous batching over requests: one joins the running batch whenever it comes, its rows take the room that others
+//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the one that it would be alone (law L8).
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Instant;
+
+use demask_api::{Answer, Picture, Sample, SampleFrame, SampleRequest, Sampler};
+
+use crate::checkpoint::Model;
+use crate::error::{ModelError, Result};
+use crate::sampler::{Batch, Limits};
+use crate::validation;
+
+/// A running batch and the requests whose rows are in it.
+#[derive(Debug)]
+pub struct Sampling<'a> {
+    model: &'a Model,
+    batch: Batch<'a>,
+    open: BTreeMap<usize, Open>,
+    /// The request of each ticket that was given out.
+    owners: Vec<usize>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Open {
+    first: usize,
+    /// Where the codes of each row stand that is a picture.
+    pictures: Vec<Option<Range<usize>>>,
+    samples: Vec<Option<Sample>>,
+    left: usize,
+    /// Its share of the time that passes took, by rows.
+    seconds: f64,
+}
+
+impl<'a> Sampling<'a> {
+    /// Nothing runs yet.
+    #[must_use]
+    pub fn new(model: &'a Model, limits: Limits) -> Self {
+        Self {
+            model,
+            batch: Batch::new(&model.backbone, limits),
+            open: BTreeMap::new(),
+            owners: Vec::new(),
+        }
+    }
+
+    /// Takes a request in under a number that no other open one has.
+    ///
+    /// # Errors
+    /// What is wrong with it; the others go on.
+    pub fn join(&mut self, number: usize, requests: Vec<SampleRequest>) -> Result<()> {
+        validation::samples(self.model.backbone.config(), &requests)?;
+        let drawn = |request: &SampleRequest| match request.sampler {
+            Sampler::Image(_) => Some(request.target.start..request.target.end),
+            Sampler::Text(_) => None,
+        };
+        let open = Open {
+            first: self.owners.len(),
+            pictures: requests.iter().map(drawn).collect(),
+            samples: requests.iter().map(|_| None).collect(),
+            left: requests.len(),
+            seconds: 0.0,
+        };
+        self.batch.submit(requests)?;
+        self.owners.resize(self.owners.len() + open.left, number);
+        self.open.insert(number, open);
+        Ok(())
+    }
+
+    /// Lets go of a request that nobody waits for any more.
+    pub fn leave(&mut self, number: usize) {
+        if let Some(open) = self.open.remove(&number) {
+            self.batch
+                .withdraw(&(open.first..open.first + open.samples.len()));
+        }
+    }
+
+    /// Whether every request has been answered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Does one pass; gives the answers of the requests that are complete. Frames come with their request's number.
+    ///
+    /// # Errors
+    /// As [`Batch::step`]: every open request has failed then.
+    pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
+        let began = Instant::now();
+        let (model, owners) = (self.model, &self.owners);
+        let done = self.batch.step(&mut |ticket, mut frame, guess| {
+            if let Some(guess) = guess {
+                frame.picture = decode(model, &[guess])?.pop();
+            }
+            on_frame(owners[ticket], frame);
+            Ok(())
+        })?;
+        let mut took_part: Vec<usize> = self.batch.running().map(|ticket| owners[ticket]).collect();
+        took_part.extend(done.iter().map(|(ticket, _)| owners[*ticket]));
+        let share = began.elapsed().as_secs_f64() / took_part.len().max(1) as f64;
+        for number in took_part {
+            self.open.entry(number).and_modify(|open| open.seconds += share);
+        }
+        for (ticket, sample) in done {
+            if let Some(open) = self.open.get_mut(&self.owners[ticket]) {
+                open.samples[ticket - open.first] = Some(sample);
+                open.left -= 1;
+            }
+        }
+        let complete: Vec<(usize, Open)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
+        complete
+            .into_iter()
+            .map(|(number, open)| Ok((number, self.answer(open)?)))
+            .collect()
+    }
+
+    /// The samples in the order asked, pictures decoded.
+    fn answer(&self, open: Open) -> Result<Answer> {
+        let began = Instant::now();
+        let mut samples: Vec<Sample> = open
+            .samples
+            .into_iter()
+            .map(|sample| sample.ok_or_else(|| ModelError::Refused("a row was lost in the batch".into())))
+            .collect::<Result<_>>()?;
+        let drawn = || samples.iter().zip(&open.pictures);
+        let codes: Vec<&[u32]> = drawn()
+            .filter_map(|(sample, place)| Some(&sample.ids[place.clone()?]))
+            .collect();
+        let pictures = decode(self.model, &codes)?;
+        let rows = samples.iter_mut().zip(&open.pictures);
+        let rows = rows.filter_map(|(sample, place)| place.is_some().then_some(sample));
+        for (sample, picture) in rows.zip(pictures) {
+            sample.picture = Some(picture);
+        }
+        Ok(Answer::Samples {
+            samples,
+            seconds: open.seconds + began.elapsed().as_secs_f64(),
+            step: self.model.optimizer.step_count(),
+        })
+    }
+}
+
+/// Picture tokens to pictures; none without an image tokenizer.
+fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
+    let Some((tokenizer, _)) = &model.tokenizer else {
+        return Ok(Vec::new());
+    };
+    let offset = model.backbone.config().image_offset();
+    let last = (1u32 << tokenizer.config().codebook_bits) - 1;
+    let codes: Vec<Vec<u32>> = tokens
+        .iter()
+        .map(|line| {
+            line.iter()
+                .map(|&id| id.saturating_sub(offset).min(last))
+                .collect()
+        })
+        .collect();
+    tokenizer.decode(&codes)
+}
