@@ -28,6 +28,7 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     }
     let text = assigned(&text, &origin, &set)?;
     let text = Profile::anchored(&text, &origin, options.from_scratch).map_err(usage)?;
+    let name = Profile::parse(&text, &origin).map_err(usage)?.name;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
@@ -46,13 +47,39 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
             }
         }
         Reply::Started { .. } => dashboard::open(home, Images::Auto),
-        Reply::Refused { message } if headless => anyhow::bail!(message),
+        Reply::Refused { message } if headless => {
+            // A daemon that begins goes on with the run that the one before it had left.
+            let Some(run) = same_under_way(&mut client, &name, options.from_scratch)? else {
+                anyhow::bail!(message);
+            };
+            print::note(&format!(
+                "{message}; it is of the profile {name}, and followed here"
+            ));
+            if options.detach {
+                Ok(ExitCode::SUCCESS)
+            } else {
+                follow(home, &run, options.output.json)
+            }
+        }
         Reply::Refused { message } => {
             print::note(&message);
             dashboard::open(home, Images::Auto)
         }
         other => anyhow::bail!("the daemon answered {other:?}"),
     }
+}
+
+/// The run that is under way, if it is of that profile and no other was asked for.
+fn same_under_way(
+    client: &mut control::Line,
+    profile: &str,
+    from_scratch: bool,
+) -> anyhow::Result<Option<String>> {
+    let Reply::Status(overview) = client.ask(Command::Status)? else {
+        return Ok(None);
+    };
+    let same = overview.profile == profile && !from_scratch;
+    Ok(same.then_some(overview.run))
 }
 
 /// The daemon works elsewhere, so the folder is named whole; one that is no checkpoint is told before anything starts.

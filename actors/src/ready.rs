@@ -98,7 +98,7 @@ impl Maker {
                     batch.sequences.push(sequence);
                     batch.used.push(picked);
                 }
-                Err(error) => batch.rejected.push((picked.example, error.to_string())),
+                Err(error) => batch.rejected.push((picked.example, error.reason())),
             }
         }
         Ok(batch)
@@ -112,7 +112,7 @@ impl Maker {
             let mode = if reasons { Mode::Think } else { Mode::Direct };
             match self.bench.fits(&picked.example, mode) {
                 Ok(()) => batch.used.push(picked),
-                Err(error) => batch.rejected.push((picked.example, error.to_string())),
+                Err(error) => batch.rejected.push((picked.example, error.reason())),
             }
         }
         batch

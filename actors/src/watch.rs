@@ -1,6 +1,6 @@
-//! Completions that a person watches: each denoising step as a frame, in words.
+//! Completions that a person watches: each denoising step as a frame, in words, as it is taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use demask_api::{Picture, SampleFrame};
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
@@ -22,18 +22,6 @@ const TURNS: [Kind; 4] = [
     Kind::TextToImage,
     Kind::Question,
 ];
-
-type Frames = Arc<Mutex<Vec<SampleFrame>>>;
-
-fn lock(frames: &Frames) -> MutexGuard<'_, Vec<SampleFrame>> {
-    frames.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn collect_frames() -> (FrameSink, Frames) {
-    let frames = Frames::default();
-    let into = Arc::clone(&frames);
-    (Arc::new(move |frame| lock(&into).push(frame)), frames)
-}
 
 impl StageRun {
     /// One example of a batch, completed and watched, so that a person sees what the model makes of it now.
@@ -103,28 +91,33 @@ impl StageRun {
             seed: seed_of(self.job.profile.seed, self.cursor.step, 2),
             watch: Some(1),
         }];
-        let (sink, frames) = collect_frames();
-        let made = self
-            .bench
-            .complete(&self.job.engine, &wanted, draws, Some(sink))
-            .await;
-        match made {
-            Ok(_) => {}
-            Err(WorkError::Engine(failure @ EngineFailure::Died { .. })) => return Err(failure.into()),
-            Err(error) => return self.alert(Level::Warn, "sample", error.to_string()).await,
+        let (sender, mut frames) = tokio::sync::mpsc::unbounded_channel();
+        let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
+        let made = self.bench.complete(&self.job.engine, &wanted, draws, Some(sink));
+        // While it is drawn: a large model takes seconds a step.
+        let show = async {
+            // A picture that follows its reasoning is a second part.
+            let (mut step, mut part) = (0, 0);
+            while let Some(frame) = frames.recv().await {
+                if frame.step == 0 {
+                    part = step;
+                }
+                let steps = part + frame.steps as u64;
+                let mut shown = in_words(&self.bench, frame);
+                shown.run.clone_from(&self.job.run);
+                id.clone_into(&mut shown.sample);
+                origin.clone_into(&mut shown.origin);
+                shown.prompt.clone_from(&example.prompt);
+                (shown.step, shown.steps) = (step, steps);
+                step += 1;
+                self.job.recorder.offer(Record::Frame(shown));
+            }
+        };
+        match tokio::join!(made, show).0 {
+            Ok(_) => Ok(()),
+            Err(WorkError::Engine(failure @ EngineFailure::Died { .. })) => Err(failure.into()),
+            Err(error) => self.alert(Level::Warn, "sample", error.to_string()).await,
         }
-        let frames: Vec<SampleFrame> = std::mem::take(&mut *lock(&frames));
-        let steps = frames.len() as u64;
-        for (step, frame) in frames.into_iter().enumerate() {
-            let mut shown = in_words(&self.bench, frame);
-            shown.run.clone_from(&self.job.run);
-            id.clone_into(&mut shown.sample);
-            origin.clone_into(&mut shown.origin);
-            shown.prompt.clone_from(&example.prompt);
-            (shown.step, shown.steps) = (step as u64, steps);
-            self.job.recorder.offer(Record::Frame(shown));
-        }
-        Ok(())
     }
 }
 

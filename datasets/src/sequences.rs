@@ -150,6 +150,22 @@ pub enum SequenceError {
     Chat(#[from] ChatError),
 }
 
+impl SequenceError {
+    /// The same words for all that fail alike, to be counted together: how long one was is left out.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::PromptTooLong { limit, .. } => {
+                format!("the prompt is longer than the {limit} tokens that fit")
+            }
+            Self::AnswerTooLong { limit, .. } => {
+                format!("the answer is longer than the {limit} tokens that fit")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// A sequence with masks to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {

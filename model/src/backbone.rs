@@ -85,6 +85,25 @@ impl Backbone {
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
+    /// Random weights for sampling alone, drawn where they are kept, with nothing beside them: a network to measure.
+    ///
+    /// # Errors
+    /// A configuration that makes no network; libtorch's, out of memory among them.
+    pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
+        check(config)?;
+        tch::manual_seed(seed);
+        let deviation = 1.0 / (config.d_model as f64).sqrt();
+        let fill = |slot: &Slot, into: &mut Tensor| {
+            let _ = match slot.shape.len() {
+                1 => into.f_fill_(1.0)?,
+                _ => into.f_normal_(0.0, deviation)?,
+            };
+            Ok(())
+        };
+        let parameters = Parameters::build(slots(config), device, kind, Purpose::Sample, fill)?;
+        Self::assemble(config.clone(), parameters, device, kind)
+    }
+
     /// Reads a folder, published or ours, for training: `config.json` and its weights, in one file or several.
     ///
     /// # Errors

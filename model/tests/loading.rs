@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use common::{config, numbers, ragged, settings, shards};
-use demask_api::{BackboneConfig, LoadOptions, Purpose};
+use demask_api::{BackboneConfig, LoadOptions, Purpose, published};
 use demask_model::attention_mask::AttentionMask;
+use demask_model::backbone::slots;
 use demask_model::checkpoint::Model;
 use demask_model::{Backbone, trainer, weights};
 use tch::{Device, Kind, Tensor};
@@ -42,6 +43,47 @@ fn logits(backbone: &Backbone) -> Vec<f64> {
         let hidden = backbone.hidden(&ids, &AttentionMask::None).unwrap();
         numbers(&backbone.head(&hidden, None).unwrap())
     })
+}
+
+/// The published index's names, shapes and count (`mmada.md` 1.1 and 1.2).
+#[test]
+fn the_published_shapes_have_the_published_parameters() {
+    for (config, count) in [
+        (r#"{"model_type": "llada"}"#, 8_015_581_184i64),
+        (r#"{"model_type": "mmada"}"#, 8_082_690_048),
+    ] {
+        let config = published::read(config).unwrap();
+        let slots = slots(&config);
+        let numbers: i64 = slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum();
+        assert_eq!(numbers, count);
+        assert_eq!(slots.len(), 3 + 32 * 9);
+        let rows = config.rows() as i64;
+        for (name, shape) in [
+            ("wte.weight", vec![rows, 4096]),
+            ("ln_f.weight", vec![4096]),
+            ("ff_out.weight", vec![rows, 4096]),
+            ("blocks.0.attn_norm.weight", vec![4096]),
+            ("blocks.31.q_proj.weight", vec![4096, 4096]),
+            ("blocks.31.ff_proj.weight", vec![12_288, 4096]),
+            ("blocks.31.ff_out.weight", vec![4096, 12_288]),
+        ] {
+            let name = format!("model.transformer.{name}");
+            assert!(
+                slots.iter().any(|slot| slot.name == name && slot.shape == shape),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn random_weights_sample_and_are_not_trained() {
+    let backbone = Backbone::random(&config(), 1, Device::Cpu, Kind::Float).unwrap();
+    assert_eq!(backbone.parameters().purpose(), Purpose::Sample);
+    let same = Backbone::random(&config(), 1, Device::Cpu, Kind::Float).unwrap();
+    let other = Backbone::random(&config(), 2, Device::Cpu, Kind::Float).unwrap();
+    assert_eq!(logits(&backbone), logits(&same));
+    assert_ne!(logits(&backbone), logits(&other));
 }
 
 #[test]

@@ -182,7 +182,7 @@ pub struct Frame {
     pub kind: String,
     /// Denoising step, from 0.
     pub step: u64,
-    /// Of how many.
+    /// Of at most how many so far: a picture follows its reasoning, and sure tokens need fewer.
     pub steps: u64,
     /// Each target position's text (empty string: masked). For a picture the code, or empty.
     pub tokens: Vec<String>,

@@ -1,7 +1,9 @@
 //! The commands as a person types them: what they print, how they fail, their exit codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use demask_tests::{Place, SMOKE};
 
@@ -105,6 +107,38 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     ] {
         assert!(log.contains(words), "'{words}' is missing in: {log}");
     }
+}
+
+#[test]
+fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
+    let place = Place::default();
+    let file = place.path().join("smoke.toml");
+    std::fs::write(&file, SMOKE).unwrap();
+    let profile = file.to_str().unwrap();
+    let run = |flags: &[&str]| place.run(&[&["run", "--headless", "--profile", profile], flags].concat());
+    assert_eq!(run(&["--from-scratch", "--detach"]).status.code(), Some(0));
+    assert_eq!(place.run(&["pause"]).status.code(), Some(0));
+    let other = run(&["--from-scratch"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(stderr(&other).contains("is under way"), "{}", stderr(&other));
+    let flags = ["run", "--headless", "--profile", profile];
+    let mut command = place.demask(&flags);
+    let mut same = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut note = String::new();
+    BufReader::new(same.stderr.take().unwrap())
+        .read_line(&mut note)
+        .unwrap();
+    assert!(note.contains("followed here"), "{note}");
+    assert_eq!(place.run(&["resume"]).status.code(), Some(0));
+    let same = same.wait_with_output().unwrap();
+    assert_eq!(same.status.code(), Some(0));
+    let said = String::from_utf8(same.stdout).unwrap();
+    assert!(said.contains("done: all stages are done"), "{said}");
+    assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
 }
 
 #[test]

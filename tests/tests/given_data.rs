@@ -303,11 +303,11 @@ fn what_never_fits_is_named_by_file_and_line_and_ends_the_run() {
         "nothing of the last 10 batches fits",
         "source gsm8k",
         "train.jsonl:",
-        "at most 4 fit",
+        "longer than the 4 tokens that fit",
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
-    let found = "SELECT count(*) AS n FROM v_event WHERE kind = 'verdict' AND body LIKE '%train.jsonl:%at most 4 fit%'";
+    let found = "SELECT count(*) AS n FROM v_event WHERE kind = 'verdict' AND body LIKE '%train.jsonl:%longer than the 4 tokens%'";
     assert_ne!(query(&place, found), serde_json::json!([{"n": 0}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

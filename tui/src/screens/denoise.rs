@@ -52,7 +52,7 @@ pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: 
 fn title(model: &Model, shown: &Denoising) -> String {
     let masked = shown.tokens.iter().filter(|token| token.is_empty()).count();
     format!(
-        "{} · step {}/{} · {masked} of {} masked · sample {} of {}",
+        "{} · step {} of at most {} · {masked} of {} masked · sample {} of {}",
         shown.origin,
         shown.step + 1,
         shown.steps,
