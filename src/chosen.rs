@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use demask_actors::checkpoints::image_tokenizer_shape;
+use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
@@ -80,8 +81,8 @@ impl Chosen {
 
 /// Whether a folder is published, what prompts it, what samples it.
 fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
-    let bench = Workbench::of_checkpoint(folder)?;
-    Ok((is_published(folder), bench, Draws::of_checkpoint(folder)?))
+    let bench = folder_says::workbench(folder)?;
+    Ok((is_published(folder), bench, folder_says::draws(folder)?))
 }
 
 /// A folder, or the one of a repository that was pulled.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use demask_actors::engine::{Engine, EngineOptions};
+use demask_actors::folder;
 use demask_actors::home::Home;
 use demask_actors::shipped;
 use demask_actors::workbench::{Draws, Wanted, Workbench};
@@ -97,7 +98,7 @@ impl Course {
     async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
         let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
-        let mut bench = Workbench::of_checkpoint(&checkpoint)?;
+        let mut bench = folder::workbench(&checkpoint)?;
         if length > 0 {
             let mut budgets = *bench.builder().budgets();
             budgets.text.answer = length;

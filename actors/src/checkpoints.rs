@@ -17,13 +17,14 @@ use serde::{Deserialize, Serialize};
 use crate::curating::{Corpus, Curator};
 use crate::curator::Accepted;
 use crate::engine::{EngineFailure, unexpected};
+use crate::folder::{self, BUDGETS, PROMPTS, SAMPLING};
 use crate::gate::Promoted;
 use crate::job::Job;
 use crate::profile::{Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
-use crate::workbench::{BUDGETS, Draws, PROMPTS, SAMPLING, Workbench};
+use crate::workbench::{Draws, Workbench};
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
@@ -277,7 +278,7 @@ pub async fn load_checkpoint(job: &Job, dir: &Path) -> Result<Loaded, RunError> 
     let path = dir.join(checkpoint::STATE);
     let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
     let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
-    let bench = Arc::new(Workbench::of_checkpoint(dir)?);
+    let bench = Arc::new(folder::workbench(dir)?);
     Ok(Loaded {
         bench,
         cursor,
@@ -299,7 +300,7 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         Some(named) => named.clone(),
         None => shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?,
     };
-    let bench = Workbench::of_checkpoint(&dir)?;
+    let bench = folder::workbench(&dir)?;
     let model = ModelSource::Checkpoint {
         dir,
         resume: false,

@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use actix::prelude::*;
 
 use crate::attend::{Employed, Faults, aside, attend};
-use crate::curator::{Accepted, Curator as Library, Picked};
+use crate::curator::{Accepted, Curator as Library};
+use crate::picked::Picked;
 use crate::profile::Profile;
 use crate::recorder::Recorder;
 use crate::run_error::RunError;

@@ -11,6 +11,7 @@ use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::picked::Picked;
 use crate::profile::{Profile, Source, SourceKind};
 use crate::sources::{self, Report, SourceError};
 
@@ -21,23 +22,6 @@ const DROP_CONDITION: f64 = 0.1;
 const TRACE_SHARE: f64 = 0.25;
 /// Generated examples of a source after which its checks against the benchmarks are first told, then at each doubling.
 const FIRST_TOLD: u64 = 64;
-
-/// One thing to train on.
-#[derive(Clone, Debug)]
-pub struct Picked {
-    /// What.
-    pub example: Example,
-    /// With reasoning or without.
-    pub mode: Mode,
-    /// Without its condition.
-    pub drop_condition: bool,
-    /// The checkpoint that wrote it, or `none`.
-    pub generator: String,
-    /// What verified it.
-    pub verifier: String,
-    /// The verifier's score.
-    pub score: f64,
-}
 
 /// An accepted reasoning trace.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -4,8 +4,8 @@
 use demask_datasets::example::Example;
 use demask_storage::{Record, TrainUse, Verdict};
 
-use crate::curator::Picked;
 use crate::job::Job;
+use crate::picked::Picked;
 use crate::run_error::RunError;
 
 /// Records what a step trains on.

@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use demask_api::{ImageSampler, TextSampler};
-use demask_datasets::published::{self, Facts};
+use demask_datasets::published::Facts;
 use demask_datasets::sequences::Budgets;
 use demask_datasets::text_tokenizer::Family;
 
-use crate::workbench::{Draws, WorkError, Workbench};
+use crate::workbench::{Draws, WorkError};
 
 /// New tokens of an answer.
 pub const ANSWER: usize = 512;
@@ -48,14 +48,4 @@ pub fn budgets(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
     let longest = facts.max_sequence_length.unwrap_or(LONGEST);
     let half = (longest / 2 / WHOLE * WHOLE).max(1);
     Ok(Budgets::published(longest, ANSWER.min(half), codes))
-}
-
-/// Tokenizer, chat template and lengths.
-///
-/// # Errors
-/// A file that is missing or broken.
-pub fn workbench(dir: &Path) -> Result<Workbench, WorkError> {
-    let style = published::style(dir)?;
-    let tokenizer = published::tokenizer(dir, style.family)?;
-    Ok(Workbench::new(tokenizer, budgets(dir, CODES)?).with_style(style))
 }

@@ -11,8 +11,8 @@ use demask_datasets::example::{Example, Kind, Mode};
 use tokio::task::JoinHandle;
 
 use crate::curating::{Curator, Draw};
-use crate::curator::Picked;
 use crate::engine_host::EngineAddress;
+use crate::picked::Picked;
 use crate::run_error::RunError;
 use crate::supervisor::Address;
 use crate::workbench::Workbench;

@@ -11,9 +11,9 @@ use demask_rewards::networks::{self, Pair};
 
 use crate::engine::unexpected;
 use crate::engine_host::EngineAddress;
+use crate::judged::{Judged, Score};
 use crate::profile::RewardFolders;
 use crate::run_error::RunError;
-use crate::scorer::{Judged, Score};
 
 /// What a folder holds at least.
 const FILES: [&str; 2] = ["model.safetensors", "tokenizer.json"];

@@ -12,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::attend::{Employed, Faults, attend};
 use crate::engine_host::EngineAddress;
+use crate::judged::{Item, Judged, Score};
 use crate::run_error::RunError;
-use crate::scorer::{Item, Judged, Score, Scorer};
+use crate::scorer::Scorer;
 use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, Made, Wanted, Workbench};
 

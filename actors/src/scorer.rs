@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use demask_datasets::example::{Example, Mode};
-use demask_rewards::combine::Scored;
-use demask_rewards::judge::{Completion, Judge};
+use demask_rewards::judge::Judge;
 use demask_rewards::trace::{self, Flaw};
 use rayon::prelude::*;
 
 use crate::attend::{Employed, Faults, aside, attend};
+use crate::judged::{Item, Judged, Score};
 use crate::reward_networks::Networks;
 use crate::run_error::RunError;
 use crate::supervisor::{Address, Life, Office};
@@ -20,40 +19,6 @@ use crate::supervisor::{Address, Life, Office};
 const MAILBOX: usize = 4;
 /// Threads: judging must not take the processor from the engine.
 const THREADS: usize = 2;
-
-/// A completion to judge.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// What was asked.
-    pub example: Example,
-    /// With reasoning or without.
-    pub mode: Mode,
-    /// What came.
-    pub completion: Completion,
-    /// The longest text.
-    pub budget: usize,
-}
-
-/// Judge completions under these reward weights.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<Vec<Judged>, RunError>")]
-pub struct Score {
-    /// The step.
-    pub step: u64,
-    /// What to judge.
-    pub items: Arc<Vec<Item>>,
-    /// Weight of each reward.
-    pub weights: BTreeMap<String, f64>,
-}
-
-/// A judged completion.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
-    /// Every reward that applies, weighted.
-    pub scored: Scored,
-    /// The completion in words.
-    pub words: String,
-}
 
 /// Verify reasoning traces: the text and the right answer of each.
 #[derive(Clone, Debug, Message)]

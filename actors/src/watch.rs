@@ -7,9 +7,9 @@ use demask_datasets::example::{Check, Example, Kind, Mode, Split};
 use demask_rewards::suites::Suite;
 use demask_storage::{Frame, Level, Record};
 
-use crate::curator::Picked;
 use crate::engine::EngineFailure;
 use crate::engine_host::FrameSink;
+use crate::picked::Picked;
 use crate::run_error::RunError;
 use crate::seeds::seed_of;
 use crate::stages::StageRun;

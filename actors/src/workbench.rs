@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 
@@ -14,17 +13,14 @@ use demask_api::{
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_fit::fit_picture;
 use demask_datasets::prompt_style::PromptStyle;
-pub use demask_datasets::published::BUDGETS;
-use demask_datasets::published::{self as folder, FolderError};
+use demask_datasets::published::FolderError;
 use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
 use demask_datasets::text_tokenizer::{TextTokenizer, TokenizerError};
 use demask_rewards::judge::Completion;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Engine, EngineFailure, unexpected};
 use crate::engine_host::{EngineAddress, FrameSink};
-use crate::published;
 
 /// An answer on its way.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
@@ -121,20 +117,6 @@ impl Default for Draws {
     }
 }
 
-impl Draws {
-    /// How a checkpoint's `sampling.json` says that it is sampled best; as usual where it has none, as published where the
-    /// model is.
-    ///
-    /// # Errors
-    /// A file that is broken.
-    pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
-        if folder::is_published(dir) {
-            return Ok(published::draws());
-        }
-        read_json(dir, SAMPLING)
-    }
-}
-
 /// A finished completion.
 #[derive(Clone, Debug)]
 pub struct Made {
@@ -169,20 +151,6 @@ impl Workbench {
             side: None,
             codes: Mutex::default(),
         }
-    }
-
-    /// From a checkpoint's `tokenizer.json` and, if it has them, `budgets.json` and `prompts.json`; or from a published
-    /// folder.
-    ///
-    /// # Errors
-    /// A file that is missing or broken.
-    pub fn of_checkpoint(dir: &Path) -> Result<Self, WorkError> {
-        if folder::is_published(dir) {
-            return published::workbench(dir);
-        }
-        let style: PromptStyle = read_json(dir, PROMPTS)?;
-        let tokenizer = folder::tokenizer(dir, style.family)?;
-        Ok(Self::new(tokenizer, read_json(dir, BUDGETS)?).with_style(style))
     }
 
     /// The same, prompts written in this style.
@@ -491,28 +459,6 @@ impl Workbench {
             }
         };
         tokens.iter().map(word).collect()
-    }
-}
-
-/// The name of the file that keeps how a checkpoint is prompted, where it is not as ours are.
-pub const PROMPTS: &str = "prompts.json";
-/// The name of the file that keeps the samplers in a checkpoint.
-pub const SAMPLING: &str = "sampling.json";
-
-/// A file of a checkpoint; the default where there is none.
-fn read_json<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> Result<T, WorkError> {
-    let path = dir.join(name);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
-        Err(error) => Err(broken(&path, &error)),
-    }
-}
-
-fn broken(path: &Path, error: &dyn std::error::Error) -> WorkError {
-    WorkError::File {
-        path: path.display().to_string(),
-        message: error.to_string(),
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use demask_actors::attend::Faults;
 use demask_actors::curating::{Brief, Curator, Draw, Restore, Take};
-use demask_actors::curator::{Accepted, Picked};
+use demask_actors::curator::Accepted;
+use demask_actors::picked::Picked;
 use demask_actors::profile::Profile;
 use demask_actors::recorder::Recorder;
 use demask_actors::run_error::RunError;

@@ -7,9 +7,7 @@
 
 use std::path::Path;
 
-use demask_api::checkpoint::{CONFIG, TOKENIZER};
-use demask_api::config::{LLADA_TOKENIZER, LLADA_VOCABULARY};
-use demask_api::{BackboneConfig, Growth, Purpose, published};
+use demask_api::{BackboneConfig, Growth, Purpose};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -17,17 +15,16 @@ use tch::{Device, Kind, Tensor};
 use crate::attention_mask::{AttentionMask, Packing};
 use crate::error::{ModelError, Result};
 use crate::fit;
+use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::init::{normal, truncated_normal};
 use crate::kv_cache::{Chunk, KvCache, Pass};
 use crate::lora::Lora;
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::Parameters;
 use crate::rotary::Rotary;
+use crate::slot::Slot;
+use crate::slots::{BlockNames, PREFIX, initial, slots};
 use crate::stored::StoredTensors;
-
-/// Where the published names begin.
-const PREFIX: &str = "model.transformer";
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -39,37 +36,6 @@ pub struct Backbone {
     names: Vec<BlockNames>,
     device: Device,
     kind: Kind,
-}
-
-/// The parameter names of one block, made once.
-#[derive(Debug)]
-struct BlockNames {
-    attn_norm: String,
-    /// q, k and v in one product.
-    q: String,
-    attn_out: String,
-    ff_norm: String,
-    /// The gate and what it multiplies, in one product.
-    gate: String,
-    down: String,
-    q_norm: String,
-    k_norm: String,
-}
-
-impl BlockNames {
-    fn new(block: usize) -> Self {
-        let name = |what: &str| format!("{PREFIX}.blocks.{block}.{what}");
-        Self {
-            attn_norm: name("attn_norm"),
-            q: name("q_proj"),
-            attn_out: name("attn_out"),
-            ff_norm: name("ff_norm"),
-            gate: name("ff_proj"),
-            down: name("ff_out"),
-            q_norm: name("q_norm"),
-            k_norm: name("k_norm"),
-        }
-    }
 }
 
 impl Backbone {
@@ -451,180 +417,4 @@ impl Backbone {
         let gated_BLF = fused::gate(&self.linear(h_BLD, &names.gate)?)?;
         self.linear(&gated_BLF, &names.down)
     }
-}
-
-/// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
-/// say and there is one.
-///
-/// # Errors
-/// A missing or broken file, options that are not computed here, a configuration that makes no network.
-pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
-    let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
-    let mut config =
-        published::read(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
-    check(&config)?;
-    let tokenizer = dir.join(TOKENIZER);
-    if config.codebook_size > 0 && config.image_token_offset.is_none() && tokenizer.is_file() {
-        config.image_token_offset = Some(tokenizer_length(&tokenizer)?);
-    }
-    Ok(config)
-}
-
-/// Tokens of a `tokenizer.json`, the added ones too.
-fn tokenizer_length(path: &Path) -> Result<u32> {
-    let tokenizer = tokenizers::Tokenizer::from_file(path)
-        .map_err(|error| ModelError::checkpoint(path, format!("not a tokenizer: {error}")))?;
-    Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
-}
-
-/// Tokens of a folder's text tokenizer: what its file says, or LLaDA's for LLaDA's vocabulary.
-fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
-    let path = dir.join(TOKENIZER);
-    if path.is_file() {
-        return tokenizer_length(&path);
-    }
-    match config.image_token_offset {
-        Some(offset) => Ok(offset),
-        None if config.vocab_size == LLADA_VOCABULARY => Ok(LLADA_TOKENIZER),
-        None => Err(ModelError::checkpoint(
-            &path,
-            "missing: its length says where picture codes begin",
-        )),
-    }
-}
-
-/// Under which name a parameter is stored: a tied head lies beside the embedding, or alone under its own name.
-fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn(&str) -> String {
-    let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
-    let is_there = |name: &str| stored.shape(name).is_some();
-    let renamed = config.weight_tying && !is_there(&table) && is_there(&head);
-    move |name| match name {
-        name if renamed && name == table => head.clone(),
-        name => name.to_owned(),
-    }
-}
-
-/// Stored tensors that are not needed.
-fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
-    if config.weight_tying {
-        return vec!["model.transformer.ff_out.weight"];
-    }
-    Vec::new()
-}
-
-fn check(config: &BackboneConfig) -> Result<()> {
-    let refuse = |message: String| Err(ModelError::Refused(format!("config.json: {message}")));
-    let (width, heads, kv_heads) = (config.d_model, config.n_heads, config.kv_heads());
-    if heads == 0 || !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {
-        return refuse(format!(
-            "d_model {width} cannot be split evenly into {heads} heads of even width"
-        ));
-    }
-    if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return refuse(format!(
-            "n_heads {heads} is not a multiple of n_kv_heads {kv_heads}"
-        ));
-    }
-    if config.rows() == 0 || config.n_layers == 0 {
-        return refuse("vocab_size and n_layers must be at least 1".into());
-    }
-    Ok(())
-}
-
-/// Layers of one input, their weights and then their biases one under the other, so that they are one product.
-fn stacked(slots: &mut Vec<Slot>, layers: &[(String, i64)], ins: i64, bias: bool) {
-    let mut push = |at: usize, slot: Slot| slots.push(if at == 0 { slot } else { slot.stack() });
-    for (at, (name, outs)) in layers.iter().enumerate() {
-        push(at, Slot::new(format!("{name}.weight"), &[*outs, ins]));
-    }
-    for (at, (name, outs)) in layers.iter().enumerate().filter(|_| bias) {
-        push(at, Slot::new(format!("{name}.bias"), &[*outs]));
-    }
-}
-
-/// Every parameter's published name and shape, in order.
-#[must_use]
-pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
-    let (width, hidden, rows) = (
-        config.d_model as i64,
-        config.hidden() as i64,
-        config.rows() as i64,
-    );
-    let kv_width = (config.kv_heads() * config.head_dim()) as i64;
-    let all = config.include_bias;
-    let qkv = all || config.include_qkv_bias.unwrap_or(false);
-    let norm_bias = config.bias_for_layer_norm.unwrap_or(all);
-    let mut slots = vec![Slot::new(format!("{PREFIX}.wte.weight"), &[rows, width])];
-    let linear = |slots: &mut Vec<Slot>, name: &str, outs: i64, ins: i64, bias: bool| {
-        slots.push(Slot::new(format!("{name}.weight"), &[outs, ins]));
-        if bias {
-            slots.push(Slot::new(format!("{name}.bias"), &[outs]));
-        }
-    };
-    let norm = |slots: &mut Vec<Slot>, name: &str, width: i64| {
-        slots.push(Slot::new(format!("{name}.weight"), &[width]));
-        if norm_bias {
-            slots.push(Slot::new(format!("{name}.bias"), &[width]));
-        }
-    };
-    for block in 0..config.n_layers {
-        let names = BlockNames::new(block);
-        norm(&mut slots, &names.attn_norm, width);
-        if config.attention_layer_norm {
-            norm(&mut slots, &names.q_norm, width);
-            norm(&mut slots, &names.k_norm, kv_width);
-        }
-        let layer = |what: &str| format!("{PREFIX}.blocks.{block}.{what}");
-        let qkv_outs = [("q_proj", width), ("k_proj", kv_width), ("v_proj", kv_width)];
-        stacked(
-            &mut slots,
-            &qkv_outs.map(|(what, outs)| (layer(what), outs)),
-            width,
-            qkv,
-        );
-        linear(&mut slots, &names.attn_out, width, width, all);
-        norm(&mut slots, &names.ff_norm, width);
-        let gate_outs = [("ff_proj", hidden), ("up_proj", hidden)];
-        stacked(
-            &mut slots,
-            &gate_outs.map(|(what, outs)| (layer(what), outs)),
-            width,
-            all,
-        );
-        linear(&mut slots, &names.down, width, hidden, all);
-    }
-    norm(&mut slots, &format!("{PREFIX}.ln_f"), width);
-    if !config.weight_tying {
-        linear(&mut slots, &format!("{PREFIX}.ff_out"), rows, width, all);
-    }
-    slots
-}
-
-fn initial(config: &BackboneConfig, slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let name = slot.name.as_str();
-    if name.ends_with(".bias") {
-        return Ok(Tensor::f_zeros(&slot.shape[..], (Kind::Float, Device::Cpu))?);
-    }
-    if slot.shape.len() == 1 {
-        return Ok(Tensor::f_ones(&slot.shape[..], (Kind::Float, Device::Cpu))?);
-    }
-    if name.ends_with("wte.weight") {
-        return normal(&slot.shape, 1.0 / (config.d_model as f64).sqrt(), rng);
-    }
-    let mut deviation = 1.0 / (slot.shape[1] as f64).sqrt();
-    let block = name
-        .strip_prefix(PREFIX)
-        .and_then(|rest| rest.strip_prefix(".blocks."));
-    if let Some(block) =
-        block.filter(|rest| rest.ends_with("attn_out.weight") || rest.ends_with("ff_out.weight"))
-    {
-        let number: f64 = block
-            .split('.')
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0.0);
-        deviation /= (2.0 * (number + 1.0)).sqrt();
-    }
-    truncated_normal(&slot.shape, deviation, rng)
 }

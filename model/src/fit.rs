@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tch::Kind;
 
 use crate::error::{ModelError, Result};
-use crate::parameters::Slot;
+use crate::slot::Slot;
 use crate::stored::StoredTensors;
 
 /// Complaints that an error spells out.

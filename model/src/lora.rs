@@ -14,11 +14,11 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::backbone;
 use crate::error::{ModelError, Result};
 use crate::init::uniform;
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::Parameters;
 use crate::peft::{self, module_of, tensor_name};
+use crate::slot::Slot;
 use crate::stored::StoredTensors;
 use crate::weights;
 
@@ -310,7 +310,7 @@ struct Layer {
 /// The linear layers of all blocks, in the order of their products.
 fn layers(config: &BackboneConfig) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
-    for slot in backbone::slots(config) {
+    for slot in crate::slots::slots(config) {
         let Some(module) = slot.name.strip_suffix(".weight") else {
             continue;
         };

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::Parameters;
+use crate::slot::Slot;
 
 /// Newton–Schulz iterations, and the published coefficients of each.
 const ITERATIONS: usize = 5;

@@ -9,8 +9,8 @@ use std::path::Path;
 use common::{config, numbers, ragged, settings, shards};
 use demask_api::{BackboneConfig, LoadOptions, Purpose, published};
 use demask_model::attention_mask::AttentionMask;
-use demask_model::backbone::slots;
 use demask_model::checkpoint::Model;
+use demask_model::slots::slots;
 use demask_model::{Backbone, trainer, weights};
 use tch::{Device, Kind, Tensor};
 

@@ -7,7 +7,8 @@ use common::{learner, numbers, ragged, sequence, settings, state};
 use demask_api::{Adam, EstimatorConfig, ObjectiveConfig};
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::optimizer::AdamW;
-use demask_model::parameters::{Parameters, Slot};
+use demask_model::parameters::Parameters;
+use demask_model::slot::Slot;
 use demask_model::{policy, trainer};
 use tch::{Device, Kind, Tensor};
 

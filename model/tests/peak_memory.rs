@@ -9,7 +9,7 @@ use std::path::Path;
 
 use common::shards;
 use demask_api::{BackboneConfig, Purpose};
-use demask_model::{Backbone, backbone};
+use demask_model::{Backbone, slots};
 use tch::{Device, Kind, Tensor};
 
 const MIB: u64 = 1 << 20;
@@ -86,7 +86,7 @@ fn loading_takes_the_weights_and_one_tensor() {
         return load(&case);
     }
     let dir = tempfile::tempdir().unwrap();
-    let slots = backbone::slots(&config());
+    let slots = slots::slots(&config());
     let tensors = slots.iter().map(|slot| {
         let ones = Tensor::ones(&slot.shape[..], (Kind::BFloat16, Device::Cpu));
         (slot.name.clone(), ones)

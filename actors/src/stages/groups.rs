@@ -15,7 +15,7 @@ use demask_storage::{Record, RolloutSample, TrainUse};
 
 use super::{StageRun, mean};
 use crate::attend::aside;
-use crate::curator::Picked;
+use crate::picked::Picked;
 use crate::profile::Stage;
 use crate::rollout::{Group, Roll};
 use crate::run_error::RunError;

@@ -1,8 +1,8 @@
 //! What an answer of the hub means: the repository, the revision or the file that is missing, a licence to accept.
 
-use reqwest::{Response, StatusCode};
+use reqwest::{Response, StatusCode, Url};
 
-use super::http::{Http, text};
+use super::headers::text;
 use super::patience::{Failure, asked_wait, may_pass};
 use super::{HubError, Repo};
 
@@ -26,11 +26,30 @@ impl Asked<'_> {
     }
 }
 
+/// Where answers come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The hub.
+    pub endpoint: &'a Url,
+    /// Where the token was found that it is given.
+    pub token: Option<&'a str>,
+}
+
+/// The address of these parts below an endpoint, each escaped: a `/` inside of one is `%2F`.
+#[must_use]
+pub fn below<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Url {
+    let mut url = endpoint.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(parts);
+    }
+    url
+}
+
 /// An answer that can be used; 416 is one, it says that there is nothing after the byte that was asked for.
 ///
 /// # Errors
 /// What every other status from 300 on means.
-pub async fn checked(asked: &Asked<'_>, http: &Http, response: Response) -> Result<Response, Failure> {
+pub async fn checked(asked: &Asked<'_>, place: Place<'_>, response: Response) -> Result<Response, Failure> {
     let status = response.status();
     if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
         return Ok(response);
@@ -49,26 +68,26 @@ pub async fn checked(asked: &Asked<'_>, http: &Http, response: Response) -> Resu
         let why = format!("the hub answered {status}{said}");
         return Err(Failure::Passing { why, wait });
     }
-    Err(meaning(asked, http, status, &code, said).into())
+    Err(meaning(asked, place, status, &code, said).into())
 }
 
 /// An answer that no hub gives.
 #[must_use]
-pub fn not_a_hub(asked: &Asked<'_>, http: &Http, why: String) -> HubError {
+pub fn not_a_hub(asked: &Asked<'_>, endpoint: &Url, why: String) -> HubError {
     HubError::NotAHub {
         what: asked.words(),
         why,
-        endpoint: http.endpoint.to_string(),
+        endpoint: endpoint.to_string(),
     }
 }
 
-fn meaning(asked: &Asked<'_>, http: &Http, status: StatusCode, code: &str, said: String) -> HubError {
+fn meaning(asked: &Asked<'_>, place: Place<'_>, status: StatusCode, code: &str, said: String) -> HubError {
     let repo = asked.repo;
-    let (id, page) = (repo.id.clone(), http.address(repo.address()).to_string());
+    let (id, page) = (repo.id.clone(), below(place.endpoint, repo.address()).to_string());
     let (what, file) = (asked.words(), asked.file.unwrap_or_default().to_owned());
     match (status.as_u16(), code) {
         (status @ (401 | 403), _) => {
-            let advice = advice(code, &page, http.token_origin());
+            let advice = advice(code, &page, place.token);
             HubError::Refused {
                 what,
                 status,

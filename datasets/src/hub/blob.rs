@@ -10,7 +10,8 @@ use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::answer::{self, Asked};
 use super::cache::length;
-use super::http::{Http, content_range, text};
+use super::headers::{content_range, text};
+use super::http::Http;
 use super::patience::{Failure, Tries};
 use super::remote::Remote;
 use super::{Event, HubError, Watch};
@@ -82,7 +83,7 @@ impl Fetch<'_> {
     /// Tries until all bytes are here.
     async fn complete(&self) -> Result<(), HubError> {
         let what = self.asked.words();
-        let mut tries = Tries::new(&what, self.http, self.watch);
+        let mut tries = Tries::new(&what, &self.http.patience, self.watch);
         let mut most = self.left_over()?;
         let (file, size) = (self.file, self.remote.size);
         self.watch.saw(Event::Begun { file, size });
@@ -133,7 +134,7 @@ impl Fetch<'_> {
         let headers = response.headers();
         if let Some(how) = text(headers, CONTENT_ENCODING.as_str()).filter(|&how| how != "identity") {
             let why = format!("it is sent packed ({how}), asked for as it is");
-            return Err(answer::not_a_hub(&self.asked, self.http, why).into());
+            return Err(answer::not_a_hub(&self.asked, &self.http.endpoint, why).into());
         }
         let whole = match response.status() {
             StatusCode::PARTIAL_CONTENT => {

@@ -3,20 +3,14 @@
 //! Redirects are followed here and not by the client: the token goes to the endpoint's own host and to no other, and never
 //! again once a redirect has led away from it; and what the hub says of a file stands on the redirect itself.
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, LOCATION, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 
-use super::answer::{self, Asked};
+use super::answer::{self, Asked, Place, below};
+use super::headers::{COMMIT, LINKED_ETAG, text};
 use super::patience::{Failure, Patience};
 use super::{HubError, Settings, Token};
-
-/// The commit that an answer is about.
-pub const COMMIT: &str = "x-repo-commit";
-/// The tag of the file that a redirect leads to.
-pub const LINKED_ETAG: &str = "x-linked-etag";
-/// Its length.
-pub const LINKED_SIZE: &str = "x-linked-size";
 
 /// The longest way of redirects.
 const REDIRECTS: usize = 10;
@@ -56,20 +50,18 @@ impl Http {
         })
     }
 
-    /// The address of these parts below the endpoint, each escaped: a `/` inside of one is `%2F`.
+    /// The address of these parts below the endpoint, each escaped.
     #[must_use]
     pub fn address<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
-        let mut url = self.endpoint.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(parts);
-        }
-        url
+        below(&self.endpoint, parts)
     }
 
-    /// Where the token was found.
-    #[must_use]
-    pub fn token_origin(&self) -> Option<&str> {
-        self.token.as_ref().map(|token| token.origin.as_str())
+    /// Where answers come from.
+    fn place(&self) -> Place<'_> {
+        Place {
+            endpoint: &self.endpoint,
+            token: self.token.as_ref().map(|token| token.origin.as_str()),
+        }
     }
 
     /// The bytes at an address from `start` on, wherever it is redirected to: 200 has all of them, 206 the rest, 416 none.
@@ -104,7 +96,7 @@ impl Http {
             let response = self.send(&method, &url, at_home, start).await?;
             commit = text(response.headers(), COMMIT).map(ToOwned::to_owned).or(commit);
             let Some(next) = redirect(&response) else {
-                let response = answer::checked(asked, self, response).await?;
+                let response = answer::checked(asked, self.place(), response).await?;
                 return Ok((response, commit));
             };
             if method == Method::HEAD && says_it_all(&response, &next) {
@@ -113,7 +105,7 @@ impl Http {
             url = next;
         }
         let why = format!("it redirects more than {REDIRECTS} times");
-        Err(answer::not_a_hub(asked, self, why).into())
+        Err(answer::not_a_hub(asked, &self.endpoint, why).into())
     }
 
     async fn send(
@@ -154,20 +146,4 @@ fn says_it_all(response: &Response, next: &Url) -> bool {
     let leaves = next.origin() != response.url().origin();
     headers.contains_key(COMMIT)
         && (headers.contains_key(LINKED_ETAG) || (leaves && headers.contains_key(ETAG)))
-}
-
-/// A header as text.
-#[must_use]
-pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-/// The first byte and the whole length that a `Content-Range: bytes FIRST-LAST/LENGTH` names.
-#[must_use]
-pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
-    let (range, whole) = text(headers, CONTENT_RANGE.as_str())?
-        .strip_prefix("bytes ")?
-        .split_once('/')?;
-    let first = range.split_once('-')?.0.trim().parse().ok()?;
-    Some((first, whole.trim().parse().ok()))
 }

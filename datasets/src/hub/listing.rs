@@ -85,7 +85,7 @@ impl Listing {
     pub async fn ask(http: &Http, repo: &Repo, watch: &dyn Watch) -> Result<Self, HubError> {
         let asked = Asked { repo, file: None };
         let what = asked.words();
-        let mut tries = Tries::new(&what, http, watch);
+        let mut tries = Tries::new(&what, &http.patience, watch);
         let bytes = loop {
             match body(http, &asked).await {
                 Ok(bytes) => break bytes,
@@ -93,11 +93,15 @@ impl Listing {
             }
         };
         let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
-            answer::not_a_hub(&asked, http, format!("an answer that is no listing ({error})"))
+            answer::not_a_hub(
+                &asked,
+                &http.endpoint,
+                format!("an answer that is no listing ({error})"),
+            )
         })?;
         if !is_commit(&info.sha) {
             let why = format!("its commit is `{}`, expected 40 hexadecimal digits", info.sha);
-            return Err(answer::not_a_hub(&asked, http, why));
+            return Err(answer::not_a_hub(&asked, &http.endpoint, why));
         }
         Self::of(repo, info)
     }
@@ -210,9 +214,12 @@ async fn body(http: &Http, asked: &Asked<'_>) -> Result<Vec<u8>, Failure> {
     while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > LONGEST {
-            return Err(
-                answer::not_a_hub(asked, http, format!("a listing of more than {LONGEST} bytes")).into(),
-            );
+            return Err(answer::not_a_hub(
+                asked,
+                &http.endpoint,
+                format!("a listing of more than {LONGEST} bytes"),
+            )
+            .into());
         }
     }
     Ok(bytes)

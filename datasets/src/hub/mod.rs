@@ -14,6 +14,7 @@ mod cache;
 mod checkpoint;
 mod error;
 mod etag;
+mod headers;
 mod http;
 mod listing;
 mod lock;

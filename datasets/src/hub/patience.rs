@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
-use super::http::{Http, text};
+use super::headers::text;
 use super::{Event, HubError, Watch};
 
 /// How long and how often to try.
@@ -121,10 +121,10 @@ pub struct Tries<'a> {
 impl<'a> Tries<'a> {
     /// None yet.
     #[must_use]
-    pub fn new(what: &'a str, http: &'a Http, watch: &'a dyn Watch) -> Self {
+    pub fn new(what: &'a str, patience: &'a Patience, watch: &'a dyn Watch) -> Self {
         Self {
             what,
-            patience: &http.patience,
+            patience,
             watch,
             failed: 0,
         }

@@ -5,7 +5,8 @@ use reqwest::header::{CONTENT_LENGTH, ETAG};
 
 use super::answer::{self, Asked};
 use super::etag::Etag;
-use super::http::{Http, LINKED_ETAG, LINKED_SIZE, text};
+use super::headers::{LINKED_ETAG, LINKED_SIZE, text};
+use super::http::Http;
 use super::patience::{Failure, Tries};
 use super::{HubError, Watch};
 
@@ -41,7 +42,7 @@ impl Remote {
         let parts = asked.repo.address().into_iter().chain(["resolve", commit]);
         let url = http.address(parts.chain(file.split('/')));
         let what = asked.words();
-        let mut tries = Tries::new(&what, http, watch);
+        let mut tries = Tries::new(&what, &http.patience, watch);
         loop {
             match once(http, asked, commit, &url).await {
                 Ok(remote) => return Ok(remote),
@@ -53,7 +54,7 @@ impl Remote {
 
 async fn once(http: &Http, asked: &Asked<'_>, commit: &str, url: &Url) -> Result<Remote, Failure> {
     let (response, seen) = http.head(asked, url.clone()).await?;
-    let not_a_hub = |why: String| answer::not_a_hub(asked, http, why);
+    let not_a_hub = |why: String| answer::not_a_hub(asked, &http.endpoint, why);
     match seen {
         Some(seen) if seen == commit => {}
         Some(seen) => {

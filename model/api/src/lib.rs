@@ -8,7 +8,7 @@
 //! - `sequence.rs`: a token sequence with what may be masked in it, the unit of training;
 //! - `config.rs`: the shapes of the networks, as their `config.json` has them;
 //! - `published.rs`: such a file as it is published; `loading.rs`: how a checkpoint is loaded;
-//! - `request.rs`: what can be asked; `answer.rs`: what comes back;
+//! - `request.rs`: what can be asked; `answer.rs`: what comes back; `step_settings.rs`: what holds for an optimiser step;
 //! - `sampling.rs`: how to fill masks in; `quirks.rs`: where the published code differs; `policy.rs`: how to learn from
 //!   scored groups;
 //! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames;
@@ -26,6 +26,7 @@ pub mod quirks;
 pub mod request;
 pub mod sampling;
 pub mod sequence;
+pub mod step_settings;
 pub mod wire;
 
 pub use answer::{
@@ -38,12 +39,13 @@ pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::Picture;
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
-pub use request::{Adam, BlockNoise, LossNormalization, ModelSource, Request, StepSettings};
+pub use request::{ModelSource, Request};
 pub use sampling::{
     Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, MaskSchedule, Remasking, Sample,
     SampleRequest, Sampler, TextCache, TextSampler,
 };
 pub use sequence::{Sequence, Span, Task};
+pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
 pub const PROTOCOL: u32 = 5;

@@ -11,6 +11,7 @@ use crate::picture::Picture;
 use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
 use crate::sampling::SampleRequest;
 use crate::sequence::Sequence;
+use crate::step_settings::StepSettings;
 
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,93 +49,6 @@ pub enum ModelSource {
         #[serde(default)]
         options: LoadOptions,
     },
-}
-
-/// AdamW's constants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Adam {
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay, on every parameter as published.
-    pub weight_decay: f64,
-    /// Muon for the blocks' matrices (arXiv 2502.16982): their update is the orthogonalised momentum, as large as
-    /// Adam's would be; everything else stays with Adam.
-    #[serde(default)]
-    pub muon: bool,
-}
-
-impl Default for Adam {
-    fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            muon: false,
-        }
-    }
-}
-
-/// What a text answer's loss is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossNormalization {
-    /// Each answer by its own length, then the mean over the answers, as published (`mmada.md` 3.3). A token of a long
-    /// reasoning trace weighs less than one of a short answer.
-    #[default]
-    Sequence,
-    /// All answers of the task by their tokens together: every token weighs the same (as in DAPO, arXiv 2503.14476).
-    Token,
-}
-
-/// Text answers noised block by block: one block masked in part, those before it clean, those behind it masked and not
-/// learnt, as semi-autoregressive sampling sees them (blockwise SFT, arXiv 2508.19529). The loss stays a bound on the
-/// likelihood: that of the answer written block after block.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BlockNoise {
-    /// Share of the text answers; the others are masked anywhere, as published. Default 0.
-    pub share: f64,
-    /// Block length in tokens. Default 4.
-    pub length: usize,
-}
-
-impl Default for BlockNoise {
-    fn default() -> Self {
-        Self {
-            share: 0.0,
-            length: 4,
-        }
-    }
-}
-
-/// What holds for one optimiser step; the trainer decides it anew each time, so that steering is exact.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepSettings {
-    /// Learning rate of this step.
-    pub learning_rate: f64,
-    /// Largest gradient norm; 0 turns clipping off.
-    pub clip_norm: f64,
-    /// The optimiser's constants.
-    pub adam: Adam,
-    /// Weight of each task's loss (text-to-image, text, understanding, think-then-draw).
-    pub task_weights: [f64; 4],
-    /// What a text answer's loss is divided by.
-    #[serde(default)]
-    pub loss_normalization: LossNormalization,
-    /// Text answers noised block by block.
-    #[serde(default)]
-    pub block_noise: BlockNoise,
-    /// The noise of this step: with the same seed, weights and batch the step is the same, bit for bit (law L8).
-    pub seed: u64,
-    /// Decay of the moving average of the weights; 0 keeps none.
-    #[serde(default)]
-    pub ema: f64,
 }
 
 /// What can be asked.

@@ -25,7 +25,8 @@ pub use training::{TokenizerTrainer, entropies};
 
 use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::Parameters;
+use crate::slot::Slot;
 use crate::stored::StoredTensors;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.

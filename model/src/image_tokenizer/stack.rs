@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::init::uniform;
-use crate::parameters::{Parameters, Slot};
+use crate::parameters::Parameters;
+use crate::slot::Slot;
 
 /// Epsilon of the group norms.
 const EPS: f64 = 1e-6;

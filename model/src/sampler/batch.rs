@@ -14,7 +14,8 @@ use demask_api::{Sample, SampleFrame, SampleRequest};
 use tch::{Device, Kind, Tensor};
 
 use super::draw::{Drawn, Noise, draw};
-use super::lane::{Columns, Compute, Lane, Need, Row};
+use super::lane::{Lane, Row};
+use super::need::{Columns, Compute, Need};
 use crate::attention_mask::AttentionMask;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};

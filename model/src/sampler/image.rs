@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Kind;
 
 use super::draw::{Drawn, Noise, Writable};
-use super::lane::{Columns, Compute, Need, Want, byte};
+use super::need::{Columns, Compute, Need, Want, byte};
 use super::schedule::{mask_len, mask_ratio};
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};

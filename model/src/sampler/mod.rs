@@ -9,6 +9,7 @@ pub mod credit;
 pub mod draw;
 mod image;
 mod lane;
+mod need;
 pub mod schedule;
 mod text;
 

@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::commit::{Draw, committed, rank};
 use super::credit::Credits;
 use super::draw::{Drawn, Noise, Writable};
-use super::lane::{Columns, Compute, Need, Want, byte};
+use super::need::{Columns, Compute, Need, Want, byte};
 use super::schedule::transfer_counts;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};

@@ -1,0 +1,26 @@
+//! The headers that the hub answers with.
+
+use reqwest::header::{CONTENT_RANGE, HeaderMap};
+
+/// The commit that an answer is about.
+pub const COMMIT: &str = "x-repo-commit";
+/// The tag of the file that a redirect leads to.
+pub const LINKED_ETAG: &str = "x-linked-etag";
+/// Its length.
+pub const LINKED_SIZE: &str = "x-linked-size";
+
+/// A header as text.
+#[must_use]
+pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The first byte and the whole length that a `Content-Range: bytes FIRST-LAST/LENGTH` names.
+#[must_use]
+pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
+    let (range, whole) = text(headers, CONTENT_RANGE.as_str())?
+        .strip_prefix("bytes ")?
+        .split_once('/')?;
+    let first = range.split_once('-')?.0.trim().parse().ok()?;
+    Some((first, whole.trim().parse().ok()))
+}
