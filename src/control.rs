@@ -29,18 +29,23 @@ pub fn checkpoint() -> Command {
     Command::Checkpoint
 }
 
-/// Who gives a command, for the audit row.
+/// Who gives a command, for the audit row: the name of the person in the environment, else the number of the user that
+/// this process runs as, which a container without names has too.
 pub fn who(client: &str) -> String {
-    let user = std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_else(|_| "unknown".into());
+    let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let user = named.map(|name| name.trim().to_owned()).find(|name| !name.is_empty());
+    // SAFETY: `getuid` has no preconditions and cannot fail.
+    let user = user.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }));
     format!("{user} ({client})")
 }
 
 /// A connection to the daemon, for code that waits.
 pub struct Line {
+    home: Home,
     runtime: Runtime,
     client: Client,
+    /// The last durable event that was read; before the first, the one after which the events were asked for.
+    seen: u64,
 }
 
 impl Line {
@@ -52,16 +57,43 @@ impl Line {
         Ok(self.runtime.block_on(self.client.ask(command))?)
     }
 
-    /// The next event after a `Subscribe`.
+    /// Asks for the events after this sequence number; 0: for those from now on.
+    ///
+    /// # Errors
+    /// The daemon went away.
+    pub fn subscribe(&mut self, since: u64) -> anyhow::Result<()> {
+        self.ask(Command::Subscribe { since })?;
+        self.seen = since;
+        Ok(())
+    }
+
+    /// The next event after [`Self::subscribe`]. No durable one is left out, however slowly they are read.
     ///
     /// # Errors
     /// The daemon went away.
     pub fn event(&mut self) -> anyhow::Result<Envelope> {
         loop {
-            if let ServerMessage::Event(envelope) = self.runtime.block_on(self.client.next())? {
-                return Ok(envelope);
+            match self.runtime.block_on(self.client.next())? {
+                ServerMessage::Event(envelope) => {
+                    // What is only shown live may carry the number of an event that is yet to come.
+                    if envelope.record.durable() {
+                        self.seen = self.seen.max(envelope.seq);
+                    }
+                    return Ok(envelope);
+                }
+                ServerMessage::Lagged { missed, .. } => self.catch_up(missed)?,
+                ServerMessage::Reply { .. } => {}
             }
         }
+    }
+
+    /// Asks again for what the daemon could not wait to send: a connection carries one stream, so on another one.
+    fn catch_up(&mut self, missed: u64) -> anyhow::Result<()> {
+        print::note(&format!(
+            "{missed} events were missed, they came faster than they were read; those that are kept follow now"
+        ));
+        self.client = self.runtime.block_on(Client::connect(&self.home, "cli"))?;
+        self.subscribe(self.seen)
     }
 }
 
@@ -72,7 +104,12 @@ impl Line {
 pub fn connect(home: &Home) -> anyhow::Result<Line> {
     let runtime = crate::studio::runtime()?;
     let client = runtime.block_on(Client::connect(home, "cli"))?;
-    Ok(Line { runtime, client })
+    Ok(Line {
+        home: home.clone(),
+        runtime,
+        client,
+        seen: 0,
+    })
 }
 
 /// Sends a command and says what the daemon made of it.
@@ -86,7 +123,7 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
     }
     match reply {
         Reply::Refused { message } if !json => {
-            eprintln!("demask: {message}");
+            print::note(&format!("demask: {message}"));
             Ok(ExitCode::from(crate::FAILED))
         }
         Reply::Refused { .. } => Ok(ExitCode::from(crate::FAILED)),
@@ -192,5 +229,66 @@ fn show(overview: &Overview) {
                 format!(": {}", overview.detail)
             }
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_storage::{ClientMessage, PROTOCOL, Record, RunEnd};
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn say(stream: &mut UnixStream, message: &ServerMessage) {
+        writeln!(stream, "{}", serde_json::to_string(message).unwrap()).unwrap();
+    }
+
+    /// Takes a client in, as the gateway does; after which event it asks for events, and where they go.
+    fn subscriber(listener: &UnixListener) -> (u64, UnixStream) {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
+        let Command::Subscribe { since } = command else {
+            unreachable!("{line}")
+        };
+        let message = "subscribed".to_owned();
+        let reply = Reply::Accepted { message, step: 0 };
+        let version = String::new();
+        say(&mut stream, &ServerMessage::Reply { id, protocol: PROTOCOL, version, reply });
+        (since, stream)
+    }
+
+    fn end(seq: u64) -> ServerMessage {
+        let [run, status, reason] = ["r", "done", ""].map(str::to_owned);
+        let record = Record::RunEnd(RunEnd { run, status, reason });
+        ServerMessage::Event(Envelope { seq, at_us: 0, record })
+    }
+
+    #[test]
+    fn who_was_too_slow_reads_on_from_the_last_durable_event() {
+        // Only the name matters: of it the socket's is made.
+        let root = std::env::temp_dir().join(format!("demask-control-{}", std::process::id()));
+        let home = Home::open(Some(root)).unwrap();
+        let socket = home.socket().unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = std::thread::spawn(move || {
+            let (since, mut stream) = subscriber(&listener);
+            say(&mut stream, &end(8));
+            let record = Record::Overview(Overview::default());
+            let live = Envelope { seq: 9, at_us: 0, record };
+            say(&mut stream, &ServerMessage::Event(live));
+            say(&mut stream, &ServerMessage::Lagged { missed: 3, next: 12 });
+            let (again, mut stream) = subscriber(&listener);
+            say(&mut stream, &end(9));
+            (since, again)
+        });
+        let mut line = connect(&home).unwrap();
+        line.subscribe(7).unwrap();
+        let read: Vec<u64> = (0..3).map(|_| line.event().unwrap().seq).collect();
+        assert_eq!(read, [8, 9, 9], "a durable one, a live one, and the one that was missed");
+        assert_eq!(daemon.join().unwrap(), (7, 8));
+        std::fs::remove_file(socket).ok();
     }
 }

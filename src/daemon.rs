@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -12,7 +12,8 @@ use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
 use crate::args::{Daemon, Images};
-use crate::{control, print};
+use crate::control::{self, Line};
+use crate::print;
 
 /// How long a daemon may take to answer after its start, and to end before it is told why not.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -48,10 +49,28 @@ pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// It ended at once, or did not answer in time.
 pub fn ensure(home: &Home) -> anyhow::Result<u32> {
-    match home.daemon_pid() {
-        Some(pid) => Ok(pid),
+    match reach(home)? {
+        Some((pid, _)) => Ok(pid),
         None => start(home),
     }
+}
+
+/// The daemon that has the home: its process, and a connection to it. None when nobody has it. A daemon that is starting
+/// does not answer yet, one that is ending not any more: it is waited for until it answers or is gone.
+fn reach(home: &Home) -> anyhow::Result<Option<(u32, Line)>> {
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(pid) = home.daemon_pid() {
+        match control::connect(home) {
+            Ok(line) => return Ok(Some((pid, line))),
+            Err(_) if Instant::now() < deadline => std::thread::sleep(LOOK),
+            Err(_) => bail!(
+                "the daemon (process {pid}) did not answer within {} s; see {}",
+                PATIENCE.as_secs(),
+                home.log().display()
+            ),
+        }
+    }
+    Ok(None)
 }
 
 /// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
@@ -86,18 +105,25 @@ fn start(home: &Home) -> anyhow::Result<u32> {
         .args(["daemon", "start", "--foreground"]);
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     // Its own process group: a Ctrl-C meant for the dashboard does not reach it.
-    let mut child = command.process_group(0).spawn()?;
-    let deadline = Instant::now() + PATIENCE;
+    answering(home, command.process_group(0).spawn()?, before)
+}
+
+/// Waits for the daemon that was started, or for the one that somebody else started at the same time and that took the home
+/// before it: which of them has it.
+fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> {
+    let (log, deadline) = (home.log(), Instant::now() + PATIENCE);
     while Instant::now() < deadline {
-        if let Some(status) = child.try_wait()? {
+        let ended = child.try_wait()?;
+        if control::connect(home).is_ok() {
+            return Ok(home.daemon_pid().unwrap_or(child.id()));
+        }
+        // Who has the home is not looked up while the child may be taking it: a look would be in its way.
+        if let Some(status) = ended.filter(|_| home.daemon_pid().is_none()) {
             let said = said_since(&log, before).unwrap_or_default();
             bail!(
                 "the daemon ended at once ({status}; its log is {}): {said}",
                 log.display()
             );
-        }
-        if control::connect(home).is_ok() {
-            return Ok(child.id());
         }
         std::thread::sleep(LOOK);
     }
@@ -122,11 +148,11 @@ fn said_since(log: &Path, bytes: u64) -> std::io::Result<String> {
 }
 
 fn stop(home: &Home) -> anyhow::Result<()> {
-    let Some(pid) = home.daemon_pid() else {
+    let Some((pid, mut daemon)) = reach(home)? else {
         println!("no daemon is running");
         return Ok(());
     };
-    control::connect(home)?.ask(Ask::Shutdown)?;
+    daemon.ask(Ask::Shutdown)?;
     print::note("finishing the step, checkpointing…");
     let mut asked = Instant::now();
     while home.daemon_pid() == Some(pid) {
@@ -152,8 +178,8 @@ fn still_there(home: &Home, pid: u32) -> String {
 }
 
 fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
-    if let Some(pid) = home.daemon_pid() {
-        return up(home, pid, json);
+    if let Some((pid, daemon)) = reach(home)? {
+        return up(home, pid, daemon, json);
     }
     if json {
         print::json(&serde_json::json!({ "running": false }))?;
@@ -164,8 +190,8 @@ fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// What `status` says of a daemon that is up; `ps` says what its actors do.
-fn up(home: &Home, pid: u32, json: bool) -> anyhow::Result<ExitCode> {
-    let Reply::Status(overview) = control::connect(home)?.ask(Ask::Status)? else {
+fn up(home: &Home, pid: u32, mut daemon: Line, json: bool) -> anyhow::Result<ExitCode> {
+    let Reply::Status(overview) = daemon.ask(Ask::Status)? else {
         bail!("the daemon did not say where it is");
     };
     let (root, log) = (home.root(), home.log());
@@ -223,4 +249,62 @@ pub fn attach(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
         bail!("the dashboard needs a terminal; `demask ps` prints where the run is");
     }
     crate::dashboard::open(home, images)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    /// A home in a folder that is gone with it, as is its socket.
+    struct Place {
+        root: PathBuf,
+        home: Home,
+    }
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("demask-{name}-{}", std::process::id()));
+            let home = Home::open(Some(root.clone())).unwrap();
+            Self { root, home }
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.root).ok();
+            std::fs::remove_file(self.home.socket().unwrap()).ok();
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_starting_is_waited_for_and_one_that_ends_is_gone() {
+        let place = Place::new("reached");
+        assert!(reach(&place.home).unwrap().is_none(), "nobody has the home");
+        let lock = place.home.lock().unwrap();
+        let home = place.home.clone();
+        let asked = std::thread::spawn(move || reach(&home).unwrap().map(|(pid, _)| pid));
+        let listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
+        assert_eq!(asked.join().unwrap(), Some(std::process::id()));
+        drop(listener);
+        let home = place.home.clone();
+        let asked = std::thread::spawn(move || reach(&home).unwrap().map(|(pid, _)| pid));
+        drop(lock);
+        assert_eq!(asked.join().unwrap(), None);
+    }
+
+    #[test]
+    fn who_starts_one_beside_somebody_else_has_that_one() {
+        let place = Place::new("beside");
+        let lock = place.home.lock().unwrap();
+        let _listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
+        // One that ends at once, as a daemon does whose home is taken.
+        let loser = || Command::new("false").spawn().unwrap();
+        assert_eq!(answering(&place.home, loser(), 0).unwrap(), std::process::id());
+        drop((lock, _listener));
+        let said = answering(&place.home, loser(), 0).unwrap_err().to_string();
+        assert!(said.contains("ended at once"), "{said}");
+    }
 }

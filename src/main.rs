@@ -29,7 +29,6 @@ mod values;
 mod verify;
 mod views;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -50,7 +49,7 @@ fn main() -> ExitCode {
     end_quietly_with_the_pipe();
     // A home in the environment is an argument to clap, so it would not show the help by itself.
     if std::env::args_os().len() < 2 {
-        eprint!("{}", Cli::command().render_help());
+        print::note(Cli::command().render_help().to_string().trim_end_matches('\n'));
         return ExitCode::from(USAGE);
     }
     let cli = Cli::parse();
@@ -58,20 +57,25 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not `eprintln`, which panics where there is nobody to tell: a terminal that is gone.
-            writeln!(std::io::stderr(), "demask: {error:#}").ok();
+            print::note(&format!("demask: {error:#}"));
             ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
         }
     }
 }
 
-/// `demask … | head` ends when `head` has seen enough: not a panic, and no failure.
+/// `demask … | head` ends when `head` has seen enough: not a panic, and no failure. Where standard error is closed there is
+/// nobody to tell of a panic; what was asked for may not be done then.
 fn end_quietly_with_the_pipe() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let words = panic.payload_as_str().unwrap_or_default();
-        if words.starts_with("failed printing to stdout") && words.contains("Broken pipe") {
-            std::process::exit(0);
+        if words.contains("Broken pipe") {
+            if words.starts_with("failed printing to stdout") {
+                std::process::exit(0);
+            }
+            if words.starts_with("failed printing to stderr") {
+                std::process::exit(i32::from(FAILED));
+            }
         }
         before(panic);
     }));

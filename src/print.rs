@@ -39,9 +39,10 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says something to the person, not to the script.
+/// Says something to the person, not to the script. Where nobody listens any more, nothing is lost.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    // Not `eprintln`, which panics where there is nobody to tell: a terminal that is gone.
+    writeln!(io::stderr(), "{text}").ok();
 }
 
 fn width(text: &str) -> usize {

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use demask_actors::home::Home;
-use demask_actors::profile::Profile;
+use demask_actors::profile::{self, Profile};
 use demask_datasets::hub::{Cache, checkpoint_folder};
-use demask_storage::{Command, Overview, Record, Reply};
+use demask_storage::{Command, Overview, Record, Reply, journal, query, store};
+use serde_json::Value;
 
 use crate::args::{Images, Run};
 use crate::{UsageError, control, daemon, dashboard, print};
@@ -28,7 +30,7 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     }
     let text = assigned(&text, &origin, &set)?;
     let text = Profile::anchored(&text, &origin, options.from_scratch).map_err(usage)?;
-    let name = Profile::parse(&text, &origin).map_err(usage)?.name;
+    let asked = Profile::parse(&text, &origin).map_err(usage)?;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
     let mut client = control::connect(home)?;
@@ -39,27 +41,27 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     })?;
     match reply {
         Reply::Started { run } if headless => {
-            say_started(&run, options.output.json)?;
-            if options.detach {
-                Ok(ExitCode::SUCCESS)
+            if options.output.json {
+                println!("{}", serde_json::json!({ "started": run }));
             } else {
-                follow(home, &run, options.output.json)
+                println!("run {run}");
             }
+            watched(home, &run, Since::Beginning, options.detach, options.output.json)
         }
         Reply::Started { .. } => dashboard::open(home, Images::Auto),
         Reply::Refused { message } if headless => {
             // A daemon that begins goes on with the run that the one before it had left.
-            let Some(run) = same_under_way(&mut client, &name, options.from_scratch)? else {
+            let Some(run) = same_under_way(home, &asked, options.from_scratch)? else {
                 anyhow::bail!(message);
             };
+            let name = &asked.name;
             print::note(&format!(
-                "{message}; it is of the profile {name}, and followed here"
+                "{message}; it has this configuration ({name}), and is followed here"
             ));
-            if options.detach {
-                Ok(ExitCode::SUCCESS)
-            } else {
-                follow(home, &run, options.output.json)
+            if options.output.json {
+                println!("{}", serde_json::json!({ "under_way": run }));
             }
+            watched(home, &run, Since::Now, options.detach, options.output.json)
         }
         Reply::Refused { message } => {
             print::note(&message);
@@ -69,30 +71,33 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The run that is under way, if it is of that profile and no other was asked for.
-fn same_under_way(
-    client: &mut control::Line,
-    profile: &str,
-    from_scratch: bool,
-) -> anyhow::Result<Option<String>> {
-    let Reply::Status(overview) = client.ask(Command::Status)? else {
+/// The run that is under way, if its whole configuration is the one that is asked for and no new start is.
+fn same_under_way(home: &Home, asked: &Profile, from_scratch: bool) -> anyhow::Result<Option<String>> {
+    if from_scratch {
         return Ok(None);
-    };
-    let same = overview.profile == profile && !from_scratch;
-    Ok(same.then_some(overview.run))
+    }
+    let found = journal::unfinished(&store::open_read_only(&home.database())?)?;
+    let Some(found) = found else { return Ok(None) };
+    Ok(same(&found.config, asked)?.then_some(found.run))
 }
 
-/// The daemon works elsewhere, so the folder is named whole; one that is no checkpoint is told before anything starts.
+/// Whether a stored configuration is that of a profile, however the run began.
+fn same(stored: &str, asked: &Profile) -> anyhow::Result<bool> {
+    let mut stored: Value = serde_json::from_str(stored)?;
+    if let Some(keys) = stored.as_object_mut() {
+        keys.remove("from_scratch");
+    }
+    // Through text as the stored one: a number that is read may differ in its last bit from the one that was written.
+    let asked: Value = serde_json::from_str(&serde_json::to_string(asked)?)?;
+    Ok(stored == asked)
+}
+
+/// The daemon works elsewhere, so the folder is named whole; one that no run can start from is told before anything starts.
 fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
     let dir =
         checkpoint_folder(checkpoint, &Cache::of_environment()).map_err(|error| usage(error.to_string()))?;
-    if !dir.join("manifest.json").is_file() {
-        return Err(usage(format!(
-            "--checkpoint {}: expected a checkpoint folder, found no manifest.json in it",
-            checkpoint.display()
-        ))
-        .into());
-    }
+    profile::can_start(&dir)
+        .map_err(|wrong| usage(format!("--checkpoint {}: {wrong}", checkpoint.display())))?;
     Ok(format!("start_from={}", serde_json::to_string(&dir)?))
 }
 
@@ -116,19 +121,41 @@ fn usage(error: impl std::fmt::Display) -> UsageError {
     UsageError(error.to_string())
 }
 
-fn say_started(run: &str, json: bool) -> anyhow::Result<()> {
-    if json {
-        println!("{}", serde_json::json!({ "started": run }));
-    } else {
-        println!("run {run}");
+/// Where a run is followed from.
+#[derive(Clone, Copy)]
+enum Since {
+    /// Its first event, which says that it began.
+    Beginning,
+    /// Its newest.
+    Now,
+}
+
+impl Since {
+    /// The number of that event. An end is never it: a run that ended before it was followed is seen to end.
+    fn event(self, home: &Home, run: &str) -> anyhow::Result<u64> {
+        let which = match self {
+            Self::Beginning => "min",
+            Self::Now => "max",
+        };
+        let sql = format!("SELECT {which}(seq) FROM v_event WHERE run = '{run}' AND kind <> 'run_end'");
+        let rows = query::query(&home.database(), &sql, 1)?.rows;
+        let found = rows.first().and_then(|row| row.first()?.as_u64());
+        found.with_context(|| format!("the store has no event of run {run}"))
     }
-    Ok(())
+}
+
+/// Leaves the run to the daemon, or follows it.
+fn watched(home: &Home, run: &str, since: Since, detach: bool, json: bool) -> anyhow::Result<ExitCode> {
+    if detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut client = control::connect(home)?;
+    client.subscribe(since.event(home, run)?)?;
+    follow(client, run, json)
 }
 
 /// Prints where the run is until it ends; Ctrl-C leaves it running.
-fn follow(home: &Home, run: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let mut client = control::connect(home)?;
-    client.ask(Command::Subscribe { since: 0 })?;
+fn follow(mut client: control::Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut told = Told::default();
     loop {
         let envelope = client.event()?;
@@ -197,5 +224,34 @@ fn tell(record: &Record, told: &mut Told) {
             println!("  checkpoint at step {} ({})", checkpoint.step, checkpoint.reason)
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_actors::profile::TABLETOP;
+
+    fn profile(flags: &[&str]) -> Profile {
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let text = Profile::set(TABLETOP, "tabletop", &flags).unwrap();
+        Profile::parse(&text, "tabletop").unwrap()
+    }
+
+    /// As the daemon records it.
+    fn stored(profile: &Profile, from_scratch: bool) -> String {
+        let mut config = serde_json::to_value(profile).unwrap();
+        config["from_scratch"] = from_scratch.into();
+        config.to_string()
+    }
+
+    #[test]
+    fn a_configuration_is_the_same_however_the_run_began_and_another_in_any_value() {
+        let one = profile(&["ema=0.1", "optimizer.beta1=0.899999999999999911"]);
+        assert!(same(&stored(&one, true), &one).unwrap() && same(&stored(&one, false), &one).unwrap());
+        for flag in ["seed=77", "ema=0.2", "start_from=\"/elsewhere\"", "source.0.weight=9"] {
+            assert!(!same(&stored(&one, false), &profile(&["ema=0.1", flag])).unwrap(), "{flag}");
+        }
     }
 }

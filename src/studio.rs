@@ -298,7 +298,7 @@ fn show_text(bench: &Workbench) -> FrameSink {
             .iter()
             .map(|word| if word.is_empty() { "░" } else { word.as_str() })
             .collect();
-        eprintln!("{:>3}/{} {line}", frame.step + 1, frame.steps);
+        print::note(&format!("{:>3}/{} {line}", frame.step + 1, frame.steps));
     })
 }
 
@@ -384,9 +384,13 @@ fn show_picture(words: FrameSink) -> FrameSink {
             return words(frame);
         }
         let filled = frame.confidence.iter().filter(|&&value| value > 0).count();
-        eprintln!("step {}/{}: {filled} codes guessed", frame.step + 1, frame.steps);
+        print::note(&format!(
+            "step {}/{}: {filled} codes guessed",
+            frame.step + 1,
+            frame.steps
+        ));
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
-            eprint!("{}", half_blocks(picture));
+            print::note(half_blocks(picture).trim_end_matches('\n'));
         }
     })
 }

@@ -95,10 +95,9 @@ pub async fn save(
     reason: &str,
 ) -> Result<(), RunError> {
     let dir = folder(job, cursor.step);
-    // Left by an earlier life of this run that died before its row was written: the same step, so the same weights.
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir).map_err(|error| RunError::about(dir.display(), error))?;
-    }
+    // One of the same step stays until this one's row is on disk: its own may be acknowledged, and the only one.
+    let before = job.home.set_aside(&dir);
+    let before = before.map_err(|error| RunError::about(dir.display(), error))?;
     let sampling = &job.profile.sampling;
     let draws = Draws {
         text: sampling.text.clone(),
@@ -109,7 +108,11 @@ pub async fn save(
         attach: attachments(bench, &draws, cursor)?,
         optimizer: true,
     };
-    let (hash, bytes) = match job.engine.ask(request, None).await? {
+    let saved = job.engine.ask(request, None).await;
+    if saved.is_err() {
+        job.home.sweep(&job.run);
+    }
+    let (hash, bytes) = match saved? {
         Answer::Saved { hash, bytes, .. } => (hash, bytes),
         other => return Err(unexpected("saved", &other).into()),
     };
@@ -126,6 +129,9 @@ pub async fn save(
     job.recorder.record(Record::Checkpoint(record)).await?;
     // Acknowledged means on disk: only then may an older one go.
     job.recorder.flush().await?;
+    if let Some(before) = before {
+        std::fs::remove_dir_all(before).ok();
+    }
     let step = cursor.step;
     job.control
         .report(|overview| overview.last_checkpoint = Some(step));
@@ -136,7 +142,9 @@ pub async fn save(
 #[must_use]
 pub fn disk_full(error: &RunError) -> Option<String> {
     match error {
-        RunError::Store(StoreError::Io { path, source }) if source.kind() == ErrorKind::StorageFull => {
+        RunError::Store(StoreError::Io { path, source })
+            if matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+        {
             Some(format!("{}: {source}", path.display()))
         }
         RunError::Engine(EngineFailure::Engine(EngineError::Io {

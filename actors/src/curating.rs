@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::*;
 
+use demask_datasets::example::Example;
+
 use crate::attend::{Employed, Faults, aside, attend};
 use crate::curator::{Accepted, Curator as Library};
 use crate::picked::Picked;
@@ -59,11 +61,22 @@ pub struct Take {
     pub candidates: Vec<Accepted>,
 }
 
+/// What became of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in the pool.
+    Fresh,
+    /// An equal one was.
+    Known,
+    /// It shares words with a benchmark (law L6), and why that is said.
+    Overlaps(String),
+}
+
 /// What became of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// For each candidate whether it was new.
-    pub fresh: Vec<bool>,
+    /// Of each candidate.
+    pub fates: Vec<Fate>,
     /// The pool now.
     pub pool: Vec<Accepted>,
 }
@@ -179,20 +192,31 @@ impl Handler<Take> for Curator {
 
     fn handle(&mut self, take: Take, _: &mut Self::Context) -> Self::Result {
         let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());
+        let examples: Vec<Example> = take
+            .candidates
+            .iter()
+            .map(|candidate| candidate.example.clone())
+            .collect();
+        let overlaps = self.with_library(move |library| library.check_traces(&examples));
         attend(self, "Take", async move {
             faults.strike("curator", take.step);
+            let overlaps = overlaps.await?;
             let mut pool = lock(&pool);
             pool.truncate(take.after);
-            let mut fresh = Vec::new();
-            for candidate in take.candidates {
+            let mut fates = Vec::new();
+            for (candidate, overlap) in take.candidates.into_iter().zip(overlaps) {
                 let known = pool.iter().any(|kept| kept.example.id == candidate.example.id);
-                fresh.push(!known);
-                if !known {
-                    pool.push(candidate);
-                }
+                fates.push(match overlap {
+                    Some(why) => Fate::Overlaps(why),
+                    None if known => Fate::Known,
+                    None => {
+                        pool.push(candidate);
+                        Fate::Fresh
+                    }
+                });
             }
             Ok(Taken {
-                fresh,
+                fates,
                 pool: pool.clone(),
             })
         })

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use demask_datasets::decontaminate::Forbidden;
+use demask_datasets::decontaminate::{Forbidden, Overlap};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
@@ -18,10 +18,10 @@ use crate::sources::{self, Report, SourceError};
 /// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
 
+/// The source of traces.
+const REASONER: &str = "reasoner";
 /// Share of a text source's picks, once traces are accepted, that are one of them.
 const TRACE_SHARE: f64 = 0.25;
-/// Generated examples of a source after which its checks against the benchmarks are first told, then at each doubling.
-const FIRST_TOLD: u64 = 64;
 
 /// An accepted reasoning trace.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -58,7 +58,7 @@ impl Curator {
         let mut reports = Vec::new();
         let forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
         let mut read = BTreeMap::new();
-        for source in profile.sources.iter().filter(|source| source.path.is_some()) {
+        for source in profile.sources.iter().filter(|source| source.kind.reads()) {
             let examples = sources::read(source, profile, &forbidden, &mut |report| reports.push(report))?;
             read.insert(source.name.clone(), examples);
         }
@@ -160,7 +160,7 @@ impl Curator {
     fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
         loop {
             let example = self.draw(source, rng)?;
-            if source.path.is_some() {
+            if source.kind.reads() {
                 return Some(example);
             }
             let overlap = self.forbidden.overlap(&example);
@@ -174,10 +174,23 @@ impl Curator {
                     source: source.name.clone(),
                     subject: example.id,
                     gate: "decontaminate",
-                    reason: format!("overlaps {} ({})", overlap.benchmark, overlap.rule),
+                    reason: why(&overlap),
                 }),
             }
         }
+    }
+
+    /// For each trace why it overlaps a benchmark, if it does (law L6).
+    pub fn check_traces(&mut self, traces: &[Example]) -> Vec<Option<String>> {
+        let overlaps: Vec<_> = traces.iter().map(|trace| self.forbidden.overlap(trace)).collect();
+        for overlap in &overlaps {
+            self.told(
+                REASONER,
+                overlap.as_ref().map(|overlap| overlap.benchmark.as_str()),
+            );
+        }
+        let whys = overlaps.iter().map(|overlap| overlap.as_ref().map(why));
+        whys.collect()
     }
 
     /// Counts a generated example that was checked against the benchmarks; tells of them when enough are together.
@@ -194,7 +207,8 @@ impl Curator {
         if let Some(overlaps) = hit.and_then(|number| overlaps.get_mut(number)) {
             *overlaps += 1;
         }
-        if *count >= FIRST_TOLD && count.is_power_of_two() {
+        // At each doubling: a row for every example would be too many.
+        if count.is_power_of_two() {
             let rows = sources::checked(source, &self.forbidden, *count, overlaps);
             self.reports.extend(rows);
         }
@@ -245,6 +259,10 @@ fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeS
         .filter(solves)
         .map(|source| source.name.clone())
         .collect()
+}
+
+fn why(overlap: &Overlap) -> String {
+    format!("overlaps {} ({})", overlap.benchmark, overlap.rule)
 }
 
 #[cfg(test)]

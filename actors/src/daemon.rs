@@ -39,6 +39,8 @@ const GOODBYE: Duration = Duration::from_millis(50);
 const QUEUE: usize = 32;
 /// Lives in a row that may die without a step done between.
 const LIVES: u32 = 6;
+/// How long the row of a new run may take to be on disk.
+const RECORDED: Duration = Duration::from_secs(10);
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -145,7 +147,11 @@ impl Daemon {
         tokio::time::sleep(GOODBYE).await;
         gateway.abort();
         daemon.office.retire().await;
-        Ok(daemon.recorder.flush().await?)
+        tokio::select! {
+            flushed = daemon.recorder.flush() => Ok(flushed?),
+            // On a full disk it would wait for ever.
+            signal = signals.next() => std::process::exit(128 + signal),
+        }
     }
 
     /// L1: the run that did not end goes on.
@@ -204,7 +210,9 @@ impl Daemon {
             if let Some(last) = &mut self.last {
                 (last.state, last.detail) = ("failed".into(), why.clone());
             }
-            end_run(&self.recorder, &active.run, "failed", &why).await?;
+            // Not waited for: this loop answers everybody, on a full disk too.
+            let end = run_end(&active.run, "failed", &why);
+            self.recorder.record(Record::RunEnd(end)).await?;
         }
         Ok(())
     }
@@ -266,7 +274,15 @@ impl Daemon {
             Err(error) => return refused(&error.to_string()),
         };
         let run = uuid::Uuid::now_v7().to_string();
-        match record_run(&self.recorder, &run, &profile, from_scratch, 0).await {
+        let recorded = record_run(&self.recorder, &run, &profile, from_scratch, 0);
+        // On a full disk nobody else would be answered while this waits.
+        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            let reason = "the store did not take it in time: is the disk full?";
+            let end = run_end(&run, "failed", reason);
+            self.recorder.record(Record::RunEnd(end)).await.ok();
+            return refused(&format!("the run was not begun: {reason}"));
+        };
+        match recorded {
             Ok(()) => {
                 self.begin(run.clone(), profile, from_scratch, 0);
                 Reply::Started { run }
@@ -447,13 +463,18 @@ async fn note_death(job: &Job, step: u64, why: &str) -> Result<(), RecorderGone>
 }
 
 async fn end_run(recorder: &Recorder, run: &str, status: &str, reason: &str) -> Result<(), RecorderGone> {
-    let end = RunEnd {
+    recorder
+        .record(Record::RunEnd(run_end(run, status, reason)))
+        .await?;
+    recorder.flush().await
+}
+
+fn run_end(run: &str, status: &str, reason: &str) -> RunEnd {
+    RunEnd {
         run: run.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-    };
-    recorder.record(Record::RunEnd(end)).await?;
-    recorder.flush().await
+    }
 }
 
 async fn record_run(

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
+use demask_api::{Answer, DeviceInfo, EngineError, Request, SampleFrame};
 use demask_storage::ActorState;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::engine::{Engine, EngineFailure, EngineOptions};
 use crate::supervisor::{Address, Life, Office};
@@ -16,14 +15,16 @@ use crate::supervisor::{Address, Life, Office};
 /// Where denoising frames go.
 pub type FrameSink = Arc<dyn Fn(SampleFrame) + Send + Sync>;
 
-/// Ask the engine; the answer, and how long it took from when its turn had come.
+/// Ask the engine.
 #[derive(Message)]
-#[rtype(result = "Result<(Answer, Duration), EngineFailure>")]
+#[rtype(result = "Result<Answer, EngineFailure>")]
 pub struct Ask {
     /// What.
     pub request: Request,
     /// Where its frames go.
     pub frames: Option<FrameSink>,
+    /// Ends when nobody waits for the answer any more: the engine is let go then.
+    pub waited_for: oneshot::Receiver<()>,
 }
 
 /// Who the engine is: its process and device.
@@ -68,7 +69,7 @@ async fn running<'a>(
 }
 
 impl Handler<Ask> for EngineHost {
-    type Result = ResponseActFuture<Self, Result<(Answer, Duration), EngineFailure>>;
+    type Result = ResponseActFuture<Self, Result<Answer, EngineFailure>>;
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
         let handling = self.life.probe.handle(name(&ask.request));
@@ -77,9 +78,11 @@ impl Handler<Ask> for EngineHost {
             let engine = running(&engine, &options).await?;
             let sink = ask.frames;
             let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
-            let began = Instant::now();
-            let answer = engine.ask_watched(&ask.request, &mut on_frame).await?;
-            Ok((answer, began.elapsed()))
+            tokio::select! {
+                answer = engine.ask_watched(&ask.request, &mut on_frame) => answer,
+                // The sender is never used, only dropped.
+                _ = ask.waited_for => Err(abandoned()),
+            }
         };
         Box::pin(work.into_actor(self).map(|answer, host, ctx| {
             handling.end(
@@ -110,7 +113,7 @@ impl Handler<Who> for EngineHost {
 }
 
 impl Handler<Finish> for EngineHost {
-    type Result = AtomicResponse<Self, ()>;
+    type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
         self.life.probe.say(ActorState::Stopped, "finishing");
@@ -120,10 +123,10 @@ impl Handler<Finish> for EngineHost {
                 engine.stop().await;
             }
         };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(), host, ctx| {
+        Box::pin(work.into_actor(self).map(|(), host, ctx| {
             host.life.done();
             ctx.stop();
-        })))
+        }))
     }
 }
 
@@ -147,8 +150,8 @@ impl EngineAddress {
         }
     }
 
-    /// Seconds that engines have computed for this address: by their own clock where the answer says it, so that the
-    /// way there and back is not counted.
+    /// Seconds that engines have computed for this address, by their own clock: neither the way there and back nor the wait
+    /// behind others is counted.
     #[must_use]
     pub fn computed(&self) -> f64 {
         self.computed.load(Relaxed) as f64 * 1e-6
@@ -159,13 +162,19 @@ impl EngineAddress {
     /// # Errors
     /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
     pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
-        let (answer, took) = self
+        let (_waiting, waited_for) = oneshot::channel();
+        let ask = Ask {
+            request,
+            frames,
+            waited_for,
+        };
+        let answer = self
             .host()
             .await?
-            .send(Ask { request, frames })
+            .send(ask)
             .await
             .map_err(|error| dead(&error.to_string()))??;
-        let seconds = own_seconds(&answer).unwrap_or(took.as_secs_f64());
+        let seconds = own_seconds(&answer);
         self.computed.fetch_add((seconds * 1e6) as u64, Relaxed);
         Ok(answer)
     }
@@ -197,14 +206,24 @@ impl EngineAddress {
     }
 }
 
-/// What the engine itself says that it took.
-fn own_seconds(answer: &Answer) -> Option<f64> {
+/// What the engine itself says that it took; what takes no time worth counting does not say.
+fn own_seconds(answer: &Answer) -> f64 {
     match answer {
-        Answer::Trained(report) => Some(report.seconds),
-        Answer::PolicyTrained(report) => Some(report.seconds),
-        Answer::Samples { seconds, .. } => Some(*seconds),
-        _ => None,
+        Answer::Trained(report) => report.seconds,
+        Answer::PolicyTrained(report) => report.seconds,
+        Answer::TokenizerTrained(report) => report.seconds,
+        Answer::Samples { seconds, .. }
+        | Answer::Codes { seconds, .. }
+        | Answer::Saved { seconds, .. }
+        | Answer::Scores { seconds, .. } => *seconds,
+        _ => 0.0,
     }
+}
+
+fn abandoned() -> EngineFailure {
+    EngineFailure::Engine(EngineError::Refused {
+        message: "nobody waits for the answer any more".into(),
+    })
 }
 
 fn dead(why: &str) -> EngineFailure {

@@ -9,7 +9,6 @@ use demask_datasets::example::{Example, Mode};
 use demask_rewards::judge::Judge;
 use demask_rewards::suites::{Suite, SuiteResult};
 use demask_storage::ActorState;
-use futures_util::stream::{self, StreamExt as _};
 
 use crate::attend::{Employed, Faults, attend};
 use crate::control::Control;
@@ -18,10 +17,9 @@ use crate::run_error::RunError;
 use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
 
-/// Items that are asked for together: more than run at one time, so that one joins the running batch as another leaves it.
-const BATCH: usize = 96;
-/// Of those requests that are under way, so that the batch is full until the last: the one that is judged and the next.
-const AHEAD: usize = 2;
+/// Items that are asked for together: many more than run at one time, so that one joins the running batch as another leaves
+/// it. One request after the other, so that what runs beside an item is the same each time (law L8).
+const BATCH: usize = 384;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
 
@@ -183,13 +181,8 @@ pub async fn run_suite(
     let items = suite.items(trial.limit)?;
     let judge = suite.judge()?;
     let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
-    let asked = items
-        .chunks(BATCH)
-        .enumerate()
-        .map(|(number, batch)| judge_batch(bench, link, &judge, trial, number * BATCH, batch));
-    let mut answered = stream::iter(asked).buffered(AHEAD);
-    while let Some(batch) = answered.next().await {
-        judged.extend(batch?);
+    for (number, batch) in items.chunks(BATCH).enumerate() {
+        judged.extend(judge_batch(bench, link, &judge, trial, number * BATCH, batch).await?);
         if !progress(judged.len(), items.len()) {
             break;
         }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// The longest socket path that every Unix takes, in bytes (`sun_path` less the NUL; 104 on the BSDs, 108 on Linux).
 const LONGEST_SOCKET: usize = 103;
+/// Ends the name of a checkpoint that another of the same step is to follow.
+const BEFORE: &str = ".before";
 
 /// Why the home cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -111,10 +113,34 @@ impl Home {
             return;
         };
         for entry in entries.flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                std::fs::remove_dir_all(entry.path()).ok();
-            }
+            let (name, path) = (entry.file_name(), entry.path());
+            let Some(hidden) = name.to_str().and_then(|name| name.strip_prefix('.')) else {
+                continue;
+            };
+            let kept = hidden.strip_suffix(BEFORE).map(|step| path.with_file_name(step));
+            match kept.filter(|kept| !kept.exists()) {
+                Some(kept) => std::fs::rename(path, kept).ok(),
+                None => std::fs::remove_dir_all(path).ok(),
+            };
         }
+    }
+
+    /// Gives a checkpoint's folder that is there another name, from which [`Self::sweep`] takes it back if no other came in
+    /// its place; the name, if there was one.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn set_aside(&self, checkpoint: &Path) -> std::io::Result<Option<PathBuf>> {
+        if !checkpoint.exists() {
+            return Ok(None);
+        }
+        let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+        let aside = checkpoint.with_file_name(format!(".{name}{BEFORE}"));
+        if aside.exists() {
+            std::fs::remove_dir_all(&aside)?;
+        }
+        std::fs::rename(checkpoint, &aside)?;
+        Ok(Some(aside))
     }
 
     /// The daemon's log.
@@ -256,6 +282,25 @@ mod tests {
         assert!(matches!(home.lock(), Err(HomeError::Taken { pid, .. }) if pid == std::process::id()));
         drop(lock);
         assert_eq!(home.daemon_pid(), None);
+    }
+
+    #[test]
+    fn l1_a_checkpoint_that_was_set_aside_comes_back_unless_another_took_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().to_owned())).unwrap();
+        let [kept, followed] = ["step-1", "step-2"].map(|step| home.checkpoints("run").join(step));
+        assert_eq!(home.set_aside(&kept).unwrap(), None);
+        for (checkpoint, follows) in [(&kept, false), (&followed, true)] {
+            std::fs::create_dir_all(checkpoint).unwrap();
+            std::fs::write(checkpoint.join("old"), "").unwrap();
+            assert!(home.set_aside(checkpoint).unwrap().unwrap().is_dir() && !checkpoint.exists());
+            if follows {
+                std::fs::create_dir_all(checkpoint).unwrap();
+            }
+        }
+        home.sweep("run");
+        assert!(kept.join("old").exists() && !followed.join("old").exists());
+        assert_eq!(std::fs::read_dir(home.checkpoints("run")).unwrap().count(), 2);
     }
 
     #[test]

@@ -194,10 +194,12 @@ fn write_all(
     };
     loop {
         let (records, flushes, open) = runtime.block_on(gather(&mut items));
-        commit(&mut writer, &records, events, counters);
-        for flush in flushes {
-            flush.send(()).ok();
+        if commit(&mut writer, &records, events, counters) {
+            for flush in flushes {
+                flush.send(()).ok();
+            }
         }
+        // Else whoever waits sees that nobody answers: what is not written is not acknowledged.
         if !open {
             break;
         }
@@ -230,15 +232,15 @@ async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::
 }
 
 /// Commits a batch; while the disk is full, or somebody else holds the database, it waits and tries again, so that nothing
-/// is lost.
+/// is lost. False when something could not be written for another cause.
 fn commit(
     writer: &mut Writer,
     records: &[Record],
     events: &broadcast::Sender<Envelope>,
     counters: &Counters,
-) {
+) -> bool {
     if records.is_empty() {
-        return;
+        return true;
     }
     loop {
         match writer.append(records, now_us()) {
@@ -251,7 +253,7 @@ fn commit(
                     counters.written.store(envelope.seq, Relaxed);
                     events.send(envelope).ok();
                 }
-                return;
+                return true;
             }
             Err(StoreError::Full) => {
                 if !counters.full.swap(true, Relaxed) {
@@ -266,11 +268,11 @@ fn commit(
                 tracing::error!("{} records could not be written: {error}", records.len());
                 // One bad record must not take its neighbours along.
                 if records.len() > 1 {
-                    records
-                        .iter()
-                        .for_each(|record| commit(writer, std::slice::from_ref(record), events, counters));
+                    for record in records {
+                        commit(writer, std::slice::from_ref(record), events, counters);
+                    }
                 }
-                return;
+                return false;
             }
         }
     }

@@ -95,7 +95,7 @@ impl Networks {
         }
         let (pictures, texts) = pairs.into_iter().map(|pair| (pair.picture, pair.text)).unzip();
         match self.engine.ask(Request::Score { pictures, texts }, None).await? {
-            Answer::Scores { scores } => Ok(scores),
+            Answer::Scores { scores, .. } => Ok(scores),
             other => Err(unexpected("scores", &other).into()),
         }
     }

@@ -122,7 +122,12 @@ pub struct TeacherClient {
 /// One try's failure.
 enum Failure {
     Refused(u16, String),
-    Again { why: String, wait: Option<Duration> },
+    Again {
+        why: String,
+        wait: Option<Duration>,
+        /// Tokens that were paid for all the same.
+        used: Option<u64>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -213,8 +218,12 @@ impl TeacherClient {
                     });
                 }
                 Err(Failure::Refused(status, body)) => return Err(TeacherError::Refused { status, body }),
-                Err(Failure::Again { why, wait }) => {
-                    drop(aside);
+                Err(Failure::Again { why, wait, used }) => {
+                    match used {
+                        // An answer of no use was paid for all the same.
+                        Some(tokens) => aside.settle(tokens),
+                        None => drop(aside),
+                    }
                     tracing::debug!("teacher, try {}: {why}", number + 1);
                     last = why;
                     if number + 1 < self.patience.tries {
@@ -244,7 +253,11 @@ impl TeacherClient {
     }
 
     async fn try_once(&self, question: &Question<'_>) -> Result<(String, Option<u64>), Failure> {
-        let again = |why: String| Failure::Again { why, wait: None };
+        let again = |why: String| Failure::Again {
+            why,
+            wait: None,
+            used: None,
+        };
         let body = json!({
             "model": self.teacher.model,
             "messages": [
@@ -279,10 +292,15 @@ impl TeacherClient {
             .next()
             .and_then(|choice| choice.message.content)
             .unwrap_or_default();
+        let used = body.usage.map(|usage| usage.total_tokens);
         if content.trim().is_empty() {
-            return Err(again("an empty answer".into()));
+            return Err(Failure::Again {
+                why: "an empty answer".into(),
+                wait: None,
+                used,
+            });
         }
-        Ok((content, body.usage.map(|usage| usage.total_tokens)))
+        Ok((content, used))
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<String, String> {
@@ -330,6 +348,7 @@ fn failed(status: StatusCode, text: &str, wait: Option<Duration>) -> Failure {
         return Failure::Again {
             why: format!("{status}: {}", beginning(text)),
             wait,
+            used: None,
         };
     }
     Failure::Refused(status.as_u16(), beginning(text))
@@ -465,6 +484,16 @@ pub(crate) mod tests {
         assert_eq!(teacher.spent(), 30);
         assert_eq!(asked.lock().unwrap().len(), 8);
         assert!(asked.lock().unwrap()[0].starts_with("POST /v1/chat/completions "));
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_no_use_is_paid_for_if_the_teacher_says_so() {
+        let thought = r#"{"choices":[{"message":{"content":""}}],"usage":{"total_tokens":90}}"#;
+        let (url, asked) = scripted(vec![http("200 OK", "", thought); 5]).await;
+        let teacher = client(url, 250, 5);
+        let error = teacher.ask(&QUESTION).await.unwrap_err();
+        assert!(matches!(error, TeacherError::Cap { spent: 180, .. }), "{error}");
+        assert_eq!((teacher.spent(), asked.lock().unwrap().len()), (180, 2));
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use crate::seeds::seed_of;
 use crate::stages::StageRun;
 use crate::workbench::{Draws, Wanted, WorkError, Workbench};
 
+/// Frames that may wait to be shown; more are left out.
+const FRAMES: usize = 256;
 /// Which kinds are watched in turn while training.
 const TURNS: [Kind; 4] = [
     Kind::TextToImage,
@@ -91,8 +93,9 @@ impl StageRun {
             seed: seed_of(self.job.profile.seed, self.cursor.step, 2),
             watch: Some(1),
         }];
-        let (sender, mut frames) = tokio::sync::mpsc::unbounded_channel();
-        let sink: FrameSink = Arc::new(move |frame| drop(sender.send(frame)));
+        let (sender, mut frames) = tokio::sync::mpsc::channel(FRAMES);
+        // L2: whoever watches is never waited for.
+        let sink: FrameSink = Arc::new(move |frame| drop(sender.try_send(frame)));
         let made = self.bench.complete(&self.job.engine, &wanted, draws, Some(sink));
         // While it is drawn: a large model takes seconds a step.
         let show = async {

@@ -215,7 +215,7 @@ impl Workbench {
         let mut fresh = Vec::new();
         if !missing.is_empty() {
             match link.ask(Request::Encode { pictures: missing }, None).await? {
-                Answer::Codes { codes } => fresh = codes,
+                Answer::Codes { codes, .. } => fresh = codes,
                 other => return Err(unexpected("codes", &other).into()),
             }
         }

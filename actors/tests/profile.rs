@@ -207,6 +207,14 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ("source.sums.limit=0", "limit is 0; allowed is 1"),
         ("source.sums.kind=\"jsonl\"", "path is missing in source sums"),
         (
+            "source.sums.path=\"sums.jsonl\"",
+            "path is given in source sums, which is generated",
+        ),
+        (
+            "source.sums.limit=7",
+            "limit is given in source sums, which is generated",
+        ),
+        (
             "stage.unigrpo.objective.clip=11",
             "clip is 11; allowed is 0 to 10",
         ),
@@ -299,6 +307,68 @@ fn what_a_profile_names_is_made_to_hold_elsewhere_or_refused_with_its_line() {
         Profile::anchored(&starts, "x.toml", true).is_ok(),
         "--from-scratch starts from nothing"
     );
+}
+
+#[test]
+fn a_run_starts_from_a_checkpoint_or_a_published_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("name = \"x\"\nstart_from = {:?}\n{SOURCE}{STAGE}", folder.path());
+    let said = || Profile::anchored(&text, "x.toml", false).map_err(|error| (error.line, error.message));
+    let write = |name: &str| std::fs::write(folder.path().join(name), "{}").unwrap();
+    let (line, words) = said().unwrap_err();
+    assert!(
+        line == Some(2) && words.contains("found neither manifest.json nor config.json"),
+        "{words}"
+    );
+    assert!(words.contains("no image tokenizer"), "{words}");
+    write("config.json");
+    let (_, words) = said().unwrap_err();
+    assert!(words.contains("config.json without tokenizer.json"), "{words}");
+    write("tokenizer.json");
+    said().unwrap();
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    write("manifest.json");
+    said().unwrap();
+}
+
+#[test]
+fn reward_networks_lie_below_the_data_too_and_are_made_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip");
+    std::fs::create_dir(&clip).unwrap();
+    let data = folder.path().to_string_lossy();
+    let text = format!("name = \"x\"\ndata = {data:?}\n{SOURCE}{STAGE}[reward_networks]\nclip = \"clip\"\n");
+    std::fs::write(clip.join("model.safetensors"), "").unwrap();
+    let error = Profile::anchored(&text, "x.toml", true).unwrap_err();
+    assert!(
+        error.line == Some(10) && error.message.contains("no tokenizer.json"),
+        "{error}"
+    );
+    std::fs::write(clip.join("tokenizer.json"), "").unwrap();
+    let anchored = Profile::anchored(&text, "x.toml", true).unwrap();
+    let profile = Profile::parse(&anchored, "x.toml").unwrap();
+    assert_eq!(profile.reward_networks.clip, Some(clip));
+}
+
+#[test]
+fn a_benchmark_whose_data_is_not_there_is_refused_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_string_lossy();
+    let stage = "[[stage]]\nname = \"b\"\nkind = \"evaluate\"\nsuites = [\"tabletop-ask\", \"gsm8k\"]\n";
+    let of = |more: &str| format!("name = \"x\"\ndata = {data:?}\n{SOURCE}{STAGE}{more}");
+    let gate = "[gate]\nsuites = [\"gsm8k\"]\n";
+    for (more, line) in [(stage, 12), (gate, 10)] {
+        let error = Profile::anchored(&of(more), "x.toml", true).unwrap_err();
+        let words = ["names gsm8k", "gsm8k/test.jsonl", "DEMASK_DATA"];
+        assert!(
+            error.line == Some(line) && words.iter().all(|word| error.message.contains(word)),
+            "{error}"
+        );
+    }
+    Profile::anchored(&of(&format!("{gate}enabled = false\n")), "x.toml", true).unwrap();
+    std::fs::create_dir(folder.path().join("gsm8k")).unwrap();
+    std::fs::write(folder.path().join("gsm8k/test.jsonl"), "").unwrap();
+    Profile::anchored(&of(stage), "x.toml", true).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use demask_actors::attend::Faults;
-use demask_actors::curating::{Brief, Curator, Draw, Restore, Take};
+use demask_actors::curating::{Brief, Curator, Draw, Fate, Restore, Take};
 use demask_actors::curator::Accepted;
 use demask_actors::picked::Picked;
 use demask_actors::profile::Profile;
@@ -14,6 +14,7 @@ use demask_actors::run_error::RunError;
 use demask_actors::scorer::{Scorer, Verify};
 use demask_actors::supervisor::{Address, Budget, Office};
 use demask_rewards::judge::Judge;
+use demask_rewards::suites::Suite;
 
 const PROFILE: &str = include_str!("../../profiles/smoke.toml");
 
@@ -94,10 +95,37 @@ fn l1_the_pool_outlives_a_curator_and_the_same_traces_are_taken_once() {
         };
         for step in [8, 8, 9] {
             let taken = curator.ask(take(step)).await.unwrap().unwrap();
-            assert_eq!(taken.fresh, [true, false, false], "step {step}");
+            assert_eq!(
+                taken.fates,
+                [Fate::Fresh, Fate::Known, Fate::Known],
+                "step {step}"
+            );
             assert_eq!(taken.pool.len(), 2);
         }
         assert_eq!(faults.left(), 0);
+    });
+}
+
+#[test]
+fn l6_a_trace_that_repeats_a_benchmark_is_not_taken() {
+    office(async |office, recorder| {
+        let curator = curator(&office, &recorder, &Faults::default());
+        let picked = curator.ask(draw(1)).await.unwrap().unwrap();
+        let tested = Suite::find("tabletop-sums").unwrap().items(Some(1)).unwrap();
+        let mut trace = accepted(&picked[0]);
+        trace.example.reasoning = Some(tested[0].prompt.clone());
+        let take = Take {
+            step: 1,
+            after: 0,
+            candidates: vec![trace],
+        };
+        let taken = curator.ask(take).await.unwrap().unwrap();
+        assert!(
+            matches!(&taken.fates[..], [Fate::Overlaps(why)] if why.contains("tabletop-sums")),
+            "{:?}",
+            taken.fates
+        );
+        assert!(taken.pool.is_empty());
     });
 }
 

@@ -1,5 +1,6 @@
 //! Where given data lies: as it is named, below the folder that `DEMASK_DATA` names, or where Debian's packages put it.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -12,15 +13,32 @@ const DEBIAN: &str = "/usr/share/datasets";
 /// The folder of the run that this process has under way.
 static FOLDER: RwLock<Option<PathBuf>> = RwLock::new(None);
 
+thread_local! {
+    /// The folder of what is looked for on this thread alone.
+    static HERE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
 /// From now on this folder stands for the one that `DEMASK_DATA` names: a daemon was started in another environment than
 /// the run that it has under way. None: the variable's again.
 pub fn use_folder(folder: Option<PathBuf>) {
     *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = folder;
 }
 
+/// What is seen where this folder stands for the one that `DEMASK_DATA` names, on this thread and for this look alone. None:
+/// the usual one.
+pub fn within<T>(folder: Option<PathBuf>, look: impl FnOnce() -> T) -> T {
+    let before = HERE.replace(folder);
+    let seen = look();
+    HERE.set(before);
+    seen
+}
+
 /// The folder that data is looked for in.
 #[must_use]
 pub fn folder() -> Option<PathBuf> {
+    if let Some(here) = HERE.with_borrow(Clone::clone) {
+        return Some(here);
+    }
     let set = FOLDER.read().unwrap_or_else(PoisonError::into_inner).clone();
     set.or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from))
 }

@@ -401,6 +401,8 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     )
     .unwrap();
     std::fs::write(from.join("config.json"), "{}").unwrap();
+    // Of safetensors that are not there: the new index may not become this.
+    std::fs::write(from.join("model.safetensors.index.json"), "{}").unwrap();
     let index = |tensor: &str, second: &str| {
         let map = serde_json::json!({ "0.weight": shard(1), "1.bias": shard(1), tensor: second });
         let text = serde_json::json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string();

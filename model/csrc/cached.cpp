@@ -144,8 +144,8 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   return y;
 }
 
-// What is drawn from each row of logits, and how sure the model is of it: token, its probability, the next best one's
-// probability, and the entropy. Columns from `end` on and the `shut` one (unless it is negative) have their probability but
+// What is drawn from each row of logits, and how sure the model is of it: token, its probability, the best one's, the next
+// best one's, and the entropy. Columns from `end` on and the `shut` one (unless it is negative) have their probability but
 // are never drawn.
 
 CLONES static float entropy_of(const float* R a, float top, float sum, int64_t n) {
@@ -184,7 +184,7 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
                  const Tensor& tokens, const Tensor& measures) {
   Tensor logits = logits_in.contiguous();
   int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
-  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 3, "draw: misshapen");
+  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 4, "draw: misshapen");
   for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
     std::vector<float> a(columns), b(n);
     for (int64_t row = begin; row < stop; row++) {
@@ -200,12 +200,14 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
         token = passed(b.data(), best, temperature, data<float>(shares)[row], shut, n);
       }
       float chance = std::exp(a[token] - top) / sum;
+      float likeliest = std::exp(best - top) / sum;
       a[first] = -INFINITY;
-      float* to = out<float>(measures) + row * 3;
+      float* to = out<float>(measures) + row * 4;
       out<int64_t>(tokens)[row] = token;
       to[0] = sum == sum ? chance : sum;
-      to[1] = std::exp(highest(a.data(), n) - top) / sum;
-      to[2] = entropy;
+      to[1] = likeliest;
+      to[2] = std::exp(highest(a.data(), n) - top) / sum;
+      to[3] = entropy;
     }
   });
 }

@@ -241,6 +241,9 @@ pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Ki
     } else {
         options.purpose
     };
+    if let Some(adapter) = adapter.filter(|_| !inside) {
+        check_manifest(adapter)?;
+    }
     let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
     let place = (device, kind);
     if let Some(adapter) = adapter {

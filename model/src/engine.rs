@@ -1,6 +1,7 @@
 //! What an engine does with each request.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use demask_api::{
     Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, SampleRequest, Sequence,
@@ -8,7 +9,7 @@ use demask_api::{
 };
 
 use crate::backbone::Backbone;
-use crate::checkpoint::{Model, load_backbone};
+use crate::checkpoint::{Model, check_manifest, load_backbone};
 use crate::device::Place;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
@@ -54,6 +55,8 @@ impl Engine {
     /// # Errors
     /// Why it could not; the model is then as it was.
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+        let began = Instant::now();
+        let seconds = || began.elapsed().as_secs_f64();
         match request {
             Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
             Request::Hello { protocol } => Err(ModelError::Refused(format!(
@@ -98,13 +101,15 @@ impl Engine {
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::TrainTokenizer { pictures, settings } => {
                 let (tokenizer, trainer) = self.tokenizer()?;
-                trainer
-                    .step(tokenizer, &pictures, &settings)
-                    .map(Answer::TokenizerTrained)
+                let mut report = trainer.step(tokenizer, &pictures, &settings)?;
+                report.seconds = seconds();
+                Ok(Answer::TokenizerTrained(report))
             }
-            Request::Encode { pictures } => Ok(Answer::Codes {
-                codes: self.tokenizer()?.0.encode(&pictures)?,
-            }),
+            Request::Encode { pictures } => {
+                let codes = self.tokenizer()?.0.encode(&pictures)?;
+                let seconds = seconds();
+                Ok(Answer::Codes { codes, seconds })
+            }
             Request::Decode { codes } => Ok(Answer::Pictures {
                 pictures: self.tokenizer()?.0.decode(&codes)?,
             }),
@@ -119,6 +124,7 @@ impl Engine {
                     hash: saved.hash,
                     bytes: saved.bytes,
                     step: model.optimizer.step_count(),
+                    seconds: seconds(),
                 })
             }
             Request::Verify {
@@ -132,9 +138,9 @@ impl Engine {
                 let rewards = self.rewards.as_ref().ok_or_else(|| {
                     ModelError::Refused("no reward network is loaded; send load_reward first".into())
                 })?;
-                Ok(Answer::Scores {
-                    scores: rewards.score(&pictures, &texts)?,
-                })
+                let scores = rewards.score(&pictures, &texts)?;
+                let seconds = seconds();
+                Ok(Answer::Scores { scores, seconds })
             }
             Request::Exit => Ok(Answer::Done),
         }
@@ -147,6 +153,7 @@ impl Engine {
         let reference = match checkpoint {
             None => present.frozen_copy()?,
             Some(dir) => {
+                check_manifest(dir)?;
                 let loaded = load_backbone(dir, &LoadOptions::sampling(), device, kind)?;
                 if loaded.config() != present.config() {
                     return Err(ModelError::checkpoint(

@@ -10,6 +10,9 @@ use crate::error::{ModelError, Result};
 use crate::slots::PREFIX;
 use crate::stored::StoredTensors;
 
+/// No network of this family has more.
+const LAYERS: usize = 1024;
+
 /// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
 /// say and there is one.
 ///
@@ -84,8 +87,12 @@ pub(crate) fn check(config: &BackboneConfig) -> Result<()> {
             "n_heads {heads} is not a multiple of n_kv_heads {kv_heads}"
         ));
     }
-    if config.rows() == 0 || config.n_layers == 0 {
-        return refuse("vocab_size and n_layers must be at least 1".into());
+    let layers = config.n_layers;
+    if config.rows() == 0 || !(1..=LAYERS).contains(&layers) {
+        return refuse(format!(
+            "vocab_size is {} and n_layers {layers}; expected at least 1 of each, and at most {LAYERS} layers",
+            config.rows()
+        ));
     }
     Ok(())
 }

@@ -101,7 +101,7 @@ impl KvCache {
         device: Device,
         kind: Kind,
     ) -> Result<Self> {
-        let capacity = longest.next_multiple_of(PLACES);
+        let capacity = Self::places(longest);
         let kernel = fused::applies_to(device, kind);
         let (heads, width) = (config.kv_heads() as i64, config.head_dim() as i64);
         let (rows, places) = (slots as i64, capacity as i64);
@@ -124,6 +124,12 @@ impl KvCache {
             slots,
             capacity,
         })
+    }
+
+    /// Places that a slot has which has room for so many.
+    #[must_use]
+    pub fn places(longest: usize) -> usize {
+        longest.next_multiple_of(PLACES)
     }
 
     /// How many rows it has room for.

@@ -144,15 +144,21 @@ impl AdamW {
         let first_average = (ema > 0.0 && self.average.is_none())
             .then(|| self.grad.f_empty_like())
             .transpose()?;
+        let clipped = if clip > 0.0 && grad_norm > clip {
+            clip / (grad_norm + 1e-6)
+        } else {
+            1.0
+        };
         let orthogonal = if adam.muon {
             // Nesterov's: the momentum after this gradient, moved on towards it once more.
-            let momentum = self.first.f_lerp(&self.grad, 1.0 - adam.beta1.powi(2))?;
+            let momentum = self.grad.f_mul_scalar(clipped)?;
+            let momentum = self.first.f_lerp(&momentum, 1.0 - adam.beta1.powi(2))?;
             muon::directions(parameters, &momentum)?
         } else {
             Vec::new()
         };
-        if clip > 0.0 && grad_norm > clip {
-            let _ = self.grad.f_mul_scalar_(clip / (grad_norm + 1e-6))?;
+        if clipped < 1.0 {
+            let _ = self.grad.f_mul_scalar_(clipped)?;
         }
         self.step += 1;
         let count = i32::try_from(self.step).unwrap_or(i32::MAX);

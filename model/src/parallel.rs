@@ -82,7 +82,7 @@ where
         return Ok((vec![work(backbone, first)], Vec::new()));
     }
     let twins: Vec<Backbone> = others.iter().map(|_| backbone.twin()).collect::<Result<_>>()?;
-    let threads = tch::get_num_threads();
+    let _restored = Threads(tch::get_num_threads());
     let work = &work;
     let done = std::thread::scope(|scope| {
         let start = |(twin, part)| {
@@ -104,6 +104,14 @@ where
         }
         (made, twins)
     });
-    tch::set_num_threads(threads);
     Ok(done)
+}
+
+/// As many threads as there were, after a panic too.
+struct Threads(i32);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
 }

@@ -1,5 +1,6 @@
 //! Continuous batching over requests: one joins the running batch whenever it comes, its rows take the room that others
-//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the one that it would be alone (law L8).
+//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the one that it would be alone (law L8), as far as matrix
+//! products give a row the same bits in any company: where two tokens are within a rounding of each other they may swap.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -91,9 +92,8 @@ impl<'a> Sampling<'a> {
         let began = Instant::now();
         let (model, owners) = (self.model, &self.owners);
         let done = self.batch.step(&mut |ticket, mut frame, guess| {
-            if let Some(guess) = guess {
-                frame.picture = decode(model, &[guess])?.pop();
-            }
+            // A guess that cannot be shown is told when it is done.
+            frame.picture = guess.and_then(|guess| decode(model, &[guess]).ok()?.pop());
             on_frame(owners[ticket], frame);
             Ok(())
         })?;
@@ -110,10 +110,14 @@ impl<'a> Sampling<'a> {
             }
         }
         let complete: Vec<(usize, Open)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
-        complete
-            .into_iter()
-            .map(|(number, open)| Ok((number, self.answer(open)?)))
-            .collect()
+        let answers = complete.into_iter().map(|(number, open)| {
+            let answer = self.answer(open);
+            (
+                number,
+                answer.unwrap_or_else(|error| Answer::Failed(error.into())),
+            )
+        });
+        Ok(answers.collect())
     }
 
     /// The samples in the order asked, pictures decoded.
@@ -124,15 +128,21 @@ impl<'a> Sampling<'a> {
             .into_iter()
             .map(|sample| sample.ok_or_else(|| ModelError::Refused("a row was lost in the batch".into())))
             .collect::<Result<_>>()?;
-        let drawn = || samples.iter().zip(&open.pictures);
-        let codes: Vec<&[u32]> = drawn()
-            .filter_map(|(sample, place)| Some(&sample.ids[place.clone()?]))
-            .collect();
-        let pictures = decode(self.model, &codes)?;
-        let rows = samples.iter_mut().zip(&open.pictures);
-        let rows = rows.filter_map(|(sample, place)| place.is_some().then_some(sample));
-        for (sample, picture) in rows.zip(pictures) {
-            sample.picture = Some(picture);
+        let mut by_size: BTreeMap<usize, Vec<(&mut Sample, Range<usize>)>> = BTreeMap::new();
+        for (sample, place) in samples.iter_mut().zip(&open.pictures) {
+            if let Some(place) = place.clone() {
+                by_size.entry(place.len()).or_default().push((sample, place));
+            }
+        }
+        for drawn in by_size.into_values() {
+            let codes: Vec<&[u32]> = drawn
+                .iter()
+                .map(|(sample, place)| &sample.ids[place.clone()])
+                .collect();
+            let pictures = decode(self.model, &codes)?;
+            for ((sample, _), picture) in drawn.into_iter().zip(pictures) {
+                sample.picture = Some(picture);
+            }
         }
         Ok(Answer::Samples {
             samples,

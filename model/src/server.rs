@@ -28,7 +28,8 @@ const CLIENTS: usize = 64;
 /// How long a client may leave an answer unread before it is let go: nobody else is served meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Serves until a client asks to exit or the process is asked to end. Requests that have come by then are still answered.
+/// Serves until a client asks to exit or the process is asked to end. Requests that have come by then are still answered, but
+/// for those behind an exit: their clients see the connection end.
 ///
 /// # Errors
 /// The socket's.
@@ -251,9 +252,11 @@ fn sample_together(
     while !sampling.is_empty() {
         while let Some((requests, client)) = inbox.samples() {
             number += 1;
-            match sampling.join(number, requests) {
-                Ok(()) => drop(clients.insert(number, client)),
-                Err(error) => client.write(&Answer::Failed(error.into())),
+            clients.insert(number, client);
+            if let Err(error) = sampling.join(number, requests)
+                && let Some(client) = clients.remove(&number)
+            {
+                client.write(&Answer::Failed(error.into()));
             }
         }
         for (gone, _) in clients.extract_if(.., |_, client| client.is_gone()) {

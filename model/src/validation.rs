@@ -216,7 +216,12 @@ pub fn samples(config: &BackboneConfig, requests: &[SampleRequest]) -> Result<()
     Ok(())
 }
 
+/// Steps of a sampler at most: a sample notes the step of each token in two bytes.
+const STEPS: f64 = u16::MAX as f64;
+
 fn text_sampler(sampler: &TextSampler) -> Result<()> {
+    in_range("steps", sampler.steps as f64, 0.0, STEPS)?;
+    in_range("block", sampler.block as f64, 0.0, STEPS)?;
     in_range("temperature", sampler.temperature, 0.0, f64::MAX)?;
     in_range("guidance", sampler.guidance, f64::MIN, f64::MAX)?;
     match sampler.commit {
@@ -243,6 +248,7 @@ fn text_sampler(sampler: &TextSampler) -> Result<()> {
 }
 
 fn image_sampler(sampler: &ImageSampler) -> Result<()> {
+    in_range("steps", sampler.steps as f64, 0.0, STEPS)?;
     in_range("temperature", sampler.temperature, 0.0, f64::MAX)?;
     in_range("guidance", sampler.guidance, f64::MIN, f64::MAX)?;
     in_range("accept", sampler.accept, 0.0, 1.0)?;

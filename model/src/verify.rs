@@ -44,7 +44,8 @@ pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec
         }
         None => {}
     }
-    if config.get("encoder").is_some() {
+    let class = config.get("_class_name").and_then(serde_json::Value::as_str);
+    if config.get("encoder").is_some() || class.is_some_and(|class| class.starts_with("MAGVIT")) {
         let tokenizer = ImageTokenizer::load_for(checkpoint, device, Purpose::Sample)?;
         return image_tokenizer::verify(&tokenizer, &recorded);
     }
@@ -287,6 +288,18 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
     }
     let ids = rows_of(need(recorded, LOSS_INPUT)?)?;
     let labels = rows_of(need(recorded, "loss.labels")?)?;
+    let length = ids.first().map_or(0, Vec::len);
+    for (name, rows, count) in [
+        (LOSS_INPUT, &ids, ROWS * COEFFICIENTS.len()),
+        ("loss.labels", &labels, ids.len()),
+    ] {
+        if rows.len() < count || rows.iter().any(|row| row.len() != length) {
+            return Err(ModelError::Refused(format!(
+                "{name} has {} rows, expected {count} of {length} tokens",
+                rows.len()
+            )));
+        }
+    }
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {
         let range = number * ROWS..(number + 1) * ROWS;
@@ -354,15 +367,22 @@ fn task_weights(
         })
         .collect();
     let counted: usize = chosen.iter().map(Vec::len).sum();
-    let p = if task == "t2i" {
-        Vec::new()
-    } else {
-        floats_of(need(recorded, &format!("loss.p_mask_{task}"))?)?
+    let table = |name: &str| -> Result<Vec<Vec<f64>>> {
+        let table = floats_of(need(recorded, name)?)?;
+        if table.len() < ids.len() || ids.iter().zip(&table).any(|(ids, row)| row.len() < ids.len()) {
+            return Err(ModelError::Refused(format!(
+                "{name} is smaller than the rows of {LOSS_INPUT} that it is about"
+            )));
+        }
+        Ok(table)
     };
-    let lengths = if task == "mmu" {
-        floats_of(need(recorded, "loss.answer_lengths_mmu")?)?
-    } else {
-        Vec::new()
+    let p = match task {
+        "t2i" => Vec::new(),
+        _ => table(&format!("loss.p_mask_{task}"))?,
+    };
+    let lengths = match task {
+        "mmu" => table("loss.answer_lengths_mmu")?,
+        _ => Vec::new(),
     };
     let weight = |row: usize, at: usize| match task {
         "t2i" => 1.0 / counted.max(1) as f64,

@@ -10,6 +10,7 @@ use demask_api::{
     Remasking, Sample, SampleRequest, Sampler, Span, TextCache, TextSampler,
 };
 use demask_model::checkpoint::Model;
+use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::sampler::{Batch, Limits, sample};
 use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
@@ -106,16 +107,20 @@ fn samplers() -> impl Strategy<Value = Sampler> {
         end,
         any::<bool>(),
         any::<bool>(),
+        prop_oneof![3 => Just(0.0), 1 => Just(0.8)],
     )
-        .prop_map(|(horizon, cache, commit, remasking, end, credit, guided)| {
-            Sampler::Text(text(|sampler| {
-                (sampler.cache, sampler.commit, sampler.remasking, sampler.end) =
-                    (cache, commit, remasking, end);
-                sampler.credit = credit.then(Credit::default);
-                sampler.horizon = horizon;
-                sampler.guidance = if guided { 0.7 } else { 0.0 };
-            }))
-        });
+        .prop_map(
+            |(horizon, cache, commit, remasking, end, credit, guided, temperature)| {
+                Sampler::Text(text(|sampler| {
+                    (sampler.cache, sampler.commit, sampler.remasking, sampler.end) =
+                        (cache, commit, remasking, end);
+                    sampler.credit = credit.then(Credit::default);
+                    sampler.horizon = horizon;
+                    sampler.temperature = temperature;
+                    sampler.guidance = if guided { 0.7 } else { 0.0 };
+                }))
+            },
+        );
     let codes = (1usize..6, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
         |(steps, emerge, cached, guided)| {
             Sampler::Image(ImageSampler {
@@ -581,4 +586,41 @@ fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
     for ((_, together), asked) in order.iter().zip([&few, &many]) {
         assert_eq!(drawn(together), drawn(&draw(&model.backbone, asked)));
     }
+}
+
+/// What cannot be answered is its own client's matter.
+#[test]
+fn a_picture_that_cannot_be_decoded_fails_alone() {
+    let (backbone, optimizer) = common::learner(3);
+    let tokenizer = ImageTokenizer::fresh(&common::tokenizer_config(), 1, Device::Cpu).unwrap();
+    let trainer = TokenizerTrainer::new(&tokenizer).unwrap();
+    let model = Model {
+        backbone,
+        optimizer,
+        tokenizer: Some((tokenizer, trainer)),
+    };
+    let image = Sampler::Image(ImageSampler::default());
+    let mut sampling = Sampling::new(&model, Limits::default());
+    let watched = SampleRequest {
+        watch: true,
+        ..row(1, 0, 3, 3, &image)
+    };
+    sampling.join(1, vec![watched]).unwrap();
+    sampling
+        .join(2, vec![row(2, 0, 3, 4, &image), row(3, 0, 3, 9, &image)])
+        .unwrap();
+    let mut answers = Vec::new();
+    while !sampling.is_empty() {
+        answers.extend(sampling.step(&mut |_, _| ()).unwrap());
+    }
+    answers.sort_by_key(|(number, _)| *number);
+    assert!(matches!(&answers[0], (1, Answer::Failed(_))), "{answers:?}");
+    let (2, Answer::Samples { samples, .. }) = &answers[1] else {
+        panic!("{answers:?}");
+    };
+    let sides: Vec<usize> = samples
+        .iter()
+        .map(|sample| sample.picture.as_ref().unwrap().width)
+        .collect();
+    assert_eq!(sides, [4, 6]);
 }

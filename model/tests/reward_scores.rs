@@ -35,7 +35,7 @@ fn load(
 fn score(engine: &mut Engine, pairs: &[(Picture, String)]) -> Result<Vec<PictureScore>, ModelError> {
     let (pictures, texts) = pairs.iter().cloned().unzip();
     match engine.handle(Request::Score { pictures, texts }, &mut |_| ())? {
-        Answer::Scores { scores } => Ok(scores),
+        Answer::Scores { scores, .. } => Ok(scores),
         other => panic!("{other:?}"),
     }
 }

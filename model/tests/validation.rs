@@ -269,6 +269,10 @@ fn samples_without_sense_are_refused() {
             "9 positions of unconditional padding",
         ),
         (
+            json!({"sampler": {"text": {"steps": 2_000_000_000_000u64, "block": 2}}}),
+            "steps is 2000000000000",
+        ),
+        (
             json!({"sampler": {"text": {"steps": 2, "block": 0}}}),
             "blocks of 0 tokens in a text of 2",
         ),
@@ -316,7 +320,8 @@ fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
             json!({"n_heads": 3}),
             "d_model 16 cannot be split evenly into 3 heads",
         ),
-        (json!({"n_layers": 0}), "n_layers must be at least 1"),
+        (json!({"n_layers": 0}), "n_layers 0; expected at least 1"),
+        (json!({"n_layers": 4_000_000_000u64}), "at most 1024 layers"),
     ] {
         let load = json!({"ask": "load", "model": fresh(&changes)});
         let model: ModelSource = serde_json::from_value(load["model"].clone()).unwrap();

@@ -68,30 +68,38 @@ fn steps(reasoning: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether the sum `a op b … = c` that a step ends in is true; none when there is no such sum, or none that is sure to
-/// stand by itself ("half of 6 + 4 = 7"). A result with decimals may be rounded to them.
+/// Whether the sums `a op b … = c` of a step are true, each side with its neighbour; none when there is no such sum, or none
+/// that is sure to stand by itself ("half of 6 + 4 = 7"). A result with decimals may be rounded to them.
 fn holds(step: &str) -> Option<bool> {
-    let (left, right) = step.split_once('=')?;
+    let sides: Vec<&str> = step.split('=').collect();
+    let pairs = sides.windows(2).enumerate();
+    let known: Vec<bool> = pairs
+        .filter_map(|(at, pair)| equal(pair[0], pair[1], at > 0))
+        .collect();
+    (!known.is_empty()).then(|| known.into_iter().all(|holds| holds))
+}
+
+/// Whether what one side ends in is what the next begins with. A number by itself on the left is known to be a result only
+/// where it stands between two signs.
+fn equal(left: &str, right: &str, between: bool) -> Option<bool> {
     if left
         .split_whitespace()
         .any(|word| word.eq_ignore_ascii_case("of"))
     {
         return None;
     }
-    let left = tokens(left);
+    let (left, right) = (tokens(left), tokens(right));
     let words = left.iter().rposition(|token| *token == Token::Other);
-    let value = value(&left[words.map_or(0, |at| at + 1)..])?;
-    let Token::Number {
-        value: result,
-        decimals,
-    } = *tokens(right).first()?
-    else {
+    let end = right.iter().position(|token| *token == Token::Other);
+    let right = &right[..end.unwrap_or(right.len())];
+    let left = &left[words.map_or(0, |at| at + 1)..];
+    if left.len() < 2 && !between {
         return None;
-    };
-    let rounding = if decimals == 0 {
-        0.0
-    } else {
-        0.5 * 0.1_f64.powi(decimals)
+    }
+    let (value, result) = (value(left)?, value(right)?);
+    let rounding = match right {
+        [Token::Number { decimals, .. }] if *decimals > 0 => 0.5 * 0.1_f64.powi(*decimals),
+        _ => 0.0,
     };
     Some((value - result).abs() <= rounding + 1e-9 * result.abs().max(1.0))
 }
@@ -172,7 +180,7 @@ fn negative(token: Token) -> Token {
     }
 }
 
-/// `a op b op c …`, products before sums; none when it is not of that form or has no operator.
+/// `a op b op c …`, products before sums, or a number; none when it is not of that form.
 fn value(tokens: &[Token]) -> Option<f64> {
     let Some((Token::Number { value: first, .. }, rest)) = tokens.split_first() else {
         return None;
@@ -191,5 +199,5 @@ fn value(tokens: &[Token]) -> Option<f64> {
             _ => return None,
         }
     }
-    (pairs.remainder().is_empty() && !rest.is_empty()).then_some(sum + product)
+    pairs.remainder().is_empty().then_some(sum + product)
 }

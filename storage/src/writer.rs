@@ -328,7 +328,8 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         ),
         Record::Checkpoint(r) => put(
             "INSERT INTO checkpoint VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (run, step) DO UPDATE SET
-             hash = excluded.hash, path = excluded.path, kept = excluded.kept",
+             hash = excluded.hash, weights = excluded.weights, path = excluded.path, reason = excluded.reason,
+             bytes = excluded.bytes, kept = excluded.kept",
             params![r.run, r.step as i64, r.hash, r.weights as i64, r.path, r.reason, r.bytes as i64, r.kept, at],
         ),
         Record::Example(r) => put(
@@ -371,7 +372,9 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             ],
         ),
         Record::Clean(r) => put(
-            "INSERT OR REPLACE INTO clean VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            // A new life counts from the beginning again.
+            "INSERT INTO clean VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET
+             checked = max(checked, excluded.checked), overlapped = max(overlapped, excluded.overlapped)",
             params![r.run, r.benchmark, r.source, r.rule, r.checked as i64, r.overlapped as i64],
         ),
         Record::Alert(r) => put(

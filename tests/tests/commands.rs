@@ -121,6 +121,17 @@ fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     let other = run(&["--from-scratch"]);
     assert_eq!(other.status.code(), Some(1));
     assert!(stderr(&other).contains("is under way"), "{}", stderr(&other));
+    let other = run(&["--set", "seed=4"]);
+    assert_eq!(other.status.code(), Some(1), "another seed is another run");
+    assert!(
+        stderr(&other).contains("is under way") && !stderr(&other).contains("followed"),
+        "{}",
+        stderr(&other)
+    );
+    let same = run(&["--detach", "--json"]);
+    assert_eq!(same.status.code(), Some(0), "{}", stderr(&same));
+    let said: serde_json::Value = serde_json::from_slice(&same.stdout).unwrap();
+    assert!(said["under_way"].is_string(), "{said}");
     let flags = ["run", "--headless", "--profile", profile];
     let mut command = place.demask(&flags);
     let mut same = command
@@ -139,6 +150,24 @@ fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     let said = String::from_utf8(same.stdout).unwrap();
     assert!(said.contains("done: all stages are done"), "{said}");
     assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
+}
+
+/// Everything that is said to a person, while nobody listens: no panic, and what was asked for is done.
+#[test]
+fn a_closed_standard_error_is_no_panic() {
+    let place = Place::default();
+    drop(demask_storage::Writer::open(&place.home().database()).unwrap());
+    for (command, code) in [
+        (&["runs", "list"][..], 0),
+        (&["ps"], 1),
+        (&["eval", "no-such-suite"], 2),
+        (&["generate", "Ana has 5 pens, loses 2. How many pens?", "--show"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let out = place.demask(command).stderr(writer).output().unwrap();
+        assert_eq!(out.status.code(), Some(code), "{command:?}");
+    }
 }
 
 #[test]

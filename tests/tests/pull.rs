@@ -151,12 +151,20 @@ fn a_checkpoint_may_be_named_as_it_was_pulled() {
         said.contains("no such folder") && said.contains("`demask pull o/tiny` first"),
         "{said}"
     );
-    assert_eq!(run(&place, &server, &["pull", "o/tiny"]).status.code(), Some(0));
-    // It is found now; that it is no checkpoint of ours is another matter.
-    let said = text(&run(&place, &server, &start).stderr);
-    assert!(
-        said.contains("manifest.json") && !said.contains("no such folder"),
-        "{said}"
-    );
+    // It is found then; that no run can start from what was pulled of it is another matter.
+    for (files, words) in [
+        ("parts/*", "found neither manifest.json nor config.json"),
+        ("*.json", "found config.json without tokenizer.json"),
+    ] {
+        let pulled = run(&place, &server, &["pull", "o/tiny", "--file", files]);
+        assert_eq!(pulled.status.code(), Some(0), "{}", text(&pulled.stderr));
+        let refused = run(&place, &server, &start);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(
+            said.contains("--checkpoint o/tiny") && said.contains(words),
+            "{said}"
+        );
+    }
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
 }

@@ -46,7 +46,10 @@ fn masks_are_filled_and_can_be_scrubbed_back() {
     assert!(render_to_string(&model, 80, 24).unwrap().contains("is four"));
     press(&mut model, &["left"]);
     let back = render_to_string(&model, 80, 24).unwrap();
-    assert!(back.contains("░four") && back.contains("step 1/2"), "{back}");
+    assert!(
+        back.contains("░four") && back.contains("step 1 of at most 2"),
+        "{back}"
+    );
 }
 
 /// A sample of one frame.

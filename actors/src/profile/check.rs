@@ -205,7 +205,20 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
         let message = format!("is missing in source {}, which is read from a file", source.name);
         return wrong(&format!("{path}.path"), &message);
     }
-    Ok(())
+    let given = [("path", source.path.is_some()), ("limit", source.limit.is_some())];
+    match given
+        .into_iter()
+        .find(|(_, given)| *given && !source.kind.reads())
+    {
+        Some((key, _)) => {
+            let message = format!(
+                "is given in source {}, which is generated: it has no file and no end; leave it out",
+                source.name
+            );
+            wrong(&format!("{path}.{key}"), &message)
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_estimator(path: &str, estimator: &EstimatorConfig) -> Result<(), Wrong> {
@@ -272,7 +285,7 @@ impl Stage {
 
 impl SourceKind {
     /// Whether its examples are in files.
-    pub(super) const fn reads(self) -> bool {
+    pub(crate) const fn reads(self) -> bool {
         matches!(self, Self::Jsonl | Self::ImageFolder | Self::Idx)
     }
 }

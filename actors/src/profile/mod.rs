@@ -14,6 +14,7 @@ use demask_datasets::sequences::Budgets;
 use demask_rewards::networks;
 use serde::{Deserialize, Serialize};
 
+pub use anchor::can_start;
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,

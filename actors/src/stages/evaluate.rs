@@ -69,11 +69,15 @@ impl StageRun {
         }
         match decision {
             Some(Decision::Promote) => {
+                // What was not measured this time still counts.
+                let before = self.cursor.best.take().map(|best| best.results);
+                let mut results = before.unwrap_or_default();
+                results.extend(now);
                 self.cursor.best = Some(Promoted {
                     checkpoint: folder_name(step),
                     step,
                     weights: self.weights,
-                    results: now,
+                    results,
                 });
             }
             Some(Decision::RollBack) => self.roll_back().await?,

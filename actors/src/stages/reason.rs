@@ -8,7 +8,7 @@ use demask_rewards::trace::Flaw;
 use demask_storage::{Record, Verdict};
 
 use super::{After, StageRun};
-use crate::curating::Take;
+use crate::curating::{Fate, Take};
 use crate::curator::Accepted;
 use crate::profile::{Profile, Stage, StageKind};
 use crate::reasoner::{Proposal, Propose};
@@ -45,18 +45,23 @@ impl StageRun {
             candidates: sound.iter().map(|one| accepted(one)).collect(),
         };
         let taken = self.crew.curator.ask(take).await??;
-        for (proposal, fresh) in sound.iter().zip(&taken.fresh) {
+        for (proposal, fate) in sound.iter().zip(&taken.fates) {
             self.verdict(round, proposal, "verify", true, "").await?;
-            if *fresh {
-                self.verdict(round, proposal, "dedup", true, "").await?;
-                self.verdict(round, proposal, "accept", true, "").await?;
-            } else {
+            if let Fate::Overlaps(why) = fate {
+                self.verdict(round, proposal, "decontaminate", false, why).await?;
+                continue;
+            }
+            self.verdict(round, proposal, "decontaminate", true, "").await?;
+            if *fate == Fate::Known {
                 let why = "an equal trace was accepted before";
                 self.verdict(round, proposal, "dedup", false, why).await?;
+                continue;
             }
+            self.verdict(round, proposal, "dedup", true, "").await?;
+            self.verdict(round, proposal, "accept", true, "").await?;
         }
         self.cursor.traces = taken.pool;
-        let fresh = taken.fresh.iter().filter(|&&fresh| fresh).count();
+        let fresh = taken.fates.iter().filter(|&fate| *fate == Fate::Fresh).count();
         self.metric(
             self.cursor.step,
             vec![

@@ -325,6 +325,7 @@ impl Handler<Down> for Supervisor {
             return;
         }
         employee.generation += 1;
+        let generation = employee.generation;
         self.note(&down.name, down.generation, "failed", &down.reason);
         let doublings = u32::try_from(deaths - 1).unwrap_or(u32::MAX);
         let wait = budget
@@ -332,7 +333,11 @@ impl Handler<Down> for Supervisor {
             .saturating_mul(2_u32.saturating_pow(doublings))
             .min(budget.longest_wait);
         ctx.run_later(wait, move |supervisor, ctx| {
-            supervisor.make(&down.name, ctx.address().recipient())
+            // Another run may have employed one of the name meanwhile.
+            let same = supervisor.staff.get(&down.name).map(|known| known.generation) == Some(generation);
+            if same {
+                supervisor.make(&down.name, ctx.address().recipient());
+            }
         });
     }
 }

@@ -1,6 +1,7 @@
 //! What an actor is doing, read without asking it: state, queue, and its last messages with their outcomes (the flight
 //! recorder).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use demask_storage::{ActorState, ActorView};
@@ -12,22 +13,25 @@ const RECENT: usize = 64;
 
 /// What an actor is doing, readable from anywhere at any time.
 #[derive(Clone, Debug)]
-pub struct Probe(Arc<Mutex<ActorView>>);
+pub struct Probe(Arc<Mutex<ActorView>>, Arc<AtomicUsize>);
 
 impl Probe {
     pub(super) fn new(name: &str, parent: &str) -> Self {
-        Self(Arc::new(Mutex::new(ActorView {
-            name: name.to_owned(),
-            parent: parent.to_owned(),
-            state: ActorState::Starting,
-            detail: String::new(),
-            queue: (0, 0),
-            restarts: 0,
-            handled: 0,
-            last_message: String::new(),
-            last_at_us: 0,
-            recent: Vec::new(),
-        })))
+        Self(
+            Arc::new(Mutex::new(ActorView {
+                name: name.to_owned(),
+                parent: parent.to_owned(),
+                state: ActorState::Starting,
+                detail: String::new(),
+                queue: (0, 0),
+                restarts: 0,
+                handled: 0,
+                last_message: String::new(),
+                last_at_us: 0,
+                recent: Vec::new(),
+            })),
+            Arc::default(),
+        )
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ActorView> {
@@ -37,6 +41,7 @@ impl Probe {
     /// Notes that a message is being handled, until the guard is dropped.
     #[must_use]
     pub fn handle(&self, message: &str) -> Handling {
+        self.1.fetch_add(1, Ordering::SeqCst);
         let mut view = self.lock();
         view.state = ActorState::Busy;
         message.clone_into(&mut view.last_message);
@@ -103,7 +108,9 @@ impl Drop for Handling {
         view.recent
             .push((self.began, std::mem::take(&mut self.message), took, outcome));
         view.handled += 1;
-        if view.state == ActorState::Busy {
+        // Another message may still be handled.
+        let last = self.probe.1.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last && view.state == ActorState::Busy {
             view.state = ActorState::Idle;
             view.detail.clear();
         }

@@ -209,7 +209,8 @@ fn along(input: &Path, work: &Path) -> Result<(), TorchFileError> {
         let (from, name) = (entry.path(), entry.file_name());
         let kind = from.extension().and_then(std::ffi::OsStr::to_str);
         let small = std::fs::metadata(&from).is_ok_and(|found| found.is_file() && found.len() <= BESIDE);
-        if name == INDEX || !small || !matches!(kind, Some("json" | "txt" | "jinja")) {
+        // Of the new index there is one already where there are shards, and it alone is right.
+        if name == INDEX || name == NEW_INDEX || !small || !matches!(kind, Some("json" | "txt" | "jinja")) {
             continue;
         }
         std::fs::copy(&from, work.join(&name)).map_err(|source| io(&from, source))?;

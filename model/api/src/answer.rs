@@ -89,6 +89,9 @@ pub struct PolicyReport {
 /// One step of the image tokenizer's training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenizerReport {
+    /// Wall seconds inside the engine.
+    #[serde(default)]
+    pub seconds: f64,
     /// Its optimiser steps so far.
     pub step: u64,
     /// Total.
@@ -200,12 +203,12 @@ pub enum EngineError {
 pub enum Answer {
     Hello(EngineInfo),
     Loaded {
-        /// Optimiser steps that the checkpoint had.
+        /// Optimiser steps that were taken up with the checkpoint; 0 unless a run is resumed.
         step: u64,
         /// Parameters of the backbone.
         parameters: u64,
         backbone: Option<BackboneConfig>,
-        /// Codes a picture's side has, if there is an image tokenizer.
+        /// Whether there is an image tokenizer.
         image_tokenizer: bool,
     },
     Trained(TrainReport),
@@ -226,6 +229,9 @@ pub enum Answer {
     TokenizerTrained(TokenizerReport),
     Codes {
         codes: Vec<Vec<u32>>,
+        /// Wall seconds inside the engine.
+        #[serde(default)]
+        seconds: f64,
     },
     Pictures {
         pictures: Vec<Picture>,
@@ -235,6 +241,9 @@ pub enum Answer {
         hash: String,
         bytes: u64,
         step: u64,
+        /// Wall seconds inside the engine.
+        #[serde(default)]
+        seconds: f64,
     },
     RewardLoaded {
         /// Parameters of the reward networks together.
@@ -243,6 +252,9 @@ pub enum Answer {
     Scores {
         /// One a picture, in the order asked.
         scores: Vec<PictureScore>,
+        /// Wall seconds inside the engine.
+        #[serde(default)]
+        seconds: f64,
     },
     Verified {
         tensors: Vec<TensorCheck>,

@@ -48,4 +48,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 5;
+pub const PROTOCOL: u32 = 6;

@@ -50,7 +50,8 @@ pub enum EstimatorConfig {
         /// Probability that a prompt token is masked.
         prompt_mask: f64,
     },
-    /// DiffuCoder's pair of complementary masks (`peers.md` B.13).
+    /// A pair of complementary masks, each answer token seen masked once, as dLLM-RL has it: DiffuCoder's (`peers.md` B.13) without
+    /// its third view, which masks all, and without the weights of the pair.
     Coupled,
     /// TraceRL's: what the sampler saw when it committed a token, some steps of its trajectory together (`peers.md` B.14).
     TraceRl {

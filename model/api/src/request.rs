@@ -68,7 +68,7 @@ pub enum Request {
     },
     /// One optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
     Train {
-        /// Micro-batches; within one, sequences are grouped by task and length.
+        /// Micro-batches: the rows of one go through the network together.
         micro_batches: Vec<Vec<Sequence>>,
         /// Learning rate and noise.
         settings: StepSettings,
@@ -92,7 +92,7 @@ pub enum Request {
     },
     /// Fill masks in. Answered by any number of `Frame`s, then `Samples`.
     Sample {
-        /// The sequences; those of one length and sampler run as one batch.
+        /// The sequences, of any lengths and samplers. They run together, and with those of other requests that come meanwhile.
         requests: Vec<SampleRequest>,
     },
     /// The log-probability of every answer token with the answer masked at the given positions. Answered by `LogProbs`.

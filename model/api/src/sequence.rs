@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Task {
     /// A caption to a picture (`t2i`): picture positions masked by the cosine schedule, plain mean of the cross-entropy.
     TextToImage,
-    /// Text to text (`lm`, `lm_chat`): answer positions masked with p ~ U(0.001, 1), cross-entropy divided by p.
+    /// Text to text (`lm`, `lm_chat`): l = 1..L of the L answer positions masked, cross-entropy times L / l (LLaDA's equation 14: the
+    /// expectation of independent masks at p divided by p, with less variance).
     Text,
     /// A picture and a question to text (`mmu`): as `Text`, the picture never masked.
     Understand,

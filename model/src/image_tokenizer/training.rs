@@ -135,6 +135,7 @@ impl TokenizerTrainer {
             .optimizer
             .step_on(total, &mut tokenizer.parameters, settings, 0.0)?;
         Ok(TokenizerReport {
+            seconds: 0.0,
             step: self.optimizer.step_count(),
             loss: total,
             reconstruction: error.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?,

@@ -13,7 +13,7 @@ use std::ops::Range;
 use demask_api::{Sample, SampleFrame, SampleRequest};
 use tch::{Device, Kind, Tensor};
 
-use super::draw::{Drawn, Noise, draw};
+use super::draw::{Noise, draw};
 use super::lane::{Lane, Row};
 use super::need::{Columns, Compute, Need};
 use crate::attention_mask::AttentionMask;
@@ -30,7 +30,7 @@ pub type OnFrame<'a> = &'a mut dyn FnMut(usize, SampleFrame, Option<&[u32]>) -> 
 pub struct Limits {
     /// Rows; one with guidance counts twice.
     pub rows: usize,
-    /// Tokens of all rows together (but always one row): bounds what is kept and what one pass computes.
+    /// Tokens of all rows together, and places of the cache (but always one row): what is kept and what one pass computes.
     pub tokens: usize,
 }
 
@@ -43,6 +43,13 @@ impl Default for Limits {
     }
 }
 
+/// A cache: how many rows, and of how many places each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    slots: usize,
+    places: usize,
+}
+
 /// A row in the batch.
 #[derive(Debug)]
 struct Running {
@@ -53,6 +60,12 @@ struct Running {
     /// Where its unconditional half is kept.
     shadow: Option<usize>,
 }
+
+/// The likeliest token.
+const COLD: Noise = Noise {
+    temperature: 0.0,
+    share: 0.0,
+};
 
 /// Rows on their way, and those that wait for room.
 #[derive(Debug)]
@@ -176,35 +189,18 @@ impl<'a> Batch<'a> {
 
     fn admit(&mut self) -> Result<()> {
         while let Some(party) = self.next_party() {
-            let Some((ticket, lane)) = self
-                .waiting
-                .get_mut(&party)
-                .and_then(|party| party.rows.pop_front())
-            else {
+            let Some((_, lane)) = self.waiting.get(&party).and_then(|party| party.rows.front()) else {
                 return Ok(());
             };
             let halves = 1 + usize::from(lane.guidance() != 0.0);
             let length = lane.request().ids.len();
-            let rows: usize = self
-                .running
-                .iter()
-                .map(|row| 1 + usize::from(row.shadow.is_some()))
-                .sum();
-            let fits =
-                rows + halves <= self.limits.rows && self.tokens() + halves * length <= self.limits.tokens;
-            if !fits && !self.running.is_empty() {
-                if let Some(party) = self.waiting.get_mut(&party) {
-                    party.rows.push_front((ticket, lane));
-                }
+            let Some(room) = self.room_for(halves, length) else {
                 return Ok(());
-            }
-            if let Some(known) = self.waiting.get_mut(&party) {
-                known.admitted += 1;
-                if known.rows.is_empty() {
-                    self.waiting.remove(&party);
-                }
-            }
-            self.make_room(halves, length)?;
+            };
+            self.make(room)?;
+            let Some((ticket, lane)) = self.take_from(party) else {
+                return Ok(());
+            };
             let mut slot = || self.free.pop().unwrap_or_default();
             let (first, second) = (slot(), (halves == 2).then(&mut slot));
             self.running.push(Running {
@@ -218,6 +214,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    fn take_from(&mut self, party: usize) -> Option<(usize, Lane)> {
+        let known = self.waiting.get_mut(&party)?;
+        let row = known.rows.pop_front();
+        known.admitted += 1;
+        if known.rows.is_empty() {
+            self.waiting.remove(&party);
+        }
+        row
+    }
+
     /// The party with the fewest rows on their way; of those the one that has been let in least.
     fn next_party(&self) -> Option<usize> {
         let running = |party: usize| self.running.iter().filter(|row| row.party == party).count();
@@ -227,24 +233,77 @@ impl<'a> Batch<'a> {
             .map(|(&number, _)| number)
     }
 
-    /// Sees to it that so many slots of that length are free.
-    fn make_room(&mut self, slots: usize, length: usize) -> Result<()> {
-        let capacity = self.cache.as_ref().map_or(0, KvCache::capacity);
-        if self.free.len() >= slots && capacity >= length {
+    /// The cache that a row of so many halves of that length may have its places in; none while it has to wait.
+    fn room_for(&self, halves: usize, length: usize) -> Option<Room> {
+        let idle = self.running.is_empty();
+        let rows: usize = self
+            .running
+            .iter()
+            .map(|row| 1 + usize::from(row.shadow.is_some()))
+            .sum();
+        let fits = rows + halves <= self.limits.rows && self.tokens() + halves * length <= self.limits.tokens;
+        if !fits && !idle {
+            return None;
+        }
+        let (slots, places) = self
+            .cache
+            .as_ref()
+            .map_or((0, 0), |cache| (cache.slots(), cache.capacity()));
+        if self.free.len() >= halves && places >= length {
+            return Some(Room { slots, places });
+        }
+        // What nobody uses need not be kept: the next one is made for those that come.
+        let (slots, places, free) = if idle {
+            (0, 0, 0)
+        } else {
+            (slots, places, self.free.len())
+        };
+        let least = Room {
+            slots: slots + halves.saturating_sub(free),
+            places: KvCache::places(places.max(length)),
+        };
+        let kept =
+            |room: Room| room.slots <= self.limits.rows && room.slots * room.places <= self.limits.tokens;
+        if !kept(least) {
+            return idle.then_some(least);
+        }
+        let waiting = || self.waiting.values().flat_map(|party| &party.rows);
+        let longest = waiting().map(|(_, lane)| lane.request().ids.len()).max();
+        let all = Room {
+            slots: (slots + waiting().count() * halves).min(self.limits.rows),
+            places: KvCache::places(longest.unwrap_or(0).max(least.places)),
+        };
+        let ample = Room {
+            slots: all.slots.min(self.limits.tokens / all.places.max(1)),
+            ..all
+        };
+        Some(if ample.slots >= least.slots { ample } else { least })
+    }
+
+    /// Sees to it that the cache is so large.
+    fn make(&mut self, room: Room) -> Result<()> {
+        let old = self.cache.take_if(|_| self.running.is_empty());
+        let same = |cache: &KvCache| (cache.slots(), cache.capacity()) == (room.slots, room.places);
+        if let Some(cache) = old.filter(same) {
+            self.cache = Some(cache);
             return Ok(());
         }
-        let old = self.cache.as_ref().map_or(0, KvCache::slots);
-        let rows = || self.waiting.values().flat_map(|party| &party.rows);
-        let waiting = rows().count() * slots + slots;
-        let wanted = (old + slots).max(waiting.min(self.limits.rows));
-        let longest = rows().map(|(_, lane)| lane.request().ids.len()).max();
-        let longest = longest.unwrap_or(0).max(length).max(capacity);
-        let (device, kind) = (self.backbone.device(), self.backbone.kind());
-        let cache = KvCache::new(self.backbone.config(), wanted, longest, device, kind)?;
-        if let Some(old) = &self.cache {
-            cache.take_over(old)?;
+        if self.cache.as_ref().is_some_and(same) {
+            return Ok(());
         }
-        self.free.extend((old..wanted).rev());
+        let (device, kind) = (self.backbone.device(), self.backbone.kind());
+        let cache = KvCache::new(self.backbone.config(), room.slots, room.places, device, kind)?;
+        let kept = match &self.cache {
+            Some(old) => {
+                cache.take_over(old)?;
+                old.slots()
+            }
+            None => {
+                self.free.clear();
+                0
+            }
+        };
+        self.free.extend((kept..room.slots).rev());
         self.cache = Some(cache);
         Ok(())
     }
@@ -314,21 +373,30 @@ impl<'a> Batch<'a> {
         {
             let Some(need) = running.lane.need() else { continue };
             let start = running.lane.request().target.start;
-            let mut of = |row: &Row, slot: usize| {
+            let mut of = |row: &Row, slot: usize| -> Result<Vec<i64>> {
                 let (chunk, first) = (chunk(row, slot, &need.compute), at_T);
-                let place = |want: usize| {
+                let place = |want: usize| -> Result<i64> {
                     let place = start + want - row.pad;
-                    first + chunk.places.binary_search(&place).unwrap_or_default() as i64
+                    let found = chunk.places.binary_search(&place);
+                    let found = found.map_err(|_| {
+                        ModelError::Refused(format!("position {place} is drawn but was not computed"))
+                    })?;
+                    Ok(first + found as i64)
                 };
-                let places: Vec<i64> = need.wants.iter().map(|want| place(want.at)).collect();
+                let places: Vec<i64> = need
+                    .wants
+                    .iter()
+                    .map(|want| place(want.at))
+                    .collect::<Result<_>>()?;
                 at_T += chunk.ids.len() as i64;
                 chunks.push(chunk);
-                places
+                Ok(places)
             };
-            let hidden = of(&running.lane.row(), running.slot);
+            let hidden = of(&running.lane.row(), running.slot)?;
             let shadow = running
                 .shadow
                 .map(|slot| of(&running.lane.unconditional(), slot))
+                .transpose()?
                 .unwrap_or_default();
             parts.push(Part {
                 at,
@@ -362,31 +430,43 @@ impl<'a> Batch<'a> {
                 .iter()
                 .flat_map(|part| part.need.wants.iter().map(|want| want.noise))
                 .collect();
-            let raises = raises(&group);
-            let plain = if raises.is_empty() {
-                Vec::new()
-            } else {
-                let cold = vec![
-                    Noise {
-                        temperature: 0.0,
-                        share: 0.0
-                    };
-                    noise.len()
-                ];
-                draw(&logits_NV, &cold, columns.writable)?
-            };
+            let raises = self.raises(&group, &logits_NV, columns)?;
             let drawn = draw(&raised(logits_NV, &raises)?, &noise, columns.writable)?;
             let mut at = 0;
             for part in group {
                 let range = at..at + part.need.wants.len();
                 at = range.end;
-                let plain: &[Drawn] = if plain.is_empty() { &drawn } else { &plain };
-                self.running[part.at]
-                    .lane
-                    .take(&drawn[range.clone()], &plain[range]);
+                self.running[part.at].lane.take(&drawn[range]);
             }
         }
         Ok(())
+    }
+
+    /// For each raise of a group's wants: row, column, by how much. Whoever has credits earns with what is likeliest now.
+    fn raises(
+        &mut self,
+        group: &[&Part],
+        logits_NV: &Tensor,
+        columns: Columns,
+    ) -> Result<Vec<(i64, i64, f32)>> {
+        let mut raises = Vec::new();
+        let mut first = 0;
+        for part in group {
+            let (start, count) = (first, part.need.wants.len());
+            first += count;
+            let lane = &mut self.running[part.at].lane;
+            if !lane.has_credits() {
+                continue;
+            }
+            let cold = vec![COLD; count];
+            let rows_NV = logits_NV.f_narrow(0, start as i64, count as i64)?;
+            let guesses = draw(&rows_NV, &cold, columns.writable)?;
+            for (row, raised) in lane.raises(&guesses).into_iter().enumerate() {
+                let row = (start + row) as i64;
+                raises.extend(raised.into_iter().map(|(token, by)| (row, i64::from(token), by)));
+            }
+        }
+        Ok(raises)
     }
 
     /// Logits of all wants of a group, guidance applied: [N, V].
@@ -471,18 +551,6 @@ fn whole_row(backbone: &Backbone, row: &Row, padding: usize) -> Result<Tensor> {
     tch::no_grad(|| Ok(backbone.hidden(&ids_BL, &mask)?.f_squeeze_dim(0)?))
 }
 
-/// For each raise of a group's wants: row, column, by how much.
-fn raises(group: &[&Part]) -> Vec<(i64, i64, f32)> {
-    let wants = group.iter().flat_map(|part| &part.need.wants).enumerate();
-    wants
-        .flat_map(|(row, want)| {
-            want.raises
-                .iter()
-                .map(move |&(token, by)| (row as i64, i64::from(token), by))
-        })
-        .collect()
-}
-
 fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
     if raises.is_empty() {
         return Ok(logits_NV);
@@ -516,4 +584,71 @@ pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame
         .into_iter()
         .map(|sample| sample.ok_or_else(|| ModelError::Refused("a row was lost in the batch".into())))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use demask_api::{BackboneConfig, Span, TextSampler};
+
+    use super::*;
+
+    /// A long row among short ones does not make room for all of them as if they were long.
+    #[test]
+    fn the_cache_is_bounded_by_tokens_too() {
+        let config = BackboneConfig {
+            d_model: 8,
+            n_heads: 2,
+            n_layers: 1,
+            mlp_hidden_size: Some(8),
+            max_sequence_length: 128,
+            vocab_size: 20,
+            mask_token_id: 10,
+            eos_token_id: 11,
+            codebook_size: 0,
+            ..BackboneConfig::default()
+        };
+        let backbone = Backbone::fresh(&config, 1, Device::Cpu, Kind::Float).unwrap();
+        let request = |length: usize| SampleRequest {
+            id: length as u64,
+            ids: vec![10; length],
+            left_pad: 0,
+            target: Span {
+                start: length - 4,
+                end: length,
+            },
+            sampler: demask_api::Sampler::Text(TextSampler {
+                steps: 4,
+                block: 4,
+                ..TextSampler::default()
+            }),
+            unconditional: None,
+            unconditional_left_pad: 0,
+            seed: 0,
+            watch: false,
+        };
+        let limits = Limits {
+            rows: 16,
+            tokens: 256,
+        };
+        let mut batch = Batch::new(&backbone, limits);
+        let lengths = [[20; 9].as_slice(), &[120, 20, 20, 40, 60, 128]].concat();
+        batch
+            .submit(lengths.iter().map(|&length| request(length)).collect())
+            .unwrap();
+        let (mut done, mut most) = (0, 0);
+        while !batch.is_empty() {
+            done += batch.step(&mut |_, _, _| Ok(())).unwrap().len();
+            most = most.max(batch.running.len());
+            let cache = batch.cache.as_ref().unwrap();
+            assert!(cache.slots() * cache.capacity() <= 256);
+            assert_eq!(
+                batch.free.len() + batch.running.len(),
+                cache.slots(),
+                "no slot is lost"
+            );
+        }
+        assert_eq!(done, lengths.len());
+        assert!(most > 1);
+    }
 }

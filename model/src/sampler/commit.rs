@@ -2,6 +2,8 @@
 
 use demask_api::{Commit, Remasking};
 
+use super::draw::Drawn;
+
 /// What was drawn at one position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
@@ -15,14 +17,14 @@ pub struct Draw {
     pub rank: f32,
 }
 
-/// A draw's rank. `next` is the probability of the best token but one, `entropy` in nats, `chance` uniform.
+/// A draw's rank; `chance` is uniform.
 #[must_use]
-pub fn rank(remasking: Remasking, probability: f32, next: f32, entropy: f32, chance: f32) -> f32 {
+pub fn rank(remasking: Remasking, drawn: &Drawn, chance: f32) -> f32 {
     match remasking {
-        Remasking::LowConfidence => probability,
+        Remasking::LowConfidence => drawn.probability,
         Remasking::Random => chance,
-        Remasking::Margin => probability - next,
-        Remasking::Entropy => -entropy,
+        Remasking::Margin => drawn.best - drawn.next,
+        Remasking::Entropy => -drawn.entropy,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Drawing a token from each row of logits, and how sure the model is of it.
 //!
 //! On the CPU one kernel (`csrc/cached.cpp`), elsewhere composed of libtorch's operators, so that logits never leave the
-//! device: N tokens and 3 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
+//! device: N tokens and 4 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
 //! depend on what else is drawn. Legend: N rows, V columns.
 
 #![allow(non_snake_case)]
@@ -38,6 +38,8 @@ pub struct Drawn {
     pub token: u32,
     /// Its probability without temperature.
     pub probability: f32,
+    /// The best column's, whether it was drawn or not.
+    pub best: f32,
     /// The best column's but one.
     pub next: f32,
     /// Entropy of the row, nats.
@@ -54,19 +56,20 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
     }
     let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
     let (temperatures, shares) = (of(|noise| noise.temperature)?, of(|noise| noise.share)?);
-    let (tokens_N, measures_N3) = drawn(logits_NV, &temperatures, &shares, writable)?;
+    let (tokens_N, measures_N4) = drawn(logits_NV, &temperatures, &shares, writable)?;
     let tokens = Vec::<i64>::try_from(tokens_N.f_to_device(Device::Cpu)?)?;
-    let measures = Vec::<f32>::try_from(measures_N3.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+    let measures = Vec::<f32>::try_from(measures_N4.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
     tokens
         .into_iter()
-        .zip(measures.chunks_exact(3))
+        .zip(measures.chunks_exact(4))
         .map(|(token, measures)| {
             finite(measures[0])?;
             Ok(Drawn {
                 token: u32::try_from(token).unwrap_or(0),
                 probability: measures[0],
-                next: measures[1],
-                entropy: measures[2],
+                best: measures[1],
+                next: measures[2],
+                entropy: measures[3],
             })
         })
         .collect()
@@ -117,7 +120,7 @@ fn composed(
         let column = Tensor::f_from_slice(&[i64::from(shut)])?.f_to_device(device)?;
         open_NV = open_NV.f_index_fill(1, &column, f64::NEG_INFINITY)?;
     }
-    let (top_N2, best_N2) = open_NV.f_topk(2.min(columns), -1, true, true)?;
+    let (top_N2, first_N2) = open_NV.f_topk(2.min(columns), -1, true, true)?;
     let temperature_N1 = temperatures.f_to_device(device)?.f_unsqueeze(1)?;
     let cold_N1 = temperature_N1.f_le(0.0)?;
     let running_NV = open_NV
@@ -133,11 +136,11 @@ fn composed(
         .f_le_tensor(&stop_N1)?
         .f_sum_dim_intlist(&[-1i64][..], true, Kind::Int64)?
         .f_clamp_max(columns - 1)?;
-    let token_N1 = best_N2.f_narrow(1, 0, 1)?.f_where_self(&cold_N1, &warm_N1)?;
+    let token_N1 = first_N2.f_narrow(1, 0, 1)?.f_where_self(&cold_N1, &warm_N1)?;
     let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
-    let next_N1 = top_N2.f_narrow(1, -1, 1)?.f_exp()?;
-    let measures_N3 = Tensor::f_cat(&[probability_N1, next_N1, entropy_N1], 1)?;
-    Ok((token_N1.f_squeeze_dim(1)?, measures_N3))
+    let [best_N1, next_N1] = [0, -1].map(|at| top_N2.f_narrow(1, at, 1).and_then(|top| top.f_exp()));
+    let measures_N4 = Tensor::f_cat(&[probability_N1, best_N1?, next_N1?, entropy_N1], 1)?;
+    Ok((token_N1.f_squeeze_dim(1)?, measures_N4))
 }
 
 #[cfg(fused)]
@@ -170,7 +173,7 @@ mod kernel {
     ) -> Result<(Tensor, Tensor)> {
         let (rows, _) = logits.size2()?;
         let tokens = Tensor::f_empty([rows], (Kind::Int64, Device::Cpu))?;
-        let measures = Tensor::f_empty([rows, 3], (Kind::Float, Device::Cpu))?;
+        let measures = Tensor::f_empty([rows, 4], (Kind::Float, Device::Cpu))?;
         // SAFETY: the handles are live tensors; the kernel checks their lengths and writes both results whole.
         check(unsafe {
             demask_draw(
@@ -211,6 +214,7 @@ mod tests {
                 assert!(a.token < end && Some(a.token) != shut);
                 for (a, b) in [
                     (a.probability, b.probability),
+                    (a.best, b.best),
                     (a.next, b.next),
                     (a.entropy, b.entropy),
                 ] {

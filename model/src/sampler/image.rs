@@ -125,7 +125,6 @@ impl ImageLane {
                         temperature: 1.0,
                         share,
                     },
-                    raises: Vec::new(),
                 }
             })
             .collect();
@@ -163,7 +162,7 @@ impl ImageLane {
         for (&(at, _), drawn) in self.wanted.iter().zip(drawn) {
             self.guess[at] = self.columns.start + drawn.token;
             self.confidence[at] = drawn.probability;
-            self.certainty[at] = drawn.probability.max(drawn.next);
+            self.certainty[at] = drawn.best;
         }
         self.fresh.clear();
         match self.sampler.method {

@@ -53,10 +53,26 @@ impl Lane {
         }
     }
 
-    /// Takes what was drawn for each want; `plain` without their raises.
-    pub fn take(&mut self, drawn: &[Drawn], plain: &[Drawn]) {
+    /// Whether its logits are raised before they are drawn from.
+    pub fn has_credits(&self) -> bool {
         match self {
-            Self::Text(lane) => lane.take(drawn, plain),
+            Self::Text(lane) => lane.has_credits(),
+            Self::Image(_) => false,
+        }
+    }
+
+    /// What each want's logits are raised by, token by token, once it is known what would be drawn without.
+    pub fn raises(&mut self, guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
+        match self {
+            Self::Text(lane) => lane.raises(guesses),
+            Self::Image(_) => Vec::new(),
+        }
+    }
+
+    /// Takes what was drawn for each want.
+    pub fn take(&mut self, drawn: &[Drawn]) {
+        match self {
+            Self::Text(lane) => lane.take(drawn),
             Self::Image(lane) => lane.take(drawn),
         }
     }
@@ -78,7 +94,9 @@ impl Lane {
 
     /// Whether padding is merely weaker, which no cache can do.
     pub fn additive(&self) -> bool {
-        self.quirks().attention == Attention::Additive && self.request().left_pad > 0
+        let request = self.request();
+        let padded = request.left_pad > 0 || (self.guidance() != 0.0 && request.unconditional_left_pad > 0);
+        self.quirks().attention == Attention::Additive && padded
     }
 
     /// The request.

@@ -22,8 +22,6 @@ pub struct Want {
     pub at: usize,
     /// How it is drawn.
     pub noise: Noise,
-    /// What its logits are raised by before that, token by token; the guess without it comes first then.
-    pub raises: Vec<(u32, f32)>,
 }
 
 /// What a lane wants of the next pass.

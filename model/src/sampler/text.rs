@@ -95,7 +95,9 @@ impl TextLane {
     /// Where the row ends for the network: all that lies beyond the horizon is not there yet.
     pub fn visible(&self) -> usize {
         let horizon = self.sampler.horizon.unwrap_or(self.ids.len());
-        (self.request.target.start + self.window().end + horizon).min(self.ids.len())
+        (self.request.target.start + self.window().end)
+            .saturating_add(horizon)
+            .min(self.ids.len())
     }
 
     fn target(&self) -> &[u32] {
@@ -170,11 +172,6 @@ impl TextLane {
                         temperature: self.sampler.temperature as f32,
                         share,
                     },
-                    raises: self
-                        .credits
-                        .iter()
-                        .flat_map(|credits| credits.raises(at))
-                        .collect(),
                 }
             })
             .collect();
@@ -200,7 +197,7 @@ impl TextLane {
                 let back = if first { self.sampler.block } else { 0 };
                 let start = from(window.start).saturating_sub(back.max(vicinity));
                 let first_real = self.request.left_pad.min(self.request.unconditional_left_pad);
-                let range = start.max(first_real)..(from(window.end) + vicinity).min(end);
+                let range = start.max(first_real)..from(window.end).saturating_add(vicinity).min(end);
                 // So are those that have come into sight.
                 let fresh = seen.max(range.end)..end;
                 if fresh.is_empty() {
@@ -212,7 +209,26 @@ impl TextLane {
         }
     }
 
-    pub fn take(&mut self, drawn: &[Drawn], plain: &[Drawn]) {
+    /// Whether its logits are raised by credits.
+    pub fn has_credits(&self) -> bool {
+        self.credits.is_some()
+    }
+
+    /// Takes the present guess for each want into account; gives what each want's logits are raised by, token by token.
+    pub fn raises(&mut self, guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
+        let masked = self.drawn();
+        let Some(credits) = &mut self.credits else {
+            return Vec::new();
+        };
+        let raised = masked.iter().zip(guesses).map(|(&at, guess)| {
+            credits.earn(at, guess.token, guess.probability);
+            credits.raises(at).collect()
+        });
+        raised.collect()
+    }
+
+    /// Takes what was drawn for each want.
+    pub fn take(&mut self, drawn: &[Drawn]) {
         let masked = self.drawn();
         self.number = match self.sampler.commit {
             Commit::Schedule => self.block * self.steps + self.step,
@@ -226,22 +242,11 @@ impl TextLane {
                 at,
                 token: self.columns.start + drawn.token,
                 probability: drawn.probability,
-                rank: rank(
-                    self.sampler.remasking,
-                    drawn.probability,
-                    drawn.next,
-                    drawn.entropy,
-                    chance,
-                ),
+                rank: rank(self.sampler.remasking, drawn, chance),
             })
             .collect();
         for draw in &draws {
             self.guess[draw.at] = draw.probability;
-        }
-        if let Some(credits) = &mut self.credits {
-            for (&at, plain) in masked.iter().zip(plain) {
-                credits.earn(at, plain.token, plain.probability);
-            }
         }
         let scheduled = self.counts.get(self.step).copied().unwrap_or(0);
         for draw in committed(self.sampler.commit, scheduled, &draws) {
