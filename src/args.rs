@@ -314,12 +314,12 @@ pub struct Fill {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// Denoising steps [default: one a masked token]
-    #[arg(long)]
+    /// Denoising steps, at most one a masked token [default: as --sampling says, else one a masked token]
+    #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Gumbel temperature; 0 is greedy
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
+    /// Gumbel temperature; 0 is greedy [default: as --sampling says, else 0]
+    #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
+    pub temperature: Option<f64>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

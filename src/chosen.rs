@@ -9,13 +9,17 @@ use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
-use demask_api::{Quirks, Task, checkpoint};
+use demask_api::{BackboneConfig, Quirks, Task, checkpoint};
 use demask_datasets::hub::{Cache, checkpoint_folder};
-use demask_datasets::published::is_published;
+use demask_datasets::published::{Facts, is_published};
 use demask_datasets::sequences::Budgets;
+use serde_json::{Map, Value};
 
 use crate::UsageError;
 use crate::args::Model;
+
+/// A picture's codes stand between two marks.
+const MARKS: usize = 2;
 
 /// A model that is yet to be loaded.
 pub struct Chosen {
@@ -29,6 +33,8 @@ pub struct Chosen {
     pub bench: Workbench,
     /// Samplers.
     pub draws: Draws,
+    /// What `--sampling` says of text, key by key; empty without it.
+    pub said_of_text: Map<String, Value>,
     /// Side of its pictures in pixels; 0 without an image tokenizer.
     pub side: usize,
 }
@@ -40,7 +46,7 @@ impl Chosen {
     /// A folder that is missing or broken, named; a size or a quirk that cannot be.
     pub fn new(home: &Home, model: &Model) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
-            Some(named) => pulled(named).with_context(|| instead(named))?,
+            Some(named) => pulled("--checkpoint", named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
         };
         // Before anything large is read.
@@ -48,10 +54,13 @@ impl Chosen {
         let image_tokenizer = model
             .image_tokenizer
             .as_ref()
-            .map(|named| pulled(named))
+            .map(|named| pulled("--image-tokenizer", named))
             .transpose()?;
         let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
-        let mut draws = model.sampling.as_deref().map_or(Ok(draws), sampling)?;
+        let (mut draws, said_of_text) = match &model.sampling {
+            Some(named) => sampling(named)?,
+            None => (draws, Map::new()),
+        };
         draws.text.quirks = quirks(model, draws.text.quirks)?;
         draws.image.quirks = quirks(model, draws.image.quirks)?;
         let of_its_own = folder.join(checkpoint::IMAGE_TOKENIZER);
@@ -71,12 +80,37 @@ impl Chosen {
                 .with_quirks(draws.text.quirks)
                 .reading((published && side > 0).then_some(side)),
             draws,
+            said_of_text,
             folder,
             published,
             image_tokenizer,
             side,
         })
     }
+
+    /// Whether what is asked for fits into a sequence with a picture of the size that was asked for.
+    ///
+    /// # Errors
+    /// It is too long, with both numbers.
+    pub fn has_room(&self, model: &Model, task: Task) -> anyhow::Result<()> {
+        let Some(size) = model.size else { return Ok(()) };
+        let budget = self.bench.builder().budgets().of(task);
+        let answer = budget.answer.max(budget.direct_answer);
+        fits(&self.folder, size, budget.codes, budget.prompt.max(1) + answer)
+    }
+}
+
+/// A picture of so many codes with so many tokens of text beside it fits into a sequence.
+fn fits(folder: &Path, size: usize, codes: usize, text: usize) -> anyhow::Result<()> {
+    let longest = Facts::read(folder)?.max_sequence_length;
+    let longest = longest.unwrap_or_else(|| BackboneConfig::default().max_sequence_length);
+    let length = codes.saturating_add(MARKS + text);
+    if length > longest {
+        bail!(UsageError(format!(
+            "--size {size}: {codes} codes, and with the text {length} tokens; the model has max_sequence_length {longest}"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a folder is published, what prompts it, what samples it.
@@ -85,26 +119,32 @@ fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
     Ok((is_published(folder), bench, folder_says::draws(folder)?))
 }
 
-/// A folder, or the one of a repository that was pulled.
-fn pulled(named: &Path) -> anyhow::Result<PathBuf> {
-    let folder = checkpoint_folder(named, &Cache::of_environment())?;
+/// The folder that a flag names, or the one of a repository that was pulled.
+fn pulled(flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
+    let folder = checkpoint_folder(named, &Cache::of_environment());
+    let folder = folder.map_err(|error| anyhow::anyhow!("{flag} {error}"))?;
     Ok(std::path::absolute(folder)?)
 }
 
-/// The samplers that the flag names: JSON, or a file of it.
-fn sampling(named: &str) -> anyhow::Result<Draws> {
+/// The samplers that the flag names, JSON or a file of it, and what it says of text.
+fn sampling(named: &str) -> anyhow::Result<(Draws, Map<String, Value>)> {
     let text = if named.trim_start().starts_with('{') {
         named.to_owned()
     } else {
         std::fs::read_to_string(named).with_context(|| format!("--sampling {named}"))?
     };
     let example = r#"{"text": {"commit": {"rule": "threshold", "threshold": 0.9}}}"#;
-    serde_json::from_str(&text).map_err(|error| {
+    let wrong = |error: serde_json::Error| {
         UsageError(format!(
             "--sampling: {error}; expected a sampling.json, such as {example}"
         ))
-        .into()
-    })
+    };
+    let draws = serde_json::from_str(&text).map_err(wrong)?;
+    let mut said: Map<String, Value> = serde_json::from_str(&text).map_err(wrong)?;
+    match said.remove("text") {
+        Some(Value::Object(said)) => Ok((draws, said)),
+        _ => Ok((draws, Map::new())),
+    }
 }
 
 /// A sampler's quirks, or all of them, with those that the flags set.
@@ -140,7 +180,8 @@ fn sized(
         let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
         bail!(UsageError(message));
     }
-    let codes = (size / pixels).pow(2);
+    let codes = (size / pixels).saturating_pow(2);
+    fits(folder, size, codes, 1)?;
     let budgets = if is_published {
         published::budgets(folder, codes)?
     } else {

@@ -32,8 +32,12 @@ pub fn checkpoint() -> Command {
 /// Who gives a command, for the audit row: the name of the person in the environment, else the number of the user that
 /// this process runs as, which a container without names has too.
 pub fn who(client: &str) -> String {
-    let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
-    let user = named.map(|name| name.trim().to_owned()).find(|name| !name.is_empty());
+    let named = ["USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok());
+    let user = named
+        .map(|name| name.trim().to_owned())
+        .find(|name| !name.is_empty());
     // SAFETY: `getuid` has no preconditions and cannot fail.
     let user = user.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }));
     format!("{user} ({client})")
@@ -236,7 +240,7 @@ fn show(overview: &Overview) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use demask_storage::{ClientMessage, PROTOCOL, Record, RunEnd};
+    use demask_storage::{ClientMessage, Metric, PROTOCOL, Record, RunEnd};
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -248,7 +252,9 @@ mod tests {
     fn subscriber(listener: &UnixListener) -> (u64, UnixStream) {
         let (mut stream, _) = listener.accept().unwrap();
         let mut line = String::new();
-        BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(stream.try_clone().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
         let Command::Subscribe { since } = command else {
             unreachable!("{line}")
@@ -256,14 +262,26 @@ mod tests {
         let message = "subscribed".to_owned();
         let reply = Reply::Accepted { message, step: 0 };
         let version = String::new();
-        say(&mut stream, &ServerMessage::Reply { id, protocol: PROTOCOL, version, reply });
+        say(
+            &mut stream,
+            &ServerMessage::Reply {
+                id,
+                protocol: PROTOCOL,
+                version,
+                reply,
+            },
+        );
         (since, stream)
     }
 
     fn end(seq: u64) -> ServerMessage {
         let [run, status, reason] = ["r", "done", ""].map(str::to_owned);
         let record = Record::RunEnd(RunEnd { run, status, reason });
-        ServerMessage::Event(Envelope { seq, at_us: 0, record })
+        ServerMessage::Event(Envelope {
+            seq,
+            at_us: 0,
+            record,
+        })
     }
 
     #[test]
@@ -276,8 +294,13 @@ mod tests {
         let daemon = std::thread::spawn(move || {
             let (since, mut stream) = subscriber(&listener);
             say(&mut stream, &end(8));
-            let record = Record::Overview(Overview::default());
-            let live = Envelope { seq: 9, at_us: 0, record };
+            let (run, values) = ("r".to_owned(), Vec::new());
+            let record = Record::Metric(Metric { run, step: 1, values });
+            let live = Envelope {
+                seq: 9,
+                at_us: 0,
+                record,
+            };
             say(&mut stream, &ServerMessage::Event(live));
             say(&mut stream, &ServerMessage::Lagged { missed: 3, next: 12 });
             let (again, mut stream) = subscriber(&listener);
@@ -287,7 +310,11 @@ mod tests {
         let mut line = connect(&home).unwrap();
         line.subscribe(7).unwrap();
         let read: Vec<u64> = (0..3).map(|_| line.event().unwrap().seq).collect();
-        assert_eq!(read, [8, 9, 9], "a durable one, a live one, and the one that was missed");
+        assert_eq!(
+            read,
+            [8, 9, 9],
+            "a durable one, a live one, and the one that was missed"
+        );
         assert_eq!(daemon.join().unwrap(), (7, 8));
         std::fs::remove_file(socket).ok();
     }

@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use demask_datasets::torch_file::{self, Converted, Dtype, Options};
+use demask_datasets::torch_file::{self, Converted, Dtype, Options, TorchFileError};
 
 use crate::args::{Convert, Floating};
-use crate::print;
+use crate::{UsageError, print};
 
 /// Names of what was left out that a line shows.
 const SHOWN: usize = 5;
@@ -13,7 +13,7 @@ const SHOWN: usize = 5;
 /// Converts, and prints a line a file.
 ///
 /// # Errors
-/// As [`torch_file::convert`].
+/// As [`torch_file::convert`]; a wrong name for what is written is a wrong usage.
 pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
     let dtype = options.dtype.map(|dtype| match dtype {
         Floating::F32 => Dtype::F32,
@@ -24,13 +24,21 @@ pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
         key: options.key,
         dtype,
     };
-    let converted = torch_file::convert(&options.input, &options.output, &how)?;
+    let converted = torch_file::convert(&options.input, &options.output, &how).map_err(typed)?;
     if options.output_as.json {
         print::json(&converted)?;
     } else {
         converted.iter().for_each(|one| println!("{}", line(one)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the person typed wrongly, and what failed.
+fn typed(error: TorchFileError) -> anyhow::Error {
+    match error {
+        TorchFileError::Output { .. } => UsageError(error.to_string()).into(),
+        other => other.into(),
+    }
 }
 
 fn line(one: &Converted) -> String {

@@ -5,8 +5,11 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::workbench::fit;
-use demask_api::{Answer, End, Quirks, Request, SampleRequest, Sampler, Span, TextSampler};
+use demask_api::{
+    Answer, Commit, End, Quirks, Request, SampleRequest, Sampler, Span, TextCache, TextSampler,
+};
 use demask_datasets::text_tokenizer::TextTokenizer;
+use serde_json::{Map, Value};
 
 use crate::args::Fill;
 use crate::studio::{self, Studio};
@@ -24,14 +27,21 @@ enum Piece {
 /// Fills the holes and prints the text.
 ///
 /// # Errors
-/// No hole, or one that is not understood; a text longer than the model's, with both numbers; as [`Studio::open`].
+/// No hole, or one that is not understood; more steps than masks, or a text longer than the model's, with both numbers; as
+/// [`Studio::open`].
 pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     let pieces = pieces(&options.text)?;
+    let masks = masks(&pieces);
+    if let Some(steps) = options.steps.filter(|&steps| steps > masks) {
+        let message = format!("--steps {steps}: expected at most {masks}, one a masked token");
+        bail!(UsageError(message));
+    }
     let (sample, text, filled) = studio::runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
         let tokenizer = studio.bench.builder().tokenizer();
         let (ids, holes) = tokens(tokenizer, &pieces)?;
-        let request = request(ids, &holes, options, studio.draws.text.quirks);
+        let plain = sampler(&studio.said_of_text, studio.draws.text.quirks, masks)?;
+        let request = request(ids, &holes, options, plain);
         let asked = Request::Sample {
             requests: vec![request],
         };
@@ -91,6 +101,36 @@ fn pieces(text: &str) -> Result<Vec<Piece>, UsageError> {
     Ok(pieces)
 }
 
+/// How many tokens are not known.
+fn masks(pieces: &[Piece]) -> usize {
+    let of = |piece: &Piece| match piece {
+        Piece::Words(_) => 0,
+        Piece::Hole(count) => *count,
+    };
+    pieces.iter().map(of).sum()
+}
+
+/// One token a step, wherever it is surest, with all of the text in sight and no end before the last hole: a checkpoint's own
+/// sampler is made for answers, which begin empty and may be short. What `--sampling` says of text goes before, key by key.
+fn sampler(said: &Map<String, Value>, quirks: Quirks, masks: usize) -> anyhow::Result<TextSampler> {
+    let plain = TextSampler {
+        steps: masks,
+        block: 0,
+        commit: Commit::Schedule,
+        cache: TextCache::None,
+        horizon: None,
+        end: End::Never,
+        ..TextSampler::default()
+    };
+    let mut keys = serde_json::to_value(plain)?;
+    if let Value::Object(keys) = &mut keys {
+        keys.extend(said.clone());
+    }
+    // The flags that set quirks have been heard already.
+    let sampler = serde_json::from_value(keys)?;
+    Ok(TextSampler { quirks, ..sampler })
+}
+
 /// The text as tokens between its marks, and where the holes are.
 fn tokens(tokenizer: &TextTokenizer, pieces: &[Piece]) -> anyhow::Result<(Vec<u32>, Vec<Span>)> {
     let specials = tokenizer.specials();
@@ -116,20 +156,23 @@ fn tokens(tokenizer: &TextTokenizer, pieces: &[Piece]) -> anyhow::Result<(Vec<u3
     Ok((ids, holes))
 }
 
-/// All holes are one target: every mask competes with every other, what stands between them stays.
-fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, quirks: Quirks) -> SampleRequest {
+/// All holes are one target: every mask competes with every other, what stands between them stays. A number of steps is a
+/// schedule.
+fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, plain: TextSampler) -> SampleRequest {
     let target = Span {
         start: holes.first().map_or(0, |hole| hole.start),
         end: holes.last().map_or(0, |hole| hole.end),
     };
     let masks: usize = holes.iter().map(|hole| hole.end - hole.start).sum();
+    let most = match plain.steps {
+        0 => masks,
+        steps => steps.min(masks),
+    };
     let sampler = TextSampler {
-        steps: options.steps.unwrap_or(masks).clamp(1, masks),
-        block: 0,
-        temperature: options.temperature,
-        end: End::Never,
-        quirks,
-        ..TextSampler::default()
+        steps: options.steps.unwrap_or(most),
+        temperature: options.temperature.unwrap_or(plain.temperature),
+        commit: options.steps.map_or(plain.commit, |_| Commit::Schedule),
+        ..plain
     };
     SampleRequest {
         id: 0,
@@ -148,6 +191,25 @@ fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, quirks: Quirks) -> Sam
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_sampling_says_goes_before_and_the_rest_is_plain() {
+        let said =
+            r#"{"commit": {"rule": "threshold", "threshold": 0.5}, "remasking": "random", "block": 4}"#;
+        let sampler = |said: &str| {
+            let said = serde_json::from_str(said).unwrap();
+            sampler(&said, Quirks::default(), 3).unwrap()
+        };
+        let plain = sampler("{}");
+        assert_eq!((plain.steps, plain.block, plain.end), (3, 0, End::Never));
+        let wanted = TextSampler {
+            commit: Commit::Threshold { threshold: 0.5 },
+            remasking: demask_api::Remasking::Random,
+            block: 4,
+            ..plain
+        };
+        assert_eq!(sampler(said), wanted);
+    }
 
     #[test]
     fn holes_are_found_and_bad_ones_named() {

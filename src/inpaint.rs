@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
 use demask_api::Picture;
+use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::{Fit, fit};
 use image::GenericImageView as _;
 
@@ -24,10 +24,7 @@ impl Canvas {
     /// # Errors
     /// A file that does not decode; pictures of unlike sizes, with both.
     pub fn read(from: &Path, mask: &Path, side: usize, sharp: bool) -> anyhow::Result<Self> {
-        let open = |path: &Path| {
-            let expected = || format!("{}: expected a PNG or JPEG picture", path.display());
-            image::open(path).with_context(expected)
-        };
+        let open = |path: &Path| decode(path).map_err(anyhow::Error::msg);
         let (picture, shape) = (open(from)?, open(mask)?);
         if picture.dimensions() != shape.dimensions() {
             let ((w, h), (v, g)) = (picture.dimensions(), shape.dimensions());
@@ -113,6 +110,21 @@ mod tests {
                 .to_string()
                 .contains("nothing to draw")
         );
+    }
+
+    #[test]
+    fn a_picture_is_what_is_in_it_whatever_its_name_says() {
+        let name =
+            |what: &str| std::env::temp_dir().join(format!("demask-{what}-{}.png", std::process::id()));
+        let (from, mask) = (name("from"), name("mask"));
+        let white = image::RgbImage::from_pixel(8, 8, image::Rgb([255; 3]));
+        white.save_with_format(&from, image::ImageFormat::Jpeg).unwrap();
+        white.save_with_format(&mask, image::ImageFormat::Png).unwrap();
+        let read = Canvas::read(&from, &mask, 4, true);
+        for file in [from, mask] {
+            std::fs::remove_file(file).unwrap();
+        }
+        assert_eq!(read.unwrap().picture.at(3, 3), [255; 3]);
     }
 
     #[test]

@@ -94,8 +94,8 @@ fn same(stored: &str, asked: &Profile) -> anyhow::Result<bool> {
 
 /// The daemon works elsewhere, so the folder is named whole; one that no run can start from is told before anything starts.
 fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
-    let dir =
-        checkpoint_folder(checkpoint, &Cache::of_environment()).map_err(|error| usage(error.to_string()))?;
+    let dir = checkpoint_folder(checkpoint, &Cache::of_environment())
+        .map_err(|error| usage(format!("--checkpoint {error}")))?;
     profile::can_start(&dir)
         .map_err(|wrong| usage(format!("--checkpoint {}: {wrong}", checkpoint.display())))?;
     Ok(format!("start_from={}", serde_json::to_string(&dir)?))
@@ -250,8 +250,16 @@ mod tests {
     fn a_configuration_is_the_same_however_the_run_began_and_another_in_any_value() {
         let one = profile(&["ema=0.1", "optimizer.beta1=0.899999999999999911"]);
         assert!(same(&stored(&one, true), &one).unwrap() && same(&stored(&one, false), &one).unwrap());
-        for flag in ["seed=77", "ema=0.2", "start_from=\"/elsewhere\"", "source.0.weight=9"] {
-            assert!(!same(&stored(&one, false), &profile(&["ema=0.1", flag])).unwrap(), "{flag}");
+        for flag in [
+            "seed=77",
+            "ema=0.2",
+            "start_from=\"/elsewhere\"",
+            "source.0.weight=9",
+        ] {
+            assert!(
+                !same(&stored(&one, false), &profile(&["ema=0.1", flag])).unwrap(),
+                "{flag}"
+            );
         }
     }
 }

@@ -15,8 +15,10 @@ use demask_api::{
     Answer, Commit, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextCache, TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::fit as fit_picture;
 use demask_datasets::tabletop::render::PIXELS;
+use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
 use crate::args::{Cache, Describe, Generate, Imagine, Model};
@@ -63,6 +65,8 @@ pub struct Studio {
     pub bench: Workbench,
     /// Its samplers.
     pub draws: Draws,
+    /// What `--sampling` says of text, key by key.
+    pub said_of_text: Map<String, Value>,
     /// Whether it is a published one.
     published: bool,
     /// Side of its pictures in pixels; 0 without an image tokenizer.
@@ -78,16 +82,22 @@ impl Studio {
         Self::load(home, model, Chosen::new(home, model)?).await
     }
 
-    /// The same for a command that draws or reads pictures.
-    async fn open_seeing(home: &Home, model: &Model, does: &str) -> anyhow::Result<Self> {
+    /// The same for a command that draws or reads pictures, which is what the task is.
+    async fn open_seeing(home: &Home, model: &Model, task: Task) -> anyhow::Result<Self> {
         let chosen = Chosen::new(home, model)?;
         if chosen.bench.builder().budgets().of(Task::Understand).codes == 0 {
             bail!("the model knows no pictures: it has no codes for them");
         }
         if chosen.side == 0 {
+            let does = if task == Task::Understand {
+                "reads"
+            } else {
+                "draws"
+            };
             let name = "name one's folder with --image-tokenizer";
             bail!("the checkpoint has no image tokenizer, so it {does} no pictures: {name}");
         }
+        chosen.has_room(model, task)?;
         Self::load(home, model, chosen).await
     }
 
@@ -107,6 +117,7 @@ impl Studio {
             engine,
             bench: chosen.bench,
             draws: chosen.draws,
+            said_of_text: chosen.said_of_text,
             published: chosen.published,
             side: chosen.side,
         })
@@ -308,13 +319,13 @@ fn show_text(bench: &Workbench) -> FrameSink {
 /// As [`Studio::open`] and [`Studio::complete`]; a file that cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     check_output(&options.output)?;
-    let (kind, mode) = if options.think {
-        (Kind::ThinkThenDraw, Mode::Think)
+    let (kind, mode, task) = if options.think {
+        (Kind::ThinkThenDraw, Mode::Think, Task::ThinkThenDraw)
     } else {
-        (Kind::TextToImage, Mode::Direct)
+        (Kind::TextToImage, Mode::Direct, Task::TextToImage)
     };
     let made = runtime()?.block_on(async {
-        let studio = Studio::open_seeing(home, &options.model, "draws").await?;
+        let studio = Studio::open_seeing(home, &options.model, task).await?;
         let mut draws = studio.draws.clone();
         let image = &mut draws.image;
         image.steps = options.steps.unwrap_or(image.steps);
@@ -434,11 +445,10 @@ fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// A picture that does not decode; as [`Studio::open`] and [`Studio::complete`].
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
-    let image = image::open(&options.file)
-        .with_context(|| format!("{}: expected a PNG or JPEG picture", options.file.display()))?;
+    let image = decode(&options.file).map_err(anyhow::Error::msg)?;
     let mode = if options.think { Mode::Think } else { Mode::Direct };
     let (prompt, made) = runtime()?.block_on(async {
-        let studio = Studio::open_seeing(home, &options.model, "reads").await?;
+        let studio = Studio::open_seeing(home, &options.model, Task::Understand).await?;
         let (kind, prompt) = match (&options.question, studio.published) {
             (Some(question), _) => (Kind::Question, question.clone()),
             (None, true) => (Kind::Caption, DESCRIBE.to_owned()),

@@ -11,6 +11,7 @@ use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::trace::Flaw;
 use demask_storage::{Alert, Level, Record, Trace, journal, store};
+use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
 use crate::attend::{Employed, Faults, attend};
@@ -220,7 +221,7 @@ impl Work {
             }
         });
         let mut silent = (0, String::new());
-        for (number, answer) in all(asking.map(|one| Box::pin(one) as _).collect()).await {
+        for (number, answer) in join_all(asking).await {
             match answer? {
                 Ok(proposal) => {
                     proposals.insert(number, proposal);
@@ -361,27 +362,6 @@ impl Work {
 fn falls_to_teacher(number: usize, share: f64) -> bool {
     let upto = |count: usize| (count as f64 * share + 1e-9).floor();
     upto(number + 1) > upto(number)
-}
-
-/// All of them at once, in their order.
-async fn all<T>(mut futures: Vec<std::pin::Pin<Box<dyn Future<Output = T> + '_>>>) -> Vec<T> {
-    let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
-    std::future::poll_fn(|turn| {
-        for (future, done) in futures.iter_mut().zip(&mut done) {
-            if done.is_none()
-                && let std::task::Poll::Ready(value) = future.as_mut().poll(turn)
-            {
-                *done = Some(value);
-            }
-        }
-        if done.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

@@ -68,8 +68,6 @@ pub struct Rollout {
 pub struct RolloutDesk {
     /// The actor.
     pub address: Address<Rollout>,
-    permits: Arc<Semaphore>,
-    room: usize,
 }
 
 impl RolloutDesk {
@@ -83,25 +81,14 @@ impl RolloutDesk {
         faults: Faults,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(room));
-        let shared = Arc::clone(&permits);
         let address = office.employ("rollout", "supervisor", move |life| Rollout {
             life,
             faults: faults.clone(),
             engine: engine.clone(),
             scorer: scorer.clone(),
-            permits: Arc::clone(&shared),
+            permits: Arc::clone(&permits),
         });
-        Self {
-            address,
-            permits,
-            room,
-        }
-    }
-
-    /// Groups that are drawn or being used.
-    #[must_use]
-    pub fn groups_out(&self) -> usize {
-        self.room - self.permits.available_permits()
+        Self { address }
     }
 }
 

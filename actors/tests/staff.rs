@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use demask_actors::attend::Faults;
 use demask_actors::curating::{Brief, Curator, Draw, Fate, Restore, Take};
@@ -19,10 +20,14 @@ use demask_rewards::suites::Suite;
 const PROFILE: &str = include_str!("../../profiles/smoke.toml");
 
 fn office(test: impl AsyncFnOnce(Office, Recorder)) {
+    office_with(Budget::default(), test);
+}
+
+fn office_with(budget: Budget, test: impl AsyncFnOnce(Office, Recorder)) {
     let folder = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
-        test(Office::open(recorder.clone(), Budget::default()), recorder).await;
+        test(Office::open(recorder.clone(), budget), recorder).await;
     });
 }
 
@@ -153,14 +158,20 @@ fn l1_a_scorer_that_died_is_followed_by_one_that_says_the_same() {
 
 #[test]
 fn an_actor_that_keeps_dying_is_given_up_and_who_asks_is_told() {
-    office(async |office, recorder| {
+    let budget = Budget {
+        restarts: 2,
+        first_wait: Duration::from_millis(1),
+        ..Budget::default()
+    };
+    office_with(budget, async |office, recorder| {
         let places: Vec<(&str, u64)> = vec![("curator", 1); 20];
-        let curator = curator(&office, &recorder, &Faults::at(&places));
-        office.dismiss(&["curator"]).await;
+        let faults = Faults::at(&places);
+        let curator = curator(&office, &recorder, &faults);
         let error = RunError::from(curator.ask(draw(1)).await.unwrap_err());
         assert!(
             !error.mendable() && error.to_string().contains("curator"),
             "{error}"
         );
+        assert_eq!((faults.left(), restarts(&office, "curator")), (17, 2));
     });
 }

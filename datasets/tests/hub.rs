@@ -750,7 +750,7 @@ fn a_checkpoint_is_a_folder_or_a_pulled_repository() {
     assert_eq!(folder(place.folder.path()).unwrap(), place.folder.path());
     let words = folder(Path::new("o/tiny")).unwrap_err().to_string();
     assert!(
-        words.contains("--checkpoint o/tiny") && words.contains("`demask pull o/tiny` first"),
+        words.contains("o/tiny: there is no such folder") && words.contains("`demask pull o/tiny` first"),
         "{words}"
     );
     let words = folder(Path::new("./no/such/folder")).unwrap_err().to_string();

@@ -208,9 +208,20 @@ fn composed(
     );
     let (device, kind) = (joined.device(), joined.kind());
     let slots: Vec<i64> = pass.chunks.iter().map(|lane| lane[0]).collect();
-    let slots = Tensor::f_from_slice(&slots)?.f_to_device(device)?;
+    // Slots side by side are read where they are; others are brought together.
+    let together = slots.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    let apart = if together {
+        None
+    } else {
+        Some(Tensor::f_from_slice(&slots)?.f_to_device(device)?)
+    };
     let of = |kept: &Tensor| -> Result<Tensor> {
-        let rows = kept.f_index_select(0, &slots)?.f_narrow(2, 0, longest)?;
+        let first = slots.first().copied().unwrap_or(0);
+        let rows = match &apart {
+            Some(index) => kept.f_index_select(0, index)?,
+            None => kept.f_narrow(0, first, slots.len() as i64)?,
+        };
+        let rows = rows.f_narrow(2, 0, longest)?;
         Ok(if kv_heads == heads {
             rows
         } else {

@@ -37,31 +37,17 @@ impl Scored {
     }
 }
 
-/// How a group's rewards become advantages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Normalise {
-    /// Reward less the group's mean (d1, Dr. GRPO).
-    Mean,
-    /// The same, divided by the group's population deviation (GRPO, dLLM-RL).
-    #[default]
-    Deviation,
-}
-
-/// Group-relative advantages; all zero when the rewards are all the same.
+/// Group-relative advantages: reward less the group's mean, divided by its population deviation (GRPO, dLLM-RL); all zero when
+/// the rewards are all the same.
 #[must_use]
-pub fn advantages(totals: &[f64], normalise: Normalise) -> Vec<f64> {
+pub fn advantages(totals: &[f64]) -> Vec<f64> {
     let count = totals.len().max(1) as f64;
     let mean = totals.iter().sum::<f64>() / count;
     let deviation = (totals.iter().map(|total| (total - mean).powi(2)).sum::<f64>() / count).sqrt();
     if deviation < 1e-9 {
         return vec![0.0; totals.len()];
     }
-    let scale = match normalise {
-        Normalise::Mean => 1.0,
-        Normalise::Deviation => 1.0 / deviation,
-    };
-    totals.iter().map(|total| (total - mean) * scale).collect()
+    totals.iter().map(|total| (total - mean) / deviation).collect()
 }
 
 #[cfg(test)]
@@ -72,9 +58,10 @@ mod tests {
     proptest! {
         #[test]
         fn advantages_sum_to_zero(totals in proptest::collection::vec(-5.0..5.0f64, 1..12)) {
-            for normalise in [Normalise::Mean, Normalise::Deviation] {
-                prop_assert!(advantages(&totals, normalise).iter().sum::<f64>().abs() < 1e-6);
-            }
+            let advantages = advantages(&totals);
+            prop_assert!(advantages.iter().sum::<f64>().abs() < 1e-6);
+            let square = advantages.iter().map(|advantage| advantage.powi(2)).sum::<f64>() / totals.len() as f64;
+            prop_assert!(square == 0.0 || (square - 1.0).abs() < 1e-6);
         }
     }
 }

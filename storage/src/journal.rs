@@ -116,12 +116,3 @@ pub fn taught_tokens(connection: &Connection, run: &str) -> Result<u64, StoreErr
     let sql = "SELECT coalesce(sum(json_extract(sampler, '$.tokens')), 0) FROM trace WHERE run = ?1 AND generator LIKE 'teacher:%'";
     Ok(connection.query_row(sql, params![run], |row| row.get::<_, i64>(0))? as u64)
 }
-
-/// How many trained sequences cannot name their source, generator, verifier and score (law L5: none).
-///
-/// # Errors
-/// SQLite's.
-pub fn untraceable(connection: &Connection, run: &str) -> Result<u64, StoreError> {
-    let sql = "SELECT count(*) FROM v_lineage WHERE run = ?1 AND (source IS NULL OR generator IS NULL OR verifier IS NULL OR score IS NULL)";
-    Ok(connection.query_row(sql, params![run], |row| row.get::<_, i64>(0))? as u64)
-}

@@ -78,6 +78,17 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
         (&["imagine", "a red circle", "-o", "x.jpg"], ".png"),
         (&["imagine", "a red circle", "-o", "."], "is a folder"),
         (&["eval", "tabletop-sums", "--limit", "0"], "at least 1"),
+        (&["fill", "[MASK:3] pens", "--steps", "0"], "at least 1"),
+        (
+            &["fill", "[MASK:3] pens", "--steps", "4"],
+            "--steps 4: expected at most 3",
+        ),
+        (&["fill", "[MASK:3] pens", "--temperature", "-1"], "at least 0"),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--size", "96"],
+            "max_sequence_length 160",
+        ),
+        (&["convert", "in.pt", "out.bin"], "ends in .safetensors"),
         (&[], "Usage: demask"),
     ] {
         let out = demask_tests::programs().join("demask");
@@ -276,6 +287,30 @@ fn a_picture_that_does_not_decode_is_named() {
         &refused(&place, 1, &["describe", "missing.png"]),
         &["missing.png", "No such file"],
     );
+}
+
+/// A picture of one black pixel.
+const PNG: &[u8] =
+    b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\
+      \x08\x00\x00\x00\x00\x3a\x7e\x9b\x55\x00\x00\x00\x0a\x49\x44\x41\x54\x78\xda\x63\x60\x00\x00\x00\
+      \x02\x00\x01\xe5\x27\xde\xfc\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+
+#[test]
+fn a_size_that_leaves_no_room_for_the_text_is_refused_with_both_numbers() {
+    let place = Place::default();
+    let file = place.path().join("picture.png");
+    std::fs::write(&file, PNG).unwrap();
+    // It could be drawn: a prompt is shorter than a question with its answer.
+    let said = refused(&place, 2, &["describe", text(&file), "--size", "80"]);
+    names(&said, &["--size 80", "162 tokens", "max_sequence_length 160"]);
+}
+
+#[test]
+fn a_missing_image_tokenizer_is_told_by_its_own_flag() {
+    let place = Place::default();
+    let said = refused(&place, 1, &["generate", "x", "--image-tokenizer", "./nosuch"]);
+    names(&said, &["--image-tokenizer ./nosuch", "no such folder"]);
+    assert!(!said.contains("--checkpoint"), "{said}");
 }
 
 #[test]

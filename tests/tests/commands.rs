@@ -161,7 +161,10 @@ fn a_closed_standard_error_is_no_panic() {
         (&["runs", "list"][..], 0),
         (&["ps"], 1),
         (&["eval", "no-such-suite"], 2),
-        (&["generate", "Ana has 5 pens, loses 2. How many pens?", "--show"], 0),
+        (
+            &["generate", "Ana has 5 pens, loses 2. How many pens?", "--show"],
+            0,
+        ),
     ] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

@@ -170,6 +170,8 @@ fn key_of(event: &Event) -> Option<String> {
         KeyCode::Right => "right".into(),
         KeyCode::Up => "up".into(),
         KeyCode::Down => "down".into(),
+        KeyCode::PageUp => "pgup".into(),
+        KeyCode::PageDown => "pgdn".into(),
         KeyCode::Enter => "enter".into(),
         KeyCode::Esc => "esc".into(),
         KeyCode::Backspace => "backspace".into(),

@@ -27,6 +27,12 @@ pub enum Action {
     Up,
     /// The one after.
     Down,
+    /// Ten before.
+    PageUp,
+    /// Ten after.
+    PageDown,
+    /// Close what is open.
+    Close,
     /// Ask the store.
     Query,
     /// Open what is chosen: a sequence's lineage.
@@ -64,7 +70,7 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
 }
 
 /// Every key.
-pub const BINDINGS: [Binding; 27] = [
+pub const BINDINGS: [Binding; 30] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
         "ctrl-c",
@@ -100,6 +106,8 @@ pub const BINDINGS: [Binding; 27] = [
     bind("right", Action::Forward, "Denoise: one step forward", ""),
     bind("up", Action::Up, "the sample, group, row or line before", ""),
     bind("down", Action::Down, "the one after", ""),
+    bind("pgup", Action::PageUp, "ten before", ""),
+    bind("pgdn", Action::PageDown, "ten after", ""),
     bind(
         "enter",
         Action::Open,
@@ -109,6 +117,12 @@ pub const BINDINGS: [Binding; 27] = [
     bind("f", Action::Filter, "Log: only lines with these words", ""),
     bind("l", Action::Level, "Log: only warnings, only errors, all", ""),
     bind("/", Action::Query, "ask the store: one SELECT", "query"),
+    bind(
+        "esc",
+        Action::Close,
+        "close what is open; Denoise: back to the newest",
+        "close",
+    ),
     bind(
         ":",
         Action::Palette,

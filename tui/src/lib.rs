@@ -1,6 +1,6 @@
 //! The dashboard: state, update, view. Knows `demask-storage` only.
 //!
-//! - `model.rs`: what is on the screen; `update.rs`: how events and keys change it;
+//! - `model.rs`: what is on the screen; `update.rs`: how events and keys change it; `seen.rs`: what was counted already;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
@@ -14,6 +14,7 @@ mod model;
 mod palette;
 mod pictures;
 mod screens;
+mod seen;
 mod signals;
 mod theme;
 mod update;

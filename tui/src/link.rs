@@ -1,10 +1,12 @@
 //! The daemon's socket, on a thread of its own: connects, follows, comes back when the daemon does.
 
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
@@ -17,11 +19,39 @@ const RETRY: Duration = Duration::from_millis(500);
 const RECENT: u64 = 3000;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
+/// Queries that wait for their answer, by message id.
+#[derive(Clone, Default)]
+struct Queries(Arc<Mutex<HashMap<String, String>>>);
+
+impl Queries {
+    fn note(&self, message: &ClientMessage) {
+        if let Command::Query { sql, .. } = &message.command {
+            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.insert(message.id.clone(), sql.clone());
+        }
+    }
+
+    /// What an answer means: a refusal, to whom it is one.
+    fn answered(&self, id: &str, reply: Reply) -> Msg {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        match (waiting, reply) {
+            (Some(sql), Reply::Refused { message }) => Msg::NoRows { sql, message },
+            (_, reply) => Msg::Reply(Box::new(reply)),
+        }
+    }
+
+    /// What was asked on a connection that is gone is not answered any more.
+    fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
 /// Follows the daemon until the receiver is gone; commands go out as they come in.
 pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<Command>) {
     let (writers, writer) = std::sync::mpsc::channel::<UnixStream>();
-    let name = by.clone();
-    std::thread::spawn(move || write_all(&name, &writer, &commands));
+    let (name, queries) = (by.clone(), Queries::default());
+    let noted = queries.clone();
+    std::thread::spawn(move || write_all(&name, &writer, &commands, &noted));
     std::thread::spawn(move || {
         let mut seq = 0;
         loop {
@@ -29,7 +59,8 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
                 if out.send(Msg::Connected).is_err() {
                     return;
                 }
-                read_all(stream, &by, &writers, &out, &mut seq).ok();
+                read_all(stream, &by, &writers, &out, &mut seq, &queries).ok();
+                queries.forget();
                 if out.send(Msg::Away).is_err() {
                     return;
                 }
@@ -60,6 +91,7 @@ fn read_all(
     writers: &Sender<UnixStream>,
     out: &Sender<Msg>,
     seq: &mut u64,
+    queries: &Queries,
 ) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let events = match *seq {
@@ -87,7 +119,7 @@ fn read_all(
                 reply: Reply::Accepted { .. },
                 ..
             }) if id == following.id => continue,
-            Ok(ServerMessage::Reply { reply, .. }) => Msg::Reply(Box::new(reply)),
+            Ok(ServerMessage::Reply { id, reply, .. }) => queries.answered(&id, reply),
             Ok(ServerMessage::Lagged { missed, .. }) => Msg::Lagged(missed),
             Err(_) => continue,
         };
@@ -98,14 +130,16 @@ fn read_all(
     Ok(())
 }
 
-fn write_all(by: &str, writers: &Receiver<UnixStream>, commands: &Receiver<Command>) {
+fn write_all(by: &str, writers: &Receiver<UnixStream>, commands: &Receiver<Command>, queries: &Queries) {
     let mut writer: Option<UnixStream> = None;
     for command in commands {
         if let Some(newest) = writers.try_iter().last() {
             writer = Some(newest);
         }
         if let Some(stream) = &mut writer {
-            say(stream, &message(by, command)).ok();
+            let message = message(by, command);
+            queries.note(&message);
+            say(stream, &message).ok();
         }
     }
 }

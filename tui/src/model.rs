@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
 use crate::palette::Palette;
+use crate::seen::Seen;
 
 /// Points kept of one metric.
 pub const POINTS: usize = 2000;
@@ -60,6 +61,9 @@ pub enum Typing {
     Filter,
 }
 
+/// A line of the funnel: source, gate and reason.
+pub type Gate = (String, String, String);
+
 /// A query's column names and rows.
 pub type Rows = (Vec<String>, Vec<Vec<String>>);
 
@@ -94,6 +98,8 @@ pub struct Model {
     pub log_back: usize,
     /// Benchmarks in order.
     pub evals: Vec<Eval>,
+    /// Results that are scrolled away, newest first.
+    pub evals_at: usize,
     /// Watched samples, oldest first.
     pub samples: VecDeque<(String, Vec<Frame>)>,
     /// Which sample, counted from the newest.
@@ -106,10 +112,14 @@ pub struct Model {
     pub rollouts: VecDeque<RolloutSample>,
     /// Which group, counted from the newest.
     pub group: usize,
-    /// Verdicts by source, gate and reason.
-    pub funnel: BTreeMap<(String, String, String), (u64, u64)>,
+    /// Verdicts by source, gate and reason: how many passed, how many did not.
+    pub funnel: BTreeMap<Gate, (u64, u64)>,
+    /// Where in the funnel the verdict of a subject at a gate was counted, and whether it passed.
+    pub verdicts: Seen<(String, String), (Gate, bool)>,
     /// Sequences trained on, by stage.
     pub trained: BTreeMap<String, u64>,
+    /// How many of them were counted at a step of a stage.
+    pub trained_at: Seen<(u64, String), u64>,
     /// What was trained on, newest first: columns and rows.
     pub lineage: Option<Rows>,
     /// Which row of it.
@@ -229,10 +239,13 @@ impl Model {
         run.clone_into(&mut self.run);
         self.metrics.clear();
         self.evals.clear();
+        self.evals_at = 0;
         self.samples.clear();
         self.rollouts.clear();
         self.funnel.clear();
+        self.verdicts.clear();
         self.trained.clear();
+        self.trained_at.clear();
         (self.lineage, self.story, self.lineage_at) = (None, None, 0);
         (self.sample, self.frame, self.played, self.group) = (0, None, 0, 0);
     }

@@ -1,6 +1,8 @@
 //! How events and keys change the state. Pure: what has to be done outside is returned.
 
-use demask_storage::{Command, Envelope, Frame, Level, Record, Reply};
+use demask_storage::{
+    Command, Envelope, Eval, Frame, Level, Record, Reply, RolloutSample, TrainUse, Verdict,
+};
 use ratatui::layout::{Position, Rect};
 
 use crate::keys::{Action, BINDINGS, action};
@@ -16,11 +18,15 @@ const DENOISE: usize = 2;
 const ROLLOUT: usize = 3;
 /// The Data screen.
 const DATA: usize = 4;
+/// The Benchmarks screen.
+const BENCHMARKS: usize = 5;
 /// The Log screen.
 const LOG: usize = 6;
 /// The Query screen.
 const QUERY: usize = 7;
 
+/// How far a page goes.
+const PAGE: usize = 10;
 /// Ticks that a sample is played for at most, about.
 const PLAYED: usize = 20;
 
@@ -33,6 +39,13 @@ pub enum Msg {
     Event(Box<Envelope>),
     /// An answer to a command.
     Reply(Box<Reply>),
+    /// A query was refused.
+    NoRows {
+        /// Which.
+        sql: String,
+        /// Why.
+        message: String,
+    },
     /// Events were missed.
     Lagged(u64),
     /// The connection is there.
@@ -79,6 +92,13 @@ fn changed(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Key(key) => return key_pressed(model, &key),
         Msg::Event(envelope) => take(model, *envelope),
         Msg::Reply(reply) => answered(model, *reply),
+        Msg::NoRows { sql, message } => {
+            // The dashboard has queries of its own too: what they came to does not belong there.
+            if sql == model.asked {
+                (model.rows, model.rows_at) = (Some(Err(message.clone())), 0);
+            }
+            refused(model, message);
+        }
         Msg::Lagged(missed) => model.missed += missed,
         Msg::Connected => (model.connected, model.away_ticks) = (true, 0),
         Msg::Away => model.connected = false,
@@ -107,13 +127,6 @@ fn key_pressed(model: &mut Model, key: &str) -> Vec<Effect> {
     }
     // What was answered has been read: the footer's hints come back.
     model.notice.clear();
-    if key == "esc" {
-        (model.help, model.story, model.notice) = (false, None, String::new());
-        if model.screen == DENOISE {
-            (model.sample, model.frame, model.played) = (0, None, 0);
-        }
-        return Vec::new();
-    }
     match action(key) {
         Some(action) => act(model, action),
         None => {
@@ -145,10 +158,13 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             model.screen = SCREENS.len() - 1;
             ask(Typing::Sql, model);
         }
-        Action::Up if model.help => model.help_at = model.help_at.saturating_sub(1),
-        Action::Down if model.help => model.help_at = (model.help_at + 1).min(BINDINGS.len()),
-        Action::Back | Action::Forward => scrub(model, action == Action::Forward),
-        Action::Up | Action::Down => choose(model, action == Action::Up),
+        Action::Up | Action::Down => move_by(model, 1, action == Action::Up),
+        Action::PageUp | Action::PageDown => move_by(model, PAGE, action == Action::PageUp),
+        Action::Back | Action::Forward if model.screen == DENOISE => {
+            scrub(model, action == Action::Forward);
+        }
+        Action::Back | Action::Forward => {}
+        Action::Close => close(model),
         Action::Open => return open(model),
         Action::Filter => {
             model.screen = LOG;
@@ -167,6 +183,26 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Help => (model.help, model.help_at) = (!model.help, 0),
     }
     Vec::new()
+}
+
+/// Closes the help or the story of a sequence; what is looked at in Denoise is the newest again.
+fn close(model: &mut Model) {
+    (model.help, model.story) = (false, None);
+    if model.screen == DENOISE {
+        (model.sample, model.frame, model.played) = (0, None, 0);
+    }
+}
+
+/// Up or down in the help, else in the present screen's list.
+fn move_by(model: &mut Model, count: usize, up: bool) {
+    if model.help {
+        model.help_at = match up {
+            true => model.help_at.saturating_sub(count),
+            false => (model.help_at + count).min(BINDINGS.len()),
+        };
+        return;
+    }
+    (0..count).for_each(|_| choose(model, up));
 }
 
 /// The Data screen's list of sequences, or the story of the one that is chosen.
@@ -346,6 +382,8 @@ fn choose(model: &mut Model, before: bool) {
             _ => 0,
         };
         model.rows_at = back(model.rows_at, last);
+    } else if model.screen == BENCHMARKS {
+        model.evals_at = back(model.evals_at, model.evals.len().saturating_sub(1));
     } else if model.screen == DENOISE {
         model.sample = step(model.sample, model.samples.len().saturating_sub(1));
         (model.frame, model.played) = (None, 0);
@@ -439,15 +477,14 @@ fn answered(model: &mut Model, reply: Reply) {
                 _ => (model.rows, model.rows_at) = (Some(Ok((columns, rows))), 0),
             }
         }
-        Reply::Refused { message } => {
-            if model.screen == SCREENS.len() - 1 {
-                model.rows = Some(Err(message.clone()));
-            }
-            // A line in the footer may be too short for it.
-            log(model, Level::Warn, message.clone());
-            model.notice = message;
-        }
+        Reply::Refused { message } => refused(model, message),
     }
+}
+
+fn refused(model: &mut Model, message: String) {
+    // A line in the footer may be too short for it.
+    log(model, Level::Warn, message.clone());
+    model.notice = message;
 }
 
 fn take(model: &mut Model, envelope: Envelope) {
@@ -480,40 +517,10 @@ fn take(model: &mut Model, envelope: Envelope) {
             },
             None => sampled(model, frame),
         },
-        Record::Sample(sample) => {
-            // Who looks at an earlier group goes on looking at it.
-            let newest = model.rollouts.back().map(|last| (last.step, last.group));
-            if model.group > 0 && newest != Some((sample.step, sample.group)) {
-                model.group += 1;
-            }
-            model.rollouts.push_back(sample);
-            while model.rollouts.len() > ROLLOUTS {
-                model.rollouts.pop_front();
-            }
-        }
-        Record::Verdict(verdict) => {
-            let entry = model
-                .funnel
-                .entry((verdict.source, verdict.gate, verdict.reason))
-                .or_default();
-            if verdict.passed {
-                entry.0 += 1
-            } else {
-                entry.1 += 1
-            }
-        }
-        Record::TrainUse(used) => {
-            let stage = used.stage.split('/').next().unwrap_or_default().to_owned();
-            *model.trained.entry(stage).or_default() += used.subjects.len() as u64;
-        }
-        Record::Eval(eval) => {
-            log(
-                model,
-                Level::Info,
-                format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value),
-            );
-            model.evals.push(eval);
-        }
+        Record::Sample(sample) => drawn(model, sample),
+        Record::Verdict(verdict) => judged(model, verdict),
+        Record::TrainUse(used) => trained(model, &used),
+        Record::Eval(eval) => benchmarked(model, eval),
         Record::Alert(alert) => log(
             model,
             alert.level,
@@ -564,6 +571,69 @@ fn take(model: &mut Model, envelope: Envelope) {
             );
         }
         _ => {}
+    }
+}
+
+/// A sample of a group, once, also when a new life of the run draws it again.
+fn drawn(model: &mut Model, sample: RolloutSample) {
+    if let Some(known) = model.rollouts.iter_mut().find(|known| known.id == sample.id) {
+        *known = sample;
+        return;
+    }
+    // Who looks at an earlier group goes on looking at it.
+    let newest = model.rollouts.back().map(|last| (last.step, last.group));
+    if model.group > 0 && newest != Some((sample.step, sample.group)) {
+        model.group += 1;
+    }
+    model.rollouts.push_back(sample);
+    while model.rollouts.len() > ROLLOUTS {
+        model.rollouts.pop_front();
+    }
+}
+
+/// A verdict, counted once: the last one on a subject at a gate holds.
+fn judged(model: &mut Model, verdict: Verdict) {
+    let line = (verdict.source, verdict.gate.clone(), verdict.reason);
+    let name = (verdict.subject, verdict.gate);
+    let before = model.verdicts.put(name, (line.clone(), verdict.passed));
+    if let Some((line, passed)) = before
+        && let Some(counts) = model.funnel.get_mut(&line)
+    {
+        let count = if passed { &mut counts.0 } else { &mut counts.1 };
+        *count = count.saturating_sub(1);
+        if *counts == (0, 0) {
+            model.funnel.remove(&line);
+        }
+    }
+    let counts = model.funnel.entry(line).or_default();
+    *(if verdict.passed {
+        &mut counts.0
+    } else {
+        &mut counts.1
+    }) += 1;
+}
+
+/// Sequences of a step, counted once.
+fn trained(model: &mut Model, used: &TrainUse) {
+    let stage = used.stage.split('/').next().unwrap_or_default().to_owned();
+    let count = used.subjects.len() as u64;
+    let before = model.trained_at.put((used.step, used.stage.clone()), count);
+    let all = model.trained.entry(stage).or_default();
+    *all = all.saturating_sub(before.unwrap_or(0)) + count;
+}
+
+/// A result of a suite at a step, once. Who has scrolled goes on reading the same results.
+fn benchmarked(model: &mut Model, eval: Eval) {
+    let same = |known: &&mut Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
+    if let Some(known) = model.evals.iter_mut().find(same) {
+        *known = eval;
+        return;
+    }
+    let line = format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value);
+    log(model, Level::Info, line);
+    model.evals.push(eval);
+    if model.evals_at > 0 {
+        model.evals_at += 1;
     }
 }
 

@@ -207,9 +207,9 @@ fn a_tiny_terminal_and_an_away_daemon_say_so() {
     assert!(render_to_string(&model, 80, 24).unwrap().contains("connecting"));
 }
 
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 29] = [
     "q", "tab", "3", "4", "8", "p", "S", "c", "k", "n", "left", "right", "up", "down", "/", "?", "enter",
-    "esc", "x", ":", "ctrl-c", "1", "5", "7", "f", "l",
+    "esc", "x", ":", "ctrl-c", "1", "5", "6", "7", "f", "l", "pgup", "pgdn",
 ];
 
 fn lineage_reply() -> Msg {

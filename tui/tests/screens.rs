@@ -110,15 +110,24 @@ fn sample(number: u64, total: f64, advantage: f64) -> Msg {
     }))
 }
 
-fn verdict(gate: &str, passed: bool, reason: &str) -> Msg {
+fn verdict(subject: &str, gate: &str, passed: bool, reason: &str) -> Msg {
     event(Record::Verdict(Verdict {
-        subject: "s".into(),
+        subject: subject.into(),
         run: "01a2".into(),
         round: 1,
         gate: gate.into(),
         passed,
         reason: reason.into(),
         source: "reasoner".into(),
+    }))
+}
+
+fn used(step: u64, subjects: &[&str]) -> Msg {
+    event(Record::TrainUse(TrainUse {
+        run: "01a2".into(),
+        step,
+        stage: "cot".into(),
+        subjects: subjects.iter().map(ToString::to_string).collect(),
     }))
 }
 
@@ -156,18 +165,13 @@ fn state() -> Model {
         eval(212, "tabletop-draw", 0.38, "hold"),
         sample(0, 2.5, 0.9),
         sample(1, 0.7, -0.9),
-        verdict("verify", true, ""),
-        verdict("verify", true, ""),
-        verdict("verify", false, "the result is wrong"),
-        verdict("dedup", false, "an equal trace was accepted before"),
+        verdict("a", "verify", true, ""),
+        verdict("b", "verify", true, ""),
+        verdict("c", "verify", false, "the result is wrong"),
+        verdict("b", "dedup", false, "an equal trace was accepted before"),
         frame(0, ["17", "", "", ""]),
         frame(1, ["17", "203", "", "9"]),
-        event(Record::TrainUse(TrainUse {
-            run: "01a2".into(),
-            step: 3,
-            stage: "cot".into(),
-            subjects: vec!["a".into(), "b".into()],
-        })),
+        used(3, &["a", "b"]),
         event(Record::Alert(Alert {
             run: "01a2".into(),
             step: 9,
@@ -456,6 +460,97 @@ fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
         shown(&model).contains("benchmark suite-"),
         "lines that are gone leave no hole"
     );
+}
+
+#[test]
+fn what_a_new_life_does_again_counts_once() {
+    let (mut model, mut once) = (state(), state());
+    let again = [
+        eval(212, "tabletop-draw", 0.38, "hold"),
+        sample(1, 0.7, -0.9),
+        verdict("b", "verify", true, ""),
+        used(3, &["a", "b"]),
+    ];
+    for msg in again {
+        update(&mut model, msg);
+    }
+    for screen in ["1", "4", "5", "6", "7"] {
+        press(&mut model, &[screen]);
+        press(&mut once, &[screen]);
+        assert_eq!(shown(&model), shown(&once));
+    }
+    // What comes out otherwise takes the place of what came out before.
+    update(&mut model, verdict("b", "verify", false, "the result is wrong"));
+    let wrong = ("reasoner".into(), "verify".into(), "the result is wrong".into());
+    assert_eq!(model.funnel.get(&wrong), Some(&(0, 2)));
+    update(&mut model, used(3, &["a"]));
+    assert_eq!(model.trained.get("cot"), Some(&1));
+    update(&mut model, eval(212, "tabletop-draw", 0.5, "promote"));
+    assert_eq!((model.evals.len(), model.evals[3].value), (4, 0.5));
+}
+
+#[test]
+fn results_are_newest_first_and_scroll() {
+    let mut model = state();
+    for step in 300..340 {
+        update(&mut model, eval(step, "tabletop-ask", 0.5, ""));
+    }
+    press(&mut model, &["6"]);
+    let first = |model: &Model| {
+        shown(model)
+            .lines()
+            .nth(12)
+            .map(|line| line.get(3..9).unwrap().to_owned())
+    };
+    assert_eq!(first(&model).as_deref(), Some("339   "), "{}", shown(&model));
+    press(&mut model, &["down", "down", "up"]);
+    assert_eq!(first(&model).as_deref(), Some("338   "));
+    press(&mut model, &["pgdn"]);
+    assert_eq!(first(&model).as_deref(), Some("328   "));
+    update(&mut model, eval(340, "tabletop-ask", 0.5, ""));
+    assert_eq!(
+        first(&model).as_deref(),
+        Some("328   "),
+        "who reads goes on reading"
+    );
+    press(&mut model, &["pgup", "pgup"]);
+    assert_eq!(first(&model).as_deref(), Some("340   "));
+}
+
+#[test]
+fn only_the_answer_to_a_query_takes_its_tables_place() {
+    let mut model = state();
+    press(&mut model, &["/", "a", "enter"]);
+    let cell = |text: &str| serde_json::Value::String(text.to_owned());
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Rows {
+            columns: vec!["name".into()],
+            rows: vec![vec![cell("of the table")]],
+        })),
+    );
+    let message = "no such knob".to_owned();
+    update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    assert!(shown(&model).contains("of the table") && shown(&model).contains("no such knob"));
+    let refused = |sql: &str| Msg::NoRows {
+        sql: sql.into(),
+        message: "syntax error".into(),
+    };
+    update(&mut model, refused("the lineage"));
+    assert!(shown(&model).contains("of the table"));
+    update(&mut model, refused("a"));
+    assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
+}
+
+#[test]
+fn denoise_is_scrubbed_on_its_own_screen_alone_and_esc_is_a_key_like_others() {
+    let mut model = state();
+    press(&mut model, &["2", "left"]);
+    assert_eq!(model.frame, None);
+    press(&mut model, &["3", "left"]);
+    assert_eq!(model.frame, Some(0));
+    press(&mut model, &[":", "n", "e", "w", "e", "s", "t", "enter"]);
+    assert_eq!(model.frame, None);
 }
 
 #[test]

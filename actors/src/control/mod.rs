@@ -28,8 +28,6 @@ pub struct Boundary {
     pub halt: bool,
     /// Prompts to sample now: the order's id, the prompt, draw rather than write.
     pub samples: Vec<(String, String, bool)>,
-    /// Knobs that were turned.
-    pub turned: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -309,10 +307,6 @@ fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Order) {
         Order::Checkpoint => todo.checkpoint = true,
         Order::Stop => todo.stop = true,
         Order::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
-        Order::Set { key, value } => {
-            todo.turned.push(key.clone());
-            again(state, Order::Set { key, value });
-        }
         other => again(state, other),
     }
 }
@@ -392,7 +386,10 @@ mod tests {
                 (1, None, Some(0.5))
             );
             let todo = control.boundary(&recorder, 5).await.unwrap();
-            assert_eq!(todo.turned, ["learning_rate"]);
+            assert_eq!(
+                (todo, control.value("learning_rate")),
+                (Boundary::default(), Some(0.25))
+            );
             // L1: asked again after it took effect, as a client does that missed the reply: nothing is done twice.
             control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap();
             assert_eq!(control.boundary(&recorder, 6).await.unwrap(), Boundary::default());

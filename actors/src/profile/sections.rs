@@ -222,7 +222,7 @@ pub struct Stage {
     /// Learning rate at the end as a share of the highest: the other end of the cosine.
     #[serde(default)]
     pub final_rate: f64,
-    /// Share of the examples with reasoning that are trained on with it, not with the answer alone (`finetune`, `align`).
+    /// Share of the examples with reasoning that are trained on with it, not with the answer alone (`finetune`).
     #[serde(default = "half")]
     pub think_share: f64,
     /// Samples a prompt (`align`), traces a problem (`reason`).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use demask_api::sequence::Task;
 use demask_api::{PolicyGroup, PolicySample, Sequence};
 use demask_datasets::example::Mode;
-use demask_rewards::combine::{Normalise, advantages};
+use demask_rewards::combine::advantages;
 use demask_storage::{Record, RolloutSample, TrainUse};
 
 use super::{StageRun, mean};
@@ -135,7 +135,7 @@ impl StageRun {
         group: &Group,
         values: &[f64],
     ) -> Result<PolicyGroup, RunError> {
-        let relative = advantages(values, Normalise::Deviation);
+        let relative = advantages(values);
         let pictures = self.pictures(group).await?;
         let mut samples = Vec::new();
         for (at, (made, picture)) in group.made.iter().zip(pictures).enumerate() {

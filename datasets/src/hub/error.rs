@@ -182,7 +182,7 @@ pub enum HubError {
         why: String,
     },
     /// A checkpoint that is neither a folder nor pulled.
-    #[error("--checkpoint {given}: there is no such folder{advice}")]
+    #[error("{given}: there is no such folder{advice}")]
     NoCheckpoint {
         /// As given.
         given: String,

@@ -61,10 +61,10 @@ pub fn convert(input: &Path, output: &Path, options: &Options) -> Result<Vec<Con
         output.to_owned()
     };
     if output.extension().is_none_or(|kind| kind != "safetensors") {
-        return Err(wrong(
-            &output,
-            "expected a name that ends in .safetensors, or a folder",
-        ));
+        return Err(TorchFileError::Output {
+            path: output,
+            message: "expected a name that ends in .safetensors, or a folder".to_owned(),
+        });
     }
     Ok(vec![file(input, &output, options, None)?])
 }

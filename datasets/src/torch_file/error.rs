@@ -14,6 +14,14 @@ pub enum TorchFileError {
         #[source]
         source: std::io::Error,
     },
+    /// Nothing can be written under the name that was given.
+    #[error("{}: {message}", path.display())]
+    Output {
+        /// The name.
+        path: PathBuf,
+        /// What was expected.
+        message: String,
+    },
     /// It is broken, or not what it should be.
     #[error("{}: {message}", path.display())]
     Broken {

@@ -90,7 +90,9 @@ fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
 }
 
 fn all(model: &Model, frame: &mut Frame, area: Rect) {
-    let rows = model.evals.iter().map(|eval| {
+    // Newest first, and never scrolled beyond the first of all.
+    let away = model.evals_at.min(model.evals.len().saturating_sub(1));
+    let rows = model.evals.iter().rev().skip(away).map(|eval| {
         let first = model
             .evals
             .iter()
@@ -117,7 +119,9 @@ fn all(model: &Model, frame: &mut Frame, area: Rect) {
         .chain([Constraint::Min(10), Constraint::Length(10)]);
     let head = Row::new(["step", "suite", "%", "95 %", "since", "parts", "decision"]).style(accent(model));
     frame.render_widget(
-        Table::new(rows, widths).header(head).block(panel("every result")),
+        Table::new(rows, widths)
+            .header(head)
+            .block(panel("every result, newest first: up and down scroll")),
         area,
     );
 }
