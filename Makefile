@@ -3,6 +3,7 @@
 #   make run     fetch libtorch if there is none, build, start the daemon on the tabletop, open the dashboard
 #   make test    every test
 #   make lint    formatting and clippy, warnings as errors
+#   make bench   what can be measured, and how; each takes minutes on a quiet machine, so none is run
 
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -25,6 +26,11 @@ lint: libtorch
 
 fmt:
 	$(CARGO) fmt --all
+
+# A script says what it measures in the words that it opens with.
+bench:
+	@for script in benches/*.sh; do echo "$$script"; sed -n '2,/^set/s/^#/   /p' "$$script"; done
+	@echo benches/query.py; sed -n "2s/^[^A-Z]*/    /p" benches/query.py
 
 # Finds libtorch 2.11 (LIBTORCH, the active Python's PyTorch, the cache) or fetches it, and tells cargo where it is.
 libtorch:

@@ -51,7 +51,8 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
         Reply::Started { .. } => dashboard::open(home, Images::Auto),
         Reply::Refused { message } if headless => {
             // A daemon that begins goes on with the run that the one before it had left.
-            let Some(run) = same_under_way(home, &asked, options.from_scratch)? else {
+            let same = same_under_way(home, &asked, options.from_scratch)?;
+            let Some(run) = same.filter(|run| message.contains(run)) else {
                 anyhow::bail!(message);
             };
             let name = &asked.name;
@@ -232,6 +233,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use demask_actors::profile::TABLETOP;
+    use demask_storage::{Lifecycle, RunEnd, Writer};
 
     fn profile(flags: &[&str]) -> Profile {
         let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
@@ -261,5 +263,39 @@ mod tests {
                 "{flag}"
             );
         }
+    }
+
+    #[test]
+    fn the_end_of_a_run_is_among_what_follows_though_it_came_before_the_follower() {
+        let root = std::env::temp_dir().join(format!("demask-followed-{}", std::process::id()));
+        let home = Home::open(Some(root.clone())).unwrap();
+        let life = |run: &str, what: &str| {
+            let [run, actor, what] = [run, "trainer", what].map(str::to_owned);
+            let (generation, reason) = (0, String::new());
+            Record::Lifecycle(Lifecycle {
+                run,
+                actor,
+                generation,
+                what,
+                reason,
+            })
+        };
+        let [run, status, reason] = ["one", "done", ""].map(str::to_owned);
+        let end = Record::RunEnd(RunEnd { run, status, reason });
+        let events = [
+            life("before", "started"),
+            life("one", "started"),
+            life("one", "stopped"),
+            end,
+        ];
+        std::fs::create_dir_all(&root).unwrap();
+        Writer::open(&home.database())
+            .unwrap()
+            .append(&events, 0)
+            .unwrap();
+        let from = |since: Since| since.event(&home, "one").unwrap();
+        assert_eq!((from(Since::Beginning), from(Since::Now)), (2, 3));
+        assert!(Since::Now.event(&home, "none").is_err());
+        std::fs::remove_dir_all(root).unwrap();
     }
 }

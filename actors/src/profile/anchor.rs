@@ -79,8 +79,8 @@ impl Profile {
             .enabled
             .then(|| ("gate.suites".to_owned(), &self.gate.suites));
         for (path, names) in named.chain(gate) {
-            let suites = names.iter().filter_map(|name| Suite::find(name));
-            for suite in suites.filter(|suite| !suite.available()) {
+            let mut suites = names.iter().filter_map(|name| Suite::find(name));
+            if let Some(suite) = suites.find(|suite| !suite.available()) {
                 let why = suite.items(Some(0)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data is not here".to_owned());
                 return wrong(&path, &format!("suites names {}: {why}", suite.name));

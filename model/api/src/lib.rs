@@ -3,16 +3,6 @@
 //! No libtorch here: whoever drives an engine (the actors, the command, a test with a scripted engine) depends on this
 //! crate alone. Requests and answers cross a Unix socket as length-prefixed JSON ([`wire`]); weights never do, they
 //! are read and written by the engine as checkpoint folders ([`checkpoint`]).
-//!
-//! Files:
-//! - `sequence.rs`: a token sequence with what may be masked in it, the unit of training;
-//! - `config.rs`: the shapes of the networks, as their `config.json` has them;
-//! - `published.rs`: such a file as it is published; `loading.rs`: how a checkpoint is loaded;
-//! - `request.rs`: what can be asked; `answer.rs`: what comes back; `step_settings.rs`: what holds for an optimiser step;
-//! - `sampling.rs`: how to fill masks in; `quirks.rs`: where the published code differs; `policy.rs`: how to learn from
-//!   scored groups;
-//! - `picture.rs`: small RGB pictures; `checkpoint.rs`: the folder layout and its manifest; `wire.rs`: the frames;
-//! - `number.rs`: numbers that need not be finite.
 
 pub mod answer;
 pub mod checkpoint;
