@@ -29,20 +29,6 @@ pub fn checkpoint() -> Command {
     Command::Checkpoint
 }
 
-/// Who gives a command, for the audit row: the name of the person in the environment, else the number of the user that
-/// this process runs as, which a container without names has too.
-pub fn who(client: &str) -> String {
-    let named = ["USER", "LOGNAME"]
-        .into_iter()
-        .filter_map(|name| std::env::var(name).ok());
-    let user = named
-        .map(|name| name.trim().to_owned())
-        .find(|name| !name.is_empty());
-    // SAFETY: `getuid` has no preconditions and cannot fail.
-    let user = user.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }));
-    format!("{user} ({client})")
-}
-
 /// A connection to the daemon, for code that waits.
 pub struct Line {
     home: Home,

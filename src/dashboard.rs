@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
+use demask_actors::client::who;
 use demask_actors::home::Home;
 
 use crate::args::Images;
-use crate::control;
 
 /// Opens the dashboard.
 ///
@@ -21,7 +21,7 @@ pub fn open(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     };
     demask_tui::attach(demask_tui::AttachOptions {
         socket: home.socket()?,
-        by: control::who("dashboard"),
+        by: who("dashboard"),
         no_color: std::env::var_os("NO_COLOR").is_some(),
         images,
         blobs: home.blobs(),

@@ -57,8 +57,7 @@ impl Client {
             .map_err(|error| io::Error::other(error.to_string()))?;
         let stream = UnixStream::connect(socket).await.map_err(|_| absent())?;
         let (read, writer) = stream.into_split();
-        let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
-        let by = format!("{user} ({from})");
+        let by = who(from);
         Ok(Self {
             lines: BufReader::new(read).lines(),
             writer,
@@ -121,4 +120,19 @@ impl Client {
         let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its socket closed"))?;
         Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
     }
+}
+
+/// Who gives a command, for the audit row: the name of the person in the environment, else the number of the user that
+/// this process runs as, which a container without names has too.
+#[must_use]
+pub fn who(client: &str) -> String {
+    let named = ["USER", "LOGNAME"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok());
+    let user = named
+        .map(|name| name.trim().to_owned())
+        .find(|name| !name.is_empty());
+    // SAFETY: `getuid` has no preconditions and cannot fail.
+    let user = user.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }));
+    format!("{user} ({client})")
 }
