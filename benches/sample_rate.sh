@@ -28,6 +28,6 @@ echo "pictures; the second is the shipped model's own sampler"
 echo "the plain sampler and eager PyTorch, in turn"
 whole='{"text":{"steps":0,"block":4,"end":{"when":"never"}}}'
 for batch in 1 16; do for _ in 1 2 3; do
-  "$rate" tabletop-sums 32 "$batch" 64 "$whole" | sed 's/,"draws.*//'
+  "$rate" tabletop-sums 32 "$batch" 64 "$whole" | grep -o '"samples_per_s":.*'
   "$python" benches/sample_rate.py --prompt 34 --length 64 --block 4 --batch "$batch" --rounds $(( batch == 1 ? 6 : 2 ))
 done; done
