@@ -29,7 +29,7 @@ pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
         });
     let widths = [
         Constraint::Length(16),
-        Constraint::Length(8),
+        Constraint::Length(13),
         Constraint::Length(7),
         Constraint::Length(8),
         Constraint::Min(10),
