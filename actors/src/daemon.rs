@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use demask_datasets::place;
 use demask_storage::{
     ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
@@ -124,7 +123,7 @@ impl Daemon {
             last: None,
             ending: false,
         };
-        daemon.go_on()?;
+        daemon.go_on().await?;
         let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
         let mut tick = tokio::time::interval(PUBLISH);
         while !(daemon.ending && daemon.active.is_none()) {
@@ -154,14 +153,23 @@ impl Daemon {
         }
     }
 
-    /// L1: the run that did not end goes on.
-    fn go_on(&mut self) -> anyhow::Result<()> {
+    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
+    /// can start.
+    async fn go_on(&mut self) -> anyhow::Result<()> {
         let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
             return Ok(());
         };
-        let (profile, from_scratch) = stored(&found.config).with_context(|| format!("run {}", found.run))?;
-        self.begin(found.run, profile, from_scratch, found.generation + 1);
-        Ok(())
+        match stored(&found.config) {
+            Ok((profile, from_scratch)) => {
+                self.begin(found.run, profile, from_scratch, found.generation + 1);
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("this version does not read its configuration: {error:#}");
+                tracing::error!("run {}: {why}", found.run);
+                Ok(end_run(&self.recorder, &found.run, "failed", &why).await?)
+            }
+        }
     }
 
     fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {

@@ -233,15 +233,22 @@ impl Home {
             .truncate(false)
             .open(&path);
         let mut file = open.map_err(io(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(HomeError::Taken {
-                    home: self.root.clone(),
-                    pid: read_pid(file).unwrap_or(0),
-                });
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                // Somebody only looks who has the home, which takes a moment.
+                Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+                    file.unlock().map_err(io(&path))?;
+                    std::thread::yield_now();
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(HomeError::Taken {
+                        home: self.root.clone(),
+                        pid: read_pid(file).unwrap_or(0),
+                    });
+                }
+                Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
             }
-            Err(TryLockError::Error(error)) => return Err(io(&path)(error)),
         }
         file.set_len(0).map_err(io(&path))?;
         writeln!(file, "{} {}", std::process::id(), env!("CARGO_PKG_VERSION")).map_err(io(&path))?;
@@ -282,6 +289,25 @@ mod tests {
         assert!(matches!(home.lock(), Err(HomeError::Taken { pid, .. }) if pid == std::process::id()));
         drop(lock);
         assert_eq!(home.daemon_pid(), None);
+    }
+
+    #[test]
+    fn whoever_looks_does_not_keep_a_daemon_from_its_home() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().to_owned())).unwrap();
+        drop(home.lock().unwrap());
+        let looking = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while looking.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = home.daemon_pid();
+                }
+            });
+            for _ in 0..500 {
+                drop(home.lock().unwrap());
+            }
+            looking.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use demask_storage::Writer;
+use demask_storage::{Record, Run, Writer};
 use demask_tests::{Place, SMOKE, programs};
 
 /// What a command said on standard error, its exit code checked.
@@ -377,4 +377,28 @@ async fn what_a_dead_daemon_left_is_in_nobodys_way() {
     assert_eq!(place.run(&["ps"]).status.code(), Some(0));
     drop(client);
     assert_eq!(place.terminate(), Some(0));
+}
+
+#[test]
+fn a_run_of_another_version_does_not_keep_the_daemon_from_starting() {
+    let place = Place::default();
+    let mut writer = Writer::open(&place.home().database()).unwrap();
+    let run = Run {
+        id: "old".into(),
+        parent: None,
+        profile: "old".into(),
+        config: serde_json::json!({"name": "old", "no_such_key": 1}),
+        config_hash: String::new(),
+        seed: 1,
+        host: String::new(),
+        version: "0.0.0".into(),
+        generation: 0,
+    };
+    writer.append(&[Record::Run(run)], 0).unwrap();
+    drop(writer);
+    assert_eq!(place.run(&["daemon", "start"]).status.code(), Some(0));
+    let out = place.run(&["query", "SELECT status, reason FROM v_run", "--format", "csv"]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(said.contains("failed") && said.contains("no_such_key"), "{said}");
+    assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
 }
