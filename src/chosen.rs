@@ -12,14 +12,11 @@ use demask_actors::{published, shipped};
 use demask_api::{BackboneConfig, Quirks, Task, checkpoint};
 use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::{Facts, is_published};
-use demask_datasets::sequences::Budgets;
+use demask_datasets::sequences::{Budgets, MARKS};
 use serde_json::{Map, Value};
 
 use crate::UsageError;
 use crate::args::Model;
-
-/// A picture's codes stand between two marks.
-const MARKS: usize = 2;
 
 /// A model that is yet to be loaded.
 pub struct Chosen {

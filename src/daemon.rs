@@ -117,7 +117,7 @@ fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> 
         if control::connect(home).is_ok() {
             return Ok(home.daemon_pid().unwrap_or(child.id()));
         }
-        // Who has the home is not looked up while the child may be taking it: a look would be in its way.
+        // Its home may be somebody else's by now.
         if let Some(status) = ended.filter(|_| home.daemon_pid().is_none()) {
             let said = said_since(&log, before).unwrap_or_default();
             bail!(

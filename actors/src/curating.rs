@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::*;
-
 use demask_datasets::example::Example;
 
 use crate::attend::{Employed, Faults, aside, attend};

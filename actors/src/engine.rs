@@ -99,7 +99,7 @@ pub enum EngineFailure {
 #[derive(Debug)]
 pub struct Engine {
     child: AsyncMutex<Child>,
-    /// Connections on which nothing is asked: one more than this is made for each request that is under way at one time.
+    /// Connections on which nothing is asked; another is made where there is none.
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
     log: Log,

@@ -1,5 +1,6 @@
 //! The engine as an actor: one process; it dies with its engine, and the supervisor makes another (law L1). Requests of
-//! several at one time all go to the engine, which orders them. What the dead one had loaded is gone with it: whoever asked loads a checkpoint again.
+//! several at one time all go to the engine, which orders them. What a dead one had loaded is gone with it: whoever asked
+//! loads a checkpoint again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

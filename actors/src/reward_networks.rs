@@ -15,9 +15,6 @@ use crate::judged::{Judged, Score};
 use crate::profile::RewardFolders;
 use crate::run_error::RunError;
 
-/// What a folder holds at least.
-const FILES: [&str; 2] = ["model.safetensors", "tokenizer.json"];
-
 /// The networks of a run, and the engine that computes them.
 #[derive(Clone)]
 pub struct Networks {
@@ -38,12 +35,15 @@ impl Networks {
         let found = |name: &str, folder: &Option<PathBuf>| -> Result<Option<PathBuf>, RunError> {
             let Some(folder) = folder else { return Ok(None) };
             let folder = place::find(folder);
-            if let Some(file) = FILES.into_iter().find(|file| !folder.join(file).is_file()) {
+            if let Some(file) = RewardFolders::FILES
+                .into_iter()
+                .find(|file| !folder.join(file).is_file())
+            {
                 let file = folder.join(file);
                 let message = format!(
                     "{} is not there; a reward network is a folder with {}",
                     file.display(),
-                    FILES.join(" and ")
+                    RewardFolders::FILES.join(" and ")
                 );
                 return Err(RunError::about(format!("reward_networks.{name}"), message));
             }

@@ -20,6 +20,9 @@ use crate::layout;
 use crate::prompt_style::{Asked, ChatError, PromptStyle};
 use crate::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 
+/// A picture's codes stand between two marks.
+pub const MARKS: usize = 2;
+
 /// How many positions each part of a sequence gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +90,7 @@ impl Budgets {
     /// text positions, of which think-then-draw gives at least half to the reasoning.
     #[must_use]
     pub fn published(longest: usize, answer: usize, codes: usize) -> Self {
-        let room = longest.saturating_sub(codes + 2);
+        let room = longest.saturating_sub(codes + MARKS);
         let text = room.min(PUBLISHED_TEXT + 1);
         let budget = |prompt: usize, answer: usize, codes: usize| Budget {
             prompt,
@@ -319,7 +322,7 @@ impl SequenceBuilder {
                 let chat = self.chat(text, asked)?;
                 fits_prompt(chat.len() + 1, budget.prompt)?;
                 let asked = layout::mmu_prompt(&specials, &image, &chat);
-                let head = self.padded(asked, budget.prompt + budget.codes + 2)?;
+                let head = self.padded(asked, budget.prompt + budget.codes + MARKS)?;
                 Ok(self.text_prompt(task, head, answer))
             }
             Task::TextToImage => self.drawing(text, budget),
@@ -528,7 +531,7 @@ fn fits_answer(found: usize, limit: usize) -> Result<(), SequenceError> {
 }
 
 fn picture_to_fill(specials: &SpecialTokens, codes: usize) -> Vec<u32> {
-    let mut ids = vec![specials.mask; codes + 2];
+    let mut ids = vec![specials.mask; codes + MARKS];
     ids[0] = specials.soi;
     ids[codes + 1] = specials.eoi;
     ids

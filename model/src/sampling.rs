@@ -1,6 +1,7 @@
 //! Continuous batching over requests: one joins the running batch whenever it comes, its rows take the room that others
-//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the one that it would be alone (law L8), as far as matrix
-//! products give a row the same bits in any company: where two tokens are within a rounding of each other they may swap.
+//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the
+//! one that it would be alone (law L8), as far as matrix products give a row the same bits in any company: where two tokens
+//! are within a rounding of each other they may swap.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,15 +19,15 @@ use crate::validation;
 pub struct Sampling<'a> {
     model: &'a Model,
     batch: Batch<'a>,
+    /// By number.
     open: BTreeMap<usize, Open>,
-    /// The request of each ticket that was given out.
-    owners: Vec<usize>,
 }
 
 /// A request on its way.
 #[derive(Debug)]
 struct Open {
-    first: usize,
+    /// Those of its rows.
+    tickets: Range<usize>,
     /// Where the codes of each row stand that is a picture.
     pictures: Vec<Option<Range<usize>>>,
     samples: Vec<Option<Sample>>,
@@ -43,7 +44,6 @@ impl<'a> Sampling<'a> {
             model,
             batch: Batch::new(&model.backbone, limits),
             open: BTreeMap::new(),
-            owners: Vec::new(),
         }
     }
 
@@ -57,15 +57,15 @@ impl<'a> Sampling<'a> {
             Sampler::Image(_) => Some(request.target.start..request.target.end),
             Sampler::Text(_) => None,
         };
+        let pictures: Vec<_> = requests.iter().map(drawn).collect();
+        let tickets = self.batch.submit(requests)?;
         let open = Open {
-            first: self.owners.len(),
-            pictures: requests.iter().map(drawn).collect(),
-            samples: requests.iter().map(|_| None).collect(),
-            left: requests.len(),
+            samples: pictures.iter().map(|_| None).collect(),
+            left: pictures.len(),
+            tickets,
+            pictures,
             seconds: 0.0,
         };
-        self.batch.submit(requests)?;
-        self.owners.resize(self.owners.len() + open.left, number);
         self.open.insert(number, open);
         Ok(())
     }
@@ -73,8 +73,7 @@ impl<'a> Sampling<'a> {
     /// Lets go of a request that nobody waits for any more.
     pub fn leave(&mut self, number: usize) {
         if let Some(open) = self.open.remove(&number) {
-            self.batch
-                .withdraw(&(open.first..open.first + open.samples.len()));
+            self.batch.withdraw(&open.tickets);
         }
     }
 
@@ -90,22 +89,27 @@ impl<'a> Sampling<'a> {
     /// As [`Batch::step`]: every open request has failed then.
     pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
         let began = Instant::now();
-        let (model, owners) = (self.model, &self.owners);
+        let (model, open) = (self.model, &self.open);
         let done = self.batch.step(&mut |ticket, mut frame, guess| {
             // A guess that cannot be shown is told when it is done.
             frame.picture = guess.and_then(|guess| decode(model, &[guess]).ok()?.pop());
-            on_frame(owners[ticket], frame);
+            if let Some(number) = owner(open, ticket) {
+                on_frame(number, frame);
+            }
             Ok(())
         })?;
-        let mut took_part: Vec<usize> = self.batch.running().map(|ticket| owners[ticket]).collect();
-        took_part.extend(done.iter().map(|(ticket, _)| owners[*ticket]));
+        let ended = done.iter().map(|(ticket, _)| *ticket);
+        let took_part: Vec<usize> = self.batch.running().chain(ended).collect();
         let share = began.elapsed().as_secs_f64() / took_part.len().max(1) as f64;
-        for number in took_part {
-            self.open.entry(number).and_modify(|open| open.seconds += share);
+        for open in self.open.values_mut() {
+            let own = took_part.iter().filter(|ticket| open.tickets.contains(ticket));
+            open.seconds += share * own.count() as f64;
         }
         for (ticket, sample) in done {
-            if let Some(open) = self.open.get_mut(&self.owners[ticket]) {
-                open.samples[ticket - open.first] = Some(sample);
+            if let Some(number) = owner(&self.open, ticket)
+                && let Some(open) = self.open.get_mut(&number)
+            {
+                open.samples[ticket - open.tickets.start] = Some(sample);
                 open.left -= 1;
             }
         }
@@ -150,6 +154,13 @@ impl<'a> Sampling<'a> {
             step: self.model.optimizer.step_count(),
         })
     }
+}
+
+/// The request that a row is of.
+fn owner(open: &BTreeMap<usize, Open>, ticket: usize) -> Option<usize> {
+    let mut all = open.iter();
+    all.find(|(_, open)| open.tickets.contains(&ticket))
+        .map(|(&number, _)| number)
 }
 
 /// Picture tokens to pictures; none without an image tokenizer.

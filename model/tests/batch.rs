@@ -170,7 +170,7 @@ proptest! {
         let backbone = sharp(&config(), 3, Kind::Float);
         let together = draw(&backbone, &requests);
         let mut batch = Batch::new(&backbone, Limits { rows: room, tokens: 1000 });
-        batch.submit(requests.clone()).unwrap();
+        prop_assert_eq!(batch.submit(requests.clone()).unwrap(), 0..requests.len());
         let mut squeezed: Vec<(usize, Sample)> = Vec::new();
         while !batch.is_empty() {
             squeezed.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());

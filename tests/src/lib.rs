@@ -78,6 +78,16 @@ impl Place {
             .expect("the built demask; `make test` builds it first")
     }
 
+    /// Runs a profile's file from scratch to its end.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    #[must_use]
+    pub fn run_profile(&self, file: &Path) -> Output {
+        let file = file.to_string_lossy();
+        self.run(&["run", "--headless", "--from-scratch", "--profile", &file])
+    }
+
     /// Starts the daemon and waits until it answers; the connection.
     ///
     /// # Panics

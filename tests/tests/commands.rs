@@ -88,13 +88,7 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     assert!(stderr(&out).contains("no daemon has run"), "{}", stderr(&out));
     let file = place.path().join("smoke.toml");
     std::fs::write(&file, SMOKE).unwrap();
-    let out = place.run(&[
-        "run",
-        "--headless",
-        "--from-scratch",
-        "--profile",
-        file.to_str().unwrap(),
-    ]);
+    let out = place.run_profile(&file);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
     let log = String::from_utf8(place.run(&["daemon", "logs"]).stdout).unwrap();

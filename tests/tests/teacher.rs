@@ -111,13 +111,7 @@ fn what_the_teacher_says_is_verified_trained_on_and_named() {
     std::fs::write(&problems, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
     let file = place.path().join("taught.toml");
     std::fs::write(&file, profile(&school(), problems.to_str().unwrap())).unwrap();
-    let out = place.run(&[
-        "run",
-        "--headless",
-        "--from-scratch",
-        "--profile",
-        file.to_str().unwrap(),
-    ]);
+    let out = place.run_profile(&file);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let traces = query(
         &place,

@@ -11,10 +11,7 @@ use toml_edit::{DocumentMut, Value};
 
 use super::check::{Wrong, wrong};
 use super::text::{self, line_of};
-use super::{Profile, ProfileError, StageKind};
-
-/// What the folder of a reward network holds at least (`reward_networks.rs` reads them when the run has begun).
-const NETWORK: [&str; 2] = ["model.safetensors", "tokenizer.json"];
+use super::{Profile, ProfileError, RewardFolders, StageKind};
 
 impl Profile {
     /// The profile's text with every path whole and the data's folder in it; what it names is there, its benchmarks' data
@@ -127,14 +124,17 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
 fn network(name: &str, named: &Path, data: Option<&Path>) -> Result<(String, PathBuf), Wrong> {
     let path = format!("reward_networks.{name}");
     let folder = found(named, data);
-    let Some(missing) = NETWORK.into_iter().find(|file| !folder.join(file).is_file()) else {
+    let Some(missing) = RewardFolders::FILES
+        .into_iter()
+        .find(|file| !folder.join(file).is_file())
+    else {
         return whole(&path, &folder);
     };
     let message = format!(
         "{name} is {}; there is no {missing} in it, a reward network is a folder with {}; name it whole, or the folder \
          that holds it in {}",
         folder.display(),
-        NETWORK.join(" and "),
+        RewardFolders::FILES.join(" and "),
         place::VARIABLE
     );
     wrong(&path, &message)

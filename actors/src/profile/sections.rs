@@ -97,6 +97,9 @@ pub struct RewardFolders {
 }
 
 impl RewardFolders {
+    /// What each folder holds at least.
+    pub const FILES: [&str; 2] = ["model.safetensors", "tokenizer.json"];
+
     /// Whether none is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {

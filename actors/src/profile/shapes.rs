@@ -2,14 +2,13 @@
 
 use demask_api::sequence::Task;
 use demask_api::{BackboneConfig, ImageTokenizerConfig, StackConfig};
+use demask_datasets::sequences::MARKS;
 
 use super::Profile;
 use super::check::{Wrong, range, wrong};
 
 /// Side in pixels of the tabletop's pictures, whatever `pixels` says.
 const TABLETOP_PIXELS: usize = 32;
-/// A picture's codes stand between two marks.
-const MARKS: usize = 2;
 
 impl Profile {
     pub(super) fn check_shapes(&self) -> Result<(), Wrong> {

@@ -13,12 +13,16 @@ const RECENT: usize = 64;
 
 /// What an actor is doing, readable from anywhere at any time.
 #[derive(Clone, Debug)]
-pub struct Probe(Arc<Mutex<ActorView>>, Arc<AtomicUsize>);
+pub struct Probe {
+    view: Arc<Mutex<ActorView>>,
+    /// Messages that are being handled.
+    handling: Arc<AtomicUsize>,
+}
 
 impl Probe {
     pub(super) fn new(name: &str, parent: &str) -> Self {
-        Self(
-            Arc::new(Mutex::new(ActorView {
+        Self {
+            view: Arc::new(Mutex::new(ActorView {
                 name: name.to_owned(),
                 parent: parent.to_owned(),
                 state: ActorState::Starting,
@@ -30,18 +34,18 @@ impl Probe {
                 last_at_us: 0,
                 recent: Vec::new(),
             })),
-            Arc::default(),
-        )
+            handling: Arc::default(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, ActorView> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that a message is being handled, until the guard is dropped.
     #[must_use]
     pub fn handle(&self, message: &str) -> Handling {
-        self.1.fetch_add(1, Ordering::SeqCst);
+        self.handling.fetch_add(1, Ordering::SeqCst);
         let mut view = self.lock();
         view.state = ActorState::Busy;
         message.clone_into(&mut view.last_message);
@@ -109,7 +113,7 @@ impl Drop for Handling {
             .push((self.began, std::mem::take(&mut self.message), took, outcome));
         view.handled += 1;
         // Another message may still be handled.
-        let last = self.probe.1.fetch_sub(1, Ordering::SeqCst) == 1;
+        let last = self.probe.handling.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && view.state == ActorState::Busy {
             view.state = ActorState::Idle;
             view.detail.clear();

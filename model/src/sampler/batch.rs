@@ -116,11 +116,11 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Queues rows; they have the next tickets, which are counted from 0.
+    /// Queues rows; gives their tickets, the next ones, which are counted from 0.
     ///
     /// # Errors
     /// Settings that do not fit a target; nothing is queued then.
-    pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<()> {
+    pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
         let lane = |request| Lane::new(self.backbone, request);
         let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
         let first = self.submitted;
@@ -130,7 +130,7 @@ impl<'a> Batch<'a> {
             self.waiting.insert(self.parties, Party { rows, admitted: 0 });
             self.parties += 1;
         }
-        Ok(())
+        Ok(first..self.submitted)
     }
 
     /// Takes rows out that nobody waits for any more.
@@ -282,27 +282,20 @@ impl<'a> Batch<'a> {
 
     /// Sees to it that the cache is so large.
     fn make(&mut self, room: Room) -> Result<()> {
-        let old = self.cache.take_if(|_| self.running.is_empty());
         let same = |cache: &KvCache| (cache.slots(), cache.capacity()) == (room.slots, room.places);
-        if let Some(cache) = old.filter(same) {
-            self.cache = Some(cache);
-            return Ok(());
-        }
         if self.cache.as_ref().is_some_and(same) {
             return Ok(());
         }
+        if self.running.is_empty() {
+            // Let go before the next is made: there may be no room for both.
+            (self.cache, self.free) = (None, Vec::new());
+        }
         let (device, kind) = (self.backbone.device(), self.backbone.kind());
         let cache = KvCache::new(self.backbone.config(), room.slots, room.places, device, kind)?;
-        let kept = match &self.cache {
-            Some(old) => {
-                cache.take_over(old)?;
-                old.slots()
-            }
-            None => {
-                self.free.clear();
-                0
-            }
-        };
+        let kept = self.cache.as_ref().map_or(0, KvCache::slots);
+        if let Some(old) = &self.cache {
+            cache.take_over(old)?;
+        }
         self.free.extend((kept..room.slots).rev());
         self.cache = Some(cache);
         Ok(())
