@@ -75,7 +75,7 @@ pub enum Command {
     Generate(Generate),
     /// Fill holes in a text, from both sides
     #[command(
-        after_help = "Examples:\n  demask fill \"The [MASK:8] sat on the mat.\" --checkpoint LLaDA-8B-Base\n  demask fill \"Ann has 5 pens and gets 3 more. 5 + [MASK] = [MASK].\" --json"
+        after_help = "Examples:\n  demask fill \"The [MASK:8] sat on the mat.\" --checkpoint LLaDA-8B-Base\n  demask fill \"<think>5 - 2 = [MASK]. [MASK] + 4 = 7.</think>[MASK]\" --json"
     )]
     Fill(Fill),
     /// Draw a picture
