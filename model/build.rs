@@ -41,6 +41,7 @@ fn compile_kernels(libtorch: &Path) {
         .flag("-fno-trapping-math")
         .flag("-fno-signed-zeros")
         .flag("-fassociative-math")
+        .flag_if_supported("-mprefer-vector-width=512")
         .compile("demask_fused");
     println!("cargo:rustc-link-arg={}", openmp.display());
     println!("cargo:rustc-cfg=fused");

@@ -6,10 +6,7 @@
 
 #include "rows.h"
 
-// Sixteen floats, wherever they stand.
-typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
-
-static constexpr int64_t QUERIES = 4, LANE = 16;
+static constexpr int64_t QUERIES = 4;
 
 CLONES static void turn_into(const float* R x, float* R y, const float* R cos, const float* R sin, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
@@ -48,91 +45,122 @@ CLONES static void scores_of(const float* R q, const float* R keys, float* R sco
   }
 }
 
-// Values [C, E'] weighed by four rows of probabilities, 16 columns at a time, into [4][E'].
+// W vectors of values [C, E'] at column `e`, weighed by four rows of probabilities, into [4][E'].
+template <int64_t W>
+static inline __attribute__((always_inline)) void mix_columns(const float* R p, const float* R values, float* R mixed, int64_t e,
+                                                              int64_t wide, int64_t places, int64_t count) {
+  Vec a[QUERIES][W] = {};
+  for (int64_t l = 0; l < count; l++) {
+    const float* from = values + l * wide + e;
+    for (int64_t w = 0; w < W; w++) {
+      const Vec v = *reinterpret_cast<const Vec*>(from + w * LANE);
+      for (int64_t i = 0; i < QUERIES; i++) a[i][w] += p[i * places + l] * v;
+    }
+  }
+  for (int64_t i = 0; i < QUERIES; i++)
+    for (int64_t w = 0; w < W; w++) *reinterpret_cast<Vec*>(mixed + i * wide + e + w * LANE) = a[i][w];
+}
+
+// All columns, as many at a time as there are registers for: with fewer each sum waits for the one before.
 CLONES static void mix_of(const float* R p, const float* R values, float* R mixed, int64_t wide, int64_t places,
                           int64_t count) {
-  for (int64_t e = 0; e < wide; e += LANE) {
-    Vec a0{}, a1{}, a2{}, a3{};
-    for (int64_t l = 0; l < count; l++) {
-      const Vec v = *reinterpret_cast<const Vec*>(values + l * wide + e);
-      a0 += p[l] * v;
-      a1 += p[places + l] * v;
-      a2 += p[2 * places + l] * v;
-      a3 += p[3 * places + l] * v;
-    }
-    *reinterpret_cast<Vec*>(mixed + e) = a0;
-    *reinterpret_cast<Vec*>(mixed + wide + e) = a1;
-    *reinterpret_cast<Vec*>(mixed + 2 * wide + e) = a2;
-    *reinterpret_cast<Vec*>(mixed + 3 * wide + e) = a3;
+  int64_t e = 0;
+  for (; e + 4 * LANE <= wide; e += 4 * LANE) mix_columns<4>(p, values, mixed, e, wide, places, count);
+  switch ((wide - e) / LANE) {
+    case 3: mix_columns<3>(p, values, mixed, e, wide, places, count); break;
+    case 2: mix_columns<2>(p, values, mixed, e, wide, places, count); break;
+    case 1: mix_columns<1>(p, values, mixed, e, wide, places, count); break;
+    default: break;
   }
 }
 
 // Up to four queries of one head of one lane.
 struct Task {
-  int64_t slot, first, count, keys, head;
+  int64_t slot, first, count, keys, weak, head;
 };
 
 static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads) {
   std::vector<Task> tasks;
   const int64_t* lane = data<int64_t>(lanes);
-  for (int64_t row = 0; row < lanes.size(0); row++, lane += 4)
+  for (int64_t row = 0; row < lanes.size(0); row++, lane += 5)
     for (int64_t head = 0; head < heads; head++)
       for (int64_t at = 0; at < lane[2]; at += QUERIES)
-        tasks.push_back({lane[0], lane[1] + at, std::min(QUERIES, lane[2] - at), lane[3], head});
+        tasks.push_back({lane[0], lane[1] + at, std::min(QUERIES, lane[2] - at), lane[3], lane[4], head});
   return tasks;
 }
 
-// `joined` [T, (H + 2K) E]; `lanes` [rows, 4]: slot, first of its positions in T, how many, keys; `places` [T, 3]: slot,
+// RMS norm, rounded where the composed operators round.
+static void norm_row(float* row, const float* gain, int64_t n, double eps, bool rounds) {
+  scale_row(row, 1.0f / std::sqrt(sum_squares(row, n) / n + static_cast<float>(eps)), n);
+  if (rounds) round_row(row, n);
+  multiply_row(row, gain, n);
+  if (rounds) round_row(row, n);
+}
+
+// `joined` [T, (H + 2K) E], of which q and k are normalised first where there are gains; `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two others
+// have 1 added to their scaled score); `places` [T, 3]: slot,
 // place in the slot, position of the rotary embedding. Gives [T, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
-                     const Tensor& places, const Tensor& keys, const Tensor& values, int64_t heads, int64_t width,
-                     double scale) {
+                     const Tensor& places, const Tensor& keys, const Tensor& values,
+                     const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
+                     int64_t heads, int64_t width, double scale) {
   Tensor joined = joined_in.contiguous();
   int64_t rows = joined.size(0), kv_heads = keys.size(1), capacity = keys.size(3), wide = values.size(3);
   int64_t total = (heads + 2 * kv_heads) * width, half = width / 2, stride = cos.size(1);
   TORCH_CHECK(joined.size(1) == total && places.size(0) == rows && keys.size(2) == width, "cached attention: misshapen");
   TORCH_CHECK(capacity % (2 * LANE) == 0 && wide % LANE == 0 && wide >= width, "cached attention: a misaligned cache");
-  bool rounds = joined.scalar_type() != at::kFloat;
+  bool rounds = joined.scalar_type() != at::kFloat, normed = q_gain.has_value();
+  int64_t q_width = heads * width, k_width = kv_heads * width;
+  Tensor gains[2];
+  if (normed) {
+    gains[0] = q_gain->to(at::kFloat).contiguous();
+    gains[1] = k_gain->to(at::kFloat).contiguous();
+    TORCH_CHECK(gains[0].numel() == q_width && gains[1].numel() == k_width, "cached attention: misshapen gains");
+  }
   Tensor q = at::empty({rows, heads, width}, joined.options().dtype(at::kFloat));
   float *kept_keys = out<float>(keys), *kept_values = out<float>(values);
   for_rows(rows, total, [&](int64_t begin, int64_t end) {
-    std::vector<float> a(width), b(width);
+    std::vector<float> a(total), turned(q_width + k_width);
     for (int64_t row = begin; row < end; row++) {
       const int64_t* stands = data<int64_t>(places) + row * 3;
       const float *c = data<float>(cos) + stands[2] * stride, *s = data<float>(sin) + stands[2] * stride;
-      for (int64_t head = 0, at = row * total; head < heads + 2 * kv_heads; head++, at += width) {
-        load(joined, at, a.data(), width);
-        if (head < heads + kv_heads) {
-          turn_into(a.data(), b.data(), c, s, half);
-          if (rounds) round_row(b.data(), width);
-        }
-        if (head < heads) {
-          std::memcpy(out<float>(q) + (row * heads + head) * width, b.data(), width * 4);
-        } else if (head < heads + kv_heads) {
-          float* to = kept_keys + (stands[0] * kv_heads + head - heads) * width * capacity + stands[1];
-          for (int64_t e = 0; e < width; e++) to[e * capacity] = b[e];
-        } else {
-          float* to = kept_values + ((stands[0] * kv_heads + head - heads - kv_heads) * capacity + stands[1]) * wide;
-          std::memcpy(to, a.data(), width * 4);
-        }
+      load(joined, row * total, a.data(), total);
+      if (normed) {
+        norm_row(a.data(), data<float>(gains[0]), q_width, eps, rounds);
+        norm_row(a.data() + q_width, data<float>(gains[1]), k_width, eps, rounds);
+      }
+      for (int64_t at = 0; at < q_width + k_width; at += width) turn_into(a.data() + at, turned.data() + at, c, s, half);
+      if (rounds) round_row(turned.data(), q_width + k_width);
+      std::memcpy(out<float>(q) + row * q_width, turned.data(), q_width * 4);
+      for (int64_t head = 0; head < kv_heads; head++) {
+        int64_t kept = stands[0] * kv_heads + head;
+        const float* key = turned.data() + q_width + head * width;
+        float* to = kept_keys + kept * width * capacity + stands[1];
+        for (int64_t e = 0; e < width; e++) to[e * capacity] = key[e];
+        std::memcpy(kept_values + (kept * capacity + stands[1]) * wide, a.data() + q_width + k_width + head * width,
+                    width * 4);
       }
     }
   });
   Tensor y = at::empty({rows, heads * width}, joined.options());
   std::vector<Task> tasks = tasks_of(lanes, heads);
   int64_t group = heads / kv_heads;
+  const float one = static_cast<float>(1.0 / scale);
   at::parallel_for(0, tasks.size(), 8, [&](int64_t begin, int64_t end) {
     std::vector<float> four(QUERIES * width), scores(QUERIES * capacity), mixed(QUERIES * wide);
     for (int64_t number = begin; number < end; number++) {
       const Task& task = tasks[number];
+      auto row_of = [&](int64_t i) { return task.first + std::min(i, task.count - 1); };
       for (int64_t i = 0; i < QUERIES; i++) {
-        int64_t row = task.first + std::min(i, task.count - 1);
+        int64_t row = row_of(i);
         std::memcpy(four.data() + i * width, data<float>(q) + (row * heads + task.head) * width, width * 4);
       }
       int64_t kept = task.slot * kv_heads + task.head / group;
       scores_of(four.data(), kept_keys + kept * width * capacity, scores.data(), width, capacity, task.keys);
       for (int64_t i = 0; i < QUERIES; i++) {
         float* row = scores.data() + i * capacity;
+        if (task.weak > 0 && data<int64_t>(places)[row_of(i) * 3 + 1] >= task.weak)
+          for (int64_t l = task.weak; l < task.keys; l++) row[l] += one;
         float sum = exp_row(row, static_cast<float>(scale), highest(row, task.keys), task.keys);
         scale_row(row, 1.0f / sum, task.keys);
       }
@@ -214,9 +242,11 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
 
 extern "C" {
 int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* lanes, Tensor* places, Tensor* keys,
-                         Tensor* values, int64_t heads, int64_t width, double scale, Tensor** y) {
+                         Tensor* values, Tensor* q_gain, Tensor* k_gain, double eps, int64_t heads, int64_t width,
+                         double scale, Tensor** y) {
   return guarded([&] {
-    give(y, attend(*joined, *cos, *sin, *lanes, *places, *keys, *values, heads, width, scale));
+    give(y, attend(*joined, *cos, *sin, *lanes, *places, *keys, *values, perhaps(q_gain), perhaps(k_gain), eps, heads,
+                   width, scale));
   });
 }
 

@@ -253,11 +253,12 @@ struct Attend : Function<Attend> {
 
 // silu(gate) * up of [.., 2F], gate first.
 
+// `y` holds exp(-gate) before.
 CLONES static void gate_row(const float* R gate, const float* R up, float* R y, int64_t n) {
-  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + fast_exp(-gate[i])) * up[i];
+  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + y[i]) * up[i];
 }
 CLONES static void gate_row_rounded(const float* R gate, const float* R up, float* R y, int64_t n) {
-  for (int64_t i = 0; i < n; i++) y[i] = widened(narrowed(gate[i] / (1.0f + fast_exp(-gate[i])))) * up[i];
+  for (int64_t i = 0; i < n; i++) y[i] = widened(narrowed(gate[i] / (1.0f + y[i]))) * up[i];
 }
 CLONES static void gate_backward_row(const float* R gate, const float* R up, const float* R dy, float* R dgate,
                                      float* R dup, int64_t n) {
@@ -280,6 +281,7 @@ struct Gate : Function<Gate> {
       std::vector<float> a(2 * n), b(n);
       for (int64_t row = begin; row < end; row++) {
         load(x, row * 2 * n, a.data(), 2 * n);
+        exp_minus(a.data(), b.data(), n);
         (half ? gate_row_rounded : gate_row)(a.data(), a.data() + n, b.data(), n);
         store(b.data(), y, row * n, n);
       }
@@ -355,6 +357,8 @@ struct LabelLogProb : Function<LabelLogProb> {
 
 extern "C" {
 const char* demask_last_error() { return last_error.c_str(); }
+
+void demask_meet_threads() { at::internal::lazy_init_num_threads(); }
 
 // `delta` may be null; then only `y` is given.
 int demask_sum_norm(Tensor* x, Tensor* delta, Tensor* weight, double eps, Tensor** sum, Tensor** y) {

@@ -59,9 +59,23 @@ CLONES static float sum_squares(const float* R a, int64_t n) {
   for (int64_t i = 0; i < n; i++) sum += a[i] * a[i];
   return sum;
 }
+// Sixteen floats, wherever they stand.
+typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
+static constexpr int64_t LANE = 16;
+
+// Written out: what a compiler may not reorder for fear of NaN.
 CLONES static float highest(const float* R a, int64_t n) {
   float top = a[0];
-  for (int64_t i = 1; i < n; i++) top = a[i] > top ? a[i] : top;
+  int64_t i = 0;
+  if (n >= LANE) {
+    Vec tops = *reinterpret_cast<const Vec*>(a);
+    for (i = LANE; i + LANE <= n; i += LANE) {
+      const Vec next = *reinterpret_cast<const Vec*>(a + i);
+      tops = next > tops ? next : tops;
+    }
+    for (int64_t j = 0; j < LANE; j++) top = tops[j] > top ? tops[j] : top;
+  }
+  for (; i < n; i++) top = a[i] > top ? a[i] : top;
   return top;
 }
 CLONES static void scale_row(float* R row, float by, int64_t n) {
@@ -115,6 +129,10 @@ CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
     sum += a[i];
   }
   return sum;
+}
+// exp(-a) apart from what is done with it, so that a division by it is not made twice, for clamped values and others.
+CLONES static void exp_minus(const float* R a, float* R y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = fast_exp(-a[i]);
 }
 CLONES static float sum_exp(const float* R a, float top, int64_t n) {
   float sum = 0;

@@ -18,7 +18,7 @@ use crate::fit;
 use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::kv_cache::{Chunk, KvCache, Pass};
+use crate::kv_cache::{Chunk, KvCache, Norms, Pass};
 use crate::lora::Lora;
 use crate::parameters::Parameters;
 use crate::rotary::Rotary;
@@ -275,7 +275,13 @@ impl Backbone {
         packing: Option<&Packing>,
     ) -> Result<Tensor> {
         let tables = self.rotary.at(length)?;
-        self.blocks(ids_BL, |_, joined| self.attend(joined, &tables, bias, packing))
+        self.blocks(ids_BL, |block, joined| {
+            let joined = match self.norms(&self.names[block])? {
+                Some(norms) => norms.apply(&joined)?,
+                None => joined,
+            };
+            self.attend(joined, &tables, bias, packing)
+        })
     }
 
     /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
@@ -298,7 +304,8 @@ impl Backbone {
         let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
         tch::no_grad(|| {
             self.blocks(&pass.ids_T, |block, joined| {
-                cache.attend(block, &joined, tables, heads, &pass)
+                let norms = self.norms(&self.names[block])?;
+                cache.attend(block, &joined, norms, tables, heads, &pass)
             })
         })
     }
@@ -314,7 +321,7 @@ impl Backbone {
         delta_BLD = None;
         for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = mix(number, self.joined(names, &h_BLD)?)?;
+            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q)?)?;
             let mixed_BLD = self.linear(&mixed_BLD, &names.attn_out)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
             delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
@@ -379,19 +386,19 @@ impl Backbone {
         })
     }
 
-    /// Queries, keys and values in one product, q and k normalised where the model does that: [.., (H + 2K) E].
-    fn joined(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
-        let joined = self.linear(h_BLD, &names.q)?;
+    /// What queries and keys are normalised with, where the model does that.
+    fn norms(&self, names: &BlockNames) -> Result<Option<Norms<'_>>> {
         if !self.config.attention_layer_norm {
-            return Ok(joined);
+            return Ok(None);
         }
-        let width = self.config.d_model as i64;
-        let kv_width = (self.config.kv_heads() * self.config.head_dim()) as i64;
-        let mut parts = joined.f_split_with_sizes([width, kv_width, kv_width], -1)?;
-        for (part, name) in parts.iter_mut().zip([&names.q_norm, &names.k_norm]) {
-            *part = self.sum_norm(part.shallow_clone(), None, name)?.1;
-        }
-        Ok(Tensor::f_cat(&parts, -1)?)
+        let leaf = |name: &str, part: &str| self.parameters.leaf(&format!("{name}.{part}"));
+        let biases = leaf(&names.q_norm, "bias").and_then(|q| Ok((q, leaf(&names.k_norm, "bias")?)));
+        Ok(Some(Norms {
+            q: leaf(&names.q_norm, "weight")?,
+            k: leaf(&names.k_norm, "weight")?,
+            biases: biases.ok(),
+            eps: self.config.rms_norm_eps,
+        }))
     }
 
     fn attend(

@@ -11,6 +11,7 @@ use demask_api::DeviceInfo;
 use tch::{Cuda, Device, Kind};
 
 use crate::error::{ModelError, Result};
+use crate::fused;
 
 /// Opens `libtorch_cuda.so` where the dynamic linker finds it, else beside the `libtorch_cpu.so` that this process runs
 /// on; says whether a GPU can be used.
@@ -116,6 +117,7 @@ impl Place {
         };
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         if device == Device::Cpu {
+            fused::meet_threads();
             tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
         }
         let (kind, reason) = dtype_for(device, dtype)?;

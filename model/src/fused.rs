@@ -167,6 +167,14 @@ pub fn label_log_prob(logits_NV: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
         .f_neg()?)
 }
 
+/// The number of threads that is set on this thread from now on stays. Each of the libraries takes over whatever any thread
+/// set last when it is first used on a thread: here it has been.
+pub(crate) fn meet_threads() {
+    tch::get_num_threads();
+    #[cfg(fused)]
+    kernels::meet_threads();
+}
+
 #[cfg(fused)]
 pub(crate) mod kernels {
     use std::ffi::{CStr, c_char, c_int, c_void};
@@ -179,8 +187,14 @@ pub(crate) mod kernels {
 
     pub(crate) type Handle = *mut c_void;
 
+    pub(super) fn meet_threads() {
+        // SAFETY: takes nothing, and initialises what is this thread's own.
+        unsafe { demask_meet_threads() }
+    }
+
     unsafe extern "C" {
         fn demask_last_error() -> *const c_char;
+        fn demask_meet_threads();
         fn demask_sum_norm(
             x: Handle,
             delta: Handle,

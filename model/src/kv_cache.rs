@@ -44,6 +44,9 @@ pub struct Chunk {
     pub offset: usize,
     /// How many places the row has, all of them keys.
     pub keys: usize,
+    /// How many of them, from the first on, are padding that is merely weaker: pairs of two others have 1 added to their
+    /// score (`mmada.md` 1.5, what the published trainer did).
+    pub weak: usize,
 }
 
 /// The chunks of a pass as tensors.
@@ -53,9 +56,11 @@ pub struct Pass {
     pub ids_T: Tensor,
     /// Slot, place and position of each, [T, 3].
     places_T3: Tensor,
-    /// Slot, first of T, how many, keys, of each chunk, [R, 4].
-    lanes_R4: Tensor,
-    chunks: Vec<[i64; 4]>,
+    /// Slot, first of T, how many, keys, weak ones, of each chunk, [R, 5].
+    lanes_R5: Tensor,
+    chunks: Vec<[i64; 5]>,
+    /// Place of each of T.
+    places: Vec<i64>,
 }
 
 impl Pass {
@@ -67,7 +72,8 @@ impl Pass {
         let (mut ids, mut places, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
         for chunk in chunks {
             let slot = chunk.slot as i64;
-            lanes.push([slot, ids.len() as i64, chunk.ids.len() as i64, chunk.keys as i64]);
+            let counts = [ids.len(), chunk.ids.len(), chunk.keys, chunk.weak].map(|count| count as i64);
+            lanes.push([slot, counts[0], counts[1], counts[2], counts[3]]);
             ids.extend(chunk.ids.iter().map(|&id| i64::from(id)));
             places.extend(
                 chunk
@@ -83,9 +89,40 @@ impl Pass {
         Ok(Self {
             ids_T: tensor(&ids, 1)?.f_view([-1])?,
             places_T3: tensor(&places, 3)?,
-            lanes_R4: tensor(lanes.as_flattened(), 4)?,
+            lanes_R5: tensor(lanes.as_flattened(), 5)?,
             chunks: lanes,
+            places: places.iter().skip(1).step_by(3).copied().collect(),
         })
+    }
+}
+
+/// RMS norms of all queries and of all keys of a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Norms<'a> {
+    /// Gain of the queries, [H E].
+    pub q: &'a Tensor,
+    /// Gain of the keys, [K E].
+    pub k: &'a Tensor,
+    /// What is added to queries and keys after that, of the same shapes.
+    pub biases: Option<(&'a Tensor, &'a Tensor)>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl Norms<'_> {
+    /// The stacked projection [.., (H + 2K) E] with queries and keys normalised.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn apply(&self, joined: &Tensor) -> Result<Tensor> {
+        let [q, k] = [self.q, self.k].map(|gain| gain.numel() as i64);
+        let parts = joined.f_split_with_sizes([q, k, k], -1)?;
+        let normed = |part: &Tensor, gain| fused::sum_norm(part.shallow_clone(), None, gain, self.eps);
+        let (mut q, mut k) = (normed(&parts[0], self.q)?.1, normed(&parts[1], self.k)?.1);
+        if let Some(biases) = self.biases {
+            (q, k) = (q.f_add(biases.0)?, k.f_add(biases.1)?);
+        }
+        Ok(Tensor::f_cat(&[&q, &k, &parts[2]], -1)?)
     }
 }
 
@@ -160,8 +197,8 @@ impl KvCache {
         self.capacity
     }
 
-    /// Splits the stacked projection [T, (H + 2K) E] into heads, turns queries and keys by the f32 `tables` [L, E], keeps
-    /// keys and values of block `block`, and attends: [T, H E].
+    /// Splits the stacked projection [T, (H + 2K) E] into heads, normalises queries and keys where there are `norms`, turns
+    /// them by the f32 `tables` [L, E], keeps keys and values of block `block`, and attends: [T, H E].
     ///
     /// # Errors
     /// libtorch's.
@@ -169,14 +206,23 @@ impl KvCache {
         &self,
         block: usize,
         joined: &Tensor,
+        norms: Option<Norms<'_>>,
         tables: (&Tensor, &Tensor),
         heads: i64,
         pass: &Pass,
     ) -> Result<Tensor> {
         let (keys, values) = &self.blocks[block];
         #[cfg(fused)]
+        if self.kernel && norms.is_none_or(|norms| norms.biases.is_none()) {
+            return kernel::attend(joined, norms, tables, pass, (keys, values), heads);
+        }
+        let joined = match norms {
+            Some(norms) => &norms.apply(joined)?,
+            None => joined,
+        };
+        #[cfg(fused)]
         if self.kernel {
-            return kernel::attend(joined, tables, pass, (keys, values), heads);
+            return kernel::attend(joined, None, tables, pass, (keys, values), heads);
         }
         composed(joined, tables, pass, (keys, values), heads)
     }
@@ -245,17 +291,7 @@ fn composed(
         Tensor::f_zeros([rows * most, heads * width], (kind, device))?.f_index_copy(0, &index_T, &flat_q)?
     };
     let q_RHQE = q_padded.f_view([rows, most, heads, width])?.f_transpose(1, 2)?;
-    let bias = if pass.chunks.iter().all(|lane| lane[3] == longest) {
-        None
-    } else {
-        let last = pass.lanes_R4.f_select(1, 3)?.f_view([rows, 1, 1, 1])?;
-        let shut = Tensor::f_arange(longest, (Kind::Int64, device))?.f_ge_tensor(&last)?;
-        let bias = Tensor::f_zeros([rows, 1, 1, longest], (kind, device))?;
-        Some(
-            bias.f_masked_fill(&shut, f64::NEG_INFINITY)?
-                .f_expand([rows, 1, most, longest], false)?,
-        )
-    };
+    let bias = bias(pass, longest, most, (kind, device))?;
     let mixed = Tensor::f_scaled_dot_product_attention(
         &q_RHQE,
         &of(keys)?,
@@ -274,6 +310,39 @@ fn composed(
     })
 }
 
+/// What is added to the scores, [R, 1, `most` queries, `longest` keys]: 1 for pairs of which neither is weak, minus infinity for
+/// places that a row does not have. None where all rows have the same places and nothing is weak.
+fn bias(pass: &Pass, longest: i64, most: i64, (kind, device): (Kind, Device)) -> Result<Option<Tensor>> {
+    let rows = pass.chunks.len() as i64;
+    let weak = pass.chunks.iter().any(|lane| lane[4] > 0);
+    if !weak && pass.chunks.iter().all(|lane| lane[3] == longest) {
+        return Ok(None);
+    }
+    let of =
+        |number: i64| -> Result<Tensor> { Ok(pass.lanes_R5.f_select(1, number)?.f_view([rows, 1, 1, 1])?) };
+    let keys = Tensor::f_arange(longest, (Kind::Int64, device))?;
+    let bias = if weak {
+        let mut strong = vec![0i64; (rows * most) as usize];
+        for (row, lane) in pass.chunks.iter().enumerate() {
+            let first = row * most as usize;
+            for (at, place) in pass.places[lane[1] as usize..][..lane[2] as usize]
+                .iter()
+                .enumerate()
+            {
+                strong[first + at] = i64::from(lane[4] > 0 && *place >= lane[4]);
+            }
+        }
+        let queries = Tensor::f_from_slice(&strong)?.f_to_device(device)?;
+        let keys = keys.f_ge_tensor(&of(4)?)?.f_to_kind(kind)?;
+        keys.f_mul(&queries.f_view([rows, 1, most, 1])?.f_to_kind(kind)?)?
+    } else {
+        Tensor::f_zeros([rows, 1, most, longest], (kind, device))?
+    };
+    Ok(Some(
+        bias.f_masked_fill(&keys.f_ge_tensor(&of(3)?)?, f64::NEG_INFINITY)?,
+    ))
+}
+
 #[cfg(fused)]
 mod kernel {
     use std::ffi::c_int;
@@ -281,7 +350,7 @@ mod kernel {
 
     use tch::Tensor;
 
-    use super::Pass;
+    use super::{Norms, Pass};
     use crate::error::Result;
     use crate::fused::kernels::{Handle, check, handle, take};
 
@@ -294,6 +363,9 @@ mod kernel {
             places: Handle,
             keys: Handle,
             values: Handle,
+            q_gain: Handle,
+            k_gain: Handle,
+            eps: f64,
             heads: i64,
             width: i64,
             scale: f64,
@@ -303,6 +375,7 @@ mod kernel {
 
     pub(super) fn attend(
         joined: &Tensor,
+        norms: Option<Norms<'_>>,
         (cos, sin): (&Tensor, &Tensor),
         pass: &Pass,
         (keys, values): (&Tensor, &Tensor),
@@ -310,17 +383,20 @@ mod kernel {
     ) -> Result<Tensor> {
         let width = keys.size()[2];
         let mut y = null_mut();
-        // SAFETY: the handles are live tensors; slots and places lie within the cache, which was made for these rows; the tables
+        // SAFETY: the handles are live tensors, or null for what is not there; slots and places lie within the cache, which was made for these rows; the tables
         // are contiguous f32 and cover every position, which the backbone checked.
         check(unsafe {
             demask_cached_attend(
                 handle(joined),
                 handle(cos),
                 handle(sin),
-                handle(&pass.lanes_R4),
+                handle(&pass.lanes_R5),
                 handle(&pass.places_T3),
                 handle(keys),
                 handle(values),
+                norms.map_or(null_mut(), |norms| handle(norms.q)),
+                norms.map_or(null_mut(), |norms| handle(norms.k)),
+                norms.map_or(0.0, |norms| norms.eps),
                 heads,
                 width,
                 1.0 / (width as f64).sqrt(),

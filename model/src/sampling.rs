@@ -11,14 +11,14 @@ use demask_api::{Answer, Picture, Sample, SampleFrame, SampleRequest, Sampler};
 
 use crate::checkpoint::Model;
 use crate::error::{ModelError, Result};
-use crate::sampler::{Batch, Limits};
+use crate::sampler::{Hands, Limits};
 use crate::validation;
 
 /// A running batch and the requests whose rows are in it.
 #[derive(Debug)]
 pub struct Sampling<'a> {
     model: &'a Model,
-    batch: Batch<'a>,
+    hands: Hands<'a>,
     /// By number.
     open: BTreeMap<usize, Open>,
 }
@@ -42,7 +42,7 @@ impl<'a> Sampling<'a> {
     pub fn new(model: &'a Model, limits: Limits) -> Self {
         Self {
             model,
-            batch: Batch::new(&model.backbone, limits),
+            hands: Hands::new(&model.backbone, limits),
             open: BTreeMap::new(),
         }
     }
@@ -58,7 +58,7 @@ impl<'a> Sampling<'a> {
             Sampler::Text(_) => None,
         };
         let pictures: Vec<_> = requests.iter().map(drawn).collect();
-        let tickets = self.batch.submit(requests)?;
+        let tickets = self.hands.submit(requests)?;
         let open = Open {
             samples: pictures.iter().map(|_| None).collect(),
             left: pictures.len(),
@@ -73,7 +73,7 @@ impl<'a> Sampling<'a> {
     /// Lets go of a request that nobody waits for any more.
     pub fn leave(&mut self, number: usize) {
         if let Some(open) = self.open.remove(&number) {
-            self.batch.withdraw(&open.tickets);
+            self.hands.withdraw(&open.tickets);
         }
     }
 
@@ -83,14 +83,14 @@ impl<'a> Sampling<'a> {
         self.open.is_empty()
     }
 
-    /// Does one pass; gives the answers of the requests that are complete. Frames come with their request's number.
+    /// Does a pass, or waits for one; gives the answers of the requests that are complete. Frames come with their request's number.
     ///
     /// # Errors
-    /// As [`Batch::step`]: every open request has failed then.
+    /// As [`Hands::step`]: every open request has failed then.
     pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
         let began = Instant::now();
         let (model, open) = (self.model, &self.open);
-        let done = self.batch.step(&mut |ticket, mut frame, guess| {
+        let done = self.hands.step(&mut |ticket, mut frame, guess| {
             // A guess that cannot be shown is told when it is done.
             frame.picture = guess.and_then(|guess| decode(model, &[guess]).ok()?.pop());
             if let Some(number) = owner(open, ticket) {
@@ -99,7 +99,7 @@ impl<'a> Sampling<'a> {
             Ok(())
         })?;
         let ended = done.iter().map(|(ticket, _)| *ticket);
-        let took_part: Vec<usize> = self.batch.running().chain(ended).collect();
+        let took_part: Vec<usize> = self.hands.running().chain(ended).collect();
         let share = began.elapsed().as_secs_f64() / took_part.len().max(1) as f64;
         for open in self.open.values_mut() {
             let own = took_part.iter().filter(|ticket| open.tickets.contains(ticket));

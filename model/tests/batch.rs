@@ -11,7 +11,7 @@ use demask_api::{
 };
 use demask_model::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::sampler::{Batch, Limits, sample};
+use demask_model::sampler::{Batch, Hands, Limits, sample};
 use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
 use proptest::prelude::*;
@@ -106,18 +106,20 @@ fn samplers() -> impl Strategy<Value = Sampler> {
         rank,
         end,
         any::<bool>(),
-        any::<bool>(),
+        prop_oneof![3 => Just(0.0), 1 => Just(0.7)],
         prop_oneof![3 => Just(0.0), 1 => Just(0.8)],
+        prop_oneof![3 => Just(Attention::Hard), 1 => Just(Attention::Additive)],
     )
         .prop_map(
-            |(horizon, cache, commit, remasking, end, credit, guided, temperature)| {
+            |(horizon, cache, commit, remasking, end, credit, guidance, temperature, attention)| {
                 Sampler::Text(text(|sampler| {
                     (sampler.cache, sampler.commit, sampler.remasking, sampler.end) =
                         (cache, commit, remasking, end);
                     sampler.credit = credit.then(Credit::default);
                     sampler.horizon = horizon;
                     sampler.temperature = temperature;
-                    sampler.guidance = if guided { 0.7 } else { 0.0 };
+                    sampler.guidance = guidance;
+                    sampler.quirks.attention = attention;
                 }))
             },
         );
@@ -186,11 +188,34 @@ proptest! {
         }
     }
 
+    /// Dealt to threads, at once or while others run, each row is what it is alone.
+    #[test]
+    fn l8_a_row_is_the_same_in_any_hands(requests in requests(), threads in 1usize..4, later in 0usize..5, room in 1usize..6) {
+        let backbone = sharp(&config(), 3, Kind::Float);
+        let mut hands = Hands::on(&backbone, Limits { rows: room, tokens: 1000 }, threads);
+        let (now, later) = requests.split_at(requests.len() - later.min(requests.len()));
+        hands.submit(now.to_vec()).unwrap();
+        let mut done = if hands.is_empty() { Vec::new() } else { hands.step(&mut |_, _, _| Ok(())).unwrap() };
+        prop_assert_eq!(hands.submit(later.to_vec()).unwrap(), now.len()..requests.len());
+        while !hands.is_empty() {
+            done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+        }
+        prop_assert_eq!(hands.running().count(), 0);
+        done.sort_by_key(|(ticket, _)| *ticket);
+        prop_assert_eq!(done.len(), requests.len());
+        for (request, (_, sample)) in requests.iter().zip(&done) {
+            let alone = one(&backbone, request);
+            prop_assert_eq!(&alone.ids, &sample.ids);
+            prop_assert_eq!((&alone.commit_step, alone.forwards), (&sample.commit_step, sample.forwards));
+        }
+    }
+
     /// What is composed of libtorch's operators (CUDA's way) samples what the kernels sample.
     #[test]
-    fn both_ways_of_attending_agree(requests in requests()) {
-        let wide = sharp(&config(), 3, Kind::Double);
-        let ours = sharp(&config(), 3, Kind::Float);
+    fn both_ways_of_attending_agree(requests in requests(), attention_layer_norm in any::<bool>()) {
+        let config = BackboneConfig { attention_layer_norm, ..config() };
+        let wide = sharp(&config, 3, Kind::Double);
+        let ours = sharp(&config, 3, Kind::Float);
         for (a, b) in draw(&ours, &requests).iter().zip(draw(&wide, &requests)) {
             prop_assert_eq!(&a.ids, &b.ids);
             for (a, b) in a.confidence.iter().zip(&b.confidence) {
@@ -243,6 +268,36 @@ fn with_a_single_block_every_cache_is_exact() {
         };
         assert_eq!(with(Some(all)).ids, with(None).ids);
     }
+}
+
+/// What a thread cannot do is told, and nobody waits for it for ever; what is withdrawn is not waited for either.
+#[test]
+fn hands_that_fail_say_so() {
+    let request = |id| row(id, 0, 5, 12, &Sampler::Text(text(|_| {})));
+    let limits = Limits::default();
+    let backbone = sharp(&config(), 5, Kind::Float);
+    let mut hands = Hands::on(&backbone, limits, 2);
+    let gone = hands.submit((0..4).map(request).collect()).unwrap();
+    let kept = hands.submit(vec![request(4)]).unwrap();
+    hands.withdraw(&gone);
+    let mut done = Vec::new();
+    while !hands.is_empty() {
+        done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+    }
+    assert!(
+        done.iter()
+            .any(|(ticket, sample)| kept.contains(ticket) && sample.id == 4)
+    );
+
+    tch::no_grad(|| backbone.head_weight().unwrap().f_fill_(f64::NAN).map(|_| ())).unwrap();
+    let mut hands = Hands::on(&backbone, limits, 2);
+    hands.submit((0..4).map(request).collect()).unwrap();
+    let failed = loop {
+        if let Err(error) = hands.step(&mut |_, _, _| Ok(())) {
+            break error;
+        }
+    };
+    assert!(failed.to_string().contains("not finite"), "{failed}");
 }
 
 /// What lies beyond the horizon is not there: as if the row ended with it.

@@ -3,23 +3,17 @@
 //! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
 //! after its last step. Nothing is padded and no row sees another, so a row's sample is the one that it would be alone; its
 //! noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt does not wait for the
-//! thousand rows of a benchmark that came before it. Legend: T computed places, N drawn positions, V columns, D width.
-
-#![allow(non_snake_case)]
+//! thousand rows of a benchmark that came before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use demask_api::{Sample, SampleFrame, SampleRequest};
-use tch::{Device, Kind, Tensor};
-
-use super::draw::{Noise, draw};
-use super::lane::{Lane, Row};
-use super::need::{Columns, Compute, Need};
-use crate::attention_mask::AttentionMask;
+use super::lane::Lane;
+use super::pass::{Turn, pass};
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::kv_cache::{Chunk, KvCache};
+use crate::kv_cache::KvCache;
+use demask_api::{Sample, SampleFrame, SampleRequest};
 
 /// Where a watched row's frames go, with its ticket; for pictures with the present guess of every code, so that it can be
 /// decoded.
@@ -61,12 +55,6 @@ struct Running {
     shadow: Option<usize>,
 }
 
-/// The likeliest token.
-const COLD: Noise = Noise {
-    temperature: 0.0,
-    share: 0.0,
-};
-
 /// Rows on their way, and those that wait for room.
 #[derive(Debug)]
 pub struct Batch<'a> {
@@ -87,17 +75,6 @@ struct Party {
     rows: VecDeque<(usize, Lane)>,
     /// How many of them have been let in.
     admitted: usize,
-}
-
-/// One row's part of a pass.
-struct Part {
-    /// Index into the running rows.
-    at: usize,
-    need: Need,
-    /// For each want its row of hidden states.
-    hidden: Vec<i64>,
-    /// The same of the unconditional half; empty without guidance.
-    shadow: Vec<i64>,
 }
 
 impl<'a> Batch<'a> {
@@ -125,12 +102,16 @@ impl<'a> Batch<'a> {
         let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
         let first = self.submitted;
         self.submitted += lanes.len();
-        if !lanes.is_empty() {
-            let rows = (first..).zip(lanes).collect();
+        self.queue((first..).zip(lanes).collect());
+        Ok(first..self.submitted)
+    }
+
+    /// Queues rows that are made already, with tickets of the caller's.
+    pub(super) fn queue(&mut self, rows: VecDeque<(usize, Lane)>) {
+        if !rows.is_empty() {
             self.waiting.insert(self.parties, Party { rows, admitted: 0 });
             self.parties += 1;
         }
-        Ok(first..self.submitted)
     }
 
     /// Takes rows out that nobody waits for any more.
@@ -167,14 +148,10 @@ impl<'a> Batch<'a> {
         if self.running.is_empty() {
             return Ok(done);
         }
-        let (parts, hidden_TD) = self.compute()?;
-        self.draw(&parts, &hidden_TD)?;
-        for part in &parts {
-            let lane = &self.running[part.at].lane;
-            if lane.request().watch {
-                let (frame, guess) = lane.frame();
-                on_frame(self.running[part.at].ticket, frame, guess)?;
-            }
+        self.pass()?;
+        for row in self.running.iter().filter(|row| row.lane.request().watch) {
+            let (frame, guess) = row.lane.frame();
+            on_frame(row.ticket, frame, guess)?;
         }
         done.extend(self.leave());
         Ok(done)
@@ -318,246 +295,15 @@ impl<'a> Batch<'a> {
         self.free.extend(slots.flatten());
     }
 
-    /// The pass: what each row needs, and the hidden states of it.
-    fn compute(&mut self) -> Result<(Vec<Part>, Tensor)> {
-        let (mut parts, mut chunks) = (Vec::new(), Vec::new());
-        let mut alone: Vec<Tensor> = Vec::new();
-        let mut at_T = 0;
-        // Rows whose padding is merely weaker are computed by themselves, in front.
-        for (at, running) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, running)| running.lane.additive())
-        {
-            let Some(need) = running.lane.need() else { continue };
-            let mut of = |row: &Row, padding: usize| -> Result<Vec<i64>> {
-                let hidden = whole_row(self.backbone, row, padding)?;
-                let start = running.lane.request().target.start;
-                let places = need
-                    .wants
-                    .iter()
-                    .map(|want| at_T + (start + want.at) as i64)
-                    .collect();
-                at_T += hidden.size()[0];
-                alone.push(hidden);
-                Ok(places)
-            };
-            let hidden = of(&running.lane.row(), running.lane.request().left_pad)?;
-            let shadow = match running.shadow {
-                Some(_) => of(
-                    &running.lane.unconditional(),
-                    running.lane.request().unconditional_left_pad,
-                )?,
-                None => Vec::new(),
-            };
-            parts.push(Part {
-                at,
-                need,
-                hidden,
-                shadow,
-            });
-        }
-        for (at, running) in self
-            .running
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, running)| !running.lane.additive())
-        {
-            let Some(need) = running.lane.need() else { continue };
-            let start = running.lane.request().target.start;
-            let mut of = |row: &Row, slot: usize| -> Result<Vec<i64>> {
-                let (chunk, first) = (chunk(row, slot, &need.compute), at_T);
-                let place = |want: usize| -> Result<i64> {
-                    let place = start + want - row.pad;
-                    let found = chunk.places.binary_search(&place);
-                    let found = found.map_err(|_| {
-                        ModelError::Refused(format!("position {place} is drawn but was not computed"))
-                    })?;
-                    Ok(first + found as i64)
-                };
-                let places: Vec<i64> = need
-                    .wants
-                    .iter()
-                    .map(|want| place(want.at))
-                    .collect::<Result<_>>()?;
-                at_T += chunk.ids.len() as i64;
-                chunks.push(chunk);
-                Ok(places)
-            };
-            let hidden = of(&running.lane.row(), running.slot)?;
-            let shadow = running
-                .shadow
-                .map(|slot| of(&running.lane.unconditional(), slot))
-                .transpose()?
-                .unwrap_or_default();
-            parts.push(Part {
-                at,
-                need,
-                hidden,
-                shadow,
-            });
-        }
-        if !chunks.is_empty()
-            && let Some(cache) = &self.cache
-        {
-            alone.push(self.backbone.cached(cache, &chunks)?);
-        }
-        let hidden_TD = match alone.len() {
-            1 => alone.remove(0),
-            _ => Tensor::f_cat(&alone, 0)?,
-        };
-        Ok((parts, hidden_TD))
-    }
-
-    /// Draws what each row wants, those that write the same columns together.
-    fn draw(&mut self, parts: &[Part], hidden_TD: &Tensor) -> Result<()> {
-        let mut groups: BTreeMap<Columns, Vec<&Part>> = BTreeMap::new();
-        for part in parts {
-            let columns = self.running[part.at].lane.columns();
-            groups.entry(columns).or_default().push(part);
-        }
-        for (columns, group) in groups {
-            let logits_NV = tch::no_grad(|| self.logits(columns, &group, hidden_TD))?;
-            let noise: Vec<Noise> = group
-                .iter()
-                .flat_map(|part| part.need.wants.iter().map(|want| want.noise))
-                .collect();
-            let raises = self.raises(&group, &logits_NV, columns)?;
-            let drawn = draw(&raised(logits_NV, &raises)?, &noise, columns.writable)?;
-            let mut at = 0;
-            for part in group {
-                let range = at..at + part.need.wants.len();
-                at = range.end;
-                self.running[part.at].lane.take(&drawn[range]);
-            }
-        }
-        Ok(())
-    }
-
-    /// For each raise of a group's wants: row, column, by how much. Whoever has credits earns with what is likeliest now.
-    fn raises(
-        &mut self,
-        group: &[&Part],
-        logits_NV: &Tensor,
-        columns: Columns,
-    ) -> Result<Vec<(i64, i64, f32)>> {
-        let mut raises = Vec::new();
-        let mut first = 0;
-        for part in group {
-            let (start, count) = (first, part.need.wants.len());
-            first += count;
-            let lane = &mut self.running[part.at].lane;
-            if !lane.has_credits() {
-                continue;
-            }
-            let cold = vec![COLD; count];
-            let rows_NV = logits_NV.f_narrow(0, start as i64, count as i64)?;
-            let guesses = draw(&rows_NV, &cold, columns.writable)?;
-            for (row, raised) in lane.raises(&guesses).into_iter().enumerate() {
-                let row = (start + row) as i64;
-                raises.extend(raised.into_iter().map(|(token, by)| (row, i64::from(token), by)));
-            }
-        }
-        Ok(raises)
-    }
-
-    /// Logits of all wants of a group, guidance applied: [N, V].
-    fn logits(&self, columns: Columns, group: &[&Part], hidden_TD: &Tensor) -> Result<Tensor> {
-        let device = self.backbone.device();
-        let index = |places: &[i64]| -> Result<Tensor> {
-            let index = Tensor::f_from_slice(places)?.f_to_device(device)?;
-            Ok(hidden_TD.f_index_select(0, &index)?)
-        };
-        let rows: Vec<i64> = group
-            .iter()
-            .flat_map(|part| part.hidden.iter().copied())
+    /// A pass of all rows.
+    fn pass(&mut self) -> Result<()> {
+        let Some(cache) = &self.cache else { return Ok(()) };
+        let rows = self.running.iter_mut();
+        let mut turns: Vec<Turn<'_>> = rows
+            .filter_map(|row| Turn::of(&mut row.lane, row.slot, row.shadow))
             .collect();
-        let shadows: Vec<i64> = group
-            .iter()
-            .flat_map(|part| part.shadow.iter().copied())
-            .collect();
-        let all: Vec<i64> = rows.iter().chain(&shadows).copied().collect();
-        let span = Some((i64::from(columns.start), i64::from(columns.end)));
-        let logits = self.backbone.head(&index(&all)?, span)?;
-        if shadows.is_empty() {
-            return Ok(logits);
-        }
-        let logits = logits.f_to_kind(Kind::Float)?;
-        let count = rows.len() as i64;
-        let mut conditional_NV = logits.f_narrow(0, 0, count)?;
-        let unconditional_GV = logits.f_narrow(0, count, shadows.len() as i64)?;
-        let (mut guided, mut scales): (Vec<i64>, Vec<f32>) = (Vec::new(), Vec::new());
-        let mut at = 0;
-        for part in group {
-            let wants = part.need.wants.len();
-            if !part.shadow.is_empty() {
-                guided.extend(at as i64..(at + wants) as i64);
-                #[allow(clippy::cast_possible_truncation)]
-                let scale = self.running[part.at].lane.guidance() as f32 + 1.0;
-                scales.extend(std::iter::repeat_n(scale, wants));
-            }
-            at += wants;
-        }
-        let guided = Tensor::f_from_slice(&guided)?.f_to_device(device)?;
-        let scales_G1 = Tensor::f_from_slice(&scales)?
-            .f_to_device(device)?
-            .f_unsqueeze(1)?;
-        let away = conditional_NV
-            .f_index_select(0, &guided)?
-            .f_sub(&unconditional_GV)?
-            .f_mul(&scales_G1)?;
-        Ok(conditional_NV.f_index_copy_(0, &guided, &unconditional_GV.f_add(&away)?)?)
+        pass(self.backbone, cache, &mut turns)
     }
-}
-
-/// A row's part of a pass: the chosen positions, without padding.
-fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
-    let keys = row.ids.len() - row.pad;
-    let places: Vec<usize> = match compute {
-        Compute::All => (0..keys).collect(),
-        Compute::Range(range) => (range.start.max(row.pad) - row.pad..range.end - row.pad).collect(),
-        Compute::Some(positions) => positions
-            .iter()
-            .filter_map(|at| at.checked_sub(row.pad))
-            .collect(),
-    };
-    Chunk {
-        slot,
-        ids: places.iter().map(|place| row.ids[row.pad + place]).collect(),
-        places,
-        offset: row.pad,
-        keys,
-    }
-}
-
-/// Hidden states of every position of a row, [L, D], its padding merely weaker.
-fn whole_row(backbone: &Backbone, row: &Row, padding: usize) -> Result<Tensor> {
-    let ids: Vec<i64> = row.ids.iter().map(|&id| i64::from(id)).collect();
-    let real: Vec<f32> = (0..ids.len())
-        .map(|at| if at < padding { 0.0 } else { 1.0 })
-        .collect();
-    let ids_BL = Tensor::f_from_slice(&ids)?
-        .f_unsqueeze(0)?
-        .f_to_device(backbone.device())?;
-    let mask = AttentionMask::LegacyPlusOne(Tensor::f_from_slice(&real)?.f_unsqueeze(0)?);
-    tch::no_grad(|| Ok(backbone.hidden(&ids_BL, &mask)?.f_squeeze_dim(0)?))
-}
-
-fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
-    if raises.is_empty() {
-        return Ok(logits_NV);
-    }
-    let device = logits_NV.device();
-    let of = |values: Vec<i64>| -> Result<Tensor> { Ok(Tensor::f_from_slice(&values)?.f_to_device(device)?) };
-    let rows = of(raises.iter().map(|raise| raise.0).collect())?;
-    let columns = of(raises.iter().map(|raise| raise.1).collect())?;
-    let by: Vec<f32> = raises.iter().map(|raise| raise.2).collect();
-    let by = Tensor::f_from_slice(&by)?
-        .f_to_device(Device::Cpu)?
-        .f_to_device(device)?;
-    let mut logits_NV = logits_NV.f_to_kind(Kind::Float)?;
-    Ok(logits_NV.f_index_put_(&[Some(rows), Some(columns)], &by, true)?)
 }
 
 /// Fills every request's masks in, in the order asked.
@@ -583,6 +329,7 @@ pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame
 mod tests {
     #![allow(clippy::unwrap_used)]
     use demask_api::{BackboneConfig, Span, TextSampler};
+    use tch::{Device, Kind};
 
     use super::*;
 

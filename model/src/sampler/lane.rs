@@ -23,8 +23,10 @@ pub(super) enum Lane {
 pub(super) struct Row {
     /// Token ids, padding in front.
     pub ids: Vec<u32>,
-    /// How much of it.
+    /// How much of it is shut out.
     pub pad: usize,
+    /// How much of it is merely weaker.
+    pub weak: usize,
 }
 
 impl Lane {
@@ -92,13 +94,6 @@ impl Lane {
         }
     }
 
-    /// Whether padding is merely weaker, which no cache can do.
-    pub fn additive(&self) -> bool {
-        let request = self.request();
-        let padded = request.left_pad > 0 || (self.guidance() != 0.0 && request.unconditional_left_pad > 0);
-        self.quirks().attention == Attention::Additive && padded
-    }
-
     /// The request.
     pub fn request(&self) -> &SampleRequest {
         match self {
@@ -136,12 +131,13 @@ impl Lane {
     }
 
     /// Without a mask, padding is like any other token.
-    fn seen(&self, ids: Vec<u32>, pad: usize) -> Row {
-        let pad = match self.quirks().attention {
-            Attention::None => 0,
-            Attention::Hard | Attention::Additive => pad,
+    fn seen(&self, ids: Vec<u32>, padding: usize) -> Row {
+        let (pad, weak) = match self.quirks().attention {
+            Attention::None => (0, 0),
+            Attention::Hard => (padding, 0),
+            Attention::Additive => (0, padding),
         };
-        Row { ids, pad }
+        Row { ids, pad, weak }
     }
 
     /// A frame of the last step, and the guess of every code for pictures.
