@@ -252,6 +252,7 @@ fn image_sampler(sampler: &ImageSampler) -> Result<()> {
     in_range("temperature", sampler.temperature, 0.0, f64::MAX)?;
     in_range("guidance", sampler.guidance, f64::MIN, f64::MAX)?;
     in_range("accept", sampler.accept, 0.0, 1.0)?;
+    in_range("surprise", sampler.surprise, 0.0, 1.0)?;
     if let Some(cache) = &sampler.cache {
         in_range("cache.warmup", cache.warmup, 0.0, 1.0)?;
         in_range("cache.ratio", cache.ratio, 0.0, 1.0)?;

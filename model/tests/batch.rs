@@ -133,6 +133,7 @@ fn samplers() -> impl Strategy<Value = Sampler> {
                     ImageMethod::MaskGit
                 },
                 accept: 0.4,
+                surprise: if emerge { 0.0 } else { 0.1 },
                 cache: cached.then(|| FeatureCache {
                     interval: 2,
                     ratio: 0.4,
@@ -388,63 +389,126 @@ fn a_text_ends_where_it_is_told_to() {
     );
 }
 
+/// What the network says of two codes, of which some may be known: their eight probabilities.
+struct TwoCodes {
+    backbone: Backbone,
+    start: Vec<u32>,
+}
+
+impl TwoCodes {
+    fn new(sampler: &Sampler) -> Self {
+        Self {
+            backbone: sharp(&config(), 9, Kind::Float),
+            start: row(1, 0, 4, 2, sampler).ids,
+        }
+    }
+
+    fn shares(&self, known: Option<(usize, usize)>) -> [Vec<f64>; 2] {
+        let mut ids: Vec<i64> = self.start.iter().map(|&id| i64::from(id)).collect();
+        if let Some((at, code)) = known {
+            ids[4 + at] = 12 + code as i64;
+        }
+        let ids = Tensor::from_slice(&ids).unsqueeze(0);
+        let hidden = self.backbone.hidden(&ids, &AttentionMask::None).unwrap();
+        let logits = tch::no_grad(|| {
+            self.backbone
+                .head(&hidden.squeeze_dim(0), Some((12, 20)))
+                .unwrap()
+        });
+        let shares = numbers(&logits.softmax(-1, Kind::Double));
+        [shares[32..40].to_vec(), shares[40..48].to_vec()]
+    }
+
+    /// Compares 20 000 samples with the expected share of each of the 64 pictures.
+    fn compare(&self, sampler: &Sampler, expected: &[f64]) {
+        assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-6);
+        let asked = |seed| SampleRequest {
+            seed,
+            ..row(1, 0, 4, 2, sampler)
+        };
+        let requests: Vec<SampleRequest> = (0..20_000).map(asked).collect();
+        let mut counts = vec![0.0; 64];
+        for sample in draw(&self.backbone, &requests) {
+            counts[(sample.ids[4] as usize - 12) * 8 + sample.ids[5] as usize - 12] += 1.0;
+        }
+        let often = |expected: f64| (expected * 20_000.0).max(1e-3);
+        let chi2: f64 = counts
+            .iter()
+            .zip(expected)
+            .map(|(count, &share)| (count - share * 20_000.0).powi(2) / often(share))
+            .sum();
+        assert!(chi2 < 103.4, "{chi2}: 63 degrees of freedom, p = 0.001");
+    }
+}
+
 /// Ancestral sampling of two codes in two steps against every way that it can go.
 #[test]
 fn emerging_codes_have_the_distribution_of_their_paths() {
-    let backbone = sharp(&config(), 9, Kind::Float);
-    let sampler = ImageSampler {
+    let sampler = Sampler::Image(ImageSampler {
         steps: 2,
         guidance: 0.0,
         method: ImageMethod::Emerge,
         ..ImageSampler::default()
-    };
-    let asked = |seed| SampleRequest {
-        seed,
-        ..row(1, 0, 4, 2, &Sampler::Image(sampler.clone()))
-    };
-    let shares = |ids: &[u32]| -> Vec<Vec<f64>> {
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let hidden = backbone.hidden(&Tensor::from_slice(&ids).unsqueeze(0), &AttentionMask::None);
-        let logits = tch::no_grad(|| {
-            backbone
-                .head(&hidden.unwrap().squeeze_dim(0), Some((12, 20)))
-                .unwrap()
-        });
-        numbers(&logits.softmax(-1, Kind::Double))
-            .chunks(8)
-            .skip(4)
-            .map(<[f64]>::to_vec)
-            .collect()
-    };
-    let start = asked(0).ids;
+    });
+    let network = TwoCodes::new(&sampler);
     let leaves = 1.0 - std::f64::consts::FRAC_PI_4.cos();
-    let both = shares(&start);
+    let both = network.shares(None);
+    let together = leaves * leaves + (1.0 - leaves) * (1.0 - leaves);
+    let apart = leaves * (1.0 - leaves);
     let mut expected = vec![0.0; 64];
     for first in 0..8 {
         for second in 0..8 {
-            let with = |at: usize, code: usize| {
-                let mut ids = start.clone();
-                ids[4 + at] = 12 + code as u32;
-                shares(&ids)
-            };
-            let together = leaves * leaves + (1.0 - leaves) * (1.0 - leaves);
-            let apart = leaves * (1.0 - leaves);
             expected[first * 8 + second] = together * both[0][first] * both[1][second]
-                + apart * both[0][first] * with(0, first)[1][second]
-                + apart * both[1][second] * with(1, second)[0][first];
+                + apart * both[0][first] * network.shares(Some((0, first)))[1][second]
+                + apart * both[1][second] * network.shares(Some((1, second)))[0][first];
         }
     }
-    let requests: Vec<SampleRequest> = (0..20_000).map(asked).collect();
-    let mut counts = vec![0.0; 64];
-    for sample in draw(&backbone, &requests) {
-        counts[(sample.ids[4] as usize - 12) * 8 + sample.ids[5] as usize - 12] += 1.0;
+    network.compare(&sampler, &expected);
+}
+
+/// The more probable of the codes drawn against the odds is kept, else the surest; the other is drawn again.
+#[test]
+fn a_surprise_is_kept_before_what_is_sure() {
+    let least = 0.05;
+    let sampler = Sampler::Image(ImageSampler {
+        steps: 2,
+        guidance: 0.0,
+        temperature: 0.0,
+        surprise: least,
+        ..ImageSampler::default()
+    });
+    let network = TwoCodes::new(&sampler);
+    let both = network.shares(None);
+    let best = [0, 1].map(|at: usize| both[at].iter().copied().fold(0.0, f64::max));
+    let mut expected = vec![0.0; 64];
+    let mut surprises = 0.0;
+    for first in 0..8 {
+        for second in 0..8 {
+            let drawn = [both[0][first], both[1][second]];
+            let surprising = [0, 1].map(|at: usize| drawn[at] < best[at] && drawn[at] >= least);
+            surprises += if surprising == [false; 2] {
+                0.0
+            } else {
+                drawn[0] * drawn[1]
+            };
+            let kept = match surprising {
+                [true, false] => 0,
+                [false, true] => 1,
+                _ => usize::from(drawn[1] > drawn[0]),
+            };
+            let code = [first, second][kept];
+            for (other, again) in network.shares(Some((kept, code)))[1 - kept].iter().enumerate() {
+                let picture = if kept == 0 {
+                    code * 8 + other
+                } else {
+                    other * 8 + code
+                };
+                expected[picture] += drawn[0] * drawn[1] * again;
+            }
+        }
     }
-    let chi2: f64 = counts
-        .iter()
-        .zip(&expected)
-        .map(|(count, share)| (count - share * 20_000.0).powi(2) / (share * 20_000.0))
-        .sum();
-    assert!(chi2 < 103.4, "{chi2}: 63 degrees of freedom, p = 0.001");
+    assert!((0.1..0.9).contains(&surprises), "{surprises}");
+    network.compare(&sampler, &expected);
 }
 
 #[test]
@@ -480,6 +544,7 @@ fn a_threshold_that_no_code_reaches_changes_nothing() {
                 steps,
                 temperature,
                 accept,
+                surprise: accept,
                 guidance: 0.5,
                 ..ImageSampler::default()
             });

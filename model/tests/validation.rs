@@ -289,6 +289,10 @@ fn samples_without_sense_are_refused() {
             "cache.refresh is 0",
         ),
         (
+            json!({"sampler": {"image": {"steps": 2, "surprise": 1.5}}}),
+            "surprise is 1.5",
+        ),
+        (
             json!({"sampler": {"image": {"steps": 2, "accept": -0.5}}}),
             "accept is -0.5",
         ),

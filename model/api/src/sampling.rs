@@ -232,6 +232,11 @@ pub struct ImageSampler {
     /// MaskGIT also commits every code that is drawn with at least this probability, and is done when none is masked; 0 is
     /// off, as published.
     pub accept: f64,
+    /// MaskGIT commits, in place of what the schedule says, the most probable of the codes that were drawn against the odds (a
+    /// likelier one stands at their position) with at least this probability, one a step; 0 is off, as published. Where
+    /// every place is most likely empty, committing the likeliest says nothing new for many steps; an unlikely code that
+    /// has been drawn says where something stands, and the others are sure after it. Codes below it are drawn again.
+    pub surprise: f64,
     /// What is computed anew; absent: everything at every step, which is exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<FeatureCache>,
@@ -249,6 +254,7 @@ impl Default for ImageSampler {
             schedule: MaskSchedule::Cosine,
             method: ImageMethod::MaskGit,
             accept: 0.0,
+            surprise: 0.0,
             cache: None,
             quirks: Quirks::default(),
         }

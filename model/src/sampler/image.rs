@@ -1,5 +1,5 @@
-//! The codes of a picture, all at once: MaskGIT draws every unknown code and keeps the surest, with a cosine schedule and
-//! guidance (`mmada.md` 6.2); the ancestral sampler commits each by chance (`peers.md` B.11).
+//! The codes of a picture, all at once: MaskGIT draws every unknown code and keeps the surest (or a surprise first), with a
+//! cosine schedule and guidance (`mmada.md` 6.2); the ancestral sampler commits each by chance (`peers.md` B.11).
 //!
 //! Logits are wanted at the masked positions and the code columns only. Probabilities are f32 whatever the compute dtype, the
 //! temperature falls as T (1 - progress) and the schedule counts from the codes that are unknown at the start, unless the
@@ -166,7 +166,7 @@ impl ImageLane {
         }
         self.fresh.clear();
         match self.sampler.method {
-            ImageMethod::MaskGit => self.keep_the_surest(),
+            ImageMethod::MaskGit => self.maskgit(),
             ImageMethod::Emerge => self.emerge(),
         }
         self.step += 1;
@@ -184,7 +184,35 @@ impl ImageLane {
         self.fresh.push(at);
     }
 
-    /// MaskGIT: log-probabilities with noise, the lowest stay masked.
+    /// MaskGIT: one surprise and what is sure, or what the schedule says.
+    fn maskgit(&mut self) {
+        let Some(surprise) = self.surprise() else {
+            return self.keep_the_surest();
+        };
+        for at in self.masked() {
+            if at == surprise || self.is_sure(at) {
+                self.write(at);
+            }
+        }
+    }
+
+    fn is_sure(&self, at: usize) -> bool {
+        let accept = self.sampler.accept;
+        accept > 0.0 && f64::from(self.confidence[at]) >= accept
+    }
+
+    /// The most probable of the codes just drawn that are not their position's likeliest, if it is probable enough.
+    fn surprise(&self) -> Option<usize> {
+        let least = self.sampler.surprise;
+        let against_the_odds =
+            |&at: &usize| self.confidence[at] < self.certainty[at] && f64::from(self.confidence[at]) >= least;
+        let drawn = self.wanted.iter().map(|&(at, _)| at).filter(|_| least > 0.0);
+        drawn
+            .filter(against_the_odds)
+            .max_by(|&a, &b| self.confidence[a].total_cmp(&self.confidence[b]).then(b.cmp(&a)))
+    }
+
+    /// Log-probabilities with noise, the lowest stay masked.
     fn keep_the_surest(&mut self) {
         let step = self.scheduled_step();
         let progress = (step + 1) as f64 / self.sampler.steps as f64;
@@ -212,11 +240,9 @@ impl ImageLane {
         let stay = wanted.max(1).min(scores.len() - 1);
         scores.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
         let cut = scores[stay].0;
-        let accept = self.sampler.accept;
         let all_of_equals = self.rounds;
         for (rank, (score, at)) in scores.into_iter().enumerate() {
-            let sure = accept > 0.0 && f64::from(self.confidence[at]) >= accept;
-            if rank >= stay || sure || (all_of_equals && score >= cut) {
+            if rank >= stay || self.is_sure(at) || (all_of_equals && score >= cut) {
                 self.write(at);
             }
         }
