@@ -5,7 +5,7 @@
 #
 # 1. word problems, answers of 64 tokens: the plain sampler (a whole forward pass a step, a token a step; the horizon that
 #    this model needs for answers longer than it was trained on) against thresholds and caches, 1 and 16 at one time;
-# 2. pictures: plain MaskGIT against the same with sure codes accepted at once;
+# 2. pictures: plain MaskGIT against the same with sure codes accepted at once, and with surprises first;
 # 3. the plain sampler against the same loop in eager PyTorch, in turn ($PYTHON, default python3, with PyTorch and safetensors).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,10 +20,11 @@ echo "word problems, answers of 64 tokens; the last is the shipped model's own s
   "{\"text\":{$sure,\"cache\":{\"keep\":\"dual\",\"refresh\":1,\"vicinity\":4}}}" \
   "{\"text\":{$sure,\"cache\":{\"keep\":\"dual\",\"refresh\":16,\"vicinity\":4}}}"
 
-echo "pictures; the second is the shipped model's own sampler"
+echo "pictures; the third is the shipped model's own sampler"
 "$rate" tabletop-draw "$items" 1,16 0 '{"image":{"steps":16,"guidance":1.0}}' \
   '{"image":{"steps":16,"guidance":1.0,"temperature":0.0,"accept":0.9}}' \
-  '{"image":{"steps":16,"guidance":1.0,"temperature":0.1,"accept":0.85}}'
+  '{"image":{"steps":16,"guidance":0.6,"temperature":0.0,"accept":0.93,"surprise":0.03}}' \
+  '{"image":{"steps":16,"guidance":0.6,"temperature":0.0,"accept":0.9,"surprise":0.02}}'
 
 echo "the plain sampler and eager PyTorch, in turn"
 whole='{"text":{"steps":0,"block":4,"end":{"when":"never"}}}'
