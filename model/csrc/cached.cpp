@@ -172,18 +172,19 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   return y;
 }
 
-// What is drawn from each row of logits, and how sure the model is of it: token, its probability, the best one's, the next
-// best one's, and the entropy. Columns from `end` on and the `shut` one (unless it is negative) have their probability but
-// are never drawn.
+// What is drawn from each row of logits, and how sure the model is of it: token; its probability, the best one's, the next
+// best one's, the entropy, and what is left to one of the first two, as exact where that is little. Columns from `end` on and
+// the `shut` one (unless it is negative) have their probability but are never drawn.
 
-CLONES static float entropy_of(const float* R a, float top, float sum, int64_t n) {
+// Of a row whose highest number is `top` and whose exponentials sum up to 1 + `others`.
+CLONES static float entropy_of(const float* R a, float top, float others, int64_t n) {
   float weighed = 0;
   for (int64_t i = 0; i < n; i++) {
     float below = a[i] - top;
     below = below < -80.0f ? -80.0f : below;
     weighed += fast_exp(below) * below;
   }
-  return std::log(sum) - weighed / sum;
+  return std::log1p(others) - weighed / (1.0f + others);
 }
 
 static int64_t first_of(const float* a, float value, int64_t n) {
@@ -212,14 +213,18 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
                  const Tensor& tokens, const Tensor& measures) {
   Tensor logits = logits_in.contiguous();
   int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
-  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 4, "draw: misshapen");
+  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 6, "draw: misshapen");
   for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
     std::vector<float> a(columns), b(n);
     for (int64_t row = begin; row < stop; row++) {
       load(logits, row * columns, a.data(), columns);
       // Not a number anywhere makes the sum none, which the caller refuses.
-      float top = highest(a.data(), columns), sum = sum_exp(a.data(), top, columns);
-      float entropy = entropy_of(a.data(), top, sum, columns);
+      float top = highest(a.data(), columns);
+      int64_t surest = first_of(a.data(), top, columns);
+      a[surest] = -INFINITY;
+      float others = sum_exp(a.data(), top, columns), sum = 1.0f + others;
+      a[surest] = top;
+      float entropy = entropy_of(a.data(), top, others, columns);
       if (shut >= 0 && shut < n) a[shut] = -INFINITY;
       float best = highest(a.data(), n), temperature = data<float>(temperatures)[row];
       int64_t first = first_of(a.data(), best, n), token = first;
@@ -230,12 +235,14 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
       float chance = std::exp(a[token] - top) / sum;
       float likeliest = std::exp(best - top) / sum;
       a[first] = -INFINITY;
-      float* to = out<float>(measures) + row * 4;
+      float* to = out<float>(measures) + row * 6;
       out<int64_t>(tokens)[row] = token;
       to[0] = sum == sum ? chance : sum;
       to[1] = likeliest;
       to[2] = std::exp(highest(a.data(), n) - top) / sum;
       to[3] = entropy;
+      to[4] = token == surest ? others / sum : 1.0f - chance;
+      to[5] = first == surest ? others / sum : 1.0f - likeliest;
     }
   });
 }

@@ -12,19 +12,19 @@ pub struct Draw {
     /// The token.
     pub token: u32,
     /// Its probability, without temperature.
-    pub probability: f32,
+    pub probability: f64,
     /// The higher, the earlier it is committed.
-    pub rank: f32,
+    pub rank: f64,
 }
 
 /// A draw's rank; `chance` is uniform.
 #[must_use]
-pub fn rank(remasking: Remasking, drawn: &Drawn, chance: f32) -> f32 {
+pub fn rank(remasking: Remasking, drawn: &Drawn, chance: f32) -> f64 {
     match remasking {
         Remasking::LowConfidence => drawn.probability,
-        Remasking::Random => chance,
-        Remasking::Margin => drawn.best - drawn.next,
-        Remasking::Entropy => -drawn.entropy,
+        Remasking::Random => f64::from(chance),
+        Remasking::Margin => drawn.best - f64::from(drawn.next),
+        Remasking::Entropy => -f64::from(drawn.entropy),
     }
 }
 
@@ -36,21 +36,20 @@ pub fn committed(rule: Commit, scheduled: usize, draws: &[Draw]) -> Vec<Draw> {
     ranked.sort_by(|a, b| b.rank.total_cmp(&a.rank).then(a.at.cmp(&b.at)));
     match rule {
         Commit::Schedule => ranked.truncate(scheduled),
-        Commit::Threshold { threshold } => keep(&mut ranked, |draw| f64::from(draw.probability) >= threshold),
+        Commit::Threshold { threshold } => keep(&mut ranked, |draw| draw.probability >= threshold),
         Commit::Factor { factor } => {
             let accepted = ranked
                 .iter()
                 .enumerate()
                 .skip(1)
-                .take_while(|(at, draw)| f64::from(draw.probability) >= 1.0 - factor / (*at as f64 + 2.0))
+                .take_while(|(at, draw)| draw.probability >= 1.0 - factor / (*at as f64 + 2.0))
                 .count();
             ranked.truncate(1 + accepted);
         }
         Commit::Hierarchical { high, low } => {
             let firsts = first_of_runs(&ranked);
             keep(&mut ranked, |draw| {
-                let probability = f64::from(draw.probability);
-                probability >= high || (probability >= low && firsts.contains(&draw.at))
+                draw.probability >= high || (draw.probability >= low && firsts.contains(&draw.at))
             });
         }
     }
@@ -82,7 +81,7 @@ fn first_of_runs(ranked: &[Draw]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    fn draws(probabilities: &[(usize, f32)]) -> Vec<Draw> {
+    fn draws(probabilities: &[(usize, f64)]) -> Vec<Draw> {
         probabilities
             .iter()
             .map(|&(at, probability)| Draw {
@@ -94,7 +93,7 @@ mod tests {
             .collect()
     }
 
-    fn positions(rule: Commit, probabilities: &[(usize, f32)]) -> Vec<usize> {
+    fn positions(rule: Commit, probabilities: &[(usize, f64)]) -> Vec<usize> {
         committed(rule, 2, &draws(probabilities))
             .iter()
             .map(|draw| draw.at)

@@ -23,12 +23,12 @@ impl Credits {
     }
 
     /// A step: the position's credits fade and its present guess earns.
-    pub fn earn(&mut self, at: usize, guess: u32, probability: f32) {
+    pub fn earn(&mut self, at: usize, guess: u32, probability: f64) {
         let held = self.held.entry(at).or_default();
         for credit in held.values_mut() {
             *credit *= self.settings.decay;
         }
-        *held.entry(guess).or_default() += f64::from(probability).powf(self.settings.power);
+        *held.entry(guess).or_default() += probability.powf(self.settings.power);
     }
 
     /// What the position's logits are raised by.

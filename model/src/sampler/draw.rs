@@ -1,7 +1,7 @@
 //! Drawing a token from each row of logits, and how sure the model is of it.
 //!
 //! On the CPU one kernel (`csrc/cached.cpp`), elsewhere composed of libtorch's operators, so that logits never leave the
-//! device: N tokens and 4 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
+//! device: N tokens and 6 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
 //! depend on what else is drawn. Legend: N rows, V columns.
 
 #![allow(non_snake_case)]
@@ -31,19 +31,41 @@ pub struct Writable {
     pub shut: Option<u32>,
 }
 
-/// What was drawn from one row.
+/// What was drawn from one row. Probabilities near 1 are told apart down to 1e-16, as published code does with f64: among
+/// tokens of which the model is sure, f32 would rank by position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drawn {
     /// The column.
     pub token: u32,
     /// Its probability without temperature.
-    pub probability: f32,
+    pub probability: f64,
     /// The best column's, whether it was drawn or not.
-    pub best: f32,
+    pub best: f64,
     /// The best column's but one.
     pub next: f32,
     /// Entropy of the row, nats.
     pub entropy: f32,
+}
+
+impl Drawn {
+    /// From the six measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, and what
+    /// the first two leave to others.
+    fn new(token: i64, measures: &[f32]) -> Self {
+        let exact = |share: f32, rest: f32| {
+            if share > 0.5 {
+                1.0 - f64::from(rest)
+            } else {
+                f64::from(share)
+            }
+        };
+        Self {
+            token: u32::try_from(token).unwrap_or(0),
+            probability: exact(measures[0], measures[4]),
+            best: exact(measures[1], measures[5]),
+            next: measures[2],
+            entropy: measures[3],
+        }
+    }
 }
 
 /// Draws from each of the N rows.
@@ -56,21 +78,15 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
     }
     let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
     let (temperatures, shares) = (of(|noise| noise.temperature)?, of(|noise| noise.share)?);
-    let (tokens_N, measures_N4) = drawn(logits_NV, &temperatures, &shares, writable)?;
+    let (tokens_N, measures_N6) = drawn(logits_NV, &temperatures, &shares, writable)?;
     let tokens = Vec::<i64>::try_from(tokens_N.f_to_device(Device::Cpu)?)?;
-    let measures = Vec::<f32>::try_from(measures_N4.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+    let measures = Vec::<f32>::try_from(measures_N6.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
     tokens
         .into_iter()
-        .zip(measures.chunks_exact(4))
+        .zip(measures.chunks_exact(6))
         .map(|(token, measures)| {
             finite(measures[0])?;
-            Ok(Drawn {
-                token: u32::try_from(token).unwrap_or(0),
-                probability: measures[0],
-                best: measures[1],
-                next: measures[2],
-                entropy: measures[3],
-            })
+            Ok(Drawn::new(token, measures))
         })
         .collect()
 }
@@ -107,13 +123,20 @@ fn composed(
 ) -> Result<(Tensor, Tensor)> {
     let device = logits_NV.device();
     let wide_NV = logits_NV.f_to_kind(Kind::Float)?;
-    let log_p_NV = wide_NV.f_log_softmax(-1, Kind::Float)?;
-    let entropy_N1 = log_p_NV
+    // The sum without the highest, so that what is little keeps its digits.
+    let (top_N1, surest_N1) = wide_NV.f_max_dim(-1, true)?;
+    let below_NV = wide_NV.f_sub(&top_N1)?;
+    let sum = |x: &Tensor| x.f_sum_dim_intlist(&[-1i64][..], true, Kind::Float);
+    let others_N1 = sum(&below_NV
+        .f_scatter_value(-1, &surest_N1, f64::NEG_INFINITY)?
+        .f_exp()?)?;
+    let log_p_NV = below_NV.f_sub(&others_N1.f_log1p()?)?;
+    let entropy_N1 = sum(&log_p_NV
         .f_exp()?
         .f_mul(&log_p_NV)?
-        .f_nan_to_num(0.0, None, None)?
-        .f_sum_dim_intlist(&[-1i64][..], true, Kind::Float)?
-        .f_neg()?;
+        .f_nan_to_num(0.0, None, None)?)?
+    .f_neg()?;
+    let rest_N1 = others_N1.f_div(&others_N1.f_add_scalar(1.0)?)?;
     let columns = i64::from(writable.end).min(log_p_NV.size()[1]);
     let mut open_NV = log_p_NV.f_narrow(1, 0, columns)?;
     if let Some(shut) = writable.shut {
@@ -139,8 +162,24 @@ fn composed(
     let token_N1 = first_N2.f_narrow(1, 0, 1)?.f_where_self(&cold_N1, &warm_N1)?;
     let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
     let [best_N1, next_N1] = [0, -1].map(|at| top_N2.f_narrow(1, at, 1).and_then(|top| top.f_exp()));
-    let measures_N4 = Tensor::f_cat(&[probability_N1, best_N1?, next_N1?, entropy_N1], 1)?;
-    Ok((token_N1.f_squeeze_dim(1)?, measures_N4))
+    let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
+        let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
+        Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
+    };
+    let (best_N1, next_N1) = (best_N1?, next_N1?);
+    let rests = [
+        left_to_others(&token_N1, &probability_N1)?,
+        left_to_others(&first_N2.f_narrow(1, 0, 1)?, &best_N1)?,
+    ];
+    let measures = [
+        &probability_N1,
+        &best_N1,
+        &next_N1,
+        &entropy_N1,
+        &rests[0],
+        &rests[1],
+    ];
+    Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
 }
 
 #[cfg(fused)]
@@ -173,7 +212,7 @@ mod kernel {
     ) -> Result<(Tensor, Tensor)> {
         let (rows, _) = logits.size2()?;
         let tokens = Tensor::f_empty([rows], (Kind::Int64, Device::Cpu))?;
-        let measures = Tensor::f_empty([rows, 4], (Kind::Float, Device::Cpu))?;
+        let measures = Tensor::f_empty([rows, 6], (Kind::Float, Device::Cpu))?;
         // SAFETY: the handles are live tensors; the kernel checks their lengths and writes both results whole.
         check(unsafe {
             demask_draw(
@@ -215,11 +254,43 @@ mod tests {
                 for (a, b) in [
                     (a.probability, b.probability),
                     (a.best, b.best),
-                    (a.next, b.next),
-                    (a.entropy, b.entropy),
+                    (a.next.into(), b.next.into()),
+                    (a.entropy.into(), b.entropy.into()),
                 ] {
                     assert!((a - b).abs() < 1e-5, "{a} and {b}");
                 }
+            }
+        }
+    }
+
+    /// Tokens of which the model is sure are told apart as in f64.
+    #[test]
+    fn probabilities_next_to_one_keep_their_digits() {
+        let ahead = [14.0f64, 17.0, 21.0, 25.0, 30.0];
+        let rows: Vec<f32> = ahead.iter().flat_map(|&top| [0.0, top as f32, 1.0]).collect();
+        let logits = Tensor::from_slice(&rows).view([5, 3]);
+        let cold = vec![
+            Noise {
+                temperature: 0.0,
+                share: 0.0
+            };
+            5
+        ];
+        let writable = Writable { end: 3, shut: None };
+        for logits in [logits.shallow_clone(), logits.to_kind(Kind::Double)] {
+            for (drawn, top) in draw(&logits, &cold, writable).unwrap().iter().zip(ahead) {
+                let others = (-top).exp() + (1.0 - top).exp();
+                let rest = others / (1.0 + others);
+                for sure in [drawn.probability, drawn.best] {
+                    assert!(((1.0 - sure) / rest - 1.0).abs() < 1e-3, "{sure}, {rest}");
+                }
+                let entropy =
+                    others.ln_1p() + ((-top).exp() * top + (1.0 - top).exp() * (top - 1.0)) / (1.0 + others);
+                assert!(
+                    (f64::from(drawn.entropy) / entropy - 1.0).abs() < 1e-3,
+                    "{}, {entropy}",
+                    drawn.entropy
+                );
             }
         }
     }

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Kind;
 
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte};
+use super::need::{Columns, Compute, Need, Want, byte, single};
 use super::schedule::{mask_len, mask_ratio};
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
@@ -161,8 +161,8 @@ impl ImageLane {
     pub fn take(&mut self, drawn: &[Drawn]) {
         for (&(at, _), drawn) in self.wanted.iter().zip(drawn) {
             self.guess[at] = self.columns.start + drawn.token;
-            self.confidence[at] = drawn.probability;
-            self.certainty[at] = drawn.best;
+            self.confidence[at] = single(drawn.probability);
+            self.certainty[at] = single(drawn.best);
         }
         self.fresh.clear();
         match self.sampler.method {

@@ -50,3 +50,10 @@ pub(super) fn byte(value: f32) -> u8 {
     let byte = (value.clamp(0.0, 1.0) * 255.0).round() as u8;
     byte
 }
+
+/// A probability as f32.
+pub(super) fn single(value: f64) -> f32 {
+    #[allow(clippy::cast_possible_truncation)]
+    let single = value as f32;
+    single
+}

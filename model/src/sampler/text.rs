@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use super::commit::{Draw, committed, rank};
 use super::credit::Credits;
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte};
+use super::need::{Columns, Compute, Need, Want, byte, single};
 use super::schedule::transfer_counts;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
@@ -246,11 +246,11 @@ impl TextLane {
             })
             .collect();
         for draw in &draws {
-            self.guess[draw.at] = draw.probability;
+            self.guess[draw.at] = single(draw.probability);
         }
         let scheduled = self.counts.get(self.step).copied().unwrap_or(0);
         for draw in committed(self.sampler.commit, scheduled, &draws) {
-            self.write(draw.at, draw.token, draw.probability);
+            self.write(draw.at, draw.token, single(draw.probability));
         }
         self.step += 1;
         self.end_at_token();
