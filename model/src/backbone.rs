@@ -18,7 +18,7 @@ use crate::fit;
 use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::kv_cache::{Chunk, KvCache, Norms, Pass};
+use crate::kv_cache::{Chunk, KvCache, Norms};
 use crate::lora::Lora;
 use crate::parameters::Parameters;
 use crate::rotary::Rotary;
@@ -299,9 +299,9 @@ impl Backbone {
                 )));
             }
         }
-        let pass = Pass::new(chunks, self.device)?;
         let tables = self.rotary.at(longest as i64)?;
         let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
+        let pass = cache.pass(chunks, tables, self.device)?;
         tch::no_grad(|| {
             self.blocks(&pass.ids_T, |block, joined| {
                 let norms = self.norms(&self.names[block])?;

@@ -12,8 +12,9 @@
 use demask_api::BackboneConfig;
 use tch::{Device, Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::fused;
+use crate::kv_attention::Plan;
 
 /// Places of a slot come in multiples of this: what the CPU kernel works on at a time.
 const PLACES: usize = 32;
@@ -24,9 +25,10 @@ const LANE: i64 = 16;
 #[derive(Debug)]
 pub struct KvCache {
     /// For each block. The CPU kernel's: f32, keys [S, K, E, C] and values [S, K, C, E rounded up]. Else both
-    /// [S, K, C, E] in the compute dtype.
+    /// [S, C, K, E] in the compute dtype.
     blocks: Vec<(Tensor, Tensor)>,
     kernel: bool,
+    kind: Kind,
     slots: usize,
     capacity: usize,
 }
@@ -49,49 +51,41 @@ pub struct Chunk {
     pub weak: usize,
 }
 
-/// The chunks of a pass as tensors.
+/// The chunks of a pass, one behind the other, as tensors.
 #[derive(Debug)]
 pub struct Pass {
     /// Token ids, [T].
     pub ids_T: Tensor,
-    /// Slot, place and position of each, [T, 3].
-    places_T3: Tensor,
-    /// Slot, first of T, how many, keys, weak ones, of each chunk, [R, 5].
-    lanes_R5: Tensor,
-    chunks: Vec<[i64; 5]>,
-    /// Place of each of T.
-    places: Vec<i64>,
+    way: Way,
 }
 
-impl Pass {
-    /// Packs chunks one behind the other.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn new(chunks: &[Chunk], device: Device) -> Result<Self> {
-        let (mut ids, mut places, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
+/// Who attends.
+#[derive(Debug)]
+enum Way {
+    /// The CPU kernel. Slot, place and position of each of T, [T, 3]; slot, first of T, how many, keys, weak ones, of each
+    /// chunk, [R, 5].
+    #[cfg_attr(not(fused), allow(dead_code))]
+    Kernel { places_T3: Tensor, lanes_R5: Tensor },
+    /// libtorch's operators.
+    Composed(Plan),
+}
+
+impl Way {
+    fn kernel(chunks: &[Chunk]) -> Result<Self> {
+        let (mut places, mut lanes) = (Vec::new(), Vec::new());
         for chunk in chunks {
-            let slot = chunk.slot as i64;
-            let counts = [ids.len(), chunk.ids.len(), chunk.keys, chunk.weak].map(|count| count as i64);
-            lanes.push([slot, counts[0], counts[1], counts[2], counts[3]]);
-            ids.extend(chunk.ids.iter().map(|&id| i64::from(id)));
-            places.extend(
-                chunk
-                    .places
-                    .iter()
-                    .flat_map(|&place| [slot, place as i64, (chunk.offset + place) as i64]),
-            );
+            let first = places.len() / 3;
+            lanes.extend([chunk.slot, first, chunk.places.len(), chunk.keys, chunk.weak]);
+            let stands = |&place: &usize| [chunk.slot, place, chunk.offset + place];
+            places.extend(chunk.places.iter().flat_map(stands));
         }
-        let tensor = |values: &[i64], width: i64| -> Result<Tensor> {
-            let tensor = Tensor::f_from_slice(values)?.f_view([-1, width])?;
-            Ok(tensor.f_to_device(device)?)
+        let table = |values: Vec<usize>, width: i64| -> Result<Tensor> {
+            let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
+            Ok(Tensor::f_from_slice(&values)?.f_view([-1, width])?)
         };
-        Ok(Self {
-            ids_T: tensor(&ids, 1)?.f_view([-1])?,
-            places_T3: tensor(&places, 3)?,
-            lanes_R5: tensor(lanes.as_flattened(), 5)?,
-            chunks: lanes,
-            places: places.iter().skip(1).step_by(3).copied().collect(),
+        Ok(Self::Kernel {
+            places_T3: table(places, 3)?,
+            lanes_R5: table(lanes, 5)?,
         })
     }
 }
@@ -146,7 +140,7 @@ impl KvCache {
             let wide = (width + LANE - 1) / LANE * LANE;
             [[rows, heads, width, places], [rows, heads, places, wide]]
         } else {
-            [[rows, heads, places, width]; 2]
+            [[rows, places, heads, width]; 2]
         };
         let kind = if kernel { Kind::Float } else { kind };
         let blocks = (0..config.n_layers)
@@ -158,6 +152,7 @@ impl KvCache {
         Ok(Self {
             blocks,
             kernel,
+            kind,
             slots,
             capacity,
         })
@@ -197,8 +192,26 @@ impl KvCache {
         self.capacity
     }
 
+    /// A pass over chunks of the rows that are kept here, queries and keys turned by the f32 `tables` [L, E].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn pass(&self, chunks: &[Chunk], tables: (&Tensor, &Tensor), device: Device) -> Result<Pass> {
+        let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
+        let ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        let way = if self.kernel {
+            Way::kernel(chunks)?
+        } else {
+            Way::Composed(Plan::new(chunks, tables, self.capacity, (device, self.kind))?)
+        };
+        Ok(Pass {
+            ids_T: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
+            way,
+        })
+    }
+
     /// Splits the stacked projection [T, (H + 2K) E] into heads, normalises queries and keys where there are `norms`, turns
-    /// them by the f32 `tables` [L, E], keeps keys and values of block `block`, and attends: [T, H E].
+    /// them by the `tables` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
     ///
     /// # Errors
     /// libtorch's.
@@ -213,134 +226,23 @@ impl KvCache {
     ) -> Result<Tensor> {
         let (keys, values) = &self.blocks[block];
         #[cfg(fused)]
-        if self.kernel && norms.is_none_or(|norms| norms.biases.is_none()) {
-            return kernel::attend(joined, norms, tables, pass, (keys, values), heads);
+        if let Way::Kernel { places_T3, lanes_R5 } = &pass.way {
+            let chunks = (places_T3, lanes_R5);
+            return match norms {
+                Some(norms) if norms.biases.is_some() => {
+                    kernel::attend(&norms.apply(joined)?, None, tables, chunks, (keys, values), heads)
+                }
+                norms => kernel::attend(joined, norms, tables, chunks, (keys, values), heads),
+            };
         }
-        let joined = match norms {
-            Some(norms) => &norms.apply(joined)?,
-            None => joined,
-        };
-        #[cfg(fused)]
-        if self.kernel {
-            return kernel::attend(joined, None, tables, pass, (keys, values), heads);
+        match &pass.way {
+            Way::Composed(plan) => match norms {
+                Some(norms) => plan.attend(&norms.apply(joined)?, (keys, values), heads),
+                None => plan.attend(joined, (keys, values), heads),
+            },
+            Way::Kernel { .. } => Err(ModelError::Refused("this build has no CPU kernels".into())),
         }
-        composed(joined, tables, pass, (keys, values), heads)
     }
-}
-
-/// The same composed of libtorch's operators.
-fn composed(
-    joined: &Tensor,
-    tables: (&Tensor, &Tensor),
-    pass: &Pass,
-    (keys, values): (&Tensor, &Tensor),
-    heads: i64,
-) -> Result<Tensor> {
-    let (kv_heads, width) = (keys.size()[1], keys.size()[3]);
-    let column = |number: i64| pass.places_T3.f_select(1, number);
-    let (slot, place, position) = (column(0)?, column(1)?, column(2)?);
-    let [cos, sin] = [tables.0, tables.1].map(|table| table.f_index_select(0, &position));
-    let [cos, sin] = [cos?, sin?].map(|table| table.f_view([-1, 1, 1, width]));
-    let joined = joined.f_unsqueeze(1)?;
-    let parts = fused::split_turn_composed(&joined, (&cos?, &sin?), heads, kv_heads, width)?;
-    let [q_THE, k_TKE, v_TKE] = parts.map(|part| part.squeeze_dim(2));
-    let at = [Some(&slot), None, Some(&place)];
-    for (kept, new) in [(keys, &k_TKE), (values, &v_TKE)] {
-        let _ = kept.shallow_clone().f_index_put_(&at, new, false)?;
-    }
-    let (longest, most) = (
-        pass.chunks.iter().map(|lane| lane[3]).max().unwrap_or(0),
-        pass.chunks.iter().map(|lane| lane[2]).max().unwrap_or(0),
-    );
-    let (device, kind) = (joined.device(), joined.kind());
-    let slots: Vec<i64> = pass.chunks.iter().map(|lane| lane[0]).collect();
-    // Slots side by side are read where they are; others are brought together.
-    let together = slots.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-    let apart = if together {
-        None
-    } else {
-        Some(Tensor::f_from_slice(&slots)?.f_to_device(device)?)
-    };
-    let of = |kept: &Tensor| -> Result<Tensor> {
-        let first = slots.first().copied().unwrap_or(0);
-        let rows = match &apart {
-            Some(index) => kept.f_index_select(0, index)?,
-            None => kept.f_narrow(0, first, slots.len() as i64)?,
-        };
-        let rows = rows.f_narrow(2, 0, longest)?;
-        Ok(if kv_heads == heads {
-            rows
-        } else {
-            rows.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?
-        })
-    };
-    // Chunks of unlike lengths are padded to the longest; what lies beyond a row's own places is shut out.
-    let rows = pass.chunks.len() as i64;
-    let index: Vec<i64> = pass
-        .chunks
-        .iter()
-        .enumerate()
-        .flat_map(|(row, lane)| (0..lane[2]).map(move |at| row as i64 * most + at))
-        .collect();
-    let index_T = Tensor::f_from_slice(&index)?.f_to_device(device)?;
-    let even = index.len() as i64 == rows * most;
-    let flat_q = q_THE.f_flatten(1, 2)?;
-    let q_padded = if even {
-        flat_q
-    } else {
-        Tensor::f_zeros([rows * most, heads * width], (kind, device))?.f_index_copy(0, &index_T, &flat_q)?
-    };
-    let q_RHQE = q_padded.f_view([rows, most, heads, width])?.f_transpose(1, 2)?;
-    let bias = bias(pass, longest, most, (kind, device))?;
-    let mixed = Tensor::f_scaled_dot_product_attention(
-        &q_RHQE,
-        &of(keys)?,
-        &of(values)?,
-        bias.as_ref(),
-        0.0,
-        false,
-        None,
-        false,
-    )?;
-    let mixed = mixed.f_transpose(1, 2)?.f_reshape([rows * most, heads * width])?;
-    Ok(if even {
-        mixed
-    } else {
-        mixed.f_index_select(0, &index_T)?
-    })
-}
-
-/// What is added to the scores, [R, 1, `most` queries, `longest` keys]: 1 for pairs of which neither is weak, minus infinity for
-/// places that a row does not have. None where all rows have the same places and nothing is weak.
-fn bias(pass: &Pass, longest: i64, most: i64, (kind, device): (Kind, Device)) -> Result<Option<Tensor>> {
-    let rows = pass.chunks.len() as i64;
-    let weak = pass.chunks.iter().any(|lane| lane[4] > 0);
-    if !weak && pass.chunks.iter().all(|lane| lane[3] == longest) {
-        return Ok(None);
-    }
-    let of =
-        |number: i64| -> Result<Tensor> { Ok(pass.lanes_R5.f_select(1, number)?.f_view([rows, 1, 1, 1])?) };
-    let keys = Tensor::f_arange(longest, (Kind::Int64, device))?;
-    let bias = if weak {
-        let mut strong = vec![0i64; (rows * most) as usize];
-        for (row, lane) in pass.chunks.iter().enumerate() {
-            let first = row * most as usize;
-            for (at, place) in pass.places[lane[1] as usize..][..lane[2] as usize]
-                .iter()
-                .enumerate()
-            {
-                strong[first + at] = i64::from(lane[4] > 0 && *place >= lane[4]);
-            }
-        }
-        let queries = Tensor::f_from_slice(&strong)?.f_to_device(device)?;
-        let keys = keys.f_ge_tensor(&of(4)?)?.f_to_kind(kind)?;
-        keys.f_mul(&queries.f_view([rows, 1, most, 1])?.f_to_kind(kind)?)?
-    } else {
-        Tensor::f_zeros([rows, 1, most, longest], (kind, device))?
-    };
-    Ok(Some(
-        bias.f_masked_fill(&keys.f_ge_tensor(&of(3)?)?, f64::NEG_INFINITY)?,
-    ))
 }
 
 #[cfg(fused)]
@@ -350,7 +252,7 @@ mod kernel {
 
     use tch::Tensor;
 
-    use super::{Norms, Pass};
+    use super::Norms;
     use crate::error::Result;
     use crate::fused::kernels::{Handle, check, handle, take};
 
@@ -377,7 +279,7 @@ mod kernel {
         joined: &Tensor,
         norms: Option<Norms<'_>>,
         (cos, sin): (&Tensor, &Tensor),
-        pass: &Pass,
+        (places_T3, lanes_R5): (&Tensor, &Tensor),
         (keys, values): (&Tensor, &Tensor),
         heads: i64,
     ) -> Result<Tensor> {
@@ -390,8 +292,8 @@ mod kernel {
                 handle(joined),
                 handle(cos),
                 handle(sin),
-                handle(&pass.lanes_R5),
-                handle(&pass.places_T3),
+                handle(lanes_R5),
+                handle(places_T3),
                 handle(keys),
                 handle(values),
                 norms.map_or(null_mut(), |norms| handle(norms.q)),

@@ -16,6 +16,7 @@ pub mod fused;
 pub mod growth;
 pub mod image_tokenizer;
 pub mod init;
+mod kv_attention;
 pub mod kv_cache;
 pub mod lora;
 pub mod loss;
