@@ -26,6 +26,9 @@ pub(crate) struct Plan {
     order_T: Option<Tensor>,
 }
 
+/// What rows of one call have in common: queries, keys, whether some are weak.
+type Shape = (usize, usize, bool);
+
 /// Rows that are one call.
 #[derive(Debug)]
 struct Group {
@@ -79,7 +82,7 @@ impl Plan {
     ) -> Result<Self> {
         let on_device =
             |values: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?.f_to_device(device)?) };
-        let mut alike: BTreeMap<(usize, usize, bool), Vec<(i64, &Chunk)>> = BTreeMap::new();
+        let mut alike: BTreeMap<Shape, Vec<(i64, &Chunk)>> = BTreeMap::new();
         let (mut kept, mut positions) = (Vec::new(), Vec::new());
         for chunk in chunks {
             let key = (chunk.places.len(), chunk.keys, chunk.weak > 0);
