@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use demask_datasets::hub::{
-    Cache, Event, Hub, HubError, Origin, Patience, Pulled, Repo, RepoKind, Settings, Token, Watch,
+    Cache, Event, Hub, HubError, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Token, Watch,
     checkpoint_folder,
 };
 use hub_server::{COMMIT, CUT, Fault, File, PAGE, Server};
@@ -860,6 +860,101 @@ fn what_the_bridge_sends_wrongly_is_refused_and_its_hash_is_never_taken_for_the_
         place.words(&[]).contains("expected the hash of the content"),
         "a mirror that drops X-Linked-Etag"
     );
+}
+
+/// Lays what was pulled into a folder.
+fn lay(place: &Place, pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(pulled.lay_into(folder, &place.heard))
+}
+
+#[test]
+fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("to/here");
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    let laid = lay(&place, &pulled, &folder).unwrap();
+    let all = [
+        "config.json",
+        "empty.txt",
+        "model.safetensors",
+        "sub folder/deep/notes.txt",
+    ];
+    assert_eq!((&laid.folder, laid.written.len()), (&folder, 4));
+    let found: Vec<String> = tree(&folder).into_keys().collect();
+    assert_eq!(found, all, "and nothing beside them");
+    for file in all {
+        let (path, cached) = (folder.join(file), pulled.snapshot.join(file));
+        assert!(!path.is_symlink(), "{file}");
+        assert_eq!(fs::read(&path).unwrap(), fs::read(&cached).unwrap());
+    }
+    // Who changes it changes nothing of the cache; who lays it again is told.
+    fs::write(folder.join("config.json"), "changed").unwrap();
+    assert_eq!(
+        fs::read_to_string(pulled.snapshot.join("config.json")).unwrap(),
+        CONFIG
+    );
+    fs::remove_file(folder.join("empty.txt")).unwrap();
+    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    assert!(
+        words.contains("here: config.json: ") && words.contains("another folder"),
+        "{words}"
+    );
+    assert!(!folder.join("empty.txt").exists(), "nothing was written");
+    fs::remove_file(folder.join("config.json")).unwrap();
+    let again = lay(&place, &pulled, &folder).unwrap();
+    assert_eq!(again.written, ["config.json", "empty.txt"]);
+    assert_eq!(again.kept, ["model.safetensors", "sub folder/deep/notes.txt"]);
+}
+
+#[test]
+fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("here");
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    fs::create_dir_all(folder.join("sub folder")).unwrap();
+    // An earlier revision's; a link into the cache; the rest of a copy that was killed.
+    let before = File::small("config.json", "as it was before");
+    fs::write(place.shelf().join("blobs").join(before.etag()), &before.bytes).unwrap();
+    fs::write(folder.join("config.json"), &before.bytes).unwrap();
+    let model = folder.join("model.safetensors");
+    std::os::unix::fs::symlink(pulled.snapshot.join("model.safetensors"), &model).unwrap();
+    fs::write(folder.join(".model.safetensors.part"), "half").unwrap();
+    let laid = lay(&place, &pulled, &folder).unwrap();
+    assert_eq!(laid.written.len(), 4);
+    assert_eq!(fs::read_to_string(folder.join("config.json")).unwrap(), CONFIG);
+    assert!(!model.is_symlink());
+    assert_eq!(fs::read(&model).unwrap(), large().bytes);
+    assert!(!folder.join(".model.safetensors.part").exists());
+    // A folder, a file where a folder should be, a link to nothing.
+    let other = place.folder.path().join("other");
+    fs::create_dir_all(other.join("config.json")).unwrap();
+    fs::write(other.join("sub folder"), "a file").unwrap();
+    std::os::unix::fs::symlink("nowhere", other.join("model.safetensors")).unwrap();
+    let held = tree(&other);
+    let words = lay(&place, &pulled, &other).unwrap_err().to_string();
+    assert!(
+        words.contains("config.json, model.safetensors, sub folder/deep/notes.txt: "),
+        "{words}"
+    );
+    assert_eq!(tree(&other), held);
+}
+
+#[test]
+fn a_file_that_was_changed_in_the_cache_is_not_handed_on() {
+    let place = Place::tiny();
+    let pulled = place.pull("o/tiny", &["model.safetensors"]).unwrap();
+    let blob = place.shelf().join("blobs").join(large().etag());
+    let mut bytes = large().bytes;
+    bytes[7] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let folder = place.folder.path().join("here");
+    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    assert!(
+        words.contains(&format!("{}: expected sha256", blob.display())) && words.contains("delete it"),
+        "{words}"
+    );
+    assert!(tree(&folder).is_empty());
 }
 
 #[test]

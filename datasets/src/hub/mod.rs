@@ -10,6 +10,7 @@
 //!
 //! - [`Repo`]: what is asked for; [`Settings`]: where, as whom, into which folder;
 //! - [`Hub::pull`]: the whole of it; [`Watch`] is told how it goes, [`Pulled`] is what came;
+//! - [`Pulled::lay_into`]: the files as plain files of a folder;
 //! - [`checkpoint_folder`]: the folder that `--checkpoint OWNER/NAME` means.
 
 mod answer;
@@ -18,6 +19,7 @@ mod cache;
 mod checkpoint;
 mod error;
 mod etag;
+mod folder;
 mod headers;
 mod http;
 mod listing;
@@ -35,6 +37,7 @@ mod watch;
 pub use cache::Cache;
 pub use checkpoint::checkpoint_folder;
 pub use error::HubError;
+pub use folder::Laid;
 pub use patience::Patience;
 pub use pull::Hub;
 pub use pulled::{Origin, Pulled, PulledFile};
