@@ -1,10 +1,12 @@
 //! The commands as a person types them: what they print, how they fail, their exit codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 use demask_tests::{Place, SMOKE};
 
 fn stderr(out: &std::process::Output) -> String {
@@ -233,4 +235,62 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(out.status.code(), Some(1));
     assert!(stderr(&out).contains("99"), "{}", stderr(&out));
     assert_eq!(std::fs::read(&database).unwrap(), before);
+}
+
+/// Answers one command as a daemon that refuses it; the command.
+fn refuse(listener: &UnixListener) -> Command {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut line = String::new();
+    BufReader::new(stream.try_clone().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
+    let message = "not yet".to_owned();
+    let answer = ServerMessage::Reply {
+        id,
+        protocol: PROTOCOL,
+        version: String::new(),
+        reply: Reply::Refused { message },
+    };
+    writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+    command
+}
+
+#[test]
+fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
+    let place = Place::default();
+    let home = place.home();
+    // The home is taken, and nobody answers yet.
+    let lock = home.lock().unwrap();
+    let [key, value] = ["kl", "0.02"].map(str::to_owned);
+    for (typed, command) in [
+        (&["ps"][..], Command::Status),
+        (&["pause"], Command::Pause),
+        (&["resume"], Command::Resume),
+        (&["set", "kl=0.02"], Command::Set { key, value }),
+        (&["checkpoint"], Command::Checkpoint),
+        (&["stop"], Command::Stop),
+    ] {
+        let mut waiting = place
+            .demask(typed)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines();
+        let first = said.next().unwrap().unwrap();
+        assert!(first.contains("waiting for the daemon"), "{typed:?}: {first}");
+        let listener = UnixListener::bind(home.socket().unwrap()).unwrap();
+        assert_eq!(refuse(&listener), command);
+        drop(listener);
+        std::fs::remove_file(home.socket().unwrap()).unwrap();
+        assert_eq!(waiting.wait().unwrap().code(), Some(1), "{typed:?}");
+    }
+    drop(lock);
+    let out = place.run(&["pause"]);
+    assert!(
+        out.status.code() == Some(1) && stderr(&out).contains("no daemon is running"),
+        "{}",
+        stderr(&out)
+    );
 }
