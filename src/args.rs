@@ -90,7 +90,7 @@ pub enum Command {
     Describe(Describe),
     /// Score a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200"
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(Eval),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache
@@ -416,6 +416,12 @@ pub struct Eval {
     /// Answer without reasoning
     #[arg(long)]
     pub no_think: bool,
+    /// Also say what this CLIP makes of drawings: the mean CLIP score, 0 to 100
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub clip: Option<PathBuf>,
+    /// Also say what this ImageReward makes of drawings, on the mean
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub image_reward: Option<PathBuf>,
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,

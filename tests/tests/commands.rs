@@ -294,3 +294,59 @@ fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
         stderr(&out)
     );
 }
+
+#[test]
+fn drawings_of_a_benchmark_are_scored_by_the_networks_that_are_named_beside_the_detector() {
+    let place = Place::default();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
+    let [clip, image_reward] = ["clip", "image-reward"].map(|name| fixtures.join(name).display().to_string());
+    let suites = ["eval", "tabletop-draw", "tabletop-sums", "--limit", "5"];
+    let asked = |more: &[&str]| {
+        let out = place.run(&[&suites[..], more].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let json = |text: &str| -> Vec<serde_json::Value> {
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let plain = json(&asked(&["--json"]));
+    assert!(plain.iter().all(|suite| suite.get("networks").is_none()));
+    let both = ["--clip", &clip, "--image-reward", &image_reward];
+    let mut scored = json(&asked(&[&both[..], &["--json"]].concat()));
+    assert!(scored[1].get("networks").is_none(), "sums are not drawn");
+    let networks = scored[0].as_object_mut().unwrap().remove("networks").unwrap();
+    assert_eq!(scored, plain, "the detector's score is what it was");
+    for network in ["clip", "image_reward"] {
+        let mean = &networks[network];
+        let [low, value, high] = ["low", "value", "high"].map(|key| mean[key].as_f64().unwrap());
+        assert!(low < value && value < high, "{networks:#}");
+        assert_eq!(mean["n"], plain[0]["n"], "of the same drawings");
+    }
+    let table = asked(&both);
+    let clip_alone = asked(&both[..2]);
+    assert!(
+        table.contains("CLIP score") && table.contains("ImageReward"),
+        "{table}"
+    );
+    assert!(
+        clip_alone.contains("CLIP score") && !clip_alone.contains("ImageReward"),
+        "{clip_alone}"
+    );
+}
+
+#[test]
+fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
+    let place = Place::default();
+    let empty = place.path().to_str().unwrap();
+    for (flag, folder, words) in [
+        ("--clip", "nowhere/at/all", "--clip nowhere/at/all"),
+        ("--clip", "o/clip", "`demask pull o/clip` first"),
+        ("--image-reward", empty, "--image-reward: "),
+    ] {
+        let out = place.run(&["eval", "tabletop-draw", flag, folder]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(stderr(&out).contains(words), "{}", stderr(&out));
+    }
+}
