@@ -90,15 +90,13 @@ fn line(event: &Event<'_>) -> Option<String> {
             bytes,
             origin: Origin::Hub,
         } => format!("{file}: {}", HumanBytes(*bytes)),
-        Event::Done {
-            file,
-            origin: Origin::Cache,
-            ..
-        } => format!("{file}: here already"),
         Event::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
         Event::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
         Event::Note(note) => (*note).to_owned(),
-        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } => return None,
+        // Of thousands that are here, how many is enough.
+        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } | Event::Done { .. } => {
+            return None;
+        }
     })
 }
 

@@ -117,6 +117,11 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
         "{pulled:#}"
     );
     assert!(server.seen("GET /o/tiny").is_empty(), "nothing is fetched again");
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("here already: 3") && !said.contains("notes.txt"),
+        "{said}"
+    );
     std::fs::write(&model, "mine").unwrap();
     let out = run(&place, &server, &pull);
     let said = text(&out.stderr);
