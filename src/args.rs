@@ -90,12 +90,12 @@ pub enum Command {
     Describe(Describe),
     /// Score a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200"
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(Eval),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache
     #[command(
-        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
+        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied out of the cache into that folder. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
     )]
     Pull(Pull),
     /// Ask the experiment store, read-only
@@ -416,6 +416,12 @@ pub struct Eval {
     /// Answer without reasoning
     #[arg(long)]
     pub no_think: bool,
+    /// Also say what this CLIP makes of drawings: the mean CLIP score, 0 to 100
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub clip: Option<PathBuf>,
+    /// Also say what this ImageReward makes of drawings, on the mean
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub image_reward: Option<PathBuf>,
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -433,6 +439,9 @@ pub struct Pull {
     /// Only this file, or those that fit a pattern with * and ?; may be given again
     #[arg(long = "file", value_name = "FILE")]
     pub files: Vec<String>,
+    /// Put the files into this folder too, as plain files that may be changed, and print it
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
     /// It is a data set
     #[arg(long)]
     pub dataset: bool,

@@ -117,7 +117,10 @@ fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
 }
 
 /// The folder that a flag names, or the one of a repository that was pulled.
-fn pulled(flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// Neither is there, with the command that pulls it.
+pub fn pulled(flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = checkpoint_folder(named, &Cache::of_environment());
     let folder = folder.map_err(|error| anyhow::anyhow!("{flag} {error}"))?;
     Ok(std::path::absolute(folder)?)

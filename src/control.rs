@@ -7,7 +7,7 @@ use demask_actors::home::Home;
 use demask_storage::{Command, Envelope, Overview, Reply, ServerMessage};
 use tokio::runtime::Runtime;
 
-use crate::{UsageError, print};
+use crate::{UsageError, print, reach};
 
 /// `demask pause`.
 pub fn pause() -> Command {
@@ -87,7 +87,7 @@ impl Line {
     }
 }
 
-/// Connects to the daemon of a home.
+/// Connects to the daemon of a home, which must answer by now; `reach.rs` waits for it.
 ///
 /// # Errors
 /// No daemon.
@@ -107,7 +107,7 @@ pub fn connect(home: &Home) -> anyhow::Result<Line> {
 /// # Errors
 /// No daemon.
 pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCode> {
-    let reply = connect(home)?.ask(command)?;
+    let reply = reach::connect(home)?.ask(command)?;
     if json {
         print::json(&reply)?;
     }
@@ -150,7 +150,7 @@ pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode
 /// # Errors
 /// No daemon.
 pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
-    let mut client = connect(home)?;
+    let mut client = reach::connect(home)?;
     let (status, actors) = (client.ask(Command::Status)?, client.ask(Command::Actors)?);
     let (Reply::Status(overview), Reply::Actors { actors }) = (status, actors) else {
         anyhow::bail!("the daemon did not say where it is");

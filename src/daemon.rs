@@ -14,11 +14,7 @@ use demask_storage::{Command as Ask, Reply};
 use crate::args::{Daemon, Images};
 use crate::control::{self, Line};
 use crate::print;
-
-/// How long a daemon may take to answer after its start, and to end before it is told why not.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long to wait between two looks.
-const LOOK: Duration = Duration::from_millis(30);
+use crate::reach::{LOOK, PATIENCE, reach};
 
 /// Dispatches.
 ///
@@ -53,24 +49,6 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
         Some((pid, _)) => Ok(pid),
         None => start(home),
     }
-}
-
-/// The daemon that has the home: its process, and a connection to it. None when nobody has it. A daemon that is starting
-/// does not answer yet, one that is ending not any more: it is waited for until it answers or is gone.
-fn reach(home: &Home) -> anyhow::Result<Option<(u32, Line)>> {
-    let deadline = Instant::now() + PATIENCE;
-    while let Some(pid) = home.daemon_pid() {
-        match control::connect(home) {
-            Ok(line) => return Ok(Some((pid, line))),
-            Err(_) if Instant::now() < deadline => std::thread::sleep(LOOK),
-            Err(_) => bail!(
-                "the daemon (process {pid}) did not answer within {} s; see {}",
-                PATIENCE.as_secs(),
-                home.log().display()
-            ),
-        }
-    }
-    Ok(None)
 }
 
 /// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
@@ -277,22 +255,6 @@ mod tests {
             std::fs::remove_dir_all(&self.root).ok();
             std::fs::remove_file(self.home.socket().unwrap()).ok();
         }
-    }
-
-    #[test]
-    fn a_daemon_that_is_starting_is_waited_for_and_one_that_ends_is_gone() {
-        let place = Place::new("reached");
-        assert!(reach(&place.home).unwrap().is_none(), "nobody has the home");
-        let lock = place.home.lock().unwrap();
-        let home = place.home.clone();
-        let asked = std::thread::spawn(move || reach(&home).unwrap().map(|(pid, _)| pid));
-        let listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
-        assert_eq!(asked.join().unwrap(), Some(std::process::id()));
-        drop(listener);
-        let home = place.home.clone();
-        let asked = std::thread::spawn(move || reach(&home).unwrap().map(|(pid, _)| pid));
-        drop(lock);
-        assert_eq!(asked.join().unwrap(), None);
     }
 
     #[test]

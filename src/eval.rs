@@ -1,14 +1,20 @@
 //! `demask eval`: a checkpoint on benchmarks.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use demask_actors::evaluator::{Trial, run_suite};
 use demask_actors::home::Home;
+use demask_actors::profile::RewardFolders;
+use demask_actors::reward_networks::Networks;
 use demask_datasets::example::Mode;
+use demask_datasets::place;
+use demask_rewards::metrics::Mean;
 use demask_rewards::suites::{SUITES, Suite, SuiteResult};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Eval;
+use crate::chosen::pulled;
 use crate::studio::{self, Studio};
 use crate::{UsageError, print};
 
@@ -30,6 +36,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     } else {
         Mode::Think
     };
+    let networks = networks(&options)?;
     let mut results: Vec<SuiteResult> = Vec::new();
     studio::runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
@@ -38,6 +45,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
             mode,
             draws: studio.draws.clone(),
             seed: options.seed,
+            networks: networks.clone(),
         };
         for suite in &suites {
             let bar = bar(suite);
@@ -58,7 +66,25 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     if !options.output.json {
         show(&results)?;
     }
+    if networks.is_some() && results.iter().all(|result| result.networks.is_empty()) {
+        print::note("no picture was drawn, so the reward networks had none to judge");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The reward networks that are named.
+fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
+    let found = |flag: &str, named: &Option<PathBuf>| {
+        let named = named.as_deref().map(place::find);
+        named.map(|named| pulled(flag, &named)).transpose()
+    };
+    let folders = RewardFolders {
+        clip: found("--clip", &options.clip)?,
+        image_reward: found("--image-reward", &options.image_reward)?,
+    };
+    Ok(Networks::of(&folders, |name| {
+        format!("--{}", name.replace('_', "-"))
+    })?)
 }
 
 fn find(name: &str) -> Result<Suite, UsageError> {
@@ -107,6 +133,8 @@ fn bar(suite: &Suite) -> ProgressBar {
 
 fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
     let percent = |value: f64| format!("{:.1}", 100.0 * value);
+    let mut asked = vec![("clip", "CLIP score"), ("image_reward", "ImageReward")];
+    asked.retain(|(name, _)| results.iter().any(|result| result.networks.contains_key(*name)));
     let rows: Vec<Vec<String>> = results
         .iter()
         .map(|result| {
@@ -116,14 +144,28 @@ fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
                 .map(|(name, value)| format!("{name} {}", percent(*value)))
                 .collect();
             let interval = format!("{}–{}", percent(result.low), percent(result.high));
-            vec![
+            let mut row = vec![
                 result.suite.clone(),
                 percent(result.value),
                 interval,
                 result.n.to_string(),
-                parts.join(", "),
-            ]
+            ];
+            row.extend(asked.iter().map(|(name, _)| said(result.networks.get(*name))));
+            row.push(parts.join(", "));
+            row
         })
         .collect();
-    print::table(&["suite", "%", "95 %", "items", "parts"], &rows)
+    let mut head = vec!["suite", "%", "95 %", "items"];
+    head.extend(asked.iter().map(|(_, title)| title));
+    head.push("parts");
+    print::table(&head, &rows)
+}
+
+/// A mean with its interval.
+fn said(mean: Option<&Mean>) -> String {
+    let Some(mean) = mean else { return String::new() };
+    match (mean.low, mean.high) {
+        (Some(low), Some(high)) => format!("{:.2} [{low:.2}, {high:.2}]", mean.value),
+        _ => format!("{:.2}", mean.value),
+    }
 }

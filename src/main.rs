@@ -2,6 +2,7 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
+//! - `reach.rs`: the daemon found, also while it starts;
 //! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
 //! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
 //! - `eval.rs`, `verify.rs`: scoring and comparing;
@@ -22,6 +23,7 @@ mod inpaint;
 mod print;
 mod pull;
 mod query;
+mod reach;
 mod run;
 mod runs;
 mod studio;
@@ -32,6 +34,7 @@ mod views;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
+use demask_actors::client::ClientError;
 
 use crate::args::{Cli, Command};
 
@@ -107,7 +110,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Whether whoever read what is printed has gone. That the daemon has is a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    if error.chain().any(|cause| cause.is::<ClientError>()) {
+        return false;
+    }
     error
         .chain()
         .filter_map(|cause| {

@@ -5,16 +5,27 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use demask_datasets::hub::{Event, Hub, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch};
+use demask_datasets::hub::{Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::args::Pull;
 use crate::{UsageError, print, studio};
 
-/// Pulls, prints the snapshot's folder.
+/// What a pull came to, as `--json` prints it.
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    pulled: Pulled,
+    /// With `--to`: the folder, and what became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Laid>,
+}
+
+/// Pulls, prints the snapshot's folder, or the one that was named.
 ///
 /// # Errors
-/// No name of a repository; whatever the hub, the network or the disk refuses.
+/// No name of a repository; a folder that is a file; whatever the hub, the network or the disk refuses.
 pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
     let kind = if options.dataset {
         RepoKind::Dataset
@@ -22,33 +33,52 @@ pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
         RepoKind::Model
     };
     let repo = Repo::parse(&options.repo, kind).map_err(|error| UsageError(error.to_string()))?;
-    let pulled = if std::io::stderr().is_terminal() {
+    if let Some(to) = options.to.as_deref().filter(|to| to.exists() && !to.is_dir()) {
+        return Err(UsageError(format!("--to {}: expected a folder, found a file", to.display())).into());
+    }
+    let Outcome { pulled, to } = if std::io::stderr().is_terminal() {
         fetch(&repo, &options, &Bars::default())?
     } else {
         fetch(&repo, &options, &Lines::default())?
     };
-    print::note(&summary(&pulled));
+    print::note(&summary(&pulled, to.as_ref()));
     if options.output.json {
-        print::json(&pulled)?;
+        print::json(&Outcome { pulled, to })?;
     } else {
-        println!("{}", pulled.snapshot.display());
+        println!("{}", to.map_or(pulled.snapshot, |laid| laid.folder).display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Pulled> {
+fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {
     let hub = Hub::new(&Settings::from_environment()?, Patience::default())?;
-    let pull = hub.pull(repo, &options.files, usize::from(options.jobs), watch);
-    Ok(studio::runtime()?.block_on(pull)?)
+    studio::runtime()?.block_on(async {
+        let pulled = hub
+            .pull(repo, &options.files, usize::from(options.jobs), watch)
+            .await?;
+        let to = match &options.to {
+            Some(folder) => {
+                watch.saw(Event::Note(&format!("copying to {}", folder.display())));
+                Some(pulled.lay_into(folder, watch).await?)
+            }
+            None => None,
+        };
+        Ok(Outcome { pulled, to })
+    })
 }
 
-fn summary(pulled: &Pulled) -> String {
+fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
     let of = |origin: Origin| {
         let files = pulled.files.iter().filter(|file| file.origin == origin);
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
     };
     let ((fetched, bytes), (here, _)) = (of(Origin::Hub), of(Origin::Cache));
-    format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes))
+    let cache = format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes));
+    let Some(Laid { written, kept, .. }) = to else {
+        return cache;
+    };
+    let (written, kept) = (written.len(), kept.len());
+    format!("{cache}; in the folder written: {written}, there already: {kept}")
 }
 
 /// What a person is told in a line: all but the bytes.
@@ -60,15 +90,13 @@ fn line(event: &Event<'_>) -> Option<String> {
             bytes,
             origin: Origin::Hub,
         } => format!("{file}: {}", HumanBytes(*bytes)),
-        Event::Done {
-            file,
-            origin: Origin::Cache,
-            ..
-        } => format!("{file}: here already"),
         Event::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
         Event::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
         Event::Note(note) => (*note).to_owned(),
-        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } => return None,
+        // Of thousands that are here, how many is enough.
+        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } | Event::Done { .. } => {
+            return None;
+        }
     })
 }
 

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::judge::Judge;
+use demask_rewards::networks::{self, Pair};
 use demask_rewards::suites::{Suite, SuiteResult};
 use demask_storage::ActorState;
 
 use crate::attend::{Employed, Faults, attend};
 use crate::control::Control;
 use crate::engine_host::EngineAddress;
+use crate::reward_networks::Networks;
 use crate::run_error::RunError;
 use crate::supervisor::{Address, Life, Office};
 use crate::workbench::{Draws, EngineLink, Wanted, WorkError, Workbench};
@@ -34,6 +36,8 @@ pub struct Trial {
     pub draws: Draws,
     /// Their seed.
     pub seed: u64,
+    /// Reward networks that are asked about drawings, beside the judge.
+    pub networks: Option<Networks>,
 }
 
 /// Run these suites on the weights that the engine has.
@@ -181,16 +185,27 @@ pub async fn run_suite(
     let items = suite.items(trial.limit)?;
     let judge = suite.judge()?;
     let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
+    let mut said = Vec::new();
     for (number, batch) in items.chunks(BATCH).enumerate() {
-        judged.extend(judge_batch(bench, link, &judge, trial, number * BATCH, batch).await?);
+        let (right, drawn) = judge_batch(bench, link, &judge, trial, number * BATCH, batch).await?;
+        judged.extend(right);
+        if let Some(networks) = trial.networks.as_ref().filter(|_| !drawn.is_empty()) {
+            said.extend(networks.ask(link, drawn).await?);
+        }
         if !progress(judged.len(), items.len()) {
             break;
         }
     }
-    Ok(suite.result(&judged))
+    Ok(SuiteResult {
+        networks: networks::means(&said),
+        ..suite.result(&judged)
+    })
 }
 
-/// Items from the `first` on, each with whether it was right.
+/// Items, each with whether it was right, and what was drawn for those that a result's `n` counts.
+type Batch = (Vec<(Example, bool)>, Vec<Pair>);
+
+/// Items from the `first` on.
 async fn judge_batch(
     bench: &Workbench,
     link: &dyn EngineLink,
@@ -198,7 +213,7 @@ async fn judge_batch(
     trial: &Trial,
     first: usize,
     batch: &[Example],
-) -> Result<Vec<(Example, bool)>, WorkError> {
+) -> Result<Batch, WorkError> {
     let wanted = |(at, example): (usize, &Example)| Wanted {
         example: example.clone(),
         mode: if example.reasoning.is_some() {
@@ -218,14 +233,18 @@ async fn judge_batch(
         .enumerate()
         .map(wanted)
         .partition(|wanted| bench.fits(&wanted.example, wanted.mode).is_ok());
-    let mut judged = Vec::with_capacity(batch.len());
+    let (mut judged, mut drawn) = (Vec::with_capacity(batch.len()), Vec::new());
     if !wanted.is_empty() {
         let made = bench.complete(link, &wanted, &trial.draws, None).await?;
         judged.extend(wanted.into_iter().zip(made).map(|(wanted, made)| {
             let right = judge.right(&wanted.example, &made.completion);
+            if !wanted.example.held_out {
+                let pair = networks::pair(&wanted.example, &made.completion);
+                drawn.extend(pair.filter(|pair| pair.drawn));
+            }
             (wanted.example, right)
         }));
     }
     judged.extend(too_long.into_iter().map(|wanted| (wanted.example, false)));
-    Ok(judged)
+    Ok((judged, drawn))
 }

@@ -1,4 +1,4 @@
-//! Reward networks on the way to the Scorer: where they are, what the engine is asked, what comes of it.
+//! Reward networks on the way to the Scorer and into benchmarks: where they are, what the engine is asked, what comes of it.
 //!
 //! The engine is told each time which networks are meant: it keeps those that it has, and one that was made anew (law
 //! L1) reads them.
@@ -10,25 +10,27 @@ use demask_datasets::place;
 use demask_rewards::networks::{self, Pair};
 
 use crate::engine::unexpected;
-use crate::engine_host::EngineAddress;
 use crate::judged::{Judged, Score};
 use crate::profile::RewardFolders;
 use crate::run_error::RunError;
+use crate::workbench::{EngineLink, WorkError};
 
-/// The networks of a run, and the engine that computes them.
-#[derive(Clone)]
+/// Pictures that are asked about in one request: what crosses the socket together stays small.
+const TOGETHER: usize = 32;
+
+/// The networks that are asked.
+#[derive(Clone, Debug)]
 pub struct Networks {
-    engine: EngineAddress,
     clip: Option<PathBuf>,
     image_reward: Option<PathBuf>,
 }
 
 impl Networks {
-    /// Those that a profile names; none when it names none.
+    /// Those that are named; none when none is. `called` says how a person calls a folder, by its key in a profile.
     ///
     /// # Errors
     /// [`RunError::Failed`] naming a folder that is not there or lacks a file.
-    pub fn of(folders: &RewardFolders, engine: EngineAddress) -> Result<Option<Self>, RunError> {
+    pub fn of(folders: &RewardFolders, called: fn(&str) -> String) -> Result<Option<Self>, RunError> {
         if folders.is_empty() {
             return Ok(None);
         }
@@ -45,14 +47,13 @@ impl Networks {
                     file.display(),
                     RewardFolders::FILES.join(" and ")
                 );
-                return Err(RunError::about(format!("reward_networks.{name}"), message));
+                return Err(RunError::about(called(name), message));
             }
             std::path::absolute(&folder)
                 .map(Some)
                 .map_err(|error| RunError::about(folder.display(), error))
         };
         Ok(Some(Self {
-            engine,
             clip: found("clip", &folders.clip)?,
             image_reward: found("image_reward", &folders.image_reward)?,
         }))
@@ -62,7 +63,12 @@ impl Networks {
     ///
     /// # Errors
     /// The engine's.
-    pub(crate) async fn add(&self, score: &Score, judged: &mut [Judged]) -> Result<(), RunError> {
+    pub(crate) async fn add(
+        &self,
+        link: &dyn EngineLink,
+        score: &Score,
+        judged: &mut [Judged],
+    ) -> Result<(), WorkError> {
         let pairs = score
             .items
             .iter()
@@ -75,7 +81,7 @@ impl Networks {
             return Ok(());
         }
         let drawn: Vec<bool> = pairs.iter().map(|pair| pair.drawn).collect();
-        let said = self.ask(pairs).await?;
+        let said = self.ask(link, pairs).await?;
         for ((at, drawn), said) in places.into_iter().zip(drawn).zip(said) {
             if let Some(judged) = judged.get_mut(at) {
                 networks::push(&mut judged.scored, &said, drawn, &score.weights);
@@ -84,19 +90,42 @@ impl Networks {
         Ok(())
     }
 
-    async fn ask(&self, pairs: Vec<Pair>) -> Result<Vec<PictureScore>, RunError> {
+    /// What they say of pairs, in their order.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) async fn ask(
+        &self,
+        link: &dyn EngineLink,
+        pairs: Vec<Pair>,
+    ) -> Result<Vec<PictureScore>, WorkError> {
         let load = Request::LoadReward {
             clip: self.clip.clone(),
             image_reward: self.image_reward.clone(),
         };
-        match self.engine.ask(load, None).await? {
+        match link.ask(load, None).await? {
             Answer::RewardLoaded { .. } => {}
             other => return Err(unexpected("reward_loaded", &other).into()),
         }
-        let (pictures, texts) = pairs.into_iter().map(|pair| (pair.picture, pair.text)).unzip();
-        match self.engine.ask(Request::Score { pictures, texts }, None).await? {
-            Answer::Scores { scores, .. } => Ok(scores),
-            other => Err(unexpected("scores", &other).into()),
+        let mut said = Vec::with_capacity(pairs.len());
+        let mut pairs = pairs.into_iter().peekable();
+        while pairs.peek().is_some() {
+            let (pictures, texts) = pairs
+                .by_ref()
+                .take(TOGETHER)
+                .map(|pair| (pair.picture, pair.text))
+                .unzip();
+            match link.ask(Request::Score { pictures, texts }, None).await? {
+                Answer::Scores { scores, .. } => said.extend(scores),
+                other => return Err(unexpected("scores", &other).into()),
+            }
         }
+        Ok(said)
     }
+}
+
+/// How a profile calls a reward network's folder.
+#[must_use]
+pub fn in_profile(name: &str) -> String {
+    format!("reward_networks.{name}")
 }

@@ -10,6 +10,7 @@ use demask_rewards::trace::{self, Flaw};
 use rayon::prelude::*;
 
 use crate::attend::{Employed, Faults, aside, attend};
+use crate::engine_host::EngineAddress;
 use crate::judged::{Item, Judged, Score};
 use crate::reward_networks::Networks;
 use crate::run_error::RunError;
@@ -35,19 +36,19 @@ pub struct Scorer {
     life: Life,
     faults: Faults,
     judge: Judge,
-    networks: Option<Networks>,
+    networks: Option<(Networks, EngineAddress)>,
     pool: Arc<rayon::ThreadPool>,
 }
 
 impl Scorer {
-    /// Has a scorer employed that judges so, and asks these reward networks.
+    /// Has a scorer employed that judges so, and asks that engine's reward networks.
     ///
     /// # Errors
     /// [`RunError::Failed`] when the system gives no threads.
     pub fn employ(
         office: &Office,
         judge: Judge,
-        networks: Option<Networks>,
+        networks: Option<(Networks, EngineAddress)>,
         faults: Faults,
     ) -> Result<Address<Self>, RunError> {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -100,8 +101,8 @@ impl Handler<Score> for Scorer {
                 })
             };
             let mut judged: Vec<Judged> = aside(judged).await?;
-            if let Some(networks) = networks {
-                networks.add(&score, &mut judged).await?;
+            if let Some((networks, engine)) = networks {
+                networks.add(&engine, &score, &mut judged).await?;
             }
             Ok(judged)
         })

@@ -18,7 +18,7 @@ use crate::evaluator::EvaluatorDesk;
 use crate::job::Job;
 use crate::profile::{Profile, StageKind};
 use crate::reasoner::{self, Reasoner};
-use crate::reward_networks::Networks;
+use crate::reward_networks::{Networks, in_profile};
 use crate::rollout::RolloutDesk;
 use crate::run_error::RunError;
 use crate::scorer::Scorer;
@@ -52,10 +52,11 @@ impl Staff {
             recorder: job.recorder.clone(),
         };
         let curator = Curator::employ(office, brief, faults.clone());
+        let networks = Networks::of(&job.profile.reward_networks, in_profile)?;
         let scorer = Scorer::employ(
             office,
             Judge::with_classes(sources::classes(&job.profile)),
-            Networks::of(&job.profile.reward_networks, job.engine.clone())?,
+            networks.map(|networks| (networks, job.engine.clone())),
             faults.clone(),
         )?;
         let brief = reasoner::Brief {

@@ -10,10 +10,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use demask_datasets::hub::{
-    Cache, Event, Hub, HubError, Origin, Patience, Pulled, Repo, RepoKind, Settings, Token, Watch,
+    Cache, Event, Hub, HubError, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Token, Watch,
     checkpoint_folder,
 };
-use hub_server::{COMMIT, Fault, File, Server};
+use hub_server::{COMMIT, CUT, Fault, File, PAGE, Server};
 use proptest::prelude::*;
 
 const CONFIG: &str = r#"{"model_type": "tiny"}"#;
@@ -699,6 +699,262 @@ fn two_pulls_at_once_fetch_each_file_once() {
     let gets = place.server.seen("GET /store/").len() + place.server.seen("GET /o/tiny/resolve/").len();
     assert_eq!(gets, 3 + 1, "three files, one of them by a redirect");
     assert_eq!(place.blobs().len(), 4);
+}
+
+/// More files than the hub names in one answer.
+fn many(count: usize) -> Vec<File> {
+    let path = |at: usize| format!("data/{at:05}.txt").leak() as &str;
+    (0..count).map(|at| File::small(path(at), "the same")).collect()
+}
+
+#[test]
+fn a_repository_of_thousands_of_files_is_listed_whole() {
+    let place = Place::new(many(2 * PAGE + 1)).with_token();
+    let last = format!("data/{:05}.txt", 2 * PAGE);
+    const { assert!(2 * PAGE > CUT) };
+    place.server.answer(
+        format!("GET /api/models/o/tiny/tree/{COMMIT}"),
+        "503 Service Unavailable",
+        "",
+    );
+    let pulled = place.pull("o/tiny", &[&last]).unwrap();
+    assert_eq!(pulled.files.len(), 1);
+    let pages = place.server.seen("GET /api/models/o/tiny/tree/");
+    let queries: Vec<&str> = pages.iter().map(|page| page.query.as_str()).collect();
+    let [second, third] =
+        [PAGE, 2 * PAGE].map(|cursor| format!("recursive=true&limit={PAGE}&cursor={cursor}"));
+    let wanted = ["recursive=true", "recursive=true", &second, &third];
+    assert_eq!(queries, wanted, "the first is asked for again");
+    assert!(pages.iter().all(|page| page.token.is_some()), "all on the hub");
+    let kept = fs::read_to_string(place.shelf().join(format!("trees/{COMMIT}.json"))).unwrap();
+    assert_eq!(
+        kept.matches("blob_id").count(),
+        2 * PAGE + 1,
+        "folders are no files"
+    );
+    place.server.forget();
+    let named = format!("o/tiny@{COMMIT}");
+    place.pull(&named, &[&last]).unwrap();
+    assert!(place.server.seen("").is_empty(), "what was kept is all of it");
+}
+
+#[test]
+fn a_page_on_another_host_is_asked_without_the_token() {
+    let place = Place::new(many(PAGE)).with_token();
+    let tree = format!("GET /api/models/o/tiny/tree/{COMMIT}");
+    let first = r#"[{"type":"file","oid":"1","size":1,"path":"first"}]"#.to_owned();
+    let next = format!(
+        "Link: <{}/next?cursor=a,b>; rel=\"next\"\r\n",
+        place.server.storage()
+    );
+    place.server.fail(&tree, Fault::Instead("200 OK", next, first));
+    let second = r#"[{"type":"file","oid":"2","size":2,"path":"second"}]"#.to_owned();
+    let prev = "Link: </before>; rel=\"prev\"\r\n".to_owned();
+    place
+        .server
+        .fail("GET /next", Fault::Instead("200 OK", prev, second));
+    let words = place.words(&["third"]);
+    assert!(words.contains("there are first, second"), "{words}");
+    let seen = place.server.seen("GET /next");
+    assert_eq!((seen[0].host, seen[0].query.as_str()), ("storage", "cursor=a,b"));
+    assert_eq!(seen[0].token, None);
+}
+
+#[test]
+fn pages_without_end_or_sense_are_refused() {
+    let place = Place::new(many(PAGE));
+    let tree = format!("GET /api/models/o/tiny/tree/{COMMIT}");
+    let link = |cursor: usize| format!("Link: <?recursive=true&cursor={cursor}>; rel=\"next\"\r\n");
+    let empty = |link| Fault::Instead("200 OK", link, "[]".to_owned());
+    for cursor in [1, 2, 1] {
+        place.server.fail(&tree, empty(link(cursor)));
+    }
+    assert!(place.words(&[]).contains("followed by one before it"));
+    for cursor in 0..500 {
+        place.server.fail(&tree, empty(link(cursor)));
+    }
+    assert!(place.words(&[]).contains("more than 500 pages"));
+    place
+        .server
+        .fail(&tree, Fault::Instead("200 OK", String::new(), "{}".to_owned()));
+    assert!(place.words(&[]).contains("no page of a listing"));
+    let evil = r#"[{"type":"file","oid":"1","size":1,"path":"../evil"}]"#.to_owned();
+    place
+        .server
+        .fail(&tree, Fault::Instead("200 OK", String::new(), evil));
+    let error = place.pull("o/tiny", &[]).unwrap_err();
+    assert!(matches!(error, HubError::Path { .. }), "{error}");
+    assert!(!place.settings.cache.exists(), "nothing is written");
+}
+
+#[test]
+fn what_python_kept_of_a_commit_is_left() {
+    let place = Place::tiny();
+    let path = place.shelf().join(format!("trees/{COMMIT}.json"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let kept =
+        r#"{"format_version": 1, "files": {"config.json": {"size": 22, "blob_id": "b", "xet_hash": "x"}}}"#;
+    fs::write(&path, kept).unwrap();
+    place.pull("o/tiny", &["config.json"]).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+}
+
+#[test]
+fn a_file_in_the_chunk_store_comes_over_the_plain_bridge_and_is_checked_by_its_sha256() {
+    let file = File::xet("model.safetensors", LARGE);
+    let place = Place::new(vec![file.clone()]).with_token();
+    let bridge = place.server.stored("model.safetensors");
+    place.server.fail(&bridge, Fault::CutAt(1000));
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    let bytes = fs::read(pulled.snapshot.join("model.safetensors")).unwrap();
+    assert_eq!(bytes, file.bytes);
+    assert_eq!(pulled.files[0].checked, Some("sha256"));
+    assert_eq!(
+        place.blobs(),
+        [file.etag()],
+        "not as the bridge and the store call it"
+    );
+    let asked: Vec<_> = place
+        .server
+        .seen("")
+        .into_iter()
+        .map(|seen| (seen.host, seen.line, seen.token.is_some()))
+        .collect();
+    let resolve = format!("/o/tiny/resolve/{COMMIT}/model.safetensors");
+    let listing = ("hub", "GET /api/models/o/tiny/revision/main".to_owned(), true);
+    let [head, get] = ["HEAD", "GET"].map(|method| ("hub", format!("{method} {resolve}"), true));
+    let bytes = ("storage", bridge.clone(), false);
+    // A bridge's address is signed for a while only: what broke off asks the hub again.
+    let wanted = [listing, head, get.clone(), bytes.clone(), get, bytes];
+    assert_eq!(
+        asked, wanted,
+        "no token of the chunk store's, no reconstruction of it"
+    );
+    let ranges: Vec<_> = place
+        .server
+        .seen(&bridge)
+        .into_iter()
+        .map(|seen| seen.range)
+        .collect();
+    assert_eq!(ranges, [None, Some("bytes=1000-".to_owned())]);
+}
+
+#[test]
+fn what_the_bridge_sends_wrongly_is_refused_and_its_hash_is_never_taken_for_the_files() {
+    let file = File::xet("model.safetensors", LARGE);
+    let place = Place::new(vec![file.clone()]);
+    let bridge = place.server.stored("model.safetensors");
+    for (fault, said) in [
+        (Fault::Flipped, "model.safetensors: expected sha256"),
+        (Fault::Short(299_000), "model.safetensors: expected 300000 bytes"),
+    ] {
+        place.server.fail(&bridge, fault);
+        let words = place.words(&[]);
+        assert!(words.contains(said), "{words}");
+        assert!(place.blobs().is_empty(), "{:?}", place.blobs());
+    }
+    let hash = file.xet_hash();
+    let nameless = format!("X-Repo-Commit: {COMMIT}\r\nX-Xet-Hash: {hash}\r\nETag: \"{hash}\"\r\n");
+    place.server.answer("HEAD /o/tiny", "200 OK", &nameless);
+    assert!(
+        place.words(&[]).contains("expected the hash of the content"),
+        "a mirror that drops X-Linked-Etag"
+    );
+}
+
+/// Lays what was pulled into a folder.
+fn lay(place: &Place, pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(pulled.lay_into(folder, &place.heard))
+}
+
+#[test]
+fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("to/here");
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    let laid = lay(&place, &pulled, &folder).unwrap();
+    let all = [
+        "config.json",
+        "empty.txt",
+        "model.safetensors",
+        "sub folder/deep/notes.txt",
+    ];
+    assert_eq!((&laid.folder, laid.written.len()), (&folder, 4));
+    let found: Vec<String> = tree(&folder).into_keys().collect();
+    assert_eq!(found, all, "and nothing beside them");
+    for file in all {
+        let (path, cached) = (folder.join(file), pulled.snapshot.join(file));
+        assert!(!path.is_symlink(), "{file}");
+        assert_eq!(fs::read(&path).unwrap(), fs::read(&cached).unwrap());
+    }
+    // Who changes it changes nothing of the cache; who lays it again is told.
+    fs::write(folder.join("config.json"), "changed").unwrap();
+    assert_eq!(
+        fs::read_to_string(pulled.snapshot.join("config.json")).unwrap(),
+        CONFIG
+    );
+    fs::remove_file(folder.join("empty.txt")).unwrap();
+    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    assert!(
+        words.contains("here: config.json: ") && words.contains("another folder"),
+        "{words}"
+    );
+    assert!(!folder.join("empty.txt").exists(), "nothing was written");
+    fs::remove_file(folder.join("config.json")).unwrap();
+    let again = lay(&place, &pulled, &folder).unwrap();
+    assert_eq!(again.written, ["config.json", "empty.txt"]);
+    assert_eq!(again.kept, ["model.safetensors", "sub folder/deep/notes.txt"]);
+}
+
+#[test]
+fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("here");
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    fs::create_dir_all(folder.join("sub folder")).unwrap();
+    // An earlier revision's; a link into the cache; the rest of a copy that was killed.
+    let before = File::small("config.json", "as it was before");
+    fs::write(place.shelf().join("blobs").join(before.etag()), &before.bytes).unwrap();
+    fs::write(folder.join("config.json"), &before.bytes).unwrap();
+    let model = folder.join("model.safetensors");
+    std::os::unix::fs::symlink(pulled.snapshot.join("model.safetensors"), &model).unwrap();
+    fs::write(folder.join(".model.safetensors.part"), "half").unwrap();
+    let laid = lay(&place, &pulled, &folder).unwrap();
+    assert_eq!(laid.written.len(), 4);
+    assert_eq!(fs::read_to_string(folder.join("config.json")).unwrap(), CONFIG);
+    assert!(!model.is_symlink());
+    assert_eq!(fs::read(&model).unwrap(), large().bytes);
+    assert!(!folder.join(".model.safetensors.part").exists());
+    // A folder, a file where a folder should be, a link to nothing.
+    let other = place.folder.path().join("other");
+    fs::create_dir_all(other.join("config.json")).unwrap();
+    fs::write(other.join("sub folder"), "a file").unwrap();
+    std::os::unix::fs::symlink("nowhere", other.join("model.safetensors")).unwrap();
+    let held = tree(&other);
+    let words = lay(&place, &pulled, &other).unwrap_err().to_string();
+    assert!(
+        words.contains("config.json, model.safetensors, sub folder/deep/notes.txt: "),
+        "{words}"
+    );
+    assert_eq!(tree(&other), held);
+}
+
+#[test]
+fn a_file_that_was_changed_in_the_cache_is_not_handed_on() {
+    let place = Place::tiny();
+    let pulled = place.pull("o/tiny", &["model.safetensors"]).unwrap();
+    let blob = place.shelf().join("blobs").join(large().etag());
+    let mut bytes = large().bytes;
+    bytes[7] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    let folder = place.folder.path().join("here");
+    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    assert!(
+        words.contains(&format!("{}: expected sha256", blob.display())) && words.contains("delete it"),
+        "{words}"
+    );
+    assert!(tree(&folder).is_empty());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Shares and means with 95 % intervals.
+//! Shares and means, each with its 95 % interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,38 @@ pub struct Interval {
     pub low: f64,
     /// Upper end.
     pub high: f64,
+}
+
+/// A mean of real numbers with its 95 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// Lower end; none where there is one number, which says nothing of how far they lie apart.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+    /// How many numbers.
+    pub n: usize,
+}
+
+/// The mean of numbers, its interval by their standard error and the normal distribution, as that of [`mean_of_shares`];
+/// nothing of no numbers.
+#[must_use]
+pub fn mean(numbers: &[f64]) -> Option<Mean> {
+    let n = numbers.len();
+    if n == 0 {
+        return None;
+    }
+    let value = numbers.iter().sum::<f64>() / n as f64;
+    let squares = numbers.iter().map(|number| (number - value).powi(2)).sum::<f64>();
+    let half = (n > 1).then(|| Z * (squares / ((n - 1) as f64 * n as f64)).sqrt());
+    Some(Mean {
+        value,
+        low: half.map(|half| value - half),
+        high: half.map(|half| value + half),
+        n,
+    })
 }
 
 /// The share of right answers with Wilson's interval; the whole of 0..1 when nothing was counted.

@@ -8,6 +8,7 @@ use demask_datasets::example::{Example, Kind};
 
 use crate::combine::Scored;
 use crate::judge::Completion;
+use crate::metrics::{Mean, mean};
 use crate::thought::split;
 
 /// The weights that they start with where a profile names their folders, as published.
@@ -51,13 +52,32 @@ pub fn clip_score(cosine: f64) -> f64 {
     100.0 * cosine.max(0.0)
 }
 
-/// Adds what the networks said to the other rewards, weighted. A number that is not finite is worth nothing.
-pub fn push(scored: &mut Scored, score: &PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) {
+/// What the networks said of a picture, each by its name. A number that is not finite is worth nothing.
+fn worth(score: &PictureScore, drawn: bool) -> impl Iterator<Item = (&'static str, f64)> {
     let liked = score.image_reward.filter(|_| drawn);
-    for (name, value) in [("clip", score.cosine.map(clip_score)), ("image_reward", liked)] {
-        if let Some(value) = value {
-            let value = if value.is_finite() { value } else { 0.0 };
-            scored.push(name, value, weights.get(name).copied().unwrap_or(0.0));
-        }
+    let said = [("clip", score.cosine.map(clip_score)), ("image_reward", liked)];
+    said.into_iter().filter_map(|(name, value)| {
+        let value = value?;
+        Some((name, if value.is_finite() { value } else { 0.0 }))
+    })
+}
+
+/// Adds what the networks said to the other rewards, weighted.
+pub fn push(scored: &mut Scored, score: &PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) {
+    for (name, value) in worth(score, drawn) {
+        scored.push(name, value, weights.get(name).copied().unwrap_or(0.0));
     }
+}
+
+/// The mean of what each network said of drawings, by its name, on the scale of its reward.
+#[must_use]
+pub fn means(said: &[PictureScore]) -> BTreeMap<String, Mean> {
+    let mut numbers: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (name, value) in said.iter().flat_map(|score| worth(score, true)) {
+        numbers.entry(name).or_default().push(value);
+    }
+    numbers
+        .into_iter()
+        .filter_map(|(name, numbers)| Some((name.to_owned(), mean(&numbers)?)))
+        .collect()
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::class_means::ClassMeans;
 use crate::judge::Judge;
-use crate::metrics::{mean_of_shares, share};
+use crate::metrics::{Mean, mean_of_shares, share};
 
 /// The seed of the tabletop's benchmarks: never changed, so that figures can be compared.
 const SEED: u64 = 20_250_521;
@@ -145,6 +145,9 @@ pub struct SuiteResult {
     pub n: usize,
     /// Share right a part; empty where a benchmark has none.
     pub parts: BTreeMap<String, f64>,
+    /// What reward networks say of the drawings that `n` counts, on the mean; empty where none was asked or drawn.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, Mean>,
 }
 
 impl Suite {
@@ -271,6 +274,7 @@ impl Suite {
                 .filter(|(name, _)| !name.is_empty())
                 .map(|(name, (right, n))| (name, right as f64 / n.max(1) as f64))
                 .collect(),
+            networks: BTreeMap::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use demask_datasets::example::{Kind, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_rewards::combine::Scored;
 use demask_rewards::judge::Completion;
-use demask_rewards::networks::{WEIGHTS, pair, push};
+use demask_rewards::networks::{WEIGHTS, means, pair, push};
 use proptest::prelude::*;
 
 fn weights() -> BTreeMap<String, f64> {
@@ -80,7 +80,55 @@ fn numbers_are_on_the_published_scales_with_the_published_weights() {
     assert_eq!(worth(score, true, &BTreeMap::new()).total(), 0.0);
 }
 
+fn of(cosine: Option<f64>, image_reward: Option<f64>) -> PictureScore {
+    PictureScore { cosine, image_reward }
+}
+
+#[test]
+fn the_mean_over_drawings_is_on_the_scale_of_the_reward_with_its_interval() {
+    let said = [
+        of(Some(0.30), Some(-1.0)),
+        of(Some(0.32), Some(2.0)),
+        of(Some(-0.1), Some(f64::NAN)),
+    ];
+    let means = means(&said);
+    let clip = means["clip"];
+    // 30, 32 and 0: the mean 62 / 3, the deviation 17.926 of two degrees of freedom.
+    assert!((clip.value - 20.6667).abs() < 1e-3 && clip.n == 3, "{clip:?}");
+    let half = 1.959_964 * (964.0 / 3.0_f64).sqrt() / 3.0_f64.sqrt();
+    assert!((clip.high.unwrap() - clip.value - half).abs() < 1e-3, "{clip:?}");
+    assert!((clip.value - clip.low.unwrap() - half).abs() < 1e-3, "{clip:?}");
+    let liked = means["image_reward"];
+    assert!(
+        (liked.value - 1.0 / 3.0).abs() < 1e-9 && liked.low < Some(0.0),
+        "{liked:?}"
+    );
+}
+
+#[test]
+fn a_network_that_said_nothing_has_no_mean_and_one_number_has_no_interval() {
+    assert!(means(&[]).is_empty() && means(&[of(None, None)]).is_empty());
+    let one = means(&[of(Some(0.25), None)]);
+    assert_eq!(one.len(), 1);
+    let clip = one["clip"];
+    assert_eq!((clip.value, clip.low, clip.high, clip.n), (25.0, None, None, 1));
+}
+
 proptest! {
+    #[test]
+    fn a_mean_lies_in_its_interval_and_that_shrinks_with_more_of_the_same(
+        numbers in proptest::collection::vec(-3.0..3.0f64, 2..20)
+    ) {
+        let said = |times: usize| {
+            let all: Vec<_> = numbers.iter().map(|&one| of(None, Some(one))).collect();
+            means(&all.repeat(times))["image_reward"]
+        };
+        let (once, often) = (said(1), said(9));
+        let width = |mean: demask_rewards::metrics::Mean| mean.high.unwrap() - mean.low.unwrap();
+        prop_assert!(once.low.unwrap() <= once.value && once.value <= once.high.unwrap());
+        prop_assert!(width(often) <= width(once) + 1e-9);
+    }
+
     #[test]
     fn no_number_that_a_network_can_say_spoils_a_sum(cosine in proptest::num::f64::ANY, reward in proptest::num::f64::ANY) {
         let scored = worth(PictureScore { cosine: Some(cosine), image_reward: Some(reward) }, true, &weights());

@@ -1,10 +1,12 @@
 //! The commands as a person types them: what they print, how they fail, their exit codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 use demask_tests::{Place, SMOKE};
 
 fn stderr(out: &std::process::Output) -> String {
@@ -233,4 +235,118 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(out.status.code(), Some(1));
     assert!(stderr(&out).contains("99"), "{}", stderr(&out));
     assert_eq!(std::fs::read(&database).unwrap(), before);
+}
+
+/// Answers one command as a daemon that refuses it; the command.
+fn refuse(listener: &UnixListener) -> Command {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut line = String::new();
+    BufReader::new(stream.try_clone().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
+    let message = "not yet".to_owned();
+    let answer = ServerMessage::Reply {
+        id,
+        protocol: PROTOCOL,
+        version: String::new(),
+        reply: Reply::Refused { message },
+    };
+    writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+    command
+}
+
+#[test]
+fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
+    let place = Place::default();
+    let home = place.home();
+    // The home is taken, and nobody answers yet.
+    let lock = home.lock().unwrap();
+    let [key, value] = ["kl", "0.02"].map(str::to_owned);
+    for (typed, command) in [
+        (&["ps"][..], Command::Status),
+        (&["pause"], Command::Pause),
+        (&["resume"], Command::Resume),
+        (&["set", "kl=0.02"], Command::Set { key, value }),
+        (&["checkpoint"], Command::Checkpoint),
+        (&["stop"], Command::Stop),
+    ] {
+        let mut waiting = place
+            .demask(typed)
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(waiting.stderr.take().unwrap()).lines();
+        let first = said.next().unwrap().unwrap();
+        assert!(first.contains("waiting for the daemon"), "{typed:?}: {first}");
+        let listener = UnixListener::bind(home.socket().unwrap()).unwrap();
+        assert_eq!(refuse(&listener), command);
+        drop(listener);
+        std::fs::remove_file(home.socket().unwrap()).unwrap();
+        assert_eq!(waiting.wait().unwrap().code(), Some(1), "{typed:?}");
+    }
+    drop(lock);
+    let out = place.run(&["pause"]);
+    assert!(
+        out.status.code() == Some(1) && stderr(&out).contains("no daemon is running"),
+        "{}",
+        stderr(&out)
+    );
+}
+
+#[test]
+fn drawings_of_a_benchmark_are_scored_by_the_networks_that_are_named_beside_the_detector() {
+    let place = Place::default();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
+    let [clip, image_reward] = ["clip", "image-reward"].map(|name| fixtures.join(name).display().to_string());
+    let suites = ["eval", "tabletop-draw", "tabletop-sums", "--limit", "5"];
+    let asked = |more: &[&str]| {
+        let out = place.run(&[&suites[..], more].concat());
+        assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let json = |text: &str| -> Vec<serde_json::Value> {
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let plain = json(&asked(&["--json"]));
+    assert!(plain.iter().all(|suite| suite.get("networks").is_none()));
+    let both = ["--clip", &clip, "--image-reward", &image_reward];
+    let mut scored = json(&asked(&[&both[..], &["--json"]].concat()));
+    assert!(scored[1].get("networks").is_none(), "sums are not drawn");
+    let networks = scored[0].as_object_mut().unwrap().remove("networks").unwrap();
+    assert_eq!(scored, plain, "the detector's score is what it was");
+    for network in ["clip", "image_reward"] {
+        let mean = &networks[network];
+        let [low, value, high] = ["low", "value", "high"].map(|key| mean[key].as_f64().unwrap());
+        assert!(low < value && value < high, "{networks:#}");
+        assert_eq!(mean["n"], plain[0]["n"], "of the same drawings");
+    }
+    let table = asked(&both);
+    let clip_alone = asked(&both[..2]);
+    assert!(
+        table.contains("CLIP score") && table.contains("ImageReward"),
+        "{table}"
+    );
+    assert!(
+        clip_alone.contains("CLIP score") && !clip_alone.contains("ImageReward"),
+        "{clip_alone}"
+    );
+}
+
+#[test]
+fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
+    let place = Place::default();
+    let empty = place.path().to_str().unwrap();
+    for (flag, folder, words) in [
+        ("--clip", "nowhere/at/all", "--clip nowhere/at/all"),
+        ("--clip", "o/clip", "`demask pull o/clip` first"),
+        ("--image-reward", empty, "--image-reward: "),
+    ] {
+        let out = place.run(&["eval", "tabletop-draw", flag, folder]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(stderr(&out).contains(words), "{}", stderr(&out));
+    }
 }

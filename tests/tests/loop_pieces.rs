@@ -126,14 +126,16 @@ fn the_gate_takes_a_ruined_model_back() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// Reward networks that a profile names are asked by the Scorer, and what each says is on record.
+/// Reward networks that a profile names are asked by the Scorer and about a benchmark's drawings, and what each says is on
+/// record.
 #[test]
 fn drawings_are_scored_by_the_reward_networks_that_are_named() {
     let place = Place::default();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/tests/fixtures");
     let folder = |name: &str| fixtures.join(name).canonicalize().unwrap().display().to_string();
     let stage = "[[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 1\nbatch = 2\ngroup = 2\n\
-                 sources = [\"draw\"]\nobjective = { inner_steps = 1 }\n";
+                 sources = [\"draw\"]\nobjective = { inner_steps = 1 }\n\
+                 [[stage]]\nname = \"after\"\nkind = \"evaluate\"\nsuites = [\"tabletop-draw\", \"tabletop-sums\"]\nlimit = 4\n";
     let networks = |clip: &str| {
         let image_reward = folder("image-reward");
         format!("[reward_networks]\nclip = \"{clip}\"\nimage_reward = \"{image_reward}\"\n\n{stage}")
@@ -151,6 +153,28 @@ fn drawings_are_scored_by_the_reward_networks_that_are_named() {
         assert!(
             parts.contains("image_reward") && parts.contains("clip"),
             "{parts}"
+        );
+    }
+    let rows = query(
+        &place,
+        "SELECT name, value FROM v_metric WHERE name LIKE 'eval/%/%' ORDER BY name",
+    );
+    let named = |at: usize| rows[at]["name"].as_str().unwrap();
+    let value = |at: usize| rows[at]["value"].as_f64().unwrap();
+    assert_eq!(
+        rows.as_array().unwrap().len(),
+        6,
+        "of the suite that draws alone: {rows:#}"
+    );
+    for (at, network) in [(0, "clip"), (3, "image_reward")] {
+        let mean = format!("eval/tabletop-draw/{network}");
+        assert_eq!(
+            [named(at), named(at + 1), named(at + 2)],
+            [&mean, &format!("{mean}/high"), &format!("{mean}/low")]
+        );
+        assert!(
+            value(at + 2) <= value(at) && value(at) <= value(at + 1),
+            "{rows:#}"
         );
     }
     assert!(place.run(&["daemon", "stop"]).status.success());

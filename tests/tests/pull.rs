@@ -88,6 +88,58 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
 }
 
 #[test]
+fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
+    let (place, server) = (Place::default(), server());
+    let folder = place.path().join("model");
+    let to = folder.to_str().unwrap();
+    let pull = ["pull", "o/tiny", "--to", to];
+    let out = run(&place, &server, &pull);
+    let said = text(&out.stderr);
+    assert_eq!(
+        (out.status.code(), text(&out.stdout).as_str()),
+        (Some(0), to),
+        "{said}"
+    );
+    assert!(
+        said.contains("fetched: 3") && said.contains("written: 3, there already: 0"),
+        "{said}"
+    );
+    let model = folder.join("model.safetensors");
+    assert!(!model.is_symlink() && std::fs::read(&model).unwrap() == large().bytes);
+    std::fs::remove_file(&model).unwrap();
+    server.forget();
+    let out = run(&place, &server, &[&pull[..], &["--json"]].concat());
+    let pulled: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(pulled["to"]["folder"], to, "{pulled:#}");
+    assert_eq!(
+        pulled["to"]["written"],
+        serde_json::json!(["model.safetensors"]),
+        "{pulled:#}"
+    );
+    assert!(server.seen("GET /o/tiny").is_empty(), "nothing is fetched again");
+    let said = text(&out.stderr);
+    assert!(
+        said.contains("here already: 3") && !said.contains("notes.txt"),
+        "{said}"
+    );
+    std::fs::write(&model, "mine").unwrap();
+    let out = run(&place, &server, &pull);
+    let said = text(&out.stderr);
+    assert_eq!((out.status.code(), text(&out.stdout)), (Some(1), String::new()));
+    assert!(
+        said.contains("model.safetensors: ") && said.contains("nothing was written"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&model).unwrap(), "mine");
+    let out = run(
+        &place,
+        &server,
+        &["pull", "o/tiny", "--to", model.to_str().unwrap()],
+    );
+    assert!(out.status.code() == Some(2) && text(&out.stderr).contains("found a file"));
+}
+
+#[test]
 fn a_pull_that_is_killed_is_gone_on_with() {
     let (place, server) = (Place::default(), server());
     let stored = server.stored("model.safetensors");

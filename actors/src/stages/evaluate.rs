@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use demask_datasets::example::Mode;
+use demask_rewards::suites::SuiteResult;
 use demask_storage::{Eval, Record};
 
 use super::{After, StageRun};
@@ -10,6 +11,7 @@ use crate::checkpoints::{self, folder_name};
 use crate::evaluator::{Evaluate, Trial};
 use crate::gate::{self, Decision, Promoted};
 use crate::profile::Stage;
+use crate::reward_networks::{Networks, in_profile};
 use crate::run_error::RunError;
 
 impl StageRun {
@@ -40,6 +42,7 @@ impl StageRun {
             mode: Mode::Think,
             draws: self.draws(None),
             seed: 0,
+            networks: Networks::of(&self.job.profile.reward_networks, in_profile)?,
         };
         let control = Arc::clone(&self.job.control);
         let request = Evaluate::new(step, self.bench.clone(), suites.to_vec(), trial, control);
@@ -51,7 +54,7 @@ impl StageRun {
         let decision = (profile.gate.enabled && !now.is_empty())
             .then(|| gate::decide(&profile.gate, self.cursor.best.as_ref(), &now));
         for result in results {
-            self.metric(step, vec![(format!("eval/{}", result.suite), result.value)]);
+            self.metric(step, metrics(&result));
             let eval = Eval {
                 run: self.job.run.clone(),
                 step,
@@ -96,4 +99,19 @@ impl StageRun {
         }
         Ok(())
     }
+}
+
+/// A suite's value, and what reward networks said of its drawings: the mean and the ends of its interval.
+fn metrics(result: &SuiteResult) -> Vec<(String, f64)> {
+    let name = format!("eval/{}", result.suite);
+    let mut metrics = vec![(name.clone(), result.value)];
+    for (network, mean) in &result.networks {
+        let ends = [("/low", mean.low), ("/high", mean.high)];
+        metrics.push((format!("{name}/{network}"), mean.value));
+        metrics.extend(
+            ends.into_iter()
+                .filter_map(|(end, value)| Some((format!("{name}/{network}{end}"), value?))),
+        );
+    }
+    metrics
 }

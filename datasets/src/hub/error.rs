@@ -163,7 +163,43 @@ pub enum HubError {
         /// Bytes free.
         free: u64,
     },
-    /// A file or folder of the cache.
+    /// Not enough room for copies.
+    #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or name another folder", path.display())]
+    NoRoom {
+        /// The folder.
+        path: PathBuf,
+        /// Bytes to be written.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Files that would be lost.
+    #[error(
+        "{}: {files}: something else has the name of what was pulled; nothing was written: move it away or name another folder",
+        folder.display()
+    )]
+    InTheWay {
+        /// The folder that the files should go to.
+        folder: PathBuf,
+        /// What is in the way there, by path.
+        files: String,
+    },
+    /// A file of the cache that is not what its name says.
+    #[error(
+        "{}: expected {check} {expected}, found {found}: it was changed in the cache; delete it and pull again",
+        path.display()
+    )]
+    Spoilt {
+        /// The cache's file.
+        path: PathBuf,
+        /// Which hash.
+        check: &'static str,
+        /// The one that it is named by.
+        expected: String,
+        /// The one that it has.
+        found: String,
+    },
+    /// A file or folder.
     #[error("{}: {source}", path.display())]
     Io {
         /// Which.

@@ -65,14 +65,28 @@ impl Etag {
     /// The file cannot be read.
     pub fn of_file(&self, path: &Path) -> io::Result<Option<String>> {
         match self {
-            Self::Sha256(_) => hash(Sha256::new(), path).map(Some),
-            Self::GitSha1(_) => {
-                let head = format!("blob {}\0", std::fs::metadata(path)?.len());
-                hash(Sha1::new_with_prefix(head), path).map(Some)
-            }
+            Self::Sha256(_) => sha256(path).map(Some),
+            Self::GitSha1(_) => git_sha1(path).map(Some),
             Self::Opaque(_) => Ok(None),
         }
     }
+}
+
+/// The SHA-256 of a file's bytes.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    hash(Sha256::new(), path)
+}
+
+/// The SHA-1 that git gives a file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn git_sha1(path: &Path) -> io::Result<String> {
+    let head = format!("blob {}\0", std::fs::metadata(path)?.len());
+    hash(Sha1::new_with_prefix(head), path)
 }
 
 fn hash<D: Digest>(mut digest: D, path: &Path) -> io::Result<String> {

@@ -8,12 +8,23 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 
 use super::answer::{self, Asked, Place, below};
-use super::headers::{COMMIT, LINKED_ETAG, text};
+use super::headers::{COMMIT, LINKED_ETAG, next_page, text};
 use super::patience::{Failure, Patience};
 use super::{HubError, Settings, Token};
 
 /// The longest way of redirects.
 const REDIRECTS: usize = 10;
+/// The longest answer that is read into memory, in bytes.
+const LONGEST: usize = 64 << 20;
+
+/// A page of an answer.
+#[derive(Debug)]
+pub struct Page {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where the next one is, if there is one.
+    pub next: Option<Url>,
+}
 
 /// The client of one hub.
 #[derive(Debug)]
@@ -72,6 +83,24 @@ impl Http {
         let start = (start > 0).then_some(start);
         let (response, _) = self.follow(asked, Method::GET, url, start).await?;
         Ok(response)
+    }
+
+    /// All of an answer of at most [`LONGEST`] bytes.
+    ///
+    /// # Errors
+    /// Every status from 400 on; a longer answer; the connection's.
+    pub async fn page(&self, asked: &Asked<'_>, url: Url) -> Result<Page, Failure> {
+        let mut response = self.bytes(asked, url, 0).await?;
+        let next = next_page(response.headers()).and_then(|next| response.url().join(next).ok());
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST {
+                let why = format!("a listing of more than {LONGEST} bytes");
+                return Err(answer::not_a_hub(asked, &self.endpoint, why).into());
+            }
+        }
+        Ok(Page { bytes, next })
     }
 
     /// What the hub says of a file: the headers of the redirect that leads to it, or of the file itself, and the commit that

@@ -1,18 +1,23 @@
 //! What a repository holds at one commit, and which of it is wanted.
+//!
+//! The answer that names the commit names its files too, but cuts a long list short without a word; what may have been
+//! cut is asked for page by page (`tree.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Asked};
 use super::http::Http;
-use super::patience::{Failure, Tries};
+use super::patience::Tries;
 use super::repo::{is_commit, stays_inside};
-use super::{HubError, Repo, Watch};
+use super::{HubError, Repo, Watch, tree};
 
-/// The longest listing that is read, in bytes.
-const LONGEST: usize = 64 << 20;
+/// From this many files on a list may have been cut short (`huggingface_hub`'s `_snapshot_download.py` mistrusts it, too);
+/// and none at all is no list.
+const MISTRUSTED: usize = 1000;
 /// The form of `trees/COMMIT.json`.
 const FORMAT: u32 = 1;
 
@@ -38,6 +43,9 @@ pub struct Listed {
     /// Its length again, as `huggingface_hub` keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lfs_size: Option<u64>,
+    /// What the chunk store calls it: kept for Python, which speaks that store's protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xet_hash: Option<String>,
 }
 
 impl Listed {
@@ -59,6 +67,7 @@ struct Tree {
 #[derive(Deserialize)]
 struct Info {
     sha: String,
+    #[serde(default)]
     siblings: Vec<Sibling>,
 }
 
@@ -78,7 +87,7 @@ struct Large {
 }
 
 impl Listing {
-    /// Asks the hub what the revision holds.
+    /// Asks the hub what the revision holds: all of it, however many files that is.
     ///
     /// # Errors
     /// Every refusal; an answer that is no listing; a path that would leave its folder.
@@ -86,13 +95,13 @@ impl Listing {
         let asked = Asked { repo, file: None };
         let what = asked.words();
         let mut tries = Tries::new(&what, &http.patience, watch);
-        let bytes = loop {
-            match body(http, &asked).await {
-                Ok(bytes) => break bytes,
+        let page = loop {
+            match http.page(&asked, address(http, repo)).await {
+                Ok(page) => break page,
                 Err(failure) => tries.after(failure).await?,
             }
         };
-        let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
+        let info: Info = serde_json::from_slice(&page.bytes).map_err(|error| {
             answer::not_a_hub(
                 &asked,
                 &http.endpoint,
@@ -103,25 +112,24 @@ impl Listing {
             let why = format!("its commit is `{}`, expected 40 hexadecimal digits", info.sha);
             return Err(answer::not_a_hub(&asked, &http.endpoint, why));
         }
-        Self::of(repo, info)
+        let files = if (1..MISTRUSTED).contains(&info.siblings.len()) {
+            let named = info.siblings.into_iter();
+            named.map(|one| (one.rfilename.clone(), one.into())).collect()
+        } else {
+            tree::ask(http, &asked, &info.sha, watch).await?
+        };
+        Self::of(repo, info.sha, files)
     }
 
-    fn of(repo: &Repo, info: Info) -> Result<Self, HubError> {
-        let outside = info.siblings.iter().find(|one| !stays_inside(&one.rfilename));
+    fn of(repo: &Repo, commit: String, files: BTreeMap<String, Listed>) -> Result<Self, HubError> {
+        let outside = files.keys().find(|path| !stays_inside(path));
         if let Some(outside) = outside {
             return Err(HubError::Path {
                 repo: repo.to_string(),
-                path: outside.rfilename.clone(),
+                path: outside.clone(),
             });
         }
-        let files = info
-            .siblings
-            .into_iter()
-            .map(|one| (one.rfilename.clone(), one.into()));
-        Ok(Self {
-            commit: info.sha,
-            files: files.collect(),
-        })
+        Ok(Self { commit, files })
     }
 
     /// The paths that are wanted: all, or those that are named or fit a pattern with `*` and `?`.
@@ -194,33 +202,20 @@ impl From<Sibling> for Listed {
             blob_id: one.blob_id,
             lfs_sha256,
             lfs_size,
+            xet_hash: None,
         }
     }
+}
+
+fn address(http: &Http, repo: &Repo) -> Url {
+    let parts = ["api", repo.kind.plural()].into_iter().chain(repo.id.split('/'));
+    let mut url = http.address(parts.chain(["revision", &repo.revision]));
+    url.set_query(Some("blobs=true"));
+    url
 }
 
 /// Whether a path is the one that is named, or fits the pattern; `*` goes across `/`.
 #[must_use]
 pub fn fits(wanted: &str, path: &str) -> bool {
     wanted == path || glob::Pattern::new(wanted).is_ok_and(|pattern| pattern.matches(path))
-}
-
-async fn body(http: &Http, asked: &Asked<'_>) -> Result<Vec<u8>, Failure> {
-    let (repo, kind) = (asked.repo, asked.repo.kind.plural());
-    let parts = ["api", kind].into_iter().chain(repo.id.split('/'));
-    let mut url = http.address(parts.chain(["revision", &repo.revision]));
-    url.set_query(Some("blobs=true"));
-    let mut response = http.bytes(asked, url, 0).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > LONGEST {
-            return Err(answer::not_a_hub(
-                asked,
-                &http.endpoint,
-                format!("a listing of more than {LONGEST} bytes"),
-            )
-            .into());
-        }
-    }
-    Ok(bytes)
 }

@@ -4,8 +4,13 @@
 //! environment variables) follow `huggingface_hub`, `file_download.py` and `constants.py`; what it does not do is done
 //! here: a broken download goes on where it broke, and every file's hash is checked before it gets its name.
 //!
+//! The protocol of Xet, the hub's chunk store, is not spoken. A file that lies there is fetched as any other large one: over
+//! the plain HTTPS bridge that the hub redirects to, and checked against the length and the SHA-256 of that redirect
+//! (`X-Linked-Size`, `X-Linked-Etag`), whatever the bridge calls it.
+//!
 //! - [`Repo`]: what is asked for; [`Settings`]: where, as whom, into which folder;
 //! - [`Hub::pull`]: the whole of it; [`Watch`] is told how it goes, [`Pulled`] is what came;
+//! - [`Pulled::lay_into`]: the files as plain files of a folder;
 //! - [`checkpoint_folder`]: the folder that `--checkpoint OWNER/NAME` means.
 
 mod answer;
@@ -14,6 +19,7 @@ mod cache;
 mod checkpoint;
 mod error;
 mod etag;
+mod folder;
 mod headers;
 mod http;
 mod listing;
@@ -24,12 +30,14 @@ mod pulled;
 mod remote;
 mod repo;
 mod settings;
+mod tree;
 mod wanted;
 mod watch;
 
 pub use cache::Cache;
 pub use checkpoint::checkpoint_folder;
 pub use error::HubError;
+pub use folder::Laid;
 pub use patience::Patience;
 pub use pull::Hub;
 pub use pulled::{Origin, Pulled, PulledFile};

@@ -97,8 +97,12 @@ impl Hub {
             .try_collect()
             .await?;
         files.sort_by(|a, b| a.file.cmp(&b.file));
-        if let Some(tree) = listing.to_keep() {
-            write(&shelf.tree(&listing.commit), &tree)?;
+        let tree = shelf.tree(&listing.commit);
+        // A commit's never changes, and Python's may say more.
+        if let Some(listed) = listing.to_keep()
+            && Listing::kept(&tree, &listing.commit).is_none()
+        {
+            write(&tree, &listed)?;
         }
         self.cache.tag()?;
         shelf.note(&repo.revision, &listing.commit)?;

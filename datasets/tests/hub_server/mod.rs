@@ -9,6 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use sha1::Digest as _;
 
+/// Files that one page of a tree names.
+pub const PAGE: usize = 1000;
+/// Files from which on the listing beside a commit is cut short.
+pub const CUT: usize = 1500;
+
 /// The commit that `main` stands for.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -19,6 +24,8 @@ pub struct File {
     pub bytes: Vec<u8>,
     /// In large file storage.
     pub large: bool,
+    /// In the chunk store, with a bridge to it for who asks for a plain large file.
+    pub xet: bool,
 }
 
 impl File {
@@ -28,6 +35,7 @@ impl File {
             path,
             bytes,
             large: false,
+            xet: false,
         }
     }
 
@@ -38,7 +46,22 @@ impl File {
             path,
             bytes,
             large: true,
+            xet: false,
         }
+    }
+
+    /// As large, but in the chunk store.
+    pub fn xet(path: &'static str, length: usize) -> Self {
+        let xet = true;
+        Self {
+            xet,
+            ..Self::large(path, length)
+        }
+    }
+
+    /// As the chunk store calls its content: a hash as long as the SHA-256, and another.
+    pub fn xet_hash(&self) -> String {
+        hex(&sha2::Sha256::digest(self.etag()))
     }
 
     /// As the hub calls its content.
@@ -68,6 +91,21 @@ impl File {
             String::new()
         };
         format!(r#"{{"rfilename":"{path}","size":{size},"blobId":"{blob}"{lfs}}}"#)
+    }
+
+    fn entry(&self) -> String {
+        let (path, size, oid) = (self.path, self.bytes.len(), self.blob_id());
+        let mut more = String::new();
+        if self.large {
+            more = format!(
+                r#","lfs":{{"oid":"{}","size":{size},"pointerSize":130}}"#,
+                self.etag()
+            );
+        }
+        if self.xet {
+            more.push_str(&format!(r#","xetHash":"{}""#, self.xet_hash()));
+        }
+        format!(r#"{{"type":"file","oid":"{oid}","size":{size},"path":"{path}"{more}}}"#)
     }
 }
 
@@ -99,6 +137,7 @@ pub struct Seen {
     pub host: &'static str,
     /// `GET /path`, without the query.
     pub line: String,
+    pub query: String,
     pub token: Option<String>,
     pub range: Option<String>,
 }
@@ -175,6 +214,9 @@ impl Server {
     /// Where the storage host has a large file.
     pub fn stored(&self, path: &str) -> String {
         let file = self.shared.files.iter().find(|file| file.path == path).unwrap();
+        if file.xet {
+            return format!("GET /xet-bridge-us/65f0/{}", file.etag());
+        }
         format!("GET /store/{}", file.etag())
     }
 }
@@ -185,7 +227,7 @@ impl Shared {
             return;
         };
         let fault = self.fault(&seen.line);
-        let range = seen.range.clone();
+        let (range, query) = (seen.range.clone(), seen.query.clone());
         let (method, path) = seen
             .line
             .split_once(' ')
@@ -200,6 +242,7 @@ impl Shared {
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match parts.as_slice() {
             ["api", "models" | "datasets", "o", "tiny", "revision", revision] => self.list(stream, revision),
+            ["api", "models" | "datasets", "o", "tiny", "tree", COMMIT] => self.page(stream, &path, &query),
             ["o", "tiny", "resolve", COMMIT, file @ ..]
             | ["datasets", "o", "tiny", "resolve", COMMIT, file @ ..] => {
                 let file = file.join("/").replace("%20", " ");
@@ -209,10 +252,12 @@ impl Shared {
                     None => missing(stream, "EntryNotFound"),
                 }
             }
-            ["store", etag] => match self.files.iter().find(|one| one.etag() == *etag) {
-                Some(file) => self.file(stream, file, with_body, range, fault),
-                None => missing(stream, ""),
-            },
+            ["store", etag] | ["xet-bridge-us", "65f0", etag] => {
+                match self.files.iter().find(|one| one.etag() == *etag) {
+                    Some(file) => self.file(stream, file, with_body, range, fault),
+                    None => missing(stream, ""),
+                }
+            }
             _ => missing(stream, "RepoNotFound"),
         }
     }
@@ -229,13 +274,41 @@ impl Shared {
         if !["main", "v1", "refs%2Fpr%2F1", COMMIT].contains(&revision) {
             return missing(stream, "RevisionNotFound");
         }
-        let files: Vec<String> = self.files.iter().map(File::listed).collect();
+        let files: Vec<String> = self.files.iter().take(CUT).map(File::listed).collect();
         let body = format!(r#"{{"sha":"{COMMIT}","siblings":[{}]}}"#, files.join(","));
         send(&mut stream, "200 OK", "", body.len(), body.as_bytes());
     }
 
+    /// A page of all files and of a folder, and where the next is.
+    fn page(&self, mut stream: TcpStream, path: &str, query: &str) {
+        let cursor = query.split('&').find_map(|part| part.strip_prefix("cursor="));
+        let first: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
+        let here = self.files.iter().skip(first).take(PAGE);
+        let mut entries: Vec<String> = here.map(File::entry).collect();
+        entries.push(r#"{"type":"directory","oid":"0","size":0,"path":"data"}"#.to_owned());
+        let next = first + PAGE;
+        let link = if next < self.files.len() {
+            let endpoint = &self.endpoint;
+            format!("Link: <{endpoint}{path}?recursive=true&limit={PAGE}&cursor={next}>; rel=\"next\"\r\n")
+        } else {
+            String::new()
+        };
+        let body = format!("[{}]", entries.join(","));
+        send(&mut stream, "200 OK", &link, body.len(), body.as_bytes());
+    }
+
     fn redirect(&self, mut stream: TcpStream, file: &File) {
         let (storage, etag, size) = (&self.storage, file.etag(), file.bytes.len());
+        if file.xet {
+            let (hash, endpoint) = (file.xet_hash(), &self.endpoint);
+            let headers = format!(
+                "Location: {storage}/xet-bridge-us/65f0/{etag}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=secret&x-id=GetObject\r\n\
+                 X-Repo-Commit: {COMMIT}\r\nAccept-Ranges: bytes\r\nX-Linked-Size: {size}\r\nX-Linked-Etag: \"{etag}\"\r\n\
+                 X-Xet-Hash: {hash}\r\nLink: <{endpoint}/api/models/o/tiny/xet-read-token/{COMMIT}>; rel=\"xet-auth\", \
+                 <{storage}/v1/reconstructions/{hash}>; rel=\"xet-reconstruction-info\"\r\n"
+            );
+            return send(&mut stream, "302 Found", &headers, 0, b"");
+        }
         let headers = format!(
             "Location: {storage}/store/{etag}?signature=secret\r\nX-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{etag}\"\r\nX-Linked-Size: {size}\r\nETag: \"of-the-redirect\"\r\n"
         );
@@ -257,7 +330,12 @@ impl Shared {
             _ => {}
         }
         let whole = bytes.len();
-        let mut headers = format!("X-Repo-Commit: {COMMIT}\r\nETag: W/\"{}\"\r\n", file.etag());
+        let mut headers = if file.xet {
+            // The bridge knows the chunk store's hash alone, and no commit.
+            format!("Accept-Ranges: bytes\r\nETag: \"{}\"\r\n", file.xet_hash())
+        } else {
+            format!("X-Repo-Commit: {COMMIT}\r\nETag: W/\"{}\"\r\n", file.etag())
+        };
         let first: Option<usize> =
             range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         let first = first.filter(|_| !matches!(fault, Some(Fault::NoRanges)));
@@ -293,7 +371,8 @@ fn request(host: &'static str, stream: &TcpStream) -> Option<Seen> {
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ');
     let (method, address) = (words.next()?, words.next()?);
-    let line = format!("{method} {}", address.split('?').next()?);
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let (line, query) = (format!("{method} {path}"), query.to_owned());
     let (mut token, mut range) = (None, None);
     for header in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
         match header.split_once(": ") {
@@ -307,6 +386,7 @@ fn request(host: &'static str, stream: &TcpStream) -> Option<Seen> {
     Some(Seen {
         host,
         line,
+        query,
         token,
         range,
     })
