@@ -18,7 +18,7 @@ use crate::fit;
 use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::kv_cache::{Chunk, KvCache, Norms};
+use crate::kv_cache::{Chunk, KvCache, Norms, Pass};
 use crate::lora::Lora;
 use crate::parameters::Parameters;
 use crate::rotary::Rotary;
@@ -290,6 +290,14 @@ impl Backbone {
     /// # Errors
     /// A row longer than the model's longest sequence or than the cache, with both numbers; libtorch's.
     pub fn cached(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Tensor> {
+        self.run(cache, &self.pass(cache, chunks)?)
+    }
+
+    /// What [`Self::run`] does for some chunks, as tensors on the device.
+    ///
+    /// # Errors
+    /// As [`Self::cached`].
+    pub fn pass(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Pass> {
         let longest = self.config.max_sequence_length;
         for chunk in chunks {
             let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
@@ -300,12 +308,20 @@ impl Backbone {
             }
         }
         let tables = self.rotary.at(longest as i64)?;
+        cache.pass(chunks, (&tables.0, &tables.1), self.device)
+    }
+
+    /// As [`Self::cached`], for a pass that was made before.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
+        let tables = self.rotary.at(self.config.max_sequence_length as i64)?;
         let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
-        let pass = cache.pass(chunks, tables, self.device)?;
         tch::no_grad(|| {
             self.blocks(&pass.ids_T, |block, joined| {
                 let norms = self.norms(&self.names[block])?;
-                cache.attend(block, &joined, norms, tables, heads, &pass)
+                cache.attend(block, &joined, norms, tables, heads, pass)
             })
         })
     }

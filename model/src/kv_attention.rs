@@ -130,6 +130,23 @@ impl Plan {
         })
     }
 
+    /// Takes another's places and positions over, in the same tensors, if all else is the same: whether it is.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn refill(&mut self, other: &Self) -> Result<bool> {
+        let in_order = self.order_T.is_none() && other.order_T.is_none();
+        let same = in_order
+            && self.groups.len() == other.groups.len()
+            && self.groups.iter().zip(&other.groups).all(|(a, b)| a.is_like(b));
+        if same {
+            self.kept_T.f_copy_(&other.kept_T)?;
+            self.tables.0.f_copy_(&other.tables.0)?;
+            self.tables.1.f_copy_(&other.tables.1)?;
+        }
+        Ok(same)
+    }
+
     /// Splits the stacked projection [T, (H + 2K) E], turns queries and keys, keeps keys and values [S, C, K, E], and attends:
     /// [T, H E].
     ///
@@ -161,6 +178,16 @@ impl Plan {
 }
 
 impl Group {
+    fn is_like(&self, other: &Self) -> bool {
+        let spans = |group: &Self| match (&group.at, &group.slots) {
+            (Part::Span(at, _), Part::Span(slot, _)) => Some((*at, *slot)),
+            _ => None,
+        };
+        let plain = self.bias.is_none() && other.bias.is_none();
+        let counts = |group: &Self| (group.rows, group.queries, group.keys);
+        plain && counts(self) == counts(other) && spans(self).is_some() && spans(self) == spans(other)
+    }
+
     fn attend(&self, q_THE: &Tensor, (keys, values): (&Tensor, &Tensor), shared: i64) -> Result<Tensor> {
         let (_, heads, width) = q_THE.size3()?;
         let q_RHQE = self

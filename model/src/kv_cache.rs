@@ -70,6 +70,24 @@ enum Way {
     Composed(Plan),
 }
 
+impl Pass {
+    /// Takes the tokens, places and positions of another pass over, in the same tensors, if all else is the same: whether it
+    /// is. What was recorded with this one (a CUDA graph) then does the other.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn refill(&mut self, other: &Self) -> Result<bool> {
+        let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
+            return Ok(false);
+        };
+        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs)?;
+        if same {
+            self.ids_T.f_copy_(&other.ids_T)?;
+        }
+        Ok(same)
+    }
+}
+
 impl Way {
     fn kernel(chunks: &[Chunk]) -> Result<Self> {
         let (mut places, mut lanes) = (Vec::new(), Vec::new());

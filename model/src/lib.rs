@@ -6,6 +6,7 @@ pub mod attention_mask;
 pub mod backbone;
 pub mod checkpoint;
 pub mod compare;
+mod cuda_graph;
 pub mod device;
 pub mod ending;
 pub mod engine;

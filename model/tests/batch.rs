@@ -11,7 +11,7 @@ use demask_api::{
 };
 use demask_model::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::sampler::{Batch, Hands, Limits, sample};
+use demask_model::sampler::{Batch, Hands, Limits, Stepping, sample};
 use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
 use proptest::prelude::*;
@@ -189,6 +189,34 @@ proptest! {
         }
     }
 
+    /// What a device does by itself is what it does when it asks at each step.
+    #[test]
+    fn steps_that_ask_nobody_are_the_same_steps(requests in requests(), schedule in any::<bool>(), cold in any::<bool>()) {
+        let backbone = sharp(&config(), 3, Kind::Double);
+        let mut requests = requests;
+        for request in &mut requests {
+            if let Sampler::Text(text) = &mut request.sampler && cold {
+                (text.temperature, text.guidance, text.credit) = (0.0, 0.0, None);
+                text.remasking = Remasking::LowConfidence;
+                text.commit = if schedule { Commit::Schedule } else { Commit::Threshold { threshold: 0.4 } };
+            }
+        }
+        let asking = draw(&backbone, &requests);
+        for rows in [1, 64] {
+            let mut batch = Batch::new(&backbone, Limits { rows, tokens: 1000 }).stepping(Stepping::Resident);
+            batch.submit(requests.clone()).unwrap();
+            let mut done = Vec::new();
+            while !batch.is_empty() {
+                done.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());
+            }
+            done.sort_by_key(|(ticket, _)| *ticket);
+            for (asking, (_, resident)) in asking.iter().zip(&done) {
+                prop_assert_eq!(&asking.ids, &resident.ids);
+                prop_assert_eq!((&asking.commit_step, asking.forwards), (&resident.commit_step, resident.forwards));
+            }
+        }
+    }
+
     /// Dealt to threads, at once or while others run, each row is what it is alone.
     #[test]
     fn l8_a_row_is_the_same_in_any_hands(requests in requests(), threads in 1usize..4, later in 0usize..5, room in 1usize..6) {
@@ -223,6 +251,29 @@ proptest! {
                 prop_assert!((a - b).abs() < 1e-3, "{} and {}", a, b);
             }
         }
+    }
+}
+
+/// The first pass of a block asks what is committed; those behind it do not.
+#[test]
+fn a_block_asks_twice() {
+    let backbone = sharp(&config(), 3, Kind::Double);
+    for (cache, passes) in [(DUAL, 2 * 3), (TextCache::Prefix, 2 * 3), (TextCache::None, 12)] {
+        let sampler = text(|sampler| (sampler.cache, sampler.end) = (cache, End::Never));
+        let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Resident);
+        batch
+            .submit(vec![row(1, 1, 5, 12, &Sampler::Text(sampler))])
+            .unwrap();
+        let (mut asked, mut forwards) = (0, 0);
+        while !batch.is_empty() {
+            asked += 1;
+            forwards += batch
+                .step(&mut |_, _, _| Ok(()))
+                .unwrap()
+                .first()
+                .map_or(0, |(_, sample)| sample.forwards);
+        }
+        assert_eq!((asked, forwards), (passes, 12), "{cache:?}");
     }
 }
 

@@ -76,9 +76,15 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
     if noise.is_empty() {
         return Ok(Vec::new());
     }
-    let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
-    let (temperatures, shares) = (of(|noise| noise.temperature)?, of(|noise| noise.share)?);
-    let (tokens_N, measures_N6) = drawn(logits_NV, &temperatures, &shares, writable)?;
+    let (tokens_N, measures_N6) = drawn(logits_NV, noise, writable)?;
+    fetched(&tokens_N, &measures_N6)
+}
+
+/// Brings what was drawn from the device.
+///
+/// # Errors
+/// As [`draw`].
+pub(super) fn fetched(tokens_N: &Tensor, measures_N6: &Tensor) -> Result<Vec<Drawn>> {
     let tokens = Vec::<i64>::try_from(tokens_N.f_to_device(Device::Cpu)?)?;
     let measures = Vec::<f32>::try_from(measures_N6.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
     tokens
@@ -101,27 +107,36 @@ fn finite(probability: f32) -> Result<()> {
     ))
 }
 
-fn drawn(
-    logits_NV: &Tensor,
-    temperatures: &Tensor,
-    shares: &Tensor,
-    writable: Writable,
-) -> Result<(Tensor, Tensor)> {
+fn drawn(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<(Tensor, Tensor)> {
+    let warm = noise.iter().any(|noise| noise.temperature > 0.0);
+    let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
+    let both = || -> Result<_> { Ok((of(|noise| noise.temperature)?, of(|noise| noise.share)?)) };
     #[cfg(fused)]
     if fused::applies(logits_NV) {
-        return kernel::draw(logits_NV, temperatures, shares, writable);
+        let (temperatures, shares) = both()?;
+        return kernel::draw(logits_NV, &temperatures, &shares, writable);
     }
-    composed(logits_NV, temperatures, shares, writable)
+    if !warm {
+        return likeliest(logits_NV, writable);
+    }
+    let (temperatures, shares) = both()?;
+    composed(logits_NV, Some((&temperatures, &shares)), writable)
 }
 
-/// The same composed of libtorch's operators.
+/// The likeliest of each row: tokens [N] and six measures of each [N, 6], on the device of the logits.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn likeliest(logits_NV: &Tensor, writable: Writable) -> Result<(Tensor, Tensor)> {
+    composed(logits_NV, None, writable)
+}
+
+/// The same composed of libtorch's operators; without temperatures and shares the likeliest.
 fn composed(
     logits_NV: &Tensor,
-    temperatures: &Tensor,
-    shares: &Tensor,
+    noise: Option<(&Tensor, &Tensor)>,
     writable: Writable,
 ) -> Result<(Tensor, Tensor)> {
-    let device = logits_NV.device();
     let wide_NV = logits_NV.f_to_kind(Kind::Float)?;
     // The sum without the highest, so that what is little keeps its digits.
     let (top_N1, surest_N1) = wide_NV.f_max_dim(-1, true)?;
@@ -138,12 +153,47 @@ fn composed(
     .f_neg()?;
     let rest_N1 = others_N1.f_div(&others_N1.f_add_scalar(1.0)?)?;
     let columns = i64::from(writable.end).min(log_p_NV.size()[1]);
-    let mut open_NV = log_p_NV.f_narrow(1, 0, columns)?;
+    let open_NV = log_p_NV.f_narrow(1, 0, columns)?;
     if let Some(shut) = writable.shut {
-        let column = Tensor::f_from_slice(&[i64::from(shut)])?.f_to_device(device)?;
-        open_NV = open_NV.f_index_fill(1, &column, f64::NEG_INFINITY)?;
+        let _ = open_NV
+            .f_narrow(1, i64::from(shut), 1)?
+            .f_fill_(f64::NEG_INFINITY)?;
     }
     let (top_N2, first_N2) = open_NV.f_topk(2.min(columns), -1, true, true)?;
+    let likeliest_N1 = first_N2.f_narrow(1, 0, 1)?;
+    let token_N1 = match noise {
+        None => likeliest_N1.shallow_clone(),
+        Some(noise) => stopped(&open_NV, &likeliest_N1, noise)?,
+    };
+    let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
+    let [best_N1, next_N1] = [0, -1].map(|at| top_N2.f_narrow(1, at, 1).and_then(|top| top.f_exp()));
+    let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
+        let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
+        Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
+    };
+    let (best_N1, next_N1) = (best_N1?, next_N1?);
+    let rests = [
+        left_to_others(&token_N1, &probability_N1)?,
+        left_to_others(&likeliest_N1, &best_N1)?,
+    ];
+    let measures = [
+        &probability_N1,
+        &best_N1,
+        &next_N1,
+        &entropy_N1,
+        &rests[0],
+        &rests[1],
+    ];
+    Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
+}
+
+/// The first column, [N, 1], at which the running sum of a row passes its share of the whole; the likeliest where it is cold.
+fn stopped(
+    open_NV: &Tensor,
+    likeliest_N1: &Tensor,
+    (temperatures, shares): (&Tensor, &Tensor),
+) -> Result<Tensor> {
+    let (device, columns) = (open_NV.device(), open_NV.size()[1]);
     let temperature_N1 = temperatures.f_to_device(device)?.f_unsqueeze(1)?;
     let cold_N1 = temperature_N1.f_le(0.0)?;
     let running_NV = open_NV
@@ -159,27 +209,7 @@ fn composed(
         .f_le_tensor(&stop_N1)?
         .f_sum_dim_intlist(&[-1i64][..], true, Kind::Int64)?
         .f_clamp_max(columns - 1)?;
-    let token_N1 = first_N2.f_narrow(1, 0, 1)?.f_where_self(&cold_N1, &warm_N1)?;
-    let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
-    let [best_N1, next_N1] = [0, -1].map(|at| top_N2.f_narrow(1, at, 1).and_then(|top| top.f_exp()));
-    let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
-        let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
-        Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
-    };
-    let (best_N1, next_N1) = (best_N1?, next_N1?);
-    let rests = [
-        left_to_others(&token_N1, &probability_N1)?,
-        left_to_others(&first_N2.f_narrow(1, 0, 1)?, &best_N1)?,
-    ];
-    let measures = [
-        &probability_N1,
-        &best_N1,
-        &next_N1,
-        &entropy_N1,
-        &rests[0],
-        &rests[1],
-    ];
-    Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
+    Ok(likeliest_N1.f_where_self(&cold_N1, &warm_N1)?)
 }
 
 #[cfg(fused)]

@@ -5,7 +5,7 @@ use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest, Sampler}
 use super::draw::Drawn;
 use super::image::ImageLane;
 use super::need::{Columns, Need};
-use super::text::TextLane;
+use super::text::{Steady, TextLane};
 use crate::backbone::Backbone;
 use crate::error::Result;
 
@@ -44,6 +44,23 @@ impl Lane {
         match self {
             Self::Text(lane) => lane.need(),
             Self::Image(lane) => lane.need(),
+        }
+    }
+
+    /// The steps that are left of its block, if they can be done without asking.
+    pub fn steady(&self) -> Option<Steady> {
+        match self {
+            Self::Text(lane) => lane.steady(),
+            Self::Image(_) => None,
+        }
+    }
+
+    /// Takes in what was drawn at every place of such steps, as far as its block goes; gives how many steps the block took if
+    /// that is its end.
+    pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
+        match self {
+            Self::Text(lane) => lane.replay(steady, steps),
+            Self::Image(_) => None,
         }
     }
 

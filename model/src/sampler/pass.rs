@@ -113,7 +113,7 @@ fn chunks(turns: &[Turn<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
 }
 
 /// A row's part of a pass: the chosen positions, without padding that is shut out.
-fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
+pub(super) fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
     let keys = row.ids.len() - row.pad;
     let places: Vec<usize> = match compute {
         Compute::All => (0..keys).collect(),

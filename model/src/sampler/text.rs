@@ -19,6 +19,31 @@ use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::noise::row_rng;
 
+/// The steps that are left of a block.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Steady {
+    /// Places of the row that each computes, padding and all.
+    pub computed: Range<usize>,
+    /// The block's.
+    pub window: Range<usize>,
+    /// Its number.
+    pub block: usize,
+    /// Steps that it has taken.
+    pub taken: usize,
+    /// How many of its positions are masked.
+    pub masked: usize,
+    pub rule: Rule,
+}
+
+/// How many are committed at each step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rule {
+    /// As many as the schedule says, step by step.
+    Counts(Vec<usize>),
+    /// The surest and all that are at least so probable.
+    Threshold(f64),
+}
+
 /// One text on its way.
 #[derive(Debug)]
 pub(super) struct TextLane {
@@ -186,18 +211,16 @@ impl TextLane {
         let (window, first) = (self.window(), self.step == 0);
         match self.sampler.cache {
             TextCache::None => Compute::All,
-            TextCache::Prefix if first => Compute::All,
-            TextCache::Prefix => Compute::Range(from(window.start)..end),
+            TextCache::Prefix | TextCache::Dual { .. } if !first => Compute::Range(self.again()),
+            TextCache::Prefix => Compute::All,
             TextCache::Dual { refresh, vicinity } => {
-                if first && self.since_whole.is_none_or(|blocks| blocks >= refresh) {
+                if self.since_whole.is_none_or(|blocks| blocks >= refresh) {
                     self.since_whole = Some(0);
                     return Compute::All;
                 }
                 // The tokens that ended the block before are not in the cache yet.
-                let back = if first { self.sampler.block } else { 0 };
-                let start = from(window.start).saturating_sub(back.max(vicinity));
-                let first_real = self.request.left_pad.min(self.request.unconditional_left_pad);
-                let range = start.max(first_real)..from(window.end).saturating_add(vicinity).min(end);
+                let start = from(window.start).saturating_sub(self.sampler.block.max(vicinity));
+                let range = start.max(self.first_real())..self.again().end;
                 // So are those that have come into sight.
                 let fresh = seen.max(range.end)..end;
                 if fresh.is_empty() {
@@ -207,6 +230,65 @@ impl TextLane {
                 }
             }
         }
+    }
+
+    fn first_real(&self) -> usize {
+        self.request.left_pad.min(self.request.unconditional_left_pad)
+    }
+
+    /// What every pass but a block's first computes, where something is kept.
+    fn again(&self) -> Range<usize> {
+        let (start, window, end) = (self.request.target.start, self.window(), self.visible());
+        match self.sampler.cache {
+            TextCache::Dual { vicinity, .. } => {
+                let first = (start + window.start).saturating_sub(vicinity);
+                first.max(self.first_real())..(start + window.end).saturating_add(vicinity).min(end)
+            }
+            _ => start + window.start..end,
+        }
+    }
+
+    /// What the steps that are left of the active block do, if a device can do them without asking: the same places are
+    /// computed each time, nothing is left to chance, and what is committed follows from how sure the model is.
+    pub fn steady(&self) -> Option<Steady> {
+        let sampler = &self.sampler;
+        let kept = sampler.cache != TextCache::None && self.step > 0 && !self.done;
+        let cold = sampler.temperature <= 0.0 && sampler.guidance == 0.0 && self.credits.is_none();
+        let ranked = sampler.remasking == demask_api::Remasking::LowConfidence;
+        let watched = self.request.watch || sampler.quirks.whole_vocabulary;
+        if !(kept && cold && ranked) || watched {
+            return None;
+        }
+        let counts = self.counts.get(self.step..).unwrap_or_default();
+        Some(Steady {
+            computed: self.again(),
+            window: self.request.target.start + self.window().start
+                ..self.request.target.start + self.window().end,
+            block: self.block,
+            taken: self.step,
+            masked: self.masked().len(),
+            rule: match sampler.commit {
+                Commit::Schedule => Rule::Counts(counts.to_vec()),
+                Commit::Threshold { threshold } => Rule::Threshold(threshold),
+                Commit::Factor { .. } | Commit::Hierarchical { .. } => return None,
+            },
+        })
+    }
+
+    /// Takes in what was drawn at every place of such steps, as far as the block goes; gives how many steps the block took if
+    /// that is its end.
+    pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
+        for drawn in steps {
+            let taken = self.step;
+            let need = self.need()?;
+            let places = need.wants.iter().map(|want| self.request.target.start + want.at);
+            let own: Vec<Drawn> = places.map(|place| drawn[place - steady.computed.start]).collect();
+            self.take(&own);
+            if self.done || self.block != steady.block {
+                return Some(taken + 1);
+            }
+        }
+        None
     }
 
     /// Whether its logits are raised by credits.
