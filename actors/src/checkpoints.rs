@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
-use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::curating::{Corpus, Curator};
 use crate::curator::Accepted;
 use crate::engine::{EngineFailure, unexpected};
-use crate::folder::{self, BUDGETS, PROMPTS, SAMPLING};
+use crate::folder;
 use crate::gate::Promoted;
 use crate::job::Job;
 use crate::profile::{Profile, StageKind};
@@ -161,23 +160,9 @@ fn attachments(
     draws: &Draws,
     cursor: &Cursor,
 ) -> Result<BTreeMap<String, String>, RunError> {
-    let text = |error: serde_json::Error| RunError::Failed(error.to_string());
-    let tokenizer = bench.builder().tokenizer().to_json();
-    let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
-    let budgets = serde_json::to_string(bench.builder().budgets()).map_err(text)?;
-    let style = bench.builder().style();
-    let prompts = (*style != PromptStyle::default()).then(|| serde_json::to_string(style));
-    let prompts = prompts.transpose().map_err(text)?;
-    let mut files = BTreeMap::from([
-        (checkpoint::TOKENIZER.to_owned(), tokenizer),
-        (BUDGETS.to_owned(), budgets),
-        (SAMPLING.to_owned(), serde_json::to_string(draws).map_err(text)?),
-        (
-            checkpoint::STATE.to_owned(),
-            serde_json::to_string(cursor).map_err(text)?,
-        ),
-    ]);
-    files.extend(prompts.map(|prompts| (PROMPTS.to_owned(), prompts)));
+    let mut files = folder::files(bench, draws)?;
+    let state = serde_json::to_string(cursor).map_err(|error| RunError::Failed(error.to_string()))?;
+    files.insert(checkpoint::STATE.to_owned(), state);
     Ok(files)
 }
 
