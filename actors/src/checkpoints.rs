@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
+use demask_api::{
+    Answer, EngineError, Growth, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint,
+};
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ use crate::engine::{EngineFailure, unexpected};
 use crate::folder;
 use crate::gate::Promoted;
 use crate::job::Job;
-use crate::profile::{Profile, StageKind};
+use crate::profile::{self, Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
@@ -293,14 +295,20 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         Some(named) => named.clone(),
         None => shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?,
     };
-    let bench = folder::workbench(&dir)?;
+    let (bench, image_tokenizer) = match &job.profile.grow {
+        Some(growth) => grown(job, growth, &dir)?,
+        None => (folder::workbench(&dir)?, None),
+    };
     let model = ModelSource::Checkpoint {
         dir,
         resume: false,
         average: false,
-        image_tokenizer: None,
+        image_tokenizer,
+        // At the start alone (L1): a checkpoint of the run holds what became of it.
         options: LoadOptions {
             lora: job.profile.lora.clone(),
+            adapter: job.profile.adapter.clone(),
+            grow: job.profile.grow.clone(),
             ..LoadOptions::default()
         },
     };
@@ -308,17 +316,32 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
     Ok(beginning(bench))
 }
 
+/// How a text model that is given picture codes is prompted, and the folder of its image tokenizer.
+fn grown(job: &Job, growth: &Growth, dir: &Path) -> Result<(Workbench, Option<PathBuf>), RunError> {
+    let images = profile::image_tokenizer_of(image_tokenizer_from(job)?.as_deref(), dir);
+    let codes = job
+        .profile
+        .codes_of_growth(growth, &image_tokenizer_shape(&images)?)
+        .map_err(|(key, message)| RunError::Failed(format!("{key} {message}")))?;
+    Ok((folder::grown(dir, Some(codes))?, Some(images)))
+}
+
+/// The checkpoint whose image tokenizer is taken over, if one is named.
+fn image_tokenizer_from(job: &Job) -> Result<Option<PathBuf>, RunError> {
+    match &job.profile.image_tokenizer_from {
+        Some(named) if named.as_os_str() == shipped::SHIPPED => shipped::folder(&job.home)
+            .map(Some)
+            .map_err(|error| RunError::Failed(error.to_string())),
+        named => Ok(named.clone()),
+    }
+}
+
 async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
     let profile = &job.profile;
     let corpus = curator.ask(Corpus).await??;
     let tokenizer = TextTokenizer::train(&corpus, profile.text_vocabulary)
         .map_err(|error| RunError::Failed(error.to_string()))?;
-    let image_tokenizer_from = match &profile.image_tokenizer_from {
-        Some(named) if named.as_os_str() == "shipped" => {
-            Some(shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?)
-        }
-        named => named.clone(),
-    };
+    let image_tokenizer_from = image_tokenizer_from(job)?;
     let image_tokenizer = match &image_tokenizer_from {
         Some(dir) => Some(
             image_tokenizer_config(dir).map_err(|error| RunError::about("image_tokenizer_from", error))?,
