@@ -70,7 +70,7 @@ pub enum Command {
     Set(Set),
     /// Write an answer to a prompt
     #[command(
-        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3"
+        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/"
     )]
     Generate(Generate),
     /// Fill holes in a text, from both sides
@@ -117,6 +117,16 @@ pub enum Command {
         after_help = "Examples:\n  demask convert pytorch_model.bin model.safetensors\n  demask convert ImageReward.pt image-reward/ --dtype f16\n  demask convert epoch3.ckpt model.safetensors --key state_dict\n  demask convert LLaDA-8B-Base/ LLaDA-8B-Base-safetensors/"
     )]
     Convert(Convert),
+    /// Add an adapter to its checkpoint's weights: a model of its own
+    #[command(
+        after_help = "The tokenizer, the samplers and the image tokenizer go along.\nExamples:\n  demask merge LLaDA-8B-Instruct/ merged/ --adapter my-adapter/\n  demask merge checkpoints/RUN/step-00000040/ merged/\n  demask generate \"What is 3 + 4?\" --checkpoint merged/"
+    )]
+    Merge(Merge),
+    /// Give a text model picture codes, from LLaDA to what MMaDA is trained from
+    #[command(
+        after_help = "Embedding and head grow by a row a code, each the mean of the rows that are there and a little\nnoise; a picture's token is the length of the tokenizer plus its code.\nExamples:\n  demask grow LLaDA-8B-Instruct/ grown/ --image-tokenizer magvitv2/ --size 256\n  demask grow LLaDA-8B-Instruct/ grown/ --codes 8192 --seed 7 --json\n  demask run --profile my.toml --checkpoint grown/"
+    )]
+    Grow(Grow),
     /// Say what was found on this machine, what is missing and how to mend it
     #[command(
         after_help = "Examples:\n  demask doctor\n  demask doctor --json\nExits 1 when something must be mended."
@@ -223,6 +233,10 @@ pub struct Model {
     /// A checkpoint folder, or a repository that was pulled [default: the shipped tabletop model]
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub checkpoint: Option<PathBuf>,
+    /// A low-rank adapter to put on it: a folder in PEFT's layout (a checkpoint of a run that trained one is such), or a
+    /// repository that was pulled
+    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "average")]
+    pub adapter: Option<PathBuf>,
     /// Use the moving average of the weights, which a run with `ema` keeps in its checkpoints
     #[arg(long)]
     pub average: bool,
@@ -552,4 +566,73 @@ pub enum Floating {
     F16,
     /// 16 bits, bfloat16
     Bf16,
+}
+
+/// `demask merge`.
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// A checkpoint: of a run that trains an adapter, which it carries, or the base of the one that --adapter names
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The folder to write; it must not be there
+    #[arg(value_name = "OUTPUT")]
+    pub output: PathBuf,
+    /// An adapter in PEFT's layout: a folder, or a repository that was pulled
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub adapter: Option<PathBuf>,
+    /// Write the weights in this type [default: as the checkpoint's are stored]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Stored>,
+    /// Output
+    #[command(flatten)]
+    pub output_as: Json,
+}
+
+/// `demask grow`.
+#[derive(Debug, Args)]
+pub struct Grow {
+    /// A text model: a checkpoint folder, or a repository that was pulled
+    #[arg(value_name = "CHECKPOINT")]
+    pub checkpoint: PathBuf,
+    /// The folder to write; it must not be there
+    #[arg(value_name = "OUTPUT")]
+    pub output: PathBuf,
+    /// Picture codes [default: as many as the image tokenizer has, else 8192]
+    #[arg(long, value_parser = count)]
+    pub codes: Option<usize>,
+    /// The folder of an image tokenizer that goes along, or a repository that was pulled
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    pub image_tokenizer: Option<PathBuf>,
+    /// Side of its pictures in pixels [default: 512 as published; of a checkpoint of ours as it says]
+    #[arg(long, value_name = "PIXELS")]
+    pub size: Option<usize>,
+    /// Seed of the noise in the new rows
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Write the weights in this type [default: as the checkpoint's are stored]
+    #[arg(long, value_enum)]
+    pub dtype: Option<Stored>,
+    /// Output
+    #[command(flatten)]
+    pub output_as: Json,
+}
+
+/// Types that weights are stored in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Stored {
+    /// 32 bits
+    F32,
+    /// 16 bits, bfloat16
+    Bf16,
+}
+
+impl Stored {
+    /// As an engine is asked for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }

@@ -9,14 +9,14 @@ use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
-use demask_api::{BackboneConfig, Quirks, Task, checkpoint};
+use demask_api::{BackboneConfig, ImageTokenizerConfig, Quirks, Task, checkpoint};
 use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::{Facts, is_published};
-use demask_datasets::sequences::{Budgets, MARKS};
+use demask_datasets::sequences::MARKS;
 use serde_json::{Map, Value};
 
-use crate::UsageError;
 use crate::args::Model;
+use crate::{UsageError, adapter};
 
 /// A model that is yet to be loaded.
 pub struct Chosen {
@@ -24,6 +24,8 @@ pub struct Chosen {
     pub folder: PathBuf,
     /// Whether it is a published one.
     pub published: bool,
+    /// The folder of an adapter that is put on it.
+    pub adapter: Option<PathBuf>,
     /// The folder of an image tokenizer that is not the model's own.
     pub image_tokenizer: Option<PathBuf>,
     /// Tokenizer, prompts and lengths.
@@ -46,6 +48,9 @@ impl Chosen {
             Some(named) => pulled("--checkpoint", named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
         };
+        let adapter = model.adapter.as_deref();
+        let adapter = adapter.map(|named| adapter::put_on(&folder, named)).transpose()?;
+        adapter::has_base(&folder)?;
         // Before anything large is read.
         quirks(model, Quirks::default())?;
         let image_tokenizer = model
@@ -80,9 +85,18 @@ impl Chosen {
             said_of_text,
             folder,
             published,
+            adapter,
             image_tokenizer,
             side,
         })
+    }
+
+    /// What to say of it where the engine does not take it.
+    pub fn blame(&self) -> String {
+        match &self.adapter {
+            Some(adapter) => adapter::blame(&self.folder, adapter),
+            None => instead(&self.folder),
+        }
     }
 
     /// Whether what is asked for fits into a sequence with a picture of the size that was asked for.
@@ -119,7 +133,7 @@ fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
 /// The folder that a flag names, or the one of a repository that was pulled.
 ///
 /// # Errors
-/// Neither is there, with the command that pulls it.
+/// Neither is there, with the flag and the command that would pull it.
 pub fn pulled(flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = checkpoint_folder(named, &Cache::of_environment());
     let folder = folder.map_err(|error| anyhow::anyhow!("{flag} {error}"))?;
@@ -162,10 +176,31 @@ fn quirks(model: &Model, usual: Quirks) -> anyhow::Result<Quirks> {
     Ok(quirks)
 }
 
+/// The shape of the image tokenizer in a folder of its own.
+///
+/// # Errors
+/// It is missing or broken.
+pub fn image_tokenizer_of(folder: &Path) -> anyhow::Result<ImageTokenizerConfig> {
+    image_tokenizer_shape(folder).context("the image tokenizer cannot be used")
+}
+
 /// Pixels that a side of a code stands for.
 fn pixels_of_a_code(folder: &Path) -> anyhow::Result<usize> {
-    let config = image_tokenizer_shape(folder).context("the image tokenizer cannot be used")?;
-    Ok(config.downscale())
+    Ok(image_tokenizer_of(folder)?.downscale())
+}
+
+/// Codes of a picture of so many pixels a side.
+///
+/// # Errors
+/// No whole number of them; more than fit into a sequence.
+pub fn codes_of(folder: &Path, size: usize, pixels: usize) -> anyhow::Result<usize> {
+    if size == 0 || !size.is_multiple_of(pixels) {
+        let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
+        bail!(UsageError(message));
+    }
+    let codes = (size / pixels).saturating_pow(2);
+    fits(folder, size, codes, 1)?;
+    Ok(codes)
 }
 
 /// The workbench for pictures of another size.
@@ -176,25 +211,13 @@ fn sized(
     size: usize,
     pixels: usize,
 ) -> anyhow::Result<Workbench> {
-    if size == 0 || !size.is_multiple_of(pixels) {
-        let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
-        bail!(UsageError(message));
-    }
-    let codes = (size / pixels).saturating_pow(2);
-    fits(folder, size, codes, 1)?;
+    let codes = codes_of(folder, size, pixels)?;
     let budgets = if is_published {
         published::budgets(folder, codes)?
     } else {
-        with_codes(*bench.builder().budgets(), codes)
+        bench.builder().budgets().with_codes(codes)
     };
     Ok(bench.with_budgets(budgets))
-}
-
-fn with_codes(mut budgets: Budgets, codes: usize) -> Budgets {
-    budgets.text_to_image.codes = codes;
-    budgets.understand.codes = codes;
-    budgets.think_then_draw.codes = codes;
-    budgets
 }
 
 /// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.

@@ -4,22 +4,28 @@
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
 //! - `reach.rs`: the daemon found, also while it starts;
 //! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
+//! - `adapter.rs`: what `--adapter` may name;
 //! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
 //! - `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
+//! - `merge.rs`, `grow.rs`: checkpoints made of others, which `derived.rs` reads and writes;
 //! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
 //! - `print.rs`: tables, JSON, progress; `values.rs`: what flags may be.
 
+mod adapter;
 mod args;
 mod chosen;
 mod control;
 mod convert;
 mod daemon;
 mod dashboard;
+mod derived;
 mod doctor;
 mod eval;
 mod fill;
+mod grow;
 mod inpaint;
+mod merge;
 mod print;
 mod pull;
 mod query;
@@ -106,6 +112,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Runs(options) => runs::runs(&home, options),
         Command::Verify(options) => verify::verify(&home, options),
         Command::Convert(options) => convert::convert(options),
+        Command::Merge(options) => merge::merge(&home, &options),
+        Command::Grow(options) => grow::grow(&home, &options),
         Command::Doctor(output) => doctor::doctor(&home, output.json),
     }
 }

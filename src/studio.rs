@@ -17,12 +17,13 @@ use demask_api::{
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::fit as fit_picture;
+use demask_datasets::special_tokens::Family;
 use demask_datasets::tabletop::render::PIXELS;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
 
 use crate::args::{Cache, Describe, Generate, Imagine, Model};
-use crate::chosen::{Chosen, instead};
+use crate::chosen::Chosen;
 use crate::inpaint::Canvas;
 use crate::{UsageError, print};
 
@@ -108,10 +109,13 @@ impl Studio {
             resume: false,
             average: model.average,
             image_tokenizer: chosen.image_tokenizer.clone(),
-            options: LoadOptions::sampling(),
+            options: LoadOptions {
+                adapter: chosen.adapter.clone(),
+                ..LoadOptions::sampling()
+            },
         };
         let loaded = engine.ask(&Request::Load { model: source }).await;
-        let loaded = loaded.with_context(|| instead(&chosen.folder))?;
+        let loaded = loaded.with_context(|| chosen.blame())?;
         same_codes(&loaded, &chosen)?;
         Ok(Self {
             engine,
@@ -121,6 +125,11 @@ impl Studio {
             published: chosen.published,
             side: chosen.side,
         })
+    }
+
+    /// Whether it is prompted as published models are: it is one, or was made from one.
+    fn is_theirs(&self) -> bool {
+        self.bench.builder().style().family != Family::Tabletop
     }
 
     /// Completes one example.
@@ -235,7 +244,7 @@ fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
     let mut budgets = *studio.bench.builder().budgets();
     let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
-    if studio.published {
+    if studio.is_theirs() {
         // What the answer takes, the prompt cannot have.
         budgets.text.prompt = whole.saturating_sub(length);
     }
@@ -335,7 +344,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         let example = plain_example(kind, &options.prompt, None);
         match options.from.as_deref().zip(options.mask.as_deref()) {
             Some((from, mask)) => {
-                let canvas = Canvas::read(from, mask, studio.side, !studio.published)?;
+                let canvas = Canvas::read(from, mask, studio.side, !studio.is_theirs())?;
                 studio.inpaint(example, &canvas, options.seed, &draws, sink).await
             }
             None => studio.complete(example, mode, options.seed, &draws, sink).await,
@@ -449,13 +458,13 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     let mode = if options.think { Mode::Think } else { Mode::Direct };
     let (prompt, made) = runtime()?.block_on(async {
         let studio = Studio::open_seeing(home, &options.model, Task::Understand).await?;
-        let (kind, prompt) = match (&options.question, studio.published) {
+        let (kind, prompt) = match (&options.question, studio.is_theirs()) {
             (Some(question), _) => (Kind::Question, question.clone()),
             (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
             (None, false) => (Kind::Caption, "describe the table".to_owned()),
         };
         // One of whole pixels stays sharp for a model of few of them.
-        let picture = fit_picture(&image, studio.side, options.fit, !studio.published);
+        let picture = fit_picture(&image, studio.side, options.fit, !studio.is_theirs());
         let example = plain_example(kind, &prompt, Some(picture));
         let made = studio
             .complete(example, mode, options.seed, &studio.draws, None)

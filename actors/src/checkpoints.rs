@@ -8,8 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint};
-use demask_datasets::prompt_style::PromptStyle;
+use demask_api::{
+    Answer, EngineError, Growth, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint,
+};
 use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::curating::{Corpus, Curator};
 use crate::curator::Accepted;
 use crate::engine::{EngineFailure, unexpected};
-use crate::folder::{self, BUDGETS, PROMPTS, SAMPLING};
+use crate::folder;
 use crate::gate::Promoted;
 use crate::job::Job;
-use crate::profile::{Profile, StageKind};
+use crate::profile::{self, Profile, StageKind};
 use crate::run_error::RunError;
 use crate::shipped;
 use crate::supervisor::Address;
@@ -161,23 +162,9 @@ fn attachments(
     draws: &Draws,
     cursor: &Cursor,
 ) -> Result<BTreeMap<String, String>, RunError> {
-    let text = |error: serde_json::Error| RunError::Failed(error.to_string());
-    let tokenizer = bench.builder().tokenizer().to_json();
-    let tokenizer = tokenizer.map_err(|error| RunError::Failed(error.to_string()))?;
-    let budgets = serde_json::to_string(bench.builder().budgets()).map_err(text)?;
-    let style = bench.builder().style();
-    let prompts = (*style != PromptStyle::default()).then(|| serde_json::to_string(style));
-    let prompts = prompts.transpose().map_err(text)?;
-    let mut files = BTreeMap::from([
-        (checkpoint::TOKENIZER.to_owned(), tokenizer),
-        (BUDGETS.to_owned(), budgets),
-        (SAMPLING.to_owned(), serde_json::to_string(draws).map_err(text)?),
-        (
-            checkpoint::STATE.to_owned(),
-            serde_json::to_string(cursor).map_err(text)?,
-        ),
-    ]);
-    files.extend(prompts.map(|prompts| (PROMPTS.to_owned(), prompts)));
+    let mut files = folder::files(bench, draws)?;
+    let state = serde_json::to_string(cursor).map_err(|error| RunError::Failed(error.to_string()))?;
+    files.insert(checkpoint::STATE.to_owned(), state);
     Ok(files)
 }
 
@@ -308,14 +295,20 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
         Some(named) => named.clone(),
         None => shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?,
     };
-    let bench = folder::workbench(&dir)?;
+    let (bench, image_tokenizer) = match &job.profile.grow {
+        Some(growth) => grown(job, growth, &dir)?,
+        None => (folder::workbench(&dir)?, None),
+    };
     let model = ModelSource::Checkpoint {
         dir,
         resume: false,
         average: false,
-        image_tokenizer: None,
+        image_tokenizer,
+        // At the start alone (L1): a checkpoint of the run holds what became of it.
         options: LoadOptions {
             lora: job.profile.lora.clone(),
+            adapter: job.profile.adapter.clone(),
+            grow: job.profile.grow.clone(),
             ..LoadOptions::default()
         },
     };
@@ -323,17 +316,32 @@ async fn from_checkpoint(job: &Job) -> Result<Loaded, RunError> {
     Ok(beginning(bench))
 }
 
+/// How a text model that is given picture codes is prompted, and the folder of its image tokenizer.
+fn grown(job: &Job, growth: &Growth, dir: &Path) -> Result<(Workbench, Option<PathBuf>), RunError> {
+    let images = profile::image_tokenizer_of(image_tokenizer_from(job)?.as_deref(), dir);
+    let codes = job
+        .profile
+        .codes_of_growth(growth, &image_tokenizer_shape(&images)?)
+        .map_err(|(key, message)| RunError::Failed(format!("{key} {message}")))?;
+    Ok((folder::grown(dir, Some(codes))?, Some(images)))
+}
+
+/// The checkpoint whose image tokenizer is taken over, if one is named.
+fn image_tokenizer_from(job: &Job) -> Result<Option<PathBuf>, RunError> {
+    match &job.profile.image_tokenizer_from {
+        Some(named) if named.as_os_str() == shipped::SHIPPED => shipped::folder(&job.home)
+            .map(Some)
+            .map_err(|error| RunError::Failed(error.to_string())),
+        named => Ok(named.clone()),
+    }
+}
+
 async fn fresh(job: &Job, curator: &Address<Curator>) -> Result<Loaded, RunError> {
     let profile = &job.profile;
     let corpus = curator.ask(Corpus).await??;
     let tokenizer = TextTokenizer::train(&corpus, profile.text_vocabulary)
         .map_err(|error| RunError::Failed(error.to_string()))?;
-    let image_tokenizer_from = match &profile.image_tokenizer_from {
-        Some(named) if named.as_os_str() == "shipped" => {
-            Some(shipped::folder(&job.home).map_err(|error| RunError::Failed(error.to_string()))?)
-        }
-        named => named.clone(),
-    };
+    let image_tokenizer_from = image_tokenizer_from(job)?;
     let image_tokenizer = match &image_tokenizer_from {
         Some(dir) => Some(
             image_tokenizer_config(dir).map_err(|error| RunError::about("image_tokenizer_from", error))?,

@@ -1,11 +1,16 @@
 //! What a checkpoint's folder says of prompts, lengths and samplers: in files of ours beside the weights, or as a published
 //! folder has it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use demask_api::checkpoint::{CONFIG, TOKENIZER};
 use demask_datasets::prompt_style::PromptStyle;
 use demask_datasets::published as published_folder;
 pub use demask_datasets::published::BUDGETS;
+use demask_datasets::sequences::MARKS;
+use demask_datasets::text_tokenizer::Family;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::published;
@@ -34,6 +39,60 @@ pub fn workbench(dir: &Path) -> Result<Workbench, WorkError> {
         read_json(dir, BUDGETS)?
     };
     Ok(Workbench::new(tokenizer, budgets).with_style(style))
+}
+
+/// The same for a text model that is given picture codes (`mmada.md` 1.3): LLaDA's conventions become MMaDA's, and a picture
+/// takes so many codes; where none are named, as many as it took, or as published.
+///
+/// # Errors
+/// As [`workbench`]; a tokenizer without the marks of pictures; a model too short for a picture, with both lengths.
+pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Workbench, WorkError> {
+    let bench = workbench(dir)?;
+    has_room(dir, codes.unwrap_or(0))?;
+    let style = bench.builder().style().clone();
+    if style.family == Family::Tabletop {
+        let budgets = *bench.builder().budgets();
+        return Ok(bench.with_budgets(codes.map_or(budgets, |codes| budgets.with_codes(codes))));
+    }
+    let family = Family::Mmada;
+    let tokenizer = published_folder::tokenizer(dir, family)?;
+    let budgets = published::with_pictures(dir, codes.unwrap_or(published::CODES))?;
+    Ok(Workbench::new(tokenizer, budgets).with_style(PromptStyle { family, ..style }))
+}
+
+/// A picture of so many codes fits into a sequence, with a word beside it.
+fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
+    let longest = published_folder::Facts::read(dir)?.max_sequence_length;
+    match longest.filter(|&longest| codes + MARKS >= longest) {
+        None => Ok(()),
+        Some(longest) => Err(WorkError::File {
+            path: dir.join(CONFIG).display().to_string(),
+            message: format!(
+                "max_sequence_length is {longest}; a picture takes {codes} codes and {MARKS} marks"
+            ),
+        }),
+    }
+}
+
+/// The files that say it in a checkpoint of ours, name to contents.
+///
+/// # Errors
+/// A tokenizer that cannot be written.
+pub fn files(bench: &Workbench, draws: &Draws) -> Result<BTreeMap<String, String>, WorkError> {
+    let builder = bench.builder();
+    let mut files = BTreeMap::from([
+        (TOKENIZER.to_owned(), builder.tokenizer().to_json()?),
+        (BUDGETS.to_owned(), json(BUDGETS, builder.budgets())?),
+        (SAMPLING.to_owned(), json(SAMPLING, draws)?),
+    ]);
+    if *builder.style() != PromptStyle::default() {
+        files.insert(PROMPTS.to_owned(), json(PROMPTS, builder.style())?);
+    }
+    Ok(files)
+}
+
+fn json<T: Serialize>(name: &str, value: &T) -> Result<String, WorkError> {
+    serde_json::to_string(value).map_err(|error| broken(Path::new(name), &error))
 }
 
 /// How `sampling.json` says that the checkpoint is sampled best; as usual where it has none, as published where the model is.

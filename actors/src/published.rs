@@ -43,9 +43,18 @@ pub fn draws() -> Draws {
 /// # Errors
 /// `config.json` is missing or broken.
 pub fn budgets(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
-    let facts = Facts::read(dir)?;
-    let codes = if facts.family() == Family::Mmada { codes } else { 0 };
-    let longest = facts.max_sequence_length.unwrap_or(LONGEST);
+    match Facts::read(dir)?.family() {
+        Family::Mmada => with_pictures(dir, codes),
+        Family::Llada | Family::Tabletop => with_pictures(dir, 0),
+    }
+}
+
+/// The same whoever's model it is.
+///
+/// # Errors
+/// As [`budgets`].
+pub fn with_pictures(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
+    let longest = Facts::read(dir)?.max_sequence_length.unwrap_or(LONGEST);
     let half = (longest / 2 / WHOLE * WHOLE).max(1);
     Ok(Budgets::published(longest, ANSWER.min(half), codes))
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::home::Home;
 
+/// What it is called where a checkpoint may be named.
+pub(crate) const SHIPPED: &str = "shipped";
+
 /// Where it is: `DEMASK_SHIPPED`, else the repository that this program was built from, else beside the program.
 ///
 /// # Errors

@@ -388,3 +388,83 @@ fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
         );
     }
 }
+
+#[test]
+fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
+    for (more, line, words) in [
+        (
+            "adapter = \"a\"\nlora = { rank = 2 }\n",
+            2,
+            "adapter is given beside lora",
+        ),
+        (
+            "lora = { rank = 2 }\ngrow = { seed = 1 }\n",
+            3,
+            "grow is given beside an adapter",
+        ),
+        (
+            "adapter = \"a\"\ngrow = { seed = 1 }\n",
+            3,
+            "grow is given beside an adapter",
+        ),
+        (
+            "[grow]\ncodebook_size = 0\n",
+            3,
+            "codebook_size is 0; allowed is 1",
+        ),
+        ("[grow]\ncodes = 1\n", 3, "codes"),
+    ] {
+        let error = parsed(more).unwrap_err();
+        assert!(
+            error.contains(&format!("line {line}")) && error.contains(words),
+            "{more}: {error}"
+        );
+    }
+    let place = tempfile::tempdir().unwrap();
+    let [text, adapter] = ["text", "adapter"].map(|name| place.path().join(name));
+    for (folder, file) in [(&text, "manifest.json"), (&adapter, "adapter_config.json")] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join(file), "{}").unwrap();
+    }
+    let says = |more: &str, from_scratch: bool, words: &[&str]| {
+        let whole = format!("name = \"x\"\n{more}\n{SOURCE}{STAGE}");
+        let error = Profile::anchored(&whole, "x.toml", from_scratch).unwrap_err();
+        assert_eq!(error.line, Some(2), "{error}");
+        for word in words {
+            assert!(error.message.contains(word), "'{word}' is missing in: {error}");
+        }
+    };
+    for key in ["lora = { rank = 2 }", "adapter = \"a\"", "grow = { seed = 1 }"] {
+        let name = key.split(' ').next().unwrap();
+        says(key, true, &[name, "--from-scratch"]);
+    }
+    says(
+        &format!("adapter = {adapter:?}"),
+        false,
+        &["no adapter_model.safetensors", "PEFT"],
+    );
+    says("grow = { seed = 1 }", false, &["grow", "start_from"]);
+    let start = format!("\nstart_from = {text:?}");
+    says(
+        &format!("grow = {{ seed = 1 }}{start}"),
+        false,
+        &["needs an image tokenizer", "image_tokenizer_from"],
+    );
+    let images = text.join("image_tokenizer");
+    std::fs::create_dir(&images).unwrap();
+    std::fs::write(images.join("config.json"), "{\"codebook_bits\": 10}").unwrap();
+    says(
+        &format!("grow = {{ codebook_size = 64 }}{start}"),
+        false,
+        &["codebook_size is 64; the image tokenizer has 1024"],
+    );
+    let whole = format!("name = \"x\"\ngrow = {{ codebook_size = 1024 }}{start}\n{SOURCE}{STAGE}");
+    Profile::anchored(&whole, "x.toml", false).unwrap();
+    // One that carries an adapter takes no other.
+    std::fs::write(text.join("adapter_config.json"), "{}").unwrap();
+    says(
+        &format!("lora = {{ rank = 2 }}{start}"),
+        false,
+        &["lora", "carries an adapter", "demask merge"],
+    );
+}

@@ -106,6 +106,15 @@ impl Budgets {
         }
     }
 
+    /// The same for pictures of so many codes.
+    #[must_use]
+    pub const fn with_codes(mut self, codes: usize) -> Self {
+        self.text_to_image.codes = codes;
+        self.understand.codes = codes;
+        self.think_then_draw.codes = codes;
+        self
+    }
+
     /// The budget of a task.
     #[must_use]
     pub const fn of(&self, task: Task) -> Budget {

@@ -247,7 +247,7 @@ pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Ki
     let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
     let place = (device, kind);
     if let Some(adapter) = adapter {
-        let lora = Lora::load(adapter, backbone.config(), place, options.purpose)?;
+        let lora = Lora::load(adapter, backbone.config(), &base, place, options.purpose)?;
         backbone = backbone.adapted(lora);
     } else if let Some(config) = &options.lora {
         let lora = Lora::fresh(config, backbone.config(), &base, place, options.purpose)?;

@@ -80,23 +80,25 @@ impl Lora {
         };
         let slots = slots(&layers, &modules, config.rank);
         let parameters = Parameters::build(slots, place.0, place.1, purpose, fill)?;
-        let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
         Ok(Self::assemble(
             config.clone(),
-            base.display().to_string(),
+            whole(base),
             &layers,
             &modules,
             parameters,
         ))
     }
 
-    /// Reads a folder in PEFT's layout.
+    /// Reads a folder in PEFT's layout, to stand on a base that lies in `base`: where it is saved again, that is the base it
+    /// names, whatever its maker called it.
     ///
     /// # Errors
-    /// A missing or broken file, an adapter of another kind; missing, extra and misshapen tensors, each named.
+    /// A missing or broken file, an adapter of another kind; a module that no block has; missing, extra and misshapen
+    /// tensors, each named.
     pub fn load(
         dir: &Path,
         backbone: &BackboneConfig,
+        base: &Path,
         place: (Device, Kind),
         purpose: Purpose,
     ) -> Result<Self> {
@@ -106,11 +108,12 @@ impl Lora {
         let named: BTreeSet<&str> = stored.names().filter_map(module_of).collect();
         let known = layers.iter().map(|layer| layer.module.as_str());
         let modules: BTreeSet<&str> = known.filter(|module| named.contains(module)).collect();
+        known_alone(&named, &modules, backbone)
+            .map_err(|message| ModelError::checkpoint(stored.path(), message))?;
         let slots = slots(&layers, &modules, config.rank);
         let parameters = Parameters::load(slots, &stored, str::to_owned, &[], place.0, place.1, purpose)?;
         config.target_modules = targets(&layers, &modules);
-        let base = peft::base(dir).unwrap_or_default();
-        Ok(Self::assemble(config, base, &layers, &modules, parameters))
+        Ok(Self::assemble(config, whole(base), &layers, &modules, parameters))
     }
 
     fn assemble(
@@ -272,6 +275,43 @@ impl Lora {
             parameters,
             products: self.products.clone(),
             noise: Cell::new(None),
+        }
+    }
+}
+
+/// A folder's name that holds from anywhere.
+fn whole(folder: &Path) -> String {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    whole.display().to_string()
+}
+
+/// What a file adapts is there to be adapted, and is something.
+fn known_alone(
+    named: &BTreeSet<&str>,
+    known: &BTreeSet<&str>,
+    backbone: &BackboneConfig,
+) -> std::result::Result<(), String> {
+    let places = || {
+        let (layers, last) = (LINEAR_LAYERS.join(", "), backbone.n_layers - 1);
+        format!("expected of model.transformer.blocks.0 to .{last}: {layers}")
+    };
+    if named.is_empty() {
+        return Err(format!("no adapted module in it, {}", places()));
+    }
+    let strange: Vec<&str> = named.difference(known).copied().collect();
+    match strange.first() {
+        None => Ok(()),
+        Some(first) => {
+            let count = strange.len();
+            let modules = if count == 1 {
+                first.to_string()
+            } else {
+                format!("{first} and {} more", count - 1)
+            };
+            Err(format!(
+                "adapts {modules}, which the base does not have, {}",
+                places()
+            ))
         }
     }
 }

@@ -388,3 +388,72 @@ fn what_makes_no_adapter_is_refused() {
         "{message}"
     );
 }
+
+/// Somebody's adapter: its base has a name of theirs. What is saved names the folder that it was put on.
+#[test]
+fn l1_what_others_made_is_resumed_from_where_it_stood() {
+    let (place, dir) = base();
+    let theirs = place.path().join("theirs");
+    adapted(&dir, lora())
+        .save(&theirs, &BTreeMap::new(), false)
+        .unwrap();
+    std::fs::remove_file(theirs.join("manifest.json")).unwrap();
+    let file = theirs.join("adapter_config.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(dir.to_str().unwrap(), "somebody/base")).unwrap();
+    let options = LoadOptions {
+        adapter: Some(theirs.clone()),
+        ..LoadOptions::default()
+    };
+    let mut model = open(&dir, false, &options).unwrap();
+    train(&mut model, 1);
+    let saved = place.path().join("step-1");
+    model.save(&saved, &BTreeMap::new(), true).unwrap();
+    let back = open(&saved, true, &LoadOptions::default()).unwrap();
+    assert_eq!(logits(&back.backbone), logits(&model.backbone));
+    // By itself it names no folder.
+    let message = open(&theirs, false, &LoadOptions::default())
+        .map(|_| ())
+        .unwrap_err();
+    assert!(message.contains("somebody/base: no such folder"), "{message}");
+}
+
+#[test]
+fn modules_that_the_base_does_not_have_are_named() {
+    let (place, dir) = base();
+    let saved = place.path().join("adapter");
+    adapted(&dir, lora())
+        .save(&saved, &BTreeMap::new(), false)
+        .unwrap();
+    std::fs::remove_file(saved.join("manifest.json")).unwrap();
+    let file = saved.join("adapter_model.safetensors");
+    let tensors = weights::read(&file).unwrap();
+    let says = |from: &str, to: &str, words: &str| {
+        let renamed = tensors
+            .iter()
+            .map(|(name, tensor)| (name.replace(from, to), tensor.shallow_clone()))
+            .collect();
+        weights::write(&file, &renamed, None).unwrap();
+        let options = LoadOptions {
+            adapter: Some(saved.clone()),
+            ..LoadOptions::default()
+        };
+        let message = open(&dir, false, &options).map(|_| ()).unwrap_err();
+        assert!(message.contains(words), "{message} lacks {words}");
+    };
+    says(
+        "blocks.1.q_proj",
+        "blocks.1.o_proj",
+        "adapts model.transformer.blocks.1.o_proj, which",
+    );
+    says(
+        "blocks.1.",
+        "blocks.2.",
+        "and 6 more, which the base does not have",
+    );
+    says(
+        "lora_",
+        "ia3_",
+        "no adapted module in it, expected of model.transformer.blocks.0 to .1: q_proj",
+    );
+}

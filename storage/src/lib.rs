@@ -15,8 +15,8 @@ pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, StageView};
 pub use record::{
-    Alert, Checkpoint, CleanCheck, Envelope, Eval, Example, Level, Lifecycle, Log, Metric, Record,
-    RolloutSample, Run, RunEnd, Score, Steer, Trace, TrainUse, Verdict,
+    Alert, Checkpoint, CleanCheck, Envelope, Eval, Example, Level, Lifecycle, Metric, Record, RolloutSample,
+    Run, RunEnd, Steer, Trace, TrainUse, Verdict,
 };
 pub use store::StoreError;
 pub use writer::Writer;

@@ -38,8 +38,6 @@ pub enum Record {
     Trace(Trace),
     /// A gate's verdict on a trace or an example; every rejection is a row with its reason.
     Verdict(Verdict),
-    /// One reward's value for one sample or trace.
-    Score(Score),
     /// One sample of a rollout group.
     Sample(RolloutSample),
     /// A sequence was trained on (law L5).
@@ -50,8 +48,6 @@ pub enum Record {
     Clean(CleanCheck),
     /// Something that a person should know.
     Alert(Alert),
-    /// A line of the log.
-    Log(Log),
     /// An actor started, failed, restarted, stopped.
     Lifecycle(Lifecycle),
     /// A denoising frame. Kept for watched samples so that they can be scrubbed later.
@@ -63,13 +59,13 @@ pub enum Record {
 }
 
 impl Record {
-    /// Whether it may never be dropped under pressure (audit, samples, checkpoints, lineage); metrics, log lines and
-    /// frames may be thinned.
+    /// Whether it may never be dropped under pressure (audit, samples, checkpoints, lineage); metrics and frames
+    /// may be thinned.
     #[must_use]
     pub fn durable(&self) -> bool {
         !matches!(
             self,
-            Self::Metric(_) | Self::Log(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
+            Self::Metric(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
         )
     }
 
@@ -238,21 +234,6 @@ pub struct Verdict {
     pub source: String,
 }
 
-/// One reward's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// The sample's or trace's id.
-    pub subject: String,
-    /// The run.
-    pub run: String,
-    /// The reward's name.
-    pub reward: String,
-    /// Its own value.
-    pub value: f64,
-    /// Its weight in the sum.
-    pub weight: f64,
-}
-
 /// One sample of a rollout group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutSample {
@@ -371,19 +352,6 @@ pub struct Alert {
     /// `not_finite`, `disk_full`, `bad_rows`, `reward_hacking`, `actor_failed`, …
     pub kind: String,
     /// What happened, and what was done about it.
-    pub message: String,
-}
-
-/// A line of the log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Log {
-    /// The run, or empty.
-    pub run: String,
-    /// Who says it.
-    pub actor: String,
-    /// How loud.
-    pub level: Level,
-    /// What.
     pub message: String,
 }
 

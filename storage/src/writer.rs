@@ -279,13 +279,11 @@ fn kind_and_run(record: &Record) -> (&'static str, &str) {
         Record::Example(r) => ("example", &r.run),
         Record::Trace(r) => ("trace", &r.run),
         Record::Verdict(r) => ("verdict", &r.run),
-        Record::Score(r) => ("score", &r.run),
         Record::Sample(r) => ("sample", &r.run),
         Record::TrainUse(r) => ("train_use", &r.run),
         Record::Eval(r) => ("eval", &r.run),
         Record::Clean(r) => ("clean", &r.run),
         Record::Alert(r) => ("alert", &r.run),
-        Record::Log(r) => ("log", &r.run),
         Record::Lifecycle(r) => ("lifecycle", &r.run),
         Record::Frame(r) => ("frame", &r.run),
         Record::Actor(_) => ("actor", ""),
@@ -344,10 +342,6 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source],
         ),
-        Record::Score(r) => put(
-            "INSERT OR REPLACE INTO score VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![r.subject, r.reward, r.run, finite(r.value), r.weight],
-        ),
         Record::Sample(r) => put(
             "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
@@ -380,10 +374,6 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         Record::Alert(r) => put(
             "INSERT INTO alert VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![r.run, r.step as i64, r.kind, level(r.level), r.message, at],
-        ),
-        Record::Log(r) => put(
-            "INSERT INTO log (run, actor, level, message, at_us) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![r.run, r.actor, level(r.level), r.message, at],
         ),
         Record::Lifecycle(r) => put(
             "INSERT INTO lifecycle VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

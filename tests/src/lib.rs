@@ -195,6 +195,42 @@ pub async fn start(client: &mut Client, profile: &str) -> String {
     }
 }
 
+/// Runs a profile that begins with a checkpoint to its end, over a `kill -9` of the daemon after the run's first checkpoint
+/// where that is wanted; the folder of its last one.
+///
+/// # Panics
+/// When the run is refused or fails.
+pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    let begin = Ask::Run {
+        profile: profile.to_owned(),
+        origin: "test".to_owned(),
+        from_scratch: false,
+    };
+    let run = match client.ask(begin).await.expect("a daemon") {
+        Reply::Started { run } => run,
+        other => panic!("the run was not started: {other:?}"),
+    };
+    if kill {
+        wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_))).await;
+        place.kill();
+        client = place.serve().await;
+        client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    }
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+    let record = end.map(|end| end.record);
+    assert!(
+        matches!(&record, Some(Record::RunEnd(end)) if end.status == "done"),
+        "{record:?}"
+    );
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    let folder = place.path().join("checkpoints").join(run);
+    let kept = std::fs::read_dir(folder).expect("checkpoints");
+    let kept = kept.map(|entry| entry.expect("an entry").path());
+    kept.max().expect("a checkpoint")
+}
+
 /// The next event, or none when the daemon went away.
 pub async fn next_event(client: &mut Client) -> Option<Envelope> {
     loop {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use demask_tests::Place;
+use demask_tests::{Place, finish};
 use serde_json::{Value, json};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
@@ -295,5 +295,104 @@ fn llada_has_two_line_feeds_and_no_pictures() {
         words(&drawing).contains("knows no pictures"),
         "{}",
         words(&drawing)
+    );
+}
+
+/// Grows LLaDA's text model by the codes of the shipped image tokenizer; what was said.
+fn grow(text: &Published, output: &Path, more: &[&str]) -> Output {
+    let beside = text.image_tokenizer.to_str().unwrap();
+    let [from, output] = [&text.folder, output].map(|folder| folder.to_str().unwrap());
+    let grow = ["grow", from, output, "--image-tokenizer", beside];
+    text.place.run(&[&grow, more].concat())
+}
+
+/// Its rows beyond the tokenizer are the shipped picture codes, so that what it grew knows how to draw.
+#[test]
+fn llada_grows_into_what_draws() {
+    let text = Published::new("llada");
+    let output = text.place.path().join("grown");
+    for (more, hint) in [
+        (
+            &["--size", "32", "--codes", "64"][..],
+            "the image tokenizer has 1024",
+        ),
+        (&["--size", "33"], "multiple of 8"),
+        (&[], "--size 512"),
+    ] {
+        let refused = grow(&text, &output, more);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        assert!(words(&refused).contains(hint), "{}", words(&refused));
+    }
+    assert!(!output.exists(), "nothing is written");
+    let grown = grow(&text, &output, &["--size", "32", "--json"]);
+    let report: Value = serde_json::from_slice(&grown.stdout).unwrap();
+    assert_eq!(
+        [&report["codes"], &report["first_code"], &report["rows"]],
+        [1024, 512, 2560],
+        "{report}"
+    );
+    let output = output.to_str().unwrap();
+    let drawing = text.place.path().join("drawn.png");
+    let imagine = [
+        "imagine",
+        "a red circle",
+        "--json",
+        "--checkpoint",
+        output,
+        "--device",
+        "cpu",
+    ];
+    let to = ["--guidance", "1", "--output", drawing.to_str().unwrap()];
+    let drawn = text.place.run(&[&imagine, &PLAIN[..], &to].concat());
+    let report: Value = serde_json::from_slice(&drawn.stdout).unwrap();
+    let reads = report["reads"].as_str().unwrap();
+    assert!(reads.contains("red circle"), "{report}");
+    let again = grow(&text, Path::new(output), &["--size", "32"]);
+    assert!(words(&again).contains("exists already"), "{}", words(&again));
+    let more = text.place.path().join("more");
+    let twice = text.place.run(&["grow", output, more.to_str().unwrap()]);
+    assert!(
+        words(&twice).contains("1024 picture codes already"),
+        "{}",
+        words(&twice)
+    );
+}
+
+/// A run that grows is a run from what `demask grow` wrote, and grows once, though it is killed.
+#[tokio::test]
+async fn l1_l8_a_run_grows_once() {
+    let text = Published::new("llada");
+    let output = text.place.path().join("grown");
+    let grown = grow(&text, &output, &["--size", "32", "--seed", "5"]);
+    assert!(grown.status.success(), "{}", words(&grown));
+    let profile = |start: &Path, more: &str| {
+        format!(
+            "name = \"grows\"\nstart_from = {start:?}\n{more}\n[engine]\ndevice = \"cpu\"\ndtype = \"f32\"\nthreads = 1\n\
+             [checkpoint]\nevery_steps = 1\n[[source]]\nname = \"draw\"\nkind = \"tabletop_draw\"\n\
+             [[stage]]\nname = \"draw\"\nkind = \"pretrain\"\nsteps = 6\nbatch = 4\n"
+        )
+    };
+    let grows = format!(
+        "image_tokenizer_from = {:?}\ngrow = {{ codebook_size = 1024, seed = 5 }}",
+        text.image_tokenizer
+    );
+    let mut ends = Vec::new();
+    for (start, more, kill) in [
+        (&output, "", false),
+        (&text.folder, grows.as_str(), false),
+        (&text.folder, grows.as_str(), true),
+    ] {
+        let mut place = Place::default();
+        let last = finish(&mut place, &profile(start, more), kill).await;
+        let read = |name: &str| std::fs::read(last.join(name)).unwrap();
+        assert!(!read("image_tokenizer/model.safetensors").is_empty());
+        ends.push(["model.safetensors", "config.json", "prompts.json", "budgets.json"].map(read));
+    }
+    assert!(ends[0] == ends[1], "the same by the command and by the profile");
+    assert!(ends[1] == ends[2], "the same with a kill");
+    let config: Value = serde_json::from_slice(&ends[0][1]).unwrap();
+    assert_eq!(
+        (&config["codebook_size"], &config["vocab_size"]),
+        (&json!(1024), &json!(2560))
     );
 }

@@ -526,7 +526,6 @@ fn take(model: &mut Model, envelope: Envelope) {
             alert.level,
             format!("alert {}: {}", alert.kind, alert.message),
         ),
-        Record::Log(line) => log(model, line.level, format!("{}: {}", line.actor, line.message)),
         Record::Lifecycle(life) => log(
             model,
             Level::Info,

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use demask_api::checkpoint::{CONFIG, MANIFEST, TOKENIZER};
+use demask_api::Growth;
+use demask_api::checkpoint::{
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, WEIGHTS,
+};
 use demask_datasets::place;
 use demask_datasets::published::is_published;
 use demask_rewards::suites::Suite;
@@ -12,6 +15,8 @@ use toml_edit::{DocumentMut, Value};
 use super::check::{Wrong, wrong};
 use super::text::{self, line_of};
 use super::{Profile, ProfileError, RewardFolders, StageKind};
+use crate::checkpoints::image_tokenizer_shape;
+use crate::shipped::SHIPPED;
 
 impl Profile {
     /// The profile's text with every path whole and the data's folder in it; what it names is there, its benchmarks' data
@@ -59,11 +64,70 @@ impl Profile {
         all.extend(
             match (from_scratch, &self.start_from, &self.image_tokenizer_from) {
                 (false, Some(named), _) => Some(start(named)),
-                (true, _, Some(named)) if named.as_os_str() != "shipped" => Some(image_tokenizer(named)),
+                (true, _, Some(named)) if named.as_os_str() != SHIPPED => Some(image_tokenizer(named)),
                 _ => None,
             },
         );
+        all.extend(self.put_on(from_scratch).transpose());
         all
+    }
+
+    /// What is put on the checkpoint that the run starts from.
+    fn put_on(&self, from_scratch: bool) -> Result<Option<(String, PathBuf)>, Wrong> {
+        let given = [
+            ("lora", self.lora.is_some()),
+            ("adapter", self.adapter.is_some()),
+            ("grow", self.grow.is_some()),
+        ];
+        let Some((key, _)) = given.into_iter().find(|(_, given)| *given) else {
+            return Ok(None);
+        };
+        if from_scratch {
+            let message =
+                format!("{key} is put on a checkpoint, and --from-scratch starts from none; leave one out");
+            return wrong(key, &message);
+        }
+        let start = self.start_from.as_deref();
+        if let Some(start) = start.filter(|start| carries_adapter(start)) {
+            let message = format!(
+                "{key} is put on a checkpoint, and {} carries an adapter, whose training goes on without {key}; `demask merge` \
+                 makes a model of its own of it",
+                start.display()
+            );
+            return wrong(key, &message);
+        }
+        match (&self.adapter, &self.grow) {
+            (Some(named), _) => adapter(named).map(Some),
+            (None, Some(growth)) => self.growth(growth, start),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A text model to grow, and the image tokenizer that has as many codes.
+    fn growth(&self, growth: &Growth, start: Option<&Path>) -> Result<Option<(String, PathBuf)>, Wrong> {
+        let Some(start) = start else {
+            return wrong(
+                "grow",
+                "grow gives a text model picture codes, and the shipped model has some: name a text model in start_from",
+            );
+        };
+        let named = self.image_tokenizer_from.as_deref();
+        if named.is_some_and(|named| named.as_os_str() == SHIPPED) {
+            return Ok(None);
+        }
+        let folder = image_tokenizer_of(named, start);
+        let shape = image_tokenizer_shape(&folder).or_else(|error| {
+            let message =
+                format!("grow needs an image tokenizer, in image_tokenizer_from or in start_from: {error}");
+            wrong(named.map_or("grow", |_| "image_tokenizer_from"), &message)
+        })?;
+        self.codes_of_growth(growth, &shape).map_err(|(path, message)| {
+            let key = path.rsplit('.').next().unwrap_or_default();
+            (path.clone(), format!("{key} {message}"))
+        })?;
+        named
+            .map(|named| whole("image_tokenizer_from", named))
+            .transpose()
     }
 
     /// The first benchmark whose data is not there would be missed only when its stage is reached.
@@ -84,6 +148,38 @@ impl Profile {
             }
         }
         Ok(())
+    }
+}
+
+/// The folder of the image tokenizer of a model that grows: inside the checkpoint that is named or the folder itself, as it
+/// is published; where none is named, inside the checkpoint that the run starts from.
+pub(crate) fn image_tokenizer_of(named: Option<&Path>, start: &Path) -> PathBuf {
+    let inside = named.unwrap_or(start).join(IMAGE_TOKENIZER);
+    match named {
+        Some(named) if !inside.is_dir() => named.to_owned(),
+        _ => inside,
+    }
+}
+
+/// Whether a checkpoint is an adapter and its base's name.
+fn carries_adapter(folder: &Path) -> bool {
+    folder.join(ADAPTER_CONFIG).is_file() && !folder.join(WEIGHTS).is_file()
+}
+
+/// An adapter whose training goes on.
+fn adapter(named: &Path) -> Result<(String, PathBuf), Wrong> {
+    match [ADAPTER_CONFIG, ADAPTER]
+        .into_iter()
+        .find(|file| !named.join(file).is_file())
+    {
+        None => whole("adapter", named),
+        Some(missing) => {
+            let message = format!(
+                "adapter is {}; there is no {missing} in it, expected a folder in PEFT's layout: {ADAPTER_CONFIG} and {ADAPTER}",
+                named.display()
+            );
+            wrong("adapter", &message)
+        }
     }
 }
 

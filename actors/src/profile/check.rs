@@ -54,6 +54,10 @@ impl Profile {
             range("lora.rank", lora.rank as f64, 1.0, 65_536.0)?;
             range("lora.dropout", lora.dropout, 0.0, 0.999)?;
         }
+        if let Some(growth) = &self.grow {
+            range("grow.codebook_size", growth.codebook_size as f64, 1.0, 262_144.0)?;
+        }
+        self.check_start()?;
         range("block_noise.share", self.block_noise.share, 0.0, 1.0)?;
         range(
             "block_noise.length",
@@ -72,6 +76,21 @@ impl Profile {
             return wrong("task_weights", "are all 0; at least one task must count");
         }
         Ok(())
+    }
+
+    /// What the network that a run starts from becomes, one thing at most.
+    fn check_start(&self) -> Result<(), Wrong> {
+        match (&self.lora, &self.adapter, &self.grow) {
+            (Some(_), Some(_), _) => wrong(
+                "adapter",
+                "is given beside lora: an adapter that is there is trained, or a fresh one; leave one out",
+            ),
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => wrong(
+                "grow",
+                "is given beside an adapter: `demask grow` first, the grown model is the adapter's base",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn check_sampling(&self) -> Result<(), Wrong> {

@@ -9,12 +9,15 @@ mod text;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{Adam, BackboneConfig, BlockNoise, ImageTokenizerConfig, LoraConfig, LossNormalization};
+use demask_api::{
+    Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
+};
 use demask_datasets::sequences::Budgets;
 use demask_rewards::networks;
 use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
+pub(crate) use anchor::image_tokenizer_of;
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,
@@ -57,7 +60,8 @@ pub struct Profile {
     pub model: BackboneConfig,
     /// The image tokenizer that is made from scratch.
     pub image_tokenizer: Option<ImageTokenizerConfig>,
-    /// A checkpoint folder whose trained image tokenizer is taken over instead, or `shipped`.
+    /// A checkpoint folder whose trained image tokenizer is taken over instead, or `shipped`; with `grow` also an image
+    /// tokenizer's own folder, as it is published.
     pub image_tokenizer_from: Option<PathBuf>,
     /// Rows of the text vocabulary when one is trained.
     #[serde(default = "default_vocabulary")]
@@ -76,6 +80,13 @@ pub struct Profile {
     pub sources: Vec<Source>,
     /// A low-rank adapter that is trained on the checkpoint's weights in their place; absent: the weights are trained.
     pub lora: Option<LoraConfig>,
+    /// The folder of an adapter in PEFT's layout whose training goes on, in place of a fresh one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
+    /// Picture codes for a text model that the run starts from (`mmada.md` 1.3), with the image tokenizer in its folder or in
+    /// the one of `image_tokenizer_from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grow: Option<Growth>,
     /// The optimiser's constants.
     #[serde(default)]
     pub optimizer: Adam,

@@ -1,7 +1,7 @@
 //! Whether the networks of a profile can be made, and whether what they are given fits them.
 
 use demask_api::sequence::Task;
-use demask_api::{BackboneConfig, ImageTokenizerConfig, StackConfig};
+use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig};
 use demask_datasets::sequences::MARKS;
 
 use super::Profile;
@@ -37,16 +37,40 @@ impl Profile {
         Ok(())
     }
 
+    /// Side in pixels of the pictures that the run is about.
+    fn side(&self) -> usize {
+        let reads = self.sources.iter().any(|source| source.kind.reads());
+        if reads { self.pixels } else { TABLETOP_PIXELS }
+    }
+
+    /// How many codes a picture takes of a text model that grows to use an image tokenizer.
+    pub(crate) fn codes_of_growth(
+        &self,
+        growth: &Growth,
+        tokenizer: &ImageTokenizerConfig,
+    ) -> Result<usize, Wrong> {
+        let bits = u32::try_from(tokenizer.codebook_bits).unwrap_or(u32::MAX);
+        let (found, expected) = (growth.codebook_size, 2usize.saturating_pow(bits));
+        if found != expected {
+            let message = format!("is {found}; the image tokenizer has {expected} codes");
+            return wrong("grow.codebook_size", &message);
+        }
+        self.codes(tokenizer)
+    }
+
+    /// How many codes an image tokenizer makes of one.
+    fn codes(&self, tokenizer: &ImageTokenizerConfig) -> Result<usize, Wrong> {
+        let (side, shrinks) = (self.side(), tokenizer.downscale());
+        if side.is_multiple_of(shrinks) {
+            return Ok((side / shrinks).pow(2));
+        }
+        let message = format!("is {side}; the image tokenizer needs a multiple of {shrinks}");
+        wrong("pixels", &message)
+    }
+
     /// Budgets have room for as many codes as the image tokenizer makes of a picture.
     fn check_codes(&self, tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
-        let reads = self.sources.iter().any(|source| source.kind.reads());
-        let side = if reads { self.pixels } else { TABLETOP_PIXELS };
-        let shrinks = tokenizer.downscale();
-        if !side.is_multiple_of(shrinks) {
-            let message = format!("is {side}; the image tokenizer needs a multiple of {shrinks}");
-            return wrong("pixels", &message);
-        }
-        let codes = (side / shrinks).pow(2);
+        let (side, codes) = (self.side(), self.codes(tokenizer)?);
         for (path, task) in TASKS {
             let found = self.budgets.of(task).codes;
             if found != 0 && found != codes {
