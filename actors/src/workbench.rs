@@ -390,6 +390,7 @@ impl Workbench {
             left_pad: prompt.left_pad,
             target: prompt.target,
             sampler,
+            grid: None,
             unconditional: if picture {
                 prompt.unconditional.clone()
             } else {
