@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use demask_api::PictureSize;
 use demask_datasets::picture_fit::Fit;
 
-use crate::values::{amount, count, words};
+use crate::values::{amount, count, size, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -80,7 +81,7 @@ pub enum Command {
     Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2 --size 768x512"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
@@ -235,9 +236,10 @@ pub struct Model {
     /// The folder of the image tokenizer, for a published model that comes without its own
     #[arg(long, value_name = "DIR")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Side of the pictures in pixels [default: what the model was trained with, 512 for published ones]
-    #[arg(long, value_name = "PIXELS")]
-    pub size: Option<usize>,
+    /// Size of the pictures in pixels, 512 or 768x512: multiples of what a code stands for, 16 with MMaDA's image tokenizer
+    /// [default: the square that the model was trained with, 512 for published ones]
+    #[arg(long, value_name = "SIDE|WIDTHxHEIGHT", value_parser = size)]
+    pub size: Option<PictureSize>,
     /// Do as the published code does wherever its numbers differ from ours
     #[arg(long)]
     pub as_published: bool,
@@ -355,7 +357,7 @@ pub struct Imagine {
     /// A picture of which only a part is drawn anew: the light part of --mask (in- and outpainting)
     #[arg(long, value_name = "PICTURE", requires = "mask")]
     pub from: Option<PathBuf>,
-    /// A picture of the same size: white is drawn anew, black stays
+    /// A picture of the same size: white is drawn anew, black stays; both are made to fit --size
     #[arg(long, value_name = "MASK", requires = "from", conflicts_with = "think")]
     pub mask: Option<PathBuf>,
     /// Reason first, then draw
@@ -384,7 +386,8 @@ pub struct Describe {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// How the picture becomes a square: crop (its middle), squash (all of it, squeezed), pad (all of it, white around it)
+    /// How the picture becomes one of the model's size, a square unless --size says otherwise: crop (its middle), squash (all
+    /// of it, squeezed), pad (all of it, white around it)
     #[arg(long, default_value = "crop")]
     pub fit: Fit,
     /// Reason first, then answer

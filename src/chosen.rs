@@ -9,7 +9,7 @@ use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
-use demask_api::{BackboneConfig, Quirks, Task, checkpoint};
+use demask_api::{BackboneConfig, Grid, PictureSize, Quirks, Task, checkpoint};
 use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::{Facts, is_published};
 use demask_datasets::sequences::{Budgets, MARKS};
@@ -32,8 +32,8 @@ pub struct Chosen {
     pub draws: Draws,
     /// What `--sampling` says of text, key by key; empty without it.
     pub said_of_text: Map<String, Value>,
-    /// Side of its pictures in pixels; 0 without an image tokenizer.
-    pub side: usize,
+    /// Size of its pictures; none without an image tokenizer.
+    pub size: Option<PictureSize>,
 }
 
 impl Chosen {
@@ -71,17 +71,19 @@ impl Chosen {
             (Some(size), Some(pixels)) => sized(&folder, &bench, published, size, pixels)?,
         };
         let codes = bench.builder().budgets().of(Task::Understand).codes;
-        let side = codes.isqrt() * pixels.unwrap_or(0);
+        let size = model
+            .size
+            .or_else(|| Some(PictureSize::square(Grid::square(codes)?.rows * pixels?)));
         Ok(Self {
             bench: bench
                 .with_quirks(draws.text.quirks)
-                .reading((published && side > 0).then_some(side)),
+                .sized(size.filter(|_| published || model.size.is_some())),
             draws,
             said_of_text,
             folder,
             published,
             image_tokenizer,
-            side,
+            size,
         })
     }
 
@@ -98,7 +100,7 @@ impl Chosen {
 }
 
 /// A picture of so many codes with so many tokens of text beside it fits into a sequence.
-fn fits(folder: &Path, size: usize, codes: usize, text: usize) -> anyhow::Result<()> {
+fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::Result<()> {
     let longest = Facts::read(folder)?.max_sequence_length;
     let longest = longest.unwrap_or_else(|| BackboneConfig::default().max_sequence_length);
     let length = codes.saturating_add(MARKS + text);
@@ -170,14 +172,20 @@ fn sized(
     folder: &Path,
     bench: &Workbench,
     is_published: bool,
-    size: usize,
+    size: PictureSize,
     pixels: usize,
 ) -> anyhow::Result<Workbench> {
-    if size == 0 || !size.is_multiple_of(pixels) {
-        let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
+    if ![size.width, size.height]
+        .iter()
+        .all(|side| side.is_multiple_of(pixels))
+    {
+        let message = format!(
+            "--size {size}: expected a multiple of {pixels}, the pixels of a code, on each side; the nearest: {}",
+            nearest(size, pixels).join(", ")
+        );
         bail!(UsageError(message));
     }
-    let codes = (size / pixels).saturating_pow(2);
+    let codes = (size.width / pixels).saturating_mul(size.height / pixels);
     fits(folder, size, codes, 1)?;
     let budgets = if is_published {
         published::budgets(folder, codes)?
@@ -185,6 +193,30 @@ fn sized(
         with_codes(*bench.builder().budgets(), codes)
     };
     Ok(bench.with_budgets(budgets))
+}
+
+/// The sizes around this one whose sides are whole codes; squares around a square.
+fn nearest(size: PictureSize, pixels: usize) -> Vec<String> {
+    let around = |side: usize| {
+        let below = (side / pixels).max(1) * pixels;
+        let above = side.div_ceil(pixels).saturating_mul(pixels);
+        if below == above {
+            vec![below]
+        } else {
+            vec![below, above]
+        }
+    };
+    let pairs = around(size.width).into_iter().flat_map(|width| {
+        let heights = if size.width == size.height {
+            vec![width]
+        } else {
+            around(size.height)
+        };
+        heights
+            .into_iter()
+            .map(move |height| PictureSize { width, height }.to_string())
+    });
+    pairs.collect()
 }
 
 fn with_codes(mut budgets: Budgets, codes: usize) -> Budgets {

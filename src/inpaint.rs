@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use demask_api::Picture;
+use demask_api::{Grid, Picture, PictureSize};
 use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::{Fit, fit};
 use image::GenericImageView as _;
@@ -19,11 +19,11 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Reads both files and makes them `side` pixels a side, in the same way.
+    /// Reads both files and makes them of this size, in the same way.
     ///
     /// # Errors
     /// A file that does not decode; pictures of unlike sizes, with both.
-    pub fn read(from: &Path, mask: &Path, side: usize, sharp: bool) -> anyhow::Result<Self> {
+    pub fn read(from: &Path, mask: &Path, size: PictureSize, sharp: bool) -> anyhow::Result<Self> {
         let open = |path: &Path| decode(path).map_err(anyhow::Error::msg);
         let (picture, shape) = (open(from)?, open(mask)?);
         if picture.dimensions() != shape.dimensions() {
@@ -35,8 +35,8 @@ impl Canvas {
             return Err(UsageError(message).into());
         }
         Ok(Self {
-            picture: fit(&picture, side, Fit::Crop, sharp),
-            mask: fit(&shape, side, Fit::Crop, sharp),
+            picture: fit(&picture, size, Fit::Crop, sharp),
+            mask: fit(&shape, size, Fit::Crop, sharp),
         })
     }
 
@@ -47,10 +47,11 @@ impl Canvas {
     /// The picture's codes, row by row, but none where any pixel of a code's square is drawn anew.
     ///
     /// # Errors
-    /// A mask that leaves everything as it is.
+    /// A mask that leaves everything as it is; codes that do not cover the picture.
     pub fn known(&self, codes: &[u32]) -> Result<Vec<Option<u32>>, UsageError> {
-        let across = codes.len().isqrt().max(1);
-        let pixels = self.picture.width / across;
+        let grid =
+            Grid::under(self.picture.size(), codes.len()).ok_or_else(|| self.not_covered(codes.len()))?;
+        let (across, pixels) = (grid.columns, self.picture.width / grid.columns);
         let open = |at: usize| {
             let (left, top) = (at % across * pixels, at / across * pixels);
             (top..top + pixels).any(|y| (left..left + pixels).any(|x| self.is_open(x, y)))
@@ -66,6 +67,11 @@ impl Canvas {
             return Err(UsageError(message.into()));
         }
         Ok(known)
+    }
+
+    fn not_covered(&self, codes: usize) -> UsageError {
+        let size = self.picture.size();
+        UsageError(format!("{codes} codes do not cover a picture of {size} pixels"))
     }
 
     /// What was drawn where the mask is light, the picture's own pixels elsewhere.
@@ -120,7 +126,7 @@ mod tests {
         let white = image::RgbImage::from_pixel(8, 8, image::Rgb([255; 3]));
         white.save_with_format(&from, image::ImageFormat::Jpeg).unwrap();
         white.save_with_format(&mask, image::ImageFormat::Png).unwrap();
-        let read = Canvas::read(&from, &mask, 4, true);
+        let read = Canvas::read(&from, &mask, PictureSize::square(4), true);
         for file in [from, mask] {
             std::fs::remove_file(file).unwrap();
         }

@@ -16,6 +16,7 @@ mod convert;
 mod daemon;
 mod dashboard;
 mod doctor;
+mod drawn;
 mod eval;
 mod fill;
 mod inpaint;

@@ -1,5 +1,19 @@
 //! Values that flags may have: what is wrong with another is told before anything is started.
 
+use demask_api::PictureSize;
+
+/// The sides of a picture: `512`, or `768x512`, across and down.
+///
+/// # Errors
+/// What was expected.
+pub fn size(text: &str) -> Result<PictureSize, String> {
+    let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
+    match (count(width), count(height)) {
+        (Ok(width), Ok(height)) => Ok(PictureSize { width, height }),
+        _ => Err("expected PIXELS of a square (512) or WIDTHxHEIGHT (768x512)".to_owned()),
+    }
+}
+
 /// A whole number, at least 1.
 ///
 /// # Errors
