@@ -12,7 +12,8 @@ use demask_actors::home::Home;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
 use demask_api::{
-    Answer, Commit, LoadOptions, ModelSource, PictureSize, Request, SampleFrame, Task, TextCache, TextSampler,
+    Answer, Commit, Grid, LoadOptions, ModelSource, PictureSize, Request, SampleFrame, Task, TextCache,
+    TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_file::decode;
@@ -153,6 +154,23 @@ impl Studio {
 }
 
 impl Studio {
+    /// The picture that is drawn on, if one is named.
+    fn canvas(&self, options: &Imagine) -> anyhow::Result<Option<Canvas>> {
+        let Some(from) = &options.from else {
+            return Ok(None);
+        };
+        let size = self.size()?;
+        let canvas = match &options.mask {
+            Some(mask) => Canvas::read(from, mask, size, !self.published)?,
+            None => {
+                let codes = self.bench.builder().budgets().of(Task::TextToImage).codes;
+                let grid = Grid::under(size, codes).context("the picture's codes do not cover it")?;
+                Canvas::around(from, size, options.place, size.width / grid.columns)?
+            }
+        };
+        Ok(Some(canvas))
+    }
+
     /// Draws what a canvas leaves open.
     ///
     /// # Errors
@@ -339,11 +357,8 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         image.guidance = options.guidance.unwrap_or(image.guidance);
         let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.bench)));
         let example = plain_example(kind, &options.prompt, None);
-        match options.from.as_deref().zip(options.mask.as_deref()) {
-            Some((from, mask)) => {
-                let canvas = Canvas::read(from, mask, studio.size()?, !studio.published)?;
-                studio.inpaint(example, &canvas, options.seed, &draws, sink).await
-            }
+        match studio.canvas(&options)? {
+            Some(canvas) => studio.inpaint(example, &canvas, options.seed, &draws, sink).await,
             None => studio.complete(example, mode, options.seed, &draws, sink).await,
         }
     })?;

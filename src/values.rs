@@ -14,6 +14,20 @@ pub fn size(text: &str) -> Result<PictureSize, String> {
     }
 }
 
+/// A pixel: `240,160`, from the left and from the top.
+///
+/// # Errors
+/// What was expected.
+pub fn place(text: &str) -> Result<(usize, usize), String> {
+    let parts = text
+        .split_once(',')
+        .map(|(x, y)| (x.trim().parse(), y.trim().parse()));
+    match parts {
+        Some((Ok(x), Ok(y))) => Ok((x, y)),
+        _ => Err("expected X,Y in pixels from the left and from the top (240,160)".to_owned()),
+    }
+}
+
 /// A whole number, at least 1.
 ///
 /// # Errors

@@ -322,6 +322,53 @@ fn it_draws_and_reads_pictures_that_are_not_square() {
 }
 
 #[test]
+fn a_picture_is_drawn_around_and_keeps_its_pixels() {
+    let published = Published::new("mmada");
+    let file = |name: &str| published.place.path().join(name).to_str().unwrap().to_owned();
+    let (small, output) = (file("small.png"), file("around.png"));
+    let given = RgbImage::from_fn(18, 12, |x, y| Rgb([(x * 14) as u8, (y * 20) as u8, 90]));
+    given.save(&small).unwrap();
+    let around = |more: &[&str]| {
+        let arguments = ["imagine", "a red circle", "--scale", "1", "--steps", "4"];
+        let open = ["--output", &output, "--from", &small, "--outpaint"];
+        published.see_at("48x32", &[&arguments[..], &open, more].concat())
+    };
+    // The middle is 15,10; the whole code before it 8,8.
+    for (more, (left, top)) in [(&[][..], (8, 8)), (&["--place", "30,20"][..], (30, 20))] {
+        let drawn = around(more);
+        assert!(drawn.status.success(), "{}", words(&drawn));
+        let drawn = pixels(&output);
+        assert_eq!(drawn.dimensions(), (48, 32));
+        for (x, y, pixel) in given.enumerate_pixels() {
+            assert_eq!(drawn.get_pixel(left + x, top + y), pixel);
+        }
+    }
+    for (more, hints) in [
+        (&["--place", "31,20"][..], ["31,20", "49,32"]),
+        (&["--place", "1"], ["--place", "X,Y"]),
+        (&["--think"], ["--think", "--outpaint"]),
+        (&["--mask", "x.png"], ["--mask", "--outpaint"]),
+    ] {
+        let refused = around(more);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        for hint in hints {
+            assert!(words(&refused).contains(hint), "{}", words(&refused));
+        }
+    }
+    let full = RgbImage::new(48, 32);
+    full.save(&small).unwrap();
+    let refused = around(&[]);
+    assert!(words(&refused).contains("nothing to draw"), "{}", words(&refused));
+    RgbImage::new(3, 30).save(&small).unwrap();
+    let refused = around(&[]);
+    assert!(
+        words(&refused).contains("covers no whole code of 8 by 8"),
+        "{}",
+        words(&refused)
+    );
+}
+
+#[test]
 fn a_size_that_cannot_be_is_refused_with_those_that_can() {
     let published = Published::new("mmada");
     for (size, hints) in [
