@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use demask_api::PictureSize;
 use demask_datasets::picture_fit::Fit;
 
-use crate::values::{amount, count, words};
+use crate::values::{amount, count, place, size, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -80,7 +81,7 @@ pub enum Command {
     Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a red circle\" --output wide.png --from part.png --outpaint --size 48x32\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2 --size 768x512"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
@@ -249,9 +250,10 @@ pub struct Model {
     /// The folder of the image tokenizer, for a published model that comes without its own
     #[arg(long, value_name = "DIR")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Side of the pictures in pixels [default: what the model was trained with, 512 for published ones]
-    #[arg(long, value_name = "PIXELS")]
-    pub size: Option<usize>,
+    /// Size of the pictures in pixels, 512 or 768x512: multiples of what a code stands for, 16 with MMaDA's image tokenizer
+    /// [default: the square that the model was trained with, 512 for published ones]
+    #[arg(long, value_name = "SIDE|WIDTHxHEIGHT", value_parser = size)]
+    pub size: Option<PictureSize>,
     /// Do as the published code does wherever its numbers differ from ours
     #[arg(long)]
     pub as_published: bool,
@@ -366,12 +368,25 @@ pub struct Imagine {
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// A picture of which only a part is drawn anew: the light part of --mask (in- and outpainting)
-    #[arg(long, value_name = "PICTURE", requires = "mask")]
+    /// A picture to draw on: anew where --mask is light, or around it with --outpaint
+    #[arg(long, value_name = "PICTURE", requires = "open")]
     pub from: Option<PathBuf>,
-    /// A picture of the same size: white is drawn anew, black stays
-    #[arg(long, value_name = "MASK", requires = "from", conflicts_with = "think")]
+    /// A picture of the same size: white is drawn anew, black stays; both are made to fit --size
+    #[arg(
+        long,
+        value_name = "MASK",
+        requires = "from",
+        conflicts_with = "think",
+        group = "open"
+    )]
     pub mask: Option<PathBuf>,
+    /// Draw what lies around the picture, which stands unscaled in one of --size and keeps its pixels. A code that it covers
+    /// only in part is drawn too and shown outside it: edges that lie between codes join best
+    #[arg(long, requires = "from", conflicts_with = "think", group = "open")]
+    pub outpaint: bool,
+    /// Where the picture's upper left corner stands, in pixels [default: in the middle, at the nearest whole code before it]
+    #[arg(long, value_name = "X,Y", value_parser = place, requires = "outpaint")]
+    pub place: Option<(usize, usize)>,
     /// Reason first, then draw
     #[arg(long)]
     pub think: bool,
@@ -398,7 +413,8 @@ pub struct Describe {
     /// The model
     #[command(flatten)]
     pub model: Model,
-    /// How the picture becomes a square: crop (its middle), squash (all of it, squeezed), pad (all of it, white around it)
+    /// How the picture becomes one of the model's size, a square unless --size says otherwise: crop (its middle), squash (all
+    /// of it, squeezed), pad (all of it, white around it)
     #[arg(long, default_value = "crop")]
     pub fit: Fit,
     /// Reason first, then answer

@@ -9,7 +9,7 @@ use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
-use demask_api::{BackboneConfig, ImageTokenizerConfig, Quirks, Task, checkpoint};
+use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
 use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::{Facts, is_published};
 use demask_datasets::sequences::MARKS;
@@ -34,8 +34,8 @@ pub struct Chosen {
     pub draws: Draws,
     /// What `--sampling` says of text, key by key; empty without it.
     pub said_of_text: Map<String, Value>,
-    /// Side of its pictures in pixels; 0 without an image tokenizer.
-    pub side: usize,
+    /// Size of its pictures; none without an image tokenizer.
+    pub size: Option<PictureSize>,
 }
 
 impl Chosen {
@@ -76,18 +76,20 @@ impl Chosen {
             (Some(size), Some(pixels)) => sized(&folder, &bench, published, size, pixels)?,
         };
         let codes = bench.builder().budgets().of(Task::Understand).codes;
-        let side = codes.isqrt() * pixels.unwrap_or(0);
+        let size = model
+            .size
+            .or_else(|| Some(PictureSize::square(Grid::square(codes)?.rows * pixels?)));
         Ok(Self {
             bench: bench
                 .with_quirks(draws.text.quirks)
-                .reading((published && side > 0).then_some(side)),
+                .sized(size.filter(|_| published || model.size.is_some())),
             draws,
             said_of_text,
             folder,
             published,
             adapter,
             image_tokenizer,
-            side,
+            size,
         })
     }
 
@@ -112,7 +114,7 @@ impl Chosen {
 }
 
 /// A picture of so many codes with so many tokens of text beside it fits into a sequence.
-fn fits(folder: &Path, size: usize, codes: usize, text: usize) -> anyhow::Result<()> {
+fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::Result<()> {
     let longest = Facts::read(folder)?.max_sequence_length;
     let longest = longest.unwrap_or_else(|| BackboneConfig::default().max_sequence_length);
     let length = codes.saturating_add(MARKS + text);
@@ -189,16 +191,20 @@ fn pixels_of_a_code(folder: &Path) -> anyhow::Result<usize> {
     Ok(image_tokenizer_of(folder)?.downscale())
 }
 
-/// Codes of a picture of so many pixels a side.
+/// Codes of a picture of that size, each of so many pixels a side.
 ///
 /// # Errors
-/// No whole number of them; more than fit into a sequence.
-pub fn codes_of(folder: &Path, size: usize, pixels: usize) -> anyhow::Result<usize> {
-    if size == 0 || !size.is_multiple_of(pixels) {
-        let message = format!("--size {size}: expected a multiple of {pixels}, the pixels of a code");
+/// No whole number of them on each side; more than fit into a sequence.
+pub fn codes_of(folder: &Path, size: PictureSize, pixels: usize) -> anyhow::Result<usize> {
+    let whole = |side: usize| side > 0 && side.is_multiple_of(pixels);
+    if !(whole(size.width) && whole(size.height)) {
+        let message = format!(
+            "--size {size}: expected a multiple of {pixels}, the pixels of a code, on each side; the nearest: {}",
+            nearest(size, pixels).join(", ")
+        );
         bail!(UsageError(message));
     }
-    let codes = (size / pixels).saturating_pow(2);
+    let codes = (size.width / pixels).saturating_mul(size.height / pixels);
     fits(folder, size, codes, 1)?;
     Ok(codes)
 }
@@ -208,7 +214,7 @@ fn sized(
     folder: &Path,
     bench: &Workbench,
     is_published: bool,
-    size: usize,
+    size: PictureSize,
     pixels: usize,
 ) -> anyhow::Result<Workbench> {
     let codes = codes_of(folder, size, pixels)?;
@@ -218,6 +224,30 @@ fn sized(
         bench.builder().budgets().with_codes(codes)
     };
     Ok(bench.with_budgets(budgets))
+}
+
+/// The sizes around this one whose sides are whole codes; squares around a square.
+fn nearest(size: PictureSize, pixels: usize) -> Vec<String> {
+    let around = |side: usize| {
+        let below = (side / pixels).max(1) * pixels;
+        let above = side.div_ceil(pixels).saturating_mul(pixels);
+        if below == above {
+            vec![below]
+        } else {
+            vec![below, above]
+        }
+    };
+    let pairs = around(size.width).into_iter().flat_map(|width| {
+        let heights = if size.width == size.height {
+            vec![width]
+        } else {
+            around(size.height)
+        };
+        heights
+            .into_iter()
+            .map(move |height| PictureSize { width, height }.to_string())
+    });
+    pairs.collect()
 }
 
 /// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.

@@ -180,6 +180,7 @@ fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, plain: TextSampler) ->
         ids,
         left_pad: 0,
         target,
+        grid: None,
         unconditional: None,
         unconditional_left_pad: 0,
         seed: options.seed,

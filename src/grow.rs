@@ -7,7 +7,7 @@ use anyhow::bail;
 use demask_actors::folder;
 use demask_actors::home::Home;
 use demask_api::checkpoint::IMAGE_TOKENIZER;
-use demask_api::{Growth, ImageTokenizerConfig, LoadOptions};
+use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
 use demask_datasets::published::Facts;
 use demask_datasets::special_tokens::Family;
 use serde_json::json;
@@ -96,7 +96,8 @@ fn picture(
     let pixels = images.map_or(PIXELS, ImageTokenizerConfig::downscale);
     let is_theirs = folder::workbench(checkpoint)?.builder().style().family != Family::Tabletop;
     let size = size.or(is_theirs.then_some(SIDE));
-    size.map(|size| codes_of(checkpoint, size, pixels)).transpose()
+    let codes = |side| codes_of(checkpoint, PictureSize::square(side), pixels);
+    size.map(codes).transpose()
 }
 
 /// The shape of the image tokenizer that goes along: the one that is named, or the checkpoint's.

@@ -1,8 +1,8 @@
-//! Which parts of a picture are drawn anew: `demask imagine --from PICTURE --mask MASK`.
+//! Which parts of a picture are drawn anew: `demask imagine --from PICTURE` with `--mask MASK` or `--outpaint`.
 
 use std::path::Path;
 
-use demask_api::Picture;
+use demask_api::{Grid, Picture, PictureSize};
 use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::{Fit, fit};
 use image::GenericImageView as _;
@@ -19,11 +19,11 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Reads both files and makes them `side` pixels a side, in the same way.
+    /// Reads both files and makes them of this size, in the same way.
     ///
     /// # Errors
     /// A file that does not decode; pictures of unlike sizes, with both.
-    pub fn read(from: &Path, mask: &Path, side: usize, sharp: bool) -> anyhow::Result<Self> {
+    pub fn read(from: &Path, mask: &Path, size: PictureSize, sharp: bool) -> anyhow::Result<Self> {
         let open = |path: &Path| decode(path).map_err(anyhow::Error::msg);
         let (picture, shape) = (open(from)?, open(mask)?);
         if picture.dimensions() != shape.dimensions() {
@@ -35,9 +35,57 @@ impl Canvas {
             return Err(UsageError(message).into());
         }
         Ok(Self {
-            picture: fit(&picture, side, Fit::Crop, sharp),
-            mask: fit(&shape, side, Fit::Crop, sharp),
+            picture: fit(&picture, size, Fit::Crop, sharp),
+            mask: fit(&shape, size, Fit::Crop, sharp),
         })
+    }
+
+    /// Reads a picture and stands it unscaled in one of this size, whose rest is to be drawn: with its upper left corner at
+    /// the place, or in the middle, there on a whole code of `pixels` a side.
+    ///
+    /// # Errors
+    /// A file that does not decode; a picture that reaches beyond the size, fills it, or covers no whole code.
+    pub fn around(
+        from: &Path,
+        size: PictureSize,
+        place: Option<(usize, usize)>,
+        pixels: usize,
+    ) -> anyhow::Result<Self> {
+        let image = decode(from).map_err(anyhow::Error::msg)?.to_rgb8();
+        let picture = Picture {
+            width: image.width() as usize,
+            height: image.height() as usize,
+            rgb: image.into_raw(),
+        };
+        let middle = |whole: usize, part: usize| whole.saturating_sub(part) / 2 / pixels * pixels;
+        let corner = place.unwrap_or_else(|| {
+            (
+                middle(size.width, picture.width),
+                middle(size.height, picture.height),
+            )
+        });
+        check_place(picture.size(), corner, size, pixels).map_err(|why| {
+            let (file, width, height) = (from.display(), picture.width, picture.height);
+            UsageError(format!("--outpaint: {file} has {width}x{height} pixels, {why}"))
+        })?;
+        Ok(Self::standing(&picture, corner, size))
+    }
+
+    /// Open is what the picture does not cover; there its border goes on outwards, so that the encoder sees no new edge.
+    fn standing(picture: &Picture, (left, top): (usize, usize), size: PictureSize) -> Self {
+        let mut canvas = Self {
+            picture: Picture::filled(size.width, size.height, [0; 3]),
+            mask: Picture::filled(size.width, size.height, [255; 3]),
+        };
+        let inside = |at: usize, start: usize, length: usize| at.clamp(start, start + length - 1);
+        for (x, y) in (0..size.height).flat_map(|y| (0..size.width).map(move |x| (x, y))) {
+            let near = (inside(x, left, picture.width), inside(y, top, picture.height));
+            canvas.picture.set(x, y, picture.at(near.0 - left, near.1 - top));
+            if near == (x, y) {
+                canvas.mask.set(x, y, [0; 3]);
+            }
+        }
+        canvas
     }
 
     fn is_open(&self, x: usize, y: usize) -> bool {
@@ -47,10 +95,11 @@ impl Canvas {
     /// The picture's codes, row by row, but none where any pixel of a code's square is drawn anew.
     ///
     /// # Errors
-    /// A mask that leaves everything as it is.
+    /// A mask that leaves everything as it is; codes that do not cover the picture.
     pub fn known(&self, codes: &[u32]) -> Result<Vec<Option<u32>>, UsageError> {
-        let across = codes.len().isqrt().max(1);
-        let pixels = self.picture.width / across;
+        let grid =
+            Grid::under(self.picture.size(), codes.len()).ok_or_else(|| self.not_covered(codes.len()))?;
+        let (across, pixels) = (grid.columns, self.picture.width / grid.columns);
         let open = |at: usize| {
             let (left, top) = (at % across * pixels, at / across * pixels);
             (top..top + pixels).any(|y| (left..left + pixels).any(|x| self.is_open(x, y)))
@@ -68,6 +117,11 @@ impl Canvas {
         Ok(known)
     }
 
+    fn not_covered(&self, codes: usize) -> UsageError {
+        let size = self.picture.size();
+        UsageError(format!("{codes} codes do not cover a picture of {size} pixels"))
+    }
+
     /// What was drawn where the mask is light, the picture's own pixels elsewhere.
     #[must_use]
     pub fn composed(&self, drawn: &Picture) -> Picture {
@@ -80,6 +134,35 @@ impl Canvas {
             }
         }
         picture
+    }
+}
+
+/// Whether a picture can be drawn around at a place.
+fn check_place(
+    picture: PictureSize,
+    (left, top): (usize, usize),
+    size: PictureSize,
+    pixels: usize,
+) -> Result<(), String> {
+    let (right, bottom) = (
+        left.saturating_add(picture.width),
+        top.saturating_add(picture.height),
+    );
+    if right > size.width || bottom > size.height {
+        return Err(format!(
+            "and at {left},{top} it reaches to {right},{bottom}, beyond --size {size}; it is not scaled"
+        ));
+    }
+    if picture == size {
+        return Err(format!("which fills --size {size}: there is nothing to draw"));
+    }
+    let whole = |start: usize, end: usize| start.next_multiple_of(pixels) + pixels <= end;
+    if whole(left, right) && whole(top, bottom) {
+        Ok(())
+    } else {
+        Err(format!(
+            "and at {left},{top} it covers no whole code of {pixels} by {pixels}"
+        ))
     }
 }
 
@@ -120,7 +203,7 @@ mod tests {
         let white = image::RgbImage::from_pixel(8, 8, image::Rgb([255; 3]));
         white.save_with_format(&from, image::ImageFormat::Jpeg).unwrap();
         white.save_with_format(&mask, image::ImageFormat::Png).unwrap();
-        let read = Canvas::read(&from, &mask, 4, true);
+        let read = Canvas::read(&from, &mask, PictureSize::square(4), true);
         for file in [from, mask] {
             std::fs::remove_file(file).unwrap();
         }
@@ -134,5 +217,21 @@ mod tests {
             (composed.at(0, 0), composed.at(1, 0), composed.at(3, 3)),
             ([1, 2, 3], [9; 3], [9; 3])
         );
+    }
+
+    #[test]
+    fn codes_that_a_placed_picture_covers_whole_are_known() {
+        let mut picture = Picture::filled(5, 4, [9, 9, 9]);
+        picture.set(0, 3, [1, 2, 3]);
+        let size = PictureSize { width: 8, height: 4 };
+        // Two pixels a code: columns 1 to 5 cover the second and the third code across, and half of the first.
+        let canvas = Canvas::standing(&picture, (1, 0), size);
+        let known = canvas.known(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
+        let row = |codes: [u32; 2]| [None, Some(codes[0]), Some(codes[1]), None];
+        assert_eq!(known, [row([1, 2]), row([5, 6])].concat());
+        assert_eq!(canvas.picture.at(0, 3), [1, 2, 3]);
+        let composed = canvas.composed(&Picture::filled(8, 4, [7, 7, 7]));
+        let kept = |x: usize| composed.at(x, 0) == [9; 3];
+        assert!((0..8).all(|x| kept(x) == (1..6).contains(&x)));
     }
 }

@@ -21,6 +21,7 @@ mod daemon;
 mod dashboard;
 mod derived;
 mod doctor;
+mod drawn;
 mod eval;
 mod fill;
 mod grow;

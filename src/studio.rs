@@ -12,7 +12,8 @@ use demask_actors::home::Home;
 use demask_actors::watch::plain_example;
 use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
 use demask_api::{
-    Answer, Commit, LoadOptions, ModelSource, Picture, Request, SampleFrame, Task, TextCache, TextSampler,
+    Answer, Commit, Grid, LoadOptions, ModelSource, PictureSize, Request, SampleFrame, Task, TextCache,
+    TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_file::decode;
@@ -24,6 +25,7 @@ use tokio::runtime::Runtime;
 
 use crate::args::{Cache, Describe, Generate, Imagine, Model};
 use crate::chosen::Chosen;
+use crate::drawn::{check_output, half_blocks, room, save, scale, within};
 use crate::inpaint::Canvas;
 use crate::{UsageError, print};
 
@@ -70,8 +72,8 @@ pub struct Studio {
     pub said_of_text: Map<String, Value>,
     /// Whether it is a published one.
     published: bool,
-    /// Side of its pictures in pixels; 0 without an image tokenizer.
-    side: usize,
+    /// Size of its pictures; none without an image tokenizer.
+    size: Option<PictureSize>,
 }
 
 impl Studio {
@@ -89,7 +91,7 @@ impl Studio {
         if chosen.bench.builder().budgets().of(Task::Understand).codes == 0 {
             bail!("the model knows no pictures: it has no codes for them");
         }
-        if chosen.side == 0 {
+        if chosen.size.is_none() {
             let does = if task == Task::Understand {
                 "reads"
             } else {
@@ -123,13 +125,18 @@ impl Studio {
             draws: chosen.draws,
             said_of_text: chosen.said_of_text,
             published: chosen.published,
-            side: chosen.side,
+            size: chosen.size,
         })
     }
 
     /// Whether it is prompted as published models are: it is one, or was made from one.
     fn is_theirs(&self) -> bool {
         self.bench.builder().style().family != Family::Tabletop
+    }
+
+    /// Size of the pictures.
+    fn size(&self) -> anyhow::Result<PictureSize> {
+        self.size.context("the model has no image tokenizer")
     }
 
     /// Completes one example.
@@ -156,6 +163,23 @@ impl Studio {
 }
 
 impl Studio {
+    /// The picture that is drawn on, if one is named.
+    fn canvas(&self, options: &Imagine) -> anyhow::Result<Option<Canvas>> {
+        let Some(from) = &options.from else {
+            return Ok(None);
+        };
+        let size = self.size()?;
+        let canvas = match &options.mask {
+            Some(mask) => Canvas::read(from, mask, size, !self.is_theirs())?,
+            None => {
+                let codes = self.bench.builder().budgets().of(Task::TextToImage).codes;
+                let grid = Grid::under(size, codes).context("the picture's codes do not cover it")?;
+                Canvas::around(from, size, options.place, size.width / grid.columns)?
+            }
+        };
+        Ok(Some(canvas))
+    }
+
     /// Draws what a canvas leaves open.
     ///
     /// # Errors
@@ -342,16 +366,15 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         image.guidance = options.guidance.unwrap_or(image.guidance);
         let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.bench)));
         let example = plain_example(kind, &options.prompt, None);
-        match options.from.as_deref().zip(options.mask.as_deref()) {
-            Some((from, mask)) => {
-                let canvas = Canvas::read(from, mask, studio.side, !studio.is_theirs())?;
-                studio.inpaint(example, &canvas, options.seed, &draws, sink).await
-            }
+        match studio.canvas(&options)? {
+            Some(canvas) => studio.inpaint(example, &canvas, options.seed, &draws, sink).await,
             None => studio.complete(example, mode, options.seed, &draws, sink).await,
         }
     })?;
     let picture = made.completion.picture.context("the engine gave no picture")?;
-    let scale = options.scale.unwrap_or_else(|| scale(picture.width));
+    let scale = options
+        .scale
+        .unwrap_or_else(|| scale(picture.width.max(picture.height)));
     save(&picture, scale, &options.output)?;
     // Only a table can be read back.
     let seen = (picture.width == PIXELS && picture.height == PIXELS)
@@ -374,28 +397,6 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How many times a picture of this side is enlarged when nobody says.
-fn scale(side: usize) -> u32 {
-    u32::try_from(8 * PIXELS / side.max(1)).unwrap_or(1).clamp(1, 8)
-}
-
-/// Told before the model is loaded, not after the picture is drawn.
-fn check_output(path: &Path) -> anyhow::Result<()> {
-    let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
-    let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
-    if path.is_dir() || path.file_name().is_none() {
-        return refuse("is a folder; expected the name of a PNG file");
-    }
-    if !path.extension().is_none_or(png) {
-        return refuse("pictures are written as PNG; expected a name that ends in .png");
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write the picture to", missing.display());
-    }
-    Ok(())
-}
-
 /// Pictures as they are filled in; the reasoning before them, which comes without, as words.
 fn show_picture(words: FrameSink) -> FrameSink {
     let drawn = std::io::stderr().is_terminal();
@@ -410,43 +411,10 @@ fn show_picture(words: FrameSink) -> FrameSink {
             frame.steps
         ));
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
-            print::note(half_blocks(picture).trim_end_matches('\n'));
+            let (width, height) = room();
+            print::note(half_blocks(&within(picture, width, height)).trim_end_matches('\n'));
         }
     })
-}
-
-/// A picture in half-block characters, two pixels a character.
-fn half_blocks(picture: &Picture) -> String {
-    let mut text = String::new();
-    for y in (0..picture.height).step_by(2) {
-        for x in 0..picture.width {
-            let ([r, g, b], [s, h, c]) = (picture.at(x, y), picture.at(x, y + 1));
-            text.push_str(&format!("\x1b[38;2;{r};{g};{b};48;2;{s};{h};{c}m▀"));
-        }
-        text.push_str("\x1b[0m\n");
-    }
-    text
-}
-
-fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
-    let (width, height) = (u32::try_from(picture.width)?, u32::try_from(picture.height)?);
-    let image = image::RgbImage::from_raw(width, height, picture.rgb.clone())
-        .context("a picture of the wrong size")?;
-    let large = image::imageops::resize(
-        &image,
-        width * scale,
-        height * scale,
-        image::imageops::FilterType::Nearest,
-    );
-    // Beside it first: a picture is there whole or not at all.
-    let work = path.with_extension("part.png");
-    let written = large.save_with_format(&work, image::ImageFormat::Png);
-    let written = written.map_err(anyhow::Error::from);
-    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
-    if written.is_err() {
-        std::fs::remove_file(&work).ok();
-    }
-    written.with_context(|| path.display().to_string())
 }
 
 /// `demask describe`.
@@ -464,7 +432,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
             (None, false) => (Kind::Caption, "describe the table".to_owned()),
         };
         // One of whole pixels stays sharp for a model of few of them.
-        let picture = fit_picture(&image, studio.side, options.fit, !studio.is_theirs());
+        let picture = fit_picture(&image, studio.size()?, options.fit, !studio.is_theirs());
         let example = plain_example(kind, &prompt, Some(picture));
         let made = studio
             .complete(example, mode, options.seed, &studio.draws, None)

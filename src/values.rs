@@ -1,5 +1,33 @@
 //! Values that flags may have: what is wrong with another is told before anything is started.
 
+use demask_api::PictureSize;
+
+/// The sides of a picture: `512`, or `768x512`, across and down.
+///
+/// # Errors
+/// What was expected.
+pub fn size(text: &str) -> Result<PictureSize, String> {
+    let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
+    match (count(width), count(height)) {
+        (Ok(width), Ok(height)) => Ok(PictureSize { width, height }),
+        _ => Err("expected PIXELS of a square (512) or WIDTHxHEIGHT (768x512)".to_owned()),
+    }
+}
+
+/// A pixel: `240,160`, from the left and from the top.
+///
+/// # Errors
+/// What was expected.
+pub fn place(text: &str) -> Result<(usize, usize), String> {
+    let parts = text
+        .split_once(',')
+        .map(|(x, y)| (x.trim().parse(), y.trim().parse()));
+    match parts {
+        Some((Ok(x), Ok(y))) => Ok((x, y)),
+        _ => Err("expected X,Y in pixels from the left and from the top (240,160)".to_owned()),
+    }
+}
+
 /// A whole number, at least 1.
 ///
 /// # Errors

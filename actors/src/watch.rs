@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use demask_api::{Picture, SampleFrame};
+use demask_api::{Grid, Picture, SampleFrame};
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
 use demask_rewards::suites::Suite;
 use demask_storage::{Frame, Level, Record};
@@ -127,7 +127,10 @@ impl StageRun {
 /// A frame as the dashboard draws it; whose it is, is yet to be filled in.
 fn in_words(bench: &Workbench, frame: SampleFrame) -> Frame {
     let is_picture = frame.picture.is_some();
-    let side = frame.tokens.len().isqrt() as u64;
+    let grid = frame
+        .picture
+        .as_ref()
+        .and_then(|picture| Grid::under(picture.size(), frame.tokens.len()));
     Frame {
         run: String::new(),
         sample: String::new(),
@@ -136,7 +139,7 @@ fn in_words(bench: &Workbench, frame: SampleFrame) -> Frame {
         kind: if is_picture { "picture" } else { "text" }.to_owned(),
         step: 0,
         steps: 0,
-        grid: if is_picture { side } else { 0 },
+        grid: grid.map_or(0, |grid| grid.columns as u64),
         tokens: if is_picture {
             code_words(bench, &frame.tokens)
         } else {

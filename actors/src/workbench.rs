@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 use demask_api::sequence::Task;
 use demask_api::{
-    Answer, ImageSampler, Picture, Quirks, Request, Sample, SampleRequest, Sampler, Sequence, TextSampler,
+    Answer, Grid, ImageSampler, Picture, PictureSize, Quirks, Request, Sample, SampleRequest, Sampler,
+    Sequence, TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_fit::fit_picture;
@@ -133,8 +134,8 @@ pub struct Made {
 /// A tokenizer and budgets: what is needed beside an engine.
 pub struct Workbench {
     builder: SequenceBuilder,
-    /// Side of the pictures that the engine reads, where others are made to fit.
-    side: Option<usize>,
+    /// Size of the pictures that the engine reads and draws, where others are made to fit.
+    size: Option<PictureSize>,
     codes: Mutex<HashMap<[u8; 32], Vec<u32>>>,
 }
 
@@ -148,7 +149,7 @@ impl Workbench {
     fn of_builder(builder: SequenceBuilder) -> Self {
         Self {
             builder,
-            side: None,
+            size: None,
             codes: Mutex::default(),
         }
     }
@@ -162,20 +163,21 @@ impl Workbench {
     /// The same with the published code's ways of writing prompts, as far as these switches say.
     #[must_use]
     pub fn with_quirks(self, quirks: Quirks) -> Self {
-        let side = self.side;
-        Self::of_builder(self.builder.with_quirks(quirks)).reading(side)
+        let size = self.size;
+        Self::of_builder(self.builder.with_quirks(quirks)).sized(size)
     }
 
     /// The same with other lengths.
     #[must_use]
     pub fn with_budgets(&self, budgets: Budgets) -> Self {
-        Self::of_builder(self.builder.clone().with_budgets(budgets)).reading(self.side)
+        Self::of_builder(self.builder.clone().with_budgets(budgets)).sized(self.size)
     }
 
-    /// The same where pictures of another side than this are made to fit before the engine reads them.
+    /// The same for pictures of this size: others are made to fit before the engine reads them, and what it draws has this
+    /// shape. Without a size they are read as they are, and what is drawn is square.
     #[must_use]
-    pub fn reading(self, side: Option<usize>) -> Self {
-        Self { side, ..self }
+    pub fn sized(self, size: Option<PictureSize>) -> Self {
+        Self { size, ..self }
     }
 
     /// The sequence builder.
@@ -207,8 +209,8 @@ impl Workbench {
             .iter()
             .zip(&known)
             .filter(|(_, known)| known.is_none())
-            .map(|(picture, _)| match self.side {
-                Some(side) => fit_picture(picture, side),
+            .map(|(picture, _)| match self.size {
+                Some(size) => fit_picture(picture, size),
                 None => (*picture).clone(),
             })
             .collect();
@@ -390,6 +392,10 @@ impl Workbench {
             left_pad: prompt.left_pad,
             target: prompt.target,
             sampler,
+            grid: self
+                .size
+                .filter(|_| picture)
+                .and_then(|size| Grid::under(size, prompt.target.len())),
             unconditional: if picture {
                 prompt.unconditional.clone()
             } else {

@@ -132,6 +132,7 @@ fn request(prompt: usize, target: usize, mask: u32, sampler: Sampler) -> SampleR
             end: prompt + target,
         },
         sampler,
+        grid: None,
         unconditional: None,
         unconditional_left_pad: 0,
         seed: 1,

@@ -110,8 +110,8 @@ impl Engine {
                 let seconds = seconds();
                 Ok(Answer::Codes { codes, seconds })
             }
-            Request::Decode { codes } => Ok(Answer::Pictures {
-                pictures: self.tokenizer()?.0.decode(&codes)?,
+            Request::Decode { codes, grid } => Ok(Answer::Pictures {
+                pictures: self.tokenizer()?.0.decode(&codes, grid)?,
             }),
             Request::Save {
                 dir,

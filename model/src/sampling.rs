@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use demask_api::{Answer, Picture, Sample, SampleFrame, SampleRequest, Sampler};
+use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Sampler};
 
 use crate::checkpoint::Model;
 use crate::error::{ModelError, Result};
@@ -28,13 +28,24 @@ pub struct Sampling<'a> {
 struct Open {
     /// Those of its rows.
     tickets: Range<usize>,
-    /// Where the codes of each row stand that is a picture.
-    pictures: Vec<Option<Range<usize>>>,
+    /// Of each row that is a picture, where its codes stand and how they lie.
+    pictures: Vec<Option<Drawing>>,
     samples: Vec<Option<Sample>>,
     left: usize,
     /// Its share of the time that passes took, by rows.
     seconds: f64,
 }
+
+/// The codes of a picture in its row.
+#[derive(Clone, Debug)]
+struct Drawing {
+    place: Range<usize>,
+    /// Absent: a square.
+    grid: Option<Grid>,
+}
+
+/// What pictures that are decoded together share: as many codes may lie otherwise.
+type Shape = (Option<Grid>, usize);
 
 impl<'a> Sampling<'a> {
     /// Nothing runs yet.
@@ -54,7 +65,10 @@ impl<'a> Sampling<'a> {
     pub fn join(&mut self, number: usize, requests: Vec<SampleRequest>) -> Result<()> {
         validation::samples(self.model.backbone.config(), &requests)?;
         let drawn = |request: &SampleRequest| match request.sampler {
-            Sampler::Image(_) => Some(request.target.start..request.target.end),
+            Sampler::Image(_) => Some(Drawing {
+                place: request.target.start..request.target.end,
+                grid: request.grid,
+            }),
             Sampler::Text(_) => None,
         };
         let pictures: Vec<_> = requests.iter().map(drawn).collect();
@@ -91,9 +105,12 @@ impl<'a> Sampling<'a> {
         let began = Instant::now();
         let (model, open) = (self.model, &self.open);
         let done = self.hands.step(&mut |ticket, mut frame, guess| {
-            // A guess that cannot be shown is told when it is done.
-            frame.picture = guess.and_then(|guess| decode(model, &[guess]).ok()?.pop());
-            if let Some(number) = owner(open, ticket) {
+            if let Some((number, at)) = owner(open, ticket) {
+                let grid = open[&number].pictures[at]
+                    .as_ref()
+                    .and_then(|drawing| drawing.grid);
+                // A guess that cannot be shown is told when it is done.
+                frame.picture = guess.and_then(|guess| decode(model, &[guess], grid).ok()?.pop());
                 on_frame(number, frame);
             }
             Ok(())
@@ -106,10 +123,10 @@ impl<'a> Sampling<'a> {
             open.seconds += share * own.count() as f64;
         }
         for (ticket, sample) in done {
-            if let Some(number) = owner(&self.open, ticket)
+            if let Some((number, at)) = owner(&self.open, ticket)
                 && let Some(open) = self.open.get_mut(&number)
             {
-                open.samples[ticket - open.tickets.start] = Some(sample);
+                open.samples[at] = Some(sample);
                 open.left -= 1;
             }
         }
@@ -132,20 +149,21 @@ impl<'a> Sampling<'a> {
             .into_iter()
             .map(|sample| sample.ok_or_else(|| ModelError::Refused("a row was lost in the batch".into())))
             .collect::<Result<_>>()?;
-        let mut by_size: BTreeMap<usize, Vec<(&mut Sample, Range<usize>)>> = BTreeMap::new();
-        for (sample, place) in samples.iter_mut().zip(&open.pictures) {
-            if let Some(place) = place.clone() {
-                by_size.entry(place.len()).or_default().push((sample, place));
+        let mut by_shape: BTreeMap<Shape, Vec<(usize, Range<usize>)>> = BTreeMap::new();
+        for (row, drawing) in open.pictures.into_iter().enumerate() {
+            if let Some(Drawing { place, grid }) = drawing {
+                let alike = by_shape.entry((grid, place.len())).or_default();
+                alike.push((row, place));
             }
         }
-        for drawn in by_size.into_values() {
+        for ((grid, _), drawn) in by_shape {
             let codes: Vec<&[u32]> = drawn
                 .iter()
-                .map(|(sample, place)| &sample.ids[place.clone()])
+                .map(|(row, place)| &samples[*row].ids[place.clone()])
                 .collect();
-            let pictures = decode(self.model, &codes)?;
-            for ((sample, _), picture) in drawn.into_iter().zip(pictures) {
-                sample.picture = Some(picture);
+            let pictures = decode(self.model, &codes, grid)?;
+            for ((row, _), picture) in drawn.into_iter().zip(pictures) {
+                samples[row].picture = Some(picture);
             }
         }
         Ok(Answer::Samples {
@@ -156,15 +174,15 @@ impl<'a> Sampling<'a> {
     }
 }
 
-/// The request that a row is of.
-fn owner(open: &BTreeMap<usize, Open>, ticket: usize) -> Option<usize> {
+/// The request that a row is of, and its place there.
+fn owner(open: &BTreeMap<usize, Open>, ticket: usize) -> Option<(usize, usize)> {
     let mut all = open.iter();
     all.find(|(_, open)| open.tickets.contains(&ticket))
-        .map(|(&number, _)| number)
+        .map(|(&number, open)| (number, ticket - open.tickets.start))
 }
 
-/// Picture tokens to pictures; none without an image tokenizer.
-fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
+/// Tokens of pictures of one shape to pictures; none without an image tokenizer.
+fn decode(model: &Model, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
     let Some((tokenizer, _)) = &model.tokenizer else {
         return Ok(Vec::new());
     };
@@ -178,5 +196,5 @@ fn decode(model: &Model, tokens: &[&[u32]]) -> Result<Vec<Picture>> {
                 .collect()
         })
         .collect();
-    tokenizer.decode(&codes)
+    tokenizer.decode(&codes, grid)
 }

@@ -277,6 +277,12 @@ fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
         let pad = request.left_pad;
         return refuse(format!("{pad} positions of padding before a target at {start}"));
     }
+    if let Some(grid) = request.grid.filter(|grid| grid.codes() != end - start) {
+        let (expected, found) = (grid.codes(), end - start);
+        return refuse(format!(
+            "a grid of {expected} picture codes, {grid}, on a target of {found} positions"
+        ));
+    }
     if let Some(message) = stranger(config, &request.ids) {
         return refuse(message);
     }

@@ -249,6 +249,7 @@ fn request(backbone: &Backbone, prompt: &[i64], left_pad: usize, sampler: &TextS
         left_pad,
         target,
         sampler: Sampler::Text(sampler.clone()),
+        grid: None,
         unconditional: None,
         unconditional_left_pad: 0,
         seed: 0,

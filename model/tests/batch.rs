@@ -45,6 +45,7 @@ fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler) -> 
             end: start + answer,
         },
         sampler: sampler.clone(),
+        grid: None,
         unconditional: None,
         unconditional_left_pad: pad,
         seed: id,

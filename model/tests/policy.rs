@@ -147,6 +147,7 @@ fn l7_sampling_and_training_give_the_same_log_probabilities() {
                 left_pad: pad,
                 target: Span { start: 8, end: 16 },
                 sampler: Sampler::Text(sampler.clone()),
+                grid: None,
                 unconditional: None,
                 unconditional_left_pad: 0,
                 seed: 5,

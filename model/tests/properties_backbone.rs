@@ -171,6 +171,7 @@ fn request(id: u64, ids: &[u32], left_pad: usize, target: Span, sampler: &Sample
         left_pad,
         target,
         sampler: sampler.clone(),
+        grid: None,
         unconditional: None,
         unconditional_left_pad: 0,
         seed: id,

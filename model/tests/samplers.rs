@@ -29,6 +29,7 @@ fn request(id: u64, left_pad: usize, length: usize, sampler: Sampler) -> SampleR
         left_pad,
         target: Span { start, end: length },
         sampler,
+        grid: None,
         unconditional: None,
         unconditional_left_pad: left_pad,
         seed: id,

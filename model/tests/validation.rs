@@ -256,6 +256,10 @@ fn samples_without_sense_are_refused() {
         ),
         (json!({"target": {"start": 3, "end": 2}}), "a target 3..2"),
         (
+            json!({"grid": {"rows": 2, "columns": 3}}),
+            "a grid of 6 picture codes, 2 rows of 3, on a target of 2 positions",
+        ),
+        (
             json!({"left_pad": 3}),
             "3 positions of padding before a target at 2",
         ),

@@ -188,7 +188,7 @@ pub struct Frame {
     pub tokens: Vec<String>,
     /// Each target position's confidence, 0..=255.
     pub confidence: Vec<u8>,
-    /// For a picture: side of the code grid; else 0.
+    /// For a picture: codes across the code grid, whose rows follow one another; else 0.
     pub grid: u64,
     /// For a picture: width, height and RGB bytes (hex) of the present guess.
     pub picture: Option<(u64, u64, String)>,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use demask_tests::{Place, finish};
+use image::imageops::{FilterType, resize};
+use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
@@ -74,8 +76,12 @@ impl Published {
 
     /// The same with the image tokenizer, for pictures of 32 pixels.
     fn see(&self, arguments: &[&str]) -> Output {
+        self.see_at("32", arguments)
+    }
+
+    fn see_at(&self, size: &str, arguments: &[&str]) -> Output {
         let beside = self.image_tokenizer.to_str().unwrap();
-        self.run(&[arguments, &["--image-tokenizer", beside, "--size", "32"]].concat())
+        self.run(&[arguments, &["--image-tokenizer", beside, "--size", size]].concat())
     }
 
     fn answer(&self, arguments: &[&str]) -> String {
@@ -243,6 +249,153 @@ fn it_reads_pictures_of_any_size() {
     ]);
     let result: Value = serde_json::from_slice(&eval.stdout).unwrap();
     assert!(result["n"].as_u64() > Some(0), "{}", words(&eval));
+}
+
+/// A picture file's pixels.
+fn pixels(file: &str) -> RgbImage {
+    demask_datasets::picture_file::decode(Path::new(file))
+        .unwrap()
+        .to_rgb8()
+}
+
+#[test]
+fn it_draws_and_reads_pictures_that_are_not_square() {
+    let published = Published::new("mmada");
+    let file = |name: &str| published.place.path().join(name).to_str().unwrap().to_owned();
+    let imagine = |size: &str, output: &str, more: &[&str]| {
+        let drawing = ["imagine", "a red circle", "--scale", "1", "--output", output];
+        let few = ["--steps", "4", "--sampling", HASTY];
+        let output = published.see_at(size, &[&drawing[..], &few, more].concat());
+        assert!(output.status.success(), "{}", words(&output));
+    };
+    let (wide, tall) = (file("wide.png"), file("tall.png"));
+    imagine("48x32", &wide, &[]);
+    imagine("32x48", &tall, &[]);
+    assert_eq!(pixels(&wide).dimensions(), (48, 32));
+    assert_eq!(pixels(&tall).dimensions(), (32, 48));
+
+    // Its right third, which was painted over, anew; picture and mask are twice as large.
+    let (large, mask, changed) = (file("large.png"), file("mask.png"), file("changed.png"));
+    const PAINT: [u8; 3] = [255, 0, 255];
+    let mut painted = resize(&pixels(&wide), 96, 64, FilterType::Nearest);
+    for (_, _, pixel) in painted.enumerate_pixels_mut().filter(|(x, _, _)| *x >= 64) {
+        *pixel = Rgb(PAINT);
+    }
+    painted.save(&large).unwrap();
+    let light = RgbImage::from_fn(96, 64, |x, _| Rgb([if x < 64 { 0 } else { 255 }; 3]));
+    light.save(&mask).unwrap();
+    imagine("48x32", &changed, &["--from", &large, "--mask", &mask]);
+    let (before, after) = (pixels(&wide), pixels(&changed));
+    assert_eq!(after.dimensions(), (48, 32));
+    let far = |x: u32, y: u32, from: [u8; 3]| {
+        let found = after.get_pixel(x, y).0;
+        (0..3).map(|at| from[at].abs_diff(found[at])).max().unwrap()
+    };
+    // Made smaller by bicubic interpolation, which rounds corners off.
+    let kept = (0..32).flat_map(|y| (0..30).map(move |x| (x, y)));
+    let mean = kept
+        .map(|(x, y)| f64::from(far(x, y, before.get_pixel(x, y).0)))
+        .sum::<f64>()
+        / (32.0 * 30.0);
+    assert!(mean < 12.0, "{mean}");
+    assert!(
+        (0..32).all(|y| (33..48).all(|x| far(x, y, PAINT) > 60)),
+        "the paint shines through"
+    );
+
+    let asked = published.see_at(
+        "48x32",
+        &["describe", &wide, "is there a circle?", "--sampling", HASTY],
+    );
+    assert!(asked.status.success(), "{}", words(&asked));
+    let eval = [
+        "eval",
+        "tabletop-ask",
+        "--limit",
+        "2",
+        "--json",
+        "--sampling",
+        HASTY,
+    ];
+    let eval = published.see_at("48x32", &eval);
+    assert!(eval.status.success(), "{}", words(&eval));
+}
+
+#[test]
+fn a_picture_is_drawn_around_and_keeps_its_pixels() {
+    let published = Published::new("mmada");
+    let file = |name: &str| published.place.path().join(name).to_str().unwrap().to_owned();
+    let (small, output) = (file("small.png"), file("around.png"));
+    let given = RgbImage::from_fn(18, 12, |x, y| Rgb([(x * 14) as u8, (y * 20) as u8, 90]));
+    given.save(&small).unwrap();
+    let around = |more: &[&str]| {
+        let arguments = ["imagine", "a red circle", "--scale", "1", "--steps", "4"];
+        let open = ["--output", &output, "--from", &small, "--outpaint"];
+        published.see_at("48x32", &[&arguments[..], &open, more].concat())
+    };
+    // The middle is 15,10; the whole code before it 8,8.
+    for (more, (left, top)) in [(&[][..], (8, 8)), (&["--place", "30,20"][..], (30, 20))] {
+        let drawn = around(more);
+        assert!(drawn.status.success(), "{}", words(&drawn));
+        let drawn = pixels(&output);
+        assert_eq!(drawn.dimensions(), (48, 32));
+        for (x, y, pixel) in given.enumerate_pixels() {
+            assert_eq!(drawn.get_pixel(left + x, top + y), pixel);
+        }
+    }
+    for (more, hints) in [
+        (&["--place", "31,20"][..], ["31,20", "49,32"]),
+        (&["--place", "1"], ["--place", "X,Y"]),
+        (&["--think"], ["--think", "--outpaint"]),
+        (&["--mask", "x.png"], ["--mask", "--outpaint"]),
+    ] {
+        let refused = around(more);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        for hint in hints {
+            assert!(words(&refused).contains(hint), "{}", words(&refused));
+        }
+    }
+    let full = RgbImage::new(48, 32);
+    full.save(&small).unwrap();
+    let refused = around(&[]);
+    assert!(words(&refused).contains("nothing to draw"), "{}", words(&refused));
+    RgbImage::new(3, 30).save(&small).unwrap();
+    let refused = around(&[]);
+    assert!(
+        words(&refused).contains("covers no whole code of 8 by 8"),
+        "{}",
+        words(&refused)
+    );
+}
+
+#[test]
+fn a_size_that_cannot_be_is_refused_with_those_that_can() {
+    let published = Published::new("mmada");
+    for (size, hints) in [
+        ("33x48", &["--size 33x48", "multiple of 8", "32x48, 40x48"][..]),
+        ("33x49", &["32x48, 32x56, 40x48, 40x56"]),
+        ("33", &["--size 33", "32, 40"]),
+        ("2x4", &["nearest: 8"]),
+        (
+            "400x64",
+            &[
+                "--size 400x64",
+                "400 codes",
+                "403 tokens",
+                "max_sequence_length 400",
+            ],
+        ),
+        ("0x32", &["--size", "768x512"]),
+        ("32x", &["--size", "768x512"]),
+        ("wide", &["--size", "768x512"]),
+        ("32x32x32", &["--size", "768x512"]),
+    ] {
+        let refused = published.see_at(size, &["imagine", "x", "--output", "x.png"]);
+        assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+        for hint in hints {
+            assert!(words(&refused).contains(hint), "{size}: {}", words(&refused));
+        }
+    }
 }
 
 #[test]

@@ -542,6 +542,52 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
 }
 
+/// Rows follow one another at the grid's width, which need not be its height; without room for numbers there are shades.
+#[test]
+fn a_grid_that_is_not_square_keeps_its_shape() {
+    let wide = |columns: usize, rows: usize| {
+        let mut model = Model {
+            no_color: true,
+            ..Model::default()
+        };
+        let codes = columns * rows;
+        let record = Record::Frame(Frame {
+            run: "01a2".into(),
+            sample: "s".into(),
+            origin: "person".into(),
+            prompt: "a red circle".into(),
+            kind: "picture".into(),
+            step: 0,
+            steps: 8,
+            tokens: (0..codes)
+                .map(|at| if at == 1 { String::new() } else { at.to_string() })
+                .collect(),
+            confidence: vec![250; codes],
+            grid: columns as u64,
+            picture: None,
+        });
+        update(&mut model, event(record));
+        press(&mut model, &["3"]);
+        let lines: Vec<String> = shown(&model).lines().skip(5).map(str::to_owned).collect();
+        let cell = |line: &String| line.trim_matches('│').trim_end().to_owned();
+        lines.iter().map(cell).collect::<Vec<_>>()
+    };
+    let lines = wide(6, 2);
+    assert_eq!(lines[0], "   0▇ ░░░░   2▇   3▇   4▇   5▇");
+    assert_eq!(lines[1], "   6▇   7▇   8▇   9▇  10▇  11▇");
+    assert_eq!(lines[2], "");
+    let lines = wide(2, 6);
+    assert_eq!(
+        (lines[0].as_str(), lines[5].as_str()),
+        ("   0▇ ░░░░", "  10▇  11▇")
+    );
+    assert_eq!(lines[6], "");
+    let lines = wide(36, 12);
+    assert_eq!(lines[0], format!("▇▇░░{}", "▇▇".repeat(34)));
+    assert!((1..12).all(|row| lines[row] == "▇▇".repeat(36)));
+    assert_eq!(lines[12], "");
+}
+
 #[test]
 fn denoise_is_scrubbed_on_its_own_screen_alone_and_esc_is_a_key_like_others() {
     let mut model = state();

@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod checkpoint;
 pub mod config;
+pub mod grid;
 pub mod loading;
 pub mod number;
 pub mod picture;
@@ -25,8 +26,9 @@ pub use answer::{
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
+pub use grid::Grid;
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
-pub use picture::Picture;
+pub use picture::{Picture, PictureSize};
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{ModelSource, Request};

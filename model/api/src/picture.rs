@@ -1,6 +1,36 @@
-//! Small RGB pictures.
+//! Small RGB pictures, and how large they are.
 
 use serde::{Deserialize, Serialize};
+
+/// The sides of a picture in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PictureSize {
+    /// Pixels across.
+    pub width: usize,
+    /// Pixels down.
+    pub height: usize,
+}
+
+impl PictureSize {
+    /// A square.
+    #[must_use]
+    pub const fn square(side: usize) -> Self {
+        Self {
+            width: side,
+            height: side,
+        }
+    }
+}
+
+/// As it is typed: `512`, or `768x512`.
+impl std::fmt::Display for PictureSize {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.width, self.height) {
+            (width, height) if width == height => write!(f, "{width}"),
+            (width, height) => write!(f, "{width}x{height}"),
+        }
+    }
+}
 
 /// An RGB picture, 8 bits a channel, rows from the top, `3 * width * height` bytes (hex on the wire).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +52,15 @@ impl Picture {
             width,
             height,
             rgb: colour.repeat(width * height),
+        }
+    }
+
+    /// Its sides.
+    #[must_use]
+    pub const fn size(&self) -> PictureSize {
+        PictureSize {
+            width: self.width,
+            height: self.height,
         }
     }
 

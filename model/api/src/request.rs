@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::grid::Grid;
 use crate::loading::LoadOptions;
 use crate::picture::Picture;
 use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
@@ -111,13 +112,16 @@ pub enum Request {
     },
     /// Pictures to codes, row-major. Answered by `Codes`.
     Encode {
-        /// The pictures, all of one size.
+        /// The pictures, of any sizes that the image tokenizer can halve often enough.
         pictures: Vec<Picture>,
     },
     /// Codes to pictures. Answered by `Pictures`.
     Decode {
-        /// Codes a picture (not token ids), a square grid.
+        /// Codes a picture (not token ids).
         codes: Vec<Vec<u32>>,
+        /// How the codes of each of them lie; absent: a square.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grid: Option<Grid>,
     },
     /// Write a checkpoint folder, manifest last. Answered by `Saved`.
     Save {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::grid::Grid;
 use crate::picture::Picture;
 use crate::quirks::Quirks;
 use crate::sequence::Span;
@@ -284,6 +285,9 @@ pub struct SampleRequest {
     pub target: Span,
     /// How.
     pub sampler: Sampler,
+    /// Pictures: how the target's codes lie, as many as it has positions; absent: a square.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<Grid>,
     /// For guidance: the whole unconditional sequence, same length. Absent: the prompt's tokens are masked (text).
     pub unconditional: Option<Vec<u32>>,
     /// Padding of `unconditional`.

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use demask_api::{Answer, Request, Task, TrainReport, wire};
+use demask_api::{Answer, Grid, Request, SampleRequest, Task, TrainReport, wire};
 use proptest::prelude::*;
 
 fn report(loss: f64) -> TrainReport {
@@ -54,6 +54,22 @@ fn a_request_of_an_older_caller_is_understood() {
     let text = r#"{"ask": "load", "model": {"from": "checkpoint", "dir": "x", "resume": false}}"#;
     let request: Request = wire::decode(text.as_bytes()).unwrap();
     assert!(matches!(request, Request::Load { .. }));
+}
+
+/// What is square is said as it always was; another shape is said.
+#[test]
+fn a_grid_travels_and_none_is_square() {
+    let old = r#"{"id": 1, "ids": [1, 2, 3, 4], "left_pad": 0, "target": {"start": 0, "end": 4},
+        "sampler": {"image": {"steps": 2}}, "unconditional": null, "seed": 5}"#;
+    let mut request: SampleRequest = wire::decode(old.as_bytes()).unwrap();
+    assert_eq!(request.grid, None);
+    let said = serde_json::to_string(&request).unwrap();
+    assert!(!said.contains("grid"), "{said}");
+    request.grid = Some(Grid { rows: 1, columns: 4 });
+    let back: SampleRequest = wire::decode(&serde_json::to_vec(&request).unwrap()).unwrap();
+    assert_eq!(back, request);
+    let decode: Request = wire::decode(br#"{"ask": "decode", "codes": [[1, 2, 3, 4]]}"#).unwrap();
+    assert!(matches!(decode, Request::Decode { grid: None, .. }));
 }
 
 proptest! {

@@ -4,7 +4,7 @@
 //! - `quantizer.rs`: signs to codes and back, and the entropy of the code distribution;
 //! - `training.rs`: reconstruction, commitment and entropy losses, one step.
 //!
-//! Legend: B pictures, Z bits, S side of the code grid, N = S x S codes, P side of the picture in pixels.
+//! Legend: B pictures, Z bits, R rows and C columns of the code grid, N = R x C codes, H and W pixels down and across.
 
 #![allow(non_snake_case)]
 
@@ -15,7 +15,7 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use demask_api::{ImageTokenizerConfig, Picture, Purpose, TensorCheck};
+use demask_api::{Grid, ImageTokenizerConfig, Picture, PictureSize, Purpose, TensorCheck};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -98,7 +98,7 @@ impl ImageTokenizer {
         &self.parameters
     }
 
-    /// Pixels [B, 3, P, P] in [-1, 1] to latents before the sign, [B, Z, S, S].
+    /// Pixels [B, 3, H, W] in [-1, 1] to latents before the sign, [B, Z, R, C].
     ///
     /// # Errors
     /// libtorch's.
@@ -106,7 +106,7 @@ impl ImageTokenizer {
         stack::encode(&self.config, &self.parameters, pixels)
     }
 
-    /// Latents after the sign, [B, Z, S, S], to pixels [B, 3, P, P].
+    /// Latents after the sign, [B, Z, R, C], to pixels [B, 3, H, W].
     ///
     /// # Errors
     /// libtorch's.
@@ -114,15 +114,28 @@ impl ImageTokenizer {
         stack::decode(&self.config, &self.parameters, signs)
     }
 
-    /// Pictures to codes, row-major.
+    /// Pictures of any sizes to codes, row-major; those of one size go through the network together.
     ///
     /// # Errors
     /// A picture whose sides the tokenizer cannot halve often enough; libtorch's.
     pub fn encode(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
-        if pictures.is_empty() {
-            return Ok(Vec::new());
-        }
         self.check_sides(pictures)?;
+        let mut by_size: BTreeMap<PictureSize, Vec<usize>> = BTreeMap::new();
+        for (at, picture) in pictures.iter().enumerate() {
+            by_size.entry(picture.size()).or_default().push(at);
+        }
+        let mut all = vec![Vec::new(); pictures.len()];
+        for places in by_size.into_values() {
+            let alike: Vec<Picture> = places.iter().map(|&at| pictures[at].clone()).collect();
+            for (at, codes) in places.into_iter().zip(self.encode_alike(&alike)?) {
+                all[at] = codes;
+            }
+        }
+        Ok(all)
+    }
+
+    /// The codes of pictures of one size.
+    fn encode_alike(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
         let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
         let each = flat.len() / pictures.len();
@@ -134,10 +147,11 @@ impl ImageTokenizer {
 
     fn check_sides(&self, pictures: &[Picture]) -> Result<()> {
         let step = self.config.downscale();
-        if let Some(bad) = pictures
-            .iter()
-            .find(|p| !p.width.is_multiple_of(step) || !p.height.is_multiple_of(step) || p.width == 0)
-        {
+        if let Some(bad) = pictures.iter().find(|p| {
+            [p.width, p.height]
+                .iter()
+                .any(|&side| side == 0 || !side.is_multiple_of(step))
+        }) {
             let message = format!(
                 "a picture of {} x {} pixels; both must be multiples of {step}",
                 bad.width, bad.height
@@ -147,23 +161,25 @@ impl ImageTokenizer {
         Ok(())
     }
 
-    /// Codes, a square grid a picture, to pictures.
+    /// Codes, row-major, each picture's on the same grid, to pictures; without a grid it is square.
     ///
     /// # Errors
-    /// A number of codes that is no square, a code out of range; libtorch's.
-    pub fn decode(&self, codes: &[Vec<u32>]) -> Result<Vec<Picture>> {
+    /// A number of codes that is not the grid's, or no square; a code out of range; libtorch's.
+    pub fn decode(&self, codes: &[Vec<u32>], grid: Option<Grid>) -> Result<Vec<Picture>> {
         let Some(first) = codes.first() else {
             return Ok(Vec::new());
         };
-        let side = first.len().isqrt();
-        let limit = 1u32 << self.config.codebook_bits;
-        if side * side != first.len() || codes.iter().any(|row| row.len() != first.len()) {
-            let message = format!(
-                "{} codes are no square grid, or the pictures differ in size",
-                first.len()
-            );
+        let Some(grid) = grid.or_else(|| Grid::square(first.len())) else {
+            let found = first.len();
+            let message = format!("{found} picture codes make no square grid, and no other is named");
+            return Err(ModelError::Refused(message));
+        };
+        if let Some(other) = codes.iter().find(|codes| codes.len() != grid.codes()) {
+            let (expected, found) = (grid.codes(), other.len());
+            let message = format!("{found} picture codes; the grid, {grid}, has {expected}");
             return Err(ModelError::Refused(message));
         }
+        let limit = 1u32 << self.config.codebook_bits;
         if let Some(bad) = codes.iter().flatten().find(|&&code| code >= limit) {
             return Err(ModelError::Refused(format!(
                 "picture code {bad}; the codebook has {limit}"
@@ -173,18 +189,16 @@ impl ImageTokenizer {
         let codes_BN = Tensor::f_from_slice(&flat)?
             .f_view([codes.len() as i64, -1])?
             .f_to_device(self.device)?;
-        let pixels = tch::no_grad(|| {
-            self.pixels(&signs_of(
-                &codes_BN,
-                self.config.codebook_bits as i64,
-                (side as i64, side as i64),
-            )?)
-        })?;
+        let (bits, shape) = (
+            self.config.codebook_bits as i64,
+            (grid.rows as i64, grid.columns as i64),
+        );
+        let pixels = tch::no_grad(|| self.pixels(&signs_of(&codes_BN, bits, shape)?))?;
         to_pictures(&pixels)
     }
 }
 
-/// Pictures of one size to pixels in [-1, 1], [B, 3, P, P].
+/// Pictures of one size to pixels in [-1, 1], [B, 3, H, W].
 ///
 /// # Errors
 /// Pictures of different sizes; libtorch's.

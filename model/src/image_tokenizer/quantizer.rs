@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Latents [B, Z, S, S] to codes [B, S x S].
+/// Latents [B, Z, rows, columns] to codes [B, rows x columns].
 ///
 /// # Errors
 /// libtorch's.

@@ -429,6 +429,7 @@ mod tests {
                 block: 4,
                 ..TextSampler::default()
             }),
+            grid: None,
             unconditional: None,
             unconditional_left_pad: 0,
             seed: 0,

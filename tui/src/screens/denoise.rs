@@ -72,30 +72,51 @@ fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {
     Span::styled(token.to_owned(), sure_style(model, sure))
 }
 
+/// Columns that a code takes with its number, and where there is no room for it; that a guess takes at least.
+const NUMBERED: usize = 5;
+const SHADED: usize = 2;
+const GUESS: usize = 20;
+
+/// The grid of codes, its guess at the right.
 fn picture(model: &Model, pictures: &Pictures, shown: &Denoising, frame: &mut Frame, area: Rect) {
-    let side = shown.grid.max(1) as usize;
-    let mut lines: Vec<Line> = Vec::new();
-    for row in 0..side {
-        let cells = (0..side).map(|column| {
-            let at = row * side + column;
-            let (masked, sure) = (
-                shown.tokens.get(at).is_none_or(String::is_empty),
-                shown.confidence.get(at).copied().unwrap_or(0),
-            );
-            if masked {
-                Span::styled(" ░░░░", quiet())
-            } else {
-                let shade = SHADES[usize::from(sure) * 7 / 255];
-                Span::styled(format!("{:>4}{shade}", shown.tokens[at]), sure_style(model, sure))
-            }
-        });
-        lines.push(Line::from_iter(cells));
-    }
-    lines.push(Line::from(""));
-    let [left, right] =
-        Layout::horizontal([Constraint::Length(5 * side as u16 + 3), Constraint::Min(1)]).areas(area);
+    let columns = (shown.grid as usize).clamp(1, shown.tokens.len().max(1));
+    let room = usize::from(area.width).saturating_sub(GUESS);
+    let cell = if NUMBERED * columns <= room {
+        NUMBERED
+    } else {
+        SHADED
+    };
+    let rows = shown.tokens.len().div_ceil(columns);
+    let lines: Vec<Line> = (0..rows)
+        .map(|row| {
+            let places = row * columns..((row + 1) * columns).min(shown.tokens.len());
+            Line::from_iter(places.map(|at| code(model, shown, at, cell)))
+        })
+        .collect();
+    let taken = u16::try_from(cell * columns + 3).unwrap_or(u16::MAX);
+    let [left, right] = Layout::horizontal([Constraint::Length(taken), Constraint::Min(1)]).areas(area);
     frame.render_widget(Paragraph::new(lines), left);
     if let Some(guess) = shown.picture.as_ref().filter(|_| !model.no_color) {
         pictures.draw(frame, right, guess);
     }
+}
+
+/// One code, so many columns wide: its number where there is room, shaded by confidence.
+fn code(model: &Model, shown: &Denoising, at: usize, wide: usize) -> Span<'static> {
+    if shown.tokens[at].is_empty() {
+        let text = if wide == NUMBERED {
+            " ░░░░"
+        } else {
+            "░░"
+        };
+        return Span::styled(text, quiet());
+    }
+    let sure = shown.confidence.get(at).copied().unwrap_or(0);
+    let shade = SHADES[usize::from(sure) * 7 / 255];
+    let text = if wide == NUMBERED {
+        format!("{:>4}{shade}", shown.tokens[at])
+    } else {
+        format!("{shade}{shade}")
+    };
+    Span::styled(text, sure_style(model, sure))
 }
