@@ -6,6 +6,7 @@
 
 use crate::backbone::Backbone;
 use crate::error::Result;
+use crate::fused;
 use crate::loss::LossRow;
 use crate::optimizer::AdamW;
 
@@ -18,6 +19,7 @@ pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
     let threads = if backbone.device().is_cuda() {
         1
     } else {
+        fused::meet_threads();
         usize::try_from(tch::get_num_threads()).unwrap_or(1)
     };
     let count = threads.min(rows.len() / LEAST_ROWS).max(1);
@@ -87,6 +89,7 @@ where
     let done = std::thread::scope(|scope| {
         let start = |(twin, part)| {
             scope.spawn(move || {
+                fused::meet_threads();
                 tch::set_num_threads(1);
                 (work(&twin, part), twin)
             })
