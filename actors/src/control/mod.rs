@@ -167,6 +167,8 @@ impl Control {
                 }
                 // L4: the row says the step before anything is computed under the order.
                 recorder.flush().await?;
+                // What was asked for while that was written counts before the daemon's own end does.
+                continue;
             }
             todo.halt = self.halting();
             if todo.stop || todo.halt || !self.held(&todo) {
