@@ -97,7 +97,7 @@ static void norm_row(float* row, const float* gain, int64_t n, double eps, bool 
   if (rounds) round_row(row, n);
 }
 
-// `joined` [T, (H + 2K) E], of which q and k are normalised first where there are gains; `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two others
+// `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there are gains; `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two others
 // have 1 added to their scaled score); `places` [T, 3]: slot,
 // place in the slot, position of the rotary embedding. Gives [T, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
@@ -105,9 +105,9 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
                      int64_t heads, int64_t width, double scale) {
   Tensor joined = joined_in.contiguous();
-  int64_t rows = joined.size(0), kv_heads = keys.size(1), capacity = keys.size(3), wide = values.size(3);
+  int64_t rows = places.size(0), kv_heads = keys.size(1), capacity = keys.size(3), wide = values.size(3);
   int64_t total = (heads + 2 * kv_heads) * width, half = width / 2, stride = cos.size(1);
-  TORCH_CHECK(joined.size(1) == total && places.size(0) == rows && keys.size(2) == width, "cached attention: misshapen");
+  TORCH_CHECK(joined.size(1) == total && joined.size(0) >= rows && keys.size(2) == width, "cached attention: misshapen");
   TORCH_CHECK(capacity % (2 * LANE) == 0 && wide % LANE == 0 && wide >= width, "cached attention: a misaligned cache");
   bool rounds = joined.scalar_type() != at::kFloat, normed = q_gain.has_value();
   int64_t q_width = heads * width, k_width = kv_heads * width;
@@ -142,7 +142,8 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
       }
     }
   });
-  Tensor y = at::empty({rows, heads * width}, joined.options());
+  Tensor y = at::empty({joined.size(0), heads * width}, joined.options());
+  if (joined.size(0) > rows) y.narrow(0, rows, joined.size(0) - rows).zero_();
   std::vector<Task> tasks = tasks_of(lanes, heads);
   int64_t group = heads / kv_heads;
   const float one = static_cast<float>(1.0 / scale);

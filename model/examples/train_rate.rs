@@ -14,6 +14,7 @@ const LENGTH: usize = 128;
 const BATCH: usize = 32;
 
 fn main() -> anyhow::Result<()> {
+    demask_model::device::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, fallback| {
         arguments

@@ -28,6 +28,17 @@ pub fn open_cuda() -> bool {
     opened && Cuda::is_available()
 }
 
+/// Keeps what is freed for the next step of training or sampling, which asks for as much again: to have it from the system
+/// anew costs a page fault every four kilobytes. Measured: 7 % of a training step.
+pub fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two numbers of the allocator's; it takes them or not.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+    }
+}
+
 /// The folder of the `libtorch_cpu.so` that is in this process's memory.
 #[must_use]
 pub fn library_folder() -> Option<PathBuf> {

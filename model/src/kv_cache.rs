@@ -51,10 +51,17 @@ pub struct Chunk {
     pub weak: usize,
 }
 
+/// So many rows or a few more: of a network's matrix products each other number of rows is compiled anew, in a fifth of a
+/// millisecond. There are sixteen such numbers from one power of two to the next.
+#[must_use]
+pub fn rounded(rows: usize) -> usize {
+    rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))
+}
+
 /// The chunks of a pass, one behind the other, as tensors.
 #[derive(Debug)]
 pub struct Pass {
-    /// Token ids, [T].
+    /// Token ids, [T]; on the CPU a few more that are nobody's, see [`rounded`].
     pub ids_T: Tensor,
     way: Way,
 }
@@ -216,8 +223,9 @@ impl KvCache {
     /// libtorch's.
     pub fn pass(&self, chunks: &[Chunk], tables: (&Tensor, &Tensor), device: Device) -> Result<Pass> {
         let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
-        let ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        let mut ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
         let way = if self.kernel {
+            ids.resize(rounded(ids.len()), 0);
             Way::kernel(chunks)?
         } else {
             Way::Composed(Plan::new(chunks, tables, self.capacity, (device, self.kind))?)

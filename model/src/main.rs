@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use demask_model::device::Place;
+use demask_model::device::{Place, keep_freed_memory};
 use demask_model::ending::{self, Ending};
 use demask_model::engine::Engine;
 use demask_model::sampler::Limits;
@@ -55,6 +55,7 @@ fn run() -> anyhow::Result<()> {
         ending::die_with_parent(parent).context("--die-with")?;
     }
     let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
+    keep_freed_memory();
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);

@@ -13,7 +13,7 @@ use super::lane::{Lane, Row};
 use super::need::{Columns, Compute, Need};
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::kv_cache::{Chunk, KvCache};
+use crate::kv_cache::{Chunk, KvCache, rounded};
 
 /// The likeliest token.
 const COLD: Noise = Noise {
@@ -144,10 +144,14 @@ fn logits(
     let rows = group.iter().flat_map(|(_, places)| &places.row);
     let shadows = group.iter().flat_map(|(_, places)| &places.shadow);
     let (count, guided) = (rows.clone().count() as i64, shadows.clone().count() as i64);
-    let all: Vec<i64> = rows.chain(shadows).copied().collect();
+    let mut all: Vec<i64> = rows.chain(shadows).copied().collect();
+    if !device.is_cuda() && !all.is_empty() {
+        all.resize(rounded(all.len()), 0);
+    }
     let index = Tensor::f_from_slice(&all)?.f_to_device(device)?;
     let span = Some((i64::from(columns.start), i64::from(columns.end)));
     let logits = backbone.head(&hidden_TD.f_index_select(0, &index)?, span)?;
+    let logits = logits.f_narrow(0, 0, count + guided)?;
     if guided == 0 {
         return Ok(logits);
     }
