@@ -14,4 +14,4 @@ for round in $(seq "$rounds"); do
   share=$(sed 's/.*"share": \([0-9.]*\).*/\1/' <<<"$line")
   awk -v r="$round" -v o="$ours" -v t="$theirs" -v s="$share" \
     'BEGIN { printf "round %d: demask %d, eager PyTorch %d, ratio %.2f, share of the matrix-product rate %.2f\n", r, o, t, o / t, s }'
-done | tee >(awk '{ gsub(",", ""); print $8 }' | sort -n | awk '{ v[NR] = $1 } END { print "median ratio " v[int((NR + 1) / 2)] }')
+done | tee >(awk '{ gsub(",", ""); print $9 }' | sort -n | awk '{ v[NR] = $1 } END { print "median ratio " v[int((NR + 1) / 2)] }')
