@@ -7,7 +7,7 @@ use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS};
 use serde_json::Value;
 
 use crate::UsageError;
-use crate::chosen::pulled;
+use crate::named::pulled;
 
 /// PEFT's older file of weights, a pickle.
 const PICKLE: &str = "adapter_model.bin";

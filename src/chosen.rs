@@ -10,12 +10,12 @@ use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
 use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
-use demask_datasets::hub::{Cache, checkpoint_folder};
 use demask_datasets::published::{Facts, is_published};
 use demask_datasets::sequences::MARKS;
 use serde_json::{Map, Value};
 
 use crate::args::Model;
+use crate::named::pulled;
 use crate::{UsageError, adapter};
 
 /// A model that is yet to be loaded.
@@ -130,16 +130,6 @@ fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::
 fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
     let bench = folder_says::workbench(folder)?;
     Ok((is_published(folder), bench, folder_says::draws(folder)?))
-}
-
-/// The folder that a flag names, or the one of a repository that was pulled.
-///
-/// # Errors
-/// Neither is there, with the flag and the command that would pull it.
-pub fn pulled(flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
-    let folder = checkpoint_folder(named, &Cache::of_environment());
-    let folder = folder.map_err(|error| anyhow::anyhow!("{flag} {error}"))?;
-    Ok(std::path::absolute(folder)?)
 }
 
 /// The samplers that the flag names, JSON or a file of it, and what it says of text.

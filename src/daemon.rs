@@ -12,7 +12,8 @@ use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
 use crate::args::{Daemon, Images};
-use crate::control::{self, Line};
+use crate::control;
+use crate::line::{self, Line};
 use crate::print;
 use crate::reach::{LOOK, PATIENCE, reach};
 
@@ -92,7 +93,7 @@ fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> 
     let (log, deadline) = (home.log(), Instant::now() + PATIENCE);
     while Instant::now() < deadline {
         let ended = child.try_wait()?;
-        if control::connect(home).is_ok() {
+        if line::connect(home).is_ok() {
             return Ok(home.daemon_pid().unwrap_or(child.id()));
         }
         // Its home may be somebody else's by now.
@@ -146,7 +147,7 @@ fn stop(home: &Home) -> anyhow::Result<()> {
 
 /// Why it may take its time: a step is long, or the disk is full.
 fn still_there(home: &Home, pid: u32) -> String {
-    let asked = control::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
+    let asked = line::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
     let at = match asked {
         Ok(Reply::Status(overview)) if overview.detail.is_empty() => control::line(&overview),
         Ok(Reply::Status(overview)) => overview.detail,

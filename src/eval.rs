@@ -14,7 +14,7 @@ use demask_rewards::suites::{SUITES, Suite, SuiteResult};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Eval;
-use crate::chosen::pulled;
+use crate::named::pulled;
 use crate::studio::{self, Studio};
 use crate::{UsageError, print};
 

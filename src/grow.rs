@@ -13,8 +13,9 @@ use demask_datasets::special_tokens::Family;
 use serde_json::json;
 
 use crate::args::Grow;
-use crate::chosen::{codes_of, image_tokenizer_of, pulled};
+use crate::chosen::{codes_of, image_tokenizer_of};
 use crate::derived::{Derived, is_new};
+use crate::named::pulled;
 use crate::{UsageError, adapter, print};
 
 /// Pixels that a side of a code stands for, where no image tokenizer says so: the published one's.

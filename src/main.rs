@@ -2,9 +2,9 @@
 //!
 //! - `args.rs`: what can be typed;
 //! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `reach.rs`: the daemon found, also while it starts;
+//! - `line.rs`, `reach.rs`: a connection to the daemon; the daemon found, also while it starts;
 //! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
-//! - `adapter.rs`: what `--adapter` may name;
+//! - `named.rs`, `adapter.rs`: the folder that a flag names; what `--adapter` may name;
 //! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
 //! - `eval.rs`, `verify.rs`: scoring and comparing;
 //! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
@@ -26,7 +26,9 @@ mod eval;
 mod fill;
 mod grow;
 mod inpaint;
+mod line;
 mod merge;
+mod named;
 mod print;
 mod pull;
 mod query;

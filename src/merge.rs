@@ -9,8 +9,8 @@ use demask_api::LoadOptions;
 use serde_json::json;
 
 use crate::args::Merge;
-use crate::chosen::pulled;
 use crate::derived::{Derived, is_new};
+use crate::named::pulled;
 use crate::{UsageError, adapter, print};
 
 /// Merges, and prints what was written.

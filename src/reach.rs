@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::bail;
 use demask_actors::home::Home;
 
-use crate::control::{self, Line};
+use crate::line::{self, Line};
 use crate::print;
 
 /// How long a daemon may take to answer after its start, and to end before it is told why not.
@@ -30,7 +30,7 @@ pub fn connect(home: &Home) -> anyhow::Result<Line> {
     match reach(home)? {
         Some((_, line)) => Ok(line),
         // It says that there is none, and what starts one.
-        None => control::connect(home),
+        None => line::connect(home),
     }
 }
 
@@ -41,7 +41,7 @@ fn reach_by(home: &Home, wait: &mut dyn FnMut()) -> anyhow::Result<Option<(u32, 
         let Some(pid) = home.daemon_pid() else {
             return Ok(None);
         };
-        match control::connect(home) {
+        match line::connect(home) {
             Ok(line) => return Ok(Some((pid, line))),
             Err(_) if look == most => bail!(
                 "the daemon (process {pid}) did not answer within {} s; see {}",

@@ -13,6 +13,7 @@ use demask_storage::{Command, Overview, Record, Reply, journal, query, store};
 use serde_json::Value;
 
 use crate::args::{Images, Run};
+use crate::line::{Line, connect};
 use crate::{UsageError, control, daemon, dashboard, print};
 
 /// Between two lines on a run that only goes on.
@@ -33,7 +34,7 @@ pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
     let asked = Profile::parse(&text, &origin).map_err(usage)?;
     daemon::ensure(home)?;
     let headless = options.headless || !std::io::stdout().is_terminal();
-    let mut client = control::connect(home)?;
+    let mut client = connect(home)?;
     let reply = client.ask(Command::Run {
         profile: text,
         origin,
@@ -150,13 +151,13 @@ fn watched(home: &Home, run: &str, since: Since, detach: bool, json: bool) -> an
     if detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut client = control::connect(home)?;
+    let mut client = connect(home)?;
     client.subscribe(since.event(home, run)?)?;
     follow(client, run, json)
 }
 
 /// Prints where the run is until it ends; Ctrl-C leaves it running.
-fn follow(mut client: control::Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
+fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut told = Told::default();
     loop {
         let envelope = client.event()?;

@@ -13,12 +13,13 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::attention_mask::{AttentionMask, Packing};
+use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
 use crate::fit;
 use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::kv_cache::{Chunk, KvCache, Norms, Pass};
+use crate::kv_cache::{KvCache, Norms, Pass};
 use crate::lora::Lora;
 use crate::parameters::Parameters;
 use crate::rotary::Rotary;

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::chunk::Chunk;
 use crate::error::Result;
 use crate::fused;
-use crate::kv_cache::Chunk;
 
 /// How the chunks of a pass attend, the same at every block.
 #[derive(Debug)]

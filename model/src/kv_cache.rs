@@ -12,6 +12,7 @@
 use demask_api::BackboneConfig;
 use tch::{Device, Kind, Tensor};
 
+use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
 use crate::fused;
 use crate::kv_attention::Plan;
@@ -31,24 +32,6 @@ pub struct KvCache {
     kind: Kind,
     slots: usize,
     capacity: usize,
-}
-
-/// What a pass computes of one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Where the row's keys and values are kept.
-    pub slot: usize,
-    /// Tokens of the computed places.
-    pub ids: Vec<u32>,
-    /// The computed places, ascending; place 0 is the row's first real token.
-    pub places: Vec<usize>,
-    /// Position of place 0: padding consumes positions.
-    pub offset: usize,
-    /// How many places the row has, all of them keys.
-    pub keys: usize,
-    /// How many of them, from the first on, are padding that is merely weaker: pairs of two others have 1 added to their
-    /// score (`mmada.md` 1.5, what the published trainer did).
-    pub weak: usize,
 }
 
 /// So many rows or a few more: of a network's matrix products each other number of rows is compiled anew, in a fifth of a

@@ -5,6 +5,7 @@
 pub mod attention_mask;
 pub mod backbone;
 pub mod checkpoint;
+pub mod chunk;
 pub mod compare;
 mod cuda_graph;
 pub mod device;

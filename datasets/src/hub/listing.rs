@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{self, Asked};
 use super::http::Http;
+use super::listed::Listed;
 use super::patience::Tries;
 use super::repo::{is_commit, stays_inside};
 use super::{HubError, Repo, Watch, tree};
@@ -28,32 +29,6 @@ pub struct Listing {
     pub commit: String,
     /// What is known of each file.
     pub files: BTreeMap<String, Listed>,
-}
-
-/// What a listing says of a file. It may say nothing: what counts is what the file's own address says.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
-pub struct Listed {
-    /// Its length in bytes.
-    pub size: Option<u64>,
-    /// Its blob's SHA-1 in git; of a large file its pointer's.
-    pub blob_id: Option<String>,
-    /// The SHA-256 of a large file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lfs_sha256: Option<String>,
-    /// Its length again, as `huggingface_hub` keeps it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lfs_size: Option<u64>,
-    /// What the chunk store calls it: kept for Python, which speaks that store's protocol.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub xet_hash: Option<String>,
-}
-
-impl Listed {
-    /// What its blob will be called.
-    #[must_use]
-    pub fn etag(&self) -> Option<&str> {
-        self.lfs_sha256.as_deref().or(self.blob_id.as_deref())
-    }
 }
 
 /// `trees/COMMIT.json` of the cache, as `huggingface_hub` writes it: what a whole snapshot would hold.

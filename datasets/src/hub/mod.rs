@@ -22,6 +22,7 @@ mod etag;
 mod folder;
 mod headers;
 mod http;
+mod listed;
 mod listing;
 mod lock;
 mod patience;

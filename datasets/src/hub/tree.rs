@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::answer::{self, Asked};
 use super::http::{Http, Page};
-use super::listing::Listed;
+use super::listed::Listed;
 use super::patience::Tries;
 use super::{HubError, Watch};
 

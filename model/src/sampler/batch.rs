@@ -14,8 +14,9 @@ use super::pass::{Turn, chunk, pass};
 use super::resident::{Board, Stepping};
 use super::text::Steady;
 use crate::backbone::Backbone;
+use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
-use crate::kv_cache::{Chunk, KvCache};
+use crate::kv_cache::KvCache;
 use demask_api::{Sample, SampleFrame, SampleRequest};
 
 /// Where a watched row's frames go, with its ticket; for pictures with the present guess of every code, so that it can be

@@ -12,8 +12,9 @@ use super::draw::{Noise, draw};
 use super::lane::{Lane, Row};
 use super::need::{Columns, Compute, Need};
 use crate::backbone::Backbone;
+use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
-use crate::kv_cache::{Chunk, KvCache, rounded};
+use crate::kv_cache::{KvCache, rounded};
 
 /// The likeliest token.
 const COLD: Noise = Noise {

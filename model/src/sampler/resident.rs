@@ -13,9 +13,10 @@ use tch::{Cuda, Device, Kind, Tensor};
 use super::draw::{Drawn, Writable, fetched, likeliest};
 use super::text::{Rule, Steady};
 use crate::backbone::Backbone;
+use crate::chunk::Chunk;
 use crate::cuda_graph::{self, CudaGraph};
 use crate::error::Result;
-use crate::kv_cache::{Chunk, KvCache, Pass};
+use crate::kv_cache::{KvCache, Pass};
 
 /// How the steps of a block are done that ask for nothing but what is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
