@@ -97,9 +97,10 @@ static void norm_row(float* row, const float* gain, int64_t n, double eps, bool 
   if (rounds) round_row(row, n);
 }
 
-// `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there are gains; `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two others
-// have 1 added to their scaled score); `places` [T, 3]: slot,
-// place in the slot, position of the rotary embedding. Gives [T, H E].
+// `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
+// are gains. `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two
+// others have 1 added to their scaled score); `places` [T, 3]: slot, place in the slot, position of the rotary embedding.
+// Gives [T or more, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
@@ -219,7 +220,8 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
     std::vector<float> a(columns), b(n);
     for (int64_t row = begin; row < stop; row++) {
       load(logits, row * columns, a.data(), columns);
-      // Not a number anywhere makes the sum none, which the caller refuses.
+      // Not a number anywhere makes the sum none, and where the highest is infinite there is nothing to draw from: the caller
+      // refuses both.
       float top = highest(a.data(), columns);
       int64_t surest = first_of(a.data(), top, columns);
       a[surest] = -INFINITY;
@@ -238,7 +240,7 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
       a[first] = -INFINITY;
       float* to = out<float>(measures) + row * 6;
       out<int64_t>(tokens)[row] = token;
-      to[0] = sum == sum ? chance : sum;
+      to[0] = sum == sum && std::isfinite(top) ? chance : NAN;
       to[1] = likeliest;
       to[2] = std::exp(highest(a.data(), n) - top) / sum;
       to[3] = entropy;

@@ -52,6 +52,7 @@ struct Calls {
 struct Graph {
   const Calls& calls;
   c10::Stream before;
+  bool recording = false;
   alignas(16) char room[4096];
 
   explicit Graph(c10::DeviceIndex device) : calls(Calls::get()), before(calls.current(device)) {
@@ -65,10 +66,19 @@ struct Graph {
       calls.destroy(room);
       throw;
     }
+    recording = true;
   }
-  ~Graph() { calls.destroy(room); }
+  ~Graph() {
+    // Whatever ended the recording early.
+    try {
+      if (recording) end();
+    } catch (...) {
+    }
+    calls.destroy(room);
+  }
 
   void end() {
+    recording = false;
     try {
       calls.end(room);
     } catch (...) {

@@ -149,6 +149,9 @@ template <typename F> static int guarded(F f) {
   } catch (const std::exception& error) {
     last_error = error.what();
     return 1;
+  } catch (...) {
+    last_error = "an unknown fault";
+    return 1;
   }
 }
 

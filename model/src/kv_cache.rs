@@ -294,7 +294,8 @@ mod kernel {
     ) -> Result<Tensor> {
         let width = keys.size()[2];
         let mut y = null_mut();
-        // SAFETY: the handles are live tensors, or null for what is not there; slots and places lie within the cache, which was made for these rows; the tables
+        // SAFETY: the handles are live tensors, or null for what is not there; slots and places lie within the cache, which
+        // was made for these rows; the tables
         // are contiguous f32 and cover every position, which the backbone checked.
         check(unsafe {
             demask_cached_attend(

@@ -97,7 +97,8 @@ impl<'a> Sampling<'a> {
         self.open.is_empty()
     }
 
-    /// Does a pass, or waits for one; gives the answers of the requests that are complete. Frames come with their request's number.
+    /// Does a pass, or waits for one; gives the answers of the requests that are complete. Frames come with their request's
+    /// number.
     ///
     /// # Errors
     /// As [`Hands::step`]: every open request has failed then.

@@ -1,7 +1,7 @@
 //! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
 //! drawn together ([`crate::sampling`]). Whatever a client sends, the engine answers it or lets the client go, and lives on.
 //!
-//! A thread reads each client's requests; all computing is done by the thread that serves.
+//! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -193,27 +193,34 @@ proptest! {
     /// What a device does by itself is what it does when it asks at each step.
     #[test]
     fn steps_that_ask_nobody_are_the_same_steps(requests in requests(), schedule in any::<bool>(), cold in any::<bool>()) {
-        let backbone = sharp(&config(), 3, Kind::Double);
         let mut requests = requests;
         for request in &mut requests {
             if let Sampler::Text(text) = &mut request.sampler && cold {
                 (text.temperature, text.guidance, text.credit) = (0.0, 0.0, None);
                 text.remasking = Remasking::LowConfidence;
                 text.commit = if schedule { Commit::Schedule } else { Commit::Threshold { threshold: 0.4 } };
+                request.unconditional_left_pad = 0;
             }
         }
-        let asking = draw(&backbone, &requests);
-        for rows in [1, 64] {
-            let mut batch = Batch::new(&backbone, Limits { rows, tokens: 1000 }).stepping(Stepping::Resident);
-            batch.submit(requests.clone()).unwrap();
-            let mut done = Vec::new();
-            while !batch.is_empty() {
-                done.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());
-            }
-            done.sort_by_key(|(ticket, _)| *ticket);
-            for (asking, (_, resident)) in asking.iter().zip(&done) {
-                prop_assert_eq!(&asking.ids, &resident.ids);
-                prop_assert_eq!((&asking.commit_step, asking.forwards), (&resident.commit_step, resident.forwards));
+        // The operators' way, and the CPU's kernels.
+        for kind in [Kind::Double, Kind::Float] {
+            let backbone = sharp(&config(), 3, kind);
+            let asking = draw(&backbone, &requests);
+            for rows in [1, 64] {
+                let mut batch = Batch::new(&backbone, Limits { rows, tokens: 1000 }).stepping(Stepping::Resident);
+                batch.submit(requests.clone()).unwrap();
+                let mut done = Vec::new();
+                while !batch.is_empty() {
+                    done.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());
+                }
+                done.sort_by_key(|(ticket, _)| *ticket);
+                for (asking, (_, resident)) in asking.iter().zip(&done) {
+                    prop_assert_eq!(&asking.ids, &resident.ids);
+                    prop_assert_eq!((&asking.commit_step, asking.forwards), (&resident.commit_step, resident.forwards));
+                    for (a, b) in asking.confidence.iter().zip(&resident.confidence) {
+                        prop_assert!((a - b).abs() < 1e-4, "{} and {}", a, b);
+                    }
+                }
             }
         }
     }
@@ -603,6 +610,32 @@ fn a_threshold_that_no_code_reaches_changes_nothing() {
             one(&backbone, &row(1, 1, 3, 12, &sampler))
         };
         assert_eq!(with(1.0), with(0.0));
+    }
+}
+
+/// Surprises come one a step, but the schedule is kept all the same.
+#[test]
+fn surprises_do_not_leave_the_schedule_behind() {
+    let backbone = sharp(&config(), 9, Kind::Float);
+    let left = |surprise: f64, step: u16, seed| {
+        let sampler = ImageSampler {
+            steps: 4,
+            surprise,
+            ..ImageSampler::default()
+        };
+        let request = SampleRequest {
+            seed,
+            ..row(1, 0, 4, 12, &Sampler::Image(sampler))
+        };
+        one(&backbone, &request)
+            .commit_step
+            .iter()
+            .filter(|&&at| at > step)
+            .count()
+    };
+    for step in 0..3 {
+        let scheduled = left(0.0, step, 0);
+        assert!((0..8).all(|seed| left(1e-6, step, seed) <= scheduled), "{step}");
     }
 }
 

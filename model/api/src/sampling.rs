@@ -233,8 +233,8 @@ pub struct ImageSampler {
     /// MaskGIT also commits every code that is drawn with at least this probability, and is done when none is masked; 0 is
     /// off, as published.
     pub accept: f64,
-    /// MaskGIT commits, in place of what the schedule says, the most probable of the codes that were drawn against the odds (a
-    /// likelier one stands at their position) with at least this probability, one a step; 0 is off, as published. Where
+    /// MaskGIT commits the most probable of the codes that were drawn against the odds (a likelier one stands at their
+    /// position) with at least this probability, one a step, before what the schedule says; 0 is off, as published. Where
     /// every place is most likely empty, committing the likeliest says nothing new for many steps; an unlikely code that
     /// has been drawn says where something stands, and the others are sure after it. Codes below it are drawn again.
     pub surprise: f64,

@@ -1,15 +1,15 @@
 //! The running batch: rows of any lengths and settings go through the network together, each with what it needs computed.
 //!
 //! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
-//! after its last step. Nothing is padded and no row sees another, so a row's sample is the one that it would be alone; its
-//! noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt does not wait for the
+//! after its last step. Rows are not padded to each other's length and none sees another, so a row's sample is the one that it
+//! would be alone; its noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt does not wait for the
 //! thousand rows of a benchmark that came before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::lane::Lane;
-use super::need::{Columns, Compute};
+use super::need::Compute;
 use super::pass::{Turn, chunk, pass};
 use super::resident::{Board, Stepping};
 use super::text::Steady;
@@ -157,7 +157,8 @@ impl<'a> Batch<'a> {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// Takes in what there is room for, does one pass, and gives the rows that are done, with their tickets.
+    /// Takes in what there is room for, does one pass (or what is left of the rows' blocks, where a device does that by
+    /// itself), and gives the rows that are done, with their tickets.
     ///
     /// # Errors
     /// Logits that are no numbers, libtorch's. The batch is of no use then.
@@ -324,41 +325,36 @@ impl<'a> Batch<'a> {
         let Some(cache) = self.cache.as_ref().filter(|_| resident) else {
             return Ok(false);
         };
-        let steady = |row: &Running| Some((row.lane.steady()?, row.lane.columns()));
+        let steady = |row: &Running| {
+            let steady = row.lane.steady()?;
+            let compute = Compute::Range(steady.computed.clone());
+            Some((chunk(&row.lane.row(), row.slot, &compute), steady))
+        };
         let Some(rows) = self.running.iter().map(steady).collect::<Option<Vec<_>>>() else {
             return Ok(false);
         };
-        let alike = |pair: &[(Steady, Columns)]| {
-            pair[0].0.computed.len() == pair[1].0.computed.len() && pair[0].1 == pair[1].1
-        };
-        let Some((_, columns)) = rows.first().filter(|_| rows.windows(2).all(alike)) else {
+        let shape = |(chunk, steady): &(Chunk, Steady)| (chunk.places.len(), steady.window.len());
+        let alike = rows.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
+        let mut columns = self.running.iter().map(|row| row.lane.columns());
+        let Some(first) = columns
+            .next()
+            .filter(|first| alike && columns.all(|other| other == *first))
+        else {
             return Ok(false);
         };
-        let writable = columns.writable;
-        let rows: Vec<Steady> = rows.into_iter().map(|(row, _)| row).collect();
-        let steps = rows.iter().map(|row| row.steps(self.lately)).max().unwrap_or(0);
-        let chunk = |(row, steady): (&Running, &Steady)| {
-            chunk(
-                &row.lane.row(),
-                row.slot,
-                &Compute::Range(steady.computed.clone()),
-            )
-        };
-        let chunks: Vec<Chunk> = self.running.iter().zip(&rows).map(chunk).collect();
-        let board = Board::new(self.backbone, cache, &chunks, &rows, writable, self.stepping)?;
+        let steps = rows.iter().map(|(_, steady)| steady.steps(self.lately));
+        let steps = steps.max().unwrap_or(0);
+        let board = Board::new(self.backbone, cache, &rows, first.writable, self.stepping)?;
         let board = match self.board.take() {
             Some(last) => last.or_like(board)?,
             None => board,
         };
         let drawn = self.board.insert(board).run(self.backbone, cache, steps)?;
-        let mut first = 0;
-        for (row, steady) in self.running.iter_mut().zip(&rows) {
-            let own = first..first + steady.computed.len();
-            first = own.end;
-            let ended = row
-                .lane
-                .replay(steady, drawn.iter().map(|step| &step[own.clone()]));
-            self.lately = ended.unwrap_or(self.lately);
+        for (number, (row, (_, steady))) in self.running.iter_mut().zip(&rows).enumerate() {
+            let length = steady.window.len();
+            let own = number * length..(number + 1) * length;
+            let steps = drawn.iter().map(|step| &step[own.clone()]);
+            self.lately = row.lane.replay(steady, steps).unwrap_or(self.lately);
         }
         Ok(true)
     }

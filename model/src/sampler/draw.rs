@@ -97,7 +97,7 @@ pub(super) fn fetched(tokens_N: &Tensor, measures_N6: &Tensor) -> Result<Vec<Dra
         .collect()
 }
 
-/// Refuses to go on with logits that are no numbers: one of them makes every probability of its row none.
+/// Refuses to go on with logits that are no numbers, or of which the highest is infinite: its row has no probabilities.
 fn finite(probability: f32) -> Result<()> {
     if probability.is_finite() {
         return Ok(());
@@ -154,24 +154,34 @@ fn composed(
     let rest_N1 = others_N1.f_div(&others_N1.f_add_scalar(1.0)?)?;
     let columns = i64::from(writable.end).min(log_p_NV.size()[1]);
     let open_NV = log_p_NV.f_narrow(1, 0, columns)?;
-    if let Some(shut) = writable.shut {
-        let _ = open_NV
-            .f_narrow(1, i64::from(shut), 1)?
-            .f_fill_(f64::NEG_INFINITY)?;
+    if let Some(shut) = writable.shut.map(i64::from).filter(|&shut| shut < columns) {
+        let _ = open_NV.f_narrow(1, shut, 1)?.f_fill_(f64::NEG_INFINITY)?;
     }
-    let (top_N2, first_N2) = open_NV.f_topk(2.min(columns), -1, true, true)?;
-    let likeliest_N1 = first_N2.f_narrow(1, 0, 1)?;
+    let (top_N2, _) = open_NV.f_topk(2.min(columns), -1, true, true)?;
+    // The first of equals, as the kernel has it: libtorch promises none.
+    let number_V = Tensor::f_arange(columns, (Kind::Int64, open_NV.device()))?;
+    let lower_NV = open_NV.f_lt_tensor(&top_N2.f_narrow(1, 0, 1)?)?;
+    let likeliest_N1 = number_V
+        .f_unsqueeze(0)?
+        .f_expand(open_NV.size(), false)?
+        .f_masked_fill(&lower_NV, columns - 1)?
+        .f_amin(&[-1i64][..], true)?;
     let token_N1 = match noise {
         None => likeliest_N1.shallow_clone(),
         Some(noise) => stopped(&open_NV, &likeliest_N1, noise)?,
     };
     let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
-    let [best_N1, next_N1] = [0, -1].map(|at| top_N2.f_narrow(1, at, 1).and_then(|top| top.f_exp()));
+    // A highest that is infinite makes it none: there is nothing to draw from.
+    let probability_N1 = probability_N1.f_add(&top_N1.f_sub(&top_N1)?)?;
+    let best_N1 = top_N2.f_narrow(1, 0, 1)?.f_exp()?;
+    let next_N1 = match columns {
+        1 => best_N1.f_zeros_like()?,
+        _ => top_N2.f_narrow(1, 1, 1)?.f_exp()?,
+    };
     let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
         let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
         Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
     };
-    let (best_N1, next_N1) = (best_N1?, next_N1?);
     let rests = [
         left_to_others(&token_N1, &probability_N1)?,
         left_to_others(&likeliest_N1, &best_N1)?,
@@ -290,6 +300,42 @@ mod tests {
                     assert!((a - b).abs() < 1e-5, "{a} and {b}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn there_is_nothing_to_draw_from_where_the_highest_is_no_number() {
+        for wrong in [f32::NAN, f32::INFINITY] {
+            let logits = Tensor::from_slice(&[0.0, 1.0, wrong, 2.0]).view([1, 4]);
+            for temperature in [0.0, 1.0] {
+                let share = 0.4;
+                let noise = [Noise { temperature, share }];
+                for end in [2, 4] {
+                    let writable = Writable { end, shut: None };
+                    assert!(
+                        draw(&logits, &noise, writable).is_err(),
+                        "{wrong} {temperature} {end}"
+                    );
+                    assert!(draw(&logits.to_kind(Kind::Double), &noise, writable).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_equals_the_first_is_likeliest_and_of_one_there_is_no_next() {
+        let logits = Tensor::from_slice(&[1f32, 3.0, 3.0, 3.0]).view([1, 4]);
+        let cold = [Noise {
+            temperature: 0.0,
+            share: 0.0,
+        }];
+        for logits in [logits.shallow_clone(), logits.to_kind(Kind::Double)] {
+            let of = |end, shut| draw(&logits, &cold, Writable { end, shut }).unwrap()[0];
+            assert_eq!(
+                (of(4, None).token, of(4, Some(1)).token, of(2, Some(3)).token),
+                (1, 2, 1)
+            );
+            assert_eq!((of(1, None).token, of(1, None).next), (0, 0.0));
         }
     }
 

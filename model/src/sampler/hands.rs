@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use demask_api::{Sample, SampleFrame, SampleRequest};
@@ -39,6 +39,7 @@ impl<'a> Hands<'a> {
     /// Nothing runs yet; as many threads as libtorch has here.
     #[must_use]
     pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
+        fused::meet_threads();
         let small = !backbone.device().is_cuda() && backbone.parameters().count() <= SMALL;
         let threads = if small { tch::get_num_threads() } else { 1 };
         Self::on(backbone, limits, usize::try_from(threads).unwrap_or(1))
@@ -65,6 +66,14 @@ impl<'a> Hands<'a> {
         let lane = |request| Lane::new(self.backbone, request);
         let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
         let tickets = self.submitted..self.submitted + lanes.len();
+        // What they still had to say was of rows that nobody waits for; one of them may have ended with it.
+        if self
+            .crew
+            .as_mut()
+            .is_some_and(|crew| crew.is_idle() && crew.is_over())
+        {
+            self.crew = None;
+        }
         let rows = tickets.clone().zip(lanes).collect();
         if self.threads < 2 || (self.is_empty() && tickets.len() < 2) {
             self.own.queue(rows);
@@ -84,6 +93,7 @@ impl<'a> Hands<'a> {
         self.own.withdraw(tickets);
         for hand in self.crew.iter_mut().flat_map(|crew| &mut crew.hands) {
             hand.open.retain(|ticket, _| !tickets.contains(ticket));
+            hand.running.retain(|ticket| !tickets.contains(ticket));
             hand.order(Order::Withdraw(tickets.clone()));
         }
     }
@@ -102,7 +112,7 @@ impl<'a> Hands<'a> {
         self.own.is_empty() && self.crew.as_ref().is_none_or(Crew::is_idle)
     }
 
-    /// Does one pass or waits until another thread has done one; gives the rows that are done, with their tickets.
+    /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are done, with their tickets.
     ///
     /// # Errors
     /// As [`Batch::step`]: nothing here is of any use then.
@@ -123,7 +133,8 @@ impl<'a> Hands<'a> {
 #[derive(Debug)]
 struct Crew {
     hands: Vec<Hand>,
-    news: Receiver<News>,
+    /// Gone before the hands are waited for: who has news waits until they are heard (law L2).
+    news: Option<Receiver<News>>,
 }
 
 #[derive(Debug)]
@@ -161,16 +172,26 @@ struct Frame {
 
 impl Crew {
     fn hire(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
-        let share = Limits {
-            rows: limits.rows.div_ceil(count),
-            tokens: limits.tokens.div_ceil(count),
-        };
-        let (tell, news) = channel();
-        let hands = (0..count).map(|number| Hand::hire(backbone.twin()?, share, number, tell.clone()));
+        let count = count.min(limits.rows).max(1);
+        let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
+        let (tell, news) = sync_channel(count);
+        let hands = (0..count).map(|number| {
+            let share = Limits {
+                rows: part(limits.rows, number),
+                tokens: part(limits.tokens, number),
+            };
+            Hand::hire(backbone.twin()?, share, number, tell.clone())
+        });
         Ok(Self {
             hands: hands.collect::<Result<_>>()?,
-            news,
+            news: Some(news),
         })
+    }
+
+    /// Hears what was left to say, of rows that are gone; whether one of the hands has ended.
+    fn is_over(&self) -> bool {
+        let left = std::iter::from_fn(|| self.news.as_ref()?.try_recv().ok());
+        left.filter(|news| news.passed.is_err()).count() > 0
     }
 
     fn is_idle(&self) -> bool {
@@ -192,14 +213,16 @@ impl Crew {
         }
     }
 
-    /// Takes in what was said, at least once where it `waits`.
+    /// Takes in what was said, at least once where it `waits`, and no more than once from each on average.
     fn hear(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
-        let first = if waits { self.news.recv().ok() } else { None };
-        let rest = std::iter::from_fn(|| self.news.try_recv().ok());
-        for News { hand, passed } in first.into_iter().chain(rest) {
+        let Some(news) = &self.news else { return Ok(()) };
+        let first = if waits { news.recv().ok() } else { None };
+        let rest = std::iter::from_fn(|| news.try_recv().ok());
+        for News { hand, passed } in first.into_iter().chain(rest).take(self.hands.len()) {
             let passed = passed?;
             let hand = &mut self.hands[hand];
             hand.running = passed.running;
+            hand.running.retain(|ticket| hand.open.contains_key(ticket));
             for frame in passed.frames {
                 on_frame(frame.ticket, frame.frame, frame.guess.as_deref())?;
             }
@@ -213,6 +236,7 @@ impl Crew {
 
 impl Drop for Crew {
     fn drop(&mut self) {
+        self.news = None;
         for hand in &mut self.hands {
             hand.orders = None;
         }
@@ -223,7 +247,7 @@ impl Drop for Crew {
 }
 
 impl Hand {
-    fn hire(backbone: Backbone, limits: Limits, number: usize, tell: Sender<News>) -> Result<Self> {
+    fn hire(backbone: Backbone, limits: Limits, number: usize, tell: SyncSender<News>) -> Result<Self> {
         let (orders, received) = channel();
         let work = move || {
             fused::meet_threads();

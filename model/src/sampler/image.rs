@@ -184,7 +184,8 @@ impl ImageLane {
         self.fresh.push(at);
     }
 
-    /// MaskGIT: one surprise and what is sure, or what the schedule says.
+    /// MaskGIT: one surprise and what is sure; else, and where that is less than the schedule wants by now, what the schedule
+    /// says.
     fn maskgit(&mut self) {
         let Some(surprise) = self.surprise() else {
             return self.keep_the_surest();
@@ -193,6 +194,10 @@ impl ImageLane {
             if at == surprise || self.is_sure(at) {
                 self.write(at);
             }
+        }
+        let (left, steps) = (self.masked().len(), self.sampler.steps);
+        if left > mask_len(self.sampler.schedule, self.counted, self.step, steps).max(1) {
+            self.keep_the_surest();
         }
     }
 

@@ -55,8 +55,8 @@ impl Lane {
         }
     }
 
-    /// Takes in what was drawn at every place of such steps, as far as its block goes; gives how many steps the block took if
-    /// that is its end.
+    /// Takes in what was drawn at every position of its block in such steps, as far as that goes; gives
+    /// how many steps the block took if that is its end.
     pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
         match self {
             Self::Text(lane) => lane.replay(steady, steps),

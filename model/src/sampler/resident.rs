@@ -3,8 +3,8 @@
 //! A step that asks the host what to commit waits for it; on a GPU that is time in which nothing is computed. Here what is
 //! drawn at each step stays on the device until the last; the host then takes it in as if it had asked each time
 //! (`text.rs`), so that there is one account of what a sampler does. Where they are asked for, all kernels of a step are one
-//! launch (`cuda_graph.rs`), and serve every block of the same shape. Legend: R rows, Q places of each that a step
-//! computes, T = R Q, S steps at most.
+//! launch (`cuda_graph.rs`), and serve every block of the same shape. Legend: R rows, T places of them
+//! that a step computes, W positions of a row's block, N = R W, S steps at most.
 
 #![allow(non_snake_case)]
 
@@ -47,22 +47,23 @@ const NEVER: f64 = 2.0;
 #[derive(Debug)]
 pub(super) struct Board {
     rows: i64,
-    places: i64,
+    /// W.
+    block: i64,
     mask_token: i64,
     writable: Writable,
     graph: Recording,
     /// Holds the tokens of the computed places, which the steps fill in.
     pass: Pass,
-    /// Which places are the active block's, [T].
-    window_T: Tensor,
+    /// Which of T are the active blocks' positions, [N].
+    window_N: Tensor,
     /// How many each row commits at each step, [S, R].
     counts_SR: Tensor,
     /// From which probability on it commits all, [R, 1].
     threshold_R1: Tensor,
     /// The step, [1].
     step_1: Tensor,
-    tokens_ST: Tensor,
-    measures_ST6: Tensor,
+    tokens_SN: Tensor,
+    measures_SN6: Tensor,
 }
 
 /// A step as one launch.
@@ -76,35 +77,38 @@ enum Recording {
 }
 
 impl Board {
-    /// For rows in `chunks` of as many places each, with what is left of their blocks.
+    /// For rows, each with its chunk and what is left of its block, all of as many places and blocks of one length.
     ///
     /// # Errors
     /// As [`Backbone::cached`].
     pub fn new(
         backbone: &Backbone,
         cache: &KvCache,
-        chunks: &[Chunk],
-        rows: &[Steady],
+        rows: &[(Chunk, Steady)],
         writable: Writable,
         stepping: Stepping,
     ) -> Result<Self> {
         let device = backbone.device();
         let of =
             |values: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?.f_to_device(device)?) };
-        let within = rows.iter().flat_map(|row| {
-            let inside = |place| i64::from(row.window.contains(&place));
-            row.computed.clone().map(inside)
-        });
-        let (count, places) = (rows.len(), rows.first().map_or(0, |row| row.computed.len()));
-        let counts: Vec<i64> = (0..places)
-            .flat_map(|step| rows.iter().map(move |row| row.rule.count(step)))
+        let (mut window, mut first) = (Vec::new(), 0);
+        for (chunk, steady) in rows {
+            // The computed places are the last ones before what is behind them: padding in front is not among them.
+            let behind = steady.computed.end - steady.window.start;
+            let start = first + chunk.places.len() - behind;
+            window.extend((start..start + steady.window.len()).map(|place| place as i64));
+            first += chunk.places.len();
+        }
+        let block = rows.first().map_or(0, |(_, steady)| steady.window.len());
+        let counts: Vec<i64> = (0..block)
+            .flat_map(|step| rows.iter().map(move |(_, steady)| steady.rule.count(step)))
             .collect();
-        let thresholds: Vec<f64> = rows.iter().map(|row| row.rule.threshold()).collect();
-        let (count, places) = (count as i64, places as i64);
-        let total = count * places;
+        let thresholds: Vec<f64> = rows.iter().map(|(_, steady)| steady.rule.threshold()).collect();
+        let chunks: Vec<Chunk> = rows.iter().map(|(chunk, _)| chunk.clone()).collect();
+        let (count, block) = (rows.len() as i64, block as i64);
         Ok(Self {
             rows: count,
-            places,
+            block,
             mask_token: i64::from(backbone.config().mask_token_id),
             writable,
             graph: if device.is_cuda() && stepping == Stepping::Graph {
@@ -112,15 +116,15 @@ impl Board {
             } else {
                 Recording::Off
             },
-            pass: backbone.pass(cache, chunks)?,
-            window_T: of(&within.collect::<Vec<i64>>())?.f_to_kind(Kind::Bool)?,
-            counts_SR: of(&counts)?.f_view([places, count])?,
+            pass: backbone.pass(cache, &chunks)?,
+            window_N: of(&window)?,
+            counts_SR: of(&counts)?.f_view([block, count])?,
             threshold_R1: Tensor::f_from_slice(&thresholds)?
                 .f_to_device(device)?
                 .f_unsqueeze(1)?,
             step_1: Tensor::f_zeros([1], (Kind::Int64, device))?,
-            tokens_ST: Tensor::f_zeros([places, total], (Kind::Int64, device))?,
-            measures_ST6: Tensor::f_zeros([places, total, 6], (Kind::Float, device))?,
+            tokens_SN: Tensor::f_zeros([block, count * block], (Kind::Int64, device))?,
+            measures_SN6: Tensor::f_zeros([block, count * block, 6], (Kind::Float, device))?,
         })
     }
 
@@ -129,13 +133,13 @@ impl Board {
     /// # Errors
     /// libtorch's.
     pub fn or_like(mut self, next: Self) -> Result<Self> {
-        let shape = |board: &Self| (board.rows, board.places, board.mask_token, board.writable);
+        let shape = |board: &Self| (board.rows, board.block, board.mask_token, board.writable);
         if shape(&self) != shape(&next) || !self.pass.refill(&next.pass)? {
             return Ok(next);
         }
         let parts = |board: &Self| {
             [
-                &board.window_T,
+                &board.window_N,
                 &board.counts_SR,
                 &board.threshold_R1,
                 &board.step_1,
@@ -151,49 +155,50 @@ impl Board {
     /// One step; nothing is read back.
     fn step(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
         let hidden_TD = backbone.run(cache, &self.pass)?;
-        let (tokens_T, measures_T6) = likeliest(&backbone.head(&hidden_TD, None)?, self.writable)?;
+        let hidden_ND = hidden_TD.f_index_select(0, &self.window_N)?;
+        let (tokens_N, measures_N6) = likeliest(&backbone.head(&hidden_ND, None)?, self.writable)?;
         let mut ids_T = self.pass.ids_T.shallow_clone();
-        let masked_T = ids_T.f_eq(self.mask_token)?.f_logical_and(&self.window_T)?;
-        let committed_T = self.committed(&masked_T, &measures_T6)?;
-        ids_T.f_copy_(&tokens_T.f_where_self(&committed_T, &ids_T)?)?;
-        let _ = self
-            .tokens_ST
-            .f_index_copy_(0, &self.step_1, &tokens_T.f_unsqueeze(0)?)?;
-        let _ = self
-            .measures_ST6
-            .f_index_copy_(0, &self.step_1, &measures_T6.f_unsqueeze(0)?)?;
+        let ids_N = ids_T.f_index_select(0, &self.window_N)?;
+        let masked_N = ids_N.f_eq(self.mask_token)?;
+        let committed_N = self.committed(&masked_N, &measures_N6)?;
+        let ids_N = tokens_N.f_where_self(&committed_N, &ids_N)?;
+        let _ = ids_T.f_index_copy_(0, &self.window_N, &ids_N)?;
+        for (history, drawn) in [(&self.tokens_SN, &tokens_N), (&self.measures_SN6, &measures_N6)] {
+            let mut history = history.shallow_clone();
+            let _ = history.f_index_copy_(0, &self.step_1, &drawn.f_unsqueeze(0)?)?;
+        }
         let _ = self.step_1.f_add_scalar_(1)?;
         Ok(())
     }
 
-    /// Of the masked places of each row the surest, as many as the step says, and all that are sure enough: what
+    /// Of the masked positions of each row the surest, as many as the step says, and all that are sure enough: what
     /// `commit.rs` does.
-    fn committed(&self, masked_T: &Tensor, measures_T6: &Tensor) -> Result<Tensor> {
-        let column = |number: i64| measures_T6.f_select(1, number);
-        let (share_T, rest_T) = (column(0)?, column(4)?.f_to_kind(Kind::Double)?);
-        let exact_T = rest_T
+    fn committed(&self, masked_N: &Tensor, measures_N6: &Tensor) -> Result<Tensor> {
+        let column = |number: i64| measures_N6.f_select(1, number);
+        let (share_N, rest_N) = (column(0)?, column(4)?.f_to_kind(Kind::Double)?);
+        let exact_N = rest_N
             .f_neg()?
             .f_add_scalar(1.0)?
-            .f_where_self(&share_T.f_gt(0.5)?, &share_T.f_to_kind(Kind::Double)?)?;
-        let shape = [self.rows, self.places];
-        let rank_RQ = exact_T
-            .f_masked_fill(&masked_T.f_logical_not()?, -1.0)?
+            .f_where_self(&share_N.f_gt(0.5)?, &share_N.f_to_kind(Kind::Double)?)?;
+        let shape = [self.rows, self.block];
+        let rank_RW = exact_N
+            .f_masked_fill(&masked_N.f_logical_not()?, -1.0)?
             .f_view(shape)?;
-        let (_, order_RQ) = rank_RQ.f_sort_stable(true, -1, true)?;
-        let number_Q = Tensor::f_arange(self.places, (Kind::Int64, rank_RQ.device()))?;
-        let number_RQ = number_Q.f_unsqueeze(0)?.f_expand(shape, false)?;
-        let place_RQ = order_RQ.f_zeros_like()?.f_scatter(1, &order_RQ, &number_RQ)?;
+        let (_, order_RW) = rank_RW.f_sort_stable(true, -1, true)?;
+        let number_W = Tensor::f_arange(self.block, (Kind::Int64, rank_RW.device()))?;
+        let number_RW = number_W.f_unsqueeze(0)?.f_expand(shape, false)?;
+        let place_RW = order_RW.f_zeros_like()?.f_scatter(1, &order_RW, &number_RW)?;
         let count_R1 = self
             .counts_SR
             .f_index_select(0, &self.step_1)?
             .f_view([self.rows, 1])?;
-        let first_RQ = place_RQ.f_lt_tensor(&count_R1)?;
-        let sure_RQ = rank_RQ.f_ge_tensor(&self.threshold_R1)?;
-        let committed_RQ = first_RQ.f_logical_or(&sure_RQ)?;
-        Ok(committed_RQ.f_view([-1])?.f_logical_and(masked_T)?)
+        let first_RW = place_RW.f_lt_tensor(&count_R1)?;
+        let sure_RW = rank_RW.f_ge_tensor(&self.threshold_R1)?;
+        let committed_RW = first_RW.f_logical_or(&sure_RW)?;
+        Ok(committed_RW.f_view([-1])?.f_logical_and(masked_N)?)
     }
 
-    /// Does so many steps; gives for each what was drawn at every place, row by row.
+    /// Does so many steps; gives for each what was drawn at every position of the blocks, row by row.
     ///
     /// # Errors
     /// Logits that are no numbers; libtorch's.
@@ -212,9 +217,9 @@ impl Board {
                 }
             }
             let of = |history: &Tensor| history.f_narrow(0, 0, steps as i64);
-            let (tokens, measures) = (of(&self.tokens_ST)?, of(&self.measures_ST6)?);
+            let (tokens, measures) = (of(&self.tokens_SN)?, of(&self.measures_SN6)?);
             let drawn = fetched(&tokens.f_reshape([-1])?, &measures.f_reshape([-1, 6])?)?;
-            let total = (self.rows * self.places) as usize;
+            let total = (self.rows * self.block) as usize;
             Ok(drawn.chunks(total.max(1)).map(<[Drawn]>::to_vec).collect())
         })
     }
@@ -260,6 +265,6 @@ impl Steady {
             Rule::Threshold(_) if lately == 0 => self.masked.div_ceil(2),
             Rule::Threshold(_) => lately.saturating_sub(self.taken).max(2).min(self.masked),
         };
-        steps.min(self.computed.len())
+        steps.min(self.window.len())
     }
 }

@@ -32,6 +32,7 @@ pub(super) struct Steady {
     pub taken: usize,
     /// How many of its positions are masked.
     pub masked: usize,
+    /// What it commits.
     pub rule: Rule,
 }
 
@@ -203,7 +204,7 @@ impl TextLane {
         Some(Need { compute, wants })
     }
 
-    /// What this pass computes, and whether it is a whole one.
+    /// What this pass computes.
     fn compute(&mut self) -> Compute {
         let (target, end) = (self.request.target, self.visible());
         let seen = std::mem::replace(&mut self.seen, end);
@@ -233,7 +234,10 @@ impl TextLane {
     }
 
     fn first_real(&self) -> usize {
-        self.request.left_pad.min(self.request.unconditional_left_pad)
+        match self.request.left_pad {
+            pad if self.sampler.guidance == 0.0 => pad,
+            pad => pad.min(self.request.unconditional_left_pad),
+        }
     }
 
     /// What every pass but a block's first computes, where something is kept.
@@ -249,17 +253,22 @@ impl TextLane {
     }
 
     /// What the steps that are left of the active block do, if a device can do them without asking: the same places are
-    /// computed each time, nothing is left to chance, and what is committed follows from how sure the model is.
+    /// computed each time, nothing is left to chance, and what is committed follows from how sure the model is. And the
+    /// next block begins with a whole pass, so that a step too many leaves nothing behind.
     pub fn steady(&self) -> Option<Steady> {
         let sampler = &self.sampler;
-        let kept = sampler.cache != TextCache::None && self.step > 0 && !self.done;
+        let renewed = matches!(
+            sampler.cache,
+            TextCache::Prefix | TextCache::Dual { refresh: 1, .. }
+        );
+        let kept = renewed && self.step > 0 && !self.done;
         let cold = sampler.temperature <= 0.0 && sampler.guidance == 0.0 && self.credits.is_none();
         let ranked = sampler.remasking == demask_api::Remasking::LowConfidence;
         let watched = self.request.watch || sampler.quirks.whole_vocabulary;
         if !(kept && cold && ranked) || watched {
             return None;
         }
-        let counts = self.counts.get(self.step..).unwrap_or_default();
+        let counts = self.counts.get(self.step..).unwrap_or_default().iter().copied();
         Some(Steady {
             computed: self.again(),
             window: self.request.target.start + self.window().start
@@ -268,21 +277,21 @@ impl TextLane {
             taken: self.step,
             masked: self.masked().len(),
             rule: match sampler.commit {
-                Commit::Schedule => Rule::Counts(counts.to_vec()),
+                Commit::Schedule => Rule::Counts(counts.take_while(|&count| count > 0).collect()),
                 Commit::Threshold { threshold } => Rule::Threshold(threshold),
                 Commit::Factor { .. } | Commit::Hierarchical { .. } => return None,
             },
         })
     }
 
-    /// Takes in what was drawn at every place of such steps, as far as the block goes; gives how many steps the block took if
-    /// that is its end.
+    /// Takes in what was drawn at every position of the block in such steps, as far as the block goes; gives
+    /// how many steps the block took if that is its end.
     pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
         for drawn in steps {
             let taken = self.step;
             let need = self.need()?;
-            let places = need.wants.iter().map(|want| self.request.target.start + want.at);
-            let own: Vec<Drawn> = places.map(|place| drawn[place - steady.computed.start]).collect();
+            let first = steady.window.start - self.request.target.start;
+            let own: Vec<Drawn> = need.wants.iter().map(|want| drawn[want.at - first]).collect();
             self.take(&own);
             if self.done || self.block != steady.block {
                 return Some(taken + 1);
