@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use demask_api::PictureSize;
 use demask_datasets::picture_fit::Fit;
 
-use crate::values::{amount, count, place, size, words};
+use crate::values::{amount, codes, count, place, size, words};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -613,14 +613,14 @@ pub struct Grow {
     /// The folder to write; it must not be there
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// Picture codes [default: as many as the image tokenizer has, else 8192]
-    #[arg(long, value_parser = count)]
+    /// Picture codes, at most 262144 [default: as many as the image tokenizer has, else 8192]
+    #[arg(long, value_parser = codes)]
     pub codes: Option<usize>,
     /// The folder of an image tokenizer that goes along, or a repository that was pulled
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_tokenizer: Option<PathBuf>,
     /// Side of its pictures in pixels [default: 512 as published; of a checkpoint of ours as it says]
-    #[arg(long, value_name = "PIXELS")]
+    #[arg(long, value_name = "PIXELS", value_parser = count)]
     pub size: Option<usize>,
     /// Seed of the noise in the new rows
     #[arg(long, default_value_t = 0)]

@@ -10,8 +10,9 @@ use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
 use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
-use demask_datasets::published::{Facts, is_published};
+use demask_datasets::published::Facts;
 use demask_datasets::sequences::MARKS;
+use demask_datasets::special_tokens::Family;
 use serde_json::{Map, Value};
 
 use crate::args::Model;
@@ -22,8 +23,10 @@ use crate::{UsageError, adapter};
 pub struct Chosen {
     /// Its folder.
     pub folder: PathBuf,
-    /// Whether it is a published one.
-    pub published: bool,
+    /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
+    pub theirs: bool,
+    /// Whether the folder says how it is sampled best.
+    pub says_sampling: bool,
     /// The folder of an adapter that is put on it.
     pub adapter: Option<PathBuf>,
     /// The folder of an image tokenizer that is not the model's own.
@@ -58,7 +61,8 @@ impl Chosen {
             .as_ref()
             .map(|named| pulled("--image-tokenizer", named))
             .transpose()?;
-        let (published, bench, draws) = read(&folder).with_context(|| instead(&folder))?;
+        let (bench, draws) = read(&folder).with_context(|| instead(&folder))?;
+        let theirs = bench.builder().style().family != Family::Tabletop;
         let (mut draws, said_of_text) = match &model.sampling {
             Some(named) => sampling(named)?,
             None => (draws, Map::new()),
@@ -73,7 +77,7 @@ impl Chosen {
         let bench = match (model.size, pixels) {
             (None, _) => bench,
             (Some(_), None) => bail!(UsageError("--size: the checkpoint has no image tokenizer".into())),
-            (Some(size), Some(pixels)) => sized(&folder, &bench, published, size, pixels)?,
+            (Some(size), Some(pixels)) => sized(&folder, &bench, theirs, size, pixels)?,
         };
         let codes = bench.builder().budgets().of(Task::Understand).codes;
         let size = model
@@ -82,11 +86,12 @@ impl Chosen {
         Ok(Self {
             bench: bench
                 .with_quirks(draws.text.quirks)
-                .sized(size.filter(|_| published || model.size.is_some())),
+                .sized(size.filter(|_| theirs || model.size.is_some())),
             draws,
             said_of_text,
+            says_sampling: model.sampling.is_some() || folder.join(folder_says::SAMPLING).is_file(),
             folder,
-            published,
+            theirs,
             adapter,
             image_tokenizer,
             size,
@@ -126,10 +131,9 @@ fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::
     Ok(())
 }
 
-/// Whether a folder is published, what prompts it, what samples it.
-fn read(folder: &Path) -> anyhow::Result<(bool, Workbench, Draws)> {
-    let bench = folder_says::workbench(folder)?;
-    Ok((is_published(folder), bench, folder_says::draws(folder)?))
+/// What prompts a folder's model, what samples it.
+fn read(folder: &Path) -> anyhow::Result<(Workbench, Draws)> {
+    Ok((folder_says::workbench(folder)?, folder_says::draws(folder)?))
 }
 
 /// The samplers that the flag names, JSON or a file of it, and what it says of text.
@@ -203,12 +207,12 @@ pub fn codes_of(folder: &Path, size: PictureSize, pixels: usize) -> anyhow::Resu
 fn sized(
     folder: &Path,
     bench: &Workbench,
-    is_published: bool,
+    theirs: bool,
     size: PictureSize,
     pixels: usize,
 ) -> anyhow::Result<Workbench> {
     let codes = codes_of(folder, size, pixels)?;
-    let budgets = if is_published {
+    let budgets = if theirs {
         published::budgets(folder, codes)?
     } else {
         bench.builder().budgets().with_codes(codes)
@@ -220,7 +224,7 @@ fn sized(
 fn nearest(size: PictureSize, pixels: usize) -> Vec<String> {
     let around = |side: usize| {
         let below = (side / pixels).max(1) * pixels;
-        let above = side.div_ceil(pixels).saturating_mul(pixels);
+        let above = side.div_ceil(pixels).max(1).saturating_mul(pixels);
         if below == above {
             vec![below]
         } else {

@@ -31,6 +31,12 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         .iter()
         .map(|name| find(name))
         .collect::<Result<_, _>>()?;
+    if let Some(size) = options.model.size {
+        let taken = suites
+            .iter()
+            .try_for_each(|suite| suite.takes(size.width, size.height));
+        taken.map_err(|why| UsageError(format!("--size {size}: {why}")))?;
+    }
     let mode = if options.no_think {
         Mode::Direct
     } else {

@@ -5,7 +5,7 @@ use std::path::Path;
 use demask_api::{Grid, Picture, PictureSize};
 use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::{Fit, fit};
-use image::GenericImageView as _;
+use image::{GenericImageView as _, RgbImage};
 
 use crate::UsageError;
 
@@ -41,7 +41,8 @@ impl Canvas {
     }
 
     /// Reads a picture and stands it unscaled in one of this size, whose rest is to be drawn: with its upper left corner at
-    /// the place, or in the middle, there on a whole code of `pixels` a side.
+    /// the place, or in the middle, there on a whole code of `pixels` a side. Where it is `sharp`, one that was enlarged by whole
+    /// pixels (as `imagine` writes those of few pixels) is taken as it was before.
     ///
     /// # Errors
     /// A file that does not decode; a picture that reaches beyond the size, fills it, or covers no whole code.
@@ -50,8 +51,10 @@ impl Canvas {
         size: PictureSize,
         place: Option<(usize, usize)>,
         pixels: usize,
+        sharp: bool,
     ) -> anyhow::Result<Self> {
         let image = decode(from).map_err(anyhow::Error::msg)?.to_rgb8();
+        let image = if sharp { reduced(image, pixels) } else { image };
         let picture = Picture {
             width: image.width() as usize,
             height: image.height() as usize,
@@ -137,6 +140,27 @@ impl Canvas {
     }
 }
 
+/// A picture whose every pixel was made a square of equal ones, as it was before: by the largest such enlargement that leaves
+/// whole codes of `pixels` a side.
+fn reduced(image: RgbImage, pixels: usize) -> RgbImage {
+    let (width, height) = image.dimensions();
+    let pixels = u32::try_from(pixels).unwrap_or(u32::MAX);
+    let enlarged = |&by: &u32| {
+        let codes = [width, height]
+            .iter()
+            .all(|side| side.is_multiple_of(by * pixels));
+        codes
+            && image
+                .enumerate_pixels()
+                .all(|(x, y, pixel)| pixel == image.get_pixel(x / by * by, y / by * by))
+    };
+    let most = width.min(height) / pixels;
+    match (2..=most).rev().find(enlarged) {
+        None => image,
+        Some(by) => RgbImage::from_fn(width / by, height / by, |x, y| *image.get_pixel(x * by, y * by)),
+    }
+}
+
 /// Whether a picture can be drawn around at a place.
 fn check_place(
     picture: PictureSize,
@@ -150,7 +174,8 @@ fn check_place(
     );
     if right > size.width || bottom > size.height {
         return Err(format!(
-            "and at {left},{top} it reaches to {right},{bottom}, beyond --size {size}; it is not scaled"
+            "and at {left},{top} it reaches to {right},{bottom}, beyond --size {size}; it is not scaled: name a larger --size, or \
+             a smaller picture"
         ));
     }
     if picture == size {
@@ -170,6 +195,20 @@ fn check_place(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_enlarged_picture_is_taken_as_it_was() {
+        let small = RgbImage::from_fn(16, 8, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let large = RgbImage::from_fn(96, 48, |x, y| *small.get_pixel(x / 6, y / 6));
+        assert_eq!(reduced(large, 8), small);
+        assert_eq!(reduced(small.clone(), 8), small, "it was not enlarged");
+        let plain = RgbImage::from_pixel(48, 48, image::Rgb([7; 3]));
+        assert_eq!(
+            reduced(plain, 8).dimensions(),
+            (8, 8),
+            "a whole code is left at least"
+        );
+    }
 
     /// Four by four pixels, four codes; light in the upper left pixel alone.
     fn canvas() -> Canvas {

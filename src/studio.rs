@@ -18,7 +18,6 @@ use demask_api::{
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::picture_file::decode;
 use demask_datasets::picture_fit::fit as fit_picture;
-use demask_datasets::special_tokens::Family;
 use demask_datasets::tabletop::render::PIXELS;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -70,8 +69,10 @@ pub struct Studio {
     pub draws: Draws,
     /// What `--sampling` says of text, key by key.
     pub said_of_text: Map<String, Value>,
-    /// Whether it is a published one.
-    published: bool,
+    /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
+    theirs: bool,
+    /// Whether it is said how it is sampled best.
+    says_sampling: bool,
     /// Size of its pictures; none without an image tokenizer.
     size: Option<PictureSize>,
 }
@@ -124,14 +125,10 @@ impl Studio {
             bench: chosen.bench,
             draws: chosen.draws,
             said_of_text: chosen.said_of_text,
-            published: chosen.published,
+            theirs: chosen.theirs,
+            says_sampling: chosen.says_sampling,
             size: chosen.size,
         })
-    }
-
-    /// Whether it is prompted as published models are: it is one, or was made from one.
-    fn is_theirs(&self) -> bool {
-        self.bench.builder().style().family != Family::Tabletop
     }
 
     /// Size of the pictures.
@@ -170,11 +167,11 @@ impl Studio {
         };
         let size = self.size()?;
         let canvas = match &options.mask {
-            Some(mask) => Canvas::read(from, mask, size, !self.is_theirs())?,
+            Some(mask) => Canvas::read(from, mask, size, !self.theirs)?,
             None => {
                 let codes = self.bench.builder().budgets().of(Task::TextToImage).codes;
                 let grid = Grid::under(size, codes).context("the picture's codes do not cover it")?;
-                Canvas::around(from, size, options.place, size.width / grid.columns)?
+                Canvas::around(from, size, options.place, size.width / grid.columns, !self.theirs)?
             }
         };
         Ok(Some(canvas))
@@ -268,7 +265,7 @@ fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
     let mut budgets = *studio.bench.builder().budgets();
     let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
-    if studio.is_theirs() {
+    if studio.theirs {
         // What the answer takes, the prompt cannot have.
         budgets.text.prompt = whole.saturating_sub(length);
     }
@@ -284,7 +281,7 @@ fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Resu
         budget.direct_answer
     };
     let usual = &studio.draws.text;
-    let temperature = if studio.published && options.model.sampling.is_none() {
+    let temperature = if studio.theirs && !studio.says_sampling {
         PUBLISHED_TEMPERATURE
     } else {
         usual.temperature
@@ -426,13 +423,13 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     let mode = if options.think { Mode::Think } else { Mode::Direct };
     let (prompt, made) = runtime()?.block_on(async {
         let studio = Studio::open_seeing(home, &options.model, Task::Understand).await?;
-        let (kind, prompt) = match (&options.question, studio.is_theirs()) {
+        let (kind, prompt) = match (&options.question, studio.theirs) {
             (Some(question), _) => (Kind::Question, question.clone()),
             (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
             (None, false) => (Kind::Caption, "describe the table".to_owned()),
         };
         // One of whole pixels stays sharp for a model of few of them.
-        let picture = fit_picture(&image, studio.size()?, options.fit, !studio.is_theirs());
+        let picture = fit_picture(&image, studio.size()?, options.fit, !studio.theirs);
         let example = plain_example(kind, &prompt, Some(picture));
         let made = studio
             .complete(example, mode, options.seed, &studio.draws, None)

@@ -39,6 +39,17 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A number of picture codes.
+///
+/// # Errors
+/// What was expected.
+pub fn codes(text: &str) -> Result<usize, String> {
+    match count(text) {
+        Ok(number) if number <= 262_144 => Ok(number),
+        _ => Err("expected a whole number, 1 to 262144".to_owned()),
+    }
+}
+
 /// A finite number, at least 0.
 ///
 /// # Errors

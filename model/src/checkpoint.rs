@@ -156,7 +156,7 @@ impl Model {
         };
         std::fs::create_dir_all(parent).map_err(|source| ModelError::io(parent, source))?;
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
-        let work = parent.join(format!(".{name}.{}", std::process::id()));
+        let work = parent.join(format!(".{name}.{}{SAVING}", std::process::id()));
         sweep(parent, &name);
         let mut moved = false;
         let written = self.fill(&work, attach, optimizer).and_then(|saved| {
@@ -308,6 +308,9 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
 }
 
+/// What the folder is called at its end that a checkpoint is written in, so that nobody else's is taken for one.
+const SAVING: &str = ".demask-saving";
+
 /// Removes what a process that was killed while it saved to this name left behind.
 fn sweep(parent: &Path, name: &str) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
@@ -315,7 +318,7 @@ fn sweep(parent: &Path, name: &str) {
         let file = entry.file_name().to_string_lossy().into_owned();
         let writer = file
             .strip_prefix(&format!(".{name}."))
-            .and_then(|rest| rest.parse::<i32>().ok());
+            .and_then(|rest| rest.strip_suffix(SAVING)?.parse::<i32>().ok());
         // SAFETY: signal 0 asks whether the process is there and sends nothing.
         let dead = |pid: i32| pid > 0 && unsafe { libc::kill(pid, 0) } != 0;
         let gone = |pid: i32| {

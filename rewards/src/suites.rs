@@ -9,7 +9,7 @@ use demask_datasets::idx::Idx;
 use demask_datasets::jsonl::JsonLines;
 use demask_datasets::place;
 use demask_datasets::row::{BadRow, Origin, ReadError, Row};
-use demask_datasets::tabletop::Tabletop;
+use demask_datasets::tabletop::{Tabletop, render};
 use serde::{Deserialize, Serialize};
 
 use crate::class_means::ClassMeans;
@@ -151,6 +151,28 @@ pub struct SuiteResult {
 }
 
 impl Suite {
+    /// Whether it can be run in pictures of that size: what is drawn is judged in its own size, what is shown is square.
+    ///
+    /// # Errors
+    /// The size that it has, in words.
+    pub fn takes(&self, width: usize, height: usize) -> Result<(), String> {
+        let (kind, side) = match self.data {
+            Data::Tabletop(kind) => (kind, render::PIXELS),
+            Data::Fashion(kind) => (kind, FASHION_PIXELS),
+            Data::Gsm8k => return Ok(()),
+        };
+        match kind {
+            Kind::TextToImage | Kind::ThinkThenDraw if (width, height) != (side, side) => Err(format!(
+                "what {} draws is judged at {side}x{side} pixels",
+                self.name
+            )),
+            Kind::Question | Kind::Caption if width != height => {
+                Err(format!("the pictures of {} are square", self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The suite of a name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {

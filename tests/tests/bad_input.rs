@@ -296,6 +296,23 @@ const PNG: &[u8] =
       \x02\x00\x01\xe5\x27\xde\xfc\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
 
 #[test]
+fn a_benchmark_is_not_run_in_pictures_that_it_cannot_judge() {
+    let place = Place::default();
+    let said = refused(
+        &place,
+        2,
+        &["eval", "tabletop-draw", "--limit", "1", "--size", "48x32"],
+    );
+    names(&said, &["--size 48x32", "tabletop-draw", "32x32"]);
+    let said = refused(
+        &place,
+        2,
+        &["eval", "tabletop-ask", "--limit", "1", "--size", "48x32"],
+    );
+    names(&said, &["--size 48x32", "tabletop-ask", "square"]);
+}
+
+#[test]
 fn a_size_that_leaves_no_room_for_the_text_is_refused_with_both_numbers() {
     let place = Place::default();
     let file = place.path().join("picture.png");
