@@ -107,7 +107,7 @@ impl Home {
     }
 
     /// Removes what engines that were killed in the middle of a checkpoint have left in a run's folder: their work
-    /// folders, `.step-N.PROCESS`. To be called when no engine of the run is writing.
+    /// folders, `.step-N.PROCESS.demask-saving`. To be called when no engine of the run is writing.
     pub fn sweep(&self, run: &str) {
         let Ok(entries) = std::fs::read_dir(self.checkpoints(run)) else {
             return;
