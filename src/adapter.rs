@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS};
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, carries_adapter};
 use serde_json::Value;
 
 use crate::UsageError;
@@ -18,7 +18,7 @@ const PICKLE: &str = "adapter_model.bin";
 /// It is not there or holds no adapter; the checkpoint carries one already.
 pub fn put_on(checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = pulled("--adapter", named)?;
-    if is_carried(checkpoint) {
+    if carries_adapter(checkpoint) {
         bail!(UsageError(format!(
             "--adapter {}: the checkpoint {} carries an adapter already; leave one out, or merge the checkpoint's first \
              (`demask merge`)",
@@ -42,18 +42,12 @@ pub fn put_on(checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Whether a checkpoint is an adapter and its base's name, as a run that trains one writes it.
-#[must_use]
-pub fn is_carried(checkpoint: &Path) -> bool {
-    checkpoint.join(ADAPTER_CONFIG).is_file() && !checkpoint.join(WEIGHTS).is_file()
-}
-
 /// Refuses an adapter by itself as a checkpoint, as people publish them.
 ///
 /// # Errors
 /// There is nothing beside it; what to name instead.
 pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
-    if !is_carried(checkpoint) || checkpoint.join(CONFIG).is_file() {
+    if !carries_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
         return Ok(());
     }
     let base = base(checkpoint).map_or_else(String::new, |base| format!(", {base},"));

@@ -12,7 +12,7 @@ use demask_actors::engine::{Engine, unexpected};
 use demask_actors::folder;
 use demask_actors::home::Home;
 use demask_actors::workbench::Workbench;
-use demask_api::checkpoint::{ADAPTER, OPTIMIZER};
+use demask_api::checkpoint::{ADAPTER, OPTIMIZER, carries_adapter};
 use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request};
 use demask_datasets::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
 use indicatif::ProgressBar;
@@ -194,7 +194,7 @@ impl Step {
 
 /// The type that a checkpoint's weights are stored in, where all are bf16; else the one that loses nothing of them.
 fn stored(checkpoint: &Path) -> Stored {
-    let base = adapter::base(checkpoint).filter(|_| adapter::is_carried(checkpoint));
+    let base = adapter::base(checkpoint).filter(|_| carries_adapter(checkpoint));
     let folder = base.map_or_else(|| checkpoint.to_owned(), |base| checkpoint.join(base));
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut weights = files

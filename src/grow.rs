@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::folder;
 use demask_actors::home::Home;
-use demask_api::checkpoint::IMAGE_TOKENIZER;
+use demask_api::checkpoint::{IMAGE_TOKENIZER, carries_adapter};
 use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
 use demask_datasets::published::Facts;
 use demask_datasets::special_tokens::Family;
@@ -16,7 +16,7 @@ use crate::args::Grow;
 use crate::chosen::{codes_of, image_tokenizer_of};
 use crate::derived::{Derived, is_new};
 use crate::named::pulled;
-use crate::{UsageError, adapter, print};
+use crate::{UsageError, print};
 
 /// Pixels that a side of a code stands for, where no image tokenizer says so: the published one's.
 const PIXELS: usize = 16;
@@ -75,7 +75,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
 /// Only whole text models grow.
 fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     let name = checkpoint.display();
-    if adapter::is_carried(checkpoint) {
+    if carries_adapter(checkpoint) {
         bail!(UsageError(format!(
             "{name} carries an adapter: merge it first (`demask merge`), the grown model is another base"
         )));

@@ -6,6 +6,7 @@ use anyhow::bail;
 use demask_actors::folder;
 use demask_actors::home::Home;
 use demask_api::LoadOptions;
+use demask_api::checkpoint::carries_adapter;
 use serde_json::json;
 
 use crate::args::Merge;
@@ -25,7 +26,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         .map(|named| adapter::put_on(&checkpoint, named))
         .transpose()?;
     adapter::has_base(&checkpoint)?;
-    if adapter.is_none() && !adapter::is_carried(&checkpoint) {
+    if adapter.is_none() && !carries_adapter(&checkpoint) {
         bail!(UsageError(format!(
             "{} carries no adapter: name one with --adapter",
             checkpoint.display()

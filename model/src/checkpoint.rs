@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS, carries_adapter,
 };
 use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
 use tch::{Device, Kind};
@@ -218,7 +218,7 @@ impl Model {
 /// As [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
 pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
-    let inside = dir.join(ADAPTER_CONFIG).is_file() && !dir.join(WEIGHTS).is_file();
+    let inside = carries_adapter(dir);
     let adapter = match &options.adapter {
         Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
         Some(adapter) => Some(adapter.as_path()),

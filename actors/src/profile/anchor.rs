@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use demask_api::Growth;
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, WEIGHTS,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, carries_adapter,
 };
 use demask_datasets::place;
 use demask_datasets::published::is_published;
@@ -159,11 +159,6 @@ pub(crate) fn image_tokenizer_of(named: Option<&Path>, start: &Path) -> PathBuf 
         Some(named) if !inside.is_dir() => named.to_owned(),
         _ => inside,
     }
-}
-
-/// Whether a checkpoint is an adapter and its base's name.
-fn carries_adapter(folder: &Path) -> bool {
-    folder.join(ADAPTER_CONFIG).is_file() && !folder.join(WEIGHTS).is_file()
 }
 
 /// An adapter whose training goes on.

@@ -12,6 +12,8 @@
 //! manifest.json          every file's size and BLAKE3; written last: without it the folder is not a checkpoint
 //! ```
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 /// File names.
@@ -34,6 +36,14 @@ pub const IMAGE_TOKENIZER: &str = "image_tokenizer";
 pub const OPTIMIZER: &str = "optimizer.safetensors";
 /// The trainer's cursor, attached by whoever asks for the save.
 pub const STATE: &str = "state.json";
+
+/// Whether a folder holds an adapter in place of weights: its shape is there, and no weights of a base, in one file or
+/// several.
+#[must_use]
+pub fn carries_adapter(folder: &Path) -> bool {
+    let has = |file: &str| folder.join(file).is_file();
+    has(ADAPTER_CONFIG) && !has(WEIGHTS) && !has(INDEX)
+}
 
 /// One file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
