@@ -96,7 +96,7 @@ pub enum Command {
     Eval(Eval),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache
     #[command(
-        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied out of the cache into that folder. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
+        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied into that folder, outside the cache. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
     )]
     Pull(Pull),
     /// Ask the experiment store, read-only
@@ -371,7 +371,7 @@ pub struct Imagine {
     /// A picture to draw on: anew where --mask is light, or around it with --outpaint
     #[arg(long, value_name = "PICTURE", requires = "open")]
     pub from: Option<PathBuf>,
-    /// A picture of the same size: white is drawn anew, black stays; both are made to fit --size
+    /// A picture of the same size: white is drawn anew, black and what is transparent stay; both are made to fit --size
     #[arg(
         long,
         value_name = "MASK",

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use demask_api::{Grid, Picture, PictureSize};
-use demask_datasets::picture_file::decode;
+use demask_datasets::picture_file::{decode, decode_over};
 use demask_datasets::picture_fit::{Fit, fit};
 use image::{GenericImageView as _, RgbImage};
 
@@ -19,13 +19,13 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// Reads both files and makes them of this size, in the same way.
+    /// Reads both files and makes them of this size, in the same way. Where the mask is transparent, nothing is drawn.
     ///
     /// # Errors
     /// A file that does not decode; pictures of unlike sizes, with both.
     pub fn read(from: &Path, mask: &Path, size: PictureSize, sharp: bool) -> anyhow::Result<Self> {
-        let open = |path: &Path| decode(path).map_err(anyhow::Error::msg);
-        let (picture, shape) = (open(from)?, open(mask)?);
+        let picture = decode(from).map_err(anyhow::Error::msg)?;
+        let shape = decode_over(mask, [0; 3]).map_err(anyhow::Error::msg)?;
         if picture.dimensions() != shape.dimensions() {
             let ((w, h), (v, g)) = (picture.dimensions(), shape.dimensions());
             let message = format!(
@@ -113,8 +113,7 @@ impl Canvas {
             .map(|(at, &code)| (!open(at)).then_some(code))
             .collect();
         if known.iter().all(Option::is_some) {
-            let message =
-                "--mask: no light pixel, so there is nothing to draw; white is drawn anew, black stays";
+            let message = "--mask: no light pixel, so there is nothing to draw; white is drawn anew, black and what is transparent stay";
             return Err(UsageError(message.into()));
         }
         Ok(known)
@@ -247,6 +246,27 @@ mod tests {
             std::fs::remove_file(file).unwrap();
         }
         assert_eq!(read.unwrap().picture.at(3, 3), [255; 3]);
+    }
+
+    #[test]
+    fn a_transparent_mask_draws_nothing_and_a_transparent_picture_is_white() {
+        let folder = std::env::temp_dir();
+        let [from, mask] = ["clear-from", "clear-mask"]
+            .map(|what| folder.join(format!("{what}-{}.png", std::process::id())));
+        let clear = |colour: u8| image::RgbaImage::from_pixel(4, 4, image::Rgba([colour, colour, colour, 0]));
+        clear(0).save(&from).unwrap();
+        clear(255).save(&mask).unwrap();
+        let read = Canvas::read(&from, &mask, PictureSize::square(4), true);
+        let size = PictureSize { width: 8, height: 4 };
+        let around = Canvas::around(&from, size, None, 2);
+        for file in [from, mask] {
+            std::fs::remove_file(file).unwrap();
+        }
+        let read = read.unwrap();
+        assert_eq!(read.picture, Picture::filled(4, 4, [255; 3]));
+        let words = read.known(&[5, 6, 7, 8]).unwrap_err().to_string();
+        assert!(words.contains("nothing to draw"), "{words}");
+        assert_eq!(around.unwrap().picture, Picture::filled(8, 4, [255; 3]));
     }
 
     #[test]

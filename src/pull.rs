@@ -5,7 +5,9 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use demask_datasets::hub::{Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch};
+use demask_datasets::hub::{
+    Cache, Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch,
+};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -51,7 +53,13 @@ pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
 }
 
 fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {
-    let hub = Hub::new(&Settings::from_environment()?, Patience::default())?;
+    let settings = Settings::from_environment()?;
+    if let Some(to) = &options.to {
+        let root = settings.cache.clone();
+        let outside = Cache { root }.check_outside(to);
+        outside.map_err(|error| UsageError(format!("--to {error}")))?;
+    }
+    let hub = Hub::new(&settings, Patience::default())?;
     studio::runtime()?.block_on(async {
         let pulled = hub
             .pull(repo, &options.files, usize::from(options.jobs), watch)
@@ -59,7 +67,7 @@ fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outco
         let to = match &options.to {
             Some(folder) => {
                 watch.saw(Event::Note(&format!("copying to {}", folder.display())));
-                Some(pulled.lay_into(folder, watch).await?)
+                Some(pulled.lay_into(folder).await?)
             }
             None => None,
         };

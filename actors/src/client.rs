@@ -1,13 +1,14 @@
 //! The control socket's other end, as the command line and the dashboard use it.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-use crate::home::Home;
+use crate::home::{Home, HomeError};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,19 @@ pub enum ClientError {
     NotRunning {
         /// The home.
         home: String,
+        /// The system's words, for who knows that there is a daemon.
+        cause: io::Error,
+    },
+    /// The folder of its socket cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// Its socket is there and does not take this process.
+    #[error("cannot talk to the daemon through {}: {cause}", socket.display())]
+    Refused {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's words.
+        cause: io::Error,
     },
     /// The connection broke.
     #[error("the daemon went away: {0}")]
@@ -47,15 +61,19 @@ impl Client {
     /// Connects; `from` is `cli` or `dashboard` and stands in the audit row beside the user's name.
     ///
     /// # Errors
-    /// [`ClientError::NotRunning`].
+    /// [`ClientError::NotRunning`]; [`ClientError::Home`], [`ClientError::Refused`], which waiting does not mend.
     pub async fn connect(home: &Home, from: &str) -> Result<Self, ClientError> {
-        let absent = || ClientError::NotRunning {
-            home: home.root().display().to_string(),
-        };
-        let socket = home
-            .socket()
-            .map_err(|error| io::Error::other(error.to_string()))?;
-        let stream = UnixStream::connect(socket).await.map_err(|_| absent())?;
+        let socket = home.socket()?;
+        let stream = UnixStream::connect(&socket)
+            .await
+            .map_err(|cause| match cause.kind() {
+                // There is no socket; nobody listens; those who wait for an answer are too many.
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => {
+                    let home = home.root().display().to_string();
+                    ClientError::NotRunning { home, cause }
+                }
+                _ => ClientError::Refused { socket, cause },
+            })?;
         let (read, writer) = stream.into_split();
         let by = who(from);
         Ok(Self {
@@ -117,7 +135,7 @@ impl Client {
 
     async fn read(&mut self) -> Result<ServerMessage, ClientError> {
         let line = self.lines.next_line().await?;
-        let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "its socket closed"))?;
+        let line = line.ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "its socket closed"))?;
         Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
     }
 }

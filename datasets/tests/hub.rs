@@ -5,6 +5,7 @@ mod hub_server;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -863,9 +864,9 @@ fn what_the_bridge_sends_wrongly_is_refused_and_its_hash_is_never_taken_for_the_
 }
 
 /// Lays what was pulled into a folder.
-fn lay(place: &Place, pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
+fn lay(pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(pulled.lay_into(folder, &place.heard))
+    runtime.unwrap().block_on(pulled.lay_into(folder))
 }
 
 #[test]
@@ -873,7 +874,7 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
     let place = Place::tiny();
     let folder = place.folder.path().join("to/here");
     let pulled = place.pull("o/tiny", &[]).unwrap();
-    let laid = lay(&place, &pulled, &folder).unwrap();
+    let laid = lay(&pulled, &folder).unwrap();
     let all = [
         "config.json",
         "empty.txt",
@@ -895,14 +896,14 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
         CONFIG
     );
     fs::remove_file(folder.join("empty.txt")).unwrap();
-    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    let words = lay(&pulled, &folder).unwrap_err().to_string();
     assert!(
         words.contains("here: config.json: ") && words.contains("another folder"),
         "{words}"
     );
     assert!(!folder.join("empty.txt").exists(), "nothing was written");
     fs::remove_file(folder.join("config.json")).unwrap();
-    let again = lay(&place, &pulled, &folder).unwrap();
+    let again = lay(&pulled, &folder).unwrap();
     assert_eq!(again.written, ["config.json", "empty.txt"]);
     assert_eq!(again.kept, ["model.safetensors", "sub folder/deep/notes.txt"]);
 }
@@ -913,31 +914,85 @@ fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     let folder = place.folder.path().join("here");
     let pulled = place.pull("o/tiny", &[]).unwrap();
     fs::create_dir_all(folder.join("sub folder")).unwrap();
-    // An earlier revision's; a link into the cache; the rest of a copy that was killed.
+    // An earlier revision's; a link into the cache; what only looks like a copy's beginning, which is the person's.
     let before = File::small("config.json", "as it was before");
     fs::write(place.shelf().join("blobs").join(before.etag()), &before.bytes).unwrap();
     fs::write(folder.join("config.json"), &before.bytes).unwrap();
     let model = folder.join("model.safetensors");
     std::os::unix::fs::symlink(pulled.snapshot.join("model.safetensors"), &model).unwrap();
     fs::write(folder.join(".model.safetensors.part"), "half").unwrap();
-    let laid = lay(&place, &pulled, &folder).unwrap();
+    let laid = lay(&pulled, &folder).unwrap();
     assert_eq!(laid.written.len(), 4);
     assert_eq!(fs::read_to_string(folder.join("config.json")).unwrap(), CONFIG);
     assert!(!model.is_symlink());
     assert_eq!(fs::read(&model).unwrap(), large().bytes);
-    assert!(!folder.join(".model.safetensors.part").exists());
+    let mine = folder.join(".model.safetensors.part");
+    assert_eq!(fs::read_to_string(mine).unwrap(), "half");
     // A folder, a file where a folder should be, a link to nothing.
     let other = place.folder.path().join("other");
     fs::create_dir_all(other.join("config.json")).unwrap();
     fs::write(other.join("sub folder"), "a file").unwrap();
     std::os::unix::fs::symlink("nowhere", other.join("model.safetensors")).unwrap();
     let held = tree(&other);
-    let words = lay(&place, &pulled, &other).unwrap_err().to_string();
+    let words = lay(&pulled, &other).unwrap_err().to_string();
     assert!(
         words.contains("config.json, model.safetensors, sub folder/deep/notes.txt: "),
         "{words}"
     );
     assert_eq!(tree(&other), held);
+}
+
+#[test]
+fn a_copy_goes_through_no_link_and_may_be_changed_where_the_cache_may_not() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("here");
+    let pulled = place.pull("o/tiny", &["config.json"]).unwrap();
+    let blob = fs::canonicalize(pulled.snapshot.join("config.json")).unwrap();
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o444)).unwrap();
+    fs::create_dir(&folder).unwrap();
+    let victim = place.folder.path().join("victim");
+    fs::write(&victim, "mine").unwrap();
+    std::os::unix::fs::symlink("../victim", folder.join(".config.json.part")).unwrap();
+    assert_eq!(lay(&pulled, &folder).unwrap().written, ["config.json"]);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let copy = folder.join("config.json");
+    assert_eq!(mode(&copy), mode(&victim), "as any new file has");
+    assert_eq!(fs::read_to_string(copy).unwrap(), CONFIG);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "and nothing is left");
+}
+
+#[test]
+fn a_folder_in_the_cache_is_refused_however_it_is_reached() {
+    let place = Place::tiny();
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    let way = place.folder.path().join("way");
+    std::os::unix::fs::symlink(place.shelf(), &way).unwrap();
+    // A folder outside, one of whose folders is a link into the cache.
+    let outside = place.folder.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(place.shelf().join("blobs"), outside.join("sub folder")).unwrap();
+    let held = tree(&place.settings.cache);
+    let inside = [
+        pulled.snapshot.clone(),
+        place.settings.cache.clone(),
+        place.shelf().join("blobs"),
+        way.join("new"),
+        place.folder.path().join("new/../hub/new"),
+        outside.clone(),
+    ];
+    for folder in inside {
+        let words = lay(&pulled, &folder).unwrap_err().to_string();
+        let expected = "expected a folder outside the hub's cache";
+        assert!(
+            words.contains(expected) && words.contains("name another"),
+            "{words}"
+        );
+        assert_eq!(tree(&place.settings.cache), held, "{}", folder.display());
+    }
+    assert!(!outside.join("config.json").exists(), "nothing is written");
+    let beside = place.folder.path().join("hub-beside");
+    assert_eq!(lay(&pulled, &beside).unwrap().written.len(), 4);
 }
 
 #[test]
@@ -949,7 +1004,7 @@ fn a_file_that_was_changed_in_the_cache_is_not_handed_on() {
     bytes[7] ^= 1;
     fs::write(&blob, bytes).unwrap();
     let folder = place.folder.path().join("here");
-    let words = lay(&place, &pulled, &folder).unwrap_err().to_string();
+    let words = lay(&pulled, &folder).unwrap_err().to_string();
     assert!(
         words.contains(&format!("{}: expected sha256", blob.display())) && words.contains("delete it"),
         "{words}"

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Picture, PictureSize};
+use demask_datasets::picture_file::{decode, decode_over, read};
 use demask_datasets::picture_fit::{Fit, fit, fit_picture};
-use image::{DynamicImage, Rgb, RgbImage};
+use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 
 fn square(side: usize) -> PictureSize {
@@ -56,6 +57,21 @@ fn whole_pixels_stay_sharp_and_the_right_size_stays_as_it_is() {
     };
     assert_eq!(fit_picture(&picture, square(8)), picture);
     assert_eq!(fit_picture(&picture, square(4)).width, 4);
+}
+
+#[test]
+fn what_is_transparent_lies_over_white_or_the_ground_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("see-through.png");
+    // Black text on nothing: nothing, half, whole.
+    let text = RgbaImage::from_fn(3, 1, |x, _| Rgba([0, 0, 0, [0, 128, 255][x as usize]]));
+    text.save(&file).unwrap();
+    let row = |image: DynamicImage| -> Vec<u8> { image.to_rgb8().pixels().map(|pixel| pixel[1]).collect() };
+    assert_eq!(row(decode(&file).unwrap()), [255, 127, 0]);
+    assert_eq!(row(decode_over(&file, [40; 3]).unwrap()), [40, 20, 0]);
+    let grey = image::GrayAlphaImage::from_pixel(2, 2, image::LumaA([0, 0]));
+    grey.save(&file).unwrap();
+    assert_eq!(read(&file, 2).unwrap(), Picture::filled(2, 2, [255; 3]));
 }
 
 #[test]

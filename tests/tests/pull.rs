@@ -140,6 +140,24 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
 }
 
 #[test]
+fn a_pull_into_the_cache_itself_is_refused_before_anything_is_asked() {
+    let (place, server) = (Place::default(), server());
+    let to = shelf(&place).join("snapshots").join(COMMIT);
+    let out = run(&place, &server, &["pull", "o/tiny", "--to", to.to_str().unwrap()]);
+    let said = text(&out.stderr);
+    assert_eq!(
+        (out.status.code(), text(&out.stdout)),
+        (Some(2), String::new()),
+        "{said}"
+    );
+    assert!(
+        said.contains("expected a folder outside the hub's cache") && said.contains("leave --to out"),
+        "{said}"
+    );
+    assert!(server.seen("GET").is_empty() && !place.path().join("hf").exists());
+}
+
+#[test]
 fn a_pull_that_is_killed_is_gone_on_with() {
     let (place, server) = (Place::default(), server());
     let stored = server.stored("model.safetensors");

@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::etag::Etag;
@@ -60,6 +60,20 @@ impl Cache {
             return Ok(());
         }
         write(&path, TAG.as_bytes())
+    }
+
+    /// Whether a folder, which need not be there yet, lies outside the cache, whatever links lead to it.
+    ///
+    /// # Errors
+    /// [`HubError::InTheCache`]; a working directory that is gone.
+    pub fn check_outside(&self, folder: &Path) -> Result<(), HubError> {
+        let [there, cache] = [folder, &self.root].map(|path| resolved(path).map_err(HubError::at(path)));
+        let (there, cache) = (there?, cache?);
+        if there.starts_with(&cache) {
+            let folder = folder.to_owned();
+            return Err(HubError::InTheCache { folder, cache });
+        }
+        Ok(())
     }
 
     /// The snapshot of a pulled repository: of the commit that its revision names or last stood for.
@@ -172,6 +186,21 @@ impl Shelf {
         let path = self.folder.join("refs").join(revision);
         write(&path, commit.as_bytes())
     }
+}
+
+/// A path without links and `..`; the part of it that is not there yet is taken as it is written.
+fn resolved(path: &Path) -> io::Result<PathBuf> {
+    let mut real = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => _ = real.pop(),
+            part => real.push(part),
+        }
+        if let Ok(there) = real.canonicalize() {
+            real = there;
+        }
+    }
+    Ok(real)
 }
 
 /// The length of a regular file, links followed.

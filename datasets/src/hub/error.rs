@@ -173,6 +173,17 @@ pub enum HubError {
         /// Bytes free.
         free: u64,
     },
+    /// A folder for plain files that is the cache's own.
+    #[error(
+        "{}: expected a folder outside the hub's cache {}, whose own files it would change; nothing was written: name another folder, or leave --to out and use the folder that is printed",
+        folder.display(), cache.display()
+    )]
+    InTheCache {
+        /// The folder that the files should go to.
+        folder: PathBuf,
+        /// The cache's folder.
+        cache: PathBuf,
+    },
     /// Files that would be lost.
     #[error(
         "{}: {files}: something else has the name of what was pulled; nothing was written: move it away or name another folder",

@@ -4,17 +4,19 @@
 //! content the cache has too, as that of an earlier revision, may give way: nothing is lost. Anything else in the way is
 //! named and left.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use super::blob::free;
-use super::cache::length;
+use super::cache::{Cache, length};
 use super::etag::{Etag, git_sha1, sha256};
-use super::lock::Lock;
-use super::{Event, HubError, Pulled, PulledFile, Watch};
+use super::{HubError, Pulled, PulledFile};
 
 /// How many of the files in the way are named.
 const NAMED: usize = 3;
@@ -45,9 +47,11 @@ impl Pulled {
     /// Puts the files into a folder. Each is copied beside its place, its hash compared, then named.
     ///
     /// # Errors
-    /// [`HubError::InTheWay`], [`HubError::NoRoom`]: nothing is written; [`HubError::Spoilt`]; the system's.
-    pub async fn lay_into(&self, folder: &Path, watch: &dyn Watch) -> Result<Laid, HubError> {
+    /// [`HubError::InTheCache`], [`HubError::InTheWay`], [`HubError::NoRoom`]: nothing is written; [`HubError::Spoilt`];
+    /// the system's.
+    pub async fn lay_into(&self, folder: &Path) -> Result<Laid, HubError> {
         let folder = std::path::absolute(folder).map_err(HubError::at(folder))?;
+        self.check_outside(&folder)?;
         let (mut kept, mut to_write, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for file in &self.files {
             match self.place(&folder, file)? {
@@ -65,7 +69,7 @@ impl Pulled {
         fs::create_dir_all(&folder).map_err(HubError::at(&folder))?;
         let mut written = Vec::new();
         for file in to_write {
-            self.write(&folder, &file.file, watch).await?;
+            self.write(&folder, &file.file).await?;
             written.push(file.file.clone());
         }
         Ok(Laid {
@@ -73,6 +77,18 @@ impl Pulled {
             written,
             kept,
         })
+    }
+
+    /// None of the files may come to lie in the cache that they are copied from, not by way of a link below the folder either.
+    fn check_outside(&self, folder: &Path) -> Result<(), HubError> {
+        let root = self.snapshot.join("../../..");
+        let cache = Cache {
+            root: fs::canonicalize(&root).map_err(HubError::at(&root))?,
+        };
+        let paths = self.files.iter().map(|file| folder.join(&file.file));
+        let folders: BTreeSet<PathBuf> = paths.filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        cache.check_outside(folder)?;
+        folders.iter().try_for_each(|folder| cache.check_outside(folder))
     }
 
     /// What a file's content is called in the cache; nothing where the cache has it under no such name.
@@ -116,41 +132,47 @@ impl Pulled {
         Ok(has(git_sha1(path)?) || has(sha256(path)?))
     }
 
-    async fn write(&self, folder: &Path, file: &str, watch: &dyn Watch) -> Result<(), HubError> {
+    async fn write(&self, folder: &Path, file: &str) -> Result<(), HubError> {
         let path = folder.join(file);
         let beside = path.parent().unwrap_or(folder);
         fs::create_dir_all(beside).map_err(HubError::at(beside))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let part = path.with_file_name(format!(".{name}.part"));
-        let lock = Lock::take(&part, || watch.saw(Event::Held { file })).await;
-        let _lock = lock.map_err(HubError::at(&part))?;
-        let (from, etag, work) = (self.snapshot.join(file), self.etag(file), part.clone());
-        let copied = tokio::task::spawn_blocking(move || copy(&from, etag.as_ref(), &work)).await;
-        let copied = copied
-            .map_err(|error| HubError::at(&part)(io::Error::other(error)))
-            .flatten()
-            .and_then(|()| fs::rename(&part, &path).map_err(HubError::at(&path)));
-        if copied.is_err() {
-            // What failed is told; that its rest may stay is not worth telling beside it.
-            let _ = fs::remove_file(&part);
-        }
+        let (from, etag, to) = (self.snapshot.join(file), self.etag(file), path.clone());
+        let copied = tokio::task::spawn_blocking(move || copy(&from, etag.as_ref(), &to)).await;
         copied
+            .map_err(|error| HubError::at(&path)(io::Error::other(error)))
+            .flatten()
     }
 }
 
-/// Copies a file and compares the hash of the copy.
+/// Copies a file's bytes, compares the hash of the copy, then names it. What fails leaves nothing.
 fn copy(from: &Path, etag: Option<&Etag>, to: &Path) -> Result<(), HubError> {
-    fs::copy(from, to).map_err(HubError::at(to))?;
-    let Some(etag) = etag else { return Ok(()) };
-    match etag.of_file(to).map_err(HubError::at(to))? {
-        Some(found) if found != etag.as_str() => Err(HubError::Spoilt {
-            path: fs::canonicalize(from).unwrap_or_else(|_| from.to_owned()),
-            check: etag.check().unwrap_or_default(),
-            expected: etag.as_str().to_owned(),
-            found,
-        }),
-        _ => Ok(()),
+    let work = beside(to).map_err(HubError::at(to))?;
+    let mut bytes = File::open(from).map_err(HubError::at(from))?;
+    io::copy(&mut bytes, &mut work.as_file()).map_err(HubError::at(work.path()))?;
+    if let Some(etag) = etag {
+        let found = etag.of_file(work.path()).map_err(HubError::at(work.path()))?;
+        if let Some(found) = found.filter(|found| found != etag.as_str()) {
+            return Err(HubError::Spoilt {
+                path: fs::canonicalize(from).unwrap_or_else(|_| from.to_owned()),
+                check: etag.check().unwrap_or_default(),
+                expected: etag.as_str().to_owned(),
+                found,
+            });
+        }
     }
+    work.persist(to).map_err(|error| HubError::at(to)(error.error))?;
+    Ok(())
+}
+
+/// A new file beside a place, under a name that nothing has, with the mode that a program's files usually have: the cache's
+/// may be for reading alone. The hash is compared and the name given at once, so two pulls need no lock.
+fn beside(place: &Path) -> io::Result<NamedTempFile> {
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(".part")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(place.parent().unwrap_or(Path::new(".")))
 }
 
 /// Is there room for the copies?
