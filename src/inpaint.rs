@@ -258,7 +258,7 @@ mod tests {
         clear(255).save(&mask).unwrap();
         let read = Canvas::read(&from, &mask, PictureSize::square(4), true);
         let size = PictureSize { width: 8, height: 4 };
-        let around = Canvas::around(&from, size, None, 2);
+        let around = Canvas::around(&from, size, None, 2, false);
         for file in [from, mask] {
             std::fs::remove_file(file).unwrap();
         }
