@@ -235,7 +235,9 @@ fn l1_the_rest_of_a_killed_save_is_removed() {
     let mut ended = std::process::Command::new("true").spawn().unwrap();
     ended.wait().unwrap();
     let mut living = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-    let rest = |pid: u32| place.path().join(format!(".next.{pid}"));
+    let rest = |pid: u32| place.path().join(format!(".next.{pid}.demask-saving"));
+    let theirs = place.path().join(format!(".next.{}", ended.id()));
+    std::fs::create_dir(&theirs).unwrap();
     for pid in [ended.id(), living.id()] {
         std::fs::create_dir(rest(pid)).unwrap();
         std::fs::write(rest(pid).join("model.safetensors"), "half").unwrap();
@@ -248,10 +250,15 @@ fn l1_the_rest_of_a_killed_save_is_removed() {
         rest(ended.id()).exists(),
         rest(living.id()).exists(),
         place.path().join(".next.backup").exists(),
+        theirs.exists(),
     ];
     living.kill().unwrap();
     living.wait().unwrap();
-    assert_eq!(kept, [false, true, true]);
+    assert_eq!(
+        kept,
+        [false, true, true, true],
+        "a folder that is no save's is somebody's"
+    );
 }
 
 #[test]
