@@ -1,8 +1,8 @@
 //! Kernels that are launched together: a CUDA graph, through libtorch's own (`csrc/cuda_graph.cpp`).
 //!
-//! A step of a small block launches some hundred kernels, each of them shorter than its launch; recorded once, all of them
-//! are one launch. Never run so far: no GPU was at hand. So nobody gets it who does not ask (`DEMASK_CUDA_GRAPHS=1`), and where
-//! it cannot be recorded the kernels are launched one by one.
+//! A step of a small block is hundreds of short kernels, each launched by itself; recorded once, all of them are one launch.
+//! Never run so far: no GPU was at hand. So nobody gets it who does not ask (`DEMASK_CUDA_GRAPHS=1`), and where it cannot be
+//! recorded the kernels are launched one by one.
 
 use crate::error::{ModelError, Result};
 

@@ -34,8 +34,8 @@ pub struct KvCache {
     capacity: usize,
 }
 
-/// So many rows or a few more: of a network's matrix products each other number of rows is compiled anew, in a fifth of a
-/// millisecond. There are sixteen such numbers from one power of two to the next.
+/// So many rows or a few more: oneDNN compiles a matrix product anew for each number of rows that it has not met
+/// lately (`LOG.md`). There are sixteen such numbers from one power of two to the next.
 #[must_use]
 pub fn rounded(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))

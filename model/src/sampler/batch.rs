@@ -2,8 +2,8 @@
 //!
 //! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
 //! after its last step. Rows are not padded to each other's length and none sees another, so a row's sample is the one that it
-//! would be alone; its noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt does not wait for the
-//! thousand rows of a benchmark that came before it.
+//! would be alone; its noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt
+//! does not wait for the thousand rows of a benchmark that came before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -117,12 +117,11 @@ impl<'a> Batch<'a> {
     /// # Errors
     /// Settings that do not fit a target; nothing is queued then.
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
-        let lane = |request| Lane::new(self.backbone, request);
-        let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
-        let first = self.submitted;
-        self.submitted += lanes.len();
-        self.queue((first..).zip(lanes).collect());
-        Ok(first..self.submitted)
+        let rows = numbered(self.backbone, requests, self.submitted)?;
+        let tickets = self.submitted..self.submitted + rows.len();
+        self.submitted = tickets.end;
+        self.queue(rows);
+        Ok(tickets)
     }
 
     /// Queues rows that are made already, with tickets of the caller's.
@@ -368,6 +367,19 @@ impl<'a> Batch<'a> {
             .collect();
         pass(self.backbone, cache, &mut turns)
     }
+}
+
+/// The rows of requests, with tickets from `first` on.
+///
+/// # Errors
+/// Settings that do not fit a target.
+pub(super) fn numbered(
+    backbone: &Backbone,
+    requests: Vec<SampleRequest>,
+    first: usize,
+) -> Result<VecDeque<(usize, Lane)>> {
+    let lane = |(ticket, request)| Ok((ticket, Lane::new(backbone, request)?));
+    (first..).zip(requests).map(lane).collect()
 }
 
 /// Fills every request's masks in, in the order asked.

@@ -13,7 +13,7 @@ use std::thread::{Builder, JoinHandle};
 
 use demask_api::{Sample, SampleFrame, SampleRequest};
 
-use super::batch::{Batch, Limits, OnFrame};
+use super::batch::{Batch, Limits, OnFrame, numbered};
 use super::lane::Lane;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
@@ -63,18 +63,16 @@ impl<'a> Hands<'a> {
     /// # Errors
     /// Settings that do not fit a target, and nothing is queued then; no threads to be had.
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
-        let lane = |request| Lane::new(self.backbone, request);
-        let lanes: Vec<Lane> = requests.into_iter().map(lane).collect::<Result<_>>()?;
-        let tickets = self.submitted..self.submitted + lanes.len();
+        let rows = numbered(self.backbone, requests, self.submitted)?;
+        let tickets = self.submitted..self.submitted + rows.len();
         // What they still had to say was of rows that nobody waits for; one of them may have ended with it.
         if self
             .crew
-            .as_mut()
+            .as_ref()
             .is_some_and(|crew| crew.is_idle() && crew.is_over())
         {
             self.crew = None;
         }
-        let rows = tickets.clone().zip(lanes).collect();
         if self.threads < 2 || (self.is_empty() && tickets.len() < 2) {
             self.own.queue(rows);
         } else {
@@ -112,7 +110,8 @@ impl<'a> Hands<'a> {
         self.own.is_empty() && self.crew.as_ref().is_none_or(Crew::is_idle)
     }
 
-    /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are done, with their tickets.
+    /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are
+    /// done, with their tickets.
     ///
     /// # Errors
     /// As [`Batch::step`]: nothing here is of any use then.
