@@ -212,10 +212,10 @@ static int64_t passed(float* R a, float top, float temperature, float share, int
 }
 
 static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tensor& shares, int64_t end, int64_t shut,
-                 const Tensor& tokens, const Tensor& measures) {
+                 const Tensor& measures) {
   Tensor logits = logits_in.contiguous();
   int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
-  TORCH_CHECK(n > 0 && tokens.numel() == rows && measures.numel() == rows * 6, "draw: misshapen");
+  TORCH_CHECK(n > 0 && measures.numel() == rows * 7, "draw: misshapen");
   for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
     std::vector<float> a(columns), b(n);
     for (int64_t row = begin; row < stop; row++) {
@@ -238,14 +238,14 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
       float chance = std::exp(a[token] - top) / sum;
       float likeliest = std::exp(best - top) / sum;
       a[first] = -INFINITY;
-      float* to = out<float>(measures) + row * 6;
-      out<int64_t>(tokens)[row] = token;
+      float* to = out<float>(measures) + row * 7;
       to[0] = sum == sum && std::isfinite(top) ? chance : NAN;
       to[1] = likeliest;
       to[2] = std::exp(highest(a.data(), n) - top) / sum;
       to[3] = entropy;
       to[4] = token == surest ? others / sum : 1.0f - chance;
       to[5] = first == surest ? others / sum : 1.0f - likeliest;
+      to[6] = static_cast<float>(token);
     }
   });
 }
@@ -260,8 +260,8 @@ int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* lanes
   });
 }
 
-int demask_draw(Tensor* logits, Tensor* temperatures, Tensor* shares, int64_t end, int64_t shut, Tensor* tokens,
+int demask_draw(Tensor* logits, Tensor* temperatures, Tensor* shares, int64_t end, int64_t shut,
                 Tensor* measures) {
-  return guarded([&] { draw(*logits, *temperatures, *shares, end, shut, *tokens, *measures); });
+  return guarded([&] { draw(*logits, *temperatures, *shares, end, shut, *measures); });
 }
 }

@@ -1,8 +1,9 @@
 //! Which positions attend to which: the three regimes of the published code (`mmada.md` 1.5).
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::transfer::Packet;
 
 /// The attention regime of one forward pass. Legend: B rows, L positions.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl AttentionMask {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn bias(&self, kind: Kind, device: tch::Device) -> Result<Option<Tensor>> {
+    pub fn bias(&self, kind: Kind, device: Device) -> Result<Option<Tensor>> {
         let pairs = |real_bl: &Tensor| -> Result<Tensor> {
             let real_bl = real_bl.f_to_device(device)?.f_to_kind(Kind::Float)?;
             Ok(real_bl
@@ -61,55 +62,26 @@ impl AttentionMask {
             Self::LegacyPlusOne(real_bl) => Ok(Some(pairs(real_bl)?.f_to_kind(kind)?)),
             Self::Hard(real_bl) => Ok(Some(shut_out(&pairs(real_bl)?, kind)?)),
             Self::LeftPads { pads, length } => {
-                let real: Vec<f32> = pads
+                let real = pads
                     .iter()
-                    .flat_map(|&pad| (0..*length).map(move |at| if at < pad { 0.0 } else { 1.0 }))
-                    .collect();
-                let real_bl = Tensor::f_from_slice(&real)?.f_view([pads.len() as i64, *length as i64])?;
+                    .flat_map(|&pad| (0..*length).map(move |at| if at < pad { 0.0 } else { 1.0 }));
+                let mut packet = Packet::new();
+                let real = packet.floats(real);
+                let real_bl = packet
+                    .send(device)?
+                    .get(real)
+                    .f_view([pads.len() as i64, *length as i64])?;
                 Ok(Some(shut_out(&pairs(&real_bl)?, kind)?))
             }
         }
     }
 }
 
-/// 0 where a pair attends, a very low score where it does not. Finite, so that a padded row (all of its keys shut out)
-/// stays a number.
+/// The score of a pair that does not attend. Finite, so that a padded row (all of its keys shut out) stays a number, also in
+/// kernels that compute in base 2, whose scores are 1.44 times as far from 0.
+pub(crate) const SHUT: f64 = -1e30;
+
+/// 0 where a pair attends, a very low score where it does not.
 fn shut_out(pairs: &Tensor, kind: Kind) -> Result<Tensor> {
-    let shut = if kind == Kind::Float { -3.0e38 } else { -3.0e37 };
-    Ok(pairs.f_sub_scalar(1.0)?.f_mul_scalar(-shut)?.f_to_kind(kind)?)
-}
-
-/// The real tokens of left-padded rows, back to back: what the fused kernels compute on. Legend: B rows of L positions,
-/// T real tokens.
-#[derive(Debug)]
-pub struct Packing {
-    /// Where in B x L each real token stands, [T], i64.
-    pub index_t: Tensor,
-    /// Padding of each row, [B], i64.
-    pub pads_b: Tensor,
-    /// B.
-    pub batch: i64,
-    /// L.
-    pub length: i64,
-}
-
-impl Packing {
-    /// The packing of left-padded rows.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn new(pads: &[usize], length: usize) -> Result<Self> {
-        let index: Vec<i64> = pads
-            .iter()
-            .enumerate()
-            .flat_map(|(row, &pad)| (pad..length).map(move |at| (row * length + at) as i64))
-            .collect();
-        let pads: Vec<i64> = pads.iter().map(|&pad| pad as i64).collect();
-        Ok(Self {
-            index_t: Tensor::f_from_slice(&index)?,
-            pads_b: Tensor::f_from_slice(&pads)?,
-            batch: pads.len() as i64,
-            length: length as i64,
-        })
-    }
+    Ok(pairs.f_sub_scalar(1.0)?.f_mul_scalar(-SHUT)?.f_to_kind(kind)?)
 }

@@ -12,20 +12,26 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention_mask::{AttentionMask, Packing};
+use crate::attention_mask::AttentionMask;
 use crate::chunk::Chunk;
+use crate::cuda;
 use crate::error::{ModelError, Result};
 use crate::fit;
 use crate::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::fused;
 use crate::growth;
-use crate::kv_cache::{KvCache, Norms, Pass};
+use crate::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::lora::Lora;
+use crate::optimizer::AdamW;
+use crate::packing::{self, Packing};
 use crate::parameters::Parameters;
-use crate::rotary::Rotary;
+use crate::ragged::RaggedRows;
+use crate::room::{self, Room};
+use crate::rotary::{Rotary, Turns};
 use crate::slot::Slot;
 use crate::slots::{BlockNames, PREFIX, initial, slots};
 use crate::stored::StoredTensors;
+use crate::transfer::Packet;
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -35,6 +41,7 @@ pub struct Backbone {
     lora: Option<Lora>,
     rotary: Rotary,
     names: Vec<BlockNames>,
+    room: Room,
     device: Device,
     kind: Kind,
 }
@@ -133,6 +140,7 @@ impl Backbone {
             lora: None,
             rotary,
             names,
+            room: Room::default(),
             device,
             kind,
         })
@@ -157,6 +165,7 @@ impl Backbone {
         let parameters = self.parameters.twin()?;
         let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
         twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
+        twin.room = self.room.clone();
         Ok(twin)
     }
 
@@ -196,6 +205,33 @@ impl Backbone {
             Some(lora) => lora.parameters_mut(),
             None => &mut self.parameters,
         }
+    }
+
+    /// How much of a batch goes through it at one time.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Works that out for training, where its device says how much memory is free. What a step takes beside activations:
+    /// gradients in the compute dtype, gathered into one f32 row, and two more rows while the optimiser works.
+    pub fn work_room_out(&self, optimizer: &AdamW) {
+        let Some(memory) = cuda::memory(self.device) else {
+            return;
+        };
+        let trained = if self.lora.is_some() {
+            room::Trained::Adapter
+        } else {
+            room::Trained::Whole
+        };
+        let aside = 4 * 4 * optimizer.numbers();
+        self.room.work_out(
+            (memory.free, memory.total),
+            aside,
+            &self.config,
+            self.kind,
+            trained,
+        );
     }
 
     /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
@@ -247,41 +283,69 @@ impl Backbone {
             )));
         }
         if let AttentionMask::LeftPads { pads, length } = mask
-            && fused::packs(self.device, self.kind, *length)
+            && packing::packs(self.device, self.kind, *length)
         {
-            return self.packed(ids_BL, &Packing::new(pads, *length)?);
+            let mut packet = Packet::new();
+            let planned = packing::Planned::new(pads, *length, (self.device, self.kind), &mut packet);
+            let packing = planned.arrive(&packet.send(self.device)?, &self.rotary)?;
+            return self.unpacked(ids_BL, &packing);
         }
         let bias = mask.bias(self.kind, self.device)?;
-        self.whole(ids_BL, length, bias.as_ref(), None)
+        let turns = self.rotary.at(length)?;
+        self.whole(ids_BL, |joined| self.attend(&joined, &turns, bias.as_ref()))
     }
 
     /// The same on the real tokens alone; the hidden states of padding are zero.
-    fn packed(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
+    fn unpacked(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &packing.index_t)?;
-        let x_TD = self
-            .whole(&ids_T.f_unsqueeze(0)?, packing.length, None, Some(packing))?
-            .f_squeeze_dim(0)?;
+        let x_TD = self.packed(&ids_T, packing)?;
         let (count, width) = (packing.batch * packing.length, x_TD.size()[1]);
         Ok(Tensor::f_zeros([count, width], (self.kind, self.device))?
             .f_index_copy(0, &packing.index_t, &x_TD)?
             .f_view([packing.batch, packing.length, width])?)
     }
 
-    /// Every position of every row, keys and values kept nowhere.
-    fn whole(
+    /// Hidden states after the last norm of packed rows: token ids [T] to [T, D].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn packed(&self, ids_T: &Tensor, packing: &Packing) -> Result<Tensor> {
+        let ids_BT = ids_T.f_unsqueeze(0)?;
+        let x_BTD = match &packing.way {
+            packing::Way::Kernel(_) => {
+                let turns = self.rotary.at(packing.length)?;
+                self.whole(&ids_BT, |joined| self.attend_packed(&joined, &turns, packing))?
+            }
+            packing::Way::Composed(turns, rows) => {
+                self.whole(&ids_BT, |joined| self.attend_ragged(&joined, turns, rows))?
+            }
+        };
+        Ok(x_BTD.f_squeeze_dim(0)?)
+    }
+
+    /// How a batch of left-padded rows is brought to the device and packed there, where that is done.
+    pub(crate) fn plan_packing(
         &self,
-        ids_BL: &Tensor,
-        length: i64,
-        bias: Option<&Tensor>,
-        packing: Option<&Packing>,
-    ) -> Result<Tensor> {
-        let tables = self.rotary.at(length)?;
+        pads: &[usize],
+        length: usize,
+        packet: &mut Packet,
+    ) -> Option<packing::Planned> {
+        let packs = pads.iter().any(|&pad| pad > 0) && packing::packs(self.device, self.kind, length);
+        packs.then(|| packing::Planned::new(pads, length, (self.device, self.kind), packet))
+    }
+
+    /// What queries and keys are turned by.
+    pub(crate) fn rotary(&self) -> &Rotary {
+        &self.rotary
+    }
+
+    /// Every position of every row, keys and values kept nowhere.
+    fn whole(&self, ids_BL: &Tensor, attend: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
         self.blocks(ids_BL, |block, joined| {
-            let joined = match self.norms(&self.names[block])? {
+            attend(match self.norms(&self.names[block])? {
                 Some(norms) => norms.apply(&joined)?,
                 None => joined,
-            };
-            self.attend(joined, &tables, bias, packing)
+            })
         })
     }
 
@@ -299,6 +363,21 @@ impl Backbone {
     /// # Errors
     /// As [`Self::cached`].
     pub fn pass(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Pass> {
+        let mut packet = Packet::new();
+        let planned = self.plan_pass(cache, chunks, &mut packet)?;
+        planned.arrive(&packet.send(self.device)?, &self.rotary)
+    }
+
+    /// How a pass over some chunks is brought to the device.
+    ///
+    /// # Errors
+    /// A row longer than the model's longest sequence or than the cache, with both numbers.
+    pub(crate) fn plan_pass(
+        &self,
+        cache: &KvCache,
+        chunks: &[Chunk],
+        packet: &mut Packet,
+    ) -> Result<PlannedPass> {
         let longest = self.config.max_sequence_length;
         for chunk in chunks {
             let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
@@ -308,8 +387,7 @@ impl Backbone {
                 )));
             }
         }
-        let tables = self.rotary.at(longest as i64)?;
-        cache.pass(chunks, (&tables.0, &tables.1), self.device)
+        Ok(cache.plan(chunks, packet))
     }
 
     /// As [`Self::cached`], for a pass that was made before.
@@ -317,12 +395,11 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
-        let tables = self.rotary.at(self.config.max_sequence_length as i64)?;
-        let (tables, heads) = ((&tables.0, &tables.1), self.config.n_heads as i64);
+        let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         tch::no_grad(|| {
             self.blocks(&pass.ids_T, |block, joined| {
                 let norms = self.norms(&self.names[block])?;
-                cache.attend(block, &joined, norms, tables, heads, pass)
+                cache.attend(block, &joined, norms, turns, heads, pass)
             })
         })
     }
@@ -339,9 +416,10 @@ impl Backbone {
         for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
             let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q)?)?;
-            let mixed_BLD = self.linear(&mixed_BLD, &names.attn_out)?;
-            (x_BLD, h_BLD) = self.sum_norm(x_BLD, Some(&mixed_BLD), &names.ff_norm)?;
-            delta_BLD = Some(self.feed_forward(names, &h_BLD)?);
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out)?;
+            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
+            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down)?;
         }
         Ok(self
             .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
@@ -393,6 +471,20 @@ impl Backbone {
         }
     }
 
+    /// The stream, and what the product of that name of `h` adds to it. Where a pass computes without gradient and no kernel
+    /// sums the two with the next norm, the product is added to the stream where it lies, in its own launch, and nothing is
+    /// left to add.
+    fn residual(&self, mut x: Tensor, h: &Tensor, name: &str) -> Result<(Tensor, Option<Tensor>)> {
+        let plain = self.lora.is_none() && self.parameters.leaf(&format!("{name}.bias")).is_err();
+        if x.dim() != 2 || x.requires_grad() || fused::applies(&x) || !plain {
+            let delta = self.linear(h, name)?;
+            return Ok((x, Some(delta)));
+        }
+        let weight = self.parameters.leaf(&format!("{name}.weight"))?;
+        let _ = x.f_addmm_(h, &weight.f_tr()?)?;
+        Ok((x, None))
+    }
+
     /// The stream with `delta` added, and its norm.
     fn sum_norm(&self, x: Tensor, delta: Option<&Tensor>, name: &str) -> Result<(Tensor, Tensor)> {
         let gain = self.parameters.leaf(&format!("{name}.weight"))?;
@@ -418,27 +510,35 @@ impl Backbone {
         }))
     }
 
-    fn attend(
-        &self,
-        joined: Tensor,
-        tables: &(Tensor, Tensor),
-        bias: Option<&Tensor>,
-        packing: Option<&Packing>,
-    ) -> Result<Tensor> {
-        let (heads, kv_heads) = (self.config.n_heads as i64, self.config.kv_heads() as i64);
-        let head_width = self.config.head_dim() as i64;
-        let tables = (&tables.0, &tables.1);
-        let [q_BHLE, mut k_BHLE, mut v_BHLE] =
-            fused::split_turn(&joined, tables, heads, kv_heads, head_width, packing)?;
-        if kv_heads != heads {
-            k_BHLE = k_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
-            v_BHLE = v_BHLE.f_repeat_interleave_self_int(heads / kv_heads, 1, None)?;
-        }
-        fused::attend(&q_BHLE, &k_BHLE, &v_BHLE, bias, packing)
+    /// Query heads, key and value heads, head width.
+    fn heads(&self) -> (i64, i64, i64) {
+        let config = &self.config;
+        (
+            config.n_heads as i64,
+            config.kv_heads() as i64,
+            config.head_dim() as i64,
+        )
     }
 
-    fn feed_forward(&self, names: &BlockNames, h_BLD: &Tensor) -> Result<Tensor> {
-        let gated_BLF = fused::gate(&self.linear(h_BLD, &names.gate)?)?;
-        self.linear(&gated_BLF, &names.down)
+    fn attend(&self, joined: &Tensor, turns: &Turns, bias: Option<&Tensor>) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let [q_BHLE, k_BKLE, v_BKLE] = fused::split_turn(joined, turns, heads, kv_heads, width, None)?;
+        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, bias, None)
+    }
+
+    /// Packed rows, by the CPU's kernels.
+    fn attend_packed(&self, joined: &Tensor, turns: &Turns, packing: &Packing) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let [q_BHLE, k_BKLE, v_BKLE] =
+            fused::split_turn(joined, turns, heads, kv_heads, width, Some(packing))?;
+        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, None, Some(packing))
+    }
+
+    /// Packed rows, by libtorch's operators.
+    fn attend_ragged(&self, joined: &Tensor, turns: &Turns, rows: &RaggedRows) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let joined_TP = joined.f_squeeze_dim(0)?;
+        let [q_THE, k_TKE, v_TKE] = fused::split_turn_composed(&joined_TP, turns, heads, kv_heads, width)?;
+        Ok(rows.attend(&q_THE, &k_TKE, &v_TKE)?.f_unsqueeze(0)?)
     }
 }

@@ -53,6 +53,27 @@ impl ModelError {
     }
 }
 
+impl ModelError {
+    fn torch_said(&self, words: &[&str]) -> bool {
+        let Self::Torch(error) = self else { return false };
+        let message = error.to_string();
+        words.iter().any(|words| message.contains(words))
+    }
+
+    /// Whether a device or the host had no memory left: nothing is broken, and less may still be had.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        // CUDA's words, and those of the CPU's allocator.
+        self.torch_said(&["out of memory", "can't allocate memory", "not enough memory"])
+    }
+
+    /// Whether the device failed in a way after which nothing works on it in this process.
+    #[must_use]
+    pub fn is_device_fault(&self) -> bool {
+        self.torch_said(&["CUDA error", "device-side assert"]) && !self.is_out_of_memory()
+    }
+}
+
 impl From<ModelError> for EngineError {
     fn from(error: ModelError) -> Self {
         match error {

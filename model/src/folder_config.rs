@@ -12,6 +12,8 @@ use crate::stored::StoredTensors;
 
 /// No network of this family has more.
 const LAYERS: usize = 1024;
+/// Rows of a vocabulary at most: a drawn token is told as an f32, which holds every number up to here exactly.
+const VOCABULARY: usize = 1 << 24;
 
 /// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
 /// say and there is one.
@@ -85,6 +87,12 @@ pub(crate) fn check(config: &BackboneConfig) -> Result<()> {
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
         return refuse(format!(
             "n_heads {heads} is not a multiple of n_kv_heads {kv_heads}"
+        ));
+    }
+    if config.rows() > VOCABULARY {
+        return refuse(format!(
+            "a vocabulary of {}; expected at most {VOCABULARY}",
+            config.rows()
         ));
     }
     let layers = config.n_layers;

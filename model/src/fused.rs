@@ -8,13 +8,14 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::attention_mask::Packing;
 use crate::error::Result;
+use crate::packing::Packing;
+use crate::rotary::Turns;
 
-/// Whether rows of that length may be packed: the kernels then compute on real tokens only.
+/// Whether the attention kernel takes rows of that length.
 #[must_use]
-pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
-    applies_to(device, kind) && length as i64 <= SHORT
+pub fn is_short(length: usize) -> bool {
+    length as i64 <= SHORT
 }
 
 /// Whether the kernels take tensors of that place and dtype.
@@ -46,25 +47,23 @@ pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) ->
     Ok((s, y))
 }
 
-/// RMS norm of composed operators: computed in f32, rounded, then multiplied by the gain.
+/// RMS norm of composed operators: computed in f32 (or what is wider), rounded, then multiplied by the gain. Two launches on a
+/// GPU; with the gain inside the first a quarter of the values would be rounded otherwise than the published code's.
 ///
 /// # Errors
 /// libtorch's.
 pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let wide = x.f_to_kind(Kind::Float)?;
-    let scale = wide.f_square()?.f_mean_dim(&[-1i64][..], true, Kind::Float)?;
-    let scale = scale.f_add_scalar(eps)?.f_rsqrt()?;
-    Ok(wide.f_mul(&scale)?.f_to_kind(x.kind())?.f_mul(weight)?)
+    Ok(x.f_rms_norm(weight.size(), None::<&Tensor>, eps)?.f_mul(weight)?)
 }
 
-/// Splits the stacked projection [B, L, (H + 2K) E] into q [B, H, L, E] and k, v [B, K, L, E], q and k turned by the
-/// f32 tables [L, E]. A packed projection [1, T, ..] is unpacked, with zeros at the padding.
+/// Splits the stacked projection [B, L, (H + 2K) E] into q [B, H, L, E] and k, v [B, K, L, E], q and k turned. A packed
+/// projection [1, T, ..] is unpacked, with zeros at the padding: for the kernels only.
 ///
 /// # Errors
 /// libtorch's.
 pub fn split_turn(
     joined: &Tensor,
-    tables: (&Tensor, &Tensor),
+    turns: &Turns,
     heads: i64,
     kv_heads: i64,
     width: i64,
@@ -72,50 +71,61 @@ pub fn split_turn(
 ) -> Result<[Tensor; 3]> {
     #[cfg(fused)]
     if applies(joined) {
-        return kernels::split_turn(joined, tables, heads, kv_heads, width, packing);
+        return kernels::split_turn(joined, turns, heads, kv_heads, width, packing);
     }
-    debug_assert!(packing.is_none(), "rows are packed for the kernels only");
-    split_turn_composed(joined, tables, heads, kv_heads, width)
+    debug_assert!(
+        packing.is_none(),
+        "the operators attend to packed rows in `ragged.rs`"
+    );
+    let parts = split_turn_composed(joined, &turns.for_heads()?, heads, kv_heads, width)?;
+    let [q, k, v] = parts.map(|part| part.f_transpose(1, 2));
+    Ok([q?, k?, v?])
 }
 
-/// The same composed of libtorch's operators; the tables may be any that broadcast over [B, heads, L, E].
+/// The same composed of libtorch's operators: [.., P, (H + 2K) E] into q [.., P, H, E] and k, v [.., P, K, E], by turns
+/// [P, 1, E]. Queries and keys, which stand side by side, are turned together: four launches on a GPU, three where no gradient
+/// is wanted.
 ///
 /// # Errors
 /// libtorch's.
 pub fn split_turn_composed(
     joined: &Tensor,
-    tables: (&Tensor, &Tensor),
+    turns: &Turns,
     heads: i64,
     kv_heads: i64,
     width: i64,
 ) -> Result<[Tensor; 3]> {
-    let (batch, length, _) = joined.size3()?;
-    let part = |first: i64, count: i64| -> Result<Tensor> {
-        let part = joined.f_narrow(-1, first * width, count * width)?;
-        Ok(part.f_reshape([batch, length, count, width])?.f_transpose(1, 2)?)
-    };
-    let turn = |x: Tensor| -> Result<Tensor> {
-        let wide = x.f_to_kind(Kind::Float)?;
-        let halves = wide.f_chunk(2, -1)?;
-        let turned = Tensor::f_cat(&[halves[1].f_neg()?, halves[0].shallow_clone()], -1)?;
-        Ok(wide
-            .f_mul(tables.0)?
-            .f_add(&turned.f_mul(tables.1)?)?
-            .f_to_kind(x.kind())?)
-    };
+    let mut shape = joined.size();
+    shape.pop();
+    shape.extend([heads + 2 * kv_heads, width]);
+    let all = joined.f_view(&shape[..])?;
+    let part = |x: &Tensor, first: i64, count: i64| x.f_narrow(-2, first, count);
+    let turned = turned(&part(&all, 0, heads + kv_heads)?, turns)?;
     Ok([
-        turn(part(0, heads)?)?,
-        turn(part(heads, kv_heads)?)?,
-        part(heads + kv_heads, kv_heads)?,
+        part(&turned, 0, heads)?,
+        part(&turned, heads, kv_heads)?,
+        part(&all, heads + kv_heads, kv_heads)?,
     ])
+}
+
+fn turned(x: &Tensor, turns: &Turns) -> Result<Tensor> {
+    let halves = x.f_chunk(2, -1)?;
+    let swapped = Tensor::f_cat(&[&halves[1], &halves[0]], -1)?;
+    // At least f32, as the tables are.
+    let straight = x.f_mul(&turns.cos)?;
+    if x.kind() == straight.kind() || x.requires_grad() {
+        let turned = straight.f_addcmul(&swapped, &turns.swap)?;
+        return Ok(turned.f_to_kind(x.kind())?);
+    }
+    Ok(straight.f_addcmul_out(&swapped.f_empty_like()?, &swapped, &turns.swap)?)
 }
 
 /// Sequences up to here keep their L x L probabilities for the backward pass; longer ones recompute them.
 const SHORT: i64 = 256;
 
-/// `softmax(q k^T / sqrt(E) + bias) v` of [B, H, L, E] each, heads merged: [B, L, H E]. The way it is computed depends
-/// on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With a packing the
-/// result is packed again, [1, T, H E], and the padding is no key.
+/// `softmax(q k^T / sqrt(E) + bias) v` of q [B, H, L, E] and k, v [B, K, L, E], heads merged: [B, L, H E]. The way it is
+/// computed depends on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With a
+/// packing the result is packed again, [1, T, H E], and the padding is no key: for the kernels only.
 ///
 /// # Errors
 /// libtorch's.
@@ -127,13 +137,27 @@ pub fn attend(
     packing: Option<&Packing>,
 ) -> Result<Tensor> {
     let (batch, heads, length, width) = q_BHLE.size4()?;
+    let shared = heads / k_BHLE.size()[1];
+    // Flash attention takes fewer key heads as they are.
+    let as_they_are = shared == 1 || (q_BHLE.device().is_cuda() && bias.is_none());
+    let of_all_heads = |x: &Tensor| -> Result<Tensor> {
+        Ok(match as_they_are {
+            true => x.shallow_clone(),
+            false => x.f_repeat_interleave_self_int(shared, 1, None)?,
+        })
+    };
+    let (k_BHLE, v_BHLE) = (&of_all_heads(k_BHLE)?, &of_all_heads(v_BHLE)?);
     #[cfg(fused)]
     if applies(q_BHLE) && bias.is_none() && length <= SHORT {
         return kernels::attend(q_BHLE, k_BHLE, v_BHLE, packing, 1.0 / (width as f64).sqrt());
     }
-    debug_assert!(packing.is_none(), "rows are packed for the kernels only");
+    debug_assert!(
+        packing.is_none(),
+        "the operators attend to packed rows in `ragged.rs`"
+    );
+    let fewer = shared > 1 && as_they_are;
     let mixed_BHLE =
-        Tensor::f_scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, bias, 0.0, false, None, false)?;
+        Tensor::f_scaled_dot_product_attention(q_BHLE, k_BHLE, v_BHLE, bias, 0.0, false, None, fewer)?;
     Ok(mixed_BHLE
         .f_transpose(1, 2)?
         .f_reshape([batch, length, heads * width])?)
@@ -182,8 +206,9 @@ pub(crate) mod kernels {
 
     use tch::{TchError, Tensor};
 
-    use crate::attention_mask::Packing;
     use crate::error::Result;
+    use crate::packing::{Packing, Way};
+    use crate::rotary::Turns;
 
     pub(crate) type Handle = *mut c_void;
 
@@ -273,7 +298,7 @@ pub(crate) mod kernels {
 
     pub(super) fn split_turn(
         joined: &Tensor,
-        (cos, sin): (&Tensor, &Tensor),
+        turns: &Turns,
         heads: i64,
         kv_heads: i64,
         width: i64,
@@ -287,8 +312,8 @@ pub(crate) mod kernels {
         check(unsafe {
             demask_split_turn(
                 handle(joined),
-                handle(cos),
-                handle(sin),
+                handle(&turns.cos),
+                handle(&turns.sin),
                 packing.map_or(null_mut(), |packing| handle(&packing.index_t)),
                 batch,
                 length,
@@ -311,9 +336,14 @@ pub(crate) mod kernels {
         scale: f64,
     ) -> Result<Tensor> {
         let mut y = null_mut();
-        let (pads, index) = packing.map_or((null_mut(), null_mut()), |packing| {
-            (handle(&packing.pads_b), handle(&packing.index_t))
-        });
+        let (pads, index) = match packing {
+            Some(Packing {
+                way: Way::Kernel(pads_b),
+                index_t,
+                ..
+            }) => (handle(pads_b), handle(index_t)),
+            _ => (null_mut(), null_mut()),
+        };
         // SAFETY: as above; the index stays within B x L, being made from the pads.
         check(unsafe { demask_attend(handle(q), handle(k), handle(v), pads, index, scale, &mut y) })?;
         Ok(take(y))

@@ -15,7 +15,9 @@ use tch::{Device, Kind, Tensor};
 use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
 use crate::fused;
-use crate::kv_attention::Plan;
+use crate::kv_attention::{self, Plan};
+use crate::rotary::{Rotary, Turns};
+use crate::transfer::{Arrived, Packet, Place};
 
 /// Places of a slot come in multiples of this: what the CPU kernel works on at a time.
 const PLACES: usize = 32;
@@ -29,7 +31,6 @@ pub struct KvCache {
     /// [S, C, K, E] in the compute dtype.
     blocks: Vec<(Tensor, Tensor)>,
     kernel: bool,
-    kind: Kind,
     slots: usize,
     capacity: usize,
 }
@@ -61,16 +62,16 @@ enum Way {
 }
 
 impl Pass {
-    /// Takes the tokens, places and positions of another pass over, in the same tensors, if all else is the same: whether it
-    /// is. What was recorded with this one (a CUDA graph) then does the other.
+    /// Takes the tokens, places, positions and rows of another pass over, in the same tensors, if what was recorded with these
+    /// (a CUDA graph, computing in `kind`) then does the other: whether it does.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn refill(&mut self, other: &Self) -> Result<bool> {
+    pub fn refill(&mut self, other: &Self, kind: Kind) -> Result<bool> {
         let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
             return Ok(false);
         };
-        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs)?;
+        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs, kind)?;
         if same {
             self.ids_T.f_copy_(&other.ids_T)?;
         }
@@ -78,22 +79,52 @@ impl Pass {
     }
 }
 
-impl Way {
-    fn kernel(chunks: &[Chunk]) -> Result<Self> {
+/// A pass whose tables are in a packet that has not been sent.
+#[derive(Debug)]
+pub struct PlannedPass {
+    ids: Place,
+    way: PlannedWay,
+}
+
+#[derive(Debug)]
+enum PlannedWay {
+    Kernel { places: Place, lanes: Place },
+    Composed(kv_attention::Planned),
+}
+
+impl PlannedWay {
+    fn kernel(chunks: &[Chunk], packet: &mut Packet) -> Self {
         let (mut places, mut lanes) = (Vec::new(), Vec::new());
         for chunk in chunks {
             let first = places.len() / 3;
-            lanes.extend([chunk.slot, first, chunk.places.len(), chunk.keys, chunk.weak]);
-            let stands = |&place: &usize| [chunk.slot, place, chunk.offset + place];
+            let lane = [chunk.slot, first, chunk.places.len(), chunk.keys, chunk.weak];
+            lanes.extend(lane.map(|value| value as i64));
+            let stands = |&place: &usize| [chunk.slot, place, chunk.offset + place].map(|value| value as i64);
             places.extend(chunk.places.iter().flat_map(stands));
         }
-        let table = |values: Vec<usize>, width: i64| -> Result<Tensor> {
-            let values: Vec<i64> = values.into_iter().map(|value| value as i64).collect();
-            Ok(Tensor::f_from_slice(&values)?.f_view([-1, width])?)
+        Self::Kernel {
+            places: packet.longs(places),
+            lanes: packet.longs(lanes),
+        }
+    }
+}
+
+impl PlannedPass {
+    /// The pass, once the packet has arrived; queries and keys are turned by the `rotary` tables.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Pass> {
+        let way = match self.way {
+            PlannedWay::Kernel { places, lanes } => Way::Kernel {
+                places_T3: arrived.get(places).f_view([-1, 3])?,
+                lanes_R5: arrived.get(lanes).f_view([-1, 5])?,
+            },
+            PlannedWay::Composed(planned) => Way::Composed(planned.arrive(arrived, rotary)?),
         };
-        Ok(Self::Kernel {
-            places_T3: table(places, 3)?,
-            lanes_R5: table(lanes, 5)?,
+        Ok(Pass {
+            ids_T: arrived.get(self.ids),
+            way,
         })
     }
 }
@@ -160,7 +191,6 @@ impl KvCache {
         Ok(Self {
             blocks,
             kernel,
-            kind,
             slots,
             capacity,
         })
@@ -200,27 +230,24 @@ impl KvCache {
         self.capacity
     }
 
-    /// A pass over chunks of the rows that are kept here, queries and keys turned by the f32 `tables` [L, E].
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn pass(&self, chunks: &[Chunk], tables: (&Tensor, &Tensor), device: Device) -> Result<Pass> {
+    /// How a pass over chunks of the rows that are kept here is brought to the device.
+    pub fn plan(&self, chunks: &[Chunk], packet: &mut Packet) -> PlannedPass {
         let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
         let mut ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
         let way = if self.kernel {
             ids.resize(rounded(ids.len()), 0);
-            Way::kernel(chunks)?
+            PlannedWay::kernel(chunks, packet)
         } else {
-            Way::Composed(Plan::new(chunks, tables, self.capacity, (device, self.kind))?)
+            PlannedWay::Composed(kv_attention::Planned::new(chunks, self.capacity, packet))
         };
-        Ok(Pass {
-            ids_T: Tensor::f_from_slice(&ids)?.f_to_device(device)?,
+        PlannedPass {
+            ids: packet.longs(ids),
             way,
-        })
+        }
     }
 
     /// Splits the stacked projection [T, (H + 2K) E] into heads, normalises queries and keys where there are `norms`, turns
-    /// them by the `tables` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
+    /// them by the `turns` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
     ///
     /// # Errors
     /// libtorch's.
@@ -229,7 +256,7 @@ impl KvCache {
         block: usize,
         joined: &Tensor,
         norms: Option<Norms<'_>>,
-        tables: (&Tensor, &Tensor),
+        turns: &Turns,
         heads: i64,
         pass: &Pass,
     ) -> Result<Tensor> {
@@ -239,9 +266,9 @@ impl KvCache {
             let chunks = (places_T3, lanes_R5);
             return match norms {
                 Some(norms) if norms.biases.is_some() => {
-                    kernel::attend(&norms.apply(joined)?, None, tables, chunks, (keys, values), heads)
+                    kernel::attend(&norms.apply(joined)?, None, turns, chunks, (keys, values), heads)
                 }
-                norms => kernel::attend(joined, norms, tables, chunks, (keys, values), heads),
+                norms => kernel::attend(joined, norms, turns, chunks, (keys, values), heads),
             };
         }
         match &pass.way {
@@ -264,6 +291,7 @@ mod kernel {
     use super::Norms;
     use crate::error::Result;
     use crate::fused::kernels::{Handle, check, handle, take};
+    use crate::rotary::Turns;
 
     unsafe extern "C" {
         fn demask_cached_attend(
@@ -287,7 +315,7 @@ mod kernel {
     pub(super) fn attend(
         joined: &Tensor,
         norms: Option<Norms<'_>>,
-        (cos, sin): (&Tensor, &Tensor),
+        turns: &Turns,
         (places_T3, lanes_R5): (&Tensor, &Tensor),
         (keys, values): (&Tensor, &Tensor),
         heads: i64,
@@ -300,8 +328,8 @@ mod kernel {
         check(unsafe {
             demask_cached_attend(
                 handle(joined),
-                handle(cos),
-                handle(sin),
+                handle(&turns.cos),
+                handle(&turns.sin),
                 handle(lanes_R5),
                 handle(places_T3),
                 handle(keys),

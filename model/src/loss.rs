@@ -1,6 +1,6 @@
 //! The unified masked-denoising loss, at masked positions only, in chunks (`mmada.md` 3.3).
 //!
-//! The hidden states of masked positions are gathered first; the head then sees [`CHUNK`] of them at a time, and each
+//! The hidden states of masked positions are gathered first; the head then sees a chunk of them at a time (`room.rs`), and each
 //! chunk's gradient is taken before the next one's logits exist, so that logits never reach positions x vocabulary.
 //! Legend: B rows, L positions, N masked positions, D width, V vocabulary.
 
@@ -13,9 +13,7 @@ use crate::attention_mask::AttentionMask;
 use crate::backbone::Backbone;
 use crate::error::Result;
 use crate::fused;
-
-/// Masked positions whose logits exist at one time.
-pub const CHUNK: i64 = 4096;
+use crate::transfer::{self, Arrived, Packet};
 
 /// One row of a loss: clean labels at masked positions, each with its weight.
 #[derive(Clone, Debug)]
@@ -39,21 +37,18 @@ pub struct Gathered {
     pub weights_N: Tensor,
 }
 
-/// Tokens that one forward pass with gradients takes at most (but always a row).
-pub const FORWARD_TOKENS: usize = 16_384;
-
 /// Rows that go through the backbone together, as indices: alike in length, so that little is computed on padding, and no
-/// more than [`FORWARD_TOKENS`] tokens. A function of the rows' lengths alone (L7, L8).
+/// more than `most` tokens. A function of the rows' lengths and `most` alone (L7, L8).
 #[must_use]
-pub fn alike(rows: &[LossRow]) -> Vec<Vec<usize>> {
+pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     let real = |at: usize| rows[at].ids.len() - rows[at].left_pad;
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&at| real(at));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for at in order {
-        let open = groups.last_mut().filter(|group| {
-            2 * real(at) <= 3 * real(group[0]) && (group.len() + 1) * real(at) <= FORWARD_TOKENS
-        });
+        let open = groups
+            .last_mut()
+            .filter(|group| 2 * real(at) <= 3 * real(group[0]) && (group.len() + 1) * real(at) <= most);
         match open {
             Some(group) => group.push(at),
             None => groups.push(vec![at]),
@@ -68,39 +63,61 @@ pub fn alike(rows: &[LossRow]) -> Vec<Vec<usize>> {
 /// # Errors
 /// libtorch's.
 pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
-    let device = backbone.device();
+    Ok(gather_with(backbone, rows, Packet::new())?.0)
+}
+
+/// The same; what the packet holds already crosses to the device with the rows, in one copy before the forward pass.
+///
+/// # Errors
+/// libtorch's.
+pub fn gather_with(backbone: &Backbone, rows: &[LossRow], mut packet: Packet) -> Result<(Gathered, Arrived)> {
     let real = |row: &LossRow| row.ids.len() - row.left_pad;
     let length = rows.iter().map(real).max().unwrap_or(0);
-    let fill = i64::from(backbone.config().pad_token_id);
     let pads: Vec<usize> = rows.iter().map(|row| length - real(row)).collect();
-    let ids: Vec<i64> = rows
-        .iter()
-        .zip(&pads)
-        .flat_map(|(row, &pad)| {
-            let real = row.ids[row.left_pad..].iter().map(|&id| i64::from(id));
-            std::iter::repeat_n(fill, pad).chain(real)
-        })
-        .collect();
-    let ids_BL = Tensor::f_from_slice(&ids)?
-        .f_view([rows.len() as i64, length as i64])?
-        .f_to_device(device)?;
-    let hidden_BLD = backbone.hidden(&ids_BL, &AttentionMask::from_left_pads(&pads, length)?)?;
-    let (mut flat, mut labels, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, row) in rows.iter().enumerate() {
-        for &(at, label, weight) in &row.targets {
-            flat.push(((number + 1) * length + at - row.ids.len()) as i64);
-            labels.push(i64::from(label));
-            weights.push(weight);
+    backbone.room().admit(rows.len() * length)?;
+    let packing = backbone.plan_packing(&pads, length, &mut packet);
+    let fill = if packing.is_some() {
+        None
+    } else {
+        Some(backbone.config().pad_token_id)
+    };
+    let ids = packet.longs(ids(rows, &pads, fill));
+    // Where each target stands among the tokens that are computed.
+    let mut end = 0;
+    let flat = rows.iter().zip(&pads).flat_map(|(row, &pad)| {
+        end += real(row) + if fill.is_some() { pad } else { 0 };
+        row.targets
+            .iter()
+            .map(move |&(at, ..)| (end + at - row.ids.len()) as i64)
+    });
+    let index = packet.longs(flat);
+    let targets = || rows.iter().flat_map(|row| &row.targets);
+    let labels = packet.longs(targets().map(|&(_, label, _)| i64::from(label)));
+    let weights = packet.floats(targets().map(|&(.., weight)| weight));
+    let arrived = packet.send(backbone.device())?;
+    let ids = arrived.get(ids);
+    let hidden = match packing {
+        Some(packing) => backbone.packed(&ids, &packing.arrive(&arrived, backbone.rotary())?)?,
+        None => {
+            let ids_BL = ids.f_view([rows.len() as i64, length as i64])?;
+            let mask = AttentionMask::from_left_pads(&pads, length)?;
+            backbone.hidden(&ids_BL, &mask)?.f_flatten(0, 1)?
         }
-    }
-    let index_N = Tensor::f_from_slice(&flat)?.f_to_device(device)?;
-    let x_ND = hidden_BLD.f_flatten(0, 1)?.f_index_select(0, &index_N)?;
-    let labels_N = Tensor::f_from_slice(&labels)?.f_to_device(device)?;
-    let weights_N = Tensor::f_from_slice(&weights)?.f_to_device(device)?;
-    Ok(Gathered {
-        x_ND,
-        labels_N,
-        weights_N,
+    };
+    let gathered = Gathered {
+        x_ND: hidden.f_index_select(0, &arrived.get(index))?,
+        labels_N: arrived.get(labels),
+        weights_N: arrived.get(weights),
+    };
+    Ok((gathered, arrived))
+}
+
+/// The real tokens of each row, behind its padding where that is filled in.
+fn ids(rows: &[LossRow], pads: &[usize], fill: Option<u32>) -> impl Iterator<Item = i64> {
+    rows.iter().zip(pads).flat_map(move |(row, &pad)| {
+        let filled = fill.map(|fill| std::iter::repeat_n(fill, pad));
+        let real = row.ids[row.left_pad..].iter().copied();
+        filled.into_iter().flatten().chain(real).map(i64::from)
     })
 }
 
@@ -123,36 +140,46 @@ pub fn backward_chunks(
     gathered: &Gathered,
     mut f: impl FnMut(&Tensor, i64, i64) -> Result<Tensor>,
 ) -> Result<f64> {
-    let count = gathered.x_ND.size()[0];
-    if count == 0 {
+    let mut losses = Vec::new();
+    descend(backbone, gathered, |log_probs, at, length| {
+        let loss = f(log_probs, at, length)?;
+        losses.push(loss.f_detach()?.f_reshape([1])?.f_to_kind(Kind::Double)?);
+        Ok(loss)
+    })?;
+    if losses.is_empty() {
         return Ok(0.0);
     }
-    if count <= CHUNK {
-        let loss = f(
-            &log_probs(backbone, &gathered.x_ND, &gathered.labels_N)?,
-            0,
-            count,
-        )?;
-        loss.f_backward()?;
-        return Ok(loss.f_double_value(&[])?);
+    Ok(transfer::read(&Tensor::f_cat(&losses, 0)?)?.into_iter().sum())
+}
+
+/// The same gradient; nothing is read from the device.
+///
+/// # Errors
+/// libtorch's.
+pub fn descend(
+    backbone: &Backbone,
+    gathered: &Gathered,
+    mut f: impl FnMut(&Tensor, i64, i64) -> Result<Tensor>,
+) -> Result<()> {
+    let (count, chunk) = (gathered.x_ND.size()[0], backbone.room().chunk());
+    if count == 0 {
+        return Ok(());
+    }
+    if count <= chunk {
+        let log_probs = log_probs(backbone, &gathered.x_ND, &gathered.labels_N)?;
+        return Ok(f(&log_probs, 0, count)?.f_backward()?);
     }
     let x_ND = gathered.x_ND.f_detach()?.f_set_requires_grad(true)?;
-    let (mut total, mut at) = (0.0, 0);
+    let mut at = 0;
     while at < count {
-        let length = CHUNK.min(count - at);
+        let length = chunk.min(count - at);
         let labels_N = gathered.labels_N.f_narrow(0, at, length)?;
-        let loss = f(
-            &log_probs(backbone, &x_ND.f_narrow(0, at, length)?, &labels_N)?,
-            at,
-            length,
-        )?;
-        loss.f_backward()?;
-        total += loss.f_double_value(&[])?;
+        let log_probs = log_probs(backbone, &x_ND.f_narrow(0, at, length)?, &labels_N)?;
+        f(&log_probs, at, length)?.f_backward()?;
         at += length;
     }
     let carried = gathered.x_ND.f_mul(&x_ND.f_grad()?)?.f_sum(Kind::Float)?;
-    carried.f_backward()?;
-    Ok(total)
+    Ok(carried.f_backward()?)
 }
 
 /// The weight of one masked position: what makes the sum over targets the published loss of the task.

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 use crate::error::{ModelError, Result};
 use crate::muon;
 use crate::parameters::Parameters;
+use crate::transfer;
 
 /// The optimiser's state for one network.
 #[derive(Debug)]
@@ -62,6 +63,12 @@ impl AdamW {
         self.step
     }
 
+    /// How many numbers it works on.
+    #[must_use]
+    pub fn numbers(&self) -> u64 {
+        self.grad.numel() as u64
+    }
+
     /// Takes the leaves' gradients into the accumulator.
     ///
     /// # Errors
@@ -80,28 +87,37 @@ impl AdamW {
         Ok(())
     }
 
-    /// One step with what was accumulated for a loss; when loss or gradient is not finite, weights and state stay as they
-    /// were. Either way nothing remains accumulated.
+    /// One step with what was accumulated for a `loss` whose gradient has that norm ([`Self::norm`]); when either is not
+    /// finite, weights and state stay as they were. Either way nothing remains accumulated.
     ///
     /// # Errors
     /// libtorch's.
     pub fn step_on(
         &mut self,
-        loss: f64,
+        (loss, grad_norm): (f64, f64),
         parameters: &mut Parameters,
         settings: &StepSettings,
         ema: f64,
     ) -> Result<Stepped> {
         if loss.is_finite() {
             let (rate, clip) = (settings.learning_rate, settings.clip_norm);
-            return self.step(parameters, &settings.adam, rate, clip, ema);
+            return tch::no_grad(|| {
+                self.step_inner(parameters, &settings.adam, rate, (clip, grad_norm), ema)
+            });
         }
-        let grad_norm = self.grad_norm()?;
         self.discard(parameters)?;
         Ok(Stepped {
             grad_norm,
             finite: false,
         })
+    }
+
+    /// The norm of what was accumulated, [1] f64, still on its device: so that it is read together with the losses.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn norm(&self) -> Result<Tensor> {
+        Ok(self.grad.f_norm()?.f_to_kind(Kind::Double)?.f_reshape([1])?)
     }
 
     /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
@@ -116,11 +132,10 @@ impl AdamW {
         clip_norm: f64,
         ema: f64,
     ) -> Result<Stepped> {
-        tch::no_grad(|| self.step_inner(parameters, adam, learning_rate, clip_norm, ema))
-    }
-
-    fn grad_norm(&self) -> Result<f64> {
-        Ok(self.grad.f_norm()?.f_double_value(&[])?)
+        tch::no_grad(|| {
+            let grad_norm = transfer::read(&self.norm()?)?[0];
+            self.step_inner(parameters, adam, learning_rate, (clip_norm, grad_norm), ema)
+        })
     }
 
     fn step_inner(
@@ -128,10 +143,9 @@ impl AdamW {
         parameters: &Parameters,
         adam: &Adam,
         rate: f64,
-        clip: f64,
+        (clip, grad_norm): (f64, f64),
         ema: f64,
     ) -> Result<Stepped> {
-        let grad_norm = self.grad_norm()?;
         if !grad_norm.is_finite() {
             let _ = self.grad.f_zero_()?;
             return Ok(Stepped {

@@ -17,9 +17,10 @@ use tch::{Kind, Tensor};
 
 use crate::backbone::Backbone;
 use crate::error::Result;
-use crate::loss::{CHUNK, LossRow, alike, backward_chunks, gather, log_probs};
+use crate::loss::{LossRow, alike, descend, gather, gather_with, log_probs};
 use crate::noise::masked;
 use crate::optimizer::AdamW;
+use crate::transfer::{self, Packet};
 use crate::{parallel, validation};
 
 /// Diffusion steps of the paper's schedule, T.
@@ -187,13 +188,11 @@ fn view(sequence: &Sequence, mask_token: u32, positions: &[usize], weight: f64) 
 struct Prepared {
     rows: Vec<LossRow>,
     /// Advantage of each counted token's sample.
-    advantage: Tensor,
+    advantages: Vec<f32>,
     /// Log-probability under the old policy.
     old: Tensor,
     /// Log-probability under the reference, if the KL counts.
     reference: Option<Tensor>,
-    /// Counted tokens.
-    tokens: f64,
 }
 
 /// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
@@ -214,36 +213,79 @@ pub fn train(
     backbone.trained().trainable()?;
     validation::policy(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
+    let asked = Asked {
+        samples: &samples,
+        estimator,
+        objective,
+        settings,
+    };
+    let lengths = samples
+        .iter()
+        .map(|sample| sample.sequence.ids.len() - sample.sequence.left_pad);
+    let longest = lengths.max().unwrap_or(0);
     let reference = reference.filter(|_| objective.kl != 0.0);
-    let mut prepared: Vec<Vec<Vec<Prepared>>> = (0..objective.inner_steps)
-        .map(|inner| {
-            prepare(
-                backbone,
-                reference,
-                &samples,
-                estimator,
-                objective,
-                settings.seed,
-                inner,
-            )
-        })
-        .collect::<Result<_>>()?;
-    // One step alone changes nothing before it is known to be finite.
-    let before = (objective.inner_steps > 1)
-        .then(|| optimizer.snapshot(backbone.trained()))
-        .transpose()?;
-    let mut report = inner_steps(backbone, optimizer, &mut prepared, objective, settings);
-    if !report.as_ref().is_ok_and(|report| report.finite) {
-        match before {
-            Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
-            None => optimizer.discard(backbone.trained_mut())?,
+    backbone.work_room_out(optimizer);
+    loop {
+        let mut report = asked.steps(backbone, optimizer, reference);
+        match &mut report {
+            Ok(report) => report.seconds = started.elapsed().as_secs_f64(),
+            Err(error) if error.is_out_of_memory() && backbone.room().halve(longest) => {
+                let most = backbone.room().forward_tokens();
+                tracing::warn!("{error}; the step is done again, {most} tokens at a time");
+                continue;
+            }
+            Err(_) => {}
         }
+        return report;
     }
-    if let Ok(report) = &mut report {
-        report.step = optimizer.step_count();
-        report.seconds = started.elapsed().as_secs_f64();
+}
+
+/// What a policy step was asked for.
+struct Asked<'a> {
+    samples: &'a [&'a PolicySample],
+    estimator: &'a EstimatorConfig,
+    objective: &'a ObjectiveConfig,
+    settings: &'a StepSettings,
+}
+
+impl Asked<'_> {
+    /// All inner steps; weights and optimiser are as they were where one fails or is not finite.
+    fn steps(
+        &self,
+        backbone: &mut Backbone,
+        optimizer: &mut AdamW,
+        reference: Option<&Backbone>,
+    ) -> Result<PolicyReport> {
+        let (objective, seed) = (self.objective, self.settings.seed);
+        let mut prepared: Vec<Vec<Vec<Prepared>>> = (0..objective.inner_steps)
+            .map(|inner| {
+                prepare(
+                    backbone,
+                    reference,
+                    self.samples,
+                    self.estimator,
+                    objective,
+                    seed,
+                    inner,
+                )
+            })
+            .collect::<Result<_>>()?;
+        // One step alone changes nothing before it is known to be finite.
+        let before = (objective.inner_steps > 1)
+            .then(|| optimizer.snapshot(backbone.trained()))
+            .transpose()?;
+        let mut report = inner_steps(backbone, optimizer, &mut prepared, objective, self.settings);
+        if !report.as_ref().is_ok_and(|report| report.finite) {
+            match before {
+                Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
+                None => optimizer.discard(backbone.trained_mut())?,
+            }
+        }
+        if let Ok(report) = &mut report {
+            report.step = optimizer.step_count();
+        }
+        report
     }
-    report
 }
 
 fn inner_steps(
@@ -264,11 +306,13 @@ fn inner_steps(
         finite: true,
     };
     for parts in prepared {
-        let tallies = parallel::gradients(backbone, optimizer, parts, |backbone, batches| {
+        let tokens: usize = parts.iter().flatten().map(|batch| batch.advantages.len()).sum();
+        let sums = parallel::gradients(backbone, optimizer, parts, |backbone, batches| {
             inner_step(backbone, batches, objective)
         })?;
-        let tally = tallies.into_iter().fold(Tally::default(), Tally::and);
-        let stepped = optimizer.step_on(tally.loss, backbone.trained_mut(), settings, settings.ema)?;
+        let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
+        let figures = (tally.loss, grad_norm);
+        let stepped = optimizer.step_on(figures, backbone.trained_mut(), settings, settings.ema)?;
         // No token, no deviation.
         let mean = |sum: f64, of_none: f64| {
             if tally.tokens > 0.0 {
@@ -340,7 +384,7 @@ fn prepare(
     }
     let mut parts: Vec<Vec<Scored>> = parallel::parts(backbone, &rows)
         .into_iter()
-        .map(|part| scored(&part, &rows, &advantages))
+        .map(|part| scored(&part, &rows, &advantages, backbone.room().forward_tokens()))
         .collect();
     let mut scores = |policy: &Backbone| {
         parallel::each(policy, &mut parts, |policy, part| {
@@ -355,16 +399,13 @@ fn prepare(
         .zip(old)
         .map(|(part, old)| {
             let mut reference = reference.next();
-            let prepared = |(group, old): (Scored, Tensor)| {
-                Ok(Prepared {
-                    old,
-                    reference: reference.as_mut().and_then(Iterator::next),
-                    tokens: group.advantages.len() as f64,
-                    advantage: Tensor::f_from_slice(&group.advantages)?.f_to_device(backbone.device())?,
-                    rows: group.rows,
-                })
+            let prepared = |(group, old): (Scored, Tensor)| Prepared {
+                old,
+                reference: reference.as_mut().and_then(Iterator::next),
+                advantages: group.advantages,
+                rows: group.rows,
             };
-            part.into_iter().zip(old).map(prepared).collect()
+            Ok(part.into_iter().zip(old).map(prepared).collect())
         })
         .collect()
 }
@@ -375,11 +416,11 @@ struct Scored {
     advantages: Vec<f32>,
 }
 
-/// A part's rows in groups.
-fn scored(part: &[usize], rows: &[LossRow], advantages: &[f32]) -> Vec<Scored> {
+/// A part's rows in groups of at most so many tokens.
+fn scored(part: &[usize], rows: &[LossRow], advantages: &[f32], most: usize) -> Vec<Scored> {
     let own: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
     let of_target = |&at: &usize| std::iter::repeat_n(advantages[part[at]], own[at].targets.len());
-    alike(&own)
+    alike(&own, most)
         .into_iter()
         .map(|group| Scored {
             advantages: group.iter().flat_map(of_target).collect(),
@@ -399,7 +440,7 @@ pub fn score(backbone: &Backbone, rows: &[LossRow]) -> Result<Tensor> {
         let mut parts = Vec::new();
         let mut at = 0;
         while at < count {
-            let length = CHUNK.min(count - at);
+            let length = backbone.room().chunk().min(count - at);
             let labels = gathered.labels_N.f_narrow(0, at, length)?;
             parts.push(log_probs(
                 backbone,
@@ -422,25 +463,39 @@ struct Tally {
 }
 
 impl Tally {
-    fn and(self, other: Self) -> Self {
-        Self {
-            loss: self.loss + other.loss,
-            kl: self.kl + other.kl,
-            ratio: self.ratio + other.ratio,
-            clipped: self.clipped + other.clipped,
-            tokens: self.tokens + other.tokens,
+    /// Adds up what the parts' inner steps gave, read from the device together with the gradient's norm.
+    fn read(sums: Vec<Tensor>, tokens: f64, optimizer: &AdamW) -> Result<(Self, f64)> {
+        let mut figures = sums;
+        figures.push(optimizer.norm()?);
+        let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
+        let mut tally = Self {
+            tokens,
+            ..Self::default()
+        };
+        for part in figures.chunks_exact(SUMS) {
+            tally.loss += part[0];
+            tally.kl += part[1];
+            tally.ratio += part[2];
+            tally.clipped += part[3];
         }
+        Ok((tally, figures[figures.len() - 1]))
     }
 }
 
-fn inner_step(backbone: &Backbone, batches: &[Prepared], objective: &ObjectiveConfig) -> Result<Tally> {
-    let mut tally = Tally::default();
+/// Losses, penalties, ratios and clipped tokens: what an inner step sums up.
+const SUMS: usize = 4;
+
+/// Takes the gradient and gives those sums, [4] f64, still on the device.
+fn inner_step(backbone: &Backbone, batches: &[Prepared], objective: &ObjectiveConfig) -> Result<Tensor> {
+    let mut sums = Tensor::f_zeros([SUMS as i64], (Kind::Double, backbone.device()))?;
     for batch in batches {
-        let gathered = gather(backbone, &batch.rows)?;
-        let (mut kl, mut ratio_sum, mut clipped) = (0.0, 0.0, 0.0);
-        tally.loss += backward_chunks(backbone, &gathered, |log_probs, at, length| {
+        let mut packet = Packet::new();
+        let advantages = packet.floats(batch.advantages.iter().copied());
+        let (gathered, arrived) = gather_with(backbone, &batch.rows, packet)?;
+        let advantages_n = arrived.get(advantages);
+        descend(backbone, &gathered, |log_probs, at, length| {
             let cut = |tensor: &Tensor| tensor.f_narrow(0, at, length);
-            let advantage = cut(&batch.advantage)?;
+            let advantage = cut(&advantages_n)?;
             let ratio = log_probs
                 .f_sub(&cut(&batch.old)?)?
                 .f_clamp(-10.0, 10.0)?
@@ -448,28 +503,24 @@ fn inner_step(backbone: &Backbone, batches: &[Prepared], objective: &ObjectiveCo
             let bounded = ratio.f_clamp(1.0 - objective.clip, 1.0 + objective.clip)?;
             let surrogate = ratio.f_mul(&advantage)?.f_minimum(&bounded.f_mul(&advantage)?)?;
             let mut gain = surrogate;
+            let total = |x: &Tensor| -> Result<Tensor> { Ok(x.f_detach()?.f_sum(Kind::Float)?) };
+            let mut kl = Tensor::f_zeros([], (Kind::Float, backbone.device()))?;
             if let Some(reference) = &batch.reference {
                 // k3: exp(r - p) - (r - p) - 1, never negative.
                 let away = cut(reference)?.f_sub(log_probs)?.f_clamp(-10.0, 10.0)?;
                 let k3 = away.f_exp()?.f_sub(&away)?.f_sub_scalar(1.0)?;
-                kl += k3.f_sum(Kind::Float)?.f_double_value(&[])?;
+                kl = total(&k3)?;
                 gain = gain.f_sub(&k3.f_mul_scalar(objective.kl)?)?;
             }
-            ratio_sum += ratio.f_sum(Kind::Float)?.f_double_value(&[])?;
-            clipped += ratio
-                .f_ne_tensor(&bounded)?
-                .f_to_kind(Kind::Float)?
-                .f_sum(Kind::Float)?
-                .f_double_value(&[])?;
-            Ok(gain
+            let loss = gain
                 .f_mul(&cut(&gathered.weights_N)?)?
                 .f_sum(Kind::Float)?
-                .f_neg()?)
+                .f_neg()?;
+            let clipped = total(&ratio.f_ne_tensor(&bounded)?.f_to_kind(Kind::Float)?)?;
+            let own = Tensor::f_stack(&[&loss.f_detach()?, &kl, &total(&ratio)?, &clipped], 0)?;
+            sums = sums.f_add(&own.f_to_kind(Kind::Double)?)?;
+            Ok(loss)
         })?;
-        tally.kl += kl;
-        tally.ratio += ratio_sum;
-        tally.clipped += clipped;
-        tally.tokens += batch.tokens;
     }
-    Ok(tally)
+    Ok(sums)
 }

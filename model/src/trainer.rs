@@ -11,9 +11,10 @@ use demask_api::{LossNormalization, Sequence, StepSettings, Task, TrainReport};
 
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::loss::{Gathered, LossRow, alike, answer_divisor, backward_chunks, gather, position_weight};
+use crate::loss::{Gathered, LossRow, alike, answer_divisor, descend, gather_with, position_weight};
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
+use crate::transfer::{self, Packet};
 use crate::{parallel, validation};
 
 /// The order of `StepSettings::task_weights`.
@@ -43,13 +44,24 @@ pub fn train(
     for sequence in micro_batches.iter().flatten() {
         validation::sequence(backbone.config(), sequence)?;
     }
-    backbone.set_dropout(Some(settings.seed));
-    let report = step(backbone, optimizer, micro_batches, settings);
-    backbone.set_dropout(None);
-    if report.is_err() {
+    let lengths = micro_batches
+        .iter()
+        .flatten()
+        .map(|one| one.ids.len() - one.left_pad);
+    let longest = lengths.max().unwrap_or(0);
+    backbone.work_room_out(optimizer);
+    loop {
+        backbone.set_dropout(Some(settings.seed));
+        let report = step(backbone, optimizer, micro_batches, settings);
+        backbone.set_dropout(None);
+        let Err(error) = &report else { return report };
         optimizer.discard(backbone.trained_mut())?;
+        if !(error.is_out_of_memory() && backbone.room().halve(longest)) {
+            return report;
+        }
+        let most = backbone.room().forward_tokens();
+        tracing::warn!("{error}; the step is done again, {most} tokens at a time");
     }
-    report
 }
 
 fn step(
@@ -60,8 +72,7 @@ fn step(
 ) -> Result<TrainReport> {
     let started = Instant::now();
     let rows: usize = micro_batches.iter().map(Vec::len).sum();
-    let mut tally = Tally::default();
-    let mut first_row = 0;
+    let (mut descended, mut first_row) = (Vec::new(), 0);
     for sequences in micro_batches {
         let share = 1.0 / micro_batches.len() as f64;
         let batch = MicroBatch {
@@ -70,10 +81,12 @@ fn step(
             rows,
             share,
         };
-        batch.train(backbone, optimizer, settings, &mut tally)?;
+        descended.push(batch.train(backbone, optimizer, settings)?);
         first_row += sequences.len();
     }
-    let stepped = optimizer.step_on(tally.loss, backbone.trained_mut(), settings, settings.ema)?;
+    let (tally, grad_norm) = read(&descended, optimizer)?;
+    let figures = (tally.loss, grad_norm);
+    let stepped = optimizer.step_on(figures, backbone.trained_mut(), settings, settings.ema)?;
     Ok(TrainReport {
         step: optimizer.step_count(),
         loss: tally.loss,
@@ -88,6 +101,38 @@ fn step(
         seconds: started.elapsed().as_secs_f64(),
         finite: stepped.finite,
     })
+}
+
+/// The losses of all micro-batches and the gradient's norm, read from the device together.
+fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(Tally, f64)> {
+    let mut figures: Vec<Tensor> = descended
+        .iter()
+        .flat_map(|one| one.losses.iter().map(Tensor::shallow_clone))
+        .collect();
+    figures.push(optimizer.norm()?);
+    let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
+    let (mut tally, mut at) = (Tally::default(), 0);
+    for one in descended {
+        let end = at + one.losses.len() * TASKS.len();
+        let parts: Vec<&[f64]> = figures[at..end].chunks_exact(TASKS.len()).collect();
+        at = end;
+        for (number, (own, task)) in one.shares.iter().zip(TASKS).enumerate() {
+            if own.rows > 0 {
+                let loss = parts.iter().map(|part| part[number]).sum();
+                tally.add(task, own, loss, one.share);
+            }
+        }
+    }
+    Ok((tally, figures[at]))
+}
+
+/// A micro-batch whose gradient has been taken.
+struct Descended {
+    shares: Vec<TaskShare>,
+    /// Weight in the step's gradient.
+    share: f64,
+    /// Of each part of its rows the sum of each task's losses, still on the device.
+    losses: Vec<Tensor>,
 }
 
 #[derive(Default)]
@@ -122,14 +167,13 @@ struct MicroBatch<'a> {
 }
 
 impl MicroBatch<'_> {
-    /// Adds the gradient to the optimiser's accumulator and the losses to the tally.
+    /// Adds the gradient to the optimiser's accumulator.
     fn train(
         &self,
         backbone: &mut Backbone,
         optimizer: &mut AdamW,
         settings: &StepSettings,
-        tally: &mut Tally,
-    ) -> Result<()> {
+    ) -> Result<Descended> {
         let sequences = self.sequences;
         let mask_token = backbone.config().mask_token_id;
         let noised: Vec<Noised> = sequences
@@ -166,38 +210,34 @@ impl MicroBatch<'_> {
             let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
             task_losses(backbone, &rows, &tasks)
         })?;
-        for (number, (own, task)) in shares
-            .iter()
-            .zip(TASKS)
-            .enumerate()
-            .filter(|(_, (own, _))| own.rows > 0)
-        {
-            let loss = losses.iter().map(|part| part[number]).sum();
-            tally.add(task, own, loss, self.share);
-        }
-        Ok(())
+        Ok(Descended {
+            shares,
+            share: self.share,
+            losses,
+        })
     }
 }
 
-/// Takes the gradient of the rows' weighted losses and gives each task's part of their sum.
-fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result<[f64; TASKS.len()]> {
-    let mut losses = [0.0; TASKS.len()];
-    for group in alike(rows) {
-        let of_target: Vec<i64> = group
+/// Takes the gradient of the rows' weighted losses and gives each task's part of their sum, [tasks] f64.
+fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result<Tensor> {
+    let mut losses = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
+    for group in alike(rows, backbone.room().forward_tokens()) {
+        let mut packet = Packet::new();
+        let of_target = group
             .iter()
-            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()))
-            .collect();
+            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()));
+        let of_target = packet.longs(of_target);
         let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
-        add_losses(&mut losses, &of_target, &gather(backbone, &rows)?, backbone)?;
+        let (gathered, arrived) = gather_with(backbone, &rows, packet)?;
+        losses = losses.f_add(&group_losses(backbone, &gathered, &arrived.get(of_target))?)?;
     }
     Ok(losses)
 }
 
-/// Takes the gradient of a group's weighted loss and adds each task's part of it to `losses`.
-fn add_losses(losses: &mut [f64], of_target: &[i64], gathered: &Gathered, backbone: &Backbone) -> Result<()> {
-    let tasks_N = Tensor::f_from_slice(of_target)?.f_to_device(backbone.device())?;
-    let mut parts = Tensor::f_zeros([losses.len() as i64], (Kind::Double, backbone.device()))?;
-    backward_chunks(backbone, gathered, |log_probs, at, length| {
+/// Takes the gradient of a group's weighted loss and gives each task's part of it, [tasks] f64.
+fn group_losses(backbone: &Backbone, gathered: &Gathered, tasks_N: &Tensor) -> Result<Tensor> {
+    let mut parts = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
+    descend(backbone, gathered, |log_probs, at, length| {
         let weighted = log_probs
             .f_mul(&gathered.weights_N.f_narrow(0, at, length)?)?
             .f_neg()?;
@@ -205,10 +245,7 @@ fn add_losses(losses: &mut [f64], of_target: &[i64], gathered: &Gathered, backbo
         parts = parts.f_index_add(0, &tasks_N.f_narrow(0, at, length)?, &own)?;
         Ok(weighted.f_sum(Kind::Float)?)
     })?;
-    for (loss, part) in losses.iter_mut().zip(Vec::<f64>::try_from(parts)?) {
-        *loss += part;
-    }
-    Ok(())
+    Ok(parts)
 }
 
 /// What a micro-batch holds of a task.

@@ -189,8 +189,9 @@ fn a_loss_that_is_not_finite_is_not_stepped_on() {
         .unwrap();
     leaf.sum(Kind::Float).backward();
     optimizer.accumulate(backbone.parameters_mut()).unwrap();
+    let norm = optimizer.norm().unwrap().double_value(&[0]);
     let stepped = optimizer
-        .step_on(f64::NAN, backbone.parameters_mut(), &settings(1), 0.0)
+        .step_on((f64::NAN, norm), backbone.parameters_mut(), &settings(1), 0.0)
         .unwrap();
     assert!(!stepped.finite && (stepped.grad_norm - 4.0).abs() < 1e-5);
     assert_eq!(state(backbone.parameters(), &optimizer), before);

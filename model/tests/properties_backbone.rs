@@ -107,7 +107,7 @@ fn the_gradient_is_the_slope_of_the_loss() {
 fn chunks_of_the_head_change_no_gradient() {
     let mut backbone = backbone();
     let rows: Vec<_> = (0..90).map(|seed| loss_row(seed, 80, 0)).collect();
-    assert!(rows.iter().map(|row| row.targets.len()).sum::<usize>() > demask_model::loss::CHUNK as usize);
+    assert!(rows.iter().map(|row| row.targets.len()).sum::<usize>() > demask_model::room::CHUNK as usize);
     let (whole_loss, whole) = loss_and_gradient(&mut backbone, &rows);
     let (mut loss, mut sum) = (0.0, whole.zeros_like());
     for part in rows.chunks(30) {

@@ -11,6 +11,7 @@ use super::quantizer::{codes_of, straight_through};
 use super::{ImageTokenizer, to_tensor};
 use crate::error::{ModelError, Result};
 use crate::optimizer::AdamW;
+use crate::transfer;
 use crate::validation;
 
 /// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
@@ -130,17 +131,29 @@ impl TokenizerTrainer {
             .f_add(&apart.f_mul_scalar(weights.locality)?)?;
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
-        let total = loss.f_double_value(&[])?;
+        let entropy = sample.f_sub(&batch)?;
+        let figures = [&loss, &reconstruction, &commitment, &entropy];
+        let figures = figures.map(|figure| figure.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]));
+        let [loss, reconstruction, commitment, entropy] = figures;
+        let figures = [
+            loss?,
+            reconstruction?,
+            commitment?,
+            entropy?,
+            self.optimizer.norm()?,
+        ];
+        let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
+        let (total, norm) = (figures[0], figures[4]);
         let stepped = self
             .optimizer
-            .step_on(total, &mut tokenizer.parameters, settings, 0.0)?;
+            .step_on((total, norm), &mut tokenizer.parameters, settings, 0.0)?;
         Ok(TokenizerReport {
             seconds: 0.0,
             step: self.optimizer.step_count(),
             loss: total,
-            reconstruction: error.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?,
-            commitment: commitment.f_double_value(&[])?,
-            entropy: sample.f_sub(&batch)?.f_double_value(&[])?,
+            reconstruction: figures[1],
+            commitment: figures[2],
+            entropy: figures[3],
             usage: usage(&latents, tokenizer.config.codebook_bits)?,
             finite: stepped.finite,
         })

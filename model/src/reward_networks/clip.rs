@@ -12,10 +12,8 @@ use tch::{Device, Kind, Tensor};
 use super::frozen::{
     Frozen, Shape, attend, check_patches, check_pixels, check_shape, linear_shapes, norm_shapes, read_config,
 };
+use crate::attention_mask::SHUT;
 use crate::error::Result;
-
-/// Added to the score of a pair that does not attend. Finite, so that a row with no key at all stays a number.
-const SHUT: f64 = -3.0e38;
 
 /// `config.json` of a CLIP model. Field names and defaults are the published ones; others are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

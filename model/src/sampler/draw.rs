@@ -1,7 +1,7 @@
 //! Drawing a token from each row of logits, and how sure the model is of it.
 //!
 //! On the CPU one kernel (`csrc/cached.cpp`), elsewhere composed of libtorch's operators, so that logits never leave the
-//! device: N tokens and 6 N numbers do. The noise comes from the caller, one uniform number a row, so that a draw does not
+//! device: seven numbers a row do. The noise comes from the caller, one uniform number a row, so that a draw does not
 //! depend on what else is drawn. Legend: N rows, V columns.
 
 #![allow(non_snake_case)]
@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{ModelError, Result};
 #[cfg(fused)]
 use crate::fused;
+use crate::transfer::{self, Arrived, Packet, Place};
 
 /// How one row is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,9 +49,9 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// From the six measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, and what
-    /// the first two leave to others.
-    fn new(token: i64, measures: &[f32]) -> Self {
+    /// From the measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, what the first
+    /// two leave to others, and the drawn column.
+    fn new(measures: &[f32]) -> Self {
         let exact = |share: f32, rest: f32| {
             if share > 0.5 {
                 1.0 - f64::from(rest)
@@ -59,7 +60,7 @@ impl Drawn {
             }
         };
         Self {
-            token: u32::try_from(token).unwrap_or(0),
+            token: column(measures[6]),
             probability: exact(measures[0], measures[4]),
             best: exact(measures[1], measures[5]),
             next: measures[2],
@@ -67,6 +68,16 @@ impl Drawn {
         }
     }
 }
+
+/// A column that was told as an f32.
+fn column(told: f32) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let column = told as u32;
+    column
+}
+
+/// Numbers that tell what was drawn from a row. A column is told as an f32, which holds every number up to 2^24 exactly.
+pub(super) const MEASURES: i64 = 7;
 
 /// Draws from each of the N rows.
 ///
@@ -76,25 +87,64 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
     if noise.is_empty() {
         return Ok(Vec::new());
     }
-    let (tokens_N, measures_N6) = drawn(logits_NV, noise, writable)?;
-    fetched(&tokens_N, &measures_N6)
+    let mut packet = Packet::new();
+    let planned = PlannedNoise::new(noise, logits_NV.device(), &mut packet);
+    let noise = planned.arrive(&packet.send(logits_NV.device())?);
+    fetched(&measures(logits_NV, &noise, writable)?)
 }
 
-/// Brings what was drawn from the device.
+/// Brings what was drawn from the device, from the measures of N rows, [N, 7].
 ///
 /// # Errors
 /// As [`draw`].
-pub(super) fn fetched(tokens_N: &Tensor, measures_N6: &Tensor) -> Result<Vec<Drawn>> {
-    let tokens = Vec::<i64>::try_from(tokens_N.f_to_device(Device::Cpu)?)?;
-    let measures = Vec::<f32>::try_from(measures_N6.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
-    tokens
-        .into_iter()
-        .zip(measures.chunks_exact(6))
-        .map(|(token, measures)| {
+pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
+    let measures = transfer::read_f32(measures_N7)?;
+    measures
+        .chunks_exact(MEASURES as usize)
+        .map(|measures| {
             finite(measures[0])?;
-            Ok(Drawn::new(token, measures))
+            Ok(Drawn::new(measures))
         })
         .collect()
+}
+
+/// How rows are drawn, on their device.
+#[derive(Debug)]
+pub(super) struct RowNoise {
+    /// Whether any row is.
+    warm: bool,
+    /// Temperatures and shares, [N] each; absent where all rows are cold and no kernel asks for them.
+    values_N: Option<(Tensor, Tensor)>,
+}
+
+/// The same in a packet that has not been sent.
+#[derive(Debug)]
+pub(super) struct PlannedNoise {
+    warm: bool,
+    values: Option<(Place, Place)>,
+}
+
+impl PlannedNoise {
+    pub fn new(noise: &[Noise], device: Device, packet: &mut Packet) -> Self {
+        let warm = noise.iter().any(|noise| noise.temperature > 0.0);
+        let temperatures = noise.iter().map(|noise| noise.temperature);
+        let shares = noise.iter().map(|noise| noise.share);
+        Self {
+            warm,
+            // The CPU's kernel takes them always.
+            values: (warm || device == Device::Cpu)
+                .then(|| (packet.floats(temperatures), packet.floats(shares))),
+        }
+    }
+
+    pub fn arrive(self, arrived: &Arrived) -> RowNoise {
+        RowNoise {
+            warm: self.warm,
+            values_N: self
+                .values
+                .map(|(of, shares)| (arrived.get(of), arrived.get(shares))),
+        }
+    }
 }
 
 /// Refuses to go on with logits that are no numbers, or of which the highest is infinite: its row has no probabilities.
@@ -107,23 +157,25 @@ fn finite(probability: f32) -> Result<()> {
     ))
 }
 
-fn drawn(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<(Tensor, Tensor)> {
-    let warm = noise.iter().any(|noise| noise.temperature > 0.0);
-    let of = |f: fn(&Noise) -> f32| Tensor::f_from_slice(&noise.iter().map(f).collect::<Vec<f32>>());
-    let both = || -> Result<_> { Ok((of(|noise| noise.temperature)?, of(|noise| noise.share)?)) };
+/// Draws from each of the N rows: what [`fetched`] reads, [N, 7], on the device of the logits.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable) -> Result<Tensor> {
+    let values = noise
+        .values_N
+        .as_ref()
+        .map(|(temperatures, shares)| (temperatures, shares));
     #[cfg(fused)]
-    if fused::applies(logits_NV) {
-        let (temperatures, shares) = both()?;
-        return kernel::draw(logits_NV, &temperatures, &shares, writable);
+    if let Some((temperatures, shares)) = values
+        && fused::applies(logits_NV)
+    {
+        return kernel::draw(logits_NV, temperatures, shares, writable);
     }
-    if !warm {
-        return likeliest(logits_NV, writable);
-    }
-    let (temperatures, shares) = both()?;
-    composed(logits_NV, Some((&temperatures, &shares)), writable)
+    Ok(composed(logits_NV, values.filter(|_| noise.warm), writable)?.1)
 }
 
-/// The likeliest of each row: tokens [N] and six measures of each [N, 6], on the device of the logits.
+/// The likeliest of each row: tokens [N] and the measures of each [N, 7], on the device of the logits.
 ///
 /// # Errors
 /// libtorch's.
@@ -159,13 +211,14 @@ fn composed(
     }
     let (top_N2, _) = open_NV.f_topk(2.min(columns), -1, true, true)?;
     // The first of equals, as the kernel has it: libtorch promises none.
-    let number_V = Tensor::f_arange(columns, (Kind::Int64, open_NV.device()))?;
+    let number_V = Tensor::f_arange(columns, (Kind::Int, open_NV.device()))?;
     let lower_NV = open_NV.f_lt_tensor(&top_N2.f_narrow(1, 0, 1)?)?;
     let likeliest_N1 = number_V
         .f_unsqueeze(0)?
         .f_expand(open_NV.size(), false)?
         .f_masked_fill(&lower_NV, columns - 1)?
-        .f_amin(&[-1i64][..], true)?;
+        .f_amin(&[-1i64][..], true)?
+        .f_to_kind(Kind::Int64)?;
     let token_N1 = match noise {
         None => likeliest_N1.shallow_clone(),
         Some(noise) => stopped(&open_NV, &likeliest_N1, noise)?,
@@ -193,6 +246,7 @@ fn composed(
         &entropy_N1,
         &rests[0],
         &rests[1],
+        &token_N1.f_to_kind(Kind::Float)?,
     ];
     Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
 }
@@ -203,17 +257,14 @@ fn stopped(
     likeliest_N1: &Tensor,
     (temperatures, shares): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
-    let (device, columns) = (open_NV.device(), open_NV.size()[1]);
-    let temperature_N1 = temperatures.f_to_device(device)?.f_unsqueeze(1)?;
+    let columns = open_NV.size()[1];
+    let temperature_N1 = temperatures.f_unsqueeze(1)?;
     let cold_N1 = temperature_N1.f_le(0.0)?;
     let running_NV = open_NV
         .f_div(&temperature_N1.f_masked_fill(&cold_N1, 1.0)?)?
         .f_softmax(-1, Kind::Double)?
         .f_cumsum(-1, Kind::Double)?;
-    let share_N1 = shares
-        .f_to_device(device)?
-        .f_to_kind(Kind::Double)?
-        .f_unsqueeze(1)?;
+    let share_N1 = shares.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
     let stop_N1 = running_NV.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
     let warm_N1 = running_NV
         .f_le_tensor(&stop_N1)?
@@ -239,7 +290,6 @@ mod kernel {
             shares: Handle,
             end: i64,
             shut: i64,
-            tokens: Handle,
             measures: Handle,
         ) -> c_int;
     }
@@ -249,11 +299,10 @@ mod kernel {
         temperatures: &Tensor,
         shares: &Tensor,
         writable: Writable,
-    ) -> Result<(Tensor, Tensor)> {
+    ) -> Result<Tensor> {
         let (rows, _) = logits.size2()?;
-        let tokens = Tensor::f_empty([rows], (Kind::Int64, Device::Cpu))?;
-        let measures = Tensor::f_empty([rows, 6], (Kind::Float, Device::Cpu))?;
-        // SAFETY: the handles are live tensors; the kernel checks their lengths and writes both results whole.
+        let measures = Tensor::f_empty([rows, super::MEASURES], (Kind::Float, Device::Cpu))?;
+        // SAFETY: the handles are live tensors; the kernel checks their lengths and writes the result whole.
         check(unsafe {
             demask_draw(
                 handle(logits),
@@ -261,11 +310,10 @@ mod kernel {
                 handle(shares),
                 i64::from(writable.end),
                 writable.shut.map_or(-1, i64::from),
-                handle(&tokens),
                 handle(&measures),
             )
         })?;
-        Ok((tokens, measures))
+        Ok(measures)
     }
 }
 

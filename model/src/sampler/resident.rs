@@ -10,13 +10,14 @@
 
 use tch::{Cuda, Device, Kind, Tensor};
 
-use super::draw::{Drawn, Writable, fetched, likeliest};
+use super::draw::{Drawn, MEASURES, Writable, fetched, likeliest};
 use super::text::{Rule, Steady};
 use crate::backbone::Backbone;
 use crate::chunk::Chunk;
 use crate::cuda_graph::{self, CudaGraph};
 use crate::error::Result;
 use crate::kv_cache::{KvCache, Pass};
+use crate::transfer::Packet;
 
 /// How the steps of a block are done that ask for nothing but what is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +63,7 @@ pub(super) struct Board {
     threshold_R1: Tensor,
     /// The step, [1].
     step_1: Tensor,
-    tokens_SN: Tensor,
-    measures_SN6: Tensor,
+    measures_SN7: Tensor,
 }
 
 /// A step as one launch.
@@ -89,8 +89,6 @@ impl Board {
         stepping: Stepping,
     ) -> Result<Self> {
         let device = backbone.device();
-        let of =
-            |values: &[i64]| -> Result<Tensor> { Ok(Tensor::f_from_slice(values)?.f_to_device(device)?) };
         let (mut window, mut first) = (Vec::new(), 0);
         for (chunk, steady) in rows {
             // The computed places are the last ones before what is behind them: padding in front is not among them.
@@ -100,11 +98,14 @@ impl Board {
             first += chunk.places.len();
         }
         let block = rows.first().map_or(0, |(_, steady)| steady.window.len());
-        let counts: Vec<i64> = (0..block)
-            .flat_map(|step| rows.iter().map(move |(_, steady)| steady.rule.count(step)))
-            .collect();
-        let thresholds: Vec<f64> = rows.iter().map(|(_, steady)| steady.rule.threshold()).collect();
+        let counts = (0..block).flat_map(|step| rows.iter().map(move |(_, steady)| steady.rule.count(step)));
         let chunks: Vec<Chunk> = rows.iter().map(|(chunk, _)| chunk.clone()).collect();
+        let mut packet = Packet::new();
+        let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
+        let window = packet.longs(window);
+        let counts = packet.longs(counts);
+        let thresholds = packet.doubles(rows.iter().map(|(_, steady)| steady.rule.threshold()));
+        let arrived = packet.send(device)?;
         let (count, block) = (rows.len() as i64, block as i64);
         Ok(Self {
             rows: count,
@@ -116,25 +117,23 @@ impl Board {
             } else {
                 Recording::Off
             },
-            pass: backbone.pass(cache, &chunks)?,
-            window_N: of(&window)?,
-            counts_SR: of(&counts)?.f_view([block, count])?,
-            threshold_R1: Tensor::f_from_slice(&thresholds)?
-                .f_to_device(device)?
-                .f_unsqueeze(1)?,
+            pass: planned.arrive(&arrived, backbone.rotary())?,
+            window_N: arrived.get(window),
+            counts_SR: arrived.get(counts).f_view([block, count])?,
+            threshold_R1: arrived.get(thresholds).f_unsqueeze(1)?,
             step_1: Tensor::f_zeros([1], (Kind::Int64, device))?,
-            tokens_SN: Tensor::f_zeros([block, count * block], (Kind::Int64, device))?,
-            measures_SN6: Tensor::f_zeros([block, count * block, 6], (Kind::Float, device))?,
+            measures_SN7: Tensor::f_zeros([block, count * block, MEASURES], (Kind::Float, device))?,
         })
     }
 
-    /// The board for the next block: this one with the other's contents where that has the same shape, else the other.
+    /// The board for the next block: this one with the other's contents where that has the same shape, else the other. Both
+    /// compute in `kind`.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn or_like(mut self, next: Self) -> Result<Self> {
+    pub fn or_like(mut self, next: Self, kind: Kind) -> Result<Self> {
         let shape = |board: &Self| (board.rows, board.block, board.mask_token, board.writable);
-        if shape(&self) != shape(&next) || !self.pass.refill(&next.pass)? {
+        if shape(&self) != shape(&next) || !self.pass.refill(&next.pass, kind)? {
             return Ok(next);
         }
         let parts = |board: &Self| {
@@ -156,25 +155,24 @@ impl Board {
     fn step(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
         let hidden_TD = backbone.run(cache, &self.pass)?;
         let hidden_ND = hidden_TD.f_index_select(0, &self.window_N)?;
-        let (tokens_N, measures_N6) = likeliest(&backbone.head(&hidden_ND, None)?, self.writable)?;
+        let (tokens_N, measures_N7) = likeliest(&backbone.head(&hidden_ND, None)?, self.writable)?;
         let mut ids_T = self.pass.ids_T.shallow_clone();
         let ids_N = ids_T.f_index_select(0, &self.window_N)?;
         let masked_N = ids_N.f_eq(self.mask_token)?;
-        let committed_N = self.committed(&masked_N, &measures_N6)?;
+        let committed_N = self.committed(&masked_N, &measures_N7)?;
         let ids_N = tokens_N.f_where_self(&committed_N, &ids_N)?;
         let _ = ids_T.f_index_copy_(0, &self.window_N, &ids_N)?;
-        for (history, drawn) in [(&self.tokens_SN, &tokens_N), (&self.measures_SN6, &measures_N6)] {
-            let mut history = history.shallow_clone();
-            let _ = history.f_index_copy_(0, &self.step_1, &drawn.f_unsqueeze(0)?)?;
-        }
+        let _ = self
+            .measures_SN7
+            .f_index_copy_(0, &self.step_1, &measures_N7.f_unsqueeze(0)?)?;
         let _ = self.step_1.f_add_scalar_(1)?;
         Ok(())
     }
 
     /// Of the masked positions of each row the surest, as many as the step says, and all that are sure enough: what
     /// `commit.rs` does.
-    fn committed(&self, masked_N: &Tensor, measures_N6: &Tensor) -> Result<Tensor> {
-        let column = |number: i64| measures_N6.f_select(1, number);
+    fn committed(&self, masked_N: &Tensor, measures_N7: &Tensor) -> Result<Tensor> {
+        let column = |number: i64| measures_N7.f_select(1, number);
         let (share_N, rest_N) = (column(0)?, column(4)?.f_to_kind(Kind::Double)?);
         let exact_N = rest_N
             .f_neg()?
@@ -216,9 +214,7 @@ impl Board {
                     }
                 }
             }
-            let of = |history: &Tensor| history.f_narrow(0, 0, steps as i64);
-            let (tokens, measures) = (of(&self.tokens_SN)?, of(&self.measures_SN6)?);
-            let drawn = fetched(&tokens.f_reshape([-1])?, &measures.f_reshape([-1, 6])?)?;
+            let drawn = fetched(&self.measures_SN7.f_narrow(0, 0, steps as i64)?)?;
             let total = (self.rows * self.block) as usize;
             Ok(drawn.chunks(total.max(1)).map(<[Drawn]>::to_vec).collect())
         })

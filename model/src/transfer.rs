@@ -1,0 +1,235 @@
+//! What crosses between the host and a device, each crossing counted.
+//!
+//! A copy from ordinary memory waits for all that the device has been given to do, and so does every read. So what a pass or a
+//! step needs is packed into one [`Packet`], which crosses in one copy from pinned memory that waits for nothing, and what is
+//! wanted back is brought together on the device and read at once. On a CPU nothing crosses; it is counted all the same, so
+//! that tests hold the numbers without a device.
+
+use std::cell::Cell;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Crossings of this thread so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossings {
+    /// From the host to the device.
+    pub uploads: usize,
+    /// Back, each of which waits for the device.
+    pub reads: usize,
+}
+
+thread_local! {
+    static CROSSINGS: Cell<Crossings> = const { Cell::new(Crossings { uploads: 0, reads: 0 }) };
+}
+
+/// How often this thread has uploaded and read.
+#[must_use]
+pub fn crossings() -> Crossings {
+    CROSSINGS.get()
+}
+
+fn count(change: impl FnOnce(&mut Crossings)) {
+    let mut crossings = CROSSINGS.get();
+    change(&mut crossings);
+    CROSSINGS.set(crossings);
+}
+
+/// All values of a tensor, in its order, as f64.
+///
+/// # Errors
+/// libtorch's.
+pub fn read(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(Vec::<f64>::try_from(read_as(tensor, Kind::Double)?)?)
+}
+
+/// All values of a tensor, in its order, as f32.
+///
+/// # Errors
+/// libtorch's.
+pub fn read_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(Vec::<f32>::try_from(read_as(tensor, Kind::Float)?)?)
+}
+
+fn read_as(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
+    count(|crossings| crossings.reads += 1);
+    Ok(tensor
+        .f_detach()?
+        .f_to_kind(kind)?
+        .f_to_device(Device::Cpu)?
+        .f_reshape([-1])?)
+}
+
+/// Lists of numbers that cross together.
+#[derive(Debug, Default)]
+pub struct Packet {
+    parts: Vec<Part>,
+}
+
+/// Where in what arrives a list is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(usize);
+
+#[derive(Debug)]
+enum Part {
+    Longs(Vec<i64>),
+    Ints(Vec<i32>),
+    Floats(Vec<f32>),
+    Doubles(Vec<f64>),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Longs(values) => bytemuck::cast_slice(values),
+            Self::Ints(values) => bytemuck::cast_slice(values),
+            Self::Floats(values) => bytemuck::cast_slice(values),
+            Self::Doubles(values) => bytemuck::cast_slice(values),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Longs(_) => Kind::Int64,
+            Self::Ints(_) => Kind::Int,
+            Self::Floats(_) => Kind::Float,
+            Self::Doubles(_) => Kind::Double,
+        }
+    }
+
+    fn tensor(&self) -> Result<Tensor> {
+        Ok(match self {
+            Self::Longs(values) => Tensor::f_from_slice(values)?,
+            Self::Ints(values) => Tensor::f_from_slice(values)?,
+            Self::Floats(values) => Tensor::f_from_slice(values)?,
+            Self::Doubles(values) => Tensor::f_from_slice(values)?,
+        })
+    }
+}
+
+/// Where each list of a packet begins: a multiple of what any of their numbers takes, and of what kernels load at a time.
+const ALIGNMENT: usize = 16;
+
+impl Packet {
+    /// Nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn push(&mut self, part: Part) -> Place {
+        self.parts.push(part);
+        Place(self.parts.len() - 1)
+    }
+
+    /// Adds a list of i64.
+    pub fn longs(&mut self, values: impl IntoIterator<Item = i64>) -> Place {
+        self.push(Part::Longs(values.into_iter().collect()))
+    }
+
+    /// Adds a list of i32.
+    pub fn ints(&mut self, values: impl IntoIterator<Item = i32>) -> Place {
+        self.push(Part::Ints(values.into_iter().collect()))
+    }
+
+    /// Adds a list of f32.
+    pub fn floats(&mut self, values: impl IntoIterator<Item = f32>) -> Place {
+        self.push(Part::Floats(values.into_iter().collect()))
+    }
+
+    /// Adds a list of f64.
+    pub fn doubles(&mut self, values: impl IntoIterator<Item = f64>) -> Place {
+        self.push(Part::Doubles(values.into_iter().collect()))
+    }
+
+    /// Brings all of it to the device, in one copy that nothing waits for.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn send(self, device: Device) -> Result<Arrived> {
+        count(|crossings| crossings.uploads += 1);
+        let tensors = if device == Device::Cpu {
+            self.parts.iter().map(Part::tensor).collect::<Result<_>>()?
+        } else {
+            self.in_one(device)?
+        };
+        Ok(Arrived { tensors })
+    }
+
+    fn in_one(&self, device: Device) -> Result<Vec<Tensor>> {
+        let mut bytes = Vec::new();
+        let mut places = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            bytes.resize(bytes.len().next_multiple_of(ALIGNMENT), 0u8);
+            places.push((bytes.len() as i64, part.bytes().len() as i64));
+            bytes.extend_from_slice(part.bytes());
+        }
+        let whole = across(&Tensor::f_from_slice(&bytes)?, device)?;
+        let parts = self.parts.iter().zip(places);
+        parts
+            .map(|(part, (at, length))| Ok(whole.f_narrow(0, at, length)?.f_view_dtype(part.kind())?))
+            .collect()
+    }
+}
+
+/// A copy on the device. From pinned memory it waits for nothing; the memory is libtorch's, which uses it again only when the
+/// copy is done.
+fn across(host: &Tensor, device: Device) -> Result<Tensor> {
+    if device.is_cuda() {
+        let pinned = host.f_pin_memory(device)?;
+        return Ok(pinned.f_to_device_(device, host.kind(), true, false)?);
+    }
+    Ok(host.f_to_device(device)?)
+}
+
+/// What a packet held, on the device.
+#[derive(Debug)]
+pub struct Arrived {
+    tensors: Vec<Tensor>,
+}
+
+impl Arrived {
+    /// A list, [its length].
+    #[must_use]
+    pub fn get(&self, place: Place) -> Tensor {
+        self.tensors[place.0].shallow_clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_packet_in_one_piece_holds_what_it_holds_in_many() {
+        let mut packet = Packet::new();
+        packet.ints([1, -2, 3]);
+        packet.longs([i64::MAX, 5]);
+        packet.floats([]);
+        packet.floats([0.5, f32::MIN_POSITIVE, -1.0]);
+        packet.doubles([1e-300]);
+        packet.longs([7]);
+        let apart: Vec<Tensor> = packet.parts.iter().map(|part| part.tensor().unwrap()).collect();
+        for (one, other) in packet.in_one(Device::Cpu).unwrap().iter().zip(&apart) {
+            assert_eq!((one.kind(), one.size()), (other.kind(), other.size()));
+            assert!(one.equal(other), "{one:?} {other:?}");
+        }
+    }
+
+    #[test]
+    fn crossings_are_counted() {
+        let before = crossings();
+        let mut packet = Packet::new();
+        let (longs, floats) = (packet.longs([1, 2]), packet.floats([0.5]));
+        let arrived = packet.send(Device::Cpu).unwrap();
+        assert_eq!(read(&arrived.get(longs)).unwrap(), [1.0, 2.0]);
+        assert_eq!(read_f32(&arrived.get(floats)).unwrap(), [0.5]);
+        let after = crossings();
+        assert_eq!(
+            (after.uploads - before.uploads, after.reads - before.reads),
+            (1, 2)
+        );
+    }
+}
