@@ -464,11 +464,16 @@ impl Backbone {
     fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let weight = self.parameters.leaf(&format!("{name}.weight"))?;
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
-        let y = x.f_linear(weight, bias)?;
-        match &self.lora {
-            Some(lora) => lora.add(name, x, y),
-            None => Ok(y),
-        }
+        let Some(lora) = self.lora.as_ref().filter(|lora| lora.adapts(name)) else {
+            return Ok(x.f_linear(weight, bias)?);
+        };
+        // In two dimensions, so that what the adapter adds is added in place to no view.
+        let mut shape = x.size();
+        let ins = shape.pop().unwrap_or_default();
+        let x_TI = x.f_reshape([-1, ins])?;
+        let y_TO = lora.add(name, &x_TI, x_TI.f_linear(weight, bias)?)?;
+        shape.push(y_TO.size()[1]);
+        Ok(y_TO.f_view(&shape[..])?)
     }
 
     /// The stream, and what the product of that name of `h` adds to it. Where a pass computes without gradient and no kernel

@@ -17,9 +17,9 @@ use crate::loss::LossRow;
 use crate::noise::masked;
 use crate::optimizer::AdamW;
 use crate::reward_networks::RewardNetworks;
-use crate::sampler::Limits;
+use crate::sampler::{Limits, Shelf};
 use crate::sampling::Sampling;
-use crate::{policy, trainer, validation, verify};
+use crate::{cuda, policy, room, trainer, validation, verify};
 
 /// An engine: a place to compute and, once loaded, a model.
 #[derive(Debug)]
@@ -27,9 +27,14 @@ pub struct Engine {
     place: Place,
     limits: Limits,
     model: Option<Model>,
+    /// The model's cache between two runs of samples.
+    shelf: Shelf,
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
 }
+
+/// A cache of more bytes than this is let go of before anything else than sampling is done: it may need the memory.
+const SMALL_CACHE: u64 = 256 << 20;
 
 impl Engine {
     /// An engine without a model.
@@ -39,6 +44,7 @@ impl Engine {
             place,
             limits: Limits::default(),
             model: None,
+            shelf: Shelf::default(),
             reference: None,
             rewards: None,
         }
@@ -57,6 +63,9 @@ impl Engine {
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
         let began = Instant::now();
         let seconds = || began.elapsed().as_secs_f64();
+        if !matches!(request, Request::Sample { .. }) {
+            self.shelf.clear_beyond(SMALL_CACHE);
+        }
         match request {
             Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
             Request::Hello { protocol } => Err(ModelError::Refused(format!(
@@ -219,6 +228,7 @@ impl Engine {
 
     fn load(&mut self, source: ModelSource) -> Result<Answer> {
         let (device, kind) = (self.place.device, self.place.kind);
+        self.shelf.clear_beyond(0);
         let model = match source {
             ModelSource::Fresh {
                 backbone,
@@ -282,7 +292,17 @@ impl Engine {
     /// No model is loaded.
     pub fn sampling(&self) -> Result<Sampling<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        Ok(Sampling::new(model, self.limits))
+        let limits = match cuda::memory(self.place.device) {
+            // What lies on the shelf is used again, or let go of before more is taken.
+            Some(memory) => room::sampling_limits(
+                self.limits,
+                memory.free + self.shelf.bytes(),
+                model.backbone.config(),
+                self.place.kind,
+            ),
+            None => self.limits,
+        };
+        Ok(Sampling::new(model, limits).keeping(&self.shelf))
     }
 
     fn sample(

@@ -450,6 +450,47 @@ mod tests {
         }
     }
 
+    /// Splitting and turning, in both ways, with gradients; and the norm as it was composed of eight operators, bit for bit.
+    #[test]
+    fn turning_together_and_the_short_norm_are_what_they_were() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let joined = numbers(&[2, 5, (3 + 2 + 2) * 8], kind, 0.0);
+            let turns = crate::rotary::Rotary::new(8, 5, 10_000.0, Device::Cpu)
+                .unwrap()
+                .at(5)
+                .unwrap();
+            let all = |parts: [Tensor; 3]| Tensor::cat(&parts.map(|part| part.contiguous()), 1);
+            agree(
+                &[joined],
+                |x| all(split_turn(&x[0], &turns, 3, 2, 8, None).unwrap()),
+                |x| {
+                    let parts = split_turn_composed(&x[0], &turns.for_heads().unwrap(), 3, 2, 8).unwrap();
+                    all(parts.map(|part| part.transpose(1, 2)))
+                },
+            );
+            let (x, weight) = (numbers(&[6, 24], kind, 0.3), numbers(&[24], kind, 0.4));
+            let wide = x.to_kind(Kind::Float);
+            let scale = (wide.square().mean_dim(&[-1i64][..], true, Kind::Float) + 1e-5).rsqrt();
+            let before = (wide * scale).to_kind(kind) * &weight;
+            assert!(norm(&x, &weight, 1e-5).unwrap().equal(&before), "{kind:?}");
+        }
+    }
+
+    /// Where no gradient is wanted turning rounds once, as it does with one.
+    #[test]
+    fn turning_without_a_gradient_gives_the_same_bits() {
+        let turns = crate::rotary::Rotary::new(8, 5, 10_000.0, Device::Cpu).unwrap();
+        let turns = turns.all().for_heads().unwrap();
+        for kind in [Kind::Float, Kind::BFloat16, Kind::Double] {
+            let joined = numbers(&[5, 56], kind, 0.0);
+            let with = split_turn_composed(&joined, &turns, 3, 2, 8).unwrap();
+            let without = split_turn_composed(&joined.detach(), &turns, 3, 2, 8).unwrap();
+            for (one, other) in with.iter().zip(&without) {
+                assert!(one.equal(other), "{kind:?}");
+            }
+        }
+    }
+
     #[test]
     fn a_label_beyond_the_vocabulary_is_refused() {
         let logits = numbers(&[2, 4], Kind::Float, 0.0);

@@ -224,6 +224,15 @@ impl KvCache {
         Ok(())
     }
 
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let tensors = self.blocks.iter().flat_map(|(keys, values)| [keys, values]);
+        tensors
+            .map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64)
+            .sum()
+    }
+
     /// Places that a slot has room for.
     #[must_use]
     pub fn capacity(&self) -> usize {

@@ -40,6 +40,7 @@ pub mod sampling;
 pub mod server;
 pub mod slot;
 pub mod slots;
+mod staging;
 pub mod stored;
 pub mod trainer;
 pub mod transfer;

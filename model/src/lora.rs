@@ -166,55 +166,97 @@ impl Lora {
         self.noise.set(seed.map(|seed| (seed, 0)));
     }
 
-    /// `y`, the product of that name of `x`, with what the adapter adds to it.
+    /// Whether it adapts a layer of the product of that name.
+    #[must_use]
+    pub fn adapts(&self, product: &str) -> bool {
+        self.products.contains_key(product)
+    }
+
+    /// Adds `scale · drop(x) Aᵀ Bᵀ` of every adapted layer of a product to `y`, where it lies: x [T, I], y [T, O].
+    ///
+    /// The layers of a product stand side by side in y; their B stand in a block diagonal, so that one product adds all of
+    /// them, and nothing of y is copied.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn add(&self, product: &str, x: &Tensor, y: Tensor) -> Result<Tensor> {
+    pub fn add(&self, product: &str, x: &Tensor, mut y: Tensor) -> Result<Tensor> {
         let Some(parts) = self.products.get(product) else {
             return Ok(y);
         };
-        let mut sums = Vec::with_capacity(parts.len());
-        let mut at = 0;
-        for part in parts {
-            let own = y.f_narrow(-1, at, part.outs)?;
-            at += part.outs;
-            sums.push(match &part.adapted {
-                Some((a, b)) => own.f_add(&self.delta(x, a, b)?)?,
-                None => own,
-            });
-        }
-        match sums.len() {
-            1 => Ok(sums.remove(0)),
-            _ => Ok(Tensor::f_cat(&sums, -1)?),
-        }
-    }
-
-    /// `scale · drop(x) Aᵀ Bᵀ`.
-    fn delta(&self, x: &Tensor, a: &str, b: &str) -> Result<Tensor> {
-        let (a_RI, b_OR) = (self.parameters.leaf(a)?, self.parameters.leaf(b)?);
-        let low = match self.kept(x)? {
-            Some(kept) => x.f_mul(&kept)?.f_linear(a_RI, None::<&Tensor>)?,
-            None => x.f_linear(a_RI, None::<&Tensor>)?,
+        let adapted = || parts.iter().filter_map(|part| part.adapted.as_ref());
+        let a_all = adapted()
+            .map(|(a, _)| self.parameters.leaf(a))
+            .collect::<Result<Vec<_>>>()?;
+        let low = self.low(x, &a_all)?.f_mul_scalar(self.config.scale())?;
+        let b_all = match parts.as_slice() {
+            [
+                Part {
+                    adapted: Some((_, b)),
+                    ..
+                },
+            ] => self.parameters.leaf(b)?.shallow_clone(),
+            parts => Tensor::f_block_diag(&self.beside(parts)?)?,
         };
-        let low = low.f_mul_scalar(self.config.scale())?;
-        Ok(low.f_linear(b_OR, None::<&Tensor>)?)
+        let _ = y.f_addmm_(&low, &b_all.f_tr()?)?;
+        Ok(y)
     }
 
-    /// Which inputs stay, made larger by as much as others are dropped; none outside a training step.
+    /// `drop(x) Aᵀ` of layers, side by side.
+    fn low(&self, x: &Tensor, a_all: &[&Tensor]) -> Result<Tensor> {
+        let dropped = self.noise.get().is_some();
+        if let ([a_RI], false) = (a_all, dropped) {
+            return Ok(x.f_linear(a_RI, None::<&Tensor>)?);
+        }
+        if !dropped {
+            return Ok(x.f_linear(&Tensor::f_cat(a_all, 0)?, None::<&Tensor>)?);
+        }
+        // Each layer drops other inputs.
+        let one = |a_RI: &&Tensor| -> Result<Tensor> {
+            let x = match self.kept(x)? {
+                Some(kept) => x.f_mul(&kept)?,
+                None => x.shallow_clone(),
+            };
+            Ok(x.f_linear(a_RI, None::<&Tensor>)?)
+        };
+        Ok(Tensor::f_cat(
+            &a_all.iter().map(one).collect::<Result<Vec<_>>>()?,
+            1,
+        )?)
+    }
+
+    /// B of each layer, [O, 0] of one that is not adapted.
+    fn beside(&self, parts: &[Part]) -> Result<Vec<Tensor>> {
+        let parts = parts.iter().map(|part| match &part.adapted {
+            Some((_, b)) => Ok(self.parameters.leaf(b)?.shallow_clone()),
+            None => {
+                let like = self.parameters.leaves_like();
+                Ok(Tensor::f_zeros([part.outs, 0], like)?)
+            }
+        });
+        parts.collect()
+    }
+
+    /// Which inputs stay, made larger by as much as others are dropped; none outside a training step. Drawn where x lies: a
+    /// CPU takes one number after the other from the seed's stream, which a GPU would wait for.
     fn kept(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let Some((seed, number)) = self.noise.get() else {
             return Ok(None);
         };
         self.noise.set(Some((seed, number + 1)));
+        let stays = 1.0 - self.config.dropout;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
-        let stays = 1.0 - self.config.dropout;
+        if x.device().is_cuda() {
+            // Nothing else draws from libtorch's own generator.
+            tch::manual_seed(rng.random::<i64>());
+            let mut kept = x.f_detach()?.f_empty_like()?;
+            return Ok(Some(kept.f_bernoulli_float_(stays)?.f_mul_scalar(1.0 / stays)?));
+        }
         #[allow(clippy::cast_possible_truncation)]
         let (scale, count) = ((1.0 / stays) as f32, x.numel());
         let draws = (0..count).map(|_| if rng.random::<f64>() < stays { scale } else { 0.0 });
         let kept = Tensor::f_from_slice(&draws.collect::<Vec<f32>>())?.f_view(&x.size()[..])?;
-        Ok(Some(kept.f_to_device(x.device())?.f_to_kind(x.kind())?))
+        Ok(Some(kept.f_to_kind(x.kind())?))
     }
 
     /// Adds the product of B and A to the weights of the layers it stands beside.

@@ -237,6 +237,13 @@ impl Parameters {
         Ok(&self.leaves[*number])
     }
 
+    /// Dtype and device of the leaves.
+    #[must_use]
+    pub fn leaves_like(&self) -> (Kind, Device) {
+        let leaf = self.leaves.first().unwrap_or(&self.master);
+        (leaf.kind(), leaf.device())
+    }
+
     /// All values, flat, f32; empty when they are for sampling. Whoever changes it calls [`Self::refresh`].
     pub fn master(&self) -> &Tensor {
         &self.master

@@ -293,3 +293,127 @@ mod shim {
         ) -> c_int;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADS: i64 = 4;
+    const KEY_HEADS: i64 = 2;
+    const WIDTH: i64 = 8;
+    /// Slots of so many places.
+    const CAPACITY: usize = 12;
+
+    fn numbers(count: i64, heads: i64, salt: f64) -> Tensor {
+        let wave = (Tensor::arange(count * heads * WIDTH, (Kind::Double, Device::Cpu)) * (0.7 + salt)).sin();
+        wave.view([count, heads, WIDTH])
+    }
+
+    fn sent(plan: impl FnOnce(&mut Packet) -> Planned) -> RaggedRows {
+        let mut packet = Packet::new();
+        let planned = plan(&mut packet);
+        planned.arrive(&packet.send(Device::Cpu).unwrap())
+    }
+
+    fn table(tensor: &Tensor) -> Vec<i64> {
+        Vec::<i64>::try_from(tensor.to_kind(Kind::Int64)).unwrap()
+    }
+
+    /// What flash attention makes of the tables alone, by its published rule: row r's queries are `first_query[r]..[r + 1]`, its
+    /// keys begin at `first_key[r]` and are `keys[r]`, or end where the next row's begin.
+    fn by_tables(rows: &RaggedRows, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        let (queries, keys) = (table(&rows.first_query_R), table(&rows.first_key_R));
+        let used = rows.keys_R.as_ref().map(table);
+        let shared = HEADS / KEY_HEADS;
+        let row = |r: usize| {
+            let count = used.as_ref().map_or(keys[r + 1] - keys[r], |used| used[r]);
+            assert!(count <= rows.longest_keys && queries[r + 1] - queries[r] <= rows.longest_queries);
+            let q = q
+                .narrow(0, queries[r], queries[r + 1] - queries[r])
+                .transpose(0, 1);
+            let of = |x: &Tensor| {
+                x.narrow(0, keys[r], count)
+                    .transpose(0, 1)
+                    .repeat_interleave_self_int(shared, 0, None)
+            };
+            let scores = q.matmul(&of(k).transpose(1, 2)) / (WIDTH as f64).sqrt();
+            let mixed = scores.softmax(-1, Kind::Double).matmul(&of(v));
+            mixed.transpose(0, 1).reshape([-1, HEADS * WIDTH])
+        };
+        let rows: Vec<Tensor> = (0..queries.len() - 1).map(row).collect();
+        Tensor::cat(&rows, 0)
+    }
+
+    fn far(one: &Tensor, other: &Tensor) -> f64 {
+        (one - other).abs().max().double_value(&[])
+    }
+
+    proptest! {
+        /// Rows in slots that lie anywhere, with a few queries each.
+        #[test]
+        fn rows_in_slots_attend_as_their_tables_say(
+            chunks in proptest::collection::vec((1usize..5, 1usize..=CAPACITY), 1..7),
+            turn in 0usize..7,
+        ) {
+            let slots = chunks.len() + 1;
+            let rows: Vec<Row> = chunks.iter().enumerate().map(|(number, &(queries, keys))| Row {
+                queries,
+                first_key: (number + turn) % slots * CAPACITY,
+                keys,
+                weak_keys: 0,
+                weak_queries: 0,
+            }).collect();
+            let count = rows.iter().map(|row| row.queries as i64).sum();
+            let (q, k, v) = (
+                numbers(count, HEADS, 0.0),
+                numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.1),
+                numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.2),
+            );
+            let rows = sent(|packet| Planned::anywhere(rows, CAPACITY, packet));
+            let found = rows.attend(&q, &k, &v).unwrap();
+            prop_assert!(far(&found, &by_tables(&rows, &q, &k, &v)) < 1e-12);
+        }
+
+        /// Rows back to back whose keys are their own, with gradients.
+        #[test]
+        fn packed_rows_attend_as_their_tables_say(lengths in proptest::collection::vec(1usize..9, 1..6)) {
+            let count = lengths.iter().sum::<usize>() as i64;
+            let rows = sent(|packet| Planned::of_themselves(&lengths, packet));
+            let of = |salt, heads| numbers(count, heads, salt).set_requires_grad(true);
+            let inputs = [of(0.0, HEADS), of(0.1, KEY_HEADS), of(0.2, KEY_HEADS)];
+            let weights = numbers(count, HEADS, 0.3).view([count, HEADS * WIDTH]);
+            let gradients = |mixed: &Tensor| {
+                Tensor::run_backward(&[(mixed * &weights).sum(Kind::Double)], &inputs, false, false)
+            };
+            let [q, k, v] = &inputs;
+            let found = rows.attend(q, k, v).unwrap();
+            let expected = by_tables(&rows, q, k, v);
+            prop_assert!(far(&found, &expected) < 1e-12);
+            for (one, other) in gradients(&found).iter().zip(&gradients(&expected)) {
+                prop_assert!(far(one, other) < 1e-11);
+            }
+        }
+    }
+
+    /// What was recorded computes with the tables alone only in flash attention: elsewhere rows of other lengths are other
+    /// launches.
+    #[test]
+    fn other_lengths_are_not_taken_over_where_they_are_launched_one_by_one() {
+        let of = |keys: usize| {
+            let row = Row {
+                queries: 2,
+                first_key: CAPACITY,
+                keys,
+                weak_keys: 0,
+                weak_queries: 0,
+            };
+            sent(|packet| Planned::anywhere(vec![row], CAPACITY, packet))
+        };
+        let mut rows = of(7);
+        assert!(rows.refill(&of(7), Kind::Double).unwrap());
+        assert!(!rows.refill(&of(8), Kind::Double).unwrap());
+    }
+}

@@ -11,7 +11,7 @@ use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Samp
 
 use crate::checkpoint::Model;
 use crate::error::{ModelError, Result};
-use crate::sampler::{Hands, Limits};
+use crate::sampler::{Hands, Limits, Shelf};
 use crate::validation;
 
 /// A running batch and the requests whose rows are in it.
@@ -55,6 +55,15 @@ impl<'a> Sampling<'a> {
             model,
             hands: Hands::new(&model.backbone, limits),
             open: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the cache that lies on a shelf, and puts it back in the end.
+    #[must_use]
+    pub fn keeping(self, shelf: &'a Shelf) -> Self {
+        Self {
+            hands: self.hands.keeping(shelf),
+            ..self
         }
     }
 

@@ -2,8 +2,10 @@
 //! (`model.safetensors.index.json`, `mmada.md` 1.2).
 //!
 //! Opening reads the headers alone. A tensor's bytes are mapped when it is wanted, copied to where it goes in the dtype
-//! that is wanted there, and unmapped, so that reading takes no memory beyond the one tensor at hand.
+//! that is wanted there, and unmapped, so that reading takes no memory beyond the one tensor at hand. What goes to a GPU takes
+//! another way (`staging.rs`).
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,6 +19,7 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::staging::Staging;
 
 /// Names under which a single file of weights is published.
 const SINGLE: [&str; 3] = [
@@ -36,6 +39,8 @@ pub struct StoredTensors {
     path: PathBuf,
     files: Vec<(PathBuf, File)>,
     entries: BTreeMap<String, Entry>,
+    /// What is on its way to a GPU; made when something is.
+    staging: RefCell<Option<Staging>>,
 }
 
 /// Where a tensor lies and what it is.
@@ -88,6 +93,7 @@ impl StoredTensors {
             path: path.to_owned(),
             files: Vec::new(),
             entries: BTreeMap::new(),
+            staging: RefCell::default(),
         };
         stored.add(path, |_| true)?;
         Ok(stored)
@@ -101,6 +107,7 @@ impl StoredTensors {
             path: path.to_owned(),
             files: Vec::new(),
             entries: BTreeMap::new(),
+            staging: RefCell::default(),
         };
         let files: BTreeSet<&String> = index.weight_map.values().collect();
         for name in files {
@@ -189,14 +196,33 @@ impl StoredTensors {
     /// # Errors
     /// As [`Self::read`].
     pub fn copy_to(&self, name: &str, into: &mut Tensor) -> Result<()> {
+        if into.device().is_cuda() && into.is_contiguous() {
+            return self.staged(name, into);
+        }
         self.mapped(name, |tensor| Ok(tch::no_grad(|| into.f_copy_(tensor))?))
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let entry = self.entries.get(name);
+        entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
+    }
+
+    /// The same by way of pinned memory.
+    fn staged(&self, name: &str, into: &Tensor) -> Result<()> {
+        let entry = self.entry(name)?;
+        let (path, file) = &self.files[entry.file];
+        let mut staging = self.staging.borrow_mut();
+        let staging = match &mut *staging {
+            Some(staging) => staging,
+            none => none.insert(Staging::new(into.device())?),
+        };
+        let copied = staging.copy(file, (entry.offset, entry.bytes), entry.kind, into)?;
+        copied.map_err(|source| ModelError::io(path, source))
     }
 
     /// Does `work` on a tensor that lies in the mapped file.
     fn mapped<T>(&self, name: &str, work: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
-        let entry = self.entries.get(name);
-        let entry =
-            entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))?;
+        let entry = self.entry(name)?;
         if entry.bytes == 0 {
             return work(&Tensor::f_empty(&entry.shape[..], (entry.kind, Device::Cpu))?);
         }

@@ -11,7 +11,7 @@ use demask_api::{
 };
 use demask_model::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::sampler::{Batch, Hands, Limits, Stepping, sample};
+use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping, sample};
 use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
 use proptest::prelude::*;
@@ -260,6 +260,43 @@ proptest! {
             }
         }
     }
+}
+
+/// What one run of requests leaves in the cache is nothing to the next.
+#[test]
+fn a_cache_that_is_kept_changes_no_sample() {
+    let backbone = sharp(&config(), 3, Kind::Double);
+    let shelf = Shelf::default();
+    let prefix = text(|sampler| sampler.cache = TextCache::Prefix);
+    let run = |shelf: &Shelf, requests: &[SampleRequest]| {
+        let mut hands = Hands::on(&backbone, Limits::default(), 1).keeping(shelf);
+        hands.submit(requests.to_vec()).unwrap();
+        let mut done = Vec::new();
+        while !hands.is_empty() {
+            done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+        }
+        done.sort_by_key(|(ticket, _)| *ticket);
+        done
+    };
+    let first = [
+        row(1, 0, 6, 12, &Sampler::Text(prefix.clone())),
+        row(2, 1, 3, 12, &Sampler::Text(prefix.clone())),
+    ];
+    let second = [row(5, 2, 4, 12, &Sampler::Text(prefix))];
+    run(&shelf, &first);
+    let bytes = shelf.bytes();
+    assert!(bytes > 0);
+    for requests in [&first[..], &second[..]] {
+        for ((_, kept), expected) in run(&shelf, requests).iter().zip(draw(&backbone, requests)) {
+            assert_eq!(kept.ids, expected.ids);
+            assert_eq!(kept.commit_step, expected.commit_step);
+        }
+        assert_eq!(shelf.bytes(), bytes, "it is the same cache");
+    }
+    shelf.clear_beyond(bytes);
+    assert_eq!(shelf.bytes(), bytes);
+    shelf.clear_beyond(bytes - 1);
+    assert_eq!(shelf.bytes(), 0);
 }
 
 /// The first pass of a block asks what is committed; those behind it do not.

@@ -12,6 +12,7 @@ use super::lane::Lane;
 use super::need::Compute;
 use super::pass::{Turn, chunk, pass};
 use super::resident::{Board, Stepping};
+use super::shelf::Kept;
 use super::text::Steady;
 use crate::backbone::Backbone;
 use crate::chunk::Chunk;
@@ -110,6 +111,29 @@ impl<'a> Batch<'a> {
     pub fn stepping(mut self, stepping: Stepping) -> Self {
         self.stepping = stepping;
         self
+    }
+
+    /// Goes on with the cache of a run that is over.
+    #[must_use]
+    pub(super) fn keeping(mut self, kept: Option<Kept>) -> Self {
+        if let Some(kept) = kept {
+            self.free = (0..kept.cache.slots()).rev().collect();
+            (self.cache, self.board, self.lately) = (Some(kept.cache), kept.board, kept.lately);
+        }
+        self
+    }
+
+    /// Gives the cache away, if no row is in it.
+    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+        if !self.is_empty() {
+            return None;
+        }
+        self.free.clear();
+        Some(Kept {
+            cache: self.cache.take()?,
+            board: self.board.take(),
+            lately: self.lately,
+        })
     }
 
     /// Queues rows; gives their tickets, the next ones, which are counted from 0.

@@ -15,6 +15,7 @@ use demask_api::{Sample, SampleFrame, SampleRequest};
 
 use super::batch::{Batch, Limits, OnFrame, numbered};
 use super::lane::Lane;
+use super::shelf::Shelf;
 use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
 use crate::fused;
@@ -33,6 +34,8 @@ pub struct Hands<'a> {
     /// The others, once there is work for them.
     crew: Option<Crew>,
     submitted: usize,
+    /// Where the caller's thread's cache came from and goes back to, unless something failed on it.
+    shelf: Option<&'a Shelf>,
 }
 
 impl<'a> Hands<'a> {
@@ -55,7 +58,16 @@ impl<'a> Hands<'a> {
             own: Batch::new(backbone, limits),
             crew: None,
             submitted: 0,
+            shelf: None,
         }
+    }
+
+    /// Takes the cache that lies on a shelf, and puts it back in the end.
+    #[must_use]
+    pub fn keeping(mut self, shelf: &'a Shelf) -> Self {
+        self.own = Batch::new(self.backbone, self.limits).keeping(shelf.take());
+        self.shelf = Some(shelf);
+        self
     }
 
     /// Queues rows; gives their tickets, the next ones, which are counted from 0.
@@ -119,12 +131,20 @@ impl<'a> Hands<'a> {
         let mut done = Vec::new();
         let waits = self.own.is_empty();
         if !waits {
-            done = self.own.step(on_frame)?;
+            done = self.own.step(on_frame).inspect_err(|_| self.shelf = None)?;
         }
         if let Some(crew) = self.crew.as_mut().filter(|crew| !crew.is_idle()) {
             crew.hear(waits, on_frame, &mut done)?;
         }
         Ok(done)
+    }
+}
+
+impl Drop for Hands<'_> {
+    fn drop(&mut self) {
+        if let Some(shelf) = self.shelf {
+            shelf.put(self.own.take_kept());
+        }
     }
 }
 
