@@ -7,6 +7,7 @@ pub mod backbone;
 pub mod checkpoint;
 pub mod chunk;
 pub mod compare;
+pub mod cuda;
 mod cuda_graph;
 pub mod device;
 pub mod ending;
