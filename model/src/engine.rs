@@ -184,7 +184,7 @@ impl Engine {
         EngineInfo {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: "2.11.0".to_owned(),
+            libtorch: crate::cuda::torch_version(),
             pid: std::process::id(),
             device: self.place.info(),
         }

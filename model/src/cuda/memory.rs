@@ -32,6 +32,9 @@ pub fn memory(device: Device) -> Option<Memory> {
     let Device::Cuda(number) = device else {
         return None;
     };
+    if !super::open_cuda() {
+        return None;
+    }
     match super::shim::memory(number) {
         Ok(memory) => Some(memory),
         Err(error) => {
@@ -44,6 +47,7 @@ pub fn memory(device: Device) -> Option<Memory> {
 /// Counts the most that is in use from here on; nothing to do on the CPU.
 pub fn forget_peak(device: Device) {
     if let Device::Cuda(number) = device
+        && super::open_cuda()
         && let Err(error) = super::shim::forget_peak(number)
     {
         tracing::warn!("cuda:{number}: {error}");
@@ -53,6 +57,7 @@ pub fn forget_peak(device: Device) {
 /// Gives back to the driver what libtorch keeps of a device's memory without using it; nothing to do on the CPU.
 pub fn release(device: Device) {
     if device.is_cuda()
+        && super::open_cuda()
         && let Err(error) = super::shim::release()
     {
         tracing::warn!("{error}");
