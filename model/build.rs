@@ -32,6 +32,7 @@ fn compile_kernels(libtorch: &Path) {
         .files([
             "csrc/fused.cpp",
             "csrc/cached.cpp",
+            "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",
             "csrc/flash.cpp",
         ])

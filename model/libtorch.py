@@ -64,7 +64,7 @@ def from_environment():
 
 
 def from_python():
-    """The PyTorch 2.11 of the active Python, wrapped so that the linker needs no CUDA; or None."""
+    """The PyTorch 2.11 of the active Python, laid out so that the linker needs no CUDA; or None."""
     for name in ("python3", "python"):
         program = shutil.which(name)
         if not program:
@@ -73,30 +73,48 @@ def from_python():
             [program, "-c", "import torch;print(torch.__version__);print(torch.__path__[0])"],
             capture_output=True, text=True, check=False).stdout.split("\n")
         if len(found) >= 2 and found[0].startswith("2.11."):
-            return wrap_python(Path(found[1]))
+            return lay_out(found[0], Path(found[1]))
     return None
 
 
-def wrap_python(torch):
-    """A folder of links to an installed PyTorch, with the linker script in the place of libtorch.so."""
-    name = "python-" + hashlib.sha256(str(torch).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"libtorch-{VERSION}-{name}"
-    (folder / "lib").mkdir(parents=True, exist_ok=True)
-    for source in (torch / "lib").iterdir():
-        link(source, folder / "lib" / source.name, skip=source.name in ("libtorch.so", "libtorch_cuda.so"))
-    cuda = torch / "lib" / "libtorch_cuda.so"
-    if cuda.exists():
-        (folder / "lib" / "cuda").mkdir(exist_ok=True)
-        link(cuda, folder / "lib" / "cuda" / cuda.name)
-    link(torch / "include", folder / "include")
-    (folder / "lib" / "libtorch.so").write_text(LINKER_SCRIPT)
-    return folder
+def lay_out(version, torch):
+    """A folder of links to an installed PyTorch, `torch/` beside `nvidia/` as in its own place, since its libraries look for
+    CUDA's at `$ORIGIN/../../nvidia`. The CUDA half stays out of the link: the programs find it at run time beside the file
+    that `libtorch_cpu.so` links to."""
+    links = {f"torch/lib/{source.name}": source for source in (torch / "lib").iterdir()
+             if source.name not in ("libtorch.so", "libtorch_cuda.so")}
+    links["torch/include"] = torch / "include"
+    if (torch.parent / "nvidia").is_dir():
+        links["nvidia"] = torch.parent / "nvidia"
+    name = hashlib.sha256(f"{version} {torch}".encode()).hexdigest()[:12]
+    folder = cache_folder() / f"libtorch-{VERSION}-python-{name}"
+    if not holds(folder, links):
+        replace(folder, links)
+    return folder / "torch"
 
 
-def link(source, target, skip=False):
-    if skip or target.is_symlink() or target.exists():
-        return
-    target.symlink_to(source)
+def holds(folder, links):
+    """Whether a folder has these links, no others, and the linker script."""
+    script = folder / "torch" / "lib" / "libtorch.so"
+    if not script.is_file() or script.is_symlink() or script.read_text() != LINKER_SCRIPT:
+        return False
+    found = {str(path.relative_to(folder)): Path(os.readlink(path)) for path in folder.rglob("*") if path.is_symlink()}
+    return found == links
+
+
+def replace(folder, links):
+    """Makes the folder anew beside itself; it appears whole."""
+    cache = folder.parent
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="links-") as work:
+        made = Path(work) / "made"
+        (made / "torch" / "lib").mkdir(parents=True)
+        for name, source in links.items():
+            (made / name).symlink_to(source)
+        (made / "torch" / "lib" / "libtorch.so").write_text(LINKER_SCRIPT)
+        if folder.exists():
+            os.rename(folder, Path(work) / "old")
+        os.rename(made, folder)
 
 
 def cached():

@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use demask_actors::engine::{Engine, find_program};
 use demask_actors::home::Home;
+use demask_api::{Cuda, EngineInfo};
 use serde::Serialize;
 
 use crate::{print, studio};
@@ -31,6 +32,8 @@ struct Check {
 struct Report {
     ok: bool,
     checks: Vec<Check>,
+    /// What the engine found of CUDA; none when it does not answer.
+    cuda: Option<Cuda>,
 }
 
 /// Looks, prints, exits 1 when something must be mended.
@@ -38,13 +41,14 @@ struct Report {
 /// # Errors
 /// Standard output's.
 pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let engine = ask_engine(home);
     let checks = vec![
         version(),
         engine_program(),
-        engine_answers(home),
+        engine_answers(&engine),
         libtorch(),
         processor(),
-        graphics(),
+        graphics(engine.as_ref().ok(), has_device_files()),
         home_writable(home),
         disk_space(home),
         shipped(home),
@@ -52,7 +56,8 @@ pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
         terminal(),
     ];
     let ok = checks.iter().all(|check| check.status != Status::Fail);
-    let report = Report { ok, checks };
+    let cuda = engine.ok().map(|info| info.device.cuda);
+    let report = Report { ok, checks, cuda };
     if json {
         print::json(&report)?;
     } else {
@@ -132,15 +137,16 @@ fn engine_program() -> Check {
     }
 }
 
-fn engine_answers(home: &Home) -> Check {
-    let started = studio::runtime().and_then(|runtime| {
-        runtime.block_on(async {
-            let engine: Engine = studio::start_engine(home, "auto", "auto").await?;
-            let info = engine.info().clone();
-            engine.stop().await;
-            Ok(info)
-        })
-    });
+fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
+    studio::runtime()?.block_on(async {
+        let engine: Engine = studio::start_engine(home, "auto", "auto").await?;
+        let info = engine.info().clone();
+        engine.stop().await;
+        Ok(info)
+    })
+}
+
+fn engine_answers(started: &anyhow::Result<EngineInfo>) -> Check {
     match started {
         Ok(info) => {
             let device = &info.device;
@@ -197,13 +203,36 @@ fn processor() -> Check {
     check("processor", Status::Ok, found, "")
 }
 
-fn graphics() -> Check {
-    let found = if Path::new("/dev/nvidia0").exists() {
-        "an NVIDIA device"
-    } else {
-        "none: the CPU is used"
+/// What the engine found of CUDA. It is worth a warning where there is a device and the engine computes beside it.
+fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> Check {
+    let Some(EngineInfo { device, .. }) = engine else {
+        let (status, found) = if device_files {
+            (Status::Warn, "an NVIDIA device")
+        } else {
+            (Status::Ok, "no NVIDIA device")
+        };
+        let found = format!("{found}; what the engine finds is not known while it does not answer");
+        return check("graphics", status, found, "");
     };
-    check("graphics", Status::Ok, found, "")
+    let unused = device_files && device.name == "cpu";
+    let status = if unused || !device.cuda.fix().is_empty() {
+        Status::Warn
+    } else {
+        Status::Ok
+    };
+    let mut found = device.cuda.to_string();
+    if device.name == "cpu" {
+        found += "; the CPU is used";
+    }
+    let mut fix = device.cuda.fix();
+    if unused && matches!(device.cuda, Cuda::Off { .. }) {
+        fix = "an NVIDIA device is here: unset DEMASK_NO_CUDA to compute on it".into();
+    }
+    check("graphics", status, found, fix)
+}
+
+fn has_device_files() -> bool {
+    Path::new("/dev/nvidia0").exists()
 }
 
 fn home_writable(home: &Home) -> Check {
@@ -281,4 +310,71 @@ fn terminal() -> Check {
         );
     }
     check("terminal", Status::Ok, term, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(name: &str, cuda: Cuda) -> EngineInfo {
+        let device = demask_api::DeviceInfo {
+            name: name.into(),
+            threads: 1,
+            compute: String::new(),
+            matmul_gflops: None,
+            cuda,
+        };
+        EngineInfo {
+            protocol: demask_api::PROTOCOL,
+            version: String::new(),
+            libtorch: String::new(),
+            pid: 1,
+            device,
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_not_used_is_a_warning_with_what_to_do() {
+        let none = Cuda::NoLibrary {
+            looked: vec!["/lib".into()],
+        };
+        let off = Cuda::Off {
+            because: "DEMASK_NO_CUDA is set".into(),
+        };
+        for (found, words) in [(none, "pip install torch==2.11.0"), (off, "unset DEMASK_NO_CUDA")] {
+            let row = graphics(Some(&engine("cpu", found)), true);
+            assert!(
+                row.status == Status::Warn && row.found.ends_with("the CPU is used"),
+                "{}",
+                row.found
+            );
+            assert!(row.fix.contains(words), "{}", row.fix);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_used_and_a_machine_without_one_are_fine() {
+        let nothing = Cuda::NoDriver {
+            message: "libcuda.so.1: not there".into(),
+            nodes: false,
+        };
+        let ready = Cuda::Ready {
+            devices: vec![demask_api::CudaDevice {
+                name: "NVIDIA H100".into(),
+                memory: 80 << 30,
+                capability: "9.0".into(),
+            }],
+            driver: "13.0".into(),
+            runtime: "13.0".into(),
+        };
+        for (name, found, files) in [("cpu", nothing, false), ("cuda:0", ready, true)] {
+            let row = graphics(Some(&engine(name, found)), files);
+            assert!(
+                row.status == Status::Ok && row.fix.is_empty(),
+                "{}: {}",
+                row.found,
+                row.fix
+            );
+        }
+    }
 }

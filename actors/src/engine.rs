@@ -196,6 +196,8 @@ impl Engine {
         on_frame: &mut (dyn FnMut(SampleFrame) + Send),
     ) -> Result<Answer, EngineFailure> {
         match self.converse(request, on_frame).await {
+            // It ends by itself now; whoever asks again must find the next one.
+            Ok(Answer::Failed(error @ EngineError::Device { .. })) => Err(self.died(error.to_string()).await),
             Ok(Answer::Failed(error)) => Err(error.into()),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.died(error.to_string()).await),
@@ -374,6 +376,7 @@ fn placeholder_info() -> EngineInfo {
         threads: 0,
         compute: String::new(),
         matmul_gflops: None,
+        cuda: demask_api::Cuda::default(),
     };
     EngineInfo {
         protocol: 0,

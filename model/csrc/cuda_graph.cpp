@@ -1,12 +1,16 @@
 // A CUDA graph of libtorch's, by the names that its CUDA half exports: the programs are linked against the CPU half alone, and
-// the other is opened at start-up where there is one (`device.rs`). Of libtorch 2.11's own classes only sizes and argument
+// the other is opened at start-up where there is one (`cuda/`). Of libtorch 2.11's own classes only sizes and argument
 // passing are relied on: a graph fits its room, a CUDA stream is a c10::Stream.
 
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Stream.h>
 #include <dlfcn.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "rows.h"
@@ -49,49 +53,93 @@ struct Calls {
   }
 };
 
+c10::Device cuda(c10::DeviceIndex device) { return {c10::DeviceType::CUDA, device}; }
+
+// One stream a device for all that is recorded there: libraries keep a workspace for each stream that they have met.
+c10::Stream side_stream(const Calls& calls, c10::DeviceIndex device) {
+  static std::mutex one_at_a_time;
+  static std::map<c10::DeviceIndex, c10::Stream> streams;
+  const std::lock_guard<std::mutex> lock(one_at_a_time);
+  auto found = streams.find(device);
+  if (found == streams.end()) found = streams.emplace(device, calls.another(false, device)).first;
+  return found->second;
+}
+
+// From here to its end this thread's work goes to a device's side stream. The device has done everything before, and again
+// at the end: memory of one stream is used on the other.
+struct Aside {
+  const Calls& calls;
+  c10::DeviceGuard guard;
+  c10::Stream before;
+
+  explicit Aside(c10::DeviceIndex device)
+      : calls(Calls::get()), guard(cuda(device)), before(calls.current(device)) {
+    settle();
+    calls.use(side_stream(calls, device));
+  }
+  ~Aside() {
+    try {
+      calls.use(before);
+    } catch (...) {
+    }
+  }
+  void settle() { at::detail::getCUDAHooks().deviceSynchronize(guard.current_device().index()); }
+};
+
 struct Graph {
   const Calls& calls;
-  c10::Stream before;
-  bool recording = false;
+  c10::DeviceIndex device;
+  // While it is recorded; the default stream cannot be.
+  std::unique_ptr<Aside> aside;
   alignas(16) char room[4096];
 
-  explicit Graph(c10::DeviceIndex device) : calls(Calls::get()), before(calls.current(device)) {
+  explicit Graph(c10::DeviceIndex device)
+      : calls(Calls::get()), device(device), aside(std::make_unique<Aside>(device)) {
     calls.make(room, false);
-    // The default stream cannot be recorded.
-    calls.use(calls.another(false, device));
     try {
       calls.begin(room, Pool(0, 0), THREAD_LOCAL_CAPTURE);
     } catch (...) {
-      calls.use(before);
       calls.destroy(room);
       throw;
     }
-    recording = true;
   }
   ~Graph() {
     // Whatever ended the recording early.
     try {
-      if (recording) end();
+      if (aside) end();
     } catch (...) {
     }
+    const c10::DeviceGuard guard(cuda(device));
     calls.destroy(room);
   }
 
   void end() {
-    recording = false;
-    try {
-      calls.end(room);
-    } catch (...) {
-      calls.use(before);
-      throw;
-    }
-    calls.use(before);
+    const auto ending = std::move(aside);
+    calls.end(room);
+  }
+
+  void replay() {
+    const c10::DeviceGuard guard(cuda(device));
+    calls.replay(room);
   }
 };
 
 }  // namespace
 
 extern "C" {
+// What follows on this thread is done on the stream on which everything is recorded.
+int demask_aside_begin(int64_t device, void** aside) {
+  return guarded([&] { *aside = new Aside(static_cast<c10::DeviceIndex>(device)); });
+}
+
+// Waits for what was done there.
+int demask_aside_end(void* aside) {
+  return guarded([&] {
+    const std::unique_ptr<Aside> ending(static_cast<Aside*>(aside));
+    ending->settle();
+  });
+}
+
 // What follows on this thread is recorded and not done.
 int demask_graph_begin(int64_t device, void** graph) {
   return guarded([&] { *graph = new Graph(static_cast<c10::DeviceIndex>(device)); });
@@ -102,7 +150,7 @@ int demask_graph_end(void* graph) {
 }
 
 int demask_graph_replay(void* graph) {
-  return guarded([&] { static_cast<Graph*>(graph)->calls.replay(static_cast<Graph*>(graph)->room); });
+  return guarded([&] { static_cast<Graph*>(graph)->replay(); });
 }
 
 void demask_graph_drop(void* graph) {

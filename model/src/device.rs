@@ -1,32 +1,12 @@
-//! Where and in what dtype to compute; one build serves CPU and CUDA.
-//!
-//! The programs link the CPU half of libtorch. Where there is a `libtorch_cuda.so`, [`open_cuda`] loads it at start-up and
-//! its kernels register themselves.
+//! Where and in what dtype to compute; one build serves CPU and CUDA (`cuda/`).
 
-use std::ffi::{CStr, CString};
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use demask_api::{Cuda, DeviceInfo};
+use tch::{Device, Kind};
 
-use demask_api::DeviceInfo;
-use tch::{Cuda, Device, Kind};
-
+use crate::cuda;
+pub use crate::cuda::{library_folder, open_cuda};
 use crate::error::{ModelError, Result};
 use crate::fused;
-
-/// Opens `libtorch_cuda.so` where the dynamic linker finds it, else beside the `libtorch_cpu.so` that this process runs
-/// on; says whether a GPU can be used.
-pub fn open_cuda() -> bool {
-    if std::env::var_os("DEMASK_NO_CUDA").is_some() {
-        return false;
-    }
-    let beside = library_folder();
-    let opened = open("libtorch_cuda.so", beside.as_deref());
-    if opened {
-        // Only some versions have it apart.
-        open("libtorch_cuda_linalg.so", beside.as_deref());
-    }
-    opened && Cuda::is_available()
-}
 
 /// Keeps what is freed for the next step of training or sampling, which asks for as much again: to have it from the system
 /// anew costs a page fault every four kilobytes. Measured: 7 % of a training step.
@@ -36,52 +16,6 @@ pub fn keep_freed_memory() {
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
-    }
-}
-
-/// The folder of the `libtorch_cpu.so` that is in this process's memory.
-#[must_use]
-pub fn library_folder() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let path = maps.lines().find_map(|line| {
-        let path = &line[line.find('/')?..];
-        path.ends_with("/libtorch_cpu.so").then(|| Path::new(path))
-    })?;
-    path.parent().map(Path::to_owned)
-}
-
-fn open(name: &str, folder: Option<&Path>) -> bool {
-    if open_library(Path::new(name)).is_ok() {
-        return true;
-    }
-    let Some(path) = folder
-        .map(|folder| folder.join(name))
-        .filter(|path| path.exists())
-    else {
-        return false;
-    };
-    match open_library(&path) {
-        Ok(()) => true,
-        Err(why) => {
-            tracing::warn!("{} is there but cannot be opened: {why}", path.display());
-            false
-        }
-    }
-}
-
-fn open_library(path: &Path) -> std::result::Result<(), String> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-    // SAFETY: a NUL-terminated name; the library's constructors register kernels and nothing else. The words of the
-    // failure are copied before anything else can fail.
-    unsafe {
-        if !libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL).is_null() {
-            return Ok(());
-        }
-        let words = libc::dlerror();
-        if words.is_null() {
-            return Err("the linker does not say why".into());
-        }
-        Err(CStr::from_ptr(words).to_string_lossy().into_owned())
     }
 }
 
@@ -96,6 +30,8 @@ pub struct Place {
     pub threads: usize,
     /// Why this dtype.
     pub reason: String,
+    /// What was found of CUDA.
+    pub cuda: Cuda,
 }
 
 impl Place {
@@ -104,28 +40,13 @@ impl Place {
     /// # Errors
     /// A device or dtype that is unknown or not there.
     pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
-        let has_cuda = device != "cpu" && open_cuda();
-        let device = match device {
-            "cpu" => Device::Cpu,
-            "auto" if has_cuda => Device::Cuda(0),
-            "auto" => Device::Cpu,
-            other => {
-                let number = other.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-                match number {
-                    Some(number) if has_cuda => Device::Cuda(number),
-                    Some(_) => {
-                        return Err(ModelError::Refused(format!(
-                            "device {other}: no CUDA libtorch or no GPU here"
-                        )));
-                    }
-                    None => {
-                        return Err(ModelError::Refused(format!(
-                            "device {other}: expected auto, cpu or cuda:N"
-                        )));
-                    }
-                }
-            }
+        let found = match device {
+            "cpu" => Cuda::Off {
+                because: "the device is cpu".into(),
+            },
+            _ => cuda::open().clone(),
         };
+        let device = device_for(device, &found)?;
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         if device == Device::Cpu {
             fused::meet_threads();
@@ -137,6 +58,7 @@ impl Place {
             kind,
             threads: if device == Device::Cpu { threads } else { 0 },
             reason,
+            cuda: found,
         })
     }
 
@@ -152,7 +74,38 @@ impl Place {
             threads: self.threads,
             compute: self.reason.clone(),
             matmul_gflops: None,
+            cuda: self.cuda.clone(),
         }
+    }
+}
+
+fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
+    let refused = |why: String| Err(ModelError::Refused(format!("device {asked}: {why}")));
+    match asked {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if found.is_ready() => return Ok(Device::Cuda(0)),
+        "auto" => {
+            if cuda::has_device_files() {
+                tracing::warn!("the CPU is used: {}", found.with_fix());
+            }
+            return Ok(Device::Cpu);
+        }
+        _ => {}
+    }
+    let number = asked.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    let Some(number) = number else {
+        return refused("expected auto, cpu or cuda:N".into());
+    };
+    if !found.is_ready() {
+        return refused(found.with_fix());
+    }
+    match found.devices().len() {
+        count if number < count => Ok(Device::Cuda(number)),
+        1 => refused("there is one device here, cuda:0".into()),
+        count => refused(format!(
+            "there are {count} devices here, cuda:0 to cuda:{}",
+            count - 1
+        )),
     }
 }
 
@@ -186,22 +139,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libtorch_is_found_where_it_was_loaded_from() {
-        let _ = tch::Tensor::from_slice(&[1.0f32]);
-        if cfg!(target_os = "linux") {
-            let folder = library_folder().unwrap();
-            assert!(folder.join("libtorch_cpu.so").is_file(), "{}", folder.display());
+    fn a_device_that_is_not_there_is_refused_with_how_many_there_are() {
+        let device = demask_api::CudaDevice {
+            name: "one".into(),
+            memory: 1 << 30,
+            capability: "9.0".into(),
+        };
+        let with = |count| Cuda::Ready {
+            devices: vec![device.clone(); count],
+            driver: "13.0".into(),
+            runtime: "13.0".into(),
+        };
+        assert_eq!(device_for("cuda:1", &with(2)).unwrap(), Device::Cuda(1));
+        assert_eq!(device_for("auto", &with(2)).unwrap(), Device::Cuda(0));
+        for (asked, count, words) in [
+            ("cuda:2", 2, "there are 2 devices here, cuda:0 to cuda:1"),
+            ("cuda:1", 1, "there is one device here"),
+        ] {
+            let message = device_for(asked, &with(count)).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
         }
-    }
-
-    #[test]
-    fn a_library_that_is_not_there_is_not_opened() {
-        assert!(!open("libdemask_none.so", None));
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("libdemask_none.so"), "no library").unwrap();
-        assert!(!open("libdemask_none.so", Some(dir.path())));
-        let why = open_library(&dir.path().join("libdemask_none.so")).unwrap_err();
-        assert!(why.contains("libdemask_none.so"), "{why}");
+        let none = Cuda::NoLibrary {
+            looked: vec!["/somewhere".into()],
+        };
+        let message = device_for("cuda:0", &none).unwrap_err().to_string();
+        assert!(message.contains("looked in /somewhere"), "{message}");
+        assert!(message.contains("pip install"), "{message}");
     }
 
     #[test]

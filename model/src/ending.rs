@@ -92,6 +92,13 @@ impl Read for UntilAsked<'_> {
     }
 }
 
+/// Ends this process now, as failed: nothing is freed and no library is asked to clean up, which on a failed device may throw
+/// or never return.
+pub fn at_once() -> ! {
+    // SAFETY: takes a number and does not return.
+    unsafe { libc::_exit(1) }
+}
+
 /// Ends this process as soon as its parent is dead, so that a killed daemon leaves no engine behind. The parent says who it
 /// is: it may be dead before this process can look.
 ///

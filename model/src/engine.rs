@@ -193,7 +193,7 @@ impl Engine {
         EngineInfo {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: "2.11.0".to_owned(),
+            libtorch: crate::cuda::torch_version(),
             pid: std::process::id(),
             device: self.place.info(),
         }
@@ -296,7 +296,7 @@ impl Engine {
             // What lies on the shelf is used again, or let go of before more is taken.
             Some(memory) => room::sampling_limits(
                 self.limits,
-                memory.free + self.shelf.bytes(),
+                memory.available() + self.shelf.bytes(),
                 model.backbone.config(),
                 self.place.kind,
             ),

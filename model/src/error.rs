@@ -54,23 +54,26 @@ impl ModelError {
 }
 
 impl ModelError {
-    fn torch_said(&self, words: &[&str]) -> bool {
-        let Self::Torch(error) = self else { return false };
-        let message = error.to_string();
-        words.iter().any(|words| message.contains(words))
+    fn is_of_libtorch(&self, kind: impl Fn(&EngineError) -> bool) -> bool {
+        matches!(self, Self::Torch(error) if kind(&of_libtorch(error.to_string())))
     }
 
     /// Whether a device or the host had no memory left: nothing is broken, and less may still be had.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
-        // CUDA's words, and those of the CPU's allocator.
-        self.torch_said(&["out of memory", "can't allocate memory", "not enough memory"])
+        self.is_of_libtorch(|error| matches!(error, EngineError::OutOfMemory { .. }))
+    }
+
+    /// Whether an operator was asked for the same bits each time and has no way to give them.
+    #[must_use]
+    pub fn lacks_determinism(&self) -> bool {
+        matches!(self, Self::Torch(error) if error.to_string().contains("deterministic implementation"))
     }
 
     /// Whether the device failed in a way after which nothing works on it in this process.
     #[must_use]
     pub fn is_device_fault(&self) -> bool {
-        self.torch_said(&["CUDA error", "device-side assert"]) && !self.is_out_of_memory()
+        self.is_of_libtorch(|error| matches!(error, EngineError::Device { .. }))
     }
 }
 
@@ -90,16 +93,67 @@ impl From<ModelError> for EngineError {
                     full,
                 }
             }
-            ModelError::Torch(error) => {
-                let message = error.to_string();
-                // CUDA's words, and those of the CPU's allocator.
-                let memory = ["out of memory", "can't allocate memory", "not enough memory"];
-                if memory.iter().any(|words| message.contains(words)) {
-                    Self::OutOfMemory { message }
-                } else {
-                    Self::Internal { message }
-                }
-            }
+            ModelError::Torch(error) => of_libtorch(error.to_string()),
+        }
+    }
+}
+
+/// Words of CUDA's and of the CPU's allocator: less work may do.
+const MEMORY: [&str; 4] = [
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+];
+/// Words after which every call on the device answers the same, to the process's end.
+const DEVICE: [&str; 3] = [
+    "CUDA error",
+    "device-side assert",
+    "CUDNN_STATUS_EXECUTION_FAILED",
+];
+
+/// What libtorch's words mean for whoever asked.
+#[must_use]
+pub fn of_libtorch(message: String) -> EngineError {
+    let has = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    if has(&MEMORY) {
+        EngineError::OutOfMemory { message }
+    } else if has(&DEVICE) {
+        EngineError::Device { message }
+    } else {
+        EngineError::Internal { message }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_failed_is_told_from_one_that_is_full() {
+        for (words, kind) in [
+            ("CUDA error: an illegal memory access was encountered", "device"),
+            ("CUDA error: device-side assert triggered", "device"),
+            ("CUDA error: out of memory", "out_of_memory"),
+            ("CUDA out of memory. Tried to allocate 2.00 GiB.", "out_of_memory"),
+            (
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "out_of_memory",
+            ),
+            ("DefaultCPUAllocator: can't allocate memory", "out_of_memory"),
+            (
+                "The size of tensor a (3) must match the size of tensor b (4)",
+                "internal",
+            ),
+        ] {
+            let error = EngineError::from(ModelError::from(TchError::Torch(words.to_owned())));
+            let found = match &error {
+                EngineError::Device { message } if message.contains(words) => "device",
+                EngineError::OutOfMemory { message } if message.contains(words) => "out_of_memory",
+                EngineError::Internal { message } if message.contains(words) => "internal",
+                _ => "another",
+            };
+            assert_eq!(found, kind, "{words}");
         }
     }
 }

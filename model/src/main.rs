@@ -4,18 +4,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use demask_model::cuda;
 use demask_model::device::{Place, keep_freed_memory};
 use demask_model::ending::{self, Ending};
 use demask_model::engine::Engine;
+use demask_model::fault::Fault;
 use demask_model::sampler::Limits;
-use demask_model::server;
+use demask_model::server::{self, Served};
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
-                     [--die-with PID]
+                     [--deterministic on|off] [--die-with PID]
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
+--deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
+the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for.
 It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
 requests that have come, a second one at once.
 
@@ -37,6 +41,7 @@ struct Options {
     dtype: String,
     threads: Option<usize>,
     rows: Option<usize>,
+    deterministic: Option<bool>,
     die_with: Option<i32>,
 }
 
@@ -57,19 +62,27 @@ fn run() -> anyhow::Result<()> {
     let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
     keep_freed_memory();
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
+    if let Some(deterministic) = options.deterministic
+        && place.device.is_cuda()
+    {
+        cuda::set_deterministic(deterministic)?;
+    }
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
-    server::serve(
-        &mut Engine::new(place).with_limits(limits),
-        &options.socket,
-        &ending,
-    )
-    .with_context(|| format!("socket {}", options.socket.display()))
+    let mut engine = Engine::new(place).with_limits(limits);
+    let fault = Fault::from_environment()?;
+    let served = server::serve(&mut engine, &options.socket, &ending, fault)
+        .with_context(|| format!("socket {}", options.socket.display()))?;
+    if let Served::DeviceFailed(message) = served {
+        tracing::error!("the device failed, and this engine ends: {message}");
+        ending::at_once();
+    }
+    Ok(())
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
-    let (mut threads, mut rows, mut die_with) = (None, None, None);
+    let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -82,7 +95,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
                 return Ok(None);
             }
             "--version" | "-V" => {
-                println!("demask-engine {} (libtorch 2.11.0)", env!("CARGO_PKG_VERSION"));
+                println!(
+                    "demask-engine {} (libtorch {})",
+                    env!("CARGO_PKG_VERSION"),
+                    cuda::torch_version()
+                );
                 return Ok(None);
             }
             "--socket" => socket = Some(PathBuf::from(value()?)),
@@ -90,6 +107,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
             "--dtype" => dtype = value()?,
             "--threads" => threads = Some(number(&flag, &value()?)?),
             "--rows" => rows = Some(number(&flag, &value()?)?),
+            "--deterministic" => {
+                deterministic = Some(match value()?.as_str() {
+                    "on" => true,
+                    "off" => false,
+                    other => bail!("--deterministic {other}: expected on or off"),
+                });
+            }
             "--die-with" => die_with = Some(number(&flag, &value()?)?),
             other => bail!("unknown argument {other}; see --help"),
         }
@@ -101,6 +125,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         dtype,
         threads,
         rows,
+        deterministic,
         die_with,
     }))
 }

@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::loss::{LossRow, alike, descend, gather, gather_with, log_probs};
 use crate::noise::masked;
 use crate::optimizer::AdamW;
+use crate::trainer::retried;
 use crate::transfer::{self, Packet};
 use crate::{parallel, validation};
 
@@ -225,19 +226,11 @@ pub fn train(
     let longest = lengths.max().unwrap_or(0);
     let reference = reference.filter(|_| objective.kl != 0.0);
     backbone.work_room_out(optimizer);
-    loop {
-        let mut report = asked.steps(backbone, optimizer, reference);
-        match &mut report {
-            Ok(report) => report.seconds = started.elapsed().as_secs_f64(),
-            Err(error) if error.is_out_of_memory() && backbone.room().halve(longest) => {
-                let most = backbone.room().forward_tokens();
-                tracing::warn!("{error}; the step is done again, {most} tokens at a time");
-                continue;
-            }
-            Err(_) => {}
-        }
-        return report;
-    }
+    let mut report = retried(backbone, longest, |backbone| {
+        asked.steps(backbone, optimizer, reference)
+    })?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
 }
 
 /// What a policy step was asked for.

@@ -1,5 +1,6 @@
 //! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
-//! drawn together ([`crate::sampling`]). Whatever a client sends, the engine answers it or lets the client go, and lives on.
+//! drawn together ([`crate::sampling`]). Whatever a client sends, the engine answers it or lets the client go, and lives on,
+//! unless its device has failed: then it says so and ends.
 //!
 //! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
 
@@ -18,30 +19,41 @@ use std::thread;
 use std::time::Duration;
 
 use demask_api::{Answer, EngineError, Request, SampleRequest, wire};
+use tch::TchError;
 
 use crate::ending::{Ending, UntilAsked};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{ModelError, Result, of_libtorch};
+use crate::fault::Fault;
 
 /// Clients at one time, and so requests that wait (law L2): the next is told so and let go.
 const CLIENTS: usize = 64;
 /// How long a client may leave an answer unread before it is let go: nobody else is served meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Serves until a client asks to exit or the process is asked to end. Requests that have come by then are still answered, but
-/// for those behind an exit: their clients see the connection end.
+/// Why nobody is served any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// A client or a signal asked.
+    Asked,
+    /// The device failed, in libtorch's words: nothing works on it in this process any more, not even an orderly end.
+    DeviceFailed(String),
+}
+
+/// Serves until a client asks to exit, the process is asked to end or the device fails. Requests that have come by then are
+/// still answered, but for those behind an exit or a failure: their clients see the connection end.
 ///
 /// # Errors
 /// The socket's.
-pub fn serve(engine: &mut Engine, path: &Path, ending: &Ending) -> io::Result<()> {
+pub fn serve(engine: &mut Engine, path: &Path, ending: &Ending, fault: Fault) -> io::Result<Served> {
     let listener = bind(path)?;
     let (sender, receiver) = channel();
     let present = AtomicUsize::new(0);
     let served = thread::scope(|scope| {
         let present = &present;
         let accepting = scope.spawn(move || accept(scope, &listener, &sender, (present, ending)));
-        work(engine, &mut Inbox::new(receiver), ending);
-        accepting.join().unwrap_or(Ok(()))
+        let served = work(engine, Inbox::new(receiver), ending, fault);
+        accepting.join().unwrap_or(Ok(())).map(|()| served)
     });
     std::fs::remove_file(path).ok();
     served
@@ -206,46 +218,61 @@ impl Inbox {
     }
 }
 
-/// Does what is asked until there is nobody left to ask.
-fn work(engine: &mut Engine, inbox: &mut Inbox, ending: &Ending) {
+/// Does what is asked until there is nobody left to ask, or no device left.
+fn work(engine: &mut Engine, mut inbox: Inbox, ending: &Ending, mut fault: Fault) -> Served {
     while let Some(Job { request, client }) = inbox.wait() {
-        match request {
-            Request::Sample { requests } => sample(engine, (requests, client), inbox),
+        let struck = fault.strike(&request);
+        let done = match request {
+            Request::Sample { requests } => sample(engine, (requests, client), &mut inbox, struck),
             Request::Exit => {
                 client.write(&Answer::Done);
-                return ending.ask();
+                ending.ask();
+                return Served::Asked;
             }
             request => {
                 let handled = whole(engine, |engine| {
+                    struck?;
                     engine.handle(request, &mut |frame| client.write(&Answer::Frame(frame)))
                 });
-                client.write(&handled.unwrap_or_else(Answer::Failed));
+                client.write(&handled.clone().unwrap_or_else(Answer::Failed));
+                handled.map(|_| ())
             }
+        };
+        if let Err(EngineError::Device { message }) = done {
+            ending.ask();
+            return Served::DeviceFailed(message);
         }
     }
+    Served::Asked
 }
 
 /// Samples for one client and for all who come meanwhile and want the same.
-fn sample(engine: &mut Engine, first: (Vec<SampleRequest>, Client), inbox: &mut Inbox) {
-    let mut clients = BTreeMap::new();
+fn sample(
+    engine: &mut Engine,
+    first: (Vec<SampleRequest>, Client),
+    inbox: &mut Inbox,
+    struck: Result<()>,
+) -> std::result::Result<(), EngineError> {
+    let (requests, client) = first;
+    let mut clients = BTreeMap::from([(0, client)]);
     let sampled = whole(engine, |engine| {
-        sample_together(engine, first, inbox, &mut clients)
+        struck?;
+        sample_together(engine, requests, inbox, &mut clients)
     });
-    if let Err(error) = sampled {
+    if let Err(error) = &sampled {
         for client in clients.values() {
             client.write(&Answer::Failed(error.clone()));
         }
     }
+    sampled
 }
 
 fn sample_together(
     engine: &Engine,
-    first: (Vec<SampleRequest>, Client),
+    requests: Vec<SampleRequest>,
     inbox: &mut Inbox,
     clients: &mut BTreeMap<usize, Client>,
 ) -> Result<()> {
-    let (requests, client) = first;
-    clients.insert(0, client);
     let mut sampling = engine.sampling()?;
     sampling.join(0, requests)?;
     let mut number = 0;
@@ -268,6 +295,9 @@ fn sample_together(
             }
         })?;
         for (number, answer) in answers {
+            if let Answer::Failed(EngineError::Device { message }) = answer {
+                return Err(ModelError::Torch(TchError::Torch(message)));
+            }
             if let Some(client) = clients.remove(&number) {
                 client.write(&answer);
             }
@@ -276,7 +306,8 @@ fn sample_together(
     Ok(())
 }
 
-/// Does a piece of work; whatever goes wrong inside becomes an error, and the engine is fit for the next.
+/// Does a piece of work; whatever goes wrong inside becomes an error, and the engine is fit for the next unless it is its
+/// device that failed.
 fn whole<T>(
     engine: &mut Engine,
     work: impl FnOnce(&mut Engine) -> Result<T>,
@@ -289,6 +320,9 @@ fn whole<T>(
     let message = words
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
+    if let failed @ EngineError::Device { .. } = of_libtorch(message.clone()) {
+        return Err(failed);
+    }
     let left = engine.recover().err();
     let left = left.map(|error| format!("; {error}")).unwrap_or_default();
     Err(EngineError::Internal {

@@ -15,7 +15,7 @@ use crate::loss::{Gathered, LossRow, alike, answer_divisor, descend, gather_with
 use crate::noise::{Noised, noise};
 use crate::optimizer::AdamW;
 use crate::transfer::{self, Packet};
-use crate::{parallel, validation};
+use crate::{cuda, parallel, validation};
 
 /// The order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -50,17 +50,42 @@ pub fn train(
         .map(|one| one.ids.len() - one.left_pad);
     let longest = lengths.max().unwrap_or(0);
     backbone.work_room_out(optimizer);
-    loop {
+    retried(backbone, longest, |backbone| {
         backbone.set_dropout(Some(settings.seed));
         let report = step(backbone, optimizer, micro_batches, settings);
         backbone.set_dropout(None);
-        let Err(error) = &report else { return report };
-        optimizer.discard(backbone.trained_mut())?;
-        if !(error.is_out_of_memory() && backbone.room().halve(longest)) {
-            return report;
+        if report.is_err() {
+            optimizer.discard(backbone.trained_mut())?;
         }
-        let most = backbone.room().forward_tokens();
-        tracing::warn!("{error}; the step is done again, {most} tokens at a time");
+        report
+    })
+}
+
+/// Does a step, which leaves everything as it was where it fails: with the same bits each time where the device can (law L8); again
+/// in halves where it runs out of memory, down to a row of `longest` tokens.
+///
+/// # Errors
+/// The step's.
+pub(crate) fn retried<T>(
+    backbone: &mut Backbone,
+    longest: usize,
+    mut step: impl FnMut(&mut Backbone) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let done = cuda::strictly(|| step(backbone));
+        let Err(error) = &done else { return done };
+        if error.is_out_of_memory() && backbone.room().halve(longest) {
+            cuda::release(backbone.device());
+            let most = backbone.room().forward_tokens();
+            tracing::warn!("{error}; the step is done again, {most} tokens at a time");
+        } else if error.lacks_determinism() {
+            tracing::warn!(
+                "{error}; the step is done again, and from now on bits may differ from run to run"
+            );
+            cuda::set_deterministic(false)?;
+        } else {
+            return done;
+        }
     }
 }
 

@@ -456,3 +456,67 @@ fn a_loss_that_is_no_number_is_reported() {
     );
     assert!(matches!(train(&mut client, 0), Answer::Trained(report) if report.finite && report.step == 1));
 }
+
+/// Through a shell, with a fault asked for at that request to train or to sample.
+fn failing(at: u32) -> Engine {
+    Engine::started(&format!(
+        "echo device {at} > fault; export DEMASK_ENGINE_FAULT=fault; \
+         exec \"$0\" --socket socket --device cpu --dtype f32 --threads 1"
+    ))
+}
+
+#[test]
+fn l1_a_device_that_failed_is_told_and_the_engine_ends_as_failed() {
+    let mut engine = failing(2);
+    let mut client = engine.connect();
+    load(&mut client);
+    assert!(matches!(train(&mut client, 1), Answer::Trained(_)));
+    let Answer::Failed(EngineError::Device { message }) = train(&mut client, 2) else {
+        panic!("the second step of training was to fail");
+    };
+    assert!(
+        message.contains("CUDA error: an illegal memory access"),
+        "{message}"
+    );
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "the connection is closed");
+    assert_eq!(engine.end().code(), Some(1));
+    assert!(!engine.socket().exists(), "nobody is led to a dead engine");
+    assert!(
+        !engine.place.path().join("fault").exists(),
+        "the next one computes"
+    );
+}
+
+#[test]
+fn l1_all_who_wait_for_samples_of_a_failed_device_are_told() {
+    let mut engine = failing(1);
+    let mut client = engine.connect();
+    load(&mut client);
+    let requests = vec![];
+    let answer = ask(&mut client, &Request::Sample { requests });
+    assert!(
+        matches!(answer, Answer::Failed(EngineError::Device { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(engine.end().code(), Some(1));
+}
+
+#[test]
+fn a_fault_that_is_none_and_determinism_that_is_none_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("fault");
+    std::fs::write(&file, "explode\n").unwrap();
+    let run = |arguments: &[&str]| {
+        let out = Command::new(PROGRAM)
+            .args(["--socket", "socket", "--device", "cpu"])
+            .args(arguments)
+            .env("DEMASK_ENGINE_FAULT", &file)
+            .current_dir(place.path())
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(1));
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert!(run(&[]).contains("expected a file that says `device N`, found 'explode'"));
+    assert!(run(&["--deterministic", "maybe"]).contains("expected on or off"));
+}

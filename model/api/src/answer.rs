@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::BackboneConfig;
+use crate::cuda::Cuda;
 use crate::number;
 use crate::picture::Picture;
 use crate::sampling::Sample;
@@ -19,6 +20,9 @@ pub struct DeviceInfo {
     pub compute: String,
     /// Measured matrix-product rate in GFLOP/s at engine start, if measured.
     pub matmul_gflops: Option<f64>,
+    /// What was found of CUDA.
+    #[serde(default)]
+    pub cuda: Cuda,
 }
 
 /// Who an engine is.
@@ -28,7 +32,7 @@ pub struct EngineInfo {
     pub protocol: u32,
     /// Crate version.
     pub version: String,
-    /// libtorch's version.
+    /// Version of the libtorch that runs.
     pub libtorch: String,
     /// Process id.
     pub pid: u32,
@@ -175,6 +179,12 @@ pub enum EngineError {
     /// The device is out of memory.
     #[error("out of memory: {message}")]
     OutOfMemory {
+        /// libtorch's words.
+        message: String,
+    },
+    /// The device failed: the engine ends after this answer, since nothing works on that device in its process any more.
+    #[error("the device failed: {message}")]
+    Device {
         /// libtorch's words.
         message: String,
     },

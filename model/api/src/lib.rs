@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod checkpoint;
 pub mod config;
+pub mod cuda;
 pub mod grid;
 pub mod loading;
 pub mod number;
@@ -26,6 +27,7 @@ pub use answer::{
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
+pub use cuda::{Cuda, CudaDevice};
 pub use grid::Grid;
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};
@@ -40,4 +42,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;

@@ -8,7 +8,7 @@
 
 #![allow(non_snake_case)]
 
-use tch::{Cuda, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::draw::{Drawn, MEASURES, Writable, fetched, likeliest};
 use super::text::{Rule, Steady};
@@ -206,12 +206,8 @@ impl Board {
                 match &self.graph {
                     Recording::Made(graph) => graph.replay()?,
                     Recording::Off => self.step(backbone, cache)?,
-                    Recording::Wanted => {
-                        self.step(backbone, cache)?;
-                        if step + 1 < steps {
-                            self.record(backbone, cache);
-                        }
-                    }
+                    Recording::Wanted if step + 1 < steps => self.step_and_record(backbone, cache)?,
+                    Recording::Wanted => self.step(backbone, cache)?,
                 }
             }
             let drawn = fetched(&self.measures_SN7.f_narrow(0, 0, steps as i64)?)?;
@@ -220,19 +216,21 @@ impl Board {
         })
     }
 
-    /// Records a step, which is not done; without that steps go on one launch after the other.
-    fn record(&mut self, backbone: &Backbone, cache: &KvCache) {
+    /// A step, and the next one recorded, which is not done; where that fails steps go on one launch after the other.
+    fn step_and_record(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
         let Device::Cuda(device) = backbone.device() else {
-            return;
+            return self.step(backbone, cache);
         };
-        Cuda::synchronize(device as i64);
+        CudaGraph::warm(device, || self.step(backbone, cache))?;
         self.graph = match CudaGraph::record(device, || self.step(backbone, cache)) {
             Ok(graph) => Recording::Made(graph),
+            Err(error) if error.is_device_fault() => return Err(error),
             Err(error) => {
                 tracing::warn!("{error}; kernels are launched one by one");
                 Recording::Off
             }
         };
+        Ok(())
     }
 }
 

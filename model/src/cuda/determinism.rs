@@ -1,0 +1,62 @@
+//! The same bits for the same work on a GPU (law L8), where libtorch has a way: what it costs, and where it ends.
+//!
+//! On the CPU nothing here is called: there the same seed gives the same bits anyway.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::shim;
+use crate::error::Result;
+
+/// Says `0` or `1`; [`set_deterministic`] says otherwise.
+pub const DETERMINISTIC: &str = "DEMASK_DETERMINISTIC";
+/// cuBLAS keeps eight workspaces of 4 MiB, and so adds in the same order whatever else runs.
+const WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// What the environment asks for: yes, unless it says `0`.
+#[must_use]
+pub fn deterministic() -> bool {
+    std::env::var(DETERMINISTIC).map_or(true, |value| value.trim() != "0")
+}
+
+/// Has libtorch's CUDA half, which must be open, take ways that give the same bits each time, or the fastest ones. What has no
+/// such way goes on as it is, with a warning.
+///
+/// # Errors
+/// libtorch's.
+pub fn set_deterministic(on: bool) -> Result<()> {
+    if on && std::env::var_os(WORKSPACE.0).is_none() {
+        // SAFETY: at start-up, before libtorch has threads that read the environment; Rust's readers take the lock that this
+        // takes. cuBLAS reads it when it is first used.
+        unsafe { std::env::set_var(WORKSPACE.0, WORKSPACE.1) };
+    }
+    shim::deterministic(on, false)?;
+    ON.store(on, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Does work in which what has no deterministic way is refused, if determinism is on; only so does the backward pass of
+/// flash and of memory-efficient attention take its deterministic way. Elsewhere it just does the work.
+///
+/// # Errors
+/// Those of the work; libtorch's, "does not have a deterministic implementation" among them.
+pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if !ON.load(Ordering::SeqCst) {
+        return work();
+    }
+    shim::deterministic(true, true)?;
+    let _lenient = Lenient;
+    work()
+}
+
+/// Back to warnings, also after a panic.
+struct Lenient;
+
+impl Drop for Lenient {
+    fn drop(&mut self) {
+        if let Err(error) = shim::deterministic(true, false) {
+            tracing::warn!("{error}");
+        }
+    }
+}

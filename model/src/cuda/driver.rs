@@ -1,0 +1,155 @@
+//! NVIDIA's driver, asked before anything of CUDA's is opened: its library is small, its functions are plain C and have not
+//! changed for many years.
+
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::path::Path;
+
+use demask_api::{Cuda, CudaDevice};
+
+use super::library::Library;
+
+/// What the driver says.
+#[derive(Debug)]
+pub(super) struct Driver {
+    /// The newest CUDA that it serves, 1000 × major + 10 × minor.
+    pub cuda: i32,
+    pub devices: Vec<CudaDevice>,
+}
+
+/// What went wrong when the libraries were combined wrongly: the driver's library is not its kernel module's, or not for this
+/// hardware.
+const OTHER_VERSION: [c_int; 2] = [803, 804];
+/// The places of a compute capability's two numbers among a device's attributes.
+const MAJOR: c_int = 75;
+const MINOR: c_int = 76;
+
+/// Asks the driver for its version and devices.
+///
+/// # Errors
+/// No driver, none that fits, or no device.
+pub(super) fn ask() -> Result<Driver, Cuda> {
+    let library = Library::open("libcuda.so.1").map_err(|message| Cuda::NoDriver {
+        message,
+        nodes: has_nodes(),
+    })?;
+    let calls = Calls::of(library).ok_or_else(|| Cuda::NotOpened {
+        library: "libcuda.so.1".into(),
+        message: "it lacks a function that every driver of CUDA 10 or later has".into(),
+    })?;
+    calls.ask()
+}
+
+/// Whether the system has device files of NVIDIA's.
+pub(super) fn has_nodes() -> bool {
+    (0..16).any(|number| Path::new(&format!("/dev/nvidia{number}")).exists())
+}
+
+/// A version as CUDA counts it, in words.
+pub(super) fn version(number: i32) -> String {
+    format!("{}.{}", number / 1000, number % 1000 / 10)
+}
+
+/// What the driver is called itself, such as `580.95.05`; it tells where its kernel module runs.
+pub(super) fn release() -> Option<String> {
+    let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
+    Some(text.trim().to_owned())
+}
+
+struct Calls {
+    init: unsafe extern "C" fn(c_uint) -> c_int,
+    words: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int,
+    version: unsafe extern "C" fn(*mut c_int) -> c_int,
+    count: unsafe extern "C" fn(*mut c_int) -> c_int,
+    device: unsafe extern "C" fn(*mut c_int, c_int) -> c_int,
+    name: unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int,
+    memory: unsafe extern "C" fn(*mut usize, c_int) -> c_int,
+    attribute: unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int,
+}
+
+impl Calls {
+    fn of(library: Library) -> Option<Self> {
+        // SAFETY: the types are those of CUDA's driver interface, in which a device is a number.
+        unsafe {
+            Some(Self {
+                init: library.function(c"cuInit")?,
+                words: library.function(c"cuGetErrorString")?,
+                version: library.function(c"cuDriverGetVersion")?,
+                count: library.function(c"cuDeviceGetCount")?,
+                device: library.function(c"cuDeviceGet")?,
+                name: library.function(c"cuDeviceGetName")?,
+                memory: library.function(c"cuDeviceTotalMem_v2")?,
+                attribute: library.function(c"cuDeviceGetAttribute")?,
+            })
+        }
+    }
+
+    fn ask(&self) -> Result<Driver, Cuda> {
+        let (mut cuda, mut count) = (0, 0);
+        // SAFETY: flags must be 0.
+        self.done(unsafe { (self.init)(0) })?;
+        // SAFETY: room for a number each.
+        self.done(unsafe { (self.version)(&mut cuda) })?;
+        // SAFETY: as above.
+        self.done(unsafe { (self.count)(&mut count) })?;
+        if count == 0 {
+            return Err(no_device("it counts none".into()));
+        }
+        let devices = (0..count)
+            .map(|number| self.describe(number))
+            .collect::<Result<_, _>>()?;
+        Ok(Driver { cuda, devices })
+    }
+
+    fn describe(&self, number: c_int) -> Result<CudaDevice, Cuda> {
+        let (mut device, mut memory, mut name) = (0, 0, [0 as c_char; 256]);
+        // SAFETY: room for what is written; a number below the count names a device.
+        self.done(unsafe { (self.device)(&mut device, number) })?;
+        // SAFETY: the room's length is told, and the driver ends the name with NUL.
+        self.done(unsafe { (self.name)(name.as_mut_ptr(), 255, device) })?;
+        // SAFETY: room for a number.
+        self.done(unsafe { (self.memory)(&mut memory, device) })?;
+        let attribute = |which| {
+            let mut value = 0;
+            // SAFETY: room for a number.
+            self.done(unsafe { (self.attribute)(&mut value, which, device) })?;
+            Ok(value)
+        };
+        // SAFETY: it ends with NUL at the latest in the last place, which was not given away.
+        let name = unsafe { CStr::from_ptr(name.as_ptr()) };
+        Ok(CudaDevice {
+            name: name.to_string_lossy().into_owned(),
+            memory: memory as u64,
+            capability: format!("{}.{}", attribute(MAJOR)?, attribute(MINOR)?),
+        })
+    }
+
+    fn done(&self, code: c_int) -> Result<(), Cuda> {
+        if code == 0 {
+            return Ok(());
+        }
+        let mut words = std::ptr::null();
+        // SAFETY: room for an address; the text is the library's own and stays.
+        let words = unsafe {
+            (self.words)(code, &mut words);
+            (!words.is_null()).then(|| CStr::from_ptr(words).to_string_lossy().into_owned())
+        };
+        let message = format!("{} (error {code})", words.unwrap_or_else(|| "no words".into()));
+        Err(if OTHER_VERSION.contains(&code) {
+            Cuda::OtherVersion {
+                found: format!("a driver's library of which the driver says: {message}"),
+                needed: "the libcuda.so.1 that came with the driver which runs (after an update: restart the machine)"
+                    .into(),
+            }
+        } else {
+            no_device(message)
+        })
+    }
+}
+
+/// The driver is there, and no device can be used.
+pub(super) fn no_device(message: String) -> Cuda {
+    Cuda::NoDevice {
+        message,
+        visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+    }
+}

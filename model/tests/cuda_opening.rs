@@ -1,0 +1,67 @@
+//! When libtorch's CUDA half is opened, and how it is set to compute: both are the process's, so that they have one of their
+//! own. Nothing here needs a device.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::ffi::c_int;
+
+use demask_api::Cuda;
+use demask_model::cuda;
+use demask_model::device::Place;
+use tch::{Device, Kind, Tensor};
+
+unsafe extern "C" {
+    fn demask_cuda_settings(bits: *mut i64) -> c_int;
+    fn demask_cuda_settle() -> c_int;
+}
+
+/// TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention, timed convolutions, determinism, the same as a warning,
+/// filled memory.
+fn settings() -> [bool; 8] {
+    let mut bits = 0;
+    // SAFETY: room for a number.
+    assert_eq!(unsafe { demask_cuda_settings(&mut bits) }, 0);
+    std::array::from_fn(|at| bits >> at & 1 == 1)
+}
+
+/// One test, since a process looks for CUDA once.
+#[test]
+fn whoever_asks_before_it_is_open_is_noticed() {
+    // What the engine does before it chooses its place, and plain work, ask nothing.
+    let place = Place::choose("cpu", "f32", Some(1)).unwrap();
+    assert!(matches!(place.cuda, Cuda::Off { .. }));
+    let _ = Tensor::from_slice(&[1.0f32, 2.0]).f_matmul(&Tensor::ones([2], (Kind::Float, Device::Cpu)));
+    assert!(!cuda::torch_version().is_empty());
+    assert!(!cuda::asked_too_early(), "neither does");
+    assert!(
+        cuda::torch_version().starts_with("2.11."),
+        "{}",
+        cuda::torch_version()
+    );
+
+    tch::manual_seed(1);
+    assert!(cuda::asked_too_early());
+    assert_eq!(*cuda::open(), Cuda::AskedTooEarly);
+    let refused = Place::choose("cuda:0", "f32", Some(1)).unwrap_err().to_string();
+    assert!(refused.contains("asked for CUDA before"), "{refused}");
+    let place = Place::choose("auto", "f32", Some(1)).unwrap();
+    assert_eq!(place.device, Device::Cpu, "what it can still do it does");
+}
+
+#[test]
+fn products_are_exact_and_repeatable_where_that_is_set() {
+    // SAFETY: takes nothing.
+    assert_eq!(unsafe { demask_cuda_settle() }, 0);
+    assert_eq!(settings()[..5], [false; 5]);
+    let strict = || cuda::strictly(|| Ok(settings())).unwrap();
+    assert!(!strict()[5], "off until it is asked for");
+    cuda::set_deterministic(true).unwrap();
+    assert_eq!(
+        settings()[5..],
+        [true, true, false],
+        "with warnings, and nothing is filled"
+    );
+    assert_eq!(strict()[5..], [true, false, false], "and refusals");
+    assert_eq!(settings()[5..], [true, true, false], "only meanwhile");
+    cuda::set_deterministic(false).unwrap();
+    assert!(!settings()[5] && !strict()[5]);
+}
