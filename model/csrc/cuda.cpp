@@ -67,12 +67,13 @@ int demask_cuda_settle() {
   });
 }
 
-// The same bits for the same work, where libtorch has a way. `strict`: what has no such way is refused, and attention's
-// backward pass takes it; else that is only warned of. New memory is not filled: every byte is written before it is read.
+// The same bits for the same work, where libtorch has a way. `strict`: operators take it, and what has none is refused; else
+// convolutions alone do, since operators that write by index would sort the indices first. New memory is not filled: every byte
+// is written before it is read.
 int demask_cuda_deterministic(int on, int strict) {
   return guarded([&] {
     auto& context = at::globalContext();
-    context.setDeterministicAlgorithms(on, !strict);
+    context.setDeterministicAlgorithms(strict, false);
     context.setDeterministicCuDNN(on);
     context.setDeterministicFillUninitializedMemory(false);
   });

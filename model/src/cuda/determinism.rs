@@ -20,8 +20,9 @@ pub fn deterministic() -> bool {
     std::env::var(DETERMINISTIC).map_or(true, |value| value.trim() != "0")
 }
 
-/// Has libtorch's CUDA half, which must be open, take ways that give the same bits each time, or the fastest ones. What has no
-/// such way goes on as it is, with a warning.
+/// Has libtorch's CUDA half, which must be open, take ways that give the same bits each time, or the fastest ones: convolutions
+/// and products from here on, all operators in what is done [`strictly`]. Sampling needs no more: what it writes by index has
+/// no index twice, and the ways that libtorch then takes would sort the indices first, at every block.
 ///
 /// # Errors
 /// libtorch's.
@@ -36,8 +37,8 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     Ok(())
 }
 
-/// Does work in which what has no deterministic way is refused, if determinism is on; only so does the backward pass of
-/// flash and of memory-efficient attention take its deterministic way. Elsewhere it just does the work.
+/// Does work in which every operator takes a deterministic way, if determinism is on, and one that has none is refused (where
+/// it would only warn, the backward pass of attention stays as it is). Else it just does the work.
 ///
 /// # Errors
 /// Those of the work; libtorch's, "does not have a deterministic implementation" among them.
@@ -50,7 +51,7 @@ pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()
 }
 
-/// Back to warnings, also after a panic.
+/// Back to what is on outside, also after a panic.
 struct Lenient;
 
 impl Drop for Lenient {
