@@ -4,9 +4,12 @@
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/util/Exception.h>
 #include <caffe2/core/common.h>
 
 #include <atomic>
+#include <mutex>
+#include <set>
 
 #include "rows.h"
 
@@ -29,6 +32,17 @@ struct Noticing {
         "CUDAHooks", [](at::CUDAHooksArgs) { return std::make_unique<Absent>(); }, c10::REGISTRY_FALLBACK);
   }
 } noticing;
+
+// Each warning is said once: what has no deterministic way would say so at every step. Never freed: threads may outlive main.
+struct Once final : c10::WarningHandler {
+  std::mutex one_at_a_time;
+  std::set<std::string> said;
+
+  void process(const c10::Warning& warning) override {
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    if (said.size() < 100 && said.insert(warning.msg()).second) c10::WarningHandler::process(warning);
+  }
+};
 
 c10::DeviceAllocator& allocator() {
   // As the first tensor on a device would.
@@ -64,6 +78,8 @@ int demask_cuda_settle() {
     context.setAllowFP16ReductionCuBLAS(false);
     context.setSDPUseCuDNN(false);
     context.setBenchmarkCuDNN(false);
+    static auto* once = new Once;
+    c10::WarningUtils::set_warning_handler(once);
   });
 }
 

@@ -62,6 +62,9 @@ fn run() -> anyhow::Result<()> {
     let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
     keep_freed_memory();
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
+    if place.device.is_cuda() {
+        tracing::info!("{}", place.cuda);
+    }
     if let Some(deterministic) = options.deterministic
         && place.device.is_cuda()
     {
