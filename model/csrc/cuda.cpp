@@ -96,7 +96,7 @@ int demask_cuda_deterministic(int on, int strict) {
 }
 
 // What is set, a bit each, for a test: TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention, timed convolutions,
-// determinism, the same as a warning, filled memory.
+// deterministic operators, the same as a warning, filled memory, deterministic convolutions.
 int demask_cuda_settings(int64_t* bits) {
   return guarded([&] {
     const auto& context = at::globalContext();
@@ -106,9 +106,10 @@ int demask_cuda_settings(int64_t* bits) {
         context.allowBF16ReductionCuBLAS() == at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK,
         context.userEnabledCuDNNSDP(),
         context.benchmarkCuDNN(),
-        context.deterministicAlgorithms() && context.deterministicCuDNN(),
+        context.deterministicAlgorithms(),
         context.deterministicAlgorithmsWarnOnly(),
         context.deterministicFillUninitializedMemory(),
+        context.deterministicCuDNN(),
     };
     *bits = 0;
     for (size_t i = 0; i < std::size(set); i++) *bits |= static_cast<int64_t>(set[i]) << i;

@@ -16,7 +16,7 @@ unsafe extern "C" {
 
 /// TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention, timed convolutions, determinism, the same as a warning,
 /// filled memory.
-fn settings() -> [bool; 8] {
+fn settings() -> [bool; 9] {
     let mut bits = 0;
     // SAFETY: room for a number.
     assert_eq!(unsafe { demask_cuda_settings(&mut bits) }, 0);
@@ -52,16 +52,14 @@ fn products_are_exact_and_repeatable_where_that_is_set() {
     // SAFETY: takes nothing.
     assert_eq!(unsafe { demask_cuda_settle() }, 0);
     assert_eq!(settings()[..5], [false; 5]);
+    // Operators, with warnings in place of refusals, memory filled, convolutions.
     let strict = || cuda::strictly(|| Ok(settings())).unwrap();
     assert!(!strict()[5], "off until it is asked for");
     cuda::set_deterministic(true).unwrap();
-    assert_eq!(
-        settings()[5..],
-        [true, true, false],
-        "with warnings, and nothing is filled"
-    );
-    assert_eq!(strict()[5..], [true, false, false], "and refusals");
-    assert_eq!(settings()[5..], [true, true, false], "only meanwhile");
+    let outside = [false, false, false, true];
+    assert_eq!(settings()[5..], outside, "convolutions alone");
+    assert_eq!(strict()[5..], [true, false, false, true], "operators, refused where they cannot");
+    assert_eq!(settings()[5..], outside, "only meanwhile");
     cuda::set_deterministic(false).unwrap();
-    assert!(!settings()[5] && !strict()[5]);
+    assert_eq!((settings()[5..].to_vec(), strict()[5]), (vec![false; 4], false));
 }
