@@ -29,7 +29,12 @@ fn compile_kernels(libtorch: &Path) {
     cc::Build::new()
         .cpp(true)
         .std("c++17")
-        .files(["csrc/fused.cpp", "csrc/cached.cpp", "csrc/cuda_graph.cpp"])
+        .files([
+            "csrc/fused.cpp",
+            "csrc/cached.cpp",
+            "csrc/cuda_graph.cpp",
+            "csrc/profiler.cpp",
+        ])
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")

@@ -29,6 +29,7 @@ pub mod parallel;
 pub mod parameters;
 pub mod peft;
 pub mod policy;
+pub mod profiler;
 pub mod reward_networks;
 pub mod rotary;
 pub mod sampler;
