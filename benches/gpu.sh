@@ -68,8 +68,8 @@ pack() {
     if [[ -f $set/config.json ]]; then cp "$set/config.json" "$work/golden/$(basename "$set")/"; fi
   done
   chmod -R u+w "$work"
-  # Programs shrink to a quarter.
-  tar -C "$work" -c bin shipped golden | xz -T0 -6 > "$folder/carried.tar.xz"
+  # A dictionary that spans the programs, which have much in common.
+  tar -C "$work" -c bin shipped golden | xz -9 > "$folder/carried.tar.xz"
   cp benches/gpu.sh "$folder/gpu.sh"
   local size
   size=$(du -sbL "$folder/carried.tar.xz" "$folder/gpu.sh" | awk '{ sum += $1 } END { print sum }')
@@ -86,7 +86,7 @@ unpack() {
     if command -v xz > /dev/null; then
       xz -dc "$packed" | tar -C "$to" -x
     else
-      "$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$to"
+      python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$packed" "$to"
     fi
     touch "$to/unpacked"
   fi
@@ -99,14 +99,19 @@ torch_lib() {
     echo "$LIBTORCH/lib"
     return
   fi
-  "$python" - <<'PYTHON' 2> /dev/null || true
-import torch
-if torch.__version__.startswith("2.11."):
-    print(torch.__path__[0] + "/lib")
+  local one
+  for one in python3 python; do
+    command -v "$one" > /dev/null || continue
+    # Found and not imported, which takes seconds.
+    "$one" - <<'PYTHON' 2> /dev/null && return
+import importlib.util, pathlib, re
+folder = pathlib.Path(importlib.util.find_spec("torch").submodule_search_locations[0])
+assert re.search(r"__version__ = .2\.11\.", (folder / "version.py").read_text())
+print(folder / "lib")
 PYTHON
+  done
 }
 
-python="$(command -v python3 || command -v python || true)"
 flags=() programs="" golden="" small="" out=""
 while (($#)); do
   case $1 in
@@ -150,6 +155,8 @@ if [[ -n $lib ]]; then
   # CUDA's own libraries lie beside PyTorch in a pip installation.
   for folder in "$lib"/../../nvidia/*/lib; do if [[ -d $folder ]]; then lib="$lib:$(cd "$folder" && pwd)"; fi; done
   export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+elif ldd "$gpu" | grep -q "not found"; then
+  wrong "no libtorch 2.11 here: activate a Python that has PyTorch 2.11, or let LIBTORCH name its folder torch"
 fi
 mkdir -p "${out:=gpu-results}" || wrong "--out $out cannot be made"
 if [[ -n $tests ]]; then flags+=(--tests "$tests"); fi
