@@ -86,9 +86,9 @@ impl Shape {
         config.image_offset() as usize * 3 / 4
     }
 
-    /// A block's full training: its widths, and few words, so that the block is what is measured.
+    /// A block's full training: its widths, and so few words that the block is what is measured.
     pub fn block_alone(&self) -> BackboneConfig {
-        let words = (self.config.image_offset() as usize).min(8192);
+        let words = (self.config.image_offset() as usize).min(1024);
         BackboneConfig {
             n_layers: 1,
             vocab_size: words,
