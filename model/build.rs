@@ -35,6 +35,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",
             "csrc/flash.cpp",
+            "csrc/profiler.cpp",
         ])
         .include(&include)
         .include(include.join("torch/csrc/api/include"))

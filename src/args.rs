@@ -548,6 +548,9 @@ pub struct Verify {
     /// Where to compute: auto, cpu, cuda:0
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// In which numbers a backbone computes: f32, within 1e-4; bf16, within 0.25, losses within 1e-2, and without its tokens
+    #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
+    pub dtype: String,
     /// Output
     #[command(flatten)]
     pub output: Json,

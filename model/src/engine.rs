@@ -140,7 +140,7 @@ impl Engine {
                 checkpoint,
                 reference,
             } => Ok(Answer::Verified {
-                tensors: verify::verify(&checkpoint, &reference, self.place.device)?,
+                tensors: verify::verify_in(&checkpoint, &reference, self.place.device, self.place.kind)?,
             }),
             Request::LoadReward { clip, image_reward } => self.load_reward(clip, image_reward),
             Request::Score { pictures, texts } => {

@@ -32,6 +32,7 @@ pub mod parallel;
 pub mod parameters;
 pub mod peft;
 pub mod policy;
+pub mod profiler;
 pub mod ragged;
 pub mod reward_networks;
 pub mod room;

@@ -4,14 +4,15 @@
 
 mod common;
 
+use common::rows::{self, draw, one, row};
 use common::{EOS, MASK, config, numbers};
 use demask_api::{
     Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
-    Remasking, Sample, SampleRequest, Sampler, Span, TextCache, TextSampler,
+    Remasking, Sample, SampleRequest, Sampler, TextCache, TextSampler,
 };
 use demask_model::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping, sample};
+use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping};
 use demask_model::sampling::Sampling;
 use demask_model::{AttentionMask, Backbone};
 use proptest::prelude::*;
@@ -22,43 +23,9 @@ const DUAL: TextCache = TextCache::Dual {
     vicinity: 0,
 };
 
-/// Logits far enough apart that no rounding decides.
+/// On the CPU.
 fn sharp(config: &BackboneConfig, seed: u64, kind: Kind) -> Backbone {
-    let backbone = Backbone::fresh(config, seed, Device::Cpu, kind).unwrap();
-    tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(4.0).map(|_| ())).unwrap();
-    backbone
-}
-
-fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler) -> SampleRequest {
-    let start = pad + prompt;
-    let token = |at: usize| match at {
-        at if at < pad => EOS,
-        at if at < start => (at as u32 * 3 + id as u32 * 5) % 10,
-        _ => MASK,
-    };
-    SampleRequest {
-        id,
-        ids: (0..start + answer).map(token).collect(),
-        left_pad: pad,
-        target: Span {
-            start,
-            end: start + answer,
-        },
-        sampler: sampler.clone(),
-        grid: None,
-        unconditional: None,
-        unconditional_left_pad: pad,
-        seed: id,
-        watch: false,
-    }
-}
-
-fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
-    sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
-}
-
-fn one(backbone: &Backbone, request: &SampleRequest) -> Sample {
-    draw(backbone, std::slice::from_ref(request)).remove(0)
+    rows::sharp(config, seed, (Device::Cpu, kind))
 }
 
 fn text(change: impl FnOnce(&mut TextSampler)) -> TextSampler {

@@ -58,7 +58,11 @@ fn products_are_exact_and_repeatable_where_that_is_set() {
     cuda::set_deterministic(true).unwrap();
     let outside = [false, false, false, true];
     assert_eq!(settings()[5..], outside, "convolutions alone");
-    assert_eq!(strict()[5..], [true, false, false, true], "operators, refused where they cannot");
+    assert_eq!(
+        strict()[5..],
+        [true, false, false, true],
+        "operators, refused where they cannot"
+    );
     assert_eq!(settings()[5..], outside, "only meanwhile");
     cuda::set_deterministic(false).unwrap();
     assert_eq!((settings()[5..].to_vec(), strict()[5]), (vec![false; 4], false));

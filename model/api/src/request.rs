@@ -132,7 +132,7 @@ pub enum Request {
         /// Write the optimiser's state too.
         optimizer: bool,
     },
-    /// Compare with recorded tensors. Answered by `Verified`.
+    /// Compare with recorded tensors, a backbone in the engine's dtype. Answered by `Verified`.
     Verify {
         /// A folder: a backbone, an image tokenizer, CLIP or ImageReward.
         checkpoint: PathBuf,

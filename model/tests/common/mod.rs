@@ -1,6 +1,8 @@
 //! A tiny model and what is asked of it, shared by the tests.
 #![allow(dead_code)]
 
+pub mod device;
+pub mod rows;
 pub mod shards;
 
 use demask_api::{

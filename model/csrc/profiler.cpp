@@ -1,0 +1,48 @@
+// libtorch's own profiler (Kineto) around what this thread does: each operator on the CPU and, where CUPTI finds a GPU, each
+// kernel and copy there. The headers and the functions are those of libtorch_cpu; CUDA's half need not be linked.
+
+#include <torch/csrc/autograd/profiler_kineto.h>
+
+#include <memory>
+#include <set>
+
+#include "rows.h"
+
+namespace {
+
+using namespace torch::autograd::profiler;
+using torch::profiler::impl::ActivityType;
+using torch::profiler::impl::ProfilerConfig;
+using torch::profiler::impl::ProfilerState;
+
+// Operators of the thread, and all of the GPU's work.
+std::set<ActivityType> activities(bool cuda) {
+  if (cuda) return {ActivityType::CPU, ActivityType::CUDA};
+  return {ActivityType::CPU};
+}
+
+}  // namespace
+
+extern "C" {
+// One event: what, whether on the GPU, of which thread or stream, when it began and how long it took in nanoseconds.
+using DemaskEvent = void (*)(void* to, const char* name, int gpu, uint64_t line, uint64_t start, uint64_t took);
+
+int demask_profile_begin(int cuda) {
+  return guarded([&] {
+    ProfilerConfig config(ProfilerState::KINETO);
+    prepareProfiler(config, activities(cuda));
+    enableProfiler(config, activities(cuda));
+  });
+}
+
+int demask_profile_end(void* to, DemaskEvent tell) {
+  return guarded([&] {
+    std::unique_ptr<ProfilerResult> result = disableProfiler();
+    for (const KinetoEvent& event : result->events()) {
+      const bool gpu = event.deviceType() != c10::DeviceType::CPU;
+      const uint64_t line = gpu ? static_cast<uint64_t>(event.deviceResourceId()) : event.startThreadId();
+      tell(to, event.name().c_str(), gpu, line, event.startNs(), event.durationNs());
+    }
+  });
+}
+}

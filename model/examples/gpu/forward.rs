@@ -1,0 +1,96 @@
+//! A whole pass of the network, and the steps of a block whose context is kept, three ways.
+
+use demask_model::sampler::{Batch, Limits, Stepping};
+use demask_model::{AttentionMask, Backbone};
+use tch::{Device, Kind, Tensor};
+
+use crate::clock::median;
+use crate::figure::Teller;
+use crate::options::Options;
+use crate::sampling::draw;
+use crate::shape::Shape;
+
+/// Random weights of a shape on the device that was asked for.
+///
+/// # Errors
+/// No such device, no memory.
+pub fn network(options: &Options) -> anyhow::Result<(Shape, Backbone)> {
+    let place = options.place("auto")?;
+    let shape = Shape::of(options)?;
+    let backbone = Backbone::random(&shape.config, 1, place.device, place.kind)?;
+    Ok((shape, backbone))
+}
+
+/// Whole passes and cached steps.
+///
+/// # Errors
+/// libtorch's.
+pub fn forward(options: &Options, teller: &Teller) -> anyhow::Result<()> {
+    let (shape, backbone) = network(options)?;
+    let device = backbone.device();
+    for (length, asked) in [(shape.context, (28.0, 22.0)), (2 * shape.context, (56.0, 44.0))] {
+        let ms = median(device, 5, || whole_pass(&backbone, length, shape.block))?;
+        teller.at_most(
+            &format!("whole pass of {length} tokens"),
+            ms,
+            "ms",
+            options.asked().then_some(asked),
+        );
+    }
+    for stepping in [Stepping::Asks, Stepping::Resident, Stepping::Graph] {
+        let ms = cached_step(&backbone, &shape, stepping)?;
+        let figure = format!(
+            "cached step of {} at {}, {}",
+            shape.block,
+            shape.context,
+            word(stepping)
+        );
+        // The fastest way is what was asked for.
+        let asked = (options.asked() && stepping == Stepping::Graph).then_some((6.5, 5.5));
+        teller.at_most(&figure, ms, "ms", asked);
+    }
+    Ok(())
+}
+
+/// How the steps of a block are done, as it is told.
+pub fn word(stepping: Stepping) -> &'static str {
+    match stepping {
+        Stepping::Asks => "asking",
+        Stepping::Resident => "resident",
+        Stepping::Graph => "graph",
+    }
+}
+
+/// Hidden states of a row and the logits of its last block, whose likeliest tokens the host waits for.
+///
+/// # Errors
+/// libtorch's.
+pub fn whole_pass(backbone: &Backbone, length: usize, block: usize) -> anyhow::Result<()> {
+    tch::no_grad(|| {
+        let most = backbone.config().image_offset() as i64;
+        let ids = Tensor::f_arange(length as i64, (Kind::Int64, backbone.device()))?
+            .f_remainder(most)?
+            .f_unsqueeze(0)?;
+        let hidden = backbone.hidden(&ids, &AttentionMask::None)?.f_squeeze_dim(0)?;
+        let logits = backbone.head(&hidden.f_narrow(0, 0, block as i64)?, None)?;
+        let _ = logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?;
+        Ok(())
+    })
+}
+
+/// Milliseconds of a step: of a block in as many steps as it has positions, less one in a single step.
+///
+/// # Errors
+/// libtorch's.
+pub fn cached_step(backbone: &Backbone, shape: &Shape, stepping: Stepping) -> anyhow::Result<f64> {
+    // Kept, so that what is recorded is recorded once.
+    let mut batch = Batch::new(backbone, Limits::default()).stepping(stepping);
+    let mut steps = |steps: usize| {
+        let request = shape.cached_block(steps);
+        median(backbone.device(), 3, || {
+            draw(&mut batch, vec![request.clone()]).map(|_| ())
+        })
+    };
+    let (one, all) = (steps(1)?, steps(shape.block)?);
+    Ok((all - one) / (shape.block - 1) as f64)
+}

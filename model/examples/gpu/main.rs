@@ -1,0 +1,74 @@
+//! Whether Demask is right on this machine's device and how fast: what `benches/gpu.sh` runs.
+//!
+//! `gpu run [FLAGS]` does the sections that are asked for, each in a process of its own (`course.rs`), and prints a table;
+//! `gpu section NAME [FLAGS]` does one here and prints a JSON line for each figure (`figure.rs`). `benches/gpu.sh --help` has
+//! the flags.
+
+mod clock;
+mod course;
+mod figure;
+mod forward;
+mod golden;
+mod library;
+mod loading;
+mod options;
+mod profile;
+mod programs;
+mod report;
+mod runs;
+mod sampling;
+mod shape;
+mod tabletop;
+mod training;
+
+use std::process::ExitCode;
+
+use figure::Teller;
+use options::{Options, Task};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let (task, options) = match Options::parse(std::env::args().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(wrong) => {
+            eprintln!("gpu: {wrong:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    match task {
+        Task::Run => course::run(&options),
+        Task::Section(name) => {
+            demask_model::device::keep_freed_memory();
+            let done = section(&name, &options, &Teller::new(&name));
+            Ok(match done {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    // The last line is what the table says of it.
+                    eprintln!("{error:#}");
+                    ExitCode::FAILURE
+                }
+            })
+        }
+    }
+}
+
+fn section(name: &str, options: &Options, teller: &Teller) -> anyhow::Result<()> {
+    match name {
+        "doctor" => programs::doctor(options, teller),
+        "golden-f32" => golden::golden(options, teller, tch::Kind::Float),
+        "golden-bf16" => golden::golden(options, teller, tch::Kind::BFloat16),
+        "cuda" => programs::tests(options, teller),
+        "forward" => forward::forward(options, teller),
+        "lora" => training::lora(options, teller),
+        "picture" => sampling::picture(options, teller),
+        "text" => sampling::text(options, teller),
+        "full-step" => training::full_step(options, teller),
+        "loading" => loading::loading(options, teller),
+        "lora-long" => training::lora_long(options, teller),
+        "tabletop" => tabletop::tabletop(options, teller),
+        "unigrpo" => runs::unigrpo(options, teller),
+        "kill" => runs::kill(options, teller),
+        "nccl" => library::nccl(options, teller),
+        "profile" => profile::profile(options, teller),
+        other => anyhow::bail!("no section {other}"),
+    }
+}

@@ -1,0 +1,512 @@
+//! A GPU computes what the CPU computes: forward passes, gradients, every sampler and cache, codes; and the same in any company
+//! and by any way of stepping. Where there is none, a line says that it was skipped (`common/device.rs`).
+//!
+//! In f32 numbers agree to 1e-4 of the largest and tokens are equal; in bf16 numbers agree to [`HALF`].
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::device::{CPU, Tested, tested};
+use common::rows::{draw, one, row, sharp};
+use common::{EOS, MASK, config, numbers, ragged, settings};
+use demask_api::{
+    Attention, BackboneConfig, Commit, Credit, End, EstimatorConfig, FeatureCache, ImageMethod, ImageSampler,
+    LoraConfig, ObjectiveConfig, Picture, Purpose, Remasking, Sample, SampleRequest, Sampler, Spacing,
+    StepSettings, TextCache, TextSampler,
+};
+use demask_model::image_tokenizer::ImageTokenizer;
+use demask_model::lora::Lora;
+use demask_model::optimizer::AdamW;
+use demask_model::sampler::{Batch, Limits, Stepping};
+use demask_model::{AttentionMask, Backbone, policy, trainer};
+use tch::{Device, Kind, Tensor};
+
+/// What f32 may differ by, of the largest number.
+const EXACT: f64 = 1e-4;
+/// What bf16 may differ by, of the length of all numbers together.
+const HALF: f64 = 5e-2;
+
+/// Heads of 64, as real ones are, and rows of more than one tile of an attention kernel.
+fn wide() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 128,
+        mlp_hidden_size: Some(192),
+        max_sequence_length: 256,
+        ..config()
+    }
+}
+
+/// The largest difference by the largest number.
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+    let away = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    assert!(found.iter().all(|value| value.is_finite()));
+    away.fold(0.0, f64::max) / largest.max(1e-9)
+}
+
+/// The length of the difference by the length of what is expected.
+fn apart(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let length =
+        |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let away = length(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    assert!(away.is_finite());
+    away / length(&mut expected.iter().copied()).max(1e-9)
+}
+
+/// Logits of real places of a batch with padding in front of each row.
+fn logits(backbone: &Backbone, pads: &[usize], length: usize) -> Vec<f64> {
+    let mut numbers_of = Vec::new();
+    tch::no_grad(|| {
+        let token = |at: usize| (at * 7 % 10) as i64;
+        let ids: Vec<i64> = (0..pads.len() * length).map(token).collect();
+        let shape = [pads.len() as i64, length as i64];
+        let ids = Tensor::from_slice(&ids).view(shape).to_device(backbone.device());
+        let mask = AttentionMask::from_left_pads(pads, length).unwrap();
+        let hidden = backbone.hidden(&ids, &mask).unwrap();
+        let logits = backbone.head(&hidden, None).unwrap().to_device(Device::Cpu);
+        for (row, &pad) in pads.iter().enumerate() {
+            let real = logits
+                .get(row as i64)
+                .narrow(0, pad as i64, (length - pad) as i64);
+            numbers_of.extend(numbers(&real));
+        }
+    });
+    numbers_of
+}
+
+#[test]
+fn a_forward_pass_is_the_cpus() {
+    let Some(tested) = tested() else { return };
+    let normed = BackboneConfig {
+        attention_layer_norm: true,
+        include_qkv_bias: Some(true),
+        n_kv_heads: None,
+        ..wide()
+    };
+    for config in [config(), wide(), normed] {
+        let longest = config.max_sequence_length;
+        for (pads, length) in [
+            (vec![0], 1),
+            (vec![0, 0], 17),
+            (vec![0, 5, 2], 24),
+            (vec![3, 0], longest),
+        ] {
+            let on = |place: (Device, Kind)| {
+                logits(
+                    &Backbone::fresh(&config, 3, place.0, place.1).unwrap(),
+                    &pads,
+                    length,
+                )
+            };
+            let expected = on(CPU);
+            let away = worst(&on(tested.exact()), &expected);
+            assert!(away < EXACT, "{away} with {pads:?} of {length}");
+            let away = apart(&on(tested.half()), &expected);
+            assert!(away < HALF, "bf16: {away} with {pads:?} of {length}");
+        }
+    }
+}
+
+/// Losses, gradient norms, and the gradient of each parameter.
+struct Learnt {
+    losses: Vec<f64>,
+    norm: f64,
+    gradient: BTreeMap<String, Vec<f64>>,
+}
+
+/// Adam's first moment after its first step is the gradient, but for a factor; after two, two of them.
+fn gradient(backbone: &Backbone, optimizer: &AdamW) -> BTreeMap<String, Vec<f64>> {
+    let first = &optimizer.state("state").unwrap()["state.first"];
+    let named = backbone.trained().named_like(first).unwrap();
+    named
+        .into_iter()
+        .map(|(name, tensor)| (name, numbers(&tensor)))
+        .collect()
+}
+
+/// Unclipped, and slow enough that a second step is the first one's neighbour.
+fn gentle(seed: u64) -> StepSettings {
+    StepSettings {
+        learning_rate: 1e-5,
+        clip_norm: 0.0,
+        ..settings(seed)
+    }
+}
+
+fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: bool) -> Learnt {
+    let mut backbone = Backbone::fresh(config, 5, device, kind).unwrap();
+    if lora {
+        let adapter = Lora::fresh(
+            &LoraConfig::default(),
+            config,
+            Path::new("base"),
+            (device, kind),
+            Purpose::Train,
+        );
+        backbone = backbone.adapted(adapter.unwrap());
+    }
+    let mut optimizer = AdamW::new(backbone.trained()).unwrap();
+    let mut losses = Vec::new();
+    let mut norm = 0.0;
+    // B is zero at an adapter's first step, and A's gradient with it.
+    for step in 0..1 + u64::from(lora) {
+        let report = trainer::train(
+            &mut backbone,
+            &mut optimizer,
+            &[ragged(), ragged()],
+            &gentle(step),
+        );
+        let report = report.unwrap();
+        assert!(report.finite);
+        losses.push(report.loss);
+        norm = report.grad_norm;
+    }
+    let gradient = gradient(&backbone, &optimizer);
+    Learnt {
+        losses,
+        norm,
+        gradient,
+    }
+}
+
+fn aligned(config: &BackboneConfig, (device, kind): (Device, Kind)) -> Learnt {
+    let mut backbone = Backbone::fresh(config, 5, device, kind).unwrap();
+    let reference = Backbone::fresh(config, 6, device, kind).unwrap();
+    let mut optimizer = AdamW::new(backbone.trained()).unwrap();
+    let groups = [common::group(&[1.0, -0.5, 0.0, 0.5, -1.0])];
+    let estimator = EstimatorConfig::UniGrpo {
+        spacing: Spacing::Cyclic,
+    };
+    let objective = ObjectiveConfig {
+        inner_steps: 1,
+        ..ObjectiveConfig::default()
+    };
+    let report = policy::train(
+        &mut backbone,
+        &mut optimizer,
+        Some(&reference),
+        &groups,
+        &estimator,
+        &objective,
+        &gentle(9),
+    );
+    let gradient = gradient(&backbone, &optimizer);
+    Learnt {
+        losses: report.unwrap().losses,
+        norm: 0.0,
+        gradient,
+    }
+}
+
+fn same_lesson(tested: &Tested, lesson: &dyn Fn((Device, Kind)) -> Learnt) {
+    let expected = lesson(CPU);
+    let close = |found: &Learnt, tolerance: f64| {
+        for (a, b) in found.losses.iter().zip(&expected.losses) {
+            assert!((a - b).abs() < tolerance * b.abs().max(1.0), "losses {a} and {b}");
+        }
+        let (a, b) = (found.norm, expected.norm);
+        assert!((a - b).abs() <= tolerance * b, "norms {a} and {b}");
+        assert!(found.gradient.keys().eq(expected.gradient.keys()));
+    };
+    let found = lesson(tested.exact());
+    close(&found, EXACT);
+    let flat = |learnt: &Learnt| learnt.gradient.values().flatten().copied().collect::<Vec<f64>>();
+    let largest = flat(&expected)
+        .into_iter()
+        .fold(0.0f64, |most, value| most.max(value.abs()));
+    for (name, expected) in &expected.gradient {
+        let found = &found.gradient[name];
+        let away = found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f64::max);
+        let own = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+        // A tensor whose gradient is next to nothing is compared with the others'.
+        assert!(away <= EXACT * own.max(1e-2 * largest), "{name}: {away} of {own}");
+    }
+    let half = lesson(tested.half());
+    close(&half, HALF);
+    let away = apart(&flat(&half), &flat(&expected));
+    assert!(away < HALF, "bf16 gradients: {away}");
+}
+
+#[test]
+fn a_training_step_has_the_cpus_loss_and_gradient() {
+    let Some(tested) = tested() else { return };
+    for config in [config(), wide()] {
+        same_lesson(&tested, &|place| trained(&config, place, false));
+    }
+}
+
+#[test]
+fn an_adapter_learns_what_it_learns_on_the_cpu() {
+    let Some(tested) = tested() else { return };
+    same_lesson(&tested, &|place| trained(&wide(), place, true));
+}
+
+#[test]
+fn a_policy_step_has_the_cpus_loss_and_gradient() {
+    let Some(tested) = tested() else { return };
+    same_lesson(&tested, &|place| aligned(&wide(), place));
+}
+
+/// Unless `DEMASK_DETERMINISTIC=0` lets a GPU take its fastest ways.
+#[test]
+fn l8_the_same_seed_gives_the_same_bits() {
+    let Some(tested) = tested() else { return };
+    let strict = std::env::var("DEMASK_DETERMINISTIC").map_or(true, |value| value.trim() != "0");
+    for place in [tested.exact(), tested.half()] {
+        let [a, b] = [(); 2].map(|()| trained(&wide(), place, false));
+        for (name, a) in &a.gradient {
+            let b = &b.gradient[name];
+            let away = worst(a, b);
+            assert!(if strict { a == b } else { away < EXACT }, "{name}: {away}");
+        }
+        let backbone = sharp(&config(), 3, place);
+        let requests = &every_sampler()[..8];
+        let [a, b] = [(); 2].map(|()| draw(&backbone, requests));
+        assert!(a.iter().zip(&b).all(|(a, b)| a.ids == b.ids));
+    }
+}
+
+const DUAL: TextCache = TextCache::Dual {
+    refresh: 1,
+    vicinity: 0,
+};
+
+fn text(change: impl FnOnce(&mut TextSampler)) -> Sampler {
+    let mut sampler = TextSampler {
+        steps: 12,
+        block: 4,
+        ..TextSampler::default()
+    };
+    change(&mut sampler);
+    Sampler::Text(sampler)
+}
+
+fn texts() -> Vec<Sampler> {
+    let far = TextCache::Dual {
+        refresh: 3,
+        vicinity: 2,
+    };
+    let commits = [
+        Commit::Schedule,
+        Commit::Threshold { threshold: 0.4 },
+        Commit::Factor { factor: 0.7 },
+        Commit::Hierarchical { high: 0.6, low: 0.2 },
+    ];
+    let mut all = Vec::new();
+    for cache in [TextCache::None, TextCache::Prefix, DUAL, far] {
+        for commit in commits {
+            all.push(text(|text| (text.cache, text.commit) = (cache, commit)));
+        }
+        all.push(text(|text| {
+            (text.cache, text.credit) = (cache, Some(Credit::default()));
+            text.commit = Commit::Threshold { threshold: 0.4 };
+        }));
+        all.push(text(|text| (text.cache, text.guidance) = (cache, 0.8)));
+        all.push(text(|text| (text.cache, text.temperature) = (cache, 0.7)));
+        all.push(text(|text| {
+            (text.cache, text.horizon, text.end) = (cache, Some(5), End::Token { threshold: 0.2 });
+        }));
+    }
+    for remasking in [Remasking::Margin, Remasking::Entropy, Remasking::Random] {
+        all.push(text(|text| (text.remasking, text.end) = (remasking, End::Never)));
+    }
+    all.push(text(|text| text.quirks.attention = Attention::Additive));
+    all
+}
+
+fn pictures() -> Vec<Sampler> {
+    let picture = |change: &dyn Fn(&mut ImageSampler)| {
+        let mut sampler = ImageSampler {
+            steps: 5,
+            guidance: 0.0,
+            ..ImageSampler::default()
+        };
+        change(&mut sampler);
+        Sampler::Image(sampler)
+    };
+    let cache = FeatureCache {
+        interval: 2,
+        ratio: 0.4,
+        ..FeatureCache::default()
+    };
+    vec![
+        picture(&|_| ()),
+        picture(&|picture| picture.guidance = 1.0),
+        picture(&|picture| picture.method = ImageMethod::Emerge),
+        picture(&|picture| picture.accept = 0.4),
+        picture(&|picture| picture.surprise = 0.1),
+        picture(&|picture| (picture.cache, picture.guidance) = (Some(cache), 1.0)),
+    ]
+}
+
+/// A row of each, no two of one length and padding.
+fn every_sampler() -> Vec<SampleRequest> {
+    let samplers = texts().into_iter().chain(pictures());
+    let ragged =
+        |(id, sampler): (usize, Sampler)| row(id as u64, id % 4, 1 + id * 5 % 8, 12 - id % 3, &sampler);
+    samplers.enumerate().map(ragged).collect()
+}
+
+/// Tokens, steps and passes are equal; confidences are close.
+fn same_samples(found: &[Sample], expected: &[Sample], requests: &[SampleRequest]) {
+    assert_eq!(found.len(), expected.len());
+    for ((found, expected), request) in found.iter().zip(expected).zip(requests) {
+        let sampler = &request.sampler;
+        assert_eq!(found.ids, expected.ids, "{sampler:?}");
+        assert_eq!(found.commit_step, expected.commit_step, "{sampler:?}");
+        assert_eq!(found.forwards, expected.forwards, "{sampler:?}");
+        for (a, b) in found.confidence.iter().zip(&expected.confidence) {
+            assert!((a - b).abs() < 1e-3, "{a} and {b}: {sampler:?}");
+        }
+    }
+}
+
+#[test]
+fn every_sampler_and_cache_gives_the_cpus_tokens() {
+    let Some(tested) = tested() else { return };
+    let requests = every_sampler();
+    for config in [config(), wide()] {
+        let expected = draw(&sharp(&config, 3, CPU), &requests);
+        let found = draw(&sharp(&config, 3, tested.exact()), &requests);
+        same_samples(&found, &expected, &requests);
+    }
+}
+
+/// Ragged batches token for token, in as little room as there may be too.
+#[test]
+fn l8_a_row_is_the_same_in_any_company() {
+    let Some(tested) = tested() else { return };
+    let requests = every_sampler();
+    let backbone = sharp(&config(), 3, tested.exact());
+    let alone: Vec<Sample> = requests.iter().map(|request| one(&backbone, request)).collect();
+    same_samples(&draw(&backbone, &requests), &alone, &requests);
+    let limits = Limits { rows: 4, tokens: 200 };
+    let mut batch = Batch::new(&backbone, limits);
+    same_samples(&run(&mut batch, &requests), &alone, &requests);
+}
+
+/// In bf16 two roundings may part a row from its like; what a single pass is sure of, and that every mask is filled, may not
+/// change.
+#[test]
+fn bf16_samples_what_f32_is_sure_of() {
+    let Some(tested) = tested() else { return };
+    let (exact, half) = (sharp(&wide(), 3, CPU), sharp(&wide(), 3, tested.half()));
+    for sample in draw(&half, &every_sampler()) {
+        let start = sample.ids.len() - sample.commit_step.len();
+        assert!(!sample.ids[start..].contains(&MASK), "{:?}", sample.ids);
+    }
+    for cache in [TextCache::None, TextCache::Prefix, DUAL] {
+        let once = text(|text| (text.cache, text.steps, text.block, text.end) = (cache, 1, 12, End::Never));
+        let requests: Vec<_> = (0..16)
+            .map(|id| row(id, id as usize % 4, 2 + id as usize % 7, 12, &once))
+            .collect();
+        let (expected, found) = (draw(&exact, &requests), draw(&half, &requests));
+        let (mut same, mut all) = (0, 0);
+        for (expected, found) in expected.iter().zip(&found) {
+            let tokens = expected.ids.iter().zip(&found.ids).skip(expected.ids.len() - 12);
+            let sure = expected.confidence.iter().zip(&found.confidence);
+            for ((a, b), (sure, half)) in tokens.zip(sure) {
+                all += 1;
+                same += usize::from(a == b);
+                assert!(a != b || (sure - half).abs() < HALF as f32, "{sure} and {half}");
+            }
+        }
+        assert!(same * 10 >= all * 9, "{same} of {all} tokens");
+    }
+}
+
+fn run(batch: &mut Batch<'_>, requests: &[SampleRequest]) -> Vec<Sample> {
+    let tickets = batch.submit(requests.to_vec()).unwrap();
+    let mut done = Vec::new();
+    while !batch.is_empty() {
+        done.extend(batch.step(&mut |_, _, _| Ok(())).unwrap());
+    }
+    done.sort_by_key(|(ticket, _)| *ticket);
+    assert!(done.iter().map(|(ticket, _)| *ticket).eq(tickets));
+    done.into_iter().map(|(_, sample)| sample).collect()
+}
+
+/// Three blocks, the last one shorter; one request after the other in one batch, so that what was recorded is used again or
+/// recorded anew. Where a step cannot be recorded (on a CPU always) it goes on launch by launch.
+#[test]
+fn a_device_that_steps_by_itself_gives_the_same_tokens() {
+    let Some(tested) = tested() else { return };
+    for kind in [tested.exact, Kind::BFloat16] {
+        let backbone = sharp(&config(), 3, (tested.device, kind));
+        let ways = [Stepping::Asks, Stepping::Resident, Stepping::Graph];
+        let mut batches = ways.map(|stepping| Batch::new(&backbone, Limits::default()).stepping(stepping));
+        for (number, (cache, commit)) in [
+            (TextCache::Prefix, Commit::Schedule),
+            (DUAL, Commit::Threshold { threshold: 0.4 }),
+            (DUAL, Commit::Schedule),
+            (TextCache::Prefix, Commit::Threshold { threshold: 0.4 }),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let sampler = text(|text| (text.cache, text.commit, text.end) = (cache, commit, End::Never));
+            // As long as the one before, and longer; alone, and two at one time.
+            for (answer, rows) in [(12, 1), (12, 1), (11, 2), (16, 2)] {
+                let id = number as u64 * 4;
+                let requests: Vec<_> = (id..id + rows)
+                    .map(|id| row(id, 1, 5, answer, &sampler))
+                    .collect();
+                let [asking, resident, graph] = batches.each_mut().map(|batch| run(batch, &requests));
+                for found in [&resident, &graph] {
+                    same_samples(found, &asking, &requests);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_have_the_cpus_codes() {
+    let Some(tested) = tested() else { return };
+    let config = common::tokenizer_config();
+    let [cpu, device] =
+        [Device::Cpu, tested.device].map(|device| ImageTokenizer::fresh(&config, 7, device).unwrap());
+    let picture = |seed: usize| Picture {
+        width: 8,
+        height: 8,
+        rgb: (0..192).map(|at| (at * 37 * (seed + 1) % 251) as u8).collect(),
+    };
+    let pictures: Vec<Picture> = (0..6).map(picture).collect();
+    let codes = cpu.encode(&pictures).unwrap();
+    assert_eq!(device.encode(&pictures).unwrap(), codes);
+    let (expected, found) = (
+        cpu.decode(&codes, None).unwrap(),
+        device.decode(&codes, None).unwrap(),
+    );
+    for (a, b) in expected.iter().zip(&found) {
+        let close = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 1;
+        assert!(a.rgb.iter().zip(&b.rgb).all(close), "beyond a step of 256");
+    }
+    let pixels = Tensor::randn([2, 3, 8, 8], (Kind::Float, Device::Cpu));
+    let latents = |tokenizer: &ImageTokenizer, on: Device| {
+        tch::no_grad(|| numbers(&tokenizer.latents(&pixels.to_device(on)).unwrap()))
+    };
+    let away = worst(&latents(&device, tested.device), &latents(&cpu, Device::Cpu));
+    assert!(away < EXACT, "{away}: convolutions in less than f32?");
+}
+
+/// What is asked for on a device stays there: nothing is left to the CPU but what is read.
+#[test]
+fn a_network_lies_where_it_was_put() {
+    let Some(tested) = tested() else { return };
+    let backbone = Backbone::fresh(&config(), 1, tested.device, tested.exact).unwrap();
+    for tensor in backbone.parameters().named().unwrap().values() {
+        assert_eq!(tensor.device(), tested.device);
+    }
+    let sample = one(&backbone, &row(1, 0, 3, 4, &text(|_| ())));
+    assert!(sample.ids[3..].iter().all(|&id| id != MASK && id <= EOS));
+}
