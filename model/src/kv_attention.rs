@@ -6,7 +6,7 @@
 
 #![allow(non_snake_case)]
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::chunk::Chunk;
 use crate::error::Result;
@@ -73,12 +73,12 @@ impl Planned {
 
 impl Plan {
     /// Takes another's places, positions and rows over, in the same tensors, if what was recorded with these then does the
-    /// others: whether it does.
+    /// others ([`RaggedRows::refill`]): whether it does.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn refill(&mut self, other: &Self, kind: Kind) -> Result<bool> {
-        if self.kept_T.size() != other.kept_T.size() || !self.rows.refill(&other.rows, kind)? {
+    pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
+        if self.kept_T.size() != other.kept_T.size() || !self.rows.refill(&other.rows, in_tables)? {
             return Ok(false);
         }
         self.kept_T.f_copy_(&other.kept_T)?;

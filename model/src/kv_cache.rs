@@ -63,15 +63,15 @@ enum Way {
 
 impl Pass {
     /// Takes the tokens, places, positions and rows of another pass over, in the same tensors, if what was recorded with these
-    /// (a CUDA graph, computing in `kind`) then does the other: whether it does.
+    /// (a CUDA graph) then does the other ([`crate::ragged::RaggedRows::refill`]): whether it does.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn refill(&mut self, other: &Self, kind: Kind) -> Result<bool> {
+    pub(crate) fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
             return Ok(false);
         };
-        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs, kind)?;
+        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs, in_tables)?;
         if same {
             self.ids_T.f_copy_(&other.ids_T)?;
         }

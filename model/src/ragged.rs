@@ -151,18 +151,17 @@ impl RaggedRows {
     }
 
     /// Takes another's rows over, in the same tensors, if what is recorded with these (a CUDA graph) then does the others:
-    /// whether it does.
+    /// whether it does. With flash attention ([`flash_takes`]) where rows lie and how long they are is `in_tables` alone; one by
+    /// one it is part of what is launched.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn refill(&mut self, other: &Self, kind: Kind) -> Result<bool> {
+    pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let alike = self.rows.len() == other.rows.len()
             && (self.longest_queries, self.longest_keys) == (other.longest_queries, other.longest_keys)
             && self.is_plain()
             && other.is_plain()
             && self.keys_R.is_some() == other.keys_R.is_some();
-        // One by one, lengths are part of what is launched.
-        let in_tables = flash_takes(self.first_query_R.device(), kind);
         if !alike || !(in_tables || self.rows == other.rows) {
             return Ok(false);
         }
@@ -180,7 +179,8 @@ impl RaggedRows {
     }
 
     fn flash_applies(&self, q_THE: &Tensor) -> bool {
-        flash_takes(q_THE.device(), q_THE.kind()) && self.is_plain()
+        let width = q_THE.size().last().copied().unwrap_or(0);
+        flash_takes(q_THE.device(), q_THE.kind(), width) && self.is_plain()
     }
 
     /// Rows one by one, through dense attention.
@@ -253,11 +253,13 @@ impl RaggedRows {
 /// Set when flash attention could not be called once: it is not tried again.
 static NO_FLASH: AtomicBool = AtomicBool::new(false);
 
-/// Whether flash attention computes on tensors of that place and dtype.
-fn flash_takes(device: Device, kind: Kind) -> bool {
+/// Whether flash attention computes on tensors of that place, dtype and head width.
+pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
     cfg!(fused)
         && device.is_cuda()
         && matches!(kind, Kind::BFloat16 | Kind::Half)
+        && width % 8 == 0
+        && width <= 256
         && !NO_FLASH.load(Ordering::Relaxed)
 }
 
@@ -413,7 +415,9 @@ mod tests {
             sent(|packet| Planned::anywhere(vec![row], CAPACITY, packet))
         };
         let mut rows = of(7);
-        assert!(rows.refill(&of(7), Kind::Double).unwrap());
-        assert!(!rows.refill(&of(8), Kind::Double).unwrap());
+        assert!(rows.refill(&of(7), false).unwrap());
+        assert!(!rows.refill(&of(8), false).unwrap());
+        assert!(rows.refill(&of(8), true).unwrap());
+        assert_eq!(table(rows.keys_R.as_ref().unwrap()), [8]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use demask_model::cuda;
 use tch::{Cuda, Device};
 
 /// Waits until a device has done what it was given.
@@ -35,9 +36,9 @@ pub fn median(
 
 /// Memory in GB.
 pub struct Memory {
-    /// The most that this process has had; on a GPU all that is taken there now, which libtorch gives back to nobody.
+    /// The most that this process has had; on a GPU the most that its tensors took.
     pub taken: f64,
-    /// What is left on the device.
+    /// What was left of the device beside that.
     pub free: Option<f64>,
 }
 
@@ -45,9 +46,10 @@ pub struct Memory {
 pub fn memory(device: Device) -> Option<Memory> {
     match device {
         Device::Cuda(_) => {
-            let (free, all) = cuda_memory()?;
+            let memory = cuda::memory(device)?;
+            let free = (memory.free + memory.held).saturating_sub(memory.peak);
             Some(Memory {
-                taken: (all - free) as f64 / 1e9,
+                taken: memory.peak as f64 / 1e9,
                 free: Some(free as f64 / 1e9),
             })
         }
@@ -60,20 +62,5 @@ pub fn memory(device: Device) -> Option<Memory> {
                 free: None,
             })
         }
-    }
-}
-
-/// Free bytes and all bytes of the present CUDA device, by the runtime that libtorch has opened.
-fn cuda_memory() -> Option<(usize, usize)> {
-    type GetInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> libc::c_int;
-    // SAFETY: the runtime's function of that name takes two places for numbers, and answers 0 when it has written them.
-    unsafe {
-        let found = libc::dlsym(libc::RTLD_DEFAULT, c"cudaMemGetInfo".as_ptr());
-        if found.is_null() {
-            return None;
-        }
-        let get: GetInfo = std::mem::transmute(found);
-        let (mut free, mut all) = (0, 0);
-        (get(&raw mut free, &raw mut all) == 0).then_some((free, all))
     }
 }

@@ -369,7 +369,7 @@ impl<'a> Batch<'a> {
         let steps = steps.max().unwrap_or(0);
         let board = Board::new(self.backbone, cache, &rows, first.writable, self.stepping)?;
         let board = match self.board.take() {
-            Some(last) => last.or_like(board, self.backbone.kind())?,
+            Some(last) => last.or_like(board, self.backbone)?,
             None => board,
         };
         let drawn = self.board.insert(board).run(self.backbone, cache, steps)?;

@@ -17,6 +17,7 @@ use crate::chunk::Chunk;
 use crate::cuda_graph::{self, CudaGraph};
 use crate::error::Result;
 use crate::kv_cache::{KvCache, Pass};
+use crate::ragged::flash_takes;
 use crate::transfer::Packet;
 
 /// How the steps of a block are done that ask for nothing but what is committed.
@@ -126,14 +127,16 @@ impl Board {
         })
     }
 
-    /// The board for the next block: this one with the other's contents where that has the same shape, else the other. Both
-    /// compute in `kind`.
+    /// The board for the next block of that network: this one with the other's contents where that has the same shape, else
+    /// the other.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn or_like(mut self, next: Self, kind: Kind) -> Result<Self> {
+    pub fn or_like(mut self, next: Self, backbone: &Backbone) -> Result<Self> {
         let shape = |board: &Self| (board.rows, board.block, board.mask_token, board.writable);
-        if shape(&self) != shape(&next) || !self.pass.refill(&next.pass, kind)? {
+        let width = backbone.config().head_dim() as i64;
+        let in_tables = flash_takes(backbone.device(), backbone.kind(), width);
+        if shape(&self) != shape(&next) || !self.pass.refill(&next.pass, in_tables)? {
             return Ok(next);
         }
         let parts = |board: &Self| {
