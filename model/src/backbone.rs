@@ -5,6 +5,7 @@
 
 #![allow(non_snake_case)]
 
+use std::cell::{Ref, RefCell};
 use std::path::Path;
 
 use demask_api::{BackboneConfig, Growth, Purpose};
@@ -12,7 +13,6 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::attention_mask::AttentionMask;
 use crate::chunk::Chunk;
 use crate::cuda;
 use crate::error::{ModelError, Result};
@@ -23,15 +23,14 @@ use crate::growth;
 use crate::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::lora::Lora;
 use crate::optimizer::AdamW;
-use crate::packing::{self, Packing};
 use crate::parameters::Parameters;
-use crate::ragged::RaggedRows;
 use crate::room::{self, Room};
-use crate::rotary::{Rotary, Turns};
+use crate::rotary::Rotary;
 use crate::slot::Slot;
 use crate::slots::{BlockNames, PREFIX, initial, slots};
 use crate::stored::StoredTensors;
 use crate::transfer::Packet;
+use crate::transposed::{self, Transposed};
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -42,6 +41,8 @@ pub struct Backbone {
     rotary: Rotary,
     names: Vec<BlockNames>,
     room: Room,
+    /// For a sampler's passes; made when one wants it.
+    transposed: RefCell<Option<Transposed>>,
     device: Device,
     kind: Kind,
 }
@@ -141,6 +142,7 @@ impl Backbone {
             rotary,
             names,
             room: Room::default(),
+            transposed: RefCell::default(),
             device,
             kind,
         })
@@ -166,6 +168,7 @@ impl Backbone {
         let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
         twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
         twin.room = self.room.clone();
+        twin.transposed = RefCell::new(self.transposed.borrow().as_ref().map(Transposed::shared));
         Ok(twin)
     }
 
@@ -270,83 +273,9 @@ impl Backbone {
         self.kind
     }
 
-    /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
-    ///
-    /// # Errors
-    /// A sequence longer than the model's, with both numbers; libtorch's.
-    pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
-        let (_, length) = ids_BL.size2()?;
-        let longest = self.config.max_sequence_length;
-        if length as usize > longest {
-            return Err(ModelError::Refused(format!(
-                "a sequence of {length} tokens; the model takes at most {longest}"
-            )));
-        }
-        if let AttentionMask::LeftPads { pads, length } = mask
-            && packing::packs(self.device, self.kind, *length)
-        {
-            let mut packet = Packet::new();
-            let planned = packing::Planned::new(pads, *length, (self.device, self.kind), &mut packet);
-            let packing = planned.arrive(&packet.send(self.device)?, &self.rotary)?;
-            return self.unpacked(ids_BL, &packing);
-        }
-        let bias = mask.bias(self.kind, self.device)?;
-        let turns = self.rotary.at(length)?;
-        self.whole(ids_BL, |joined| self.attend(&joined, &turns, bias.as_ref()))
-    }
-
-    /// The same on the real tokens alone; the hidden states of padding are zero.
-    fn unpacked(&self, ids_BL: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &packing.index_t)?;
-        let x_TD = self.packed(&ids_T, packing)?;
-        let (count, width) = (packing.batch * packing.length, x_TD.size()[1]);
-        Ok(Tensor::f_zeros([count, width], (self.kind, self.device))?
-            .f_index_copy(0, &packing.index_t, &x_TD)?
-            .f_view([packing.batch, packing.length, width])?)
-    }
-
-    /// Hidden states after the last norm of packed rows: token ids [T] to [T, D].
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn packed(&self, ids_T: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let ids_BT = ids_T.f_unsqueeze(0)?;
-        let x_BTD = match &packing.way {
-            packing::Way::Kernel(_) => {
-                let turns = self.rotary.at(packing.length)?;
-                self.whole(&ids_BT, |joined| self.attend_packed(&joined, &turns, packing))?
-            }
-            packing::Way::Composed(turns, rows) => {
-                self.whole(&ids_BT, |joined| self.attend_ragged(&joined, turns, rows))?
-            }
-        };
-        Ok(x_BTD.f_squeeze_dim(0)?)
-    }
-
-    /// How a batch of left-padded rows is brought to the device and packed there, where that is done.
-    pub(crate) fn plan_packing(
-        &self,
-        pads: &[usize],
-        length: usize,
-        packet: &mut Packet,
-    ) -> Option<packing::Planned> {
-        let packs = pads.iter().any(|&pad| pad > 0) && packing::packs(self.device, self.kind, length);
-        packs.then(|| packing::Planned::new(pads, length, (self.device, self.kind), packet))
-    }
-
     /// What queries and keys are turned by.
     pub(crate) fn rotary(&self) -> &Rotary {
         &self.rotary
-    }
-
-    /// Every position of every row, keys and values kept nowhere.
-    fn whole(&self, ids_BL: &Tensor, attend: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        self.blocks(ids_BL, |block, joined| {
-            attend(match self.norms(&self.names[block])? {
-                Some(norms) => norms.apply(&joined)?,
-                None => joined,
-            })
-        })
     }
 
     /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
@@ -396,16 +325,22 @@ impl Backbone {
     /// libtorch's.
     pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
+        let transposed = self.transposed()?;
         tch::no_grad(|| {
-            self.blocks(&pass.ids_T, |block, joined| {
-                let norms = self.norms(&self.names[block])?;
+            self.blocks(&pass.ids_T, transposed.as_deref(), |block, joined| {
+                let norms = self.norms(block)?;
                 cache.attend(block, &joined, norms, turns, heads, pass)
             })
         })
     }
 
     /// The blocks; `mix` is given each block's number and stacked projection and attends.
-    fn blocks(&self, ids: &Tensor, mix: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub(crate) fn blocks(
+        &self,
+        ids: &Tensor,
+        transposed: Option<&Transposed>,
+        mix: impl Fn(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
         if self.config.input_emb_norm {
             x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
@@ -415,11 +350,11 @@ impl Backbone {
         delta_BLD = None;
         for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q)?)?;
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out)?;
+            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, transposed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, transposed)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
-            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate)?)?;
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down)?;
+            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, transposed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down, transposed)?;
         }
         Ok(self
             .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
@@ -432,20 +367,84 @@ impl Backbone {
     /// libtorch's.
     pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
         let table_VD = self.head_weight()?;
-        let bias_V = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")).ok();
-        let logits = match columns {
-            None => x_ND.f_linear(&table_VD, bias_V)?,
-            Some((start, end)) => {
-                let bias = bias_V
-                    .map(|bias| bias.f_narrow(0, start, end - start))
-                    .transpose()?;
-                x_ND.f_linear(&table_VD.f_narrow(0, start, end - start)?, bias)?
-            }
+        let table_VD = match columns {
+            None => table_VD,
+            Some((start, end)) => table_VD.f_narrow(0, start, end - start)?,
         };
+        self.scaled(x_ND.f_linear(&table_VD, self.head_bias(columns)?)?)
+    }
+
+    /// The same for a sampler's pass ([`Self::run`]), whose numbers need not be those of training to the last bit.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn sampled_head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
+        let transposed = self.transposed()?;
+        let table_DV = transposed
+            .as_ref()
+            .and_then(|transposed| transposed.get(&self.head_name()));
+        let Some(table_DV) = table_DV else {
+            return self.head(x_ND, columns);
+        };
+        let table_DV = match columns {
+            None => table_DV.shallow_clone(),
+            Some((start, end)) => table_DV.f_narrow(1, start, end - start)?,
+        };
+        let bias_V = self.head_bias(columns)?;
+        self.scaled(transposed::linear(x_ND, &table_DV, bias_V.as_ref())?)
+    }
+
+    fn head_bias(&self, columns: Option<(i64, i64)>) -> Result<Option<Tensor>> {
+        let Ok(bias_V) = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")) else {
+            return Ok(None);
+        };
+        Ok(Some(match columns {
+            None => bias_V.shallow_clone(),
+            Some((start, end)) => bias_V.f_narrow(0, start, end - start)?,
+        }))
+    }
+
+    fn scaled(&self, logits: Tensor) -> Result<Tensor> {
         if self.config.scale_logits {
             return Ok(logits.f_mul_scalar(1.0 / (self.config.d_model as f64).sqrt())?);
         }
         Ok(logits)
+    }
+
+    /// The weights as a sampler's passes want them, where they are kept so: on a CPU in f32. Made here when they are not there
+    /// yet, or no longer those of the network.
+    fn transposed(&self) -> Result<Option<Ref<'_, Transposed>>> {
+        let bytes = 4 * self.parameters.count();
+        let wanted = fused::applies_to(self.device, self.kind) && self.kind == Kind::Float;
+        if !wanted || !transposed::are_kept(bytes) {
+            return Ok(None);
+        }
+        let version = self.parameters.version()?;
+        let known = self.transposed.borrow().as_ref().map(Transposed::version);
+        if known != Some(version) {
+            let head = self.head_name();
+            let table = format!("{PREFIX}.wte.weight");
+            // The embedding is read row by row, unless it is the head too.
+            let leaves = self
+                .parameters
+                .leaves()
+                .filter(|(name, _)| *name != table || *name == head);
+            self.transposed.replace(Some(Transposed::new(version, leaves)?));
+        }
+        Ok(Ref::filter_map(self.transposed.borrow(), Option::as_ref).ok())
+    }
+
+    /// Has the weights ready for a sampler's passes, so that twins share them.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn ready_to_sample(&self) -> Result<()> {
+        self.transposed().map(|_| ())
+    }
+
+    fn head_name(&self) -> String {
+        let leaf = if self.config.weight_tying { "wte" } else { "ff_out" };
+        format!("{PREFIX}.{leaf}.weight")
     }
 
     /// The head's weight, [V, D]: the embedding where the two are tied.
@@ -453,20 +452,23 @@ impl Backbone {
     /// # Errors
     /// A backbone without one (a fault of this crate).
     pub fn head_weight(&self) -> Result<Tensor> {
-        let leaf = self.leaf(if self.config.weight_tying { "wte" } else { "ff_out" })?;
-        Ok(leaf.shallow_clone())
+        Ok(self.parameters.leaf(&self.head_name())?.shallow_clone())
     }
 
     fn leaf(&self, what: &str) -> Result<&Tensor> {
         self.parameters.leaf(&format!("{PREFIX}.{what}.weight"))
     }
 
-    fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
-        let weight = self.parameters.leaf(&format!("{name}.weight"))?;
+    fn linear(&self, x: &Tensor, name: &str, transposed: Option<&Transposed>) -> Result<Tensor> {
+        let weight_name = format!("{name}.weight");
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
         let Some(lora) = self.lora.as_ref().filter(|lora| lora.adapts(name)) else {
-            return Ok(x.f_linear(weight, bias)?);
+            return match transposed.and_then(|transposed| transposed.get(&weight_name)) {
+                Some(weight_IO) => transposed::linear(x, weight_IO, bias),
+                None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
+            };
         };
+        let weight = self.parameters.leaf(&weight_name)?;
         // In two dimensions, so that what the adapter adds is added in place to no view.
         let mut shape = x.size();
         let ins = shape.pop().unwrap_or_default();
@@ -479,10 +481,16 @@ impl Backbone {
     /// The stream, and what the product of that name of `h` adds to it. Where a pass computes without gradient and no kernel
     /// sums the two with the next norm, the product is added to the stream where it lies, in its own launch, and nothing is
     /// left to add.
-    fn residual(&self, mut x: Tensor, h: &Tensor, name: &str) -> Result<(Tensor, Option<Tensor>)> {
+    fn residual(
+        &self,
+        mut x: Tensor,
+        h: &Tensor,
+        name: &str,
+        transposed: Option<&Transposed>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let plain = self.lora.is_none() && self.parameters.leaf(&format!("{name}.bias")).is_err();
         if x.dim() != 2 || x.requires_grad() || fused::applies(&x) || !plain {
-            let delta = self.linear(h, name)?;
+            let delta = self.linear(h, name, transposed)?;
             return Ok((x, Some(delta)));
         }
         let weight = self.parameters.leaf(&format!("{name}.weight"))?;
@@ -501,10 +509,11 @@ impl Backbone {
     }
 
     /// What queries and keys are normalised with, where the model does that.
-    fn norms(&self, names: &BlockNames) -> Result<Option<Norms<'_>>> {
+    pub(crate) fn norms(&self, block: usize) -> Result<Option<Norms<'_>>> {
         if !self.config.attention_layer_norm {
             return Ok(None);
         }
+        let names = &self.names[block];
         let leaf = |name: &str, part: &str| self.parameters.leaf(&format!("{name}.{part}"));
         let biases = leaf(&names.q_norm, "bias").and_then(|q| Ok((q, leaf(&names.k_norm, "bias")?)));
         Ok(Some(Norms {
@@ -513,37 +522,5 @@ impl Backbone {
             biases: biases.ok(),
             eps: self.config.rms_norm_eps,
         }))
-    }
-
-    /// Query heads, key and value heads, head width.
-    fn heads(&self) -> (i64, i64, i64) {
-        let config = &self.config;
-        (
-            config.n_heads as i64,
-            config.kv_heads() as i64,
-            config.head_dim() as i64,
-        )
-    }
-
-    fn attend(&self, joined: &Tensor, turns: &Turns, bias: Option<&Tensor>) -> Result<Tensor> {
-        let (heads, kv_heads, width) = self.heads();
-        let [q_BHLE, k_BKLE, v_BKLE] = fused::split_turn(joined, turns, heads, kv_heads, width, None)?;
-        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, bias, None)
-    }
-
-    /// Packed rows, by the CPU's kernels.
-    fn attend_packed(&self, joined: &Tensor, turns: &Turns, packing: &Packing) -> Result<Tensor> {
-        let (heads, kv_heads, width) = self.heads();
-        let [q_BHLE, k_BKLE, v_BKLE] =
-            fused::split_turn(joined, turns, heads, kv_heads, width, Some(packing))?;
-        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, None, Some(packing))
-    }
-
-    /// Packed rows, by libtorch's operators.
-    fn attend_ragged(&self, joined: &Tensor, turns: &Turns, rows: &RaggedRows) -> Result<Tensor> {
-        let (heads, kv_heads, width) = self.heads();
-        let joined_TP = joined.f_squeeze_dim(0)?;
-        let [q_THE, k_TKE, v_TKE] = fused::split_turn_composed(&joined_TP, turns, heads, kv_heads, width)?;
-        Ok(rows.attend(&q_THE, &k_TKE, &v_TKE)?.f_unsqueeze(0)?)
     }
 }

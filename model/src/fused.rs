@@ -9,8 +9,20 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::packing::Packing;
 use crate::rotary::Turns;
+
+/// Rows whose real tokens lie back to back, as the kernels take them. Legend: B rows of L positions, T real tokens.
+#[derive(Debug)]
+pub struct PackedRows {
+    /// Where in B x L each real token stands, [T], i64.
+    pub index_T: Tensor,
+    /// Padding in front of each row, [B], i64.
+    pub pads_B: Tensor,
+    /// B.
+    pub batch: i64,
+    /// L.
+    pub length: i64,
+}
 
 /// Whether the attention kernel takes rows of that length.
 #[must_use]
@@ -67,14 +79,14 @@ pub fn split_turn(
     heads: i64,
     kv_heads: i64,
     width: i64,
-    packing: Option<&Packing>,
+    packed: Option<&PackedRows>,
 ) -> Result<[Tensor; 3]> {
     #[cfg(fused)]
     if applies(joined) {
-        return kernels::split_turn(joined, turns, heads, kv_heads, width, packing);
+        return kernels::split_turn(joined, turns, heads, kv_heads, width, packed);
     }
     debug_assert!(
-        packing.is_none(),
+        packed.is_none(),
         "the operators attend to packed rows in `ragged.rs`"
     );
     let parts = split_turn_composed(joined, &turns.for_heads()?, heads, kv_heads, width)?;
@@ -124,8 +136,8 @@ fn turned(x: &Tensor, turns: &Turns) -> Result<Tensor> {
 const SHORT: i64 = 256;
 
 /// `softmax(q k^T / sqrt(E) + bias) v` of q [B, H, L, E] and k, v [B, K, L, E], heads merged: [B, L, H E]. The way it is
-/// computed depends on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With a
-/// packing the result is packed again, [1, T, H E], and the padding is no key: for the kernels only.
+/// computed depends on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With
+/// packed rows the result is packed again, [1, T, H E], and the padding is no key: for the kernels only.
 ///
 /// # Errors
 /// libtorch's.
@@ -134,7 +146,7 @@ pub fn attend(
     k_BHLE: &Tensor,
     v_BHLE: &Tensor,
     bias: Option<&Tensor>,
-    packing: Option<&Packing>,
+    packed: Option<&PackedRows>,
 ) -> Result<Tensor> {
     let (batch, heads, length, width) = q_BHLE.size4()?;
     let shared = heads / k_BHLE.size()[1];
@@ -149,10 +161,10 @@ pub fn attend(
     let (k_BHLE, v_BHLE) = (&of_all_heads(k_BHLE)?, &of_all_heads(v_BHLE)?);
     #[cfg(fused)]
     if applies(q_BHLE) && bias.is_none() && length <= SHORT {
-        return kernels::attend(q_BHLE, k_BHLE, v_BHLE, packing, 1.0 / (width as f64).sqrt());
+        return kernels::attend(q_BHLE, k_BHLE, v_BHLE, packed, 1.0 / (width as f64).sqrt());
     }
     debug_assert!(
-        packing.is_none(),
+        packed.is_none(),
         "the operators attend to packed rows in `ragged.rs`"
     );
     let fewer = shared > 1 && as_they_are;
@@ -206,8 +218,8 @@ pub(crate) mod kernels {
 
     use tch::{TchError, Tensor};
 
+    use super::PackedRows;
     use crate::error::Result;
-    use crate::packing::{Packing, Way};
     use crate::rotary::Turns;
 
     pub(crate) type Handle = *mut c_void;
@@ -302,10 +314,10 @@ pub(crate) mod kernels {
         heads: i64,
         kv_heads: i64,
         width: i64,
-        packing: Option<&Packing>,
+        packed: Option<&PackedRows>,
     ) -> Result<[Tensor; 3]> {
         let (rows, positions, _) = joined.size3()?;
-        let (batch, length) = packing.map_or((rows, positions), |packing| (packing.batch, packing.length));
+        let (batch, length) = packed.map_or((rows, positions), |packed| (packed.batch, packed.length));
         let mut parts = [null_mut(); 3];
         let [q, k, v] = &mut parts;
         // SAFETY: as above; the tables are contiguous f32 of at least L rows.
@@ -314,7 +326,7 @@ pub(crate) mod kernels {
                 handle(joined),
                 handle(&turns.cos),
                 handle(&turns.sin),
-                packing.map_or(null_mut(), |packing| handle(&packing.index_t)),
+                packed.map_or(null_mut(), |packed| handle(&packed.index_T)),
                 batch,
                 length,
                 heads,
@@ -332,18 +344,13 @@ pub(crate) mod kernels {
         q: &Tensor,
         k: &Tensor,
         v: &Tensor,
-        packing: Option<&Packing>,
+        packed: Option<&PackedRows>,
         scale: f64,
     ) -> Result<Tensor> {
         let mut y = null_mut();
-        let (pads, index) = match packing {
-            Some(Packing {
-                way: Way::Kernel(pads_b),
-                index_t,
-                ..
-            }) => (handle(pads_b), handle(index_t)),
-            _ => (null_mut(), null_mut()),
-        };
+        let (pads, index) = packed.map_or((null_mut(), null_mut()), |packed| {
+            (handle(&packed.pads_B), handle(&packed.index_T))
+        });
         // SAFETY: as above; the index stays within B x L, being made from the pads.
         check(unsafe { demask_attend(handle(q), handle(k), handle(v), pads, index, scale, &mut y) })?;
         Ok(take(y))

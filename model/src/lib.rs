@@ -46,9 +46,11 @@ mod staging;
 pub mod stored;
 pub mod trainer;
 pub mod transfer;
+mod transposed;
 pub mod validation;
 pub mod verify;
 pub mod weights;
+mod whole_pass;
 
 pub use attention_mask::AttentionMask;
 pub use backbone::Backbone;

@@ -1,32 +1,19 @@
 //! The real tokens of left-padded rows, back to back: what the network then computes on. Legend: B rows of L positions, T real
 //! tokens.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use crate::error::Result;
-use crate::fused;
+use crate::fused::{self, PackedRows};
 use crate::ragged::{self, RaggedRows};
 use crate::rotary::{Rotary, Turns};
 use crate::transfer::{Arrived, Packet, Place};
 
-/// Packed rows on their device.
+/// Packed rows on their device, by who turns and attends.
 #[derive(Debug)]
-pub struct Packing {
-    /// Where in B x L each real token stands, [T], i64.
-    pub index_t: Tensor,
-    /// B.
-    pub batch: i64,
-    /// L.
-    pub length: i64,
-    /// Who attends.
-    pub way: Way,
-}
-
-/// Who turns and attends.
-#[derive(Debug)]
-pub enum Way {
-    /// The CPU's kernels, from the padding of each row, [B], i64.
-    Kernel(Tensor),
+pub enum Packing {
+    /// The CPU's kernels.
+    Kernel(PackedRows),
     /// libtorch's operators: what each token is turned by, [T, 1, E], and which tokens are a row.
     Composed(Turns, RaggedRows),
 }
@@ -40,41 +27,34 @@ pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
 
 /// A packing whose tables are in a packet that has not been sent.
 #[derive(Debug)]
-pub struct Planned {
-    index: Place,
-    batch: usize,
-    length: usize,
-    way: PlannedWay,
-}
-
-#[derive(Debug)]
-enum PlannedWay {
-    Kernel(Place),
+pub enum Planned {
+    /// The index and the padding, of so many rows and positions.
+    #[doc(hidden)]
+    Kernel {
+        index: Place,
+        pads: Place,
+        batch: i64,
+        length: i64,
+    },
+    /// The positions and the rows.
+    #[doc(hidden)]
     Composed(Place, ragged::Planned),
 }
 
 impl Planned {
     /// Plans rows with so much padding each, all of `length` positions.
     pub fn new(pads: &[usize], length: usize, (device, kind): (Device, Kind), packet: &mut Packet) -> Self {
-        let places = || {
-            pads.iter()
-                .enumerate()
-                .flat_map(|(row, &pad)| (pad..length).map(move |at| (row, at)))
-        };
-        let index = packet.longs(places().map(|(row, at)| (row * length + at) as i64));
-        let way = if fused::applies_to(device, kind) {
-            PlannedWay::Kernel(packet.longs(pads.iter().map(|&pad| pad as i64)))
-        } else {
-            let positions = packet.longs(places().map(|(_, at)| at as i64));
-            let lengths: Vec<usize> = pads.iter().map(|&pad| length - pad).collect();
-            PlannedWay::Composed(positions, ragged::Planned::of_themselves(&lengths, packet))
-        };
-        Self {
-            index,
-            batch: pads.len(),
-            length,
-            way,
+        if fused::applies_to(device, kind) {
+            return Self::Kernel {
+                index: packet.longs(real_tokens(pads, length).map(|(row, at)| (row * length + at) as i64)),
+                pads: packet.longs(pads.iter().map(|&pad| pad as i64)),
+                batch: pads.len() as i64,
+                length: length as i64,
+            };
         }
+        let positions = packet.longs(real_tokens(pads, length).map(|(_, at)| at as i64));
+        let lengths: Vec<usize> = pads.iter().map(|&pad| length - pad).collect();
+        Self::Composed(positions, ragged::Planned::of_themselves(&lengths, packet))
     }
 
     /// The packing, once the packet has arrived.
@@ -82,18 +62,28 @@ impl Planned {
     /// # Errors
     /// libtorch's, beyond the longest sequence that the tables have.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Packing> {
-        let way = match self.way {
-            PlannedWay::Kernel(pads) => Way::Kernel(arrived.get(pads)),
-            PlannedWay::Composed(positions, rows) => {
+        Ok(match self {
+            Self::Kernel {
+                index,
+                pads,
+                batch,
+                length,
+            } => Packing::Kernel(PackedRows {
+                index_T: arrived.get(index),
+                pads_B: arrived.get(pads),
+                batch,
+                length,
+            }),
+            Self::Composed(positions, rows) => {
                 let turns = rotary.all().of(&arrived.get(positions))?.for_heads()?;
-                Way::Composed(turns, rows.arrive(arrived))
+                Packing::Composed(turns, rows.arrive(arrived))
             }
-        };
-        Ok(Packing {
-            index_t: arrived.get(self.index),
-            batch: self.batch as i64,
-            length: self.length as i64,
-            way,
         })
     }
+}
+
+/// The row and the position of every real token.
+pub(crate) fn real_tokens(pads: &[usize], length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let rows = pads.iter().enumerate();
+    rows.flat_map(move |(row, &pad)| (pad..length).map(move |at| (row, at)))
 }

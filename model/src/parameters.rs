@@ -237,6 +237,22 @@ impl Parameters {
         Ok(&self.leaves[*number])
     }
 
+    /// The leaves by name.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.index
+            .iter()
+            .map(|(name, &number)| (name.as_str(), &self.leaves[number]))
+    }
+
+    /// A number that is another one whenever a leaf has been written to.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn version(&self) -> Result<i64> {
+        let versions = self.leaves.iter().map(Tensor::f_internal_version);
+        versions.sum::<Result<i64, _>>().map_err(Into::into)
+    }
+
     /// Dtype and device of the leaves.
     #[must_use]
     pub fn leaves_like(&self) -> (Kind, Device) {

@@ -191,7 +191,6 @@ pub struct Arrived {
 
 impl Arrived {
     /// A list, [its length].
-    #[must_use]
     pub fn get(&self, place: Place) -> Tensor {
         self.tensors[place.0].shallow_clone()
     }

@@ -8,13 +8,13 @@ use common::rows::{self, draw, one, row};
 use common::{EOS, MASK, config, numbers};
 use demask_api::{
     Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
-    Remasking, Sample, SampleRequest, Sampler, TextCache, TextSampler,
+    Remasking, Sample, SampleRequest, Sampler, StepSettings, TextCache, TextSampler,
 };
 use demask_model::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping};
 use demask_model::sampling::Sampling;
-use demask_model::{AttentionMask, Backbone};
+use demask_model::{AttentionMask, Backbone, trainer};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -264,6 +264,39 @@ fn a_cache_that_is_kept_changes_no_sample() {
     assert_eq!(shelf.bytes(), bytes);
     shelf.clear_beyond(bytes - 1);
     assert_eq!(shelf.bytes(), 0);
+}
+
+/// What is kept of the weights for a sampler's passes is those of the last step, whoever wrote them.
+#[test]
+fn a_sampler_meets_the_weights_as_they_are() {
+    let (mut backbone, mut optimizer) = common::learner(3);
+    let requests = [
+        row(1, 0, 6, 12, &Sampler::Text(text(|_| ()))),
+        row(2, 2, 3, 8, &Sampler::Text(text(|_| ()))),
+    ];
+    let before = draw(&backbone, &requests);
+    let settings = StepSettings {
+        learning_rate: 0.3,
+        ..common::settings(1)
+    };
+    trainer::train(&mut backbone, &mut optimizer, &[common::ragged()], &settings).unwrap();
+    let after = draw(&backbone, &requests);
+    let other = common::backbone(5);
+    other.parameters().set(backbone.parameters().master()).unwrap();
+    for (kept, fresh) in after.iter().zip(draw(&other, &requests)) {
+        assert_eq!(kept.ids, fresh.ids);
+        assert_eq!(kept.confidence, fresh.confidence);
+    }
+    assert_ne!(
+        before[0].confidence, after[0].confidence,
+        "the step changed something"
+    );
+    // A twin's, which shares them.
+    let twin = backbone.twin().unwrap();
+    tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(-1.0).map(|_| ())).unwrap();
+    let [one, other] = [draw(&backbone, &requests), draw(&twin, &requests)];
+    assert_eq!(one[0].confidence, other[0].confidence);
+    assert_ne!(one[0].confidence, after[0].confidence);
 }
 
 /// The first pass of a block asks what is committed; those behind it do not.

@@ -491,7 +491,9 @@ fn a_failed_capture_falls_back() {
         return assert!(child.status.success(), "{said}\n{erred}");
     }
     let Some(tested) = tested() else { return };
-    let Device::Cuda(number) = tested.device else { return };
+    let Device::Cuda(number) = tested.device else {
+        return;
+    };
     let ones = Tensor::ones([4], (Kind::Float, tested.device));
     let recorded = CudaGraph::record(number, || {
         Vec::<f32>::try_from((&ones + 1.0).f_to_device(Device::Cpu)?)?;
@@ -501,8 +503,12 @@ fn a_failed_capture_falls_back() {
     let backbone = sharp(&config(), 3, (tested.device, Kind::BFloat16));
     let sampler = text(|text| (text.cache, text.end) = (TextCache::Prefix, End::Never));
     let requests = [row(1, 1, 5, 12, &sampler)];
-    let [asking, graph] = [Stepping::Asks, Stepping::Graph]
-        .map(|stepping| run(&mut Batch::new(&backbone, Limits::default()).stepping(stepping), &requests));
+    let [asking, graph] = [Stepping::Asks, Stepping::Graph].map(|stepping| {
+        run(
+            &mut Batch::new(&backbone, Limits::default()).stepping(stepping),
+            &requests,
+        )
+    });
     same_samples(&graph, &asking, &requests);
 }
 

@@ -8,18 +8,7 @@ use crate::clock::median;
 use crate::figure::Teller;
 use crate::options::Options;
 use crate::sampling::draw;
-use crate::shape::Shape;
-
-/// Random weights of a shape on the device that was asked for.
-///
-/// # Errors
-/// No such device, no memory.
-pub fn network(options: &Options) -> anyhow::Result<(Shape, Backbone)> {
-    let place = options.place("auto")?;
-    let shape = Shape::of(options)?;
-    let backbone = Backbone::random(&shape.config, 1, place.device, place.kind)?;
-    Ok((shape, backbone))
-}
+use crate::shape::{Shape, network};
 
 /// Whole passes and cached steps.
 ///

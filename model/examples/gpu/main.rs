@@ -17,6 +17,7 @@ mod programs;
 mod report;
 mod runs;
 mod sampling;
+mod sections;
 mod shape;
 mod tabletop;
 mod training;

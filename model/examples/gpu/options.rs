@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail, ensure};
 use demask_model::device::Place;
 
-use crate::course::SECTIONS;
+use crate::sections::SECTIONS;
 
 /// What to do.
 pub enum Task {

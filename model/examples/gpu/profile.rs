@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use crate::figure::Teller;
-use crate::forward::{network, whole_pass, word};
+use crate::forward::{whole_pass, word};
 use crate::options::Options;
 use crate::sampling::draw;
-use crate::shape::{Shape, rows, settings};
+use crate::shape::{Shape, network, rows, settings};
 
 /// Lines that are printed.
 const MOST: usize = 12;

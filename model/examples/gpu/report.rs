@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use crate::course::SECTIONS;
 use crate::figure::{Figure, Verdict};
+use crate::sections::SECTIONS;
 
 /// The results of one set of programs on one device.
 pub struct Results {

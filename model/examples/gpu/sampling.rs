@@ -7,8 +7,8 @@ use demask_model::sampler::{Batch, Limits};
 
 use crate::clock::median;
 use crate::figure::Teller;
-use crate::forward::network;
 use crate::options::Options;
+use crate::shape::network;
 
 /// Texts at one time.
 const MANY: usize = 16;

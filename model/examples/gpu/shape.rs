@@ -5,6 +5,8 @@ use demask_api::{
     TextCache, TextSampler, published,
 };
 
+use demask_model::Backbone;
+
 use crate::options::Options;
 
 /// Sizes.
@@ -193,4 +195,15 @@ pub fn settings(seed: u64) -> StepSettings {
         seed,
         ema: 0.0,
     }
+}
+
+/// Random weights of a shape on the device that was asked for.
+///
+/// # Errors
+/// No such device, no memory.
+pub fn network(options: &Options) -> anyhow::Result<(Shape, Backbone)> {
+    let place = options.place("auto")?;
+    let shape = Shape::of(options)?;
+    let backbone = Backbone::random(&shape.config, 1, place.device, place.kind)?;
+    Ok((shape, backbone))
 }

@@ -11,9 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::clock::{memory, wait};
 use crate::figure::{Asked, Teller};
-use crate::forward::network;
 use crate::options::Options;
-use crate::shape::{Shape, rows, settings};
+use crate::shape::{Shape, network, rows, settings};
 
 /// Steps that are timed, after one that is not.
 const STEPS: u64 = 3;

@@ -194,6 +194,7 @@ impl Crew {
         let count = count.min(limits.rows).max(1);
         let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
         let (tell, news) = sync_channel(count);
+        backbone.ready_to_sample()?;
         let hands = (0..count).map(|number| {
             let share = Limits {
                 rows: part(limits.rows, number),

@@ -197,7 +197,7 @@ impl Group<'_, '_> {
             .map(|(_, places)| places.row.len() as i64)
             .sum();
         let span = Some((i64::from(self.columns.start), i64::from(self.columns.end)));
-        let logits = backbone.head(&hidden_TD.f_index_select(0, &self.index)?, span)?;
+        let logits = backbone.sampled_head(&hidden_TD.f_index_select(0, &self.index)?, span)?;
         let Some(Guidance { at_G, scales_G1 }) = &self.guidance else {
             return Ok(logits.f_narrow(0, 0, count)?);
         };
