@@ -31,6 +31,7 @@ fn compile_kernels(libtorch: &Path) {
         .std("c++17")
         .files([
             "csrc/fused.cpp",
+            "csrc/attention_tiles.cpp",
             "csrc/cached.cpp",
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",

@@ -150,9 +150,14 @@ fn engine_answers(started: &anyhow::Result<EngineInfo>) -> Check {
     match started {
         Ok(info) => {
             let device = &info.device;
+            let kernels = device.kernels.as_ref();
             let found = format!(
-                "libtorch {} on {} ({} threads), {}",
-                info.libtorch, device.name, device.threads, device.compute
+                "libtorch {} on {} ({} threads), {}{}",
+                info.libtorch,
+                device.name,
+                device.threads,
+                device.compute,
+                kernels.map_or(String::new(), |set| format!(", {set} kernels"))
             );
             check("engine answers", Status::Ok, found, "")
         }
@@ -321,6 +326,7 @@ mod tests {
             name: name.into(),
             threads: 1,
             compute: String::new(),
+            kernels: None,
             matmul_gflops: None,
             cuda,
         };

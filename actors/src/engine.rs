@@ -375,6 +375,7 @@ fn placeholder_info() -> EngineInfo {
         name: String::new(),
         threads: 0,
         compute: String::new(),
+        kernels: None,
         matmul_gflops: None,
         cuda: demask_api::Cuda::default(),
     };

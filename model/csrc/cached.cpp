@@ -4,9 +4,11 @@
 // Legend: T positions that are computed, S slots, H query heads, K key and value heads, E head width, C places of a slot, V
 // vocabulary. Keys are kept as [S, K, E, C] and values as [S, K, C, E'], f32, C a multiple of 32 and E' of 16.
 
+#include "attention_tiles.h"
 #include "rows.h"
 
-static constexpr int64_t QUERIES = 4;
+// Fewer are not worth a thread of their own.
+static constexpr int64_t QUERIES_OF_A_THREAD = 32;
 
 CLONES static void turn_into(const float* R x, float* R y, const float* R cos, const float* R sin, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
@@ -15,77 +17,23 @@ CLONES static void turn_into(const float* R x, float* R y, const float* R cos, c
   }
 }
 
-// Scores of four queries [4][E] against keys [E, C]: 32 keys at a time.
-CLONES static void scores_of(const float* R q, const float* R keys, float* R scores, int64_t width, int64_t places,
-                             int64_t count) {
-  for (int64_t at = 0; at < count; at += 2 * LANE) {
-    Vec a0{}, a1{}, a2{}, a3{}, b0{}, b1{}, b2{}, b3{};
-    for (int64_t e = 0; e < width; e++) {
-      const Vec k0 = *reinterpret_cast<const Vec*>(keys + e * places + at);
-      const Vec k1 = *reinterpret_cast<const Vec*>(keys + e * places + at + LANE);
-      const float q0 = q[e], q1 = q[width + e], q2 = q[2 * width + e], q3 = q[3 * width + e];
-      a0 += q0 * k0;
-      b0 += q0 * k1;
-      a1 += q1 * k0;
-      b1 += q1 * k1;
-      a2 += q2 * k0;
-      b2 += q2 * k1;
-      a3 += q3 * k0;
-      b3 += q3 * k1;
-    }
-    float* to = scores + at;
-    *reinterpret_cast<Vec*>(to) = a0;
-    *reinterpret_cast<Vec*>(to + LANE) = b0;
-    *reinterpret_cast<Vec*>(to + places) = a1;
-    *reinterpret_cast<Vec*>(to + places + LANE) = b1;
-    *reinterpret_cast<Vec*>(to + 2 * places) = a2;
-    *reinterpret_cast<Vec*>(to + 2 * places + LANE) = b2;
-    *reinterpret_cast<Vec*>(to + 3 * places) = a3;
-    *reinterpret_cast<Vec*>(to + 3 * places + LANE) = b3;
-  }
-}
-
-// W vectors of values [C, E'] at column `e`, weighed by four rows of probabilities, into [4][E'].
-template <int64_t W>
-static inline __attribute__((always_inline)) void mix_columns(const float* R p, const float* R values, float* R mixed, int64_t e,
-                                                              int64_t wide, int64_t places, int64_t count) {
-  Vec a[QUERIES][W] = {};
-  for (int64_t l = 0; l < count; l++) {
-    const float* from = values + l * wide + e;
-    for (int64_t w = 0; w < W; w++) {
-      const Vec v = *reinterpret_cast<const Vec*>(from + w * LANE);
-      for (int64_t i = 0; i < QUERIES; i++) a[i][w] += p[i * places + l] * v;
-    }
-  }
-  for (int64_t i = 0; i < QUERIES; i++)
-    for (int64_t w = 0; w < W; w++) *reinterpret_cast<Vec*>(mixed + i * wide + e + w * LANE) = a[i][w];
-}
-
-// All columns, as many at a time as there are registers for: with fewer each sum waits for the one before.
-CLONES static void mix_of(const float* R p, const float* R values, float* R mixed, int64_t wide, int64_t places,
-                          int64_t count) {
-  int64_t e = 0;
-  for (; e + 4 * LANE <= wide; e += 4 * LANE) mix_columns<4>(p, values, mixed, e, wide, places, count);
-  switch ((wide - e) / LANE) {
-    case 3: mix_columns<3>(p, values, mixed, e, wide, places, count); break;
-    case 2: mix_columns<2>(p, values, mixed, e, wide, places, count); break;
-    case 1: mix_columns<1>(p, values, mixed, e, wide, places, count); break;
-    default: break;
-  }
-}
-
-// Up to four queries of one head of one lane.
+// Some queries of one head of one lane: a tile.
 struct Task {
   int64_t slot, first, count, keys, weak, head;
 };
 
-static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads) {
+// At most `most` queries each, and those of a lane alike.
+static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads, int64_t most) {
   std::vector<Task> tasks;
   const int64_t* lane = data<int64_t>(lanes);
-  for (int64_t row = 0; row < lanes.size(0); row++, lane += 5)
+  for (int64_t row = 0; row < lanes.size(0); row++, lane += 5) {
+    int64_t queries = lane[2], parts = (queries + most - 1) / most;
     for (int64_t head = 0; head < heads; head++)
-      for (int64_t at = 0; at < lane[2]; at += QUERIES)
-        tasks.push_back({lane[0], lane[1] + at, std::min(QUERIES, lane[2] - at), lane[3], lane[4], head});
+      for (int64_t part = 0; part < parts; part++) {
+        int64_t from = queries * part / parts, to = queries * (part + 1) / parts;
+        tasks.push_back({lane[0], lane[1] + from, to - from, lane[3], lane[4], head});
+      }
+  }
   return tasks;
 }
 
@@ -100,11 +48,14 @@ static void norm_row(float* row, const float* gain, int64_t n, double eps, bool 
 // `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
 // are gains. `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two
 // others have 1 added to their scaled score); `places` [T, 3]: slot, place in the slot, position of the rotary embedding.
+// Whole passes attend here too: libtorch's products and its attention are slower at every shape that was measured (`LOG.md`).
 // Gives [T or more, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
-                     int64_t heads, int64_t width, double scale) {
+                     int64_t heads, int64_t width, double scale, int64_t set) {
+  const AttentionTiles* tiles = attention_tiles(set);
+  TORCH_CHECK(tiles, "cached attention: this processor has no kernels of set ", set);
   Tensor joined = joined_in.contiguous();
   int64_t rows = places.size(0), kv_heads = keys.size(1), capacity = keys.size(3), wide = values.size(3);
   int64_t total = (heads + 2 * kv_heads) * width, half = width / 2, stride = cos.size(1);
@@ -145,28 +96,25 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   });
   Tensor y = at::empty({joined.size(0), heads * width}, joined.options());
   if (joined.size(0) > rows) y.narrow(0, rows, joined.size(0) - rows).zero_();
-  std::vector<Task> tasks = tasks_of(lanes, heads);
-  int64_t group = heads / kv_heads;
+  std::vector<Task> tasks = tasks_of(lanes, heads, tiles->queries);
+  int64_t group = heads / kv_heads, grain = QUERIES_OF_A_THREAD * tasks.size() / std::max<int64_t>(rows * heads, 1);
   const float one = static_cast<float>(1.0 / scale);
-  at::parallel_for(0, tasks.size(), 8, [&](int64_t begin, int64_t end) {
-    std::vector<float> four(QUERIES * width), scores(QUERIES * capacity), mixed(QUERIES * wide);
+  at::parallel_for(0, tasks.size(), std::max<int64_t>(grain, 1), [&](int64_t begin, int64_t end) {
+    std::vector<float> queries(tiles->queries * width), scores(tiles->queries * capacity), mixed(tiles->queries * wide);
     for (int64_t number = begin; number < end; number++) {
       const Task& task = tasks[number];
-      auto row_of = [&](int64_t i) { return task.first + std::min(i, task.count - 1); };
-      for (int64_t i = 0; i < QUERIES; i++) {
-        int64_t row = row_of(i);
-        std::memcpy(four.data() + i * width, data<float>(q) + (row * heads + task.head) * width, width * 4);
-      }
+      for (int64_t i = 0; i < task.count; i++)
+        std::memcpy(queries.data() + i * width, data<float>(q) + ((task.first + i) * heads + task.head) * width, width * 4);
       int64_t kept = task.slot * kv_heads + task.head / group;
-      scores_of(four.data(), kept_keys + kept * width * capacity, scores.data(), width, capacity, task.keys);
-      for (int64_t i = 0; i < QUERIES; i++) {
+      tiles->scores(queries.data(), kept_keys + kept * width * capacity, scores.data(), task.count, width, capacity, task.keys);
+      for (int64_t i = 0; i < task.count; i++) {
         float* row = scores.data() + i * capacity;
-        if (task.weak > 0 && data<int64_t>(places)[row_of(i) * 3 + 1] >= task.weak)
+        if (task.weak > 0 && data<int64_t>(places)[(task.first + i) * 3 + 1] >= task.weak)
           for (int64_t l = task.weak; l < task.keys; l++) row[l] += one;
         float sum = exp_row(row, static_cast<float>(scale), highest(row, task.keys), task.keys);
         scale_row(row, 1.0f / sum, task.keys);
       }
-      mix_of(scores.data(), kept_values + kept * capacity * wide, mixed.data(), wide, capacity, task.keys);
+      tiles->mix(scores.data(), kept_values + kept * capacity * wide, mixed.data(), task.count, wide, capacity, task.keys);
       for (int64_t i = 0; i < task.count; i++)
         store(mixed.data() + i * wide, y, ((task.first + i) * heads + task.head) * width, width);
     }
@@ -253,10 +201,10 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
 extern "C" {
 int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* lanes, Tensor* places, Tensor* keys,
                          Tensor* values, Tensor* q_gain, Tensor* k_gain, double eps, int64_t heads, int64_t width,
-                         double scale, Tensor** y) {
+                         double scale, int64_t set, Tensor** y) {
   return guarded([&] {
     give(y, attend(*joined, *cos, *sin, *lanes, *places, *keys, *values, perhaps(q_gain), perhaps(k_gain), eps, heads,
-                   width, scale));
+                   width, scale, set));
   });
 }
 

@@ -7,6 +7,7 @@ use crate::cuda;
 pub use crate::cuda::{library_folder, open_cuda};
 use crate::error::{ModelError, Result};
 use crate::fused;
+use crate::kernel_set::KernelSet;
 
 /// Keeps what is freed for the next step of training or sampling, which asks for as much again: to have it from the system
 /// anew costs a page fault every four kilobytes. Measured: 7 % of a training step.
@@ -62,6 +63,11 @@ impl Place {
         })
     }
 
+    /// Those that attend to kept keys here.
+    fn kernels(&self) -> Option<KernelSet> {
+        KernelSet::chosen().filter(|_| fused::applies_to(self.device, self.kind))
+    }
+
     /// As the protocol says it.
     #[must_use]
     pub fn info(&self) -> DeviceInfo {
@@ -73,6 +79,7 @@ impl Place {
             name,
             threads: self.threads,
             compute: self.reason.clone(),
+            kernels: self.kernels().map(|set| set.name().to_owned()),
             matmul_gflops: None,
             cuda: self.cuda.clone(),
         }

@@ -15,6 +15,7 @@ use tch::{Device, Kind, Tensor};
 use crate::chunk::Chunk;
 use crate::error::{ModelError, Result};
 use crate::fused;
+use crate::kernel_set::KernelSet;
 use crate::kv_attention::{self, Plan};
 use crate::rotary::{Rotary, Turns};
 use crate::transfer::{Arrived, Packet, Place};
@@ -30,7 +31,8 @@ pub struct KvCache {
     /// For each block. The CPU kernel's: f32, keys [S, K, E, C] and values [S, K, C, E rounded up]. Else both
     /// [S, C, K, E] in the compute dtype.
     blocks: Vec<(Tensor, Tensor)>,
-    kernel: bool,
+    /// None: operators attend.
+    kernel: Option<KernelSet>,
     slots: usize,
     capacity: usize,
 }
@@ -172,7 +174,8 @@ impl KvCache {
         kind: Kind,
     ) -> Result<Self> {
         let capacity = Self::places(longest);
-        let kernel = fused::applies_to(device, kind);
+        let set = KernelSet::chosen().filter(|_| fused::applies_to(device, kind));
+        let kernel = set.is_some();
         let (heads, width) = (config.kv_heads() as i64, config.head_dim() as i64);
         let (rows, places) = (slots as i64, capacity as i64);
         let shapes = if kernel {
@@ -190,10 +193,17 @@ impl KvCache {
             .collect::<Result<_>>()?;
         Ok(Self {
             blocks,
-            kernel,
+            kernel: set,
             slots,
             capacity,
         })
+    }
+
+    /// The same with other kernels, if it is kernels that attend.
+    #[must_use]
+    pub fn with_kernels(mut self, set: KernelSet) -> Self {
+        self.kernel = self.kernel.map(|_| set);
+        self
     }
 
     /// Places that a slot has which has room for so many.
@@ -243,7 +253,7 @@ impl KvCache {
     pub fn plan(&self, chunks: &[Chunk], packet: &mut Packet) -> PlannedPass {
         let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
         let mut ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
-        let way = if self.kernel {
+        let way = if self.kernel.is_some() {
             ids.resize(rounded(ids.len()), 0);
             PlannedWay::kernel(chunks, packet)
         } else {
@@ -271,13 +281,19 @@ impl KvCache {
     ) -> Result<Tensor> {
         let (keys, values) = &self.blocks[block];
         #[cfg(fused)]
-        if let Way::Kernel { places_T3, lanes_R5 } = &pass.way {
+        if let (Way::Kernel { places_T3, lanes_R5 }, Some(set)) = (&pass.way, self.kernel) {
             let chunks = (places_T3, lanes_R5);
             return match norms {
-                Some(norms) if norms.biases.is_some() => {
-                    kernel::attend(&norms.apply(joined)?, None, turns, chunks, (keys, values), heads)
-                }
-                norms => kernel::attend(joined, norms, turns, chunks, (keys, values), heads),
+                Some(norms) if norms.biases.is_some() => kernel::attend(
+                    &norms.apply(joined)?,
+                    None,
+                    turns,
+                    chunks,
+                    (keys, values),
+                    heads,
+                    set,
+                ),
+                norms => kernel::attend(joined, norms, turns, chunks, (keys, values), heads, set),
             };
         }
         match &pass.way {
@@ -300,6 +316,7 @@ mod kernel {
     use super::Norms;
     use crate::error::Result;
     use crate::fused::kernels::{Handle, check, handle, take};
+    use crate::kernel_set::KernelSet;
     use crate::rotary::Turns;
 
     unsafe extern "C" {
@@ -317,6 +334,7 @@ mod kernel {
             heads: i64,
             width: i64,
             scale: f64,
+            set: i64,
             y: *mut Handle,
         ) -> c_int;
     }
@@ -328,6 +346,7 @@ mod kernel {
         (places_T3, lanes_R5): (&Tensor, &Tensor),
         (keys, values): (&Tensor, &Tensor),
         heads: i64,
+        set: KernelSet,
     ) -> Result<Tensor> {
         let width = keys.size()[2];
         let mut y = null_mut();
@@ -349,6 +368,7 @@ mod kernel {
                 heads,
                 width,
                 1.0 / (width as f64).sqrt(),
+                set as i64,
                 &mut y,
             )
         })?;

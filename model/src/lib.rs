@@ -20,6 +20,7 @@ pub mod fused;
 pub mod growth;
 pub mod image_tokenizer;
 pub mod init;
+pub mod kernel_set;
 mod kv_attention;
 pub mod kv_cache;
 pub mod lora;

@@ -19,7 +19,7 @@ Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
 --deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
-the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for.
+the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=avx512|avx2|plain: the CPU's attention kernels.
 It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
 requests that have come, a second one at once.
 

@@ -18,6 +18,9 @@ pub struct DeviceInfo {
     pub threads: usize,
     /// The dtype of matrix products and why it was chosen.
     pub compute: String,
+    /// The instruction set of the attention kernels; none on a GPU, and in a build without kernels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<String>,
     /// Measured matrix-product rate in GFLOP/s at engine start, if measured.
     pub matmul_gflops: Option<f64>,
     /// What was found of CUDA.

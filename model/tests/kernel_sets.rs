@@ -1,0 +1,197 @@
+//! The attention kernels of every instruction set that this machine has: against the operators in f64, alone and in company, and
+//! by the tokens that they sample.
+#![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
+
+mod common;
+
+use std::process::Command;
+
+use common::config;
+use common::rows::{draw, row, sharp};
+use demask_api::{BackboneConfig, Sampler, TextCache, TextSampler};
+use demask_model::chunk::Chunk;
+use demask_model::kernel_set::{KERNELS, KernelSet};
+use demask_model::kv_cache::KvCache;
+use demask_model::rotary::Rotary;
+use demask_model::transfer::Packet;
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+/// No row has more places.
+const LONGEST: usize = 70;
+
+/// Heads of queries, of keys, and the width of each.
+type Heads = (usize, usize, usize);
+
+fn cache((heads, kv_heads, width): Heads, rows: usize, kind: Kind) -> KvCache {
+    let config = BackboneConfig {
+        d_model: heads * width,
+        n_heads: heads,
+        n_kv_heads: Some(kv_heads),
+        n_layers: 1,
+        ..config()
+    };
+    KvCache::new(&config, rows, LONGEST, Device::Cpu, kind).unwrap()
+}
+
+/// Projections of queries, keys and values of so many places.
+fn projections((heads, kv_heads, width): Heads, count: usize, salt: f64) -> Tensor {
+    let columns = ((heads + 2 * kv_heads) * width) as i64;
+    let wave = Tensor::arange(count as i64 * columns, (Kind::Double, Device::Cpu)) * (0.7 + salt);
+    wave.sin().view([count as i64, columns])
+}
+
+fn count(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(|chunk| chunk.places.len()).sum()
+}
+
+fn attend(
+    cache: &KvCache,
+    kind: Kind,
+    (heads, _, width): Heads,
+    chunks: &[Chunk],
+    joined: &Tensor,
+) -> Tensor {
+    let rotary = Rotary::new(width, 2 * LONGEST, 10_000.0, Device::Cpu).unwrap();
+    let mut packet = Packet::new();
+    let planned = cache.plan(chunks, &mut packet);
+    let pass = planned
+        .arrive(&packet.send(Device::Cpu).unwrap(), &rotary)
+        .unwrap();
+    let (places, more) = (count(chunks) as i64, pass.ids_T.size()[0] - count(chunks) as i64);
+    let joined = joined.to_kind(kind).constant_pad_nd([0, 0, 0, more]);
+    let mixed = cache.attend(0, &joined, None, rotary.all(), heads as i64, &pass);
+    mixed.unwrap().narrow(0, 0, places)
+}
+
+/// A row's padding, places and weak ones, and which of them a pass computes: from the first, each so many-th.
+type RowShape = (usize, usize, usize, usize, usize);
+
+fn chunks(shapes: &[RowShape], whole: bool) -> Vec<Chunk> {
+    let of = |(number, &(offset, keys, weak, first, stride)): (usize, &RowShape)| {
+        let places: Vec<usize> = match whole {
+            true => (0..keys).collect(),
+            false => (first % keys..keys).step_by(stride).collect(),
+        };
+        Chunk {
+            slot: shapes.len() - 1 - number,
+            ids: vec![0; places.len()],
+            places,
+            offset,
+            keys,
+            weak: weak % keys,
+        }
+    };
+    shapes.iter().enumerate().map(of).collect()
+}
+
+fn heads() -> impl Strategy<Value = Heads> {
+    let counts = prop_oneof![Just((2, 1)), Just((4, 2)), Just((3, 3))];
+    let widths = prop_oneof![Just(8usize), Just(20), Just(64)];
+    (counts, widths).prop_map(|((heads, kv_heads), width)| (heads, kv_heads, width))
+}
+
+fn shapes() -> impl Strategy<Value = Vec<RowShape>> {
+    let weak = prop_oneof![Just(0usize), 0..LONGEST];
+    let one = (0usize..4, 1..=LONGEST, weak, 0..LONGEST, 1usize..9);
+    proptest::collection::vec(one, 1..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whole passes, and passes over some places of what those left.
+    #[test]
+    fn every_set_attends_as_the_operators_do(heads in heads(), shapes in shapes()) {
+        let wide = cache(heads, shapes.len(), Kind::Double);
+        let passes = [(true, 0.0), (false, 0.1)].map(|(whole, salt)| {
+            let chunks = chunks(&shapes, whole);
+            let joined = projections(heads, count(&chunks), salt);
+            let expected = attend(&wide, Kind::Double, heads, &chunks, &joined);
+            (chunks, joined, expected)
+        });
+        for set in KernelSet::here() {
+            let ours = cache(heads, shapes.len(), Kind::Float).with_kernels(set);
+            for (chunks, joined, expected) in &passes {
+                let found = attend(&ours, Kind::Float, heads, chunks, joined);
+                let far = (found.to_kind(Kind::Double) - expected).abs().max().double_value(&[]);
+                prop_assert!(far < 2e-5, "{}: {}", set.name(), far);
+            }
+        }
+    }
+
+    /// A place gives the same bits alone, in a tile of one query, as among others (L8).
+    #[test]
+    fn l8_a_place_is_the_same_in_any_tile(heads in heads(), shapes in shapes()) {
+        let chunks = chunks(&shapes, true);
+        let joined = projections(heads, count(&chunks), 0.0);
+        for set in KernelSet::here() {
+            let ours = cache(heads, shapes.len(), Kind::Float).with_kernels(set);
+            let together = attend(&ours, Kind::Float, heads, &chunks, &joined);
+            let places = chunks.iter().flat_map(|chunk| chunk.places.iter().map(move |&place| (chunk, place)));
+            for (at, (chunk, place)) in places.enumerate().step_by(5) {
+                let only = Chunk { ids: vec![0], places: vec![place], ..chunk.clone() };
+                let alone = attend(&ours, Kind::Float, heads, &[only], &joined.narrow(0, at as i64, 1));
+                prop_assert!(alone.equal(&together.narrow(0, at as i64, 1)), "{}: place {}", set.name(), place);
+            }
+        }
+    }
+}
+
+const TOKENS: &str = "tokens under ";
+
+/// What this process samples, in a line for whoever started it.
+#[test]
+fn samples_of_this_process() {
+    let backbone = sharp(&config(), 3, (Device::Cpu, Kind::Float));
+    let caches = [
+        TextCache::None,
+        TextCache::Prefix,
+        TextCache::Dual {
+            refresh: 2,
+            vicinity: 1,
+        },
+    ];
+    let requests: Vec<_> = (0..9)
+        .map(|id| {
+            let sampler = Sampler::Text(TextSampler {
+                steps: 12,
+                block: 4,
+                cache: caches[id % caches.len()],
+                ..TextSampler::default()
+            });
+            row(id as u64, id % 4, 1 + id % 5, 12, &sampler)
+        })
+        .collect();
+    let ids: Vec<Vec<u32>> = draw(&backbone, &requests)
+        .into_iter()
+        .map(|sample| sample.ids)
+        .collect();
+    let name = KernelSet::chosen().map_or("none", KernelSet::name);
+    println!("{TOKENS}{name}: {ids:?}");
+}
+
+/// The set that the variable chose, and the tokens.
+fn samples_under(kernels: &str) -> (String, String) {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "samples_of_this_process", "--nocapture"])
+        .env(KERNELS, kernels)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, line) = text.split_once(TOKENS).expect(&text);
+    let (set, tokens) = line.lines().next().unwrap().split_once(": ").unwrap();
+    (set.into(), tokens.into())
+}
+
+#[test]
+fn every_set_samples_the_same_tokens_and_is_the_one_that_was_asked_for() {
+    let Some(&best) = KernelSet::here().first() else {
+        return;
+    };
+    let (set, expected) = samples_under("no such set");
+    assert_eq!(set, best.name());
+    for set in KernelSet::here() {
+        assert_eq!(samples_under(set.name()), (set.name().into(), expected.clone()));
+    }
+}
