@@ -1,103 +1,75 @@
 #!/usr/bin/env python3
-"""The plain sampler in eager PyTorch, on a checkpoint of ours: one whole forward pass a step, one token a step, logits for every
-position, as the published loop does it. Prints one JSON line. Needs PyTorch and safetensors; see benches/sample_rate.sh.
+"""Samples a second of published loops in eager PyTorch on a checkpoint folder: the rivals of `sample_rate folder`.
 
-    python3 benches/sample_rate.py [--prompt TOKENS] [--length TOKENS] [--block TOKENS] [--batch ROWS] [--rounds N]
-                                   [--dtype bf16|f32] [--threads N] [--checkpoint DIR]
+    python3 benches/sample_rate.py [FOLDER] [--loop llada|plain|prefix|dual] [--prompt TOKENS] [--length TOKENS]
+        [--block TOKENS] [--batch ROWS] [--threshold P] [--rounds N] [--dtype auto|f32|bf16] [--threads N] [--show]
+
+Prints a JSON line: the rate, forward passes of a batch, the peak of memory, a hash of the tokens (those of all rows, in order;
+with --show the tokens too). What each loop computes is said in `rivals/decode.py`.
 """
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file
 
-PREFIX = "model.transformer."
-
-
-class Model:
-    """LLaDA's forward pass with query and key norms and a scaled embedding where the configuration says so."""
-
-    def __init__(self, folder, dtype):
-        self.config = json.loads((folder / "config.json").read_text())
-        tensors = load_file(folder / "model.safetensors")
-        self.weights = {name.removeprefix(PREFIX): tensor.to(dtype) for name, tensor in tensors.items()}
-        self.heads = self.config["n_heads"]
-        self.width = self.config["d_model"] // self.heads
-        frequency = self.config["rope_theta"] ** (-torch.arange(0, self.width, 2).float() / self.width)
-        angle = torch.outer(torch.arange(self.config["max_sequence_length"]).float(), frequency)
-        angle = torch.cat([angle, angle], -1)
-        self.cos, self.sin = angle.cos(), angle.sin()
-
-    def norm(self, x, name):
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config["rms_norm_eps"])
-        return self.weights[name + ".weight"] * wide.to(x.dtype)
-
-    def turn(self, x):
-        wide, length = x.float(), x.shape[2]
-        a, b = wide.chunk(2, -1)
-        return (wide * self.cos[:length] + torch.cat([-b, a], -1) * self.sin[:length]).to(x.dtype)
-
-    def __call__(self, ids):
-        rows, length = ids.shape
-        x = F.embedding(ids, self.weights["wte.weight"])
-        if self.config["input_emb_norm"]:
-            x = x * math.sqrt(self.config["d_model"])
-        linear = lambda x, name: F.linear(x, self.weights[name + ".weight"])
-        for block in range(self.config["n_layers"]):
-            at = f"blocks.{block}."
-            h = self.norm(x, at + "attn_norm")
-            q, k, v = (linear(h, at + name) for name in ("q_proj", "k_proj", "v_proj"))
-            if self.config["attention_layer_norm"]:
-                q, k = self.norm(q, at + "q_norm"), self.norm(k, at + "k_norm")
-            q, k, v = (t.view(rows, length, self.heads, self.width).transpose(1, 2) for t in (q, k, v))
-            mixed = F.scaled_dot_product_attention(self.turn(q), self.turn(k), v)
-            x = x + linear(mixed.transpose(1, 2).reshape(rows, length, -1), at + "attn_out")
-            h = self.norm(x, at + "ff_norm")
-            x = x + linear(F.silu(linear(h, at + "ff_proj")) * linear(h, at + "up_proj"), at + "ff_out")
-        return F.linear(self.norm(x, "ln_f"), self.weights["ff_out.weight"])
+from rivals.decode import LOOPS, Words
+from rivals.model import Model, good_dtype, peak_megabytes
 
 
-@torch.no_grad()
-def generate(model, prompt, length, block):
-    """Greedy, low-confidence remasking, one token a step (the published loop, without the vocabulary in f64)."""
-    mask = model.config["mask_token_id"]
-    x = torch.cat([prompt, torch.full((len(prompt), length), mask)], 1)
-    for start in range(prompt.shape[1], x.shape[1], block):
-        for _ in range(block):
-            p = model(x).float().softmax(-1)
-            confidence, token = p.max(-1)
-            inside = torch.zeros_like(x, dtype=torch.bool)
-            inside[:, start : start + block] = True
-            confidence = torch.where((x == mask) & inside, confidence, -math.inf)
-            at = confidence.argmax(-1, keepdim=True)
-            x.scatter_(1, at, token.gather(1, at))
-    return x
+def prompts(config, rows, length):
+    """The same that `sample_rate folder` takes: spread over the text tokens, but for a few at either end."""
+    end = Words(config).end
+    if end <= 64:
+        raise SystemExit(f"{end} tokens of text: expected more than 64")
+    row, at = torch.arange(rows)[:, None], torch.arange(length)[None, :]
+    return 16 + (row * 7919 + at * 104_729) % (end - 32)
+
+
+def fnv(tokens):
+    """FNV-1a over the tokens as four bytes each, the lowest first."""
+    state = 0xCBF29CE484222325
+    for token in tokens:
+        for byte in int(token).to_bytes(4, "little"):
+            state = (state ^ byte) * 0x100000001B3 % 2**64
+    return f"{state:016x}"
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    for name, default in [("prompt", 30), ("length", 64), ("block", 4), ("batch", 1), ("rounds", 5), ("threads", 2)]:
-        parser.add_argument("--" + name, type=int, default=default)
-    parser.add_argument("--dtype", default="bf16", choices=["bf16", "f32"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shipped = Path(__file__).resolve().parent.parent / "model" / "shipped" / "tabletop"
-    parser.add_argument("--checkpoint", type=Path, default=shipped)
+    parser.add_argument("folder", type=Path, nargs="?", default=shipped)
+    parser.add_argument("--loop", default="llada", choices=LOOPS)
+    defaults = {"prompt": 32, "length": 64, "block": 8, "batch": 1, "rounds": 5, "threads": 2}
+    for name, default in defaults.items():
+        parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--threshold", type=float, default=0.9)
+    parser.add_argument("--dtype", default="auto", choices=["auto", "f32", "bf16"])
+    parser.add_argument("--show", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    model = Model(given.checkpoint, {"bf16": torch.bfloat16, "f32": torch.float32}[given.dtype])
-    prompt = torch.randint(100, 500, (given.batch, given.prompt))
-    generate(model, prompt, 8, given.block)
+    dtype = good_dtype(given.dtype)
+    model = Model.load(given.folder, dtype)
+    longest = model.config["max_sequence_length"]
+    if given.prompt + given.length > longest:
+        raise SystemExit(f"{given.prompt} + {given.length} tokens: expected at most {longest}")
+    prompt, loop = prompts(model.config, given.batch, given.prompt), LOOPS[given.loop]
+    run = lambda: loop(model, prompt, given.length, given.block, given.threshold)
+    made, passes = run()
     began = time.perf_counter()
     for _ in range(given.rounds):
-        generate(model, prompt, given.length, given.block)
+        run()
     seconds = time.perf_counter() - began
-    rate = given.rounds * given.batch / seconds
-    print(json.dumps({"what": "eager PyTorch", "dtype": given.dtype, "batch": given.batch, "samples_per_s": rate}))
+    line = {
+        "what": f"PyTorch {given.loop}", "dtype": dtype, "batch": given.batch,
+        "samples_per_s": round(given.rounds * given.batch / seconds, 3), "passes": passes,
+        "peak_mb": peak_megabytes(), "tokens": fnv(made[:, given.prompt :].flatten().tolist()),
+    }
+    if given.show:
+        line["shown"] = made[:, given.prompt :].tolist()
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

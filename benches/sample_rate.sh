@@ -6,11 +6,12 @@
 # 1. word problems, answers of 64 tokens: the plain sampler (a whole forward pass a step, a token a step; the horizon that
 #    this model needs for answers longer than it was trained on) against thresholds and caches, 1 and 16 at one time;
 # 2. pictures: plain MaskGIT against the same with sure codes accepted at once, and with surprises first;
-# 3. the plain sampler against the same loop in eager PyTorch, in turn ($PYTHON, default python3, with PyTorch and safetensors).
+# 3. the plain sampler against LLaDA's loop in eager PyTorch, in turn, on the same prompts ($PYTHON, default python3, with
+#    PyTorch and safetensors); benches/rivals.sh has the other rivals, with memory and medians.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 items=${1:-256} python=${PYTHON:-python3}
-cargo build --release --quiet --workspace --bins --examples
+cargo build --release --quiet --locked --workspace --bins --examples
 rate=./target/release/examples/sample_rate
 
 plain='{"text":{"steps":0,"block":4,"end":{"when":"never"},"horizon":32}}'
@@ -27,8 +28,9 @@ echo "pictures; the third is the shipped model's own sampler"
   '{"image":{"steps":16,"guidance":0.6,"temperature":0.0,"accept":0.9,"surprise":0.02}}'
 
 echo "the plain sampler and eager PyTorch, in turn"
-whole='{"text":{"steps":0,"block":4,"end":{"when":"never"}}}'
+whole='{"steps":0,"block":4,"end":{"when":"never"}}'
 for batch in 1 16; do for _ in 1 2 3; do
-  "$rate" tabletop-sums 32 "$batch" 64 "$whole" | grep -o '"samples_per_s":.*'
-  "$python" benches/sample_rate.py --prompt 34 --length 64 --block 4 --batch "$batch" --rounds $(( batch == 1 ? 6 : 2 ))
+  sizes=(--prompt 34 --length 64 --batch "$batch" --rounds $(( batch == 1 ? 6 : 2 )))
+  "$rate" folder model/shipped/tabletop "${sizes[@]}" "$whole"
+  "$python" benches/sample_rate.py model/shipped/tabletop --block 4 "${sizes[@]}"
 done; done

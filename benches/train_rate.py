@@ -1,108 +1,80 @@
 #!/usr/bin/env python3
-"""The baseline of `train_rate.sh`: eager PyTorch training the same masked-diffusion transformer.
+"""Training tokens a second in PyTorch: the rival of `train_rate`, the same shape.
 
-d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, batch 32: the loss at masked positions, AdamW,
-clipping at 1. Prints one line of JSON: tokens a second over the timed steps.
+    python3 benches/train_rate.py [--width 192] [--layers 4] [--heads 4] [--hidden 512] [--vocabulary 1024] [--length 128]
+        [--rows 32] [--steps 20] [--way eager|published|compile] [--dtype auto|f32|bf16] [--threads N]
 
-    python3 benches/train_rate.py --steps 20 --dtype bf16 --threads 2
+The loss at masked positions, AdamW in one kernel, clipping at 1. `eager` applies the head to masked positions alone;
+`published` to all, as LLaDA's code does; `compile` is `eager` with `torch.compile` on all but the head, whose rows are
+other ones at each step; it needs a C++ compiler ($CXX, g++ or clang++) and exits with 3 where there is none. Prints a JSON line.
 """
 
 import argparse
 import json
+import os
+import shutil
+import sys
 import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from rivals.model import DTYPES, Model, good_dtype, peak_megabytes
 
-class Norm(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x):
-        scale = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)
-        return self.weight * (x.float() * scale).to(x.dtype)
+WARM_UP = 3
+NO_COMPILER = 3
 
 
-def rotate(x, cos, sin):
-    a, b = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-b, a), dim=-1) * sin
-
-
-class Block(nn.Module):
-    def __init__(self, width, heads, hidden):
-        super().__init__()
-        self.heads = heads
-        self.attn_norm, self.ff_norm = Norm(width), Norm(width)
-        self.q, self.k, self.v, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
-        self.down = nn.Linear(hidden, width, bias=False)
-
-    def forward(self, x, cos, sin):
-        batch, length, width = x.shape
-        h = self.attn_norm(x)
-        q, k, v = (f(h).view(batch, length, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
-        att = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.out(att.transpose(1, 2).reshape(batch, length, width))
-        h = self.ff_norm(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
-
-
-class Model(nn.Module):
-    def __init__(self, vocabulary=1024, width=192, layers=4, heads=4, hidden=512):
-        super().__init__()
-        self.embed = nn.Embedding(vocabulary, width)
-        self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(layers))
-        self.norm = Norm(width)
-        self.head = nn.Linear(width, vocabulary, bias=False)
-        self.half = width // heads // 2
-
-    def forward(self, ids):
-        length = ids.shape[1]
-        angle = torch.arange(length)[:, None] * 500000.0 ** (-torch.arange(self.half) / self.half)[None, :]
-        cos, sin = torch.cat((angle, angle), -1).cos(), torch.cat((angle, angle), -1).sin()
-        x = self.embed(ids)
-        for block in self.blocks:
-            x = block(x, cos.to(x.dtype), sin.to(x.dtype))
-        return self.head(self.norm(x))
+def shape(given):
+    return {
+        "d_model": given.width, "n_layers": given.layers, "n_heads": given.heads, "mlp_hidden_size": given.hidden,
+        "vocab_size": given.vocabulary, "max_sequence_length": given.length, "rms_norm_eps": 1e-5,
+        "rope_theta": 500_000.0, "attention_layer_norm": False, "input_emb_norm": False,
+    }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--length", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--dtype", choices=("f32", "bf16"), default="bf16")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    defaults = {"width": 192, "layers": 4, "heads": 4, "hidden": 512, "vocabulary": 1024, "length": 128, "rows": 32}
+    for name, default in (defaults | {"steps": 20, "threads": 2}).items():
+        parser.add_argument("--" + name, type=int, default=default)
+    parser.add_argument("--way", default="eager", choices=["eager", "published", "compile"])
+    parser.add_argument("--dtype", default="auto", choices=["auto", "f32", "bf16"])
+    given = parser.parse_args()
+    if given.way == "compile" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        print("no C++ compiler for torch.compile: expected $CXX, g++ or clang++", file=sys.stderr)
+        raise SystemExit(NO_COMPILER)
+    torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    model = Model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    mask_id = 1023
-    started = None
-    for step in range(options.warmup + options.steps):
-        if step == options.warmup:
-            started = time.perf_counter()
-        ids = torch.randint(0, 1000, (options.batch, options.length))
-        p = torch.rand(options.batch, 1) * 0.999 + 0.001
-        masked = torch.rand(options.batch, options.length) < p
-        noisy = torch.where(masked, mask_id, ids)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.dtype == "bf16"):
-            logits = model(noisy)
-        loss = (F.cross_entropy(logits[masked].float(), ids[masked], reduction="none")
-                / p.expand_as(ids)[masked]).sum() / ids.numel()
+    dtype = good_dtype(given.dtype)
+    model = Model(shape(given))
+    # As random as a training's first weights: PyTorch's own embedding is far larger.
+    nn.init.normal_(model.embed.weight, std=given.width**-0.5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    hidden = torch.compile(model.hidden) if given.way == "compile" else model.hidden
+    mask, size = given.vocabulary - 1, (given.rows, given.length)
+    began = None
+    for step in range(WARM_UP + given.steps):
+        if step == WARM_UP:
+            began = time.perf_counter()
+        ids = torch.randint(0, min(1000, mask), size)
+        p = torch.rand(given.rows, 1) * 0.999 + 0.001
+        masked = torch.rand(size) < p
+        with torch.autocast("cpu", dtype=DTYPES["bf16"], enabled=dtype == "bf16"):
+            x = hidden(torch.where(masked, mask, ids))
+            logits = model.head(x)[masked] if given.way == "published" else model.head(x[masked])
+        each = F.cross_entropy(logits.float(), ids[masked], reduction="none")
+        loss = (each / p.expand(size)[masked]).sum() / ids.numel()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-    seconds = time.perf_counter() - started
-    tokens = options.steps * options.batch * options.length
-    print(json.dumps({"what": "eager PyTorch", "dtype": options.dtype, "tokens_per_s": round(tokens / seconds),
-                      "parameters": sum(p.numel() for p in model.parameters())}))
+    seconds = time.perf_counter() - began
+    print(json.dumps({
+        "what": f"PyTorch {given.way}", "dtype": dtype, "tokens_per_s": round(given.steps * ids.numel() / seconds),
+        "peak_mb": peak_megabytes(), "parameters": sum(p.numel() for p in model.parameters()),
+    }))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 //! Samples a second and how many are right, of several samplers in turn on the same items: the first is the baseline.
 //!
-//! `cargo run --release -p demask-actors --example sample_rate -- SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…`, each DRAWS
-//! the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). With a batch of 1 each
-//! item is a request; else four times as many as run at one time, so that they join and leave. Prints a JSON line for each
-//! sampler and batch. `benches/sample_rate.sh` has the figures of the log.
+//! Each DRAWS is the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). With a batch
+//! of 1 each item is a request; else four times as many as run at one time, so that they join and leave. Prints a JSON line for
+//! each sampler and batch.
 
 use std::time::Instant;
 
@@ -37,20 +36,25 @@ struct Course {
     judge: Judge,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [suite, items, batches, length, draws @ ..] = arguments.as_slice() else {
-        anyhow::bail!("expected SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…");
-    };
+/// Runs every sampler on items of a suite.
+///
+/// # Errors
+/// Words that mean nothing; the engine's.
+pub async fn run(
+    suite: &str,
+    items: usize,
+    batches: &str,
+    length: usize,
+    draws: &[String],
+) -> anyhow::Result<()> {
     let suite = Suite::find(suite).with_context(|| format!("no suite {suite}"))?;
-    let items = suite.items(Some(items.parse()?))?;
+    let items = suite.items(Some(items))?;
     let batches: Vec<usize> = batches.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let draws: Vec<Draws> = draws
         .iter()
         .map(|text| serde_json::from_str(text))
         .collect::<Result<_, _>>()?;
-    let course = Course::open(&suite, length.parse()?, &batches).await?;
+    let course = Course::open(&suite, length, &batches).await?;
     for (draws, engine) in draws
         .iter()
         .flat_map(|draws| course.engines.iter().map(move |engine| (draws, engine)))

@@ -1,0 +1,141 @@
+//! Rows of one length on a checkpoint folder, filled by text samplers: what a rival that reads the same folder can be held
+//! to. Prints a JSON line for each sampler: the rate, the passes of a row, the peak of the engine's memory, and an FNV-1a hash
+//! of the answers' tokens, row by row, which `benches/sample_rate.py` prints too.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use demask_actors::engine::{Engine, EngineOptions, unexpected};
+use demask_api::{
+    Answer, BackboneConfig, LoadOptions, ModelSource, Request, Sample, SampleRequest, Sampler, Span,
+    TextSampler, published,
+};
+use serde_json::json;
+
+use crate::options::Options;
+
+/// Fills the rows with each sampler in turn.
+///
+/// # Errors
+/// A folder that is none; the engine's.
+pub async fn run(options: &Options) -> anyhow::Result<()> {
+    let path = options.folder.join("config.json");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let config = published::read(&text)?;
+    let engine = Engine::start(&EngineOptions {
+        dtype: options.dtype.clone(),
+        threads: Some(options.threads),
+        rows: Some(options.batch),
+        ..EngineOptions::default()
+    })
+    .await?;
+    let model = ModelSource::Checkpoint {
+        dir: std::path::absolute(&options.folder)?,
+        resume: false,
+        average: false,
+        image_tokenizer: None,
+        options: LoadOptions::sampling(),
+    };
+    engine.ask(&Request::Load { model }).await?;
+    for sampler in &options.samplers {
+        println!("{}", line(&engine, options, &config, sampler).await?);
+    }
+    engine.stop().await;
+    Ok(())
+}
+
+async fn line(
+    engine: &Engine,
+    options: &Options,
+    config: &BackboneConfig,
+    sampler: &TextSampler,
+) -> anyhow::Result<serde_json::Value> {
+    let rows = rows(options, config, sampler)?;
+    let made = fill(engine, rows.clone()).await?;
+    let began = Instant::now();
+    for _ in 0..options.rounds {
+        fill(engine, rows.clone()).await?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let answers: Vec<&[u32]> = made.iter().map(|sample| &sample.ids[options.prompt..]).collect();
+    let rate = (options.rounds * options.batch) as f64 / seconds;
+    let mut line = json!({
+        "what": "demask",
+        "dtype": engine.info().device.compute.split(':').next(),
+        "batch": options.batch,
+        "samples_per_s": (rate * 1e3).round() / 1e3,
+        "passes": made.iter().map(|sample| sample.forwards).max(),
+        "peak_mb": peak_megabytes(engine.pid()),
+        "tokens": format!("{:016x}", hash(answers.iter().copied().flatten())),
+        "sampler": sampler,
+    });
+    if options.show {
+        line["shown"] = json!(answers);
+    }
+    Ok(line)
+}
+
+async fn fill(engine: &Engine, requests: Vec<SampleRequest>) -> anyhow::Result<Vec<Sample>> {
+    match engine.ask(&Request::Sample { requests }).await? {
+        Answer::Samples { samples, .. } => Ok(samples),
+        other => Err(unexpected("samples", &other).into()),
+    }
+}
+
+/// Prompts spread over the text tokens, but for a few at either end, where the special ones are.
+fn rows(
+    options: &Options,
+    config: &BackboneConfig,
+    sampler: &TextSampler,
+) -> anyhow::Result<Vec<SampleRequest>> {
+    let end = if config.codebook_size > 0 {
+        config.image_offset() as usize
+    } else {
+        config.rows()
+    };
+    ensure!(end > 64, "{end} tokens of text: expected more than 64");
+    let mut sampler = sampler.clone();
+    if sampler.steps == 0 {
+        sampler.steps = options.length;
+    }
+    let token = |row: usize, at: usize| 16 + (row * 7919 + at * 104_729) % (end - 32);
+    let row = |row: usize| -> anyhow::Result<SampleRequest> {
+        let mut ids = (0..options.prompt)
+            .map(|at| u32::try_from(token(row, at)))
+            .collect::<Result<Vec<_>, _>>()?;
+        ids.resize(options.prompt + options.length, config.mask_token_id);
+        Ok(SampleRequest {
+            id: row as u64,
+            target: Span {
+                start: options.prompt,
+                end: ids.len(),
+            },
+            ids,
+            left_pad: 0,
+            sampler: Sampler::Text(sampler.clone()),
+            grid: None,
+            unconditional: None,
+            unconditional_left_pad: 0,
+            seed: row as u64,
+            watch: false,
+        })
+    };
+    (0..options.batch).map(row).collect()
+}
+
+/// FNV-1a over tokens as four bytes each, the lowest first.
+fn hash<'t>(tokens: impl Iterator<Item = &'t u32>) -> u64 {
+    tokens
+        .flat_map(|token| token.to_le_bytes())
+        .fold(0xcbf2_9ce4_8422_2325, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+}
+
+/// The most memory that a process has had.
+fn peak_megabytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some((kilobytes + 512) / 1024)
+}

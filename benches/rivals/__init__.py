@@ -1,0 +1,1 @@
+"""What the benchmarks hold Demask against, in PyTorch: our own writing of published methods."""

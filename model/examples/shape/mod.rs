@@ -1,0 +1,85 @@
+//! The shape of a network that is measured, as flags.
+
+use anyhow::Context as _;
+use demask_api::BackboneConfig;
+
+/// Its flags.
+pub const USAGE: &str = "[--width N] [--layers N] [--heads N] [--hidden N] [--vocabulary N] [--length N]";
+
+/// Sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    width: usize,
+    layers: usize,
+    heads: usize,
+    hidden: usize,
+    vocabulary: usize,
+    /// Tokens of its longest row.
+    pub length: usize,
+}
+
+impl Default for Shape {
+    /// That of the tabletop, with fewer words.
+    fn default() -> Self {
+        Self {
+            width: 192,
+            layers: 4,
+            heads: 4,
+            hidden: 512,
+            vocabulary: 1024,
+            length: 128,
+        }
+    }
+}
+
+impl Shape {
+    /// Takes a flag with its value; false where it is none of a shape's.
+    ///
+    /// # Errors
+    /// A value that is no number.
+    pub fn take(&mut self, flag: &str, value: &str) -> anyhow::Result<bool> {
+        let size = match flag {
+            "--width" => &mut self.width,
+            "--layers" => &mut self.layers,
+            "--heads" => &mut self.heads,
+            "--hidden" => &mut self.hidden,
+            "--vocabulary" => &mut self.vocabulary,
+            "--length" => &mut self.length,
+            _ => return Ok(false),
+        };
+        *size = number(flag, value)?;
+        Ok(true)
+    }
+
+    /// The configuration: a text model, whose last token is the mask and the one before it the end of a text.
+    ///
+    /// # Errors
+    /// Too few words, or more than there can be.
+    pub fn config(&self) -> anyhow::Result<BackboneConfig> {
+        let last = self.vocabulary.checked_sub(2);
+        let last = last.context("--vocabulary 1: expected at least 2")?;
+        let end = u32::try_from(last)?;
+        Ok(BackboneConfig {
+            d_model: self.width,
+            n_heads: self.heads,
+            n_layers: self.layers,
+            mlp_hidden_size: Some(self.hidden),
+            max_sequence_length: self.length,
+            vocab_size: self.vocabulary,
+            mask_token_id: end + 1,
+            eos_token_id: end,
+            pad_token_id: end,
+            codebook_size: 0,
+            ..BackboneConfig::default()
+        })
+    }
+}
+
+/// The value of a flag.
+///
+/// # Errors
+/// One that is no number of at least 1.
+pub fn number(flag: &str, value: &str) -> anyhow::Result<usize> {
+    let number = value.parse().ok().filter(|&number| number > 0);
+    number.with_context(|| format!("{flag} {value}: expected a number of at least 1"))
+}
