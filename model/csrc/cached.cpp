@@ -48,7 +48,7 @@ static void norm_row(float* row, const float* gain, int64_t n, double eps, bool 
 // `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
 // are gains. `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two
 // others have 1 added to their scaled score); `places` [T, 3]: slot, place in the slot, position of the rotary embedding.
-// Whole passes attend here too: libtorch's products and its attention are slower at every shape that was measured (`LOG.md`).
+// Whole passes attend here too: with AVX-512 libtorch's products and attention are slower at every shape measured (`LOG.md`).
 // Gives [T or more, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
