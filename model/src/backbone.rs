@@ -278,25 +278,6 @@ impl Backbone {
         &self.rotary
     }
 
-    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
-    /// those places are written to the cache, all others are read from it.
-    ///
-    /// # Errors
-    /// A row longer than the model's longest sequence or than the cache, with both numbers; libtorch's.
-    pub fn cached(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Tensor> {
-        self.run(cache, &self.pass(cache, chunks)?)
-    }
-
-    /// What [`Self::run`] does for some chunks, as tensors on the device.
-    ///
-    /// # Errors
-    /// As [`Self::cached`].
-    pub fn pass(&self, cache: &KvCache, chunks: &[Chunk]) -> Result<Pass> {
-        let mut packet = Packet::new();
-        let planned = self.plan_pass(cache, chunks, &mut packet)?;
-        planned.arrive(&packet.send(self.device)?, &self.rotary)
-    }
-
     /// How a pass over some chunks is brought to the device.
     ///
     /// # Errors
@@ -319,7 +300,8 @@ impl Backbone {
         Ok(cache.plan(chunks, packet))
     }
 
-    /// As [`Self::cached`], for a pass that was made before.
+    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
+    /// those places are written to the cache, all others are read from it.
     ///
     /// # Errors
     /// libtorch's.

@@ -81,7 +81,7 @@ impl Board {
     /// For rows, each with its chunk and what is left of its block, all of as many places and blocks of one length.
     ///
     /// # Errors
-    /// As [`Backbone::cached`].
+    /// A row longer than the model's longest sequence or than the cache; libtorch's.
     pub fn new(
         backbone: &Backbone,
         cache: &KvCache,
