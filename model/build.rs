@@ -36,6 +36,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",
             "csrc/flash.cpp",
+            "csrc/packed.cpp",
             "csrc/profiler.cpp",
         ])
         .include(&include)

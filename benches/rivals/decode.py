@@ -4,7 +4,9 @@
 softmax over the whole vocabulary in f64, and the surest masked token of the active block of each row is committed.
 `plain` commits the same tokens and computes less: the head at the masked positions of the block alone, and one
 log-sum-exp of their logits in place of a softmax in f64.
-`prefix` and `dual` are Fast-dLLM's: at the first step of a block a whole pass that keeps keys and values; then passes over
+`maskgit` is the picture loop of MMaDA: each step a whole pass over the rows and their unconditional halves, logits of the
+picture's positions and codes, a code drawn for each position, and as many of the least sure masked again as the cosine
+schedule says. `prefix` and `dual` are Fast-dLLM's: at the first step of a block a whole pass that keeps keys and values; then passes over
 the block and all behind it (`prefix`), or over the block alone (`dual`), until no mask is left in it. Committed is every
 token that is at least as probable as a threshold, and always the surest of a row. The head is applied to the block alone.
 
@@ -125,4 +127,34 @@ def dual(model, prompt, length, block, threshold):
     return cached(model, prompt, length, block, threshold, behind=False)
 
 
-LOOPS = {"llada": llada, "plain": plain, "prefix": prefix, "dual": dual}
+@torch.inference_mode()
+def maskgit(model, prompt, length, block, threshold, guidance=1.0):
+    """A picture of `length` codes in `block` steps."""
+    config, rows = model.config, len(prompt)
+    words, x = begin(model, prompt, length)
+    empty = x.clone()
+    empty[:, : prompt.shape[1]] = 16
+    codes, temperature, start = config["codebook_size"], 1.0, prompt.shape[1]
+    table = model.head.weight[words.end : words.end + codes]
+    for step in range(block):
+        empty[:, start:] = x[:, start:]
+        hidden = model.hidden(torch.cat((x, empty)))[:, start:]
+        wanted, unwanted = (hidden @ table.T).float().chunk(2)
+        chances = ((1 + guidance) * wanted - guidance * unwanted).softmax(-1)
+        drawn = torch.multinomial(chances.view(-1, codes), 1).view(rows, length)
+        known = x[:, start:] != words.mask
+        drawn = torch.where(known, x[:, start:] - words.end, drawn)
+        share = (step + 1) / block
+        sure = torch.where(known, math.inf, chances.gather(-1, drawn[..., None]).squeeze(-1).clamp_min(1e-20).log())
+        temperature *= 1 - share
+        noise = torch.rand_like(sure).clamp_min(1e-20).log().neg().clamp_min(1e-20).log().neg()
+        left = (~known).sum(-1, keepdim=True)
+        again = torch.full_like(left, int(length * math.cos(math.pi / 2 * share))).minimum(left - 1).clamp_min(1)
+        noisy = sure + temperature * noise
+        cut = noisy.sort(-1).values.gather(-1, again)
+        x[:, start:] = torch.where(noisy < cut, words.mask, drawn + words.end)
+    x[:, start:] = drawn + words.end
+    return x, block
+
+
+LOOPS = {"maskgit": maskgit, "llada": llada, "plain": plain, "prefix": prefix, "dual": dual}

@@ -125,22 +125,83 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
 // What is drawn from each row of logits, and how sure the model is of it: token; its probability, the best one's, the next
 // best one's, the entropy, and what is left to one of the first two, as exact where that is little. Columns from `end` on and
 // the `shut` one (unless it is negative) have their probability but are never drawn.
+//
+// A row is swept once, in pieces that stay in the nearest cache: each gives its highest column, the next one that may be
+// written, and sums of exponentials below its highest; two pieces' sums are brought to the higher of the two.
 
-// Of a row whose highest number is `top` and whose exponentials sum up to 1 + `others`.
-CLONES static float entropy_of(const float* R a, float top, float others, int64_t n) {
-  float weighed = 0;
+static constexpr int64_t PIECE = 1024;
+
+// Numbers of some columns. Sums leave the highest column out, so that what is little keeps its digits.
+struct Swept {
+  // The highest of all, and where.
+  float top = -INFINITY;
+  int64_t surest = 0;
+  // Sum of e^(a - top), and of e^(a - top) (a - top).
+  float others = 0, weighed = 0;
+  // The highest of those that may be written, where, and the next.
+  float best = -INFINITY, next = -INFINITY;
+  int64_t first = 0;
+
+  void join(const Swept& behind) {
+    if (behind.best > best) {
+      next = best > behind.next ? best : behind.next;
+      best = behind.best;
+      first = behind.first;
+    } else {
+      next = behind.best > next ? behind.best : next;
+    }
+    Swept low = behind;
+    if (behind.top > top) {
+      std::swap(low.others, others);
+      std::swap(low.weighed, weighed);
+      std::swap(low.surest, surest);
+      std::swap(low.top, top);
+    }
+    float below = std::max(low.top - top, -80.0f), share = std::exp(below);
+    weighed += share * (low.weighed + below * (1.0f + low.others));
+    others += share * (1.0f + low.others);
+  }
+};
+
+CLONES static void sum_below(const float* R a, float top, int64_t n, float* R others, float* R weighed) {
+  float sum = 0, by_distance = 0;
   for (int64_t i = 0; i < n; i++) {
     float below = a[i] - top;
     below = below < -80.0f ? -80.0f : below;
-    weighed += fast_exp(below) * below;
+    float e = fast_exp(below);
+    sum += e;
+    by_distance += e * below;
   }
-  return std::log1p(others) - weighed / (1.0f + others);
+  *others = sum;
+  *weighed = by_distance;
 }
 
 static int64_t first_of(const float* a, float value, int64_t n) {
   for (int64_t i = 0; i < n; i++)
     if (a[i] == value) return i;
   return 0;
+}
+
+// Of n columns, of which the first `open` may be written but for the `shut` one.
+static Swept sweep(float* a, int64_t n, int64_t open, int64_t shut) {
+  Swept swept;
+  swept.top = highest(a, n);
+  swept.surest = first_of(a, swept.top, n);
+  a[swept.surest] = -INFINITY;
+  sum_below(a, swept.top, n, &swept.others, &swept.weighed);
+  bool bars = shut >= 0 && shut < open;
+  if (bars) a[shut] = -INFINITY;
+  if (swept.surest < open && !(bars && swept.surest == shut)) {
+    swept.best = swept.top;
+    swept.first = swept.surest;
+    swept.next = highest(a, open);
+  } else if (open > 0) {
+    swept.best = highest(a, open);
+    swept.first = first_of(a, swept.best, open);
+    a[swept.first] = -INFINITY;
+    swept.next = highest(a, open);
+  }
+  return swept;
 }
 
 // The first column at which the running sum of exp((a - top) / temperature), the shut column left out, passes `share` of the whole.
@@ -165,34 +226,39 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
   int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
   TORCH_CHECK(n > 0 && measures.numel() == rows * 7, "draw: misshapen");
   for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
-    std::vector<float> a(columns), b(n);
+    float piece[PIECE];
+    std::vector<float> warm;
     for (int64_t row = begin; row < stop; row++) {
-      load(logits, row * columns, a.data(), columns);
+      Swept swept;
+      for (int64_t at = 0; at < columns; at += PIECE) {
+        int64_t count = std::min(PIECE, columns - at);
+        load(logits, row * columns + at, piece, count);
+        Swept next = sweep(piece, count, std::clamp<int64_t>(n - at, 0, count), shut - at);
+        next.surest += at;
+        next.first += at;
+        if (at == 0) swept = next;
+        else swept.join(next);
+      }
       // Not a number anywhere makes the sum none, and where the highest is infinite there is nothing to draw from: the caller
       // refuses both.
-      float top = highest(a.data(), columns);
-      int64_t surest = first_of(a.data(), top, columns);
-      a[surest] = -INFINITY;
-      float others = sum_exp(a.data(), top, columns), sum = 1.0f + others;
-      a[surest] = top;
-      float entropy = entropy_of(a.data(), top, others, columns);
-      if (shut >= 0 && shut < n) a[shut] = -INFINITY;
-      float best = highest(a.data(), n), temperature = data<float>(temperatures)[row];
-      int64_t first = first_of(a.data(), best, n), token = first;
+      float sum = 1.0f + swept.others, temperature = data<float>(temperatures)[row];
+      int64_t token = swept.first;
+      float drawn = swept.best;
       if (temperature > 0) {
-        std::memcpy(b.data(), a.data(), n * 4);
-        token = passed(b.data(), best, temperature, data<float>(shares)[row], shut, n);
+        warm.resize(n);
+        load(logits, row * columns, warm.data(), n);
+        token = passed(warm.data(), swept.best, temperature, data<float>(shares)[row], shut, n);
+        load(logits, row * columns + token, &drawn, 1);
       }
-      float chance = std::exp(a[token] - top) / sum;
-      float likeliest = std::exp(best - top) / sum;
-      a[first] = -INFINITY;
+      float chance = std::exp(drawn - swept.top) / sum, likeliest = std::exp(swept.best - swept.top) / sum;
+      float rest = swept.others / sum;
       float* to = out<float>(measures) + row * 7;
-      to[0] = sum == sum && std::isfinite(top) ? chance : NAN;
+      to[0] = sum == sum && std::isfinite(swept.top) ? chance : NAN;
       to[1] = likeliest;
-      to[2] = std::exp(highest(a.data(), n) - top) / sum;
-      to[3] = entropy;
-      to[4] = token == surest ? others / sum : 1.0f - chance;
-      to[5] = first == surest ? others / sum : 1.0f - likeliest;
+      to[2] = std::exp(swept.next - swept.top) / sum;
+      to[3] = std::log1p(swept.others) - swept.weighed / sum;
+      to[4] = token == swept.surest ? rest : 1.0f - chance;
+      to[5] = swept.first == swept.surest ? rest : 1.0f - likeliest;
       to[6] = static_cast<float>(token);
     }
   });

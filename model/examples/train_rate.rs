@@ -6,16 +6,14 @@
 
 mod shape;
 
-use std::time::Instant;
-
 use anyhow::{Context as _, ensure};
 use demask_api::{Adam, BackboneConfig, Sequence, Span, StepSettings, Task};
 use demask_model::device::Place;
 use demask_model::optimizer::AdamW;
 use demask_model::{Backbone, trainer};
 use serde_json::json;
-use shape::{Shape, USAGE, number};
-use tch::{Device, Kind, Tensor};
+use shape::{Shape, USAGE, matmul_rate, median, number};
+use tch::Device;
 
 /// What is measured.
 struct Course {
@@ -88,7 +86,7 @@ fn main() -> anyhow::Result<()> {
     let words = (config.mask_token_id as usize).min(1000);
     let mut backbone = Backbone::fresh(&config, 0, Device::Cpu, kind)?;
     let mut optimizer = AdamW::new(backbone.parameters())?;
-    let (mut seconds, mut masked) = (0.0, 0);
+    let (mut seconds, mut masked, mut rates) = (0.0, 0, Vec::new());
     for step in 0..WARM_UP + course.steps {
         let settings = StepSettings {
             learning_rate: 1e-3,
@@ -109,11 +107,12 @@ fn main() -> anyhow::Result<()> {
         if step >= WARM_UP {
             seconds += report.seconds;
             masked += report.masked;
+            rates.push(matmul_rate(kind));
         }
     }
     let tokens = (course.steps * course.rows * course.shape.length) as f64;
     let flops = course.flops(&config, tokens, masked as f64);
-    let rate = matmul_rate(kind);
+    let rate = median(rates);
     let line = json!({
         "what": "demask",
         "dtype": course.place.reason.split(':').next(),
@@ -134,17 +133,4 @@ fn peak_megabytes() -> Option<u64> {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes: u64 = peak.trim().trim_end_matches("kB").trim().parse().ok()?;
     Some((kilobytes + 512) / 1024)
-}
-
-/// Operations a second of a large square product.
-fn matmul_rate(kind: Kind) -> f64 {
-    const SIDE: i64 = 1024;
-    let matrix = Tensor::ones([SIDE, SIDE], (kind, Device::Cpu));
-    let mut best = 0.0_f64;
-    for _ in 0..8 {
-        let started = Instant::now();
-        let _product = matrix.matmul(&matrix);
-        best = best.max(2.0 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64());
-    }
-    best
 }

@@ -23,6 +23,7 @@ use crate::growth;
 use crate::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::lora::Lora;
 use crate::optimizer::AdamW;
+use crate::packed_weights::{self, PackedWeights};
 use crate::parameters::Parameters;
 use crate::room::{self, Room};
 use crate::rotary::Rotary;
@@ -30,7 +31,6 @@ use crate::slot::Slot;
 use crate::slots::{BlockNames, PREFIX, initial, slots};
 use crate::stored::StoredTensors;
 use crate::transfer::Packet;
-use crate::transposed::{self, Transposed};
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Backbone {
     names: Vec<BlockNames>,
     room: Room,
     /// For a sampler's passes; made when one wants it.
-    transposed: RefCell<Option<Transposed>>,
+    packed: RefCell<Option<PackedWeights>>,
     device: Device,
     kind: Kind,
 }
@@ -142,7 +142,7 @@ impl Backbone {
             rotary,
             names,
             room: Room::default(),
-            transposed: RefCell::default(),
+            packed: RefCell::default(),
             device,
             kind,
         })
@@ -168,7 +168,7 @@ impl Backbone {
         let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
         twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
         twin.room = self.room.clone();
-        twin.transposed = RefCell::new(self.transposed.borrow().as_ref().map(Transposed::shared));
+        twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
         Ok(twin)
     }
 
@@ -307,9 +307,9 @@ impl Backbone {
     /// libtorch's.
     pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
-        let transposed = self.transposed()?;
+        let packed = self.packed_weights()?;
         tch::no_grad(|| {
-            self.blocks(&pass.ids_T, transposed.as_deref(), |block, joined| {
+            self.blocks(&pass.ids_T, packed.as_deref(), |block, joined| {
                 let norms = self.norms(block)?;
                 cache.attend(block, &joined, norms, turns, heads, pass)
             })
@@ -320,7 +320,7 @@ impl Backbone {
     pub(crate) fn blocks(
         &self,
         ids: &Tensor,
-        transposed: Option<&Transposed>,
+        packed: Option<&PackedWeights>,
         mix: impl Fn(usize, Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
@@ -332,11 +332,11 @@ impl Backbone {
         delta_BLD = None;
         for (number, names) in self.names.iter().enumerate() {
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, transposed)?)?;
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, transposed)?;
+            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
-            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, transposed)?)?;
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down, transposed)?;
+            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, packed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down, packed)?;
         }
         Ok(self
             .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
@@ -361,19 +361,17 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn sampled_head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
-        let transposed = self.transposed()?;
-        let table_DV = transposed
-            .as_ref()
-            .and_then(|transposed| transposed.get(&self.head_name()));
-        let Some(table_DV) = table_DV else {
+        let packed = self.packed_weights()?;
+        let weight = packed.as_ref().and_then(|packed| match columns {
+            None => packed.get(&self.head_name()),
+            Some((0, end)) if end == self.config.rows() as i64 => packed.get(&self.head_name()),
+            Some(columns) => packed.span(columns),
+        });
+        let Some(weight) = weight else {
             return self.head(x_ND, columns);
         };
-        let table_DV = match columns {
-            None => table_DV.shallow_clone(),
-            Some((start, end)) => table_DV.f_narrow(1, start, end - start)?,
-        };
         let bias_V = self.head_bias(columns)?;
-        self.scaled(transposed::linear(x_ND, &table_DV, bias_V.as_ref())?)
+        self.scaled(weight.linear(x_ND, bias_V.as_ref())?)
     }
 
     fn head_bias(&self, columns: Option<(i64, i64)>) -> Result<Option<Tensor>> {
@@ -395,14 +393,14 @@ impl Backbone {
 
     /// The weights as a sampler's passes want them, where they are kept so: on a CPU in f32. Made here when they are not there
     /// yet, or no longer those of the network.
-    fn transposed(&self) -> Result<Option<Ref<'_, Transposed>>> {
+    fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
         let bytes = 4 * self.parameters.count();
         let wanted = fused::applies_to(self.device, self.kind) && self.kind == Kind::Float;
-        if !wanted || !transposed::are_kept(bytes) {
+        if !wanted || !packed_weights::are_kept(bytes) {
             return Ok(None);
         }
         let version = self.parameters.version()?;
-        let known = self.transposed.borrow().as_ref().map(Transposed::version);
+        let known = self.packed.borrow().as_ref().map(PackedWeights::version);
         if known != Some(version) {
             let head = self.head_name();
             let table = format!("{PREFIX}.wte.weight");
@@ -411,9 +409,13 @@ impl Backbone {
                 .parameters
                 .leaves()
                 .filter(|(name, _)| *name != table || *name == head);
-            self.transposed.replace(Some(Transposed::new(version, leaves)?));
+            let codes = self.config.codebook_size as i64;
+            let first = i64::from(self.config.image_offset());
+            let pictures = (codes > 0).then_some((first, first + codes));
+            let packed = PackedWeights::new(version, leaves, &self.head_weight()?, pictures.as_slice())?;
+            self.packed.replace(packed);
         }
-        Ok(Ref::filter_map(self.transposed.borrow(), Option::as_ref).ok())
+        Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
     }
 
     /// Has the weights ready for a sampler's passes, so that twins share them.
@@ -421,7 +423,7 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn ready_to_sample(&self) -> Result<()> {
-        self.transposed().map(|_| ())
+        self.packed_weights().map(|_| ())
     }
 
     fn head_name(&self) -> String {
@@ -441,12 +443,12 @@ impl Backbone {
         self.parameters.leaf(&format!("{PREFIX}.{what}.weight"))
     }
 
-    fn linear(&self, x: &Tensor, name: &str, transposed: Option<&Transposed>) -> Result<Tensor> {
+    fn linear(&self, x: &Tensor, name: &str, packed: Option<&PackedWeights>) -> Result<Tensor> {
         let weight_name = format!("{name}.weight");
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
         let Some(lora) = self.lora.as_ref().filter(|lora| lora.adapts(name)) else {
-            return match transposed.and_then(|transposed| transposed.get(&weight_name)) {
-                Some(weight_IO) => transposed::linear(x, weight_IO, bias),
+            return match packed.and_then(|packed| packed.get(&weight_name)) {
+                Some(weight) => weight.linear(x, bias),
                 None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
             };
         };
@@ -468,11 +470,11 @@ impl Backbone {
         mut x: Tensor,
         h: &Tensor,
         name: &str,
-        transposed: Option<&Transposed>,
+        packed: Option<&PackedWeights>,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let plain = self.lora.is_none() && self.parameters.leaf(&format!("{name}.bias")).is_err();
         if x.dim() != 2 || x.requires_grad() || fused::applies(&x) || !plain {
-            let delta = self.linear(h, name, transposed)?;
+            let delta = self.linear(h, name, packed)?;
             return Ok((x, Some(delta)));
         }
         let weight = self.parameters.leaf(&format!("{name}.weight"))?;

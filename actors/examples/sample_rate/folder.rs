@@ -1,4 +1,4 @@
-//! Rows of one length on a checkpoint folder, filled by text samplers: what a rival that reads the same folder can be held
+//! Rows of one length on a checkpoint folder, filled by samplers: what a rival that reads the same folder can be held
 //! to. Prints a JSON line for each sampler: the rate, the passes of a row, the peak of the engine's memory, and an FNV-1a hash
 //! of the answers' tokens, row by row, which `benches/sample_rate.py` prints too.
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use demask_actors::engine::{Engine, EngineOptions, unexpected};
 use demask_api::{
     Answer, BackboneConfig, LoadOptions, ModelSource, Request, Sample, SampleRequest, Sampler, Span,
-    TextSampler, published,
+    published,
 };
 use serde_json::json;
 
@@ -25,7 +25,8 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let engine = Engine::start(&EngineOptions {
         dtype: options.dtype.clone(),
         threads: Some(options.threads),
-        rows: Some(options.batch),
+        // A row with guidance counts twice.
+        rows: Some(2 * options.batch),
         ..EngineOptions::default()
     })
     .await?;
@@ -48,7 +49,7 @@ async fn line(
     engine: &Engine,
     options: &Options,
     config: &BackboneConfig,
-    sampler: &TextSampler,
+    sampler: &Sampler,
 ) -> anyhow::Result<serde_json::Value> {
     let rows = rows(options, config, sampler)?;
     let made = fill(engine, rows.clone()).await?;
@@ -83,11 +84,7 @@ async fn fill(engine: &Engine, requests: Vec<SampleRequest>) -> anyhow::Result<V
 }
 
 /// Prompts spread over the text tokens, but for a few at either end, where the special ones are.
-fn rows(
-    options: &Options,
-    config: &BackboneConfig,
-    sampler: &TextSampler,
-) -> anyhow::Result<Vec<SampleRequest>> {
+fn rows(options: &Options, config: &BackboneConfig, sampler: &Sampler) -> anyhow::Result<Vec<SampleRequest>> {
     let end = if config.codebook_size > 0 {
         config.image_offset() as usize
     } else {
@@ -95,15 +92,27 @@ fn rows(
     };
     ensure!(end > 64, "{end} tokens of text: expected more than 64");
     let mut sampler = sampler.clone();
-    if sampler.steps == 0 {
-        sampler.steps = options.length;
-    }
+    let guided = match &mut sampler {
+        Sampler::Text(text) => {
+            if text.steps == 0 {
+                text.steps = options.length;
+            }
+            false
+        }
+        Sampler::Image(image) => image.guidance > 0.0,
+    };
     let token = |row: usize, at: usize| 16 + (row * 7919 + at * 104_729) % (end - 32);
     let row = |row: usize| -> anyhow::Result<SampleRequest> {
         let mut ids = (0..options.prompt)
             .map(|at| u32::try_from(token(row, at)))
             .collect::<Result<Vec<_>, _>>()?;
         ids.resize(options.prompt + options.length, config.mask_token_id);
+        // One word in place of a prompt.
+        let unconditional = guided.then(|| {
+            let mut ids = ids.clone();
+            ids[..options.prompt].fill(16);
+            ids
+        });
         Ok(SampleRequest {
             id: row as u64,
             target: Span {
@@ -112,9 +121,9 @@ fn rows(
             },
             ids,
             left_pad: 0,
-            sampler: Sampler::Text(sampler.clone()),
+            sampler: sampler.clone(),
             grid: None,
-            unconditional: None,
+            unconditional,
             unconditional_left_pad: 0,
             seed: row as u64,
             watch: false,

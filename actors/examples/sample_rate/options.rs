@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use demask_api::TextSampler;
+use demask_api::{Sampler, TextSampler};
 
 /// How it is used.
 pub const USAGE: &str = "folder DIR [--prompt N] [--length N] [--batch N] [--rounds N] [--dtype auto|f32|bf16] [--threads N] [--show] SAMPLER…";
@@ -27,8 +27,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether tokens are printed beside their hash.
     pub show: bool,
-    /// In turn; `steps` 0 is a token a step.
-    pub samplers: Vec<TextSampler>,
+    /// In turn: one for text, or `{"image": …}`; of text `steps` 0 is a token a step.
+    pub samplers: Vec<Sampler>,
 }
 
 impl Options {
@@ -61,9 +61,7 @@ impl Options {
                     .with_context(|| format!("{word} needs a value"))?;
                 options.take(word, value)?;
             } else {
-                let sampler = serde_json::from_str(word);
-                let sampler = sampler.with_context(|| format!("{word}: expected a text sampler as JSON"))?;
-                options.samplers.push(sampler);
+                options.samplers.push(sampler(word)?);
             }
         }
         ensure!(!options.samplers.is_empty(), "no sampler: expected {USAGE}");
@@ -86,4 +84,14 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn sampler(word: &str) -> anyhow::Result<Sampler> {
+    if let Ok(sampler) = serde_json::from_str::<Sampler>(word) {
+        return Ok(sampler);
+    }
+    let text = serde_json::from_str::<TextSampler>(word);
+    let text =
+        text.with_context(|| format!("{word}: expected a text sampler, or {{\"image\": …}}, as JSON"))?;
+    Ok(Sampler::Text(text))
 }

@@ -1,7 +1,12 @@
-//! The shape of a network that is measured, as flags.
+//! The shape of a network that is measured, as flags, and what it is held to.
+
+#![allow(dead_code)]
+
+use std::time::Instant;
 
 use anyhow::Context as _;
 use demask_api::BackboneConfig;
+use tch::{Device, Kind, Tensor};
 
 /// Its flags.
 pub const USAGE: &str = "[--width N] [--layers N] [--heads N] [--hidden N] [--vocabulary N] [--length N]";
@@ -82,4 +87,23 @@ impl Shape {
 pub fn number(flag: &str, value: &str) -> anyhow::Result<usize> {
     let number = value.parse().ok().filter(|&number| number > 0);
     number.with_context(|| format!("{flag} {value}: expected a number of at least 1"))
+}
+
+/// Operations a second of large square products, between two steps: a processor's clock is never the same for long.
+pub fn matmul_rate(kind: Kind) -> f64 {
+    const SIDE: i64 = 1024;
+    const PRODUCTS: usize = 4;
+    let matrix = Tensor::ones([SIDE, SIDE], (kind, Device::Cpu));
+    let _warm = matrix.matmul(&matrix);
+    let started = Instant::now();
+    for _ in 0..PRODUCTS {
+        let _product = matrix.matmul(&matrix);
+    }
+    2.0 * PRODUCTS as f64 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64()
+}
+
+/// The middle one of some numbers.
+pub fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
 }

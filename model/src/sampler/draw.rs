@@ -251,24 +251,51 @@ fn composed(
     Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
 }
 
+/// Columns whose probabilities are summed up before it is known in which of them the running sum stops.
+const PIECE: i64 = 1024;
+
 /// The first column, [N, 1], at which the running sum of a row passes its share of the whole; the likeliest where it is cold.
+/// Sums are f64, of which no more exist at one time than there are pieces of a row and columns of one.
 fn stopped(
     open_NV: &Tensor,
     likeliest_N1: &Tensor,
     (temperatures, shares): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
-    let columns = open_NV.size()[1];
+    let (rows, columns) = open_NV.size2()?;
     let temperature_N1 = temperatures.f_unsqueeze(1)?;
     let cold_N1 = temperature_N1.f_le(0.0)?;
-    let running_NV = open_NV
+    let warm_NV = open_NV
         .f_div(&temperature_N1.f_masked_fill(&cold_N1, 1.0)?)?
-        .f_softmax(-1, Kind::Double)?
+        .f_softmax(-1, Kind::Float)?;
+    let pieces = (columns + PIECE - 1) / PIECE;
+    let warm_NCP = warm_NV
+        .f_constant_pad_nd([0, pieces * PIECE - columns])?
+        .f_view([rows, pieces, PIECE])?;
+    let running_NC = warm_NCP
+        .f_sum_dim_intlist(&[-1i64][..], false, Kind::Double)?
         .f_cumsum(-1, Kind::Double)?;
     let share_N1 = shares.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
-    let stop_N1 = running_NV.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
-    let warm_N1 = running_NV
-        .f_le_tensor(&stop_N1)?
-        .f_sum_dim_intlist(&[-1i64][..], true, Kind::Int64)?
+    let stop_N1 = running_NC.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
+    let passed = |running: &Tensor, most: i64| -> Result<Tensor> {
+        let below = running.f_le_tensor(&stop_N1)?;
+        Ok(below
+            .f_sum_dim_intlist(&[-1i64][..], true, Kind::Int64)?
+            .f_clamp_max(most - 1)?)
+    };
+    let piece_N1 = passed(&running_NC, pieces)?;
+    let before_N1 = running_NC
+        .f_constant_pad_nd([1, 0])?
+        .f_gather(1, &piece_N1, false)?;
+    let stands_N1P = piece_N1.f_unsqueeze(2)?.f_expand([rows, 1, PIECE], false)?;
+    let running_NP = warm_NCP
+        .f_gather(1, &stands_N1P, false)?
+        .f_squeeze_dim(1)?
+        .f_cumsum(-1, Kind::Double)?
+        .f_add(&before_N1)?;
+    let within_N1 = passed(&running_NP, PIECE)?;
+    let warm_N1 = piece_N1
+        .f_mul_scalar(PIECE)?
+        .f_add(&within_N1)?
         .f_clamp_max(columns - 1)?;
     Ok(likeliest_N1.f_where_self(&cold_N1, &warm_N1)?)
 }
@@ -346,6 +373,61 @@ mod tests {
                     (a.entropy.into(), b.entropy.into()),
                 ] {
                     assert!((a - b).abs() < 1e-5, "{a} and {b}");
+                }
+            }
+        }
+    }
+
+    /// Rows of several pieces, the highest column, the drawn one and the shut one in any of them.
+    #[test]
+    fn rows_of_several_pieces_are_drawn_as_in_f64() {
+        let (rows, columns) = (12, 2 * 1024 + 300);
+        let wave = Tensor::arange(rows * columns, (Kind::Double, Device::Cpu)) * 0.37;
+        let logits = (wave.sin() * 4.0 + (wave * 0.013).cos() * 4.0).view([rows, columns]);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let logits = logits.to_kind(kind);
+            let exact = logits.to_kind(Kind::Double);
+            let p = exact.log_softmax(-1, Kind::Double);
+            let entropy = -(p.exp() * &p).sum_dim_intlist(&[-1i64][..], false, Kind::Double);
+            for (end, shut) in [(2348, None), (2000, Some(1500)), (1024, Some(0)), (1025, None)] {
+                let noise: Vec<Noise> = (0..rows as u8)
+                    .map(|row| Noise {
+                        temperature: f32::from(row % 4) * 0.4,
+                        share: f32::from(row) / 12.0 + 0.02,
+                    })
+                    .collect();
+                let drawn = draw(&logits, &noise, Writable { end, shut }).unwrap();
+                let composed = draw(&exact, &noise, Writable { end, shut }).unwrap();
+                let open = exact.narrow(1, 0, end.into()).copy();
+                if let Some(shut) = shut {
+                    let _ = open.narrow(1, shut.into(), 1).fill_(f64::NEG_INFINITY);
+                }
+                let (top_N2, best_N2) = open.topk(2, -1, true, true);
+                for (row, (a, b)) in (0..rows).zip(drawn.iter().zip(&composed)) {
+                    assert_eq!(a.token, b.token, "row {row} of {kind:?} to {end}");
+                    let top = top_N2.double_value(&[row, 0]);
+                    let first = open
+                        .get(row)
+                        .eq(top)
+                        .to_kind(Kind::Int64)
+                        .argmax(-1, false)
+                        .int64_value(&[]);
+                    if row % 4 == 0 {
+                        assert_eq!(i64::from(a.token), first);
+                    }
+                    let at = |column: i64| p.double_value(&[row, column]).exp();
+                    let next = best_N2.int64_value(&[row, 1]);
+                    for (got, wanted) in [
+                        (a.probability, at(a.token.into())),
+                        (a.best, at(first)),
+                        (a.next.into(), at(next)),
+                        (a.entropy.into(), entropy.double_value(&[row])),
+                    ] {
+                        assert!(
+                            (got / wanted - 1.0).abs() < 2e-5,
+                            "row {row} of {kind:?} to {end}: {got} and {wanted}"
+                        );
+                    }
                 }
             }
         }
