@@ -7,7 +7,8 @@
 #
 # llada: LLaDA's loop as published, every position's logits, softmax in f64; plain: the same tokens, the head at the masked
 # positions of a block alone. prefix, dual: Fast-dLLM's caches with a threshold of 0.9, block by block, as
-# TextCache::Prefix and Dual{refresh:1, vicinity:0}. maskgit: MMaDA's picture loop, guided. Training: eager (the head at masked positions, as ours), published (at
+# TextCache::Prefix and Dual{refresh:1, vicinity:0}. mmada: MMaDA's picture loop as published,
+# guided; maskgit: the same with logits of the picture alone. Training: eager (the head at masked positions, as ours), published (at
 # all), compile (torch.compile). Each number is a process's own after a warm-up; a ratio is a round's, its median is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,8 +41,8 @@ sample() {
     *) cache='"cache":{"keep":"none"}' ;;
   esac
   sampler="{\"steps\":0,\"block\":$6,\"end\":{\"when\":\"never\"},$cache}"
-  if [[ $3 == maskgit ]]; then
-    name="$1 pictures, $6 steps, batch $7" sampler="{\"image\":{\"steps\":$6,\"guidance\":1.0}}"
+  if [[ $3 == mmada || $3 == maskgit ]]; then
+    name="$1 pictures, $3, $6 steps, batch $7" sampler="{\"image\":{\"steps\":$6,\"guidance\":1.0}}"
   fi
   local sizes=(--prompt "$4" --length "$5" --batch "$7" --rounds "$8" "${machine[@]}")
   echo "$name" >&2
@@ -76,8 +77,10 @@ sample tabletop "$tabletop" prefix 32 64 8 1 5
 sample tabletop "$tabletop" dual 32 64 8 1 5
 sample tabletop "$tabletop" dual 32 64 32 1 5
 sample tabletop "$tabletop" dual 32 64 32 16 2
-sample tabletop "$tabletop" maskgit 32 16 16 1 10
-sample tabletop "$tabletop" maskgit 32 16 16 16 3
+for loop in mmada maskgit; do
+  sample tabletop "$tabletop" "$loop" 32 16 16 1 10
+  sample tabletop "$tabletop" "$loop" 32 16 16 16 3
+done
 sample "d 512" "$d512" llada 128 128 32 1 1
 sample "d 512" "$d512" prefix 128 128 32 1 1
 sample "d 512" "$d512" dual 128 128 32 1 1

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Samples a second of published loops in eager PyTorch on a checkpoint folder: the rivals of `sample_rate folder`.
 
-    python3 benches/sample_rate.py [FOLDER] [--loop llada|plain|prefix|dual|maskgit] [--prompt TOKENS] [--length TOKENS]
+    python3 benches/sample_rate.py [FOLDER] [--loop llada|plain|prefix|dual|mmada|maskgit] [--prompt TOKENS] [--length TOKENS]
         [--block TOKENS] [--batch ROWS] [--threshold P] [--rounds N] [--dtype auto|f32|bf16] [--threads N] [--show]
 
-With `maskgit` the block is the number of steps. Prints a JSON line: the rate, forward passes of a batch, the peak of memory, a hash of the tokens (those of all rows, in order;
+With `mmada` and `maskgit` the block is the number of steps. Prints a JSON line: the rate, forward passes of a batch, the peak of memory, a hash of the tokens (those of all rows, in order;
 with --show the tokens too). What each loop computes is said in `rivals/decode.py`.
 """
 
@@ -65,8 +65,10 @@ def main():
     line = {
         "what": f"PyTorch {given.loop}", "dtype": dtype, "batch": given.batch,
         "samples_per_s": round(given.rounds * given.batch / seconds, 3), "passes": passes,
-        "peak_mb": peak_megabytes(), "tokens": fnv(made[:, given.prompt :].flatten().tolist()),
+        "peak_mb": peak_megabytes(),
     }
+    if given.loop not in ("mmada", "maskgit"):
+        line["tokens"] = fnv(made[:, given.prompt :].flatten().tolist())
     if given.show:
         line["shown"] = made[:, given.prompt :].tolist()
     print(json.dumps(line))

@@ -6,7 +6,7 @@ softmax over the whole vocabulary in f64, and the surest masked token of the act
 log-sum-exp of their logits in place of a softmax in f64.
 `maskgit` is the picture loop of MMaDA: each step a whole pass over the rows and their unconditional halves, logits of the
 picture's positions and codes, a code drawn for each position, and as many of the least sure masked again as the cosine
-schedule says. `prefix` and `dual` are Fast-dLLM's: at the first step of a block a whole pass that keeps keys and values; then passes over
+schedule says; `mmada` is the same with logits of everything. `prefix` and `dual` are Fast-dLLM's: at the first step of a block a whole pass that keeps keys and values; then passes over
 the block and all behind it (`prefix`), or over the block alone (`dual`), until no mask is left in it. Committed is every
 token that is at least as probable as a threshold, and always the surest of a row. The head is applied to the block alone.
 
@@ -128,7 +128,7 @@ def dual(model, prompt, length, block, threshold):
 
 
 @torch.inference_mode()
-def maskgit(model, prompt, length, block, threshold, guidance=1.0):
+def maskgit(model, prompt, length, block, threshold, guidance=1.0, published=False):
     """A picture of `length` codes in `block` steps."""
     config, rows = model.config, len(prompt)
     words, x = begin(model, prompt, length)
@@ -138,8 +138,12 @@ def maskgit(model, prompt, length, block, threshold, guidance=1.0):
     table = model.head.weight[words.end : words.end + codes]
     for step in range(block):
         empty[:, start:] = x[:, start:]
-        hidden = model.hidden(torch.cat((x, empty)))[:, start:]
-        wanted, unwanted = (hidden @ table.T).float().chunk(2)
+        both = torch.cat((x, empty))
+        if published:
+            logits = model(both)[:, start:, words.end : words.end + codes]
+        else:
+            logits = model.hidden(both)[:, start:] @ table.T
+        wanted, unwanted = logits.float().chunk(2)
         chances = ((1 + guidance) * wanted - guidance * unwanted).softmax(-1)
         drawn = torch.multinomial(chances.view(-1, codes), 1).view(rows, length)
         known = x[:, start:] != words.mask
@@ -157,4 +161,9 @@ def maskgit(model, prompt, length, block, threshold, guidance=1.0):
     return x, block
 
 
-LOOPS = {"maskgit": maskgit, "llada": llada, "plain": plain, "prefix": prefix, "dual": dual}
+def mmada(model, prompt, length, block, threshold):
+    """`maskgit` with logits of every position and token, as MMaDA's code has it."""
+    return maskgit(model, prompt, length, block, threshold, published=True)
+
+
+LOOPS = {"mmada": mmada, "maskgit": maskgit, "llada": llada, "plain": plain, "prefix": prefix, "dual": dual}

@@ -35,7 +35,8 @@ def row(name, lines):
         raise SystemExit(f"{name}: {len(ours)} lines of demask, {len(theirs)} of the rival; expected pairs")
     ratios = sorted(rate(one) / rate(other) for one, other in zip(ours, theirs))
     equal = "–"
-    if "tokens" in ours[0]:
+    # Pictures are drawn at random, by generators of their own.
+    if all("tokens" in line for line in lines):
         equal = "equal" if len({line["tokens"] for line in lines}) == 1 else "**not equal**"
     passes = f"{ours[0]['passes']} / {theirs[0]['passes']}" if "passes" in ours[0] else "–"
     share = f"{median(line['share'] for line in ours):.2f}" if "share" in ours[0] else "–"

@@ -38,11 +38,11 @@ static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads, int64_t mo
 }
 
 // RMS norm, rounded where the composed operators round.
-static void norm_row(float* row, const float* gain, int64_t n, double eps, bool rounds) {
-  scale_row(row, 1.0f / std::sqrt(sum_squares(row, n) / n + static_cast<float>(eps)), n);
-  if (rounds) round_row(row, n);
-  multiply_row(row, gain, n);
-  if (rounds) round_row(row, n);
+static void norm_row(const float* row, float* to, const float* gain, int64_t n, double eps, bool rounds) {
+  scaled_row(row, 1.0f / std::sqrt(sum_squares(row, n) / n + static_cast<float>(eps)), to, n);
+  if (rounds) round_row(to, n);
+  multiply_row(to, gain, n);
+  if (rounds) round_row(to, n);
 }
 
 // `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
@@ -72,24 +72,29 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   Tensor q = at::empty({rows, heads, width}, joined.options().dtype(at::kFloat));
   float *kept_keys = out<float>(keys), *kept_values = out<float>(values);
   for_rows(rows, total, [&](int64_t begin, int64_t end) {
-    std::vector<float> a(total), turned(q_width + k_width);
+    std::vector<float> a(total), normal(q_width + k_width), turned_k(k_width);
     for (int64_t row = begin; row < end; row++) {
       const int64_t* stands = data<int64_t>(places) + row * 3;
       const float *c = data<float>(cos) + stands[2] * stride, *s = data<float>(sin) + stands[2] * stride;
-      load(joined, row * total, a.data(), total);
+      const float *all = read(joined, row * total, a.data(), total), *straight = all;
       if (normed) {
-        norm_row(a.data(), data<float>(gains[0]), q_width, eps, rounds);
-        norm_row(a.data() + q_width, data<float>(gains[1]), k_width, eps, rounds);
+        norm_row(all, normal.data(), data<float>(gains[0]), q_width, eps, rounds);
+        norm_row(all + q_width, normal.data() + q_width, data<float>(gains[1]), k_width, eps, rounds);
+        straight = normal.data();
       }
-      for (int64_t at = 0; at < q_width + k_width; at += width) turn_into(a.data() + at, turned.data() + at, c, s, half);
-      if (rounds) round_row(turned.data(), q_width + k_width);
-      std::memcpy(out<float>(q) + row * q_width, turned.data(), q_width * 4);
+      float* turned_q = out<float>(q) + row * q_width;
+      for (int64_t at = 0; at < q_width; at += width) turn_into(straight + at, turned_q + at, c, s, half);
+      for (int64_t at = 0; at < k_width; at += width) turn_into(straight + q_width + at, turned_k.data() + at, c, s, half);
+      if (rounds) {
+        round_row(turned_q, q_width);
+        round_row(turned_k.data(), k_width);
+      }
       for (int64_t head = 0; head < kv_heads; head++) {
         int64_t kept = stands[0] * kv_heads + head;
-        const float* key = turned.data() + q_width + head * width;
+        const float* key = turned_k.data() + head * width;
         float* to = kept_keys + kept * width * capacity + stands[1];
         for (int64_t e = 0; e < width; e++) to[e * capacity] = key[e];
-        std::memcpy(kept_values + (kept * capacity + stands[1]) * wide, a.data() + q_width + k_width + head * width,
+        std::memcpy(kept_values + (kept * capacity + stands[1]) * wide, all + q_width + k_width + head * width,
                     width * 4);
       }
     }

@@ -44,21 +44,23 @@ struct SumNorm : Function<SumNorm> {
     Tensor gain = weight.detach().to(at::kFloat).contiguous();
     bool half = x.scalar_type() != at::kFloat;
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n), b(n);
+      std::vector<float> a(n), b(n), c(n);
       for (int64_t row = begin; row < end; row++) {
-        load(x, row * n, a.data(), n);
+        const float* term = read(x, row * n, a.data(), n);
         if (sum) {
-          load(delta, row * n, b.data(), n);
-          add_row(a.data(), b.data(), n);
-          if (half) round_row(a.data(), n);
-          store(a.data(), s, row * n, n);
+          float* both = fresh(s, row * n, c.data());
+          sum_rows(term, read(delta, row * n, b.data(), n), both, n);
+          if (half) round_row(both, n);
+          store(both, s, row * n, n);
+          term = both;
         }
-        float scale = 1.0f / std::sqrt(sum_squares(a.data(), n) / n + static_cast<float>(eps));
+        float scale = 1.0f / std::sqrt(sum_squares(term, n) / n + static_cast<float>(eps));
         out<float>(scales)[row] = scale;
-        scale_row(a.data(), scale, n);
-        if (half) round_row(a.data(), n);
-        multiply_row(a.data(), data<float>(gain), n);
-        store(a.data(), y, row * n, n);
+        float* to = fresh(y, row * n, b.data());
+        scaled_row(term, scale, to, n);
+        if (half) round_row(to, n);
+        multiply_row(to, data<float>(gain), n);
+        store(to, y, row * n, n);
       }
     });
     ctx->save_for_backward({s.detach(), scales, gain});
@@ -83,14 +85,14 @@ struct SumNorm : Function<SumNorm> {
       std::vector<float> a(n), b(n), c(n);
       for (int64_t block = begin; block < end; block++)
         for (int64_t row = block * BLOCK; row < std::min(rows, (block + 1) * BLOCK); row++) {
-          load(s, row * n, a.data(), n);
-          load(dy, row * n, b.data(), n);
-          if (ds.defined()) load(ds, row * n, c.data(), n);
-          else std::fill(c.begin(), c.end(), 0.0f);
+          const float *term = read(s, row * n, a.data(), n), *slope = read(dy, row * n, b.data(), n);
+          float* to = fresh(dx, row * n, c.data());
+          if (ds.defined()) load(ds, row * n, to, n);
+          else std::fill(to, to + n, 0.0f);
           float scale = data<float>(scales)[row];
-          float mean = dot3(a.data(), b.data(), w, n) * scale / n;
-          norm_backward_row(a.data(), b.data(), w, c.data(), out<float>(parts) + block * n, scale, mean, n);
-          store(c.data(), dx, row * n, n);
+          float mean = dot3(term, slope, w, n) * scale / n;
+          norm_backward_row(term, slope, w, to, out<float>(parts) + block * n, scale, mean, n);
+          store(to, dx, row * n, n);
         }
     });
     Tensor dw = parts.sum(0).to(static_cast<at::ScalarType>(ctx->saved_data["kind"].toInt()));
@@ -125,9 +127,14 @@ struct SplitTurn : Function<SplitTurn> {
           int64_t heads = parts[part].size(1);
           for (int64_t head = 0; head < heads; head++, at += width) {
             int64_t there = ((stands / length * heads + head) * length + position) * width;
-            load(back ? parts[part] : joined, back ? there : at, a.data(), width);
-            if (part < 2) turn(a.data(), b.data(), c, s, back ? -1.0f : 1.0f, half);
-            store(part < 2 ? b.data() : a.data(), back ? joined : parts[part], back ? at : there, width);
+            const float* from = read(back ? parts[part] : joined, back ? there : at, a.data(), width);
+            const Tensor& goal = back ? joined : parts[part];
+            if (part < 2) {
+              float* to = fresh(goal, back ? at : there, b.data());
+              turn(from, to, c, s, back ? -1.0f : 1.0f, half);
+              from = to;
+            }
+            store(from, goal, back ? at : there, width);
           }
         }
       }
@@ -200,13 +207,14 @@ struct Attend : Function<Attend> {
       std::vector<float> a(n);
       for (int64_t row = begin; row < end; row++) {
         int64_t first = pads.defined() ? data<int64_t>(pads)[row / n / heads] : 0, m = n - first;
-        std::fill(a.begin(), a.end(), 0.0f);
-        if (row % n >= first) {
-          load(p, row * n + first, a.data() + first, m);
-          float sum = exp_row(a.data() + first, static_cast<float>(scale), highest(a.data() + first, m), m);
-          scale_row(a.data() + first, 1.0f / sum, m);
+        bool real = row % n >= first;
+        float* scores = change(p, row * n, a.data(), n);
+        std::fill(scores, scores + (real ? first : n), 0.0f);
+        if (real) {
+          float sum = exp_row(scores + first, static_cast<float>(scale), highest(scores + first, m), m);
+          scale_row(scores + first, 1.0f / sum, m);
         }
-        store(a.data(), p, row * n, n);
+        store(scores, p, row * n, n);
       }
     });
     ctx->save_for_backward({q.detach(), k.detach(), v.detach(), p, index});
@@ -240,10 +248,10 @@ struct Attend : Function<Attend> {
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(n), b(n);
       for (int64_t row = begin; row < end; row++) {
-        load(p, row * n, a.data(), n);
-        load(ds, row * n, b.data(), n);
-        softmax_backward_row(a.data(), b.data(), dot(a.data(), b.data(), n), static_cast<float>(scale), n);
-        store(b.data(), ds, row * n, n);
+        const float* chances = read(p, row * n, a.data(), n);
+        float* slopes = change(ds, row * n, b.data(), n);
+        softmax_backward_row(chances, slopes, dot(chances, slopes, n), static_cast<float>(scale), n);
+        store(slopes, ds, row * n, n);
       }
     });
     Tensor dq = at::bmm(ds, k), dk = at::bmm(ds.transpose(1, 2), q);
@@ -280,10 +288,11 @@ struct Gate : Function<Gate> {
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(2 * n), b(n);
       for (int64_t row = begin; row < end; row++) {
-        load(x, row * 2 * n, a.data(), 2 * n);
-        exp_minus(a.data(), b.data(), n);
-        (half ? gate_row_rounded : gate_row)(a.data(), a.data() + n, b.data(), n);
-        store(b.data(), y, row * n, n);
+        const float* both = read(x, row * 2 * n, a.data(), 2 * n);
+        float* to = fresh(y, row * n, b.data());
+        exp_minus(both, to, n);
+        (half ? gate_row_rounded : gate_row)(both, both + n, to, n);
+        store(to, y, row * n, n);
       }
     });
     ctx->save_for_backward({x.detach()});
@@ -296,10 +305,10 @@ struct Gate : Function<Gate> {
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(2 * n), b(n), c(2 * n);
       for (int64_t row = begin; row < end; row++) {
-        load(x, row * 2 * n, a.data(), 2 * n);
-        load(dy, row * n, b.data(), n);
-        gate_backward_row(a.data(), a.data() + n, b.data(), c.data(), c.data() + n, n);
-        store(c.data(), dx, row * 2 * n, 2 * n);
+        const float *both = read(x, row * 2 * n, a.data(), 2 * n), *slope = read(dy, row * n, b.data(), n);
+        float* to = fresh(dx, row * 2 * n, c.data());
+        gate_backward_row(both, both + n, slope, to, to + n, n);
+        store(to, dx, row * 2 * n, 2 * n);
       }
     });
     return {dx};
@@ -308,8 +317,8 @@ struct Gate : Function<Gate> {
 
 // log softmax(logits)[label] of each row, f32.
 
-CLONES static void soften(float* R a, float shift, float by, int64_t n) {
-  for (int64_t i = 0; i < n; i++) a[i] = fast_exp(a[i] - shift) * by;
+CLONES static void soften(const float* R a, float* R to, float shift, float by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = fast_exp(a[i] - shift) * by;
 }
 
 struct LabelLogProb : Function<LabelLogProb> {
@@ -325,11 +334,11 @@ struct LabelLogProb : Function<LabelLogProb> {
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(n);
       for (int64_t row = begin; row < end; row++) {
-        load(logits, row * n, a.data(), n);
-        float top = highest(a.data(), n);
-        float norm = top + std::log(sum_exp(a.data(), top, n));
+        const float* columns = read(logits, row * n, a.data(), n);
+        float top = highest(columns, n);
+        float norm = top + std::log(sum_exp(columns, top, n));
         out<float>(shift)[row] = norm;
-        out<float>(y)[row] = a[data<int64_t>(labels)[row]] - norm;
+        out<float>(y)[row] = columns[data<int64_t>(labels)[row]] - norm;
       }
     });
     ctx->save_for_backward({logits.detach(), labels, shift});
@@ -342,13 +351,13 @@ struct LabelLogProb : Function<LabelLogProb> {
     Tensor dy = grads[0].contiguous(), dx = at::empty_like(logits);
     int64_t rows = logits.size(0), n = logits.size(1);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n);
+      std::vector<float> a(n), b(n);
       for (int64_t row = begin; row < end; row++) {
         float slope = data<float>(dy)[row];
-        load(logits, row * n, a.data(), n);
-        soften(a.data(), data<float>(shift)[row], -slope, n);
-        a[data<int64_t>(labels)[row]] += slope;
-        store(a.data(), dx, row * n, n);
+        float* to = fresh(dx, row * n, b.data());
+        soften(read(logits, row * n, a.data(), n), to, data<float>(shift)[row], -slope, n);
+        to[data<int64_t>(labels)[row]] += slope;
+        store(to, dx, row * n, n);
       }
     });
     return {dx, Tensor()};

@@ -49,6 +49,9 @@ CLONES static void round_row(float* R row, int64_t n) {
 CLONES static void add_row(float* R to, const float* R from, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
+CLONES static void sum_rows(const float* R a, const float* R b, float* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = a[i] + b[i];
+}
 CLONES static float dot(const float* R a, const float* R b, int64_t n) {
   float sum = 0;
   for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
@@ -80,6 +83,9 @@ CLONES static float highest(const float* R a, int64_t n) {
 }
 CLONES static void scale_row(float* R row, float by, int64_t n) {
   for (int64_t i = 0; i < n; i++) row[i] *= by;
+}
+CLONES static void scaled_row(const float* R a, float by, float* R to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = a[i] * by;
 }
 CLONES static void multiply_row(float* R row, const float* R by, int64_t n) {
   for (int64_t i = 0; i < n; i++) row[i] *= by[i];
@@ -113,8 +119,22 @@ static void load(const Tensor& t, int64_t at, float* to, int64_t n) {
   else widen(data<uint16_t>(t) + at, to, n);
 }
 static void store(const float* from, const Tensor& t, int64_t at, int64_t n) {
-  if (t.scalar_type() == at::kFloat) std::memcpy(out<float>(t) + at, from, n * 4);
-  else narrow(from, out<uint16_t>(t) + at, n);
+  if (t.scalar_type() != at::kFloat) narrow(from, out<uint16_t>(t) + at, n);
+  else if (float* to = out<float>(t) + at; to != from) std::memcpy(to, from, n * 4);
+}
+// A row as f32 to read, to change, or to write anew: where it stands if it is f32, else in `room`. `store` brings it back.
+static const float* read(const Tensor& t, int64_t at, float* room, int64_t n) {
+  if (t.scalar_type() == at::kFloat) return data<float>(t) + at;
+  load(t, at, room, n);
+  return room;
+}
+static float* change(const Tensor& t, int64_t at, float* room, int64_t n) {
+  if (t.scalar_type() == at::kFloat) return out<float>(t) + at;
+  load(t, at, room, n);
+  return room;
+}
+static float* fresh(const Tensor& t, int64_t at, float* room) {
+  return t.scalar_type() == at::kFloat ? out<float>(t) + at : room;
 }
 
 template <typename F> static void for_rows(int64_t rows, int64_t width, const F& f) {
