@@ -33,6 +33,7 @@ wanted() { [[ $1 =~ ${ONLY:-.} ]]; }
 # NAME FOLDER LOOP PROMPT LENGTH BLOCK BATCH REPEATS
 sample() {
   local name="$1 $3, blocks of $6, batch $7" sampler
+  [[ $3 != mmada && $3 != maskgit ]] || name="$1 pictures, $3, $6 steps, batch $7"
   wanted "$name" || return 0
   local commit='"commit":{"rule":"threshold","threshold":0.9}' cache
   case $3 in
@@ -41,9 +42,7 @@ sample() {
     *) cache='"cache":{"keep":"none"}' ;;
   esac
   sampler="{\"steps\":0,\"block\":$6,\"end\":{\"when\":\"never\"},$cache}"
-  if [[ $3 == mmada || $3 == maskgit ]]; then
-    name="$1 pictures, $3, $6 steps, batch $7" sampler="{\"image\":{\"steps\":$6,\"guidance\":1.0}}"
-  fi
+  [[ $3 != mmada && $3 != maskgit ]] || sampler="{\"image\":{\"steps\":$6,\"guidance\":1.0}}"
   local sizes=(--prompt "$4" --length "$5" --batch "$7" --rounds "$8" "${machine[@]}")
   echo "$name" >&2
   for round in $(seq "$rounds"); do

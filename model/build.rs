@@ -30,6 +30,7 @@ fn compile_kernels(libtorch: &Path) {
         .cpp(true)
         .std("c++17")
         .files([
+            "csrc/adamw.cpp",
             "csrc/fused.cpp",
             "csrc/attention_tiles.cpp",
             "csrc/cached.cpp",

@@ -7,6 +7,7 @@ use demask_api::{Adam, StepSettings};
 use tch::{Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::fused;
 use crate::muon;
 use crate::parameters::Parameters;
 use crate::transfer;
@@ -153,16 +154,67 @@ impl AdamW {
                 finite: false,
             });
         }
-        // All memory is taken before anything changes: a device that has none left leaves the state whole.
-        let (scratch, mut update) = (self.grad.f_empty_like()?, self.grad.f_empty_like()?);
-        let first_average = (ema > 0.0 && self.average.is_none())
-            .then(|| self.grad.f_empty_like())
-            .transpose()?;
         let clipped = if clip > 0.0 && grad_norm > clip {
             clip / (grad_norm + 1e-6)
         } else {
             1.0
         };
+        // All memory is taken before anything changes: a device that has none left leaves the state whole.
+        let first_average = (ema > 0.0 && self.average.is_none())
+            .then(|| self.grad.f_empty_like())
+            .transpose()?;
+        if !adam.muon && fused::applies_to(self.grad.device(), self.grad.kind()) {
+            self.update_fused(parameters.master(), adam, rate, clipped)?;
+        } else {
+            self.update(parameters, adam, rate, clipped)?;
+        }
+        let master = parameters.master();
+        if let Some(mut average) = first_average {
+            average.f_copy_(master)?;
+            self.average = Some(average);
+        } else if let Some(average) = self.average.as_mut().filter(|_| ema > 0.0) {
+            let _ = average.f_lerp_(master, 1.0 - ema)?;
+        }
+        parameters.refresh()?;
+        Ok(Stepped {
+            grad_norm,
+            finite: true,
+        })
+    }
+
+    /// Moves state and weights by what was accumulated times `clipped`, in one pass over them: on a CPU. Nothing remains
+    /// accumulated.
+    #[cfg(fused)]
+    fn update_fused(&mut self, master: &Tensor, adam: &Adam, rate: f64, clipped: f64) -> Result<()> {
+        self.step += 1;
+        let (correct1, correct2) = self.corrections(adam);
+        let rates = [
+            clipped,
+            1.0 - rate * adam.weight_decay,
+            rate,
+            1.0 - adam.beta1,
+            1.0 - adam.beta2,
+            1.0 / correct1,
+            1.0 / correct2.sqrt(),
+            adam.eps,
+        ];
+        kernel::adamw([&self.grad, &self.first, &self.second, master], rates)
+    }
+
+    #[cfg(not(fused))]
+    fn update_fused(&mut self, _: &Tensor, _: &Adam, _: f64, _: f64) -> Result<()> {
+        Err(ModelError::Refused("this build has no CPU kernels".into()))
+    }
+
+    /// `1 - beta^step` of both moments.
+    fn corrections(&self, adam: &Adam) -> (f64, f64) {
+        let count = i32::try_from(self.step).unwrap_or(i32::MAX);
+        (1.0 - adam.beta1.powi(count), 1.0 - adam.beta2.powi(count))
+    }
+
+    /// The same composed of libtorch's operators, with Muon's directions where they are asked for.
+    fn update(&mut self, parameters: &Parameters, adam: &Adam, rate: f64, clipped: f64) -> Result<()> {
+        let (scratch, mut update) = (self.grad.f_empty_like()?, self.grad.f_empty_like()?);
         let orthogonal = if adam.muon {
             // Nesterov's: the momentum after this gradient, moved on towards it once more.
             let momentum = self.grad.f_mul_scalar(clipped)?;
@@ -175,8 +227,7 @@ impl AdamW {
             let _ = self.grad.f_mul_scalar_(clipped)?;
         }
         self.step += 1;
-        let count = i32::try_from(self.step).unwrap_or(i32::MAX);
-        let (correct1, correct2) = (1.0 - adam.beta1.powi(count), 1.0 - adam.beta2.powi(count));
+        let (correct1, correct2) = self.corrections(adam);
         let _ = self.first.f_lerp_(&self.grad, 1.0 - adam.beta1)?;
         let square = self.grad.f_square_out(&scratch)?;
         let _ = self.second.f_lerp_(&square, 1.0 - adam.beta2)?;
@@ -196,18 +247,8 @@ impl AdamW {
             let _ = master.f_mul_scalar_(1.0 - rate * adam.weight_decay)?;
         }
         let _ = master.f_sub_(&update.f_mul_scalar_(rate)?)?;
-        if let Some(mut average) = first_average {
-            average.f_copy_(&master)?;
-            self.average = Some(average);
-        } else if let Some(average) = self.average.as_mut().filter(|_| ema > 0.0) {
-            let _ = average.f_lerp_(&master, 1.0 - ema)?;
-        }
         let _ = self.grad.f_zero_()?;
-        parameters.refresh()?;
-        Ok(Stepped {
-            grad_norm,
-            finite: true,
-        })
+        Ok(())
     }
 
     /// A copy of weights and state, for putting them back.
@@ -292,5 +333,42 @@ impl AdamW {
         (self.first, self.second) = (first, second);
         self.average = get("average").ok().map(like).transpose()?;
         Ok(())
+    }
+}
+
+#[cfg(fused)]
+mod kernel {
+    use std::ffi::c_int;
+
+    use tch::Tensor;
+
+    use crate::error::Result;
+    use crate::fused::kernels::{Handle, check, handle};
+
+    unsafe extern "C" {
+        fn demask_adamw(
+            grad: Handle,
+            first: Handle,
+            second: Handle,
+            master: Handle,
+            rates: *const f32,
+        ) -> c_int;
+    }
+
+    /// Rates as `csrc/adamw.cpp` numbers them.
+    pub(super) fn adamw([grad, first, second, master]: [&Tensor; 4], rates: [f64; 8]) -> Result<()> {
+        #[allow(clippy::cast_possible_truncation)]
+        let rates = rates.map(|rate| rate as f32);
+        // SAFETY: the handles are live tensors, whose shapes, dtypes and device are checked before anything is written; eight rates
+        // are read.
+        check(unsafe {
+            demask_adamw(
+                handle(grad),
+                handle(first),
+                handle(second),
+                handle(master),
+                rates.as_ptr(),
+            )
+        })
     }
 }

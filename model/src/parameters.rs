@@ -284,19 +284,14 @@ impl Parameters {
     pub fn gather_grads(&mut self, into: &mut Tensor) -> Result<()> {
         self.trainable()?;
         tch::no_grad(|| {
-            let grads: Vec<Tensor> = self
-                .leaves
-                .iter()
-                .map(|leaf| {
-                    let grad = leaf.f_grad()?;
-                    if grad.defined() {
-                        grad.f_reshape([-1])
-                    } else {
-                        leaf.f_zeros_like()?.f_reshape([-1])
-                    }
-                })
-                .collect::<Result<_, _>>()?;
-            let _ = into.f_add_(&Tensor::f_cat(&grads, 0)?.f_to_kind(Kind::Float)?)?;
+            let mut start = 0;
+            for leaf in &self.leaves {
+                let (grad, count) = (leaf.f_grad()?, leaf.numel() as i64);
+                if grad.defined() {
+                    let _ = into.f_narrow(0, start, count)?.f_add_(&grad.f_reshape([-1])?)?;
+                }
+                start += count;
+            }
             self.clear_grads();
             Ok(())
         })

@@ -57,7 +57,10 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
             // A matrix of rank r of sides M, N has r singular values near one: 0.2 where it has full rank.
             assert!((0.05..0.25).contains(&size), "{name}: {size}");
         } else {
-            assert_eq!(values(&moved), values(&adams), "{name}");
+            // Up to rounding: without Muon a CPU's kernel takes the step.
+            for (one, other) in values(&moved).into_iter().zip(values(&adams)) {
+                assert!((one - other).abs() < 1e-3 * rate, "{name}: {one} and {other}");
+            }
         }
     }
 }
