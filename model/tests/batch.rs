@@ -10,11 +10,11 @@ use demask_api::{
     Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
     Remasking, Sample, SampleRequest, Sampler, StepSettings, TextCache, TextSampler,
 };
-use demask_model::checkpoint::Model;
+use demask_model::engine::checkpoint::Model;
+use demask_model::engine::sample_requests::Sampling;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping};
-use demask_model::sampling::Sampling;
-use demask_model::{AttentionMask, Backbone, trainer};
+use demask_model::{AttentionMask, Backbone, training};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -279,7 +279,7 @@ fn a_sampler_meets_the_weights_as_they_are() {
         learning_rate: 0.3,
         ..common::settings(1)
     };
-    trainer::train(&mut backbone, &mut optimizer, &[common::ragged()], &settings).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[common::ragged()], &settings).unwrap();
     let after = draw(&backbone, &requests);
     let other = common::backbone(5);
     other.parameters().set(backbone.parameters().master()).unwrap();

@@ -9,10 +9,10 @@ use demask_api::{
     Commit, End, EstimatorConfig, ImageSampler, ObjectiveConfig, SampleRequest, Sampler, Spacing, Span,
     TextCache, TextSampler,
 };
-use demask_model::optimizer::AdamW;
+use demask_model::device::transfer::{Crossings, crossings};
 use demask_model::sampler::{Batch, Limits, Stepping};
-use demask_model::transfer::{Crossings, crossings};
-use demask_model::{Backbone, policy, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind};
 
 fn backbone() -> Backbone {
@@ -112,7 +112,8 @@ fn a_training_step_reads_once() {
     tch::set_num_threads(1);
     for micro_batches in [vec![ragged()], vec![ragged(), ragged(), ragged()]] {
         let crossings = counted(|| {
-            let report = trainer::train(&mut backbone, &mut optimizer, &micro_batches, &settings(1)).unwrap();
+            let report =
+                training::train(&mut backbone, &mut optimizer, &micro_batches, &settings(1)).unwrap();
             assert!(report.finite);
         });
         // Rows of these lengths make three groups.

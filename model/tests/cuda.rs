@@ -17,12 +17,12 @@ use demask_api::{
     LoraConfig, ObjectiveConfig, Picture, Purpose, Remasking, Sample, SampleRequest, Sampler, Spacing,
     StepSettings, TextCache, TextSampler,
 };
-use demask_model::cuda_graph::CudaGraph;
+use demask_model::device::cuda::graph::CudaGraph;
 use demask_model::image_tokenizer::ImageTokenizer;
-use demask_model::lora::Lora;
-use demask_model::optimizer::AdamW;
+use demask_model::network::lora::Lora;
 use demask_model::sampler::{Batch, Limits, Stepping};
-use demask_model::{AttentionMask, Backbone, policy, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{AttentionMask, Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
 
 /// What f32 may differ by, of the largest number.
@@ -156,7 +156,7 @@ fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: bool) 
     let mut norm = 0.0;
     // B is zero at an adapter's first step, and A's gradient with it.
     for step in 0..1 + u64::from(lora) {
-        let report = trainer::train(
+        let report = training::train(
             &mut backbone,
             &mut optimizer,
             &[ragged(), ragged()],

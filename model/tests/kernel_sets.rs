@@ -9,11 +9,11 @@ use std::process::Command;
 use common::config;
 use common::rows::{draw, row, sharp};
 use demask_api::{BackboneConfig, Sampler, TextCache, TextSampler};
-use demask_model::chunk::Chunk;
-use demask_model::kernel_set::{KERNELS, KernelSet};
-use demask_model::kv_cache::KvCache;
-use demask_model::rotary::Rotary;
-use demask_model::transfer::Packet;
+use demask_model::device::kernels::kernel_set::{KERNELS, KernelSet};
+use demask_model::device::kernels::rotary::Rotary;
+use demask_model::device::transfer::Packet;
+use demask_model::network::chunk::Chunk;
+use demask_model::network::kv_cache::KvCache;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 

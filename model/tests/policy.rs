@@ -11,11 +11,11 @@ use demask_api::{
     SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler,
 };
 use demask_model::Backbone;
-use demask_model::loss::{LossRow, alike, backward_chunks, gather};
-use demask_model::noise::masked;
-use demask_model::optimizer::AdamW;
 use demask_model::policy::{self, Estimator, MaskedView};
 use demask_model::sampler::sample;
+use demask_model::training::loss::{LossRow, alike, backward_chunks, gather};
+use demask_model::training::mask_sampling::masked;
+use demask_model::training::optimizer::AdamW;
 use tch::Kind;
 
 const ADVANTAGES: [f32; 5] = [1.0, -0.5, 0.25, -1.5, 0.75];
@@ -113,7 +113,7 @@ fn l7_holds_beyond_one_forward_pass() {
         .iter()
         .map(|sample| row(&sample.sequence, &[]))
         .collect();
-    assert!(alike(&rows, demask_model::room::FORWARD_TOKENS).len() > 3);
+    assert!(alike(&rows, demask_model::network::room::FORWARD_TOKENS).len() > 3);
     let mut learner = learner(1);
     let report = train(
         &mut learner,

@@ -8,8 +8,8 @@ use demask_api::{
     Answer, ImageSampler, MaskSchedule, ModelSource, Remasking, Request, Sample, SampleFrame, SampleRequest,
     Sampler, Span, TextSampler,
 };
-use demask_model::device::Place;
 use demask_model::engine::Engine;
+use demask_model::engine::device_choice::Place;
 use demask_model::sampler::sample;
 use demask_model::sampler::schedule::mask_len;
 use demask_model::{AttentionMask, Backbone};

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use demask_api::{End, Purpose, SampleRequest, Sampler, Span, TextSampler};
-use demask_model::device::Place;
-use demask_model::optimizer::AdamW;
+use demask_model::engine::device_choice::Place;
 use demask_model::sampler::{Batch, Hands, Limits, Stepping};
-use demask_model::{Backbone, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 
 use crate::clock::{median, wait};
 use crate::figure::Teller;
@@ -47,7 +47,7 @@ fn rates(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()
     let (count, length, times) = if options.small { (4, 64, 1) } else { (32, 96, 5) };
     let batch = rows(count, length, Shape::words(learner.config()));
     let ms = median(place.device, times, || {
-        trainer::train(
+        training::train(
             &mut learner,
             &mut optimizer,
             std::slice::from_ref(&batch),

@@ -23,11 +23,11 @@ use tch::{Device, Kind, Tensor};
 pub use quantizer::{codes_of, signs_of};
 pub use training::{TokenizerTrainer, entropies};
 
-use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
-use crate::parameters::Parameters;
-use crate::slot::Slot;
-use crate::stored::StoredTensors;
+use crate::weights::compare::{compare, compare_tokens};
+use crate::weights::parameters::Parameters;
+use crate::weights::slot::Slot;
+use crate::weights::stored::StoredTensors;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
 #[derive(Debug)]

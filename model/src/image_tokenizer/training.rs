@@ -9,10 +9,10 @@ use tch::{Kind, Tensor};
 
 use super::quantizer::{codes_of, straight_through};
 use super::{ImageTokenizer, to_tensor};
+use crate::device::transfer;
 use crate::error::{ModelError, Result};
-use crate::optimizer::AdamW;
-use crate::transfer;
-use crate::validation;
+use crate::training::optimizer::AdamW;
+use crate::training::validation;
 
 /// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
 const SHARPNESS: f64 = 4.0;

@@ -8,10 +8,10 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{ModelError, Result};
 #[cfg(fused)]
-use crate::fused;
-use crate::transfer::{self, Arrived, Packet, Place};
+use crate::device::kernels::fused;
+use crate::device::transfer::{self, Arrived, Packet, Place};
+use crate::error::{ModelError, Result};
 
 /// How one row is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -307,8 +307,8 @@ mod kernel {
     use tch::{Device, Kind, Tensor};
 
     use super::Writable;
+    use crate::device::kernels::ffi::{Handle, check, handle};
     use crate::error::Result;
-    use crate::fused::kernels::{Handle, check, handle};
 
     unsafe extern "C" {
         fn demask_draw(

@@ -11,11 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use tch::Kind;
 
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte, single};
+use super::forward_request::{Columns, Compute, Need, Want, byte, single};
 use super::schedule::{mask_len, mask_ratio};
-use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::noise::row_rng;
+use crate::network::backbone::Backbone;
+use crate::training::mask_sampling::row_rng;
 
 /// One picture on its way.
 #[derive(Debug)]

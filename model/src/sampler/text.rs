@@ -13,11 +13,11 @@ use rand_chacha::ChaCha8Rng;
 use super::commit::{Draw, committed, rank};
 use super::credit::Credits;
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte, single};
+use super::forward_request::{Columns, Compute, Need, Want, byte, single};
 use super::schedule::transfer_counts;
-use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::noise::row_rng;
+use crate::network::backbone::Backbone;
+use crate::training::mask_sampling::row_rng;
 
 /// The steps that are left of a block.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,350 @@
+//! The running batch on several threads: each has a batch of its own, and no pass waits for another's.
+//!
+//! The operations of a small model are too short to be worth dividing among threads (as in `parallel.rs`), so rows are dealt to
+//! threads whose operations use one each. A row that comes alone is done by the caller's thread, with as many as libtorch
+//! has. Who gets a row is decided when it comes and by nothing but what is open then, so one request on an idle engine has the
+//! same company each time (law L8).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::panic::AssertUnwindSafe;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use demask_api::{Sample, SampleFrame, SampleRequest};
+
+use super::batch::{Batch, OnFrame, numbered};
+use super::limits::Limits;
+use super::shelf::Shelf;
+use crate::device::kernels::threads::meet_threads;
+use crate::error::{ModelError, Result};
+use crate::network::backbone::Backbone;
+use crate::sampler::row::Lane;
+
+/// The parameters of a network up to which it is small: beyond, its operations are worth dividing.
+const SMALL: u64 = 64_000_000;
+
+/// Rows on their way in one batch or several, and those that wait for room.
+#[derive(Debug)]
+pub struct Hands<'a> {
+    backbone: &'a Backbone,
+    limits: Limits,
+    threads: usize,
+    /// Of the thread that calls.
+    own: Batch<'a>,
+    /// The others, once there is work for them.
+    crew: Option<Crew>,
+    submitted: usize,
+    /// Where the caller's thread's cache came from and goes back to, unless something failed on it.
+    shelf: Option<&'a Shelf>,
+}
+
+impl<'a> Hands<'a> {
+    /// Nothing runs yet; as many threads as libtorch has here.
+    #[must_use]
+    pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
+        meet_threads();
+        let small = !backbone.device().is_cuda() && backbone.parameters().count() <= SMALL;
+        let threads = if small { tch::get_num_threads() } else { 1 };
+        Self::on(backbone, limits, usize::try_from(threads).unwrap_or(1))
+    }
+
+    /// Nothing runs yet; on so many threads.
+    #[must_use]
+    pub fn on(backbone: &'a Backbone, limits: Limits, threads: usize) -> Self {
+        Self {
+            backbone,
+            limits,
+            threads,
+            own: Batch::new(backbone, limits),
+            crew: None,
+            submitted: 0,
+            shelf: None,
+        }
+    }
+
+    /// Takes the cache that lies on a shelf, and puts it back in the end.
+    #[must_use]
+    pub fn keeping(mut self, shelf: &'a Shelf) -> Self {
+        self.own = Batch::new(self.backbone, self.limits).keeping(shelf.take());
+        self.shelf = Some(shelf);
+        self
+    }
+
+    /// Queues rows; gives their tickets, the next ones, which are counted from 0.
+    ///
+    /// # Errors
+    /// Settings that do not fit a target, and nothing is queued then; no threads to be had.
+    pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
+        let rows = numbered(self.backbone, requests, self.submitted)?;
+        let tickets = self.submitted..self.submitted + rows.len();
+        // What they still had to say was of rows that nobody waits for; one of them may have ended with it.
+        if self
+            .crew
+            .as_ref()
+            .is_some_and(|crew| crew.is_idle() && crew.is_over())
+        {
+            self.crew = None;
+        }
+        if self.threads < 2 || (self.is_empty() && tickets.len() < 2) {
+            self.own.queue(rows);
+        } else {
+            let crew = match &mut self.crew {
+                Some(crew) => crew,
+                none => none.insert(Crew::hire(self.backbone, self.limits, self.threads)?),
+            };
+            crew.deal(rows);
+        }
+        self.submitted = tickets.end;
+        Ok(tickets)
+    }
+
+    /// Takes rows out that nobody waits for any more.
+    pub fn withdraw(&mut self, tickets: &Range<usize>) {
+        self.own.withdraw(tickets);
+        for hand in self.crew.iter_mut().flat_map(|crew| &mut crew.hands) {
+            hand.open.retain(|ticket, _| !tickets.contains(ticket));
+            hand.running.retain(|ticket| !tickets.contains(ticket));
+            hand.order(Order::Withdraw(tickets.clone()));
+        }
+    }
+
+    /// The tickets of the rows that were on their way when last heard of, in no order.
+    pub fn running(&self) -> impl Iterator<Item = usize> {
+        let hands = self.crew.iter().flat_map(|crew| &crew.hands);
+        self.own
+            .running()
+            .chain(hands.flat_map(|hand| hand.running.iter().copied()))
+    }
+
+    /// Whether nothing runs and nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.crew.as_ref().is_none_or(Crew::is_idle)
+    }
+
+    /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are
+    /// done, with their tickets.
+    ///
+    /// # Errors
+    /// As [`Batch::step`]: nothing here is of any use then.
+    pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
+        let mut done = Vec::new();
+        let waits = self.own.is_empty();
+        if !waits {
+            done = self.own.step(on_frame).inspect_err(|_| self.shelf = None)?;
+        }
+        if let Some(crew) = self.crew.as_mut().filter(|crew| !crew.is_idle()) {
+            crew.hear(waits, on_frame, &mut done)?;
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for Hands<'_> {
+    fn drop(&mut self) {
+        if let Some(shelf) = self.shelf {
+            shelf.put(self.own.take_kept());
+        }
+    }
+}
+
+/// Threads that sample.
+#[derive(Debug)]
+struct Crew {
+    hands: Vec<Hand>,
+    /// Gone before the hands are waited for: who has news waits until they are heard (law L2).
+    news: Option<Receiver<News>>,
+}
+
+#[derive(Debug)]
+struct Hand {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    /// How long each row is that it has and is not done with.
+    open: BTreeMap<usize, usize>,
+    running: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Rows(VecDeque<(usize, Lane)>),
+    Withdraw(Range<usize>),
+}
+
+/// What a hand says after a pass.
+struct News {
+    hand: usize,
+    passed: Result<Passed>,
+}
+
+struct Passed {
+    done: Vec<(usize, Sample)>,
+    frames: Vec<Frame>,
+    running: Vec<usize>,
+}
+
+struct Frame {
+    ticket: usize,
+    frame: SampleFrame,
+    guess: Option<Vec<u32>>,
+}
+
+impl Crew {
+    fn hire(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
+        let count = count.min(limits.rows).max(1);
+        let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
+        let (tell, news) = sync_channel(count);
+        backbone.ready_to_sample()?;
+        let hands = (0..count).map(|number| {
+            let share = Limits {
+                rows: part(limits.rows, number),
+                tokens: part(limits.tokens, number),
+            };
+            Hand::hire(backbone.twin()?, share, number, tell.clone())
+        });
+        Ok(Self {
+            hands: hands.collect::<Result<_>>()?,
+            news: Some(news),
+        })
+    }
+
+    /// Hears what was left to say, of rows that are gone; whether one of the hands has ended.
+    fn is_over(&self) -> bool {
+        let left = std::iter::from_fn(|| self.news.as_ref()?.try_recv().ok());
+        left.filter(|news| news.passed.is_err()).count() > 0
+    }
+
+    fn is_idle(&self) -> bool {
+        self.hands.iter().all(|hand| hand.open.is_empty())
+    }
+
+    /// Each row to whoever has the least to do.
+    fn deal(&mut self, rows: VecDeque<(usize, Lane)>) {
+        let mut dealt: Vec<VecDeque<(usize, Lane)>> = self.hands.iter().map(|_| VecDeque::new()).collect();
+        for (ticket, lane) in rows {
+            let hands = self.hands.iter_mut().zip(&mut dealt);
+            if let Some((hand, dealt)) = hands.min_by_key(|(hand, _)| hand.open.values().sum::<usize>()) {
+                hand.open.insert(ticket, lane.request().ids.len());
+                dealt.push_back((ticket, lane));
+            }
+        }
+        for (hand, rows) in self.hands.iter_mut().zip(dealt) {
+            hand.order(Order::Rows(rows));
+        }
+    }
+
+    /// Takes in what was said, at least once where it `waits`, and no more than once from each on average.
+    fn hear(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
+        let Some(news) = &self.news else { return Ok(()) };
+        let first = if waits { news.recv().ok() } else { None };
+        let rest = std::iter::from_fn(|| news.try_recv().ok());
+        for News { hand, passed } in first.into_iter().chain(rest).take(self.hands.len()) {
+            let passed = passed?;
+            let hand = &mut self.hands[hand];
+            hand.running = passed.running;
+            hand.running.retain(|ticket| hand.open.contains_key(ticket));
+            for frame in passed.frames {
+                on_frame(frame.ticket, frame.frame, frame.guess.as_deref())?;
+            }
+            hand.open
+                .retain(|ticket, _| passed.done.iter().all(|(done, _)| done != ticket));
+            done.extend(passed.done);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.news = None;
+        for hand in &mut self.hands {
+            hand.orders = None;
+        }
+        for thread in self.hands.iter_mut().filter_map(|hand| hand.thread.take()) {
+            thread.join().ok();
+        }
+    }
+}
+
+impl Hand {
+    fn hire(backbone: Backbone, limits: Limits, number: usize, tell: SyncSender<News>) -> Result<Self> {
+        let (orders, received) = channel();
+        let work = move || {
+            meet_threads();
+            tch::set_num_threads(1);
+            let worked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                work(&backbone, limits, &received, &|passed| {
+                    let news = News { hand: number, passed };
+                    tell.send(news).is_ok()
+                });
+            }));
+            if worked.is_err() {
+                let passed = Err(ModelError::Refused("a sampling thread panicked".into()));
+                tell.send(News { hand: number, passed }).ok();
+            }
+        };
+        let started = Builder::new().name(format!("hand-{number}")).spawn(work);
+        let thread = started.map_err(|error| {
+            ModelError::Refused(format!(
+                "no thread for sampling: {error}; give the engine fewer threads"
+            ))
+        })?;
+        Ok(Self {
+            orders: Some(orders),
+            thread: Some(thread),
+            open: BTreeMap::new(),
+            running: Vec::new(),
+        })
+    }
+
+    /// One that has ended has said why.
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            orders.send(order).ok();
+        }
+    }
+}
+
+/// Does what is ordered until nobody orders or listens any more.
+fn work(
+    backbone: &Backbone,
+    limits: Limits,
+    orders: &Receiver<Order>,
+    tell: &dyn Fn(Result<Passed>) -> bool,
+) {
+    let mut batch = Batch::new(backbone, limits);
+    loop {
+        let order = if batch.is_empty() {
+            orders.recv().map_err(|_| TryRecvError::Disconnected)
+        } else {
+            orders.try_recv()
+        };
+        match order {
+            Ok(Order::Rows(rows)) => batch.queue(rows),
+            Ok(Order::Withdraw(tickets)) => batch.withdraw(&tickets),
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => {
+                let passed = pass(&mut batch);
+                let over = passed.is_err();
+                if !tell(passed) || over {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn pass(batch: &mut Batch<'_>) -> Result<Passed> {
+    let mut frames = Vec::new();
+    let done = batch.step(&mut |ticket, frame, guess| {
+        let guess = guess.map(<[u32]>::to_vec);
+        frames.push(Frame { ticket, frame, guess });
+        Ok(())
+    })?;
+    Ok(Passed {
+        done,
+        frames,
+        running: batch.running().collect(),
+    })
+}
