@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BackboneConfig, ImageTokenizerConfig};
-use crate::grid::Grid;
-use crate::loading::LoadOptions;
-use crate::picture::Picture;
-use crate::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
+use crate::data::grid::Grid;
+use crate::data::picture::Picture;
+use crate::data::sequence::Sequence;
+use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::network::loading::LoadOptions;
 use crate::sampling::SampleRequest;
-use crate::sequence::Sequence;
-use crate::step_settings::StepSettings;
+use crate::training::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
+use crate::training::step_settings::StepSettings;
 
 /// Where weights come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

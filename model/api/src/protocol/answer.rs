@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::BackboneConfig;
-use crate::cuda::Cuda;
-use crate::number;
-use crate::picture::Picture;
+use crate::data::picture::Picture;
+use crate::data::sequence::Task;
+use crate::network::config::BackboneConfig;
+use crate::protocol::cuda::Cuda;
+use crate::protocol::number;
 use crate::sampling::Sample;
-use crate::sequence::Task;
 
 /// A device that an engine can use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{BackboneConfig, LLADA_VOCABULARY};
+use crate::network::config::{BackboneConfig, LLADA_VOCABULARY};
 
 /// MMaDA's vocabulary: LLaDA's and the picture codes behind it.
 const MMADA_VOCABULARY: u64 = LLADA_VOCABULARY as u64 + 8192;

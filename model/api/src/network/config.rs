@@ -8,7 +8,7 @@ pub const LLADA_VOCABULARY: usize = 126_464;
 pub const LLADA_TOKENIZER: u32 = 126_349;
 
 /// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
-/// ones; fields that are not here are ignored. A file is read by [`published`](crate::published), which knows more.
+/// ones; fields that are not here are ignored. A file is read by [`published`](crate::network::published), which knows more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sequence::Sequence;
-use crate::step_settings::LossNormalization;
+use crate::data::sequence::Sequence;
+use crate::training::step_settings::LossNormalization;
 
 /// One completion of a prompt and how much better than its group it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

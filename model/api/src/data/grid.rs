@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::picture::PictureSize;
+use crate::data::picture::PictureSize;
 
 /// A grid of picture codes, row-major. Where a message names none, it is square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
