@@ -1,18 +1,19 @@
 //! What a policy step must be asked before libtorch meets it.
 
-use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings};
+use demask_api::{BackboneConfig, ObjectiveConfig, PolicyGroup, StepSettings};
 
+use super::estimators::Estimator;
 use crate::error::Result;
 use crate::training::validation::{in_range, refuse, sequence, settings};
 
-/// A policy step: groups, estimator, objective, settings.
+/// Checks groups, estimator, objective and settings.
 ///
 /// # Errors
 /// [`ModelError::Refused`](crate::ModelError::Refused) naming the sequence or the field.
 pub fn check(
     backbone: &BackboneConfig,
     groups: &[PolicyGroup],
-    estimator: &EstimatorConfig,
+    estimator: &dyn Estimator,
     objective: &ObjectiveConfig,
     step: &StepSettings,
 ) -> Result<()> {
@@ -23,9 +24,7 @@ pub fn check(
             "a policy step on {samples} samples with {inner} inner steps: both must be at least 1"
         ));
     }
-    if let EstimatorConfig::DiffuGrpo { prompt_mask } = estimator {
-        in_range("prompt_mask", *prompt_mask, 0.0, 1.0)?;
-    }
+    estimator.check_settings()?;
     in_range("clip", objective.clip, 0.0, f64::MAX)?;
     in_range("kl", objective.kl, 0.0, f64::MAX)?;
     settings(step)?;
@@ -37,12 +36,7 @@ pub fn check(
                 "sequence {id}: no answer position, so nothing to learn from"
             ));
         }
-        let (steps, positions) = (sample.commit_step.len(), sample.sequence.answer_len());
-        if matches!(estimator, EstimatorConfig::TraceRl { .. }) && steps != positions {
-            return refuse(format!(
-                "sequence {id}: {steps} commit steps, expected one for each of {positions} answer positions"
-            ));
-        }
+        estimator.check_sample(sample)?;
         if !sample.advantage.is_finite() {
             let found = sample.advantage;
             return refuse(format!(
