@@ -74,7 +74,7 @@ fn a_pass_uploads_once_and_reads_once() {
         request(2, 8, text(TextCache::Prefix)),
         request(3, 4, guided),
     ];
-    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Asks);
+    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::HostDriven);
     batch.submit(requests).unwrap();
     let mut passes = 0;
     let crossings = counted(|| {
@@ -89,7 +89,7 @@ fn a_pass_uploads_once_and_reads_once() {
 #[test]
 fn steps_that_ask_nobody_upload_and_read_once_a_block() {
     let backbone = backbone();
-    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Resident);
+    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::DeviceLoop);
     batch
         .submit(vec![
             request(1, 8, text(TextCache::Prefix)),

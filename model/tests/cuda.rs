@@ -443,7 +443,7 @@ fn a_device_that_steps_by_itself_gives_the_same_tokens() {
     let Some(tested) = tested() else { return };
     for kind in [tested.exact, Kind::BFloat16] {
         let backbone = sharp(&config(), 3, (tested.device, kind));
-        let ways = [Stepping::Asks, Stepping::Resident, Stepping::Graph];
+        let ways = [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph];
         let mut batches = ways.map(|stepping| Batch::new(&backbone, Limits::default()).stepping(stepping));
         for (number, (cache, commit)) in [
             (TextCache::Prefix, Commit::Schedule),
@@ -503,7 +503,7 @@ fn a_failed_capture_falls_back() {
     let backbone = sharp(&config(), 3, (tested.device, Kind::BFloat16));
     let sampler = text(|text| (text.cache, text.end) = (TextCache::Prefix, End::Never));
     let requests = [row(1, 1, 5, 12, &sampler)];
-    let [asking, graph] = [Stepping::Asks, Stepping::Graph].map(|stepping| {
+    let [asking, graph] = [Stepping::HostDriven, Stepping::Graph].map(|stepping| {
         run(
             &mut Batch::new(&backbone, Limits::default()).stepping(stepping),
             &requests,

@@ -37,7 +37,7 @@ pub fn profile(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     look("whole pass", &mut || {
         whole_pass(&backbone, shape.context, shape.block)
     })?;
-    for stepping in [Stepping::Asks, Stepping::Resident, Stepping::Graph] {
+    for stepping in [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph] {
         let mut batch = Batch::new(&backbone, Limits::default()).stepping(stepping);
         let what = format!(
             "whole pass and {} cached steps, {}",

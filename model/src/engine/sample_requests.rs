@@ -12,13 +12,13 @@ use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Samp
 use crate::engine::checkpoint::Model;
 use crate::error::{ModelError, Result};
 use crate::sampler::validation;
-use crate::sampler::{Hands, Limits, Shelf};
+use crate::sampler::{Limits, Shelf, WorkerPool};
 
 /// A running batch and the requests whose rows are in it.
 #[derive(Debug)]
 pub struct Sampling<'a> {
     model: &'a Model,
-    hands: Hands<'a>,
+    workers: WorkerPool<'a>,
     /// By number.
     open: BTreeMap<usize, Open>,
 }
@@ -53,7 +53,7 @@ impl<'a> Sampling<'a> {
     pub fn new(model: &'a Model, limits: Limits) -> Self {
         Self {
             model,
-            hands: Hands::new(&model.backbone, limits),
+            workers: WorkerPool::new(&model.backbone, limits),
             open: BTreeMap::new(),
         }
     }
@@ -62,7 +62,7 @@ impl<'a> Sampling<'a> {
     #[must_use]
     pub fn keeping(self, shelf: &'a Shelf) -> Self {
         Self {
-            hands: self.hands.keeping(shelf),
+            workers: self.workers.keeping(shelf),
             ..self
         }
     }
@@ -81,7 +81,7 @@ impl<'a> Sampling<'a> {
             Sampler::Text(_) => None,
         };
         let pictures: Vec<_> = requests.iter().map(drawn).collect();
-        let tickets = self.hands.submit(requests)?;
+        let tickets = self.workers.submit(requests)?;
         let open = Open {
             samples: pictures.iter().map(|_| None).collect(),
             left: pictures.len(),
@@ -96,7 +96,7 @@ impl<'a> Sampling<'a> {
     /// Lets go of a request that nobody waits for any more.
     pub fn leave(&mut self, number: usize) {
         if let Some(open) = self.open.remove(&number) {
-            self.hands.withdraw(&open.tickets);
+            self.workers.withdraw(&open.tickets);
         }
     }
 
@@ -110,11 +110,11 @@ impl<'a> Sampling<'a> {
     /// number.
     ///
     /// # Errors
-    /// As [`Hands::step`]: every open request has failed then.
+    /// As [`WorkerPool::step`]: every open request has failed then.
     pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
         let began = Instant::now();
         let (model, open) = (self.model, &self.open);
-        let done = self.hands.step(&mut |ticket, mut frame, guess| {
+        let done = self.workers.step(&mut |ticket, mut frame, guess| {
             if let Some((number, at)) = owner(open, ticket) {
                 let grid = open[&number].pictures[at]
                     .as_ref()
@@ -126,7 +126,7 @@ impl<'a> Sampling<'a> {
             Ok(())
         })?;
         let ended = done.iter().map(|(ticket, _)| *ticket);
-        let took_part: Vec<usize> = self.hands.running().chain(ended).collect();
+        let took_part: Vec<usize> = self.workers.running().chain(ended).collect();
         let share = began.elapsed().as_secs_f64() / took_part.len().max(1) as f64;
         for open in self.open.values_mut() {
             let own = took_part.iter().filter(|ticket| open.tickets.contains(ticket));

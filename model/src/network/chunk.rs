@@ -15,5 +15,5 @@ pub struct Chunk {
     pub keys: usize,
     /// How many of them, from the first on, are padding that is merely weaker: pairs of two others have 1 added to their
     /// score (`mmada.md` 1.5, what the published trainer did).
-    pub weak: usize,
+    pub soft_pad: usize,
 }

@@ -99,7 +99,7 @@ impl PlannedWay {
         let (mut places, mut lanes) = (Vec::new(), Vec::new());
         for chunk in chunks {
             let first = places.len() / 3;
-            let lane = [chunk.slot, first, chunk.places.len(), chunk.keys, chunk.weak];
+            let lane = [chunk.slot, first, chunk.places.len(), chunk.keys, chunk.soft_pad];
             lanes.extend(lane.map(|value| value as i64));
             let stands = |&place: &usize| [chunk.slot, place, chunk.offset + place].map(|value| value as i64);
             places.extend(chunk.places.iter().flat_map(stands));

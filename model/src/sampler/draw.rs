@@ -19,8 +19,8 @@ pub struct Noise {
     /// 0 is the arg-max, else softmax(logits / temperature) is drawn from: what the arg-max of logits plus temperature
     /// times Gumbel noise draws.
     pub temperature: f32,
-    /// Uniform in 0..1: the share of the whole at which the running sum stops.
-    pub share: f32,
+    /// Uniform in 0..1: the uniform of the whole at which the running sum stops.
+    pub uniform: f32,
 }
 
 /// Which columns may be drawn. The others have their probability all the same: it is the model's, as training has it (L7).
@@ -52,11 +52,11 @@ impl Drawn {
     /// From the measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, what the first
     /// two leave to others, and the drawn column.
     fn new(measures: &[f32]) -> Self {
-        let exact = |share: f32, rest: f32| {
-            if share > 0.5 {
+        let exact = |uniform: f32, rest: f32| {
+            if uniform > 0.5 {
                 1.0 - f64::from(rest)
             } else {
-                f64::from(share)
+                f64::from(uniform)
             }
         };
         Self {
@@ -113,7 +113,7 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
 pub(super) struct RowNoise {
     /// Whether any row is.
     warm: bool,
-    /// Temperatures and shares, [N] each; absent where all rows are cold and no kernel asks for them.
+    /// Temperatures and uniforms, [N] each; absent where all rows are cold and no kernel asks for them.
     values_N: Option<(Tensor, Tensor)>,
 }
 
@@ -128,12 +128,12 @@ impl PlannedNoise {
     pub fn new(noise: &[Noise], device: Device, packet: &mut Packet) -> Self {
         let warm = noise.iter().any(|noise| noise.temperature > 0.0);
         let temperatures = noise.iter().map(|noise| noise.temperature);
-        let shares = noise.iter().map(|noise| noise.share);
+        let uniforms = noise.iter().map(|noise| noise.uniform);
         Self {
             warm,
             // The CPU's kernel takes them always.
             values: (warm || device == Device::Cpu)
-                .then(|| (packet.floats(temperatures), packet.floats(shares))),
+                .then(|| (packet.floats(temperatures), packet.floats(uniforms))),
         }
     }
 
@@ -142,7 +142,7 @@ impl PlannedNoise {
             warm: self.warm,
             values_N: self
                 .values
-                .map(|(of, shares)| (arrived.get(of), arrived.get(shares))),
+                .map(|(of, uniforms)| (arrived.get(of), arrived.get(uniforms))),
         }
     }
 }
@@ -165,12 +165,12 @@ pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable)
     let values = noise
         .values_N
         .as_ref()
-        .map(|(temperatures, shares)| (temperatures, shares));
+        .map(|(temperatures, uniforms)| (temperatures, uniforms));
     #[cfg(fused)]
-    if let Some((temperatures, shares)) = values
+    if let Some((temperatures, uniforms)) = values
         && fused::applies(logits_NV)
     {
-        return kernel::draw(logits_NV, temperatures, shares, writable);
+        return kernel::draw(logits_NV, temperatures, uniforms, writable);
     }
     Ok(composed(logits_NV, values.filter(|_| noise.warm), writable)?.1)
 }
@@ -183,7 +183,7 @@ pub(super) fn likeliest(logits_NV: &Tensor, writable: Writable) -> Result<(Tenso
     composed(logits_NV, None, writable)
 }
 
-/// The same composed of libtorch's operators; without temperatures and shares the likeliest.
+/// The same composed of libtorch's operators; without temperatures and uniforms the likeliest.
 fn composed(
     logits_NV: &Tensor,
     noise: Option<(&Tensor, &Tensor)>,
@@ -254,12 +254,12 @@ fn composed(
 /// Columns whose probabilities are summed up before it is known in which of them the running sum stops.
 const PIECE: i64 = 1024;
 
-/// The first column, [N, 1], at which the running sum of a row passes its share of the whole; the likeliest where it is cold.
+/// The first column, [N, 1], at which the running sum of a row passes its uniform of the whole; the likeliest where it is cold.
 /// Sums are f64, of which no more exist at one time than there are pieces of a row and columns of one.
 fn stopped(
     open_NV: &Tensor,
     likeliest_N1: &Tensor,
-    (temperatures, shares): (&Tensor, &Tensor),
+    (temperatures, uniforms): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
     let (rows, columns) = open_NV.size2()?;
     let temperature_N1 = temperatures.f_unsqueeze(1)?;
@@ -274,7 +274,7 @@ fn stopped(
     let running_NC = warm_NCP
         .f_sum_dim_intlist(&[-1i64][..], false, Kind::Double)?
         .f_cumsum(-1, Kind::Double)?;
-    let share_N1 = shares.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
+    let share_N1 = uniforms.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
     let stop_N1 = running_NC.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
     let passed = |running: &Tensor, most: i64| -> Result<Tensor> {
         let below = running.f_le_tensor(&stop_N1)?;
@@ -314,7 +314,7 @@ mod kernel {
         fn demask_draw(
             logits: Handle,
             temperatures: Handle,
-            shares: Handle,
+            uniforms: Handle,
             end: i64,
             shut: i64,
             measures: Handle,
@@ -324,7 +324,7 @@ mod kernel {
     pub(super) fn draw(
         logits: &Tensor,
         temperatures: &Tensor,
-        shares: &Tensor,
+        uniforms: &Tensor,
         writable: Writable,
     ) -> Result<Tensor> {
         let (rows, _) = logits.size2()?;
@@ -334,7 +334,7 @@ mod kernel {
             demask_draw(
                 handle(logits),
                 handle(temperatures),
-                handle(shares),
+                handle(uniforms),
                 i64::from(writable.end),
                 writable.shut.map_or(-1, i64::from),
                 handle(&measures),
@@ -356,7 +356,7 @@ mod tests {
         let noise: Vec<Noise> = (0..7u8)
             .map(|row| Noise {
                 temperature: f32::from(row % 3) * 0.5,
-                share: f32::from(row) / 7.0 + 0.01,
+                uniform: f32::from(row) / 7.0 + 0.01,
             })
             .collect();
         for (end, shut) in [(33, None), (20, Some(5))] {
@@ -393,7 +393,7 @@ mod tests {
                 let noise: Vec<Noise> = (0..rows as u8)
                     .map(|row| Noise {
                         temperature: f32::from(row % 4) * 0.4,
-                        share: f32::from(row) / 12.0 + 0.02,
+                        uniform: f32::from(row) / 12.0 + 0.02,
                     })
                     .collect();
                 let drawn = draw(&logits, &noise, Writable { end, shut }).unwrap();
@@ -438,8 +438,8 @@ mod tests {
         for wrong in [f32::NAN, f32::INFINITY] {
             let logits = Tensor::from_slice(&[0.0, 1.0, wrong, 2.0]).view([1, 4]);
             for temperature in [0.0, 1.0] {
-                let share = 0.4;
-                let noise = [Noise { temperature, share }];
+                let uniform = 0.4;
+                let noise = [Noise { temperature, uniform }];
                 for end in [2, 4] {
                     let writable = Writable { end, shut: None };
                     assert!(
@@ -457,7 +457,7 @@ mod tests {
         let logits = Tensor::from_slice(&[1f32, 3.0, 3.0, 3.0]).view([1, 4]);
         let cold = [Noise {
             temperature: 0.0,
-            share: 0.0,
+            uniform: 0.0,
         }];
         for logits in [logits.shallow_clone(), logits.to_kind(Kind::Double)] {
             let of = |end, shut| draw(&logits, &cold, Writable { end, shut }).unwrap()[0];
@@ -478,7 +478,7 @@ mod tests {
         let cold = vec![
             Noise {
                 temperature: 0.0,
-                share: 0.0
+                uniform: 0.0
             };
             5
         ];

@@ -23,4 +23,4 @@ pub mod schedule;
 mod text;
 pub mod validation;
 
-pub use batching::{Batch, Hands, Limits, OnFrame, Shelf, Stepping, sample, sampling_limits};
+pub use batching::{Batch, Limits, OnFrame, Shelf, Stepping, WorkerPool, sample, sampling_limits};

@@ -1,175 +1,170 @@
-//! A lane of the running batch: one sequence on its way, and what it wants of the next pass.
+//! A row of the running batch: one sequence on its way, whatever fills it.
+//!
+//! What every row has is a [`RowState`]; how it goes on is a [`SamplingRule`]'s: text by blocks (`text.rs`) or a picture's codes
+//! (`image.rs`). The batch knows rows by these two alone.
 
-use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest, Sampler};
+use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest};
+use rand_chacha::ChaCha8Rng;
 
 use super::draw::Drawn;
-use super::forward_request::{Columns, Need};
-use super::image::ImageLane;
-use super::text::{Steady, TextLane};
-use crate::error::Result;
+use super::forward_request::{Columns, ForwardRequest, RemainingSteps};
 use crate::network::backbone::Backbone;
+use crate::training::mask_sampling::row_rng;
 
-/// A sequence on its way.
+/// A row on its way.
+pub(super) type SamplingRow = Box<dyn SamplingRule + Send>;
+
+/// What every row on its way has.
 #[derive(Debug)]
-pub(super) enum Lane {
-    /// Text by blocks.
-    Text(Box<TextLane>),
-    /// The codes of a picture.
-    Image(Box<ImageLane>),
-}
-
-/// A row as the network sees it.
-#[derive(Clone, Debug)]
-pub(super) struct Row {
-    /// Token ids, padding in front.
-    pub ids: Vec<u32>,
-    /// How much of it is shut out.
-    pub pad: usize,
-    /// How much of it is merely weaker.
-    pub weak: usize,
-}
-
-impl Lane {
-    /// # Errors
-    /// Settings that do not fit the target.
-    pub fn new(backbone: &Backbone, request: SampleRequest) -> Result<Self> {
-        Ok(match request.sampler.clone() {
-            Sampler::Text(sampler) => Self::Text(Box::new(TextLane::new(backbone, request, sampler)?)),
-            Sampler::Image(sampler) => Self::Image(Box::new(ImageLane::new(backbone, request, sampler)?)),
-        })
-    }
-
-    /// What it wants of the next pass; none when it is done.
-    pub fn need(&mut self) -> Option<Need> {
-        match self {
-            Self::Text(lane) => lane.need(),
-            Self::Image(lane) => lane.need(),
-        }
-    }
-
-    /// The steps that are left of its block, if they can be done without asking.
-    pub fn steady(&self) -> Option<Steady> {
-        match self {
-            Self::Text(lane) => lane.steady(),
-            Self::Image(_) => None,
-        }
-    }
-
-    /// Takes in what was drawn at every position of its block in such steps, as far as that goes; gives
-    /// how many steps the block took if that is its end.
-    pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
-        match self {
-            Self::Text(lane) => lane.replay(steady, steps),
-            Self::Image(_) => None,
-        }
-    }
-
-    /// Whether it wants no pass any more.
-    pub fn is_done(&self) -> bool {
-        match self {
-            Self::Text(lane) => lane.done,
-            Self::Image(lane) => lane.done,
-        }
-    }
-
-    /// Whether its logits are raised before they are drawn from.
-    pub fn has_credits(&self) -> bool {
-        match self {
-            Self::Text(lane) => lane.has_credits(),
-            Self::Image(_) => false,
-        }
-    }
-
-    /// What each want's logits are raised by, token by token, once it is known what would be drawn without.
-    pub fn raises(&mut self, guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
-        match self {
-            Self::Text(lane) => lane.raises(guesses),
-            Self::Image(_) => Vec::new(),
-        }
-    }
-
-    /// Takes what was drawn for each want.
-    pub fn take(&mut self, drawn: &[Drawn]) {
-        match self {
-            Self::Text(lane) => lane.take(drawn),
-            Self::Image(lane) => lane.take(drawn),
-        }
-    }
-
+pub(super) struct RowState {
+    pub request: SampleRequest,
     /// The columns of its logits.
-    pub fn columns(&self) -> Columns {
-        match self {
-            Self::Text(lane) => lane.columns,
-            Self::Image(lane) => lane.columns,
+    pub columns: Columns,
+    /// The whole row as it stands.
+    pub ids: Vec<u32>,
+    pub mask_token: u32,
+    /// Its own noise, so that it is drawn as it would be alone (law L8).
+    pub rng: ChaCha8Rng,
+    /// Steps taken: in the active block for text, in all for a picture.
+    pub step: usize,
+    /// For each target position, the step that committed it.
+    pub commit_step: Vec<u16>,
+    /// For each target position, the probability of its token when it was drawn.
+    pub confidence: Vec<f32>,
+    /// Forward passes that it took part in.
+    pub forwards: usize,
+    /// Whether it wants no forward pass any more.
+    pub done: bool,
+}
+
+impl RowState {
+    /// A row at its start; positions that are given have that confidence.
+    pub fn new(backbone: &Backbone, request: SampleRequest, columns: Columns, given: f32) -> Self {
+        let length = request.target.len();
+        Self {
+            columns,
+            ids: request.ids.clone(),
+            mask_token: backbone.config().mask_token_id,
+            rng: row_rng(request.seed, 0),
+            step: 0,
+            commit_step: vec![0; length],
+            confidence: vec![given; length],
+            forwards: 0,
+            done: false,
+            request,
         }
     }
 
-    fn quirks(&self) -> &Quirks {
-        match self {
-            Self::Text(lane) => &lane.sampler.quirks,
-            Self::Image(lane) => &lane.sampler.quirks,
-        }
-    }
-
-    /// The request.
-    pub fn request(&self) -> &SampleRequest {
-        match self {
-            Self::Text(lane) => &lane.request,
-            Self::Image(lane) => &lane.request,
-        }
-    }
-
-    /// Guidance scale; 0 is off.
-    pub fn guidance(&self) -> f64 {
-        match self {
-            Self::Text(lane) => lane.sampler.guidance,
-            Self::Image(lane) => lane.sampler.guidance,
-        }
-    }
-
-    /// The row as it stands.
-    pub fn row(&self) -> Row {
-        match self {
-            Self::Text(lane) => self.seen(lane.ids[..lane.visible()].to_vec(), lane.request.left_pad),
-            Self::Image(lane) => self.seen(lane.ids.clone(), lane.request.left_pad),
-        }
-    }
-
-    /// Its unconditional half.
-    pub fn unconditional(&self) -> Row {
-        match self {
-            Self::Text(lane) => {
-                let mut ids = lane.unconditional();
-                ids.truncate(lane.visible());
-                self.seen(ids, lane.request.unconditional_left_pad)
-            }
-            Self::Image(lane) => self.seen(lane.unconditional(), lane.request.unconditional_left_pad),
-        }
-    }
-
-    /// Without a mask, padding is like any other token.
-    fn seen(&self, ids: Vec<u32>, padding: usize) -> Row {
-        let (pad, weak) = match self.quirks().attention {
-            Attention::None => (0, 0),
-            Attention::Hard => (padding, 0),
-            Attention::Additive => (0, padding),
-        };
-        Row { ids, pad, weak }
-    }
-
-    /// A frame of the last step, and the guess of every code for pictures.
-    pub fn frame(&self) -> (SampleFrame, Option<&[u32]>) {
-        match self {
-            Self::Text(lane) => (lane.frame(), None),
-            Self::Image(lane) => (lane.frame(), Some(&lane.guess)),
-        }
+    /// The target as it stands.
+    pub fn target(&self) -> &[u32] {
+        &self.ids[self.request.target.start..self.request.target.end]
     }
 
     /// The finished sample.
     pub fn finish(self) -> Sample {
-        match self {
-            Self::Text(lane) => lane.finish(),
-            Self::Image(lane) => lane.finish(),
+        Sample {
+            id: self.request.id,
+            ids: self.ids,
+            commit_step: self.commit_step,
+            confidence: self.confidence,
+            forwards: self.forwards,
+            picture: None,
         }
+    }
+}
+
+/// A row as the network sees it.
+#[derive(Clone, Debug)]
+pub(super) struct RowTokens {
+    /// Token ids, padding in front.
+    pub ids: Vec<u32>,
+    /// How much of it is shut out.
+    pub pad: usize,
+    /// How much of it is padding that is merely weaker.
+    pub soft_pad: usize,
+}
+
+/// How a row goes on, step by step: a request for a forward pass, then what was drawn at the positions that it named.
+pub(super) trait SamplingRule: std::fmt::Debug {
+    /// The state that every row has.
+    fn state(&self) -> &RowState;
+
+    /// What the row wants of the next forward pass; none when it is done.
+    fn forward_request(&mut self) -> Option<ForwardRequest>;
+
+    /// Takes what was drawn at each position of the request.
+    fn take(&mut self, drawn: &[Drawn]);
+
+    /// The token ids of the unconditional half of guidance.
+    fn unconditional(&self) -> Vec<u32>;
+
+    /// Guidance scale; 0 is off.
+    fn guidance(&self) -> f64;
+
+    /// Where the row does as the published code does.
+    fn quirks(&self) -> &Quirks;
+
+    /// A frame of the last step.
+    fn frame(&self) -> SampleFrame;
+
+    /// The finished sample.
+    fn finish(self: Box<Self>) -> Sample;
+
+    /// The present guess of every code, for pictures.
+    fn guess(&self) -> Option<&[u32]> {
+        None
+    }
+
+    /// Where the row ends for the network: what lies behind is not there yet.
+    fn visible(&self) -> usize {
+        self.state().ids.len()
+    }
+
+    /// The steps that are left of its block, if a device can do them without asking.
+    fn remaining_steps(&self) -> Option<RemainingSteps> {
+        None
+    }
+
+    /// Takes in what was drawn at every position of the block in such steps, as far as that goes; gives how many steps the
+    /// block took if that is its end.
+    fn replay(
+        &mut self,
+        _remaining: &RemainingSteps,
+        _steps: &mut dyn Iterator<Item = &[Drawn]>,
+    ) -> Option<usize> {
+        None
+    }
+
+    /// Whether its logits are raised before they are drawn from.
+    fn has_credits(&self) -> bool {
+        false
+    }
+
+    /// What the logits of each position of the request are raised by, token by token, once it is known what would be drawn
+    /// without.
+    fn raises(&mut self, _guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
+        Vec::new()
+    }
+
+    /// The row as it stands.
+    fn tokens(&self) -> RowTokens {
+        let state = self.state();
+        self.as_seen(state.ids.clone(), state.request.left_pad)
+    }
+
+    /// Its unconditional half.
+    fn unconditional_tokens(&self) -> RowTokens {
+        self.as_seen(self.unconditional(), self.state().request.unconditional_left_pad)
+    }
+
+    /// Token ids and their padding as the attention of the quirks takes them. Without a mask, padding is like any other token.
+    fn as_seen(&self, mut ids: Vec<u32>, padding: usize) -> RowTokens {
+        ids.truncate(self.visible());
+        let (pad, soft_pad) = match self.quirks().attention {
+            Attention::None => (0, 0),
+            Attention::Hard => (padding, 0),
+            Attention::Additive => (0, padding),
+        };
+        RowTokens { ids, pad, soft_pad }
     }
 }

@@ -8,18 +8,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use super::device_loop::{Board, Stepping};
-use super::forward::{Turn, chunk, pass};
+use super::device_loop::{DeviceBlock, Stepping};
+use super::forward::{RowInput, chunk, forward};
 use super::limits::Limits;
-use super::shelf::Kept;
+use super::shelf::KeptCache;
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::network::chunk::Chunk;
 use crate::network::kv_cache::KvCache;
-use crate::sampler::forward_request::Compute;
-use crate::sampler::row::Lane;
-use crate::sampler::text::Steady;
-use demask_api::{Sample, SampleFrame, SampleRequest};
+use crate::sampler::forward_request::{Compute, RemainingSteps};
+use crate::sampler::image::ImageRow;
+use crate::sampler::row::SamplingRow;
+use crate::sampler::text::TextRow;
+use demask_api::{Sample, SampleFrame, SampleRequest, Sampler};
 
 /// Where a watched row's frames go, with its ticket; for pictures with the present guess of every code, so that it can be
 /// decoded.
@@ -36,11 +37,11 @@ struct Room {
 #[derive(Debug)]
 struct Running {
     ticket: usize,
-    party: usize,
-    lane: Lane,
+    client: usize,
+    sampling: SamplingRow,
     slot: usize,
     /// Where its unconditional half is kept.
-    shadow: Option<usize>,
+    unconditional_slot: Option<usize>,
 }
 
 /// Rows on their way, and those that wait for room.
@@ -51,21 +52,21 @@ pub struct Batch<'a> {
     cache: Option<KvCache>,
     stepping: Stepping,
     /// Of the last block that was done so.
-    board: Option<Board>,
+    device_block: Option<DeviceBlock>,
     /// How many steps the last one took that ended so.
-    lately: usize,
+    last_block_steps: usize,
     free: Vec<usize>,
     running: Vec<Running>,
-    /// By party.
-    waiting: BTreeMap<usize, Party>,
+    /// By client.
+    waiting: BTreeMap<usize, Client>,
     submitted: usize,
-    parties: usize,
+    clients: usize,
 }
 
 /// Rows that were submitted together and wait.
 #[derive(Debug, Default)]
-struct Party {
-    rows: VecDeque<(usize, Lane)>,
+struct Client {
+    rows: VecDeque<(usize, SamplingRow)>,
     /// How many of them have been let in.
     admitted: usize,
 }
@@ -79,13 +80,13 @@ impl<'a> Batch<'a> {
             limits,
             cache: None,
             stepping: Stepping::of(backbone),
-            board: None,
-            lately: 0,
+            device_block: None,
+            last_block_steps: 0,
             free: Vec::new(),
             running: Vec::new(),
             waiting: BTreeMap::new(),
             submitted: 0,
-            parties: 0,
+            clients: 0,
         }
     }
 
@@ -98,24 +99,25 @@ impl<'a> Batch<'a> {
 
     /// Goes on with the cache of a run that is over.
     #[must_use]
-    pub(super) fn keeping(mut self, kept: Option<Kept>) -> Self {
+    pub(super) fn keeping(mut self, kept: Option<KeptCache>) -> Self {
         if let Some(kept) = kept {
             self.free = (0..kept.cache.slots()).rev().collect();
-            (self.cache, self.board, self.lately) = (Some(kept.cache), kept.board, kept.lately);
+            (self.cache, self.device_block, self.last_block_steps) =
+                (Some(kept.cache), kept.device_block, kept.last_block_steps);
         }
         self
     }
 
     /// Gives the cache away, if no row is in it.
-    pub(super) fn take_kept(&mut self) -> Option<Kept> {
+    pub(super) fn take_kept(&mut self) -> Option<KeptCache> {
         if !self.is_empty() {
             return None;
         }
         self.free.clear();
-        Some(Kept {
+        Some(KeptCache {
             cache: self.cache.take()?,
-            board: self.board.take(),
-            lately: self.lately,
+            device_block: self.device_block.take(),
+            last_block_steps: self.last_block_steps,
         })
     }
 
@@ -132,19 +134,19 @@ impl<'a> Batch<'a> {
     }
 
     /// Queues rows that are made already, with tickets of the caller's.
-    pub(super) fn queue(&mut self, rows: VecDeque<(usize, Lane)>) {
+    pub(super) fn queue(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
         if !rows.is_empty() {
-            self.waiting.insert(self.parties, Party { rows, admitted: 0 });
-            self.parties += 1;
+            self.waiting.insert(self.clients, Client { rows, admitted: 0 });
+            self.clients += 1;
         }
     }
 
     /// Takes rows out that nobody waits for any more.
     pub fn withdraw(&mut self, tickets: &Range<usize>) {
-        for party in self.waiting.values_mut() {
-            party.rows.retain(|(ticket, _)| !tickets.contains(ticket));
+        for client in self.waiting.values_mut() {
+            client.rows.retain(|(ticket, _)| !tickets.contains(ticket));
         }
-        self.waiting.retain(|_, party| !party.rows.is_empty());
+        self.waiting.retain(|_, client| !client.rows.is_empty());
         let (gone, running) = std::mem::take(&mut self.running)
             .into_iter()
             .partition(|row| tickets.contains(&row.ticket));
@@ -175,11 +177,14 @@ impl<'a> Batch<'a> {
             return Ok(done);
         }
         if !self.block()? {
-            self.pass()?;
+            self.forward()?;
         }
-        for row in self.running.iter().filter(|row| row.lane.request().watch) {
-            let (frame, guess) = row.lane.frame();
-            on_frame(row.ticket, frame, guess)?;
+        for row in self
+            .running
+            .iter()
+            .filter(|row| row.sampling.state().request.watch)
+        {
+            on_frame(row.ticket, row.sampling.frame(), row.sampling.guess())?;
         }
         done.extend(self.leave());
         Ok(done)
@@ -187,54 +192,55 @@ impl<'a> Batch<'a> {
 
     fn tokens(&self) -> usize {
         let of = |running: &Running| {
-            running.lane.request().ids.len() * (1 + usize::from(running.shadow.is_some()))
+            running.sampling.state().request.ids.len()
+                * (1 + usize::from(running.unconditional_slot.is_some()))
         };
         self.running.iter().map(of).sum()
     }
 
     fn admit(&mut self) -> Result<()> {
-        while let Some(party) = self.next_party() {
-            let Some((_, lane)) = self.waiting.get(&party).and_then(|party| party.rows.front()) else {
+        while let Some(client) = self.next_client() {
+            let Some((_, row)) = self.waiting.get(&client).and_then(|client| client.rows.front()) else {
                 return Ok(());
             };
-            let halves = 1 + usize::from(lane.guidance() != 0.0);
-            let length = lane.request().ids.len();
+            let halves = 1 + usize::from(row.guidance() != 0.0);
+            let length = row.state().request.ids.len();
             let Some(room) = self.room_for(halves, length) else {
                 return Ok(());
             };
             self.make(room)?;
-            let Some((ticket, lane)) = self.take_from(party) else {
+            let Some((ticket, sampling)) = self.take_from(client) else {
                 return Ok(());
             };
             let mut slot = || self.free.pop().unwrap_or_default();
             let (first, second) = (slot(), (halves == 2).then(&mut slot));
             self.running.push(Running {
                 ticket,
-                party,
-                lane,
+                client,
+                sampling,
                 slot: first,
-                shadow: second,
+                unconditional_slot: second,
             });
         }
         Ok(())
     }
 
-    fn take_from(&mut self, party: usize) -> Option<(usize, Lane)> {
-        let known = self.waiting.get_mut(&party)?;
+    fn take_from(&mut self, client: usize) -> Option<(usize, SamplingRow)> {
+        let known = self.waiting.get_mut(&client)?;
         let row = known.rows.pop_front();
         known.admitted += 1;
         if known.rows.is_empty() {
-            self.waiting.remove(&party);
+            self.waiting.remove(&client);
         }
         row
     }
 
-    /// The party with the fewest rows on their way; of those the one that has been let in least.
-    fn next_party(&self) -> Option<usize> {
-        let running = |party: usize| self.running.iter().filter(|row| row.party == party).count();
+    /// The client with the fewest rows on their way; of those the one that has been let in least.
+    fn next_client(&self) -> Option<usize> {
+        let running = |client: usize| self.running.iter().filter(|row| row.client == client).count();
         let waiting = self.waiting.iter();
         waiting
-            .min_by_key(|&(&number, party)| (running(number), party.admitted, number))
+            .min_by_key(|&(&number, client)| (running(number), client.admitted, number))
             .map(|(&number, _)| number)
     }
 
@@ -244,7 +250,7 @@ impl<'a> Batch<'a> {
         let rows: usize = self
             .running
             .iter()
-            .map(|row| 1 + usize::from(row.shadow.is_some()))
+            .map(|row| 1 + usize::from(row.unconditional_slot.is_some()))
             .sum();
         let fits = rows + halves <= self.limits.rows && self.tokens() + halves * length <= self.limits.tokens;
         if !fits && !idle {
@@ -272,8 +278,8 @@ impl<'a> Batch<'a> {
         if !kept(least) {
             return idle.then_some(least);
         }
-        let waiting = || self.waiting.values().flat_map(|party| &party.rows);
-        let longest = waiting().map(|(_, lane)| lane.request().ids.len()).max();
+        let waiting = || self.waiting.values().flat_map(|client| &client.rows);
+        let longest = waiting().map(|(_, row)| row.state().request.ids.len()).max();
         let all = Room {
             slots: (slots + waiting().count() * halves).min(self.limits.rows),
             places: KvCache::places(longest.unwrap_or(0).max(least.places)),
@@ -303,7 +309,7 @@ impl<'a> Batch<'a> {
         }
         self.free.extend((kept..room.slots).rev());
         // What it recorded is of the old one.
-        self.board = None;
+        self.device_block = None;
         self.cache = Some(cache);
         Ok(())
     }
@@ -311,68 +317,80 @@ impl<'a> Batch<'a> {
     /// Takes the rows that are done out.
     fn leave(&mut self) -> Vec<(usize, Sample)> {
         let running = std::mem::take(&mut self.running);
-        let (done, running): (Vec<Running>, Vec<Running>) =
-            running.into_iter().partition(|running| running.lane.is_done());
+        let (done, running): (Vec<Running>, Vec<Running>) = running
+            .into_iter()
+            .partition(|running| running.sampling.state().done);
         self.running = running;
         self.vacate(&done);
         done.into_iter()
-            .map(|row| (row.ticket, row.lane.finish()))
+            .map(|row| (row.ticket, row.sampling.finish()))
             .collect()
     }
 
     fn vacate(&mut self, rows: &[Running]) {
-        let slots = rows.iter().flat_map(|row| [Some(row.slot), row.shadow]);
+        let slots = rows
+            .iter()
+            .flat_map(|row| [Some(row.slot), row.unconditional_slot]);
         self.free.extend(slots.flatten());
     }
 
     /// Steps of all rows' blocks without asking, where that can be done: whether it was.
     fn block(&mut self) -> Result<bool> {
-        let resident = self.stepping != Stepping::Asks;
+        let resident = self.stepping != Stepping::HostDriven;
         let Some(cache) = self.cache.as_ref().filter(|_| resident) else {
             return Ok(false);
         };
-        let steady = |row: &Running| {
-            let steady = row.lane.steady()?;
-            let compute = Compute::Range(steady.computed.clone());
-            Some((chunk(&row.lane.row(), row.slot, &compute), steady))
+        let remaining = |row: &Running| {
+            let remaining = row.sampling.remaining_steps()?;
+            let compute = Compute::Range(remaining.computed.clone());
+            Some((chunk(&row.sampling.tokens(), row.slot, &compute), remaining))
         };
-        let Some(rows) = self.running.iter().map(steady).collect::<Option<Vec<_>>>() else {
+        let Some(rows) = self.running.iter().map(remaining).collect::<Option<Vec<_>>>() else {
             return Ok(false);
         };
-        let shape = |(chunk, steady): &(Chunk, Steady)| (chunk.places.len(), steady.window.len());
+        let shape =
+            |(chunk, remaining): &(Chunk, RemainingSteps)| (chunk.places.len(), remaining.window.len());
         let alike = rows.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
-        let mut columns = self.running.iter().map(|row| row.lane.columns());
+        let mut columns = self.running.iter().map(|row| row.sampling.state().columns);
         let Some(first) = columns
             .next()
             .filter(|first| alike && columns.all(|other| other == *first))
         else {
             return Ok(false);
         };
-        let steps = rows.iter().map(|(_, steady)| steady.steps(self.lately));
+        let steps = rows
+            .iter()
+            .map(|(_, remaining)| remaining.steps(self.last_block_steps));
         let steps = steps.max().unwrap_or(0);
-        let board = Board::new(self.backbone, cache, &rows, first.writable, self.stepping)?;
-        let board = match self.board.take() {
-            Some(last) => last.or_like(board, self.backbone)?,
-            None => board,
+        let device_block = DeviceBlock::new(self.backbone, cache, &rows, first.writable, self.stepping)?;
+        let device_block = match self.device_block.take() {
+            Some(last) => last.or_like(device_block, self.backbone)?,
+            None => device_block,
         };
-        let drawn = self.board.insert(board).run(self.backbone, cache, steps)?;
-        for (number, (row, (_, steady))) in self.running.iter_mut().zip(&rows).enumerate() {
-            let length = steady.window.len();
+        let drawn = self
+            .device_block
+            .insert(device_block)
+            .run(self.backbone, cache, steps)?;
+        for (number, (row, (_, remaining))) in self.running.iter_mut().zip(&rows).enumerate() {
+            let length = remaining.window.len();
             let own = number * length..(number + 1) * length;
-            let steps = drawn.iter().map(|step| &step[own.clone()]);
-            self.lately = row.lane.replay(steady, steps).unwrap_or(self.lately);
+            let mut steps = drawn.iter().map(|step| &step[own.clone()]);
+            self.last_block_steps = row
+                .sampling
+                .replay(remaining, &mut steps)
+                .unwrap_or(self.last_block_steps);
         }
         Ok(true)
     }
 
-    /// A pass of all rows.
-    fn pass(&mut self) -> Result<()> {
+    /// One forward pass of all rows.
+    fn forward(&mut self) -> Result<()> {
         let Some(cache) = &self.cache else { return Ok(()) };
         let rows = self.running.iter_mut();
-        let mut turns: Vec<Turn<'_>> = rows
-            .filter_map(|row| Turn::of(&mut row.lane, row.slot, row.shadow))
+        let mut inputs: Vec<RowInput<'_>> = rows
+            .filter_map(|row| RowInput::of(&mut *row.sampling, row.slot, row.unconditional_slot))
             .collect();
-        pass(self.backbone, cache, &mut turns)
+        forward(self.backbone, cache, &mut inputs)
     }
 }
 
@@ -384,9 +402,15 @@ pub(super) fn numbered(
     backbone: &Backbone,
     requests: Vec<SampleRequest>,
     first: usize,
-) -> Result<VecDeque<(usize, Lane)>> {
-    let lane = |(ticket, request)| Ok((ticket, Lane::new(backbone, request)?));
-    (first..).zip(requests).map(lane).collect()
+) -> Result<VecDeque<(usize, SamplingRow)>> {
+    let started = |(ticket, request): (usize, SampleRequest)| {
+        let row: SamplingRow = match request.sampler.clone() {
+            Sampler::Text(sampler) => Box::new(TextRow::new(backbone, request, sampler)?),
+            Sampler::Image(sampler) => Box::new(ImageRow::new(backbone, request, sampler)?),
+        };
+        Ok((ticket, row))
+    };
+    (first..).zip(requests).map(started).collect()
 }
 
 /// Fills every request's masks in, in the order asked.

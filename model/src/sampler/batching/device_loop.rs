@@ -18,15 +18,15 @@ use crate::network::backbone::Backbone;
 use crate::network::chunk::Chunk;
 use crate::network::kv_cache::{KvCache, Pass};
 use crate::sampler::draw::{Drawn, MEASURES, Writable, fetched, likeliest};
-use crate::sampler::text::{Rule, Steady};
+use crate::sampler::forward_request::RemainingSteps;
 
 /// How the steps of a block are done that ask for nothing but what is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stepping {
     /// Each reads what was drawn from the device: a CPU has it at hand.
-    Asks,
+    HostDriven,
     /// The device goes on by itself.
-    Resident,
+    DeviceLoop,
     /// And launches a step's kernels together, where it can.
     Graph,
 }
@@ -36,18 +36,15 @@ impl Stepping {
     pub(super) fn of(backbone: &Backbone) -> Self {
         match backbone.device() {
             Device::Cuda(_) if graph::asked_for() => Self::Graph,
-            Device::Cuda(_) => Self::Resident,
-            _ => Self::Asks,
+            Device::Cuda(_) => Self::DeviceLoop,
+            _ => Self::HostDriven,
         }
     }
 }
 
-/// Above every probability.
-const NEVER: f64 = 2.0;
-
 /// What the device knows of a block.
 #[derive(Debug)]
-pub(super) struct Board {
+pub(super) struct DeviceBlock {
     rows: i64,
     /// W.
     block: i64,
@@ -77,7 +74,7 @@ enum Recording {
     Made(CudaGraph),
 }
 
-impl Board {
+impl DeviceBlock {
     /// For rows, each with its chunk and what is left of its block, all of as many places and blocks of one length.
     ///
     /// # Errors
@@ -85,27 +82,30 @@ impl Board {
     pub fn new(
         backbone: &Backbone,
         cache: &KvCache,
-        rows: &[(Chunk, Steady)],
+        rows: &[(Chunk, RemainingSteps)],
         writable: Writable,
         stepping: Stepping,
     ) -> Result<Self> {
         let device = backbone.device();
         let (mut window, mut first) = (Vec::new(), 0);
-        for (chunk, steady) in rows {
+        for (chunk, remaining) in rows {
             // The computed places are the last ones before what is behind them: padding in front is not among them.
-            let behind = steady.computed.end - steady.window.start;
+            let behind = remaining.computed.end - remaining.window.start;
             let start = first + chunk.places.len() - behind;
-            window.extend((start..start + steady.window.len()).map(|place| place as i64));
+            window.extend((start..start + remaining.window.len()).map(|place| place as i64));
             first += chunk.places.len();
         }
-        let block = rows.first().map_or(0, |(_, steady)| steady.window.len());
-        let counts = (0..block).flat_map(|step| rows.iter().map(move |(_, steady)| steady.rule.count(step)));
+        let block = rows.first().map_or(0, |(_, remaining)| remaining.window.len());
+        let counts = (0..block).flat_map(|step| {
+            rows.iter()
+                .map(move |(_, remaining)| remaining.commits.count(step))
+        });
         let chunks: Vec<Chunk> = rows.iter().map(|(chunk, _)| chunk.clone()).collect();
         let mut packet = Packet::new();
         let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
         let window = packet.longs(window);
         let counts = packet.longs(counts);
-        let thresholds = packet.doubles(rows.iter().map(|(_, steady)| steady.rule.threshold()));
+        let thresholds = packet.doubles(rows.iter().map(|(_, remaining)| remaining.commits.threshold()));
         let arrived = packet.send(device)?;
         let (count, block) = (rows.len() as i64, block as i64);
         Ok(Self {
@@ -127,24 +127,31 @@ impl Board {
         })
     }
 
-    /// The board for the next block of that network: this one with the other's contents where that has the same shape, else
+    /// The device_block for the next block of that network: this one with the other's contents where that has the same shape, else
     /// the other.
     ///
     /// # Errors
     /// libtorch's.
     pub fn or_like(mut self, next: Self, backbone: &Backbone) -> Result<Self> {
-        let shape = |board: &Self| (board.rows, board.block, board.mask_token, board.writable);
+        let shape = |device_block: &Self| {
+            (
+                device_block.rows,
+                device_block.block,
+                device_block.mask_token,
+                device_block.writable,
+            )
+        };
         let width = backbone.config().head_dim() as i64;
         let in_tables = flash_takes(backbone.device(), backbone.kind(), width);
         if shape(&self) != shape(&next) || !self.pass.refill(&next.pass, in_tables)? {
             return Ok(next);
         }
-        let parts = |board: &Self| {
+        let parts = |device_block: &Self| {
             [
-                &board.window_N,
-                &board.counts_SR,
-                &board.threshold_R1,
-                &board.step_1,
+                &device_block.window_N,
+                &device_block.counts_SR,
+                &device_block.threshold_R1,
+                &device_block.step_1,
             ]
             .map(Tensor::shallow_clone)
         };
@@ -234,34 +241,5 @@ impl Board {
             }
         };
         Ok(())
-    }
-}
-
-impl Rule {
-    fn count(&self, step: usize) -> i64 {
-        match self {
-            Self::Counts(counts) => counts.get(step).copied().unwrap_or(0) as i64,
-            Self::Threshold(_) => 1,
-        }
-    }
-
-    fn threshold(&self) -> f64 {
-        match self {
-            Self::Counts(_) => NEVER,
-            Self::Threshold(threshold) => *threshold,
-        }
-    }
-}
-
-impl Steady {
-    /// How many steps to do before the host looks: all that the schedule has; else as many as would be left if the block took
-    /// as many as the last one (0: there was none), and two at least, unless fewer are masked.
-    pub fn steps(&self, lately: usize) -> usize {
-        let steps = match &self.rule {
-            Rule::Counts(counts) => counts.len(),
-            Rule::Threshold(_) if lately == 0 => self.masked.div_ceil(2),
-            Rule::Threshold(_) => lately.saturating_sub(self.taken).max(2).min(self.masked),
-        };
-        steps.min(self.window.len())
     }
 }

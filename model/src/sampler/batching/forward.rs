@@ -1,4 +1,4 @@
-//! One pass of the network over some rows of the running batch: what each needs is computed, drawn, and taken by it.
+//! One forward pass of the network over some rows of the running batch: what each needs is computed, drawn, and taken by it.
 //!
 //! Legend: T computed places, N drawn positions, G of them with guidance, V columns, D width.
 
@@ -14,46 +14,51 @@ use crate::network::backbone::Backbone;
 use crate::network::chunk::Chunk;
 use crate::network::kv_cache::{KvCache, rounded};
 use crate::sampler::draw::{Noise, PlannedNoise, RowNoise, draw, fetched, measures};
-use crate::sampler::forward_request::{Columns, Compute, Need};
-use crate::sampler::row::{Lane, Row};
+use crate::sampler::forward_request::{Columns, Compute, ForwardRequest};
+use crate::sampler::row::{RowTokens, SamplingRule};
 
 /// The likeliest token.
 const COLD: Noise = Noise {
     temperature: 0.0,
-    share: 0.0,
+    uniform: 0.0,
 };
 
 /// Logits that exist at one time: with what is worked out beside each of them (40 bytes on a GPU) 5 GB.
 const LOGITS: usize = 1 << 27;
 
-/// A row that takes part in a pass.
+/// A row that takes part in a forward pass.
 #[derive(Debug)]
-pub(super) struct Turn<'r> {
-    lane: &'r mut Lane,
+pub(super) struct RowInput<'r> {
+    sampling: &'r mut dyn SamplingRule,
     slot: usize,
     /// Where its unconditional half is kept.
-    shadow: Option<usize>,
-    need: Need,
+    unconditional_slot: Option<usize>,
+    request: ForwardRequest,
 }
 
-impl<'r> Turn<'r> {
+impl<'r> RowInput<'r> {
     /// Its part of the next pass; none of a row that is done.
-    pub fn of(lane: &'r mut Lane, slot: usize, shadow: Option<usize>) -> Option<Self> {
-        let need = lane.need()?;
+    pub fn of(
+        sampling: &'r mut dyn SamplingRule,
+        slot: usize,
+        unconditional_slot: Option<usize>,
+    ) -> Option<Self> {
+        let request = sampling.forward_request()?;
         Some(Self {
-            lane,
+            sampling,
             slot,
-            shadow,
-            need,
+            unconditional_slot,
+            request,
         })
     }
 }
 
-/// Where a turn's wants stand among the hidden states.
+/// Where the drawn positions of an input stand among the hidden states.
 struct Places {
+    /// Those of the row itself.
     row: Vec<i64>,
-    /// The same of the unconditional half; empty without guidance.
-    shadow: Vec<i64>,
+    /// Those of the unconditional half; empty without guidance.
+    unconditional: Vec<i64>,
 }
 
 /// Does the pass: all that the device needs for it goes there in one piece before it begins, and what was drawn comes back in
@@ -61,12 +66,12 @@ struct Places {
 ///
 /// # Errors
 /// Logits that are no numbers, libtorch's.
-pub(super) fn pass(backbone: &Backbone, cache: &KvCache, turns: &mut [Turn<'_>]) -> Result<()> {
-    let (chunks, places) = chunks(turns)?;
+pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInput<'_>]) -> Result<()> {
+    let (chunks, places) = chunks(inputs)?;
     let device = backbone.device();
     let mut packet = Packet::new();
     let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
-    let groups: Vec<Planned<'_, '_>> = groups(turns, places)
+    let groups: Vec<Planned<'_, '_>> = groups(inputs, places)
         .into_iter()
         .map(|(columns, members)| Planned::new(columns, members, device, &mut packet))
         .collect();
@@ -84,28 +89,34 @@ pub(super) fn pass(backbone: &Backbone, cache: &KvCache, turns: &mut [Turn<'_>])
         several => Tensor::f_cat(several, 0)?,
     };
     let mut drawn = fetched(&measures)?.into_iter();
-    for (turn, _) in groups.into_iter().flat_map(|group| group.members) {
-        let own: Vec<_> = drawn.by_ref().take(turn.need.wants.len()).collect();
-        turn.lane.take(&own);
+    for (input, _) in groups.into_iter().flat_map(|group| group.members) {
+        let own: Vec<_> = drawn.by_ref().take(input.request.positions.len()).collect();
+        input.sampling.take(&own);
     }
     Ok(())
 }
 
-/// A turn and where its wants stand.
-type Member<'t, 'r> = (&'t mut Turn<'r>, Places);
+/// An input, and where its drawn positions stand.
+type Member<'t, 'r> = (&'t mut RowInput<'r>, Places);
 
-/// The turns that write the same columns, which are drawn together, as far as their logits have room together.
-fn groups<'t, 'r>(turns: &'t mut [Turn<'r>], places: Vec<Places>) -> Vec<(Columns, Vec<Member<'t, 'r>>)> {
+/// The inputs that write the same columns, which are drawn together, as far as their logits have room together.
+fn groups<'t, 'r>(
+    inputs: &'t mut [RowInput<'r>],
+    places: Vec<Places>,
+) -> Vec<(Columns, Vec<Member<'t, 'r>>)> {
     let mut alike: BTreeMap<Columns, Vec<Member<'t, 'r>>> = BTreeMap::new();
-    for (turn, places) in turns.iter_mut().zip(places) {
-        alike.entry(turn.lane.columns()).or_default().push((turn, places));
+    for (input, places) in inputs.iter_mut().zip(places) {
+        alike
+            .entry(input.sampling.state().columns)
+            .or_default()
+            .push((input, places));
     }
     let mut groups = Vec::new();
     for (columns, members) in alike {
         let most = LOGITS / (columns.end - columns.start).max(1) as usize;
         let mut rows = usize::MAX;
         for member in members {
-            let own = member.1.row.len() + member.1.shadow.len();
+            let own = member.1.row.len() + member.1.unconditional.len();
             rows = rows.saturating_add(own);
             if rows > most {
                 groups.push((columns, Vec::new()));
@@ -123,7 +134,7 @@ fn groups<'t, 'r>(turns: &'t mut [Turn<'r>], places: Vec<Places>) -> Vec<(Column
 struct Group<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    /// Where their wants stand among the hidden states, those of unconditional halves behind: [N + G] or a few more.
+    /// Where their drawn positions stand among the hidden states, those of unconditional halves behind: [N + G] or a few more.
     index: Tensor,
     guidance: Option<Guidance>,
     noise: RowNoise,
@@ -147,14 +158,14 @@ struct Planned<'t, 'r> {
 impl<'t, 'r> Planned<'t, 'r> {
     fn new(columns: Columns, members: Vec<Member<'t, 'r>>, device: Device, packet: &mut Packet) -> Self {
         let rows = members.iter().flat_map(|(_, places)| &places.row);
-        let shadows = members.iter().flat_map(|(_, places)| &places.shadow);
-        let mut all: Vec<i64> = rows.chain(shadows).copied().collect();
+        let unconditional = members.iter().flat_map(|(_, places)| &places.unconditional);
+        let mut all: Vec<i64> = rows.chain(unconditional).copied().collect();
         if !device.is_cuda() && !all.is_empty() {
             all.resize(rounded(all.len()), 0);
         }
         let noise: Vec<Noise> = members
             .iter()
-            .flat_map(|(turn, _)| turn.need.wants.iter().map(|want| want.noise))
+            .flat_map(|(input, _)| input.request.positions.iter().map(|want| want.noise))
             .collect();
         let (guided, scales) = scales(&members);
         Self {
@@ -182,14 +193,14 @@ impl<'t, 'r> Planned<'t, 'r> {
 }
 
 impl Group<'_, '_> {
-    /// What is drawn for all wants, [N, 7].
+    /// What is drawn at all positions, [N, 7].
     fn measures(&mut self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
         let logits_NV = self.logits(backbone, hidden_TD)?;
         let raises = raises(&mut self.members, &logits_NV, self.columns)?;
         measures(&raised(logits_NV, &raises)?, &self.noise, self.columns.writable)
     }
 
-    /// Logits of all wants, guidance applied: [N, V].
+    /// Logits of all drawn positions, guidance applied: [N, V].
     fn logits(&self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
         let count = self
             .members
@@ -212,38 +223,43 @@ impl Group<'_, '_> {
     }
 }
 
-/// What is computed of each row and its unconditional half, and where its wants stand in that.
-fn chunks(turns: &[Turn<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
+/// What is computed of each row and its unconditional half, and where its drawn positions stand in that.
+fn chunks(inputs: &[RowInput<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
     let (mut chunks, mut at_T) = (Vec::new(), 0);
-    let mut add = |row: &Row, slot: usize, turn: &Turn<'_>| -> Result<Vec<i64>> {
-        let chunk = chunk(row, slot, &turn.need.compute);
-        let start = turn.lane.request().target.start;
-        let place = |want: usize| -> Result<i64> {
-            let place = start + want - row.pad;
+    let mut add = |row: &RowTokens, slot: usize, input: &RowInput<'_>| -> Result<Vec<i64>> {
+        let chunk = chunk(row, slot, &input.request.compute);
+        let start = input.sampling.state().request.target.start;
+        let place_of = |at: usize| -> Result<i64> {
+            let place = start + at - row.pad;
             let found = chunk.places.binary_search(&place).map_err(|_| {
                 ModelError::Refused(format!("position {place} is drawn but was not computed"))
             })?;
             Ok(at_T + found as i64)
         };
-        let places = turn.need.wants.iter().map(|want| place(want.at)).collect();
+        let places = input
+            .request
+            .positions
+            .iter()
+            .map(|want| place_of(want.at))
+            .collect();
         at_T += chunk.ids.len() as i64;
         chunks.push(chunk);
         places
     };
-    let mut all = Vec::with_capacity(turns.len());
-    for turn in turns {
-        let row = add(&turn.lane.row(), turn.slot, turn)?;
-        let shadow = match turn.shadow {
-            Some(slot) => add(&turn.lane.unconditional(), slot, turn)?,
+    let mut all = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let row = add(&input.sampling.tokens(), input.slot, input)?;
+        let unconditional = match input.unconditional_slot {
+            Some(slot) => add(&input.sampling.unconditional_tokens(), slot, input)?,
             None => Vec::new(),
         };
-        all.push(Places { row, shadow });
+        all.push(Places { row, unconditional });
     }
     Ok((chunks, all))
 }
 
 /// A row's part of a pass: the chosen positions, without padding that is shut out.
-pub(super) fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
+pub(super) fn chunk(row: &RowTokens, slot: usize, compute: &Compute) -> Chunk {
     let keys = row.ids.len() - row.pad;
     let places: Vec<usize> = match compute {
         Compute::All => (0..keys).collect(),
@@ -259,19 +275,19 @@ pub(super) fn chunk(row: &Row, slot: usize, compute: &Compute) -> Chunk {
         places,
         offset: row.pad,
         keys,
-        weak: row.weak,
+        soft_pad: row.soft_pad,
     }
 }
 
-/// Which of the wants are guided, and how far from the unconditional logits each goes.
+/// Which of the drawn positions are guided, and how far from the unconditional logits each goes.
 fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
     let (mut guided, mut scales): (Vec<i64>, Vec<f32>) = (Vec::new(), Vec::new());
     let mut at = 0;
-    for (turn, places) in members {
-        if !places.shadow.is_empty() {
+    for (input, places) in members {
+        if !places.unconditional.is_empty() {
             guided.extend(at..at + places.row.len() as i64);
             #[allow(clippy::cast_possible_truncation)]
-            let scale = turn.lane.guidance() as f32 + 1.0;
+            let scale = input.sampling.guidance() as f32 + 1.0;
             scales.extend(std::iter::repeat_n(scale, places.row.len()));
         }
         at += places.row.len() as i64;
@@ -279,7 +295,7 @@ fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
     (guided, scales)
 }
 
-/// For each raise of a group's wants: row, column, by how much. Whoever has credits earns with what is likeliest now.
+/// For each raise of a group's drawn positions: row, column, by how much. Whoever has credits earns with what is likeliest now.
 fn raises(
     group: &mut [Member<'_, '_>],
     logits_NV: &Tensor,
@@ -287,16 +303,16 @@ fn raises(
 ) -> Result<Vec<(i64, i64, f32)>> {
     let mut raises = Vec::new();
     let mut first = 0;
-    for (turn, _) in group {
-        let (start, count) = (first, turn.need.wants.len() as i64);
+    for (input, _) in group {
+        let (start, count) = (first, input.request.positions.len() as i64);
         first += count;
-        if !turn.lane.has_credits() {
+        if !input.sampling.has_credits() {
             continue;
         }
-        let cold = vec![COLD; turn.need.wants.len()];
+        let cold = vec![COLD; input.request.positions.len()];
         let rows_NV = logits_NV.f_narrow(0, start, count)?;
         let guesses = draw(&rows_NV, &cold, columns.writable)?;
-        for (row, raised) in (start..).zip(turn.lane.raises(&guesses)) {
+        for (row, raised) in (start..).zip(input.sampling.raises(&guesses)) {
             raises.extend(raised.into_iter().map(|(token, by)| (row, i64::from(token), by)));
         }
     }

@@ -19,4 +19,4 @@ pub use batch::{Batch, OnFrame, sample};
 pub use device_loop::Stepping;
 pub use limits::{Limits, sampling_limits};
 pub use shelf::Shelf;
-pub use workers::Hands;
+pub use workers::WorkerPool;

@@ -2,22 +2,22 @@
 
 use std::cell::RefCell;
 
-use super::device_loop::Board;
+use super::device_loop::DeviceBlock;
 use crate::network::kv_cache::KvCache;
 
 /// Where a network's cache lies between two runs of requests.
 #[derive(Debug, Default)]
 pub struct Shelf {
-    kept: RefCell<Option<Kept>>,
+    kept: RefCell<Option<KeptCache>>,
 }
 
 /// A cache, and what was recorded on it.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct KeptCache {
     pub cache: KvCache,
-    pub board: Option<Board>,
+    pub device_block: Option<DeviceBlock>,
     /// How many steps the last block took that ended by itself.
-    pub lately: usize,
+    pub last_block_steps: usize,
 }
 
 impl Shelf {
@@ -35,11 +35,11 @@ impl Shelf {
         }
     }
 
-    pub(super) fn take(&self) -> Option<Kept> {
+    pub(super) fn take(&self) -> Option<KeptCache> {
         self.kept.take()
     }
 
-    pub(super) fn put(&self, kept: Option<Kept>) {
+    pub(super) fn put(&self, kept: Option<KeptCache>) {
         self.kept.replace(kept);
     }
 }

@@ -19,27 +19,27 @@ use super::shelf::Shelf;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
-use crate::sampler::row::Lane;
+use crate::sampler::row::SamplingRow;
 
 /// The parameters of a network up to which it is small: beyond, its operations are worth dividing.
 const SMALL: u64 = 64_000_000;
 
 /// Rows on their way in one batch or several, and those that wait for room.
 #[derive(Debug)]
-pub struct Hands<'a> {
+pub struct WorkerPool<'a> {
     backbone: &'a Backbone,
     limits: Limits,
     threads: usize,
     /// Of the thread that calls.
     own: Batch<'a>,
     /// The others, once there is work for them.
-    crew: Option<Crew>,
+    workers: Option<Workers>,
     submitted: usize,
     /// Where the caller's thread's cache came from and goes back to, unless something failed on it.
     shelf: Option<&'a Shelf>,
 }
 
-impl<'a> Hands<'a> {
+impl<'a> WorkerPool<'a> {
     /// Nothing runs yet; as many threads as libtorch has here.
     #[must_use]
     pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
@@ -57,7 +57,7 @@ impl<'a> Hands<'a> {
             limits,
             threads,
             own: Batch::new(backbone, limits),
-            crew: None,
+            workers: None,
             submitted: 0,
             shelf: None,
         }
@@ -80,20 +80,20 @@ impl<'a> Hands<'a> {
         let tickets = self.submitted..self.submitted + rows.len();
         // What they still had to say was of rows that nobody waits for; one of them may have ended with it.
         if self
-            .crew
+            .workers
             .as_ref()
-            .is_some_and(|crew| crew.is_idle() && crew.is_over())
+            .is_some_and(|workers| workers.is_idle() && workers.is_over())
         {
-            self.crew = None;
+            self.workers = None;
         }
         if self.threads < 2 || (self.is_empty() && tickets.len() < 2) {
             self.own.queue(rows);
         } else {
-            let crew = match &mut self.crew {
-                Some(crew) => crew,
-                none => none.insert(Crew::hire(self.backbone, self.limits, self.threads)?),
+            let workers = match &mut self.workers {
+                Some(workers) => workers,
+                none => none.insert(Workers::start(self.backbone, self.limits, self.threads)?),
             };
-            crew.deal(rows);
+            workers.deal(rows);
         }
         self.submitted = tickets.end;
         Ok(tickets)
@@ -102,25 +102,25 @@ impl<'a> Hands<'a> {
     /// Takes rows out that nobody waits for any more.
     pub fn withdraw(&mut self, tickets: &Range<usize>) {
         self.own.withdraw(tickets);
-        for hand in self.crew.iter_mut().flat_map(|crew| &mut crew.hands) {
-            hand.open.retain(|ticket, _| !tickets.contains(ticket));
-            hand.running.retain(|ticket| !tickets.contains(ticket));
-            hand.order(Order::Withdraw(tickets.clone()));
+        for worker in self.workers.iter_mut().flat_map(|workers| &mut workers.all) {
+            worker.open.retain(|ticket, _| !tickets.contains(ticket));
+            worker.running.retain(|ticket| !tickets.contains(ticket));
+            worker.instruct(Instruction::Withdraw(tickets.clone()));
         }
     }
 
-    /// The tickets of the rows that were on their way when last heard of, in no order.
+    /// The tickets of the rows that were on their way when last heard of, in no instruct.
     pub fn running(&self) -> impl Iterator<Item = usize> {
-        let hands = self.crew.iter().flat_map(|crew| &crew.hands);
+        let workers = self.workers.iter().flat_map(|workers| &workers.all);
         self.own
             .running()
-            .chain(hands.flat_map(|hand| hand.running.iter().copied()))
+            .chain(workers.flat_map(|worker| worker.running.iter().copied()))
     }
 
     /// Whether nothing runs and nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.own.is_empty() && self.crew.as_ref().is_none_or(Crew::is_idle)
+        self.own.is_empty() && self.workers.as_ref().is_none_or(Workers::is_idle)
     }
 
     /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are
@@ -134,14 +134,14 @@ impl<'a> Hands<'a> {
         if !waits {
             done = self.own.step(on_frame).inspect_err(|_| self.shelf = None)?;
         }
-        if let Some(crew) = self.crew.as_mut().filter(|crew| !crew.is_idle()) {
-            crew.hear(waits, on_frame, &mut done)?;
+        if let Some(workers) = self.workers.as_mut().filter(|workers| !workers.is_idle()) {
+            workers.receive(waits, on_frame, &mut done)?;
         }
         Ok(done)
     }
 }
 
-impl Drop for Hands<'_> {
+impl Drop for WorkerPool<'_> {
     fn drop(&mut self) {
         if let Some(shelf) = self.shelf {
             shelf.put(self.own.take_kept());
@@ -151,15 +151,15 @@ impl Drop for Hands<'_> {
 
 /// Threads that sample.
 #[derive(Debug)]
-struct Crew {
-    hands: Vec<Hand>,
-    /// Gone before the hands are waited for: who has news waits until they are heard (law L2).
-    news: Option<Receiver<News>>,
+struct Workers {
+    all: Vec<Worker>,
+    /// Gone before the hands are waited for: who has reports waits until they are heard (law L2).
+    reports: Option<Receiver<Report>>,
 }
 
 #[derive(Debug)]
-struct Hand {
-    orders: Option<Sender<Order>>,
+struct Worker {
+    instructions: Option<Sender<Instruction>>,
     thread: Option<JoinHandle<()>>,
     /// How long each row is that it has and is not done with.
     open: BTreeMap<usize, usize>,
@@ -167,14 +167,14 @@ struct Hand {
 }
 
 #[derive(Debug)]
-enum Order {
-    Rows(VecDeque<(usize, Lane)>),
+enum Instruction {
+    Rows(VecDeque<(usize, SamplingRow)>),
     Withdraw(Range<usize>),
 }
 
-/// What a hand says after a pass.
-struct News {
-    hand: usize,
+/// What a worker says after a pass.
+struct Report {
+    worker: usize,
     passed: Result<Passed>,
 }
 
@@ -190,64 +190,70 @@ struct Frame {
     guess: Option<Vec<u32>>,
 }
 
-impl Crew {
-    fn hire(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
+impl Workers {
+    fn start(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
         let count = count.min(limits.rows).max(1);
         let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
-        let (tell, news) = sync_channel(count);
+        let (report, reports) = sync_channel(count);
         backbone.ready_to_sample()?;
-        let hands = (0..count).map(|number| {
+        let all = (0..count).map(|number| {
             let share = Limits {
                 rows: part(limits.rows, number),
                 tokens: part(limits.tokens, number),
             };
-            Hand::hire(backbone.twin()?, share, number, tell.clone())
+            Worker::start(backbone.twin()?, share, number, report.clone())
         });
         Ok(Self {
-            hands: hands.collect::<Result<_>>()?,
-            news: Some(news),
+            all: all.collect::<Result<_>>()?,
+            reports: Some(reports),
         })
     }
 
     /// Hears what was left to say, of rows that are gone; whether one of the hands has ended.
     fn is_over(&self) -> bool {
-        let left = std::iter::from_fn(|| self.news.as_ref()?.try_recv().ok());
-        left.filter(|news| news.passed.is_err()).count() > 0
+        let left = std::iter::from_fn(|| self.reports.as_ref()?.try_recv().ok());
+        left.filter(|reports| reports.passed.is_err()).count() > 0
     }
 
     fn is_idle(&self) -> bool {
-        self.hands.iter().all(|hand| hand.open.is_empty())
+        self.all.iter().all(|worker| worker.open.is_empty())
     }
 
     /// Each row to whoever has the least to do.
-    fn deal(&mut self, rows: VecDeque<(usize, Lane)>) {
-        let mut dealt: Vec<VecDeque<(usize, Lane)>> = self.hands.iter().map(|_| VecDeque::new()).collect();
-        for (ticket, lane) in rows {
-            let hands = self.hands.iter_mut().zip(&mut dealt);
-            if let Some((hand, dealt)) = hands.min_by_key(|(hand, _)| hand.open.values().sum::<usize>()) {
-                hand.open.insert(ticket, lane.request().ids.len());
-                dealt.push_back((ticket, lane));
+    fn deal(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
+        let mut dealt: Vec<VecDeque<(usize, SamplingRow)>> =
+            self.all.iter().map(|_| VecDeque::new()).collect();
+        for (ticket, row) in rows {
+            let workers = self.all.iter_mut().zip(&mut dealt);
+            if let Some((worker, dealt)) =
+                workers.min_by_key(|(worker, _)| worker.open.values().sum::<usize>())
+            {
+                worker.open.insert(ticket, row.state().request.ids.len());
+                dealt.push_back((ticket, row));
             }
         }
-        for (hand, rows) in self.hands.iter_mut().zip(dealt) {
-            hand.order(Order::Rows(rows));
+        for (worker, rows) in self.all.iter_mut().zip(dealt) {
+            worker.instruct(Instruction::Rows(rows));
         }
     }
 
     /// Takes in what was said, at least once where it `waits`, and no more than once from each on average.
-    fn hear(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
-        let Some(news) = &self.news else { return Ok(()) };
-        let first = if waits { news.recv().ok() } else { None };
-        let rest = std::iter::from_fn(|| news.try_recv().ok());
-        for News { hand, passed } in first.into_iter().chain(rest).take(self.hands.len()) {
+    fn receive(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
+        let Some(reports) = &self.reports else {
+            return Ok(());
+        };
+        let first = if waits { reports.recv().ok() } else { None };
+        let rest = std::iter::from_fn(|| reports.try_recv().ok());
+        for Report { worker, passed } in first.into_iter().chain(rest).take(self.all.len()) {
             let passed = passed?;
-            let hand = &mut self.hands[hand];
-            hand.running = passed.running;
-            hand.running.retain(|ticket| hand.open.contains_key(ticket));
+            let worker = &mut self.all[worker];
+            worker.running = passed.running;
+            worker.running.retain(|ticket| worker.open.contains_key(ticket));
             for frame in passed.frames {
                 on_frame(frame.ticket, frame.frame, frame.guess.as_deref())?;
             }
-            hand.open
+            worker
+                .open
                 .retain(|ticket, _| passed.done.iter().all(|(done, _)| done != ticket));
             done.extend(passed.done);
         }
@@ -255,43 +261,51 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
+impl Drop for Workers {
     fn drop(&mut self) {
-        self.news = None;
-        for hand in &mut self.hands {
-            hand.orders = None;
+        self.reports = None;
+        for worker in &mut self.all {
+            worker.instructions = None;
         }
-        for thread in self.hands.iter_mut().filter_map(|hand| hand.thread.take()) {
+        for thread in self.all.iter_mut().filter_map(|worker| worker.thread.take()) {
             thread.join().ok();
         }
     }
 }
 
-impl Hand {
-    fn hire(backbone: Backbone, limits: Limits, number: usize, tell: SyncSender<News>) -> Result<Self> {
-        let (orders, received) = channel();
+impl Worker {
+    fn start(backbone: Backbone, limits: Limits, number: usize, report: SyncSender<Report>) -> Result<Self> {
+        let (instructions, received) = channel();
         let work = move || {
             meet_threads();
             tch::set_num_threads(1);
             let worked = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 work(&backbone, limits, &received, &|passed| {
-                    let news = News { hand: number, passed };
-                    tell.send(news).is_ok()
+                    let reports = Report {
+                        worker: number,
+                        passed,
+                    };
+                    report.send(reports).is_ok()
                 });
             }));
             if worked.is_err() {
                 let passed = Err(ModelError::Refused("a sampling thread panicked".into()));
-                tell.send(News { hand: number, passed }).ok();
+                report
+                    .send(Report {
+                        worker: number,
+                        passed,
+                    })
+                    .ok();
             }
         };
-        let started = Builder::new().name(format!("hand-{number}")).spawn(work);
+        let started = Builder::new().name(format!("worker-{number}")).spawn(work);
         let thread = started.map_err(|error| {
             ModelError::Refused(format!(
                 "no thread for sampling: {error}; give the engine fewer threads"
             ))
         })?;
         Ok(Self {
-            orders: Some(orders),
+            instructions: Some(instructions),
             thread: Some(thread),
             open: BTreeMap::new(),
             running: Vec::new(),
@@ -299,35 +313,35 @@ impl Hand {
     }
 
     /// One that has ended has said why.
-    fn order(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            orders.send(order).ok();
+    fn instruct(&self, instruction: Instruction) {
+        if let Some(instructions) = &self.instructions {
+            instructions.send(instruction).ok();
         }
     }
 }
 
-/// Does what is ordered until nobody orders or listens any more.
+/// Does what is ordered until nobody instructions or listens any more.
 fn work(
     backbone: &Backbone,
     limits: Limits,
-    orders: &Receiver<Order>,
-    tell: &dyn Fn(Result<Passed>) -> bool,
+    instructions: &Receiver<Instruction>,
+    report: &dyn Fn(Result<Passed>) -> bool,
 ) {
     let mut batch = Batch::new(backbone, limits);
     loop {
-        let order = if batch.is_empty() {
-            orders.recv().map_err(|_| TryRecvError::Disconnected)
+        let instruction = if batch.is_empty() {
+            instructions.recv().map_err(|_| TryRecvError::Disconnected)
         } else {
-            orders.try_recv()
+            instructions.try_recv()
         };
-        match order {
-            Ok(Order::Rows(rows)) => batch.queue(rows),
-            Ok(Order::Withdraw(tickets)) => batch.withdraw(&tickets),
+        match instruction {
+            Ok(Instruction::Rows(rows)) => batch.queue(rows),
+            Ok(Instruction::Withdraw(tickets)) => batch.withdraw(&tickets),
             Err(TryRecvError::Disconnected) => return,
             Err(TryRecvError::Empty) => {
                 let passed = pass(&mut batch);
                 let over = passed.is_err();
-                if !tell(passed) || over {
+                if !report(passed) || over {
                     return;
                 }
             }
