@@ -12,6 +12,7 @@
 use demask_api::BackboneConfig;
 use tch::{Device, Kind, Tensor};
 
+use crate::device::kernels::columns::{ChunkRow, PlaceRow};
 use crate::device::kernels::fused;
 use crate::device::kernels::kernel_set::KernelSet;
 use crate::device::kernels::rotary::{Rotary, Turns};
@@ -55,10 +56,9 @@ pub struct Pass {
 /// Who attends.
 #[derive(Debug)]
 enum Way {
-    /// The CPU kernel. Slot, place and position of each of T, [T, 3]; slot, first of T, how many, keys, weak ones, of each
-    /// chunk, [R, 5].
+    /// The CPU kernel: a [`PlaceRow`] of each of T, [T, 3], and a [`ChunkRow`] of each chunk, [R, 5].
     #[cfg_attr(not(fused), allow(dead_code))]
-    Kernel { places_T3: Tensor, lanes_R5: Tensor },
+    Kernel { places_T3: Tensor, chunks_R5: Tensor },
     /// libtorch's operators.
     Composed(Plan),
 }
@@ -90,23 +90,35 @@ pub struct PlannedPass {
 
 #[derive(Debug)]
 enum PlannedWay {
-    Kernel { places: Place, lanes: Place },
+    Kernel { places: Place, chunks: Place },
     Composed(kv_attention::Planned),
 }
 
 impl PlannedWay {
     fn kernel(chunks: &[Chunk], packet: &mut Packet) -> Self {
-        let (mut places, mut lanes) = (Vec::new(), Vec::new());
+        let (mut places, mut rows) = (Vec::new(), Vec::new());
+        let mut first = 0;
         for chunk in chunks {
-            let first = places.len() / 3;
-            let lane = [chunk.slot, first, chunk.places.len(), chunk.keys, chunk.soft_pad];
-            lanes.extend(lane.map(|value| value as i64));
-            let stands = |&place: &usize| [chunk.slot, place, chunk.offset + place].map(|value| value as i64);
-            places.extend(chunk.places.iter().flat_map(stands));
+            let (slot, count) = (chunk.slot, chunk.places.len());
+            let row = ChunkRow {
+                slot,
+                first,
+                count,
+                keys: chunk.keys,
+                soft_pad: chunk.soft_pad,
+            };
+            rows.extend(row.columns());
+            let place = |&in_slot: &usize| PlaceRow {
+                slot,
+                in_slot,
+                position: chunk.offset + in_slot,
+            };
+            places.extend(chunk.places.iter().map(place).flat_map(PlaceRow::columns));
+            first += count;
         }
         Self::Kernel {
             places: packet.longs(places),
-            lanes: packet.longs(lanes),
+            chunks: packet.longs(rows),
         }
     }
 }
@@ -118,9 +130,9 @@ impl PlannedPass {
     /// libtorch's.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Pass> {
         let way = match self.way {
-            PlannedWay::Kernel { places, lanes } => Way::Kernel {
-                places_T3: arrived.get(places).f_view([-1, 3])?,
-                lanes_R5: arrived.get(lanes).f_view([-1, 5])?,
+            PlannedWay::Kernel { places, chunks } => Way::Kernel {
+                places_T3: arrived.get(places).f_view([-1, PlaceRow::COLUMNS])?,
+                chunks_R5: arrived.get(chunks).f_view([-1, ChunkRow::COLUMNS])?,
             },
             PlannedWay::Composed(planned) => Way::Composed(planned.arrive(arrived, rotary)?),
         };
@@ -281,8 +293,8 @@ impl KvCache {
     ) -> Result<Tensor> {
         let (keys, values) = &self.blocks[block];
         #[cfg(fused)]
-        if let (Way::Kernel { places_T3, lanes_R5 }, Some(set)) = (&pass.way, self.kernel) {
-            let chunks = (places_T3, lanes_R5);
+        if let (Way::Kernel { places_T3, chunks_R5 }, Some(set)) = (&pass.way, self.kernel) {
+            let chunks = (places_T3, chunks_R5);
             return match norms {
                 Some(norms) if norms.biases.is_some() => kernel::attend(
                     &norms.apply(joined)?,
@@ -324,7 +336,7 @@ mod kernel {
             joined: Handle,
             cos: Handle,
             sin: Handle,
-            lanes: Handle,
+            chunks: Handle,
             places: Handle,
             keys: Handle,
             values: Handle,
@@ -343,7 +355,7 @@ mod kernel {
         joined: &Tensor,
         norms: Option<Norms<'_>>,
         turns: &Turns,
-        (places_T3, lanes_R5): (&Tensor, &Tensor),
+        (places_T3, chunks_R5): (&Tensor, &Tensor),
         (keys, values): (&Tensor, &Tensor),
         heads: i64,
         set: KernelSet,
@@ -358,7 +370,7 @@ mod kernel {
                 handle(joined),
                 handle(&turns.cos),
                 handle(&turns.sin),
-                handle(lanes_R5),
+                handle(chunks_R5),
                 handle(places_T3),
                 handle(keys),
                 handle(values),

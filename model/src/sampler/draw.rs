@@ -8,6 +8,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::device::kernels::columns::measure;
 #[cfg(fused)]
 use crate::device::kernels::fused;
 use crate::device::transfer::{self, Arrived, Packet, Place};
@@ -19,7 +20,7 @@ pub struct Noise {
     /// 0 is the arg-max, else softmax(logits / temperature) is drawn from: what the arg-max of logits plus temperature
     /// times Gumbel noise draws.
     pub temperature: f32,
-    /// Uniform in 0..1: the uniform of the whole at which the running sum stops.
+    /// Uniform in 0..1: the share of the whole at which the running sum stops.
     pub uniform: f32,
 }
 
@@ -49,22 +50,22 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// From the measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, what the first
-    /// two leave to others, and the drawn column.
+    /// From the measures of a row, whose columns [`measure`] names. Of a probability above a half what it leaves to others is
+    /// the more exact.
     fn new(measures: &[f32]) -> Self {
-        let exact = |uniform: f32, rest: f32| {
-            if uniform > 0.5 {
+        let exact = |share: f32, rest: f32| {
+            if share > 0.5 {
                 1.0 - f64::from(rest)
             } else {
-                f64::from(uniform)
+                f64::from(share)
             }
         };
         Self {
-            token: column(measures[6]),
-            probability: exact(measures[0], measures[4]),
-            best: exact(measures[1], measures[5]),
-            next: measures[2],
-            entropy: measures[3],
+            token: column(measures[measure::TOKEN]),
+            probability: exact(measures[measure::PROBABILITY], measures[measure::REST]),
+            best: exact(measures[measure::BEST], measures[measure::BEST_REST]),
+            next: measures[measure::NEXT],
+            entropy: measures[measure::ENTROPY],
         }
     }
 }
@@ -76,8 +77,8 @@ fn column(told: f32) -> u32 {
     column
 }
 
-/// Numbers that tell what was drawn from a row. A column is told as an f32, which holds every number up to 2^24 exactly.
-pub(super) const MEASURES: i64 = 7;
+/// Numbers that tell what was drawn from a row.
+pub(super) const MEASURES: i64 = measure::COLUMNS as i64;
 
 /// Draws from each of the N rows.
 ///
@@ -102,7 +103,7 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
     measures
         .chunks_exact(MEASURES as usize)
         .map(|measures| {
-            finite(measures[0])?;
+            finite(measures[measure::PROBABILITY])?;
             Ok(Drawn::new(measures))
         })
         .collect()
@@ -111,13 +112,13 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
 /// How rows are drawn, on their device.
 #[derive(Debug)]
 pub(super) struct RowNoise {
-    /// Whether any row is.
+    /// Whether any row has a temperature.
     warm: bool,
     /// Temperatures and uniforms, [N] each; absent where all rows are cold and no kernel asks for them.
     values_N: Option<(Tensor, Tensor)>,
 }
 
-/// The same in a packet that has not been sent.
+/// How rows are drawn, in a packet that has not been sent.
 #[derive(Debug)]
 pub(super) struct PlannedNoise {
     warm: bool,
@@ -183,7 +184,7 @@ pub(super) fn likeliest(logits_NV: &Tensor, writable: Writable) -> Result<(Tenso
     composed(logits_NV, None, writable)
 }
 
-/// The same composed of libtorch's operators; without temperatures and uniforms the likeliest.
+/// The draw composed of libtorch's operators; without temperatures and uniforms the likeliest.
 fn composed(
     logits_NV: &Tensor,
     noise: Option<(&Tensor, &Tensor)>,
@@ -239,7 +240,7 @@ fn composed(
         left_to_others(&token_N1, &probability_N1)?,
         left_to_others(&likeliest_N1, &best_N1)?,
     ];
-    let measures = [
+    let measures: [&Tensor; measure::COLUMNS] = [
         &probability_N1,
         &best_N1,
         &next_N1,
@@ -254,7 +255,7 @@ fn composed(
 /// Columns whose probabilities are summed up before it is known in which of them the running sum stops.
 const PIECE: i64 = 1024;
 
-/// The first column, [N, 1], at which the running sum of a row passes its uniform of the whole; the likeliest where it is cold.
+/// The first column, [N, 1], at which the running sum of a row passes its uniform share of the whole; the likeliest where it is cold.
 /// Sums are f64, of which no more exist at one time than there are pieces of a row and columns of one.
 fn stopped(
     open_NV: &Tensor,

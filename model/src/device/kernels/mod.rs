@@ -7,11 +7,13 @@
 //! - `packed_weights.rs`: weights in the order in which a CPU's matrix library computes;
 //! - `kernel_set.rs`: the instruction set of the CPU's attention kernels;
 //! - `profiler.rs`: where the time of a piece of work goes;
-//! - `threads.rs`, `ffi.rs`: threads of libtorch's libraries; handles and errors across the language border.
+//! - `threads.rs`: threads of libtorch's libraries;
+//! - `ffi.rs`, `columns.rs`: handles, errors and the columns of tables across the language border.
 //!
 //! Not here: the attention over kept keys (`network/kv_cache.rs`) and the draw (`sampler/draw.rs`), which stand beside what
 //! they serve; CUDA's set-up (`device/cuda`).
 
+pub(crate) mod columns;
 #[cfg(fused)]
 pub(crate) mod ffi;
 pub mod fused;

@@ -11,6 +11,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::device::cuda::graph::{self, CudaGraph};
+use crate::device::kernels::columns::measure;
 use crate::device::kernels::ragged::flash_takes;
 use crate::device::transfer::Packet;
 use crate::error::Result;
@@ -127,7 +128,7 @@ impl DeviceBlock {
         })
     }
 
-    /// The device_block for the next block of that network: this one with the other's contents where that has the same shape, else
+    /// The device block for the next block of that network: this one with the other's contents where that has the same shape, else
     /// the other.
     ///
     /// # Errors
@@ -182,8 +183,11 @@ impl DeviceBlock {
     /// Of the masked positions of each row the surest, as many as the step says, and all that are sure enough: what
     /// `commit.rs` does.
     fn committed(&self, masked_N: &Tensor, measures_N7: &Tensor) -> Result<Tensor> {
-        let column = |number: i64| measures_N7.f_select(1, number);
-        let (share_N, rest_N) = (column(0)?, column(4)?.f_to_kind(Kind::Double)?);
+        let column = |number: usize| measures_N7.f_select(1, number as i64);
+        let (share_N, rest_N) = (
+            column(measure::PROBABILITY)?,
+            column(measure::REST)?.f_to_kind(Kind::Double)?,
+        );
         let exact_N = rest_N
             .f_neg()?
             .f_add_scalar(1.0)?

@@ -1,6 +1,6 @@
 //! The running batch on several threads: each has a batch of its own, and no pass waits for another's.
 //!
-//! The operations of a small model are too short to be worth dividing among threads (as in `parallel.rs`), so rows are dealt to
+//! The operations of a small model are too short to be worth dividing among threads (as in `training/threads.rs`), so rows are dealt to
 //! threads whose operations use one each. A row that comes alone is done by the caller's thread, with as many as libtorch
 //! has. Who gets a row is decided when it comes and by nothing but what is open then, so one request on an idle engine has the
 //! same company each time (law L8).
@@ -78,7 +78,8 @@ impl<'a> WorkerPool<'a> {
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
         let rows = numbered(self.backbone, requests, self.submitted)?;
         let tickets = self.submitted..self.submitted + rows.len();
-        // What they still had to say was of rows that nobody waits for; one of them may have ended with it.
+        // The last reports of idle workers are about rows that were withdrawn. A worker may have ended with such a report; then
+        // all are started anew.
         if self
             .workers
             .as_ref()
@@ -109,7 +110,7 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// The tickets of the rows that were on their way when last heard of, in no instruct.
+    /// The tickets of the rows that were on their way when last heard of, in no order.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         let workers = self.workers.iter().flat_map(|workers| &workers.all);
         self.own
