@@ -37,7 +37,7 @@ pub struct Model {
     pub tokenizer: Option<(ImageTokenizer, TokenizerTrainer)>,
 }
 
-/// What was written.
+/// The files that a save has written, and the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The manifest's BLAKE3.
@@ -56,10 +56,10 @@ impl Model {
         Self::load_with(dir, resume, &LoadOptions::default(), device, kind)
     }
 
-    /// The same for what the options say.
+    /// Loads a folder for what the options say.
     ///
     /// # Errors
-    /// As [`Self::load`]; `resume` for sampling.
+    /// The errors of [`Self::load`]; `resume` of a model that is loaded for sampling.
     pub fn load_with(
         dir: &Path,
         resume: bool,
@@ -215,7 +215,7 @@ impl Model {
 /// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
 ///
 /// # Errors
-/// As [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
+/// The errors of [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
 pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
     let inside = carries_adapter(dir);

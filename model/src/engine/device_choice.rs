@@ -23,13 +23,13 @@ pub fn keep_freed_memory() {
 /// A device and a dtype for matrix products.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Where.
+    /// The device that computes.
     pub device: Device,
     /// f32 or bf16.
     pub kind: Kind,
     /// CPU threads; 0 on a GPU.
     pub threads: usize,
-    /// Why this dtype.
+    /// Why this dtype was chosen.
     pub reason: String,
     /// What was found of CUDA.
     pub cuda: Cuda,

@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// The same with other bounds on what is sampled at one time.
+    /// The engine with other bounds on what is sampled at one time.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }

@@ -26,7 +26,7 @@ pub struct Sampling<'a> {
 /// A request on its way.
 #[derive(Debug)]
 struct Open {
-    /// Those of its rows.
+    /// The tickets of its rows.
     tickets: Range<usize>,
     /// Of each row that is a picture, where its codes stand and how they lie.
     pictures: Vec<Option<Drawing>>,
@@ -110,7 +110,7 @@ impl<'a> Sampling<'a> {
     /// number.
     ///
     /// # Errors
-    /// As [`WorkerPool::step`]: every open request has failed then.
+    /// The errors of [`WorkerPool::step`]: every open request has failed then.
     pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
         let began = Instant::now();
         let (model, open) = (self.model, &self.open);

@@ -36,7 +36,7 @@ type Recorded = BTreeMap<String, Tensor>;
 /// Largest difference allowed of a backbone's logits and gradients in bf16, relative to the largest recorded magnitude of the
 /// tensor: about twice what the CPU reaches on the recordings.
 pub const BF16_TOLERANCE: f64 = 0.25;
-/// The same of a loss, which is a mean of many.
+/// The tolerance of a bf16 loss, which is a mean of many numbers.
 pub const BF16_LOSS_TOLERANCE: f64 = 1e-2;
 
 /// Compares a folder (a backbone, an image tokenizer, CLIP or ImageReward) with a file, in f32.
@@ -47,10 +47,10 @@ pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec
     verify_in(checkpoint, reference, device, Kind::Float)
 }
 
-/// The same with a backbone that computes in f32 or bf16.
+/// Verifies with a backbone that computes in f32 or bf16.
 ///
 /// # Errors
-/// As [`verify`].
+/// The errors of [`verify`].
 pub fn verify_in(
     checkpoint: &Path,
     reference: &Path,

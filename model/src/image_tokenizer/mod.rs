@@ -63,10 +63,10 @@ impl ImageTokenizer {
         Self::load_for(dir, device, Purpose::Train)
     }
 
-    /// The same for training or for sampling.
+    /// Loads a folder for training or for sampling.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// The errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, purpose: Purpose) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;

@@ -47,7 +47,7 @@ impl TokenizerTrainer {
     /// Takes a state that [`Self::state`] gave.
     ///
     /// # Errors
-    /// As [`AdamW::restore`].
+    /// The errors of [`AdamW::restore`].
     pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.optimizer.restore(prefix, state)
     }

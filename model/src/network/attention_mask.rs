@@ -12,7 +12,7 @@ pub enum AttentionMask {
     None,
     /// Pairs of real tokens attend; all that touches padding is shut out. Holds 1 where real, [B, L].
     Hard(Tensor),
-    /// The same where all padding is at the front: how many positions of it each of the B rows of L positions has. The
+    /// A hard mask where all padding is at the front: how many positions of it each of the B rows of L positions has. The
     /// kernels then never see padding; hidden states there are zero.
     LeftPads {
         /// Padding of each row.

@@ -86,18 +86,18 @@ impl Backbone {
         Self::load_for(dir, device, kind, Purpose::Train)
     }
 
-    /// The same for training or for sampling, where nothing is kept beside the weights in `kind`.
+    /// Loads a folder for training or for sampling; for sampling nothing is kept beside the weights in `kind`.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// The errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
         Self::load_grown(dir, device, kind, purpose, None)
     }
 
-    /// The same, with picture codes added where that is asked for.
+    /// Loads a folder and adds picture codes where that is asked for.
     ///
     /// # Errors
-    /// As [`Self::load`]; those of [`growth::grown`].
+    /// The errors of [`Self::load`]; those of [`growth::grown`].
     pub fn load_grown(
         dir: &Path,
         device: Device,
@@ -158,7 +158,7 @@ impl Backbone {
         Ok(copy)
     }
 
-    /// The same weights, whose gradients are taken apart from these: for another thread.
+    /// A backbone on the same weights, whose gradients are taken apart from these: for another thread.
     ///
     /// # Errors
     /// libtorch's.
@@ -171,7 +171,7 @@ impl Backbone {
         Ok(twin)
     }
 
-    /// The same with an adapter on it, which is what is trained then.
+    /// The backbone with an adapter on it, which is what is trained then.
     #[must_use]
     pub fn adapted(mut self, lora: Lora) -> Self {
         self.lora = Some(lora);
@@ -201,7 +201,7 @@ impl Backbone {
         self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
     }
 
-    /// The same, to be changed.
+    /// What an optimiser works on, to be changed.
     pub fn trained_mut(&mut self) -> &mut Parameters {
         match &mut self.lora {
             Some(lora) => lora.parameters_mut(),
@@ -260,7 +260,7 @@ impl Backbone {
         &mut self.parameters
     }
 
-    /// Where it computes.
+    /// The device that holds it.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
@@ -355,7 +355,7 @@ impl Backbone {
         self.scaled(x_ND.f_linear(&table_VD, self.head_bias(columns)?)?)
     }
 
-    /// The same for a sampler's pass ([`Self::run`]), whose numbers need not be those of training to the last bit.
+    /// Logits for a sampler's pass ([`Self::run`]), whose numbers need not be those of training to the last bit.
     ///
     /// # Errors
     /// libtorch's.

@@ -39,7 +39,7 @@ impl Backbone {
         self.whole(ids_BL, |joined| self.attend(&joined, &turns, bias.as_ref()))
     }
 
-    /// The same on the real tokens alone; the hidden states of padding are zero.
+    /// Hidden states computed on the real tokens alone; the hidden states of padding are zero.
     fn unpacked(&self, ids_BL: &Tensor, pads: &[usize], length: usize) -> Result<Tensor> {
         let place = (self.device(), self.kind());
         let mut packet = Packet::new();

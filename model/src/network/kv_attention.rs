@@ -47,8 +47,8 @@ impl Planned {
             queries: chunk.places.len(),
             first_key: chunk.slot * capacity,
             keys: chunk.keys,
-            weak_keys: chunk.soft_pad,
-            weak_queries: chunk.places.partition_point(|&place| place < chunk.soft_pad),
+            soft_pad_keys: chunk.soft_pad,
+            soft_pad_queries: chunk.places.partition_point(|&place| place < chunk.soft_pad),
         });
         Self {
             kept: packet.longs(kept),

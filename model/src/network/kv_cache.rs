@@ -211,7 +211,7 @@ impl KvCache {
         })
     }
 
-    /// The same with other kernels, if it is kernels that attend.
+    /// The cache with other kernels, if it is kernels that attend.
     #[must_use]
     pub fn with_kernels(mut self, set: KernelSet) -> Self {
         self.kernel = self.kernel.map(|_| set);

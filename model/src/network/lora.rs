@@ -155,7 +155,7 @@ impl Lora {
         &self.parameters
     }
 
-    /// The same, to be changed by an optimiser.
+    /// The parameters, to be changed by an optimiser.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
@@ -288,7 +288,7 @@ impl Lora {
         safetensors::write(&dir.join(ADAPTER), &self.parameters.named()?, None)
     }
 
-    /// The same values, whose gradients are taken apart from these: for another thread, with dropout of its own.
+    /// An adapter of the same values, whose gradients are taken apart from these: for another thread, with dropout of its own.
     ///
     /// # Errors
     /// libtorch's.
@@ -301,7 +301,7 @@ impl Lora {
         Ok(twin)
     }
 
-    /// The same values for sampling, which stay when these change.
+    /// An adapter of the same values for sampling, which stay when these change.
     ///
     /// # Errors
     /// libtorch's.

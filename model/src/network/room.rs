@@ -143,7 +143,7 @@ pub(crate) fn bytes_of(kind: Kind) -> u64 {
 }
 
 /// Bytes that one token of a forward pass with gradients keeps until its backward pass, at all blocks, and what the block at hand
-/// takes beside. As `fused.rs` composes a block: the stream at both norms, the normed and the gained rows where weights are
+/// takes beside. As `device/kernels/fused.rs` composes a block: the stream at both norms, the normed and the gained rows where weights are
 /// trained or an adapter reads them, the stacked projection (its values are a part of it), turned queries and keys, what
 /// attention gives, the gate's both halves, its activation and its product.
 #[must_use]

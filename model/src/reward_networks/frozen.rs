@@ -58,7 +58,7 @@ impl Frozen {
         Ok(Self { tensors, device })
     }
 
-    /// Where it computes.
+    /// The device that holds it.
     pub(super) fn device(&self) -> Device {
         self.device
     }

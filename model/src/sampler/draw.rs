@@ -97,7 +97,7 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
 /// Brings what was drawn from the device, from the measures of N rows, [N, 7].
 ///
 /// # Errors
-/// As [`draw`].
+/// The errors of [`draw`].
 pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
     let measures = transfer::read_f32(measures_N7)?;
     measures

@@ -20,25 +20,25 @@ pub enum Compute {
 pub struct DrawPosition {
     /// Counted from the target's start; a computed position.
     pub at: usize,
-    /// How it is drawn.
+    /// The temperature and the uniform number that it is drawn with.
     pub noise: Noise,
 }
 
 /// What a row wants of the next forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardRequest {
-    /// What is computed.
+    /// The positions whose hidden states are computed.
     pub compute: Compute,
-    /// What is drawn, ascending.
+    /// The positions that are drawn, ascending.
     pub positions: Vec<DrawPosition>,
 }
 
 /// The columns of the vocabulary that a row's logits have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Columns {
-    /// The first.
+    /// The first column.
     pub start: u32,
-    /// Behind the last.
+    /// The column behind the last.
     pub end: u32,
     /// Which of them may be written, counted from the first.
     pub writable: Writable,
@@ -49,15 +49,15 @@ pub struct Columns {
 pub struct RemainingSteps {
     /// Places of the row that each computes, padding and all.
     pub computed: Range<usize>,
-    /// The block's.
+    /// Places of the block.
     pub window: Range<usize>,
-    /// Its number.
+    /// The block's number.
     pub block: usize,
-    /// Steps that it has taken.
+    /// Steps that the block has taken.
     pub taken: usize,
     /// How many of its positions are masked.
     pub masked: usize,
-    /// What it commits.
+    /// How many positions each step commits.
     pub commits: RemainingCommits,
 }
 

@@ -1,6 +1,6 @@
 //! The unified masked-denoising loss, at masked positions only, in chunks (`mmada.md` 3.3).
 //!
-//! The hidden states of masked positions are gathered first; the head then sees a chunk of them at a time (`room.rs`), and each
+//! The hidden states of masked positions are gathered first; the head then sees a chunk of them at a time (`network/room.rs`), and each
 //! chunk's gradient is taken before the next one's logits exist, so that logits never reach positions x vocabulary.
 //! Legend: B rows, L positions, N masked positions, D width, V vocabulary.
 
@@ -66,7 +66,7 @@ pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
     Ok(gather_with(backbone, rows, Packet::new())?.0)
 }
 
-/// The same; what the packet holds already crosses to the device with the rows, in one copy before the forward pass.
+/// Gathers as [`gather`] does; what the packet holds already crosses to the device with the rows, in one copy before the forward pass.
 ///
 /// # Errors
 /// libtorch's.
@@ -152,7 +152,7 @@ pub fn backward_chunks(
     Ok(transfer::read(&Tensor::f_cat(&losses, 0)?)?.into_iter().sum())
 }
 
-/// The same gradient; nothing is read from the device.
+/// Takes the gradient as [`backward_chunks`] does and reads nothing from the device.
 ///
 /// # Errors
 /// libtorch's.

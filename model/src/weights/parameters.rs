@@ -24,7 +24,7 @@ pub struct Parameters {
     purpose: Purpose,
     /// All values, f32, in the order of the slots; empty when they are for sampling.
     master: Tensor,
-    /// The same values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
+    /// The values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
     compute: Tensor,
     leaves: Vec<Tensor>,
 }
@@ -34,7 +34,7 @@ pub struct Parameters {
 struct Place {
     /// In the flat master.
     flat: i64,
-    /// Which leaf.
+    /// The number of its leaf.
     leaf: usize,
     /// In the flattened leaf.
     within: i64,
@@ -379,7 +379,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// The same values, in leaves that have gradients of their own. A refresh of either is seen by both.
+    /// Parameters of the same values, in leaves that have gradients of their own. A refresh of either is seen by both.
     ///
     /// # Errors
     /// libtorch's.
@@ -399,7 +399,7 @@ impl Parameters {
         Ok(twin)
     }
 
-    /// The same values for sampling, which stay when these change: of trainable ones a copy in the compute dtype.
+    /// Parameters of the same values for sampling, which stay when these change: of trainable ones a copy in the compute dtype.
     ///
     /// # Errors
     /// libtorch's.

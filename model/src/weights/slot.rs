@@ -22,7 +22,7 @@ impl Slot {
         }
     }
 
-    /// The same, sharing the leaf of the slot before it.
+    /// The slot, sharing the leaf of the slot before it.
     #[must_use]
     pub fn stack(mut self) -> Self {
         self.stacked = true;

@@ -194,7 +194,7 @@ impl StoredTensors {
     /// Copies a tensor to where it goes, of the same shape, converted to the dtype there.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// The errors of [`Self::read`].
     pub fn copy_to(&self, name: &str, into: &mut Tensor) -> Result<()> {
         if into.device().is_cuda() && into.is_contiguous() {
             return self.staged(name, into);
@@ -207,7 +207,7 @@ impl StoredTensors {
         entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
     }
 
-    /// The same by way of pinned memory.
+    /// Reads by way of pinned memory.
     fn staged(&self, name: &str, into: &Tensor) -> Result<()> {
         let entry = self.entry(name)?;
         let (path, file) = &self.files[entry.file];

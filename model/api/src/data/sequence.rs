@@ -45,7 +45,7 @@ impl Span {
 pub struct Sequence {
     /// Which example this was made of: the lineage id, a row of `example` or `trace` in the store (law L5).
     pub id: String,
-    /// What it teaches.
+    /// The task that it teaches.
     pub task: Task,
     /// Token ids, in order.
     pub ids: Vec<u32>,

@@ -199,7 +199,7 @@ pub struct ImageTokenizerConfig {
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
     pub norm_groups: usize,
-    /// How it is trained.
+    /// The weights of its losses.
     #[serde(default)]
     pub losses: QuantizerLosses,
 }

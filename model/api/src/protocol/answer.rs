@@ -39,7 +39,7 @@ pub struct EngineInfo {
     pub libtorch: String,
     /// Process id.
     pub pid: u32,
-    /// Where it computes.
+    /// The device that it computes on.
     pub device: DeviceInfo,
 }
 
@@ -209,7 +209,7 @@ pub enum EngineError {
     },
 }
 
-/// What comes back.
+/// What an engine answers to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 #[allow(missing_docs)] // each variant is named after the request that it answers

@@ -16,7 +16,7 @@ pub struct CudaDevice {
     pub capability: String,
 }
 
-/// What was found.
+/// What was found of CUDA on a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Cuda {

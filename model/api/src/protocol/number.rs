@@ -14,7 +14,7 @@ pub fn one<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
 /// A list of numbers.
 ///
 /// # Errors
-/// As [`one`].
+/// The errors of [`one`].
 pub fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<f64>, D::Error> {
     let list: Vec<Option<f64>> = Vec::deserialize(input)?;
     Ok(list.into_iter().map(or_nan).collect())
@@ -23,7 +23,7 @@ pub fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<f64>, D::Error> {
 /// Numbers with what they belong to.
 ///
 /// # Errors
-/// As [`one`].
+/// The errors of [`one`].
 pub fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<Vec<(T, f64)>, D::Error> {
     let list: Vec<(T, Option<f64>)> = Vec::deserialize(input)?;
     Ok(list
@@ -35,7 +35,7 @@ pub fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result
 /// Lists of numbers in single precision.
 ///
 /// # Errors
-/// As [`one`].
+/// The errors of [`one`].
 pub fn lists<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<Vec<f32>>, D::Error> {
     let lists: Vec<Vec<Option<f32>>> = Vec::deserialize(input)?;
     let read = |list: Vec<Option<f32>>| list.into_iter().map(|value| value.unwrap_or(f32::NAN)).collect();

@@ -52,7 +52,7 @@ pub enum ModelSource {
     },
 }
 
-/// What can be asked.
+/// What an engine can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // one at a time is on its way
@@ -64,7 +64,7 @@ pub enum Request {
     },
     /// Load or make a model; what was loaded before is dropped. Answered by `Loaded`.
     Load {
-        /// Where from.
+        /// Where the model comes from.
         model: ModelSource,
     },
     /// One optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
@@ -78,9 +78,9 @@ pub enum Request {
     Policy {
         /// The groups, advantages computed.
         groups: Vec<PolicyGroup>,
-        /// Which views.
+        /// Which masked views stand for a completion's likelihood.
         estimator: EstimatorConfig,
-        /// Which objective.
+        /// The objective that the step climbs.
         objective: ObjectiveConfig,
         /// Learning rate and noise.
         settings: StepSettings,

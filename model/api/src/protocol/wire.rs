@@ -20,7 +20,7 @@ pub fn write<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
 /// Reads one value; `None` at a clean end of the stream.
 ///
 /// # Errors
-/// As [`read_frame`] and [`decode`].
+/// The errors of [`read_frame`] and [`decode`].
 pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
     read_frame(input)?.map(|body| decode(&body)).transpose()
 }
@@ -42,19 +42,19 @@ pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     whole(body, length).map(Some)
 }
 
-/// As [`write()`], on a tokio stream.
+/// Writes one value as a frame on a tokio stream.
 ///
 /// # Errors
-/// As [`write()`].
+/// The errors of [`write()`].
 pub async fn write_async<T: Serialize>(out: &mut (impl AsyncWrite + Unpin), value: &T) -> io::Result<()> {
     out.write_all(&encode(value)?).await?;
     out.flush().await
 }
 
-/// As [`read()`], on a tokio stream.
+/// Reads one value from a tokio stream; `None` at its clean end.
 ///
 /// # Errors
-/// As [`read()`].
+/// The errors of [`read()`].
 pub async fn read_async<T: DeserializeOwned>(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
     let mut head = Vec::with_capacity(4);
     (&mut *input).take(4).read_to_end(&mut head).await?;

@@ -82,7 +82,7 @@ pub enum QuirkError {
     /// No such switch, or no value.
     #[error("quirk {found}: expected KEY=VALUE with a key of {}", keys.join(", "))]
     Unknown {
-        /// What was given.
+        /// The word that was given.
         found: String,
         /// The switches.
         keys: Vec<String>,
@@ -94,7 +94,7 @@ pub enum QuirkError {
         key: String,
         /// What was given.
         value: String,
-        /// What was expected.
+        /// What the switch takes.
         message: String,
     },
 }

@@ -29,7 +29,7 @@ pub struct SampleRequest {
     pub left_pad: usize,
     /// The positions to fill; masks elsewhere are left as they are.
     pub target: Span,
-    /// How.
+    /// The sampler that fills it.
     pub sampler: Sampler,
     /// Pictures: how the target's codes lie, as many as it has positions; absent: a square.
     #[serde(default, skip_serializing_if = "Option::is_none")]

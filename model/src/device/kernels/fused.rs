@@ -94,7 +94,7 @@ pub fn split_turn(
     Ok([q?, k?, v?])
 }
 
-/// The same composed of libtorch's operators: [.., P, (H + 2K) E] into q [.., P, H, E] and k, v [.., P, K, E], by turns
+/// Splits and turns by libtorch's operators: [.., P, (H + 2K) E] into q [.., P, H, E] and k, v [.., P, K, E], by turns
 /// [P, 1, E]. Queries and keys, which stand side by side, are turned together: four launches on a GPU, three where no gradient
 /// is wanted.
 ///

@@ -116,7 +116,7 @@ impl PackedWeights {
         self.spans.get(&rows)
     }
 
-    /// The same, for another thread.
+    /// The packed weights, for another thread.
     #[must_use]
     pub fn shared(&self) -> Self {
         let whole = self.whole.iter();

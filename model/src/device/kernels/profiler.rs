@@ -14,7 +14,7 @@ pub struct Item {
     pub name: String,
     /// Whether it ran on the GPU.
     pub gpu: bool,
-    /// How often.
+    /// How often it ran.
     pub calls: u64,
     /// Microseconds of all calls; of an operator without those that it called.
     pub micros: f64,

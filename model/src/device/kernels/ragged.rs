@@ -19,17 +19,17 @@ use crate::error::Result;
 /// One row's queries, which follow those of the row before, and its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// How many of T.
+    /// How many queries of T.
     pub queries: usize,
     /// The first of its keys in S.
     pub first_key: usize,
-    /// How many of S.
+    /// How many keys of S.
     pub keys: usize,
-    /// How many of the keys, from the first on, are padding that is merely weaker (`mmada.md` 1.5): pairs of two others have 1
+    /// How many of the keys, from the first on, are soft padding, which is merely weaker (`mmada.md` 1.5): pairs of two others have 1
     /// added to their score.
-    pub weak_keys: usize,
-    /// The same of the queries.
-    pub weak_queries: usize,
+    pub soft_pad_keys: usize,
+    /// How many of the queries, from the first on, are soft padding.
+    pub soft_pad_queries: usize,
 }
 
 /// Rows that attend together, the same at every block.
@@ -88,8 +88,8 @@ impl Planned {
                     queries: length,
                     first_key: first,
                     keys: length,
-                    weak_keys: 0,
-                    weak_queries: 0,
+                    soft_pad_keys: 0,
+                    soft_pad_queries: 0,
                 };
                 first += length;
                 row
@@ -175,7 +175,7 @@ impl RaggedRows {
     }
 
     fn is_plain(&self) -> bool {
-        self.rows.iter().all(|row| row.weak_keys == 0)
+        self.rows.iter().all(|row| row.soft_pad_keys == 0)
     }
 
     fn flash_applies(&self, q_THE: &Tensor) -> bool {
@@ -202,7 +202,7 @@ impl RaggedRows {
                 })
             };
             let q = in_heads(q_THE, at, queries)?;
-            let bias = (row.weak_keys > 0).then(|| weaker(row, &q)).transpose()?;
+            let bias = (row.soft_pad_keys > 0).then(|| weaker(row, &q)).transpose()?;
             let (k, v) = (of_row(k_SKE)?, of_row(v_SKE)?);
             let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, bias, 0.0, false, None, false)?;
             mixed.push(
@@ -269,8 +269,8 @@ fn weaker(row: &Row, like: &Tensor) -> Result<Tensor> {
         let number = Tensor::f_arange(count as i64, (Kind::Int64, like.device()))?;
         Ok(number.f_ge(weak as i64)?.f_to_kind(like.kind())?)
     };
-    let queries = strong(row.queries, row.weak_queries)?.f_unsqueeze(1)?;
-    let keys = strong(row.keys, row.weak_keys)?.f_unsqueeze(0)?;
+    let queries = strong(row.queries, row.soft_pad_queries)?.f_unsqueeze(1)?;
+    let keys = strong(row.keys, row.soft_pad_keys)?.f_unsqueeze(0)?;
     Ok(queries.f_mul(&keys)?.f_unsqueeze(0)?.f_unsqueeze(0)?)
 }
 
@@ -365,8 +365,8 @@ mod tests {
                 queries,
                 first_key: (number + turn) % slots * CAPACITY,
                 keys,
-                weak_keys: 0,
-                weak_queries: 0,
+                soft_pad_keys: 0,
+                soft_pad_queries: 0,
             }).collect();
             let count = rows.iter().map(|row| row.queries as i64).sum();
             let (q, k, v) = (
@@ -409,8 +409,8 @@ mod tests {
                 queries: 2,
                 first_key: CAPACITY,
                 keys,
-                weak_keys: 0,
-                weak_queries: 0,
+                soft_pad_keys: 0,
+                soft_pad_queries: 0,
             };
             sent(|packet| Planned::anywhere(vec![row], CAPACITY, packet))
         };

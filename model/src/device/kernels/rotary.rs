@@ -43,7 +43,7 @@ impl Turns {
         self.map(|table| Ok(table.f_index_select(0, positions_T)?))
     }
 
-    /// The same for all heads of a position, each [L, 1, E].
+    /// The turns for all heads of a position, each [L, 1, E].
     ///
     /// # Errors
     /// libtorch's.

@@ -58,7 +58,7 @@ pub trait Estimator: std::fmt::Debug {
 /// The inner step at which views are planned, and the seed of a sample's views.
 #[derive(Clone, Copy, Debug)]
 pub struct InnerStep {
-    /// Which one, from 0.
+    /// Its number, from 0.
     pub number: usize,
     /// How many there are on a batch of groups, mu.
     pub count: usize,

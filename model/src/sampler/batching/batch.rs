@@ -51,9 +51,9 @@ pub struct Batch<'a> {
     limits: Limits,
     cache: Option<KvCache>,
     stepping: Stepping,
-    /// Of the last block that was done so.
+    /// The last block that the device did by itself, whose tables and recording the next may use.
     device_block: Option<DeviceBlock>,
-    /// How many steps the last one took that ended so.
+    /// How many steps the last such block took that ended by itself.
     last_block_steps: usize,
     free: Vec<usize>,
     running: Vec<Running>,
@@ -416,7 +416,7 @@ pub(super) fn numbered(
 /// Fills every request's masks in, in the order asked.
 ///
 /// # Errors
-/// As [`Batch::step`]; an attention that no cache can do together with one.
+/// The errors of [`Batch::step`]; an attention that no cache can do together with one.
 pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame<'_>) -> Result<Vec<Sample>> {
     let mut batch = Batch::new(backbone, Limits::default());
     batch.submit(requests.to_vec())?;

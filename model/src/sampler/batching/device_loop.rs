@@ -3,7 +3,7 @@
 //! A step that asks the host what to commit waits for it; on a GPU that is time in which nothing is computed. Here what is
 //! drawn at each step stays on the device until the last; the host then takes it in as if it had asked each time
 //! (`text.rs`), so that there is one account of what a sampler does. Where they are asked for, all kernels of a step are one
-//! launch (`cuda_graph.rs`), and serve every block of the same shape. Legend: R rows, T places of them that a step computes, W
+//! launch (`device/cuda/graph.rs`), and serve every block of the same shape. Legend: R rows, T places of them that a step computes, W
 //! positions of a row's block, N = R W, S steps at most.
 
 #![allow(non_snake_case)]

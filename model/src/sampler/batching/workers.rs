@@ -30,9 +30,9 @@ pub struct WorkerPool<'a> {
     backbone: &'a Backbone,
     limits: Limits,
     threads: usize,
-    /// Of the thread that calls.
+    /// The batch of the thread that calls.
     own: Batch<'a>,
-    /// The others, once there is work for them.
+    /// The other threads, once there is work for them.
     workers: Option<Workers>,
     submitted: usize,
     /// Where the caller's thread's cache came from and goes back to, unless something failed on it.
@@ -128,7 +128,7 @@ impl<'a> WorkerPool<'a> {
     /// done, with their tickets.
     ///
     /// # Errors
-    /// As [`Batch::step`]: nothing here is of any use then.
+    /// The errors of [`Batch::step`]: nothing here is of any use then.
     pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
         let mut done = Vec::new();
         let waits = self.own.is_empty();

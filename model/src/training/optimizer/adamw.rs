@@ -22,7 +22,7 @@ pub struct AdamW {
     average: Option<Tensor>,
 }
 
-/// What a step did.
+/// The gradient norm of a step, and whether the step was taken.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepped {
     /// Gradient norm before clipping.
