@@ -66,6 +66,7 @@ impl Engine {
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
         let began = Instant::now();
         let seconds = || began.elapsed().as_secs_f64();
+        // Training and decoding may need the memory that a large cache of the last samples still holds.
         if !matches!(request, Request::Sample { .. }) {
             self.shelf.clear_beyond(SMALL_CACHE);
         }
@@ -94,6 +95,7 @@ impl Engine {
                 objective,
                 settings,
             } => {
+                // Taken apart, because the reference is borrowed from the engine at the same time.
                 let Model {
                     backbone, optimizer, ..
                 } = loaded(&mut self.model)?;
@@ -231,6 +233,7 @@ impl Engine {
 
     fn load(&mut self, source: ModelSource) -> Result<Answer> {
         let (device, kind) = (self.place.device, self.place.kind);
+        // What lies on the shelf was recorded on the network that goes.
         self.shelf.clear_beyond(0);
         let model = match source {
             ModelSource::Fresh {
@@ -284,6 +287,7 @@ impl Engine {
             backbone: Some(model.backbone.config().clone()),
             image_tokenizer: model.tokenizer.is_some(),
         };
+        // Only now, so that a load that fails leaves the engine as it was. The reference was another model's.
         self.reference = None;
         self.model = Some(model);
         Ok(answer)

@@ -332,6 +332,7 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
             )));
         }
     }
+    // The optimiser serves as the accumulator: the recorded gradient is that of the three losses' weighted sum.
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {
         let range = number * ROWS..(number + 1) * ROWS;
@@ -416,6 +417,7 @@ fn task_weights(
         "mmu" => table("loss.answer_lengths_mmu")?,
         _ => Vec::new(),
     };
+    // The published trainer's means: pictures over masked codes, texts over all positions by 1 / p, answers also by length.
     let weight = |row: usize, at: usize| match task {
         "t2i" => 1.0 / counted.max(1) as f64,
         "lm" => 1.0 / (p[row][at] * (ids.len() * ids[row].len()) as f64),

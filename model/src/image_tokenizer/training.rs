@@ -101,6 +101,7 @@ impl TokenizerTrainer {
         } else {
             straight_through(&soft)?
         };
+        // Locality: a picture put together from patches of two must have the codes of its patches.
         let mix = (weights.locality > 0.0 && step >= weights.local_from)
             .then(|| Mix::draw(&latents, step))
             .transpose()?;
@@ -124,6 +125,7 @@ impl TokenizerTrainer {
                 .f_mean(Kind::Float)?,
             None => Tensor::f_zeros([], (Kind::Float, latents.device()))?,
         };
+        // The entropy of a code is to be small (each is sure), that of the batch large (all codes are used).
         let loss = reconstruction
             .f_add(&commitment.f_mul_scalar(weights.commitment)?)?
             .f_add(&sample.f_mul_scalar(weights.sample_entropy)?)?
@@ -132,6 +134,7 @@ impl TokenizerTrainer {
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
         let entropy = sample.f_sub(&batch)?;
+        // All figures cross from the device in one read.
         let figures = [&loss, &reconstruction, &commitment, &entropy];
         let figures = figures.map(|figure| figure.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]));
         let [loss, reconstruction, commitment, entropy] = figures;

@@ -199,6 +199,7 @@ fn composed(
         .f_scatter_value(-1, &surest_N1, f64::NEG_INFINITY)?
         .f_exp()?)?;
     let log_p_NV = below_NV.f_sub(&others_N1.f_log1p()?)?;
+    // 0 log 0 is 0: columns whose probability is none are not numbers here.
     let entropy_N1 = sum(&log_p_NV
         .f_exp()?
         .f_mul(&log_p_NV)?
@@ -232,6 +233,7 @@ fn composed(
         1 => best_N1.f_zeros_like()?,
         _ => top_N2.f_narrow(1, 1, 1)?.f_exp()?,
     };
+    // Only the highest column's rest is known exactly; the others' are far from 0, where the difference serves.
     let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
         let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
         Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
@@ -240,6 +242,7 @@ fn composed(
         left_to_others(&token_N1, &probability_N1)?,
         left_to_others(&likeliest_N1, &best_N1)?,
     ];
+    // In the order of `measure`.
     let measures: [&Tensor; measure::COLUMNS] = [
         &probability_N1,
         &best_N1,

@@ -163,6 +163,7 @@ impl AdamW {
         } else {
             1.0
         };
+        // Muon's directions come from the momentum before it takes the gradient in, so they are worked out first.
         let orthogonal = if adam.muon {
             // Nesterov's: the momentum after this gradient, moved on towards it once more.
             let momentum = self.grad.f_mul_scalar(clipped)?;
@@ -176,6 +177,7 @@ impl AdamW {
         }
         self.step += 1;
         let count = i32::try_from(self.step).unwrap_or(i32::MAX);
+        // Both moments start at zero: these undo the pull towards it.
         let (correct1, correct2) = (1.0 - adam.beta1.powi(count), 1.0 - adam.beta2.powi(count));
         let _ = self.first.f_lerp_(&self.grad, 1.0 - adam.beta1)?;
         let square = self.grad.f_square_out(&scratch)?;
@@ -188,6 +190,7 @@ impl AdamW {
             .first
             .f_div_out(&update, &denominator)?
             .f_mul_scalar_(1.0 / correct1)?;
+        // The blocks' matrices take Muon's direction in place of Adam's.
         for (name, direction) in orthogonal {
             parameters.view(&update, &name)?.f_copy_(&direction)?;
         }
@@ -196,6 +199,7 @@ impl AdamW {
             let _ = master.f_mul_scalar_(1.0 - rate * adam.weight_decay)?;
         }
         let _ = master.f_sub_(&update.f_mul_scalar_(rate)?)?;
+        // The average begins at the weights of its first step, not at zero, and so needs no correction.
         if let Some(mut average) = first_average {
             average.f_copy_(&master)?;
             self.average = Some(average);
