@@ -5,6 +5,7 @@
 // vocabulary. Keys are kept as [S, K, E, C] and values as [S, K, C, E'], f32, C a multiple of 32 and E' of 16.
 
 #include "attention_tiles.h"
+#include "columns.h"
 #include "rows.h"
 
 // Fewer are not worth a thread of their own.
@@ -17,21 +18,22 @@ CLONES static void turn_into(const float* R x, float* R y, const float* R cos, c
   }
 }
 
-// Some queries of one head of one lane: a tile.
+// Some queries of one head of one chunk: a tile.
 struct Task {
-  int64_t slot, first, count, keys, weak, head;
+  int64_t slot, first, count, keys, soft_pad, head;
 };
 
-// At most `most` queries each, and those of a lane alike.
-static std::vector<Task> tasks_of(const Tensor& lanes, int64_t heads, int64_t most) {
+// At most `most` queries each, and those of a chunk alike.
+static std::vector<Task> tasks_of(const Tensor& chunks, int64_t heads, int64_t most) {
   std::vector<Task> tasks;
-  const int64_t* lane = data<int64_t>(lanes);
-  for (int64_t row = 0; row < lanes.size(0); row++, lane += 5) {
-    int64_t queries = lane[2], parts = (queries + most - 1) / most;
+  const int64_t* chunk = data<int64_t>(chunks);
+  for (int64_t row = 0; row < chunks.size(0); row++, chunk += CHUNK_COLUMNS) {
+    int64_t queries = chunk[CHUNK_COUNT], parts = (queries + most - 1) / most;
     for (int64_t head = 0; head < heads; head++)
       for (int64_t part = 0; part < parts; part++) {
         int64_t from = queries * part / parts, to = queries * (part + 1) / parts;
-        tasks.push_back({lane[0], lane[1] + from, to - from, lane[3], lane[4], head});
+        tasks.push_back({chunk[CHUNK_SLOT], chunk[CHUNK_FIRST] + from, to - from, chunk[CHUNK_KEYS],
+                         chunk[CHUNK_SOFT_PAD], head});
       }
   }
   return tasks;
@@ -46,11 +48,11 @@ static void norm_row(const float* row, float* to, const float* gain, int64_t n, 
 }
 
 // `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
-// are gains. `lanes` [rows, 5]: slot, first of its positions in T, how many, keys, how many of them are weak (pairs of two
-// others have 1 added to their scaled score); `places` [T, 3]: slot, place in the slot, position of the rotary embedding.
+// are gains. `chunks` and `places` are tables of `columns.h`; of a chunk with soft padding, pairs of two other places have 1
+// added to their scaled score.
 // Whole passes attend here too: with AVX-512 libtorch's products and attention are slower at every shape measured (`LOG.md`).
 // Gives [T or more, H E].
-static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& lanes,
+static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& chunks,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
                      int64_t heads, int64_t width, double scale, int64_t set) {
@@ -74,8 +76,9 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   for_rows(rows, total, [&](int64_t begin, int64_t end) {
     std::vector<float> a(total), normal(q_width + k_width), turned_k(k_width);
     for (int64_t row = begin; row < end; row++) {
-      const int64_t* stands = data<int64_t>(places) + row * 3;
-      const float *c = data<float>(cos) + stands[2] * stride, *s = data<float>(sin) + stands[2] * stride;
+      const int64_t* stands = data<int64_t>(places) + row * PLACE_COLUMNS;
+      int64_t position = stands[PLACE_POSITION] * stride;
+      const float *c = data<float>(cos) + position, *s = data<float>(sin) + position;
       const float *all = read(joined, row * total, a.data(), total), *straight = all;
       if (normed) {
         norm_row(all, normal.data(), data<float>(gains[0]), q_width, eps, rounds);
@@ -90,18 +93,18 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
         round_row(turned_k.data(), k_width);
       }
       for (int64_t head = 0; head < kv_heads; head++) {
-        int64_t kept = stands[0] * kv_heads + head;
+        int64_t kept = stands[PLACE_SLOT] * kv_heads + head;
         const float* key = turned_k.data() + head * width;
-        float* to = kept_keys + kept * width * capacity + stands[1];
+        float* to = kept_keys + kept * width * capacity + stands[PLACE_IN_SLOT];
         for (int64_t e = 0; e < width; e++) to[e * capacity] = key[e];
-        std::memcpy(kept_values + (kept * capacity + stands[1]) * wide, all + q_width + k_width + head * width,
-                    width * 4);
+        std::memcpy(kept_values + (kept * capacity + stands[PLACE_IN_SLOT]) * wide,
+                    all + q_width + k_width + head * width, width * 4);
       }
     }
   });
   Tensor y = at::empty({joined.size(0), heads * width}, joined.options());
   if (joined.size(0) > rows) y.narrow(0, rows, joined.size(0) - rows).zero_();
-  std::vector<Task> tasks = tasks_of(lanes, heads, tiles->queries);
+  std::vector<Task> tasks = tasks_of(chunks, heads, tiles->queries);
   int64_t group = heads / kv_heads, grain = QUERIES_OF_A_THREAD * tasks.size() / std::max<int64_t>(rows * heads, 1);
   const float one = static_cast<float>(1.0 / scale);
   at::parallel_for(0, tasks.size(), std::max<int64_t>(grain, 1), [&](int64_t begin, int64_t end) {
@@ -114,8 +117,9 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
       tiles->scores(queries.data(), kept_keys + kept * width * capacity, scores.data(), task.count, width, capacity, task.keys);
       for (int64_t i = 0; i < task.count; i++) {
         float* row = scores.data() + i * capacity;
-        if (task.weak > 0 && data<int64_t>(places)[(task.first + i) * 3 + 1] >= task.weak)
-          for (int64_t l = task.weak; l < task.keys; l++) row[l] += one;
+        const int64_t* stands = data<int64_t>(places) + (task.first + i) * PLACE_COLUMNS;
+        if (task.soft_pad > 0 && stands[PLACE_IN_SLOT] >= task.soft_pad)
+          for (int64_t l = task.soft_pad; l < task.keys; l++) row[l] += one;
         float sum = exp_row(row, static_cast<float>(scale), highest(row, task.keys), task.keys);
         scale_row(row, 1.0f / sum, task.keys);
       }
@@ -127,8 +131,7 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   return y;
 }
 
-// What is drawn from each row of logits, and how sure the model is of it: token; its probability, the best one's, the next
-// best one's, the entropy, and what is left to one of the first two, as exact where that is little. Columns from `end` on and
+// What is drawn from each row of logits, and how sure the model is of it: the measures of `columns.h`. Columns from `end` on and
 // the `shut` one (unless it is negative) have their probability but are never drawn.
 //
 // A row is swept once, in pieces that stay in the nearest cache: each gives its highest column, the next one that may be
@@ -209,13 +212,14 @@ static Swept sweep(float* a, int64_t n, int64_t open, int64_t shut) {
   return swept;
 }
 
-// The first column at which the running sum of exp((a - top) / temperature), the shut column left out, passes `share` of the whole.
-static int64_t passed(float* R a, float top, float temperature, float share, int64_t shut, int64_t n) {
+// The first column at which the running sum of exp((a - top) / temperature), the shut column left out,
+// passes the `uniform` share of the whole.
+static int64_t passed(float* R a, float top, float temperature, float uniform, int64_t shut, int64_t n) {
   exp_row(a, 1.0f / temperature, top, n);
   if (shut >= 0 && shut < n) a[shut] = 0;
   double whole = 0;
   for (int64_t i = 0; i < n; i++) whole += a[i];
-  double left = whole * share;
+  double left = whole * uniform;
   int64_t last = 0;
   for (int64_t i = 0; i < n; i++) {
     if (a[i] > 0) last = i;
@@ -225,11 +229,11 @@ static int64_t passed(float* R a, float top, float temperature, float share, int
   return last;
 }
 
-static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tensor& shares, int64_t end, int64_t shut,
+static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tensor& uniforms, int64_t end, int64_t shut,
                  const Tensor& measures) {
   Tensor logits = logits_in.contiguous();
   int64_t rows = logits.size(0), columns = logits.size(1), n = std::min(end, columns);
-  TORCH_CHECK(n > 0 && measures.numel() == rows * 7, "draw: misshapen");
+  TORCH_CHECK(n > 0 && measures.numel() == rows * MEASURE_COLUMNS, "draw: misshapen");
   for_rows(rows, columns, [&](int64_t begin, int64_t stop) {
     float piece[PIECE];
     std::vector<float> warm;
@@ -252,35 +256,35 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
       if (temperature > 0) {
         warm.resize(n);
         load(logits, row * columns, warm.data(), n);
-        token = passed(warm.data(), swept.best, temperature, data<float>(shares)[row], shut, n);
+        token = passed(warm.data(), swept.best, temperature, data<float>(uniforms)[row], shut, n);
         load(logits, row * columns + token, &drawn, 1);
       }
       float chance = std::exp(drawn - swept.top) / sum, likeliest = std::exp(swept.best - swept.top) / sum;
       float rest = swept.others / sum;
-      float* to = out<float>(measures) + row * 7;
-      to[0] = sum == sum && std::isfinite(swept.top) ? chance : NAN;
-      to[1] = likeliest;
-      to[2] = std::exp(swept.next - swept.top) / sum;
-      to[3] = std::log1p(swept.others) - swept.weighed / sum;
-      to[4] = token == swept.surest ? rest : 1.0f - chance;
-      to[5] = swept.first == swept.surest ? rest : 1.0f - likeliest;
-      to[6] = static_cast<float>(token);
+      float* to = out<float>(measures) + row * MEASURE_COLUMNS;
+      to[MEASURE_PROBABILITY] = sum == sum && std::isfinite(swept.top) ? chance : NAN;
+      to[MEASURE_BEST] = likeliest;
+      to[MEASURE_NEXT] = std::exp(swept.next - swept.top) / sum;
+      to[MEASURE_ENTROPY] = std::log1p(swept.others) - swept.weighed / sum;
+      to[MEASURE_REST] = token == swept.surest ? rest : 1.0f - chance;
+      to[MEASURE_BEST_REST] = swept.first == swept.surest ? rest : 1.0f - likeliest;
+      to[MEASURE_TOKEN] = static_cast<float>(token);
     }
   });
 }
 
 extern "C" {
-int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* lanes, Tensor* places, Tensor* keys,
+int demask_cached_attend(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* chunks, Tensor* places, Tensor* keys,
                          Tensor* values, Tensor* q_gain, Tensor* k_gain, double eps, int64_t heads, int64_t width,
                          double scale, int64_t set, Tensor** y) {
   return guarded([&] {
-    give(y, attend(*joined, *cos, *sin, *lanes, *places, *keys, *values, perhaps(q_gain), perhaps(k_gain), eps, heads,
+    give(y, attend(*joined, *cos, *sin, *chunks, *places, *keys, *values, perhaps(q_gain), perhaps(k_gain), eps, heads,
                    width, scale, set));
   });
 }
 
-int demask_draw(Tensor* logits, Tensor* temperatures, Tensor* shares, int64_t end, int64_t shut,
+int demask_draw(Tensor* logits, Tensor* temperatures, Tensor* uniforms, int64_t end, int64_t shut,
                 Tensor* measures) {
-  return guarded([&] { draw(*logits, *temperatures, *shares, end, shut, *measures); });
+  return guarded([&] { draw(*logits, *temperatures, *uniforms, end, shut, *measures); });
 }
 }

@@ -11,8 +11,8 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use demask_api::{SampleRequest, Sampler, Span, TextSampler};
 use demask_model::Backbone;
-use demask_model::device::Place;
-use demask_model::sampler::batch::{Batch, Limits};
+use demask_model::engine::device_choice::Place;
+use demask_model::sampler::{Batch, Limits};
 use serde_json::json;
 use shape::{Shape, USAGE, matmul_rate, median, number};
 use tch::Device;
@@ -101,7 +101,7 @@ impl Course {
 }
 
 fn main() -> anyhow::Result<()> {
-    demask_model::device::keep_freed_memory();
+    demask_model::engine::device_choice::keep_freed_memory();
     let course = Course::parse()?;
     ensure!(course.block > 1, "--block 1: expected at least 2");
     let config = course.shape.config()?;

@@ -9,7 +9,8 @@ mod shape;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use demask_model::{Backbone, weights};
+use demask_model::Backbone;
+use demask_model::weights::safetensors;
 use shape::{Shape, USAGE};
 use tch::{Device, Kind};
 
@@ -50,7 +51,7 @@ fn write(folder: &Path, backbone: &Backbone) -> anyhow::Result<()> {
     let config = serde_json::to_string_pretty(backbone.config())?;
     let path = folder.join("config.json");
     std::fs::write(&path, config).with_context(|| path.display().to_string())?;
-    weights::write(
+    safetensors::write(
         &folder.join("model.safetensors"),
         &backbone.parameters().named()?,
         None,

@@ -8,9 +8,9 @@ mod shape;
 
 use anyhow::{Context as _, ensure};
 use demask_api::{Adam, BackboneConfig, Sequence, Span, StepSettings, Task};
-use demask_model::device::Place;
-use demask_model::optimizer::AdamW;
-use demask_model::{Backbone, trainer};
+use demask_model::engine::device_choice::Place;
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 use serde_json::json;
 use shape::{Shape, USAGE, matmul_rate, median, number};
 use tch::Device;
@@ -80,7 +80,7 @@ impl Course {
 const WARM_UP: usize = 3;
 
 fn main() -> anyhow::Result<()> {
-    demask_model::device::keep_freed_memory();
+    demask_model::engine::device_choice::keep_freed_memory();
     let course = Course::parse()?;
     let (config, kind) = (course.shape.config()?, course.place.kind);
     let words = (config.mask_token_id as usize).min(1000);
@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
             seed: step as u64,
             ema: 0.0,
         };
-        let report = trainer::train(
+        let report = training::train(
             &mut backbone,
             &mut optimizer,
             &[course.batch(step, words)],

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use demask_model::cuda;
-use demask_model::device::{Place, keep_freed_memory};
-use demask_model::ending::{self, Ending};
+use demask_model::device::cuda;
 use demask_model::engine::Engine;
-use demask_model::fault::Fault;
+use demask_model::engine::device_choice::{Place, keep_freed_memory};
+use demask_model::engine::fault::Fault;
+use demask_model::engine::server::{self, Served};
+use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
-use demask_model::server::{self, Served};
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
@@ -57,9 +57,9 @@ fn run() -> anyhow::Result<()> {
         .log_internal_errors(false)
         .init();
     if let Some(parent) = options.die_with {
-        ending::die_with_parent(parent).context("--die-with")?;
+        shutdown::die_with_parent(parent).context("--die-with")?;
     }
-    let ending = Ending::on_signals(options.die_with.is_some()).context("signals")?;
+    let shutdown = ShutdownSignal::on_signals(options.die_with.is_some()).context("signals")?;
     keep_freed_memory();
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
     if place.device.is_cuda() {
@@ -74,11 +74,11 @@ fn run() -> anyhow::Result<()> {
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits);
     let fault = Fault::from_environment()?;
-    let served = server::serve(&mut engine, &options.socket, &ending, fault)
+    let served = server::serve(&mut engine, &options.socket, &shutdown, fault)
         .with_context(|| format!("socket {}", options.socket.display()))?;
     if let Served::DeviceFailed(message) = served {
         tracing::error!("the device failed, and this engine ends: {message}");
-        ending::at_once();
+        shutdown::at_once();
     }
     Ok(())
 }

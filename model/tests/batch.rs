@@ -10,11 +10,11 @@ use demask_api::{
     Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
     Remasking, Sample, SampleRequest, Sampler, StepSettings, TextCache, TextSampler,
 };
-use demask_model::checkpoint::Model;
+use demask_model::engine::checkpoint::Model;
+use demask_model::engine::sample_requests::Sampling;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::sampler::{Batch, Hands, Limits, Shelf, Stepping};
-use demask_model::sampling::Sampling;
-use demask_model::{AttentionMask, Backbone, trainer};
+use demask_model::sampler::{Batch, Limits, Shelf, Stepping, WorkerPool};
+use demask_model::{AttentionMask, Backbone, training};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -174,7 +174,7 @@ proptest! {
             let backbone = sharp(&config(), 3, kind);
             let asking = draw(&backbone, &requests);
             for rows in [1, 64] {
-                let mut batch = Batch::new(&backbone, Limits { rows, tokens: 1000 }).stepping(Stepping::Resident);
+                let mut batch = Batch::new(&backbone, Limits { rows, tokens: 1000 }).stepping(Stepping::DeviceLoop);
                 batch.submit(requests.clone()).unwrap();
                 let mut done = Vec::new();
                 while !batch.is_empty() {
@@ -196,15 +196,15 @@ proptest! {
     #[test]
     fn l8_a_row_is_the_same_in_any_hands(requests in requests(), threads in 1usize..4, later in 0usize..5, room in 1usize..6) {
         let backbone = sharp(&config(), 3, Kind::Float);
-        let mut hands = Hands::on(&backbone, Limits { rows: room, tokens: 1000 }, threads);
+        let mut workers = WorkerPool::on(&backbone, Limits { rows: room, tokens: 1000 }, threads);
         let (now, later) = requests.split_at(requests.len() - later.min(requests.len()));
-        hands.submit(now.to_vec()).unwrap();
-        let mut done = if hands.is_empty() { Vec::new() } else { hands.step(&mut |_, _, _| Ok(())).unwrap() };
-        prop_assert_eq!(hands.submit(later.to_vec()).unwrap(), now.len()..requests.len());
-        while !hands.is_empty() {
-            done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+        workers.submit(now.to_vec()).unwrap();
+        let mut done = if workers.is_empty() { Vec::new() } else { workers.step(&mut |_, _, _| Ok(())).unwrap() };
+        prop_assert_eq!(workers.submit(later.to_vec()).unwrap(), now.len()..requests.len());
+        while !workers.is_empty() {
+            done.extend(workers.step(&mut |_, _, _| Ok(())).unwrap());
         }
-        prop_assert_eq!(hands.running().count(), 0);
+        prop_assert_eq!(workers.running().count(), 0);
         done.sort_by_key(|(ticket, _)| *ticket);
         prop_assert_eq!(done.len(), requests.len());
         for (request, (_, sample)) in requests.iter().zip(&done) {
@@ -236,11 +236,11 @@ fn a_cache_that_is_kept_changes_no_sample() {
     let shelf = Shelf::default();
     let prefix = text(|sampler| sampler.cache = TextCache::Prefix);
     let run = |shelf: &Shelf, requests: &[SampleRequest]| {
-        let mut hands = Hands::on(&backbone, Limits::default(), 1).keeping(shelf);
-        hands.submit(requests.to_vec()).unwrap();
+        let mut workers = WorkerPool::on(&backbone, Limits::default(), 1).keeping(shelf);
+        workers.submit(requests.to_vec()).unwrap();
         let mut done = Vec::new();
-        while !hands.is_empty() {
-            done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+        while !workers.is_empty() {
+            done.extend(workers.step(&mut |_, _, _| Ok(())).unwrap());
         }
         done.sort_by_key(|(ticket, _)| *ticket);
         done
@@ -279,7 +279,7 @@ fn a_sampler_meets_the_weights_as_they_are() {
         learning_rate: 0.3,
         ..common::settings(1)
     };
-    trainer::train(&mut backbone, &mut optimizer, &[common::ragged()], &settings).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[common::ragged()], &settings).unwrap();
     let after = draw(&backbone, &requests);
     let other = common::backbone(5);
     other.parameters().set(backbone.parameters().master()).unwrap();
@@ -305,7 +305,7 @@ fn a_block_asks_twice() {
     let backbone = sharp(&config(), 3, Kind::Double);
     for (cache, passes) in [(DUAL, 2 * 3), (TextCache::Prefix, 2 * 3), (TextCache::None, 12)] {
         let sampler = text(|sampler| (sampler.cache, sampler.end) = (cache, End::Never));
-        let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Resident);
+        let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::DeviceLoop);
         batch
             .submit(vec![row(1, 1, 5, 12, &Sampler::Text(sampler))])
             .unwrap();
@@ -373,13 +373,13 @@ fn hands_that_fail_say_so() {
     let request = |id| row(id, 0, 5, 12, &Sampler::Text(text(|_| {})));
     let limits = Limits::default();
     let backbone = sharp(&config(), 5, Kind::Float);
-    let mut hands = Hands::on(&backbone, limits, 2);
-    let gone = hands.submit((0..4).map(request).collect()).unwrap();
-    let kept = hands.submit(vec![request(4)]).unwrap();
-    hands.withdraw(&gone);
+    let mut workers = WorkerPool::on(&backbone, limits, 2);
+    let gone = workers.submit((0..4).map(request).collect()).unwrap();
+    let kept = workers.submit(vec![request(4)]).unwrap();
+    workers.withdraw(&gone);
     let mut done = Vec::new();
-    while !hands.is_empty() {
-        done.extend(hands.step(&mut |_, _, _| Ok(())).unwrap());
+    while !workers.is_empty() {
+        done.extend(workers.step(&mut |_, _, _| Ok(())).unwrap());
     }
     assert!(
         done.iter()
@@ -387,10 +387,10 @@ fn hands_that_fail_say_so() {
     );
 
     tch::no_grad(|| backbone.head_weight().unwrap().f_fill_(f64::NAN).map(|_| ())).unwrap();
-    let mut hands = Hands::on(&backbone, limits, 2);
-    hands.submit((0..4).map(request).collect()).unwrap();
+    let mut workers = WorkerPool::on(&backbone, limits, 2);
+    workers.submit((0..4).map(request).collect()).unwrap();
     let failed = loop {
-        if let Err(error) = hands.step(&mut |_, _, _| Ok(())) {
+        if let Err(error) = workers.step(&mut |_, _, _| Ok(())) {
             break error;
         }
     };

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 
 use common::{learner, numbers, ragged, settings};
 use demask_api::{EngineError, StepSettings};
-use demask_model::checkpoint::Model;
+use demask_model::engine::checkpoint::Model;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::{trainer, weights};
+use demask_model::training;
+use demask_model::weights::safetensors;
 use tch::{Device, Kind};
 
 /// A model that has learnt for two steps, with a moving average and an image tokenizer.
 fn model(kind: Kind) -> Model {
     let backbone = demask_model::Backbone::fresh(&common::config(), 1, Device::Cpu, kind).unwrap();
-    let optimizer = demask_model::optimizer::AdamW::new(backbone.parameters()).unwrap();
+    let optimizer = demask_model::training::optimizer::AdamW::new(backbone.parameters()).unwrap();
     let mut tokenizer = ImageTokenizer::fresh(&common::tokenizer_config(), 2, Device::Cpu).unwrap();
     let mut training = TokenizerTrainer::new(&tokenizer).unwrap();
     let picture = demask_api::Picture::filled(4, 4, [10, 200, 70]);
@@ -37,7 +38,7 @@ fn step(model: &mut Model, seed: u64) {
         ema: 0.9,
         ..settings(seed)
     };
-    trainer::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
+    training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
 }
 
 fn state(model: &Model) -> Vec<(String, Vec<f64>)> {
@@ -292,7 +293,7 @@ fn a_full_disk_is_said_to_be_full() {
         return;
     }
     let (backbone, _) = learner(1);
-    let error = weights::write(full, &backbone.parameters().named().unwrap(), None).unwrap_err();
+    let error = safetensors::write(full, &backbone.parameters().named().unwrap(), None).unwrap_err();
     let EngineError::Io { path, full, .. } = EngineError::from(error) else {
         panic!("another error");
     };

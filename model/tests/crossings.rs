@@ -9,10 +9,10 @@ use demask_api::{
     Commit, End, EstimatorConfig, ImageSampler, ObjectiveConfig, SampleRequest, Sampler, Spacing, Span,
     TextCache, TextSampler,
 };
-use demask_model::optimizer::AdamW;
+use demask_model::device::transfer::{Crossings, crossings};
 use demask_model::sampler::{Batch, Limits, Stepping};
-use demask_model::transfer::{Crossings, crossings};
-use demask_model::{Backbone, policy, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind};
 
 fn backbone() -> Backbone {
@@ -74,7 +74,7 @@ fn a_pass_uploads_once_and_reads_once() {
         request(2, 8, text(TextCache::Prefix)),
         request(3, 4, guided),
     ];
-    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Asks);
+    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::HostDriven);
     batch.submit(requests).unwrap();
     let mut passes = 0;
     let crossings = counted(|| {
@@ -89,7 +89,7 @@ fn a_pass_uploads_once_and_reads_once() {
 #[test]
 fn steps_that_ask_nobody_upload_and_read_once_a_block() {
     let backbone = backbone();
-    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::Resident);
+    let mut batch = Batch::new(&backbone, Limits::default()).stepping(Stepping::DeviceLoop);
     batch
         .submit(vec![
             request(1, 8, text(TextCache::Prefix)),
@@ -112,7 +112,8 @@ fn a_training_step_reads_once() {
     tch::set_num_threads(1);
     for micro_batches in [vec![ragged()], vec![ragged(), ragged(), ragged()]] {
         let crossings = counted(|| {
-            let report = trainer::train(&mut backbone, &mut optimizer, &micro_batches, &settings(1)).unwrap();
+            let report =
+                training::train(&mut backbone, &mut optimizer, &micro_batches, &settings(1)).unwrap();
             assert!(report.finite);
         });
         // Rows of these lengths make three groups.

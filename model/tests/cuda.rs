@@ -17,12 +17,12 @@ use demask_api::{
     LoraConfig, ObjectiveConfig, Picture, Purpose, Remasking, Sample, SampleRequest, Sampler, Spacing,
     StepSettings, TextCache, TextSampler,
 };
-use demask_model::cuda_graph::CudaGraph;
+use demask_model::device::cuda::graph::CudaGraph;
 use demask_model::image_tokenizer::ImageTokenizer;
-use demask_model::lora::Lora;
-use demask_model::optimizer::AdamW;
+use demask_model::network::lora::Lora;
 use demask_model::sampler::{Batch, Limits, Stepping};
-use demask_model::{AttentionMask, Backbone, policy, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{AttentionMask, Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
 
 /// What f32 may differ by, of the largest number.
@@ -156,7 +156,7 @@ fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: bool) 
     let mut norm = 0.0;
     // B is zero at an adapter's first step, and A's gradient with it.
     for step in 0..1 + u64::from(lora) {
-        let report = trainer::train(
+        let report = training::train(
             &mut backbone,
             &mut optimizer,
             &[ragged(), ragged()],
@@ -443,7 +443,7 @@ fn a_device_that_steps_by_itself_gives_the_same_tokens() {
     let Some(tested) = tested() else { return };
     for kind in [tested.exact, Kind::BFloat16] {
         let backbone = sharp(&config(), 3, (tested.device, kind));
-        let ways = [Stepping::Asks, Stepping::Resident, Stepping::Graph];
+        let ways = [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph];
         let mut batches = ways.map(|stepping| Batch::new(&backbone, Limits::default()).stepping(stepping));
         for (number, (cache, commit)) in [
             (TextCache::Prefix, Commit::Schedule),
@@ -503,7 +503,7 @@ fn a_failed_capture_falls_back() {
     let backbone = sharp(&config(), 3, (tested.device, Kind::BFloat16));
     let sampler = text(|text| (text.cache, text.end) = (TextCache::Prefix, End::Never));
     let requests = [row(1, 1, 5, 12, &sampler)];
-    let [asking, graph] = [Stepping::Asks, Stepping::Graph].map(|stepping| {
+    let [asking, graph] = [Stepping::HostDriven, Stepping::Graph].map(|stepping| {
         run(
             &mut Batch::new(&backbone, Limits::default()).stepping(stepping),
             &requests,

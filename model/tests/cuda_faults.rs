@@ -73,7 +73,7 @@ fn parts_of_other_versions_are_told_with_what_is_needed() {
 
 #[test]
 fn a_cuda_half_that_is_not_there_or_cannot_be_opened_is_told_apart() {
-    if demask_model::cuda::library_folder()
+    if demask_model::device::cuda::library_folder()
         .unwrap()
         .join("libtorch_cuda.so")
         .exists()

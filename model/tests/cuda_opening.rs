@@ -5,8 +5,8 @@
 use std::ffi::c_int;
 
 use demask_api::Cuda;
-use demask_model::cuda;
-use demask_model::device::Place;
+use demask_model::device::cuda;
+use demask_model::engine::device_choice::Place;
 use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use demask_model::verify::verify;
+use demask_model::engine::verify::verify;
 use tch::Device;
 
 fn check(dir: &Path, at_least: usize) {

@@ -6,9 +6,9 @@
 
 use std::path::{Path, PathBuf};
 
+use demask_model::engine::verify::verify;
 use demask_model::reward_networks::{Clip, ImageReward, RewardKind};
-use demask_model::verify::verify;
-use demask_model::weights;
+use demask_model::weights::safetensors;
 use tch::{Device, Kind, Tensor};
 
 fn fixture(name: &str) -> PathBuf {
@@ -58,9 +58,9 @@ fn altered(
     let mut value = serde_json::from_str(&text).unwrap();
     config(&mut value);
     std::fs::write(to.path().join("config.json"), value.to_string()).unwrap();
-    let mut stored = weights::read(&from.join("model.safetensors")).unwrap();
+    let mut stored = safetensors::read(&from.join("model.safetensors")).unwrap();
     tensors(&mut stored);
-    weights::write(&to.path().join("model.safetensors"), &stored, None).unwrap();
+    safetensors::write(&to.path().join("model.safetensors"), &stored, None).unwrap();
     to
 }
 

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use demask_model::verify::verify;
+use demask_model::engine::verify::verify;
 use tch::Device;
 
 fn fixture(name: &str) -> PathBuf {

@@ -6,8 +6,8 @@ mod common;
 use common::{MASK, config, ragged};
 use demask_api::BackboneConfig;
 use demask_model::Backbone;
-use demask_model::loss::{LossRow, backward_chunks, gather};
-use demask_model::noise::masked;
+use demask_model::training::loss::{LossRow, backward_chunks, gather};
+use demask_model::training::mask_sampling::masked;
 use tch::{Device, Kind, Tensor};
 
 fn rows() -> Vec<LossRow> {
@@ -91,7 +91,7 @@ fn every_tensors_gradient_is_the_slope_of_the_loss() {
 /// The loss alone, summed in double precision.
 fn value(backbone: &Backbone, rows: &[LossRow]) -> f64 {
     let gathered = gather(backbone, rows).unwrap();
-    let logp = demask_model::loss::log_probs(backbone, &gathered.x_ND, &gathered.labels_N).unwrap();
+    let logp = demask_model::training::loss::log_probs(backbone, &gathered.x_ND, &gathered.labels_N).unwrap();
     let weighted: Tensor = logp.to_kind(Kind::Double) * gathered.weights_N.to_kind(Kind::Double);
     -weighted.sum(Kind::Double).double_value(&[])
 }

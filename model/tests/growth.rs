@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use common::numbers;
 use demask_api::{BackboneConfig, Growth, LoadOptions, Purpose};
 use demask_model::Backbone;
-use demask_model::checkpoint::Model;
-use demask_model::optimizer::AdamW;
+use demask_model::engine::checkpoint::Model;
+use demask_model::training::optimizer::AdamW;
 use tch::{Device, Kind};
 
 /// Twelve text tokens, of which a tokenizer would know ten, and no picture code.

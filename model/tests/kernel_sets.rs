@@ -9,11 +9,11 @@ use std::process::Command;
 use common::config;
 use common::rows::{draw, row, sharp};
 use demask_api::{BackboneConfig, Sampler, TextCache, TextSampler};
-use demask_model::chunk::Chunk;
-use demask_model::kernel_set::{KERNELS, KernelSet};
-use demask_model::kv_cache::KvCache;
-use demask_model::rotary::Rotary;
-use demask_model::transfer::Packet;
+use demask_model::device::kernels::kernel_set::{KERNELS, KernelSet};
+use demask_model::device::kernels::rotary::Rotary;
+use demask_model::device::transfer::Packet;
+use demask_model::network::chunk::Chunk;
+use demask_model::network::kv_cache::KvCache;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -64,11 +64,11 @@ fn attend(
     mixed.unwrap().narrow(0, 0, places)
 }
 
-/// A row's padding, places and weak ones, and which of them a pass computes: from the first, each so many-th.
+/// A row's padding, places and soft_pad ones, and which of them a pass computes: from the first, each so many-th.
 type RowShape = (usize, usize, usize, usize, usize);
 
 fn chunks(shapes: &[RowShape], whole: bool) -> Vec<Chunk> {
-    let of = |(number, &(offset, keys, weak, first, stride)): (usize, &RowShape)| {
+    let of = |(number, &(offset, keys, soft_pad, first, stride)): (usize, &RowShape)| {
         let places: Vec<usize> = match whole {
             true => (0..keys).collect(),
             false => (first % keys..keys).step_by(stride).collect(),
@@ -79,7 +79,7 @@ fn chunks(shapes: &[RowShape], whole: bool) -> Vec<Chunk> {
             places,
             offset,
             keys,
-            weak: weak % keys,
+            soft_pad: soft_pad % keys,
         }
     };
     shapes.iter().enumerate().map(of).collect()
@@ -92,8 +92,8 @@ fn heads() -> impl Strategy<Value = Heads> {
 }
 
 fn shapes() -> impl Strategy<Value = Vec<RowShape>> {
-    let weak = prop_oneof![Just(0usize), 0..LONGEST];
-    let one = (0usize..4, 1..=LONGEST, weak, 0..LONGEST, 1usize..9);
+    let soft_pad = prop_oneof![Just(0usize), 0..LONGEST];
+    let one = (0usize..4, 1..=LONGEST, soft_pad, 0..LONGEST, 1usize..9);
     proptest::collection::vec(one, 1..5)
 }
 

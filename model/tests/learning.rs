@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_api::{Adam, BackboneConfig, Sequence, Span, StepSettings, Task};
-use demask_model::optimizer::AdamW;
-use demask_model::{Backbone, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind};
@@ -73,7 +73,7 @@ fn what_the_prompt_says_is_learnt() {
                 seed: seed * 1000 + step,
                 ema: 0.0,
             };
-            let report = trainer::train(&mut backbone, &mut optimizer, &[rows], &settings).unwrap();
+            let report = training::train(&mut backbone, &mut optimizer, &[rows], &settings).unwrap();
             last = if step == 0 {
                 report.loss
             } else {

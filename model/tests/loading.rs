@@ -8,10 +8,11 @@ use std::path::Path;
 
 use common::{config, numbers, ragged, settings, shards};
 use demask_api::{BackboneConfig, LoadOptions, Purpose, published};
-use demask_model::attention_mask::AttentionMask;
-use demask_model::checkpoint::Model;
-use demask_model::slots::slots;
-use demask_model::{Backbone, trainer, weights};
+use demask_model::engine::checkpoint::Model;
+use demask_model::network::attention_mask::AttentionMask;
+use demask_model::network::slots::slots;
+use demask_model::weights::safetensors;
+use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
 type Tensors = BTreeMap<String, Tensor>;
@@ -26,7 +27,7 @@ fn named(backbone: &Backbone) -> Vec<(String, Vec<f64>)> {
 
 fn single(dir: &Path, config: &BackboneConfig, tensors: &Tensors) {
     std::fs::write(dir.join("config.json"), serde_json::to_string(config).unwrap()).unwrap();
-    weights::write(&dir.join("model.safetensors"), tensors, None).unwrap();
+    safetensors::write(&dir.join("model.safetensors"), tensors, None).unwrap();
 }
 
 fn load(dir: &Path) -> Result<Backbone, String> {
@@ -275,7 +276,7 @@ fn trained(dir: &Path) -> Model {
             ema: 0.5,
             ..settings(seed)
         };
-        trainer::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
+        training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
     }
     model.save(dir, &BTreeMap::new(), true).unwrap();
     model
@@ -292,7 +293,7 @@ fn weights_for_sampling_are_not_trained() {
     assert!(message.contains("resume and purpose sample"), "{message}");
     let mut model = open(false).unwrap();
     let before = named(&model.backbone);
-    let message = trainer::train(
+    let message = training::train(
         &mut model.backbone,
         &mut model.optimizer,
         &[ragged()],

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use common::{numbers, ragged, settings};
 use demask_api::{EstimatorConfig, LoadOptions, LoraConfig, ObjectiveConfig, Purpose, StepSettings};
-use demask_model::attention_mask::AttentionMask;
-use demask_model::checkpoint::Model;
-use demask_model::loss::{LossRow, backward_chunks, gather};
-use demask_model::optimizer::AdamW;
-use demask_model::{Backbone, policy, trainer, weights};
+use demask_model::engine::checkpoint::Model;
+use demask_model::network::attention_mask::AttentionMask;
+use demask_model::training::loss::{LossRow, backward_chunks, gather};
+use demask_model::training::optimizer::AdamW;
+use demask_model::weights::safetensors;
+use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
 
 const ROW: &str = "base_model.model.model.transformer.blocks";
@@ -62,7 +63,7 @@ fn adapted(dir: &Path, config: LoraConfig) -> Model {
 
 fn train(model: &mut Model, steps: u64) {
     for seed in 0..steps {
-        let report = trainer::train(
+        let report = training::train(
             &mut model.backbone,
             &mut model.optimizer,
             &[ragged()],
@@ -212,7 +213,7 @@ fn the_files_are_pefts() {
         serde_json::json!(["transformer.ff_out"])
     );
     assert_eq!(config["base_model_name_or_path"], dir.display().to_string());
-    let tensors = weights::read(&saved.join("adapter_model.safetensors")).unwrap();
+    let tensors = safetensors::read(&saved.join("adapter_model.safetensors")).unwrap();
     assert_eq!(tensors.len(), 8);
     let shape = |name: &str| tensors[&format!("{ROW}.{name}.weight")].size();
     assert_eq!(shape("0.q_proj.lora_A"), [3, 16]);
@@ -234,9 +235,9 @@ fn what_is_merged_computes_the_same() {
         train(&mut model, 3);
         let saved = place.path().join(format!("adapter-{stabilized}"));
         model.save(&saved, &BTreeMap::new(), false).unwrap();
-        let a_b = weights::read(&saved.join("adapter_model.safetensors")).unwrap();
+        let a_b = safetensors::read(&saved.join("adapter_model.safetensors")).unwrap();
         let scale = if stabilized { 6.0 / 3f64.sqrt() } else { 2.0 };
-        let plain = weights::read(&dir.join("model.safetensors")).unwrap();
+        let plain = safetensors::read(&dir.join("model.safetensors")).unwrap();
         for purpose in [Purpose::Train, Purpose::Sample] {
             let options = LoadOptions {
                 purpose,
@@ -248,7 +249,7 @@ fn what_is_merged_computes_the_same() {
             assert!(far(&logits(&merged.backbone), &logits(&model.backbone)) < 1e-5);
             let out = place.path().join(format!("merged-{stabilized}-{purpose:?}"));
             merged.save(&out, &BTreeMap::new(), false).unwrap();
-            for (name, found) in weights::read(&out.join("model.safetensors")).unwrap() {
+            for (name, found) in safetensors::read(&out.join("model.safetensors")).unwrap() {
                 let module = format!("base_model.model.{}", name.trim_end_matches(".weight"));
                 let mut expected = plain[&name].copy();
                 if let Some(a) = a_b.get(&format!("{module}.lora_A.weight")) {
@@ -314,7 +315,7 @@ fn dropout_acts_in_training_alone_and_the_same_each_time() {
             learning_rate: 0.05,
             ..settings(seed)
         };
-        trainer::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
+        training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
         let twice = [logits(&model.backbone), logits(&model.backbone)];
         assert_eq!(twice[0], twice[1], "none in sampling");
         twice[0].clone()
@@ -427,13 +428,13 @@ fn modules_that_the_base_does_not_have_are_named() {
         .unwrap();
     std::fs::remove_file(saved.join("manifest.json")).unwrap();
     let file = saved.join("adapter_model.safetensors");
-    let tensors = weights::read(&file).unwrap();
+    let tensors = safetensors::read(&file).unwrap();
     let says = |from: &str, to: &str, words: &str| {
         let renamed = tensors
             .iter()
             .map(|(name, tensor)| (name.replace(from, to), tensor.shallow_clone()))
             .collect();
-        weights::write(&file, &renamed, None).unwrap();
+        safetensors::write(&file, &renamed, None).unwrap();
         let options = LoadOptions {
             adapter: Some(saved.clone()),
             ..LoadOptions::default()

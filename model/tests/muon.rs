@@ -4,8 +4,8 @@
 mod common;
 
 use demask_api::{Adam, StepSettings};
-use demask_model::muon::{directions, orthogonalise};
-use demask_model::{Backbone, Parameters, trainer};
+use demask_model::training::optimizer::muon::{directions, orthogonalise};
+use demask_model::{Backbone, Parameters, training};
 use tch::{Kind, Tensor};
 
 use common::{learner, sequence, settings};
@@ -45,7 +45,7 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
             clip_norm: 0.0,
             ..settings(1)
         };
-        trainer::train(&mut backbone, &mut optimizer, &[rows], &settings).unwrap();
+        training::train(&mut backbone, &mut optimizer, &[rows], &settings).unwrap();
         let moved = backbone.parameters().master() - before;
         (moved, settings.learning_rate, backbone)
     };

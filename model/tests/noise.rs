@@ -1,8 +1,8 @@
 //! The forward process: what is masked, how often, and what that makes of the loss.
 
 use demask_api::{BlockNoise, LossNormalization, Sequence, Span, Task};
-use demask_model::loss::{answer_divisor, position_weight};
-use demask_model::noise::noise;
+use demask_model::training::loss::{answer_divisor, position_weight};
+use demask_model::training::mask_sampling::noise;
 use proptest::prelude::*;
 
 const MASK: u32 = 999;

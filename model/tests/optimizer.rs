@@ -6,10 +6,10 @@ mod common;
 use common::{learner, numbers, ragged, sequence, settings, state};
 use demask_api::{Adam, EstimatorConfig, ObjectiveConfig};
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use demask_model::optimizer::AdamW;
-use demask_model::parameters::Parameters;
-use demask_model::slot::Slot;
-use demask_model::{policy, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::weights::parameters::Parameters;
+use demask_model::weights::slot::Slot;
+use demask_model::{policy, training};
 use tch::{Device, Kind, Tensor};
 
 fn close(found: &[f64], expected: &[f64]) {
@@ -111,7 +111,7 @@ fn the_moving_average_follows_the_weights() {
             ema: 0.75,
             ..settings(step)
         };
-        trainer::train(&mut backbone, &mut optimizer, &[ragged()], &settings).unwrap();
+        training::train(&mut backbone, &mut optimizer, &[ragged()], &settings).unwrap();
         let weights = numbers(backbone.parameters().master());
         expected = if step == 0 {
             weights
@@ -133,7 +133,7 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     let before = state(backbone.parameters(), &optimizer);
     let mut bad = sequence(9, 12, 0);
     bad.ids[5] = 20;
-    let refused = trainer::train(
+    let refused = training::train(
         &mut backbone,
         &mut optimizer,
         &[ragged(), vec![bad]],
@@ -145,8 +145,8 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
         "{message}"
     );
     assert_eq!(state(backbone.parameters(), &optimizer), before);
-    trainer::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
-    trainer::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
     assert_eq!(
         state(backbone.parameters(), &optimizer),
         state(fresh.parameters(), &fresh_optimizer)
@@ -169,8 +169,8 @@ fn a_discarded_gradient_is_gone() {
         }
     }
     optimizer.discard(backbone.parameters_mut()).unwrap();
-    trainer::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
-    trainer::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
     assert_eq!(
         state(backbone.parameters(), &optimizer),
         state(fresh.parameters(), &fresh_optimizer)
@@ -180,7 +180,7 @@ fn a_discarded_gradient_is_gone() {
 #[test]
 fn a_loss_that_is_not_finite_is_not_stepped_on() {
     let (mut backbone, mut optimizer) = learner(1);
-    trainer::train(&mut backbone, &mut optimizer, &[ragged()], &settings(0)).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(0)).unwrap();
     let before = state(backbone.parameters(), &optimizer);
     // A finite gradient beside a loss that is none.
     let leaf = backbone
@@ -208,7 +208,7 @@ fn a_loss_that_is_not_finite_is_not_stepped_on() {
         block_noise: demask_api::BlockNoise::default(),
         ..settings(1)
     };
-    let report = trainer::train(&mut backbone, &mut optimizer, &[ragged()], &huge).unwrap();
+    let report = training::train(&mut backbone, &mut optimizer, &[ragged()], &huge).unwrap();
     assert!(!report.finite && report.step == 1);
     assert_eq!(state(backbone.parameters(), &optimizer), before);
 }
@@ -221,7 +221,7 @@ fn a_policy_step_that_is_not_finite_is_taken_back_whole() {
         ema: 0.5,
         ..settings(0)
     };
-    trainer::train(&mut backbone, &mut optimizer, &[ragged()], &ema).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &ema).unwrap();
     let before = state(backbone.parameters(), &optimizer);
     let objective = ObjectiveConfig {
         inner_steps: 3,

@@ -1,7 +1,7 @@
 //! Products by packed weights: right for any number of rows, and a row the same in any company (law L8).
 #![allow(non_snake_case)]
 
-use demask_model::packed_weights::PackedWeight;
+use demask_model::device::kernels::packed_weights::PackedWeight;
 use tch::{Device, Kind, Tensor};
 
 fn numbers(shape: &[i64], salt: f64) -> Tensor {

@@ -4,7 +4,7 @@
 mod common;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing};
-use demask_model::{policy, trainer};
+use demask_model::{policy, training};
 use tch::{Kind, Tensor};
 
 use common::{learner, sequence, settings};
@@ -21,7 +21,7 @@ fn learnt(threads: i32) -> (Tensor, Vec<f64>) {
     let (mut backbone, mut optimizer) = learner(2);
     let mut losses = Vec::new();
     for step in 0..3 {
-        let report = trainer::train(&mut backbone, &mut optimizer, &[rows()], &settings(step)).unwrap();
+        let report = training::train(&mut backbone, &mut optimizer, &[rows()], &settings(step)).unwrap();
         losses.push(report.loss);
         losses.extend(report.task_losses.into_iter().map(|(_, loss)| loss));
     }

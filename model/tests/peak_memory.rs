@@ -9,7 +9,8 @@ use std::path::Path;
 
 use common::shards;
 use demask_api::{BackboneConfig, Purpose};
-use demask_model::{Backbone, slots};
+use demask_model::Backbone;
+use demask_model::network::slots;
 use tch::{Device, Kind, Tensor};
 
 const MIB: u64 = 1 << 20;

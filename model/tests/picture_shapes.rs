@@ -8,10 +8,10 @@ use demask_api::{
     Answer, Grid, ImageSampler, ImageTokenizerConfig, Picture, PictureSize, QuantizerLosses, SampleFrame,
     SampleRequest, Sampler, Span, StackConfig,
 };
-use demask_model::checkpoint::Model;
+use demask_model::engine::checkpoint::Model;
+use demask_model::engine::sample_requests::Sampling;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer, to_pictures, to_tensor};
 use demask_model::sampler::Limits;
-use demask_model::sampling::Sampling;
 use tch::{Device, Tensor};
 
 /// MAGVIT-v2's shape, small: five levels, so that a code stands for 16 pixels a side, four bits.

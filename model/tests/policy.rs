@@ -11,11 +11,12 @@ use demask_api::{
     SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler,
 };
 use demask_model::Backbone;
-use demask_model::loss::{LossRow, alike, backward_chunks, gather};
-use demask_model::noise::masked;
-use demask_model::optimizer::AdamW;
-use demask_model::policy::{self, Estimator, MaskedView};
+use demask_model::policy::estimators::find;
+use demask_model::policy::{self, InnerStep, MaskedView};
 use demask_model::sampler::sample;
+use demask_model::training::loss::{LossRow, alike, backward_chunks, gather};
+use demask_model::training::mask_sampling::masked;
+use demask_model::training::optimizer::AdamW;
 use tch::Kind;
 
 const ADVANTAGES: [f32; 5] = [1.0, -0.5, 0.25, -1.5, 0.75];
@@ -33,6 +34,17 @@ fn estimators() -> Vec<EstimatorConfig> {
         EstimatorConfig::TraceRl { merge: 2, views: 2 },
         EstimatorConfig::TraceRl { merge: 1, views: 0 },
     ]
+}
+
+/// The views of a sample at inner step `inner` of `count`.
+fn views(
+    config: &EstimatorConfig,
+    sample: &PolicySample,
+    (number, count): (usize, usize),
+    seed: u64,
+) -> Vec<MaskedView> {
+    let step = InnerStep { number, count, seed };
+    find(config).unwrap().views(sample, MASK, step)
 }
 
 fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
@@ -113,7 +125,7 @@ fn l7_holds_beyond_one_forward_pass() {
         .iter()
         .map(|sample| row(&sample.sequence, &[]))
         .collect();
-    assert!(alike(&rows, demask_model::room::FORWARD_TOKENS).len() > 3);
+    assert!(alike(&rows, demask_model::network::room::FORWARD_TOKENS).len() > 3);
     let mut learner = learner(1);
     let report = train(
         &mut learner,
@@ -257,7 +269,7 @@ fn weighted_gradient(
     let mut sum = backbone.parameters().master().zeros_like();
     let plans: Vec<Vec<MaskedView>> = (0..)
         .zip(&group.samples)
-        .map(|(number, sample)| estimator.plan(sample, MASK, 0, 1, 3 ^ number << 20))
+        .map(|(number, sample)| views(estimator, sample, (0, 1), 3 ^ number << 20))
         .collect();
     let tokens = |views: &[MaskedView]| -> usize { views.iter().map(|view| view.counted.len()).sum() };
     let all: usize = plans.iter().map(|views| tokens(views)).sum();
@@ -405,9 +417,9 @@ fn every_view_masks_what_it_counts() {
     for estimator in estimators() {
         for (number, sample) in group(&ADVANTAGES).samples.iter().enumerate() {
             for inner in 0..4 {
-                let views = estimator.plan(sample, MASK, inner, 4, number as u64);
-                assert_eq!(views, estimator.plan(sample, MASK, inner, 4, number as u64));
-                check_views(&estimator, &sample.sequence, &views);
+                let found = views(&estimator, sample, (inner, 4), number as u64);
+                assert_eq!(found, views(&estimator, sample, (inner, 4), number as u64));
+                check_views(&estimator, &sample.sequence, &found);
             }
         }
     }
@@ -453,17 +465,19 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
 fn a_trace_view_is_what_the_sampler_saw() {
     for sample in group(&ADVANTAGES).samples {
         let answer = sample.sequence.answer[0].start..sample.sequence.answer[0].end;
-        let views = EstimatorConfig::TraceRl { merge: 1, views: 0 }.plan(&sample, MASK, 0, 2, 1);
+        let every_moment = EstimatorConfig::TraceRl { merge: 1, views: 0 };
+        let found = views(&every_moment, &sample, (0, 2), 1);
         let steps: BTreeSet<u16> = sample.commit_step.iter().copied().collect();
-        assert_eq!(views.len(), steps.len());
-        for (view, now) in views.iter().zip(steps) {
+        assert_eq!(found.len(), steps.len());
+        for (view, now) in found.iter().zip(steps) {
             for (at, &step) in answer.clone().zip(&sample.commit_step) {
                 assert_eq!(view.ids[at] == MASK, step >= now);
                 assert_eq!(view.counted.contains(&(at, 1.0)), step == now);
             }
         }
         // Two inner steps of two views each look at different moments.
-        let of = |inner| EstimatorConfig::TraceRl { merge: 1, views: 1 }.plan(&sample, MASK, inner, 2, 1);
-        assert!(views.len() < 2 || of(0) != of(1));
+        let one_moment = EstimatorConfig::TraceRl { merge: 1, views: 1 };
+        let of = |inner| views(&one_moment, &sample, (inner, 2), 1);
+        assert!(found.len() < 2 || of(0) != of(1));
     }
 }

@@ -4,11 +4,12 @@
 use demask_api::{
     BackboneConfig, ImageSampler, MaskSchedule, Remasking, Sample, SampleRequest, Sampler, Span, TextSampler,
 };
-use demask_model::loss::{LossRow, backward_chunks, gather, log_probs};
-use demask_model::optimizer::AdamW;
 use demask_model::sampler::sample;
 use demask_model::sampler::schedule::mask_len;
-use demask_model::{AttentionMask, Backbone, weights};
+use demask_model::training::loss::{LossRow, backward_chunks, gather, log_probs};
+use demask_model::training::optimizer::AdamW;
+use demask_model::weights::safetensors;
+use demask_model::{AttentionMask, Backbone};
 use tch::{Device, Kind, Tensor};
 
 const MASK: u32 = 10;
@@ -107,7 +108,9 @@ fn the_gradient_is_the_slope_of_the_loss() {
 fn chunks_of_the_head_change_no_gradient() {
     let mut backbone = backbone();
     let rows: Vec<_> = (0..90).map(|seed| loss_row(seed, 80, 0)).collect();
-    assert!(rows.iter().map(|row| row.targets.len()).sum::<usize>() > demask_model::room::CHUNK as usize);
+    assert!(
+        rows.iter().map(|row| row.targets.len()).sum::<usize>() > demask_model::network::room::CHUNK as usize
+    );
     let (whole_loss, whole) = loss_and_gradient(&mut backbone, &rows);
     let (mut loss, mut sum) = (0.0, whole.zeros_like());
     for part in rows.chunks(30) {
@@ -410,18 +413,18 @@ fn broken_weights_are_named() {
             .map_err(|error| error.to_string())
     };
     let mut tensors = backbone.parameters().named().unwrap();
-    weights::write(&file, &tensors, None).unwrap();
+    safetensors::write(&file, &tensors, None).unwrap();
     load().unwrap();
     let norm = tensors.remove("model.transformer.ln_f.weight").unwrap();
-    weights::write(&file, &tensors, None).unwrap();
+    safetensors::write(&file, &tensors, None).unwrap();
     assert!(load().unwrap_err().contains("ln_f.weight is missing"));
     tensors.insert("model.transformer.ln_f.weight".into(), norm.narrow(0, 0, 3));
-    weights::write(&file, &tensors, None).unwrap();
+    safetensors::write(&file, &tensors, None).unwrap();
     let error = load().unwrap_err();
     assert!(error.contains("[3]") && error.contains("[16]"), "{error}");
     tensors.insert("model.transformer.ln_f.weight".into(), norm.shallow_clone());
     tensors.insert("stranger".into(), norm);
-    weights::write(&file, &tensors, None).unwrap();
+    safetensors::write(&file, &tensors, None).unwrap();
     assert!(load().unwrap_err().contains("stranger"));
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use demask_api::{Answer, Picture, PictureScore, Request};
 use demask_model::ModelError;
-use demask_model::device::Place;
 use demask_model::engine::Engine;
+use demask_model::engine::device_choice::Place;
 use serde::Deserialize;
 
 fn fixture(name: &str) -> PathBuf {

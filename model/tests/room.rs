@@ -8,11 +8,11 @@ use std::path::Path;
 
 use common::{config, group, ragged, sequence, settings};
 use demask_api::{BackboneConfig, EstimatorConfig, LoraConfig, ObjectiveConfig, Purpose, Sequence, Spacing};
-use demask_model::lora::Lora;
-use demask_model::loss::{LossRow, gather};
-use demask_model::optimizer::AdamW;
-use demask_model::room::{Trained, token_bytes};
-use demask_model::{Backbone, policy, trainer};
+use demask_model::network::lora::Lora;
+use demask_model::network::room::{Trained, token_bytes};
+use demask_model::training::loss::{LossRow, gather};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind};
 
 fn learner(kind: Kind) -> (Backbone, AdamW) {
@@ -42,8 +42,8 @@ fn a_step_without_memory_is_done_again_in_halves() {
     let batches = [ragged(), rows()];
     squeezed.room().pretend(70);
     for seed in 0..3 {
-        let expected = trainer::train(&mut calm, &mut its_optimizer, &batches, &settings(seed)).unwrap();
-        let found = trainer::train(&mut squeezed, &mut optimizer, &batches, &settings(seed)).unwrap();
+        let expected = training::train(&mut calm, &mut its_optimizer, &batches, &settings(seed)).unwrap();
+        let found = training::train(&mut squeezed, &mut optimizer, &batches, &settings(seed)).unwrap();
         close(expected.loss, found.loss);
         close(expected.grad_norm, found.grad_norm);
         assert_eq!((found.step, found.masked), (expected.step, expected.masked));
@@ -96,7 +96,7 @@ fn where_a_single_row_finds_no_memory_the_step_says_so_and_leaves_all_as_it_was(
     let (mut backbone, mut optimizer) = learner(Kind::Double);
     backbone.room().pretend(20);
     let before = common::state(backbone.parameters(), &optimizer);
-    let error = trainer::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap_err();
+    let error = training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap_err();
     assert!(error.is_out_of_memory(), "{error}");
     assert_eq!(before, common::state(backbone.parameters(), &optimizer));
 }

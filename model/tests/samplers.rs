@@ -1,4 +1,4 @@
-//! Both samplers against slow, plain references, and what they promise whatever the weights.
+//! Both samplers against the reference loops, and what they promise whatever the weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -8,10 +8,10 @@ use demask_api::{
     Answer, ImageSampler, MaskSchedule, ModelSource, Remasking, Request, Sample, SampleFrame, SampleRequest,
     Sampler, Span, TextSampler,
 };
-use demask_model::device::Place;
 use demask_model::engine::Engine;
-use demask_model::sampler::sample;
+use demask_model::engine::device_choice::Place;
 use demask_model::sampler::schedule::mask_len;
+use demask_model::sampler::{reference, sample};
 use demask_model::{AttentionMask, Backbone};
 use tch::{Kind, Tensor};
 
@@ -59,63 +59,77 @@ fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Vec<Vec<f64>> {
     numbers(&logits).chunks(20).map(<[f64]>::to_vec).collect()
 }
 
-fn probability(logits: &[f64], id: usize) -> f64 {
-    (logits[id]).exp() / logits.iter().map(|value| value.exp()).sum::<f64>()
+/// Rows of several lengths and paddings, each with an unconditional row of its own.
+fn rows(seed: u64, sampler: &Sampler) -> Vec<SampleRequest> {
+    let row = |id: u64| {
+        let pad = id as usize % 3;
+        let mut row = request(10 * seed + id, pad, pad + 16, sampler.clone());
+        row.watch = id == 0;
+        row.unconditional = (id == 1).then(|| vec![id as u32; pad + 16]);
+        row
+    };
+    (0..4).map(row).collect()
 }
 
-/// Greedy by blocks, one position's whole vocabulary at a time.
-fn greedy(backbone: &Backbone, request: &SampleRequest, block: usize, steps: usize) -> Vec<u32> {
-    let mut ids = request.ids.clone();
-    let mut start = request.target.start;
-    while start < request.target.end {
-        let window = start..start + block;
-        for step in 0..steps {
-            let scores = logits(backbone, &ids, request.left_pad);
-            let mut found: Vec<(f64, usize, u32)> = window
-                .clone()
-                .filter(|&at| ids[at] == MASK)
-                .map(|at| {
-                    let words = (0..12u32).filter(|&id| id != MASK);
-                    let best =
-                        words.max_by(|&a, &b| scores[at][a as usize].total_cmp(&scores[at][b as usize]));
-                    let best = best.unwrap();
-                    (probability(&scores[at], best as usize), at, best)
-                })
-                .collect();
-            found.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-            let keep = block / steps + usize::from(step < block % steps);
-            for &(_, at, id) in found.iter().take(keep) {
-                ids[at] = id;
+/// LLaDA's loop, with and without temperature and guidance: the samplers' tokens, alone and in company.
+#[test]
+fn the_text_is_the_one_of_the_reference_loop() {
+    for seed in 0..3 {
+        let backbone = backbone(seed);
+        for (block, steps) in [(4, 12), (6, 4), (12, 5), (12, 12), (5, 9)] {
+            for (temperature, guidance) in [(0.0, 0.0), (0.0, 1.5), (0.7, 0.0), (1.5, 0.5)] {
+                let sampler = TextSampler {
+                    steps,
+                    block,
+                    temperature,
+                    guidance,
+                    ..TextSampler::default()
+                };
+                let requests = rows(seed, &Sampler::Text(sampler.clone()));
+                let together = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
+                for (request, sample) in requests.iter().zip(together) {
+                    let expected = reference::text(&backbone, request, &sampler).unwrap();
+                    assert_eq!(sample.ids, expected, "seed {seed}, {sampler:?}");
+                    assert_eq!(watched(&backbone, request).0.ids, expected);
+                }
             }
         }
-        if ids[window.clone()].iter().all(|&id| id == EOS) {
-            ids[window.end..request.target.end].fill(EOS);
-            break;
-        }
-        start = window.end;
     }
-    ids
 }
 
+/// MaskGIT's loop, with and without guidance and noise on the order: the samplers' codes, alone and in company.
 #[test]
-fn at_temperature_zero_the_text_is_the_greedy_one() {
-    for seed in 0..6 {
+fn the_picture_is_the_one_of_the_reference_loop() {
+    for seed in 0..3 {
         let backbone = backbone(seed);
-        for (block, steps) in [(4, 12), (6, 4), (12, 5), (12, 12)] {
-            let sampler = TextSampler {
-                steps,
-                block,
-                ..TextSampler::default()
-            };
-            let request = request(
-                seed,
-                seed as usize % 3,
-                16 + seed as usize % 3,
-                Sampler::Text(sampler.clone()),
-            );
-            let (sample, _) = watched(&backbone, &request);
-            let expected = greedy(&backbone, &request, block, steps / (12 / block));
-            assert_eq!(sample.ids, expected, "seed {seed}, block {block}, {steps} steps");
+        for (steps, schedule) in [
+            (1, MaskSchedule::Cosine),
+            (4, MaskSchedule::Cosine),
+            (12, MaskSchedule::Linear),
+        ] {
+            for (temperature, guidance) in [(0.0, 0.0), (1.0, 2.0), (4.0, 0.0)] {
+                let sampler = ImageSampler {
+                    steps,
+                    schedule,
+                    temperature,
+                    guidance,
+                    ..ImageSampler::default()
+                };
+                let mut requests = rows(seed, &Sampler::Image(sampler.clone()));
+                // One of which some codes are given.
+                requests[2].ids[8..11].fill(13);
+                for request in &mut requests {
+                    request
+                        .unconditional
+                        .get_or_insert_with(|| vec![MASK; request.ids.len()]);
+                }
+                let together = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
+                for (request, sample) in requests.iter().zip(together) {
+                    let expected = reference::image(&backbone, request, &sampler).unwrap();
+                    assert_eq!(sample.ids, expected, "seed {seed}, {sampler:?}");
+                    assert_eq!(watched(&backbone, request).0.ids, expected);
+                }
+            }
         }
     }
 }

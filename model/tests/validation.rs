@@ -10,8 +10,8 @@ use demask_api::{
     Sequence, Span, StepSettings, Task,
 };
 use demask_model::ModelError;
-use demask_model::device::Place;
 use demask_model::engine::Engine;
+use demask_model::engine::device_choice::Place;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

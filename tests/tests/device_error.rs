@@ -1,6 +1,6 @@
 //! Law L1 for a device: after a CUDA error nothing works in the engine's process any more. It says so and ends, the supervisor
 //! makes another, and the run ends in the weights of a calm one. No device is needed: the engine is told to fail so, once
-//! (`model/src/fault.rs`).
+//! (`model/src/engine/fault.rs`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

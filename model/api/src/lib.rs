@@ -4,22 +4,17 @@
 //! crate alone. Requests and answers cross a Unix socket as length-prefixed JSON ([`wire`]); weights never do, they
 //! are read and written by the engine as checkpoint folders ([`checkpoint`]).
 
-pub mod answer;
-pub mod checkpoint;
-pub mod config;
-pub mod cuda;
-pub mod grid;
-pub mod loading;
-pub mod number;
-pub mod picture;
-pub mod policy;
-pub mod published;
-pub mod quirks;
-pub mod request;
+pub mod data;
+pub mod network;
+pub mod protocol;
 pub mod sampling;
-pub mod sequence;
-pub mod step_settings;
-pub mod wire;
+pub mod training;
+
+pub use data::{grid, picture, sequence};
+pub use network::{checkpoint, config, loading, published};
+pub use protocol::{answer, cuda, number, request, wire};
+pub use sampling::quirks;
+pub use training::{policy, step_settings};
 
 pub use answer::{
     Answer, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame, TensorCheck,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use demask_model::cuda;
+use demask_model::device::cuda;
 use tch::{Cuda, Device};
 
 /// Waits until a device has done what it was given.

@@ -26,7 +26,7 @@ pub fn forward(options: &Options, teller: &Teller) -> anyhow::Result<()> {
             options.asked().then_some(asked),
         );
     }
-    for stepping in [Stepping::Asks, Stepping::Resident, Stepping::Graph] {
+    for stepping in [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph] {
         let ms = cached_step(&backbone, &shape, stepping)?;
         let figure = format!(
             "cached step of {} at {}, {}",
@@ -44,8 +44,8 @@ pub fn forward(options: &Options, teller: &Teller) -> anyhow::Result<()> {
 /// How the steps of a block are done, as it is told.
 pub fn word(stepping: Stepping) -> &'static str {
     match stepping {
-        Stepping::Asks => "asking",
-        Stepping::Resident => "resident",
+        Stepping::HostDriven => "asking",
+        Stepping::DeviceLoop => "resident",
         Stepping::Graph => "graph",
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use demask_api::TensorCheck;
-use demask_model::compare::TOLERANCE;
-use demask_model::verify::{BF16_TOLERANCE, verify_in};
+use demask_model::engine::verify::{BF16_TOLERANCE, verify_in};
+use demask_model::weights::compare::TOLERANCE;
 use tch::Kind;
 
 use crate::figure::Teller;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use demask_api::Purpose;
-use demask_model::{Backbone, weights};
+use demask_model::Backbone;
+use demask_model::weights::safetensors;
 
 use crate::clock::{median, wait};
 use crate::figure::Teller;
@@ -37,7 +38,7 @@ pub fn loading(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(backbone.config())?;
     std::fs::write(folder.join("config.json"), text)?;
     let file = folder.join("model.safetensors");
-    weights::write(&file, &backbone.parameters().named()?, None)?;
+    safetensors::write(&file, &backbone.parameters().named()?, None)?;
     drop(backbone);
     let bytes = std::fs::metadata(&file)?.len() as f64;
     let ms = median(place.device, 2, || {

@@ -38,7 +38,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match task {
         Task::Run => course::run(&options),
         Task::Section(name) => {
-            demask_model::device::keep_freed_memory();
+            demask_model::engine::device_choice::keep_freed_memory();
             let done = section(&name, &options, &Teller::new(&name));
             Ok(match done {
                 Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use demask_model::device::Place;
+use demask_model::engine::device_choice::Place;
 
 use crate::sections::SECTIONS;
 

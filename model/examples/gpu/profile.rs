@@ -5,11 +5,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use demask_api::{LoraConfig, Purpose};
-use demask_model::lora::Lora;
-use demask_model::optimizer::AdamW;
-use demask_model::profiler::{self, Profile};
+use demask_model::device::kernels::profiler::{self, Profile};
+use demask_model::network::lora::Lora;
 use demask_model::sampler::{Batch, Limits, Stepping};
-use demask_model::{ModelError, trainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{ModelError, training};
 use serde_json::{Value, json};
 use tch::Device;
 
@@ -37,7 +37,7 @@ pub fn profile(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     look("whole pass", &mut || {
         whole_pass(&backbone, shape.context, shape.block)
     })?;
-    for stepping in [Stepping::Asks, Stepping::Resident, Stepping::Graph] {
+    for stepping in [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph] {
         let mut batch = Batch::new(&backbone, Limits::default()).stepping(stepping);
         let what = format!(
             "whole pass and {} cached steps, {}",
@@ -61,7 +61,7 @@ pub fn profile(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let mut optimizer = AdamW::new(backbone.trained())?;
     let rows = rows(1, shape.context, Shape::words(&config));
     look("LoRA step", &mut || {
-        trainer::train(
+        training::train(
             &mut backbone,
             &mut optimizer,
             std::slice::from_ref(&rows),

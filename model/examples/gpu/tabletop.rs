@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use demask_api::{End, Purpose, SampleRequest, Sampler, Span, TextSampler};
-use demask_model::device::Place;
-use demask_model::optimizer::AdamW;
-use demask_model::sampler::{Batch, Hands, Limits, Stepping};
-use demask_model::{Backbone, trainer};
+use demask_model::engine::device_choice::Place;
+use demask_model::sampler::{Batch, Limits, Stepping, WorkerPool};
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 
 use crate::clock::{median, wait};
 use crate::figure::Teller;
@@ -47,7 +47,7 @@ fn rates(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()
     let (count, length, times) = if options.small { (4, 64, 1) } else { (32, 96, 5) };
     let batch = rows(count, length, Shape::words(learner.config()));
     let ms = median(place.device, times, || {
-        trainer::train(
+        training::train(
             &mut learner,
             &mut optimizer,
             std::slice::from_ref(&batch),
@@ -61,15 +61,15 @@ fn rates(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()
     let sampler = sampler(&options.shipped)?;
     for together in [1, 16] {
         let count = if options.small { together } else { 64 };
-        let mut hands = Hands::new(&backbone, Limits::default());
+        let mut workers = WorkerPool::new(&backbone, Limits::default());
         let mut run = |count: usize| -> anyhow::Result<f64> {
             wait(place.device);
             let began = Instant::now();
             for first in (0..count).step_by(together) {
                 let requests = (first..first + together).map(|row| request(&backbone, &sampler, row));
-                hands.submit(requests.collect())?;
-                while !hands.is_empty() {
-                    hands.step(&mut |_, _, _| Ok(()))?;
+                workers.submit(requests.collect())?;
+                while !workers.is_empty() {
+                    workers.step(&mut |_, _, _| Ok(()))?;
                 }
             }
             Ok(count as f64 / began.elapsed().as_secs_f64())
@@ -85,7 +85,7 @@ fn rates(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()
 fn ways(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()> {
     let backbone = Backbone::load_for(&options.shipped, place.device, place.kind, Purpose::Sample)?;
     let sampler = sampler(&options.shipped)?;
-    for stepping in [Stepping::Asks, Stepping::Resident, Stepping::Graph] {
+    for stepping in [Stepping::HostDriven, Stepping::DeviceLoop, Stepping::Graph] {
         let mut batch = Batch::new(&backbone, Limits::default()).stepping(stepping);
         let ms = median(place.device, 5, || {
             draw(&mut batch, vec![request(&backbone, &sampler, 0)]).map(|_| ())

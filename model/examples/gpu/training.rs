@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use demask_api::{BackboneConfig, LoraConfig, Purpose, Sequence};
-use demask_model::lora::Lora;
-use demask_model::optimizer::AdamW;
-use demask_model::{Backbone, trainer};
+use demask_model::network::lora::Lora;
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
 use crate::clock::{memory, wait};
@@ -83,7 +83,7 @@ fn steps(backbone: &mut Backbone, optimizer: &mut AdamW, rows: &[Sequence]) -> a
     for step in 0..=STEPS {
         wait(device);
         let began = Instant::now();
-        let report = trainer::train(backbone, optimizer, &[rows.to_vec()], &settings(step))?;
+        let report = training::train(backbone, optimizer, &[rows.to_vec()], &settings(step))?;
         wait(device);
         anyhow::ensure!(report.finite, "step {step}: loss or gradient is not finite");
         all.push((began.elapsed().as_secs_f64(), report.masked));

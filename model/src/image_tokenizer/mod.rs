@@ -23,11 +23,11 @@ use tch::{Device, Kind, Tensor};
 pub use quantizer::{codes_of, signs_of};
 pub use training::{TokenizerTrainer, entropies};
 
-use crate::compare::{compare, compare_tokens};
 use crate::error::{ModelError, Result};
-use crate::parameters::Parameters;
-use crate::slot::Slot;
-use crate::stored::StoredTensors;
+use crate::weights::compare::{compare, compare_tokens};
+use crate::weights::parameters::Parameters;
+use crate::weights::slot::Slot;
+use crate::weights::stored::StoredTensors;
 
 /// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
 #[derive(Debug)]
@@ -63,10 +63,10 @@ impl ImageTokenizer {
         Self::load_for(dir, device, Purpose::Train)
     }
 
-    /// The same for training or for sampling.
+    /// Loads a folder for training or for sampling.
     ///
     /// # Errors
-    /// As [`Self::load`].
+    /// The errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, purpose: Purpose) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;

@@ -5,9 +5,9 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::init::uniform;
-use crate::parameters::Parameters;
-use crate::slot::Slot;
+use crate::weights::init::uniform;
+use crate::weights::parameters::Parameters;
+use crate::weights::slot::Slot;
 
 /// Epsilon of the group norms.
 const EPS: f64 = 1e-6;

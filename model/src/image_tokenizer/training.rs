@@ -9,10 +9,10 @@ use tch::{Kind, Tensor};
 
 use super::quantizer::{codes_of, straight_through};
 use super::{ImageTokenizer, to_tensor};
+use crate::device::transfer;
 use crate::error::{ModelError, Result};
-use crate::optimizer::AdamW;
-use crate::transfer;
-use crate::validation;
+use crate::training::optimizer::AdamW;
+use crate::training::validation;
 
 /// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
 const SHARPNESS: f64 = 4.0;
@@ -47,7 +47,7 @@ impl TokenizerTrainer {
     /// Takes a state that [`Self::state`] gave.
     ///
     /// # Errors
-    /// As [`AdamW::restore`].
+    /// The errors of [`AdamW::restore`].
     pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.optimizer.restore(prefix, state)
     }
@@ -101,6 +101,7 @@ impl TokenizerTrainer {
         } else {
             straight_through(&soft)?
         };
+        // Locality: a picture put together from patches of two must have the codes of its patches.
         let mix = (weights.locality > 0.0 && step >= weights.local_from)
             .then(|| Mix::draw(&latents, step))
             .transpose()?;
@@ -124,6 +125,7 @@ impl TokenizerTrainer {
                 .f_mean(Kind::Float)?,
             None => Tensor::f_zeros([], (Kind::Float, latents.device()))?,
         };
+        // The entropy of a code is to be small (each is sure), that of the batch large (all codes are used).
         let loss = reconstruction
             .f_add(&commitment.f_mul_scalar(weights.commitment)?)?
             .f_add(&sample.f_mul_scalar(weights.sample_entropy)?)?
@@ -132,6 +134,7 @@ impl TokenizerTrainer {
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
         let entropy = sample.f_sub(&batch)?;
+        // All figures cross from the device in one read.
         let figures = [&loss, &reconstruction, &commitment, &entropy];
         let figures = figures.map(|figure| figure.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]));
         let [loss, reconstruction, commitment, entropy] = figures;

@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 use super::frozen::{
     Frozen, Shape, attend, check_patches, check_pixels, check_shape, linear_shapes, norm_shapes, read_config,
 };
-use crate::attention_mask::SHUT;
 use crate::error::Result;
+use crate::network::attention_mask::SHUT;
 
 /// `config.json` of a CLIP model. Field names and defaults are the published ones; others are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
-use crate::weights;
+use crate::weights::safetensors;
 
 /// A tensor's published name and its shape.
 pub(super) type Shape = (String, Vec<i64>);
@@ -38,7 +38,7 @@ impl Frozen {
         device: Device,
     ) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::WEIGHTS);
-        let mut stored = weights::read(&path)?;
+        let mut stored = safetensors::read(&path)?;
         let mut tensors = BTreeMap::new();
         for (name, shape) in wanted {
             let tensor = stored.remove(&name).ok_or_else(|| {
@@ -58,7 +58,7 @@ impl Frozen {
         Ok(Self { tensors, device })
     }
 
-    /// Where it computes.
+    /// The device that holds it.
     pub(super) fn device(&self) -> Device {
         self.device
     }

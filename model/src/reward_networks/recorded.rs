@@ -10,8 +10,8 @@ use demask_api::TensorCheck;
 use tch::Tensor;
 
 use super::{Clip, ImageReward};
-use crate::compare::compare;
 use crate::error::{ModelError, Result};
+use crate::weights::compare::compare;
 
 type Recorded = BTreeMap<String, Tensor>;
 

@@ -8,10 +8,11 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{ModelError, Result};
+use crate::device::kernels::columns::measure;
 #[cfg(fused)]
-use crate::fused;
-use crate::transfer::{self, Arrived, Packet, Place};
+use crate::device::kernels::fused;
+use crate::device::transfer::{self, Arrived, Packet, Place};
+use crate::error::{ModelError, Result};
 
 /// How one row is drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Noise {
     /// times Gumbel noise draws.
     pub temperature: f32,
     /// Uniform in 0..1: the share of the whole at which the running sum stops.
-    pub share: f32,
+    pub uniform: f32,
 }
 
 /// Which columns may be drawn. The others have their probability all the same: it is the model's, as training has it (L7).
@@ -49,8 +50,8 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// From the measures of a row: the drawn column's probability, the best one's, the next one's, the entropy, what the first
-    /// two leave to others, and the drawn column.
+    /// From the measures of a row, whose columns [`measure`] names. Of a probability above a half what it leaves to others is
+    /// the more exact.
     fn new(measures: &[f32]) -> Self {
         let exact = |share: f32, rest: f32| {
             if share > 0.5 {
@@ -60,11 +61,11 @@ impl Drawn {
             }
         };
         Self {
-            token: column(measures[6]),
-            probability: exact(measures[0], measures[4]),
-            best: exact(measures[1], measures[5]),
-            next: measures[2],
-            entropy: measures[3],
+            token: column(measures[measure::TOKEN]),
+            probability: exact(measures[measure::PROBABILITY], measures[measure::REST]),
+            best: exact(measures[measure::BEST], measures[measure::BEST_REST]),
+            next: measures[measure::NEXT],
+            entropy: measures[measure::ENTROPY],
         }
     }
 }
@@ -76,8 +77,8 @@ fn column(told: f32) -> u32 {
     column
 }
 
-/// Numbers that tell what was drawn from a row. A column is told as an f32, which holds every number up to 2^24 exactly.
-pub(super) const MEASURES: i64 = 7;
+/// Numbers that tell what was drawn from a row.
+pub(super) const MEASURES: i64 = measure::COLUMNS as i64;
 
 /// Draws from each of the N rows.
 ///
@@ -96,13 +97,13 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
 /// Brings what was drawn from the device, from the measures of N rows, [N, 7].
 ///
 /// # Errors
-/// As [`draw`].
+/// The errors of [`draw`].
 pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
     let measures = transfer::read_f32(measures_N7)?;
     measures
         .chunks_exact(MEASURES as usize)
         .map(|measures| {
-            finite(measures[0])?;
+            finite(measures[measure::PROBABILITY])?;
             Ok(Drawn::new(measures))
         })
         .collect()
@@ -111,13 +112,13 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
 /// How rows are drawn, on their device.
 #[derive(Debug)]
 pub(super) struct RowNoise {
-    /// Whether any row is.
+    /// Whether any row has a temperature.
     warm: bool,
-    /// Temperatures and shares, [N] each; absent where all rows are cold and no kernel asks for them.
+    /// Temperatures and uniforms, [N] each; absent where all rows are cold and no kernel asks for them.
     values_N: Option<(Tensor, Tensor)>,
 }
 
-/// The same in a packet that has not been sent.
+/// How rows are drawn, in a packet that has not been sent.
 #[derive(Debug)]
 pub(super) struct PlannedNoise {
     warm: bool,
@@ -128,12 +129,12 @@ impl PlannedNoise {
     pub fn new(noise: &[Noise], device: Device, packet: &mut Packet) -> Self {
         let warm = noise.iter().any(|noise| noise.temperature > 0.0);
         let temperatures = noise.iter().map(|noise| noise.temperature);
-        let shares = noise.iter().map(|noise| noise.share);
+        let uniforms = noise.iter().map(|noise| noise.uniform);
         Self {
             warm,
             // The CPU's kernel takes them always.
             values: (warm || device == Device::Cpu)
-                .then(|| (packet.floats(temperatures), packet.floats(shares))),
+                .then(|| (packet.floats(temperatures), packet.floats(uniforms))),
         }
     }
 
@@ -142,7 +143,7 @@ impl PlannedNoise {
             warm: self.warm,
             values_N: self
                 .values
-                .map(|(of, shares)| (arrived.get(of), arrived.get(shares))),
+                .map(|(of, uniforms)| (arrived.get(of), arrived.get(uniforms))),
         }
     }
 }
@@ -165,12 +166,12 @@ pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable)
     let values = noise
         .values_N
         .as_ref()
-        .map(|(temperatures, shares)| (temperatures, shares));
+        .map(|(temperatures, uniforms)| (temperatures, uniforms));
     #[cfg(fused)]
-    if let Some((temperatures, shares)) = values
+    if let Some((temperatures, uniforms)) = values
         && fused::applies(logits_NV)
     {
-        return kernel::draw(logits_NV, temperatures, shares, writable);
+        return kernel::draw(logits_NV, temperatures, uniforms, writable);
     }
     Ok(composed(logits_NV, values.filter(|_| noise.warm), writable)?.1)
 }
@@ -183,7 +184,7 @@ pub(super) fn likeliest(logits_NV: &Tensor, writable: Writable) -> Result<(Tenso
     composed(logits_NV, None, writable)
 }
 
-/// The same composed of libtorch's operators; without temperatures and shares the likeliest.
+/// The draw composed of libtorch's operators; without temperatures and uniforms the likeliest.
 fn composed(
     logits_NV: &Tensor,
     noise: Option<(&Tensor, &Tensor)>,
@@ -198,6 +199,7 @@ fn composed(
         .f_scatter_value(-1, &surest_N1, f64::NEG_INFINITY)?
         .f_exp()?)?;
     let log_p_NV = below_NV.f_sub(&others_N1.f_log1p()?)?;
+    // 0 log 0 is 0: columns whose probability is none are not numbers here.
     let entropy_N1 = sum(&log_p_NV
         .f_exp()?
         .f_mul(&log_p_NV)?
@@ -231,6 +233,7 @@ fn composed(
         1 => best_N1.f_zeros_like()?,
         _ => top_N2.f_narrow(1, 1, 1)?.f_exp()?,
     };
+    // Only the highest column's rest is known exactly; the others' are far from 0, where the difference serves.
     let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
         let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
         Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
@@ -239,7 +242,8 @@ fn composed(
         left_to_others(&token_N1, &probability_N1)?,
         left_to_others(&likeliest_N1, &best_N1)?,
     ];
-    let measures = [
+    // In the order of `measure`.
+    let measures: [&Tensor; measure::COLUMNS] = [
         &probability_N1,
         &best_N1,
         &next_N1,
@@ -254,12 +258,12 @@ fn composed(
 /// Columns whose probabilities are summed up before it is known in which of them the running sum stops.
 const PIECE: i64 = 1024;
 
-/// The first column, [N, 1], at which the running sum of a row passes its share of the whole; the likeliest where it is cold.
+/// The first column, [N, 1], at which the running sum of a row passes its uniform share of the whole; the likeliest where it is cold.
 /// Sums are f64, of which no more exist at one time than there are pieces of a row and columns of one.
 fn stopped(
     open_NV: &Tensor,
     likeliest_N1: &Tensor,
-    (temperatures, shares): (&Tensor, &Tensor),
+    (temperatures, uniforms): (&Tensor, &Tensor),
 ) -> Result<Tensor> {
     let (rows, columns) = open_NV.size2()?;
     let temperature_N1 = temperatures.f_unsqueeze(1)?;
@@ -274,7 +278,7 @@ fn stopped(
     let running_NC = warm_NCP
         .f_sum_dim_intlist(&[-1i64][..], false, Kind::Double)?
         .f_cumsum(-1, Kind::Double)?;
-    let share_N1 = shares.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
+    let share_N1 = uniforms.f_to_kind(Kind::Double)?.f_unsqueeze(1)?;
     let stop_N1 = running_NC.f_narrow(1, -1, 1)?.f_mul(&share_N1)?;
     let passed = |running: &Tensor, most: i64| -> Result<Tensor> {
         let below = running.f_le_tensor(&stop_N1)?;
@@ -307,14 +311,14 @@ mod kernel {
     use tch::{Device, Kind, Tensor};
 
     use super::Writable;
+    use crate::device::kernels::ffi::{Handle, check, handle};
     use crate::error::Result;
-    use crate::fused::kernels::{Handle, check, handle};
 
     unsafe extern "C" {
         fn demask_draw(
             logits: Handle,
             temperatures: Handle,
-            shares: Handle,
+            uniforms: Handle,
             end: i64,
             shut: i64,
             measures: Handle,
@@ -324,7 +328,7 @@ mod kernel {
     pub(super) fn draw(
         logits: &Tensor,
         temperatures: &Tensor,
-        shares: &Tensor,
+        uniforms: &Tensor,
         writable: Writable,
     ) -> Result<Tensor> {
         let (rows, _) = logits.size2()?;
@@ -334,7 +338,7 @@ mod kernel {
             demask_draw(
                 handle(logits),
                 handle(temperatures),
-                handle(shares),
+                handle(uniforms),
                 i64::from(writable.end),
                 writable.shut.map_or(-1, i64::from),
                 handle(&measures),
@@ -356,7 +360,7 @@ mod tests {
         let noise: Vec<Noise> = (0..7u8)
             .map(|row| Noise {
                 temperature: f32::from(row % 3) * 0.5,
-                share: f32::from(row) / 7.0 + 0.01,
+                uniform: f32::from(row) / 7.0 + 0.01,
             })
             .collect();
         for (end, shut) in [(33, None), (20, Some(5))] {
@@ -393,7 +397,7 @@ mod tests {
                 let noise: Vec<Noise> = (0..rows as u8)
                     .map(|row| Noise {
                         temperature: f32::from(row % 4) * 0.4,
-                        share: f32::from(row) / 12.0 + 0.02,
+                        uniform: f32::from(row) / 12.0 + 0.02,
                     })
                     .collect();
                 let drawn = draw(&logits, &noise, Writable { end, shut }).unwrap();
@@ -438,8 +442,8 @@ mod tests {
         for wrong in [f32::NAN, f32::INFINITY] {
             let logits = Tensor::from_slice(&[0.0, 1.0, wrong, 2.0]).view([1, 4]);
             for temperature in [0.0, 1.0] {
-                let share = 0.4;
-                let noise = [Noise { temperature, share }];
+                let uniform = 0.4;
+                let noise = [Noise { temperature, uniform }];
                 for end in [2, 4] {
                     let writable = Writable { end, shut: None };
                     assert!(
@@ -457,7 +461,7 @@ mod tests {
         let logits = Tensor::from_slice(&[1f32, 3.0, 3.0, 3.0]).view([1, 4]);
         let cold = [Noise {
             temperature: 0.0,
-            share: 0.0,
+            uniform: 0.0,
         }];
         for logits in [logits.shallow_clone(), logits.to_kind(Kind::Double)] {
             let of = |end, shut| draw(&logits, &cold, Writable { end, shut }).unwrap()[0];
@@ -478,7 +482,7 @@ mod tests {
         let cold = vec![
             Noise {
                 temperature: 0.0,
-                share: 0.0
+                uniform: 0.0
             };
             5
         ];

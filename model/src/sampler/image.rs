@@ -5,29 +5,24 @@
 //! temperature falls as T (1 - progress) and the schedule counts from the codes that are unknown at the start, unless the
 //! request's quirks say otherwise. A picture of which some codes are given (in- and outpainting) keeps them.
 
-use demask_api::{ImageMethod, ImageSampler, Probabilities, Sample, SampleFrame, SampleRequest};
+use demask_api::{ImageMethod, ImageSampler, Probabilities, Quirks, Sample, SampleFrame, SampleRequest};
 use rand::Rng as _;
-use rand_chacha::ChaCha8Rng;
 use tch::Kind;
 
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte, single};
+use super::forward_request::{Columns, Compute, DrawPosition, ForwardRequest, byte, single};
+use super::row::{RowState, SamplingRule};
 use super::schedule::{mask_len, mask_ratio};
-use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::noise::row_rng;
+use crate::network::backbone::Backbone;
 
 /// One picture on its way.
 #[derive(Debug)]
-pub(super) struct ImageLane {
-    pub request: SampleRequest,
-    pub sampler: ImageSampler,
-    pub columns: Columns,
-    pub ids: Vec<u32>,
+pub(super) struct ImageRow {
+    row: RowState,
+    sampler: ImageSampler,
     /// Every code, the masked ones as last drawn.
-    pub guess: Vec<u32>,
-    mask_token: u32,
-    rng: ChaCha8Rng,
+    guess: Vec<u32>,
     /// Codes that were masked at the start.
     unknown: usize,
     /// Codes that the schedule counts from.
@@ -36,20 +31,17 @@ pub(super) struct ImageLane {
     rounds: bool,
     /// The temperature of the present step.
     temperature: f64,
-    step: usize,
     /// Positions that are drawn at this step, with the uniform noise of each one's rank.
     wanted: Vec<(usize, f64)>,
     /// Positions that the last step committed.
     fresh: Vec<usize>,
-    /// How sure the last draw of each position was, and its probability.
+    /// The probability of each position's likeliest code at its last draw.
     certainty: Vec<f32>,
-    commit_step: Vec<u16>,
-    confidence: Vec<f32>,
-    forwards: usize,
-    pub done: bool,
 }
 
-impl ImageLane {
+impl ImageRow {
+    /// # Errors
+    /// No step, or a model without picture codes.
     pub fn new(backbone: &Backbone, request: SampleRequest, sampler: ImageSampler) -> Result<Self> {
         let config = backbone.config();
         if sampler.steps == 0 || config.codebook_size == 0 {
@@ -59,76 +51,46 @@ impl ImageLane {
             );
             return Err(ModelError::Refused(message));
         }
-        let target = &request.ids[request.target.start..request.target.end];
-        let unknown = target.iter().filter(|&&id| id == config.mask_token_id).count();
-        let start = config.image_offset();
-        let quirks = &sampler.quirks;
-        let rounds = quirks.probabilities == Probabilities::Logits && backbone.kind() == Kind::BFloat16;
         let codes = u32::try_from(config.codebook_size).unwrap_or(0);
+        let columns = Columns {
+            start: config.image_offset(),
+            end: config.image_offset() + codes,
+            writable: Writable {
+                end: codes,
+                shut: None,
+            },
+        };
+        let mut row = RowState::new(backbone, request, columns, 1.0);
+        let target = row.target();
+        let unknown = target.iter().filter(|&&id| id == row.mask_token).count();
+        let quirks = &sampler.quirks;
+        let in_logits = quirks.probabilities == Probabilities::Logits;
+        let counted = if quirks.count_whole_picture {
+            target.len()
+        } else {
+            unknown
+        };
+        let (guess, certainty) = (target.to_vec(), vec![0.0; target.len()]);
+        row.done = unknown == 0;
         Ok(Self {
-            columns: Columns {
-                start,
-                end: start + codes,
-                writable: Writable {
-                    end: codes,
-                    shut: None,
-                },
-            },
-            ids: request.ids.clone(),
-            guess: target.to_vec(),
-            mask_token: config.mask_token_id,
-            rng: row_rng(request.seed, 0),
+            row,
+            guess,
             unknown,
-            counted: if quirks.count_whole_picture {
-                target.len()
-            } else {
-                unknown
-            },
-            rounds,
+            counted,
+            rounds: in_logits && backbone.kind() == Kind::BFloat16,
             temperature: sampler.temperature,
-            step: 0,
             wanted: Vec::new(),
             fresh: Vec::new(),
-            certainty: vec![0.0; target.len()],
-            commit_step: vec![0; target.len()],
-            confidence: vec![1.0; target.len()],
-            forwards: 0,
-            done: unknown == 0,
-            request,
+            certainty,
             sampler,
         })
     }
 
     fn masked(&self) -> Vec<usize> {
-        let target = &self.ids[self.request.target.start..self.request.target.end];
+        let target = self.row.target();
         (0..target.len())
-            .filter(|&at| target[at] == self.mask_token)
+            .filter(|&at| target[at] == self.row.mask_token)
             .collect()
-    }
-
-    pub fn need(&mut self) -> Option<Need> {
-        if self.done {
-            return None;
-        }
-        self.forwards += 1;
-        let (compute, positions) = self.compute();
-        self.wanted.clear();
-        #[allow(clippy::cast_possible_truncation)]
-        let wants = positions
-            .into_iter()
-            .map(|at| {
-                let share = self.rng.random::<f64>() as f32;
-                self.wanted.push((at, self.rng.random::<f64>()));
-                Want {
-                    at,
-                    noise: Noise {
-                        temperature: 1.0,
-                        share,
-                    },
-                }
-            })
-            .collect();
-        Some(Need { compute, wants })
     }
 
     /// What this pass computes, and which masked positions it draws.
@@ -139,7 +101,7 @@ impl ImageLane {
         };
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let warm = ((self.sampler.steps as f64 * cache.warmup).ceil() as usize).max(1);
-        let whole = self.step < warm || (self.step - warm + 1).is_multiple_of(cache.interval.max(1));
+        let whole = self.row.step < warm || (self.row.step - warm + 1).is_multiple_of(cache.interval.max(1));
         if whole {
             return (Compute::All, masked);
         }
@@ -151,36 +113,16 @@ impl ImageLane {
         unsure.sort_unstable();
         let mut places: Vec<usize> = unsure.iter().chain(&self.fresh).copied().collect();
         places.sort_unstable();
-        let start = self.request.target.start;
+        let start = self.row.request.target.start;
         (
             Compute::Some(places.iter().map(|at| start + at).collect()),
             unsure,
         )
     }
 
-    pub fn take(&mut self, drawn: &[Drawn]) {
-        for (&(at, _), drawn) in self.wanted.iter().zip(drawn) {
-            self.guess[at] = self.columns.start + drawn.token;
-            self.confidence[at] = single(drawn.probability);
-            self.certainty[at] = single(drawn.best);
-        }
-        self.fresh.clear();
-        match self.sampler.method {
-            ImageMethod::MaskGit => self.maskgit(),
-            ImageMethod::Emerge => self.emerge(),
-        }
-        self.step += 1;
-        self.done = self.masked().is_empty() || self.step == self.sampler.steps;
-        if self.done {
-            for at in self.masked() {
-                self.commit_step[at] = u16::try_from(self.step - 1).unwrap_or(u16::MAX);
-            }
-        }
-    }
-
     fn write(&mut self, at: usize) {
-        self.ids[self.request.target.start + at] = self.guess[at];
-        self.commit_step[at] = u16::try_from(self.step).unwrap_or(u16::MAX);
+        self.row.ids[self.row.request.target.start + at] = self.guess[at];
+        self.row.commit_step[at] = u16::try_from(self.row.step).unwrap_or(u16::MAX);
         self.fresh.push(at);
     }
 
@@ -196,25 +138,28 @@ impl ImageLane {
             }
         }
         let (left, steps) = (self.masked().len(), self.sampler.steps);
-        if left > mask_len(self.sampler.schedule, self.counted, self.step, steps).max(1) {
+        if left > mask_len(self.sampler.schedule, self.counted, self.row.step, steps).max(1) {
             self.keep_the_surest();
         }
     }
 
     fn is_sure(&self, at: usize) -> bool {
         let accept = self.sampler.accept;
-        accept > 0.0 && f64::from(self.confidence[at]) >= accept
+        accept > 0.0 && f64::from(self.row.confidence[at]) >= accept
     }
 
     /// The most probable of the codes just drawn that are not their position's likeliest, if it is probable enough.
     fn surprise(&self) -> Option<usize> {
         let least = self.sampler.surprise;
-        let against_the_odds =
-            |&at: &usize| self.confidence[at] < self.certainty[at] && f64::from(self.confidence[at]) >= least;
+        let against_the_odds = |&at: &usize| {
+            self.row.confidence[at] < self.certainty[at] && f64::from(self.row.confidence[at]) >= least
+        };
         let drawn = self.wanted.iter().map(|&(at, _)| at).filter(|_| least > 0.0);
-        drawn
-            .filter(against_the_odds)
-            .max_by(|&a, &b| self.confidence[a].total_cmp(&self.confidence[b]).then(b.cmp(&a)))
+        drawn.filter(against_the_odds).max_by(|&a, &b| {
+            self.row.confidence[a]
+                .total_cmp(&self.row.confidence[b])
+                .then(b.cmp(&a))
+        })
     }
 
     /// Log-probabilities with noise, the lowest stay masked.
@@ -236,7 +181,7 @@ impl ImageLane {
             .masked()
             .into_iter()
             .map(|at| {
-                let log_p = round(round(f64::from(self.confidence[at])).max(1e-20).ln());
+                let log_p = round(round(f64::from(self.row.confidence[at])).max(1e-20).ln());
                 let noise = round(-round((-round(chances[at]).max(1e-20).ln()).max(1e-20)).ln());
                 (round(log_p + round(self.temperature * noise)), at)
             })
@@ -257,7 +202,7 @@ impl ImageLane {
     /// the last codes are chosen as coolly as without.
     fn scheduled_step(&self) -> usize {
         if self.sampler.accept <= 0.0 {
-            return self.step;
+            return self.row.step;
         }
         let (masked, last) = (self.masked().len(), self.sampler.steps - 1);
         let (mut step, mut left) = (0, self.unknown);
@@ -266,7 +211,7 @@ impl ImageLane {
             left = wanted.max(1).min(left - 1);
             step += 1;
         }
-        step.max(self.step)
+        step.max(self.row.step)
     }
 
     /// Ancestral: each masked code is committed with the probability that the schedule gives this step; the last commits all.
@@ -275,8 +220,8 @@ impl ImageLane {
             let progress = step as f64 / self.sampler.steps as f64;
             mask_ratio(self.sampler.schedule, progress)
         };
-        let (now, then) = (at_progress(self.step), at_progress(self.step + 1));
-        let leaves = if self.step + 1 == self.sampler.steps {
+        let (now, then) = (at_progress(self.row.step), at_progress(self.row.step + 1));
+        let leaves = if self.row.step + 1 == self.sampler.steps {
             1.0
         } else {
             (now - then) / now
@@ -288,45 +233,104 @@ impl ImageLane {
             }
         }
     }
+}
 
-    /// The given row with the present picture, from the position on that the quirks say.
-    pub fn unconditional(&self) -> Vec<u32> {
+impl SamplingRule for ImageRow {
+    fn state(&self) -> &RowState {
+        &self.row
+    }
+
+    fn guidance(&self) -> f64 {
+        self.sampler.guidance
+    }
+
+    fn quirks(&self) -> &Quirks {
+        &self.sampler.quirks
+    }
+
+    fn guess(&self) -> Option<&[u32]> {
+        Some(&self.guess)
+    }
+
+    fn forward_request(&mut self) -> Option<ForwardRequest> {
+        if self.row.done {
+            return None;
+        }
+        self.row.forwards += 1;
+        let (compute, positions) = self.compute();
+        self.wanted.clear();
+        #[allow(clippy::cast_possible_truncation)]
+        let wanted = positions
+            .into_iter()
+            .map(|at| {
+                let uniform = self.row.rng.random::<f64>() as f32;
+                self.wanted.push((at, self.row.rng.random::<f64>()));
+                DrawPosition {
+                    at,
+                    noise: Noise {
+                        temperature: 1.0,
+                        uniform,
+                    },
+                }
+            })
+            .collect();
+        Some(ForwardRequest {
+            compute,
+            positions: wanted,
+        })
+    }
+
+    fn take(&mut self, drawn: &[Drawn]) {
+        for (&(at, _), drawn) in self.wanted.iter().zip(drawn) {
+            self.guess[at] = self.row.columns.start + drawn.token;
+            self.row.confidence[at] = single(drawn.probability);
+            self.certainty[at] = single(drawn.best);
+        }
+        self.fresh.clear();
+        match self.sampler.method {
+            ImageMethod::MaskGit => self.maskgit(),
+            ImageMethod::Emerge => self.emerge(),
+        }
+        self.row.step += 1;
+        self.row.done = self.masked().is_empty() || self.row.step == self.sampler.steps;
+        if self.row.done {
+            for at in self.masked() {
+                self.row.commit_step[at] = u16::try_from(self.row.step - 1).unwrap_or(u16::MAX);
+            }
+        }
+    }
+
+    fn unconditional(&self) -> Vec<u32> {
         let start = match self.sampler.quirks.unconditional_prefix {
-            0 => self.request.target.start,
-            prefix => prefix.min(self.ids.len()),
+            0 => self.row.request.target.start,
+            prefix => prefix.min(self.row.ids.len()),
         };
         let mut line = self
+            .row
             .request
             .unconditional
             .clone()
-            .unwrap_or_else(|| self.request.ids.clone());
-        line[start..].copy_from_slice(&self.ids[start..]);
+            .unwrap_or_else(|| self.row.request.ids.clone());
+        line[start..].copy_from_slice(&self.row.ids[start..]);
         line
     }
 
-    pub fn frame(&self) -> SampleFrame {
-        let target = self.request.target.start..self.request.target.end;
+    fn frame(&self) -> SampleFrame {
+        let target = self.row.request.target.start..self.row.request.target.end;
         SampleFrame {
-            id: self.request.id,
-            step: self.step.saturating_sub(1),
+            id: self.row.request.id,
+            step: self.row.step.saturating_sub(1),
             steps: self.sampler.steps,
-            tokens: self.ids[target].to_vec(),
-            confidence: self.confidence.iter().map(|&value| byte(value)).collect(),
+            tokens: self.row.ids[target].to_vec(),
+            confidence: self.row.confidence.iter().map(|&value| byte(value)).collect(),
             picture: None,
         }
     }
 
-    pub fn finish(mut self) -> Sample {
-        let target = self.request.target.start..self.request.target.end;
-        self.ids[target].copy_from_slice(&self.guess);
-        Sample {
-            id: self.request.id,
-            ids: self.ids,
-            commit_step: self.commit_step,
-            confidence: self.confidence,
-            forwards: self.forwards,
-            picture: None,
-        }
+    fn finish(mut self: Box<Self>) -> Sample {
+        let target = self.row.request.target.start..self.row.request.target.end;
+        self.row.ids[target].copy_from_slice(&self.guess);
+        self.row.finish()
     }
 }
 

@@ -1,24 +1,26 @@
-//! Filling masks in: text by blocks, pictures all at once, rows of any lengths and settings in one running batch.
+//! Samplers: filling masks in, text by blocks and pictures all at once.
 //!
-//! `hands.rs` runs it on several threads, `batch.rs` on one; `pass.rs` is one pass of the network, `resident.rs` several that a
-//! GPU does by itself; `shelf.rs` keeps the cache from one run to the next; `lane.rs` is one row on its way, `text.rs` and `image.rs` the two kinds of rows; `commit.rs` says which
-//! drawn tokens are committed, `schedule.rs` how many, `credit.rs` what earlier guesses count for, `draw.rs` draws.
+//! Begin with `reference.rs`: both loops as the papers write them, one row at a time. All else is the same, fast:
+//!
+//! - `text.rs`, `image.rs`: the two kinds of rows; `row.rs`: a row on its way, of either kind;
+//! - `forward_request.rs`: what a row wants of a forward pass;
+//! - `draw.rs`, `commit.rs`, `schedule.rs`, `credit.rs`: the draw; which drawn tokens are committed, how many; what earlier
+//!   guesses count for;
+//! - `batching/`: rows of any lengths and settings in one running batch;
+//! - `validation.rs`: what a request for samples must be.
+//!
+//! Not here: the forward pass itself (`network`), and whose requests the rows are (`engine/sample_requests.rs`).
 
-pub mod batch;
+pub mod batching;
 pub mod commit;
 pub mod credit;
 pub mod draw;
-pub mod hands;
+mod forward_request;
 mod image;
-mod lane;
-mod need;
-mod pass;
-mod resident;
+pub mod reference;
+mod row;
 pub mod schedule;
-mod shelf;
 mod text;
+pub mod validation;
 
-pub use batch::{Batch, Limits, OnFrame, sample};
-pub use hands::Hands;
-pub use resident::Stepping;
-pub use shelf::Shelf;
+pub use batching::{Batch, Limits, OnFrame, Shelf, Stepping, WorkerPool, sample, sampling_limits};

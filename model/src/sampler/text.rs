@@ -6,135 +6,83 @@
 
 use std::ops::Range;
 
-use demask_api::{Commit, End, Sample, SampleFrame, SampleRequest, TextCache, TextSampler};
+use demask_api::{Commit, End, Quirks, Sample, SampleFrame, SampleRequest, TextCache, TextSampler};
 use rand::Rng as _;
-use rand_chacha::ChaCha8Rng;
 
 use super::commit::{Draw, committed, rank};
 use super::credit::Credits;
 use super::draw::{Drawn, Noise, Writable};
-use super::need::{Columns, Compute, Need, Want, byte, single};
+use super::forward_request::{
+    Columns, Compute, DrawPosition, ForwardRequest, RemainingCommits, RemainingSteps, byte, single,
+};
+use super::row::{RowState, SamplingRule};
 use super::schedule::transfer_counts;
-use crate::backbone::Backbone;
 use crate::error::{ModelError, Result};
-use crate::noise::row_rng;
-
-/// The steps that are left of a block.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Steady {
-    /// Places of the row that each computes, padding and all.
-    pub computed: Range<usize>,
-    /// The block's.
-    pub window: Range<usize>,
-    /// Its number.
-    pub block: usize,
-    /// Steps that it has taken.
-    pub taken: usize,
-    /// How many of its positions are masked.
-    pub masked: usize,
-    /// What it commits.
-    pub rule: Rule,
-}
-
-/// How many are committed at each step.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Rule {
-    /// As many as the schedule says, step by step.
-    Counts(Vec<usize>),
-    /// The surest and all that are at least so probable.
-    Threshold(f64),
-}
+use crate::network::backbone::Backbone;
 
 /// One text on its way.
 #[derive(Debug)]
-pub(super) struct TextLane {
-    pub request: SampleRequest,
-    pub sampler: TextSampler,
-    pub columns: Columns,
-    pub ids: Vec<u32>,
-    mask_token: u32,
+pub(super) struct TextRow {
+    row: RowState,
+    sampler: TextSampler,
     eos: u32,
-    rng: ChaCha8Rng,
     credits: Option<Credits>,
     blocks: usize,
     /// Steps that the schedule gives a block.
     steps: usize,
+    /// The active block.
     block: usize,
-    /// Steps taken in the active block.
-    step: usize,
-    /// How many the schedule commits at each of them.
+    /// How many the schedule commits at each of its steps.
     counts: Vec<usize>,
     /// Blocks begun since the last whole pass; none before the first.
     since_whole: Option<usize>,
     /// Where the row ended for the last pass.
     seen: usize,
-    commit_step: Vec<u16>,
-    confidence: Vec<f32>,
+    /// The last probability that was drawn at each position, for frames.
     guess: Vec<f32>,
     /// The rank by chance of each position drawn at this step.
     chances: Vec<f32>,
-    forwards: usize,
+    /// The number of the last step over all blocks.
     number: usize,
-    pub done: bool,
 }
 
-impl TextLane {
+impl TextRow {
+    /// # Errors
+    /// Blocks or steps that do not fit the target.
     pub fn new(backbone: &Backbone, request: SampleRequest, sampler: TextSampler) -> Result<Self> {
-        let config = backbone.config();
-        let length = request.target.len();
-        let (blocks, steps) = plan(length, &sampler)?;
-        let mut lane = Self {
-            columns: columns(backbone, &sampler),
-            ids: request.ids.clone(),
-            mask_token: config.mask_token_id,
-            eos: config.eos_token_id,
-            rng: row_rng(request.seed, 0),
+        let (blocks, steps) = plan(request.target.len(), &sampler)?;
+        let row = RowState::new(backbone, request, columns(backbone, &sampler), 0.0);
+        let mut text = Self {
+            eos: backbone.config().eos_token_id,
             credits: sampler.credit.map(Credits::new),
             blocks,
             steps,
             block: 0,
-            step: 0,
             counts: Vec::new(),
             since_whole: None,
             seen: 0,
-            commit_step: vec![0; length],
-            confidence: vec![0.0; length],
-            guess: vec![0.0; length],
+            guess: row.confidence.clone(),
             chances: Vec::new(),
-            forwards: 0,
             number: 0,
-            done: false,
-            request,
+            row,
             sampler,
         };
-        lane.begin();
-        lane.settle();
-        Ok(lane)
+        text.begin();
+        text.settle();
+        Ok(text)
     }
 
     /// The active block; the last may be shorter than the others.
     fn window(&self) -> Range<usize> {
         let end = (self.block + 1) * self.sampler.block;
-        self.block * self.sampler.block..end.min(self.request.target.len())
-    }
-
-    /// Where the row ends for the network: all that lies beyond the horizon is not there yet.
-    pub fn visible(&self) -> usize {
-        let horizon = self.sampler.horizon.unwrap_or(self.ids.len());
-        (self.request.target.start + self.window().end)
-            .saturating_add(horizon)
-            .min(self.ids.len())
-    }
-
-    fn target(&self) -> &[u32] {
-        &self.ids[self.request.target.start..self.request.target.end]
+        self.block * self.sampler.block..end.min(self.row.request.target.len())
     }
 
     /// The masked positions of the active block, counted from the target's start.
     fn masked(&self) -> Vec<usize> {
-        let target = self.target();
+        let target = self.row.target();
         self.window()
-            .filter(|&at| target[at] == self.mask_token)
+            .filter(|&at| target[at] == self.row.mask_token)
             .collect()
     }
 
@@ -144,72 +92,36 @@ impl TextLane {
         if !self.sampler.quirks.whole_vocabulary || self.sampler.cache != TextCache::None {
             return self.masked();
         }
-        let target = self.target();
+        let target = self.row.target();
         (0..self.window().end)
-            .filter(|&at| target[at] == self.mask_token)
+            .filter(|&at| target[at] == self.row.mask_token)
             .collect()
     }
 
     fn begin(&mut self) {
-        self.step = 0;
+        self.row.step = 0;
         self.counts = transfer_counts(self.masked().len(), self.steps);
     }
 
     /// Goes on to the next block that has a mask, or ends. A mask token that was written does not hold a block up.
     fn settle(&mut self) {
-        while !self.done && (self.step >= self.steps || self.drawn().is_empty()) {
+        while !self.row.done && (self.row.step >= self.steps || self.drawn().is_empty()) {
             self.end_block();
             self.block += 1;
             self.since_whole = self.since_whole.map(|blocks| blocks + 1);
-            self.done |= self.block == self.blocks;
-            if !self.done {
+            self.row.done |= self.block == self.blocks;
+            if !self.row.done {
                 self.begin();
             }
         }
     }
 
-    pub fn need(&mut self) -> Option<Need> {
-        if self.done {
-            return None;
-        }
-        let compute = self.compute();
-        self.forwards += 1;
-        let masked = self.drawn();
-        let warm = self.sampler.temperature > 0.0;
-        let by_chance = self.sampler.remasking == demask_api::Remasking::Random;
-        self.chances.clear();
-        #[allow(clippy::cast_possible_truncation)]
-        let wants = masked
-            .into_iter()
-            .map(|at| {
-                let share = if warm {
-                    self.rng.random::<f64>() as f32
-                } else {
-                    0.0
-                };
-                self.chances.push(if by_chance {
-                    self.rng.random::<f64>() as f32
-                } else {
-                    0.0
-                });
-                Want {
-                    at,
-                    noise: Noise {
-                        temperature: self.sampler.temperature as f32,
-                        share,
-                    },
-                }
-            })
-            .collect();
-        Some(Need { compute, wants })
-    }
-
     /// What this pass computes.
     fn compute(&mut self) -> Compute {
-        let (target, end) = (self.request.target, self.visible());
+        let (target, end) = (self.row.request.target, self.visible());
         let seen = std::mem::replace(&mut self.seen, end);
         let from = |at: usize| target.start + at;
-        let (window, first) = (self.window(), self.step == 0);
+        let (window, first) = (self.window(), self.row.step == 0);
         match self.sampler.cache {
             TextCache::None => Compute::All,
             TextCache::Prefix | TextCache::Dual { .. } if !first => Compute::Range(self.again()),
@@ -234,15 +146,15 @@ impl TextLane {
     }
 
     fn first_real(&self) -> usize {
-        match self.request.left_pad {
+        match self.row.request.left_pad {
             pad if self.sampler.guidance == 0.0 => pad,
-            pad => pad.min(self.request.unconditional_left_pad),
+            pad => pad.min(self.row.request.unconditional_left_pad),
         }
     }
 
     /// What every pass but a block's first computes, where something is kept.
     fn again(&self) -> Range<usize> {
-        let (start, window, end) = (self.request.target.start, self.window(), self.visible());
+        let (start, window, end) = (self.row.request.target.start, self.window(), self.visible());
         match self.sampler.cache {
             TextCache::Dual { vicinity, .. } => {
                 let first = (start + window.start).saturating_sub(vicinity);
@@ -252,106 +164,10 @@ impl TextLane {
         }
     }
 
-    /// What the steps that are left of the active block do, if a device can do them without asking: the same places are
-    /// computed each time, nothing is left to chance, and what is committed follows from how sure the model is. And the
-    /// next block begins with a whole pass, so that a step too many leaves nothing behind.
-    pub fn steady(&self) -> Option<Steady> {
-        let sampler = &self.sampler;
-        let renewed = matches!(
-            sampler.cache,
-            TextCache::Prefix | TextCache::Dual { refresh: 1, .. }
-        );
-        let kept = renewed && self.step > 0 && !self.done;
-        let cold = sampler.temperature <= 0.0 && sampler.guidance == 0.0 && self.credits.is_none();
-        let ranked = sampler.remasking == demask_api::Remasking::LowConfidence;
-        let watched = self.request.watch || sampler.quirks.whole_vocabulary;
-        if !(kept && cold && ranked) || watched {
-            return None;
-        }
-        let counts = self.counts.get(self.step..).unwrap_or_default().iter().copied();
-        Some(Steady {
-            computed: self.again(),
-            window: self.request.target.start + self.window().start
-                ..self.request.target.start + self.window().end,
-            block: self.block,
-            taken: self.step,
-            masked: self.masked().len(),
-            rule: match sampler.commit {
-                Commit::Schedule => Rule::Counts(counts.take_while(|&count| count > 0).collect()),
-                Commit::Threshold { threshold } => Rule::Threshold(threshold),
-                Commit::Factor { .. } | Commit::Hierarchical { .. } => return None,
-            },
-        })
-    }
-
-    /// Takes in what was drawn at every position of the block in such steps, as far as the block goes; gives
-    /// how many steps the block took if that is its end.
-    pub fn replay<'d>(&mut self, steady: &Steady, steps: impl Iterator<Item = &'d [Drawn]>) -> Option<usize> {
-        for drawn in steps {
-            let taken = self.step;
-            let need = self.need()?;
-            let first = steady.window.start - self.request.target.start;
-            let own: Vec<Drawn> = need.wants.iter().map(|want| drawn[want.at - first]).collect();
-            self.take(&own);
-            if self.done || self.block != steady.block {
-                return Some(taken + 1);
-            }
-        }
-        None
-    }
-
-    /// Whether its logits are raised by credits.
-    pub fn has_credits(&self) -> bool {
-        self.credits.is_some()
-    }
-
-    /// Takes the present guess for each want into account; gives what each want's logits are raised by, token by token.
-    pub fn raises(&mut self, guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
-        let masked = self.drawn();
-        let Some(credits) = &mut self.credits else {
-            return Vec::new();
-        };
-        let raised = masked.iter().zip(guesses).map(|(&at, guess)| {
-            credits.earn(at, guess.token, guess.probability);
-            credits.raises(at).collect()
-        });
-        raised.collect()
-    }
-
-    /// Takes what was drawn for each want.
-    pub fn take(&mut self, drawn: &[Drawn]) {
-        let masked = self.drawn();
-        self.number = match self.sampler.commit {
-            Commit::Schedule => self.block * self.steps + self.step,
-            _ => self.forwards - 1,
-        };
-        let draws: Vec<Draw> = masked
-            .iter()
-            .zip(drawn)
-            .zip(&self.chances)
-            .map(|((&at, drawn), &chance)| Draw {
-                at,
-                token: self.columns.start + drawn.token,
-                probability: drawn.probability,
-                rank: rank(self.sampler.remasking, drawn, chance),
-            })
-            .collect();
-        for draw in &draws {
-            self.guess[draw.at] = single(draw.probability);
-        }
-        let scheduled = self.counts.get(self.step).copied().unwrap_or(0);
-        for draw in committed(self.sampler.commit, scheduled, &draws) {
-            self.write(draw.at, draw.token, single(draw.probability));
-        }
-        self.step += 1;
-        self.end_at_token();
-        self.settle();
-    }
-
     fn write(&mut self, at: usize, token: u32, confidence: f32) {
-        self.ids[self.request.target.start + at] = token;
-        self.commit_step[at] = u16::try_from(self.number).unwrap_or(u16::MAX);
-        self.confidence[at] = confidence;
+        self.row.ids[self.row.request.target.start + at] = token;
+        self.row.commit_step[at] = u16::try_from(self.number).unwrap_or(u16::MAX);
+        self.row.confidence[at] = confidence;
         if let Some(credits) = &mut self.credits {
             credits.forget(at);
         }
@@ -361,7 +177,7 @@ impl TextLane {
     fn end_block(&mut self) {
         let window = self.window();
         let ends = self.sampler.end == End::Block && !self.sampler.quirks.whole_vocabulary;
-        if ends && self.target()[window.clone()].iter().all(|&id| id == self.eos) {
+        if ends && self.row.target()[window.clone()].iter().all(|&id| id == self.eos) {
             self.number = (self.block + 1) * self.steps - 1;
             self.fill(window.end);
         }
@@ -372,11 +188,11 @@ impl TextLane {
         let End::Token { threshold } = self.sampler.end else {
             return;
         };
-        let first = |id: u32| self.target().iter().position(|&found| found == id);
-        let (Some(end), mask) = (first(self.eos), first(self.mask_token)) else {
+        let first = |id: u32| self.row.target().iter().position(|&found| found == id);
+        let (Some(end), mask) = (first(self.eos), first(self.row.mask_token)) else {
             return;
         };
-        let sure = f64::from(self.confidence[end]) >= threshold;
+        let sure = f64::from(self.row.confidence[end]) >= threshold;
         if sure && mask.is_none_or(|mask| mask > end) {
             self.fill(end + 1);
         }
@@ -384,55 +200,208 @@ impl TextLane {
 
     /// Fills what is masked from `start` on with end-of-text.
     fn fill(&mut self, start: usize) {
-        for at in start..self.request.target.len() {
-            if self.target()[at] == self.mask_token {
+        for at in start..self.row.request.target.len() {
+            if self.row.target()[at] == self.row.mask_token {
                 self.write(at, self.eos, 1.0);
             }
         }
-        self.done = true;
+        self.row.done = true;
+    }
+}
+
+impl SamplingRule for TextRow {
+    fn state(&self) -> &RowState {
+        &self.row
     }
 
-    /// The given unconditional row with the present target, or the present one with its prompt masked.
-    pub fn unconditional(&self) -> Vec<u32> {
-        let target = self.request.target.start..self.request.target.end;
-        match &self.request.unconditional {
+    fn guidance(&self) -> f64 {
+        self.sampler.guidance
+    }
+
+    fn quirks(&self) -> &Quirks {
+        &self.sampler.quirks
+    }
+
+    fn visible(&self) -> usize {
+        let horizon = self.sampler.horizon.unwrap_or(self.row.ids.len());
+        (self.row.request.target.start + self.window().end)
+            .saturating_add(horizon)
+            .min(self.row.ids.len())
+    }
+
+    fn forward_request(&mut self) -> Option<ForwardRequest> {
+        if self.row.done {
+            return None;
+        }
+        let compute = self.compute();
+        self.row.forwards += 1;
+        let masked = self.drawn();
+        let warm = self.sampler.temperature > 0.0;
+        let by_chance = self.sampler.remasking == demask_api::Remasking::Random;
+        self.chances.clear();
+        #[allow(clippy::cast_possible_truncation)]
+        let wanted = masked
+            .into_iter()
+            .map(|at| {
+                let uniform = if warm {
+                    self.row.rng.random::<f64>() as f32
+                } else {
+                    0.0
+                };
+                self.chances.push(if by_chance {
+                    self.row.rng.random::<f64>() as f32
+                } else {
+                    0.0
+                });
+                DrawPosition {
+                    at,
+                    noise: Noise {
+                        temperature: self.sampler.temperature as f32,
+                        uniform,
+                    },
+                }
+            })
+            .collect();
+        Some(ForwardRequest {
+            compute,
+            positions: wanted,
+        })
+    }
+
+    fn take(&mut self, drawn: &[Drawn]) {
+        let masked = self.drawn();
+        self.number = match self.sampler.commit {
+            Commit::Schedule => self.block * self.steps + self.row.step,
+            _ => self.row.forwards - 1,
+        };
+        let draws: Vec<Draw> = masked
+            .iter()
+            .zip(drawn)
+            .zip(&self.chances)
+            .map(|((&at, drawn), &chance)| Draw {
+                at,
+                token: self.row.columns.start + drawn.token,
+                probability: drawn.probability,
+                rank: rank(self.sampler.remasking, drawn, chance),
+            })
+            .collect();
+        for draw in &draws {
+            self.guess[draw.at] = single(draw.probability);
+        }
+        let scheduled = self.counts.get(self.row.step).copied().unwrap_or(0);
+        for draw in committed(self.sampler.commit, scheduled, &draws) {
+            self.write(draw.at, draw.token, single(draw.probability));
+        }
+        self.row.step += 1;
+        self.end_at_token();
+        self.settle();
+    }
+
+    fn unconditional(&self) -> Vec<u32> {
+        let target = self.row.request.target.start..self.row.request.target.end;
+        match &self.row.request.unconditional {
             Some(given) => {
                 let mut line = given.clone();
-                line[target.clone()].copy_from_slice(&self.ids[target]);
+                line[target.clone()].copy_from_slice(&self.row.ids[target]);
                 line
             }
             None => {
-                let mut line = vec![self.mask_token; self.ids.len()];
-                line[target.clone()].copy_from_slice(&self.ids[target]);
+                let mut line = vec![self.row.mask_token; self.row.ids.len()];
+                line[target.clone()].copy_from_slice(&self.row.ids[target]);
                 line
             }
         }
     }
 
-    pub fn frame(&self) -> SampleFrame {
+    fn frame(&self) -> SampleFrame {
         let steps = match self.sampler.commit {
             Commit::Schedule => self.blocks * self.steps,
-            _ => self.request.target.len(),
+            _ => self.row.request.target.len(),
         };
         SampleFrame {
-            id: self.request.id,
+            id: self.row.request.id,
             step: self.number,
             steps,
-            tokens: self.target().to_vec(),
+            tokens: self.row.target().to_vec(),
             confidence: self.guess.iter().map(|&value| byte(value)).collect(),
             picture: None,
         }
     }
 
-    pub fn finish(self) -> Sample {
-        Sample {
-            id: self.request.id,
-            ids: self.ids,
-            commit_step: self.commit_step,
-            confidence: self.confidence,
-            forwards: self.forwards,
-            picture: None,
+    fn finish(self: Box<Self>) -> Sample {
+        self.row.finish()
+    }
+
+    fn remaining_steps(&self) -> Option<RemainingSteps> {
+        let sampler = &self.sampler;
+        let renewed = matches!(
+            sampler.cache,
+            TextCache::Prefix | TextCache::Dual { refresh: 1, .. }
+        );
+        let kept = renewed && self.row.step > 0 && !self.row.done;
+        let cold = sampler.temperature <= 0.0 && sampler.guidance == 0.0 && self.credits.is_none();
+        let ranked = sampler.remasking == demask_api::Remasking::LowConfidence;
+        let watched = self.row.request.watch || sampler.quirks.whole_vocabulary;
+        if !(kept && cold && ranked) || watched {
+            return None;
         }
+        let counts = self
+            .counts
+            .get(self.row.step..)
+            .unwrap_or_default()
+            .iter()
+            .copied();
+        Some(RemainingSteps {
+            computed: self.again(),
+            window: self.row.request.target.start + self.window().start
+                ..self.row.request.target.start + self.window().end,
+            block: self.block,
+            taken: self.row.step,
+            masked: self.masked().len(),
+            commits: match sampler.commit {
+                Commit::Schedule => RemainingCommits::Counts(counts.take_while(|&count| count > 0).collect()),
+                Commit::Threshold { threshold } => RemainingCommits::Threshold(threshold),
+                Commit::Factor { .. } | Commit::Hierarchical { .. } => return None,
+            },
+        })
+    }
+
+    fn replay(
+        &mut self,
+        remaining: &RemainingSteps,
+        steps: &mut dyn Iterator<Item = &[Drawn]>,
+    ) -> Option<usize> {
+        for drawn in steps {
+            let taken = self.row.step;
+            let request = self.forward_request()?;
+            let first = remaining.window.start - self.row.request.target.start;
+            let own: Vec<Drawn> = request
+                .positions
+                .iter()
+                .map(|want| drawn[want.at - first])
+                .collect();
+            self.take(&own);
+            if self.row.done || self.block != remaining.block {
+                return Some(taken + 1);
+            }
+        }
+        None
+    }
+
+    fn has_credits(&self) -> bool {
+        self.credits.is_some()
+    }
+
+    fn raises(&mut self, guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
+        let masked = self.drawn();
+        let Some(credits) = &mut self.credits else {
+            return Vec::new();
+        };
+        let raised = masked.iter().zip(guesses).map(|(&at, guess)| {
+            credits.earn(at, guess.token, guess.probability);
+            credits.raises(at).collect()
+        });
+        raised.collect()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use demask_model::device::open_cuda;
+use demask_model::device::cuda::open_cuda;
 use tch::{Device, Kind};
 
 /// One test at a time: a device has one queue, and what is recorded must not meet another's work.

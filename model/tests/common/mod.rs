@@ -9,7 +9,7 @@ use demask_api::{
     Adam, BackboneConfig, ImageTokenizerConfig, PolicyGroup, PolicySample, QuantizerLosses, Sequence, Span,
     StackConfig, StepSettings, Task,
 };
-use demask_model::optimizer::AdamW;
+use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, Parameters};
 use tch::{Device, Kind, Tensor};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use demask_api::BackboneConfig;
-use demask_model::weights;
+use demask_model::weights::safetensors;
 use tch::Tensor;
 
 /// The tensors of a file.
@@ -25,7 +25,7 @@ pub fn write(dir: &Path, config: &BackboneConfig, tensors: &BTreeMap<String, Ten
             .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
             .collect();
         weight_map.extend(part.keys().map(|tensor| (tensor.clone(), name(number, count))));
-        weights::write(&dir.join(name(number, count)), &part, None).unwrap();
+        safetensors::write(&dir.join(name(number, count)), &part, None).unwrap();
     }
     let index = serde_json::json!({"metadata": {"total_size": 0}, "weight_map": weight_map});
     std::fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();

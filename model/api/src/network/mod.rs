@@ -1,0 +1,11 @@
+//! What a network is: its shape, and how it is stored and loaded.
+//!
+//! - `config.rs`: the shapes of the networks; `published.rs`: a `config.json` as it is published;
+//! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: how one is loaded.
+//!
+//! Not here: weights, which never cross the socket.
+
+pub mod checkpoint;
+pub mod config;
+pub mod loading;
+pub mod published;

@@ -1,0 +1,284 @@
+//! A `config.json` as LLaDA and MMaDA publish it, or as we write it: what is missing is filled in (`mmada.md` 1.1), and
+//! what we would compute wrongly is refused by name.
+
+use serde_json::{Map, Value, json};
+
+use crate::network::config::{BackboneConfig, LLADA_VOCABULARY};
+
+/// MMaDA's vocabulary: LLaDA's and the picture codes behind it.
+const MMADA_VOCABULARY: u64 = LLADA_VOCABULARY as u64 + 8192;
+/// Width of the gated feed-forward of the published width.
+const HIDDEN_OF_4096: u64 = 12_288;
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or a field of another type.
+    #[error("not a backbone's configuration: {0}")]
+    Broken(#[from] serde_json::Error),
+    /// An option whose network is another one than ours.
+    #[error("{field} is {found}, expected {expected}: this network is not one that is computed here")]
+    Unsupported {
+        /// The field.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What is computed.
+        expected: String,
+    },
+    /// Fields that contradict one another.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Options that name a network, and the one value of each that is computed here. Absent or null means that value.
+fn required() -> [(&'static str, Value); 8] {
+    [
+        ("alibi", json!(false)),
+        ("rope", json!(true)),
+        ("activation_type", json!("silu")),
+        ("block_type", json!("llama")),
+        ("block_group_size", json!(1)),
+        ("layer_norm_type", json!("rms")),
+        ("layer_norm_with_affine", json!(true)),
+        ("use_scheduler_head", json!(false)),
+    ]
+}
+
+/// Options of networks of this family that change numbers in ways that are not computed here.
+const ABSENT: [&str; 5] = [
+    "clip_qkv",
+    "rope_scaling",
+    "sliding_window",
+    "quantization_config",
+    "num_experts",
+];
+
+/// Reads the text of a `config.json`.
+///
+/// Missing fields are LLaDA-8B's. What follows from other fields is worked out: picture codes are MMaDA's where the file
+/// is MMaDA's and none where it is LLaDA's; `multi_query_attention` is one key and value head. `rope_full_precision`
+/// false differs in the rounding of bf16 alone, and here angles are always applied in f32; dropouts act in the published
+/// training alone and are not taken.
+///
+/// # Errors
+/// What is no configuration; an option that is not computed here, named with what was expected and found.
+pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
+    let mut fields: Map<String, Value> = serde_json::from_str(text)?;
+    let hidden_is_absent = !fields.contains_key("mlp_hidden_size");
+    fields.retain(|_, value| !value.is_null());
+    refuse(&fields)?;
+    let heads = kv_heads(&fields)?;
+    let number = |name: &str| fields.get(name).and_then(Value::as_u64);
+    let mmada = is_mmada(&fields);
+    let mut filled = Vec::new();
+    if let Some(heads) = heads {
+        filled.push(("n_kv_heads", heads));
+    }
+    if hidden_is_absent && number("d_model").is_none_or(|width| width == 4096) {
+        filled.push(("mlp_hidden_size", HIDDEN_OF_4096));
+    }
+    let vocabulary = number("vocab_size").unwrap_or(match (number("new_vocab_size"), mmada) {
+        (Some(new), _) => new,
+        (None, true) => MMADA_VOCABULARY,
+        (None, false) => LLADA_VOCABULARY as u64,
+    });
+    filled.push(("vocab_size", vocabulary));
+    if let Some(new) = number("new_vocab_size").filter(|&new| new > vocabulary) {
+        filled.push(("embedding_size", number("embedding_size").unwrap_or(new)));
+    }
+    let text_rows = number("llm_vocab_size").unwrap_or(vocabulary);
+    let codes = match number("new_vocab_size") {
+        Some(new) if new > text_rows => new - text_rows,
+        _ if mmada => 8192,
+        _ => 0,
+    };
+    filled.push(("codebook_size", number("codebook_size").unwrap_or(codes)));
+    for (name, value) in filled {
+        fields.insert(name.to_owned(), json!(value));
+    }
+    let config: BackboneConfig = serde_json::from_value(Value::Object(fields))?;
+    if config.rows() < config.vocab_size {
+        let (rows, vocabulary) = (config.rows(), config.vocab_size);
+        let message = format!("embedding_size is {rows}, expected at least vocab_size {vocabulary}");
+        return Err(ConfigError::Contradiction(message));
+    }
+    Ok(config)
+}
+
+fn is_mmada(fields: &Map<String, Value>) -> bool {
+    let named = fields.get("model_type").and_then(Value::as_str) == Some("mmada");
+    let sized = ["vocab_size", "embedding_size", "new_vocab_size"]
+        .into_iter()
+        .any(|name| fields.get(name).and_then(Value::as_u64) == Some(MMADA_VOCABULARY));
+    named || sized
+}
+
+fn refuse(fields: &Map<String, Value>) -> Result<(), ConfigError> {
+    let unsupported = |field: &str, expected: String| {
+        Err(ConfigError::Unsupported {
+            field: field.to_owned(),
+            found: fields.get(field).map_or_else(String::new, Value::to_string),
+            expected,
+        })
+    };
+    for (field, expected) in required() {
+        if fields.get(field).is_some_and(|found| *found != expected) {
+            return unsupported(field, expected.to_string());
+        }
+    }
+    if let Some(field) = ABSENT.into_iter().find(|&field| fields.contains_key(field)) {
+        return unsupported(field, "none".into());
+    }
+    let flag = |name: &str| fields.get(name).and_then(Value::as_bool);
+    if flag("attention_layer_norm") == Some(true) && flag("attention_layer_norm_with_affine") == Some(false) {
+        return unsupported("attention_layer_norm_with_affine", "true".into());
+    }
+    let family = fields.get("model_type").and_then(Value::as_str);
+    if !fields.contains_key("d_model") && family.is_some_and(|name| !["llada", "mmada"].contains(&name)) {
+        return unsupported("model_type", "\"llada\" or \"mmada\"".into());
+    }
+    Ok(())
+}
+
+/// Key and value heads, where the file says.
+fn kv_heads(fields: &Map<String, Value>) -> Result<Option<u64>, ConfigError> {
+    let named = fields.get("n_kv_heads").and_then(Value::as_u64);
+    let query = fields.get("n_heads").and_then(Value::as_u64).unwrap_or(32);
+    let meant = match fields.get("multi_query_attention").and_then(Value::as_bool) {
+        None => return Ok(named),
+        Some(true) => 1,
+        Some(false) => query,
+    };
+    match named {
+        Some(named) if named != meant => Err(ConfigError::Contradiction(format!(
+            "multi_query_attention means {meant} key and value heads, but n_kv_heads is {named}"
+        ))),
+        // Published: false alone leaves as many as query heads.
+        _ => Ok(Some(meant)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_lladas() {
+        let config = read("{}").unwrap();
+        assert_eq!(
+            (config.d_model, config.n_layers, config.hidden()),
+            (4096, 32, 12_288)
+        );
+        assert_eq!((config.rows(), config.codebook_size), (126_464, 0));
+        assert_eq!((config.mask_token_id, config.eos_token_id), (126_336, 126_081));
+    }
+
+    #[test]
+    fn picture_codes_begin_behind_the_tokenizers_last_token() {
+        for text in [
+            r#"{"model_type": "mmada"}"#,
+            r#"{"vocab_size": 134656}"#,
+            r#"{"vocab_size": 126464, "new_vocab_size": 134656, "llm_vocab_size": 126464}"#,
+            r#"{"model_type": "mmada", "vocab_size": 134656, "embedding_size": 134656, "codebook_size": 8192}"#,
+        ] {
+            let config = read(text).unwrap();
+            assert_eq!(
+                (config.codebook_size, config.image_offset()),
+                (8192, 126_349),
+                "{text}"
+            );
+            assert_eq!(config.rows(), 134_656, "{text}");
+        }
+        let small =
+            r#"{"model_type": "mmada", "llm_vocab_size": 1000, "vocab_size": 1064, "new_vocab_size": 1064}"#;
+        let config = read(small).unwrap();
+        assert_eq!((config.codebook_size, config.image_offset()), (64, 1000));
+    }
+
+    #[test]
+    fn one_key_head_may_be_asked_for_by_either_name() {
+        let heads = |text: &str| read(text).map(|config| config.kv_heads());
+        assert_eq!(heads(r#"{"multi_query_attention": true}"#).unwrap(), 1);
+        assert_eq!(
+            heads(r#"{"multi_query_attention": false, "n_heads": 8}"#).unwrap(),
+            8
+        );
+        assert_eq!(
+            heads(r#"{"multi_query_attention": null, "n_kv_heads": 4}"#).unwrap(),
+            4
+        );
+        let message = heads(r#"{"multi_query_attention": true, "n_kv_heads": 4}"#).unwrap_err();
+        assert!(message.to_string().contains("n_kv_heads is 4"), "{message}");
+    }
+
+    #[test]
+    fn the_feed_forward_of_a_null_width_is_the_ratios() {
+        let hidden = |text: &str| read(text).unwrap().hidden();
+        assert_eq!(hidden(r#"{"d_model": 64}"#), 256);
+        assert_eq!(hidden(r#"{"mlp_hidden_size": null}"#), 16_384);
+        assert_eq!(hidden(r#"{"d_model": 64, "mlp_hidden_size": 96}"#), 96);
+    }
+
+    #[test]
+    fn what_is_not_computed_is_refused_by_name() {
+        for (text, words) in [
+            (r#"{"alibi": true}"#, "alibi is true, expected false"),
+            (r#"{"rope": false}"#, "rope is false, expected true"),
+            (
+                r#"{"activation_type": "swiglu"}"#,
+                "activation_type is \"swiglu\", expected \"silu\"",
+            ),
+            (
+                r#"{"block_type": "sequential"}"#,
+                "block_type is \"sequential\", expected \"llama\"",
+            ),
+            (r#"{"block_group_size": 4}"#, "block_group_size is 4, expected 1"),
+            (
+                r#"{"layer_norm_type": "default"}"#,
+                "layer_norm_type is \"default\", expected \"rms\"",
+            ),
+            (
+                r#"{"layer_norm_with_affine": false}"#,
+                "layer_norm_with_affine is false",
+            ),
+            (r#"{"clip_qkv": 8.0}"#, "clip_qkv is 8.0, expected none"),
+            (r#"{"rope_scaling": {"factor": 2}}"#, "rope_scaling is"),
+            (
+                r#"{"quantization_config": {"bits": 4}}"#,
+                "quantization_config is",
+            ),
+            (
+                r#"{"attention_layer_norm": true, "attention_layer_norm_with_affine": false}"#,
+                "attention_layer_norm_with_affine is false, expected true",
+            ),
+            (
+                r#"{"model_type": "dream"}"#,
+                "model_type is \"dream\", expected \"llada\" or \"mmada\"",
+            ),
+            (
+                r#"{"vocab_size": 100, "embedding_size": 90}"#,
+                "embedding_size is 90, expected at least",
+            ),
+            (r#"{"n_layers": "two"}"#, "not a backbone's configuration"),
+            ("[]", "not a backbone's configuration"),
+        ] {
+            let message = read(text).unwrap_err().to_string();
+            assert!(message.contains(words), "{message} lacks {words}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let config = BackboneConfig {
+            vocab_size: 100,
+            d_model: 64,
+            n_heads: 4,
+            ..BackboneConfig::default()
+        };
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(read(&text).unwrap(), config);
+    }
+}

@@ -1,0 +1,122 @@
+//! Frames on the socket: four bytes of length (little-endian), then that much JSON.
+
+use std::io::{self, Read, Write};
+
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// The longest frame that is accepted, in bytes.
+pub const LONGEST: usize = 256 << 20;
+
+/// Writes one value as a frame.
+///
+/// # Errors
+/// The socket's, or `InvalidData` when the value is longer than [`LONGEST`].
+pub fn write<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
+    out.write_all(&encode(value)?)?;
+    out.flush()
+}
+
+/// Reads one value; `None` at a clean end of the stream.
+///
+/// # Errors
+/// The errors of [`read_frame`] and [`decode`].
+pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>> {
+    read_frame(input)?.map(|body| decode(&body)).transpose()
+}
+
+/// Reads one frame's body; `None` at a clean end of the stream. Memory grows with what comes, not with what the head
+/// promises.
+///
+/// # Errors
+/// The socket's; `UnexpectedEof` for a stream that ends inside a frame; `InvalidData` for a frame that is too long: the
+/// stream cannot be read on then.
+pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let mut head = Vec::with_capacity(4);
+    input.by_ref().take(4).read_to_end(&mut head)?;
+    let Some(length) = checked_len(&head)? else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    input.by_ref().take(length as u64).read_to_end(&mut body)?;
+    whole(body, length).map(Some)
+}
+
+/// Writes one value as a frame on a tokio stream.
+///
+/// # Errors
+/// The errors of [`write()`].
+pub async fn write_async<T: Serialize>(out: &mut (impl AsyncWrite + Unpin), value: &T) -> io::Result<()> {
+    out.write_all(&encode(value)?).await?;
+    out.flush().await
+}
+
+/// Reads one value from a tokio stream; `None` at its clean end.
+///
+/// # Errors
+/// The errors of [`read()`].
+pub async fn read_async<T: DeserializeOwned>(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    let mut head = Vec::with_capacity(4);
+    (&mut *input).take(4).read_to_end(&mut head).await?;
+    let Some(length) = checked_len(&head)? else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    (&mut *input).take(length as u64).read_to_end(&mut body).await?;
+    decode(&whole(body, length)?).map(Some)
+}
+
+fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4];
+    serde_json::to_writer(&mut bytes, value)?;
+    let length = bytes.len() - 4;
+    if length > LONGEST {
+        return Err(too_long(length));
+    }
+    bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    Ok(bytes)
+}
+
+/// The length that a head gives; none when the stream had ended before it.
+fn checked_len(head: &[u8]) -> io::Result<Option<usize>> {
+    if head.is_empty() {
+        return Ok(None);
+    }
+    let Ok(bytes) = <[u8; 4]>::try_from(head) else {
+        return Err(cut_off(4, head.len()));
+    };
+    match u32::from_le_bytes(bytes) as usize {
+        length if length > LONGEST => Err(too_long(length)),
+        length => Ok(Some(length)),
+    }
+}
+
+fn whole(body: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
+    if body.len() < length {
+        return Err(cut_off(length, body.len()));
+    }
+    Ok(body)
+}
+
+/// Reads a frame's body.
+///
+/// # Errors
+/// `InvalidData` for what is not the expected JSON, with the place and what was expected there.
+pub fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
+    serde_json::from_slice(body).map_err(|error| invalid(format!("a frame that is not understood: {error}")))
+}
+
+fn cut_off(expected: usize, found: usize) -> io::Error {
+    let message = format!("the stream ended {found} bytes into {expected}");
+    io::Error::new(io::ErrorKind::UnexpectedEof, message)
+}
+
+fn too_long(length: usize) -> io::Error {
+    invalid(format!(
+        "a frame of {length} bytes; at most {LONGEST} are allowed"
+    ))
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}

@@ -1,0 +1,423 @@
+//! Attention of rows of any lengths, back to back, in one call: libtorch's flash attention, which takes where each row's queries
+//! and keys begin and how many there are. Nothing is padded, copied or sorted.
+//!
+//! Flash attention computes in bf16 on a GPU. Elsewhere (f32 on a GPU, a CPU, rows with weak padding) the rows go one by one
+//! through libtorch's dense attention, with the same numbers up to rounding; the tests hold both ways to the dense mask.
+//!
+//! Legend: R rows, T queries of all rows, S places that keys and values lie in, H query heads, K key and value heads, E head
+//! width.
+
+#![allow(non_snake_case)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Device, Kind, Tensor};
+
+use crate::device::transfer::{Arrived, Packet, Place};
+use crate::error::Result;
+
+/// One row's queries, which follow those of the row before, and its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// How many queries of T.
+    pub queries: usize,
+    /// The first of its keys in S.
+    pub first_key: usize,
+    /// How many keys of S.
+    pub keys: usize,
+    /// How many of the keys, from the first on, are soft padding, which is merely weaker (`mmada.md` 1.5): pairs of two others have 1
+    /// added to their score.
+    pub soft_pad_keys: usize,
+    /// How many of the queries, from the first on, are soft padding.
+    pub soft_pad_queries: usize,
+}
+
+/// Rows that attend together, the same at every block.
+#[derive(Debug)]
+pub struct RaggedRows {
+    rows: Vec<Row>,
+    /// The first query of each row and, last, T: [R + 1], i32.
+    first_query_R: Tensor,
+    /// The first key of each row and, last, where the last row's end: [R + 1], i32.
+    first_key_R: Tensor,
+    /// How many keys each row has, [R], i32; absent where they end where the next row's begin.
+    keys_R: Option<Tensor>,
+    longest_queries: i64,
+    /// Of these rows or of any that may take their place.
+    longest_keys: i64,
+}
+
+/// Rows whose tables are in a packet that has not been sent.
+#[derive(Debug)]
+pub struct Planned {
+    rows: Vec<Row>,
+    places: (Place, Place, Option<Place>),
+    longest_keys: usize,
+}
+
+/// As flash attention has it.
+fn int(value: usize) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+impl Planned {
+    /// Plans rows whose keys may lie anywhere in S; no row that takes the place of one of these has more than
+    /// `longest_keys`.
+    pub fn anywhere(rows: Vec<Row>, longest_keys: usize, packet: &mut Packet) -> Self {
+        let first_key = rows.iter().map(|row| int(row.first_key));
+        let end = rows.last().map_or(0, |row| int(row.first_key + row.keys));
+        let places = (
+            packet.ints(first_queries(&rows)),
+            packet.ints(first_key.chain([end])),
+            Some(packet.ints(rows.iter().map(|row| int(row.keys)))),
+        );
+        Self {
+            rows,
+            places,
+            longest_keys,
+        }
+    }
+
+    /// Plans rows of such lengths whose keys are their own queries' places.
+    pub fn of_themselves(lengths: &[usize], packet: &mut Packet) -> Self {
+        let mut first = 0;
+        let rows: Vec<Row> = lengths
+            .iter()
+            .map(|&length| {
+                let row = Row {
+                    queries: length,
+                    first_key: first,
+                    keys: length,
+                    soft_pad_keys: 0,
+                    soft_pad_queries: 0,
+                };
+                first += length;
+                row
+            })
+            .collect();
+        let firsts = packet.ints(first_queries(&rows));
+        Self {
+            places: (firsts, firsts, None),
+            longest_keys: lengths.iter().copied().max().unwrap_or(0),
+            rows,
+        }
+    }
+
+    /// The rows, once the packet has arrived.
+    #[must_use]
+    pub fn arrive(self, arrived: &Arrived) -> RaggedRows {
+        let (first_query, first_key, keys) = self.places;
+        RaggedRows {
+            first_query_R: arrived.get(first_query),
+            first_key_R: arrived.get(first_key),
+            keys_R: keys.map(|keys| arrived.get(keys)),
+            longest_queries: self.rows.iter().map(|row| row.queries).max().unwrap_or(0) as i64,
+            longest_keys: self.longest_keys as i64,
+            rows: self.rows,
+        }
+    }
+}
+
+fn first_queries(rows: &[Row]) -> Vec<i32> {
+    let mut first = 0;
+    let ends = rows.iter().map(|row| {
+        first += row.queries;
+        int(first)
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+impl RaggedRows {
+    /// `softmax(q kᵀ / sqrt(E)) v` of each row: q [T, H, E], k and v [S, K, E] to [T, H E]. With gradients where keys are the
+    /// queries' own places.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn attend(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
+        let (queries, heads, width) = q_THE.size3()?;
+        if self.flash_applies(q_THE) {
+            match self.flash(q_THE, k_SKE, v_SKE) {
+                Ok(mixed_THE) => return Ok(mixed_THE.f_reshape([queries, heads * width])?),
+                Err(error) if error.is_device_fault() || error.is_out_of_memory() => return Err(error),
+                Err(error) => {
+                    NO_FLASH.store(true, Ordering::Relaxed);
+                    tracing::warn!(
+                        "flash attention over rows: {error}; rows attend one by one from now on, slowly"
+                    );
+                }
+            }
+        }
+        self.one_by_one(q_THE, k_SKE, v_SKE)
+    }
+
+    /// Takes another's rows over, in the same tensors, if what is recorded with these (a CUDA graph) then does the others:
+    /// whether it does. With flash attention ([`flash_takes`]) where rows lie and how long they are is `in_tables` alone; one by
+    /// one it is part of what is launched.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
+        let alike = self.rows.len() == other.rows.len()
+            && (self.longest_queries, self.longest_keys) == (other.longest_queries, other.longest_keys)
+            && self.is_plain()
+            && other.is_plain()
+            && self.keys_R.is_some() == other.keys_R.is_some();
+        if !alike || !(in_tables || self.rows == other.rows) {
+            return Ok(false);
+        }
+        self.first_query_R.f_copy_(&other.first_query_R)?;
+        self.first_key_R.f_copy_(&other.first_key_R)?;
+        if let (Some(mine), Some(theirs)) = (&mut self.keys_R, &other.keys_R) {
+            mine.f_copy_(theirs)?;
+        }
+        self.rows.clone_from(&other.rows);
+        Ok(true)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.rows.iter().all(|row| row.soft_pad_keys == 0)
+    }
+
+    fn flash_applies(&self, q_THE: &Tensor) -> bool {
+        let width = q_THE.size().last().copied().unwrap_or(0);
+        flash_takes(q_THE.device(), q_THE.kind(), width) && self.is_plain()
+    }
+
+    /// Rows one by one, through dense attention.
+    fn one_by_one(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
+        let (_, heads, width) = q_THE.size3()?;
+        let shared = heads / k_SKE.size()[1];
+        let mut at = 0;
+        let mut mixed = Vec::with_capacity(self.rows.len());
+        for row in &self.rows {
+            let (queries, keys) = (row.queries as i64, row.keys as i64);
+            let in_heads = |x: &Tensor, first: i64, count: i64| -> Result<Tensor> {
+                Ok(x.f_narrow(0, first, count)?.f_transpose(0, 1)?.f_unsqueeze(0)?)
+            };
+            let of_row = |x: &Tensor| -> Result<Tensor> {
+                let x = in_heads(x, row.first_key as i64, keys)?;
+                Ok(match shared {
+                    1 => x,
+                    _ => x.f_repeat_interleave_self_int(shared, 1, None)?,
+                })
+            };
+            let q = in_heads(q_THE, at, queries)?;
+            let bias = (row.soft_pad_keys > 0).then(|| weaker(row, &q)).transpose()?;
+            let (k, v) = (of_row(k_SKE)?, of_row(v_SKE)?);
+            let y = Tensor::f_scaled_dot_product_attention(&q, &k, &v, bias, 0.0, false, None, false)?;
+            mixed.push(
+                y.f_squeeze_dim(0)?
+                    .f_transpose(0, 1)?
+                    .f_reshape([queries, heads * width])?,
+            );
+            at += queries;
+        }
+        Ok(match mixed.as_slice() {
+            [only] => only.shallow_clone(),
+            several => Tensor::f_cat(several, 0)?,
+        })
+    }
+
+    #[cfg(fused)]
+    fn flash(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
+        use crate::device::kernels::ffi::{check, handle, take};
+        let scale = 1.0 / (q_THE.size()[2] as f64).sqrt();
+        let mut y = std::ptr::null_mut();
+        // SAFETY: the handles are live tensors, or null for what is not there; rows lie within T and S, which their planner
+        // counted.
+        check(unsafe {
+            shim::demask_flash_rows(
+                handle(q_THE),
+                handle(k_SKE),
+                handle(v_SKE),
+                handle(&self.first_query_R),
+                handle(&self.first_key_R),
+                self.keys_R.as_ref().map_or(std::ptr::null_mut(), handle),
+                self.longest_queries,
+                self.longest_keys,
+                scale,
+                &mut y,
+            )
+        })?;
+        Ok(take(y))
+    }
+
+    #[cfg(not(fused))]
+    fn flash(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Tensor> {
+        Err(crate::error::ModelError::Refused(
+            "this build has no C++ of its own".into(),
+        ))
+    }
+}
+
+/// Set when flash attention could not be called once: it is not tried again.
+static NO_FLASH: AtomicBool = AtomicBool::new(false);
+
+/// Whether flash attention computes on tensors of that place, dtype and head width.
+pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
+    cfg!(fused)
+        && device.is_cuda()
+        && matches!(kind, Kind::BFloat16 | Kind::Half)
+        && width % 8 == 0
+        && width <= 256
+        && !NO_FLASH.load(Ordering::Relaxed)
+}
+
+/// 1 for pairs of which neither is weak, [1, 1, Q, keys], made where the queries `like` it are.
+fn weaker(row: &Row, like: &Tensor) -> Result<Tensor> {
+    let strong = |count: usize, weak: usize| -> Result<Tensor> {
+        let number = Tensor::f_arange(count as i64, (Kind::Int64, like.device()))?;
+        Ok(number.f_ge(weak as i64)?.f_to_kind(like.kind())?)
+    };
+    let queries = strong(row.queries, row.soft_pad_queries)?.f_unsqueeze(1)?;
+    let keys = strong(row.keys, row.soft_pad_keys)?.f_unsqueeze(0)?;
+    Ok(queries.f_mul(&keys)?.f_unsqueeze(0)?.f_unsqueeze(0)?)
+}
+
+#[cfg(fused)]
+mod shim {
+    use std::ffi::c_int;
+
+    use crate::device::kernels::ffi::Handle;
+
+    unsafe extern "C" {
+        pub(super) fn demask_flash_rows(
+            q: Handle,
+            k: Handle,
+            v: Handle,
+            first_query: Handle,
+            first_key: Handle,
+            keys: Handle,
+            longest_queries: i64,
+            longest_keys: i64,
+            scale: f64,
+            y: *mut Handle,
+        ) -> c_int;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HEADS: i64 = 4;
+    const KEY_HEADS: i64 = 2;
+    const WIDTH: i64 = 8;
+    /// Slots of so many places.
+    const CAPACITY: usize = 12;
+
+    fn numbers(count: i64, heads: i64, salt: f64) -> Tensor {
+        let wave = (Tensor::arange(count * heads * WIDTH, (Kind::Double, Device::Cpu)) * (0.7 + salt)).sin();
+        wave.view([count, heads, WIDTH])
+    }
+
+    fn sent(plan: impl FnOnce(&mut Packet) -> Planned) -> RaggedRows {
+        let mut packet = Packet::new();
+        let planned = plan(&mut packet);
+        planned.arrive(&packet.send(Device::Cpu).unwrap())
+    }
+
+    fn table(tensor: &Tensor) -> Vec<i64> {
+        Vec::<i64>::try_from(tensor.to_kind(Kind::Int64)).unwrap()
+    }
+
+    /// What flash attention makes of the tables alone, by its published rule: row r's queries are `first_query[r]..[r + 1]`, its
+    /// keys begin at `first_key[r]` and are `keys[r]`, or end where the next row's begin.
+    fn by_tables(rows: &RaggedRows, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
+        let (queries, keys) = (table(&rows.first_query_R), table(&rows.first_key_R));
+        let used = rows.keys_R.as_ref().map(table);
+        let shared = HEADS / KEY_HEADS;
+        let row = |r: usize| {
+            let count = used.as_ref().map_or(keys[r + 1] - keys[r], |used| used[r]);
+            assert!(count <= rows.longest_keys && queries[r + 1] - queries[r] <= rows.longest_queries);
+            let q = q
+                .narrow(0, queries[r], queries[r + 1] - queries[r])
+                .transpose(0, 1);
+            let of = |x: &Tensor| {
+                x.narrow(0, keys[r], count)
+                    .transpose(0, 1)
+                    .repeat_interleave_self_int(shared, 0, None)
+            };
+            let scores = q.matmul(&of(k).transpose(1, 2)) / (WIDTH as f64).sqrt();
+            let mixed = scores.softmax(-1, Kind::Double).matmul(&of(v));
+            mixed.transpose(0, 1).reshape([-1, HEADS * WIDTH])
+        };
+        let rows: Vec<Tensor> = (0..queries.len() - 1).map(row).collect();
+        Tensor::cat(&rows, 0)
+    }
+
+    fn far(one: &Tensor, other: &Tensor) -> f64 {
+        (one - other).abs().max().double_value(&[])
+    }
+
+    proptest! {
+        /// Rows in slots that lie anywhere, with a few queries each.
+        #[test]
+        fn rows_in_slots_attend_as_their_tables_say(
+            chunks in proptest::collection::vec((1usize..5, 1usize..=CAPACITY), 1..7),
+            turn in 0usize..7,
+        ) {
+            let slots = chunks.len() + 1;
+            let rows: Vec<Row> = chunks.iter().enumerate().map(|(number, &(queries, keys))| Row {
+                queries,
+                first_key: (number + turn) % slots * CAPACITY,
+                keys,
+                soft_pad_keys: 0,
+                soft_pad_queries: 0,
+            }).collect();
+            let count = rows.iter().map(|row| row.queries as i64).sum();
+            let (q, k, v) = (
+                numbers(count, HEADS, 0.0),
+                numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.1),
+                numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.2),
+            );
+            let rows = sent(|packet| Planned::anywhere(rows, CAPACITY, packet));
+            let found = rows.attend(&q, &k, &v).unwrap();
+            prop_assert!(far(&found, &by_tables(&rows, &q, &k, &v)) < 1e-12);
+        }
+
+        /// Rows back to back whose keys are their own, with gradients.
+        #[test]
+        fn packed_rows_attend_as_their_tables_say(lengths in proptest::collection::vec(1usize..9, 1..6)) {
+            let count = lengths.iter().sum::<usize>() as i64;
+            let rows = sent(|packet| Planned::of_themselves(&lengths, packet));
+            let of = |salt, heads| numbers(count, heads, salt).set_requires_grad(true);
+            let inputs = [of(0.0, HEADS), of(0.1, KEY_HEADS), of(0.2, KEY_HEADS)];
+            let weights = numbers(count, HEADS, 0.3).view([count, HEADS * WIDTH]);
+            let gradients = |mixed: &Tensor| {
+                Tensor::run_backward(&[(mixed * &weights).sum(Kind::Double)], &inputs, false, false)
+            };
+            let [q, k, v] = &inputs;
+            let found = rows.attend(q, k, v).unwrap();
+            let expected = by_tables(&rows, q, k, v);
+            prop_assert!(far(&found, &expected) < 1e-12);
+            for (one, other) in gradients(&found).iter().zip(&gradients(&expected)) {
+                prop_assert!(far(one, other) < 1e-11);
+            }
+        }
+    }
+
+    /// What was recorded computes with the tables alone only in flash attention: elsewhere rows of other lengths are other
+    /// launches.
+    #[test]
+    fn other_lengths_are_not_taken_over_where_they_are_launched_one_by_one() {
+        let of = |keys: usize| {
+            let row = Row {
+                queries: 2,
+                first_key: CAPACITY,
+                keys,
+                soft_pad_keys: 0,
+                soft_pad_queries: 0,
+            };
+            sent(|packet| Planned::anywhere(vec![row], CAPACITY, packet))
+        };
+        let mut rows = of(7);
+        assert!(rows.refill(&of(7), false).unwrap());
+        assert!(!rows.refill(&of(8), false).unwrap());
+        assert!(rows.refill(&of(8), true).unwrap());
+        assert_eq!(table(rows.keys_R.as_ref().unwrap()), [8]);
+    }
+}

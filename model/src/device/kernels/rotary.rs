@@ -1,0 +1,114 @@
+//! Rotary position embedding, half-split as in LLaMA (`mmada.md` 1.4). Padding consumes positions.
+//!
+//! The turning itself is in `fused.rs`. Legend: L positions, E head width.
+
+#![allow(non_snake_case)]
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Cosines and sines for every position, f32.
+#[derive(Debug)]
+pub struct Rotary {
+    all: Turns,
+}
+
+/// What queries and keys are turned by at some positions, f32, each [L, E]. The turned x is
+/// `x cos + (-right, left) sin = x cos + (right, left) swap`, left and right being the halves of x.
+#[derive(Debug)]
+pub struct Turns {
+    /// Cosines.
+    pub cos: Tensor,
+    /// Sines.
+    pub sin: Tensor,
+    /// Sines, those of the left half negative.
+    pub swap: Tensor,
+}
+
+impl Turns {
+    fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self {
+            cos: f(&self.cos)?,
+            sin: f(&self.sin)?,
+            swap: f(&self.swap)?,
+        })
+    }
+
+    /// Those at chosen positions, [T].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of(&self, positions_T: &Tensor) -> Result<Self> {
+        self.map(|table| Ok(table.f_index_select(0, positions_T)?))
+    }
+
+    /// The turns for all heads of a position, each [L, 1, E].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn for_heads(&self) -> Result<Self> {
+        self.map(|table| Ok(table.f_unsqueeze(1)?))
+    }
+
+    /// Takes another's numbers over, in the same tensors.
+    ///
+    /// # Errors
+    /// Other shapes; libtorch's.
+    pub fn refill(&mut self, other: &Self) -> Result<()> {
+        self.cos.f_copy_(&other.cos)?;
+        self.sin.f_copy_(&other.sin)?;
+        Ok(self.swap.f_copy_(&other.swap)?)
+    }
+}
+
+impl Rotary {
+    /// The table for a head width, a longest sequence and a base.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn new(width: usize, longest: usize, theta: f64, device: Device) -> Result<Self> {
+        let half = (width / 2) as i64;
+        let steps = Tensor::f_arange_start_step(0, 2 * half, 2, (Kind::Float, Device::Cpu))?;
+        let exponent = steps.f_div_scalar(2.0 * half as f64)?;
+        let frequency = Tensor::f_pow_scalar(theta, &exponent)?.f_reciprocal()?;
+        let position = Tensor::f_arange(longest as i64, (Kind::Float, Device::Cpu))?;
+        let angle = position.f_unsqueeze(1)?.f_mul(&frequency.f_unsqueeze(0)?)?;
+        let angle_LE = Tensor::f_cat(&[&angle, &angle], 1)?.f_to_device(device)?;
+        let (cos, sin) = (angle_LE.f_cos()?, angle_LE.f_sin()?);
+        let halves = sin.f_chunk(2, 1)?;
+        let swap = Tensor::f_cat(&[&halves[0].f_neg()?, &halves[1]], 1)?;
+        Ok(Self {
+            all: Turns { cos, sin, swap },
+        })
+    }
+
+    /// Those of every position.
+    #[must_use]
+    pub fn all(&self) -> &Turns {
+        &self.all
+    }
+
+    /// Those of the first positions.
+    ///
+    /// # Errors
+    /// libtorch's, beyond the longest sequence.
+    pub fn at(&self, length: i64) -> Result<Turns> {
+        self.all.map(|table| Ok(table.f_narrow(0, 0, length)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_frequencies_are_the_published_ones() {
+        let rotary = Rotary::new(128, 2, 500_000.0, Device::Cpu).unwrap();
+        let sin = rotary.at(2).unwrap().sin;
+        let angle = |j: i64| sin.double_value(&[1, j]).asin();
+        assert!((angle(1) - 0.814_617_23).abs() < 1e-6);
+        assert!((angle(63) - 2.455_140_8e-6).abs() < 1e-11);
+    }
+}

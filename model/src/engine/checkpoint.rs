@@ -1,0 +1,439 @@
+//! Checkpoint folders: written whole or not at all, checked when read.
+//!
+//! The layout is `demask_api::checkpoint`'s. A folder is written beside its final name, every file flushed to the disk,
+//! the manifest last, and then renamed, so that a crash at any instruction leaves no half checkpoint (law L1).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use demask_api::checkpoint::{
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS, carries_adapter,
+};
+use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
+use tch::{Device, Kind};
+
+use crate::error::{ModelError, Result};
+use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::network::backbone::Backbone;
+use crate::network::lora::Lora;
+use crate::training::optimizer::AdamW;
+use crate::weights::peft;
+use crate::weights::safetensors;
+use crate::weights::stored::StoredTensors;
+
+/// The moving average of the weights, in the optimiser's file.
+const AVERAGE: &str = "backbone.average";
+
+/// A model with everything that training needs.
+#[derive(Debug)]
+pub struct Model {
+    /// The backbone, if the model has one.
+    pub backbone: Backbone,
+    /// Its optimiser.
+    pub optimizer: AdamW,
+    /// The image tokenizer, if the model has one.
+    pub tokenizer: Option<(ImageTokenizer, TokenizerTrainer)>,
+}
+
+/// The files that a save has written, and the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The manifest's BLAKE3.
+    pub hash: String,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Model {
+    /// Reads a folder for training: ours, or a published backbone. `resume` also reads the optimiser's state, which only
+    /// a whole checkpoint of ours has.
+    ///
+    /// # Errors
+    /// A missing, broken or truncated file, named.
+    pub fn load(dir: &Path, resume: bool, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_with(dir, resume, &LoadOptions::default(), device, kind)
+    }
+
+    /// Loads a folder for what the options say.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load`]; `resume` of a model that is loaded for sampling.
+    pub fn load_with(
+        dir: &Path,
+        resume: bool,
+        options: &LoadOptions,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
+        let purpose = options.purpose;
+        if resume && purpose == Purpose::Sample {
+            return Err(ModelError::Refused(
+                "resume and purpose sample: a run is resumed for training".into(),
+            ));
+        }
+        let listed = check_manifest(dir)?;
+        let backbone = load_backbone(dir, options, device, kind)?;
+        if resume && !listed.iter().any(|name| name == OPTIMIZER) {
+            let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
+            return Err(ModelError::checkpoint(dir, message));
+        }
+        let mut optimizer = AdamW::new(backbone.trained())?;
+        let folder = dir.join(IMAGE_TOKENIZER);
+        let mut tokenizer = if folder.is_dir() {
+            let tokenizer = ImageTokenizer::load_for(&folder, device, purpose)?;
+            let trainer = TokenizerTrainer::new(&tokenizer)?;
+            Some((tokenizer, trainer))
+        } else {
+            None
+        };
+        if resume {
+            let path = dir.join(OPTIMIZER);
+            let state = safetensors::read(&path)?;
+            let named = |error: ModelError| ModelError::checkpoint(&path, error.to_string());
+            optimizer.restore("backbone", &state).map_err(named)?;
+            if let Some((_, trainer)) = &mut tokenizer {
+                trainer.restore("image_tokenizer", &state).map_err(named)?;
+            }
+        }
+        Ok(Self {
+            backbone,
+            optimizer,
+            tokenizer,
+        })
+    }
+
+    /// Replaces the weights by their moving average, for sampling and evaluation.
+    ///
+    /// # Errors
+    /// The checkpoint has none; `resume` was asked for: a run goes on from its own weights.
+    pub fn take_average(&self, dir: &Path, resume: bool) -> Result<()> {
+        if resume {
+            return Err(ModelError::Refused(
+                "average and resume: a run is resumed from its weights, not from their moving average".into(),
+            ));
+        }
+        let path = dir.join(OPTIMIZER);
+        let lacks = || {
+            ModelError::checkpoint(
+                &path,
+                "no moving average of the weights: the run kept none (ema 0)",
+            )
+        };
+        if !path.exists() {
+            return Err(lacks());
+        }
+        let state = StoredTensors::in_file(&path)?;
+        let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
+        let (found, expected) = (shape.iter().product::<i64>(), self.backbone.trained().count());
+        if u64::try_from(found) != Ok(expected) {
+            let message = format!("a moving average of {found} numbers, expected {expected}");
+            return Err(ModelError::checkpoint(&path, message));
+        }
+        self.backbone.trained().set(&state.read(AVERAGE)?)
+    }
+
+    /// Writes a folder that does not exist yet.
+    ///
+    /// # Errors
+    /// The folder exists, a name in `attach` is taken, the optimiser's state of a model for sampling, the disk is full;
+    /// nothing is left behind then.
+    pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+        if optimizer {
+            self.backbone.trained().trainable()?;
+        }
+        if dir.exists() {
+            return Err(ModelError::checkpoint(
+                dir,
+                "exists already; a checkpoint is never overwritten",
+            ));
+        }
+        check_names(attach)?;
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        std::fs::create_dir_all(parent).map_err(|source| ModelError::io(parent, source))?;
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        let work = parent.join(format!(".{name}.{}{SAVING}", std::process::id()));
+        sweep(parent, &name);
+        let mut moved = false;
+        let written = self.fill(&work, attach, optimizer).and_then(|saved| {
+            std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
+            moved = true;
+            sync(parent)?;
+            Ok(saved)
+        });
+        if written.is_err() {
+            std::fs::remove_dir_all(if moved { dir } else { &work }).ok();
+        }
+        written
+    }
+
+    fn fill(&self, work: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+        std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
+        write_json(&work.join(CONFIG), self.backbone.config())?;
+        let mut names = vec![CONFIG.to_owned()];
+        if let Some(lora) = self.backbone.lora() {
+            lora.write(work)?;
+            names.extend([ADAPTER_CONFIG, ADAPTER].map(str::to_owned));
+        } else {
+            safetensors::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
+            names.push(WEIGHTS.to_owned());
+        }
+        let mut state = if optimizer {
+            self.optimizer.state("backbone")?
+        } else {
+            BTreeMap::new()
+        };
+        if let Some((tokenizer, trainer)) = &self.tokenizer {
+            let folder = work.join(IMAGE_TOKENIZER);
+            std::fs::create_dir_all(&folder).map_err(|source| ModelError::io(&folder, source))?;
+            write_json(&folder.join(CONFIG), tokenizer.config())?;
+            safetensors::write(&folder.join(WEIGHTS), &tokenizer.parameters().named()?, None)?;
+            names.extend([CONFIG, WEIGHTS].map(|file| format!("{IMAGE_TOKENIZER}/{file}")));
+            sync(&folder)?;
+            if optimizer {
+                state.extend(trainer.state("image_tokenizer")?);
+            }
+        }
+        if optimizer {
+            safetensors::write(&work.join(OPTIMIZER), &state, None)?;
+            names.push(OPTIMIZER.to_owned());
+        }
+        for (name, contents) in attach {
+            let path = work.join(name);
+            std::fs::write(&path, contents).map_err(|source| ModelError::io(&path, source))?;
+            names.push(name.clone());
+        }
+        names.sort();
+        write_manifest(work, names, self.optimizer.step_count())
+    }
+}
+
+/// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
+///
+/// # Errors
+/// The errors of [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
+pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
+    let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
+    let inside = carries_adapter(dir);
+    let adapter = match &options.adapter {
+        Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
+        Some(adapter) => Some(adapter.as_path()),
+        None => inside.then_some(dir),
+    };
+    let adapted = adapter.is_some() || options.lora.is_some();
+    if adapter.is_some() && options.lora.is_some() {
+        return refuse("lora and adapter: a fresh adapter or one that is there");
+    }
+    if options.merge && adapter.is_none() {
+        return refuse("merge: there is no adapter to merge");
+    }
+    if adapted && options.grow.is_some() {
+        return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
+    }
+    let base = if inside { base_of(dir)? } else { dir.to_owned() };
+    // Beside an adapter the base is never trained.
+    let purpose = if adapted && !options.merge {
+        Purpose::Sample
+    } else {
+        options.purpose
+    };
+    if let Some(adapter) = adapter.filter(|_| !inside) {
+        check_manifest(adapter)?;
+    }
+    let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
+    let place = (device, kind);
+    if let Some(adapter) = adapter {
+        let lora = Lora::load(adapter, backbone.config(), &base, place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    } else if let Some(config) = &options.lora {
+        let lora = Lora::fresh(config, backbone.config(), &base, place, options.purpose)?;
+        backbone = backbone.adapted(lora);
+    }
+    if options.merge {
+        backbone.merge()?;
+    }
+    Ok(backbone)
+}
+
+/// The folder of the base that an adapter's folder names.
+fn base_of(dir: &Path) -> Result<PathBuf> {
+    let named = peft::base(dir)?;
+    let base = dir.join(&named);
+    if base.is_dir() {
+        check_manifest(&base)?;
+        return Ok(base);
+    }
+    let message =
+        format!("base_model_name_or_path is {named}: no such folder; load the base with this adapter on it");
+    Err(ModelError::checkpoint(&dir.join(ADAPTER_CONFIG), message))
+}
+
+fn write_manifest(work: &Path, names: Vec<String>, step: u64) -> Result<Saved> {
+    let files: Vec<ManifestFile> = names
+        .into_iter()
+        .map(|name| describe(work, name))
+        .collect::<Result<_>>()?;
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    let manifest = Manifest {
+        version: 1,
+        step,
+        files,
+    };
+    let path = work.join(MANIFEST);
+    write_json(&path, &manifest)?;
+    sync(&path)?;
+    sync(work)?;
+    let text = std::fs::read(&path).map_err(|source| ModelError::io(&path, source))?;
+    Ok(Saved {
+        hash: blake3::hash(&text).to_hex().to_string(),
+        bytes,
+    })
+}
+
+fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
+    let path = dir.join(&name);
+    sync(&path)?;
+    let (bytes, blake3) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    Ok(ManifestFile { name, bytes, blake3 })
+}
+
+/// Bytes of a file and their BLAKE3 in hex, read piece by piece.
+fn digest(path: &Path) -> std::io::Result<(u64, String)> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(path)?)?;
+    Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
+}
+
+/// What the folder is called at its end that a checkpoint is written in, so that nobody else's is taken for one.
+const SAVING: &str = ".demask-saving";
+
+/// Removes what a process that was killed while it saved to this name left behind.
+fn sweep(parent: &Path, name: &str) {
+    let own = i32::try_from(std::process::id()).unwrap_or(0);
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let writer = file
+            .strip_prefix(&format!(".{name}."))
+            .and_then(|rest| rest.strip_suffix(SAVING)?.parse::<i32>().ok());
+        // SAFETY: signal 0 asks whether the process is there and sends nothing.
+        let dead = |pid: i32| pid > 0 && unsafe { libc::kill(pid, 0) } != 0;
+        let gone = |pid: i32| {
+            dead(pid) && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) || pid == own
+        };
+        if writer.is_some_and(gone) {
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+/// Only plain names that a checkpoint does not use itself.
+fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
+    let own = [
+        MANIFEST,
+        CONFIG,
+        WEIGHTS,
+        ADAPTER_CONFIG,
+        ADAPTER,
+        OPTIMIZER,
+        IMAGE_TOKENIZER,
+    ];
+    let bad = |name: &&String| name.contains('/') || name.starts_with('.') || name.is_empty();
+    match attach
+        .keys()
+        .find(|name| bad(name) || own.contains(&name.as_str()))
+    {
+        Some(name) => Err(ModelError::Refused(format!(
+            "a checkpoint cannot take a file named {name:?}: expected a plain name other than {}",
+            own.join(", ")
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks every file against the manifest and says which it lists; a folder without one (a published model) passes with
+/// none.
+///
+/// # Errors
+/// The first file that is missing, truncated or changed, named with what was expected and found.
+pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
+    let path = dir.join(MANIFEST);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return without_manifest(dir),
+        Err(error) => return Err(ModelError::io(&path, error)),
+    };
+    let manifest: Manifest = serde_json::from_str(&text)
+        .map_err(|error| ModelError::checkpoint(&path, format!("not a manifest: {error}")))?;
+    if manifest.version != 1 {
+        let message = format!("layout version {}, expected 1", manifest.version);
+        return Err(ModelError::checkpoint(&path, message));
+    }
+    manifest.files.iter().try_for_each(|file| check_file(dir, file))?;
+    Ok(manifest.files.into_iter().map(|file| file.name).collect())
+}
+
+fn without_manifest(dir: &Path) -> Result<Vec<String>> {
+    let named = |message: String| Err(ModelError::checkpoint(dir, message));
+    if !dir.is_dir() {
+        return named("no such folder".into());
+    }
+    if dir.join(OPTIMIZER).exists() {
+        return named(format!(
+            "{MANIFEST} is missing: a checkpoint that was not written whole"
+        ));
+    }
+    if !dir.join(CONFIG).is_file() && !dir.join(ADAPTER_CONFIG).is_file() {
+        return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
+    }
+    Ok(Vec::new())
+}
+
+fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
+    let path = dir.join(&file.name);
+    let named = |message: String| Err(ModelError::checkpoint(&path, message));
+    let found = match std::fs::metadata(&path) {
+        Ok(metadata) => metadata.len(),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return named(format!(
+                "missing; the manifest lists it with {} bytes",
+                file.bytes
+            ));
+        }
+        Err(error) => return Err(ModelError::io(&path, error)),
+    };
+    let expected = file.bytes;
+    if found != expected {
+        let how = if found < expected {
+            "is truncated"
+        } else {
+            "has grown"
+        };
+        return named(format!(
+            "{found} bytes, the manifest says {expected}: the file {how}"
+        ));
+    }
+    let (_, found) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
+    if found != file.blake3 {
+        return named(format!(
+            "BLAKE3 {found}, the manifest says {}: the file was changed",
+            file.blake3
+        ));
+    }
+    Ok(())
+}
+
+fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| ModelError::checkpoint(path, error.to_string()))?;
+    std::fs::write(path, text).map_err(|source| ModelError::io(path, source))
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|source| ModelError::io(path, source))
+}

@@ -1,0 +1,188 @@
+//! Where and in what dtype to compute; one build serves CPU and CUDA (`cuda/`).
+
+use demask_api::{Cuda, DeviceInfo};
+use tch::{Device, Kind};
+
+use crate::device::cuda;
+use crate::device::kernels::fused;
+use crate::device::kernels::kernel_set::KernelSet;
+use crate::device::kernels::threads::meet_threads;
+use crate::error::{ModelError, Result};
+
+/// Keeps what is freed for the next step of training or sampling, which asks for as much again: to have it from the system
+/// anew costs a page fault every four kilobytes. Measured: 7 % of a training step.
+pub fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: two numbers of the allocator's; it takes them or not.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+    }
+}
+
+/// A device and a dtype for matrix products.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The device that computes.
+    pub device: Device,
+    /// f32 or bf16.
+    pub kind: Kind,
+    /// CPU threads; 0 on a GPU.
+    pub threads: usize,
+    /// Why this dtype was chosen.
+    pub reason: String,
+    /// What was found of CUDA.
+    pub cuda: Cuda,
+}
+
+impl Place {
+    /// Chooses from what was asked: `auto`, `cpu`, `cuda:N`; `auto`, `f32`, `bf16`.
+    ///
+    /// # Errors
+    /// A device or dtype that is unknown or not there.
+    pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
+        let found = match device {
+            "cpu" => Cuda::Off {
+                because: "the device is cpu".into(),
+            },
+            _ => cuda::open().clone(),
+        };
+        let device = device_for(device, &found)?;
+        let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if device == Device::Cpu {
+            meet_threads();
+            tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
+        }
+        let (kind, reason) = dtype_for(device, dtype)?;
+        Ok(Self {
+            device,
+            kind,
+            threads: if device == Device::Cpu { threads } else { 0 },
+            reason,
+            cuda: found,
+        })
+    }
+
+    /// Those that attend to kept keys here.
+    fn kernels(&self) -> Option<KernelSet> {
+        KernelSet::chosen().filter(|_| fused::applies_to(self.device, self.kind))
+    }
+
+    /// As the protocol says it.
+    #[must_use]
+    pub fn info(&self) -> DeviceInfo {
+        let name = match self.device {
+            Device::Cuda(number) => format!("cuda:{number}"),
+            _ => "cpu".to_owned(),
+        };
+        DeviceInfo {
+            name,
+            threads: self.threads,
+            compute: self.reason.clone(),
+            kernels: self.kernels().map(|set| set.name().to_owned()),
+            matmul_gflops: None,
+            cuda: self.cuda.clone(),
+        }
+    }
+}
+
+fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
+    let refused = |why: String| Err(ModelError::Refused(format!("device {asked}: {why}")));
+    match asked {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if found.is_ready() => return Ok(Device::Cuda(0)),
+        "auto" => {
+            if cuda::has_device_files() {
+                tracing::warn!("the CPU is used: {}", found.with_fix());
+            }
+            return Ok(Device::Cpu);
+        }
+        _ => {}
+    }
+    let number = asked.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    let Some(number) = number else {
+        return refused("expected auto, cpu or cuda:N".into());
+    };
+    if !found.is_ready() {
+        return refused(found.with_fix());
+    }
+    match found.devices().len() {
+        count if number < count => Ok(Device::Cuda(number)),
+        1 => refused("there is one device here, cuda:0".into()),
+        count => refused(format!(
+            "there are {count} devices here, cuda:0 to cuda:{}",
+            count - 1
+        )),
+    }
+}
+
+fn dtype_for(device: Device, dtype: &str) -> Result<(Kind, String)> {
+    match dtype {
+        "f32" => Ok((Kind::Float, "f32: asked for".into())),
+        "bf16" => Ok((Kind::BFloat16, "bf16: asked for".into())),
+        "auto" if device != Device::Cpu => {
+            Ok((Kind::BFloat16, "bf16: the GPU multiplies it natively".into()))
+        }
+        "auto" => {
+            let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            match ["amx_bf16", "avx512_bf16"]
+                .into_iter()
+                .find(|flag| flags.contains(flag))
+            {
+                Some(flag) => Ok((Kind::BFloat16, format!("bf16: the processor has {flag}"))),
+                None => Ok((Kind::Float, "f32: the processor has no bf16 products".into())),
+            }
+        }
+        other => Err(ModelError::Refused(format!(
+            "dtype {other}: expected auto, f32 or bf16"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_refused_with_how_many_there_are() {
+        let device = demask_api::CudaDevice {
+            name: "one".into(),
+            memory: 1 << 30,
+            capability: "9.0".into(),
+        };
+        let with = |count| Cuda::Ready {
+            devices: vec![device.clone(); count],
+            driver: "13.0".into(),
+            runtime: "13.0".into(),
+        };
+        assert_eq!(device_for("cuda:1", &with(2)).unwrap(), Device::Cuda(1));
+        assert_eq!(device_for("auto", &with(2)).unwrap(), Device::Cuda(0));
+        for (asked, count, words) in [
+            ("cuda:2", 2, "there are 2 devices here, cuda:0 to cuda:1"),
+            ("cuda:1", 1, "there is one device here"),
+        ] {
+            let message = device_for(asked, &with(count)).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+        let none = Cuda::NoLibrary {
+            looked: vec!["/somewhere".into()],
+        };
+        let message = device_for("cuda:0", &none).unwrap_err().to_string();
+        assert!(message.contains("looked in /somewhere"), "{message}");
+        assert!(message.contains("pip install"), "{message}");
+    }
+
+    #[test]
+    fn unknown_devices_and_dtypes_are_refused_with_what_is_known() {
+        for (device, dtype, words) in [
+            ("tpu", "auto", "device tpu: expected auto, cpu or cuda:N"),
+            ("cuda:x", "auto", "device cuda:x: expected"),
+            ("cpu", "f8", "dtype f8: expected auto, f32 or bf16"),
+        ] {
+            let message = Place::choose(device, dtype, Some(1)).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What an engine does with each request.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use demask_api::{
+    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, SampleRequest, Sequence,
+    checkpoint,
+};
+
+use crate::device::cuda;
+use crate::engine::checkpoint::{Model, check_manifest, load_backbone};
+use crate::engine::device_choice::Place;
+use crate::engine::sample_requests::Sampling;
+use crate::engine::{validation, verify};
+use crate::error::{ModelError, Result};
+use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::network::backbone::Backbone;
+use crate::reward_networks::RewardNetworks;
+use crate::sampler::sampling_limits;
+use crate::sampler::{Limits, Shelf};
+use crate::training::loss::LossRow;
+use crate::training::mask_sampling::masked;
+use crate::training::optimizer::AdamW;
+use crate::{policy, training};
+
+/// An engine: a place to compute and, once loaded, a model.
+#[derive(Debug)]
+pub struct Engine {
+    place: Place,
+    limits: Limits,
+    model: Option<Model>,
+    /// The model's cache between two runs of samples.
+    shelf: Shelf,
+    reference: Option<Backbone>,
+    rewards: Option<RewardNetworks>,
+}
+
+/// A cache of more bytes than this is let go of before anything else than sampling is done: it may need the memory.
+const SMALL_CACHE: u64 = 256 << 20;
+
+impl Engine {
+    /// An engine without a model.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            limits: Limits::default(),
+            model: None,
+            shelf: Shelf::default(),
+            reference: None,
+            rewards: None,
+        }
+    }
+
+    /// The engine with other bounds on what is sampled at one time.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Does what is asked; frames go out through `on_frame` before the answer.
+    ///
+    /// # Errors
+    /// Why it could not; the model is then as it was.
+    pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+        let began = Instant::now();
+        let seconds = || began.elapsed().as_secs_f64();
+        // Training and decoding may need the memory that a large cache of the last samples still holds.
+        if !matches!(request, Request::Sample { .. }) {
+            self.shelf.clear_beyond(SMALL_CACHE);
+        }
+        match request {
+            Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
+            Request::Hello { protocol } => Err(ModelError::Refused(format!(
+                "protocol {protocol}; this engine speaks {PROTOCOL}"
+            ))),
+            Request::Load { model } => self.load(model),
+            Request::Train {
+                micro_batches,
+                settings,
+            } => {
+                let model = self.model()?;
+                training::train(
+                    &mut model.backbone,
+                    &mut model.optimizer,
+                    &micro_batches,
+                    &settings,
+                )
+                .map(Answer::Trained)
+            }
+            Request::Policy {
+                groups,
+                estimator,
+                objective,
+                settings,
+            } => {
+                // Taken apart, because the reference is borrowed from the engine at the same time.
+                let Model {
+                    backbone, optimizer, ..
+                } = loaded(&mut self.model)?;
+                policy::train(
+                    backbone,
+                    optimizer,
+                    self.reference.as_ref(),
+                    &groups,
+                    &estimator,
+                    &objective,
+                    &settings,
+                )
+                .map(Answer::PolicyTrained)
+            }
+            Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
+            Request::Sample { requests } => self.sample(requests, on_frame),
+            Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
+            Request::TrainTokenizer { pictures, settings } => {
+                let (tokenizer, trainer) = self.tokenizer()?;
+                let mut report = trainer.step(tokenizer, &pictures, &settings)?;
+                report.seconds = seconds();
+                Ok(Answer::TokenizerTrained(report))
+            }
+            Request::Encode { pictures } => {
+                let codes = self.tokenizer()?.0.encode(&pictures)?;
+                let seconds = seconds();
+                Ok(Answer::Codes { codes, seconds })
+            }
+            Request::Decode { codes, grid } => Ok(Answer::Pictures {
+                pictures: self.tokenizer()?.0.decode(&codes, grid)?,
+            }),
+            Request::Save {
+                dir,
+                attach,
+                optimizer,
+            } => {
+                let model = self.model()?;
+                let saved = model.save(&dir, &attach, optimizer)?;
+                Ok(Answer::Saved {
+                    hash: saved.hash,
+                    bytes: saved.bytes,
+                    step: model.optimizer.step_count(),
+                    seconds: seconds(),
+                })
+            }
+            Request::Verify {
+                checkpoint,
+                reference,
+            } => Ok(Answer::Verified {
+                tensors: verify::verify_in(&checkpoint, &reference, self.place.device, self.place.kind)?,
+            }),
+            Request::LoadReward { clip, image_reward } => self.load_reward(clip, image_reward),
+            Request::Score { pictures, texts } => {
+                let rewards = self.rewards.as_ref().ok_or_else(|| {
+                    ModelError::Refused("no reward network is loaded; send load_reward first".into())
+                })?;
+                let scores = rewards.score(&pictures, &texts)?;
+                let seconds = seconds();
+                Ok(Answer::Scores { scores, seconds })
+            }
+            Request::Exit => Ok(Answer::Done),
+        }
+    }
+
+    /// Freezes the reference policy: a checkpoint's weights, or the present ones.
+    fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
+        let (device, kind) = (self.place.device, self.place.kind);
+        let present = &self.model()?.backbone;
+        let reference = match checkpoint {
+            None => present.frozen_copy()?,
+            Some(dir) => {
+                check_manifest(dir)?;
+                let loaded = load_backbone(dir, &LoadOptions::sampling(), device, kind)?;
+                if loaded.config() != present.config() {
+                    return Err(ModelError::checkpoint(
+                        dir,
+                        "a reference policy must have the shape of the loaded model",
+                    ));
+                }
+                loaded
+            }
+        };
+        self.reference = Some(reference);
+        Ok(Answer::Done)
+    }
+
+    /// Takes these reward networks in place of others; the same ones are kept.
+    fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
+        let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
+        if clip.is_none() && image_reward.is_none() {
+            self.rewards = None;
+        } else if !self.rewards.as_ref().is_some_and(kept) {
+            self.rewards = Some(RewardNetworks::load(clip, image_reward, self.place.device)?);
+        }
+        let parameters = self.rewards.as_ref().map_or(0, RewardNetworks::parameters);
+        Ok(Answer::RewardLoaded { parameters })
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: crate::device::cuda::torch_version(),
+            pid: std::process::id(),
+            device: self.place.info(),
+        }
+    }
+
+    fn model(&mut self) -> Result<&mut Model> {
+        loaded(&mut self.model)
+    }
+
+    /// Drops the gradients that a request which ended in a panic may have left.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn recover(&mut self) -> Result<()> {
+        if let Some(model) = &mut self.model {
+            model.backbone.set_dropout(None);
+            model.optimizer.discard(model.backbone.trained_mut())?;
+            if let Some((tokenizer, trainer)) = &mut model.tokenizer {
+                trainer.discard(tokenizer)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tokenizer(&mut self) -> Result<(&mut ImageTokenizer, &mut TokenizerTrainer)> {
+        let model = self.model()?;
+        let pair = model.tokenizer.as_mut();
+        let (tokenizer, trainer) =
+            pair.ok_or_else(|| ModelError::Refused("the model has no image tokenizer".into()))?;
+        Ok((tokenizer, trainer))
+    }
+
+    fn load(&mut self, source: ModelSource) -> Result<Answer> {
+        let (device, kind) = (self.place.device, self.place.kind);
+        // What lies on the shelf was recorded on the network that goes.
+        self.shelf.clear_beyond(0);
+        let model = match source {
+            ModelSource::Fresh {
+                backbone,
+                image_tokenizer,
+                image_tokenizer_from,
+                seed,
+            } => {
+                let backbone = Backbone::fresh(&backbone, seed, device, kind)?;
+                let optimizer = AdamW::new(backbone.parameters())?;
+                let tokenizer = match (image_tokenizer_from, image_tokenizer) {
+                    (Some(dir), _) => Some(ImageTokenizer::load(
+                        &dir.join(checkpoint::IMAGE_TOKENIZER),
+                        device,
+                    )?),
+                    (None, Some(config)) => Some(ImageTokenizer::fresh(&config, seed, device)?),
+                    (None, None) => None,
+                };
+                let tokenizer = tokenizer
+                    .map(|tokenizer| TokenizerTrainer::new(&tokenizer).map(|trainer| (tokenizer, trainer)))
+                    .transpose()?;
+                Model {
+                    backbone,
+                    optimizer,
+                    tokenizer,
+                }
+            }
+            ModelSource::Checkpoint {
+                dir,
+                resume,
+                average,
+                image_tokenizer,
+                options,
+            } => {
+                let mut model = Model::load_with(&dir, resume, &options, device, kind)?;
+                if average {
+                    model.take_average(&dir, resume)?;
+                }
+                if let Some(folder) = image_tokenizer {
+                    let tokenizer = ImageTokenizer::load_for(&folder, device, options.purpose)?;
+                    let trainer = TokenizerTrainer::new(&tokenizer)?;
+                    model.tokenizer = Some((tokenizer, trainer));
+                }
+                model
+            }
+        };
+        validation::config(model.backbone.config())?;
+        let answer = Answer::Loaded {
+            step: model.optimizer.step_count(),
+            parameters: model.backbone.parameters().count(),
+            backbone: Some(model.backbone.config().clone()),
+            image_tokenizer: model.tokenizer.is_some(),
+        };
+        // Only now, so that a load that fails leaves the engine as it was. The reference was another model's.
+        self.reference = None;
+        self.model = Some(model);
+        Ok(answer)
+    }
+
+    /// A running batch of the loaded model, for requests that come while others are being sampled.
+    ///
+    /// # Errors
+    /// No model is loaded.
+    pub fn sampling(&self) -> Result<Sampling<'_>> {
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let limits = match cuda::memory(self.place.device) {
+            // What lies on the shelf is used again, or let go of before more is taken.
+            Some(memory) => sampling_limits(
+                self.limits,
+                memory.available() + self.shelf.bytes(),
+                model.backbone.config(),
+                self.place.kind,
+            ),
+            None => self.limits,
+        };
+        Ok(Sampling::new(model, limits).keeping(&self.shelf))
+    }
+
+    fn sample(
+        &mut self,
+        requests: Vec<SampleRequest>,
+        on_frame: &mut dyn FnMut(SampleFrame),
+    ) -> Result<Answer> {
+        let mut sampling = self.sampling()?;
+        sampling.join(0, requests)?;
+        loop {
+            if let Some((_, answer)) = sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {
+        let backbone = &self.model()?.backbone;
+        validation::positions(backbone.config(), sequences, positions)?;
+        let mask_token = backbone.config().mask_token_id;
+        let values = sequences
+            .iter()
+            .zip(positions)
+            .map(|(sequence, positions)| {
+                if positions.is_empty() {
+                    return Ok(Vec::new());
+                }
+                let row = LossRow {
+                    ids: masked(&sequence.ids, positions, mask_token),
+                    left_pad: sequence.left_pad,
+                    targets: positions.iter().map(|&at| (at, sequence.ids[at], 1.0)).collect(),
+                };
+                Ok(Vec::<f32>::try_from(policy::score(backbone, &[row])?)?)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Answer::LogProbs { values })
+    }
+}
+
+fn loaded(model: &mut Option<Model>) -> Result<&mut Model> {
+    model.as_mut().ok_or_else(not_loaded)
+}
+
+fn not_loaded() -> ModelError {
+    ModelError::Refused("no model is loaded; send load first".into())
+}

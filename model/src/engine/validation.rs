@@ -1,0 +1,60 @@
+//! What a loaded model and a request for log-probabilities must be before libtorch meets them.
+
+use std::collections::HashSet;
+
+use demask_api::{BackboneConfig, Sequence};
+
+use crate::error::Result;
+use crate::training::validation::{refuse, sequence};
+
+/// The special tokens and the picture codes must lie in the vocabulary.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused) naming the field.
+pub fn config(config: &BackboneConfig) -> Result<()> {
+    let rows = config.rows();
+    let specials = [
+        ("mask_token_id", config.mask_token_id),
+        ("eos_token_id", config.eos_token_id),
+        ("pad_token_id", config.pad_token_id),
+    ];
+    for (name, id) in specials {
+        if id as usize >= rows {
+            return refuse(format!("config.json: {name} is {id}, the vocabulary has {rows}"));
+        }
+    }
+    let end = config.image_offset() as usize + config.codebook_size;
+    if end > rows {
+        let message = format!("config.json: picture codes up to token {end}, the vocabulary has {rows}");
+        return refuse(message);
+    }
+    Ok(())
+}
+
+/// The positions that a request for log-probabilities asks for.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused): another number of lists than of sequences; a position in the padding, past the end or twice.
+pub fn positions(config: &BackboneConfig, sequences: &[Sequence], masked: &[Vec<usize>]) -> Result<()> {
+    let (lists, rows) = (masked.len(), sequences.len());
+    if lists != rows {
+        return refuse(format!("{lists} lists of masked positions for {rows} sequences"));
+    }
+    for (one, positions) in sequences.iter().zip(masked) {
+        sequence(config, one)?;
+        let (first, length) = (one.left_pad, one.ids.len());
+        let mut seen = HashSet::new();
+        for &at in positions {
+            if at < first || at >= length {
+                return refuse(format!(
+                    "sequence {}: masked position {at}, but tokens at {first}..{length}",
+                    one.id
+                ));
+            }
+            if !seen.insert(at) {
+                return refuse(format!("sequence {}: position {at} is masked twice", one.id));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,509 @@
+//! The language backbone: a LLaDA-shaped bidirectional transformer (`mmada.md` 1.1 to 1.5).
+//!
+//! Pre-norm blocks with rotary attention and a gated feed-forward; no causal mask; position i predicts token i.
+//! Legend: B rows, L positions, D width, H heads, E head width, F feed-forward width, V vocabulary, N chosen positions.
+
+#![allow(non_snake_case)]
+
+use std::cell::{Ref, RefCell};
+use std::path::Path;
+
+use demask_api::{BackboneConfig, Growth, Purpose};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::device::cuda;
+use crate::device::kernels::fused;
+use crate::device::kernels::packed_weights::{self, PackedWeights};
+use crate::device::kernels::rotary::Rotary;
+use crate::device::transfer::Packet;
+use crate::error::{ModelError, Result};
+use crate::network::chunk::Chunk;
+use crate::network::folder_config::{check, ignored, read_config, source, text_tokens};
+use crate::network::growth;
+use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
+use crate::network::lora::Lora;
+use crate::network::room::{self, Room};
+use crate::network::slots::{BlockNames, PREFIX, initial, slots};
+use crate::weights::fit;
+use crate::weights::parameters::Parameters;
+use crate::weights::slot::Slot;
+use crate::weights::stored::StoredTensors;
+
+/// The backbone: configuration and parameters.
+#[derive(Debug)]
+pub struct Backbone {
+    config: BackboneConfig,
+    parameters: Parameters,
+    lora: Option<Lora>,
+    rotary: Rotary,
+    names: Vec<BlockNames>,
+    room: Room,
+    /// For a sampler's passes; made when one wants it.
+    packed: RefCell<Option<PackedWeights>>,
+    device: Device,
+    kind: Kind,
+}
+
+impl Backbone {
+    /// Random weights from a seed (LLaDA's `mitchell` initialisation, `mmada.md` 1.4).
+    ///
+    /// # Errors
+    /// A configuration that makes no network.
+    pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+        check(config)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
+        let parameters = Parameters::build(slots(config), device, kind, Purpose::Train, fill)?;
+        Self::assemble(config.clone(), parameters, device, kind)
+    }
+
+    /// Random weights for sampling alone, drawn where they are kept, with nothing beside them: a network to measure.
+    ///
+    /// # Errors
+    /// A configuration that makes no network; libtorch's, out of memory among them.
+    pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
+        check(config)?;
+        tch::manual_seed(seed);
+        let deviation = 1.0 / (config.d_model as f64).sqrt();
+        let fill = |slot: &Slot, into: &mut Tensor| {
+            let _ = match slot.shape.len() {
+                1 => into.f_fill_(1.0)?,
+                _ => into.f_normal_(0.0, deviation)?,
+            };
+            Ok(())
+        };
+        let parameters = Parameters::build(slots(config), device, kind, Purpose::Sample, fill)?;
+        Self::assemble(config.clone(), parameters, device, kind)
+    }
+
+    /// Reads a folder, published or ours, for training: `config.json` and its weights, in one file or several.
+    ///
+    /// # Errors
+    /// A broken file, missing, extra and misshapen tensors, each named.
+    pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
+        Self::load_for(dir, device, kind, Purpose::Train)
+    }
+
+    /// Loads a folder for training or for sampling; for sampling nothing is kept beside the weights in `kind`.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load`].
+    pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
+        Self::load_grown(dir, device, kind, purpose, None)
+    }
+
+    /// Loads a folder and adds picture codes where that is asked for.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load`]; those of [`growth::grown`].
+    pub fn load_grown(
+        dir: &Path,
+        device: Device,
+        kind: Kind,
+        purpose: Purpose,
+        growth: Option<&Growth>,
+    ) -> Result<Self> {
+        let stored_config = read_config(dir)?;
+        let config = match growth {
+            Some(growth) => growth::grown(&stored_config, growth, text_tokens(dir, &stored_config)?)?,
+            None => stored_config.clone(),
+        };
+        let stored = StoredTensors::in_folder(dir)?;
+        let source = source(&stored_config, &stored);
+        fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;
+        let mut rng = ChaCha8Rng::seed_from_u64(growth.map_or(0, |growth| growth.seed));
+        let parameters = Parameters::build(slots(&config), device, kind, purpose, |slot, into| {
+            let name = source(&slot.name);
+            let old = stored.shape(&name).map_or(0, |shape| shape[0]);
+            if old == slot.shape[0] {
+                return stored.copy_to(&name, into);
+            }
+            stored.copy_to(&name, &mut into.f_narrow(0, 0, old)?)?;
+            growth::fill(into, old, &mut rng)
+        })?;
+        Self::assemble(config, parameters, device, kind)
+    }
+
+    fn assemble(config: BackboneConfig, parameters: Parameters, device: Device, kind: Kind) -> Result<Self> {
+        let rotary = Rotary::new(
+            config.head_dim(),
+            config.max_sequence_length,
+            config.rope_theta,
+            device,
+        )?;
+        let names = (0..config.n_layers).map(BlockNames::new).collect();
+        Ok(Self {
+            config,
+            parameters,
+            lora: None,
+            rotary,
+            names,
+            room: Room::default(),
+            packed: RefCell::default(),
+            device,
+            kind,
+        })
+    }
+
+    /// A copy whose weights do not change and ask for no gradient: the old or the reference policy.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let parameters = self.parameters.frozen_copy()?;
+        let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        copy.lora = self.lora.as_ref().map(Lora::frozen_copy).transpose()?;
+        Ok(copy)
+    }
+
+    /// A backbone on the same weights, whose gradients are taken apart from these: for another thread.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let parameters = self.parameters.twin()?;
+        let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
+        twin.room = self.room.clone();
+        twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
+        Ok(twin)
+    }
+
+    /// The backbone with an adapter on it, which is what is trained then.
+    #[must_use]
+    pub fn adapted(mut self, lora: Lora) -> Self {
+        self.lora = Some(lora);
+        self
+    }
+
+    /// Its adapter, if it has one.
+    #[must_use]
+    pub fn lora(&self) -> Option<&Lora> {
+        self.lora.as_ref()
+    }
+
+    /// Adds the adapter's product to the weights and drops the adapter.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn merge(&mut self) -> Result<()> {
+        match self.lora.take() {
+            Some(lora) => lora.merge_into(&self.parameters),
+            None => Ok(()),
+        }
+    }
+
+    /// What an optimiser works on: the adapter's parameters where there is one, else the network's own.
+    #[must_use]
+    pub fn trained(&self) -> &Parameters {
+        self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
+    }
+
+    /// What an optimiser works on, to be changed.
+    pub fn trained_mut(&mut self) -> &mut Parameters {
+        match &mut self.lora {
+            Some(lora) => lora.parameters_mut(),
+            None => &mut self.parameters,
+        }
+    }
+
+    /// How much of a batch goes through it at one time.
+    #[must_use]
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Works out how much of a batch goes through for training of so many numbers, where the device says how much memory is
+    /// free. What a step takes beside activations: gradients in the compute dtype, gathered into one f32 row, and two more rows while the optimiser works.
+    pub fn work_room_out(&self, trained_numbers: u64) {
+        let Some(memory) = cuda::memory(self.device) else {
+            return;
+        };
+        let trained = if self.lora.is_some() {
+            room::Trained::Adapter
+        } else {
+            room::Trained::Whole
+        };
+        let aside = 4 * 4 * trained_numbers;
+        self.room.work_out(
+            (memory.free, memory.total),
+            aside,
+            &self.config,
+            self.kind,
+            trained,
+        );
+    }
+
+    /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
+    pub fn set_dropout(&self, seed: Option<u64>) {
+        if let Some(lora) = &self.lora {
+            lora.set_dropout(seed);
+        }
+    }
+
+    /// The shape.
+    #[must_use]
+    pub fn config(&self) -> &BackboneConfig {
+        &self.config
+    }
+
+    /// The parameters.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters, to be changed by an optimiser.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// The device that holds it.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What it computes in.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// What queries and keys are turned by.
+    pub(crate) fn rotary(&self) -> &Rotary {
+        &self.rotary
+    }
+
+    /// How a pass over some chunks is brought to the device.
+    ///
+    /// # Errors
+    /// A row longer than the model's longest sequence or than the cache, with both numbers.
+    pub(crate) fn plan_pass(
+        &self,
+        cache: &KvCache,
+        chunks: &[Chunk],
+        packet: &mut Packet,
+    ) -> Result<PlannedPass> {
+        let longest = self.config.max_sequence_length;
+        for chunk in chunks {
+            let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
+            if end > longest || chunk.keys > room {
+                return Err(ModelError::Refused(format!(
+                    "a sequence of {end} tokens; the model takes at most {longest}, the cache {room}"
+                )));
+            }
+        }
+        Ok(cache.plan(chunks, packet))
+    }
+
+    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
+    /// those places are written to the cache, all others are read from it.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
+        let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
+        let packed = self.packed_weights()?;
+        tch::no_grad(|| {
+            self.blocks(&pass.ids_T, packed.as_deref(), |block, joined| {
+                let norms = self.norms(block)?;
+                cache.attend(block, &joined, norms, turns, heads, pass)
+            })
+        })
+    }
+
+    /// The blocks; `mix` is given each block's number and stacked projection and attends.
+    pub(crate) fn blocks(
+        &self,
+        ids: &Tensor,
+        packed: Option<&PackedWeights>,
+        mix: impl Fn(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
+        if self.config.input_emb_norm {
+            x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
+        }
+        // What the layer before adds to the stream is summed where the next norm reads it.
+        let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
+        delta_BLD = None;
+        for (number, names) in self.names.iter().enumerate() {
+            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
+            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
+            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
+            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, packed)?)?;
+            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down, packed)?;
+        }
+        Ok(self
+            .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
+            .1)
+    }
+
+    /// Logits of chosen hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
+        let table_VD = self.head_weight()?;
+        let table_VD = match columns {
+            None => table_VD,
+            Some((start, end)) => table_VD.f_narrow(0, start, end - start)?,
+        };
+        self.scaled(x_ND.f_linear(&table_VD, self.head_bias(columns)?)?)
+    }
+
+    /// Logits for a sampler's pass ([`Self::run`]), whose numbers need not be those of training to the last bit.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn sampled_head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
+        let packed = self.packed_weights()?;
+        let weight = packed.as_ref().and_then(|packed| match columns {
+            None => packed.get(&self.head_name()),
+            Some((0, end)) if end == self.config.rows() as i64 => packed.get(&self.head_name()),
+            Some(columns) => packed.span(columns),
+        });
+        let Some(weight) = weight else {
+            return self.head(x_ND, columns);
+        };
+        let bias_V = self.head_bias(columns)?;
+        self.scaled(weight.linear(x_ND, bias_V.as_ref())?)
+    }
+
+    fn head_bias(&self, columns: Option<(i64, i64)>) -> Result<Option<Tensor>> {
+        let Ok(bias_V) = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")) else {
+            return Ok(None);
+        };
+        Ok(Some(match columns {
+            None => bias_V.shallow_clone(),
+            Some((start, end)) => bias_V.f_narrow(0, start, end - start)?,
+        }))
+    }
+
+    fn scaled(&self, logits: Tensor) -> Result<Tensor> {
+        if self.config.scale_logits {
+            return Ok(logits.f_mul_scalar(1.0 / (self.config.d_model as f64).sqrt())?);
+        }
+        Ok(logits)
+    }
+
+    /// The weights as a sampler's passes want them, where they are kept so: on a CPU in f32. Made here when they are not there
+    /// yet, or no longer those of the network.
+    fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
+        let bytes = 4 * self.parameters.count();
+        let wanted = fused::applies_to(self.device, self.kind) && self.kind == Kind::Float;
+        if !wanted || !packed_weights::are_kept(bytes) {
+            return Ok(None);
+        }
+        let version = self.parameters.version()?;
+        let known = self.packed.borrow().as_ref().map(PackedWeights::version);
+        if known != Some(version) {
+            let head = self.head_name();
+            let table = format!("{PREFIX}.wte.weight");
+            // The embedding is read row by row, unless it is the head too.
+            let leaves = self
+                .parameters
+                .leaves()
+                .filter(|(name, _)| *name != table || *name == head);
+            let codes = self.config.codebook_size as i64;
+            let first = i64::from(self.config.image_offset());
+            let pictures = (codes > 0).then_some((first, first + codes));
+            let packed = PackedWeights::new(version, leaves, &self.head_weight()?, pictures.as_slice())?;
+            self.packed.replace(packed);
+        }
+        Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
+    }
+
+    /// Has the weights ready for a sampler's passes, so that twins share them.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn ready_to_sample(&self) -> Result<()> {
+        self.packed_weights().map(|_| ())
+    }
+
+    fn head_name(&self) -> String {
+        let leaf = if self.config.weight_tying { "wte" } else { "ff_out" };
+        format!("{PREFIX}.{leaf}.weight")
+    }
+
+    /// The head's weight, [V, D]: the embedding where the two are tied.
+    ///
+    /// # Errors
+    /// A backbone without one (a fault of this crate).
+    pub fn head_weight(&self) -> Result<Tensor> {
+        Ok(self.parameters.leaf(&self.head_name())?.shallow_clone())
+    }
+
+    fn leaf(&self, what: &str) -> Result<&Tensor> {
+        self.parameters.leaf(&format!("{PREFIX}.{what}.weight"))
+    }
+
+    fn linear(&self, x: &Tensor, name: &str, packed: Option<&PackedWeights>) -> Result<Tensor> {
+        let weight_name = format!("{name}.weight");
+        let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
+        let Some(lora) = self.lora.as_ref().filter(|lora| lora.adapts(name)) else {
+            return match packed.and_then(|packed| packed.get(&weight_name)) {
+                Some(weight) => weight.linear(x, bias),
+                None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
+            };
+        };
+        let weight = self.parameters.leaf(&weight_name)?;
+        // In two dimensions, so that what the adapter adds is added in place to no view.
+        let mut shape = x.size();
+        let ins = shape.pop().unwrap_or_default();
+        let x_TI = x.f_reshape([-1, ins])?;
+        let y_TO = lora.add(name, &x_TI, x_TI.f_linear(weight, bias)?)?;
+        shape.push(y_TO.size()[1]);
+        Ok(y_TO.f_view(&shape[..])?)
+    }
+
+    /// The stream, and what the product of that name of `h` adds to it. Where a pass computes without gradient and no kernel
+    /// sums the two with the next norm, the product is added to the stream where it lies, in its own launch, and nothing is
+    /// left to add.
+    fn residual(
+        &self,
+        mut x: Tensor,
+        h: &Tensor,
+        name: &str,
+        packed: Option<&PackedWeights>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let plain = self.lora.is_none() && self.parameters.leaf(&format!("{name}.bias")).is_err();
+        if x.dim() != 2 || x.requires_grad() || fused::applies(&x) || !plain {
+            let delta = self.linear(h, name, packed)?;
+            return Ok((x, Some(delta)));
+        }
+        let weight = self.parameters.leaf(&format!("{name}.weight"))?;
+        let _ = x.f_addmm_(h, &weight.f_tr()?)?;
+        Ok((x, None))
+    }
+
+    /// The stream with `delta` added, and its norm.
+    fn sum_norm(&self, x: Tensor, delta: Option<&Tensor>, name: &str) -> Result<(Tensor, Tensor)> {
+        let gain = self.parameters.leaf(&format!("{name}.weight"))?;
+        let (x, y) = fused::sum_norm(x, delta, gain, self.config.rms_norm_eps)?;
+        Ok(match self.parameters.leaf(&format!("{name}.bias")) {
+            Ok(bias) => (x, y.f_add(bias)?),
+            Err(_) => (x, y),
+        })
+    }
+
+    /// What queries and keys are normalised with, where the model does that.
+    pub(crate) fn norms(&self, block: usize) -> Result<Option<Norms<'_>>> {
+        if !self.config.attention_layer_norm {
+            return Ok(None);
+        }
+        let names = &self.names[block];
+        let leaf = |name: &str, part: &str| self.parameters.leaf(&format!("{name}.{part}"));
+        let biases = leaf(&names.q_norm, "bias").and_then(|q| Ok((q, leaf(&names.k_norm, "bias")?)));
+        Ok(Some(Norms {
+            q: leaf(&names.q_norm, "weight")?,
+            k: leaf(&names.k_norm, "weight")?,
+            biases: biases.ok(),
+            eps: self.config.rms_norm_eps,
+        }))
+    }
+}

@@ -1,0 +1,128 @@
+//! A whole pass of the backbone: every position of every row, keys and values kept nowhere. What training, scoring and verifying
+//! do; a sampler's passes are in `kv_cache.rs`.
+//!
+//! Legend: B rows, L positions, T real tokens of packed rows, D width, H query heads, K key and value heads, E head width.
+
+#![allow(non_snake_case)]
+
+use tch::Tensor;
+
+use crate::device::kernels::fused::{self, PackedRows};
+use crate::device::kernels::ragged::RaggedRows;
+use crate::device::kernels::rotary::Turns;
+use crate::device::transfer::Packet;
+use crate::error::{ModelError, Result};
+use crate::network::attention_mask::AttentionMask;
+use crate::network::backbone::Backbone;
+use crate::network::packing::{self, Packing, real_tokens};
+
+impl Backbone {
+    /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
+    ///
+    /// # Errors
+    /// A sequence longer than the model's, with both numbers; libtorch's.
+    pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
+        let (_, length) = ids_BL.size2()?;
+        let longest = self.config().max_sequence_length;
+        if length as usize > longest {
+            return Err(ModelError::Refused(format!(
+                "a sequence of {length} tokens; the model takes at most {longest}"
+            )));
+        }
+        if let AttentionMask::LeftPads { pads, length } = mask
+            && packing::packs(self.device(), self.kind(), *length)
+        {
+            return self.unpacked(ids_BL, pads, *length);
+        }
+        let bias = mask.bias(self.kind(), self.device())?;
+        let turns = self.rotary().at(length)?;
+        self.whole(ids_BL, |joined| self.attend(&joined, &turns, bias.as_ref()))
+    }
+
+    /// Hidden states computed on the real tokens alone; the hidden states of padding are zero.
+    fn unpacked(&self, ids_BL: &Tensor, pads: &[usize], length: usize) -> Result<Tensor> {
+        let place = (self.device(), self.kind());
+        let mut packet = Packet::new();
+        let planned = packing::Planned::new(pads, length, place, &mut packet);
+        let index = packet.longs(real_tokens(pads, length).map(|(row, at)| (row * length + at) as i64));
+        let arrived = packet.send(place.0)?;
+        let (packing, index_T) = (planned.arrive(&arrived, self.rotary())?, arrived.get(index));
+        let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &index_T)?;
+        let x_TD = self.packed(&ids_T, &packing)?;
+        let (batch, length, width) = (pads.len() as i64, length as i64, x_TD.size()[1]);
+        Ok(Tensor::f_zeros([batch * length, width], (place.1, place.0))?
+            .f_index_copy(0, &index_T, &x_TD)?
+            .f_view([batch, length, width])?)
+    }
+
+    /// Hidden states after the last norm of packed rows: token ids [T] to [T, D].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn packed(&self, ids_T: &Tensor, packing: &Packing) -> Result<Tensor> {
+        let ids_BT = ids_T.f_unsqueeze(0)?;
+        let x_BTD = match packing {
+            Packing::Kernel(rows) => {
+                let turns = self.rotary().at(rows.length)?;
+                self.whole(&ids_BT, |joined| self.attend_packed(&joined, &turns, rows))?
+            }
+            Packing::Composed(turns, rows) => {
+                self.whole(&ids_BT, |joined| self.attend_ragged(&joined, turns, rows))?
+            }
+        };
+        Ok(x_BTD.f_squeeze_dim(0)?)
+    }
+
+    /// How a batch of left-padded rows is brought to the device and packed there, where that is done.
+    pub(crate) fn plan_packing(
+        &self,
+        pads: &[usize],
+        length: usize,
+        packet: &mut Packet,
+    ) -> Option<packing::Planned> {
+        let place = (self.device(), self.kind());
+        let packs = pads.iter().any(|&pad| pad > 0) && packing::packs(place.0, place.1, length);
+        packs.then(|| packing::Planned::new(pads, length, place, packet))
+    }
+
+    /// Every position of every row, keys and values kept nowhere.
+    fn whole(&self, ids_BL: &Tensor, attend: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        self.blocks(ids_BL, None, |block, joined| {
+            attend(match self.norms(block)? {
+                Some(norms) => norms.apply(&joined)?,
+                None => joined,
+            })
+        })
+    }
+
+    /// Query heads, key and value heads, head width.
+    fn heads(&self) -> (i64, i64, i64) {
+        let config = self.config();
+        (
+            config.n_heads as i64,
+            config.kv_heads() as i64,
+            config.head_dim() as i64,
+        )
+    }
+
+    fn attend(&self, joined: &Tensor, turns: &Turns, bias: Option<&Tensor>) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let [q_BHLE, k_BKLE, v_BKLE] = fused::split_turn(joined, turns, heads, kv_heads, width, None)?;
+        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, bias, None)
+    }
+
+    /// Packed rows, by the CPU's kernels.
+    fn attend_packed(&self, joined: &Tensor, turns: &Turns, rows: &PackedRows) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let [q_BHLE, k_BKLE, v_BKLE] = fused::split_turn(joined, turns, heads, kv_heads, width, Some(rows))?;
+        fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, None, Some(rows))
+    }
+
+    /// Packed rows, by libtorch's operators.
+    fn attend_ragged(&self, joined: &Tensor, turns: &Turns, rows: &RaggedRows) -> Result<Tensor> {
+        let (heads, kv_heads, width) = self.heads();
+        let joined_TP = joined.f_squeeze_dim(0)?;
+        let [q_THE, k_TKE, v_TKE] = fused::split_turn_composed(&joined_TP, turns, heads, kv_heads, width)?;
+        Ok(rows.attend(&q_THE, &k_TKE, &v_TKE)?.f_unsqueeze(0)?)
+    }
+}

@@ -1,0 +1,389 @@
+//! Keys and values that are kept between the passes of a sampler, and attention over them.
+//!
+//! A *slot* holds one row: its keys and values at every block. A pass computes some *places* of some rows (a [`Chunk`]
+//! each), writes their keys and values, and lets them attend to all that the slot holds. What is not computed anew is as
+//! old as the pass that wrote it: reading it is exact while no token of the row has changed since, or where the network has a
+//! single block (a key then depends on its own token alone); else it is an approximation.
+//!
+//! Legend: T computed places, R chunks, S slots, C places of a slot, H query heads, K key and value heads, E head width.
+
+#![allow(non_snake_case)]
+
+use demask_api::BackboneConfig;
+use tch::{Device, Kind, Tensor};
+
+use crate::device::kernels::columns::{ChunkRow, PlaceRow};
+use crate::device::kernels::fused;
+use crate::device::kernels::kernel_set::KernelSet;
+use crate::device::kernels::rotary::{Rotary, Turns};
+use crate::device::transfer::{Arrived, Packet, Place};
+use crate::error::{ModelError, Result};
+use crate::network::chunk::Chunk;
+use crate::network::kv_attention::{self, Plan};
+
+/// Places of a slot come in multiples of this: what the CPU kernel works on at a time.
+const PLACES: usize = 32;
+/// The CPU kernel's values have rows of a multiple of this.
+const LANE: i64 = 16;
+
+/// The keys and values of a number of rows at every block.
+#[derive(Debug)]
+pub struct KvCache {
+    /// For each block. The CPU kernel's: f32, keys [S, K, E, C] and values [S, K, C, E rounded up]. Else both
+    /// [S, C, K, E] in the compute dtype.
+    blocks: Vec<(Tensor, Tensor)>,
+    /// None: operators attend.
+    kernel: Option<KernelSet>,
+    slots: usize,
+    capacity: usize,
+}
+
+/// So many rows or a few more: oneDNN compiles a matrix product anew for each number of rows that it has not met
+/// lately (`LOG.md`). There are sixteen such numbers from one power of two to the next.
+#[must_use]
+pub fn rounded(rows: usize) -> usize {
+    rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))
+}
+
+/// The chunks of a pass, one behind the other, as tensors.
+#[derive(Debug)]
+pub struct Pass {
+    /// Token ids, [T]; on the CPU a few more that are nobody's, see [`rounded`].
+    pub ids_T: Tensor,
+    way: Way,
+}
+
+/// Who attends.
+#[derive(Debug)]
+enum Way {
+    /// The CPU kernel: a [`PlaceRow`] of each of T, [T, 3], and a [`ChunkRow`] of each chunk, [R, 5].
+    #[cfg_attr(not(fused), allow(dead_code))]
+    Kernel { places_T3: Tensor, chunks_R5: Tensor },
+    /// libtorch's operators.
+    Composed(Plan),
+}
+
+impl Pass {
+    /// Takes the tokens, places, positions and rows of another pass over, in the same tensors, if what was recorded with these
+    /// (a CUDA graph) then does the other ([`crate::device::kernels::ragged::RaggedRows::refill`]): whether it does.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
+        let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
+            return Ok(false);
+        };
+        let same = self.ids_T.size() == other.ids_T.size() && mine.refill(theirs, in_tables)?;
+        if same {
+            self.ids_T.f_copy_(&other.ids_T)?;
+        }
+        Ok(same)
+    }
+}
+
+/// A pass whose tables are in a packet that has not been sent.
+#[derive(Debug)]
+pub struct PlannedPass {
+    ids: Place,
+    way: PlannedWay,
+}
+
+#[derive(Debug)]
+enum PlannedWay {
+    Kernel { places: Place, chunks: Place },
+    Composed(kv_attention::Planned),
+}
+
+impl PlannedWay {
+    fn kernel(chunks: &[Chunk], packet: &mut Packet) -> Self {
+        let (mut places, mut rows) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for chunk in chunks {
+            let (slot, count) = (chunk.slot, chunk.places.len());
+            let row = ChunkRow {
+                slot,
+                first,
+                count,
+                keys: chunk.keys,
+                soft_pad: chunk.soft_pad,
+            };
+            rows.extend(row.columns());
+            let place = |&in_slot: &usize| PlaceRow {
+                slot,
+                in_slot,
+                position: chunk.offset + in_slot,
+            };
+            places.extend(chunk.places.iter().map(place).flat_map(PlaceRow::columns));
+            first += count;
+        }
+        Self::Kernel {
+            places: packet.longs(places),
+            chunks: packet.longs(rows),
+        }
+    }
+}
+
+impl PlannedPass {
+    /// The pass, once the packet has arrived; queries and keys are turned by the `rotary` tables.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Pass> {
+        let way = match self.way {
+            PlannedWay::Kernel { places, chunks } => Way::Kernel {
+                places_T3: arrived.get(places).f_view([-1, PlaceRow::COLUMNS])?,
+                chunks_R5: arrived.get(chunks).f_view([-1, ChunkRow::COLUMNS])?,
+            },
+            PlannedWay::Composed(planned) => Way::Composed(planned.arrive(arrived, rotary)?),
+        };
+        Ok(Pass {
+            ids_T: arrived.get(self.ids),
+            way,
+        })
+    }
+}
+
+/// RMS norms of all queries and of all keys of a place.
+#[derive(Clone, Copy, Debug)]
+pub struct Norms<'a> {
+    /// Gain of the queries, [H E].
+    pub q: &'a Tensor,
+    /// Gain of the keys, [K E].
+    pub k: &'a Tensor,
+    /// What is added to queries and keys after that, of the same shapes.
+    pub biases: Option<(&'a Tensor, &'a Tensor)>,
+    /// Added to the mean square.
+    pub eps: f64,
+}
+
+impl Norms<'_> {
+    /// The stacked projection [.., (H + 2K) E] with queries and keys normalised.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn apply(&self, joined: &Tensor) -> Result<Tensor> {
+        let [q, k] = [self.q, self.k].map(|gain| gain.numel() as i64);
+        let parts = joined.f_split_with_sizes([q, k, k], -1)?;
+        let normed = |part: &Tensor, gain| fused::sum_norm(part.shallow_clone(), None, gain, self.eps);
+        let (mut q, mut k) = (normed(&parts[0], self.q)?.1, normed(&parts[1], self.k)?.1);
+        if let Some(biases) = self.biases {
+            (q, k) = (q.f_add(biases.0)?, k.f_add(biases.1)?);
+        }
+        Ok(Tensor::f_cat(&[&q, &k, &parts[2]], -1)?)
+    }
+}
+
+impl KvCache {
+    /// Room for `slots` rows of at most `longest` places.
+    ///
+    /// # Errors
+    /// libtorch's, out of memory among them.
+    pub fn new(
+        config: &BackboneConfig,
+        slots: usize,
+        longest: usize,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
+        let capacity = Self::places(longest);
+        let set = KernelSet::chosen().filter(|_| fused::applies_to(device, kind));
+        let kernel = set.is_some();
+        let (heads, width) = (config.kv_heads() as i64, config.head_dim() as i64);
+        let (rows, places) = (slots as i64, capacity as i64);
+        let shapes = if kernel {
+            let wide = (width + LANE - 1) / LANE * LANE;
+            [[rows, heads, width, places], [rows, heads, places, wide]]
+        } else {
+            [[rows, places, heads, width]; 2]
+        };
+        let kind = if kernel { Kind::Float } else { kind };
+        let blocks = (0..config.n_layers)
+            .map(|_| {
+                let [keys, values] = shapes.map(|shape| Tensor::f_zeros(shape, (kind, device)));
+                Ok((keys?, values?))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            blocks,
+            kernel: set,
+            slots,
+            capacity,
+        })
+    }
+
+    /// The cache with other kernels, if it is kernels that attend.
+    #[must_use]
+    pub fn with_kernels(mut self, set: KernelSet) -> Self {
+        self.kernel = self.kernel.map(|_| set);
+        self
+    }
+
+    /// Places that a slot has which has room for so many.
+    #[must_use]
+    pub fn places(longest: usize) -> usize {
+        longest.next_multiple_of(PLACES)
+    }
+
+    /// How many rows it has room for.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Copies all that a smaller cache of the same network holds.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn take_over(&self, old: &Self) -> Result<()> {
+        let pairs = self.blocks.iter().zip(&old.blocks);
+        for (to, from) in pairs.flat_map(|(to, from)| [(&to.0, &from.0), (&to.1, &from.1)]) {
+            let mut room = to.shallow_clone();
+            for (dim, side) in from.size().into_iter().enumerate() {
+                room = room.f_narrow(dim as i64, 0, side)?;
+            }
+            room.f_copy_(from)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let tensors = self.blocks.iter().flat_map(|(keys, values)| [keys, values]);
+        tensors
+            .map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64)
+            .sum()
+    }
+
+    /// Places that a slot has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How a pass over chunks of the rows that are kept here is brought to the device.
+    pub fn plan(&self, chunks: &[Chunk], packet: &mut Packet) -> PlannedPass {
+        let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
+        let mut ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
+        let way = if self.kernel.is_some() {
+            ids.resize(rounded(ids.len()), 0);
+            PlannedWay::kernel(chunks, packet)
+        } else {
+            PlannedWay::Composed(kv_attention::Planned::new(chunks, self.capacity, packet))
+        };
+        PlannedPass {
+            ids: packet.longs(ids),
+            way,
+        }
+    }
+
+    /// Splits the stacked projection [T, (H + 2K) E] into heads, normalises queries and keys where there are `norms`, turns
+    /// them by the `turns` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn attend(
+        &self,
+        block: usize,
+        joined: &Tensor,
+        norms: Option<Norms<'_>>,
+        turns: &Turns,
+        heads: i64,
+        pass: &Pass,
+    ) -> Result<Tensor> {
+        let (keys, values) = &self.blocks[block];
+        #[cfg(fused)]
+        if let (Way::Kernel { places_T3, chunks_R5 }, Some(set)) = (&pass.way, self.kernel) {
+            let chunks = (places_T3, chunks_R5);
+            return match norms {
+                Some(norms) if norms.biases.is_some() => kernel::attend(
+                    &norms.apply(joined)?,
+                    None,
+                    turns,
+                    chunks,
+                    (keys, values),
+                    heads,
+                    set,
+                ),
+                norms => kernel::attend(joined, norms, turns, chunks, (keys, values), heads, set),
+            };
+        }
+        match &pass.way {
+            Way::Composed(plan) => match norms {
+                Some(norms) => plan.attend(&norms.apply(joined)?, (keys, values), heads),
+                None => plan.attend(joined, (keys, values), heads),
+            },
+            Way::Kernel { .. } => Err(ModelError::Refused("this build has no CPU kernels".into())),
+        }
+    }
+}
+
+#[cfg(fused)]
+mod kernel {
+    use std::ffi::c_int;
+    use std::ptr::null_mut;
+
+    use tch::Tensor;
+
+    use super::Norms;
+    use crate::device::kernels::ffi::{Handle, check, handle, take};
+    use crate::device::kernels::kernel_set::KernelSet;
+    use crate::device::kernels::rotary::Turns;
+    use crate::error::Result;
+
+    unsafe extern "C" {
+        fn demask_cached_attend(
+            joined: Handle,
+            cos: Handle,
+            sin: Handle,
+            chunks: Handle,
+            places: Handle,
+            keys: Handle,
+            values: Handle,
+            q_gain: Handle,
+            k_gain: Handle,
+            eps: f64,
+            heads: i64,
+            width: i64,
+            scale: f64,
+            set: i64,
+            y: *mut Handle,
+        ) -> c_int;
+    }
+
+    pub(super) fn attend(
+        joined: &Tensor,
+        norms: Option<Norms<'_>>,
+        turns: &Turns,
+        (places_T3, chunks_R5): (&Tensor, &Tensor),
+        (keys, values): (&Tensor, &Tensor),
+        heads: i64,
+        set: KernelSet,
+    ) -> Result<Tensor> {
+        let width = keys.size()[2];
+        let mut y = null_mut();
+        // SAFETY: the handles are live tensors, or null for what is not there; slots and places lie within the cache, which
+        // was made for these rows; the tables
+        // are contiguous f32 and cover every position, which the backbone checked.
+        check(unsafe {
+            demask_cached_attend(
+                handle(joined),
+                handle(&turns.cos),
+                handle(&turns.sin),
+                handle(chunks_R5),
+                handle(places_T3),
+                handle(keys),
+                handle(values),
+                norms.map_or(null_mut(), |norms| handle(norms.q)),
+                norms.map_or(null_mut(), |norms| handle(norms.k)),
+                norms.map_or(0.0, |norms| norms.eps),
+                heads,
+                width,
+                1.0 / (width as f64).sqrt(),
+                set as i64,
+                &mut y,
+            )
+        })?;
+        Ok(take(y))
+    }
+}

@@ -1,0 +1,444 @@
+//! Low-rank adapters: trained beside frozen weights, saved in PEFT's layout, merged (arXiv 2106.09685).
+//!
+//! Legend: I inputs of a layer, O its outputs, R the rank; A is [R, I], B is [O, R].
+
+#![allow(non_snake_case)]
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG};
+use demask_api::{BackboneConfig, LINEAR_LAYERS, LoraConfig, Purpose};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{ModelError, Result};
+use crate::weights::init::uniform;
+use crate::weights::parameters::Parameters;
+use crate::weights::peft::{self, module_of, tensor_name};
+use crate::weights::safetensors;
+use crate::weights::slot::Slot;
+use crate::weights::stored::StoredTensors;
+
+/// An adapter on the linear layers of a backbone.
+#[derive(Debug)]
+pub struct Lora {
+    config: LoraConfig,
+    /// What the saved file calls the base.
+    base: String,
+    /// The adapted modules as the saved file lists them.
+    targets: Vec<String>,
+    parameters: Parameters,
+    /// The parts of each product of the backbone, by the product's name, the adapted ones with their A and B.
+    products: BTreeMap<String, Vec<Part>>,
+    /// The seed of this step's dropout, and how many masks were drawn from it.
+    noise: Cell<Option<(u64, u64)>>,
+}
+
+/// One layer of a product.
+#[derive(Clone, Debug)]
+struct Part {
+    module: String,
+    outs: i64,
+    /// The names of A and B.
+    adapted: Option<(String, String)>,
+}
+
+impl Lora {
+    /// A fresh adapter: A uniform as PEFT draws it, in ±1/sqrt(I), B zero.
+    ///
+    /// # Errors
+    /// A rank of 0, a dropout outside 0..1, a layer that no block has.
+    pub fn fresh(
+        config: &LoraConfig,
+        backbone: &BackboneConfig,
+        base: &Path,
+        place: (Device, Kind),
+        purpose: Purpose,
+    ) -> Result<Self> {
+        check(config)?;
+        let wanted = |module: &&str| {
+            let end = module.rsplit('.').next().unwrap_or_default();
+            config.target_modules.iter().any(|target| target == end)
+        };
+        let layers = layers(backbone);
+        let modules: BTreeSet<&str> = layers
+            .iter()
+            .map(|layer| layer.module.as_str())
+            .filter(wanted)
+            .collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let fill = |slot: &Slot, into: &mut Tensor| {
+            let _ = into.f_zero_()?;
+            if slot.name.ends_with("lora_A.weight") {
+                let bound = 1.0 / (slot.shape[1] as f64).sqrt();
+                into.f_copy_(&uniform(&slot.shape, bound, &mut rng)?)?;
+            }
+            Ok(())
+        };
+        let slots = slots(&layers, &modules, config.rank);
+        let parameters = Parameters::build(slots, place.0, place.1, purpose, fill)?;
+        Ok(Self::assemble(
+            config.clone(),
+            whole(base),
+            &layers,
+            &modules,
+            parameters,
+        ))
+    }
+
+    /// Reads a folder in PEFT's layout, to stand on a base that lies in `base`: where it is saved again, that is the base it
+    /// names, whatever its maker called it.
+    ///
+    /// # Errors
+    /// A missing or broken file, an adapter of another kind; a module that no block has; missing, extra and misshapen
+    /// tensors, each named.
+    pub fn load(
+        dir: &Path,
+        backbone: &BackboneConfig,
+        base: &Path,
+        place: (Device, Kind),
+        purpose: Purpose,
+    ) -> Result<Self> {
+        let mut config = peft::read(dir)?;
+        let stored = StoredTensors::in_file(&dir.join(ADAPTER))?;
+        let layers = layers(backbone);
+        let named: BTreeSet<&str> = stored.names().filter_map(module_of).collect();
+        let known = layers.iter().map(|layer| layer.module.as_str());
+        let modules: BTreeSet<&str> = known.filter(|module| named.contains(module)).collect();
+        known_alone(&named, &modules, backbone)
+            .map_err(|message| ModelError::checkpoint(stored.path(), message))?;
+        let slots = slots(&layers, &modules, config.rank);
+        let parameters = Parameters::load(slots, &stored, str::to_owned, &[], place.0, place.1, purpose)?;
+        config.target_modules = targets(&layers, &modules);
+        Ok(Self::assemble(config, whole(base), &layers, &modules, parameters))
+    }
+
+    fn assemble(
+        config: LoraConfig,
+        base: String,
+        layers: &[Layer],
+        modules: &BTreeSet<&str>,
+        parameters: Parameters,
+    ) -> Self {
+        let mut products: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+        for layer in layers {
+            let names = || (tensor_name(&layer.module, 'A'), tensor_name(&layer.module, 'B'));
+            products.entry(layer.product.clone()).or_default().push(Part {
+                module: layer.module.clone(),
+                outs: layer.outs,
+                adapted: modules.contains(layer.module.as_str()).then(names),
+            });
+        }
+        products.retain(|_, parts| parts.iter().any(|part| part.adapted.is_some()));
+        Self {
+            config,
+            base,
+            targets: targets(layers, modules),
+            parameters,
+            products,
+            noise: Cell::new(None),
+        }
+    }
+
+    /// Rank, scale and dropout.
+    #[must_use]
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// A and B of every adapted layer.
+    #[must_use]
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The parameters, to be changed by an optimiser.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// Turns dropout on for a training step, drawn from a seed, or off.
+    pub fn set_dropout(&self, seed: Option<u64>) {
+        let seed = seed.filter(|_| self.config.dropout > 0.0);
+        self.noise.set(seed.map(|seed| (seed, 0)));
+    }
+
+    /// Whether it adapts a layer of the product of that name.
+    #[must_use]
+    pub fn adapts(&self, product: &str) -> bool {
+        self.products.contains_key(product)
+    }
+
+    /// Adds `scale · drop(x) Aᵀ Bᵀ` of every adapted layer of a product to `y`, where it lies: x [T, I], y [T, O].
+    ///
+    /// The layers of a product stand side by side in y; their B stand in a block diagonal, so that one product adds all of
+    /// them, and nothing of y is copied.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn add(&self, product: &str, x: &Tensor, mut y: Tensor) -> Result<Tensor> {
+        let Some(parts) = self.products.get(product) else {
+            return Ok(y);
+        };
+        let adapted = || parts.iter().filter_map(|part| part.adapted.as_ref());
+        let a_all = adapted()
+            .map(|(a, _)| self.parameters.leaf(a))
+            .collect::<Result<Vec<_>>>()?;
+        let low = self.low(x, &a_all)?.f_mul_scalar(self.config.scale())?;
+        let b_all = match parts.as_slice() {
+            [
+                Part {
+                    adapted: Some((_, b)),
+                    ..
+                },
+            ] => self.parameters.leaf(b)?.shallow_clone(),
+            parts => Tensor::f_block_diag(&self.beside(parts)?)?,
+        };
+        let _ = y.f_addmm_(&low, &b_all.f_tr()?)?;
+        Ok(y)
+    }
+
+    /// `drop(x) Aᵀ` of layers, side by side.
+    fn low(&self, x: &Tensor, a_all: &[&Tensor]) -> Result<Tensor> {
+        let dropped = self.noise.get().is_some();
+        if let ([a_RI], false) = (a_all, dropped) {
+            return Ok(x.f_linear(a_RI, None::<&Tensor>)?);
+        }
+        if !dropped {
+            return Ok(x.f_linear(&Tensor::f_cat(a_all, 0)?, None::<&Tensor>)?);
+        }
+        // Each layer drops other inputs.
+        let one = |a_RI: &&Tensor| -> Result<Tensor> {
+            let x = match self.kept(x)? {
+                Some(kept) => x.f_mul(&kept)?,
+                None => x.shallow_clone(),
+            };
+            Ok(x.f_linear(a_RI, None::<&Tensor>)?)
+        };
+        Ok(Tensor::f_cat(
+            &a_all.iter().map(one).collect::<Result<Vec<_>>>()?,
+            1,
+        )?)
+    }
+
+    /// B of each layer, [O, 0] of one that is not adapted.
+    fn beside(&self, parts: &[Part]) -> Result<Vec<Tensor>> {
+        let parts = parts.iter().map(|part| match &part.adapted {
+            Some((_, b)) => Ok(self.parameters.leaf(b)?.shallow_clone()),
+            None => {
+                let like = self.parameters.leaves_like();
+                Ok(Tensor::f_zeros([part.outs, 0], like)?)
+            }
+        });
+        parts.collect()
+    }
+
+    /// Which inputs stay, made larger by as much as others are dropped; none outside a training step. Drawn where x lies: a
+    /// CPU takes one number after the other from the seed's stream, which a GPU would wait for.
+    fn kept(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some((seed, number)) = self.noise.get() else {
+            return Ok(None);
+        };
+        self.noise.set(Some((seed, number + 1)));
+        let stays = 1.0 - self.config.dropout;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(number);
+        if x.device().is_cuda() {
+            // Nothing else draws from libtorch's own generator.
+            tch::manual_seed(rng.random::<i64>());
+            let mut kept = x.f_detach()?.f_empty_like()?;
+            return Ok(Some(kept.f_bernoulli_float_(stays)?.f_mul_scalar(1.0 / stays)?));
+        }
+        #[allow(clippy::cast_possible_truncation)]
+        let (scale, count) = ((1.0 / stays) as f32, x.numel());
+        let draws = (0..count).map(|_| if rng.random::<f64>() < stays { scale } else { 0.0 });
+        let kept = Tensor::f_from_slice(&draws.collect::<Vec<f32>>())?.f_view(&x.size()[..])?;
+        Ok(Some(kept.f_to_kind(x.kind())?))
+    }
+
+    /// Adds the product of B and A to the weights of the layers it stands beside.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn merge_into(&self, base: &Parameters) -> Result<()> {
+        let named = self.parameters.named()?;
+        tch::no_grad(|| {
+            for part in self.products.values().flatten() {
+                let Some((a, b)) = &part.adapted else { continue };
+                let [a_RI, b_OR] = [a, b].map(|name| named[name].f_to_kind(Kind::Float));
+                let product = b_OR?.f_matmul(&a_RI?)?.f_mul_scalar(self.config.scale())?;
+                let mut weight = base.value(&format!("{}.weight", part.module))?;
+                weight.f_copy_(&weight.f_to_kind(Kind::Float)?.f_add(&product)?)?;
+            }
+            base.refresh()
+        })
+    }
+
+    /// Writes `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(ADAPTER_CONFIG);
+        let text = peft::text(&self.config, &self.targets, &self.base);
+        std::fs::write(&path, text).map_err(|source| ModelError::io(&path, source))?;
+        safetensors::write(&dir.join(ADAPTER), &self.parameters.named()?, None)
+    }
+
+    /// An adapter of the same values, whose gradients are taken apart from these: for another thread, with dropout of its own.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let twin = self.with(self.parameters.twin()?);
+        if let Some((seed, number)) = self.noise.get() {
+            self.noise.set(Some((seed, number + 1)));
+            twin.noise.set(Some((seed.rotate_left(32) ^ number, 0)));
+        }
+        Ok(twin)
+    }
+
+    /// An adapter of the same values for sampling, which stay when these change.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        Ok(self.with(self.parameters.frozen_copy()?))
+    }
+
+    fn with(&self, parameters: Parameters) -> Self {
+        Self {
+            config: self.config.clone(),
+            base: self.base.clone(),
+            targets: self.targets.clone(),
+            parameters,
+            products: self.products.clone(),
+            noise: Cell::new(None),
+        }
+    }
+}
+
+/// A folder's name that holds from anywhere.
+fn whole(folder: &Path) -> String {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    whole.display().to_string()
+}
+
+/// What a file adapts is there to be adapted, and is something.
+fn known_alone(
+    named: &BTreeSet<&str>,
+    known: &BTreeSet<&str>,
+    backbone: &BackboneConfig,
+) -> std::result::Result<(), String> {
+    let places = || {
+        let (layers, last) = (LINEAR_LAYERS.join(", "), backbone.n_layers - 1);
+        format!("expected of model.transformer.blocks.0 to .{last}: {layers}")
+    };
+    if named.is_empty() {
+        return Err(format!("no adapted module in it, {}", places()));
+    }
+    let strange: Vec<&str> = named.difference(known).copied().collect();
+    match strange.first() {
+        None => Ok(()),
+        Some(first) => {
+            let count = strange.len();
+            let modules = if count == 1 {
+                first.to_string()
+            } else {
+                format!("{first} and {} more", count - 1)
+            };
+            Err(format!(
+                "adapts {modules}, which the base does not have, {}",
+                places()
+            ))
+        }
+    }
+}
+
+fn check(config: &LoraConfig) -> Result<()> {
+    let refuse = |message: String| Err(ModelError::Refused(format!("lora: {message}")));
+    if config.rank == 0 {
+        return refuse("rank is 0, expected at least 1".into());
+    }
+    if !(0.0..1.0).contains(&config.dropout) || !config.alpha.is_finite() {
+        let (dropout, alpha) = (config.dropout, config.alpha);
+        return refuse(format!(
+            "dropout is {dropout} and alpha {alpha}, expected a dropout in 0..1 and a finite alpha"
+        ));
+    }
+    let strange = |target: &&String| !LINEAR_LAYERS.contains(&target.as_str());
+    if let Some(target) = config.target_modules.iter().find(strange) {
+        let known = LINEAR_LAYERS.join(", ");
+        return refuse(format!("target module {target:?}, expected of {known}"));
+    }
+    if config.target_modules.is_empty() {
+        return refuse("no target module".into());
+    }
+    Ok(())
+}
+
+/// A linear layer of a block.
+struct Layer {
+    module: String,
+    /// The first module of the product that computes it.
+    product: String,
+    ins: i64,
+    outs: i64,
+}
+
+/// The linear layers of all blocks, in the order of their products.
+fn layers(config: &BackboneConfig) -> Vec<Layer> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for slot in crate::network::slots::slots(config) {
+        let Some(module) = slot.name.strip_suffix(".weight") else {
+            continue;
+        };
+        if slot.shape.len() != 2 || !module.contains(".blocks.") {
+            continue;
+        }
+        let product = match layers.last().filter(|_| slot.stacked) {
+            Some(before) => before.product.clone(),
+            None => module.to_owned(),
+        };
+        layers.push(Layer {
+            module: module.to_owned(),
+            product,
+            ins: slot.shape[1],
+            outs: slot.shape[0],
+        });
+    }
+    layers
+}
+
+fn slots(layers: &[Layer], modules: &BTreeSet<&str>, rank: usize) -> Vec<Slot> {
+    let rank = rank as i64;
+    let adapted = layers
+        .iter()
+        .filter(|layer| modules.contains(layer.module.as_str()));
+    adapted
+        .flat_map(|layer| {
+            [
+                Slot::new(tensor_name(&layer.module, 'A'), &[rank, layer.ins]),
+                Slot::new(tensor_name(&layer.module, 'B'), &[layer.outs, rank]),
+            ]
+        })
+        .collect()
+}
+
+/// The ends of the modules' names where each is adapted in every block, else the names.
+fn targets(layers: &[Layer], modules: &BTreeSet<&str>) -> Vec<String> {
+    let end = |module: &str| module.rsplit('.').next().unwrap_or_default().to_owned();
+    let ends: BTreeSet<String> = modules.iter().map(|module| end(module)).collect();
+    let meant = layers.iter().filter(|layer| ends.contains(&end(&layer.module)));
+    if meant.count() == modules.len() {
+        return LINEAR_LAYERS
+            .map(str::to_owned)
+            .into_iter()
+            .filter(|name| ends.contains(name))
+            .collect();
+    }
+    modules.iter().map(|&module| module.to_owned()).collect()
+}

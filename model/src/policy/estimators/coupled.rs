@@ -1,0 +1,40 @@
+//! Coupled-GRPO (`peers.md` B.13) as dLLM-RL has it: two complementary masks, so that every answer token counts once and with
+//! part of the others in sight.
+
+use demask_api::{EstimatorConfig, PolicySample};
+use rand::Rng as _;
+
+use super::view::{MaskedView, answer_positions, choose_at_least_one};
+use super::{Entry, Estimator, InnerStep};
+
+/// The least ratio of the first mask; the second has the rest.
+const LEAST_RATIO: f64 = 0.2;
+/// How far above the least the ratio may lie, uniformly: 0.2 to 0.8, so that neither view is next to nothing.
+const RATIO_WIDTH: f64 = 0.6;
+
+/// [`EstimatorConfig::Coupled`], which has no settings.
+#[derive(Clone, Debug)]
+pub struct Coupled;
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "coupled",
+    make: |config| match config {
+        EstimatorConfig::Coupled => Some(Box::new(Coupled)),
+        _ => None,
+    },
+};
+
+impl Estimator for Coupled {
+    fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
+        let answer = answer_positions(&sample.sequence);
+        let mut rng = step.own_rng();
+        let ratio = LEAST_RATIO + RATIO_WIDTH * rng.random::<f64>();
+        let one = choose_at_least_one(&answer, ratio, &mut rng);
+        let other: Vec<usize> = answer.iter().copied().filter(|at| !one.contains(at)).collect();
+        [one, other]
+            .into_iter()
+            .filter(|positions| !positions.is_empty())
+            .map(|positions| MaskedView::at(&sample.sequence, mask_token, &positions))
+            .collect()
+    }
+}

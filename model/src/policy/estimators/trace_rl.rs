@@ -1,0 +1,105 @@
+//! TraceRL (`peers.md` B.14): what the sampler saw when it committed a token. The views follow the trajectory of the rollout, so
+//! training scores a token among the tokens that were there when it was drawn.
+
+use std::collections::BTreeSet;
+
+use demask_api::{EstimatorConfig, PolicySample};
+use rand::Rng as _;
+
+use super::view::{MaskedView, answer_positions};
+use super::{Entry, Estimator, InnerStep};
+use crate::error::Result;
+use crate::training::mask_sampling::masked;
+use crate::training::validation::refuse;
+
+/// Settings of [`EstimatorConfig::TraceRl`].
+#[derive(Clone, Debug)]
+pub struct TraceRl {
+    /// Steps of the sampler that count as one moment.
+    merge: u16,
+    /// Moments an inner step; 0 takes all.
+    views: usize,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "trace_rl",
+    make: |config| match config {
+        EstimatorConfig::TraceRl { merge, views } => Some(Box::new(TraceRl {
+            merge: *merge,
+            views: *views,
+        })),
+        _ => None,
+    },
+};
+
+impl Estimator for TraceRl {
+    fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
+        let answer = answer_positions(&sample.sequence);
+        let moments = self.moments(&sample.commit_step);
+        // The start is common to a sample's inner steps, which so take different moments.
+        let start = step.common_rng().random();
+        spread_evenly(moments.len(), self.views, step, start)
+            .into_iter()
+            .map(|at| self.view_at(sample, &answer, mask_token, moments[at]))
+            .collect()
+    }
+
+    fn check_sample(&self, sample: &PolicySample) -> Result<()> {
+        let (steps, positions) = (sample.commit_step.len(), sample.sequence.answer_len());
+        if steps == positions {
+            return Ok(());
+        }
+        let id = &sample.sequence.id;
+        refuse(format!(
+            "sequence {id}: {steps} commit steps, expected one for each of {positions} answer positions"
+        ))
+    }
+}
+
+impl TraceRl {
+    fn moment_of(&self, commit_step: u16) -> u16 {
+        commit_step / self.merge.max(1)
+    }
+
+    /// The trajectory's moments, ascending: the commit steps, so many together.
+    fn moments(&self, commit_step: &[u16]) -> Vec<u16> {
+        let all: BTreeSet<u16> = commit_step.iter().map(|&step| self.moment_of(step)).collect();
+        all.into_iter().collect()
+    }
+
+    /// What the sampler saw at a moment: tokens committed before it, masks else; the tokens of the moment count.
+    fn view_at(&self, sample: &PolicySample, answer: &[usize], mask_token: u32, now: u16) -> MaskedView {
+        let positions_where = |wanted: fn(&u16, &u16) -> bool| -> Vec<usize> {
+            let positions = answer.iter().zip(&sample.commit_step);
+            positions
+                .filter(|&(_, &step)| wanted(&self.moment_of(step), &now))
+                .map(|(&at, _)| at)
+                .collect()
+        };
+        let masks = positions_where(u16::ge);
+        let counted = positions_where(u16::eq);
+        MaskedView {
+            ids: masked(&sample.sequence.ids, &masks, mask_token),
+            counted: counted.into_iter().map(|at| (at, 1.0)).collect(),
+        }
+    }
+}
+
+/// `wanted` of `count` places, evenly apart from a random start, other ones at each inner step; all when `wanted` is 0 or
+/// more than there are.
+fn spread_evenly(count: usize, wanted: usize, step: InnerStep, start: f64) -> Vec<usize> {
+    if wanted == 0 || wanted >= count {
+        return (0..count).collect();
+    }
+    let inner_steps = step.count.max(1);
+    let strata = (wanted * inner_steps) as f64;
+    let place_of = |number: usize| {
+        let place = (start + (number * inner_steps + step.number) as f64 / strata).fract();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let place = (place * count as f64) as usize;
+        place.min(count - 1)
+    };
+    // A set: two strata may meet in one place.
+    let chosen: BTreeSet<usize> = (0..wanted).map(place_of).collect();
+    chosen.into_iter().collect()
+}

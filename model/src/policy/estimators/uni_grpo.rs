@@ -1,0 +1,48 @@
+//! UniGRPO's structured noising (`mmada.md` 5.2): prompt clean, answer masked at a ratio that moves from one inner step to the
+//! next, so that the inner steps together see the answer at all ratios.
+
+use demask_api::{EstimatorConfig, PolicySample, Spacing};
+use rand::Rng as _;
+
+use super::view::{MaskedView, answer_positions, choose_at_least_one};
+use super::{Entry, Estimator, InnerStep};
+
+/// Diffusion steps of the paper's schedule, T.
+pub const DIFFUSION_STEPS: f64 = 1000.0;
+
+/// Settings of [`EstimatorConfig::UniGrpo`].
+#[derive(Clone, Debug)]
+pub struct UniGrpo {
+    spacing: Spacing,
+}
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "uni_grpo",
+    make: |config| match config {
+        EstimatorConfig::UniGrpo { spacing } => Some(Box::new(UniGrpo { spacing: *spacing })),
+        _ => None,
+    },
+};
+
+impl Estimator for UniGrpo {
+    fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
+        // The start is common to a sample's inner steps: their times follow from it.
+        let first = (step.common_rng().random::<f64>() * DIFFUSION_STEPS).floor();
+        let ratio = step_time(self.spacing, first, step.number, step.count) / DIFFUSION_STEPS;
+        let answer = answer_positions(&sample.sequence);
+        let positions = choose_at_least_one(&answer, ratio, &mut step.own_rng());
+        vec![MaskedView::at(&sample.sequence, mask_token, &positions)]
+    }
+}
+
+/// t_n of inner step n (from 0), from the start t_1 in 0..T (`peers.md` B.11).
+#[must_use]
+pub fn step_time(spacing: Spacing, first: f64, inner: usize, inner_steps: usize) -> f64 {
+    let last = inner_steps.saturating_sub(1).max(1) as f64;
+    match spacing {
+        Spacing::ToEnd => (inner as f64 / last * (DIFFUSION_STEPS - first) + first).floor(),
+        Spacing::Cyclic => {
+            (first + inner as f64 * DIFFUSION_STEPS / inner_steps.max(1) as f64).floor() % DIFFUSION_STEPS
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The objective of an inner step: the clipped token ratio times the advantage, less a k3 penalty (`mmada.md` 5.2).
+//!
+//! With r = exp(log p - log p_old) for a token of advantage A: `min(r A, clip(r, 1 - e, 1 + e) A) - kl k3`, where
+//! `k3 = exp(d) - d - 1` and d = log p_reference - log p. Legend: N counted tokens.
+
+#![allow(non_snake_case)]
+
+use demask_api::ObjectiveConfig;
+use tch::{Kind, Tensor};
+
+use super::views::ScoredRows;
+use crate::device::transfer::{self, Packet};
+use crate::error::Result;
+use crate::network::backbone::Backbone;
+use crate::training::loss::{descend, gather_with};
+use crate::training::optimizer::AdamW;
+
+/// Bounds of a difference of log-probabilities before it is raised to a power: beyond them the ratio is clipped anyhow, and
+/// exp must stay finite.
+const LOG_RATIO_BOUND: f64 = 10.0;
+
+/// What an inner step sums up: losses, penalties, ratios and clipped tokens.
+const SUMS: usize = 4;
+
+/// Those sums of all parts.
+#[derive(Default)]
+pub(super) struct Tally {
+    pub loss: f64,
+    pub kl: f64,
+    pub ratio: f64,
+    pub clipped: f64,
+    tokens: f64,
+}
+
+impl Tally {
+    /// Adds up what the parts' inner steps gave, read from the device together with the gradient's norm.
+    pub fn read(sums: Vec<Tensor>, tokens: f64, optimizer: &AdamW) -> Result<(Self, f64)> {
+        let mut figures = sums;
+        figures.push(optimizer.norm()?);
+        let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
+        let mut tally = Self {
+            tokens,
+            ..Self::default()
+        };
+        for part in figures.chunks_exact(SUMS) {
+            tally.loss += part[0];
+            tally.kl += part[1];
+            tally.ratio += part[2];
+            tally.clipped += part[3];
+        }
+        Ok((tally, figures[figures.len() - 1]))
+    }
+
+    /// The mean over the counted tokens; `of_none` where there is none, which deviates in nothing.
+    pub fn mean(&self, sum: f64, of_none: f64) -> f64 {
+        if self.tokens > 0.0 {
+            sum / self.tokens
+        } else {
+            of_none
+        }
+    }
+}
+
+/// Takes the gradient of the objective on these rows and gives its sums, [4] f64, still on the device.
+pub(super) fn descend_on(
+    backbone: &Backbone,
+    batches: &[ScoredRows],
+    objective: &ObjectiveConfig,
+) -> Result<Tensor> {
+    let mut sums = Tensor::f_zeros([SUMS as i64], (Kind::Double, backbone.device()))?;
+    for batch in batches {
+        // Advantages travel in the upload that the rows need anyhow.
+        let mut packet = Packet::new();
+        let advantages = packet.floats(batch.advantages.iter().copied());
+        let (gathered, arrived) = gather_with(backbone, &batch.rows, packet)?;
+        let advantages_N = arrived.get(advantages);
+        descend(backbone, &gathered, |log_probs, at, length| {
+            let cut = |tensor: &Tensor| tensor.f_narrow(0, at, length);
+            let advantage = cut(&advantages_N)?;
+            let ratio = bounded_exponent(&log_probs.f_sub(&cut(&batch.old)?)?)?.f_exp()?;
+            let clipped_ratio = ratio.f_clamp(1.0 - objective.clip, 1.0 + objective.clip)?;
+            let surrogate = ratio
+                .f_mul(&advantage)?
+                .f_minimum(&clipped_ratio.f_mul(&advantage)?)?;
+            let mut gain = surrogate;
+            let total = |x: &Tensor| -> Result<Tensor> { Ok(x.f_detach()?.f_sum(Kind::Float)?) };
+            let mut kl = Tensor::f_zeros([], (Kind::Float, backbone.device()))?;
+            if let Some(reference) = &batch.reference {
+                // k3: exp(r - p) - (r - p) - 1, never negative.
+                let away = bounded_exponent(&cut(reference)?.f_sub(log_probs)?)?;
+                let k3 = away.f_exp()?.f_sub(&away)?.f_sub_scalar(1.0)?;
+                kl = total(&k3)?;
+                gain = gain.f_sub(&k3.f_mul_scalar(objective.kl)?)?;
+            }
+            // The rows' weights hold the mean over tokens and samples.
+            let loss = gain
+                .f_mul(&cut(&gathered.weights_N)?)?
+                .f_sum(Kind::Float)?
+                .f_neg()?;
+            let clipped = total(&ratio.f_ne_tensor(&clipped_ratio)?.f_to_kind(Kind::Float)?)?;
+            let own = Tensor::f_stack(&[&loss.f_detach()?, &kl, &total(&ratio)?, &clipped], 0)?;
+            sums = sums.f_add(&own.f_to_kind(Kind::Double)?)?;
+            Ok(loss)
+        })?;
+    }
+    Ok(sums)
+}
+
+fn bounded_exponent(difference_N: &Tensor) -> Result<Tensor> {
+    Ok(difference_N.f_clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)?)
+}

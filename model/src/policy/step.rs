@@ -1,0 +1,136 @@
+//! A policy step: several optimiser steps on the same scored groups.
+//!
+//! For each inner step: the clipped token ratio times the group advantage, averaged over a sample's masked tokens and over
+//! samples (or over all tokens alike), less a k3 penalty on leaving the reference. The views of all inner steps are planned
+//! and scored before the first of them, so that at the first every ratio is 1 (law L7).
+
+use std::time::Instant;
+
+use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, StepSettings};
+
+use super::estimators::{self, Estimator};
+use super::objective::{Tally, descend_on};
+use super::validation;
+use super::views::{InnerViews, Policies, prepare};
+use crate::error::Result;
+use crate::network::backbone::Backbone;
+use crate::training::optimizer::AdamW;
+use crate::training::step::retried;
+use crate::training::threads;
+
+/// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
+/// before the first, and no gradient stays behind.
+///
+/// # Errors
+/// Samples or settings that make no sense ([`ModelError::Refused`](crate::ModelError::Refused)); libtorch's.
+pub fn train(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    reference: Option<&Backbone>,
+    groups: &[PolicyGroup],
+    estimator: &EstimatorConfig,
+    objective: &ObjectiveConfig,
+    settings: &StepSettings,
+) -> Result<PolicyReport> {
+    let started = Instant::now();
+    backbone.trained().trainable()?;
+    let estimator = estimators::find(estimator)?;
+    validation::check(backbone.config(), groups, &*estimator, objective, settings)?;
+    let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
+    let step = PolicyStep {
+        samples: &samples,
+        estimator: &*estimator,
+        objective,
+        settings,
+    };
+    let lengths = samples
+        .iter()
+        .map(|sample| sample.sequence.ids.len() - sample.sequence.left_pad);
+    let longest = lengths.max().unwrap_or(0);
+    // A reference that weighs nothing need not be asked.
+    let reference = reference.filter(|_| objective.kl != 0.0);
+    backbone.work_room_out(optimizer.numbers());
+    let mut report = retried(backbone, longest, |backbone| {
+        step.run(backbone, optimizer, reference)
+    })?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// What a policy step was asked for.
+struct PolicyStep<'a> {
+    samples: &'a [&'a PolicySample],
+    estimator: &'a dyn Estimator,
+    objective: &'a ObjectiveConfig,
+    settings: &'a StepSettings,
+}
+
+impl PolicyStep<'_> {
+    /// All inner steps; weights and optimiser are as they were where one fails or is not finite.
+    fn run(
+        &self,
+        backbone: &mut Backbone,
+        optimizer: &mut AdamW,
+        reference: Option<&Backbone>,
+    ) -> Result<PolicyReport> {
+        let policies = Policies { backbone, reference };
+        let (objective, seed) = (self.objective, self.settings.seed);
+        let mut views: Vec<InnerViews> = (0..objective.inner_steps)
+            .map(|inner| prepare(policies, self.samples, self.estimator, objective, (seed, inner)))
+            .collect::<Result<_>>()?;
+        // One step alone changes nothing before it is known to be finite; of several the later ones start from changed weights.
+        let before = (objective.inner_steps > 1)
+            .then(|| optimizer.snapshot(backbone.trained()))
+            .transpose()?;
+        let mut report = self.inner_steps(backbone, optimizer, &mut views);
+        if !report.as_ref().is_ok_and(|report| report.finite) {
+            match before {
+                Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
+                None => optimizer.discard(backbone.trained_mut())?,
+            }
+        }
+        if let Ok(report) = &mut report {
+            report.step = optimizer.step_count();
+        }
+        report
+    }
+
+    /// One optimiser step on each inner step's views, up to the first that is not finite.
+    fn inner_steps(
+        &self,
+        backbone: &mut Backbone,
+        optimizer: &mut AdamW,
+        views: &mut [InnerViews],
+    ) -> Result<PolicyReport> {
+        let mut report = PolicyReport {
+            step: 0,
+            losses: Vec::new(),
+            kl: Vec::new(),
+            ratio: Vec::new(),
+            clipped: Vec::new(),
+            grad_norm: Vec::new(),
+            seconds: 0.0,
+            finite: true,
+        };
+        for parts in views {
+            let tokens: usize = parts.iter().flatten().map(|batch| batch.advantages.len()).sum();
+            let sums = threads::gradients(backbone, optimizer, parts, |backbone, batches| {
+                descend_on(backbone, batches, self.objective)
+            })?;
+            let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
+            let figures = (tally.loss, grad_norm);
+            let (settings, trained) = (self.settings, backbone.trained_mut());
+            let stepped = optimizer.step_on(figures, trained, settings, settings.ema)?;
+            report.losses.push(tally.loss);
+            report.kl.push(tally.mean(tally.kl, 0.0));
+            report.ratio.push(tally.mean(tally.ratio, 1.0));
+            report.clipped.push(tally.mean(tally.clipped, 0.0));
+            report.grad_norm.push(stepped.grad_norm);
+            report.finite = stepped.finite;
+            if !stepped.finite {
+                break;
+            }
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,48 @@
+//! What a policy step must be asked before libtorch meets it.
+
+use demask_api::{BackboneConfig, ObjectiveConfig, PolicyGroup, StepSettings};
+
+use super::estimators::Estimator;
+use crate::error::Result;
+use crate::training::validation::{in_range, refuse, sequence, settings};
+
+/// Checks groups, estimator, objective and settings.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused) naming the sequence or the field.
+pub fn check(
+    backbone: &BackboneConfig,
+    groups: &[PolicyGroup],
+    estimator: &dyn Estimator,
+    objective: &ObjectiveConfig,
+    step: &StepSettings,
+) -> Result<()> {
+    let samples = groups.iter().map(|group| group.samples.len()).sum::<usize>();
+    if samples == 0 || objective.inner_steps == 0 {
+        let inner = objective.inner_steps;
+        return refuse(format!(
+            "a policy step on {samples} samples with {inner} inner steps: both must be at least 1"
+        ));
+    }
+    estimator.check_settings()?;
+    in_range("clip", objective.clip, 0.0, f64::MAX)?;
+    in_range("kl", objective.kl, 0.0, f64::MAX)?;
+    settings(step)?;
+    for sample in groups.iter().flat_map(|group| &group.samples) {
+        sequence(backbone, &sample.sequence)?;
+        let id = &sample.sequence.id;
+        if sample.sequence.answer_len() == 0 {
+            return refuse(format!(
+                "sequence {id}: no answer position, so nothing to learn from"
+            ));
+        }
+        estimator.check_sample(sample)?;
+        if !sample.advantage.is_finite() {
+            let found = sample.advantage;
+            return refuse(format!(
+                "sequence {id}: advantage {found}, expected a finite number"
+            ));
+        }
+    }
+    Ok(())
+}

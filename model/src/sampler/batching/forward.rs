@@ -1,0 +1,334 @@
+//! One forward pass of the network over some rows of the running batch: what each needs is computed, drawn, and taken by it.
+//!
+//! Legend: T computed places, N drawn positions, G of them with guidance, V columns, D width.
+
+#![allow(non_snake_case)]
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::device::transfer::{Arrived, Packet, Place};
+use crate::error::{ModelError, Result};
+use crate::network::backbone::Backbone;
+use crate::network::chunk::Chunk;
+use crate::network::kv_cache::{KvCache, rounded};
+use crate::sampler::draw::{Noise, PlannedNoise, RowNoise, draw, fetched, measures};
+use crate::sampler::forward_request::{Columns, Compute, ForwardRequest};
+use crate::sampler::row::{RowTokens, SamplingRule};
+
+/// The likeliest token.
+const COLD: Noise = Noise {
+    temperature: 0.0,
+    uniform: 0.0,
+};
+
+/// Logits that exist at one time: with what is worked out beside each of them (40 bytes on a GPU) 5 GB.
+const LOGITS: usize = 1 << 27;
+
+/// A row that takes part in a forward pass.
+#[derive(Debug)]
+pub(super) struct RowInput<'r> {
+    sampling: &'r mut dyn SamplingRule,
+    slot: usize,
+    /// Where its unconditional half is kept.
+    unconditional_slot: Option<usize>,
+    request: ForwardRequest,
+}
+
+impl<'r> RowInput<'r> {
+    /// Its part of the next pass; none of a row that is done.
+    pub fn of(
+        sampling: &'r mut dyn SamplingRule,
+        slot: usize,
+        unconditional_slot: Option<usize>,
+    ) -> Option<Self> {
+        let request = sampling.forward_request()?;
+        Some(Self {
+            sampling,
+            slot,
+            unconditional_slot,
+            request,
+        })
+    }
+}
+
+/// Where the drawn positions of an input stand among the hidden states.
+struct Places {
+    /// Those of the row itself.
+    row: Vec<i64>,
+    /// Those of the unconditional half; empty without guidance.
+    unconditional: Vec<i64>,
+}
+
+/// Does the pass: all that the device needs for it goes there in one piece before it begins, and what was drawn comes back in
+/// one (law L9 of logits: no more of them at one time than [`LOGITS`]).
+///
+/// # Errors
+/// Logits that are no numbers, libtorch's.
+pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInput<'_>]) -> Result<()> {
+    let (chunks, places) = chunks(inputs)?;
+    let device = backbone.device();
+    let mut packet = Packet::new();
+    let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
+    let groups: Vec<Planned<'_, '_>> = groups(inputs, places)
+        .into_iter()
+        .map(|(columns, members)| Planned::new(columns, members, device, &mut packet))
+        .collect();
+    let arrived = packet.send(device)?;
+    let pass = planned.arrive(&arrived, backbone.rotary())?;
+    let hidden_TD = backbone.run(cache, &pass)?;
+    let mut groups: Vec<Group<'_, '_>> = groups.into_iter().map(|group| group.arrive(&arrived)).collect();
+    let measures: Vec<Tensor> = groups
+        .iter_mut()
+        .map(|group| tch::no_grad(|| group.measures(backbone, &hidden_TD)))
+        .collect::<Result<_>>()?;
+    let measures = match measures.as_slice() {
+        [only] => only.shallow_clone(),
+        [] => return Ok(()),
+        several => Tensor::f_cat(several, 0)?,
+    };
+    let mut drawn = fetched(&measures)?.into_iter();
+    for (input, _) in groups.into_iter().flat_map(|group| group.members) {
+        let own: Vec<_> = drawn.by_ref().take(input.request.positions.len()).collect();
+        input.sampling.take(&own);
+    }
+    Ok(())
+}
+
+/// An input, and where its drawn positions stand.
+type Member<'t, 'r> = (&'t mut RowInput<'r>, Places);
+
+/// The inputs that write the same columns, which are drawn together, as far as their logits have room together.
+fn groups<'t, 'r>(
+    inputs: &'t mut [RowInput<'r>],
+    places: Vec<Places>,
+) -> Vec<(Columns, Vec<Member<'t, 'r>>)> {
+    let mut alike: BTreeMap<Columns, Vec<Member<'t, 'r>>> = BTreeMap::new();
+    for (input, places) in inputs.iter_mut().zip(places) {
+        alike
+            .entry(input.sampling.state().columns)
+            .or_default()
+            .push((input, places));
+    }
+    let mut groups = Vec::new();
+    for (columns, members) in alike {
+        let most = LOGITS / (columns.end - columns.start).max(1) as usize;
+        let mut rows = usize::MAX;
+        for member in members {
+            let own = member.1.row.len() + member.1.unconditional.len();
+            rows = rows.saturating_add(own);
+            if rows > most {
+                groups.push((columns, Vec::new()));
+                rows = own;
+            }
+            if let Some((_, members)) = groups.last_mut() {
+                members.push(member);
+            }
+        }
+    }
+    groups
+}
+
+/// Turns whose logits are made and drawn from together.
+struct Group<'t, 'r> {
+    columns: Columns,
+    members: Vec<Member<'t, 'r>>,
+    /// Where their drawn positions stand among the hidden states, those of unconditional halves behind: [N + G] or a few more.
+    index: Tensor,
+    guidance: Option<Guidance>,
+    noise: RowNoise,
+}
+
+/// Which of N are guided, [G], and how far from the unconditional logits they go, [G, 1].
+struct Guidance {
+    at_G: Tensor,
+    scales_G1: Tensor,
+}
+
+/// A group whose tables are in a packet that has not been sent.
+struct Planned<'t, 'r> {
+    columns: Columns,
+    members: Vec<Member<'t, 'r>>,
+    index: Place,
+    guidance: Option<(Place, Place)>,
+    noise: PlannedNoise,
+}
+
+impl<'t, 'r> Planned<'t, 'r> {
+    fn new(columns: Columns, members: Vec<Member<'t, 'r>>, device: Device, packet: &mut Packet) -> Self {
+        let rows = members.iter().flat_map(|(_, places)| &places.row);
+        let unconditional = members.iter().flat_map(|(_, places)| &places.unconditional);
+        let mut all: Vec<i64> = rows.chain(unconditional).copied().collect();
+        if !device.is_cuda() && !all.is_empty() {
+            all.resize(rounded(all.len()), 0);
+        }
+        let noise: Vec<Noise> = members
+            .iter()
+            .flat_map(|(input, _)| input.request.positions.iter().map(|want| want.noise))
+            .collect();
+        let (guided, scales) = scales(&members);
+        Self {
+            columns,
+            index: packet.longs(all),
+            guidance: (!guided.is_empty()).then(|| (packet.longs(guided), packet.floats(scales))),
+            noise: PlannedNoise::new(&noise, device, packet),
+            members,
+        }
+    }
+
+    fn arrive(self, arrived: &Arrived) -> Group<'t, 'r> {
+        let guidance = self.guidance.map(|(at, scales)| Guidance {
+            at_G: arrived.get(at),
+            scales_G1: arrived.get(scales).unsqueeze(1),
+        });
+        Group {
+            columns: self.columns,
+            members: self.members,
+            index: arrived.get(self.index),
+            guidance,
+            noise: self.noise.arrive(arrived),
+        }
+    }
+}
+
+impl Group<'_, '_> {
+    /// What is drawn at all positions, [N, 7].
+    fn measures(&mut self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
+        let logits_NV = self.logits(backbone, hidden_TD)?;
+        let raises = raises(&mut self.members, &logits_NV, self.columns)?;
+        measures(&raised(logits_NV, &raises)?, &self.noise, self.columns.writable)
+    }
+
+    /// Logits of all drawn positions, guidance applied: [N, V].
+    fn logits(&self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
+        let count = self
+            .members
+            .iter()
+            .map(|(_, places)| places.row.len() as i64)
+            .sum();
+        let span = Some((i64::from(self.columns.start), i64::from(self.columns.end)));
+        let logits = backbone.sampled_head(&hidden_TD.f_index_select(0, &self.index)?, span)?;
+        let Some(Guidance { at_G, scales_G1 }) = &self.guidance else {
+            return Ok(logits.f_narrow(0, 0, count)?);
+        };
+        let logits = logits.f_to_kind(Kind::Float)?;
+        let mut conditional_NV = logits.f_narrow(0, 0, count)?;
+        let unconditional_GV = logits.f_narrow(0, count, at_G.size()[0])?;
+        let away = conditional_NV
+            .f_index_select(0, at_G)?
+            .f_sub(&unconditional_GV)?
+            .f_mul(scales_G1)?;
+        Ok(conditional_NV.f_index_copy_(0, at_G, &unconditional_GV.f_add(&away)?)?)
+    }
+}
+
+/// What is computed of each row and its unconditional half, and where its drawn positions stand in that.
+fn chunks(inputs: &[RowInput<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
+    let (mut chunks, mut at_T) = (Vec::new(), 0);
+    let mut add = |row: &RowTokens, slot: usize, input: &RowInput<'_>| -> Result<Vec<i64>> {
+        let chunk = chunk(row, slot, &input.request.compute);
+        let start = input.sampling.state().request.target.start;
+        let place_of = |at: usize| -> Result<i64> {
+            let place = start + at - row.pad;
+            let found = chunk.places.binary_search(&place).map_err(|_| {
+                ModelError::Refused(format!("position {place} is drawn but was not computed"))
+            })?;
+            Ok(at_T + found as i64)
+        };
+        let places = input
+            .request
+            .positions
+            .iter()
+            .map(|want| place_of(want.at))
+            .collect();
+        at_T += chunk.ids.len() as i64;
+        chunks.push(chunk);
+        places
+    };
+    let mut all = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let row = add(&input.sampling.tokens(), input.slot, input)?;
+        let unconditional = match input.unconditional_slot {
+            Some(slot) => add(&input.sampling.unconditional_tokens(), slot, input)?,
+            None => Vec::new(),
+        };
+        all.push(Places { row, unconditional });
+    }
+    Ok((chunks, all))
+}
+
+/// A row's part of a pass: the chosen positions, without padding that is shut out.
+pub(super) fn chunk(row: &RowTokens, slot: usize, compute: &Compute) -> Chunk {
+    let keys = row.ids.len() - row.pad;
+    let places: Vec<usize> = match compute {
+        Compute::All => (0..keys).collect(),
+        Compute::Range(range) => (range.start.max(row.pad) - row.pad..range.end - row.pad).collect(),
+        Compute::Some(positions) => positions
+            .iter()
+            .filter_map(|at| at.checked_sub(row.pad))
+            .collect(),
+    };
+    Chunk {
+        slot,
+        ids: places.iter().map(|place| row.ids[row.pad + place]).collect(),
+        places,
+        offset: row.pad,
+        keys,
+        soft_pad: row.soft_pad,
+    }
+}
+
+/// Which of the drawn positions are guided, and how far from the unconditional logits each goes.
+fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
+    let (mut guided, mut scales): (Vec<i64>, Vec<f32>) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for (input, places) in members {
+        if !places.unconditional.is_empty() {
+            guided.extend(at..at + places.row.len() as i64);
+            #[allow(clippy::cast_possible_truncation)]
+            let scale = input.sampling.guidance() as f32 + 1.0;
+            scales.extend(std::iter::repeat_n(scale, places.row.len()));
+        }
+        at += places.row.len() as i64;
+    }
+    (guided, scales)
+}
+
+/// For each raise of a group's drawn positions: row, column, by how much. Whoever has credits earns with what is likeliest now.
+fn raises(
+    group: &mut [Member<'_, '_>],
+    logits_NV: &Tensor,
+    columns: Columns,
+) -> Result<Vec<(i64, i64, f32)>> {
+    let mut raises = Vec::new();
+    let mut first = 0;
+    for (input, _) in group {
+        let (start, count) = (first, input.request.positions.len() as i64);
+        first += count;
+        if !input.sampling.has_credits() {
+            continue;
+        }
+        let cold = vec![COLD; input.request.positions.len()];
+        let rows_NV = logits_NV.f_narrow(0, start, count)?;
+        let guesses = draw(&rows_NV, &cold, columns.writable)?;
+        for (row, raised) in (start..).zip(input.sampling.raises(&guesses)) {
+            raises.extend(raised.into_iter().map(|(token, by)| (row, i64::from(token), by)));
+        }
+    }
+    Ok(raises)
+}
+
+fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
+    if raises.is_empty() {
+        return Ok(logits_NV);
+    }
+    let mut packet = Packet::new();
+    let rows = packet.longs(raises.iter().map(|raise| raise.0));
+    let columns = packet.longs(raises.iter().map(|raise| raise.1));
+    let by = packet.floats(raises.iter().map(|raise| raise.2));
+    let arrived = packet.send(logits_NV.device())?;
+    let at = [Some(arrived.get(rows)), Some(arrived.get(columns))];
+    let mut logits_NV = logits_NV.f_to_kind(Kind::Float)?;
+    Ok(logits_NV.f_index_put_(&at, &arrived.get(by), true)?)
+}

@@ -1,0 +1,72 @@
+//! How much is sampled at one time.
+
+use demask_api::BackboneConfig;
+use tch::Kind;
+
+use crate::network::room::{SPARE, bytes_of, place_bytes};
+
+/// How much runs at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows; one with guidance counts twice.
+    pub rows: usize,
+    /// Tokens of all rows together, and places of the cache (but always one row): what is kept and what one pass computes.
+    pub tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rows: 64,
+            tokens: 65_536,
+        }
+    }
+}
+
+/// How much is sampled at one time with so many bytes free: places of the cache, whose old and new stand side by side while it
+/// grows, and what a pass over all of them takes at one block.
+#[must_use]
+pub fn sampling_limits(limits: Limits, free: u64, config: &BackboneConfig, kind: Kind) -> Limits {
+    let block = (8 * config.d_model + 4 * config.hidden()) as u64 * bytes_of(kind);
+    let draw = 1u64 << 33;
+    let usable = ((free as f64 * (1.0 - SPARE)) as u64).saturating_sub(draw.min(free / 4));
+    let tokens = usable / (2 * place_bytes(config, kind) + block).max(1);
+    Limits {
+        tokens: usize::try_from(tokens)
+            .unwrap_or(limits.tokens)
+            .clamp(1, limits.tokens),
+        ..limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use demask_api::published;
+
+    use super::*;
+
+    fn eight_billion() -> BackboneConfig {
+        let config = published::read(r#"{"model_type": "mmada"}"#);
+        config.unwrap_or_default()
+    }
+
+    #[test]
+    fn an_h100_samples_within_its_memory() {
+        let config = eight_billion();
+        let free = 85_000_000_000 - 16_800_000_000;
+        let limits = sampling_limits(Limits::default(), free, &config, Kind::BFloat16);
+        assert_eq!(place_bytes(&config, Kind::BFloat16), 512 * 1024);
+        assert!(limits.tokens >= 32 * 1024, "{limits:?}");
+        assert!(limits.tokens as u64 * 2 * place_bytes(&config, Kind::BFloat16) < free);
+        let small = BackboneConfig {
+            d_model: 64,
+            n_heads: 4,
+            n_layers: 2,
+            ..config
+        };
+        assert_eq!(
+            sampling_limits(Limits::default(), free, &small, Kind::BFloat16),
+            Limits::default()
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Muon's update of hidden matrices: the momentum with all its singular values brought near one (K. Jordan 2024),
+//! scaled to the size that Adam's update has (arXiv 2502.16982, equation 4), so that one learning rate serves both.
+//!
+//! Legend: K matrices of one shape, M their shorter side, N their longer side.
+
+#![allow(non_snake_case)]
+
+use std::collections::BTreeMap;
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::weights::parameters::Parameters;
+use crate::weights::slot::Slot;
+
+/// Newton–Schulz iterations, and the published coefficients of each.
+const ITERATIONS: usize = 5;
+const QUINTIC: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
+/// The root mean square that an update of Adam's has.
+const ADAM_SIZE: f64 = 0.2;
+
+/// Whether a parameter takes Muon's update: a matrix or a convolution between two hidden layers, which embeddings, head,
+/// norms and the first and last convolutions are not.
+fn takes(slot: &Slot) -> bool {
+    match slot.shape.len() {
+        2 => slot.name.contains(".blocks."),
+        4 => !slot.name.contains("conv_in") && !slot.name.contains("conv_out"),
+        _ => false,
+    }
+}
+
+/// Sides of the parameter as a matrix: what a convolution sees is one side.
+fn sides(slot: &Slot) -> (i64, i64) {
+    (slot.shape[0], slot.shape[1..].iter().product())
+}
+
+/// The update of each parameter that takes Muon's, by name, for a momentum that is flat like the master.
+///
+/// # Errors
+/// libtorch's.
+pub fn directions(parameters: &Parameters, momentum: &Tensor) -> Result<Vec<(String, Tensor)>> {
+    let mut by_shape: BTreeMap<(i64, i64), Vec<(&Slot, Tensor)>> = BTreeMap::new();
+    for slot in parameters.slots().iter().filter(|slot| takes(slot)) {
+        let (rows, columns) = sides(slot);
+        let matrix = parameters.view(momentum, &slot.name)?.f_view([rows, columns])?;
+        by_shape
+            .entry((rows.min(columns), rows.max(columns)))
+            .or_default()
+            .push((slot, lying(slot, &matrix)?));
+    }
+    let mut directions = Vec::new();
+    for ((_, longer), matrices) in by_shape {
+        let stacked: Vec<&Tensor> = matrices.iter().map(|(_, matrix)| matrix).collect();
+        let scale = ADAM_SIZE * (longer as f64).sqrt();
+        let made_KMN = orthogonalise(&Tensor::f_stack(&stacked, 0)?)?.f_mul_scalar(scale)?;
+        for (number, (slot, _)) in matrices.iter().enumerate() {
+            let made = lying(slot, &made_KMN.f_select(0, number as i64)?)?;
+            directions.push((slot.name.clone(), made.f_reshape(&slot.shape[..])?));
+        }
+    }
+    Ok(directions)
+}
+
+/// The matrix with its shorter side first; the same turns it back.
+fn lying(slot: &Slot, matrix: &Tensor) -> Result<Tensor> {
+    let (rows, columns) = sides(slot);
+    if rows > columns {
+        return Ok(matrix.f_transpose(0, 1)?);
+    }
+    Ok(matrix.shallow_clone())
+}
+
+/// Brings the singular values of each matrix into about 0.7 to 1.2 and keeps its singular vectors. [K, M, N] with M ≤ N.
+///
+/// # Errors
+/// libtorch's.
+pub fn orthogonalise(x_KMN: &Tensor) -> Result<Tensor> {
+    let (a, b, c) = QUINTIC;
+    let norm = x_KMN
+        .f_norm_scalaropt_dim(2.0, [-2, -1], true)?
+        .f_clamp_min(1e-12)?;
+    let mut x_KMN = x_KMN.f_div(&norm)?.f_to_kind(Kind::BFloat16)?;
+    for _ in 0..ITERATIONS {
+        let gram_KMM = x_KMN.f_bmm(&x_KMN.f_transpose(1, 2)?)?;
+        let square_KMM = gram_KMM.f_bmm(&gram_KMM)?;
+        let by_KMM = gram_KMM.f_mul_scalar(b)?.f_add(&square_KMM.f_mul_scalar(c)?)?;
+        x_KMN = x_KMN.f_mul_scalar(a)?.f_add(&by_KMM.f_bmm(&x_KMN)?)?;
+    }
+    Ok(x_KMN.f_to_kind(Kind::Float)?)
+}

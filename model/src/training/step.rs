@@ -1,0 +1,333 @@
+//! One optimiser step on micro-batches of sequences. Legend: N masked positions.
+
+#![allow(non_snake_case)]
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tch::{Kind, Tensor};
+
+use demask_api::{LossNormalization, Sequence, StepSettings, Task, TrainReport};
+
+use crate::device::cuda;
+use crate::device::transfer::{self, Packet};
+use crate::error::{ModelError, Result};
+use crate::network::backbone::Backbone;
+use crate::training::loss::{
+    Gathered, LossRow, alike, answer_divisor, descend, gather_with, position_weight,
+};
+use crate::training::mask_sampling::{Noised, noise};
+use crate::training::optimizer::AdamW;
+use crate::training::{threads, validation};
+
+/// The order of `StepSettings::task_weights`.
+const TASKS: [Task; 4] = [
+    Task::TextToImage,
+    Task::Text,
+    Task::Understand,
+    Task::ThinkThenDraw,
+];
+
+/// Trains one step. The noise is a function of `settings.seed` and the row's number over all micro-batches. A step that
+/// fails, or whose loss or gradient is not finite, leaves weights and optimiser as they were and no gradient behind.
+///
+/// # Errors
+/// An empty batch, a sequence or a setting that [`validation`] refuses; libtorch's.
+pub fn train(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    micro_batches: &[Vec<Sequence>],
+    settings: &StepSettings,
+) -> Result<TrainReport> {
+    if micro_batches.iter().all(Vec::is_empty) {
+        return Err(ModelError::Refused("a training step without a sequence".into()));
+    }
+    backbone.trained().trainable()?;
+    validation::settings(settings)?;
+    for sequence in micro_batches.iter().flatten() {
+        validation::sequence(backbone.config(), sequence)?;
+    }
+    let lengths = micro_batches
+        .iter()
+        .flatten()
+        .map(|one| one.ids.len() - one.left_pad);
+    let longest = lengths.max().unwrap_or(0);
+    backbone.work_room_out(optimizer.numbers());
+    retried(backbone, longest, |backbone| {
+        backbone.set_dropout(Some(settings.seed));
+        let report = step(backbone, optimizer, micro_batches, settings);
+        backbone.set_dropout(None);
+        if report.is_err() {
+            optimizer.discard(backbone.trained_mut())?;
+        }
+        report
+    })
+}
+
+/// Does a step, which leaves everything as it was where it fails: with the same bits each time where the device can (law L8); again
+/// in halves where it runs out of memory, down to a row of `longest` tokens.
+///
+/// # Errors
+/// The step's.
+pub(crate) fn retried<T>(
+    backbone: &mut Backbone,
+    longest: usize,
+    mut step: impl FnMut(&mut Backbone) -> Result<T>,
+) -> Result<T> {
+    loop {
+        let done = cuda::strictly(|| step(backbone));
+        let Err(error) = &done else { return done };
+        if error.is_out_of_memory() && backbone.room().halve(longest) {
+            cuda::release(backbone.device());
+            let most = backbone.room().forward_tokens();
+            tracing::warn!("{error}; the step is done again, {most} tokens at a time");
+        } else if error.lacks_determinism() {
+            tracing::warn!(
+                "{error}; the step is done again, and from now on bits may differ from run to run"
+            );
+            cuda::set_deterministic(false)?;
+        } else {
+            return done;
+        }
+    }
+}
+
+fn step(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    micro_batches: &[Vec<Sequence>],
+    settings: &StepSettings,
+) -> Result<TrainReport> {
+    let started = Instant::now();
+    let rows: usize = micro_batches.iter().map(Vec::len).sum();
+    let (mut descended, mut first_row) = (Vec::new(), 0);
+    for sequences in micro_batches {
+        let share = 1.0 / micro_batches.len() as f64;
+        let batch = MicroBatch {
+            sequences,
+            first_row,
+            rows,
+            share,
+        };
+        descended.push(batch.train(backbone, optimizer, settings)?);
+        first_row += sequences.len();
+    }
+    let (tally, grad_norm) = read(&descended, optimizer)?;
+    let figures = (tally.loss, grad_norm);
+    let stepped = optimizer.step_on(figures, backbone.trained_mut(), settings, settings.ema)?;
+    Ok(TrainReport {
+        step: optimizer.step_count(),
+        loss: tally.loss,
+        task_losses: tally
+            .tasks
+            .into_iter()
+            .map(|(task, (sum, count))| (task, sum / count))
+            .collect(),
+        grad_norm: stepped.grad_norm,
+        tokens: tally.tokens,
+        masked: tally.masked,
+        seconds: started.elapsed().as_secs_f64(),
+        finite: stepped.finite,
+    })
+}
+
+/// The losses of all micro-batches and the gradient's norm, read from the device together.
+fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(Tally, f64)> {
+    let mut figures: Vec<Tensor> = descended
+        .iter()
+        .flat_map(|one| one.losses.iter().map(Tensor::shallow_clone))
+        .collect();
+    figures.push(optimizer.norm()?);
+    let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
+    let (mut tally, mut at) = (Tally::default(), 0);
+    for one in descended {
+        let end = at + one.losses.len() * TASKS.len();
+        let parts: Vec<&[f64]> = figures[at..end].chunks_exact(TASKS.len()).collect();
+        at = end;
+        for (number, (own, task)) in one.shares.iter().zip(TASKS).enumerate() {
+            if own.rows > 0 {
+                let loss = parts.iter().map(|part| part[number]).sum();
+                tally.add(task, own, loss, one.share);
+            }
+        }
+    }
+    Ok((tally, figures[at]))
+}
+
+/// A micro-batch whose gradient has been taken.
+struct Descended {
+    shares: Vec<TaskShare>,
+    /// Weight in the step's gradient.
+    share: f64,
+    /// Of each part of its rows the sum of each task's losses, still on the device.
+    losses: Vec<Tensor>,
+}
+
+#[derive(Default)]
+struct Tally {
+    loss: f64,
+    tasks: BTreeMap<Task, (f64, f64)>,
+    tokens: u64,
+    masked: u64,
+}
+
+impl Tally {
+    fn add(&mut self, task: Task, own: &TaskShare, loss: f64, share: f64) {
+        self.tokens += own.tokens;
+        self.masked += own.masked as u64;
+        self.loss += loss;
+        let entry = self.tasks.entry(task).or_insert((0.0, 0.0));
+        if own.weight != 0.0 {
+            entry.0 += loss / (own.weight * share);
+        }
+        entry.1 += 1.0;
+    }
+}
+
+/// Some rows of a step.
+struct MicroBatch<'a> {
+    sequences: &'a [Sequence],
+    /// The number of the first one in the step, of so many `rows`.
+    first_row: usize,
+    rows: usize,
+    /// Weight in the step's gradient.
+    share: f64,
+}
+
+impl MicroBatch<'_> {
+    /// Adds the gradient to the optimiser's accumulator.
+    fn train(
+        &self,
+        backbone: &mut Backbone,
+        optimizer: &mut AdamW,
+        settings: &StepSettings,
+    ) -> Result<Descended> {
+        let sequences = self.sequences;
+        let mask_token = backbone.config().mask_token_id;
+        let noised: Vec<Noised> = sequences
+            .iter()
+            .enumerate()
+            .map(|(number, sequence)| {
+                noise(
+                    sequence,
+                    mask_token,
+                    settings.block_noise,
+                    settings.seed,
+                    self.first_row + number,
+                    self.rows,
+                )
+            })
+            .collect();
+        // All tasks go through the backbone together; a target's weight is what makes the sum each task's own loss.
+        let shares: Vec<TaskShare> = TASKS
+            .into_iter()
+            .zip(settings.task_weights)
+            .map(|(task, weight)| {
+                TaskShare::of(task, weight, sequences, &noised).normalized(settings.loss_normalization)
+            })
+            .collect();
+        let rows: Vec<LossRow> = sequences
+            .iter()
+            .zip(&noised)
+            .map(|(sequence, noised)| shares[task_number(sequence.task)].row(sequence, noised, self.share))
+            .collect();
+        let tasks: Vec<usize> = sequences.iter().map(|one| task_number(one.task)).collect();
+        let mut parts = threads::parts(backbone, &rows);
+        let losses = threads::gradients(backbone, optimizer, &mut parts, |backbone, part| {
+            let rows: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
+            let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
+            task_losses(backbone, &rows, &tasks)
+        })?;
+        Ok(Descended {
+            shares,
+            share: self.share,
+            losses,
+        })
+    }
+}
+
+/// Takes the gradient of the rows' weighted losses and gives each task's part of their sum, [tasks] f64.
+fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result<Tensor> {
+    let mut losses = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
+    for group in alike(rows, backbone.room().forward_tokens()) {
+        let mut packet = Packet::new();
+        let of_target = group
+            .iter()
+            .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()));
+        let of_target = packet.longs(of_target);
+        let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
+        let (gathered, arrived) = gather_with(backbone, &rows, packet)?;
+        losses = losses.f_add(&group_losses(backbone, &gathered, &arrived.get(of_target))?)?;
+    }
+    Ok(losses)
+}
+
+/// Takes the gradient of a group's weighted loss and gives each task's part of it, [tasks] f64.
+fn group_losses(backbone: &Backbone, gathered: &Gathered, tasks_N: &Tensor) -> Result<Tensor> {
+    let mut parts = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
+    descend(backbone, gathered, |log_probs, at, length| {
+        let weighted = log_probs
+            .f_mul(&gathered.weights_N.f_narrow(0, at, length)?)?
+            .f_neg()?;
+        let own = weighted.f_detach()?.f_to_kind(Kind::Double)?;
+        parts = parts.f_index_add(0, &tasks_N.f_narrow(0, at, length)?, &own)?;
+        Ok(weighted.f_sum(Kind::Float)?)
+    })?;
+    Ok(parts)
+}
+
+/// What a micro-batch holds of a task.
+struct TaskShare {
+    weight: f64,
+    normalization: LossNormalization,
+    rows: usize,
+    masked: usize,
+    /// Tokens of the answers.
+    answers: usize,
+    tokens: u64,
+}
+
+impl TaskShare {
+    fn of(task: Task, weight: f64, sequences: &[Sequence], noised: &[Noised]) -> Self {
+        let mut share = Self {
+            weight,
+            normalization: LossNormalization::default(),
+            rows: 0,
+            masked: 0,
+            answers: 0,
+            tokens: 0,
+        };
+        for (sequence, noised) in sequences.iter().zip(noised).filter(|(one, _)| one.task == task) {
+            share.rows += 1;
+            share.masked += noised.positions.len();
+            share.answers += sequence.answer_len();
+            share.tokens += (sequence.ids.len() - sequence.left_pad) as u64;
+        }
+        share
+    }
+
+    fn normalized(self, normalization: LossNormalization) -> Self {
+        Self {
+            normalization,
+            ..self
+        }
+    }
+
+    /// What a row adds to the loss of a micro-batch that has this share of the step.
+    fn row(&self, sequence: &Sequence, noised: &Noised, share: f64) -> LossRow {
+        let answers = answer_divisor(self.normalization, self.rows, sequence.answer_len(), self.answers);
+        let at = position_weight(sequence.task, self.masked, noised.p, answers);
+        #[allow(clippy::cast_possible_truncation)]
+        let at = (at * self.weight * share) as f32;
+        let target = |&position: &usize| (position, sequence.ids[position], at);
+        LossRow {
+            ids: noised.ids.clone(),
+            left_pad: sequence.left_pad,
+            targets: noised.positions.iter().map(target).collect(),
+        }
+    }
+}
+
+fn task_number(task: Task) -> usize {
+    TASKS.iter().position(|&one| one == task).unwrap_or(0)
+}

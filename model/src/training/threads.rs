@@ -1,0 +1,120 @@
+//! Gradients of the parts of a batch on several threads, each thread with leaves of its own.
+//!
+//! A small model's operations are too short to be worth dividing among threads: each waits for the slowest at every one of
+//! them. Here a thread takes part of the rows through the whole network, and gradients meet once a step. They are added in
+//! the order of the parts, so a batch gives the same sums each time (L8).
+
+use crate::device::kernels::threads::meet_threads;
+use crate::error::Result;
+use crate::network::backbone::Backbone;
+use crate::training::loss::LossRow;
+use crate::training::optimizer::AdamW;
+
+/// Rows that a part has at least.
+const LEAST_ROWS: usize = 4;
+
+/// The rows in as many parts as there are threads, as indices: each part has as many short and long ones.
+#[must_use]
+pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
+    let threads = if backbone.device().is_cuda() {
+        1
+    } else {
+        meet_threads();
+        usize::try_from(tch::get_num_threads()).unwrap_or(1)
+    };
+    let count = threads.min(rows.len() / LEAST_ROWS).max(1);
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&at| rows[at].ids.len() - rows[at].left_pad);
+    let mut parts = vec![Vec::with_capacity(rows.len() / count + 1); count];
+    for (number, at) in order.into_iter().enumerate() {
+        // There and back again, so that no part always has the longer one.
+        let (round, place) = (number / count, number % count);
+        parts[if round % 2 == 0 { place } else { count - 1 - place }].push(at);
+    }
+    parts
+}
+
+/// Does `work` on each part at the same time.
+///
+/// # Errors
+/// The first part's that failed.
+pub fn each<P, T, F>(backbone: &Backbone, parts: &mut [P], work: F) -> Result<Vec<T>>
+where
+    P: Send,
+    T: Send,
+    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+{
+    on_twins(backbone, parts, work)?.0.into_iter().collect()
+}
+
+/// Does `work`, which takes gradients, on each part at the same time; all gradients are in the optimiser's accumulator then.
+///
+/// # Errors
+/// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].
+pub fn gradients<P, T, F>(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    parts: &mut [P],
+    work: F,
+) -> Result<Vec<T>>
+where
+    P: Send,
+    T: Send,
+    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+{
+    let (made, twins) = on_twins(backbone, parts, work)?;
+    optimizer.accumulate(backbone.trained_mut())?;
+    for mut twin in twins {
+        optimizer.accumulate(twin.trained_mut())?;
+    }
+    made.into_iter().collect()
+}
+
+/// The first part is done here, with the backbone itself; the others each by a twin in a thread, which come back.
+fn on_twins<P, T, F>(backbone: &Backbone, parts: &mut [P], work: F) -> Result<(Vec<Result<T>>, Vec<Backbone>)>
+where
+    P: Send,
+    T: Send,
+    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+{
+    let Some((first, others)) = parts.split_first_mut() else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    if others.is_empty() {
+        return Ok((vec![work(backbone, first)], Vec::new()));
+    }
+    let twins: Vec<Backbone> = others.iter().map(|_| backbone.twin()).collect::<Result<_>>()?;
+    let _restored = Threads(tch::get_num_threads());
+    let work = &work;
+    let done = std::thread::scope(|scope| {
+        let start = |(twin, part)| {
+            scope.spawn(move || {
+                meet_threads();
+                tch::set_num_threads(1);
+                (work(&twin, part), twin)
+            })
+        };
+        let started: Vec<_> = twins.into_iter().zip(others).map(start).collect();
+        tch::set_num_threads(1);
+        let mut made = vec![work(backbone, first)];
+        let mut twins = Vec::with_capacity(started.len());
+        for thread in started {
+            let (one, twin) = thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            made.push(one);
+            twins.push(twin);
+        }
+        (made, twins)
+    });
+    Ok(done)
+}
+
+/// As many threads as there were, after a panic too.
+struct Threads(i32);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        tch::set_num_threads(self.0);
+    }
+}

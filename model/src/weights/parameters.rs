@@ -1,0 +1,443 @@
+//! The parameters of a network, and the leaves in the compute dtype that the forward pass reads and autograd sees.
+//!
+//! For training there is one flat f32 master: the optimiser works on it in a handful of wide operations, each leaf is a
+//! view into one flat copy of it, and a refresh after a step is a single conversion. For sampling there are the leaves
+//! and nothing else.
+
+use std::collections::BTreeMap;
+
+use demask_api::Purpose;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{ModelError, Result};
+use crate::weights::fit;
+use crate::weights::slot::Slot;
+use crate::weights::stored::StoredTensors;
+
+/// Named parameters of one network.
+#[derive(Debug)]
+pub struct Parameters {
+    slots: Vec<Slot>,
+    places: Vec<Place>,
+    /// The leaf that begins with the slot of a name.
+    index: BTreeMap<String, usize>,
+    purpose: Purpose,
+    /// All values, f32, in the order of the slots; empty when they are for sampling.
+    master: Tensor,
+    /// The values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
+    compute: Tensor,
+    leaves: Vec<Tensor>,
+}
+
+/// Where the values of a slot lie.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// In the flat master.
+    flat: i64,
+    /// The number of its leaf.
+    leaf: usize,
+    /// In the flattened leaf.
+    within: i64,
+}
+
+impl Parameters {
+    /// Trainable parameters of the given shapes and values (one tensor a slot).
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn new(slots: Vec<Slot>, values: &[Tensor], device: Device, compute: Kind) -> Result<Self> {
+        let mut values = values.iter();
+        Self::build(slots, device, compute, Purpose::Train, |_, into| {
+            if let Some(value) = values.next() {
+                into.f_copy_(value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Parameters of the given shapes; `fill` writes each slot's values, in order, where they are going to be.
+    ///
+    /// # Errors
+    /// Those of `fill`; libtorch's.
+    pub fn build(
+        slots: Vec<Slot>,
+        device: Device,
+        compute: Kind,
+        purpose: Purpose,
+        mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<Self> {
+        let none = || Tensor::f_empty([0], (Kind::Float, device));
+        let mut parameters = Self {
+            places: places(&slots),
+            index: slots
+                .iter()
+                .filter(|slot| !slot.stacked)
+                .enumerate()
+                .map(|(number, slot)| (slot.name.clone(), number))
+                .collect(),
+            slots,
+            purpose,
+            master: none()?,
+            compute: none()?,
+            leaves: Vec::new(),
+        };
+        tch::no_grad(|| match purpose {
+            Purpose::Train => parameters.fill_master(device, compute, &mut fill),
+            Purpose::Sample => parameters.fill_leaves(device, compute, &mut fill),
+        })?;
+        parameters.ask_for_gradients()?;
+        Ok(parameters)
+    }
+
+    fn fill_master(
+        &mut self,
+        device: Device,
+        compute: Kind,
+        fill: &mut impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let length: i64 = self.slots.iter().map(Slot::len).sum();
+        self.master = Tensor::f_empty([length], (Kind::Float, device))?;
+        for (slot, place) in self.slots.iter().zip(&self.places) {
+            fill(slot, &mut part(&self.master, place.flat, slot)?)?;
+        }
+        self.compute = if compute == Kind::Float {
+            self.master.shallow_clone()
+        } else {
+            self.master.f_to_kind(compute)?
+        };
+        self.leaves = self.leaf_views()?;
+        Ok(())
+    }
+
+    fn fill_leaves(
+        &mut self,
+        device: Device,
+        compute: Kind,
+        fill: &mut impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<()> {
+        for (_, shape) in self.leaf_shapes() {
+            self.leaves.push(Tensor::f_empty(&shape[..], (compute, device))?);
+        }
+        for number in 0..self.slots.len() {
+            fill(&self.slots[number], &mut self.in_leaf(number)?)?;
+        }
+        Ok(())
+    }
+
+    fn ask_for_gradients(&self) -> Result<()> {
+        if self.purpose == Purpose::Train {
+            for leaf in &self.leaves {
+                let _ = leaf.f_set_requires_grad(true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads every slot's tensor, stored under the name that `source` gives, straight to where it is going to be.
+    ///
+    /// # Errors
+    /// Those of [`fit::check`]; a file that cannot be read; libtorch's.
+    pub fn load(
+        slots: Vec<Slot>,
+        stored: &StoredTensors,
+        source: impl Fn(&str) -> String,
+        ignored: &[&str],
+        device: Device,
+        compute: Kind,
+        purpose: Purpose,
+    ) -> Result<Self> {
+        fit::check(&slots, stored, &source, ignored)?;
+        Self::build(slots, device, compute, purpose, |slot, into| {
+            stored.copy_to(&source(&slot.name), into)
+        })
+    }
+
+    fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        let views = self.slots.iter().zip(&self.places);
+        views
+            .map(|(slot, place)| Ok(part(flat, place.flat, slot)?.f_detach()?))
+            .collect()
+    }
+
+    /// Where each leaf begins in the flat master, and its shape.
+    fn leaf_shapes(&self) -> Vec<(i64, Vec<i64>)> {
+        let mut shapes: Vec<(i64, Vec<i64>)> = Vec::new();
+        for (slot, place) in self.slots.iter().zip(&self.places) {
+            match shapes.last_mut().filter(|_| slot.stacked) {
+                Some((_, shape)) => shape[0] += slot.shape[0],
+                None => shapes.push((place.flat, slot.shape.clone())),
+            }
+        }
+        shapes
+    }
+
+    fn leaf_views(&self) -> Result<Vec<Tensor>> {
+        let view = |(at, shape): (i64, Vec<i64>)| {
+            let length = shape.iter().product();
+            Ok(self
+                .compute
+                .f_narrow(0, at, length)?
+                .f_view(&shape[..])?
+                .f_detach()?)
+        };
+        self.leaf_shapes().into_iter().map(view).collect()
+    }
+
+    /// A slot's part of its leaf.
+    fn in_leaf(&self, number: usize) -> Result<Tensor> {
+        let place = self.places[number];
+        let flat = self.leaves[place.leaf].f_detach()?.f_view([-1])?;
+        part(&flat, place.within, &self.slots[number])
+    }
+
+    /// What the values are for.
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Whether they can be trained.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`]: they were loaded for sampling.
+    pub fn trainable(&self) -> Result<()> {
+        match self.purpose {
+            Purpose::Train => Ok(()),
+            Purpose::Sample => Err(ModelError::Refused(
+                "the weights were loaded for sampling, without what training needs: load them with purpose train"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The slots, in order.
+    #[must_use]
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// How many numbers there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.slots
+            .iter()
+            .map(|slot| u64::try_from(slot.len()).unwrap_or(0))
+            .sum()
+    }
+
+    /// The leaf of a name: a parameter in the compute dtype, with those that are stacked under it.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn leaf(&self, name: &str) -> Result<&Tensor> {
+        let number = self
+            .index
+            .get(name)
+            .ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))?;
+        Ok(&self.leaves[*number])
+    }
+
+    /// The leaves by name.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.index
+            .iter()
+            .map(|(name, &number)| (name.as_str(), &self.leaves[number]))
+    }
+
+    /// A number that is another one whenever a leaf has been written to.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn version(&self) -> Result<i64> {
+        let versions = self.leaves.iter().map(Tensor::f_internal_version);
+        versions.sum::<Result<i64, _>>().map_err(Into::into)
+    }
+
+    /// Dtype and device of the leaves.
+    #[must_use]
+    pub fn leaves_like(&self) -> (Kind, Device) {
+        let leaf = self.leaves.first().unwrap_or(&self.master);
+        (leaf.kind(), leaf.device())
+    }
+
+    /// All values, flat, f32; empty when they are for sampling. Whoever changes it calls [`Self::refresh`].
+    pub fn master(&self) -> &Tensor {
+        &self.master
+    }
+
+    /// Copies the master into the leaves.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn refresh(&self) -> Result<()> {
+        if self.compute.kind() != Kind::Float {
+            let mut compute = self.compute.shallow_clone();
+            tch::no_grad(|| compute.f_copy_(&self.master))?;
+        }
+        Ok(())
+    }
+
+    /// Adds the leaves' gradients to a flat f32 buffer and clears them.
+    ///
+    /// # Errors
+    /// They are for sampling; libtorch's.
+    pub fn gather_grads(&mut self, into: &mut Tensor) -> Result<()> {
+        self.trainable()?;
+        tch::no_grad(|| {
+            let mut start = 0;
+            for leaf in &self.leaves {
+                let (grad, count) = (leaf.f_grad()?, leaf.numel() as i64);
+                if grad.defined() {
+                    let _ = into.f_narrow(0, start, count)?.f_add_(&grad.f_reshape([-1])?)?;
+                }
+                start += count;
+            }
+            self.clear_grads();
+            Ok(())
+        })
+    }
+
+    /// Drops the leaves' gradients.
+    pub fn clear_grads(&mut self) {
+        for leaf in &mut self.leaves {
+            leaf.zero_grad();
+        }
+    }
+
+    /// The value of each parameter by name: f32, or the compute dtype when they are for sampling.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
+        if self.purpose == Purpose::Train {
+            return self.named_like(&self.master);
+        }
+        let named = self.slots.iter().enumerate();
+        named
+            .map(|(number, slot)| Ok((slot.name.clone(), self.in_leaf(number)?)))
+            .collect()
+    }
+
+    /// A flat tensor of the master's length cut into named views.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn named_like(&self, flat: &Tensor) -> Result<BTreeMap<String, Tensor>> {
+        let names = self.slots.iter().map(|slot| slot.name.clone());
+        Ok(names.zip(self.views(flat)?).collect())
+    }
+
+    /// The part of a flat tensor of the master's length that belongs to this parameter, in its shape.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn view(&self, flat: &Tensor, name: &str) -> Result<Tensor> {
+        let number = self.number(name)?;
+        part(flat, self.places[number].flat, &self.slots[number])
+    }
+
+    /// A parameter's value where it lies, to be changed: in the master (then [`Self::refresh`] copies it), or in its leaf
+    /// when it is for sampling.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    pub fn value(&self, name: &str) -> Result<Tensor> {
+        match self.purpose {
+            Purpose::Train => Ok(self.view(&self.master, name)?.f_detach()?),
+            Purpose::Sample => self.in_leaf(self.number(name)?),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<usize> {
+        let number = self.slots.iter().position(|slot| slot.name == name);
+        number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
+    }
+
+    /// Overwrites all values with those of a flat tensor.
+    ///
+    /// # Errors
+    /// Another length; libtorch's.
+    pub fn set(&self, flat: &Tensor) -> Result<()> {
+        let (found, expected) = (flat.numel() as u64, self.count());
+        if found != expected {
+            let message = format!("{found} numbers for {expected} parameters");
+            return Err(ModelError::Refused(message));
+        }
+        if self.purpose == Purpose::Train {
+            let mut master = self.master.shallow_clone();
+            tch::no_grad(|| master.f_copy_(flat))?;
+            return self.refresh();
+        }
+        for (number, value) in self.views(flat)?.iter().enumerate() {
+            self.in_leaf(number)?.f_copy_(value)?;
+        }
+        Ok(())
+    }
+
+    /// Parameters of the same values, in leaves that have gradients of their own. A refresh of either is seen by both.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn twin(&self) -> Result<Self> {
+        let shared = |leaf: &Tensor| leaf.f_detach();
+        let leaves = self.leaves.iter().map(shared).collect::<Result<_, _>>()?;
+        let twin = Self {
+            slots: self.slots.clone(),
+            places: self.places.clone(),
+            index: self.index.clone(),
+            purpose: self.purpose,
+            master: self.master.shallow_clone(),
+            compute: self.compute.shallow_clone(),
+            leaves,
+        };
+        twin.ask_for_gradients()?;
+        Ok(twin)
+    }
+
+    /// Parameters of the same values for sampling, which stay when these change: of trainable ones a copy in the compute dtype.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_copy(&self) -> Result<Self> {
+        let device = self.master.device();
+        let none = || Tensor::f_empty([0], (Kind::Float, device));
+        let copied = |leaf: &Tensor| -> Result<Tensor> {
+            let leaf = leaf.f_detach()?;
+            Ok(match self.purpose {
+                Purpose::Train => leaf.copy(),
+                Purpose::Sample => leaf,
+            })
+        };
+        Ok(Self {
+            slots: self.slots.clone(),
+            places: self.places.clone(),
+            index: self.index.clone(),
+            purpose: Purpose::Sample,
+            master: none()?,
+            compute: none()?,
+            leaves: self.leaves.iter().map(copied).collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// A slot's part of a flat tensor, in its shape.
+fn part(flat: &Tensor, at: i64, slot: &Slot) -> Result<Tensor> {
+    Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
+}
+
+fn places(slots: &[Slot]) -> Vec<Place> {
+    let (mut places, mut flat, mut leaves, mut within) = (Vec::with_capacity(slots.len()), 0, 0, 0);
+    for slot in slots {
+        if !slot.stacked {
+            (leaves, within) = (leaves + 1, 0);
+        }
+        places.push(Place {
+            flat,
+            leaf: usize::saturating_sub(leaves, 1),
+            within,
+        });
+        flat += slot.len();
+        within += slot.len();
+    }
+    places
+}

@@ -1,0 +1,290 @@
+//! The tensors of a checkpoint folder as they are stored: one safetensors file, or several with an index
+//! (`model.safetensors.index.json`, `mmada.md` 1.2).
+//!
+//! Opening reads the headers alone. A tensor's bytes are mapped when it is wanted, copied to where it goes in the dtype
+//! that is wanted there, and unmapped, so that reading takes no memory beyond the one tensor at hand. What goes to a GPU takes
+//! another way (`staging.rs`).
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use demask_api::checkpoint::{INDEX, WEIGHTS};
+use memmap2::{Mmap, MmapOptions};
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{ModelError, Result};
+use crate::weights::staging::Staging;
+
+/// Names under which a single file of weights is published.
+const SINGLE: [&str; 3] = [
+    WEIGHTS,
+    "pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+];
+/// PyTorch's pickles, which are not read here.
+const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Bytes that say how long the header is.
+const LENGTH: u64 = 8;
+
+/// Tensors by name, on the disk.
+#[derive(Debug)]
+pub struct StoredTensors {
+    /// The file or the index: what complaints name.
+    path: PathBuf,
+    files: Vec<(PathBuf, File)>,
+    entries: BTreeMap<String, Entry>,
+    /// What is on its way to a GPU; made when something is.
+    staging: RefCell<Option<Staging>>,
+}
+
+/// Where a tensor lies and what it is.
+#[derive(Debug)]
+struct Entry {
+    file: usize,
+    offset: u64,
+    bytes: usize,
+    kind: Kind,
+    shape: Vec<i64>,
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl StoredTensors {
+    /// The weights of a folder: a single file where there is one, else all that its index lists.
+    ///
+    /// # Errors
+    /// No weights; an index or a file that is broken, a file that the index lists and that is not there, each named.
+    pub fn in_folder(dir: &Path) -> Result<Self> {
+        if let Some(file) = SINGLE
+            .iter()
+            .map(|name| dir.join(name))
+            .find(|file| file.is_file())
+        {
+            return Self::in_file(&file);
+        }
+        let index = dir.join(INDEX);
+        if index.is_file() {
+            return Self::indexed(dir, &index);
+        }
+        let pickle = PICKLES.iter().find(|name| dir.join(name).is_file());
+        let message = pickle.map_or_else(
+            || format!("no weights: expected {WEIGHTS} or {INDEX}"),
+            |name| format!("only {name}, a PyTorch pickle: expected {WEIGHTS} or {INDEX}, convert it first"),
+        );
+        Err(ModelError::checkpoint(dir, message))
+    }
+
+    /// The tensors of one file.
+    ///
+    /// # Errors
+    /// A file that is missing, truncated or holds an unknown dtype.
+    pub fn in_file(path: &Path) -> Result<Self> {
+        let mut stored = Self {
+            path: path.to_owned(),
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+            staging: RefCell::default(),
+        };
+        stored.add(path, |_| true)?;
+        Ok(stored)
+    }
+
+    fn indexed(dir: &Path, path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
+        let index: Index = serde_json::from_str(&text)
+            .map_err(|error| ModelError::checkpoint(path, format!("not an index of weights: {error}")))?;
+        let mut stored = Self {
+            path: path.to_owned(),
+            files: Vec::new(),
+            entries: BTreeMap::new(),
+            staging: RefCell::default(),
+        };
+        let files: BTreeSet<&String> = index.weight_map.values().collect();
+        for name in files {
+            let file = shard(dir, path, name, &index)?;
+            // A tensor that the index places elsewhere is not taken from here.
+            stored.add(&file, |tensor| {
+                index.weight_map.get(tensor).is_none_or(|place| place == name)
+            })?;
+        }
+        let absent = |(tensor, _): &(&String, &String)| !stored.entries.contains_key(*tensor);
+        match index.weight_map.iter().find(absent) {
+            Some((tensor, file)) => Err(ModelError::checkpoint(
+                path,
+                format!("lists tensor {tensor} in {file}, which does not hold it"),
+            )),
+            None => Ok(stored),
+        }
+    }
+
+    /// Takes the wanted tensors of a file into the list.
+    fn add(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let broken =
+            |error: String| ModelError::checkpoint(path, format!("not a whole safetensors file: {error}"));
+        let file = File::open(path).map_err(|source| ModelError::io(path, source))?;
+        // SAFETY: read only here, for its header; a file that shrinks under a reader ends any reader.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| ModelError::io(path, source))?;
+        let (header, metadata) =
+            SafeTensors::read_metadata(&map).map_err(|error| broken(error.to_string()))?;
+        for (name, info) in metadata.tensors() {
+            if !wanted(&name) {
+                continue;
+            }
+            let kind = kind_of(info.dtype)
+                .map_err(|message| ModelError::checkpoint(path, format!("{name}: {message}")))?;
+            let (start, end) = info.data_offsets;
+            let entry = Entry {
+                file: self.files.len(),
+                offset: LENGTH + (header + start) as u64,
+                bytes: end - start,
+                kind,
+                shape: info.shape.iter().map(|&side| side as i64).collect(),
+            };
+            self.entries.insert(name, entry);
+        }
+        self.files.push((path.to_owned(), file));
+        Ok(())
+    }
+
+    /// The file or the index: what complaints are about.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor, if it is there.
+    #[must_use]
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// The dtype of a tensor, if it is there.
+    #[must_use]
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.entries.get(name).map(|entry| entry.kind)
+    }
+
+    /// A tensor in memory of its own, on the CPU, as it is stored.
+    ///
+    /// # Errors
+    /// No such tensor; a file that cannot be mapped; libtorch's.
+    pub fn read(&self, name: &str) -> Result<Tensor> {
+        self.mapped(name, |tensor| {
+            let mut copy = tensor.f_empty_like()?;
+            copy.f_copy_(tensor)?;
+            Ok(copy)
+        })
+    }
+
+    /// Copies a tensor to where it goes, of the same shape, converted to the dtype there.
+    ///
+    /// # Errors
+    /// The errors of [`Self::read`].
+    pub fn copy_to(&self, name: &str, into: &mut Tensor) -> Result<()> {
+        if into.device().is_cuda() && into.is_contiguous() {
+            return self.staged(name, into);
+        }
+        self.mapped(name, |tensor| Ok(tch::no_grad(|| into.f_copy_(tensor))?))
+    }
+
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        let entry = self.entries.get(name);
+        entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
+    }
+
+    /// Reads by way of pinned memory.
+    fn staged(&self, name: &str, into: &Tensor) -> Result<()> {
+        let entry = self.entry(name)?;
+        let (path, file) = &self.files[entry.file];
+        let mut staging = self.staging.borrow_mut();
+        let staging = match &mut *staging {
+            Some(staging) => staging,
+            none => none.insert(Staging::new(into.device())?),
+        };
+        let copied = staging.copy(file, (entry.offset, entry.bytes), entry.kind, into)?;
+        copied.map_err(|source| ModelError::io(path, source))
+    }
+
+    /// Does `work` on a tensor that lies in the mapped file.
+    fn mapped<T>(&self, name: &str, work: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
+        let entry = self.entry(name)?;
+        if entry.bytes == 0 {
+            return work(&Tensor::f_empty(&entry.shape[..], (entry.kind, Device::Cpu))?);
+        }
+        let (path, file) = &self.files[entry.file];
+        // SAFETY: the map outlives the tensor over it, which nothing writes to.
+        let map = unsafe {
+            MmapOptions::new()
+                .offset(entry.offset)
+                .len(entry.bytes)
+                .populate()
+                .map(file)
+        }
+        .map_err(|source| ModelError::io(path, source))?;
+        let width = entry.kind.elt_size_in_bytes();
+        if map.as_ptr().align_offset(width) != 0 {
+            return work(&Tensor::f_from_data_size(&map, &entry.shape, entry.kind)?);
+        }
+        // SAFETY: as many bytes as the header's shape and dtype need, which opening has checked.
+        let tensor = unsafe {
+            let strides = strides(&entry.shape);
+            Tensor::f_from_blob(map.as_ptr(), &entry.shape, &strides, entry.kind, Device::Cpu)?
+        };
+        work(&tensor)
+    }
+}
+
+/// The file of an index's entry; only a plain name is one.
+fn shard(dir: &Path, index_path: &Path, name: &str, index: &Index) -> Result<PathBuf> {
+    if name.contains('/') || name.contains('\\') || name.starts_with('.') || name.is_empty() {
+        let message = format!("lists the file {name:?}, expected a plain name");
+        return Err(ModelError::checkpoint(index_path, message));
+    }
+    let file = dir.join(name);
+    match std::fs::metadata(&file) {
+        Ok(_) => Ok(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let count = index.weight_map.values().filter(|place| *place == name).count();
+            let message = format!("missing; {INDEX} lists {count} tensors in it");
+            Err(ModelError::checkpoint(&file, message))
+        }
+        Err(error) => Err(ModelError::io(&file, error)),
+    }
+}
+
+fn strides(shape: &[i64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for at in (1..shape.len()).rev() {
+        strides[at - 1] = strides[at] * shape[at].max(1);
+    }
+    strides
+}
+
+fn kind_of(dtype: Dtype) -> std::result::Result<Kind, String> {
+    Ok(match dtype {
+        Dtype::F64 => Kind::Double,
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
+        other => return Err(format!("dtype {other:?}, expected F32, F16, BF16 or I64")),
+    })
+}
