@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use demask_actors::checkpoints::image_tokenizer_shape;
-use demask_actors::folder as folder_says;
 use demask_actors::home::Home;
-use demask_actors::workbench::{Draws, Workbench};
-use demask_actors::{published, shipped};
+use demask_actors::inference::checkpoint_settings;
+use demask_actors::inference::complete::Inference;
+use demask_actors::inference::image_tokenizer::image_tokenizer_shape;
+use demask_actors::inference::settings::SamplerSettings;
+use demask_actors::inference::{published_settings, shipped};
 use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
 use demask_datasets::published::Facts;
 use demask_datasets::sequences::MARKS;
@@ -32,9 +33,9 @@ pub struct Chosen {
     /// The folder of an image tokenizer that is not the model's own.
     pub image_tokenizer: Option<PathBuf>,
     /// Tokenizer, prompts and lengths.
-    pub bench: Workbench,
+    pub inference: Inference,
     /// Samplers.
-    pub draws: Draws,
+    pub samplers: SamplerSettings,
     /// What `--sampling` says of text, key by key; empty without it.
     pub said_of_text: Map<String, Value>,
     /// Size of its pictures; none without an image tokenizer.
@@ -61,35 +62,35 @@ impl Chosen {
             .as_ref()
             .map(|named| pulled("--image-tokenizer", named))
             .transpose()?;
-        let (bench, draws) = read(&folder).with_context(|| instead(&folder))?;
-        let theirs = bench.builder().style().family != Family::Tabletop;
-        let (mut draws, said_of_text) = match &model.sampling {
+        let (inference, samplers) = read(&folder).with_context(|| instead(&folder))?;
+        let theirs = inference.builder().style().family != Family::Tabletop;
+        let (mut samplers, said_of_text) = match &model.sampling {
             Some(named) => sampling(named)?,
-            None => (draws, Map::new()),
+            None => (samplers, Map::new()),
         };
-        draws.text.quirks = quirks(model, draws.text.quirks)?;
-        draws.image.quirks = quirks(model, draws.image.quirks)?;
+        samplers.text.quirks = quirks(model, samplers.text.quirks)?;
+        samplers.image.quirks = quirks(model, samplers.image.quirks)?;
         let of_its_own = folder.join(checkpoint::IMAGE_TOKENIZER);
         let place = image_tokenizer
             .clone()
             .or(of_its_own.is_dir().then_some(of_its_own));
         let pixels = place.as_deref().map(pixels_of_a_code).transpose()?;
-        let bench = match (model.size, pixels) {
-            (None, _) => bench,
+        let inference = match (model.size, pixels) {
+            (None, _) => inference,
             (Some(_), None) => bail!(UsageError("--size: the checkpoint has no image tokenizer".into())),
-            (Some(size), Some(pixels)) => sized(&folder, &bench, theirs, size, pixels)?,
+            (Some(size), Some(pixels)) => sized(&folder, &inference, theirs, size, pixels)?,
         };
-        let codes = bench.builder().budgets().of(Task::Understand).codes;
+        let codes = inference.builder().budgets().of(Task::Understand).codes;
         let size = model
             .size
             .or_else(|| Some(PictureSize::square(Grid::square(codes)?.rows * pixels?)));
         Ok(Self {
-            bench: bench
-                .with_quirks(draws.text.quirks)
+            inference: inference
+                .with_quirks(samplers.text.quirks)
                 .sized(size.filter(|_| theirs || model.size.is_some())),
-            draws,
+            samplers,
             said_of_text,
-            says_sampling: model.sampling.is_some() || folder.join(folder_says::SAMPLING).is_file(),
+            says_sampling: model.sampling.is_some() || folder.join(checkpoint_settings::SAMPLING).is_file(),
             folder,
             theirs,
             adapter,
@@ -112,7 +113,7 @@ impl Chosen {
     /// It is too long, with both numbers.
     pub fn has_room(&self, model: &Model, task: Task) -> anyhow::Result<()> {
         let Some(size) = model.size else { return Ok(()) };
-        let budget = self.bench.builder().budgets().of(task);
+        let budget = self.inference.builder().budgets().of(task);
         let answer = budget.answer.max(budget.direct_answer);
         fits(&self.folder, size, budget.codes, budget.prompt.max(1) + answer)
     }
@@ -132,12 +133,15 @@ fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::
 }
 
 /// What prompts a folder's model, what samples it.
-fn read(folder: &Path) -> anyhow::Result<(Workbench, Draws)> {
-    Ok((folder_says::workbench(folder)?, folder_says::draws(folder)?))
+fn read(folder: &Path) -> anyhow::Result<(Inference, SamplerSettings)> {
+    Ok((
+        checkpoint_settings::workbench(folder)?,
+        checkpoint_settings::samplers(folder)?,
+    ))
 }
 
 /// The samplers that the flag names, JSON or a file of it, and what it says of text.
-fn sampling(named: &str) -> anyhow::Result<(Draws, Map<String, Value>)> {
+fn sampling(named: &str) -> anyhow::Result<(SamplerSettings, Map<String, Value>)> {
     let text = if named.trim_start().starts_with('{') {
         named.to_owned()
     } else {
@@ -149,11 +153,11 @@ fn sampling(named: &str) -> anyhow::Result<(Draws, Map<String, Value>)> {
             "--sampling: {error}; expected a sampling.json, such as {example}"
         ))
     };
-    let draws = serde_json::from_str(&text).map_err(wrong)?;
+    let samplers = serde_json::from_str(&text).map_err(wrong)?;
     let mut said: Map<String, Value> = serde_json::from_str(&text).map_err(wrong)?;
     match said.remove("text") {
-        Some(Value::Object(said)) => Ok((draws, said)),
-        _ => Ok((draws, Map::new())),
+        Some(Value::Object(said)) => Ok((samplers, said)),
+        _ => Ok((samplers, Map::new())),
     }
 }
 
@@ -206,18 +210,18 @@ pub fn codes_of(folder: &Path, size: PictureSize, pixels: usize) -> anyhow::Resu
 /// The workbench for pictures of another size.
 fn sized(
     folder: &Path,
-    bench: &Workbench,
+    inference: &Inference,
     theirs: bool,
     size: PictureSize,
     pixels: usize,
-) -> anyhow::Result<Workbench> {
+) -> anyhow::Result<Inference> {
     let codes = codes_of(folder, size, pixels)?;
     let budgets = if theirs {
-        published::budgets(folder, codes)?
+        published_settings::budgets(folder, codes)?
     } else {
-        bench.builder().budgets().with_codes(codes)
+        inference.builder().budgets().with_codes(codes)
     };
-    Ok(bench.with_budgets(budgets))
+    Ok(inference.with_budgets(budgets))
 }
 
 /// The sizes around this one whose sides are whole codes; squares around a square.

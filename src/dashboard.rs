@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use demask_actors::client::who;
+use demask_actors::control::client::who;
 use demask_actors::home::Home;
 
 use crate::args::Images;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use demask_actors::engine::{Engine, unexpected};
-use demask_actors::folder;
+use demask_actors::engine::process::{Engine, unexpected};
 use demask_actors::home::Home;
-use demask_actors::workbench::Workbench;
+use demask_actors::inference::checkpoint_settings;
+use demask_actors::inference::complete::Inference;
 use demask_api::checkpoint::{ADAPTER, OPTIMIZER, carries_adapter};
 use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request};
 use demask_datasets::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
@@ -38,7 +38,7 @@ pub struct Derived {
     /// What is put on it.
     pub options: LoadOptions,
     /// How the result is prompted.
-    pub bench: Workbench,
+    pub inference: Inference,
     /// The folder to write.
     pub output: PathBuf,
     /// In which type the weights are written; absent: as they are stored.
@@ -152,7 +152,8 @@ impl Derived {
 
     /// The tokenizer and how the model is prompted and sampled, as a checkpoint of ours says it.
     fn attachments(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut files = folder::files(&self.bench, &folder::draws(&self.checkpoint)?)?;
+        let mut files =
+            checkpoint_settings::files(&self.inference, &checkpoint_settings::samplers(&self.checkpoint)?)?;
         for name in BESIDE {
             let file = self.checkpoint.join(name);
             if file.is_file() {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use demask_actors::engine::{Engine, find_program};
+use demask_actors::engine::process::{Engine, find_program};
 use demask_actors::home::Home;
 use demask_api::{Cuda, EngineInfo};
 use serde::Serialize;
@@ -286,7 +286,7 @@ fn free_bytes(path: &Path) -> Option<u64> {
 }
 
 fn shipped(home: &Home) -> Check {
-    match demask_actors::shipped::folder(home) {
+    match demask_actors::inference::shipped::folder(home) {
         Ok(folder) => check("shipped model", Status::Ok, folder.display().to_string(), ""),
         Err(error) => check(
             "shipped model",

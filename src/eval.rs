@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use demask_actors::evaluator::{Trial, run_suite};
 use demask_actors::home::Home;
+use demask_actors::pipeline::evaluator::{Trial, run_suite};
+use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::RewardFolders;
-use demask_actors::reward_networks::Networks;
 use demask_datasets::example::Mode;
 use demask_datasets::place;
 use demask_rewards::metrics::Mean;
@@ -49,7 +49,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         let trial = Trial {
             limit: options.limit,
             mode,
-            draws: studio.draws.clone(),
+            samplers: studio.samplers.clone(),
             seed: options.seed,
             networks: networks.clone(),
         };
@@ -60,7 +60,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
                 bar.set_position(done as u64);
                 true
             };
-            let result = run_suite(&studio.bench, &studio.engine, suite, &trial, &mut progress).await?;
+            let result = run_suite(&studio.inference, &studio.engine, suite, &trial, &mut progress).await?;
             bar.finish_and_clear();
             if options.output.json {
                 println!("{}", serde_json::to_string(&result)?);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use demask_actors::home::Home;
-use demask_actors::workbench::fit;
+use demask_actors::inference::settings::fit;
 use demask_api::{
     Answer, Commit, End, Quirks, Request, SampleRequest, Sampler, Span, TextCache, TextSampler,
 };
@@ -38,9 +38,9 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     }
     let (sample, text, filled) = studio::runtime()?.block_on(async {
         let studio = Studio::open(home, &options.model).await?;
-        let tokenizer = studio.bench.builder().tokenizer();
+        let tokenizer = studio.inference.builder().tokenizer();
         let (ids, holes) = tokens(tokenizer, &pieces)?;
-        let plain = sampler(&studio.said_of_text, studio.draws.text.quirks, masks)?;
+        let plain = sampler(&studio.said_of_text, studio.samplers.text.quirks, masks)?;
         let request = request(ids, &holes, options, plain);
         let asked = Request::Sample {
             requests: vec![request],

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::bail;
-use demask_actors::folder;
 use demask_actors::home::Home;
+use demask_actors::inference::checkpoint_settings;
 use demask_api::checkpoint::{IMAGE_TOKENIZER, carries_adapter};
 use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
 use demask_datasets::published::Facts;
@@ -43,7 +43,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
     };
     let picture = picture(&checkpoint, options.size, images.as_ref())?;
     let written = Derived {
-        bench: folder::grown(&checkpoint, picture)?,
+        inference: checkpoint_settings::grown(&checkpoint, picture)?,
         image_tokenizer: named,
         options: LoadOptions {
             grow: Some(growth),
@@ -95,7 +95,11 @@ fn picture(
     images: Option<&ImageTokenizerConfig>,
 ) -> anyhow::Result<Option<usize>> {
     let pixels = images.map_or(PIXELS, ImageTokenizerConfig::downscale);
-    let is_theirs = folder::workbench(checkpoint)?.builder().style().family != Family::Tabletop;
+    let is_theirs = checkpoint_settings::workbench(checkpoint)?
+        .builder()
+        .style()
+        .family
+        != Family::Tabletop;
     let size = size.or(is_theirs.then_some(SIDE));
     let codes = |side| codes_of(checkpoint, PictureSize::square(side), pixels);
     size.map(codes).transpose()

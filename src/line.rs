@@ -1,6 +1,6 @@
 //! A connection to the daemon, for code that waits for it.
 
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_actors::home::Home;
 use demask_storage::{Command, Envelope, Reply, ServerMessage};
 use tokio::runtime::Runtime;

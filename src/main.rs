@@ -43,7 +43,7 @@ mod views;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use demask_actors::client::ClientError;
+use demask_actors::control::client::ClientError;
 
 use crate::args::{Cli, Command};
 

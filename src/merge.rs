@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use demask_actors::folder;
 use demask_actors::home::Home;
+use demask_actors::inference::checkpoint_settings;
 use demask_api::LoadOptions;
 use demask_api::checkpoint::carries_adapter;
 use serde_json::json;
@@ -37,7 +37,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         None => format!("the adapter of {} cannot be merged", checkpoint.display()),
     };
     let written = Derived {
-        bench: folder::workbench(&checkpoint)?,
+        inference: checkpoint_settings::workbench(&checkpoint)?,
         image_tokenizer: None,
         options: LoadOptions {
             adapter: adapter.clone(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use demask_actors::client::ClientError;
+use demask_actors::control::client::ClientError;
 use demask_actors::home::Home;
 
 use crate::line::{self, Line};

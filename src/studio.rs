@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use demask_actors::engine::{Engine, EngineOptions};
-use demask_actors::engine_host::FrameSink;
+use demask_actors::engine::actor::FrameSink;
+use demask_actors::engine::process::{Engine, EngineOptions};
 use demask_actors::home::Home;
-use demask_actors::watch::plain_example;
-use demask_actors::workbench::{Draws, Made, Wanted, Workbench, fit};
+use demask_actors::inference::complete::{CompletionRequest, CompletionResult, Inference};
+use demask_actors::inference::settings::{SamplerSettings, fit};
+use demask_actors::inference::typed_prompt::plain_example;
 use demask_api::{
     Answer, Commit, Grid, LoadOptions, ModelSource, PictureSize, Request, SampleFrame, Task, TextCache,
     TextSampler,
@@ -64,9 +65,9 @@ pub struct Studio {
     /// The engine.
     pub engine: Engine,
     /// Its tokenizer and budgets.
-    pub bench: Workbench,
+    pub inference: Inference,
     /// Its samplers.
-    pub draws: Draws,
+    pub samplers: SamplerSettings,
     /// What `--sampling` says of text, key by key.
     pub said_of_text: Map<String, Value>,
     /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
@@ -89,7 +90,7 @@ impl Studio {
     /// The same for a command that draws or reads pictures, which is what the task is.
     async fn open_seeing(home: &Home, model: &Model, task: Task) -> anyhow::Result<Self> {
         let chosen = Chosen::new(home, model)?;
-        if chosen.bench.builder().budgets().of(Task::Understand).codes == 0 {
+        if chosen.inference.builder().budgets().of(Task::Understand).codes == 0 {
             bail!("the model knows no pictures: it has no codes for them");
         }
         if chosen.size.is_none() {
@@ -122,8 +123,8 @@ impl Studio {
         same_codes(&loaded, &chosen)?;
         Ok(Self {
             engine,
-            bench: chosen.bench,
-            draws: chosen.draws,
+            inference: chosen.inference,
+            samplers: chosen.samplers,
             said_of_text: chosen.said_of_text,
             theirs: chosen.theirs,
             says_sampling: chosen.says_sampling,
@@ -145,16 +146,19 @@ impl Studio {
         example: Example,
         mode: Mode,
         seed: u64,
-        draws: &Draws,
+        samplers: &SamplerSettings,
         show: Option<FrameSink>,
-    ) -> anyhow::Result<Made> {
-        let wanted = [Wanted {
+    ) -> anyhow::Result<CompletionResult> {
+        let wanted = [CompletionRequest {
             example,
             mode,
             seed,
             watch: show.is_some().then_some(1),
         }];
-        let mut made = self.bench.complete(&self.engine, &wanted, draws, show).await?;
+        let mut made = self
+            .inference
+            .complete(&self.engine, &wanted, samplers, show)
+            .await?;
         made.pop().context("the engine gave no sample")
     }
 }
@@ -169,7 +173,7 @@ impl Studio {
         let canvas = match &options.mask {
             Some(mask) => Canvas::read(from, mask, size, !self.theirs)?,
             None => {
-                let codes = self.bench.builder().budgets().of(Task::TextToImage).codes;
+                let codes = self.inference.builder().budgets().of(Task::TextToImage).codes;
                 let grid = Grid::under(size, codes).context("the picture's codes do not cover it")?;
                 Canvas::around(from, size, options.place, size.width / grid.columns, !self.theirs)?
             }
@@ -186,20 +190,20 @@ impl Studio {
         example: Example,
         canvas: &Canvas,
         seed: u64,
-        draws: &Draws,
+        samplers: &SamplerSettings,
         show: Option<FrameSink>,
-    ) -> anyhow::Result<Made> {
-        let codes = self.bench.codes(&self.engine, &[&canvas.picture]).await?;
+    ) -> anyhow::Result<CompletionResult> {
+        let codes = self.inference.codes(&self.engine, &[&canvas.picture]).await?;
         let known = canvas.known(codes.first().context("the engine gave no codes")?)?;
-        let wanted = Wanted {
+        let wanted = CompletionRequest {
             example,
             mode: Mode::Direct,
             seed,
             watch: show.is_some().then_some(1),
         };
         let mut made = self
-            .bench
-            .inpaint(&self.engine, &wanted, &known, draws, show)
+            .inference
+            .inpaint(&self.engine, &wanted, &known, samplers, show)
             .await?;
         let drawn = made.completion.picture.take();
         made.completion.picture = drawn.map(|drawn| canvas.composed(&drawn));
@@ -209,8 +213,8 @@ impl Studio {
 
 /// The tokenizer and the network must agree on where picture codes begin.
 fn same_codes(loaded: &Answer, chosen: &Chosen) -> anyhow::Result<()> {
-    let tokens = chosen.bench.builder().tokenizer().len();
-    let codes = chosen.bench.builder().budgets().of(Task::Understand).codes;
+    let tokens = chosen.inference.builder().tokenizer().len();
+    let codes = chosen.inference.builder().budgets().of(Task::Understand).codes;
     match loaded {
         Answer::Loaded {
             backbone: Some(config),
@@ -239,14 +243,16 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
     let made = runtime()?.block_on(async {
         let mut studio = Studio::open(home, &options.model).await?;
         if let Some(length) = options.length {
-            studio.bench = with_length(&studio, length)?;
+            studio.inference = with_length(&studio, length)?;
         }
-        let draws = Draws {
+        let samplers = SamplerSettings {
             text: text_sampler(&studio, mode, &options)?,
-            ..studio.draws.clone()
+            ..studio.samplers.clone()
         };
-        let sink = options.show.then(|| show_text(&studio.bench));
-        studio.complete(example, mode, options.seed, &draws, sink).await
+        let sink = options.show.then(|| show_text(&studio.inference));
+        studio
+            .complete(example, mode, options.seed, &samplers, sink)
+            .await
     })?;
     if options.output.json {
         let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
@@ -261,26 +267,26 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
 }
 
 /// The workbench with another answer length.
-fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Workbench> {
-    let mut budgets = *studio.bench.builder().budgets();
+fn with_length(studio: &Studio, length: usize) -> anyhow::Result<Inference> {
+    let mut budgets = *studio.inference.builder().budgets();
     let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
     if studio.theirs {
         // What the answer takes, the prompt cannot have.
         budgets.text.prompt = whole.saturating_sub(length);
     }
-    Ok(studio.bench.with_budgets(budgets))
+    Ok(studio.inference.with_budgets(budgets))
 }
 
 /// The sampler that was asked for; for the rest the checkpoint's, or as published. A number of steps is a schedule.
 fn text_sampler(studio: &Studio, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
-    let budget = studio.bench.builder().budgets().text;
+    let budget = studio.inference.builder().budgets().text;
     let length = if mode == Mode::Think {
         budget.answer
     } else {
         budget.direct_answer
     };
-    let usual = &studio.draws.text;
+    let usual = &studio.samplers.text;
     let temperature = if studio.theirs && !studio.says_sampling {
         PUBLISHED_TEMPERATURE
     } else {
@@ -331,10 +337,10 @@ fn cache(named: Cache) -> TextCache {
     }
 }
 
-fn show_text(bench: &Workbench) -> FrameSink {
-    let bench = bench.with_budgets(*bench.builder().budgets());
+fn show_text(inference: &Inference) -> FrameSink {
+    let inference = inference.with_budgets(*inference.builder().budgets());
     Arc::new(move |frame: SampleFrame| {
-        let words = bench.words(&frame.tokens);
+        let words = inference.words(&frame.tokens);
         let line: String = words
             .iter()
             .map(|word| if word.is_empty() { "░" } else { word.as_str() })
@@ -356,16 +362,24 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     };
     let made = runtime()?.block_on(async {
         let studio = Studio::open_seeing(home, &options.model, task).await?;
-        let mut draws = studio.draws.clone();
-        let image = &mut draws.image;
+        let mut samplers = studio.samplers.clone();
+        let image = &mut samplers.image;
         image.steps = options.steps.unwrap_or(image.steps);
         image.temperature = options.temperature.unwrap_or(image.temperature);
         image.guidance = options.guidance.unwrap_or(image.guidance);
-        let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.bench)));
+        let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&studio.inference)));
         let example = plain_example(kind, &options.prompt, None);
         match studio.canvas(&options)? {
-            Some(canvas) => studio.inpaint(example, &canvas, options.seed, &draws, sink).await,
-            None => studio.complete(example, mode, options.seed, &draws, sink).await,
+            Some(canvas) => {
+                studio
+                    .inpaint(example, &canvas, options.seed, &samplers, sink)
+                    .await
+            }
+            None => {
+                studio
+                    .complete(example, mode, options.seed, &samplers, sink)
+                    .await
+            }
         }
     })?;
     let picture = made.completion.picture.context("the engine gave no picture")?;
@@ -432,7 +446,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
         let picture = fit_picture(&image, studio.size()?, options.fit, !studio.theirs);
         let example = plain_example(kind, &prompt, Some(picture));
         let made = studio
-            .complete(example, mode, options.seed, &studio.draws, None)
+            .complete(example, mode, options.seed, &studio.samplers, None)
             .await?;
         anyhow::Ok((prompt, made))
     })?;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use demask_actors::engine::unexpected;
+use demask_actors::engine::process::unexpected;
 use demask_actors::home::Home;
 use demask_api::{Answer, Request, TensorCheck};
 use serde::Serialize;

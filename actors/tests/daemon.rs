@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use demask_actors::client::Client;
 use demask_actors::control::KnobRange;
+use demask_actors::control::client::Client;
 use demask_actors::daemon::serve_with;
-use demask_actors::engine::EngineFailure;
+use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
-use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
+use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
@@ -32,7 +32,7 @@ enum Script {
 
 struct Scripted(Script);
 
-impl Walker for Scripted {
+impl RunDriver for Scripted {
     fn knobs(&self, _: &Profile) -> Vec<KnobRange> {
         let (key, help) = ("learning_rate".into(), String::new());
         vec![KnobRange {
@@ -44,7 +44,7 @@ impl Walker for Scripted {
         }]
     }
 
-    fn walk(&self, job: Job) -> Walk {
+    fn drive(&self, context: RunContext) -> Driving {
         let script = self.0;
         let (fragile, until_turned) = (
             script == Script::Fragile,
@@ -55,7 +55,7 @@ impl Walker for Scripted {
                 anyhow::bail!("the source is empty");
             }
             for step in 0.. {
-                let asked = job.control.boundary(&job.recorder, step).await?;
+                let asked = context.control.boundary(&context.recorder, step).await?;
                 if asked.halt && script == Script::TakenAlong {
                     return Err(engine_died());
                 }
@@ -66,11 +66,11 @@ impl Walker for Scripted {
                         Outcome::Halted
                     });
                 }
-                let turned = job.control.value("learning_rate") == Some(0.25);
+                let turned = context.control.value("learning_rate") == Some(0.25);
                 if if until_turned { turned } else { step == 12 } {
                     break;
                 }
-                let run = job.run.clone();
+                let run = context.run.clone();
                 let subjects = vec![format!("e{step}")];
                 let used = TrainUse {
                     run,
@@ -78,12 +78,12 @@ impl Walker for Scripted {
                     stage: "pretrain".into(),
                     subjects,
                 };
-                job.recorder.record(Record::TrainUse(used)).await?;
-                job.recorder.flush().await?;
-                if fragile && step == 4 && job.generation == 0 {
+                context.recorder.record(Record::TrainUse(used)).await?;
+                context.recorder.flush().await?;
+                if fragile && step == 4 && context.generation == 0 {
                     std::panic::resume_unwind(Box::new("asked to"));
                 }
-                if fragile && step == 7 && job.generation == 1 {
+                if fragile && step == 7 && context.generation == 1 {
                     return Err(engine_died());
                 }
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_storage::{Command as Ask, Record, Reply};
 use demask_tests::{Place, SMOKE, next_event, start, wait_for};
 

@@ -3,7 +3,11 @@
 //! L3: orders wait here until the trainer stands at a step boundary. L4: an order is a committed row before it is
 //! acknowledged, and its row says the step before anything is computed under it; after a restart the journal's orders
 //! take effect again at their steps.
+//!
+//! Not here: what a run does at a boundary (`run::driver`), what a command looks like on the socket (the `storage` crate).
 
+pub mod client;
+pub mod gateway;
 mod order;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -15,7 +19,7 @@ use tokio::sync::Notify;
 pub use order::{KnobRange, Order, OrderError};
 use order::{check, shown};
 
-use crate::recorder::{Recorder, RecorderGone};
+use crate::runtime::recorder::{Recorder, RecorderGone};
 
 /// What took effect at a boundary and is the trainer's to do.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use demask_storage::{Knob, Steer};
 
-use crate::recorder::RecorderGone;
+use crate::runtime::recorder::RecorderGone;
 
 /// Something that can be turned: a number within a range.
 #[derive(Clone, Debug, PartialEq)]

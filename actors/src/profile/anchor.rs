@@ -15,8 +15,8 @@ use toml_edit::{DocumentMut, Value};
 use super::check::{Wrong, wrong};
 use super::text::{self, line_of};
 use super::{Profile, ProfileError, RewardFolders, StageKind};
-use crate::checkpoints::image_tokenizer_shape;
-use crate::shipped::SHIPPED;
+use crate::inference::image_tokenizer::image_tokenizer_shape;
+use crate::inference::shipped::SHIPPED;
 
 impl Profile {
     /// The profile's text with every path whole and the data's folder in it; what it names is there, its benchmarks' data

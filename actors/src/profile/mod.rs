@@ -247,6 +247,14 @@ impl Profile {
     pub fn total_steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
+
+    /// The highest learning rate of the stages: what the knob says.
+    #[must_use]
+    pub fn highest_learning_rate(&self) -> f64 {
+        let trains = |stage: &&Stage| !matches!(stage.kind, StageKind::Evaluate | StageKind::Reason);
+        let rates = self.stages.iter().filter(trains).map(|stage| stage.learning_rate);
+        rates.fold(0.0, f64::max)
+    }
 }
 
 /// The path of the first key that nothing reads: networks' configuration files may have more, a profile may not.

@@ -1,0 +1,7 @@
+//! The background process of a home: brought up, kept up, brought down, with at most one run.
+//!
+//! Not here: what a run does between two step boundaries (`run`), the socket and the orders (`control`).
+
+mod server;
+
+pub use server::{serve, serve_with};

@@ -1,0 +1,550 @@
+//! The background process: one home, one recorder, one control socket, at most one run; brought up, kept up, brought down.
+//!
+//! L1: a run that did not end goes on when the daemon starts, and a life of it that dies in an engine's death or a panic
+//! is followed by another from the last checkpoint. SIGTERM finishes the step, checkpoints and flushes; a second
+//! signal ends the process at once.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_datasets::place;
+use demask_storage::{
+    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::control::gateway::{self, Asked};
+use crate::control::{Control, Order, publish};
+use crate::engine::actor::EngineAddress;
+use crate::engine::process::{EngineFailure, EngineOptions};
+use crate::home::Home;
+use crate::pipeline::run_error::RunError;
+use crate::profile::Profile;
+use crate::run::context::{Outcome, RunContext, RunDriver};
+use crate::run::driver::StageDriver;
+use crate::runtime::recorder::{Recorder, RecorderGone};
+use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
+
+/// Between two looks at everything for watchers.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// How long clients may take to read the last reply.
+const GOODBYE: Duration = Duration::from_millis(50);
+/// Commands waiting.
+const QUEUE: usize = 32;
+/// Lives in a row that may die without a step done between.
+const LIVES: u32 = 6;
+/// How long the row of a new run may take to be on disk.
+const RECORDED: Duration = Duration::from_secs(10);
+/// Wait before the second life; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// Serves a home until it is told to end. Blocks.
+///
+/// # Errors
+/// Another daemon has the home; a store or socket that cannot be opened.
+pub fn serve(home: &Home) -> anyhow::Result<()> {
+    serve_with(home, Rc::new(StageDriver::default()))
+}
+
+/// As [`serve`], with somebody else to walk the runs.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+    let _lock = home.lock()?;
+    let (recorder, thread) = Recorder::start(&home.database())?;
+    let (root, own) = (home.root().display(), std::process::id());
+    tracing::info!(
+        "daemon {} of {root} is up, process {own}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), driver));
+    recorder.close();
+    thread.join().ok();
+    if let Ok(socket) = home.socket() {
+        std::fs::remove_file(socket).ok();
+    }
+    tracing::info!("daemon ended");
+    served
+}
+
+/// The run that is under way. Its control changes with each life.
+struct Active {
+    run: String,
+    control: Rc<RefCell<Arc<Control>>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+struct Daemon {
+    home: Home,
+    recorder: Recorder,
+    driver: Rc<dyn RunDriver>,
+    supervisor: SupervisorHandle,
+    active: Option<Active>,
+    last: Option<Overview>,
+    shutting_down: bool,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.term.recv() => libc::SIGTERM,
+            _ = self.int.recv() => libc::SIGINT,
+        }
+    }
+}
+
+impl Daemon {
+    async fn serve(home: Home, recorder: Recorder, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+        let mut signals = Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        };
+        let (sender, mut asked) = mpsc::channel(QUEUE);
+        let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+        let written = supervisor.roster.add("recorder", "supervisor");
+        let served = supervisor.roster.add("gateway", "supervisor");
+        let mut daemon = Self {
+            home,
+            recorder,
+            driver,
+            supervisor,
+            active: None,
+            last: None,
+            shutting_down: false,
+        };
+        daemon.go_on().await?;
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
+        let mut tick = tokio::time::interval(PUBLISH);
+        while !(daemon.shutting_down && daemon.active.is_none()) {
+            tokio::select! {
+                Some(asked) = asked.recv() => daemon.reply(asked).await,
+                signal = signals.next() => {
+                    if daemon.shutting_down {
+                        std::process::exit(128 + signal);
+                    }
+                    daemon.end();
+                }
+                ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
+                _ = tick.tick() => {
+                    show_recorder(&daemon.recorder, &written);
+                    publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
+                }
+            }
+        }
+        // The last reply is on its way out.
+        tokio::time::sleep(GOODBYE).await;
+        gateway.abort();
+        daemon.supervisor.shut_down().await;
+        tokio::select! {
+            flushed = daemon.recorder.flush() => Ok(flushed?),
+            // On a full disk it would wait for ever.
+            signal = signals.next() => std::process::exit(128 + signal),
+        }
+    }
+
+    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
+    /// can start.
+    async fn go_on(&mut self) -> anyhow::Result<()> {
+        let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
+            return Ok(());
+        };
+        match stored(&found.config) {
+            Ok((profile, from_scratch)) => {
+                self.begin(found.run, profile, from_scratch, found.generation + 1);
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("this version does not read its configuration: {error:#}");
+                tracing::error!("run {}: {why}", found.run);
+                Ok(end_run(&self.recorder, &found.run, "failed", &why).await?)
+            }
+        }
+    }
+
+    fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
+        place::use_folder(profile.data.clone());
+        tracing::info!("run {run} ({}), life {generation}", profile.name);
+        let options = EngineOptions {
+            socket_dir: self.home.socket_dir(),
+            device: profile.engine.device.clone(),
+            dtype: profile.engine.dtype.clone(),
+            threads: profile.engine.threads,
+            log: Some(self.home.engine_log()),
+            ..EngineOptions::default()
+        };
+        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options);
+        let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
+        let context = RunContext {
+            home: self.home.clone(),
+            recorder: self.recorder.clone(),
+            control: Arc::clone(&control),
+            engine,
+            supervisor: self.supervisor.clone(),
+            profile: Arc::new(profile),
+            run: run.clone(),
+            generation,
+            from_scratch,
+        };
+        let control = Rc::new(RefCell::new(control));
+        let task = actix::spawn(lives(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        self.active = Some(Active { run, control, task });
+    }
+
+    fn end(&mut self) {
+        tracing::info!("asked to end");
+        self.shutting_down = true;
+        if let Some(active) = &self.active {
+            active.control.borrow().halt();
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+        self.last = Some(self.overview());
+        if let Some(active) = self.active.take()
+            && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
+        {
+            let why = format!("{error:#}");
+            if let Some(last) = &mut self.last {
+                (last.state, last.detail) = ("failed".into(), why.clone());
+            }
+            // Not waited for: this loop answers everybody, on a full disk too.
+            let end = run_end(&active.run, "failed", &why);
+            self.recorder.record(Record::RunEnd(end)).await?;
+        }
+        Ok(())
+    }
+
+    fn overview(&self) -> Overview {
+        match &self.active {
+            Some(active) => {
+                let mut overview = active.control.borrow().overview();
+                if self.recorder.disk_full() {
+                    overview.state = "waiting_disk".into();
+                } else if self.shutting_down {
+                    overview.state = "stopping".into();
+                }
+                overview
+            }
+            None => self.last.clone().unwrap_or_else(|| Control::default().overview()),
+        }
+    }
+
+    async fn reply(&mut self, asked: Asked) {
+        let message = asked.message;
+        let reply = match message.command {
+            Command::Status => Reply::Status(Box::new(self.overview())),
+            Command::Actors => Reply::Actors {
+                actors: self.supervisor.roster.views(),
+            },
+            Command::Run {
+                profile,
+                origin,
+                from_scratch,
+            } => self.run(&profile, &origin, from_scratch).await,
+            Command::Shutdown => {
+                self.end();
+                let (message, step) = (
+                    "the daemon ends at the next step boundary".into(),
+                    self.overview().step,
+                );
+                Reply::Accepted { message, step }
+            }
+            Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
+                message: "subscribed".into(),
+                step: self.overview().step,
+            },
+            Command::Query { .. } => refused("queries are answered by the gateway"),
+            command => return self.order(&message.id, &message.by, command, asked.reply),
+        };
+        asked.reply.send(reply).ok();
+    }
+
+    async fn run(&mut self, text: &str, origin: &str, from_scratch: bool) -> Reply {
+        if let Some(active) = &self.active {
+            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
+        }
+        if self.shutting_down {
+            return refused("the daemon is ending");
+        }
+        let profile = match Profile::parse(text, origin) {
+            Ok(profile) => profile,
+            Err(error) => return refused(&error.to_string()),
+        };
+        let run = uuid::Uuid::now_v7().to_string();
+        let recorded = record_run(&self.recorder, &run, &profile, from_scratch, 0);
+        // On a full disk nobody else would be answered while this waits.
+        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            let reason = "the store did not take it in time: is the disk full?";
+            let end = run_end(&run, "failed", reason);
+            self.recorder.record(Record::RunEnd(end)).await.ok();
+            return refused(&format!("the run was not begun: {reason}"));
+        };
+        match recorded {
+            Ok(()) => {
+                self.begin(run.clone(), profile, from_scratch, 0);
+                Reply::Started { run }
+            }
+            Err(error) => refused(&format!("{error:#}")),
+        }
+    }
+
+    /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
+    fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(active) = &self.active else {
+            reply
+                .send(refused("no run is under way; `demask run` starts one"))
+                .ok();
+            return;
+        };
+        let order = match order(command) {
+            Ok(order) => order,
+            Err(message) => {
+                reply.send(refused(&message)).ok();
+                return;
+            }
+        };
+        let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
+        let (id, by) = (id.to_owned(), by.to_owned());
+        actix::spawn(async move {
+            loop {
+                let present = Arc::clone(&control.borrow());
+                let taken = present.ask(&recorder, &id, &by, order.clone()).await;
+                // Another life began meanwhile: it must know of the order too. The same id is taken once.
+                if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
+                    continue;
+                }
+                let message = "taken; it takes effect at the next step boundary".to_owned();
+                let answer = taken.map_or_else(
+                    |error| refused(&error.to_string()),
+                    |step| Reply::Accepted { message, step },
+                );
+                reply.send(answer).ok();
+                return;
+            }
+        });
+    }
+}
+
+/// The recorder is a thread with a queue, not an actor; a person sees it among the actors all the same.
+fn show_recorder(recorder: &Recorder, probe: &Probe) {
+    let (waiting, room) = recorder.queue();
+    let state = if recorder.disk_full() {
+        ActorState::Waiting
+    } else if waiting > 0 {
+        ActorState::Busy
+    } else {
+        ActorState::Idle
+    };
+    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
+    probe.say(state, &format!("event {last}, {dropped} thinned"));
+    probe.queue(waiting, room);
+}
+
+async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {
+    match active {
+        Some(active) => (&mut active.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere.
+async fn lives(
+    mut context: RunContext,
+    driver: Rc<dyn RunDriver>,
+    present: Rc<RefCell<Arc<Control>>>,
+) -> anyhow::Result<()> {
+    let (mut deaths, mut furthest) = (0, 0);
+    let outcome = loop {
+        record_run(
+            &context.recorder,
+            &context.run,
+            &context.profile,
+            context.from_scratch,
+            context.generation,
+        )
+        .await?;
+        context.recorder.flush().await?;
+        context.home.sweep(&context.run);
+        let before = Arc::clone(&context.control);
+        context.control = Arc::new(Control::new(
+            &context.run,
+            driver.knobs(&context.profile),
+            steers(&context.home.database(), &context.run)?,
+        ));
+        context.control.report(|overview| prepare(overview, &context));
+        present.replace(Arc::clone(&context.control));
+        if before.halting() {
+            context.control.halt();
+        }
+        let why = match actix::spawn(driver.drive(context.clone())).await {
+            Ok(Ok(outcome)) => break outcome,
+            Ok(Err(error)) if !mendable(&error) => {
+                context.engine.finish().await;
+                return Err(error);
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => panic.to_string(),
+        };
+        let step = context.control.place().1;
+        deaths = if step > furthest { 1 } else { deaths + 1 };
+        furthest = furthest.max(step);
+        note_death(&context, step, &why).await?;
+        if context.control.halting() {
+            // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
+            break Outcome::Halted;
+        }
+        anyhow::ensure!(
+            deaths < LIVES,
+            "it died {deaths} times in a row at step {step}: {why}"
+        );
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
+        context.generation += 1;
+    };
+    context.engine.finish().await;
+    let state = match outcome {
+        Outcome::Done => Some(("done", "all stages are done")),
+        Outcome::Stopped => Some(("stopped", "a person stopped it")),
+        Outcome::Halted => None,
+    };
+    if let Some((status, reason)) = state {
+        context
+            .control
+            .report(|overview| status.clone_into(&mut overview.state));
+        end_run(&context.recorder, &context.run, status, reason).await?;
+    }
+    Ok(())
+}
+
+fn prepare(overview: &mut Overview, context: &RunContext) {
+    overview.run.clone_from(&context.run);
+    overview.profile.clone_from(&context.profile.name);
+    overview.total_steps = context.profile.total_steps();
+    overview.state = "starting".into();
+}
+
+/// Whether another life may do better: the engine died, or the actor that was asked.
+fn mendable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let engine = cause.downcast_ref::<EngineFailure>();
+        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+            || matches!(
+                engine,
+                Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+            )
+    })
+}
+
+async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {
+    let (run, actor) = (context.run.clone(), "trainer".to_owned());
+    let (generation, reason) = (context.generation, why.to_owned());
+    context
+        .recorder
+        .record(Record::Lifecycle(Lifecycle {
+            run,
+            actor,
+            generation,
+            what: "failed".into(),
+            reason,
+        }))
+        .await?;
+    let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
+    let message =
+        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
+    context
+        .recorder
+        .record(Record::Alert(Alert {
+            run,
+            step,
+            level: Level::Warn,
+            kind,
+            message,
+        }))
+        .await
+}
+
+async fn end_run(recorder: &Recorder, run: &str, status: &str, reason: &str) -> Result<(), RecorderGone> {
+    recorder
+        .record(Record::RunEnd(run_end(run, status, reason)))
+        .await?;
+    recorder.flush().await
+}
+
+fn run_end(run: &str, status: &str, reason: &str) -> RunEnd {
+    RunEnd {
+        run: run.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+async fn record_run(
+    recorder: &Recorder,
+    run: &str,
+    profile: &Profile,
+    from_scratch: bool,
+    generation: u64,
+) -> anyhow::Result<()> {
+    let mut config = serde_json::to_value(profile)?;
+    config["from_scratch"] = from_scratch.into();
+    let record = Run {
+        id: run.to_owned(),
+        parent: None,
+        profile: profile.name.clone(),
+        config_hash: blake3::hash(config.to_string().as_bytes()).to_hex().to_string(),
+        config,
+        seed: profile.seed,
+        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation,
+    };
+    recorder.record(Record::Run(record)).await?;
+    Ok(recorder.flush().await?)
+}
+
+fn stored(config: &str) -> anyhow::Result<(Profile, bool)> {
+    let mut config: serde_json::Value = serde_json::from_str(config)?;
+    let from_scratch = config.as_object_mut().and_then(|map| map.remove("from_scratch"));
+    Ok((serde_json::from_value(config)?, from_scratch == Some(true.into())))
+}
+
+fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
+    Ok(journal::steers(&store::open_read_only(database)?, run)?)
+}
+
+fn order(command: Command) -> Result<Order, String> {
+    Ok(match command {
+        Command::Pause => Order::Pause,
+        Command::Resume => Order::Resume,
+        Command::Stop => Order::Stop,
+        Command::Checkpoint => Order::Checkpoint,
+        Command::Sample { prompt, picture } => Order::Sample { prompt, picture },
+        Command::Set { key, value } => {
+            let number = value
+                .trim()
+                .parse()
+                .map_err(|_| format!("{key}: expected a number, found '{value}'"))?;
+            Order::Set { key, value: number }
+        }
+        other => return Err(format!("{other:?} is not an order to a run")),
+    })
+}
+
+fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}
