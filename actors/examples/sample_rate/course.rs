@@ -105,7 +105,7 @@ impl Course {
     async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
         let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
-        let mut inference = checkpoint_settings::workbench(&checkpoint)?;
+        let mut inference = checkpoint_settings::inference(&checkpoint)?;
         if length > 0 {
             let mut budgets = *inference.builder().budgets();
             budgets.text.answer = length;

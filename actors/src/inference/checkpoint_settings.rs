@@ -27,7 +27,7 @@ pub const SAMPLING: &str = "sampling.json";
 ///
 /// # Errors
 /// A file that is missing or broken.
-pub fn workbench(dir: &Path) -> Result<Inference, WorkError> {
+pub fn inference(dir: &Path) -> Result<Inference, WorkError> {
     let is_published = published_folder::is_published(dir);
     let style: PromptStyle = if is_published {
         published_folder::style(dir)?
@@ -47,9 +47,9 @@ pub fn workbench(dir: &Path) -> Result<Inference, WorkError> {
 /// takes so many codes; where none are named, as many as it took, or as published.
 ///
 /// # Errors
-/// As [`workbench`]; a tokenizer without the marks of pictures; a model too short for a picture, with both lengths.
+/// As [`inference()`]; a tokenizer without the marks of pictures; a model too short for a picture, with both lengths.
 pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Inference, WorkError> {
-    let inference = workbench(dir)?;
+    let inference = inference(dir)?;
     has_room(dir, codes.unwrap_or(0))?;
     let style = inference.builder().style().clone();
     if style.family == Family::Tabletop {

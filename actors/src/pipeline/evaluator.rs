@@ -1,4 +1,4 @@
-//! The Evaluator: a suite's items through the workbench, judged; as an actor it serves the newest request and drops those
+//! The Evaluator: a suite's items through the model, judged; as an actor it serves the newest request and drops those
 //! that it supersedes.
 
 use std::sync::Arc;

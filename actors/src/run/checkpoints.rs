@@ -274,7 +274,7 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
     let path = dir.join(checkpoint::STATE);
     let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
     let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
-    let inference = Arc::new(checkpoint_settings::workbench(dir)?);
+    let inference = Arc::new(checkpoint_settings::inference(dir)?);
     Ok(Loaded {
         inference,
         cursor,
@@ -298,7 +298,7 @@ async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
     };
     let (inference, image_tokenizer) = match &context.profile.grow {
         Some(growth) => grown(context, growth, &dir)?,
-        None => (checkpoint_settings::workbench(&dir)?, None),
+        None => (checkpoint_settings::inference(&dir)?, None),
     };
     let model = ModelSource::Checkpoint {
         dir,
