@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use demask_actors::control::KnobRange;
 use demask_actors::control::client::Client;
+use demask_actors::control::{Knob, KnobRange};
 use demask_actors::daemon::serve_with;
 use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
@@ -34,7 +34,7 @@ struct Scripted(Script);
 
 impl RunDriver for Scripted {
     fn knobs(&self, _: &Profile) -> Vec<KnobRange> {
-        let (key, help) = ("learning_rate".into(), String::new());
+        let (key, help) = (Knob::LearningRate, String::new());
         vec![KnobRange {
             key,
             value: 0.5,
@@ -66,7 +66,7 @@ impl RunDriver for Scripted {
                         Outcome::Halted
                     });
                 }
-                let turned = context.control.value("learning_rate") == Some(0.25);
+                let turned = context.control.value(&Knob::LearningRate) == Some(0.25);
                 if if until_turned { turned } else { step == 12 } {
                     break;
                 }
@@ -161,7 +161,7 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     let Reply::Status(overview) = status else {
         unreachable!("{status:?}")
     };
-    assert_eq!(overview.state, "failed");
+    assert_eq!(overview.state, demask_storage::RunState::Failed);
     assert!(
         overview.detail.contains("the source is empty"),
         "{}",

@@ -119,7 +119,8 @@ mod tests {
     }
 
     fn end(seq: u64) -> ServerMessage {
-        let [run, status, reason] = ["r", "done", ""].map(str::to_owned);
+        let [run, reason] = ["r", ""].map(str::to_owned);
+        let status = demask_storage::RunState::Done;
         let record = Record::RunEnd(RunEnd { run, status, reason });
         ServerMessage::Event(Envelope {
             seq,

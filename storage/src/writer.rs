@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::record::{Alert, Envelope, Level, Metric, Record};
 use crate::store::{self, StoreError};
+use crate::vocabulary::Decision;
 
 /// The one writer of a store.
 #[derive(Debug)]
@@ -362,7 +363,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             "INSERT OR REPLACE INTO eval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             params![
                 r.run, r.step as i64, r.suite, r.checkpoint, r.metric, finite(r.value), finite(r.low), finite(r.high),
-                r.n as i64, json(&r.parts), r.decision, at
+                r.n as i64, json(&r.parts), r.decision.map_or("", Decision::word), at
             ],
         ),
         Record::Clean(r) => put(

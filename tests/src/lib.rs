@@ -221,7 +221,7 @@ pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
     let record = end.map(|end| end.record);
     assert!(
-        matches!(&record, Some(Record::RunEnd(end)) if end.status == "done"),
+        matches!(&record, Some(Record::RunEnd(end)) if end.status == demask_storage::RunState::Done),
         "{record:?}"
     );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");

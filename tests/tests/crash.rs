@@ -74,7 +74,7 @@ async fn uninterrupted() -> (Place, String) {
         .await
         .unwrap();
     assert!(
-        matches!(&end.record, Record::RunEnd(end) if end.status == "done"),
+        matches!(&end.record, Record::RunEnd(end) if end.status == demask_storage::RunState::Done),
         "{end:?}"
     );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");

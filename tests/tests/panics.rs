@@ -48,7 +48,7 @@ fn run_with(root: &Path, faults: FaultInjection) -> String {
             .await
             .unwrap();
         assert!(
-            matches!(&end.record, Record::RunEnd(end) if end.status == "done"),
+            matches!(&end.record, Record::RunEnd(end) if end.status == demask_storage::RunState::Done),
             "{end:?}"
         );
         client.ask(Command::Shutdown).await.unwrap();

@@ -1,5 +1,6 @@
 //! How events and keys change the state. Pure: what has to be done outside is returned.
 
+use demask_storage::RunState;
 use demask_storage::{
     Command, Envelope, Eval, Frame, Level, Record, Reply, RolloutSample, TrainUse, Verdict,
 };
@@ -147,7 +148,7 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             let paused = model
                 .overview
                 .as_ref()
-                .is_some_and(|overview| overview.state == "paused");
+                .is_some_and(|overview| overview.state == RunState::Paused);
             return vec![Effect::Ask(if paused { Command::Resume } else { Command::Pause })];
         }
         Action::Stop => ask(Typing::Stop, model),
@@ -542,7 +543,7 @@ fn take(model: &mut Model, envelope: Envelope) {
             );
         }
         Record::Steer(steer) => {
-            let what = [Some(steer.action), steer.key, steer.new]
+            let what = [Some(steer.action.to_string()), steer.key, steer.new]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
@@ -554,7 +555,7 @@ fn take(model: &mut Model, envelope: Envelope) {
             log(model, Level::Info, format!("{} {what}: {when}", steer.by));
         }
         Record::RunEnd(end) => {
-            let level = if end.status == "failed" {
+            let level = if end.status == RunState::Failed {
                 Level::Error
             } else {
                 Level::Info
@@ -592,8 +593,8 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
 
 /// A verdict, counted once: the last one on a subject at a gate holds.
 fn judged(model: &mut Model, verdict: Verdict) {
-    let line = (verdict.source, verdict.gate.clone(), verdict.reason);
-    let name = (verdict.subject, verdict.gate);
+    let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
+    let name = (verdict.subject, verdict.gate.to_string());
     let before = model.verdicts.put(name, (line.clone(), verdict.passed));
     if let Some((line, passed)) = before
         && let Some(counts) = model.funnel.get_mut(&line)

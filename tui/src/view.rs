@@ -123,7 +123,7 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
 fn headline(overview: &Overview, columns: usize) -> String {
     let (line, detail) = (overview.headline(), &overview.detail);
     let fits = " demask  ".len() + line.chars().count() + 3 + detail.chars().count() <= columns;
-    match (detail.is_empty(), overview.state.as_str()) {
+    match (detail.is_empty(), overview.state.word()) {
         (true, _) => line,
         (false, "running") if !fits => line,
         _ => format!("{line} · {detail}"),

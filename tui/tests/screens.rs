@@ -28,7 +28,7 @@ fn overview() -> Overview {
     Overview {
         run: "01a2".into(),
         profile: "tabletop".into(),
-        state: "running".into(),
+        state: demask_storage::RunState::Running,
         detail: String::new(),
         step: 172,
         total_steps: 213,
@@ -86,7 +86,7 @@ fn eval(step: u64, suite: &str, value: f64, decision: &str) -> Msg {
         high: value + 0.05,
         n: 120,
         parts: vec![("counting".into(), value), ("position".into(), 0.5)],
-        decision: decision.into(),
+        decision: decision.parse().ok(),
     }))
 }
 
@@ -98,7 +98,7 @@ fn sample(number: u64, total: f64, advantage: f64) -> Msg {
         group: 0,
         number,
         example: "e".into(),
-        modality: "draw".into(),
+        modality: demask_storage::Modality::Draw,
         weights: 171,
         prompt: "two red circles".into(),
         text: "large red circle left, small red circle top".into(),
@@ -115,7 +115,7 @@ fn verdict(subject: &str, gate: &str, passed: bool, reason: &str) -> Msg {
         subject: subject.into(),
         run: "01a2".into(),
         round: 1,
-        gate: gate.into(),
+        gate: gate.parse().unwrap(),
         passed,
         reason: reason.into(),
         source: "reasoner".into(),

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use demask_datasets::place;
 use demask_storage::{
-    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
+    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, RunState, Steer,
+    journal, store,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -167,7 +168,7 @@ impl Daemon {
             Err(error) => {
                 let why = format!("this version does not read its configuration: {error:#}");
                 tracing::error!("run {}: {why}", found.run);
-                Ok(end_run(&self.recorder, &found.run, "failed", &why).await?)
+                Ok(end_run(&self.recorder, &found.run, RunState::Failed, &why).await?)
             }
         }
     }
@@ -216,10 +217,10 @@ impl Daemon {
         {
             let why = format!("{error:#}");
             if let Some(last) = &mut self.last {
-                (last.state, last.detail) = ("failed".into(), why.clone());
+                (last.state, last.detail) = (RunState::Failed, why.clone());
             }
             // Not waited for: this loop answers everybody, on a full disk too.
-            let end = run_end(&active.run, "failed", &why);
+            let end = run_end(&active.run, RunState::Failed, &why);
             self.recorder.record(Record::RunEnd(end)).await?;
         }
         Ok(())
@@ -230,9 +231,9 @@ impl Daemon {
             Some(active) => {
                 let mut overview = active.control.borrow().overview();
                 if self.recorder.disk_full() {
-                    overview.state = "waiting_disk".into();
+                    overview.state = RunState::WaitingDisk;
                 } else if self.shutting_down {
-                    overview.state = "stopping".into();
+                    overview.state = RunState::Stopping;
                 }
                 overview
             }
@@ -286,7 +287,7 @@ impl Daemon {
         // On a full disk nobody else would be answered while this waits.
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
             let reason = "the store did not take it in time: is the disk full?";
-            let end = run_end(&run, "failed", reason);
+            let end = run_end(&run, RunState::Failed, reason);
             self.recorder.record(Record::RunEnd(end)).await.ok();
             return refused(&format!("the run was not begun: {reason}"));
         };
@@ -413,14 +414,12 @@ async fn lives(
     };
     context.engine.finish().await;
     let state = match outcome {
-        Outcome::Done => Some(("done", "all stages are done")),
-        Outcome::Stopped => Some(("stopped", "a person stopped it")),
+        Outcome::Done => Some((RunState::Done, "all stages are done")),
+        Outcome::Stopped => Some((RunState::Stopped, "a person stopped it")),
         Outcome::Halted => None,
     };
     if let Some((status, reason)) = state {
-        context
-            .control
-            .report(|overview| status.clone_into(&mut overview.state));
+        context.control.report(|overview| overview.state = status);
         end_run(&context.recorder, &context.run, status, reason).await?;
     }
     Ok(())
@@ -430,7 +429,7 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
     overview.run.clone_from(&context.run);
     overview.profile.clone_from(&context.profile.name);
     overview.total_steps = context.profile.total_steps();
-    overview.state = "starting".into();
+    overview.state = RunState::Starting;
 }
 
 /// Whether another life may do better: the engine died, or the actor that was asked.
@@ -473,17 +472,17 @@ async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), Re
         .await
 }
 
-async fn end_run(recorder: &Recorder, run: &str, status: &str, reason: &str) -> Result<(), RecorderGone> {
+async fn end_run(recorder: &Recorder, run: &str, status: RunState, reason: &str) -> Result<(), RecorderGone> {
     recorder
         .record(Record::RunEnd(run_end(run, status, reason)))
         .await?;
     recorder.flush().await
 }
 
-fn run_end(run: &str, status: &str, reason: &str) -> RunEnd {
+fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
     RunEnd {
         run: run.to_owned(),
-        status: status.to_owned(),
+        status,
         reason: reason.to_owned(),
     }
 }

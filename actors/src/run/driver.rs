@@ -4,9 +4,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::control::KnobRange;
+use crate::control::knobs::{self, KnobRange};
 use crate::pipeline::run_error::RunError;
-use crate::profile::{Profile, Stage, StageKind};
+use crate::profile::Profile;
 use crate::run::context::{Driving, Outcome, RunContext, RunDriver};
 use crate::run::run_actors::RunActors;
 use crate::run::trainer::{Begin, Finish, SampleNow, Save, Step, Trainer};
@@ -46,7 +46,7 @@ impl StageDriver {
 
 impl RunDriver for StageDriver {
     fn knobs(&self, profile: &Profile) -> Vec<KnobRange> {
-        knobs(profile)
+        knobs::of(profile)
     }
 
     fn drive(&self, context: RunContext) -> Driving {
@@ -115,41 +115,4 @@ async fn boundary(
             return Ok(None);
         }
     }
-}
-
-/// What can be steered in a run of this profile.
-fn knobs(profile: &Profile) -> Vec<KnobRange> {
-    let knob = |key: String, value: f64, high: f64, help: &str| KnobRange {
-        key,
-        value,
-        low: 0.0,
-        high,
-        help: help.to_owned(),
-    };
-    let aligns = |stage: &&Stage| stage.kind == StageKind::Align;
-    let kl = profile
-        .stages
-        .iter()
-        .filter(aligns)
-        .map(|stage| stage.objective.kl);
-    let temperature = profile.sampling.rollout_temperature.unwrap_or(1.0);
-    let rate_help = "highest learning rate of the stages; their schedules keep their shape";
-    let kl_help = "weight of the penalty on leaving the reference policy";
-    let mut knobs = vec![
-        knob(
-            "learning_rate".into(),
-            profile.highest_learning_rate(),
-            1.0,
-            rate_help,
-        ),
-        knob("temperature".into(), temperature, 10.0, "temperature of rollouts"),
-        knob("kl".into(), kl.fold(0.0, f64::max), 100.0, kl_help),
-    ];
-    let mix_help = "weight of the source in the mix";
-    let sources = profile.sources.iter();
-    knobs.extend(sources.map(|source| knob(format!("mix.{}", source.name), source.weight, 1e6, mix_help)));
-    let reward_help = "weight of the reward in the sum";
-    let rewards = profile.rewards.iter();
-    knobs.extend(rewards.map(|(name, weight)| knob(format!("reward.{name}"), *weight, 100.0, reward_help)));
-    knobs
 }

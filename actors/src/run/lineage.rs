@@ -1,8 +1,9 @@
 //! Law L5: before a batch is trained, every sequence in it has named its source, its generator, its verifier and its
 //! score. Rows are handed to the recorder without waiting for the disk; only checkpoints wait.
 
+use demask_api::sequence::Task;
 use demask_datasets::example::Example;
-use demask_storage::{Record, TrainUse, Verdict};
+use demask_storage::{Gate, Modality, Record, TrainUse, Verdict};
 
 use crate::pipeline::curation::training_example::{TrainingExample, location};
 use crate::pipeline::run_error::RunError;
@@ -46,13 +47,24 @@ fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Exampl
         run: context.run.clone(),
         source: example.source.clone(),
         split: example.split.name().to_owned(),
-        modality: example.kind.name().to_owned(),
+        modality: modality(example.task(picked.mode)),
         generator: picked.generator.clone(),
         verifier: picked.verifier.clone(),
         score: picked.score,
         text: format!("{} ⇒ {}", example.prompt, example.completion(picked.mode)),
         picture: None,
         licence: example.licence.clone(),
+    }
+}
+
+/// A task as rows name it.
+#[must_use]
+pub const fn modality(task: Task) -> Modality {
+    match task {
+        Task::TextToImage => Modality::Draw,
+        Task::Text => Modality::Text,
+        Task::Understand => Modality::Ask,
+        Task::ThinkThenDraw => Modality::ThinkDraw,
     }
 }
 
@@ -63,14 +75,14 @@ fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Exampl
 pub async fn rejected(
     context: &RunContext,
     example: &Example,
-    gate: &str,
+    gate: Gate,
     reason: &str,
 ) -> Result<(), RunError> {
     let verdict = Verdict {
         subject: location(example),
         run: context.run.clone(),
         round: 0,
-        gate: gate.to_owned(),
+        gate,
         passed: false,
         reason: reason.to_owned(),
         source: example.source.clone(),

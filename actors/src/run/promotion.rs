@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use demask_rewards::suites::SuiteResult;
+pub use demask_storage::Decision;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Gate;
@@ -20,29 +21,6 @@ pub struct Interval {
 
 /// Suite by suite.
 pub type Results = BTreeMap<String, Interval>;
-
-/// What an evaluation decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// It is the best now.
-    Promote,
-    /// The best stays the best; the run goes on with what it has.
-    Hold,
-    /// The run goes back to the best.
-    RollBack,
-}
-
-impl Decision {
-    /// As the store has it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Promote => "promote",
-            Self::Hold => "hold",
-            Self::RollBack => "roll_back",
-        }
-    }
-}
 
 /// The best checkpoint so far: the marker `promoted.json` beside the checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

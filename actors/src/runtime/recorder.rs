@@ -295,8 +295,12 @@ fn note(record: &Record) {
 }
 
 fn note_steer(steer: &Steer) {
-    let what = [Some(&steer.action), steer.key.as_ref(), steer.new.as_ref()];
-    let what: Vec<&str> = what.into_iter().flatten().map(String::as_str).collect();
+    let what = [
+        Some(steer.action.word()),
+        steer.key.as_deref(),
+        steer.new.as_deref(),
+    ];
+    let what: Vec<&str> = what.into_iter().flatten().collect();
     let (what, by) = (what.join(" "), &steer.by);
     match steer.applied_step {
         None => tracing::info!("{by} asks at step {}: {what}", steer.asked_step),

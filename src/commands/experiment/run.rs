@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use demask_actors::home::Home;
 use demask_actors::profile::{self, Profile};
 use demask_datasets::hub::{Cache, checkpoint_folder};
+use demask_storage::RunState;
 use demask_storage::{Command, Overview, Record, Reply, journal, query, store};
 use serde_json::Value;
 
@@ -178,7 +179,7 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
             if !json {
                 println!("{}: {}", end.status, end.reason);
             }
-            return Ok(if end.status == "failed" {
+            return Ok(if end.status == RunState::Failed {
                 ExitCode::from(crate::exit::FAILED)
             } else {
                 ExitCode::SUCCESS
@@ -191,7 +192,7 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
 #[derive(Default)]
 struct Told {
     line: String,
-    place: (String, usize, String),
+    place: (Option<RunState>, usize, String),
     at: Option<Instant>,
 }
 
@@ -202,7 +203,7 @@ impl Told {
         if !overview.detail.is_empty() {
             line = format!("{line} · {}", overview.detail);
         }
-        let place = (overview.state.clone(), overview.stage, overview.detail.clone());
+        let place = (Some(overview.state), overview.stage, overview.detail.clone());
         let early = self.at.is_some_and(|at| at.elapsed() < BETWEEN_LINES);
         if line == self.line || (early && place == self.place) {
             return;
@@ -285,7 +286,8 @@ mod tests {
                 reason,
             })
         };
-        let [run, status, reason] = ["one", "done", ""].map(str::to_owned);
+        let [run, reason] = ["one", ""].map(str::to_owned);
+        let status = RunState::Done;
         let end = Record::RunEnd(RunEnd { run, status, reason });
         let events = [
             life("before", "started"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use demask_storage::Decision;
 use demask_storage::Eval;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -44,7 +45,10 @@ fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
     let (Some(first), Some(last)) = (of_suite.first(), of_suite.last()) else {
         return Vec::new();
     };
-    let decision = Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet());
+    let decision = Span::styled(
+        format!("  {}", last.decision.map_or("", Decision::word).replace('_', " ")),
+        quiet(),
+    );
     let name = Span::styled(format!("{suite:<16}"), accent(model));
     if of_suite.len() == 1 {
         let name = Line::from(vec![name, decision]);
@@ -110,7 +114,7 @@ fn all(model: &Model, frame: &mut Frame, area: Rect) {
             format!("{:.1}–{:.1}", 100.0 * eval.low, 100.0 * eval.high),
             format!("{:+.1}", 100.0 * (eval.value - first)),
             parts.join(", "),
-            eval.decision.replace('_', " "),
+            eval.decision.map_or("", Decision::word).replace('_', " "),
         ])
     });
     let widths = [6, 15, 6, 12, 7]

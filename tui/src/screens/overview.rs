@@ -1,5 +1,6 @@
 //! Stages, what is going on and how fast, devices, knobs, values, benchmarks.
 
+use demask_storage::RunState;
 use demask_storage::{DeviceView, Overview};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -73,13 +74,13 @@ fn run(model: &Model, frame: &mut Frame, area: Rect) {
 fn pace<'a>(model: &Model, run: &'a Overview) -> Vec<Line<'a>> {
     let stage = run.stages.get(run.stage);
     let going_on = match (run.detail.as_str(), stage) {
-        ("", Some(stage)) if run.state == "running" => format!("{}: {}", stage.name, stage.kind),
-        ("", _) => run.state.replace('_', " "),
+        ("", Some(stage)) if run.state == RunState::Running => format!("{}: {}", stage.name, stage.kind),
+        ("", _) => run.state.word().replace('_', " "),
         (detail, _) => detail.to_owned(),
     };
     let second = model.metrics.get("rate/step_seconds").and_then(|all| all.back());
     let mut speed: Vec<String> = Vec::new();
-    if run.state == "running" {
+    if run.state == RunState::Running {
         if run.tokens_per_s > 0.0 {
             speed.push(format!("{:.0} tokens/s", run.tokens_per_s));
         }
@@ -105,7 +106,7 @@ fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
     let memory = device.memory as f64 / 1e9;
     // Known once a step is done.
     let busy = match device.busy {
-        share if share > 0.0 && run.state == "running" => format!(" · {:.0} % busy", 100.0 * share),
+        share if share > 0.0 && run.state == RunState::Running => format!(" · {:.0} % busy", 100.0 * share),
         _ => String::new(),
     };
     [

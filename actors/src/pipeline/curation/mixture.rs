@@ -173,7 +173,7 @@ impl Mixture {
                 Some(overlap) => self.reports.push(Report::Rejected {
                     source: source.name.clone(),
                     subject: example.id,
-                    gate: "decontaminate",
+                    gate: demask_storage::Gate::Decontaminate,
                     reason: why(&overlap),
                 }),
             }

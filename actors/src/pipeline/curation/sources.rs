@@ -15,7 +15,7 @@ use demask_datasets::place;
 use demask_datasets::row::{Origin, ReadError, Row};
 use demask_rewards::class_means::ClassMeans;
 use demask_rewards::suites::SUITES;
-use demask_storage::{CleanCheck, Record, Verdict};
+use demask_storage::{CleanCheck, Gate, Record, Verdict};
 
 use super::training_example::location;
 use crate::profile::{Profile, Source, SourceKind};
@@ -76,7 +76,7 @@ pub enum Report {
         /// The row, as a person finds it: the file and line.
         subject: String,
         /// The gate.
-        gate: &'static str,
+        gate: Gate,
         /// Why.
         reason: String,
     },
@@ -116,7 +116,7 @@ impl Report {
                 subject,
                 run: run.to_owned(),
                 round: 0,
-                gate: gate.to_owned(),
+                gate,
                 passed: false,
                 reason,
                 source,
@@ -209,7 +209,7 @@ pub fn read(
                 report(Report::Rejected {
                     source: source.name.clone(),
                     subject: format!("{}:{}", row.file.display(), row.line),
-                    gate: "parse",
+                    gate: Gate::Parse,
                     reason: row.reason,
                 });
             }
@@ -307,7 +307,7 @@ impl Gates<'_> {
     }
 
     /// A labelled picture is its own pixels and what is asked; near duplicates are looked for in text alone.
-    fn duplicate(&mut self, example: &Example) -> Option<(&'static str, String)> {
+    fn duplicate(&mut self, example: &Example) -> Option<(Gate, String)> {
         let text = match (&example.picture, &example.check) {
             (Some(_), _) | (_, Check::Class { .. }) => example.id.clone(),
             (None, _) => format!("{} {}", example.prompt, example.completion(Mode::Think)),
@@ -315,14 +315,17 @@ impl Gates<'_> {
         match self.dedup.admit(&text) {
             Seen::New => None,
             Seen::Exact(number) => Some((
-                "exact_dedup",
+                Gate::ExactDedup,
                 format!("equal to row {} of those kept", number + 1),
             )),
-            Seen::Near(number) => Some(("near_dedup", format!("nearly row {} of those kept", number + 1))),
+            Seen::Near(number) => Some((
+                Gate::NearDedup,
+                format!("nearly row {} of those kept", number + 1),
+            )),
         }
     }
 
-    fn overlapping(&mut self, example: &Example) -> Option<(&'static str, String)> {
+    fn overlapping(&mut self, example: &Example) -> Option<(Gate, String)> {
         self.checked += 1;
         let overlap = self.forbidden.overlap(example)?;
         let number = self
@@ -332,7 +335,7 @@ impl Gates<'_> {
             .position(|name| *name == overlap.benchmark)?;
         self.overlaps[number] += 1;
         Some((
-            "decontaminate",
+            Gate::Decontaminate,
             format!("overlaps {} ({})", overlap.benchmark, overlap.rule),
         ))
     }

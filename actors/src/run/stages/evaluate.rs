@@ -66,7 +66,7 @@ impl StageRun {
                 high: result.high,
                 n: result.n as u64,
                 parts: result.parts.into_iter().collect(),
-                decision: decision.map_or("", Decision::word).to_owned(),
+                decision,
             };
             self.context.recorder.record(Record::Eval(eval)).await?;
         }

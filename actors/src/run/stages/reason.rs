@@ -5,7 +5,7 @@ use std::sync::Arc;
 use demask_datasets::example::{Example, Kind};
 use demask_rewards::thought;
 use demask_rewards::trace::Flaw;
-use demask_storage::{Record, Verdict};
+use demask_storage::{Gate, Record, Verdict};
 
 use super::state::{After, StageRun};
 use crate::pipeline::curation::curator::{Take, TraceOutcome};
@@ -37,7 +37,7 @@ impl StageRun {
             proposals.iter().partition(|one| one.flaw.is_none());
         for proposal in flawed {
             let why = proposal.flaw.as_ref().map_or("", flaw_word);
-            self.verdict(round, proposal, "verify", false, why).await?;
+            self.verdict(round, proposal, Gate::Verify, false, why).await?;
         }
         let take = Take {
             step: self.cursor.step,
@@ -46,19 +46,21 @@ impl StageRun {
         };
         let taken = self.addresses.curator.ask(take).await??;
         for (proposal, outcome) in sound.iter().zip(&taken.outcomes) {
-            self.verdict(round, proposal, "verify", true, "").await?;
+            self.verdict(round, proposal, Gate::Verify, true, "").await?;
             if let TraceOutcome::Overlaps(why) = outcome {
-                self.verdict(round, proposal, "decontaminate", false, why).await?;
+                self.verdict(round, proposal, Gate::Decontaminate, false, why)
+                    .await?;
                 continue;
             }
-            self.verdict(round, proposal, "decontaminate", true, "").await?;
+            self.verdict(round, proposal, Gate::Decontaminate, true, "")
+                .await?;
             if *outcome == TraceOutcome::Known {
                 let why = "an equal trace was accepted before";
-                self.verdict(round, proposal, "dedup", false, why).await?;
+                self.verdict(round, proposal, Gate::Dedup, false, why).await?;
                 continue;
             }
-            self.verdict(round, proposal, "dedup", true, "").await?;
-            self.verdict(round, proposal, "accept", true, "").await?;
+            self.verdict(round, proposal, Gate::Dedup, true, "").await?;
+            self.verdict(round, proposal, Gate::Accept, true, "").await?;
         }
         self.cursor.traces = taken.pool;
         let fresh = taken
@@ -93,7 +95,7 @@ impl StageRun {
         &self,
         round: u64,
         proposal: &Proposal,
-        gate: &str,
+        gate: Gate,
         passed: bool,
         reason: &str,
     ) -> Result<(), RunError> {
@@ -101,7 +103,7 @@ impl StageRun {
             subject: proposal.id.clone(),
             run: self.context.run.clone(),
             round,
-            gate: gate.to_owned(),
+            gate,
             passed,
             reason: reason.to_owned(),
             source: "reasoner".to_owned(),

@@ -1,6 +1,6 @@
 //! What a life of a run tells those who watch it: alerts, values of a step, where the run is.
 
-use demask_storage::{Alert, DeviceView, Level, Metric, Record, StageView};
+use demask_storage::{Alert, DeviceView, Level, Metric, Record, RunState, StageView};
 
 use super::state::StageRun;
 use crate::pipeline::run_error::RunError;
@@ -53,7 +53,7 @@ impl StageRun {
     }
 
     /// Tells watchers where the run is, with this detail and state.
-    pub(super) fn overview(&self, detail: &str, state: &str) {
+    pub(super) fn overview(&self, detail: &str, state: RunState) {
         let stages = stage_views(&self.context.profile, self.cursor.step);
         let present = stages.iter().position(|stage| stage.done < stage.total);
         let stage = present.unwrap_or(stages.len().saturating_sub(1));
@@ -61,7 +61,7 @@ impl StageRun {
             .get(stage)
             .and_then(|view| self.progress.eta_s(stage, view.total - view.done));
         self.context.control.report(|overview| {
-            state.clone_into(&mut overview.state);
+            overview.state = state;
             detail.clone_into(&mut overview.detail);
             overview.step = self.cursor.step;
             overview.stages = stages;

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use demask_api::sequence::Task;
 use demask_api::{PolicyGroup, PolicySample, Sequence};
 use demask_datasets::example::Mode;
 use demask_rewards::combine::advantages;
@@ -15,11 +14,13 @@ use demask_storage::{Record, RolloutSample, TrainUse};
 
 use super::reports::mean;
 use super::state::StageRun;
+use crate::control::Knob;
 use crate::inference::complete::CompletionRequest;
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
+use crate::run::lineage::modality;
 use crate::run::stages::preview::png;
 use crate::runtime::actor::offload;
 use crate::runtime::seeds::seed_of;
@@ -72,7 +73,7 @@ impl StageRun {
                 inference: self.inference.clone(),
                 groups: Arc::new(self.wanted(stage, next, drawn.groups)),
                 samplers: self.samplers(Some(self.temperature())),
-                rewards: self.weights_of("reward", &self.context.profile.rewards),
+                rewards: self.weights_of(Knob::Reward, &self.context.profile.rewards),
             };
             for group in self.addresses.rollout.address.ask(roll).await?? {
                 self.sort_in(stage, group, &mut drawn).await?;
@@ -99,7 +100,11 @@ impl StageRun {
         let policy = self.record_group(drawn.groups, &group, &values).await?;
         let informative = policy.samples.iter().any(|sample| sample.advantage != 0.0);
         if let Some(wanted) = group.wanted.first() {
-            drawn.totals.entry(modality(wanted)).or_default().extend(values);
+            drawn
+                .totals
+                .entry(modality(wanted.example.task(wanted.mode)).word())
+                .or_default()
+                .extend(values);
         }
         drawn.groups += 1;
         drawn.informative += usize::from(informative);
@@ -198,7 +203,7 @@ impl StageRun {
             group: group_number as u64,
             number: at as u64,
             example: wanted.example.id.clone(),
-            modality: modality(wanted).to_owned(),
+            modality: modality(wanted.example.task(wanted.mode)),
             weights: group.weights,
             prompt: wanted.example.prompt.clone(),
             text: judged.words.clone(),
@@ -213,14 +218,5 @@ impl StageRun {
             advantage,
             trained: advantage != 0.0,
         }
-    }
-}
-
-fn modality(wanted: &CompletionRequest) -> &'static str {
-    match wanted.example.task(wanted.mode) {
-        Task::TextToImage => "draw",
-        Task::Text => "text",
-        Task::Understand => "ask",
-        Task::ThinkThenDraw => "think_draw",
     }
 }

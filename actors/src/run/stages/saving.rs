@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demask_storage::Level;
+use demask_storage::{Level, RunState};
 
 use super::state::{After, StageRun};
 use crate::pipeline::curation::curator::Restore;
@@ -85,8 +85,8 @@ impl StageRun {
     /// Says it, once a wait, and waits a while.
     pub(super) async fn wait_for_disk(&mut self, why: &str) -> Result<(), RunError> {
         let message = format!("the disk is full ({why}); waiting for room, nothing is lost");
-        let waits = self.context.control.overview().state == "waiting_disk";
-        self.overview(&message, "waiting_disk");
+        let waits = self.context.control.overview().state == RunState::WaitingDisk;
+        self.overview(&message, RunState::WaitingDisk);
         if !waits {
             self.alert(Level::Error, "disk_full", message).await?;
         }

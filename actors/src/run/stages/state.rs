@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use demask_api::StepSettings;
 use demask_storage::Blobs;
 
+use crate::control::Knob;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::addresses::Addresses;
@@ -100,11 +101,15 @@ impl StageRun {
         (self.context.profile.stages[number].clone(), done)
     }
 
-    /// The present weights of knobs named `PREFIX.NAME`.
-    pub(super) fn weights_of(&self, prefix: &str, given: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    /// The present weights of these knobs, by name; the given ones where there is no such knob.
+    pub(super) fn weights_of(
+        &self,
+        knob: fn(String) -> Knob,
+        given: &BTreeMap<String, f64>,
+    ) -> BTreeMap<String, f64> {
         let now = |name: &String, weight: f64| {
-            let knob = self.context.control.value(&format!("{prefix}.{name}"));
-            knob.unwrap_or(weight)
+            let now = self.context.control.value(&knob(name.clone()));
+            now.unwrap_or(weight)
         };
         given
             .iter()
@@ -119,7 +124,7 @@ impl StageRun {
         Demand {
             step: self.cursor.step,
             size,
-            mix: self.weights_of("mix", &given.collect()),
+            mix: self.weights_of(Knob::Mix, &given.collect()),
             only: stage.sources.clone(),
             think_share,
         }
@@ -128,7 +133,7 @@ impl StageRun {
     pub(super) fn settings(&self, stage: &Stage, done: u64) -> StepSettings {
         let profile = &self.context.profile;
         let highest = profile.highest_learning_rate();
-        let knob = self.context.control.value("learning_rate");
+        let knob = self.context.control.value(&Knob::LearningRate);
         let scale = knob.map_or(1.0, |now| now / highest.max(f64::MIN_POSITIVE));
         let rate = learning_rate(stage, done) * scale;
         StepSettings {
@@ -159,7 +164,7 @@ impl StageRun {
     pub(super) fn temperature(&self) -> f64 {
         self.context
             .control
-            .value("temperature")
+            .value(&Knob::Temperature)
             .or(self.context.profile.sampling.rollout_temperature)
             .unwrap_or(1.0)
     }

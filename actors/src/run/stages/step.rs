@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use demask_storage::RunState;
+
 use super::state::{After, StageRun};
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Stage, StageKind};
@@ -21,7 +23,7 @@ impl StageRun {
         let (stage, done) = self.place();
         self.progress
             .enter(checkpoints::place(&self.context.profile, self.cursor.step).0);
-        self.overview("", "running");
+        self.overview("", RunState::Running);
         let (began, computed) = (Instant::now(), self.context.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
@@ -53,7 +55,7 @@ impl StageRun {
         self.context
             .control
             .report(|overview| overview.devices.iter_mut().for_each(|device| device.busy = share));
-        self.overview("", "running");
+        self.overview("", RunState::Running);
         Ok(self.cursor.step)
     }
 
@@ -101,7 +103,7 @@ impl StageRun {
         if self.last_checkpoint() != Some(self.cursor.step) {
             self.checkpoint("stage").await?;
         }
-        self.overview("", "done");
+        self.overview("", RunState::Done);
         Ok(())
     }
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 use demask_api::sequence::Task;
 use demask_api::{Answer, Request, TrainReport};
 
+use demask_storage::Gate;
+
 use super::state::{After, StageRun};
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::pipeline::curation::curator::Demand;
@@ -74,7 +76,7 @@ impl StageRun {
     /// Nothing fits any more, batch after batch: a run must not end well that has learnt nothing.
     pub(super) async fn turned_away(&mut self, batch: &Batch) -> Result<(), RunError> {
         for (example, why) in &batch.rejected {
-            lineage::rejected(&self.context, example, "parse", why).await?;
+            lineage::rejected(&self.context, example, Gate::Parse, why).await?;
         }
         let Some((example, why)) = batch.rejected.first().filter(|_| batch.used.is_empty()) else {
             self.empty_batches = 0;
