@@ -139,7 +139,7 @@ async fn ended(watch: &mut Client) -> String {
         if let ServerMessage::Event(event) = watch.next().await.unwrap()
             && let Record::RunEnd(end) = event.record
         {
-            return end.status;
+            return end.status.to_string();
         }
     }
 }

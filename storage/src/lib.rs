@@ -4,6 +4,7 @@
 
 pub mod blobs;
 pub mod command;
+pub mod events;
 pub mod journal;
 pub mod live;
 pub mod query;

@@ -1,8 +1,8 @@
 //! The store through its doors.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use demask_storage::events::recent_events;
 use demask_storage::query::{self, VIEWS};
-use demask_storage::writer::recent_events;
 use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
 use proptest::prelude::*;
 

@@ -180,7 +180,7 @@ async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Told
 fn nothing_is_lost(place: &Place, told: &Told) {
     let store = demask_storage::store::open_read_only(&place.home().database()).unwrap();
     let kept: std::collections::HashSet<String> =
-        demask_storage::writer::events_since(&store, 0, u64::MAX >> 1)
+        demask_storage::events::events_since(&store, 0, u64::MAX >> 1)
             .unwrap()
             .into_iter()
             .map(|envelope| serde_json::to_string(&envelope.record).unwrap())

@@ -12,7 +12,7 @@ use demask_actors::daemon::serve_with;
 use demask_actors::home::Home;
 use demask_actors::run::driver::StageDriver;
 use demask_actors::runtime::fault_injection::FaultInjection;
-use demask_storage::{Command, Record, query, store, writer};
+use demask_storage::{Command, Record, events, query, store};
 use demask_tests::{SMOKE, start, wait_for};
 
 /// Checkpoints fall into the middle of `align`, whose reference policy matters.
@@ -75,7 +75,7 @@ fn weights(root: &Path, run: &str, step: u64) -> String {
 /// Watched samples of benchmarks among those that somebody who comes now is shown.
 fn watched(root: &Path) -> usize {
     let store = store::open_read_only(&root.join("demask.db")).unwrap();
-    let samples: BTreeSet<String> = writer::recent_events(&store, 0)
+    let samples: BTreeSet<String> = events::recent_events(&store, 0)
         .unwrap()
         .into_iter()
         .filter_map(|event| match event.record {

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use demask_storage::{ClientMessage, Command, Envelope, PROTOCOL, Reply, ServerMessage, store, writer};
+use demask_storage::{ClientMessage, Command, Envelope, PROTOCOL, Reply, ServerMessage, events, store};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -296,7 +296,7 @@ impl Desk {
     async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
         let path = self.home.database();
         let events = tokio::task::spawn_blocking(move || {
-            writer::recent_events(&store::open_read_only(&path)?, recent)
+            events::recent_events(&store::open_read_only(&path)?, recent)
         })
         .await??;
         let sent = events.last().map_or(0, |last| last.seq);
@@ -311,7 +311,7 @@ impl Desk {
         loop {
             let path = self.home.database();
             let events = tokio::task::spawn_blocking(move || {
-                writer::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
+                events::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
             })
             .await??;
             let Some(last) = events.last() else {

@@ -2,6 +2,8 @@
 //!
 //! Not here: what a run does between two step boundaries (`run`), the socket and the orders (`control`).
 
+mod run_lifecycle;
+mod run_record;
 mod server;
 
 pub use server::{serve, serve_with};

@@ -5,30 +5,27 @@
 //! signal ends the process at once.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use demask_datasets::place;
-use demask_storage::{
-    ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, RunState, Steer,
-    journal, store,
-};
+use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState, journal, store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::run_lifecycle::live;
+use super::run_record::{end_run, record_run, run_end, stored};
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, Order, publish};
 use crate::engine::actor::EngineAddress;
-use crate::engine::process::{EngineFailure, EngineOptions};
+use crate::engine::process::EngineOptions;
 use crate::home::Home;
-use crate::pipeline::run_error::RunError;
 use crate::profile::Profile;
-use crate::run::context::{Outcome, RunContext, RunDriver};
+use crate::run::context::{RunContext, RunDriver};
 use crate::run::driver::StageDriver;
-use crate::runtime::recorder::{Recorder, RecorderGone};
+use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
 
 /// Between two looks at everything for watchers.
@@ -37,12 +34,8 @@ const PUBLISH: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_millis(50);
 /// Commands waiting.
 const QUEUE: usize = 32;
-/// Lives in a row that may die without a step done between.
-const LIVES: u32 = 6;
 /// How long the row of a new run may take to be on disk.
 const RECORDED: Duration = Duration::from_secs(10);
-/// Wait before the second life; doubled each time.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// Serves a home until it is told to end. Blocks.
 ///
@@ -198,7 +191,7 @@ impl Daemon {
             from_scratch,
         };
         let control = Rc::new(RefCell::new(control));
-        let task = actix::spawn(lives(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
         self.active = Some(Active { run, control, task });
     }
 
@@ -357,171 +350,6 @@ async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinEr
         Some(active) => (&mut active.task).await,
         None => std::future::pending().await,
     }
-}
-
-/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere.
-async fn lives(
-    mut context: RunContext,
-    driver: Rc<dyn RunDriver>,
-    present: Rc<RefCell<Arc<Control>>>,
-) -> anyhow::Result<()> {
-    let (mut deaths, mut furthest) = (0, 0);
-    let outcome = loop {
-        record_run(
-            &context.recorder,
-            &context.run,
-            &context.profile,
-            context.from_scratch,
-            context.generation,
-        )
-        .await?;
-        context.recorder.flush().await?;
-        context.home.sweep(&context.run);
-        let before = Arc::clone(&context.control);
-        context.control = Arc::new(Control::new(
-            &context.run,
-            driver.knobs(&context.profile),
-            steers(&context.home.database(), &context.run)?,
-        ));
-        context.control.report(|overview| prepare(overview, &context));
-        present.replace(Arc::clone(&context.control));
-        if before.halting() {
-            context.control.halt();
-        }
-        let why = match actix::spawn(driver.drive(context.clone())).await {
-            Ok(Ok(outcome)) => break outcome,
-            Ok(Err(error)) if !mendable(&error) => {
-                context.engine.finish().await;
-                return Err(error);
-            }
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(panic) => panic.to_string(),
-        };
-        let step = context.control.place().1;
-        deaths = if step > furthest { 1 } else { deaths + 1 };
-        furthest = furthest.max(step);
-        note_death(&context, step, &why).await?;
-        if context.control.halting() {
-            // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
-            break Outcome::Halted;
-        }
-        anyhow::ensure!(
-            deaths < LIVES,
-            "it died {deaths} times in a row at step {step}: {why}"
-        );
-        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
-        context.generation += 1;
-    };
-    context.engine.finish().await;
-    let state = match outcome {
-        Outcome::Done => Some((RunState::Done, "all stages are done")),
-        Outcome::Stopped => Some((RunState::Stopped, "a person stopped it")),
-        Outcome::Halted => None,
-    };
-    if let Some((status, reason)) = state {
-        context.control.report(|overview| overview.state = status);
-        end_run(&context.recorder, &context.run, status, reason).await?;
-    }
-    Ok(())
-}
-
-fn prepare(overview: &mut Overview, context: &RunContext) {
-    overview.run.clone_from(&context.run);
-    overview.profile.clone_from(&context.profile.name);
-    overview.total_steps = context.profile.total_steps();
-    overview.state = RunState::Starting;
-}
-
-/// Whether another life may do better: the engine died, or the actor that was asked.
-fn mendable(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let engine = cause.downcast_ref::<EngineFailure>();
-        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
-            || matches!(
-                engine,
-                Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
-            )
-    })
-}
-
-async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {
-    let (run, actor) = (context.run.clone(), "trainer".to_owned());
-    let (generation, reason) = (context.generation, why.to_owned());
-    context
-        .recorder
-        .record(Record::Lifecycle(Lifecycle {
-            run,
-            actor,
-            generation,
-            what: "failed".into(),
-            reason,
-        }))
-        .await?;
-    let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
-    let message =
-        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
-    context
-        .recorder
-        .record(Record::Alert(Alert {
-            run,
-            step,
-            level: Level::Warn,
-            kind,
-            message,
-        }))
-        .await
-}
-
-async fn end_run(recorder: &Recorder, run: &str, status: RunState, reason: &str) -> Result<(), RecorderGone> {
-    recorder
-        .record(Record::RunEnd(run_end(run, status, reason)))
-        .await?;
-    recorder.flush().await
-}
-
-fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
-    RunEnd {
-        run: run.to_owned(),
-        status,
-        reason: reason.to_owned(),
-    }
-}
-
-async fn record_run(
-    recorder: &Recorder,
-    run: &str,
-    profile: &Profile,
-    from_scratch: bool,
-    generation: u64,
-) -> anyhow::Result<()> {
-    let mut config = serde_json::to_value(profile)?;
-    config["from_scratch"] = from_scratch.into();
-    let record = Run {
-        id: run.to_owned(),
-        parent: None,
-        profile: profile.name.clone(),
-        config_hash: blake3::hash(config.to_string().as_bytes()).to_hex().to_string(),
-        config,
-        seed: profile.seed,
-        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        generation,
-    };
-    recorder.record(Record::Run(record)).await?;
-    Ok(recorder.flush().await?)
-}
-
-fn stored(config: &str) -> anyhow::Result<(Profile, bool)> {
-    let mut config: serde_json::Value = serde_json::from_str(config)?;
-    let from_scratch = config.as_object_mut().and_then(|map| map.remove("from_scratch"));
-    Ok((serde_json::from_value(config)?, from_scratch == Some(true.into())))
-}
-
-fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
-    Ok(journal::steers(&store::open_read_only(database)?, run)?)
 }
 
 fn order(command: Command) -> Result<Order, String> {

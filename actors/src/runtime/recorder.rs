@@ -69,7 +69,7 @@ impl Recorder {
         let writer = Writer::open(database)?;
         let (queue, items) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(BEHIND);
-        let last = demask_storage::writer::last_seq(writer.connection())?;
+        let last = demask_storage::events::last_seq(writer.connection())?;
         let counters = Arc::new(Counters {
             written: AtomicU64::new(last),
             ..Default::default()
@@ -331,7 +331,7 @@ fn announce_full(events: &broadcast::Sender<Envelope>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use demask_storage::{Metric, TrainUse, writer::events_since};
+    use demask_storage::{Metric, TrainUse, events::events_since};
 
     fn used(step: u64) -> Record {
         Record::TrainUse(TrainUse {
