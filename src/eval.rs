@@ -9,7 +9,8 @@ use demask_actors::profile::RewardFolders;
 use demask_actors::reward_networks::Networks;
 use demask_datasets::example::Mode;
 use demask_datasets::place;
-use demask_rewards::metrics::Mean;
+use demask_rewards::rewards::REWARDS;
+use demask_rewards::statistics::Mean;
 use demask_rewards::suites::{SUITES, Suite, SuiteResult};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -139,7 +140,10 @@ fn bar(suite: &Suite) -> ProgressBar {
 
 fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
     let percent = |value: f64| format!("{:.1}", 100.0 * value);
-    let mut asked = vec![("clip", "CLIP score"), ("image_reward", "ImageReward")];
+    let mut asked: Vec<_> = REWARDS
+        .iter()
+        .map(|reward| (reward.name(), reward.title()))
+        .collect();
     asked.retain(|(name, _)| results.iter().any(|result| result.networks.contains_key(*name)));
     let rows: Vec<Vec<String>> = results
         .iter()
@@ -162,7 +166,7 @@ fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
         })
         .collect();
     let mut head = vec!["suite", "%", "95 %", "items"];
-    head.extend(asked.iter().map(|(_, title)| title));
+    head.extend(asked.iter().map(|(_, title)| *title));
     head.push("parts");
     print::table(&head, &rows)
 }

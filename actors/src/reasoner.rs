@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::trace::Flaw;
+use demask_rewards::verifiers::trace::Flaw;
 use demask_storage::{Alert, Level, Record, Trace, journal, store};
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;

@@ -13,8 +13,8 @@ use demask_datasets::image_folder::ImageFolder;
 use demask_datasets::jsonl::JsonLines;
 use demask_datasets::place;
 use demask_datasets::row::{Origin, ReadError, Row};
-use demask_rewards::class_means::ClassMeans;
 use demask_rewards::suites::SUITES;
+use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Record, Verdict};
 
 use crate::lineage::found;

@@ -12,9 +12,9 @@ use demask_datasets::row::{BadRow, Origin, ReadError, Row};
 use demask_datasets::tabletop::{Tabletop, render};
 use serde::{Deserialize, Serialize};
 
-use crate::class_means::ClassMeans;
 use crate::judge::Judge;
-use crate::metrics::{Mean, mean_of_shares, share};
+use crate::statistics::{Mean, mean_of_shares, share};
+use crate::verifiers::class_means::ClassMeans;
 
 /// The seed of the tabletop's benchmarks: never changed, so that figures can be compared.
 const SEED: u64 = 20_250_521;

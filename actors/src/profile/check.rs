@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use demask_api::EstimatorConfig;
-use demask_rewards::judge::WEIGHTS;
-use demask_rewards::networks;
+use demask_rewards::rewards::{self, REWARDS};
 use demask_rewards::suites::Suite;
 
 use super::{EngineKnobs, Profile, Source, SourceKind, Stage, StageKind, Teacher};
@@ -110,9 +109,9 @@ impl Profile {
         range("sampling.image.guidance", sampling.image.guidance, 0.0, 100.0)?;
         for (name, &weight) in &self.rewards {
             let path = format!("rewards.{name}");
-            let known = || WEIGHTS.iter().chain(&networks::WEIGHTS).map(|(known, _)| *known);
-            if !known().any(|known| known == name) {
-                let known = known().collect::<Vec<_>>().join(", ");
+            if rewards::find(name).is_none() {
+                let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).collect();
+                let known = known.join(", ");
                 return wrong(&path, &format!("is no reward; there are {known}"));
             }
             range(&path, weight, 0.0, 100.0)?;

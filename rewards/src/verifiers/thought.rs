@@ -9,7 +9,7 @@ pub struct Parts<'a> {
     pub result: &'a str,
 }
 
-/// Takes a completion apart.
+/// Splits a completion into its reasoning and its result.
 #[must_use]
 pub fn split(text: &str) -> Parts<'_> {
     let text = text.trim();
@@ -28,7 +28,7 @@ pub fn split(text: &str) -> Parts<'_> {
     }
 }
 
-/// 1 when the completion is `<think>` something `</think>` something, else 0. The paper's weight for it is 0.5.
+/// The format reward: 1 when the completion is `<think>` something `</think>` something, else 0.
 #[must_use]
 pub fn format_reward(text: &str) -> f64 {
     let parts = split(text);

@@ -1,7 +1,7 @@
 //! Is a reasoning trace acceptable: well formed, every written sum true, the final answer right.
 
-use crate::answer::same;
-use crate::thought::split;
+use super::answer::same;
+use super::thought::split;
 
 /// Why a trace was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
