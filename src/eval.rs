@@ -9,9 +9,9 @@ use demask_actors::profile::RewardFolders;
 use demask_actors::reward_networks::Networks;
 use demask_datasets::example::Mode;
 use demask_datasets::place;
+use demask_rewards::benchmarks::{Suite, SuiteResult};
 use demask_rewards::rewards::REWARDS;
 use demask_rewards::statistics::Mean;
-use demask_rewards::suites::{SUITES, Suite, SuiteResult};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Eval;
@@ -95,31 +95,29 @@ fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
 }
 
 fn find(name: &str) -> Result<Suite, UsageError> {
-    let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    let known: Vec<String> = Suite::all().map(|suite| suite.name()).collect();
     Suite::find(name).ok_or_else(|| UsageError(format!("no suite {name}; there are {}", known.join(", "))))
 }
 
 fn list(json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        let all: Vec<_> = SUITES
-            .iter()
-            .map(|suite| serde_json::json!({ "suite": suite.name, "metric": suite.metric, "items": suite.items, "available": suite.available(), "about": suite.about }))
+        let all: Vec<_> = Suite::all()
+            .map(|suite| serde_json::json!({ "suite": suite.name(), "metric": suite.metric(), "items": suite.size(), "available": suite.available(), "about": suite.about() }))
             .collect();
         print::json(&all)?;
     } else {
-        let rows: Vec<Vec<String>> = SUITES
-            .iter()
+        let rows: Vec<Vec<String>> = Suite::all()
             .map(|suite| {
                 vec![
-                    suite.name.to_owned(),
-                    suite.items.to_string(),
+                    suite.name(),
+                    suite.size().to_string(),
                     if suite.available() { "yes" } else { "no" }.to_owned(),
-                    suite.about.to_owned(),
+                    suite.about().to_owned(),
                 ]
             })
             .collect();
         print::table(&["suite", "items", "here", ""], &rows)?;
-        if SUITES.iter().any(|suite| !suite.available()) {
+        if Suite::all().any(|suite| !suite.available()) {
             print::note(
                 "\nWhat is not here is found when DEMASK_DATA names the folder that holds it (README).",
             );
@@ -131,7 +129,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
 /// On standard error, and only where that is a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(0).with_message(suite.name);
+    let bar = ProgressBar::new(0).with_message(suite.name());
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -339,7 +339,7 @@ mod tests {
         let name = profile.sources[0].name.clone();
         curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0);
         let rows = curator.take_reports();
-        for suite in demask_rewards::suites::SUITES {
+        for suite in demask_rewards::benchmarks::Suite::all() {
             let row = rows.iter().find_map(|row| match row {
                 Report::Clean {
                     source,
@@ -347,13 +347,13 @@ mod tests {
                     rule,
                     checked,
                     ..
-                } if *source == name && benchmark == suite.name => {
+                } if *source == name && *benchmark == suite.name() => {
                     Some((rule.starts_with("not checked"), *checked))
                 }
                 _ => None,
             });
             let (absent, checked) = row.unwrap();
-            assert_eq!(checked == 0, absent, "{}", suite.name);
+            assert_eq!(checked == 0, absent, "{}", suite.name());
         }
     }
 }

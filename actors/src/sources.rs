@@ -13,7 +13,7 @@ use demask_datasets::image_folder::ImageFolder;
 use demask_datasets::jsonl::JsonLines;
 use demask_datasets::place;
 use demask_datasets::row::{Origin, ReadError, Row};
-use demask_rewards::suites::SUITES;
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Record, Verdict};
 
@@ -144,13 +144,13 @@ impl Report {
 /// profile, so that a check that was not made is a row too (law L6).
 pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
-    for suite in SUITES {
-        match suite.items(None) {
-            Ok(items) => forbidden.register(suite.name, &items),
+    for suite in Suite::all() {
+        match suite.examples(None) {
+            Ok(items) => forbidden.register(&suite.name(), &items),
             Err(error) => profile.sources.iter().for_each(|source| {
                 report(Report::Clean {
                     source: source.name.clone(),
-                    benchmark: suite.name.to_owned(),
+                    benchmark: suite.name(),
                     rule: format!("not checked: {error}"),
                     checked: 0,
                     overlapped: 0,

@@ -68,7 +68,7 @@ pub enum WorkError {
     Tokenizer(#[from] TokenizerError),
     /// A benchmark that cannot be run.
     #[error(transparent)]
-    Suite(#[from] demask_rewards::suites::SuiteError),
+    Suite(#[from] demask_rewards::benchmarks::SuiteError),
     /// The folder of a model.
     #[error(transparent)]
     Folder(#[from] FolderError),

@@ -14,8 +14,8 @@ use demask_actors::recorder::Recorder;
 use demask_actors::run_error::RunError;
 use demask_actors::scorer::{Scorer, Verify};
 use demask_actors::supervisor::{Address, Budget, Office};
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
-use demask_rewards::suites::Suite;
 
 const PROFILE: &str = include_str!("../../profiles/smoke.toml");
 
@@ -116,7 +116,7 @@ fn l6_a_trace_that_repeats_a_benchmark_is_not_taken() {
     office(async |office, recorder| {
         let curator = curator(&office, &recorder, &Faults::default());
         let picked = curator.ask(draw(1)).await.unwrap().unwrap();
-        let tested = Suite::find("tabletop-sums").unwrap().items(Some(1)).unwrap();
+        let tested = Suite::find("tabletop-sums").unwrap().examples(Some(1)).unwrap();
         let mut trace = accepted(&picked[0]);
         trace.example.reasoning = Some(tested[0].prompt.clone());
         let take = Take {

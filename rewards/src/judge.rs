@@ -39,10 +39,15 @@ impl Judge {
     /// A judge that also knows the classes of given pictures.
     #[must_use]
     pub fn with_classes(classes: ClassMeans) -> Self {
-        let verifiers = Verifiers {
+        Self::with_verifiers(Verifiers {
             classes,
             ..Verifiers::default()
-        };
+        })
+    }
+
+    /// A judge that verifies by these.
+    #[must_use]
+    pub fn with_verifiers(verifiers: Verifiers) -> Self {
         Self {
             verifiers,
             ..Self::default()

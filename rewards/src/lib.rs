@@ -6,11 +6,11 @@
 //! - `networks.rs`: what reward networks are asked; `advantages.rs`: group advantages; `statistics.rs`: intervals.
 
 pub mod advantages;
+pub mod benchmarks;
 pub mod completion;
 pub mod judge;
 pub mod networks;
 pub mod rewards;
 pub mod scored;
 pub mod statistics;
-pub mod suites;
 pub mod verifiers;

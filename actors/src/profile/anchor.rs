@@ -9,7 +9,7 @@ use demask_api::checkpoint::{
 };
 use demask_datasets::place;
 use demask_datasets::published::is_published;
-use demask_rewards::suites::Suite;
+use demask_rewards::benchmarks::Suite;
 use toml_edit::{DocumentMut, Value};
 
 use super::check::{Wrong, wrong};
@@ -144,7 +144,7 @@ impl Profile {
             if let Some(suite) = suites.find(|suite| !suite.available()) {
                 let why = suite.items(Some(0)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data is not here".to_owned());
-                return wrong(&path, &format!("suites names {}: {why}", suite.name));
+                return wrong(&path, &format!("suites names {}: {why}", suite.name()));
             }
         }
         Ok(())

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use demask_api::EstimatorConfig;
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
-use demask_rewards::suites::Suite;
 
 use super::{EngineKnobs, Profile, Source, SourceKind, Stage, StageKind, Teacher};
 
