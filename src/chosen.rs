@@ -10,9 +10,9 @@ use demask_actors::home::Home;
 use demask_actors::workbench::{Draws, Workbench};
 use demask_actors::{published, shipped};
 use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
-use demask_datasets::published::Facts;
-use demask_datasets::sequences::MARKS;
-use demask_datasets::special_tokens::Family;
+use demask_datasets::prompts::published::Facts;
+use demask_datasets::prompts::sequences::MARKS;
+use demask_datasets::prompts::special_tokens::Family;
 use serde_json::{Map, Value};
 
 use crate::args::Model;

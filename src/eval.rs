@@ -7,8 +7,8 @@ use demask_actors::evaluator::{Trial, run_suite};
 use demask_actors::home::Home;
 use demask_actors::profile::RewardFolders;
 use demask_actors::reward_networks::Networks;
+use demask_datasets::data_dir;
 use demask_datasets::example::Mode;
-use demask_datasets::place;
 use demask_rewards::benchmarks::{Suite, SuiteResult};
 use demask_rewards::rewards::REWARDS;
 use demask_rewards::statistics::Mean;
@@ -82,7 +82,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
 /// The reward networks that are named.
 fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
     let found = |flag: &str, named: &Option<PathBuf>| {
-        let named = named.as_deref().map(place::find);
+        let named = named.as_deref().map(data_dir::find);
         named.map(|named| pulled(flag, &named)).transpose()
     };
     let folders = RewardFolders {

@@ -16,8 +16,8 @@ use demask_api::{
     TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
-use demask_datasets::picture_file::decode;
-use demask_datasets::picture_fit::fit as fit_picture;
+use demask_datasets::pictures::file::decode;
+use demask_datasets::pictures::fit::fit as fit_picture;
 use demask_datasets::tabletop::render::PIXELS;
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use demask_api::{
     Answer, EngineError, Growth, ImageTokenizerConfig, LoadOptions, ModelSource, Request, checkpoint,
 };
-use demask_datasets::text_tokenizer::TextTokenizer;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 

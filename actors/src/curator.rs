@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use demask_datasets::decontaminate::{Forbidden, Overlap};
+use demask_datasets::curation::decontaminate::{Forbidden, Overlap};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
@@ -216,18 +216,9 @@ impl Curator {
 
     fn draw(&self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
         let index = rng.random_range(0..1 << 40);
-        let kind = match source.kind {
-            SourceKind::TabletopDraw => Kind::TextToImage,
-            SourceKind::TabletopCaption => Kind::Caption,
-            SourceKind::TabletopScene => Kind::Scene,
-            SourceKind::TabletopAsk => Kind::Question,
-            SourceKind::TabletopSums => Kind::WordProblem,
-            SourceKind::TabletopExercise => Kind::Instruction,
-            SourceKind::TabletopThinkDraw => Kind::ThinkThenDraw,
-            _ => {
-                let read = self.read.get(&source.name)?;
-                return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
-            }
+        let SourceKind::Tabletop(kind) = source.kind else {
+            let read = self.read.get(&source.name)?;
+            return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
         };
         Some(self.world.example(kind, Split::Train, index))
     }
@@ -252,7 +243,7 @@ impl Curator {
 fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeSet<String> {
     let solves = |source: &&Source| match read.get(&source.name) {
         Some(examples) => examples.iter().any(|example| example.kind == Kind::WordProblem),
-        None => source.kind == SourceKind::TabletopSums,
+        None => source.kind == SourceKind::Tabletop(Kind::WordProblem),
     };
     sources
         .iter()
@@ -293,7 +284,8 @@ mod tests {
         let (text, origin) = Profile::find("tabletop").unwrap();
         let mut profile = Profile::parse(&text, &origin).unwrap();
         let mut source = profile.sources[0].clone();
-        (source.name, source.kind, source.path) = ("given".into(), SourceKind::Jsonl, Some(path));
+        (source.name, source.kind, source.path) =
+            ("given".into(), SourceKind::find("jsonl").unwrap(), Some(path));
         profile.sources = vec![source];
         profile
     }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_datasets::place;
+use demask_datasets::data_dir;
 use demask_storage::{
     ActorState, Alert, Command, Level, Lifecycle, Overview, Record, Reply, Run, RunEnd, Steer, journal, store,
 };
@@ -173,7 +173,7 @@ impl Daemon {
     }
 
     fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
-        place::use_folder(profile.data.clone());
+        data_dir::use_folder(profile.data.clone());
         tracing::info!("run {run} ({}), life {generation}", profile.name);
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),

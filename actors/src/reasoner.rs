@@ -372,9 +372,9 @@ mod tests {
     use crate::supervisor::Budget;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
-    use demask_datasets::sequences::Budgets;
+    use demask_datasets::prompts::sequences::Budgets;
+    use demask_datasets::prompts::text_tokenizer::TextTokenizer;
     use demask_datasets::tabletop::Tabletop;
-    use demask_datasets::text_tokenizer::TextTokenizer;
     use demask_rewards::judge::Judge;
     use std::time::Duration;
 

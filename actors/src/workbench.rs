@@ -12,11 +12,11 @@ use demask_api::{
     Sequence, TextSampler,
 };
 use demask_datasets::example::{Example, Kind, Mode};
-use demask_datasets::picture_fit::fit_picture;
-use demask_datasets::prompt_style::PromptStyle;
-use demask_datasets::published::FolderError;
-use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
-use demask_datasets::text_tokenizer::{TextTokenizer, TokenizerError};
+use demask_datasets::pictures::fit::fit_picture;
+use demask_datasets::prompts::published::FolderError;
+use demask_datasets::prompts::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::style::PromptStyle;
+use demask_datasets::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 use demask_rewards::judge::Completion;
 use serde::{Deserialize, Serialize};
 

@@ -6,7 +6,7 @@ use demask_api::EstimatorConfig;
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
 
-use super::{EngineKnobs, Profile, Source, SourceKind, Stage, StageKind, Teacher};
+use super::{EngineKnobs, Profile, Source, Stage, StageKind, Teacher};
 
 /// The path of a value (`stage.2.steps`) and what is wrong with it.
 pub(super) type Wrong = (String, String);
@@ -298,12 +298,5 @@ impl Stage {
     /// Whether it learns from the source of this name.
     fn takes(&self, source: &str) -> bool {
         self.sources.is_empty() || self.sources.iter().any(|name| name == source)
-    }
-}
-
-impl SourceKind {
-    /// Whether its examples are in files.
-    pub(crate) const fn reads(self) -> bool {
-        matches!(self, Self::Jsonl | Self::ImageFolder | Self::Idx)
     }
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use demask_api::{
     Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
 };
-use demask_datasets::sequences::Budgets;
+use demask_datasets::prompts::sequences::Budgets;
 use demask_rewards::rewards::{self, Needs};
 use serde::{Deserialize, Serialize};
 

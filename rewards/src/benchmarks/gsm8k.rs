@@ -1,8 +1,8 @@
 //! `gsm8k`: GSM8K's test problems (arXiv 2110.14168), answers compared as numbers.
 
 use demask_datasets::example::Split;
-use demask_datasets::jsonl::JsonLines;
-use demask_datasets::row::Origin;
+use demask_datasets::formats::jsonl::JsonLines;
+use demask_datasets::formats::row::Origin;
 
 use super::shared::{find_data, take_items};
 use super::{Benchmark, Data, Item, Protocol, Response, Scoring, SuiteError};

@@ -5,8 +5,8 @@
 //! several protocols; a benchmark under one protocol is a [`Suite`], which is what users name and what has a result.
 //! What runs a suite on a model is in `actors`; shared data of several benchmarks is in `shared/`.
 
+use demask_datasets::data_dir;
 use demask_datasets::example::Example;
-use demask_datasets::place;
 
 use crate::completion::Completion;
 use crate::judge::Judge;
@@ -280,7 +280,7 @@ impl Suite {
     pub fn available(&self) -> bool {
         match self.benchmark.data() {
             Data::Generated => true,
-            Data::Files(places) => place::first(self.benchmark.name(), places).is_ok(),
+            Data::Files(places) => data_dir::first(self.benchmark.name(), places).is_ok(),
         }
     }
 

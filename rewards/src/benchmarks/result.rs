@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use demask_datasets::row::{BadRow, ReadError};
+use demask_datasets::formats::row::{BadRow, ReadError};
 use serde::{Deserialize, Serialize};
 
 use super::{Judged, Protocol};

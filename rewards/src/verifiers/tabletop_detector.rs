@@ -4,8 +4,8 @@
 //! never right. Plays the part that the object detector plays in GenEval.
 
 use demask_api::Picture;
+use demask_datasets::scene::table::{CELLS, Object, Scene};
 use demask_datasets::tabletop::render::{BOX, CellPicture, cell_picture, cut};
-use demask_datasets::tabletop::scene::{CELLS, Object, Scene};
 
 /// The largest mean squared difference a channel that still counts as the template.
 const FAR: f64 = 2200.0;

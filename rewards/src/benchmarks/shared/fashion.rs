@@ -1,8 +1,8 @@
 //! Items of Fashion-MNIST.
 
 use demask_datasets::example::{Kind, Split};
-use demask_datasets::idx::Idx;
-use demask_datasets::row::Origin;
+use demask_datasets::formats::idx::Idx;
+use demask_datasets::formats::row::Origin;
 
 use super::{find_data, take_items};
 use crate::benchmarks::{Item, SuiteError};

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use demask_datasets::data_dir;
 use demask_datasets::example::Kind;
-use demask_datasets::place;
-use demask_datasets::row::Row;
+use demask_datasets::formats::row::Row;
 
 use super::{Item, SuiteError};
 
@@ -13,7 +13,7 @@ pub(super) mod tabletop;
 
 /// The first of some places that is there.
 pub(super) fn find_data(benchmark: &str, places: &[&str]) -> Result<PathBuf, SuiteError> {
-    place::first(&format!("the data of suite {benchmark}"), places).map_err(SuiteError::Absent)
+    data_dir::first(&format!("the data of suite {benchmark}"), places).map_err(SuiteError::Absent)
 }
 
 /// The first `count` examples of rows, of one kind where one is named. A broken row is an error: no figure is bettered by

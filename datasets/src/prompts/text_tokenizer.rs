@@ -14,8 +14,8 @@ use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
 
-use crate::special_tokens::ROLES;
-pub use crate::special_tokens::{Family, SpecialTokens, Stated};
+use crate::prompts::special_tokens::ROLES;
+pub use crate::prompts::special_tokens::{Family, SpecialTokens, Stated};
 
 /// How our own tokenizer cuts text before merging: think marks whole, operators with their spaces, digits one by one,
 /// words with the space before them.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use demask_api::Picture;
 use flate2::read::GzDecoder;
 
+use super::{Reader, Rows};
 use crate::example::{Check, Example, Kind, Split};
-use crate::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
 
 /// Fashion-MNIST's classes as a person says them.
 pub const FASHION: [&str; 10] = [
@@ -29,6 +30,28 @@ pub const FASHION: [&str; 10] = [
 
 /// What is asked about a picture.
 pub const WHAT: &str = "what is this?";
+
+/// The reader of the format `idx`.
+#[derive(Clone, Copy, Debug)]
+pub struct IdxReader;
+
+impl Reader for IdxReader {
+    fn name(&self) -> &'static str {
+        "idx"
+    }
+
+    fn about(&self) -> &'static str {
+        "a folder of MNIST's IDX files, with Fashion-MNIST's classes"
+    }
+
+    fn has_classes(&self) -> bool {
+        true
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(Idx::open(path, origin)?))
+    }
+}
 
 /// The labelled pictures of a folder, one at a time.
 pub struct Idx {

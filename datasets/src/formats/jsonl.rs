@@ -12,10 +12,28 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::example::{Check, Example, Kind};
-use crate::picture_file;
-use crate::row::{BadRow, Origin, ReadError, Row, placed};
-use crate::tabletop::CAPTION_PROMPT;
+use super::{Reader, Rows};
+use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::pictures::file as picture_file;
+
+/// The reader of the format `jsonl`.
+#[derive(Clone, Copy, Debug)]
+pub struct JsonLinesReader;
+
+impl Reader for JsonLinesReader {
+    fn name(&self) -> &'static str {
+        "jsonl"
+    }
+
+    fn about(&self) -> &'static str {
+        "a file of JSON lines: problems, questions, captioned pictures, instructions, plain text"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(JsonLines::open(path, origin)?))
+    }
+}
 
 /// The rows of a file, one at a time.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::dedup::words;
+use crate::curation::dedup::words;
 use crate::example::Example;
 
 /// Words that may not be shared in a row.

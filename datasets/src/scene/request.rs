@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scene::{Colour, Object, Scene, Shape, Size, row_column};
+use super::table::{Colour, Object, Scene, Shape, Size, row_column};
 
 /// GenEval's categories (arXiv 2310.11513).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

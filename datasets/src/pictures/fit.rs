@@ -6,7 +6,7 @@ use demask_api::{Picture, PictureSize};
 use image::imageops::FilterType;
 use image::{DynamicImage, Rgb, RgbImage};
 
-use crate::bicubic::{resize, resize_part};
+use crate::pictures::bicubic::{resize, resize_part};
 
 /// How a picture becomes one of another shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

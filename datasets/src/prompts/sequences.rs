@@ -16,9 +16,9 @@ use demask_api::sequence::{Sequence, Span, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::example::{Example, Kind, Mode};
-use crate::layout;
-use crate::prompt_style::{Asked, ChatError, PromptStyle};
-use crate::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
+use crate::prompts::layout;
+use crate::prompts::style::{Asked, ChatError, PromptStyle};
+use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 
 /// A picture's codes stand between two marks.
 pub const MARKS: usize = 2;

@@ -3,7 +3,7 @@
 //! `text` is tokenised text, `image` token ids of picture codes. A text begins with bos: it is put before it if it is
 //! not there. What is too long is cut as published; `sequences.rs` refuses instead.
 
-use crate::text_tokenizer::SpecialTokens;
+use crate::prompts::text_tokenizer::SpecialTokens;
 
 /// A laid-out sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use demask_api::{Quirks, Template};
 use serde::{Deserialize, Serialize};
 
-use crate::chat_template::{self, LLADA, MMADA, TemplateError, Turn};
 use crate::example::Mode;
-use crate::special_tokens::{Family, SpecialTokens};
-use crate::text_tokenizer::{TextTokenizer, TokenizerError};
+use crate::prompts::chat_template::{self, LLADA, MMADA, TemplateError, Turn};
+use crate::prompts::special_tokens::{Family, SpecialTokens};
+use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
 /// What MMaDA puts before a text to be thought about (`mmada.md` 2.2): it was trained on these words.
 pub const THINK: &str = "You should first think about the reasoning process in the mind and then provide the user with \

@@ -5,10 +5,10 @@ use std::path::Path;
 use demask_api::checkpoint::{CONFIG, MANIFEST, TOKENIZER};
 use serde::Deserialize;
 
-use crate::chat_template::{TemplateError, TokenizerSettings};
-use crate::prompt_style::PromptStyle;
-use crate::special_tokens::{Family, Stated};
-use crate::text_tokenizer::{TextTokenizer, TokenizerError};
+use crate::prompts::chat_template::{TemplateError, TokenizerSettings};
+use crate::prompts::special_tokens::{Family, Stated};
+use crate::prompts::style::PromptStyle;
+use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
 /// The file of the lengths that a checkpoint of ours was trained with.
 pub const BUDGETS: &str = "budgets.json";

@@ -5,13 +5,31 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::example::{Check, Example, Kind};
-use crate::picture_file;
-use crate::row::{BadRow, Origin, ReadError, Row, placed};
-use crate::tabletop::CAPTION_PROMPT;
+use super::{Reader, Rows};
+use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::pictures::file as picture_file;
 
 /// The files of captions; the first that names a picture says what it shows.
 pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
+
+/// The reader of the format `image_folder`.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageFolderReader;
+
+impl Reader for ImageFolderReader {
+    fn name(&self) -> &'static str {
+        "image_folder"
+    }
+
+    fn about(&self) -> &'static str {
+        "a folder of pictures with captions"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(ImageFolder::open(path, origin)?))
+    }
+}
 
 /// The pictures of a folder, one at a time, by name.
 #[derive(Debug)]
