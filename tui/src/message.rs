@@ -13,7 +13,7 @@ pub enum Msg {
     Reply(Box<Reply>),
     /// A query was refused.
     NoRows {
-        /// Which.
+        /// The query.
         sql: String,
         /// Why.
         message: String,

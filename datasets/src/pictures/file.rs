@@ -14,10 +14,10 @@ pub fn decode(path: &Path) -> Result<DynamicImage, String> {
     decode_over(path, [255; 3])
 }
 
-/// As [`decode`], with what is transparent over this colour: a mask's over black, for nothing is painted there.
+/// Decodes a picture file, with what is transparent over this colour: a mask's over black, for nothing is painted there.
 ///
 /// # Errors
-/// As [`decode`].
+/// The file cannot be read or is no picture.
 pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String> {
     let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
     let reader = reader.map_err(|error| named(path, &error))?;

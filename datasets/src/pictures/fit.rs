@@ -58,7 +58,7 @@ pub fn fit(image: &DynamicImage, size: PictureSize, fit: Fit, sharp: bool) -> Pi
     }
 }
 
-/// The same of a picture in memory; one of the right size is left as it is.
+/// Fits a picture in memory; one of the right size is left as it is.
 #[must_use]
 pub fn fit_picture(picture: &Picture, size: PictureSize) -> Picture {
     match (u32::try_from(picture.width), u32::try_from(picture.height)) {

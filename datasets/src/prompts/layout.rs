@@ -64,7 +64,7 @@ pub fn lm(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> Layout 
     }
 }
 
-/// As [`lm`], the prompt reaching through the last end of a header.
+/// The layout of [`lm`], with the prompt reaching through the last end of a header.
 #[must_use]
 pub fn lm_chat(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> Layout {
     let mut layout = lm(specials, text, max_seq_len);

@@ -21,9 +21,9 @@ pub enum FolderError {
     /// A file that is missing or broken.
     #[error("{path}: {message}")]
     File {
-        /// Which.
+        /// The file.
         path: String,
-        /// Why.
+        /// What was expected and found.
         message: String,
     },
     /// Its settings.
@@ -34,7 +34,7 @@ pub enum FolderError {
     Tokenizer {
         /// The file.
         path: String,
-        /// Why.
+        /// What was expected and found.
         error: TokenizerError,
     },
 }

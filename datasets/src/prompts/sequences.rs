@@ -106,7 +106,7 @@ impl Budgets {
         }
     }
 
-    /// The same for pictures of so many codes.
+    /// These lengths, for pictures of so many codes.
     #[must_use]
     pub const fn with_codes(mut self, codes: usize) -> Self {
         self.text_to_image.codes = codes;
@@ -218,19 +218,19 @@ impl SequenceBuilder {
         }
     }
 
-    /// The same with another style.
+    /// This builder, with another style.
     #[must_use]
     pub fn with_style(self, style: PromptStyle) -> Self {
         Self { style, ..self }
     }
 
-    /// The same with other lengths.
+    /// This builder, with other lengths.
     #[must_use]
     pub fn with_budgets(self, budgets: Budgets) -> Self {
         Self { budgets, ..self }
     }
 
-    /// The same with the published code's ways of writing prompts, as far as these switches say.
+    /// This builder, with the published code's ways of writing prompts, as far as these switches say.
     #[must_use]
     pub fn with_quirks(self, quirks: Quirks) -> Self {
         Self { quirks, ..self }

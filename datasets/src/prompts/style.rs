@@ -15,7 +15,7 @@ use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 pub const THINK: &str = "You should first think about the reasoning process in the mind and then provide the user with \
                          the answer. The reasoning process is enclosed within <think> </think> tags, i.e. <think> \
                          reasoning process here </think> answer here";
-/// The same before a picture.
+/// What asks for reasoning before a picture.
 pub const THINK_THEN_DRAW: &str = "You should first think out a more detailed version of the description and then provide the user with the image. \
      The detailed description is enclosed within <think> </think> tags, i.e. <think> detailed description here </think> \
      image here";

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Cache, HubError, Repo, RepoKind};
+use crate::hub::{Cache, HubError, Repo, RepoKind};
 
 /// A folder that is there, made absolute; else the snapshot of `OWNER/NAME[@REVISION]` in the hub's cache. Nothing is
 /// fetched.

@@ -8,13 +8,13 @@ use reqwest::{Response, StatusCode};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
-use super::answer::{self, Asked};
-use super::cache::length;
-use super::headers::{content_range, text};
-use super::http::Http;
-use super::patience::{Failure, Tries};
-use super::remote::Remote;
-use super::{Event, HubError, Watch};
+use crate::hub::local::cache::length;
+use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::headers::{content_range, text};
+use crate::hub::wire::http::Http;
+use crate::hub::wire::patience::{Failure, Tries};
+use crate::hub::wire::remote::Remote;
+use crate::hub::{Event, HubError, Watch};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;

@@ -3,12 +3,12 @@
 use reqwest::Url;
 use reqwest::header::{CONTENT_LENGTH, ETAG};
 
-use super::answer::{self, Asked};
-use super::etag::Etag;
-use super::headers::{LINKED_ETAG, LINKED_SIZE, XET_HASH, text};
-use super::http::Http;
-use super::patience::{Failure, Tries};
-use super::{HubError, Watch};
+use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::etag::Etag;
+use crate::hub::wire::headers::{LINKED_ETAG, LINKED_SIZE, XET_HASH, text};
+use crate::hub::wire::http::Http;
+use crate::hub::wire::patience::{Failure, Tries};
+use crate::hub::{HubError, Watch};
 
 /// A file as the hub has it at one commit.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use std::path::Path;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::repo::is_hex;
+use crate::hub::repo::is_hex;
 
 /// An `ETag` without its quotes: the name of the file's blob in the cache, and what is known of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,12 +9,13 @@ use std::path::Path;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{self, Asked};
-use super::http::Http;
-use super::listed::Listed;
-use super::patience::Tries;
-use super::repo::{is_commit, stays_inside};
-use super::{HubError, Repo, Watch, tree};
+use super::tree;
+use crate::hub::catalogue::listed::Listed;
+use crate::hub::repo::{is_commit, stays_inside};
+use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::http::Http;
+use crate::hub::wire::patience::Tries;
+use crate::hub::{HubError, Repo, Watch};
 
 /// From this many files on a list may have been cut short (`huggingface_hub`'s `_snapshot_download.py` mistrusts it, too);
 /// and none at all is no list.

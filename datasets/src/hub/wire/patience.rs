@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
-use super::headers::text;
-use super::{Event, HubError, Watch};
+use crate::hub::wire::headers::text;
+use crate::hub::{Event, HubError, Watch};
 
 /// How long and how often to try.
 #[derive(Clone, Debug)]

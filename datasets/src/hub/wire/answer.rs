@@ -2,9 +2,9 @@
 
 use reqwest::{Response, StatusCode, Url};
 
-use super::headers::text;
-use super::patience::{Failure, asked_wait, may_pass};
-use super::{HubError, Repo};
+use crate::hub::wire::headers::text;
+use crate::hub::wire::patience::{Failure, asked_wait, may_pass};
+use crate::hub::{HubError, Repo};
 
 /// What an answer is about.
 #[derive(Clone, Copy, Debug)]

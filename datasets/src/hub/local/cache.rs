@@ -14,9 +14,9 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::etag::Etag;
-use super::repo::is_commit;
-use super::{HubError, Repo};
+use crate::hub::repo::is_commit;
+use crate::hub::wire::etag::Etag;
+use crate::hub::{HubError, Repo};
 
 /// What marks a cache, by the Cache Directory Tagging Specification.
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# Pulled from the Hugging Face Hub.\n";
@@ -36,13 +36,13 @@ impl Cache {
     #[must_use]
     pub fn of_environment() -> Self {
         Self {
-            root: super::settings::cache_of_environment(),
+            root: crate::hub::settings::cache_of_environment(),
         }
     }
 
     /// A repository's place in it.
     #[must_use]
-    pub(super) fn shelf(&self, repo: &Repo) -> Shelf {
+    pub(in crate::hub) fn shelf(&self, repo: &Repo) -> Shelf {
         let name = repo.folder_name();
         Shelf {
             folder: self.root.join(&name),
@@ -54,7 +54,7 @@ impl Cache {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn tag(&self) -> Result<(), HubError> {
+    pub(in crate::hub) fn tag(&self) -> Result<(), HubError> {
         let path = self.root.join("CACHEDIR.TAG");
         if path.exists() {
             return Ok(());

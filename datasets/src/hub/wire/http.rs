@@ -7,10 +7,10 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 
-use super::answer::{self, Asked, Place, below};
-use super::headers::{COMMIT, LINKED_ETAG, next_page, text};
-use super::patience::{Failure, Patience};
-use super::{HubError, Settings, Token};
+use crate::hub::wire::answer::{self, Asked, Place, below};
+use crate::hub::wire::headers::{COMMIT, LINKED_ETAG, next_page, text};
+use crate::hub::wire::patience::{Failure, Patience};
+use crate::hub::{HubError, Settings, Token};
 
 /// The longest way of redirects.
 const REDIRECTS: usize = 10;

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cache::Shelf;
-use super::listing::{Listing, fits};
-use super::repo::is_commit;
-use super::{Event, HubError, Origin, Pulled, PulledFile, Repo, Watch};
+use crate::hub::catalogue::listing::{Listing, fits};
+use crate::hub::local::cache::Shelf;
+use crate::hub::repo::is_commit;
+use crate::hub::{Event, HubError, Origin, Pulled, PulledFile, Repo, Watch};
 
 /// What is asked for, and its place in the cache.
 pub struct Wanted<'a> {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use reqwest::Url;
 use serde::Deserialize;
 
-use super::answer::{self, Asked};
-use super::http::{Http, Page};
-use super::listed::Listed;
-use super::patience::Tries;
-use super::{HubError, Watch};
+use crate::hub::catalogue::listed::Listed;
+use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::http::{Http, Page};
+use crate::hub::wire::patience::Tries;
+use crate::hub::{HubError, Watch};
 
 /// The most pages that are read; the hub puts a thousand files on one.
 const PAGES: usize = 500;

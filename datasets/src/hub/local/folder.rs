@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
-use super::blob::free;
-use super::cache::{Cache, length};
-use super::etag::{Etag, git_sha1, sha256};
-use super::{HubError, Pulled, PulledFile};
+use crate::hub::local::blob::free;
+use crate::hub::local::cache::{Cache, length};
+use crate::hub::wire::etag::{Etag, git_sha1, sha256};
+use crate::hub::{HubError, Pulled, PulledFile};
 
 /// How many of the files in the way are named.
 const NAMED: usize = 3;
