@@ -16,8 +16,8 @@ use demask_actors::profile::Profile;
 use demask_actors::runtime::fault_injection::FaultInjection;
 use demask_actors::runtime::recorder::Recorder;
 use demask_actors::runtime::supervisor::{Address, Budget, SupervisorHandle};
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
-use demask_rewards::suites::Suite;
 
 const PROFILE: &str = include_str!("../../profiles/smoke.toml");
 
@@ -118,7 +118,7 @@ fn l6_a_trace_that_repeats_a_benchmark_is_not_taken() {
     supervisor(async |supervisor, recorder| {
         let curator = curator(&supervisor, &recorder, &FaultInjection::default());
         let picked = curator.ask(draw(1)).await.unwrap().unwrap();
-        let tested = Suite::find("tabletop-sums").unwrap().items(Some(1)).unwrap();
+        let tested = Suite::find("tabletop-sums").unwrap().examples(Some(1)).unwrap();
         let mut trace = accepted(&picked[0]);
         trace.example.reasoning = Some(tested[0].prompt.clone());
         let take = Take {

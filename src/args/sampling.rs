@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
 use demask_api::PictureSize;
-use demask_datasets::picture_fit::Fit;
+use demask_datasets::pictures::fit::Fit;
 
 use super::output::Json;
 use super::values::{amount, count, place, size, words};

@@ -11,9 +11,9 @@ use demask_actors::inference::image_tokenizer::image_tokenizer_shape;
 use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::inference::{published_settings, shipped};
 use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
-use demask_datasets::published::Facts;
-use demask_datasets::sequences::MARKS;
-use demask_datasets::special_tokens::Family;
+use demask_datasets::prompts::published::Facts;
+use demask_datasets::prompts::sequences::MARKS;
+use demask_datasets::prompts::special_tokens::Family;
 use serde_json::{Map, Value};
 
 use crate::args::Model;

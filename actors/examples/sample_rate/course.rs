@@ -15,8 +15,8 @@ use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::inference::shipped;
 use demask_api::{LoadOptions, ModelSource, Request};
 use demask_datasets::example::{Example, Mode};
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
-use demask_rewards::suites::Suite;
 
 /// How often a request's rows could fill the batch.
 const REFILLS: usize = 4;
@@ -49,7 +49,7 @@ pub async fn run(
     samplers: &[String],
 ) -> anyhow::Result<()> {
     let suite = Suite::find(suite).with_context(|| format!("no suite {suite}"))?;
-    let items = suite.items(Some(items))?;
+    let items = suite.examples(Some(items))?;
     let batches: Vec<usize> = batches.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let samplers: Vec<SamplerSettings> = samplers
         .iter()

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_datasets::place;
+use demask_datasets::data_dir;
 use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState, journal, store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -167,7 +167,7 @@ impl Daemon {
     }
 
     fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
-        place::use_folder(profile.data.clone());
+        data_dir::use_folder(profile.data.clone());
         tracing::info!("run {run} ({}), life {generation}", profile.name);
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),

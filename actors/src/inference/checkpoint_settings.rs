@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, TOKENIZER};
-use demask_datasets::prompt_style::PromptStyle;
-use demask_datasets::published as published_folder;
-pub use demask_datasets::published::BUDGETS;
-use demask_datasets::sequences::MARKS;
-use demask_datasets::text_tokenizer::Family;
+use demask_datasets::prompts::published as published_folder;
+pub use demask_datasets::prompts::published::BUDGETS;
+use demask_datasets::prompts::sequences::MARKS;
+use demask_datasets::prompts::style::PromptStyle;
+use demask_datasets::prompts::text_tokenizer::Family;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

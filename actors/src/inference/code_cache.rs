@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_api::{Answer, Picture, PictureSize, Request};
-use demask_datasets::picture_fit::fit_picture;
+use demask_datasets::pictures::fit::fit_picture;
 
 use super::error::WorkError;
 use crate::engine::link::EngineLink;

@@ -8,9 +8,9 @@ use demask_api::{
     Answer, Grid, Picture, PictureSize, Quirks, Request, Sample, SampleRequest, Sampler, Sequence,
 };
 use demask_datasets::example::{Example, Kind, Mode};
-use demask_datasets::prompt_style::PromptStyle;
-use demask_datasets::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
-use demask_datasets::text_tokenizer::TextTokenizer;
+use demask_datasets::prompts::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::style::PromptStyle;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_rewards::judge::Completion;
 
 use super::code_cache::CodeCache;

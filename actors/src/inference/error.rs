@@ -1,8 +1,8 @@
 //! Why a request could not be made or answered.
 
-use demask_datasets::published::FolderError;
-use demask_datasets::sequences::SequenceError;
-use demask_datasets::text_tokenizer::TokenizerError;
+use demask_datasets::prompts::published::FolderError;
+use demask_datasets::prompts::sequences::SequenceError;
+use demask_datasets::prompts::text_tokenizer::TokenizerError;
 
 use crate::engine::process::EngineFailure;
 
@@ -20,7 +20,7 @@ pub enum WorkError {
     Tokenizer(#[from] TokenizerError),
     /// A benchmark that cannot be run.
     #[error(transparent)]
-    Suite(#[from] demask_rewards::suites::SuiteError),
+    Suite(#[from] demask_rewards::benchmarks::SuiteError),
     /// The folder of a model.
     #[error(transparent)]
     Folder(#[from] FolderError),

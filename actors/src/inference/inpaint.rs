@@ -1,7 +1,7 @@
 //! In- and outpainting: the unknown codes of a picture are sampled, the known ones stay.
 
 use demask_api::Answer;
-use demask_datasets::sequences::SequenceError;
+use demask_datasets::prompts::sequences::SequenceError;
 
 use super::complete::{CompletionRequest, CompletionResult, Inference, asked_about};
 use super::error::WorkError;

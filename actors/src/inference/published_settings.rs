@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use demask_api::{ImageSampler, TextSampler};
-use demask_datasets::published::Facts;
-use demask_datasets::sequences::Budgets;
-use demask_datasets::text_tokenizer::Family;
+use demask_datasets::prompts::published::Facts;
+use demask_datasets::prompts::sequences::Budgets;
+use demask_datasets::prompts::text_tokenizer::Family;
 
 use crate::inference::error::WorkError;
 use crate::inference::settings::SamplerSettings;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use actix::prelude::*;
-use demask_datasets::example::{Example, Mode};
-use demask_rewards::judge::Judge;
+use demask_datasets::example::Mode;
+use demask_rewards::benchmarks::{
+    Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult, Verdict,
+};
 use demask_rewards::networks::{self, Pair};
-use demask_rewards::suites::{Suite, SuiteResult};
+use demask_rewards::verifiers::Verifiers;
 use demask_storage::ActorState;
 
 use crate::control::Control;
@@ -188,10 +190,18 @@ pub async fn run_suite(
 ) -> Result<SuiteResult, WorkError> {
     let items = suite.items(trial.limit)?;
     let judge = suite.judge()?;
-    let mut judged: Vec<(Example, bool)> = Vec::with_capacity(items.len());
+    let mut judged: Vec<Judged> = Vec::with_capacity(items.len());
     let mut said = Vec::new();
     for (number, batch) in items.chunks(BATCH).enumerate() {
-        let (right, drawn) = judge_batch(inference, link, &judge, trial, number * BATCH, batch).await?;
+        let (right, drawn) = judge_batch(
+            inference,
+            link,
+            (suite, judge.verifiers()),
+            trial,
+            number * BATCH,
+            batch,
+        )
+        .await?;
         judged.extend(right);
         if let Some(networks) = trial.networks.as_ref().filter(|_| !drawn.is_empty()) {
             said.extend(networks.ask(link, drawn).await?);
@@ -202,53 +212,69 @@ pub async fn run_suite(
     }
     Ok(SuiteResult {
         networks: networks::means(&said),
-        ..suite.result(&judged)
+        ..suite.aggregate(&judged)
     })
 }
 
-/// Items, each with whether it was right, and what was drawn for those that a result's `n` counts.
-type Batch = (Vec<(Example, bool)>, Vec<Pair>);
+/// Items with their verdicts, and what was drawn for those that a result's `n` counts.
+type Batch = (Vec<Judged>, Vec<Pair>);
 
-/// Items from the `first` on.
+/// Judges the items from the `first` on.
 async fn judge_batch(
     inference: &Inference,
     link: &dyn EngineLink,
-    judge: &Judge,
+    (suite, verifiers): (&Suite, &Verifiers),
     trial: &Trial,
     first: usize,
-    batch: &[Example],
+    batch: &[Item],
 ) -> Result<Batch, WorkError> {
-    let wanted = |(at, example): (usize, &Example)| CompletionRequest {
-        example: example.clone(),
-        mode: if example.reasoning.is_some() {
-            trial.mode
-        } else {
-            Mode::Direct
-        },
-        seed: trial
-            .seed
-            .wrapping_mul(1_000_003)
-            .wrapping_add((first + at) as u64),
-        watch: None,
+    let wanted = |(at, item): (usize, &Item)| -> Result<(Item, CompletionRequest), SuiteError> {
+        let Request::Generate { may_think } = suite.request(item) else {
+            return Err(unsupported(suite, "log-likelihoods of choices"));
+        };
+        let wanted = CompletionRequest {
+            example: item.example.clone(),
+            mode: if may_think { trial.mode } else { Mode::Direct },
+            seed: trial
+                .seed
+                .wrapping_mul(1_000_003)
+                .wrapping_add((first + at) as u64),
+            watch: None,
+        };
+        Ok((item.clone(), wanted))
     };
+    let wanted: Vec<_> = batch.iter().enumerate().map(wanted).collect::<Result<_, _>>()?;
     // An item that the model cannot even be asked counts as wrong: no figure is bettered by leaving it out.
-    let (wanted, too_long): (Vec<CompletionRequest>, Vec<CompletionRequest>) = batch
-        .iter()
-        .enumerate()
-        .map(wanted)
-        .partition(|wanted| inference.fits(&wanted.example, wanted.mode).is_ok());
+    let (fitting, too_long): (Vec<_>, Vec<_>) = wanted
+        .into_iter()
+        .partition(|(_, wanted)| inference.fits(&wanted.example, wanted.mode).is_ok());
+    let (items, wanted): (Vec<Item>, Vec<CompletionRequest>) = fitting.into_iter().unzip();
     let (mut judged, mut drawn) = (Vec::with_capacity(batch.len()), Vec::new());
     if !wanted.is_empty() {
         let made = inference.complete(link, &wanted, &trial.samplers, None).await?;
-        judged.extend(wanted.into_iter().zip(made).map(|(wanted, made)| {
-            let right = judge.right(&wanted.example, &made.completion);
-            if !wanted.example.held_out {
-                let pair = networks::pair(&wanted.example, &made.completion);
+        for (item, made) in items.into_iter().zip(made) {
+            let response = Response::Completion(&made.completion);
+            let Scoring::Done(verdict) = suite.score(&item, &response, verifiers) else {
+                return Err(unsupported(suite, "a judge model").into());
+            };
+            if !item.example.held_out {
+                let pair = networks::pair(&item.example, &made.completion);
                 drawn.extend(pair.filter(|pair| pair.drawn));
             }
-            (wanted.example, right)
-        }));
+            judged.push(Judged { item, verdict });
+        }
     }
-    judged.extend(too_long.into_iter().map(|wanted| (wanted.example, false)));
+    judged.extend(too_long.into_iter().map(|(item, _)| Judged {
+        item,
+        verdict: Verdict::from(false),
+    }));
     Ok((judged, drawn))
+}
+
+/// What a suite asks for and no engine answers yet.
+fn unsupported(suite: &Suite, what: &'static str) -> SuiteError {
+    SuiteError::Unsupported {
+        suite: suite.name(),
+        what,
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::combine::Scored;
 use demask_rewards::judge::Completion;
+use demask_rewards::scored::Scored;
 
 use crate::pipeline::run_error::RunError;
 

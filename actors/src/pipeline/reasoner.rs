@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::trace::Flaw;
+use demask_rewards::verifiers::trace::Flaw;
 use demask_storage::{Alert, Level, Record, Trace, journal, store};
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
@@ -374,9 +374,9 @@ mod tests {
     use crate::runtime::supervisor::Budget;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
-    use demask_datasets::sequences::Budgets;
+    use demask_datasets::prompts::sequences::Budgets;
+    use demask_datasets::prompts::text_tokenizer::TextTokenizer;
     use demask_datasets::tabletop::Tabletop;
-    use demask_datasets::text_tokenizer::TextTokenizer;
     use demask_rewards::judge::Judge;
     use std::time::Duration;
 

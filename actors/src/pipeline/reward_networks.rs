@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use demask_api::{Answer, PictureScore, Request};
-use demask_datasets::place;
+use demask_datasets::data_dir;
 use demask_rewards::networks::{self, Pair};
 
 use crate::engine::link::EngineLink;
@@ -37,7 +37,7 @@ impl Networks {
         }
         let found = |name: &str, folder: &Option<PathBuf>| -> Result<Option<PathBuf>, RunError> {
             let Some(folder) = folder else { return Ok(None) };
-            let folder = place::find(folder);
+            let folder = data_dir::find(folder);
             if let Some(file) = RewardFolders::FILES
                 .into_iter()
                 .find(|file| !folder.join(file).is_file())

@@ -191,8 +191,8 @@ fn groups(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use demask_datasets::sequences::Budgets;
-    use demask_datasets::text_tokenizer::TextTokenizer;
+    use demask_datasets::prompts::sequences::Budgets;
+    use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_rewards::judge::Judge;
-use demask_rewards::trace::{self, Flaw};
+use demask_rewards::verifiers::trace::{self, Flaw};
 use rayon::prelude::*;
 
 use crate::engine::actor::EngineAddress;

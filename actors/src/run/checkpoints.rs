@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use demask_api::{Answer, EngineError, Growth, LoadOptions, ModelSource, Request, checkpoint};
-use demask_datasets::text_tokenizer::TextTokenizer;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 

@@ -2,22 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use demask_rewards::suites::SuiteResult;
+use demask_rewards::benchmarks::SuiteResult;
+pub use demask_rewards::statistics::Interval;
 pub use demask_storage::Decision;
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Gate;
-
-/// A suite's value and its 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The value.
-    pub value: f64,
-    /// Its lower end.
-    pub low: f64,
-    /// Its upper end.
-    pub high: f64,
-}
 
 /// Suite by suite.
 pub type Results = BTreeMap<String, Interval>;

@@ -14,7 +14,7 @@ use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_api::checkpoint::{ADAPTER, OPTIMIZER, carries_adapter};
 use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request};
-use demask_datasets::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
+use demask_datasets::prompts::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;

@@ -8,8 +8,8 @@ use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_api::checkpoint::{IMAGE_TOKENIZER, carries_adapter};
 use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
-use demask_datasets::published::Facts;
-use demask_datasets::special_tokens::Family;
+use demask_datasets::prompts::published::Facts;
+use demask_datasets::prompts::special_tokens::Family;
 use serde_json::json;
 
 use crate::args::Grow;

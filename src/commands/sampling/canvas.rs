@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use demask_api::{Grid, Picture, PictureSize};
-use demask_datasets::picture_file::{decode, decode_over};
-use demask_datasets::picture_fit::{Fit, fit};
+use demask_datasets::pictures::file::{decode, decode_over};
+use demask_datasets::pictures::fit::{Fit, fit};
 use image::{GenericImageView as _, RgbImage};
 
 use crate::exit::UsageError;

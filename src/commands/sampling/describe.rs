@@ -6,8 +6,8 @@ use demask_actors::home::Home;
 use demask_actors::inference::typed_prompt::plain_example;
 use demask_api::Task;
 use demask_datasets::example::{Kind, Mode};
-use demask_datasets::picture_file::decode;
-use demask_datasets::picture_fit::fit as fit_picture;
+use demask_datasets::pictures::file::decode;
+use demask_datasets::pictures::fit::fit as fit_picture;
 
 use crate::args::Describe;
 use crate::model::engine::runtime;

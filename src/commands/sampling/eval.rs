@@ -7,10 +7,11 @@ use demask_actors::home::Home;
 use demask_actors::pipeline::evaluator::{Trial, run_suite};
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::RewardFolders;
+use demask_datasets::data_dir;
 use demask_datasets::example::Mode;
-use demask_datasets::place;
-use demask_rewards::metrics::Mean;
-use demask_rewards::suites::{SUITES, Suite, SuiteResult};
+use demask_rewards::benchmarks::{Suite, SuiteResult};
+use demask_rewards::rewards::REWARDS;
+use demask_rewards::statistics::Mean;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::Eval;
@@ -83,7 +84,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
 /// The reward networks that are named.
 fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
     let found = |flag: &str, named: &Option<PathBuf>| {
-        let named = named.as_deref().map(place::find);
+        let named = named.as_deref().map(data_dir::find);
         named.map(|named| pulled(flag, &named)).transpose()
     };
     let folders = RewardFolders {
@@ -96,31 +97,29 @@ fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
 }
 
 fn find(name: &str) -> Result<Suite, UsageError> {
-    let known: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+    let known: Vec<String> = Suite::all().map(|suite| suite.name()).collect();
     Suite::find(name).ok_or_else(|| UsageError(format!("no suite {name}; there are {}", known.join(", "))))
 }
 
 fn list(json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        let all: Vec<_> = SUITES
-            .iter()
-            .map(|suite| serde_json::json!({ "suite": suite.name, "metric": suite.metric, "items": suite.items, "available": suite.available(), "about": suite.about }))
+        let all: Vec<_> = Suite::all()
+            .map(|suite| serde_json::json!({ "suite": suite.name(), "metric": suite.metric(), "items": suite.size(), "available": suite.available(), "about": suite.about() }))
             .collect();
         print::json(&all)?;
     } else {
-        let rows: Vec<Vec<String>> = SUITES
-            .iter()
+        let rows: Vec<Vec<String>> = Suite::all()
             .map(|suite| {
                 vec![
-                    suite.name.to_owned(),
-                    suite.items.to_string(),
+                    suite.name(),
+                    suite.size().to_string(),
                     if suite.available() { "yes" } else { "no" }.to_owned(),
-                    suite.about.to_owned(),
+                    suite.about().to_owned(),
                 ]
             })
             .collect();
         print::table(&["suite", "items", "here", ""], &rows)?;
-        if SUITES.iter().any(|suite| !suite.available()) {
+        if Suite::all().any(|suite| !suite.available()) {
             print::note(
                 "\nWhat is not here is found when DEMASK_DATA names the folder that holds it (README).",
             );
@@ -132,7 +131,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
 /// On standard error, and only where that is a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} {eta}");
-    let bar = ProgressBar::new(0).with_message(suite.name);
+    let bar = ProgressBar::new(0).with_message(suite.name());
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
@@ -141,7 +140,10 @@ fn bar(suite: &Suite) -> ProgressBar {
 
 fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
     let percent = |value: f64| format!("{:.1}", 100.0 * value);
-    let mut asked = vec![("clip", "CLIP score"), ("image_reward", "ImageReward")];
+    let mut asked: Vec<_> = REWARDS
+        .iter()
+        .map(|reward| (reward.name(), reward.title()))
+        .collect();
     asked.retain(|(name, _)| results.iter().any(|result| result.networks.contains_key(*name)));
     let rows: Vec<Vec<String>> = results
         .iter()
@@ -164,7 +166,7 @@ fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
         })
         .collect();
     let mut head = vec!["suite", "%", "95 %", "items"];
-    head.extend(asked.iter().map(|(_, title)| title));
+    head.extend(asked.iter().map(|(_, title)| *title));
     head.push("parts");
     print::table(&head, &rows)
 }

@@ -8,7 +8,7 @@ use demask_actors::inference::settings::fit;
 use demask_api::{
     Answer, Commit, End, Quirks, Request, SampleRequest, Sampler, Span, TextCache, TextSampler,
 };
-use demask_datasets::text_tokenizer::TextTokenizer;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use serde_json::{Map, Value};
 
 use crate::args::Fill;

@@ -56,7 +56,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     save(&picture, scale, &options.output)?;
     // Only a table can be read back.
     let seen = (picture.width == PIXELS && picture.height == PIXELS)
-        .then(|| demask_rewards::detector::Detector::default().read(&picture));
+        .then(|| demask_rewards::verifiers::tabletop_detector::Detector::default().read(&picture));
     if options.json {
         print::json(&serde_json::json!({
             "prompt": options.prompt, "file": options.output, "thought": made.completion.text,

@@ -7,7 +7,9 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Gauge, Paragraph, Sparkline};
 
+use super::Screen;
 use crate::model::Model;
+use crate::pictures::Pictures;
 use crate::theme::{accent, panel, quiet};
 
 /// The curves, in their order, as far as the run has them.
@@ -25,18 +27,29 @@ const NAMED: u16 = 24;
 /// Benchmarks that are listed.
 const LISTED: usize = 6;
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let [left, right] =
-        Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
-    let count = model.overview.as_ref().map_or(0, |run| run.stages.len()) as u16;
-    let room = (count + 2).min(left.height / 2);
-    let [top, bottom] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(left);
-    stages(model, frame, top);
-    run(model, frame, bottom);
-    let listed = model.evals.len().clamp(1, LISTED) as u16;
-    let [upper, lower] = Layout::vertical([Constraint::Min(3), Constraint::Length(listed + 2)]).areas(right);
-    curves(model, frame, upper);
-    benchmarks(model, frame, lower);
+/// The screen that a person sees first: the run in one look.
+#[derive(Default)]
+pub(crate) struct OverviewScreen;
+
+impl Screen for OverviewScreen {
+    fn title(&self) -> &'static str {
+        "Overview"
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let [left, right] =
+            Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
+        let count = model.overview.as_ref().map_or(0, |run| run.stages.len()) as u16;
+        let room = (count + 2).min(left.height / 2);
+        let [top, bottom] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(left);
+        stages(model, frame, top);
+        run(model, frame, bottom);
+        let listed = model.evals.len().clamp(1, LISTED) as u16;
+        let [upper, lower] =
+            Layout::vertical([Constraint::Min(3), Constraint::Length(listed + 2)]).areas(right);
+        curves(model, frame, upper);
+        benchmarks(model, frame, lower);
+    }
 }
 
 fn stages(model: &Model, frame: &mut Frame, area: Rect) {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use demask_datasets::decontaminate::{Forbidden, Overlap};
+use demask_datasets::curation::decontaminate::{Forbidden, Overlap};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
@@ -216,18 +216,9 @@ impl Mixture {
 
     fn draw(&self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
         let index = rng.random_range(0..1 << 40);
-        let kind = match source.kind {
-            SourceKind::TabletopDraw => Kind::TextToImage,
-            SourceKind::TabletopCaption => Kind::Caption,
-            SourceKind::TabletopScene => Kind::Scene,
-            SourceKind::TabletopAsk => Kind::Question,
-            SourceKind::TabletopSums => Kind::WordProblem,
-            SourceKind::TabletopExercise => Kind::Instruction,
-            SourceKind::TabletopThinkDraw => Kind::ThinkThenDraw,
-            _ => {
-                let read = self.read.get(&source.name)?;
-                return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
-            }
+        let SourceKind::Tabletop(kind) = source.kind else {
+            let read = self.read.get(&source.name)?;
+            return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
         };
         Some(self.world.example(kind, Split::Train, index))
     }
@@ -252,7 +243,7 @@ impl Mixture {
 fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeSet<String> {
     let solves = |source: &&Source| match read.get(&source.name) {
         Some(examples) => examples.iter().any(|example| example.kind == Kind::WordProblem),
-        None => source.kind == SourceKind::TabletopSums,
+        None => source.kind == SourceKind::Tabletop(Kind::WordProblem),
     };
     sources
         .iter()
@@ -293,7 +284,8 @@ mod tests {
         let (text, origin) = Profile::find("tabletop").unwrap();
         let mut profile = Profile::parse(&text, &origin).unwrap();
         let mut source = profile.sources[0].clone();
-        (source.name, source.kind, source.path) = ("given".into(), SourceKind::Jsonl, Some(path));
+        (source.name, source.kind, source.path) =
+            ("given".into(), SourceKind::find("jsonl").unwrap(), Some(path));
         profile.sources = vec![source];
         profile
     }
@@ -340,7 +332,7 @@ mod tests {
         let name = profile.sources[0].name.clone();
         curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0);
         let rows = curator.take_reports();
-        for suite in demask_rewards::suites::SUITES {
+        for suite in demask_rewards::benchmarks::Suite::all() {
             let row = rows.iter().find_map(|row| match row {
                 Report::Clean {
                     source,
@@ -348,13 +340,13 @@ mod tests {
                     rule,
                     checked,
                     ..
-                } if *source == name && benchmark == suite.name => {
+                } if *source == name && *benchmark == suite.name() => {
                     Some((rule.starts_with("not checked"), *checked))
                 }
                 _ => None,
             });
             let (absent, checked) = row.unwrap();
-            assert_eq!(checked == 0, absent, "{}", suite.name);
+            assert_eq!(checked == 0, absent, "{}", suite.name());
         }
     }
 }

@@ -5,16 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use demask_datasets::decontaminate::Forbidden;
-use demask_datasets::dedup::{Dedup, Seen};
+use demask_datasets::curation::decontaminate::Forbidden;
+use demask_datasets::curation::dedup::{Dedup, Seen};
+use demask_datasets::data_dir;
 use demask_datasets::example::{Check, Example, Mode, Split};
-use demask_datasets::idx::Idx;
-use demask_datasets::image_folder::ImageFolder;
-use demask_datasets::jsonl::JsonLines;
-use demask_datasets::place;
-use demask_datasets::row::{Origin, ReadError, Row};
-use demask_rewards::class_means::ClassMeans;
-use demask_rewards::suites::SUITES;
+use demask_datasets::formats::row::{Origin, ReadError};
+use demask_datasets::formats::{Reader, Rows};
+use demask_rewards::benchmarks::Suite;
+use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Gate, Record, Verdict};
 
 use super::training_example::location;
@@ -144,13 +142,13 @@ impl Report {
 /// profile, so that a check that was not made is a row too (law L6).
 pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
-    for suite in SUITES {
-        match suite.items(None) {
-            Ok(items) => forbidden.register(suite.name, &items),
+    for suite in Suite::all() {
+        match suite.examples(None) {
+            Ok(items) => forbidden.register(&suite.name(), &items),
             Err(error) => profile.sources.iter().for_each(|source| {
                 report(Report::Clean {
                     source: source.name.clone(),
-                    benchmark: suite.name.to_owned(),
+                    benchmark: suite.name(),
                     rule: format!("not checked: {error}"),
                     checked: 0,
                     overlapped: 0,
@@ -184,7 +182,7 @@ pub fn read(
     forbidden: &Forbidden,
     report: &mut dyn FnMut(Report),
 ) -> Result<Vec<Example>, SourceError> {
-    let path = place::find(source.path.as_deref().unwrap_or(Path::new("")));
+    let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
     let rows = rows(source, profile, &path).map_err(|error| SourceError::Unreadable {
         name: source.name.clone(),
         error,
@@ -251,10 +249,10 @@ pub fn classes(profile: &Profile) -> ClassMeans {
     let labelled = profile
         .sources
         .iter()
-        .filter(|source| source.kind == SourceKind::Idx);
+        .filter(|source| source.kind.reader().is_some_and(Reader::has_classes));
     let mut known = Vec::new();
     for source in labelled {
-        let path = place::find(source.path.as_deref().unwrap_or(Path::new("")));
+        let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
         let Ok(rows) = rows(source, profile, &path) else {
             continue;
         };
@@ -264,18 +262,18 @@ pub fn classes(profile: &Profile) -> ClassMeans {
     ClassMeans::of(&known)
 }
 
-fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Box<dyn Iterator<Item = Row>>, ReadError> {
+fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Rows, ReadError> {
     let origin = Origin {
         source: source.name.clone(),
         licence: source.licence.clone(),
         split: Split::Train,
         pixels: profile.pixels,
     };
-    Ok(match source.kind {
-        SourceKind::ImageFolder => Box::new(ImageFolder::open(path, origin)?),
-        SourceKind::Idx => Box::new(Idx::open(path, origin)?),
-        _ => Box::new(JsonLines::open(path, origin)?),
-    })
+    match source.kind {
+        SourceKind::Read(reader) => reader.open(path, origin),
+        // Nothing is read of what is generated.
+        SourceKind::Tabletop(_) => Ok(Box::new(std::iter::empty())),
+    }
 }
 
 /// Whether more than the allowed share of the rows is bad.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use demask_datasets::example::Mode;
-use demask_rewards::suites::SuiteResult;
+use demask_rewards::benchmarks::SuiteResult;
 use demask_storage::{Eval, Record};
 
 use super::state::{After, StageRun};

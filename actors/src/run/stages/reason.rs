@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use demask_datasets::example::{Example, Kind};
-use demask_rewards::thought;
-use demask_rewards::trace::Flaw;
+use demask_rewards::verifiers::thought;
+use demask_rewards::verifiers::trace::Flaw;
 use demask_storage::{Gate, Record, Verdict};
 
 use super::state::{After, StageRun};

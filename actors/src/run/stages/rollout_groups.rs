@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use demask_api::{PolicyGroup, PolicySample, Sequence};
 use demask_datasets::example::Mode;
-use demask_rewards::combine::advantages;
+use demask_rewards::advantages::advantages;
 use demask_storage::{Record, RolloutSample, TrainUse};
 
 use super::reports::mean;
