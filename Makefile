@@ -8,6 +8,8 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
+# Files that a list declares by a macro, where `cargo fmt` does not see them.
+LISTED = $(wildcard rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
 
 .PHONY: run build test lint fmt bench libtorch clean
 
@@ -22,10 +24,12 @@ test: build
 
 lint: libtorch
 	$(CARGO) fmt --all --check
+	rustfmt --edition 2024 --check $(LISTED)
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 fmt:
 	$(CARGO) fmt --all
+	rustfmt --edition 2024 $(LISTED)
 
 # A script says what it measures in the words that it opens with.
 bench:

@@ -1,61 +1,24 @@
 //! The `demask` command: read what was typed, do it, print it.
 //!
-//! - `args.rs`: what can be typed;
-//! - `run.rs`, `daemon.rs`, `control.rs`, `dashboard.rs`: runs, the background process, commands to it, the live view;
-//! - `line.rs`, `reach.rs`: a connection to the daemon; the daemon found, also while it starts;
-//! - `studio.rs`, `chosen.rs`: one-off drawing, answering and describing; which model does it, and how;
-//! - `named.rs`, `adapter.rs`: the folder that a flag names; what `--adapter` may name;
-//! - `fill.rs`, `inpaint.rs`: holes in a text; parts of a picture;
-//! - `eval.rs`, `verify.rs`: scoring and comparing;
-//! - `pull.rs`, `convert.rs`: models and data sets from the hub; PyTorch's checkpoints to safetensors;
-//! - `merge.rs`, `grow.rs`: checkpoints made of others, which `derived.rs` reads and writes;
-//! - `query.rs`, `runs.rs`: reading the experiment store; `doctor.rs`: what this machine has;
-//! - `print.rs`: tables, JSON, progress; `values.rs`: what flags may be.
+//! - `args/`: what can be typed; `commands/`: what each command does;
+//! - `model/`: the model that a one-off command works with; `connection/`: the daemon, found and asked;
+//! - `terminal/`: what a person sees; `exit.rs`: exit codes.
 
-mod adapter;
 mod args;
-mod chosen;
-mod control;
-mod convert;
-mod daemon;
-mod dashboard;
-mod derived;
-mod doctor;
-mod drawn;
-mod eval;
-mod fill;
-mod grow;
-mod inpaint;
-mod line;
-mod merge;
-mod named;
-mod print;
-mod pull;
-mod query;
-mod reach;
-mod run;
-mod runs;
-mod studio;
-mod values;
-mod verify;
-mod views;
+mod commands;
+mod connection;
+mod exit;
+mod model;
+mod terminal;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
-use demask_actors::client::ClientError;
+use demask_actors::control::client::ClientError;
 
-use crate::args::{Cli, Command};
-
-/// Exit code of a command that ran and failed.
-const FAILED: u8 = 1;
-/// Exit code of a command that was typed wrongly.
-const USAGE: u8 = 2;
-
-/// A wrong usage that clap cannot see: an unknown profile key, a suite that does not exist.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
+use crate::args::Cli;
+use crate::exit::{FAILED, USAGE, UsageError};
+use crate::terminal::print;
 
 fn main() -> ExitCode {
     end_quietly_with_the_pipe();
@@ -65,7 +28,7 @@ fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     let cli = Cli::parse();
-    match dispatch(cli) {
+    match commands::dispatch(cli) {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -91,34 +54,6 @@ fn end_quietly_with_the_pipe() {
         }
         before(panic);
     }));
-}
-
-fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    let home = demask_actors::home::Home::open(cli.home)?;
-    match cli.command {
-        Command::Run(options) => run::run(&home, options),
-        Command::Daemon(options) => daemon::daemon(&home, options),
-        Command::Attach(options) => daemon::attach(&home, options.images),
-        Command::Ps(output) => control::ps(&home, output.json),
-        Command::Pause(output) => control::send(&home, control::pause(), output.json),
-        Command::Resume(output) => control::send(&home, control::resume(), output.json),
-        Command::Stop(output) => control::send(&home, control::stop(), output.json),
-        Command::Checkpoint(output) => control::send(&home, control::checkpoint(), output.json),
-        Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
-        Command::Generate(options) => studio::generate(&home, options),
-        Command::Fill(options) => fill::fill(&home, &options),
-        Command::Imagine(options) => studio::imagine(&home, options),
-        Command::Describe(options) => studio::describe(&home, options),
-        Command::Eval(options) => eval::eval(&home, options),
-        Command::Pull(options) => pull::pull(options),
-        Command::Query(options) => query::query(&home, options),
-        Command::Runs(options) => runs::runs(&home, options),
-        Command::Verify(options) => verify::verify(&home, options),
-        Command::Convert(options) => convert::convert(options),
-        Command::Merge(options) => merge::merge(&home, &options),
-        Command::Grow(options) => grow::grow(&home, &options),
-        Command::Doctor(output) => doctor::doctor(&home, output.json),
-    }
 }
 
 /// Whether whoever read what is printed has gone. That the daemon has is a failure.

@@ -1,41 +1,18 @@
-//! Who does what: one actor a file, their messages, supervision, the control socket.
+//! Who does what: the actors of a run, their messages, supervision, the control socket.
+//!
+//! Arrows between the rooms point down only:
+//!
+//! ```text
+//! daemon ─▶ run ─▶ pipeline ─▶ control ─▶ profile ─▶ inference ─▶ engine ─▶ runtime ─▶ (storage)
+//! ```
 
-pub mod attend;
-pub mod checkpoints;
-pub mod client;
 pub mod control;
-pub mod crew;
-pub mod curating;
-pub mod curator;
 pub mod daemon;
 pub mod engine;
-pub mod engine_host;
-pub mod evaluator;
-pub mod folder;
-pub mod gate;
-pub mod gateway;
 pub mod home;
-pub mod job;
-pub mod judged;
-pub mod lineage;
-pub mod picked;
+pub mod inference;
+pub mod pipeline;
 pub mod profile;
-pub mod published;
-pub mod ready;
-pub mod reasoner;
-pub mod recorder;
-pub mod reward_networks;
-pub mod rollout;
-pub mod run_error;
-pub mod scorer;
-pub mod seeds;
-pub mod shipped;
-pub mod sources;
-pub mod staff;
-pub mod stages;
-pub mod supervisor;
+pub mod run;
+pub mod runtime;
 pub mod teacher;
-pub mod trainer;
-pub mod walker;
-pub mod watch;
-pub mod workbench;

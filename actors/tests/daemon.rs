@@ -4,13 +4,13 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use demask_actors::client::Client;
-use demask_actors::control::KnobRange;
+use demask_actors::control::client::Client;
+use demask_actors::control::{Knob, KnobRange};
 use demask_actors::daemon::serve_with;
-use demask_actors::engine::EngineFailure;
+use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
-use demask_actors::job::{Job, Outcome, Walk, Walker};
 use demask_actors::profile::Profile;
+use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
 use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
@@ -32,9 +32,9 @@ enum Script {
 
 struct Scripted(Script);
 
-impl Walker for Scripted {
+impl RunDriver for Scripted {
     fn knobs(&self, _: &Profile) -> Vec<KnobRange> {
-        let (key, help) = ("learning_rate".into(), String::new());
+        let (key, help) = (Knob::LearningRate, String::new());
         vec![KnobRange {
             key,
             value: 0.5,
@@ -44,7 +44,7 @@ impl Walker for Scripted {
         }]
     }
 
-    fn walk(&self, job: Job) -> Walk {
+    fn drive(&self, context: RunContext) -> Driving {
         let script = self.0;
         let (fragile, until_turned) = (
             script == Script::Fragile,
@@ -55,7 +55,7 @@ impl Walker for Scripted {
                 anyhow::bail!("the source is empty");
             }
             for step in 0.. {
-                let asked = job.control.boundary(&job.recorder, step).await?;
+                let asked = context.control.boundary(&context.recorder, step).await?;
                 if asked.halt && script == Script::TakenAlong {
                     return Err(engine_died());
                 }
@@ -66,11 +66,11 @@ impl Walker for Scripted {
                         Outcome::Halted
                     });
                 }
-                let turned = job.control.value("learning_rate") == Some(0.25);
+                let turned = context.control.value(&Knob::LearningRate) == Some(0.25);
                 if if until_turned { turned } else { step == 12 } {
                     break;
                 }
-                let run = job.run.clone();
+                let run = context.run.clone();
                 let subjects = vec![format!("e{step}")];
                 let used = TrainUse {
                     run,
@@ -78,12 +78,12 @@ impl Walker for Scripted {
                     stage: "pretrain".into(),
                     subjects,
                 };
-                job.recorder.record(Record::TrainUse(used)).await?;
-                job.recorder.flush().await?;
-                if fragile && step == 4 && job.generation == 0 {
+                context.recorder.record(Record::TrainUse(used)).await?;
+                context.recorder.flush().await?;
+                if fragile && step == 4 && context.generation == 0 {
                     std::panic::resume_unwind(Box::new("asked to"));
                 }
-                if fragile && step == 7 && job.generation == 1 {
+                if fragile && step == 7 && context.generation == 1 {
                     return Err(engine_died());
                 }
             }
@@ -139,7 +139,7 @@ async fn ended(watch: &mut Client) -> String {
         if let ServerMessage::Event(event) = watch.next().await.unwrap()
             && let Record::RunEnd(end) = event.record
         {
-            return end.status;
+            return end.status.to_string();
         }
     }
 }
@@ -161,7 +161,7 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     let Reply::Status(overview) = status else {
         unreachable!("{status:?}")
     };
-    assert_eq!(overview.state, "failed");
+    assert_eq!(overview.state, demask_storage::RunState::Failed);
     assert!(
         overview.detail.contains("the source is empty"),
         "{}",

@@ -4,7 +4,10 @@ use demask_api::Picture;
 use demask_api::sequence::Task;
 use serde::{Deserialize, Serialize};
 
-use crate::tabletop::request::Request;
+use crate::scene::request::Request;
+
+/// What the user says to get a caption.
+pub const CAPTION_PROMPT: &str = "describe the table";
 
 /// Which part of a source an example belongs to; parts never share content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

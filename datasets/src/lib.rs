@@ -1,25 +1,20 @@
 //! Where examples come from, how they are cleaned, how they become token sequences.
+//!
+//! - `example.rs`: the record that every source yields; `scene/`: what it may say of a table;
+//! - `tabletop/`: the generated world; `formats/`: readers of files; `source_kind.rs`: which of them a source is;
+//! - `curation/`: duplicates and overlaps with benchmarks; `prompts/`: examples as token sequences;
+//! - `pictures/`: files and sizes; `hub/`: pulls; `torch_file/`: PyTorch's checkpoints; `data_dir.rs`: where data lies.
 
-pub mod bicubic;
-pub mod chat_template;
-pub mod decontaminate;
-pub mod dedup;
+pub mod curation;
+pub mod data_dir;
 pub mod example;
+pub mod formats;
 pub mod hub;
-pub mod idx;
-pub mod image_folder;
-pub mod jsonl;
-pub mod layout;
-pub mod picture_file;
-pub mod picture_fit;
-pub mod place;
-pub mod prompt_style;
-pub mod published;
-pub mod row;
-pub mod sequences;
-pub mod special_tokens;
+pub mod pictures;
+pub mod prompts;
+pub mod scene;
+pub mod source_kind;
 pub mod tabletop;
-pub mod text_tokenizer;
 pub mod torch_file;
 
 pub use example::{Check, Example, Kind, Mode, Split};

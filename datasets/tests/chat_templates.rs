@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use demask_datasets::chat_template::{LLADA, MMADA, TokenizerSettings, Turn, render};
+use demask_datasets::prompts::chat_template::{LLADA, MMADA, TokenizerSettings, Turn, render};
 
 fn turn(role: &str, content: &str) -> Turn {
     Turn {

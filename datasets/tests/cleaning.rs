@@ -1,8 +1,8 @@
 //! Duplicates and overlaps with benchmarks.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use demask_datasets::decontaminate::Forbidden;
-use demask_datasets::dedup::{Dedup, Seen};
+use demask_datasets::curation::decontaminate::Forbidden;
+use demask_datasets::curation::dedup::{Dedup, Seen};
 use demask_datasets::example::{Example, Kind, Split};
 use demask_datasets::tabletop::Tabletop;
 use proptest::prelude::*;

@@ -6,10 +6,10 @@ use std::io::Write as _;
 use std::path::Path;
 
 use demask_datasets::example::{Check, Kind, Split};
-use demask_datasets::idx::{FASHION, Idx};
-use demask_datasets::image_folder::ImageFolder;
-use demask_datasets::jsonl::JsonLines;
-use demask_datasets::row::{Origin, Row};
+use demask_datasets::formats::idx::{FASHION, Idx};
+use demask_datasets::formats::image_folder::ImageFolder;
+use demask_datasets::formats::jsonl::JsonLines;
+use demask_datasets::formats::row::{Origin, Row};
 
 fn origin(split: Split) -> Origin {
     Origin {

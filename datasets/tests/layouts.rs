@@ -1,8 +1,8 @@
 //! The prompt layouts equal the published code's, case by case.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use demask_datasets::layout::{self, Layout};
-use demask_datasets::text_tokenizer::SpecialTokens;
+use demask_datasets::prompts::layout::{self, Layout};
+use demask_datasets::prompts::text_tokenizer::SpecialTokens;
 use serde::Deserialize;
 
 const SPECIALS: SpecialTokens = SpecialTokens::LLADA;

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Picture, PictureSize};
-use demask_datasets::picture_file::{decode, decode_over, read};
-use demask_datasets::picture_fit::{Fit, fit, fit_picture};
+use demask_datasets::pictures::file::{decode, decode_over, read};
+use demask_datasets::pictures::fit::{Fit, fit, fit_picture};
 use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 

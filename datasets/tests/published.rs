@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 
 use demask_api::{Quirks, Span, Template};
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
-use demask_datasets::prompt_style::{Asked, PromptStyle, THINK};
-use demask_datasets::published;
-use demask_datasets::sequences::{Budgets, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::published;
+use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::style::{Asked, PromptStyle, THINK};
+use demask_datasets::prompts::text_tokenizer::{Family, SpecialTokens, Stated, TextTokenizer};
 use demask_datasets::tabletop::Tabletop;
-use demask_datasets::text_tokenizer::{Family, SpecialTokens, Stated, TextTokenizer};
 
 /// A small tokenizer that names its special tokens as LLaDA's does.
 static JSON: LazyLock<String> = LazyLock::new(|| {

@@ -6,10 +6,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use demask_api::sequence::Task;
-use demask_datasets::sequences::{Budgets, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_datasets::tabletop::chance::is_held_out;
 use demask_datasets::tabletop::{Category, Colour, Scene, Shape, Tabletop};
-use demask_datasets::text_tokenizer::TextTokenizer;
 use demask_datasets::{Check, Example, Kind, Mode, Split};
 use proptest::prelude::*;
 

@@ -1,75 +1,81 @@
-//! A completion against its example: every reward's own value, and whether it is simply right.
+//! The Judge: a completion against its example, by every reward of the list, and whether it is simply right.
 
 use std::collections::BTreeMap;
 
-use demask_api::Picture;
-use demask_datasets::example::{Check, Example, Mode};
+use demask_datasets::example::{Example, Mode};
 
-use crate::class_means::ClassMeans;
-use crate::combine::Scored;
-use crate::detector::Detector;
-use crate::thought::{format_reward, split};
-use crate::{answer, guard};
-
-/// What a model made of a prompt.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Completion {
-    /// The text, reasoning included.
-    pub text: String,
-    /// The picture, if one was drawn.
-    pub picture: Option<Picture>,
-    /// Tokens of the text.
-    pub tokens: usize,
-}
-
-/// Weights that a run starts with: `correct` 2.0 and `format` 0.5 as published (`mmada.md` 5.3); `draw` is the detector's
-/// score where the paper has CLIP and ImageReward, which `networks.rs` weighs where a profile names them; the guards are
-/// small.
-pub const WEIGHTS: [(&str, f64); 5] = [
-    ("correct", 2.0),
-    ("format", 0.5),
-    ("draw", 2.0),
-    ("length", 0.1),
-    ("repetition", 0.1),
-];
+pub use crate::completion::Completion;
+use crate::rewards::{Case, Evidence, REWARDS, Reward};
+use crate::scored::Scored;
+use crate::verifiers::Verifiers;
+use crate::verifiers::class_means::ClassMeans;
 
 /// Judges completions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Judge {
-    detector: Detector,
-    classes: ClassMeans,
+    rewards: Vec<&'static dyn Reward>,
+    verifiers: Verifiers,
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self {
+            rewards: REWARDS.to_vec(),
+            verifiers: Verifiers::default(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.rewards.iter().map(|reward| reward.name()).collect();
+        f.debug_struct("Judge")
+            .field("rewards", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Judge {
     /// A judge that also knows the classes of given pictures.
     #[must_use]
     pub fn with_classes(classes: ClassMeans) -> Self {
-        Self {
+        Self::with_verifiers(Verifiers {
             classes,
+            ..Verifiers::default()
+        })
+    }
+
+    /// A judge that verifies by these.
+    #[must_use]
+    pub fn with_verifiers(verifiers: Verifiers) -> Self {
+        Self {
+            verifiers,
             ..Self::default()
         }
+    }
+
+    /// A judge by other rewards than those of the list.
+    #[must_use]
+    pub fn with_rewards(rewards: Vec<&'static dyn Reward>) -> Self {
+        Self {
+            rewards,
+            ..Self::default()
+        }
+    }
+
+    /// What the judge verifies answers and pictures with.
+    #[must_use]
+    pub const fn verifiers(&self) -> &Verifiers {
+        &self.verifiers
     }
 
     /// Whether the completion is right; false where nothing can be checked.
     #[must_use]
     pub fn right(&self, example: &Example, completion: &Completion) -> bool {
-        match &example.check {
-            Check::None => false,
-            Check::Exact { answer } | Check::Number { answer } => {
-                answer::same(split(&completion.text).result, answer)
-            }
-            Check::Scene { request } => completion.picture.as_ref().is_some_and(|picture| {
-                let reading = self.detector.read(picture);
-                reading.unknown == 0 && request.holds(&reading.scene)
-            }),
-            Check::Class { class } => completion
-                .picture
-                .as_ref()
-                .is_some_and(|picture| self.classes.classify(picture) == Some(class.as_str())),
-        }
+        self.verifiers.is_right(example, completion)
     }
 
-    /// Every reward that applies, weighted. `budget` is the longest text.
+    /// Every reward that applies, weighted; one without a weight counts 0. `budget` is the longest text, in tokens.
     #[must_use]
     pub fn score(
         &self,
@@ -79,35 +85,19 @@ impl Judge {
         weights: &BTreeMap<String, f64>,
         budget: usize,
     ) -> Scored {
-        let weight = |name: &str| weights.get(name).copied().unwrap_or(0.0);
+        let evidence = Evidence::Case(Case {
+            example,
+            mode,
+            completion,
+            budget,
+            verifiers: &self.verifiers,
+        });
         let mut scored = Scored::default();
-        scored.push(
-            "correct",
-            f64::from(u8::from(self.right(example, completion))),
-            weight("correct"),
-        );
-        if let Check::Scene { request } = &example.check {
-            let partial = completion.picture.as_ref().map_or(0.0, |picture| {
-                let reading = self.detector.read(picture);
-                request.score(&reading.scene) * (1.0 - reading.unknown as f64 / 9.0)
-            });
-            scored.push("draw", partial, weight("draw"));
-        }
-        if example.answer.is_some() || !completion.text.is_empty() {
-            if mode == Mode::Think && example.answer.is_some() {
-                scored.push("format", format_reward(&completion.text), weight("format"));
+        for reward in &self.rewards {
+            if let Some(value) = reward.score(&evidence) {
+                let weight = weights.get(reward.name()).copied().unwrap_or(0.0);
+                scored.push(reward.name(), value, weight);
             }
-            let soft = budget.saturating_sub(budget / 4);
-            scored.push(
-                "length",
-                guard::length(completion.tokens, soft, budget),
-                weight("length"),
-            );
-            scored.push(
-                "repetition",
-                guard::repetition(&completion.text),
-                weight("repetition"),
-            );
         }
         scored
     }
@@ -118,10 +108,10 @@ impl Judge {
         match &completion.picture {
             None => completion.text.clone(),
             Some(picture) => {
-                if let Some(class) = self.classes.classify(picture) {
+                if let Some(class) = self.verifiers.classes.classify(picture) {
                     return format!("[{class}]");
                 }
-                let reading = self.detector.read(picture);
+                let reading = self.verifiers.detector.read(picture);
                 let seen = if reading.unknown > 0 {
                     format!(" ({} cells unknown)", reading.unknown)
                 } else {

@@ -1,18 +1,16 @@
-//! What the numbers of reward networks mean: which picture is asked about with which text, and what it is worth
-//! (`mmada.md` 5.3). The networks themselves are an engine's.
+//! What reward networks are asked (`mmada.md` 5.3): which picture with which text. The networks are an engine's, and the
+//! rewards that read their numbers are `rewards/clip.rs` and `rewards/image_reward.rs`.
 
 use std::collections::BTreeMap;
 
 use demask_api::{Picture, PictureScore};
 use demask_datasets::example::{Example, Kind};
 
-use crate::combine::Scored;
-use crate::judge::Completion;
-use crate::metrics::{Mean, mean};
-use crate::thought::split;
-
-/// The weights that they start with where a profile names their folders, as published.
-pub const WEIGHTS: [(&str, f64); 2] = [("clip", 0.1), ("image_reward", 0.1)];
+use crate::completion::Completion;
+use crate::rewards::{Evidence, NetworkScore, REWARDS};
+use crate::scored::Scored;
+use crate::statistics::{Mean, mean};
+use crate::verifiers::thought::split;
 
 /// A picture and the text that it is scored for.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,25 +44,17 @@ pub fn pair(example: &Example, completion: &Completion) -> Option<Pair> {
     })
 }
 
-/// The CLIP score of a cosine, as torchmetrics has it: 0 to 100, about 30 for a picture that fits.
-#[must_use]
-pub fn clip_score(cosine: f64) -> f64 {
-    100.0 * cosine.max(0.0)
-}
-
-/// What the networks said of a picture, each by its name. A number that is not finite is worth nothing.
-fn worth(score: &PictureScore, drawn: bool) -> impl Iterator<Item = (&'static str, f64)> {
-    let liked = score.image_reward.filter(|_| drawn);
-    let said = [("clip", score.cosine.map(clip_score)), ("image_reward", liked)];
-    said.into_iter().filter_map(|(name, value)| {
-        let value = value?;
-        Some((name, if value.is_finite() { value } else { 0.0 }))
-    })
+/// The value of each reward that reads a network's numbers.
+fn values(score: &PictureScore, drawn: bool) -> impl Iterator<Item = (&'static str, f64)> {
+    let evidence = Evidence::Network(NetworkScore { score: *score, drawn });
+    REWARDS
+        .iter()
+        .filter_map(move |reward| Some((reward.name(), reward.score(&evidence)?)))
 }
 
 /// Adds what the networks said to the other rewards, weighted.
 pub fn push(scored: &mut Scored, score: &PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) {
-    for (name, value) in worth(score, drawn) {
+    for (name, value) in values(score, drawn) {
         scored.push(name, value, weights.get(name).copied().unwrap_or(0.0));
     }
 }
@@ -73,7 +63,7 @@ pub fn push(scored: &mut Scored, score: &PictureScore, drawn: bool, weights: &BT
 #[must_use]
 pub fn means(said: &[PictureScore]) -> BTreeMap<String, Mean> {
     let mut numbers: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (name, value) in said.iter().flat_map(|score| worth(score, true)) {
+    for (name, value) in said.iter().flat_map(|score| values(score, true)) {
         numbers.entry(name).or_default().push(value);
     }
     numbers

@@ -6,13 +6,19 @@ use std::collections::BTreeMap;
 use demask_api::{Picture, PictureScore};
 use demask_datasets::example::{Kind, Split};
 use demask_datasets::tabletop::Tabletop;
-use demask_rewards::combine::Scored;
 use demask_rewards::judge::Completion;
-use demask_rewards::networks::{WEIGHTS, means, pair, push};
+use demask_rewards::networks::{means, pair, push};
+use demask_rewards::rewards::{Needs, REWARDS};
+use demask_rewards::scored::Scored;
 use proptest::prelude::*;
 
 fn weights() -> BTreeMap<String, f64> {
-    WEIGHTS.map(|(name, weight)| (name.to_owned(), weight)).into()
+    let networks = REWARDS
+        .iter()
+        .filter(|reward| reward.needs() != Needs::Completion);
+    networks
+        .map(|reward| (reward.name().to_owned(), reward.default_weight()))
+        .collect()
 }
 
 fn worth(score: PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) -> Scored {
@@ -124,7 +130,7 @@ proptest! {
             means(&all.repeat(times))["image_reward"]
         };
         let (once, often) = (said(1), said(9));
-        let width = |mean: demask_rewards::metrics::Mean| mean.high.unwrap() - mean.low.unwrap();
+        let width = |mean: demask_rewards::statistics::Mean| mean.high.unwrap() - mean.low.unwrap();
         prop_assert!(once.low.unwrap() <= once.value && once.value <= once.high.unwrap());
         prop_assert!(width(often) <= width(once) + 1e-9);
     }

@@ -7,11 +7,12 @@ use demask_api::Picture;
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_datasets::tabletop::render::render;
-use demask_rewards::answer::same;
-use demask_rewards::guard;
-use demask_rewards::judge::{Completion, Judge, WEIGHTS};
-use demask_rewards::thought::{format_reward, split};
-use demask_rewards::trace::{Flaw, verify};
+use demask_rewards::judge::{Completion, Judge};
+use demask_rewards::rewards::length::length;
+use demask_rewards::rewards::{REWARDS, default_weights};
+use demask_rewards::verifiers::answer::same;
+use demask_rewards::verifiers::thought::{format_reward, split};
+use demask_rewards::verifiers::trace::{Flaw, verify};
 use proptest::prelude::*;
 
 #[test]
@@ -124,10 +125,7 @@ fn the_format_is_reasoning_and_then_a_result() {
 }
 
 fn weights() -> BTreeMap<String, f64> {
-    WEIGHTS
-        .iter()
-        .map(|&(name, weight)| (name.to_owned(), weight))
-        .collect()
+    default_weights(REWARDS)
 }
 
 fn word_problem() -> Example {
@@ -228,8 +226,8 @@ proptest! {
         }
         let _ = verify(&text, "1");
         let _ = verify(&format!("<think>{text}</think>1"), "1");
-        let longer = guard::length(tokens + 1, budget / 2, budget);
-        prop_assert!(longer <= guard::length(tokens, budget / 2, budget));
+        let longer = length(tokens + 1, budget / 2, budget);
+        prop_assert!(longer <= length(tokens, budget / 2, budget));
     }
 
     #[test]

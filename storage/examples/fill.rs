@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 batch.clear();
             }
         }
-        let (status, reason) = ("done".to_owned(), "all stages are done".to_owned());
+        let (status, reason) = (demask_storage::RunState::Done, "all stages are done".to_owned());
         writer.append(
             &[Record::RunEnd(RunEnd { run, status, reason })],
             began + 9_000_000_000,
@@ -92,7 +92,7 @@ fn example(run: &str, at: u64) -> Example {
         run: run.to_owned(),
         source: ["draw", "ask", "sums"][(at % 3) as usize].into(),
         split: "train".into(),
-        modality: "text".into(),
+        modality: demask_storage::Modality::Text,
         generator: "tabletop".into(),
         verifier: "by construction".into(),
         score: 1.0,
@@ -156,6 +156,6 @@ fn eval(run: &str, step: u64, value: f64) -> Eval {
         high: value + 0.05,
         n: 240,
         parts: Default::default(),
-        decision: "hold".into(),
+        decision: Some(demask_storage::Decision::Hold),
     }
 }

@@ -4,11 +4,13 @@
 
 pub mod blobs;
 pub mod command;
+pub mod events;
 pub mod journal;
 pub mod live;
 pub mod query;
 pub mod record;
 pub mod store;
+pub mod vocabulary;
 pub mod writer;
 
 pub use blobs::Blobs;
@@ -23,3 +25,4 @@ pub use writer::Writer;
 
 /// The version of the control protocol; it is in every reply.
 pub const PROTOCOL: u32 = 1;
+pub use vocabulary::{Decision, Gate, Modality, RunState, SteerAction, UnknownWord};

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::vocabulary::RunState;
+
 /// What an actor is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,8 +99,8 @@ pub struct Overview {
     pub run: String,
     /// The profile.
     pub profile: String,
-    /// `starting`, `running`, `paused`, `waiting_disk`, `stopping`, `done`, `failed`, `idle`.
-    pub state: String,
+    /// Where it is.
+    pub state: RunState,
     /// In words what is going on.
     pub detail: String,
     /// The run's step.
@@ -129,14 +131,14 @@ impl Overview {
     pub fn headline(&self) -> String {
         let mut parts = vec![
             self.profile.clone(),
-            self.state.clone(),
+            self.state.to_string(),
             format!("step {}/{}", self.step, self.total_steps),
         ];
         if let Some(stage) = self.stages.get(self.stage) {
             parts.push(format!("{} {}/{}", stage.name, stage.done, stage.total));
         }
         // A run that is held has no pace.
-        if self.state != "running" {
+        if self.state != RunState::Running {
             return parts.join(" · ");
         }
         if self.tokens_per_s > 0.0 {
@@ -152,7 +154,7 @@ impl Overview {
     #[must_use]
     pub fn time_left(&self) -> Option<String> {
         let left = self.eta_s.filter(|left| left.is_finite() && *left > 0.0)?;
-        (self.state == "running").then(|| duration(left))
+        (self.state == RunState::Running).then(|| duration(left))
     }
 }
 

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::live::{ActorView, Frame, Overview};
+use crate::vocabulary::{Decision, Gate, Modality, RunState, SteerAction};
 
 /// A record on its way to watchers: committed, numbered, timed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,8 +105,8 @@ pub struct Run {
 pub struct RunEnd {
     /// The run.
     pub run: String,
-    /// `done`, `stopped`, `failed`.
-    pub status: String,
+    /// How: [`RunState::Done`], [`RunState::Stopped`] or [`RunState::Failed`].
+    pub status: RunState,
     /// Why, in words.
     pub reason: String,
 }
@@ -130,8 +131,8 @@ pub struct Steer {
     pub run: String,
     /// Who: user name and client (`cli`, `dashboard`).
     pub by: String,
-    /// `set`, `pause`, `resume`, `stop`, `checkpoint`, `sample`.
-    pub action: String,
+    /// What was asked.
+    pub action: SteerAction,
     /// The knob, for `set`.
     pub key: Option<String>,
     /// Its value before.
@@ -176,8 +177,8 @@ pub struct Example {
     pub source: String,
     /// `train`, `validation`, `test`.
     pub split: String,
-    /// `text`, `ask`, `draw`, `think_draw`.
-    pub modality: String,
+    /// What it asks for.
+    pub modality: Modality,
     /// The checkpoint that generated it, or `none` for given data.
     pub generator: String,
     /// What verified it: a verifier's name and version, or `source`.
@@ -224,8 +225,8 @@ pub struct Verdict {
     pub run: String,
     /// The round, 0 for given data.
     pub round: u64,
-    /// `read`, `parse`, `verify`, `dedup`, `clean`, `accept`: the stage of the funnel.
-    pub gate: String,
+    /// The gate of the funnel.
+    pub gate: Gate,
     /// Passed.
     pub passed: bool,
     /// Why not (or a note); for unreadable rows file, line and reason.
@@ -249,8 +250,8 @@ pub struct RolloutSample {
     pub number: u64,
     /// The prompt's example id.
     pub example: String,
-    /// `text`, `ask`, `draw`, `think_draw`.
-    pub modality: String,
+    /// What it asks for.
+    pub modality: Modality,
     /// Weights version that drew it.
     pub weights: u64,
     /// The prompt.
@@ -305,8 +306,9 @@ pub struct Eval {
     pub n: u64,
     /// Value a part.
     pub parts: Vec<(String, f64)>,
-    /// `promote`, `hold`, `roll_back`, or empty.
-    pub decision: String,
+    /// What the promotion gate decided; none where it decides nothing.
+    #[serde(with = "crate::vocabulary::decided")]
+    pub decision: Option<Decision>,
 }
 
 /// An overlap check against one benchmark.

@@ -1,8 +1,8 @@
 //! The store through its doors.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use demask_storage::events::recent_events;
 use demask_storage::query::{self, VIEWS};
-use demask_storage::writer::recent_events;
 use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ fn records() -> Vec<Record> {
             id: "c1".into(),
             run: "r".into(),
             by: "ann (cli)".into(),
-            action: "set".into(),
+            action: demask_storage::SteerAction::Set,
             key: Some("kl".into()),
             old: None,
             new: Some("0.1".into()),
@@ -122,7 +122,7 @@ fn who_comes_in_the_middle_gets_curves_samples_benchmarks_and_the_last_events_of
             high: 0.6,
             n: 10,
             parts: vec![],
-            decision: String::new(),
+            decision: None,
         })
     };
     let metric = |run: &str, step| {
@@ -231,6 +231,8 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
     old.execute_batch(
         "INSERT INTO metric_key VALUES (1, 'train/loss'), (2, 'reward/total');
          INSERT INTO metric VALUES (1, 'a', 1, 2.5, 10), (1, 'b', 1, 3.5, 11), (2, 'b', 1, NULL, 11), (1, 'a', 2, 1.5, 12);
+         INSERT INTO example VALUES ('e1', 'a', 's', 'train', 'word_problem', 'none', 'source', 1.0, 't', NULL, ''),
+             ('e2', 'a', 's', 'train', 'caption', 'none', 'source', 1.0, 't', NULL, '');
          INSERT INTO latest VALUES ('a', 1, 2, 1.5, 12), ('b', 1, 1, 3.5, 11);",
     )
     .unwrap();
@@ -253,6 +255,11 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
     assert_eq!(
         query::query(&path, sql, 0).unwrap().rows,
         vec![vec![3.5], vec![0.5]]
+    );
+    let sql = "SELECT modality FROM example ORDER BY id";
+    assert_eq!(
+        query::query(&path, sql, 0).unwrap().rows,
+        vec![vec!["text"], vec!["ask"]]
     );
     let kept: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
 
@@ -221,7 +221,7 @@ pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
     let record = end.map(|end| end.record);
     assert!(
-        matches!(&record, Some(Record::RunEnd(end)) if end.status == "done"),
+        matches!(&record, Some(Record::RunEnd(end)) if end.status == demask_storage::RunState::Done),
         "{record:?}"
     );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_storage::{Command as Ask, Record, Reply};
 use demask_tests::{Place, SMOKE, next_event, start, wait_for};
 
@@ -74,7 +74,7 @@ async fn uninterrupted() -> (Place, String) {
         .await
         .unwrap();
     assert!(
-        matches!(&end.record, Record::RunEnd(end) if end.status == "done"),
+        matches!(&end.record, Record::RunEnd(end) if end.status == demask_storage::RunState::Done),
         "{end:?}"
     );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
@@ -180,7 +180,7 @@ async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Told
 fn nothing_is_lost(place: &Place, told: &Told) {
     let store = demask_storage::store::open_read_only(&place.home().database()).unwrap();
     let kept: std::collections::HashSet<String> =
-        demask_storage::writer::events_since(&store, 0, u64::MAX >> 1)
+        demask_storage::events::events_since(&store, 0, u64::MAX >> 1)
             .unwrap()
             .into_iter()
             .map(|envelope| serde_json::to_string(&envelope.record).unwrap())

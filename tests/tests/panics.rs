@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
 
-use demask_actors::attend::Faults;
-use demask_actors::client::Client;
+use demask_actors::control::client::Client;
 use demask_actors::daemon::serve_with;
 use demask_actors::home::Home;
-use demask_actors::walker::StageWalker;
-use demask_storage::{Command, Record, query, store, writer};
+use demask_actors::run::driver::StageDriver;
+use demask_actors::runtime::fault_injection::FaultInjection;
+use demask_storage::{Command, Record, events, query, store};
 use demask_tests::{SMOKE, start, wait_for};
 
 /// Checkpoints fall into the middle of `align`, whose reference policy matters.
@@ -25,11 +25,11 @@ fn profile() -> String {
 }
 
 /// Runs the profile to its end under these faults; the run.
-fn run_with(root: &Path, faults: Faults) -> String {
+fn run_with(root: &Path, faults: FaultInjection) -> String {
     let home = Home::open(Some(root.to_owned())).unwrap();
     let served = home.clone();
     let daemon =
-        std::thread::spawn(move || serve_with(&served, Rc::new(StageWalker::with_faults(faults))).unwrap());
+        std::thread::spawn(move || serve_with(&served, Rc::new(StageDriver::with_faults(faults))).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -48,7 +48,7 @@ fn run_with(root: &Path, faults: Faults) -> String {
             .await
             .unwrap();
         assert!(
-            matches!(&end.record, Record::RunEnd(end) if end.status == "done"),
+            matches!(&end.record, Record::RunEnd(end) if end.status == demask_storage::RunState::Done),
             "{end:?}"
         );
         client.ask(Command::Shutdown).await.unwrap();
@@ -75,7 +75,7 @@ fn weights(root: &Path, run: &str, step: u64) -> String {
 /// Watched samples of benchmarks among those that somebody who comes now is shown.
 fn watched(root: &Path) -> usize {
     let store = store::open_read_only(&root.join("demask.db")).unwrap();
-    let samples: BTreeSet<String> = writer::recent_events(&store, 0)
+    let samples: BTreeSet<String> = events::recent_events(&store, 0)
         .unwrap()
         .into_iter()
         .filter_map(|event| match event.record {
@@ -101,9 +101,9 @@ fn promoted(root: &Path, run: &str) {
 #[test]
 fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     let (calm, fragile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let calm_run = run_with(calm.path(), Faults::default());
+    let calm_run = run_with(calm.path(), FaultInjection::default());
     // Steps: codes 0-1, pretrain 2-9, reason 10, cot 11-14, align 15-18, evaluate 19 (judged as 20).
-    let faults = Faults::at(&[
+    let faults = FaultInjection::at(&[
         ("curator", 4),
         ("trainer", 7),
         ("scorer", 10),

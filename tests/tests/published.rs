@@ -253,7 +253,7 @@ fn it_reads_pictures_of_any_size() {
 
 /// A picture file's pixels.
 fn pixels(file: &str) -> RgbImage {
-    demask_datasets::picture_file::decode(Path::new(file))
+    demask_datasets::pictures::file::decode(Path::new(file))
         .unwrap()
         .to_rgb8()
 }

@@ -12,10 +12,12 @@ use ratatui::crossterm::event::{
 use ratatui::crossterm::terminal::{Clear, ClearType};
 use ratatui::crossterm::{cursor, execute};
 
+use crate::dashboard::Dashboard;
+use crate::message::{Effect, Msg};
 use crate::model::Model;
 use crate::pictures::Pictures;
 use crate::signals::{Signal, Signals};
-use crate::update::{Effect, Msg, update};
+use crate::update::update;
 use crate::{AttachOptions, link, signals, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
@@ -40,14 +42,14 @@ pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
 
 /// The loop, until the person leaves.
 fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signals) -> anyhow::Result<()> {
-    let mut model = Model {
+    let mut board = Dashboard::from(Model {
         no_color: options.no_color,
         ..Model::default()
-    };
+    });
     let (out, messages) = channel();
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
-    update(&mut model, size_of(terminal)?);
+    update(&mut board, size_of(terminal)?);
     // No screen yet: a key that is pressed while the terminal answers may be taken for a part of its answer.
     terminal.draw(view::opening)?;
     let pictures = Pictures::open(options.images, Some(options.blobs));
@@ -55,7 +57,7 @@ fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signal
     let mut dirty = true;
     loop {
         if dirty {
-            terminal.draw(|frame| view::draw(&model, &pictures, frame))?;
+            terminal.draw(|frame| view::draw(&board, &pictures, frame))?;
         }
         let mut taken = Vec::from_iter(signalled(terminal, signals)?);
         taken.extend(typed(terminal)?);
@@ -68,7 +70,7 @@ fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signal
         }
         let effects: Vec<Effect> = taken
             .into_iter()
-            .flat_map(|msg| update(&mut model, msg))
+            .flat_map(|msg| update(&mut board, msg))
             .collect();
         for effect in effects {
             match effect {

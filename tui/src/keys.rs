@@ -69,8 +69,13 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
     }
 }
 
-/// Every key.
-pub const BINDINGS: [Binding; 30] = [
+/// The keys that the screens' own stand after.
+const FIRST: usize = 3;
+/// The keys that lead to the screens.
+const DIGITS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+
+/// Every key but those of the screens.
+const BINDINGS: [Binding; 22] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
         "ctrl-c",
@@ -79,14 +84,6 @@ pub const BINDINGS: [Binding; 30] = [
         "",
     ),
     bind("tab", Action::NextScreen, "next screen", "next"),
-    bind("1", Action::Screen(0), "Overview", ""),
-    bind("2", Action::Screen(1), "Actors", ""),
-    bind("3", Action::Screen(2), "Denoise", ""),
-    bind("4", Action::Screen(3), "Rollouts", ""),
-    bind("5", Action::Screen(4), "Data", ""),
-    bind("6", Action::Screen(5), "Benchmarks", ""),
-    bind("7", Action::Screen(6), "Log", ""),
-    bind("8", Action::Screen(7), "Query", ""),
     bind(
         "p",
         Action::PauseResume,
@@ -133,10 +130,24 @@ pub const BINDINGS: [Binding; 30] = [
     bind("?", Action::Help, "this help", "help"),
 ];
 
+/// Every key, where the screens have these titles.
+#[must_use]
+pub fn bindings(titles: &[&'static str]) -> Vec<Binding> {
+    let screens = DIGITS.iter().zip(titles).enumerate();
+    let screens = screens.map(|(number, (key, title))| bind(key, Action::Screen(number), title, ""));
+    let (first, others) = BINDINGS.split_at(FIRST);
+    first
+        .iter()
+        .copied()
+        .chain(screens)
+        .chain(others.iter().copied())
+        .collect()
+}
+
 /// What a key means, if anything.
 #[must_use]
-pub fn action(key: &str) -> Option<Action> {
-    BINDINGS
+pub fn action(bindings: &[Binding], key: &str) -> Option<Action> {
+    bindings
         .iter()
         .find(|binding| binding.key == key)
         .map(|binding| binding.action)

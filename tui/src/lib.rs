@@ -1,15 +1,18 @@
 //! The dashboard: state, update, view. Knows `demask-storage` only.
 //!
-//! - `model.rs`: what is on the screen; `update.rs`: how events and keys change it; `seen.rs`: what was counted already;
+//! - `dashboard.rs`: the whole state; `model.rs`: what the daemon told; `message.rs`: what happens;
+//! - `update.rs`: how events and keys change it, whichever screen is shown; `seen.rs`: what was counted already;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
 //! - `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal; `signals.rs`: what ends or stops it from outside.
 
 mod app;
+mod dashboard;
 mod keys;
 mod lineage;
 mod link;
+mod message;
 mod model;
 mod palette;
 mod pictures;
@@ -23,8 +26,10 @@ mod view;
 use std::path::PathBuf;
 
 pub use app::attach;
+pub use dashboard::Dashboard;
+pub use message::{Effect, Msg};
 pub use model::Model;
-pub use update::{Effect, Msg, update};
+pub use update::update;
 pub use view::render_to_string;
 
 /// How pictures are drawn.

@@ -7,6 +7,14 @@ pub const LIST: &str = "lineage";
 /// The column that marks an answer as one sequence's story.
 pub const STORY: &str = "story";
 
+/// Whether these are the columns of an answer to the dashboard's own questions.
+#[must_use]
+pub fn is_own(columns: &[String]) -> bool {
+    columns
+        .first()
+        .is_some_and(|column| column == LIST || column == STORY)
+}
+
 /// The row of a story that names what the sequence was made from.
 pub const PARENT: &str = "parent";
 

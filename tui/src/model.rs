@@ -1,4 +1,5 @@
-//! What is on the screen.
+//! What the daemon told and what a person is typing: what every screen may show. What a person looks at on a screen is the
+//! screen's own.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,28 +17,16 @@ pub const SAMPLES: usize = 40;
 /// Rollout samples kept.
 pub const ROLLOUTS: usize = 400;
 
-/// The names of the screens.
-pub const SCREENS: [&str; 8] = [
-    "Overview",
-    "Actors",
-    "Denoise",
-    "Rollouts",
-    "Data",
-    "Benchmarks",
-    "Log",
-    "Query",
-];
-
 /// The screens' names as they stand in a row of so many columns: closer together where it is narrow, and only the present
 /// one's in full where that is too wide too.
 #[must_use]
-pub fn tabs(present: usize, columns: usize) -> Vec<String> {
+pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     let named = |gap: &str, all: bool| -> Vec<String> {
         let tab = |(number, name): (usize, &&str)| match all || number == present {
             true => format!(" {} {name}{gap}", number + 1),
             false => format!(" {}{gap}", number + 1),
         };
-        SCREENS.iter().enumerate().map(tab).collect()
+        titles.iter().enumerate().map(tab).collect()
     };
     let fits = |tabs: &Vec<String>| tabs.iter().map(String::len).sum::<usize>() <= columns;
     let wide = [named(" ", true), named("", true)];
@@ -90,28 +79,14 @@ pub struct Model {
     pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
     /// Log lines, each with how loud it is.
     pub log: VecDeque<(Level, String)>,
-    /// Only lines at least as loud.
-    pub log_level: Option<Level>,
-    /// Only lines that hold these words, whatever their case.
-    pub log_words: String,
-    /// Lines scrolled back.
-    pub log_back: usize,
+    /// Lines that were ever added to the log.
+    pub logged: usize,
     /// Benchmarks in order.
     pub evals: Vec<Eval>,
-    /// Results that are scrolled away, newest first.
-    pub evals_at: usize,
     /// Watched samples, oldest first.
     pub samples: VecDeque<(String, Vec<Frame>)>,
-    /// Which sample, counted from the newest.
-    pub sample: usize,
-    /// Which frame; none plays the sample.
-    pub frame: Option<usize>,
-    /// The frame that is played, a tick each.
-    pub played: usize,
     /// Rollout samples, oldest first.
     pub rollouts: VecDeque<RolloutSample>,
-    /// Which group, counted from the newest.
-    pub group: usize,
     /// Verdicts by source, gate and reason: how many passed, how many did not.
     pub funnel: BTreeMap<Gate, (u64, u64)>,
     /// Where in the funnel the verdict of a subject at a gate was counted, and whether it passed.
@@ -120,20 +95,12 @@ pub struct Model {
     pub trained: BTreeMap<String, u64>,
     /// How many of them were counted at a step of a stage.
     pub trained_at: Seen<(u64, String), u64>,
-    /// What was trained on, newest first: columns and rows.
-    pub lineage: Option<Rows>,
-    /// Which row of it.
-    pub lineage_at: usize,
-    /// All that is known of one sequence.
-    pub story: Option<Vec<Vec<String>>>,
     /// The palette, when it is open.
     pub palette: Option<Palette>,
     /// Being typed.
     pub typing: Option<(Typing, String)>,
     /// The last query.
     pub asked: String,
-    /// The last query's result, or what was wrong.
-    pub rows: Option<Result<Rows, String>>,
     /// The last reply to a command.
     pub notice: String,
     /// The help is shown.
@@ -142,8 +109,6 @@ pub struct Model {
     pub help_at: usize,
     /// Draw without colours.
     pub no_color: bool,
-    /// Rows of the query's result that are scrolled away.
-    pub rows_at: usize,
     /// The terminal's columns and rows, for clicks.
     pub size: (u16, u16),
 }
@@ -153,28 +118,6 @@ impl Model {
     #[must_use]
     pub fn knobs(&self) -> &[Knob] {
         self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
-    }
-
-    /// The log lines that pass level and words.
-    pub fn lines(&self) -> impl Iterator<Item = &(Level, String)> {
-        let words = self.log_words.to_lowercase();
-        self.log
-            .iter()
-            .filter(move |line| self.lets_through(&words, line))
-    }
-
-    /// Whether the log line of this number passes level and words.
-    #[must_use]
-    pub fn passes(&self, number: usize) -> bool {
-        let words = self.log_words.to_lowercase();
-        self.log
-            .get(number)
-            .is_some_and(|line| self.lets_through(&words, line))
-    }
-
-    fn lets_through(&self, words: &str, (level, line): &(Level, String)) -> bool {
-        self.log_level.is_none_or(|least| *level >= least)
-            && (words.is_empty() || line.to_lowercase().contains(words))
     }
 
     /// Step and group of the rollouts, oldest first.
@@ -213,40 +156,16 @@ impl Model {
         tree
     }
 
-    /// The sample that is looked at.
-    #[must_use]
-    pub fn looked_at(&self) -> Option<&(String, Vec<Frame>)> {
-        let at = self
-            .samples
-            .len()
-            .checked_sub(1 + self.sample.min(self.samples.len().saturating_sub(1)))?;
-        self.samples.get(at)
-    }
-
-    /// The frame that is looked at.
-    #[must_use]
-    pub fn present_frame(&self) -> Option<&Frame> {
-        let (_, frames) = self.looked_at()?;
-        frames.get(
-            self.frame
-                .unwrap_or(self.played)
-                .min(frames.len().saturating_sub(1)),
-        )
-    }
-
     /// Another run began: what was on the screens was of the one before.
     pub fn begin(&mut self, run: &str) {
         run.clone_into(&mut self.run);
         self.metrics.clear();
         self.evals.clear();
-        self.evals_at = 0;
         self.samples.clear();
         self.rollouts.clear();
         self.funnel.clear();
         self.verdicts.clear();
         self.trained.clear();
         self.trained_at.clear();
-        (self.lineage, self.story, self.lineage_at) = (None, None, 0);
-        (self.sample, self.frame, self.played, self.group) = (0, None, 0, 0);
     }
 }

@@ -3,7 +3,7 @@
 use demask_storage::Knob;
 use ratatui::layout::Rect;
 
-use crate::keys::{Action, BINDINGS};
+use crate::keys::{Action, Binding};
 
 /// What the palette is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +55,8 @@ impl Palette {
 
     /// The entries that the typed letters are found in, best first.
     #[must_use]
-    pub fn found(&self, knobs: &[Knob]) -> Vec<Entry> {
-        let mut scored: Vec<(usize, usize, Entry)> = entries(knobs)
+    pub fn found(&self, bindings: &[Binding], knobs: &[Knob]) -> Vec<Entry> {
+        let mut scored: Vec<(usize, usize, Entry)> = entries(bindings, knobs)
             .into_iter()
             .enumerate()
             .filter_map(|(number, entry)| {
@@ -69,8 +69,8 @@ impl Palette {
     }
 }
 
-fn entries(knobs: &[Knob]) -> Vec<Entry> {
-    let bound = BINDINGS
+fn entries(bindings: &[Binding], knobs: &[Knob]) -> Vec<Entry> {
+    let bound = bindings
         .iter()
         .filter(|binding| binding.action != Action::Palette)
         .map(|binding| Entry {

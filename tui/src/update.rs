@@ -1,241 +1,155 @@
-//! How events and keys change the state. Pure: what has to be done outside is returned.
+//! How events and keys change the state, as far as every screen is meant; the present screen does the rest. Pure: what has to
+//! be done outside is returned.
 
 use demask_storage::{
-    Command, Envelope, Eval, Frame, Level, Record, Reply, RolloutSample, TrainUse, Verdict,
+    Command, Eval, Frame, Level, Record, Reply, RolloutSample, RunState, TrainUse, Verdict,
 };
 use ratatui::layout::{Position, Rect};
 
-use crate::keys::{Action, BINDINGS, action};
-use crate::lineage;
-use crate::model::{LINES, Model, POINTS, ROLLOUTS, Rows, SAMPLES, SCREENS, Typing, tabs};
+use crate::dashboard::Dashboard;
+use crate::keys::{Action, action};
+use crate::message::{Effect, Msg};
+use crate::model::{LINES, Model, POINTS, ROLLOUTS, SAMPLES, Typing, tabs};
 use crate::palette::{self, Does, Palette};
-use crate::screens::data;
+use crate::screens::Event;
 use crate::view;
-
-/// The Denoise screen.
-const DENOISE: usize = 2;
-/// The Rollouts screen.
-const ROLLOUT: usize = 3;
-/// The Data screen.
-const DATA: usize = 4;
-/// The Benchmarks screen.
-const BENCHMARKS: usize = 5;
-/// The Log screen.
-const LOG: usize = 6;
-/// The Query screen.
-const QUERY: usize = 7;
 
 /// How far a page goes.
 const PAGE: usize = 10;
-/// Ticks that a sample is played for at most, about.
-const PLAYED: usize = 20;
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Msg {
-    /// A key, as the table names it; characters are themselves.
-    Key(String),
-    /// The daemon said something.
-    Event(Box<Envelope>),
-    /// An answer to a command.
-    Reply(Box<Reply>),
-    /// A query was refused.
-    NoRows {
-        /// Which.
-        sql: String,
-        /// Why.
-        message: String,
-    },
-    /// Events were missed.
-    Lagged(u64),
-    /// The connection is there.
-    Connected,
-    /// The connection is gone.
-    Away,
-    /// A quarter of a second went by.
-    Tick,
-    /// The mouse was pressed at this column and row.
-    Click(u16, u16),
-    /// The wheel was turned, up or down.
-    Wheel(bool),
-    /// The terminal has so many columns and rows.
-    Size(u16, u16),
-}
-
-/// What has to be done outside.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Ask the daemon.
-    Ask(Command),
-    /// Leave.
-    Quit,
-}
 
 /// Takes a message in.
-pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
-    let before = model.screen;
-    let mut effects = changed(model, msg);
-    // What cannot be sent is said, not swallowed.
-    if !model.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
-        effects.retain(|effect| *effect == Effect::Quit);
-        model.notice = "the daemon is away: nothing was asked of it".into();
+pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
+    let (before, logged) = (board.screen, board.logged);
+    let mut effects = changed(board, msg);
+    if board.logged > logged {
+        board.tell(&Event::Logged(board.model.logged - logged));
     }
-    // Who comes to the Data screen sees what was trained on last.
-    if model.screen == DATA && before != DATA && model.connected && model.story.is_none() {
-        effects.push(Effect::Ask(lineage::list()));
+    // What cannot be sent is said, not swallowed.
+    if !board.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
+        effects.retain(|effect| *effect == Effect::Quit);
+        board.notice = "the daemon is away: nothing was asked of it".into();
+    }
+    if board.screen != before && board.connected {
+        let number = board.screen;
+        effects.extend(board.screens.get_mut(number).and_then(|screen| screen.on_show()));
     }
     effects
 }
 
-fn changed(model: &mut Model, msg: Msg) -> Vec<Effect> {
+fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     match msg {
-        Msg::Key(key) => return key_pressed(model, &key),
-        Msg::Event(envelope) => take(model, *envelope),
-        Msg::Reply(reply) => answered(model, *reply),
+        Msg::Key(key) => return key_pressed(board, &key),
+        Msg::Event(envelope) => {
+            board.seq = board.seq.max(envelope.seq);
+            take(board, envelope.record);
+        }
+        Msg::Reply(reply) => answered(board, *reply),
         Msg::NoRows { sql, message } => {
             // The dashboard has queries of its own too: what they came to does not belong there.
-            if sql == model.asked {
-                (model.rows, model.rows_at) = (Some(Err(message.clone())), 0);
+            if sql == board.asked {
+                board.tell(&Event::NoRows(&message));
             }
-            refused(model, message);
+            refused(board, message);
         }
-        Msg::Lagged(missed) => model.missed += missed,
-        Msg::Connected => (model.connected, model.away_ticks) = (true, 0),
-        Msg::Away => model.connected = false,
-        Msg::Click(column, row) => return clicked(model, column, row),
-        Msg::Size(width, height) => model.size = (width, height),
-        Msg::Wheel(up) if model.palette.is_some() => {
-            return in_palette(model, if up { "up" } else { "down" });
+        Msg::Lagged(missed) => board.missed += missed,
+        Msg::Connected => (board.model.connected, board.model.away_ticks) = (true, 0),
+        Msg::Away => board.connected = false,
+        Msg::Click(column, row) => return clicked(board, column, row),
+        Msg::Size(width, height) => board.size = (width, height),
+        Msg::Wheel(up) if board.palette.is_some() => {
+            return in_palette(board, if up { "up" } else { "down" });
         }
-        Msg::Wheel(_) if model.typing.is_some() => {}
-        Msg::Wheel(up) => return act(model, if up { Action::Up } else { Action::Down }),
+        Msg::Wheel(_) if board.typing.is_some() => {}
+        Msg::Wheel(up) => return act(board, if up { Action::Up } else { Action::Down }),
         Msg::Tick => {
-            model.away_ticks = if model.connected { 0 } else { model.away_ticks + 1 };
-            let last = last_frame(model);
-            model.played = (model.played + (last / PLAYED).max(1)).min(last);
+            board.away_ticks = if board.connected { 0 } else { board.away_ticks + 1 };
+            board.tell(&Event::Tick);
         }
     }
     Vec::new()
 }
 
-fn key_pressed(model: &mut Model, key: &str) -> Vec<Effect> {
-    if model.palette.is_some() {
-        return in_palette(model, key);
+fn key_pressed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
+    if board.palette.is_some() {
+        return in_palette(board, key);
     }
-    if model.typing.is_some() {
-        return typed(model, key);
+    if board.typing.is_some() {
+        return typed(board, key);
     }
     // What was answered has been read: the footer's hints come back.
-    model.notice.clear();
-    match action(key) {
-        Some(action) => act(model, action),
+    board.notice.clear();
+    match action(&board.bindings(), key) {
+        Some(action) => act(board, action),
         None => {
-            model.help = false;
+            board.help = false;
             Vec::new()
         }
     }
 }
 
-fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
     let ask = |what: Typing, model: &mut Model| model.typing = Some((what, String::new()));
     match action {
-        Action::Quit if model.help => model.help = false,
+        Action::Quit if board.help => board.help = false,
         Action::Quit => return vec![Effect::Quit],
-        Action::NextScreen => model.screen = (model.screen + 1) % SCREENS.len(),
-        Action::Screen(number) => model.screen = number,
+        Action::NextScreen => board.screen = (board.screen + 1) % board.screens.len(),
+        Action::Screen(number) => board.screen = number,
         Action::PauseResume => {
-            let paused = model
-                .overview
-                .as_ref()
-                .is_some_and(|overview| overview.state == "paused");
+            let overview = board.overview.as_ref();
+            let paused = overview.is_some_and(|overview| overview.state == RunState::Paused);
             return vec![Effect::Ask(if paused { Command::Resume } else { Command::Pause })];
         }
-        Action::Stop => ask(Typing::Stop, model),
+        Action::Stop => ask(Typing::Stop, board),
         Action::Checkpoint => return vec![Effect::Ask(Command::Checkpoint)],
-        Action::SetKnob => ask(Typing::Knob, model),
-        Action::Sample => ask(Typing::Prompt, model),
-        Action::Query => {
-            model.screen = SCREENS.len() - 1;
-            ask(Typing::Sql, model);
+        Action::SetKnob => ask(Typing::Knob, board),
+        Action::Sample => ask(Typing::Prompt, board),
+        Action::Up | Action::Down => return move_by(board, 1, action == Action::Up),
+        Action::PageUp | Action::PageDown => return move_by(board, PAGE, action == Action::PageUp),
+        Action::Palette => board.palette = Some(Palette::default()),
+        Action::Help => (board.model.help, board.model.help_at) = (!board.model.help, 0),
+        Action::Close => {
+            board.help = false;
+            board.tell(&Event::Closed);
+            return on_screen(board, action);
         }
-        Action::Up | Action::Down => move_by(model, 1, action == Action::Up),
-        Action::PageUp | Action::PageDown => move_by(model, PAGE, action == Action::PageUp),
-        Action::Back | Action::Forward if model.screen == DENOISE => {
-            scrub(model, action == Action::Forward);
+        Action::Back | Action::Forward | Action::Open | Action::Query | Action::Filter | Action::Level => {
+            let claiming = board.screens.iter().position(|screen| screen.claims(action));
+            board.screen = claiming.unwrap_or(board.screen);
+            return on_screen(board, action);
         }
-        Action::Back | Action::Forward => {}
-        Action::Close => close(model),
-        Action::Open => return open(model),
-        Action::Filter => {
-            model.screen = LOG;
-            ask(Typing::Filter, model);
-        }
-        Action::Level => {
-            model.screen = LOG;
-            model.log_back = 0;
-            model.log_level = match model.log_level {
-                None => Some(Level::Warn),
-                Some(Level::Warn) => Some(Level::Error),
-                Some(_) => None,
-            };
-        }
-        Action::Palette => model.palette = Some(Palette::default()),
-        Action::Help => (model.help, model.help_at) = (!model.help, 0),
     }
     Vec::new()
 }
 
-/// Closes the help or the story of a sequence; what is looked at in Denoise is the newest again.
-fn close(model: &mut Model) {
-    (model.help, model.story) = (false, None);
-    if model.screen == DENOISE {
-        (model.sample, model.frame, model.played) = (0, None, 0);
-    }
+/// What a key means on the present screen.
+fn on_screen(board: &mut Dashboard, action: Action) -> Vec<Effect> {
+    let Dashboard { model, screens } = board;
+    let screen = screens.get_mut(model.screen);
+    screen.map_or_else(Vec::new, |screen| screen.on_key(model, action))
 }
 
 /// Up or down in the help, else in the present screen's list.
-fn move_by(model: &mut Model, count: usize, up: bool) {
-    if model.help {
-        model.help_at = match up {
-            true => model.help_at.saturating_sub(count),
-            false => (model.help_at + count).min(BINDINGS.len()),
+fn move_by(board: &mut Dashboard, count: usize, up: bool) -> Vec<Effect> {
+    if board.help {
+        board.help_at = match up {
+            true => board.help_at.saturating_sub(count),
+            false => (board.help_at + count).min(board.bindings().len()),
         };
-        return;
-    }
-    (0..count).for_each(|_| choose(model, up));
-}
-
-/// The Data screen's list of sequences, or the story of the one that is chosen.
-fn open(model: &mut Model) -> Vec<Effect> {
-    if model.screen != DATA {
         return Vec::new();
     }
-    if let Some(story) = &model.story {
-        let parent = story
-            .iter()
-            .find(|pair| pair.first().is_some_and(|name| name == lineage::PARENT))
-            .and_then(|pair| pair.get(1));
-        let asked = parent.map(|parent| Effect::Ask(lineage::story(parent)));
-        return asked.into_iter().collect();
-    }
-    let subject = |(_, rows): &Rows| rows.get(model.lineage_at)?.first().cloned();
-    let command = match model.lineage.as_ref().and_then(subject) {
-        Some(subject) => lineage::story(&subject),
-        None => lineage::list(),
-    };
-    vec![Effect::Ask(command)]
+    let action = if up { Action::Up } else { Action::Down };
+    (0..count).flat_map(|_| on_screen(board, action)).collect()
 }
 
-fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
-    let found = model
-        .palette
-        .as_ref()
-        .map_or_else(Vec::new, |palette| palette.found(model.knobs()));
-    let Some(palette) = &mut model.palette else {
+fn in_palette(board: &mut Dashboard, key: &str) -> Vec<Effect> {
+    let found = board.palette.as_ref().map_or_else(Vec::new, |palette| {
+        palette.found(&board.bindings(), board.knobs())
+    });
+    let Some(palette) = &mut board.model.palette else {
         return Vec::new();
     };
     match key {
-        "esc" | "ctrl-c" | "ctrl-p" => model.palette = None,
+        "esc" | "ctrl-c" | "ctrl-p" => board.model.palette = None,
         "up" => palette.at = palette.at.saturating_sub(1),
         "down" | "tab" => palette.at = (palette.at + 1).min(found.len().saturating_sub(1)),
         "backspace" => {
@@ -245,11 +159,11 @@ fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
         "space" => palette.text.push(' '),
         "enter" => {
             let entry = found.into_iter().nth(palette.at);
-            model.palette = None;
+            board.palette = None;
             return match entry.map(|entry| entry.does) {
-                Some(Does::Act(action)) => act(model, action),
+                Some(Does::Act(action)) => act(board, action),
                 Some(Does::Turn(key)) => {
-                    model.typing = Some((Typing::Value(key), String::new()));
+                    board.typing = Some((Typing::Value(key), String::new()));
                     Vec::new()
                 }
                 None => Vec::new(),
@@ -265,13 +179,13 @@ fn in_palette(model: &mut Model, key: &str) -> Vec<Effect> {
 }
 
 /// A click chooses what it hits: an entry of the palette, a screen's name, a sequence (once more opens it).
-fn clicked(model: &mut Model, column: u16, row: u16) -> Vec<Effect> {
-    let screen = Rect::new(0, 0, model.size.0, model.size.1);
+fn clicked(board: &mut Dashboard, column: u16, row: u16) -> Vec<Effect> {
+    let screen = Rect::new(0, 0, board.size.0, board.size.1);
     let at = Position::new(column, row);
-    if let Some(palette) = &mut model.palette {
+    if let Some(palette) = &mut board.model.palette {
         let place = palette::place(screen);
         if !place.contains(at) {
-            model.palette = None;
+            board.model.palette = None;
             return Vec::new();
         }
         let room = usize::from(place.height).saturating_sub(3);
@@ -283,126 +197,49 @@ fn clicked(model: &mut Model, column: u16, row: u16) -> Vec<Effect> {
             return Vec::new();
         };
         palette.at = palette.first(room) + line;
-        return in_palette(model, "enter");
+        return in_palette(board, "enter");
     }
-    if model.help || model.typing.is_some() {
+    if board.help || board.typing.is_some() {
         return Vec::new();
     }
     if row == 1 {
-        screen_clicked(model, column);
-    } else if model.screen == DATA && model.story.is_none() {
-        return sequence_clicked(model, screen, at);
-    }
-    Vec::new()
-}
-
-fn sequence_clicked(model: &mut Model, screen: Rect, at: Position) -> Vec<Effect> {
-    let [_, _, body, _] = view::parts(screen);
-    let [_, place] = data::parts(body);
-    let Some((_, rows)) = model.lineage.as_ref().filter(|_| place.contains(at)) else {
+        screen_clicked(board, column);
         return Vec::new();
-    };
-    // Frame and heading above, frame below.
-    let room = usize::from(place.height).saturating_sub(3);
-    let line =
-        at.y.checked_sub(place.y + 2)
-            .map(usize::from)
-            .filter(|line| *line < room);
-    let number = line.map(|line| (model.lineage_at + 1).saturating_sub(room) + line);
-    match number.filter(|number| *number < rows.len()) {
-        Some(number) if number == model.lineage_at => open(model),
-        Some(number) => {
-            model.lineage_at = number;
-            Vec::new()
-        }
-        None => Vec::new(),
     }
+    let [_, _, body, _] = view::parts(screen);
+    let present = board.model.screen;
+    let screen = board.screens.get_mut(present);
+    screen.map_or_else(Vec::new, |screen| screen.on_click(body, at))
 }
 
 /// The row of screen names is the second.
-fn screen_clicked(model: &mut Model, column: u16) {
+fn screen_clicked(board: &mut Dashboard, column: u16) {
     let mut right = 0;
-    for (number, tab) in tabs(model.screen, usize::from(model.size.0)).iter().enumerate() {
+    for (number, tab) in tabs(&board.titles(), board.screen, usize::from(board.size.0))
+        .iter()
+        .enumerate()
+    {
         right += tab.chars().count();
         if usize::from(column) < right {
-            model.screen = number;
+            board.screen = number;
             return;
         }
     }
 }
 
-fn scrub(model: &mut Model, forward: bool) {
-    let last = last_frame(model);
-    let now = model.frame.unwrap_or(model.played).min(last);
-    model.frame = Some(if forward {
-        (now + 1).min(last)
-    } else {
-        now.saturating_sub(1)
-    });
-}
-
-/// The last frame of the sample that is looked at.
-fn last_frame(model: &Model) -> usize {
-    model
-        .looked_at()
-        .map_or(0, |(_, frames)| frames.len().saturating_sub(1))
-}
-
-fn choose(model: &mut Model, before: bool) {
-    let step = |value: usize, limit: usize| {
-        if before {
-            (value + 1).min(limit)
-        } else {
-            value.saturating_sub(1)
-        }
-    };
-    let back = |value: usize, limit: usize| {
-        if before {
-            value.saturating_sub(1)
-        } else {
-            (value + 1).min(limit)
-        }
-    };
-    if model.screen == ROLLOUT {
-        let last = model.groups().len().saturating_sub(1);
-        model.group = step(model.group.min(last), last);
-    } else if model.screen == DATA {
-        let last = model
-            .lineage
-            .as_ref()
-            .map_or(0, |(_, rows)| rows.len().saturating_sub(1));
-        model.lineage_at = back(model.lineage_at, last);
-        model.story = None;
-    } else if model.screen == LOG {
-        let last = model.lines().count().saturating_sub(1);
-        model.log_back = step(model.log_back, last);
-    } else if model.screen == QUERY {
-        let last = match &model.rows {
-            Some(Ok((_, rows))) => rows.len().saturating_sub(1),
-            _ => 0,
-        };
-        model.rows_at = back(model.rows_at, last);
-    } else if model.screen == BENCHMARKS {
-        model.evals_at = back(model.evals_at, model.evals.len().saturating_sub(1));
-    } else if model.screen == DENOISE {
-        model.sample = step(model.sample, model.samples.len().saturating_sub(1));
-        (model.frame, model.played) = (None, 0);
-    }
-}
-
-fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
-    let Some((what, text)) = &mut model.typing else {
+fn typed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
+    let Some((what, text)) = &mut board.model.typing else {
         return Vec::new();
     };
     match key {
-        "esc" | "ctrl-c" => model.typing = None,
+        "esc" | "ctrl-c" => board.model.typing = None,
         "backspace" => drop(text.pop()),
         "space" => text.push(' '),
-        "up" if *what == Typing::Sql => text.clone_from(&model.asked),
+        "up" if *what == Typing::Sql => text.clone_from(&board.model.asked),
         "enter" => {
             let (what, text) = (what.clone(), std::mem::take(text));
-            model.typing = None;
-            return said(model, &what, text.trim());
+            board.model.typing = None;
+            return said(board, &what, text.trim());
         }
         _ if key.chars().count() == 1 => text.push_str(key),
         _ => {}
@@ -410,7 +247,7 @@ fn typed(model: &mut Model, key: &str) -> Vec<Effect> {
     Vec::new()
 }
 
-fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
+fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
     if text.is_empty() && *what != Typing::Filter {
         return Vec::new();
     }
@@ -420,7 +257,7 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
                 let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
                 return vec![Effect::Ask(Command::Set { key, value })];
             }
-            None => model.notice = format!("'{text}': expected KEY=VALUE"),
+            None => board.notice = format!("'{text}': expected KEY=VALUE"),
         },
         Typing::Prompt => {
             let picture = text.strip_prefix("draw ");
@@ -431,7 +268,7 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
             })];
         }
         Typing::Sql => {
-            text.clone_into(&mut model.asked);
+            text.clone_into(&mut board.asked);
             return vec![Effect::Ask(Command::Query {
                 sql: text.to_owned(),
                 limit: 200,
@@ -441,43 +278,34 @@ fn said(model: &mut Model, what: &Typing, text: &str) -> Vec<Effect> {
             let (key, value) = (key.clone(), text.to_owned());
             return vec![Effect::Ask(Command::Set { key, value })];
         }
-        Typing::Filter => (model.log_words, model.log_back) = (text.to_owned(), 0),
+        Typing::Filter => board.tell(&Event::Words(text)),
         Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
-        Typing::Stop => model.notice = "not stopped".into(),
+        Typing::Stop => board.notice = "not stopped".into(),
     }
     Vec::new()
 }
 
-fn answered(model: &mut Model, reply: Reply) {
+fn answered(board: &mut Dashboard, reply: Reply) {
     match reply {
-        Reply::Status(overview) => model.overview = Some(*overview),
+        Reply::Status(overview) => board.overview = Some(*overview),
         Reply::Actors { actors } => {
-            model.actors = actors
+            board.actors = actors
                 .into_iter()
                 .map(|actor| (actor.name.clone(), actor))
                 .collect();
         }
-        Reply::Accepted { message, step } => model.notice = format!("{message} (at step {step})"),
-        Reply::Started { run } => model.notice = format!("run {run}"),
+        Reply::Accepted { message, step } => board.notice = format!("{message} (at step {step})"),
+        Reply::Started { run } => board.notice = format!("run {run}"),
         Reply::Rows { columns, rows } => {
             let plain = |value: serde_json::Value| match value {
                 serde_json::Value::String(text) => text,
                 other => other.to_string(),
             };
-            let rows = rows
-                .into_iter()
-                .map(|row| row.into_iter().map(plain).collect())
-                .collect();
-            let rows: Vec<Vec<String>> = rows;
-            match columns.first().map(String::as_str) {
-                Some(lineage::LIST) => {
-                    (model.lineage, model.lineage_at) = (Some((columns, rows)), 0);
-                }
-                Some(lineage::STORY) => model.story = Some(rows),
-                _ => (model.rows, model.rows_at) = (Some(Ok((columns, rows))), 0),
-            }
+            let rows = rows.into_iter();
+            let rows: Vec<Vec<String>> = rows.map(|row| row.into_iter().map(plain).collect()).collect();
+            board.tell(&Event::Rows(&columns, &rows));
         }
-        Reply::Refused { message } => refused(model, message),
+        Reply::Refused { message } => refused(board, message),
     }
 }
 
@@ -487,13 +315,18 @@ fn refused(model: &mut Model, message: String) {
     model.notice = message;
 }
 
-fn take(model: &mut Model, envelope: Envelope) {
-    model.seq = model.seq.max(envelope.seq);
-    if let Some(run) = run_of(&envelope.record).filter(|run| !run.is_empty() && *run != model.run) {
-        let run = run.to_owned();
-        model.begin(&run);
+fn take(board: &mut Dashboard, record: Record) {
+    if let Some(run) = run_of(&record).filter(|run| !run.is_empty() && *run != board.run) {
+        board.model.begin(run);
+        board.tell(&Event::Begun);
     }
-    match envelope.record {
+    board.tell(&Event::Record(&record));
+    keep(&mut board.model, record);
+}
+
+/// Keeps what was recorded, as far as it is shown.
+fn keep(model: &mut Model, record: Record) {
+    match record {
         Record::Overview(overview) => model.overview = Some(overview),
         Record::Actor(actor) => drop(model.actors.insert(actor.name.clone(), actor)),
         Record::Metric(metric) => {
@@ -542,7 +375,7 @@ fn take(model: &mut Model, envelope: Envelope) {
             );
         }
         Record::Steer(steer) => {
-            let what = [Some(steer.action), steer.key, steer.new]
+            let what = [Some(steer.action.to_string()), steer.key, steer.new]
                 .into_iter()
                 .flatten()
                 .collect::<Vec<_>>()
@@ -554,7 +387,7 @@ fn take(model: &mut Model, envelope: Envelope) {
             log(model, Level::Info, format!("{} {what}: {when}", steer.by));
         }
         Record::RunEnd(end) => {
-            let level = if end.status == "failed" {
+            let level = if end.status == RunState::Failed {
                 Level::Error
             } else {
                 Level::Info
@@ -579,11 +412,6 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
         *known = sample;
         return;
     }
-    // Who looks at an earlier group goes on looking at it.
-    let newest = model.rollouts.back().map(|last| (last.step, last.group));
-    if model.group > 0 && newest != Some((sample.step, sample.group)) {
-        model.group += 1;
-    }
     model.rollouts.push_back(sample);
     while model.rollouts.len() > ROLLOUTS {
         model.rollouts.pop_front();
@@ -592,8 +420,8 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
 
 /// A verdict, counted once: the last one on a subject at a gate holds.
 fn judged(model: &mut Model, verdict: Verdict) {
-    let line = (verdict.source, verdict.gate.clone(), verdict.reason);
-    let name = (verdict.subject, verdict.gate);
+    let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
+    let name = (verdict.subject, verdict.gate.to_string());
     let before = model.verdicts.put(name, (line.clone(), verdict.passed));
     if let Some((line, passed)) = before
         && let Some(counts) = model.funnel.get_mut(&line)
@@ -621,7 +449,7 @@ fn trained(model: &mut Model, used: &TrainUse) {
     *all = all.saturating_sub(before.unwrap_or(0)) + count;
 }
 
-/// A result of a suite at a step, once. Who has scrolled goes on reading the same results.
+/// A result of a suite at a step, once.
 fn benchmarked(model: &mut Model, eval: Eval) {
     let same = |known: &&mut Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
     if let Some(known) = model.evals.iter_mut().find(same) {
@@ -631,23 +459,14 @@ fn benchmarked(model: &mut Model, eval: Eval) {
     let line = format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value);
     log(model, Level::Info, line);
     model.evals.push(eval);
-    if model.evals_at > 0 {
-        model.evals_at += 1;
-    }
 }
 
-/// The first frame of a sample. Who looks at an earlier one, or is scrubbing, goes on looking at that.
+/// The first frame of a sample.
 fn sampled(model: &mut Model, frame: Frame) {
-    if model.sample > 0 || model.frame.is_some() {
-        model.sample += 1;
-    } else {
-        model.played = 0;
-    }
     model.samples.push_back((frame.sample.clone(), vec![frame]));
     while model.samples.len() > SAMPLES {
         model.samples.pop_front();
     }
-    model.sample = model.sample.min(model.samples.len() - 1);
 }
 
 /// The run that a record is of, if it is of one and drawn.
@@ -666,12 +485,8 @@ fn run_of(record: &Record) -> Option<&str> {
 
 fn log(model: &mut Model, level: Level, line: String) {
     model.log.push_back((level, line));
+    model.logged += 1;
     while model.log.len() > LINES {
         model.log.pop_front();
-    }
-    // Who has scrolled back goes on reading the same lines, as long as they are kept.
-    if model.log_back > 0 && model.passes(model.log.len() - 1) {
-        let last = model.lines().count().saturating_sub(1);
-        model.log_back = (model.log_back + 1).min(last);
     }
 }

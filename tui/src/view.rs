@@ -1,4 +1,4 @@
-//! The screens. Pure: the same state draws the same picture.
+//! The frame around the screens: header, names, footer, help, palette. Pure: the same state draws the same picture.
 
 use demask_storage::Overview;
 use ratatui::Frame;
@@ -8,17 +8,18 @@ use ratatui::style::Modifier;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph};
 
-use crate::keys::{Action, BINDINGS};
+use crate::dashboard::Dashboard;
+use crate::keys::Action;
 use crate::model::{Model, Typing, tabs};
 use crate::pictures::Pictures;
-use crate::screens;
 use crate::theme::{accent, chosen, panel, quiet};
 
 /// The smallest terminal that is drawn on.
 const SMALLEST: (u16, u16) = (60, 16);
 
 /// Draws the whole screen.
-pub fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame) {
+pub fn draw(board: &Dashboard, pictures: &Pictures, frame: &mut Frame) {
+    let model = &board.model;
     let area = frame.area();
     if area.width < SMALLEST.0 || area.height < SMALLEST.1 {
         let text = format!(
@@ -30,22 +31,15 @@ pub fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame) {
     }
     let [head, tabs, body, foot] = parts(area);
     header(model, frame, head);
-    screen_names(model, frame, tabs);
-    match model.screen {
-        0 => screens::overview::draw(model, frame, body),
-        1 => screens::actors::draw(model, frame, body),
-        2 => screens::denoise::draw(model, pictures, frame, body),
-        3 => screens::rollouts::draw(model, pictures, frame, body),
-        4 => screens::data::draw(model, frame, body),
-        5 => screens::benchmarks::draw(model, frame, body),
-        6 => screens::log::draw(model, frame, body),
-        _ => screens::query::draw(model, frame, body),
+    screen_names(board, frame, tabs);
+    if let Some(screen) = board.screens.get(model.screen) {
+        screen.draw(model, pictures, frame, body);
     }
-    footer(model, frame, foot);
+    footer(board, frame, foot);
     if model.help {
-        help(model, frame, area);
+        help(board, frame, area);
     }
-    palette(model, frame, area);
+    palette(board, frame, area);
 }
 
 /// What stands there while the terminal is asked what pictures it can draw.
@@ -79,10 +73,14 @@ fn tail(text: &str, room: usize) -> String {
 ///
 /// # Errors
 /// Never, for a size that fits into memory.
-pub fn render_to_string(model: &Model, width: u16, height: u16) -> Result<String, std::convert::Infallible> {
+pub fn render_to_string(
+    board: &Dashboard,
+    width: u16,
+    height: u16,
+) -> Result<String, std::convert::Infallible> {
     let mut terminal = ratatui::Terminal::new(TestBackend::new(width, height))?;
     let pictures = Pictures::default();
-    terminal.draw(|frame| draw(model, &pictures, frame))?;
+    terminal.draw(|frame| draw(board, &pictures, frame))?;
     let buffer = terminal.backend().buffer();
     let mut text = String::new();
     for y in 0..height {
@@ -123,15 +121,16 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
 fn headline(overview: &Overview, columns: usize) -> String {
     let (line, detail) = (overview.headline(), &overview.detail);
     let fits = " demask  ".len() + line.chars().count() + 3 + detail.chars().count() <= columns;
-    match (detail.is_empty(), overview.state.as_str()) {
+    match (detail.is_empty(), overview.state.word()) {
         (true, _) => line,
         (false, "running") if !fits => line,
         _ => format!("{line} · {detail}"),
     }
 }
 
-fn screen_names(model: &Model, frame: &mut Frame, area: Rect) {
-    let tabs = tabs(model.screen, usize::from(area.width));
+fn screen_names(board: &Dashboard, frame: &mut Frame, area: Rect) {
+    let model = &board.model;
+    let tabs = tabs(&board.titles(), model.screen, usize::from(area.width));
     let names = tabs.into_iter().enumerate().map(|(number, tab)| {
         let style = if number == model.screen {
             accent(model).add_modifier(Modifier::BOLD | Modifier::UNDERLINED)
@@ -143,7 +142,8 @@ fn screen_names(model: &Model, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(Line::from_iter(names)), area);
 }
 
-fn footer(model: &Model, frame: &mut Frame, area: Rect) {
+fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
+    let model = &board.model;
     if let Some((what, text)) = &model.typing {
         let prompt = match what {
             Typing::Knob => "KEY=VALUE".to_owned(),
@@ -166,7 +166,7 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
         return;
     }
     let line = if model.notice.is_empty() {
-        hints(model, usize::from(area.width))
+        hints(board, usize::from(area.width))
     } else {
         Line::from(format!(" {}", model.notice))
     };
@@ -174,8 +174,10 @@ fn footer(model: &Model, frame: &mut Frame, area: Rect) {
 }
 
 /// The keys that have room; the last two, commands and help, lead to all others.
-fn hints(model: &Model, columns: usize) -> Line<'static> {
-    let mut shown: Vec<(String, &str)> = BINDINGS
+fn hints(board: &Dashboard, columns: usize) -> Line<'static> {
+    let model = &board.model;
+    let mut shown: Vec<(String, &str)> = board
+        .bindings()
         .iter()
         .filter(|binding| !binding.footer.is_empty())
         .map(|binding| (format!(" {} ", binding.key), binding.footer))
@@ -196,14 +198,15 @@ fn hints(model: &Model, columns: usize) -> Line<'static> {
 }
 
 /// The table of keys; the screens' numbers, which stand above, share a line.
-fn help(model: &Model, frame: &mut Frame, area: Rect) {
+fn help(board: &Dashboard, frame: &mut Frame, area: Rect) {
+    let bindings = board.bindings();
     let screens = |binding: &&crate::keys::Binding| matches!(binding.action, Action::Screen(_));
-    let numbers: Vec<&str> = BINDINGS
+    let numbers: Vec<&str> = bindings
         .iter()
         .filter(screens)
         .map(|binding| binding.key)
         .collect();
-    let mut lines: Vec<Line> = BINDINGS
+    let mut lines: Vec<Line> = bindings
         .iter()
         .filter(|binding| !screens(binding))
         .map(|binding| Line::from(format!(" {:<7}{}", binding.key, binding.help)))
@@ -227,16 +230,17 @@ fn help(model: &Model, frame: &mut Frame, area: Rect) {
     } else {
         "keys"
     };
-    let shown: Vec<Line> = lines.into_iter().skip(model.help_at.min(hidden)).collect();
+    let shown: Vec<Line> = lines.into_iter().skip(board.help_at.min(hidden)).collect();
     frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(shown).block(panel(title)), place);
 }
 
 /// What can be done, found by a few letters.
-fn palette(model: &Model, frame: &mut Frame, area: Rect) {
+fn palette(board: &Dashboard, frame: &mut Frame, area: Rect) {
+    let model = &board.model;
     let Some(open) = &model.palette else { return };
     let place = crate::palette::place(area);
-    let found = open.found(model.knobs());
+    let found = open.found(&board.bindings(), model.knobs());
     let room = usize::from(place.height).saturating_sub(3);
     let first = open.first(room);
     let mut lines = vec![Line::from(vec![

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Alert, Command, Envelope, Frame, Level, Metric, Record, Reply};
-use demask_tui::{Effect, Model, Msg, render_to_string, update};
+use demask_tui::{Dashboard, Effect, Msg, render_to_string, update};
 use proptest::prelude::*;
 
 fn event(record: Record) -> Msg {
@@ -29,7 +29,7 @@ fn frame(step: u64, words: &[&str]) -> Msg {
     }))
 }
 
-fn press(model: &mut Model, keys: &[&str]) -> Vec<Effect> {
+fn press(model: &mut Dashboard, keys: &[&str]) -> Vec<Effect> {
     keys.iter()
         .flat_map(|key| update(model, Msg::Key((*key).to_owned())))
         .collect()
@@ -37,7 +37,7 @@ fn press(model: &mut Model, keys: &[&str]) -> Vec<Effect> {
 
 #[test]
 fn masks_are_filled_and_can_be_scrubbed_back() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     update(&mut model, frame(0, &["", "four"]));
     update(&mut model, frame(1, &["is ", "four"]));
     press(&mut model, &["3"]);
@@ -65,7 +65,7 @@ fn sample(run: &str, id: &str, word: &str) -> Msg {
 
 #[test]
 fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     for number in 0..3 {
         update(
             &mut model,
@@ -73,7 +73,7 @@ fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
         );
     }
     press(&mut model, &["3", "up"]);
-    let shown = |model: &Model| render_to_string(model, 80, 24).unwrap();
+    let shown = |model: &Dashboard| render_to_string(model, 80, 24).unwrap();
     assert!(shown(&model).contains("word-1") && shown(&model).contains("sample 2 of 3"));
     press(&mut model, &["left"]);
     for number in 3..60 {
@@ -91,7 +91,7 @@ fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
 
 #[test]
 fn another_run_begins_with_empty_screens() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     let metric = |run: &str, step: u64, name: &str| {
         event(Record::Metric(Metric {
             run: run.into(),
@@ -110,7 +110,7 @@ fn another_run_begins_with_empty_screens() {
 
 #[test]
 fn what_cannot_be_sent_is_said() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     assert_eq!(press(&mut model, &["c"]), vec![]);
     let said = render_to_string(&model, 80, 24).unwrap();
     assert!(said.contains("the daemon is away: nothing was asked"), "{said}");
@@ -122,7 +122,7 @@ fn what_cannot_be_sent_is_said() {
 
 #[test]
 fn the_last_query_can_be_mended() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     update(&mut model, Msg::Connected);
     press(&mut model, &["/", "a", "enter"]);
     let again = press(&mut model, &["/", "up", "b", "enter"]);
@@ -134,7 +134,7 @@ fn the_last_query_can_be_mended() {
 
 #[test]
 fn a_narrow_terminal_shows_every_screen_and_the_way_to_help() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     let wide = render_to_string(&model, 80, 24).unwrap();
     assert!(wide.contains("1 Overview") && wide.contains("8 Query"), "{wide}");
     press(&mut model, &["7"]);
@@ -153,7 +153,7 @@ fn a_narrow_terminal_shows_every_screen_and_the_way_to_help() {
 
 #[test]
 fn a_knob_is_turned_by_typing_and_a_stop_wants_a_yes() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     update(&mut model, Msg::Connected);
     let set = Command::Set {
         key: "kl".into(),
@@ -172,7 +172,7 @@ fn a_knob_is_turned_by_typing_and_a_stop_wants_a_yes() {
 
 #[test]
 fn help_names_every_key() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     press(&mut model, &["?"]);
     let help = render_to_string(&model, 100, 40).unwrap();
     for words in [
@@ -189,7 +189,7 @@ fn help_names_every_key() {
 
 #[test]
 fn a_tiny_terminal_and_an_away_daemon_say_so() {
-    let mut model = Model::default();
+    let mut model = Dashboard::default();
     assert!(
         render_to_string(&model, 40, 10)
             .unwrap()
@@ -250,7 +250,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn nothing_that_happens_brings_it_down(all in proptest::collection::vec((messages(), 1u16..140, 1u16..50), 0..40)) {
-        let mut model = Model::default();
+        let mut model = Dashboard::default();
         for (msg, width, height) in all {
             update(&mut model, msg);
             render_to_string(&model, width, height).unwrap();

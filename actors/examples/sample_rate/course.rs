@@ -7,15 +7,16 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use demask_actors::engine::{Engine, EngineOptions};
-use demask_actors::folder;
+use demask_actors::engine::process::{Engine, EngineOptions};
 use demask_actors::home::Home;
-use demask_actors::shipped;
-use demask_actors::workbench::{Draws, Wanted, Workbench};
+use demask_actors::inference::checkpoint_settings;
+use demask_actors::inference::complete::{CompletionRequest, Inference};
+use demask_actors::inference::settings::SamplerSettings;
+use demask_actors::inference::shipped;
 use demask_api::{LoadOptions, ModelSource, Request};
 use demask_datasets::example::{Example, Mode};
+use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
-use demask_rewards::suites::Suite;
 
 /// How often a request's rows could fill the batch.
 const REFILLS: usize = 4;
@@ -30,7 +31,7 @@ struct Tally {
 
 /// What every sampler is run on.
 struct Course {
-    bench: Workbench,
+    inference: Inference,
     /// One for each batch.
     engines: Vec<Engine>,
     judge: Judge,
@@ -45,35 +46,37 @@ pub async fn run(
     items: usize,
     batches: &str,
     length: usize,
-    draws: &[String],
+    samplers: &[String],
 ) -> anyhow::Result<()> {
     let suite = Suite::find(suite).with_context(|| format!("no suite {suite}"))?;
-    let items = suite.items(Some(items))?;
+    let items = suite.examples(Some(items))?;
     let batches: Vec<usize> = batches.split(',').map(str::parse).collect::<Result<_, _>>()?;
-    let draws: Vec<Draws> = draws
+    let samplers: Vec<SamplerSettings> = samplers
         .iter()
         .map(|text| serde_json::from_str(text))
         .collect::<Result<_, _>>()?;
     let course = Course::open(&suite, length, &batches).await?;
-    for (draws, engine) in draws
+    for (samplers, engine) in samplers
         .iter()
-        .flat_map(|draws| course.engines.iter().map(move |engine| (draws, engine)))
+        .flat_map(|samplers| course.engines.iter().map(move |engine| (samplers, engine)))
     {
         let warm = &items[..items.len().min(16)];
-        course.run(engine, warm, 16, draws, &mut Tally::default()).await?;
+        course
+            .run(engine, warm, 16, samplers, &mut Tally::default())
+            .await?;
     }
     let most = batches.iter().copied().max().unwrap_or(1);
-    let pairs: Vec<(usize, &Draws)> = batches
+    let pairs: Vec<(usize, &SamplerSettings)> = batches
         .iter()
-        .flat_map(|&batch| draws.iter().map(move |draws| (batch, draws)))
+        .flat_map(|&batch| samplers.iter().map(move |samplers| (batch, samplers)))
         .collect();
     let mut tallies: Vec<Tally> = pairs.iter().map(|_| Tally::default()).collect();
     for chunk in items.chunks(most * REFILLS) {
-        for (tally, (batch, draws)) in tallies.iter_mut().zip(&pairs) {
+        for (tally, (batch, samplers)) in tallies.iter_mut().zip(&pairs) {
             let at = batches.iter().position(|known| known == batch).unwrap_or(0);
             let asked = if *batch == 1 { 1 } else { batch * REFILLS };
             course
-                .run(&course.engines[at], chunk, asked, draws, tally)
+                .run(&course.engines[at], chunk, asked, samplers, tally)
                 .await?;
         }
     }
@@ -84,14 +87,14 @@ pub async fn run(
     Ok(())
 }
 
-fn report(tallies: &[Tally], pairs: &[(usize, &Draws)]) {
+fn report(tallies: &[Tally], pairs: &[(usize, &SamplerSettings)]) {
     let rate = |tally: &Tally| tally.done as f64 / tally.seconds;
     let first = tallies.first().map_or(1.0, rate);
-    for (tally, (batch, draws)) in tallies.iter().zip(pairs) {
+    for (tally, (batch, samplers)) in tallies.iter().zip(pairs) {
         let of = |count: usize| count as f64 / tally.done as f64;
         let line = serde_json::json!({
             "batch": batch, "samples_per_s": rate(tally), "ratio": rate(tally) / first, "right": of(tally.right),
-            "n": tally.done, "forwards": of(tally.forwards), "draws": draws,
+            "n": tally.done, "forwards": of(tally.forwards), "draws": samplers,
         });
         println!("{line}");
     }
@@ -102,11 +105,11 @@ impl Course {
     async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
         let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
-        let mut bench = folder::workbench(&checkpoint)?;
+        let mut inference = checkpoint_settings::inference(&checkpoint)?;
         if length > 0 {
-            let mut budgets = *bench.builder().budgets();
+            let mut budgets = *inference.builder().budgets();
             budgets.text.answer = length;
-            bench = bench.with_budgets(budgets);
+            inference = inference.with_budgets(budgets);
         }
         let mut engines = Vec::new();
         for &batch in batches {
@@ -127,7 +130,7 @@ impl Course {
             engines.push(engine);
         }
         Ok(Self {
-            bench,
+            inference,
             engines,
             judge: suite.judge()?,
         })
@@ -138,17 +141,17 @@ impl Course {
         engine: &Engine,
         items: &[Example],
         batch: usize,
-        draws: &Draws,
+        samplers: &SamplerSettings,
         tally: &mut Tally,
     ) -> anyhow::Result<()> {
         for (number, part) in items.chunks(batch).enumerate() {
-            let wanted: Vec<Wanted> = part
+            let wanted: Vec<CompletionRequest> = part
                 .iter()
                 .enumerate()
                 .map(|(at, example)| wanted(example, number * batch + at))
                 .collect();
             let began = Instant::now();
-            let made = self.bench.complete(engine, &wanted, draws, None).await?;
+            let made = self.inference.complete(engine, &wanted, samplers, None).await?;
             tally.seconds += began.elapsed().as_secs_f64();
             for (wanted, made) in wanted.iter().zip(&made) {
                 tally.right += usize::from(self.judge.right(&wanted.example, &made.completion));
@@ -160,9 +163,9 @@ impl Course {
     }
 }
 
-fn wanted(example: &Example, seed: usize) -> Wanted {
+fn wanted(example: &Example, seed: usize) -> CompletionRequest {
     let reasons = example.reasoning.is_some();
-    Wanted {
+    CompletionRequest {
         example: example.clone(),
         mode: if reasons { Mode::Think } else { Mode::Direct },
         seed: seed as u64,

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use demask_actors::engine::{Engine, EngineOptions, unexpected};
+use demask_actors::engine::process::{Engine, EngineOptions, unexpected};
 use demask_api::{
     Answer, BackboneConfig, LoadOptions, ModelSource, Request, Sample, SampleRequest, Sampler, Span,
     published,

@@ -17,8 +17,8 @@ async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.as_slice() {
         [word, rest @ ..] if word == "folder" => folder::run(&options::Options::parse(rest)?).await,
-        [suite, items, batches, length, draws @ ..] => {
-            course::run(suite, items.parse()?, batches, length.parse()?, draws).await
+        [suite, items, batches, length, samplers @ ..] => {
+            course::run(suite, items.parse()?, batches, length.parse()?, samplers).await
         }
         _ => anyhow::bail!(
             "expected SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…, or {}",

@@ -3,19 +3,26 @@
 //! L3: orders wait here until the trainer stands at a step boundary. L4: an order is a committed row before it is
 //! acknowledged, and its row says the step before anything is computed under it; after a restart the journal's orders
 //! take effect again at their steps.
+//!
+//! Not here: what a run does at a boundary (`run::driver`), what a command looks like on the socket (the `storage` crate).
 
+pub mod client;
+pub mod gateway;
+pub mod knobs;
 mod order;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use demask_storage::{ActorView, Overview, Record, Steer};
+use demask_storage::{ActorView, Overview, Record, RunState, Steer};
 use tokio::sync::Notify;
 
-pub use order::{KnobRange, Order, OrderError};
-use order::{check, shown};
+use knobs::shown;
+pub use knobs::{Knob, KnobRange};
+use order::check;
+pub use order::{Order, OrderError};
 
-use crate::recorder::{Recorder, RecorderGone};
+use crate::runtime::recorder::{Recorder, RecorderGone};
 
 /// What took effect at a boundary and is the trainer's to do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,7 +70,10 @@ impl Control {
     #[must_use]
     pub fn new(run: &str, knobs: Vec<KnobRange>, journal: Vec<Steer>) -> Self {
         let known = journal.iter().map(|steer| steer.id.clone()).collect();
-        let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
+        let knobs = knobs
+            .into_iter()
+            .map(|knob| (knob.key.to_string(), knob))
+            .collect();
         let orders = journal
             .into_iter()
             .filter_map(|steer| Order::of(&steer).map(|order| (steer, order)));
@@ -145,8 +155,8 @@ impl Control {
 
     /// A knob's present value.
     #[must_use]
-    pub fn value(&self, key: &str) -> Option<f64> {
-        self.lock().knobs.get(key).map(|knob| knob.value)
+    pub fn value(&self, knob: &Knob) -> Option<f64> {
+        self.lock().knobs.get(&knob.to_string()).map(|knob| knob.value)
     }
 
     /// The trainer stands between steps, `step` of them done: orders take effect here and nowhere else (L3). Returns
@@ -183,7 +193,11 @@ impl Control {
     fn held(&self, todo: &Boundary) -> bool {
         let mut state = self.lock();
         let paused = state.paused;
-        state.overview.state = if paused { "paused".into() } else { "running".into() };
+        state.overview.state = if paused {
+            RunState::Paused
+        } else {
+            RunState::Running
+        };
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
@@ -261,7 +275,7 @@ fn nothing() -> Overview {
     Overview {
         run: String::new(),
         profile: String::new(),
-        state: "idle".into(),
+        state: RunState::Idle,
         detail: String::new(),
         step: 0,
         total_steps: 0,
@@ -289,7 +303,7 @@ fn asked(state: &State, id: &str, by: &str, order: &Order) -> Steer {
         ),
         _ => (None, None, None),
     };
-    let (id, by, action) = (id.to_owned(), by.to_owned(), order.action().to_owned());
+    let (id, by, action) = (id.to_owned(), by.to_owned(), order.action());
     Steer {
         id,
         run: state.run.clone(),
@@ -337,7 +351,7 @@ mod tests {
     fn knobs() -> Vec<KnobRange> {
         let help = String::new();
         vec![KnobRange {
-            key: "learning_rate".into(),
+            key: Knob::LearningRate,
             value: 0.5,
             low: 0.0,
             high: 1.0,
@@ -383,13 +397,13 @@ mod tests {
                 (
                     rows().len(),
                     rows()[0].applied_step,
-                    control.value("learning_rate")
+                    control.value(&Knob::LearningRate)
                 ),
                 (1, None, Some(0.5))
             );
             let todo = control.boundary(&recorder, 5).await.unwrap();
             assert_eq!(
-                (todo, control.value("learning_rate")),
+                (todo, control.value(&Knob::LearningRate)),
                 (Boundary::default(), Some(0.25))
             );
             // L1: asked again after it took effect, as a client does that missed the reply: nothing is done twice.
@@ -437,7 +451,7 @@ mod tests {
             let control = Control::new("r", knobs(), Vec::new());
             control.ask(&recorder, "p", "me", Order::Pause).await.unwrap();
             let resume = async {
-                while control.overview().state != "paused" {
+                while control.overview().state != RunState::Paused {
                     tokio::task::yield_now().await;
                 }
                 control.ask(&recorder, "r", "me", Order::Resume).await.unwrap();
@@ -517,7 +531,7 @@ mod tests {
 
         async fn boundary(&mut self, step: u64) {
             self.control.boundary(self.recorder, step).await.unwrap();
-            let value = self.control.value("learning_rate").unwrap();
+            let value = self.control.value(&Knob::LearningRate).unwrap();
             let before = *self.seen.entry(step).or_insert(value);
             assert_eq!(before, value, "step {step}");
         }

@@ -1,25 +1,11 @@
-//! Orders and knobs: what can be asked, and whether it is allowed.
+//! Orders: what can be asked, and whether it is allowed.
 
 use std::collections::BTreeMap;
 
-use demask_storage::{Knob, Steer};
+use demask_storage::{Steer, SteerAction};
 
-use crate::recorder::RecorderGone;
-
-/// Something that can be turned: a number within a range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KnobRange {
-    /// Its key for `set`.
-    pub key: String,
-    /// Its value in the profile.
-    pub value: f64,
-    /// Smallest allowed.
-    pub low: f64,
-    /// Largest allowed.
-    pub high: f64,
-    /// One line of help.
-    pub help: String,
-}
+use super::knobs::KnobRange;
+use crate::runtime::recorder::RecorderGone;
 
 /// What a person asks.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,9 +20,9 @@ pub enum Order {
     Checkpoint,
     /// Turn a knob.
     Set {
-        /// Which.
+        /// Its key.
         key: String,
-        /// To what.
+        /// Its new value.
         value: f64,
     },
     /// Sample a prompt, watched.
@@ -49,33 +35,32 @@ pub enum Order {
 }
 
 impl Order {
-    pub(super) fn action(&self) -> &'static str {
+    pub(super) fn action(&self) -> SteerAction {
         match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Stop => "stop",
-            Self::Checkpoint => "checkpoint",
-            Self::Set { .. } => "set",
-            Self::Sample { .. } => "sample",
+            Self::Pause => SteerAction::Pause,
+            Self::Resume => SteerAction::Resume,
+            Self::Stop => SteerAction::Stop,
+            Self::Checkpoint => SteerAction::Checkpoint,
+            Self::Set { .. } => SteerAction::Set,
+            Self::Sample { .. } => SteerAction::Sample,
         }
     }
 
     /// Back from a row; none for what is not understood.
     pub(super) fn of(steer: &Steer) -> Option<Self> {
-        match steer.action.as_str() {
-            "pause" => Some(Self::Pause),
-            "resume" => Some(Self::Resume),
-            "stop" => Some(Self::Stop),
-            "checkpoint" => Some(Self::Checkpoint),
-            "set" => Some(Self::Set {
+        match steer.action {
+            SteerAction::Pause => Some(Self::Pause),
+            SteerAction::Resume => Some(Self::Resume),
+            SteerAction::Stop => Some(Self::Stop),
+            SteerAction::Checkpoint => Some(Self::Checkpoint),
+            SteerAction::Set => Some(Self::Set {
                 key: steer.key.clone()?,
                 value: steer.new.as_deref()?.parse().ok()?,
             }),
-            "sample" => Some(Self::Sample {
+            SteerAction::Sample => Some(Self::Sample {
                 prompt: steer.new.clone()?,
                 picture: steer.key.as_deref() == Some("picture"),
             }),
-            _ => None,
         }
     }
 }
@@ -132,15 +117,4 @@ pub(super) fn check(knobs: &BTreeMap<String, KnobRange>, order: &Order) -> Resul
         low: knob.low,
         high: knob.high,
     })
-}
-
-/// A knob as watchers see it.
-pub(super) fn shown(knob: &KnobRange) -> Knob {
-    let allowed = format!("{} to {}", knob.low, knob.high);
-    Knob {
-        key: knob.key.clone(),
-        value: knob.value.to_string(),
-        allowed,
-        help: knob.help.clone(),
-    }
 }

@@ -7,16 +7,16 @@ use demask_api::Growth;
 use demask_api::checkpoint::{
     ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, carries_adapter,
 };
-use demask_datasets::place;
-use demask_datasets::published::is_published;
-use demask_rewards::suites::Suite;
+use demask_datasets::data_dir;
+use demask_datasets::prompts::published::is_published;
+use demask_rewards::benchmarks::Suite;
 use toml_edit::{DocumentMut, Value};
 
 use super::check::{Wrong, wrong};
 use super::text::{self, line_of};
 use super::{Profile, ProfileError, RewardFolders, StageKind};
-use crate::checkpoints::image_tokenizer_shape;
-use crate::shipped::SHIPPED;
+use crate::inference::image_tokenizer::image_tokenizer_shape;
+use crate::inference::shipped::SHIPPED;
 
 impl Profile {
     /// The profile's text with every path whole and the data's folder in it; what it names is there, its benchmarks' data
@@ -34,13 +34,13 @@ impl Profile {
             line: line_of(text, &path),
             message,
         };
-        let data = profile.data.clone().or_else(place::folder);
+        let data = profile.data.clone().or_else(data_dir::folder);
         for found in profile.paths(from_scratch, data.as_deref()) {
             let (path, file) = found.map_err(located)?;
             let value = Value::from(file.to_string_lossy().into_owned());
             text::place(document.as_table_mut(), &path, value).map_err(|why| located((path, why)))?;
         }
-        place::within(data, || profile.benchmarks()).map_err(located)?;
+        data_dir::within(data, || profile.benchmarks()).map_err(located)?;
         Ok(document.to_string())
     }
 
@@ -144,7 +144,7 @@ impl Profile {
             if let Some(suite) = suites.find(|suite| !suite.available()) {
                 let why = suite.items(Some(0)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data is not here".to_owned());
-                return wrong(&path, &format!("suites names {}: {why}", suite.name));
+                return wrong(&path, &format!("suites names {}: {why}", suite.name()));
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ fn found(named: &Path, data: Option<&Path>) -> PathBuf {
     if named.exists() {
         named.to_owned()
     } else {
-        below.unwrap_or_else(|| place::find(named))
+        below.unwrap_or_else(|| data_dir::find(named))
     }
 }
 
@@ -206,7 +206,7 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
     let message = format!(
         "source {source}: there is no {}; name it whole, or the folder that holds it in {}",
         named.display(),
-        place::VARIABLE
+        data_dir::VARIABLE
     );
     wrong(path, &message)
 }
@@ -226,7 +226,7 @@ fn network(name: &str, named: &Path, data: Option<&Path>) -> Result<(String, Pat
          that holds it in {}",
         folder.display(),
         RewardFolders::FILES.join(" and "),
-        place::VARIABLE
+        data_dir::VARIABLE
     );
     wrong(&path, &message)
 }

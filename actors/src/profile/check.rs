@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use demask_api::EstimatorConfig;
-use demask_rewards::judge::WEIGHTS;
-use demask_rewards::networks;
-use demask_rewards::suites::Suite;
+use demask_rewards::benchmarks::Suite;
+use demask_rewards::rewards::{self, REWARDS};
 
-use super::{EngineKnobs, Profile, Source, SourceKind, Stage, StageKind, Teacher};
+use super::{EngineKnobs, Profile, Source, Stage, StageKind, Teacher};
 
 /// The path of a value (`stage.2.steps`) and what is wrong with it.
 pub(super) type Wrong = (String, String);
@@ -110,9 +109,9 @@ impl Profile {
         range("sampling.image.guidance", sampling.image.guidance, 0.0, 100.0)?;
         for (name, &weight) in &self.rewards {
             let path = format!("rewards.{name}");
-            let known = || WEIGHTS.iter().chain(&networks::WEIGHTS).map(|(known, _)| *known);
-            if !known().any(|known| known == name) {
-                let known = known().collect::<Vec<_>>().join(", ");
+            if rewards::find(name).is_none() {
+                let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).collect();
+                let known = known.join(", ");
                 return wrong(&path, &format!("is no reward; there are {known}"));
             }
             range(&path, weight, 0.0, 100.0)?;
@@ -299,12 +298,5 @@ impl Stage {
     /// Whether it learns from the source of this name.
     fn takes(&self, source: &str) -> bool {
         self.sources.is_empty() || self.sources.iter().any(|name| name == source)
-    }
-}
-
-impl SourceKind {
-    /// Whether its examples are in files.
-    pub(crate) const fn reads(self) -> bool {
-        matches!(self, Self::Jsonl | Self::ImageFolder | Self::Idx)
     }
 }

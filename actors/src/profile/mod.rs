@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use demask_api::{
     Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
 };
-use demask_datasets::sequences::Budgets;
-use demask_rewards::networks;
+use demask_datasets::prompts::sequences::Budgets;
+use demask_rewards::rewards::{self, Needs};
 use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
@@ -140,15 +140,7 @@ fn equal_weights() -> [f64; 4] {
     [1.0; 4]
 }
 fn default_rewards() -> BTreeMap<String, f64> {
-    [
-        ("correct", 2.0),
-        ("format", 0.5),
-        ("draw", 2.0),
-        ("length", 0.1),
-        ("repetition", 0.1),
-    ]
-    .map(|(name, weight)| (name.to_owned(), weight))
-    .into()
+    rewards::default_weights(rewards::REWARDS)
 }
 
 impl Profile {
@@ -232,13 +224,17 @@ impl Profile {
     /// The rewards of the networks that are named get their published weights, where the profile gives none.
     fn weigh_networks(&mut self) {
         let folders = &self.reward_networks;
-        let named = [folders.clip.is_some(), folders.image_reward.is_some()];
-        for ((name, weight), _) in networks::WEIGHTS
-            .into_iter()
-            .zip(named)
-            .filter(|(_, named)| *named)
-        {
-            self.rewards.entry(name.to_owned()).or_insert(weight);
+        let named = [
+            ("clip", folders.clip.is_some()),
+            ("image_reward", folders.image_reward.is_some()),
+        ];
+        for reward in rewards::REWARDS {
+            if let Needs::Network(network) = reward.needs()
+                && named.contains(&(network, true))
+            {
+                let weight = reward.default_weight();
+                self.rewards.entry(reward.name().to_owned()).or_insert(weight);
+            }
         }
     }
 
@@ -246,6 +242,14 @@ impl Profile {
     #[must_use]
     pub fn total_steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
+    }
+
+    /// The highest learning rate of the stages: what the knob says.
+    #[must_use]
+    pub fn highest_learning_rate(&self) -> f64 {
+        let trains = |stage: &&Stage| !matches!(stage.kind, StageKind::Evaluate | StageKind::Reason);
+        let rates = self.stages.iter().filter(trains).map(|stage| stage.learning_rate);
+        rates.fold(0.0, f64::max)
     }
 }
 

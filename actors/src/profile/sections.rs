@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
+pub use demask_datasets::source_kind::SourceKind;
 use serde::{Deserialize, Serialize};
 
 /// Where to compute.
@@ -45,32 +46,6 @@ pub struct Source {
     /// Its licence.
     #[serde(default)]
     pub licence: String,
-}
-
-/// What a source is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceKind {
-    /// Text-to-picture on the tabletop.
-    TabletopDraw,
-    /// Captions of the tabletop.
-    TabletopCaption,
-    /// Fuller tables, for image tokenizers.
-    TabletopScene,
-    /// Questions about the tabletop.
-    TabletopAsk,
-    /// Word problems.
-    TabletopSums,
-    /// Sums that have nothing to do with each other: what a line of reasoning is made of.
-    TabletopExercise,
-    /// Requests that need thought before drawing.
-    TabletopThinkDraw,
-    /// JSON lines in GSM8K's form.
-    Jsonl,
-    /// A folder of pictures with captions.
-    ImageFolder,
-    /// Fashion-MNIST's IDX files.
-    Idx,
 }
 
 /// The samplers of rollouts and evaluations.

@@ -2,7 +2,7 @@
 
 use demask_api::sequence::Task;
 use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig};
-use demask_datasets::sequences::MARKS;
+use demask_datasets::prompts::sequences::MARKS;
 
 use super::Profile;
 use super::check::{Wrong, range, wrong};

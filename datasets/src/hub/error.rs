@@ -18,7 +18,7 @@ pub enum HubError {
     /// An environment variable or the token's file.
     #[error("{name}: {why}")]
     Setting {
-        /// Which.
+        /// The variable or file that the error is about.
         name: String,
         /// What was expected and found.
         why: String,
@@ -213,7 +213,7 @@ pub enum HubError {
     /// A file or folder.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// The variable or file that the error is about.
         path: PathBuf,
         /// Why.
         source: io::Error,

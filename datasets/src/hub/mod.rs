@@ -13,35 +13,23 @@
 //! - [`Pulled::lay_into`]: the files as plain files of a folder;
 //! - [`checkpoint_folder`]: the folder that `--checkpoint OWNER/NAME` means.
 
-mod answer;
-mod blob;
-mod cache;
-mod checkpoint;
+mod catalogue;
 mod error;
-mod etag;
-mod folder;
-mod headers;
-mod http;
-mod listed;
-mod listing;
-mod lock;
-mod patience;
+mod local;
 mod pull;
 mod pulled;
-mod remote;
 mod repo;
 mod settings;
-mod tree;
-mod wanted;
 mod watch;
+mod wire;
 
-pub use cache::Cache;
-pub use checkpoint::checkpoint_folder;
 pub use error::HubError;
-pub use folder::Laid;
-pub use patience::Patience;
+pub use local::cache::Cache;
+pub use local::checkpoint::checkpoint_folder;
+pub use local::folder::Laid;
 pub use pull::Hub;
 pub use pulled::{Origin, Pulled, PulledFile};
 pub use repo::{Repo, RepoKind};
 pub use settings::{Settings, Token};
 pub use watch::{Event, Watch};
+pub use wire::patience::Patience;

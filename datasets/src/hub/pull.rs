@@ -2,15 +2,15 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::answer::Asked;
-use super::blob::{Fetch, free};
-use super::cache::{Cache, Shelf, length, write};
-use super::http::Http;
-use super::listing::Listing;
-use super::lock::Lock;
-use super::remote::Remote;
-use super::wanted::Wanted;
 use super::{Event, HubError, Origin, Patience, Pulled, PulledFile, Repo, Settings, Watch};
+use crate::hub::catalogue::listing::Listing;
+use crate::hub::catalogue::wanted::Wanted;
+use crate::hub::local::blob::{Fetch, free};
+use crate::hub::local::cache::{Cache, Shelf, length, write};
+use crate::hub::local::lock::Lock;
+use crate::hub::wire::answer::Asked;
+use crate::hub::wire::http::Http;
+use crate::hub::wire::remote::Remote;
 
 /// A hub and the cache that it is pulled into.
 #[derive(Debug)]

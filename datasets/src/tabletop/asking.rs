@@ -5,11 +5,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::chance::{colour_for, featured, pick, place, shape, size};
 use super::draft::Draft;
-use super::scene::{Colour, Object, Scene, Shape, place_word};
-use crate::example::Check;
+use crate::example::{CAPTION_PROMPT, Check};
+use crate::scene::table::{Colour, Object, Scene, Shape, place_word};
 
-/// What the user says to get a caption.
-pub const CAPTION_PROMPT: &str = "describe the table";
 /// The most objects of a scene that is asked about.
 const MOST: usize = 5;
 
@@ -165,7 +163,7 @@ fn add_others(rng: &mut ChaCha8Rng, objects: &mut Vec<Object>, more: usize, keep
         let object = Object {
             shape,
             colour,
-            size: pick(rng, &super::scene::Size::ALL),
+            size: pick(rng, &crate::scene::table::Size::ALL),
         };
         if keep(&object) {
             objects.push(object);

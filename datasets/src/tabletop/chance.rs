@@ -4,8 +4,8 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::request::{Relation, Request, Want};
-use super::scene::{CELLS, Colour, Object, Scene, Shape, Size};
+use crate::scene::request::{Relation, Request, Want};
+use crate::scene::table::{CELLS, Colour, Object, Scene, Shape, Size};
 
 /// The pairs that are kept out of training and validation, in words and in pictures: composition is tested on them.
 pub const HELD_OUT: [(Shape, Colour); 3] = [

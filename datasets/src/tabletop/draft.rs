@@ -1,8 +1,8 @@
 //! An example before its split is known, and the rule that gives it one (law L6).
 
 use super::render::render;
-use super::scene::Scene;
 use crate::example::{Check, Example, Kind, Split};
+use crate::scene::table::Scene;
 
 /// An example before its split is known.
 pub(super) struct Draft {

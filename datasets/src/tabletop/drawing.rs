@@ -5,9 +5,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::chance::{colour_for, featured, maybe_size, pick, relation, scene_for, shape, two_shapes};
 use super::draft::Draft;
-use super::request::{Category, Request, Want};
-use super::scene::{Colour, Shape};
 use crate::example::Check;
+use crate::scene::request::{Category, Request, Want};
+use crate::scene::table::{Colour, Shape};
 
 /// The categories that can name a held-out pair.
 const COLOURED: [Category; 3] = [Category::Colours, Category::Position, Category::ColourAttribution];

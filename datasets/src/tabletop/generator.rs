@@ -11,9 +11,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::draft::Draft;
-use super::scene::Scene;
 use super::{asking, drawing, sums};
 use crate::example::{Example, Kind, Mode, Split};
+use crate::scene::table::Scene;
 
 /// Of every so many test examples the last shows a held-out pair.
 const HELD_OUT_EVERY: u64 = 4;

@@ -6,7 +6,7 @@
 
 use demask_api::Picture;
 
-use super::scene::{CELLS, Object, Scene, Shape, Size, row_column};
+use crate::scene::table::{CELLS, Object, Scene, Shape, Size, row_column};
 
 /// Pixels of a picture's side.
 pub const PIXELS: usize = 32;
@@ -169,7 +169,7 @@ const fn bitmap(shape: Shape, size: Size) -> [u8; BOX] {
 mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
-    use crate::tabletop::scene::Colour;
+    use crate::scene::table::Colour;
 
     fn letters(picture: &Picture) -> String {
         let letter = |rgb| match Colour::ALL.into_iter().find(|colour| colour.rgb() == rgb) {

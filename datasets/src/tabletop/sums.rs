@@ -5,8 +5,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::chance::{featured, pick, scene_for};
 use super::draft::{Draft, split_of};
-use super::request::{Category, Request, Want};
 use crate::example::{Check, Split};
+use crate::scene::request::{Category, Request, Want};
 
 /// The largest value that a problem passes through.
 pub const LARGEST: u32 = 99;

@@ -2,32 +2,71 @@
 
 use std::collections::BTreeSet;
 
-use demask_storage::Eval;
+use demask_storage::{Decision, Eval, Record};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table};
 
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::message::Effect;
 use crate::model::Model;
+use crate::pictures::Pictures;
 use crate::theme::{accent, bad, good, panel, quiet};
 
 /// Columns of an interval's bar: 0 to 100 %.
 const BAR: usize = 40;
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let suites: BTreeSet<&str> = model.evals.iter().map(|eval| eval.suite.as_str()).collect();
-    if suites.is_empty() {
-        frame.render_widget(
-            Paragraph::new("no benchmark yet").block(panel("benchmarks")),
-            area,
-        );
-        return;
+/// How far the results are scrolled.
+#[derive(Default)]
+pub(crate) struct BenchmarksScreen {
+    /// Results that are scrolled away, newest first.
+    away: usize,
+}
+
+impl Screen for BenchmarksScreen {
+    fn title(&self) -> &'static str {
+        "Benchmarks"
     }
-    let lines: Vec<Line> = suites.iter().flat_map(|suite| compared(model, suite)).collect();
-    let room = (lines.len() as u16 + 2).min(area.height.saturating_sub(5));
-    let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
-    frame.render_widget(Paragraph::new(lines).block(panel("before and after")), upper);
-    all(model, frame, lower);
+
+    fn on_event(&mut self, model: &mut Model, event: &Event) {
+        match event {
+            Event::Begun => self.away = 0,
+            // Who has scrolled goes on reading the same results.
+            Event::Record(Record::Eval(eval)) if self.away > 0 => {
+                let is_same = |known: &Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
+                self.away += usize::from(!model.evals.iter().any(is_same));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        if let Action::Up | Action::Down = action {
+            let last = model.evals.len().saturating_sub(1);
+            self.away = step_back(self.away, last, action == Action::Down);
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let suites: BTreeSet<&str> = model.evals.iter().map(|eval| eval.suite.as_str()).collect();
+        if suites.is_empty() {
+            frame.render_widget(
+                Paragraph::new("no benchmark yet").block(panel("benchmarks")),
+                area,
+            );
+            return;
+        }
+        let lines: Vec<Line> = suites.iter().flat_map(|suite| compared(model, suite)).collect();
+        let room = (lines.len() as u16 + 2).min(area.height.saturating_sub(5));
+        let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
+        frame.render_widget(Paragraph::new(lines).block(panel("before and after")), upper);
+        all(model, self.away, frame, lower);
+    }
 }
 
 /// Whether the run has a benchmark before it still.
@@ -44,7 +83,10 @@ fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
     let (Some(first), Some(last)) = (of_suite.first(), of_suite.last()) else {
         return Vec::new();
     };
-    let decision = Span::styled(format!("  {}", last.decision.replace('_', " ")), quiet());
+    let decision = Span::styled(
+        format!("  {}", last.decision.map_or("", Decision::word).replace('_', " ")),
+        quiet(),
+    );
     let name = Span::styled(format!("{suite:<16}"), accent(model));
     if of_suite.len() == 1 {
         let name = Line::from(vec![name, decision]);
@@ -89,9 +131,9 @@ fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
     ))
 }
 
-fn all(model: &Model, frame: &mut Frame, area: Rect) {
+fn all(model: &Model, away: usize, frame: &mut Frame, area: Rect) {
     // Newest first, and never scrolled beyond the first of all.
-    let away = model.evals_at.min(model.evals.len().saturating_sub(1));
+    let away = away.min(model.evals.len().saturating_sub(1));
     let rows = model.evals.iter().rev().skip(away).map(|eval| {
         let first = model
             .evals
@@ -110,7 +152,7 @@ fn all(model: &Model, frame: &mut Frame, area: Rect) {
             format!("{:.1}–{:.1}", 100.0 * eval.low, 100.0 * eval.high),
             format!("{:+.1}", 100.0 * (eval.value - first)),
             parts.join(", "),
-            eval.decision.replace('_', " "),
+            eval.decision.map_or("", Decision::word).replace('_', " "),
         ])
     });
     let widths = [6, 15, 6, 12, 7]

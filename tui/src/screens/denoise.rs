@@ -1,65 +1,159 @@
 //! Masks being filled, shaded by confidence, in a text and in a picture.
 
-use demask_storage::Frame as Denoising;
+use demask_storage::{Frame as Denoising, Record};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::message::Effect;
 use crate::model::Model;
+use crate::model::SAMPLES;
 use crate::pictures::Pictures;
 use crate::theme::{SHADES, accent, lines, panel, quiet, sure as sure_style};
 
-pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
-    let Some(shown) = model.present_frame() else {
-        let text = "no sample was watched yet; n samples a prompt now";
-        frame.render_widget(Paragraph::new(text).block(panel("denoising")), area);
-        return;
-    };
-    let title = title(model, shown);
-    let how = match model.frame {
-        Some(_) => " held; left and right step, esc: the newest ",
-        None => " left and right step, up and down: other samples ",
-    };
-    let block = panel(&title).title_bottom(Line::styled(how, quiet()));
-    let inner = block.inner(area);
-    frame.render_widget(block, area);
-    let room = lines(&shown.prompt, inner.width).min(inner.height / 3);
-    let prompt = Paragraph::new(Line::styled(shown.prompt.as_str(), accent(model))).wrap(Wrap { trim: true });
-    let [above, _, inner] = Layout::vertical([
-        Constraint::Length(room),
-        Constraint::Length(1),
-        Constraint::Min(1),
-    ])
-    .areas(inner);
-    frame.render_widget(prompt, above);
-    if shown.kind == "picture" {
-        picture(model, pictures, shown, frame, inner);
-    } else {
-        let words = shown
-            .tokens
-            .iter()
-            .zip(&shown.confidence)
-            .map(|(token, &sure)| word(model, token, sure));
-        frame.render_widget(
-            Paragraph::new(Line::from_iter(words)).wrap(Wrap { trim: false }),
-            inner,
-        );
+/// Ticks that a sample is played for at most, about.
+const PLAYED: usize = 20;
+
+/// Which sample is watched, and which of its frames.
+#[derive(Default)]
+pub(crate) struct DenoiseScreen {
+    /// Which sample, counted from the newest.
+    sample: usize,
+    /// Which frame; none plays the sample.
+    frame: Option<usize>,
+    /// The frame that is played.
+    played: usize,
+}
+
+impl Screen for DenoiseScreen {
+    fn title(&self) -> &'static str {
+        "Denoise"
+    }
+
+    fn on_event(&mut self, model: &mut Model, event: &Event) {
+        match event {
+            Event::Begun => *self = Self::default(),
+            Event::Record(Record::Frame(frame))
+                if model.samples.iter().all(|(id, _)| *id != frame.sample) =>
+            {
+                self.keep_place(model.samples.len());
+            }
+            Event::Tick => {
+                let last = self.last_frame(model);
+                self.played = (self.played + (last / PLAYED).max(1)).min(last);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Back | Action::Forward => self.scrub(model, action == Action::Forward),
+            Action::Close => *self = Self::default(),
+            Action::Up | Action::Down => {
+                let last = model.samples.len().saturating_sub(1);
+                self.sample = step_back(self.sample, last, action == Action::Up);
+                (self.frame, self.played) = (None, 0);
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
+        let Some(shown) = self.present_frame(model) else {
+            let text = "no sample was watched yet; n samples a prompt now";
+            frame.render_widget(Paragraph::new(text).block(panel("denoising")), area);
+            return;
+        };
+        let title = self.title(model, shown);
+        let how = match self.frame {
+            Some(_) => " held; left and right step, esc: the newest ",
+            None => " left and right step, up and down: other samples ",
+        };
+        let block = panel(&title).title_bottom(Line::styled(how, quiet()));
+        let inner = block.inner(area);
+        frame.render_widget(block, area);
+        let room = lines(&shown.prompt, inner.width).min(inner.height / 3);
+        let prompt =
+            Paragraph::new(Line::styled(shown.prompt.as_str(), accent(model))).wrap(Wrap { trim: true });
+        let [above, _, inner] = Layout::vertical([
+            Constraint::Length(room),
+            Constraint::Length(1),
+            Constraint::Min(1),
+        ])
+        .areas(inner);
+        frame.render_widget(prompt, above);
+        if shown.kind == "picture" {
+            picture(model, pictures, shown, frame, inner);
+        } else {
+            let words = shown
+                .tokens
+                .iter()
+                .zip(&shown.confidence)
+                .map(|(token, &sure)| word(model, token, sure));
+            frame.render_widget(
+                Paragraph::new(Line::from_iter(words)).wrap(Wrap { trim: false }),
+                inner,
+            );
+        }
     }
 }
 
-/// What asked for the sample, where in it we are, how much of it is masked still, and which sample it is.
-fn title(model: &Model, shown: &Denoising) -> String {
-    let masked = shown.tokens.iter().filter(|token| token.is_empty()).count();
-    format!(
-        "{} · step {} of at most {} · {masked} of {} masked · sample {} of {}",
-        shown.origin,
-        shown.step + 1,
-        shown.steps,
-        shown.tokens.len(),
-        model.samples.len() - model.sample.min(model.samples.len().saturating_sub(1)),
-        model.samples.len(),
-    )
+impl DenoiseScreen {
+    /// Who looks at an earlier sample than the newest, or is scrubbing, goes on looking at that when one comes.
+    fn keep_place(&mut self, samples: usize) {
+        if self.sample > 0 || self.frame.is_some() {
+            self.sample += 1;
+        } else {
+            self.played = 0;
+        }
+        self.sample = self.sample.min((samples + 1).min(SAMPLES) - 1);
+    }
+
+    fn scrub(&mut self, model: &Model, forward: bool) {
+        let last = self.last_frame(model);
+        let now = self.frame.unwrap_or(self.played).min(last);
+        self.frame = Some(match forward {
+            true => (now + 1).min(last),
+            false => now.saturating_sub(1),
+        });
+    }
+
+    /// The sample that is looked at: its frames.
+    fn frames<'a>(&self, model: &'a Model) -> &'a [Denoising] {
+        let newest = model.samples.len().saturating_sub(1);
+        let sample = model.samples.get(newest - self.sample.min(newest));
+        sample.map_or(&[], |(_, frames)| frames)
+    }
+
+    fn last_frame(&self, model: &Model) -> usize {
+        self.frames(model).len().saturating_sub(1)
+    }
+
+    fn present_frame<'a>(&self, model: &'a Model) -> Option<&'a Denoising> {
+        let at = self.frame.unwrap_or(self.played).min(self.last_frame(model));
+        self.frames(model).get(at)
+    }
+
+    /// What asked for the sample, where in it we are, how much of it is masked still, and which sample it is.
+    fn title(&self, model: &Model, shown: &Denoising) -> String {
+        let masked = shown.tokens.iter().filter(|token| token.is_empty()).count();
+        format!(
+            "{} · step {} of at most {} · {masked} of {} masked · sample {} of {}",
+            shown.origin,
+            shown.step + 1,
+            shown.steps,
+            shown.tokens.len(),
+            model.samples.len() - self.sample.min(model.samples.len().saturating_sub(1)),
+            model.samples.len(),
+        )
+    }
 }
 
 fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {

@@ -7,30 +7,111 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Wrap};
 
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::message::Effect;
 use crate::model::Model;
+use crate::model::Typing;
+use crate::pictures::Pictures;
 use crate::theme::{accent, bad, lines, panel, quiet};
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let room = area.height.saturating_sub(2) as usize;
-    let passing: Vec<&(Level, String)> = model.lines().collect();
-    let end = passing.len().saturating_sub(model.log_back);
-    let first = first(&passing[..end], area.width.saturating_sub(2), room);
-    let shown: Vec<Line> = passing[first..end]
-        .iter()
-        .map(|(level, line)| Line::styled(line.as_str(), style(model, *level)))
-        .collect();
-    let mut title = "log".to_owned();
-    if let Some(level) = model.log_level {
-        title += &format!(" · {level:?} and louder").to_lowercase();
+/// Which lines pass, and how far they are scrolled back.
+#[derive(Default)]
+pub(crate) struct LogScreen {
+    /// Only lines at least as loud.
+    level: Option<Level>,
+    /// Only lines that hold these words, whatever their case.
+    words: String,
+    /// Lines scrolled back.
+    back: usize,
+}
+
+impl Screen for LogScreen {
+    fn title(&self) -> &'static str {
+        "Log"
     }
-    if !model.log_words.is_empty() {
-        title += &format!(" · with '{}'", model.log_words);
+
+    fn claims(&self, action: Action) -> bool {
+        matches!(action, Action::Filter | Action::Level)
     }
-    if model.log_back > 0 {
-        title += &format!(" · {} lines back", model.log_back);
+
+    fn on_event(&mut self, model: &mut Model, event: &Event) {
+        match event {
+            Event::Words(words) => (self.words, self.back) = ((*words).to_owned(), 0),
+            // Who has scrolled back goes on reading the same lines, as long as they are kept.
+            Event::Logged(count) if self.back > 0 => {
+                let words = self.words.to_lowercase();
+                let newest = model.log.iter().rev().take(*count);
+                let passing = newest.filter(|line| self.lets_through(&words, line)).count();
+                if passing > 0 {
+                    let last = self.lines(model).count().saturating_sub(1);
+                    self.back = (self.back + passing).min(last);
+                }
+            }
+            _ => {}
+        }
     }
-    let text = Paragraph::new(shown).wrap(Wrap { trim: false });
-    frame.render_widget(text.block(panel(&title)), area);
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Filter => model.typing = Some((Typing::Filter, String::new())),
+            Action::Level => {
+                self.back = 0;
+                self.level = match self.level {
+                    None => Some(Level::Warn),
+                    Some(Level::Warn) => Some(Level::Error),
+                    Some(_) => None,
+                };
+            }
+            Action::Up | Action::Down => {
+                let last = self.lines(model).count().saturating_sub(1);
+                self.back = step_back(self.back, last, action == Action::Up);
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let room = area.height.saturating_sub(2) as usize;
+        let passing: Vec<&(Level, String)> = self.lines(model).collect();
+        let end = passing.len().saturating_sub(self.back);
+        let first = first(&passing[..end], area.width.saturating_sub(2), room);
+        let shown: Vec<Line> = passing[first..end]
+            .iter()
+            .map(|(level, line)| Line::styled(line.as_str(), style(model, *level)))
+            .collect();
+        let mut title = "log".to_owned();
+        if let Some(level) = self.level {
+            title += &format!(" · {level:?} and louder").to_lowercase();
+        }
+        if !self.words.is_empty() {
+            title += &format!(" · with '{}'", self.words);
+        }
+        if self.back > 0 {
+            title += &format!(" · {} lines back", self.back);
+        }
+        let text = Paragraph::new(shown).wrap(Wrap { trim: false });
+        frame.render_widget(text.block(panel(&title)), area);
+    }
+}
+
+impl LogScreen {
+    /// The log lines that pass level and words.
+    fn lines<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a (Level, String)> {
+        let words = self.words.to_lowercase();
+        model
+            .log
+            .iter()
+            .filter(move |line| self.lets_through(&words, line))
+    }
+
+    fn lets_through(&self, words: &str, (level, line): &(Level, String)) -> bool {
+        self.level.is_none_or(|least| *level >= least)
+            && (words.is_empty() || line.to_lowercase().contains(words))
+    }
 }
 
 /// The first of the newest lines that have room, however they are wrapped; the newest in any case.

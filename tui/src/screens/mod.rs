@@ -1,10 +1,97 @@
-//! The eight screens, one a file.
+//! The screens, a file each, and the one list of them.
+//!
+//! A screen owns what a person looks at on it: which row, how far back, which words. What the daemon told is in `model.rs`,
+//! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update.rs`.
 
-pub(crate) mod actors;
-pub(crate) mod benchmarks;
-pub(crate) mod data;
-pub(crate) mod denoise;
-pub(crate) mod log;
-pub(crate) mod overview;
-pub(crate) mod query;
-pub(crate) mod rollouts;
+use demask_storage::Record;
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+
+use crate::keys::Action;
+use crate::message::Effect;
+use crate::model::Model;
+use crate::pictures::Pictures;
+
+/// A screen. Its state is its own fields.
+pub(crate) trait Screen {
+    /// The name in the row of screens; the file has it too.
+    fn title(&self) -> &'static str;
+
+    /// Whether a key with this meaning leads to the screen from any other.
+    fn claims(&self, _action: Action) -> bool {
+        false
+    }
+
+    /// What is asked of the daemon when a person comes to the screen.
+    fn on_show(&mut self) -> Option<Effect> {
+        None
+    }
+
+    /// Takes in what happened, whichever screen is shown. A record is told before the model takes it.
+    fn on_event(&mut self, _model: &mut Model, _event: &Event) {}
+
+    /// Does what a key means on this screen.
+    fn on_key(&mut self, _model: &mut Model, _action: Action) -> Vec<Effect> {
+        Vec::new()
+    }
+
+    /// Does what a click at this place means, where the screen fills `body`.
+    fn on_click(&mut self, _body: Rect, _at: Position) -> Vec<Effect> {
+        Vec::new()
+    }
+
+    /// Draws the screen.
+    fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect);
+}
+
+/// What every screen is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event<'a> {
+    /// Another run began.
+    Begun,
+    /// The daemon recorded this.
+    Record(&'a Record),
+    /// So many lines were added to the log.
+    Logged(usize),
+    /// A query was answered with these columns and rows.
+    Rows(&'a [String], &'a [Vec<String>]),
+    /// The query that a person typed was refused.
+    NoRows(&'a str),
+    /// A person typed words to filter by.
+    Words(&'a str),
+    /// A person closed what was open.
+    Closed,
+    /// A quarter of a second went by.
+    Tick,
+}
+
+/// Declares the files of this folder and lists their screens, so that a screen is added by one line.
+macro_rules! screens {
+    ($($file:ident::$screen:ident),* $(,)?) => {
+        $(mod $file;)*
+
+        /// Every screen, in the order of their number keys.
+        pub(crate) fn all() -> Vec<Box<dyn Screen>> {
+            vec![$(Box::<$file::$screen>::default()),*]
+        }
+    };
+}
+
+screens! {
+    overview::OverviewScreen,
+    actors::ActorsScreen,
+    denoise::DenoiseScreen,
+    rollouts::RolloutsScreen,
+    data::DataScreen,
+    benchmarks::BenchmarksScreen,
+    log::LogScreen,
+    query::QueryScreen,
+}
+
+/// An index one further from the newest, or one nearer.
+fn step_back(at: usize, limit: usize, is_back: bool) -> usize {
+    match is_back {
+        true => (at + 1).min(limit),
+        false => at.saturating_sub(1),
+    }
+}

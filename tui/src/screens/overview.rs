@@ -1,12 +1,15 @@
 //! Stages, what is going on and how fast, devices, knobs, values, benchmarks.
 
+use demask_storage::RunState;
 use demask_storage::{DeviceView, Overview};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Gauge, Paragraph, Sparkline};
 
+use super::Screen;
 use crate::model::Model;
+use crate::pictures::Pictures;
 use crate::theme::{accent, panel, quiet};
 
 /// The curves, in their order, as far as the run has them.
@@ -24,18 +27,29 @@ const NAMED: u16 = 24;
 /// Benchmarks that are listed.
 const LISTED: usize = 6;
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    let [left, right] =
-        Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
-    let count = model.overview.as_ref().map_or(0, |run| run.stages.len()) as u16;
-    let room = (count + 2).min(left.height / 2);
-    let [top, bottom] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(left);
-    stages(model, frame, top);
-    run(model, frame, bottom);
-    let listed = model.evals.len().clamp(1, LISTED) as u16;
-    let [upper, lower] = Layout::vertical([Constraint::Min(3), Constraint::Length(listed + 2)]).areas(right);
-    curves(model, frame, upper);
-    benchmarks(model, frame, lower);
+/// The screen that a person sees first: the run in one look.
+#[derive(Default)]
+pub(crate) struct OverviewScreen;
+
+impl Screen for OverviewScreen {
+    fn title(&self) -> &'static str {
+        "Overview"
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let [left, right] =
+            Layout::horizontal([Constraint::Percentage(45), Constraint::Percentage(55)]).areas(area);
+        let count = model.overview.as_ref().map_or(0, |run| run.stages.len()) as u16;
+        let room = (count + 2).min(left.height / 2);
+        let [top, bottom] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(left);
+        stages(model, frame, top);
+        run(model, frame, bottom);
+        let listed = model.evals.len().clamp(1, LISTED) as u16;
+        let [upper, lower] =
+            Layout::vertical([Constraint::Min(3), Constraint::Length(listed + 2)]).areas(right);
+        curves(model, frame, upper);
+        benchmarks(model, frame, lower);
+    }
 }
 
 fn stages(model: &Model, frame: &mut Frame, area: Rect) {
@@ -73,13 +87,13 @@ fn run(model: &Model, frame: &mut Frame, area: Rect) {
 fn pace<'a>(model: &Model, run: &'a Overview) -> Vec<Line<'a>> {
     let stage = run.stages.get(run.stage);
     let going_on = match (run.detail.as_str(), stage) {
-        ("", Some(stage)) if run.state == "running" => format!("{}: {}", stage.name, stage.kind),
-        ("", _) => run.state.replace('_', " "),
+        ("", Some(stage)) if run.state == RunState::Running => format!("{}: {}", stage.name, stage.kind),
+        ("", _) => run.state.word().replace('_', " "),
         (detail, _) => detail.to_owned(),
     };
     let second = model.metrics.get("rate/step_seconds").and_then(|all| all.back());
     let mut speed: Vec<String> = Vec::new();
-    if run.state == "running" {
+    if run.state == RunState::Running {
         if run.tokens_per_s > 0.0 {
             speed.push(format!("{:.0} tokens/s", run.tokens_per_s));
         }
@@ -105,7 +119,7 @@ fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
     let memory = device.memory as f64 / 1e9;
     // Known once a step is done.
     let busy = match device.busy {
-        share if share > 0.0 && run.state == "running" => format!(" · {:.0} % busy", 100.0 * share),
+        share if share > 0.0 && run.state == RunState::Running => format!(" · {:.0} % busy", 100.0 * share),
         _ => String::new(),
     };
     [

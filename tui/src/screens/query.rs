@@ -5,34 +5,86 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::widgets::{Paragraph, Row, Table, Wrap};
 
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::lineage;
+use crate::message::Effect;
 use crate::model::Model;
+use crate::model::{Rows, Typing};
+use crate::pictures::Pictures;
 use crate::theme::{accent, panel};
 
-pub(crate) fn draw(model: &Model, frame: &mut Frame, area: Rect) {
-    match &model.rows {
-        None => {
-            let text = format!("/ asks the store: one SELECT over {}", VIEWS.join(" "));
-            frame.render_widget(
-                Paragraph::new(text)
-                    .wrap(Wrap { trim: true })
-                    .block(panel("query")),
-                area,
-            );
+/// The last answer, and how far it is scrolled.
+#[derive(Default)]
+pub(crate) struct QueryScreen {
+    /// The last query's result, or what was wrong.
+    rows: Option<Result<Rows, String>>,
+    /// Rows that are scrolled away.
+    away: usize,
+}
+
+impl Screen for QueryScreen {
+    fn title(&self) -> &'static str {
+        "Query"
+    }
+
+    fn claims(&self, action: Action) -> bool {
+        action == Action::Query
+    }
+
+    fn on_event(&mut self, _: &mut Model, event: &Event) {
+        match event {
+            Event::Rows(columns, rows) if !lineage::is_own(columns) => {
+                (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
+            }
+            Event::NoRows(message) => (self.rows, self.away) = (Some(Err((*message).to_owned())), 0),
+            _ => {}
         }
-        Some(Err(message)) => {
-            frame.render_widget(
-                Paragraph::new(message.as_str())
-                    .wrap(Wrap { trim: true })
-                    .block(panel("query")),
-                area,
-            );
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Query => model.typing = Some((Typing::Sql, String::new())),
+            Action::Up | Action::Down => {
+                let last = match &self.rows {
+                    Some(Ok((_, rows))) => rows.len().saturating_sub(1),
+                    _ => 0,
+                };
+                self.away = step_back(self.away, last, action == Action::Down);
+            }
+            _ => {}
         }
-        Some(Ok((columns, rows))) => {
-            let title = format!("query: {} rows, up and down scroll", rows.len());
-            let widths = widths(columns, rows, usize::from(area.width.saturating_sub(2)));
-            let body = rows.iter().skip(model.rows_at).map(|row| Row::new(row.clone()));
-            let table = Table::new(body, widths).header(Row::new(columns.clone()).style(accent(model)));
-            frame.render_widget(table.block(panel(&title)), area);
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        match &self.rows {
+            None => {
+                let text = format!("/ asks the store: one SELECT over {}", VIEWS.join(" "));
+                frame.render_widget(
+                    Paragraph::new(text)
+                        .wrap(Wrap { trim: true })
+                        .block(panel("query")),
+                    area,
+                );
+            }
+            Some(Err(message)) => {
+                frame.render_widget(
+                    Paragraph::new(message.as_str())
+                        .wrap(Wrap { trim: true })
+                        .block(panel("query")),
+                    area,
+                );
+            }
+            Some(Ok((columns, rows))) => {
+                let title = format!("query: {} rows, up and down scroll", rows.len());
+                let widths = widths(columns, rows, usize::from(area.width.saturating_sub(2)));
+                let body = rows.iter().skip(self.away).map(|row| Row::new(row.clone()));
+                let table = Table::new(body, widths).header(Row::new(columns.clone()).style(accent(model)));
+                frame.render_widget(table.block(panel(&title)), area);
+            }
         }
     }
 }

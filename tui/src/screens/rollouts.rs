@@ -1,12 +1,17 @@
 //! A group's samples: rewards part by part, advantages, what was written, pictures side by side.
 
-use demask_storage::RolloutSample;
+use demask_storage::{Record, RolloutSample};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::message::Effect;
 use crate::model::Model;
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, good, lines, panel};
@@ -14,37 +19,72 @@ use crate::theme::{accent, bad, good, lines, panel};
 /// Columns of the largest thumbnail, with the gap beside it.
 const THUMBNAIL: u16 = 17;
 
-pub(crate) fn draw(model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
-    let keys = model.groups();
-    let back = model.group.min(keys.len().saturating_sub(1));
-    let Some(&(step, group)) = keys.iter().rev().nth(back) else {
-        let text = "no rollouts yet: they are drawn in stages of kind align";
-        frame.render_widget(Paragraph::new(text).block(panel("rollouts")), area);
-        return;
-    };
-    let of_group: Vec<&RolloutSample> = model
-        .rollouts
-        .iter()
-        .filter(|sample| (sample.step, sample.group) == (step, group))
-        .collect();
-    let drawn: Vec<&RolloutSample> = of_group
-        .iter()
-        .copied()
-        .filter(|sample| sample.picture.is_some() && pictures.shown())
-        .collect();
-    let width = (area.width / (drawn.len() as u16).max(1)).min(THUMBNAIL);
-    let room = if drawn.is_empty() { 0 } else { width / 2 + 1 };
-    let [upper, lower] = Layout::vertical([Constraint::Min(4), Constraint::Length(room)]).areas(area);
-    let title = format!(
-        "step {step} · group {group}, {} of {} · up and down: other groups",
-        keys.len() - back,
-        keys.len()
-    );
-    let block = panel(&title);
-    let inner = block.inner(upper);
-    frame.render_widget(block, upper);
-    samples(model, &of_group, frame, inner);
-    thumbnails(model, pictures, &drawn, frame, lower, width);
+/// Which group is looked at.
+#[derive(Default)]
+pub(crate) struct RolloutsScreen {
+    /// Which group, counted from the newest.
+    group: usize,
+}
+
+impl Screen for RolloutsScreen {
+    fn title(&self) -> &'static str {
+        "Rollouts"
+    }
+
+    fn on_event(&mut self, model: &mut Model, event: &Event) {
+        match event {
+            Event::Begun => self.group = 0,
+            // Who looks at an earlier group goes on looking at it.
+            Event::Record(Record::Sample(sample)) if self.group > 0 => {
+                let is_known = model.rollouts.iter().any(|known| known.id == sample.id);
+                let newest = model.rollouts.back().map(|last| (last.step, last.group));
+                let is_of_newest = newest == Some((sample.step, sample.group));
+                self.group += usize::from(!is_known && !is_of_newest);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        if let Action::Up | Action::Down = action {
+            let last = model.groups().len().saturating_sub(1);
+            self.group = step_back(self.group.min(last), last, action == Action::Up);
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
+        let keys = model.groups();
+        let back = self.group.min(keys.len().saturating_sub(1));
+        let Some(&(step, group)) = keys.iter().rev().nth(back) else {
+            let text = "no rollouts yet: they are drawn in stages of kind align";
+            frame.render_widget(Paragraph::new(text).block(panel("rollouts")), area);
+            return;
+        };
+        let of_group: Vec<&RolloutSample> = model
+            .rollouts
+            .iter()
+            .filter(|sample| (sample.step, sample.group) == (step, group))
+            .collect();
+        let drawn: Vec<&RolloutSample> = of_group
+            .iter()
+            .copied()
+            .filter(|sample| sample.picture.is_some() && pictures.shown())
+            .collect();
+        let width = (area.width / (drawn.len() as u16).max(1)).min(THUMBNAIL);
+        let room = if drawn.is_empty() { 0 } else { width / 2 + 1 };
+        let [upper, lower] = Layout::vertical([Constraint::Min(4), Constraint::Length(room)]).areas(area);
+        let title = format!(
+            "step {step} · group {group}, {} of {} · up and down: other groups",
+            keys.len() - back,
+            keys.len()
+        );
+        let block = panel(&title);
+        let inner = block.inner(upper);
+        frame.render_widget(block, upper);
+        samples(model, &of_group, frame, inner);
+        thumbnails(model, pictures, &drawn, frame, lower, width);
+    }
 }
 
 /// The prompt, and each sample in two lines where they have room: its rewards, and what was written.

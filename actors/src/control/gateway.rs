@@ -1,0 +1,377 @@
+//! The Gateway: the control socket. Commands in, replies and an event stream out; JSON, one message a line.
+//!
+//! A client that reads too slowly is told how many events it missed and goes on with the newest; nobody waits for it
+//! (law L2). A command that changes something and has an id that was answered before is answered the same again and not
+//! done again (law L1); what only looks is looked up anew each time.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use demask_storage::{ClientMessage, Command, Envelope, PROTOCOL, Reply, ServerMessage, events, store};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::home::Home;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::supervisor::Probe;
+
+/// Replies that are remembered for repeated commands.
+const REMEMBERED: usize = 1024;
+/// Between two tries when a connection could not be taken: no file descriptors are left, say.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Events read from the store at one time when a client catches up.
+const CATCH_UP: u64 = 500;
+
+/// Where a stream of events begins.
+#[derive(Clone, Copy)]
+enum Since {
+    /// Now.
+    Now,
+    /// After this sequence number.
+    After(u64),
+    /// With the run's benchmarks and so many of its last events.
+    Recent(u64),
+}
+
+/// A command on its way to the supervisor.
+#[derive(Debug)]
+pub struct Asked {
+    /// The message.
+    pub message: ClientMessage,
+    /// Where the reply goes.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Desk {
+    home: Home,
+    recorder: Recorder,
+    asked: mpsc::Sender<Asked>,
+    probe: Probe,
+    answered: Arc<Mutex<Memory>>,
+}
+
+/// The last replies to commands that change something, by message id.
+#[derive(Debug, Default)]
+struct Memory {
+    replies: HashMap<String, Reply>,
+    /// Oldest first.
+    order: VecDeque<String>,
+}
+
+impl Memory {
+    fn keep(&mut self, id: String, reply: Reply) {
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replies.remove(&oldest);
+        }
+        if self.replies.insert(id.clone(), reply).is_none() {
+            self.order.push_back(id);
+        }
+    }
+}
+
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Status => "Status",
+        Command::Actors => "Actors",
+        Command::Run { .. } => "Run",
+        Command::Pause => "Pause",
+        Command::Resume => "Resume",
+        Command::Stop => "Stop",
+        Command::Checkpoint => "Checkpoint",
+        Command::Set { .. } => "Set",
+        Command::Sample { .. } => "Sample",
+        Command::Subscribe { .. } => "Subscribe",
+        Command::Follow { .. } => "Follow",
+        Command::Query { .. } => "Query",
+        Command::Shutdown => "Shutdown",
+    }
+}
+
+/// Whether a command changes something, so that it must not be done twice.
+fn changes(command: &Command) -> bool {
+    !matches!(
+        command,
+        Command::Status
+            | Command::Actors
+            | Command::Query { .. }
+            | Command::Subscribe { .. }
+            | Command::Follow { .. }
+    )
+}
+
+/// Binds the socket and serves it for as long as the task lives.
+///
+/// # Errors
+/// The socket's.
+pub fn open(
+    home: &Home,
+    recorder: Recorder,
+    asked: mpsc::Sender<Asked>,
+    probe: Probe,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let path = home.socket()?;
+    // The lock on the home is held: whatever lies there is a dead daemon's.
+    std::fs::remove_file(&path).ok();
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let desk = Desk {
+        home: home.clone(),
+        recorder,
+        asked,
+        probe,
+        answered: Arc::default(),
+    };
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let desk = desk.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = desk.converse(stream).await {
+                            tracing::debug!("client: {error}");
+                        }
+                    });
+                }
+                // One connection that cannot be taken must not end the gateway for all.
+                Err(error) => {
+                    tracing::warn!("a client could not be let in: {error}");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }))
+}
+
+impl Desk {
+    async fn converse(&self, stream: UnixStream) -> anyhow::Result<()> {
+        let (input, mut out) = stream.into_split();
+        let mut lines = BufReader::new(input).lines();
+        while let Some(line) = lines.next_line().await? {
+            let message: ClientMessage = match serde_json::from_str(&line) {
+                Ok(message) => message,
+                Err(error) => {
+                    let reply = Reply::Refused {
+                        message: format!("not a command of protocol {PROTOCOL}: {error}"),
+                    };
+                    say(&mut out, String::new(), reply).await?;
+                    continue;
+                }
+            };
+            let (id, since) = (
+                message.id.clone(),
+                match message.command {
+                    Command::Subscribe { since: 0 } if message.protocol == PROTOCOL => Some(Since::Now),
+                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(Since::After(since)),
+                    Command::Follow { recent } if message.protocol == PROTOCOL => Some(Since::Recent(recent)),
+                    _ => None,
+                },
+            );
+            // Subscribed before the reply, so that nothing falls between.
+            let watch = since.map(|since| (since, self.recorder.watch()));
+            say(&mut out, id, self.answer(message).await).await?;
+            if let Some((since, watch)) = watch {
+                return self.stream(since, watch, out, lines).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, message: ClientMessage) -> Reply {
+        let handling = self.probe.handle(name(&message.command));
+        let reply = self.reply(message).await;
+        handling.end(if let Reply::Refused { message } = &reply {
+            message.clone()
+        } else {
+            "ok".to_owned()
+        });
+        reply
+    }
+
+    async fn reply(&self, message: ClientMessage) -> Reply {
+        if message.protocol != PROTOCOL {
+            let found = message.protocol;
+            return Reply::Refused {
+                message: format!("this daemon speaks protocol {PROTOCOL}, the client {found}"),
+            };
+        }
+        let changes = changes(&message.command);
+        if let Some(reply) = changes.then(|| self.remembered(&message.id)).flatten() {
+            return reply;
+        }
+        if let Command::Query { sql, limit } = &message.command {
+            return self.query(sql.clone(), *limit).await;
+        }
+        let id = message.id.clone();
+        let (reply, wait) = oneshot::channel();
+        if self.asked.send(Asked { message, reply }).await.is_err() {
+            return Reply::Refused {
+                message: "the daemon is ending".into(),
+            };
+        }
+        let reply = wait.await.unwrap_or_else(|_| Reply::Refused {
+            message: "the daemon could not answer".into(),
+        });
+        if changes {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            answered.keep(id, reply.clone());
+        }
+        reply
+    }
+
+    fn remembered(&self, id: &str) -> Option<Reply> {
+        let answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.replies.get(id).cloned()
+    }
+
+    async fn query(&self, sql: String, limit: u64) -> Reply {
+        let path = self.home.database();
+        let limit = if limit == 0 { 1000 } else { limit };
+        let rows =
+            tokio::task::spawn_blocking(move || demask_storage::query::query(&path, &sql, limit)).await;
+        match rows {
+            Ok(Ok(rows)) => Reply::Rows {
+                columns: rows.columns,
+                rows: rows.rows,
+            },
+            Ok(Err(error)) => Reply::Refused {
+                message: error.to_string(),
+            },
+            Err(error) => Reply::Refused {
+                message: error.to_string(),
+            },
+        }
+    }
+
+    /// Sends events until the client goes; commands may still come in on the same connection.
+    async fn stream(
+        &self,
+        since: Since,
+        mut watch: tokio::sync::broadcast::Receiver<Envelope>,
+        mut out: OwnedWriteHalf,
+        mut lines: tokio::io::Lines<BufReader<tokio::net::unix::OwnedReadHalf>>,
+    ) -> anyhow::Result<()> {
+        let mut sent = match since {
+            Since::Now => 0,
+            Since::After(seq) => self.catch_up(seq, &mut out).await?,
+            Since::Recent(count) => self.missed(count, &mut out).await?,
+        };
+        loop {
+            tokio::select! {
+                event = watch.recv() => match event {
+                    Ok(envelope) => {
+                        // What the catch-up has sent already.
+                        if envelope.record.durable() && envelope.seq <= sent {
+                            continue;
+                        }
+                        line(&mut out, &ServerMessage::Event(envelope)).await?;
+                    }
+                    Err(RecvError::Lagged(missed)) => {
+                        let next = self.recorder.last_seq() + 1;
+                        line(&mut out, &ServerMessage::Lagged { missed, next }).await?;
+                        sent = 0;
+                    }
+                    Err(RecvError::Closed) => return Ok(()),
+                },
+                said = lines.next_line() => {
+                    let Some(said) = said? else { return Ok(()) };
+                    if let Ok(message) = serde_json::from_str::<ClientMessage>(&said) {
+                        let id = message.id.clone();
+                        say(&mut out, id, self.answer(message).await).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What somebody who comes in the middle has missed; the last sequence number sent.
+    async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
+        let path = self.home.database();
+        let events = tokio::task::spawn_blocking(move || {
+            events::recent_events(&store::open_read_only(&path)?, recent)
+        })
+        .await??;
+        let sent = events.last().map_or(0, |last| last.seq);
+        for envelope in events {
+            line(out, &ServerMessage::Event(envelope)).await?;
+        }
+        Ok(sent)
+    }
+
+    async fn catch_up(&self, since: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
+        let mut sent = since;
+        loop {
+            let path = self.home.database();
+            let events = tokio::task::spawn_blocking(move || {
+                events::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
+            })
+            .await??;
+            let Some(last) = events.last() else {
+                return Ok(sent);
+            };
+            sent = last.seq;
+            for envelope in events {
+                line(out, &ServerMessage::Event(envelope)).await?;
+            }
+        }
+    }
+}
+
+async fn say(out: &mut OwnedWriteHalf, id: String, reply: Reply) -> anyhow::Result<()> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    line(
+        out,
+        &ServerMessage::Reply {
+            id,
+            protocol: PROTOCOL,
+            version,
+            reply,
+        },
+    )
+    .await
+}
+
+async fn line(out: &mut OwnedWriteHalf, message: &ServerMessage) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(message)?;
+    text.push('\n');
+    out.write_all(text.as_bytes()).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    fn accepted(step: u64) -> Reply {
+        Reply::Accepted {
+            message: String::new(),
+            step,
+        }
+    }
+
+    #[test]
+    fn the_newest_replies_are_remembered_and_the_oldest_forgotten() {
+        let mut memory = Memory::default();
+        for number in 0..=REMEMBERED as u64 {
+            memory.keep(number.to_string(), accepted(number));
+        }
+        assert_eq!(memory.replies.len(), REMEMBERED);
+        assert_eq!(memory.replies.get("0"), None);
+        assert_eq!(memory.replies.get("1"), Some(&accepted(1)));
+    }
+
+    #[test]
+    fn what_only_looks_is_not_remembered() {
+        assert!(!changes(&Command::Status) && !changes(&Command::Actors));
+        assert!(changes(&Command::Pause) && changes(&Command::Shutdown));
+    }
+}

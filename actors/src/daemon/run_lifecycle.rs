@@ -1,0 +1,133 @@
+//! Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere (law L1).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_storage::{Alert, Level, Lifecycle, Overview, Record, RunState};
+
+use super::run_record::{end_run, record_run, steers};
+use crate::control::Control;
+use crate::engine::process::EngineFailure;
+use crate::pipeline::run_error::RunError;
+use crate::run::context::{Outcome, RunContext, RunDriver};
+use crate::runtime::recorder::RecorderGone;
+
+/// Lives in a row that may die without a step done between.
+const LIVES: u32 = 6;
+/// Wait before the second life; doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere.
+pub(super) async fn live(
+    mut context: RunContext,
+    driver: Rc<dyn RunDriver>,
+    present: Rc<RefCell<Arc<Control>>>,
+) -> anyhow::Result<()> {
+    let (mut deaths, mut furthest) = (0, 0);
+    let outcome = loop {
+        record_run(
+            &context.recorder,
+            &context.run,
+            &context.profile,
+            context.from_scratch,
+            context.generation,
+        )
+        .await?;
+        context.recorder.flush().await?;
+        context.home.sweep(&context.run);
+        let before = Arc::clone(&context.control);
+        context.control = Arc::new(Control::new(
+            &context.run,
+            driver.knobs(&context.profile),
+            steers(&context.home.database(), &context.run)?,
+        ));
+        context.control.report(|overview| prepare(overview, &context));
+        present.replace(Arc::clone(&context.control));
+        if before.halting() {
+            context.control.halt();
+        }
+        let why = match actix::spawn(driver.drive(context.clone())).await {
+            Ok(Ok(outcome)) => break outcome,
+            Ok(Err(error)) if !mendable(&error) => {
+                context.engine.finish().await;
+                return Err(error);
+            }
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(panic) => panic.to_string(),
+        };
+        let step = context.control.place().1;
+        deaths = if step > furthest { 1 } else { deaths + 1 };
+        furthest = furthest.max(step);
+        note_death(&context, step, &why).await?;
+        if context.control.halting() {
+            // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
+            break Outcome::Halted;
+        }
+        anyhow::ensure!(
+            deaths < LIVES,
+            "it died {deaths} times in a row at step {step}: {why}"
+        );
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
+        context.generation += 1;
+    };
+    context.engine.finish().await;
+    let state = match outcome {
+        Outcome::Done => Some((RunState::Done, "all stages are done")),
+        Outcome::Stopped => Some((RunState::Stopped, "a person stopped it")),
+        Outcome::Halted => None,
+    };
+    if let Some((status, reason)) = state {
+        context.control.report(|overview| overview.state = status);
+        end_run(&context.recorder, &context.run, status, reason).await?;
+    }
+    Ok(())
+}
+
+fn prepare(overview: &mut Overview, context: &RunContext) {
+    overview.run.clone_from(&context.run);
+    overview.profile.clone_from(&context.profile.name);
+    overview.total_steps = context.profile.total_steps();
+    overview.state = RunState::Starting;
+}
+
+/// Whether another life may do better: the engine died, or the actor that was asked.
+fn mendable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let engine = cause.downcast_ref::<EngineFailure>();
+        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+            || matches!(
+                engine,
+                Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+            )
+    })
+}
+
+async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {
+    let (run, actor) = (context.run.clone(), "trainer".to_owned());
+    let (generation, reason) = (context.generation, why.to_owned());
+    context
+        .recorder
+        .record(Record::Lifecycle(Lifecycle {
+            run,
+            actor,
+            generation,
+            what: "failed".into(),
+            reason,
+        }))
+        .await?;
+    let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
+    let message =
+        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
+    context
+        .recorder
+        .record(Record::Alert(Alert {
+            run,
+            step,
+            level: Level::Warn,
+            kind,
+            message,
+        }))
+        .await
+}

@@ -1,0 +1,377 @@
+//! The background process: one home, one recorder, one control socket, at most one run; brought up, kept up, brought down.
+//!
+//! L1: a run that did not end goes on when the daemon starts, and a life of it that dies in an engine's death or a panic
+//! is followed by another from the last checkpoint. SIGTERM finishes the step, checkpoints and flushes; a second
+//! signal ends the process at once.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_datasets::data_dir;
+use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState, journal, store};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
+
+use super::run_lifecycle::live;
+use super::run_record::{end_run, record_run, run_end, stored};
+use crate::control::gateway::{self, Asked};
+use crate::control::{Control, Order, publish};
+use crate::engine::actor::EngineAddress;
+use crate::engine::process::EngineOptions;
+use crate::home::Home;
+use crate::profile::Profile;
+use crate::run::context::{RunContext, RunDriver};
+use crate::run::driver::StageDriver;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
+
+/// Between two looks at everything for watchers.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// How long clients may take to read the last reply.
+const GOODBYE: Duration = Duration::from_millis(50);
+/// Commands waiting.
+const QUEUE: usize = 32;
+/// How long the row of a new run may take to be on disk.
+const RECORDED: Duration = Duration::from_secs(10);
+
+/// Serves a home until it is told to end. Blocks.
+///
+/// # Errors
+/// Another daemon has the home; a store or socket that cannot be opened.
+pub fn serve(home: &Home) -> anyhow::Result<()> {
+    serve_with(home, Rc::new(StageDriver::default()))
+}
+
+/// As [`serve`], with somebody else to walk the runs.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+    let _lock = home.lock()?;
+    let (recorder, thread) = Recorder::start(&home.database())?;
+    let (root, own) = (home.root().display(), std::process::id());
+    tracing::info!(
+        "daemon {} of {root} is up, process {own}",
+        env!("CARGO_PKG_VERSION")
+    );
+    let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), driver));
+    recorder.close();
+    thread.join().ok();
+    if let Ok(socket) = home.socket() {
+        std::fs::remove_file(socket).ok();
+    }
+    tracing::info!("daemon ended");
+    served
+}
+
+/// The run that is under way. Its control changes with each life.
+struct Active {
+    run: String,
+    control: Rc<RefCell<Arc<Control>>>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+struct Daemon {
+    home: Home,
+    recorder: Recorder,
+    driver: Rc<dyn RunDriver>,
+    supervisor: SupervisorHandle,
+    active: Option<Active>,
+    last: Option<Overview>,
+    shutting_down: bool,
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.term.recv() => libc::SIGTERM,
+            _ = self.int.recv() => libc::SIGINT,
+        }
+    }
+}
+
+impl Daemon {
+    async fn serve(home: Home, recorder: Recorder, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+        let mut signals = Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        };
+        let (sender, mut asked) = mpsc::channel(QUEUE);
+        let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+        let written = supervisor.roster.add("recorder", "supervisor");
+        let served = supervisor.roster.add("gateway", "supervisor");
+        let mut daemon = Self {
+            home,
+            recorder,
+            driver,
+            supervisor,
+            active: None,
+            last: None,
+            shutting_down: false,
+        };
+        daemon.go_on().await?;
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
+        let mut tick = tokio::time::interval(PUBLISH);
+        while !(daemon.shutting_down && daemon.active.is_none()) {
+            tokio::select! {
+                Some(asked) = asked.recv() => daemon.reply(asked).await,
+                signal = signals.next() => {
+                    if daemon.shutting_down {
+                        std::process::exit(128 + signal);
+                    }
+                    daemon.end();
+                }
+                ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
+                _ = tick.tick() => {
+                    show_recorder(&daemon.recorder, &written);
+                    publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
+                }
+            }
+        }
+        // The last reply is on its way out.
+        tokio::time::sleep(GOODBYE).await;
+        gateway.abort();
+        daemon.supervisor.shut_down().await;
+        tokio::select! {
+            flushed = daemon.recorder.flush() => Ok(flushed?),
+            // On a full disk it would wait for ever.
+            signal = signals.next() => std::process::exit(128 + signal),
+        }
+    }
+
+    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
+    /// can start.
+    async fn go_on(&mut self) -> anyhow::Result<()> {
+        let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
+            return Ok(());
+        };
+        match stored(&found.config) {
+            Ok((profile, from_scratch)) => {
+                self.begin(found.run, profile, from_scratch, found.generation + 1);
+                Ok(())
+            }
+            Err(error) => {
+                let why = format!("this version does not read its configuration: {error:#}");
+                tracing::error!("run {}: {why}", found.run);
+                Ok(end_run(&self.recorder, &found.run, RunState::Failed, &why).await?)
+            }
+        }
+    }
+
+    fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
+        data_dir::use_folder(profile.data.clone());
+        tracing::info!("run {run} ({}), life {generation}", profile.name);
+        let options = EngineOptions {
+            socket_dir: self.home.socket_dir(),
+            device: profile.engine.device.clone(),
+            dtype: profile.engine.dtype.clone(),
+            threads: profile.engine.threads,
+            log: Some(self.home.engine_log()),
+            ..EngineOptions::default()
+        };
+        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options);
+        let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
+        let context = RunContext {
+            home: self.home.clone(),
+            recorder: self.recorder.clone(),
+            control: Arc::clone(&control),
+            engine,
+            supervisor: self.supervisor.clone(),
+            profile: Arc::new(profile),
+            run: run.clone(),
+            generation,
+            from_scratch,
+        };
+        let control = Rc::new(RefCell::new(control));
+        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        self.active = Some(Active { run, control, task });
+    }
+
+    fn end(&mut self) {
+        tracing::info!("asked to end");
+        self.shutting_down = true;
+        if let Some(active) = &self.active {
+            active.control.borrow().halt();
+        }
+    }
+
+    async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+        self.last = Some(self.overview());
+        if let Some(active) = self.active.take()
+            && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
+        {
+            let why = format!("{error:#}");
+            if let Some(last) = &mut self.last {
+                (last.state, last.detail) = (RunState::Failed, why.clone());
+            }
+            // Not waited for: this loop answers everybody, on a full disk too.
+            let end = run_end(&active.run, RunState::Failed, &why);
+            self.recorder.record(Record::RunEnd(end)).await?;
+        }
+        Ok(())
+    }
+
+    fn overview(&self) -> Overview {
+        match &self.active {
+            Some(active) => {
+                let mut overview = active.control.borrow().overview();
+                if self.recorder.disk_full() {
+                    overview.state = RunState::WaitingDisk;
+                } else if self.shutting_down {
+                    overview.state = RunState::Stopping;
+                }
+                overview
+            }
+            None => self.last.clone().unwrap_or_else(|| Control::default().overview()),
+        }
+    }
+
+    async fn reply(&mut self, asked: Asked) {
+        let message = asked.message;
+        let reply = match message.command {
+            Command::Status => Reply::Status(Box::new(self.overview())),
+            Command::Actors => Reply::Actors {
+                actors: self.supervisor.roster.views(),
+            },
+            Command::Run {
+                profile,
+                origin,
+                from_scratch,
+            } => self.run(&profile, &origin, from_scratch).await,
+            Command::Shutdown => {
+                self.end();
+                let (message, step) = (
+                    "the daemon ends at the next step boundary".into(),
+                    self.overview().step,
+                );
+                Reply::Accepted { message, step }
+            }
+            Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
+                message: "subscribed".into(),
+                step: self.overview().step,
+            },
+            Command::Query { .. } => refused("queries are answered by the gateway"),
+            command => return self.order(&message.id, &message.by, command, asked.reply),
+        };
+        asked.reply.send(reply).ok();
+    }
+
+    async fn run(&mut self, text: &str, origin: &str, from_scratch: bool) -> Reply {
+        if let Some(active) = &self.active {
+            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
+        }
+        if self.shutting_down {
+            return refused("the daemon is ending");
+        }
+        let profile = match Profile::parse(text, origin) {
+            Ok(profile) => profile,
+            Err(error) => return refused(&error.to_string()),
+        };
+        let run = uuid::Uuid::now_v7().to_string();
+        let recorded = record_run(&self.recorder, &run, &profile, from_scratch, 0);
+        // On a full disk nobody else would be answered while this waits.
+        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            let reason = "the store did not take it in time: is the disk full?";
+            let end = run_end(&run, RunState::Failed, reason);
+            self.recorder.record(Record::RunEnd(end)).await.ok();
+            return refused(&format!("the run was not begun: {reason}"));
+        };
+        match recorded {
+            Ok(()) => {
+                self.begin(run.clone(), profile, from_scratch, 0);
+                Reply::Started { run }
+            }
+            Err(error) => refused(&format!("{error:#}")),
+        }
+    }
+
+    /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
+    fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(active) = &self.active else {
+            reply
+                .send(refused("no run is under way; `demask run` starts one"))
+                .ok();
+            return;
+        };
+        let order = match order(command) {
+            Ok(order) => order,
+            Err(message) => {
+                reply.send(refused(&message)).ok();
+                return;
+            }
+        };
+        let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
+        let (id, by) = (id.to_owned(), by.to_owned());
+        actix::spawn(async move {
+            loop {
+                let present = Arc::clone(&control.borrow());
+                let taken = present.ask(&recorder, &id, &by, order.clone()).await;
+                // Another life began meanwhile: it must know of the order too. The same id is taken once.
+                if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
+                    continue;
+                }
+                let message = "taken; it takes effect at the next step boundary".to_owned();
+                let answer = taken.map_or_else(
+                    |error| refused(&error.to_string()),
+                    |step| Reply::Accepted { message, step },
+                );
+                reply.send(answer).ok();
+                return;
+            }
+        });
+    }
+}
+
+/// The recorder is a thread with a queue, not an actor; a person sees it among the actors all the same.
+fn show_recorder(recorder: &Recorder, probe: &Probe) {
+    let (waiting, room) = recorder.queue();
+    let state = if recorder.disk_full() {
+        ActorState::Waiting
+    } else if waiting > 0 {
+        ActorState::Busy
+    } else {
+        ActorState::Idle
+    };
+    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
+    probe.say(state, &format!("event {last}, {dropped} thinned"));
+    probe.queue(waiting, room);
+}
+
+async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {
+    match active {
+        Some(active) => (&mut active.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn order(command: Command) -> Result<Order, String> {
+    Ok(match command {
+        Command::Pause => Order::Pause,
+        Command::Resume => Order::Resume,
+        Command::Stop => Order::Stop,
+        Command::Checkpoint => Order::Checkpoint,
+        Command::Sample { prompt, picture } => Order::Sample { prompt, picture },
+        Command::Set { key, value } => {
+            let number = value
+                .trim()
+                .parse()
+                .map_err(|_| format!("{key}: expected a number, found '{value}'"))?;
+            Order::Set { key, value: number }
+        }
+        other => return Err(format!("{other:?} is not an order to a run")),
+    })
+}
+
+fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}

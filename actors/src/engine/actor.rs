@@ -1,0 +1,255 @@
+//! The engine as an actor: one process; it dies with its engine, and the supervisor makes another (law L1). Requests of
+//! several at one time all go to the engine, which orders them. What a dead one had loaded is gone with it: whoever asked
+//! loads a checkpoint again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use actix::prelude::*;
+use demask_api::{Answer, DeviceInfo, EngineError, Request, SampleFrame};
+use demask_storage::ActorState;
+use tokio::sync::{OnceCell, oneshot};
+
+use crate::engine::process::{Engine, EngineFailure, EngineOptions};
+use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
+
+/// Where denoising frames go.
+pub type FrameSink = Arc<dyn Fn(SampleFrame) + Send + Sync>;
+
+/// Ask the engine.
+#[derive(Message)]
+#[rtype(result = "Result<Answer, EngineFailure>")]
+pub struct Ask {
+    /// What.
+    pub request: Request,
+    /// Where its frames go.
+    pub frames: Option<FrameSink>,
+    /// Ends when nobody waits for the answer any more: the engine is let go then.
+    pub waited_for: oneshot::Receiver<()>,
+}
+
+/// Who the engine is: its process and device.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(u32, DeviceInfo), EngineFailure>")]
+pub struct Who;
+
+/// Finish: the engine is asked to exit, and no other is made.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Finish;
+
+/// The actor.
+pub struct EngineHost {
+    life: Life,
+    options: EngineOptions,
+    /// Started at the first request.
+    engine: Arc<OnceCell<Engine>>,
+}
+
+impl EngineHost {
+    /// A host whose engine is started at the first request.
+    #[must_use]
+    pub fn new(life: Life, options: EngineOptions) -> Self {
+        Self {
+            life,
+            options,
+            engine: Arc::default(),
+        }
+    }
+}
+
+impl Actor for EngineHost {
+    type Context = Context<Self>;
+}
+
+async fn running<'a>(
+    engine: &'a OnceCell<Engine>,
+    options: &EngineOptions,
+) -> Result<&'a Engine, EngineFailure> {
+    engine.get_or_try_init(|| Engine::start(options)).await
+}
+
+impl Handler<Ask> for EngineHost {
+    type Result = ResponseActFuture<Self, Result<Answer, EngineFailure>>;
+
+    fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
+        let handling = self.life.probe.handle(name(&ask.request));
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let work = async move {
+            let engine = running(&engine, &options).await?;
+            let sink = ask.frames;
+            let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
+            tokio::select! {
+                answer = engine.ask_watched(&ask.request, &mut on_frame) => answer,
+                // The sender is never used, only dropped.
+                _ = ask.waited_for => Err(abandoned()),
+            }
+        };
+        Box::pin(work.into_actor(self).map(|answer, host, ctx| {
+            handling.end(
+                answer
+                    .as_ref()
+                    .err()
+                    .map_or_else(|| "ok".to_owned(), ToString::to_string),
+            );
+            if let Err(failure @ (EngineFailure::Died { .. } | EngineFailure::Start { .. })) = &answer {
+                host.life.failed(failure.to_string());
+                ctx.stop();
+            }
+            answer
+        }))
+    }
+}
+
+impl Handler<Who> for EngineHost {
+    type Result = ResponseFuture<Result<(u32, DeviceInfo), EngineFailure>>;
+
+    fn handle(&mut self, _: Who, _: &mut Self::Context) -> Self::Result {
+        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        Box::pin(async move {
+            let info = running(&engine, &options).await?.info();
+            Ok((info.pid, info.device.clone()))
+        })
+    }
+}
+
+impl Handler<Finish> for EngineHost {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
+        self.life.probe.say(ActorState::Stopped, "finishing");
+        let engine = Arc::clone(&self.engine);
+        let work = async move {
+            if let Some(engine) = engine.get() {
+                engine.stop().await;
+            }
+        };
+        Box::pin(work.into_actor(self).map(|(), host, ctx| {
+            host.life.done();
+            ctx.stop();
+        }))
+    }
+}
+
+/// Leads to the present engine, and knows how long engines have computed.
+#[derive(Clone)]
+pub struct EngineAddress {
+    host: Address<EngineHost>,
+    /// Microseconds.
+    computed: Arc<AtomicU64>,
+}
+
+impl EngineAddress {
+    /// Asks the supervisor for an engine host.
+    #[must_use]
+    pub fn spawn(supervisor: &SupervisorHandle, name: &str, options: EngineOptions) -> Self {
+        Self {
+            host: supervisor.spawn(name, "supervisor", move |life| {
+                EngineHost::new(life, options.clone())
+            }),
+            computed: Arc::default(),
+        }
+    }
+
+    /// Seconds that engines have computed for this address, by their own clock: neither the way there and back nor the wait
+    /// behind others is counted.
+    #[must_use]
+    pub fn computed(&self) -> f64 {
+        self.computed.load(Relaxed) as f64 * 1e-6
+    }
+
+    /// Asks the present engine; waits for one while it is being made again.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
+    pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
+        let (_waiting, waited_for) = oneshot::channel();
+        let ask = Ask {
+            request,
+            frames,
+            waited_for,
+        };
+        let answer = self
+            .host()
+            .await?
+            .send(ask)
+            .await
+            .map_err(|error| dead(&error.to_string()))??;
+        let seconds = own_seconds(&answer);
+        self.computed.fetch_add((seconds * 1e6) as u64, Relaxed);
+        Ok(answer)
+    }
+
+    /// Process id and device of the present engine.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn who(&self) -> Result<(u32, DeviceInfo), EngineFailure> {
+        self.host()
+            .await?
+            .send(Who)
+            .await
+            .map_err(|error| dead(&error.to_string()))?
+    }
+
+    /// Ends it in good order.
+    pub async fn finish(&self) {
+        if let Ok(host) = self.host().await {
+            host.send(Finish).await.ok();
+        }
+    }
+
+    async fn host(&self) -> Result<Addr<EngineHost>, EngineFailure> {
+        self.host
+            .get()
+            .await
+            .ok_or_else(|| dead("no engine could be kept alive"))
+    }
+}
+
+/// What the engine itself says that it took; what takes no time worth counting does not say.
+fn own_seconds(answer: &Answer) -> f64 {
+    match answer {
+        Answer::Trained(report) => report.seconds,
+        Answer::PolicyTrained(report) => report.seconds,
+        Answer::TokenizerTrained(report) => report.seconds,
+        Answer::Samples { seconds, .. }
+        | Answer::Codes { seconds, .. }
+        | Answer::Saved { seconds, .. }
+        | Answer::Scores { seconds, .. } => *seconds,
+        _ => 0.0,
+    }
+}
+
+fn abandoned() -> EngineFailure {
+    EngineFailure::Engine(EngineError::Refused {
+        message: "nobody waits for the answer any more".into(),
+    })
+}
+
+fn dead(why: &str) -> EngineFailure {
+    EngineFailure::Died {
+        status: why.to_owned(),
+        tail: String::new(),
+    }
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Hello { .. } => "Hello",
+        Request::Load { .. } => "Load",
+        Request::Train { .. } => "Train",
+        Request::Policy { .. } => "Policy",
+        Request::SetReference { .. } => "SetReference",
+        Request::Sample { .. } => "Sample",
+        Request::LogProbs { .. } => "LogProbs",
+        Request::TrainTokenizer { .. } => "TrainTokenizer",
+        Request::Encode { .. } => "Encode",
+        Request::Decode { .. } => "Decode",
+        Request::Save { .. } => "Save",
+        Request::Verify { .. } => "Verify",
+        Request::LoadReward { .. } => "LoadReward",
+        Request::Score { .. } => "Score",
+        Request::Exit => "Exit",
+    }
+}

@@ -1,0 +1,37 @@
+//! What can be asked as an engine is asked: an engine process, or the actor that owns one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use demask_api::{Answer, Request};
+
+use super::actor::{EngineAddress, FrameSink};
+use super::process::{Engine, EngineFailure};
+
+/// An answer on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
+
+/// Something that can be asked what an engine can be asked: an engine process, or the actor that owns one.
+pub trait EngineLink {
+    /// Asks; frames on the way go to the sink.
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_>;
+}
+
+impl EngineLink for Engine {
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
+        Box::pin(async move {
+            let mut show = |frame| {
+                if let Some(sink) = &frames {
+                    sink(frame);
+                }
+            };
+            self.ask_watched(&request, &mut show).await
+        })
+    }
+}
+
+impl EngineLink for EngineAddress {
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
+        Box::pin(Self::ask(self, request, frames))
+    }
+}

@@ -1,0 +1,129 @@
+//! What a checkpoint's folder says of prompts, lengths and samplers: in files of ours beside the weights, or as a published
+//! folder has it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use demask_api::checkpoint::{CONFIG, TOKENIZER};
+use demask_datasets::prompts::published as published_folder;
+pub use demask_datasets::prompts::published::BUDGETS;
+use demask_datasets::prompts::sequences::MARKS;
+use demask_datasets::prompts::style::PromptStyle;
+use demask_datasets::prompts::text_tokenizer::Family;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::inference::complete::Inference;
+use crate::inference::error::WorkError;
+use crate::inference::published_settings;
+use crate::inference::settings::SamplerSettings;
+
+/// The name of the file that keeps how a checkpoint is prompted, where it is not as ours are.
+pub const PROMPTS: &str = "prompts.json";
+/// The name of the file that keeps the samplers in a checkpoint.
+pub const SAMPLING: &str = "sampling.json";
+
+/// From `tokenizer.json` and, if it has them, `budgets.json` and `prompts.json`; or from a published folder.
+///
+/// # Errors
+/// A file that is missing or broken.
+pub fn inference(dir: &Path) -> Result<Inference, WorkError> {
+    let is_published = published_folder::is_published(dir);
+    let style: PromptStyle = if is_published {
+        published_folder::style(dir)?
+    } else {
+        read_json(dir, PROMPTS)?
+    };
+    let tokenizer = published_folder::tokenizer(dir, style.family)?;
+    let budgets = if is_published {
+        published_settings::budgets(dir, published_settings::CODES)?
+    } else {
+        read_json(dir, BUDGETS)?
+    };
+    Ok(Inference::new(tokenizer, budgets).with_style(style))
+}
+
+/// The same for a text model that is given picture codes (`mmada.md` 1.3): LLaDA's conventions become MMaDA's, and a picture
+/// takes so many codes; where none are named, as many as it took, or as published.
+///
+/// # Errors
+/// As [`inference()`]; a tokenizer without the marks of pictures; a model too short for a picture, with both lengths.
+pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Inference, WorkError> {
+    let inference = inference(dir)?;
+    has_room(dir, codes.unwrap_or(0))?;
+    let style = inference.builder().style().clone();
+    if style.family == Family::Tabletop {
+        let budgets = *inference.builder().budgets();
+        return Ok(inference.with_budgets(codes.map_or(budgets, |codes| budgets.with_codes(codes))));
+    }
+    let family = Family::Mmada;
+    let tokenizer = published_folder::tokenizer(dir, family)?;
+    let budgets = published_settings::with_pictures(dir, codes.unwrap_or(published_settings::CODES))?;
+    Ok(Inference::new(tokenizer, budgets).with_style(PromptStyle { family, ..style }))
+}
+
+/// A picture of so many codes fits into a sequence, with a word beside it.
+fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
+    let longest = published_folder::Facts::read(dir)?.max_sequence_length;
+    match longest.filter(|&longest| codes + MARKS >= longest) {
+        None => Ok(()),
+        Some(longest) => Err(WorkError::File {
+            path: dir.join(CONFIG).display().to_string(),
+            message: format!(
+                "max_sequence_length is {longest}; a picture takes {codes} codes and {MARKS} marks"
+            ),
+        }),
+    }
+}
+
+/// The files that say it in a checkpoint of ours, name to contents.
+///
+/// # Errors
+/// A tokenizer that cannot be written.
+pub fn files(
+    inference: &Inference,
+    samplers: &SamplerSettings,
+) -> Result<BTreeMap<String, String>, WorkError> {
+    let builder = inference.builder();
+    let mut files = BTreeMap::from([
+        (TOKENIZER.to_owned(), builder.tokenizer().to_json()?),
+        (BUDGETS.to_owned(), json(BUDGETS, builder.budgets())?),
+        (SAMPLING.to_owned(), json(SAMPLING, samplers)?),
+    ]);
+    if *builder.style() != PromptStyle::default() {
+        files.insert(PROMPTS.to_owned(), json(PROMPTS, builder.style())?);
+    }
+    Ok(files)
+}
+
+fn json<T: Serialize>(name: &str, value: &T) -> Result<String, WorkError> {
+    serde_json::to_string(value).map_err(|error| broken(Path::new(name), &error))
+}
+
+/// How `sampling.json` says that the checkpoint is sampled best; as usual where it has none, as published where the model is.
+///
+/// # Errors
+/// A file that is broken.
+pub fn samplers(dir: &Path) -> Result<SamplerSettings, WorkError> {
+    if published_folder::is_published(dir) {
+        return Ok(published_settings::samplers());
+    }
+    read_json(dir, SAMPLING)
+}
+
+/// A file of a checkpoint; the default where there is none.
+fn read_json<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> Result<T, WorkError> {
+    let path = dir.join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
+        Err(error) => Err(broken(&path, &error)),
+    }
+}
+
+fn broken(path: &Path, error: &dyn std::error::Error) -> WorkError {
+    WorkError::File {
+        path: path.display().to_string(),
+        message: error.to_string(),
+    }
+}

@@ -1,0 +1,333 @@
+//! Completions and training sequences: an example becomes a request to the engine, and the engine's answer a completion.
+//! Rollouts, evaluations, reasoning and the one-off commands share it.
+
+use std::collections::HashMap;
+
+use demask_api::sequence::Task;
+use demask_api::{
+    Answer, Grid, Picture, PictureSize, Quirks, Request, Sample, SampleRequest, Sampler, Sequence,
+};
+use demask_datasets::example::{Example, Kind, Mode};
+use demask_datasets::prompts::sequences::{Budgets, Prompt, SequenceBuilder, SequenceError};
+use demask_datasets::prompts::style::PromptStyle;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+use demask_rewards::judge::Completion;
+
+use super::code_cache::CodeCache;
+use super::error::WorkError;
+use super::settings::{SamplerSettings, fit};
+use crate::engine::actor::FrameSink;
+use crate::engine::link::EngineLink;
+use crate::engine::process::unexpected;
+
+/// One completion to make.
+#[derive(Clone, Debug)]
+pub struct CompletionRequest {
+    /// What is asked: prompt, picture, kind.
+    pub example: Example,
+    /// With reasoning or without.
+    pub mode: Mode,
+    /// The noise.
+    pub seed: u64,
+    /// Stream its frames, under this id.
+    pub watch: Option<u64>,
+}
+
+/// A finished completion.
+#[derive(Clone, Debug)]
+pub struct CompletionResult {
+    /// Text and picture.
+    pub completion: Completion,
+    /// The whole sequence, every filled span its answer.
+    pub sequence: Sequence,
+    /// The step that committed each answer position.
+    pub commit_step: Vec<u16>,
+    /// Forward passes.
+    pub forwards: usize,
+}
+
+/// A tokenizer and budgets: what is needed beside an engine.
+pub struct Inference {
+    builder: SequenceBuilder,
+    /// Size of the pictures that the engine reads and draws, where others are made to fit.
+    size: Option<PictureSize>,
+    codes: CodeCache,
+}
+
+impl Inference {
+    /// With a tokenizer and budgets.
+    #[must_use]
+    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
+        Self::of_builder(SequenceBuilder::new(tokenizer, budgets))
+    }
+
+    fn of_builder(builder: SequenceBuilder) -> Self {
+        Self {
+            builder,
+            size: None,
+            codes: CodeCache::default(),
+        }
+    }
+
+    /// The same, prompts written in this style.
+    #[must_use]
+    pub fn with_style(self, style: PromptStyle) -> Self {
+        Self::of_builder(self.builder.with_style(style))
+    }
+
+    /// The same with the published code's ways of writing prompts, as far as these switches say.
+    #[must_use]
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        let size = self.size;
+        Self::of_builder(self.builder.with_quirks(quirks)).sized(size)
+    }
+
+    /// The same with other lengths.
+    #[must_use]
+    pub fn with_budgets(&self, budgets: Budgets) -> Self {
+        Self::of_builder(self.builder.clone().with_budgets(budgets)).sized(self.size)
+    }
+
+    /// The same for pictures of this size: others are made to fit before the engine reads them, and what it draws has this
+    /// shape. Without a size they are read as they are, and what is drawn is square.
+    #[must_use]
+    pub fn sized(self, size: Option<PictureSize>) -> Self {
+        Self { size, ..self }
+    }
+
+    /// The sequence builder.
+    #[must_use]
+    pub fn builder(&self) -> &SequenceBuilder {
+        &self.builder
+    }
+
+    /// Forgets the codes of all pictures: the image tokenizer has changed.
+    pub fn forget_codes(&self) {
+        self.codes.clear();
+    }
+
+    /// The codes of pictures, remembered by content.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn codes(
+        &self,
+        link: &dyn EngineLink,
+        pictures: &[&Picture],
+    ) -> Result<Vec<Vec<u32>>, WorkError> {
+        self.codes.of(link, pictures, self.size).await
+    }
+
+    /// The codes of each example's picture; empty where there is none.
+    async fn codes_of(
+        &self,
+        link: &dyn EngineLink,
+        examples: &[&Example],
+    ) -> Result<Vec<Vec<u32>>, WorkError> {
+        let pictures: Vec<&Picture> = examples
+            .iter()
+            .filter_map(|example| example.picture.as_ref())
+            .collect();
+        let mut codes = self.codes(link, &pictures).await?.into_iter();
+        let all = examples.iter().map(|example| match example.picture {
+            Some(_) => codes.next().unwrap_or_default(),
+            None => Vec::new(),
+        });
+        Ok(all.collect())
+    }
+
+    /// Training sequences; an example that does not fit gives its own error, the others are made all the same.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn sequences(
+        &self,
+        link: &dyn EngineLink,
+        examples: &[(Example, Mode, bool)],
+    ) -> Result<Vec<Result<Sequence, SequenceError>>, WorkError> {
+        let only: Vec<&Example> = examples.iter().map(|(example, _, _)| example).collect();
+        let codes = self.codes_of(link, &only).await?;
+        let all = examples.iter().zip(codes);
+        Ok(all
+            .map(|((example, mode, drop), codes)| self.builder.train(example, *mode, &codes, *drop))
+            .collect())
+    }
+
+    /// Whether the prompt of an example fits its budget in this mode.
+    ///
+    /// # Errors
+    /// It does not, with both numbers.
+    pub fn fits(&self, example: &Example, mode: Mode) -> Result<(), SequenceError> {
+        let codes = match asked_about(example).picture {
+            Some(_) => vec![0; self.builder.budgets().of(example.task(mode)).codes],
+            None => Vec::new(),
+        };
+        self.builder.prompt(example, mode, &codes).map(|_| ())
+    }
+
+    /// Completes: text, then (for think-then-draw) the picture.
+    ///
+    /// # Errors
+    /// The engine's; a prompt longer than its budget, with both numbers.
+    pub async fn complete(
+        &self,
+        link: &dyn EngineLink,
+        wanted: &[CompletionRequest],
+        samplers: &SamplerSettings,
+        frames: Option<FrameSink>,
+    ) -> Result<Vec<CompletionResult>, WorkError> {
+        let asked: Vec<Example> = wanted.iter().map(|wanted| asked_about(&wanted.example)).collect();
+        let codes = self.codes_of(link, &asked.iter().collect::<Vec<_>>()).await?;
+        let prompts: Vec<Prompt> = wanted
+            .iter()
+            .zip(&codes)
+            .map(|(wanted, codes)| self.builder.prompt(&wanted.example, wanted.mode, codes))
+            .collect::<Result<_, _>>()?;
+        let first = self
+            .fill(link, &prompts, wanted, samplers, frames.clone())
+            .await?;
+        let (mut second, mut again) = (Vec::new(), Vec::new());
+        for (at, (prompt, sample)) in prompts.iter().zip(&first).enumerate() {
+            if let Some(next) = self.builder.then_draw(prompt, &sample.ids) {
+                second.push(next);
+                again.push((at, wanted[at].clone()));
+            }
+        }
+        let drawn = if second.is_empty() {
+            Vec::new()
+        } else {
+            let wanted: Vec<CompletionRequest> = again.iter().map(|(_, wanted)| wanted.clone()).collect();
+            self.fill(link, &second, &wanted, samplers, frames).await?
+        };
+        let mut drawn: HashMap<usize, Sample> = again.iter().map(|(at, _)| *at).zip(drawn).collect();
+        prompts
+            .iter()
+            .zip(wanted)
+            .zip(first)
+            .enumerate()
+            .map(|(at, ((prompt, wanted), sample))| self.made(prompt, wanted, sample, drawn.remove(&at)))
+            .collect()
+    }
+
+    pub(super) async fn fill(
+        &self,
+        link: &dyn EngineLink,
+        prompts: &[Prompt],
+        wanted: &[CompletionRequest],
+        samplers: &SamplerSettings,
+        frames: Option<FrameSink>,
+    ) -> Result<Vec<Sample>, WorkError> {
+        let requests: Vec<SampleRequest> = prompts
+            .iter()
+            .zip(wanted)
+            .map(|(prompt, wanted)| self.request(prompt, wanted, samplers))
+            .collect();
+        match link.ask(Request::Sample { requests }, frames).await? {
+            Answer::Samples { samples, .. } => Ok(samples),
+            other => Err(unexpected("samples", &other).into()),
+        }
+    }
+
+    fn request(
+        &self,
+        prompt: &Prompt,
+        wanted: &CompletionRequest,
+        samplers: &SamplerSettings,
+    ) -> SampleRequest {
+        let picture =
+            prompt.task == Task::TextToImage || (prompt.task == Task::ThinkThenDraw && prompt.then.is_none());
+        let sampler = if picture {
+            Sampler::Image(samplers.image.clone())
+        } else {
+            Sampler::Text(fit(&samplers.text, prompt.target.len()))
+        };
+        SampleRequest {
+            id: wanted.watch.unwrap_or(0),
+            ids: prompt.ids.clone(),
+            left_pad: prompt.left_pad,
+            target: prompt.target,
+            sampler,
+            grid: self
+                .size
+                .filter(|_| picture)
+                .and_then(|size| Grid::under(size, prompt.target.len())),
+            unconditional: if picture {
+                prompt.unconditional.clone()
+            } else {
+                None
+            },
+            unconditional_left_pad: if picture {
+                prompt.unconditional_left_pad
+            } else {
+                prompt.left_pad
+            },
+            seed: wanted.seed.wrapping_add(u64::from(picture) << 32),
+            watch: wanted.watch.is_some(),
+        }
+    }
+
+    pub(super) fn made(
+        &self,
+        prompt: &Prompt,
+        wanted: &CompletionRequest,
+        sample: Sample,
+        drawn: Option<Sample>,
+    ) -> Result<CompletionResult, WorkError> {
+        let is_text = prompt.task != Task::TextToImage;
+        let text = if is_text {
+            self.builder.text(&sample.ids, prompt.target)?
+        } else {
+            String::new()
+        };
+        let filled = &sample.ids[prompt.target.start..prompt.target.end];
+        let tokens = if is_text { self.builder.text_len(filled) } else { 0 };
+        let mut commit_step = sample.commit_step;
+        let mut forwards = sample.forwards;
+        let (ids, picture) = match drawn {
+            Some(drawn) => {
+                // The picture was drawn after the text.
+                let after = commit_step.iter().max().map_or(0, |&last| last + 1);
+                commit_step.extend(drawn.commit_step.iter().map(|&step| after.saturating_add(step)));
+                forwards += drawn.forwards;
+                (drawn.ids, drawn.picture)
+            }
+            None => (sample.ids, sample.picture),
+        };
+        let sequence = self.builder.completed(&wanted.example.id, prompt, &ids);
+        Ok(CompletionResult {
+            completion: Completion {
+                text,
+                picture,
+                tokens,
+            },
+            sequence,
+            commit_step,
+            forwards,
+        })
+    }
+
+    /// The words of a target's tokens, one a position, for a frame: empty where masked.
+    #[must_use]
+    pub fn words(&self, tokens: &[u32]) -> Vec<String> {
+        let specials = self.builder.tokenizer().specials();
+        let word = |&id: &u32| {
+            if id == specials.mask {
+                String::new()
+            } else if id == specials.eos {
+                "·".to_owned()
+            } else {
+                self.builder.tokenizer().decode(&[id]).unwrap_or_default()
+            }
+        };
+        tokens.iter().map(word).collect()
+    }
+}
+
+/// The example as the model may see it: a picture that is to be drawn is not shown.
+pub(super) fn asked_about(example: &Example) -> Example {
+    let shown = matches!(example.kind, Kind::Caption | Kind::Scene | Kind::Question);
+    Example {
+        picture: example.picture.clone().filter(|_| shown),
+        ..example.clone()
+    }
+}

@@ -1,0 +1,25 @@
+//! A prompt that a person typed, as the example that everything else speaks of.
+
+use demask_api::Picture;
+use demask_datasets::example::{Check, Example, Kind, Split};
+
+/// An example that is only a prompt: what a person typed.
+#[must_use]
+pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Example {
+    Example {
+        id: String::new(),
+        source: "person".into(),
+        place: String::new(),
+        licence: String::new(),
+        split: Split::Test,
+        kind,
+        category: String::new(),
+        held_out: false,
+        prompt: prompt.to_owned(),
+        picture,
+        reasoning: None,
+        answer: None,
+        check: Check::None,
+    }
+    .with_id()
+}

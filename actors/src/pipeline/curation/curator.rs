@@ -1,0 +1,248 @@
+//! The Curator as an actor: it owns the sources, their cursors and the accepted traces, and answers demand.
+//!
+//! What a step is given is a pure function of seed, step, mix and pool (law L8), so a life that died is followed by one
+//! that answers the same. The pool of traces outlives a life; everything else is read again. L2: nothing is pushed, one
+//! request at a time, on a thread of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::prelude::*;
+use demask_datasets::example::Example;
+
+use crate::pipeline::curation::mixture::{Accepted, Mixture};
+use crate::pipeline::curation::training_example::TrainingExample;
+use crate::pipeline::run_error::RunError;
+use crate::profile::Profile;
+use crate::runtime::actor::{Supervised, handle_message, offload};
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
+
+/// Messages that may wait.
+const MAILBOX: usize = 4;
+
+/// What the run is, as the curator needs to know it.
+#[derive(Clone)]
+pub struct CuratorSettings {
+    /// Sources, seed.
+    pub profile: Arc<Profile>,
+    /// The run, for rows.
+    pub run: String,
+    /// Where reading reports go.
+    pub recorder: Recorder,
+}
+
+/// The examples of a step.
+#[derive(Clone, Debug, PartialEq, Message)]
+#[rtype(result = "Result<Vec<TrainingExample>, RunError>")]
+pub struct Demand {
+    /// The step.
+    pub step: u64,
+    /// How many.
+    pub size: usize,
+    /// Weights of the sources now.
+    pub mix: BTreeMap<String, f64>,
+    /// Only these sources; all when empty.
+    pub only: Vec<String>,
+    /// Share of the examples with reasoning that are given with it; the others are direct.
+    pub think_share: f64,
+}
+
+/// Take verified traces into the pool. Twice the same is done once: the pool is cut to `after` first (law L1).
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Taken, RunError>")]
+pub struct Take {
+    /// The step that brings them.
+    pub step: u64,
+    /// The pool's length before.
+    pub after: usize,
+    /// The traces, in order.
+    pub candidates: Vec<Accepted>,
+}
+
+/// What became of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceOutcome {
+    /// It is in the pool.
+    Fresh,
+    /// An equal one was.
+    Known,
+    /// It shares words with a benchmark (law L6), and why that is said.
+    Overlaps(String),
+}
+
+/// What became of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Of each candidate.
+    pub outcomes: Vec<TraceOutcome>,
+    /// The pool now.
+    pub pool: Vec<Accepted>,
+}
+
+/// The pool is this: at the beginning of a life of the run.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), RunError>")]
+pub struct Restore(pub Vec<Accepted>);
+
+/// Texts for a tokenizer that is trained from scratch.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<Vec<String>, RunError>")]
+pub struct Corpus;
+
+/// What outlives a life.
+type Pool = Arc<Mutex<Vec<Accepted>>>;
+/// The library of this life, opened at the first demand.
+type CachedMixture = Arc<Mutex<Option<Mixture>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The actor.
+pub struct Curator {
+    life: Life,
+    brief: CuratorSettings,
+    faults: FaultInjection,
+    pool: Pool,
+    cached: CachedMixture,
+}
+
+impl Curator {
+    /// Asks the supervisor for a curator.
+    #[must_use]
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        brief: CuratorSettings,
+        faults: FaultInjection,
+    ) -> Address<Self> {
+        let pool = Pool::default();
+        supervisor.spawn("curator", "supervisor", move |life| Self {
+            life,
+            brief: brief.clone(),
+            faults: faults.clone(),
+            pool: Arc::clone(&pool),
+            cached: CachedMixture::default(),
+        })
+    }
+
+    /// Work with the library, on a thread of its own; what reading it reports is recorded.
+    fn with_mixture<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Mixture) -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, RunError>> + 'static {
+        let (brief, cached, pool) = (
+            self.brief.clone(),
+            Arc::clone(&self.cached),
+            Arc::clone(&self.pool),
+        );
+        async move {
+            let profile = Arc::clone(&brief.profile);
+            let (done, reports) = offload(move || {
+                let mut cached = lock(&cached);
+                let mixture = match &mut *cached {
+                    Some(mixture) => mixture,
+                    empty => {
+                        let opened = Mixture::open(&profile);
+                        empty.insert(opened.map_err(|error| RunError::Failed(error.to_string()))?)
+                    }
+                };
+                mixture.traces.clone_from(&lock(&pool));
+                let done = work(mixture);
+                Ok::<_, RunError>((done, mixture.take_reports()))
+            })
+            .await??;
+            for report in reports {
+                if let Some(record) = report.record(&brief.run) {
+                    brief.recorder.record(record).await?;
+                }
+            }
+            Ok(done)
+        }
+    }
+}
+
+impl Actor for Curator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Supervised for Curator {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Demand> for Curator {
+    type Result = AtomicResponse<Self, Result<Vec<TrainingExample>, RunError>>;
+
+    fn handle(&mut self, draw: Demand, _: &mut Self::Context) -> Self::Result {
+        let faults = self.faults.clone();
+        let work = self.with_mixture(move |mixture| {
+            faults.strike("curator", draw.step);
+            mixture.batch(draw.step, draw.size, &draw.mix, &draw.only, draw.think_share)
+        });
+        handle_message(self, "Draw", work)
+    }
+}
+
+impl Handler<Take> for Curator {
+    type Result = AtomicResponse<Self, Result<Taken, RunError>>;
+
+    fn handle(&mut self, take: Take, _: &mut Self::Context) -> Self::Result {
+        let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());
+        let examples: Vec<Example> = take
+            .candidates
+            .iter()
+            .map(|candidate| candidate.example.clone())
+            .collect();
+        let overlaps = self.with_mixture(move |mixture| mixture.check_traces(&examples));
+        handle_message(self, "Take", async move {
+            faults.strike("curator", take.step);
+            let overlaps = overlaps.await?;
+            let mut pool = lock(&pool);
+            pool.truncate(take.after);
+            let mut outcomes = Vec::new();
+            for (candidate, overlap) in take.candidates.into_iter().zip(overlaps) {
+                let known = pool.iter().any(|kept| kept.example.id == candidate.example.id);
+                outcomes.push(match overlap {
+                    Some(why) => TraceOutcome::Overlaps(why),
+                    None if known => TraceOutcome::Known,
+                    None => {
+                        pool.push(candidate);
+                        TraceOutcome::Fresh
+                    }
+                });
+            }
+            Ok(Taken {
+                outcomes,
+                pool: pool.clone(),
+            })
+        })
+    }
+}
+
+impl Handler<Restore> for Curator {
+    type Result = AtomicResponse<Self, Result<(), RunError>>;
+
+    fn handle(&mut self, restore: Restore, _: &mut Self::Context) -> Self::Result {
+        *lock(&self.pool) = restore.0;
+        // Sources that cannot be read are told of at the beginning of a run, not at its first step.
+        let work = self.with_mixture(|_| ());
+        handle_message(self, "Restore", work)
+    }
+}
+
+impl Handler<Corpus> for Curator {
+    type Result = AtomicResponse<Self, Result<Vec<String>, RunError>>;
+
+    fn handle(&mut self, _: Corpus, _: &mut Self::Context) -> Self::Result {
+        let work = self.with_mixture(|mixture| mixture.corpus());
+        handle_message(self, "Corpus", work)
+    }
+}

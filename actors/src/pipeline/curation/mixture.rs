@@ -1,0 +1,352 @@
+//! The Curator: where a step's examples come from. Pulled by the trainer, never pushing (law L2).
+//!
+//! The batch of a step is a pure function of the seed, the step and the mix (law L8), so a resumed run draws the same
+//! one. Every example carries its provenance (law L5).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use demask_datasets::curation::decontaminate::{Forbidden, Overlap};
+use demask_datasets::example::{Example, Kind, Mode, Split};
+use demask_datasets::tabletop::Tabletop;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::pipeline::curation::sources::{self, Report, SourceError};
+use crate::pipeline::curation::training_example::TrainingExample;
+use crate::profile::{Profile, Source, SourceKind};
+
+/// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
+const DROP_CONDITION: f64 = 0.1;
+
+/// The source of traces.
+const REASONER: &str = "reasoner";
+/// Share of a text source's picks, once traces are accepted, that are one of them.
+const TRACE_SHARE: f64 = 0.25;
+
+/// An accepted reasoning trace.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Accepted {
+    /// The example as it is trained on.
+    pub example: Example,
+    /// The checkpoint or teacher that wrote it.
+    pub generator: String,
+}
+
+/// Sources and what was read from them.
+#[derive(Debug)]
+pub struct Mixture {
+    seed: u64,
+    world: Tabletop,
+    sources: Vec<Source>,
+    read: BTreeMap<String, Vec<Example>>,
+    /// Sources of word problems: accepted traces are trained on in their place.
+    solvable: BTreeSet<String>,
+    forbidden: Forbidden,
+    /// Generated examples checked, by source, and those that overlapped each benchmark.
+    generated: BTreeMap<String, (u64, Vec<u64>)>,
+    reports: Vec<Report>,
+    /// Accepted traces, in the order of acceptance.
+    pub traces: Vec<Accepted>,
+}
+
+impl Mixture {
+    /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6).
+    ///
+    /// # Errors
+    /// A file that cannot be read, or too many bad rows in it.
+    pub fn open(profile: &Profile) -> Result<Self, SourceError> {
+        let mut reports = Vec::new();
+        let forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
+        let mut read = BTreeMap::new();
+        for source in profile.sources.iter().filter(|source| source.kind.reads()) {
+            let examples = sources::read(source, profile, &forbidden, &mut |report| reports.push(report))?;
+            read.insert(source.name.clone(), examples);
+        }
+        let (seed, sources) = (profile.seed, profile.sources.clone());
+        let solvable = solvable(&sources, &read);
+        Ok(Self {
+            seed,
+            world: Tabletop::new(seed),
+            sources,
+            read,
+            solvable,
+            forbidden,
+            generated: BTreeMap::new(),
+            reports,
+            traces: Vec::new(),
+        })
+    }
+
+    /// What was found since this was last asked: rows turned away, and what was checked against the benchmarks.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Everything that was read from files.
+    pub fn read(&self) -> impl Iterator<Item = &Example> {
+        self.read.values().flatten()
+    }
+
+    /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `think_share` of the
+    /// examples that have reasoning are given with it, the others are direct.
+    pub fn batch(
+        &mut self,
+        step: u64,
+        size: usize,
+        mix: &BTreeMap<String, f64>,
+        only: &[String],
+        think_share: f64,
+    ) -> Vec<TrainingExample> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xba7c);
+        rng.set_stream(step + 1);
+        (0..size)
+            .filter_map(|_| self.pick(&mut rng, mix, only, think_share))
+            .collect()
+    }
+
+    fn pick(
+        &mut self,
+        rng: &mut ChaCha8Rng,
+        mix: &BTreeMap<String, f64>,
+        only: &[String],
+        think_share: f64,
+    ) -> Option<TrainingExample> {
+        let source = self.choose(rng, mix, only)?;
+        let trace = think_share > 0.0
+            && self.solvable.contains(&source.name)
+            && !self.traces.is_empty()
+            && rng.random::<f64>() < TRACE_SHARE;
+        let (example, generator, verifier) = if trace {
+            let accepted = &self.traces[rng.random_range(0..self.traces.len())];
+            (accepted.example.clone(), accepted.generator.clone(), "trace")
+        } else {
+            (self.clean(&source, rng)?, "none".to_owned(), "source")
+        };
+        let samplers = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
+        let mode = if trace || example.reasoning.is_some() && rng.random::<f64>() < think_share {
+            Mode::Think
+        } else {
+            Mode::Direct
+        };
+        let drop_condition = samplers && rng.random::<f64>() < DROP_CONDITION;
+        Some(TrainingExample {
+            example,
+            mode,
+            drop_condition,
+            generator,
+            verifier: verifier.into(),
+            score: 1.0,
+        })
+    }
+
+    /// A source by the weights.
+    fn choose(&self, rng: &mut ChaCha8Rng, mix: &BTreeMap<String, f64>, only: &[String]) -> Option<Source> {
+        let open: Vec<(&Source, f64)> = self
+            .sources
+            .iter()
+            .filter(|source| only.is_empty() || only.contains(&source.name))
+            .map(|source| (source, mix.get(&source.name).copied().unwrap_or(source.weight)))
+            .collect();
+        let total: f64 = open.iter().map(|(_, weight)| weight).sum();
+        let mut left = rng.random::<f64>() * total;
+        let source = open.iter().find(|(_, weight)| {
+            left -= weight;
+            left < 0.0
+        });
+        Some(source.or(open.last())?.0.clone())
+    }
+
+    /// An example that overlaps no benchmark: what is read was checked, what is generated is checked here.
+    fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
+        loop {
+            let example = self.draw(source, rng)?;
+            if source.kind.reads() {
+                return Some(example);
+            }
+            let overlap = self.forbidden.overlap(&example);
+            self.told(
+                &source.name,
+                overlap.as_ref().map(|overlap| overlap.benchmark.as_str()),
+            );
+            match overlap {
+                None => return Some(example),
+                Some(overlap) => self.reports.push(Report::Rejected {
+                    source: source.name.clone(),
+                    subject: example.id,
+                    gate: demask_storage::Gate::Decontaminate,
+                    reason: why(&overlap),
+                }),
+            }
+        }
+    }
+
+    /// For each trace why it overlaps a benchmark, if it does (law L6).
+    pub fn check_traces(&mut self, traces: &[Example]) -> Vec<Option<String>> {
+        let overlaps: Vec<_> = traces.iter().map(|trace| self.forbidden.overlap(trace)).collect();
+        for overlap in &overlaps {
+            self.told(
+                REASONER,
+                overlap.as_ref().map(|overlap| overlap.benchmark.as_str()),
+            );
+        }
+        let whys = overlaps.iter().map(|overlap| overlap.as_ref().map(why));
+        whys.collect()
+    }
+
+    /// Counts a generated example that was checked against the benchmarks; tells of them when enough are together.
+    fn told(&mut self, source: &str, overlapped: Option<&str>) {
+        let benchmarks = self.forbidden.benchmarks();
+        let (count, overlaps) = self
+            .generated
+            .entry(source.to_owned())
+            .or_insert_with(|| (0, vec![0; benchmarks.len()]));
+        *count += 1;
+        let hit = benchmarks
+            .iter()
+            .position(|name| Some(name.as_str()) == overlapped);
+        if let Some(overlaps) = hit.and_then(|number| overlaps.get_mut(number)) {
+            *overlaps += 1;
+        }
+        // At each doubling: a row for every example would be too many.
+        if count.is_power_of_two() {
+            let rows = sources::checked(source, &self.forbidden, *count, overlaps);
+            self.reports.extend(rows);
+        }
+    }
+
+    fn draw(&self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
+        let index = rng.random_range(0..1 << 40);
+        let SourceKind::Tabletop(kind) = source.kind else {
+            let read = self.read.get(&source.name)?;
+            return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
+        };
+        Some(self.world.example(kind, Split::Train, index))
+    }
+
+    /// Texts for a tokenizer that is trained from scratch.
+    #[must_use]
+    pub fn corpus(&self) -> Vec<String> {
+        let mut texts = self.world.corpus(2000);
+        for examples in self.read.values() {
+            texts.extend(
+                examples
+                    .iter()
+                    .take(20_000)
+                    .flat_map(|example| [example.prompt.clone(), example.completion(Mode::Think)]),
+            );
+        }
+        texts
+    }
+}
+
+/// The sources that give word problems: a verified trace is a worked problem, so it may stand in their place.
+fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeSet<String> {
+    let solves = |source: &&Source| match read.get(&source.name) {
+        Some(examples) => examples.iter().any(|example| example.kind == Kind::WordProblem),
+        None => source.kind == SourceKind::Tabletop(Kind::WordProblem),
+    };
+    sources
+        .iter()
+        .filter(solves)
+        .map(|source| source.name.clone())
+        .collect()
+}
+
+fn why(overlap: &Overlap) -> String {
+    format!("overlaps {} ({})", overlap.benchmark, overlap.rule)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    /// A profile whose only source is a file of ten problems; `bad` of its lines are broken.
+    fn given(folder: &std::path::Path, bad: usize) -> Profile {
+        let path = folder.join("rows.jsonl");
+        let rows: String = [
+            "ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibex", "jay",
+        ]
+        .iter()
+        .enumerate()
+        .map(|(at, who)| {
+            if at < bad {
+                return "{oops\n".to_owned();
+            }
+            let row = serde_json::json!({
+                "question": format!("How old is {who} {at}?"),
+                "answer": format!("It is so.\n#### {at}"),
+            });
+            format!("{row}\n")
+        })
+        .collect();
+        std::fs::write(&path, rows).unwrap();
+        let (text, origin) = Profile::find("tabletop").unwrap();
+        let mut profile = Profile::parse(&text, &origin).unwrap();
+        let mut source = profile.sources[0].clone();
+        (source.name, source.kind, source.path) =
+            ("given".into(), SourceKind::find("jsonl").unwrap(), Some(path));
+        profile.sources = vec![source];
+        profile
+    }
+
+    #[test]
+    fn traces_of_problems_that_were_read_are_trained_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut curator = Mixture::open(&given(dir.path(), 0)).unwrap();
+        let example = curator.read().next().unwrap().clone();
+        let trace = Accepted {
+            example: Example {
+                source: "reasoner".into(),
+                ..example
+            },
+            generator: "checkpoint".into(),
+        };
+        curator.traces.push(trace);
+        let written =
+            |picked: &TrainingExample| picked.generator == "checkpoint" && picked.mode == Mode::Think;
+        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5);
+        assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
+        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0);
+        assert!(!direct.iter().any(written));
+    }
+
+    #[test]
+    fn the_share_of_bad_rows_is_that_of_the_whole_source() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 2);
+        let refused = Mixture::open(&profile).unwrap_err().to_string();
+        assert!(
+            refused.contains("2 of 10 rows") && refused.contains("rows.jsonl:1"),
+            "{refused}"
+        );
+        profile.limits.bad_row_share = 0.2;
+        assert_eq!(Mixture::open(&profile).unwrap().read().count(), 8);
+    }
+
+    #[test]
+    fn l6_every_source_has_a_row_for_every_benchmark() {
+        let (text, origin) = Profile::find("tabletop").unwrap();
+        let profile = Profile::parse(&text, &origin).unwrap();
+        let mut curator = Mixture::open(&profile).unwrap();
+        let name = profile.sources[0].name.clone();
+        curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0);
+        let rows = curator.take_reports();
+        for suite in demask_rewards::benchmarks::Suite::all() {
+            let row = rows.iter().find_map(|row| match row {
+                Report::Clean {
+                    source,
+                    benchmark,
+                    rule,
+                    checked,
+                    ..
+                } if *source == name && *benchmark == suite.name() => {
+                    Some((rule.starts_with("not checked"), *checked))
+                }
+                _ => None,
+            });
+            let (absent, checked) = row.unwrap();
+            assert_eq!(checked == 0, absent, "{}", suite.name());
+        }
+    }
+}

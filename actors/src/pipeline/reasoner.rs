@@ -1,0 +1,475 @@
+//! The Reasoner: reasoning traces for problems, from the model itself or from a teacher, verified by the Scorer.
+//!
+//! Every trace is a row as soon as it is there. What a teacher wrote before a crash is read back rather than asked, and
+//! paid for, again (law L1); a permit is held for each request to it (law L2).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_datasets::example::{Example, Mode};
+use demask_rewards::verifiers::trace::Flaw;
+use demask_storage::{Alert, Level, Record, Trace, journal, store};
+use futures_util::future::join_all;
+use tokio::sync::OnceCell;
+
+use crate::engine::actor::EngineAddress;
+use crate::inference::complete::{CompletionRequest, Inference};
+use crate::inference::settings::SamplerSettings;
+use crate::pipeline::run_error::RunError;
+use crate::pipeline::scorer::{Scorer, Verify};
+use crate::profile::Teacher;
+use crate::runtime::actor::{Supervised, handle_message};
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::seeds::seed_of;
+use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
+use crate::teacher::{Patience, Question, TeacherClient};
+
+/// Messages that may wait.
+const MAILBOX: usize = 1;
+
+/// What a teacher is told first: the one format that the verifier takes.
+const SYSTEM: &str = "Solve the problem step by step. Answer with <think>, your reasoning, </think> and then only the \
+result. In the reasoning write every calculation as `a + b = c.` (or -, *, /) and nothing after the result.";
+
+/// What the reasoner needs to know of the run.
+#[derive(Clone)]
+pub struct ReasonerSettings {
+    /// The run.
+    pub run: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Where rows go.
+    pub recorder: Recorder,
+    /// The store, to find what a teacher wrote before.
+    pub database: PathBuf,
+    /// The teacher, if the profile has one.
+    pub teacher: Option<Teacher>,
+    /// How patient to be with it.
+    pub patience: Patience,
+}
+
+/// Propose traces for a round.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Vec<Proposal>, RunError>")]
+pub struct Propose {
+    /// The step.
+    pub step: u64,
+    /// The round of the self-improving loop.
+    pub round: u64,
+    /// The weights version.
+    pub weights: u64,
+    /// Tokenizer and budgets.
+    pub inference: Arc<Inference>,
+    /// The problems, each with its answer.
+    pub problems: Arc<Vec<Example>>,
+    /// Traces a problem.
+    pub group: usize,
+    /// The samplers.
+    pub samplers: SamplerSettings,
+}
+
+/// A proposed trace, verified.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// Its id: run, round, number.
+    pub id: String,
+    /// The problem.
+    pub example: Example,
+    /// The completion as it came.
+    pub text: String,
+    /// `weights:N` or `teacher:MODEL`.
+    pub generator: String,
+    /// Why it is not acceptable, if it is not.
+    pub flaw: Option<Flaw>,
+}
+
+/// The actor.
+pub struct Reasoner {
+    life: Life,
+    faults: FaultInjection,
+    work: Arc<Work>,
+}
+
+/// What a life works with.
+struct Work {
+    brief: ReasonerSettings,
+    engine: EngineAddress,
+    scorer: Address<Scorer>,
+    teacher: OnceCell<Option<TeacherClient>>,
+}
+
+impl Reasoner {
+    /// Asks the supervisor for a reasoner.
+    #[must_use]
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        brief: ReasonerSettings,
+        engine: EngineAddress,
+        scorer: Address<Scorer>,
+        faults: FaultInjection,
+    ) -> Address<Self> {
+        supervisor.spawn("reasoner", "supervisor", move |life| Self {
+            life,
+            faults: faults.clone(),
+            work: Arc::new(Work {
+                brief: brief.clone(),
+                engine: engine.clone(),
+                scorer: scorer.clone(),
+                teacher: OnceCell::new(),
+            }),
+        })
+    }
+}
+
+impl Actor for Reasoner {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Supervised for Reasoner {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Propose> for Reasoner {
+    type Result = AtomicResponse<Self, Result<Vec<Proposal>, RunError>>;
+
+    fn handle(&mut self, propose: Propose, _: &mut Self::Context) -> Self::Result {
+        let (work, faults) = (Arc::clone(&self.work), self.faults.clone());
+        handle_message(self, "Propose", async move {
+            let proposals = work.propose(&propose).await?;
+            faults.strike("reasoner", propose.step);
+            work.verified(propose.step, proposals).await
+        })
+    }
+}
+
+impl Work {
+    async fn propose(&self, propose: &Propose) -> Result<Vec<Proposal>, RunError> {
+        let wanted: Vec<CompletionRequest> = propose
+            .problems
+            .iter()
+            .flat_map(|example| std::iter::repeat_n(example, propose.group))
+            .enumerate()
+            .map(|(number, example)| CompletionRequest {
+                example: example.clone(),
+                mode: Mode::Think,
+                seed: seed_of(self.brief.seed, propose.step, 1000 + number as u64),
+                watch: None,
+            })
+            .collect();
+        let share = self.brief.teacher.as_ref().map_or(0.0, |teacher| teacher.share);
+        let (taught, own): (Vec<_>, Vec<_>) = wanted
+            .into_iter()
+            .enumerate()
+            .partition(|(number, _)| falls_to_teacher(*number, share));
+        let mut proposals = self.ask_teacher(propose, taught).await?;
+        proposals.extend(self.ask_model(propose, own).await?);
+        Ok(proposals.into_values().collect())
+    }
+
+    async fn ask_model(
+        &self,
+        propose: &Propose,
+        wanted: Vec<(usize, CompletionRequest)>,
+    ) -> Result<BTreeMap<usize, Proposal>, RunError> {
+        let asked: Vec<CompletionRequest> = wanted.iter().map(|(_, wanted)| wanted.clone()).collect();
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let made = propose
+            .inference
+            .complete(&self.engine, &asked, &propose.samplers, None)
+            .await?;
+        let sampler = serde_json::to_value(&propose.samplers.text).unwrap_or_default();
+        let generator = format!("weights:{}", propose.weights);
+        let mut proposals = BTreeMap::new();
+        for ((number, wanted), made) in wanted.into_iter().zip(made) {
+            let text = made.completion.text;
+            let proposal = self
+                .recorded(propose, number, &wanted, text, &generator, sampler.clone())
+                .await?;
+            proposals.insert(number, proposal);
+        }
+        Ok(proposals)
+    }
+
+    /// Asks the teacher for its part; what it does not answer is left out, with an alert that says why.
+    async fn ask_teacher(
+        &self,
+        propose: &Propose,
+        wanted: Vec<(usize, CompletionRequest)>,
+    ) -> Result<BTreeMap<usize, Proposal>, RunError> {
+        let mut proposals = BTreeMap::new();
+        let Some(teacher) = self.teacher().await?.filter(|_| !wanted.is_empty()) else {
+            return Ok(proposals);
+        };
+        let connection = store::open_read_only(&self.brief.database)?;
+        let known = journal::taught(&connection, &self.brief.run, propose.round)?;
+        drop(connection);
+        let asking = wanted.into_iter().map(|(number, wanted)| {
+            let known = known.get(&self.id(propose.round, number)).cloned();
+            async move {
+                let answer = self.taught(teacher, propose, number, &wanted, known).await;
+                (number, answer)
+            }
+        });
+        let mut silent = (0, String::new());
+        for (number, answer) in join_all(asking).await {
+            match answer? {
+                Ok(proposal) => {
+                    proposals.insert(number, proposal);
+                }
+                Err(why) => silent = (silent.0 + 1, why),
+            }
+        }
+        if silent.0 > 0 {
+            let message = format!(
+                "the teacher left {} of {} traces of round {} unanswered; the last time: {}",
+                silent.0,
+                silent.0 + proposals.len(),
+                propose.round,
+                silent.1
+            );
+            self.alert(propose.step, message).await?;
+        }
+        Ok(proposals)
+    }
+
+    async fn taught(
+        &self,
+        teacher: &TeacherClient,
+        propose: &Propose,
+        number: usize,
+        wanted: &CompletionRequest,
+        known: Option<(String, serde_json::Value)>,
+    ) -> Result<Result<Proposal, String>, RunError> {
+        let question = Question {
+            system: SYSTEM,
+            prompt: &wanted.example.prompt,
+            temperature: propose.samplers.text.temperature,
+            seed: wanted.seed,
+            max_tokens: self
+                .brief
+                .teacher
+                .as_ref()
+                .map_or(0, |teacher| teacher.max_tokens),
+        };
+        let (text, sampler) = match known {
+            Some(known) => known,
+            None => match teacher.ask(&question).await {
+                Ok(taught) => {
+                    let sampler = serde_json::json!({
+                        "temperature": question.temperature, "max_tokens": question.max_tokens, "tokens": taught.tokens,
+                    });
+                    (taught.text, sampler)
+                }
+                Err(error) => return Ok(Err(error.to_string())),
+            },
+        };
+        let generator = teacher.name();
+        self.recorded(propose, number, wanted, text, &generator, sampler)
+            .await
+            .map(Ok)
+    }
+
+    /// The teacher's client; what earlier lives paid for counts towards its cap.
+    async fn teacher(&self) -> Result<Option<&TeacherClient>, RunError> {
+        let make = || async {
+            let Some(teacher) = self.brief.teacher.clone() else {
+                return Ok(None);
+            };
+            let client = TeacherClient::new(teacher, self.brief.patience.clone())
+                .map_err(|error| RunError::Failed(error.to_string()))?;
+            self.brief.recorder.flush().await?;
+            let connection = store::open_read_only(&self.brief.database)?;
+            client.already_spent(journal::taught_tokens(&connection, &self.brief.run)?);
+            Ok::<_, RunError>(Some(client))
+        };
+        Ok(self.teacher.get_or_try_init(make).await?.as_ref())
+    }
+
+    fn id(&self, round: u64, number: usize) -> String {
+        format!("{}/r{round}/{number}", self.brief.run)
+    }
+
+    async fn recorded(
+        &self,
+        propose: &Propose,
+        number: usize,
+        wanted: &CompletionRequest,
+        text: String,
+        generator: &str,
+        sampler: serde_json::Value,
+    ) -> Result<Proposal, RunError> {
+        let id = self.id(propose.round, number);
+        let trace = Trace {
+            id: id.clone(),
+            run: self.brief.run.clone(),
+            round: propose.round,
+            example: wanted.example.id.clone(),
+            generator: generator.to_owned(),
+            sampler,
+            seed: wanted.seed,
+            prompt: wanted.example.prompt.clone(),
+            text: text.clone(),
+        };
+        self.brief.recorder.record(Record::Trace(trace)).await?;
+        Ok(Proposal {
+            id,
+            example: wanted.example.clone(),
+            text,
+            generator: generator.to_owned(),
+            flaw: None,
+        })
+    }
+
+    async fn verified(&self, step: u64, mut proposals: Vec<Proposal>) -> Result<Vec<Proposal>, RunError> {
+        let traces = proposals
+            .iter()
+            .map(|one| (one.text.clone(), one.example.answer.clone().unwrap_or_default()))
+            .collect();
+        let verify = Verify {
+            step,
+            traces: Arc::new(traces),
+        };
+        let flaws = self.scorer.ask(verify).await??;
+        for (proposal, flaw) in proposals.iter_mut().zip(flaws) {
+            proposal.flaw = flaw;
+        }
+        Ok(proposals)
+    }
+
+    async fn alert(&self, step: u64, message: String) -> Result<(), RunError> {
+        let alert = Alert {
+            run: self.brief.run.clone(),
+            step,
+            level: Level::Warn,
+            kind: "teacher".to_owned(),
+            message,
+        };
+        Ok(self.brief.recorder.record(Record::Alert(alert)).await?)
+    }
+}
+
+/// Whether the trace of this number is the teacher's, so that its share of any run of numbers is right to within one.
+fn falls_to_teacher(number: usize, share: f64) -> bool {
+    let upto = |count: usize| (count as f64 * share + 1e-9).floor();
+    upto(number + 1) > upto(number)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+    use crate::engine::process::EngineOptions;
+    use crate::runtime::supervisor::Budget;
+    use crate::teacher::tests::{GOOD, http, scripted};
+    use demask_datasets::example::{Kind, Split};
+    use demask_datasets::prompts::sequences::Budgets;
+    use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+    use demask_datasets::tabletop::Tabletop;
+    use demask_rewards::judge::Judge;
+    use std::time::Duration;
+
+    #[test]
+    fn the_teacher_has_its_share_of_any_number() {
+        let share = |share: f64, count: usize| (0..count).filter(|&n| falls_to_teacher(n, share)).count();
+        let shares = [share(0.0, 9), share(1.0, 9), share(0.5, 10), share(0.3, 10)];
+        assert_eq!(shares, [0, 9, 5, 3]);
+    }
+
+    fn brief(url: String, recorder: &Recorder, database: PathBuf) -> ReasonerSettings {
+        let short = Duration::from_millis(1);
+        ReasonerSettings {
+            run: "r".into(),
+            seed: 1,
+            recorder: recorder.clone(),
+            database,
+            teacher: Some(Teacher {
+                url,
+                model: "m".into(),
+                key_variable: "DEMASK_NO_SUCH_KEY".into(),
+                concurrency: 1,
+                token_cap: 10_000,
+                share: 1.0,
+                max_tokens: 100,
+            }),
+            patience: Patience {
+                tries: 2,
+                first_wait: short,
+                longest_wait: short,
+                ..Patience::default()
+            },
+        }
+    }
+
+    fn propose() -> Propose {
+        let world = Tabletop::new(1);
+        let tokenizer = TextTokenizer::train(&world.corpus(50), 320).unwrap();
+        let mut problem = world.example(Kind::WordProblem, Split::Train, 0);
+        problem.answer = Some("2".into());
+        Propose {
+            step: 4,
+            round: 1,
+            weights: 7,
+            inference: Arc::new(Inference::new(tokenizer, Budgets::default())),
+            problems: Arc::new(vec![problem]),
+            group: 3,
+            samplers: SamplerSettings::default(),
+        }
+    }
+
+    /// The teacher fails once in a passing way, answers, refuses, answers wrongly; then the reasoner dies. The next life reads
+    /// what was written and asks only for what is missing.
+    #[test]
+    fn l1_a_teacher_is_not_asked_twice_for_what_it_wrote() {
+        let wrong = GOOD.replace("</think>2", "</think>3");
+        let script = vec![
+            http("503 Service Unavailable", "", "busy"),
+            http("200 OK", "", GOOD),
+            http("401 Unauthorized", "", "no"),
+            http("200 OK", "", &wrong),
+            http("401 Unauthorized", "", "still no"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("d.db");
+        System::new().block_on(async {
+            let (url, asked) = scripted(script).await;
+            let (recorder, _thread) = Recorder::start(&database).unwrap();
+            let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+            let faults = FaultInjection::at(&[("reasoner", 4)]);
+            let engine = EngineAddress::spawn(&supervisor, "engine/0", EngineOptions::default());
+            let scorer =
+                Scorer::spawn(&supervisor, Judge::default(), None, FaultInjection::default()).unwrap();
+            let brief = brief(url, &recorder, database.clone());
+            let reasoner = Reasoner::spawn(&supervisor, brief, engine, scorer, faults.clone());
+            let proposals = reasoner.ask(propose()).await.unwrap().unwrap();
+            let found: Vec<(&str, bool)> = proposals
+                .iter()
+                .map(|one| (one.id.as_str(), one.flaw.is_none()))
+                .collect();
+            assert_eq!(found, [("r/r1/0", true), ("r/r1/2", false)]);
+            assert!(proposals.iter().all(|one| one.generator == "teacher:m"));
+            assert_eq!((asked.lock().unwrap().len(), faults.left()), (5, 0));
+            recorder.flush().await.unwrap();
+            let store = store::open_read_only(&database).unwrap();
+            assert_eq!(journal::taught(&store, "r", 1).unwrap().len(), 2);
+            assert_eq!(journal::taught_tokens(&store, "r").unwrap(), 60);
+            let views = supervisor.roster.views();
+            let view = views.iter().find(|view| view.name == "reasoner").unwrap();
+            assert_eq!(
+                (view.restarts, view.recent[0].3.as_str()),
+                (1, "panicked: asked to at step 4")
+            );
+        });
+    }
+}

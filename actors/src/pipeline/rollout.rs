@@ -1,0 +1,219 @@
+//! The Rollout: groups of completions drawn under one weights version, scored, and handed to the trainer.
+//!
+//! L2: a permit is taken for each group before it is drawn and travels inside it; it is free again when the trainer has
+//! used the group and drops it, or when anybody on the way dies. So no more groups exist than one step can use.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_storage::ActorState;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::engine::actor::EngineAddress;
+use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};
+use crate::inference::settings::SamplerSettings;
+use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::run_error::RunError;
+use crate::pipeline::scorer::Scorer;
+use crate::runtime::actor::{Supervised, handle_message};
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
+
+/// Messages that may wait: the trainer asks for one step's groups at a time.
+const MAILBOX: usize = 1;
+
+/// Draw and score the groups of a step.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<Vec<Group>, RunError>")]
+pub struct Roll {
+    /// The step.
+    pub step: u64,
+    /// The weights version that draws.
+    pub weights: u64,
+    /// Tokenizer and budgets.
+    pub inference: Arc<Inference>,
+    /// Each group's completions to make: one prompt, different seeds.
+    pub groups: Arc<Vec<Vec<CompletionRequest>>>,
+    /// The samplers.
+    pub samplers: SamplerSettings,
+    /// Weight of each reward.
+    pub rewards: BTreeMap<String, f64>,
+}
+
+/// The completions of one prompt, scored.
+#[derive(Debug)]
+pub struct Group {
+    /// What was wanted.
+    pub wanted: Vec<CompletionRequest>,
+    /// What was made.
+    pub made: Vec<CompletionResult>,
+    /// How good it is.
+    pub judged: Vec<Judged>,
+    /// The weights version that drew it.
+    pub weights: u64,
+    /// L2: frees the group's place when it is dropped.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The actor.
+pub struct Rollout {
+    life: Life,
+    faults: FaultInjection,
+    engine: EngineAddress,
+    scorer: Address<Scorer>,
+    permits: Arc<Semaphore>,
+}
+
+/// How others reach it.
+#[derive(Clone)]
+pub struct RolloutHandle {
+    /// The actor.
+    pub address: Address<Rollout>,
+}
+
+impl RolloutHandle {
+    /// Asks the supervisor for a Rollout with room for this many groups: those of the largest step.
+    #[must_use]
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        engine: EngineAddress,
+        scorer: Address<Scorer>,
+        room: usize,
+        faults: FaultInjection,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(room));
+        let address = supervisor.spawn("rollout", "supervisor", move |life| Rollout {
+            life,
+            faults: faults.clone(),
+            engine: engine.clone(),
+            scorer: scorer.clone(),
+            permits: Arc::clone(&permits),
+        });
+        Self { address }
+    }
+}
+
+impl Actor for Rollout {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Supervised for Rollout {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Roll> for Rollout {
+    type Result = AtomicResponse<Self, Result<Vec<Group>, RunError>>;
+
+    fn handle(&mut self, roll: Roll, _: &mut Self::Context) -> Self::Result {
+        let (engine, scorer) = (self.engine.clone(), self.scorer.clone());
+        let (permits, faults, probe) = (
+            Arc::clone(&self.permits),
+            self.faults.clone(),
+            self.life.probe.clone(),
+        );
+        handle_message(self, "Roll", async move {
+            let mut held = Vec::new();
+            for _ in roll.groups.iter() {
+                if permits.available_permits() == 0 {
+                    probe.say(ActorState::Waiting, "for the trainer to use earlier groups");
+                }
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                held.push(permit.map_err(|error| RunError::Failed(error.to_string()))?);
+            }
+            let count = roll.groups.len();
+            probe.say(
+                ActorState::Busy,
+                &format!("{count} groups, weights {}", roll.weights),
+            );
+            let wanted: Vec<CompletionRequest> = roll.groups.iter().flatten().cloned().collect();
+            let made = roll
+                .inference
+                .complete(&engine, &wanted, &roll.samplers, None)
+                .await?;
+            faults.strike("rollout", roll.step);
+            let score = Score {
+                step: roll.step,
+                items: Arc::new(items(&roll.inference, &wanted, &made)),
+                weights: roll.rewards.clone(),
+            };
+            let judged = scorer.ask(score).await??;
+            Ok(groups(&roll, made, judged, held))
+        })
+    }
+}
+
+fn items(inference: &Inference, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<Item> {
+    let budget = |wanted: &CompletionRequest| {
+        let task = wanted.example.task(wanted.mode);
+        inference.builder().budgets().of(task).answer
+    };
+    wanted
+        .iter()
+        .zip(made)
+        .map(|(wanted, made)| Item {
+            example: wanted.example.clone(),
+            mode: wanted.mode,
+            completion: made.completion.clone(),
+            budget: budget(wanted),
+        })
+        .collect()
+}
+
+/// Completions in a line back into their groups, a permit in each.
+fn groups(
+    roll: &Roll,
+    made: Vec<CompletionResult>,
+    judged: Vec<Judged>,
+    permits: Vec<OwnedSemaphorePermit>,
+) -> Vec<Group> {
+    let (mut made, mut judged) = (made.into_iter(), judged.into_iter());
+    roll.groups
+        .iter()
+        .zip(permits)
+        .map(|(wanted, permit)| Group {
+            wanted: wanted.clone(),
+            made: made.by_ref().take(wanted.len()).collect(),
+            judged: judged.by_ref().take(wanted.len()).collect(),
+            weights: roll.weights,
+            permit,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use demask_datasets::prompts::sequences::Budgets;
+    use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+
+    use super::*;
+
+    #[test]
+    fn l2_a_group_holds_its_place_until_it_is_dropped() {
+        let tokenizer = TextTokenizer::train(&["one two three".to_owned()], 300).unwrap();
+        let roll = Roll {
+            step: 0,
+            weights: 1,
+            inference: Arc::new(Inference::new(tokenizer, Budgets::default())),
+            groups: Arc::new(vec![Vec::new(); 2]),
+            samplers: SamplerSettings::default(),
+            rewards: BTreeMap::new(),
+        };
+        let places = Arc::new(Semaphore::new(2));
+        let permits = (0..2).map(|_| Arc::clone(&places).try_acquire_owned().unwrap());
+        let mut drawn = groups(&roll, Vec::new(), Vec::new(), permits.collect());
+        assert_eq!((drawn.len(), places.available_permits()), (2, 0));
+        drawn.pop();
+        assert_eq!(places.available_permits(), 1);
+        drop(drawn);
+        assert_eq!(places.available_permits(), 2);
+    }
+}

@@ -1,0 +1,68 @@
+//! Why a run could not go on, and whether another life of it may do better.
+
+use crate::engine::process::EngineFailure;
+use crate::inference::error::WorkError;
+use crate::runtime::actor::Cancelled;
+use crate::runtime::recorder::RecorderGone;
+use crate::runtime::supervisor::Silence;
+
+/// Why a run could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine died: start another and walk again.
+    #[error(transparent)]
+    Engine(#[from] EngineFailure),
+    /// A request could not be made.
+    #[error(transparent)]
+    Work(WorkError),
+    /// An actor did not answer.
+    #[error(transparent)]
+    Actor(#[from] Silence),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] demask_storage::StoreError),
+    /// Commands that could not be taken or recorded.
+    #[error(transparent)]
+    Control(#[from] anyhow::Error),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl RunError {
+    /// In words what went wrong with something.
+    pub fn about(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{what}: {error}"))
+    }
+
+    /// L1: whether another life of the run may do better: the engine died, or the actor that was asked.
+    #[must_use]
+    pub fn mendable(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+                | Self::Actor(Silence::Died(_))
+        )
+    }
+}
+
+impl From<WorkError> for RunError {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Engine(failure) => Self::Engine(failure),
+            other => Self::Work(other),
+        }
+    }
+}
+
+impl From<RecorderGone> for RunError {
+    fn from(error: RecorderGone) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<Cancelled> for RunError {
+    fn from(error: Cancelled) -> Self {
+        Self::Failed(error.to_string())
+    }
+}

@@ -1,0 +1,132 @@
+//! The Scorer: completions and traces judged on a pool of CPU threads, one message at a time, the mailbox bounded (law
+//! L2); reward networks are asked of the engine. It keeps nothing, so a life that died is followed by one that says the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use demask_rewards::judge::Judge;
+use demask_rewards::verifiers::trace::{self, Flaw};
+use rayon::prelude::*;
+
+use crate::engine::actor::EngineAddress;
+use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::reward_networks::Networks;
+use crate::pipeline::run_error::RunError;
+use crate::runtime::actor::{Supervised, handle_message, offload};
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
+
+/// Messages that may wait.
+const MAILBOX: usize = 4;
+/// Threads: judging must not take the processor from the engine.
+const THREADS: usize = 2;
+
+/// Verify reasoning traces: the text and the right answer of each.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Vec<Option<Flaw>>, RunError>")]
+pub struct Verify {
+    /// The step.
+    pub step: u64,
+    /// Texts and right answers.
+    pub traces: Arc<Vec<(String, String)>>,
+}
+
+/// The actor.
+pub struct Scorer {
+    life: Life,
+    faults: FaultInjection,
+    judge: Judge,
+    networks: Option<(Networks, EngineAddress)>,
+    pool: Arc<rayon::ThreadPool>,
+}
+
+impl Scorer {
+    /// Asks the supervisor for a scorer that judges so, and asks that engine's reward networks.
+    ///
+    /// # Errors
+    /// [`RunError::Failed`] when the system gives no threads.
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        judge: Judge,
+        networks: Option<(Networks, EngineAddress)>,
+        faults: FaultInjection,
+    ) -> Result<Address<Self>, RunError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(THREADS)
+            .thread_name(|number| format!("scorer-{number}"))
+            .build()
+            .map_err(|error| RunError::about("the scorer's threads", error))?;
+        let pool = Arc::new(pool);
+        Ok(supervisor.spawn("scorer", "supervisor", move |life| Self {
+            life,
+            faults: faults.clone(),
+            judge: judge.clone(),
+            networks: networks.clone(),
+            pool: Arc::clone(&pool),
+        }))
+    }
+}
+
+impl Actor for Scorer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.life.probe.queue(0, MAILBOX as u64);
+    }
+}
+
+impl Supervised for Scorer {
+    fn life(&mut self) -> &mut Life {
+        &mut self.life
+    }
+}
+
+impl Handler<Score> for Scorer {
+    type Result = AtomicResponse<Self, Result<Vec<Judged>, RunError>>;
+
+    fn handle(&mut self, score: Score, _: &mut Self::Context) -> Self::Result {
+        let (judge, pool, faults) = (self.judge.clone(), Arc::clone(&self.pool), self.faults.clone());
+        let networks = self.networks.clone();
+        handle_message(self, "Score", async move {
+            let asked = score.clone();
+            let judged = move || {
+                faults.strike("scorer", asked.step);
+                pool.install(|| {
+                    asked
+                        .items
+                        .par_iter()
+                        .map(|item| judged(&judge, item, &asked.weights))
+                        .collect()
+                })
+            };
+            let mut judged: Vec<Judged> = offload(judged).await?;
+            if let Some((networks, engine)) = networks {
+                networks.add(&engine, &score, &mut judged).await?;
+            }
+            Ok(judged)
+        })
+    }
+}
+
+fn judged(judge: &Judge, item: &Item, weights: &BTreeMap<String, f64>) -> Judged {
+    Judged {
+        scored: judge.score(&item.example, item.mode, &item.completion, weights, item.budget),
+        words: judge.words(&item.completion),
+    }
+}
+
+impl Handler<Verify> for Scorer {
+    type Result = AtomicResponse<Self, Result<Vec<Option<Flaw>>, RunError>>;
+
+    fn handle(&mut self, verify: Verify, _: &mut Self::Context) -> Self::Result {
+        let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());
+        let verified = move || {
+            faults.strike("scorer", verify.step);
+            let one = |(text, right): &(String, String)| trace::verify(text, right).err();
+            pool.install(|| verify.traces.par_iter().map(one).collect())
+        };
+        handle_message(self, "Verify", async move { Ok(offload(verified).await?) })
+    }
+}

@@ -1,0 +1,57 @@
+//! What a life of a run is given, how it ends, and who walks it through its stages.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::control::{Control, KnobRange};
+use crate::engine::actor::EngineAddress;
+use crate::home::Home;
+use crate::profile::Profile;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::supervisor::SupervisorHandle;
+
+/// What a life of a run is given.
+#[derive(Clone)]
+pub struct RunContext {
+    /// The home.
+    pub home: Home,
+    /// The recorder.
+    pub recorder: Recorder,
+    /// Orders and state.
+    pub control: Arc<Control>,
+    /// The engine.
+    pub engine: EngineAddress,
+    /// Where actors are made.
+    pub supervisor: SupervisorHandle,
+    /// The configuration.
+    pub profile: Arc<Profile>,
+    /// The run.
+    pub run: String,
+    /// Which life of it.
+    pub generation: u64,
+    /// From random weights.
+    pub from_scratch: bool,
+}
+
+/// How a life of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All stages are done.
+    Done,
+    /// A person stopped it.
+    Stopped,
+    /// The daemon is ending: the run goes on with the next one.
+    Halted,
+}
+
+/// A life of a run, on its way.
+pub type Driving = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
+
+/// Who walks a run through its stages.
+pub trait RunDriver {
+    /// What can be steered in a run of this profile.
+    fn knobs(&self, profile: &Profile) -> Vec<KnobRange>;
+    /// Goes on from the run's last checkpoint, or from the start.
+    fn drive(&self, context: RunContext) -> Driving;
+}

@@ -1,0 +1,118 @@
+//! Walks a run through its stages: from step boundary to step boundary, where commands take effect (law L3), telling
+//! the Trainer what to do in between.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::control::knobs::{self, KnobRange};
+use crate::pipeline::run_error::RunError;
+use crate::profile::Profile;
+use crate::run::context::{Driving, Outcome, RunContext, RunDriver};
+use crate::run::run_actors::RunActors;
+use crate::run::trainer::{Begin, Finish, SampleNow, Save, Step, Trainer};
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::supervisor::Address;
+
+/// Walks runs with real actors and a real engine.
+#[derive(Clone, Default)]
+pub struct StageDriver {
+    faults: FaultInjection,
+    /// The actors of the present run: they outlive its lives.
+    run_actors: Rc<RefCell<Option<RunActors>>>,
+}
+
+impl StageDriver {
+    /// One whose actors panic at these places, once each: for tests of law L1.
+    #[must_use]
+    pub fn with_faults(faults: FaultInjection) -> Self {
+        Self {
+            faults,
+            run_actors: Rc::default(),
+        }
+    }
+
+    /// The trainer of the run's actors, which are spawned if need be; the actors of another run are to be released.
+    fn trainer(&self, context: &RunContext) -> Result<(Address<Trainer>, Option<RunActors>), RunError> {
+        let before = self.run_actors.take();
+        let (present, other) = match before {
+            Some(run_actors) if run_actors.run == context.run => (run_actors, None),
+            other => (RunActors::spawn(context, &self.faults)?, other),
+        };
+        let trainer = present.trainer.clone();
+        self.run_actors.replace(Some(present));
+        Ok((trainer, other))
+    }
+}
+
+impl RunDriver for StageDriver {
+    fn knobs(&self, profile: &Profile) -> Vec<KnobRange> {
+        knobs::of(profile)
+    }
+
+    fn drive(&self, context: RunContext) -> Driving {
+        let driver = self.clone();
+        Box::pin(async move {
+            let (trainer, other) = driver.trainer(&context)?;
+            if let Some(other) = other {
+                other.release().await;
+            }
+            let walked = drive(&context, &trainer).await;
+            let again = matches!(&walked, Err(error) if error.mendable());
+            let run_actors = if again { None } else { driver.run_actors.take() };
+            if let Some(run_actors) = run_actors {
+                run_actors.release().await;
+            }
+            Ok(walked?)
+        })
+    }
+}
+
+async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outcome, RunError> {
+    let total = context.profile.total_steps();
+    let mut step = trainer.ask_once(Begin(context.clone())).await??;
+    while step < total {
+        if let Some(outcome) = boundary(context, trainer, step).await? {
+            return Ok(outcome);
+        }
+        step = trainer.ask_once(Step).await??;
+    }
+    trainer.ask_once(Finish).await??;
+    Ok(Outcome::Done)
+}
+
+/// Law L3: the only place where commands take effect. Some outcome when the run shall end here.
+async fn boundary(
+    context: &RunContext,
+    trainer: &Address<Trainer>,
+    step: u64,
+) -> Result<Option<Outcome>, RunError> {
+    loop {
+        let asked = context.control.boundary(&context.recorder, step).await?;
+        for (order, prompt, picture) in asked.samples {
+            trainer
+                .ask_once(SampleNow {
+                    order,
+                    prompt,
+                    picture,
+                })
+                .await??;
+        }
+        if asked.stop || asked.halt {
+            let (reason, anew) = ("stop", false);
+            trainer.ask_once(Save { reason, anew }).await??;
+            return Ok(Some(if asked.stop {
+                Outcome::Stopped
+            } else {
+                Outcome::Halted
+            }));
+        }
+        if asked.checkpoint {
+            let (reason, anew) = ("asked", true);
+            trainer.ask_once(Save { reason, anew }).await??;
+        }
+        // A held run may be asked for a sample or a checkpoint, but not for a step.
+        if !context.control.paused() {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Law L5: before a batch is trained, every sequence in it has named its source, its generator, its verifier and its
+//! score. Rows are handed to the recorder without waiting for the disk; only checkpoints wait.
+
+use demask_api::sequence::Task;
+use demask_datasets::example::Example;
+use demask_storage::{Gate, Modality, Record, TrainUse, Verdict};
+
+use crate::pipeline::curation::training_example::{TrainingExample, location};
+use crate::pipeline::run_error::RunError;
+use crate::run::context::RunContext;
+
+/// Records what a step trains on.
+///
+/// # Errors
+/// An example that cannot say where it comes from; a recorder that is gone.
+pub async fn used(
+    context: &RunContext,
+    step: u64,
+    stage: &str,
+    used: &[TrainingExample],
+) -> Result<(), RunError> {
+    for picked in used {
+        if picked.example.id.is_empty() || picked.generator.is_empty() || picked.verifier.is_empty() {
+            return Err(RunError::Failed(format!(
+                "L5: an example of {} cannot say where it comes from",
+                picked.example.source
+            )));
+        }
+        context
+            .recorder
+            .record(Record::Example(row(context, picked)))
+            .await?;
+    }
+    let used = TrainUse {
+        run: context.run.clone(),
+        step,
+        stage: stage.to_owned(),
+        subjects: used.iter().map(|picked| picked.example.id.clone()).collect(),
+    };
+    Ok(context.recorder.record(Record::TrainUse(used)).await?)
+}
+
+fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Example {
+    let example = &picked.example;
+    demask_storage::Example {
+        id: example.id.clone(),
+        run: context.run.clone(),
+        source: example.source.clone(),
+        split: example.split.name().to_owned(),
+        modality: modality(example.task(picked.mode)),
+        generator: picked.generator.clone(),
+        verifier: picked.verifier.clone(),
+        score: picked.score,
+        text: format!("{} ⇒ {}", example.prompt, example.completion(picked.mode)),
+        picture: None,
+        licence: example.licence.clone(),
+    }
+}
+
+/// A task as rows name it.
+#[must_use]
+pub const fn modality(task: Task) -> Modality {
+    match task {
+        Task::TextToImage => Modality::Draw,
+        Task::Text => Modality::Text,
+        Task::Understand => Modality::Ask,
+        Task::ThinkThenDraw => Modality::ThinkDraw,
+    }
+}
+
+/// Records that an example was left out at a gate, and why.
+///
+/// # Errors
+/// A recorder that is gone.
+pub async fn rejected(
+    context: &RunContext,
+    example: &Example,
+    gate: Gate,
+    reason: &str,
+) -> Result<(), RunError> {
+    let verdict = Verdict {
+        subject: location(example),
+        run: context.run.clone(),
+        round: 0,
+        gate,
+        passed: false,
+        reason: reason.to_owned(),
+        source: example.source.clone(),
+    };
+    Ok(context.recorder.record(Record::Verdict(verdict)).await?)
+}

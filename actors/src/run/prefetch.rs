@@ -1,0 +1,120 @@
+//! The batch that is ready: step k + 1's examples are drawn, written as sequences and their pictures encoded while the
+//! engine trains step k.
+//!
+//! It is what the step would have drawn itself (law L8): when a knob turned at the boundary between, the demand differs,
+//! and what was made ready is thrown away and drawn again (law L3).
+
+use std::sync::Arc;
+
+use demask_api::Sequence;
+use demask_datasets::example::{Example, Kind, Mode};
+use tokio::task::JoinHandle;
+
+use crate::engine::actor::EngineAddress;
+use crate::inference::complete::Inference;
+use crate::pipeline::curation::curator::{Curator, Demand};
+use crate::pipeline::curation::training_example::TrainingExample;
+use crate::pipeline::run_error::RunError;
+use crate::runtime::supervisor::Address;
+
+/// What making a batch needs.
+#[derive(Clone)]
+pub struct BatchMaker {
+    /// Who draws.
+    pub curator: Address<Curator>,
+    /// Who encodes pictures.
+    pub engine: EngineAddress,
+    /// Who writes sequences.
+    pub inference: Arc<Inference>,
+}
+
+/// A step's batch.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What was drawn and fits.
+    pub used: Vec<TrainingExample>,
+    /// Its sequences, one each; none where only examples were asked for.
+    pub sequences: Vec<Sequence>,
+    /// What does not fit, and why.
+    pub rejected: Vec<(Example, String)>,
+}
+
+/// A batch on its way; nobody works on it once this is dropped.
+pub struct Prefetch {
+    demand: Demand,
+    task: JoinHandle<Result<Batch, RunError>>,
+}
+
+impl Prefetch {
+    /// Begins to make it.
+    #[must_use]
+    pub fn begin(maker: BatchMaker, demand: Demand, written: bool) -> Self {
+        let asked = demand.clone();
+        let task = actix::spawn(async move { maker.make(asked, written).await });
+        Self { demand, task }
+    }
+
+    /// The batch, if it is what is demanded now.
+    ///
+    /// # Errors
+    /// As [`BatchMaker::make`].
+    pub async fn take(mut self, demand: &Demand) -> Result<Option<Batch>, RunError> {
+        if self.demand != *demand {
+            return Ok(None);
+        }
+        match (&mut self.task).await {
+            Ok(made) => made.map(Some),
+            // It died of a panic: the step makes the batch itself, and the panic, if it comes again, is the actor's.
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl BatchMaker {
+    /// Asks for a batch and, if it is to be `written`, makes its sequences.
+    ///
+    /// # Errors
+    /// The engine's; sources that cannot be read.
+    pub async fn make(&self, demand: Demand, written: bool) -> Result<Batch, RunError> {
+        let picked = self.curator.ask(demand).await??;
+        if !written {
+            return Ok(self.askable(picked));
+        }
+        let asked: Vec<(Example, Mode, bool)> = picked
+            .iter()
+            .map(|picked| (picked.example.clone(), picked.mode, picked.drop_condition))
+            .collect();
+        let made = self.inference.sequences(&self.engine, &asked).await?;
+        let mut batch = Batch::default();
+        for (picked, made) in picked.into_iter().zip(made) {
+            match made {
+                Ok(sequence) => {
+                    batch.sequences.push(sequence);
+                    batch.used.push(picked);
+                }
+                Err(error) => batch.rejected.push((picked.example, error.reason())),
+            }
+        }
+        Ok(batch)
+    }
+
+    /// What can be asked of the model; a prompt that is too long is turned away.
+    fn askable(&self, picked: Vec<TrainingExample>) -> Batch {
+        let mut batch = Batch::default();
+        for picked in picked {
+            let reasons = picked.example.reasoning.is_some() || picked.example.kind == Kind::WordProblem;
+            let mode = if reasons { Mode::Think } else { Mode::Direct };
+            match self.inference.fits(&picked.example, mode) {
+                Ok(()) => batch.used.push(picked),
+                Err(error) => batch.rejected.push((picked.example, error.reason())),
+            }
+        }
+        batch
+    }
+}

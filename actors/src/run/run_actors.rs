@@ -1,0 +1,102 @@
+//! Who works on a run: the actors that the supervisor is asked to make for it, and how they reach each other.
+//!
+//! ```text
+//! Curator ──batch──▶ Trainer ══▶ engine          each line is a bounded mailbox: who asks, waits (L2)
+//!    ▲ traces           ▲ groups, a permit in each
+//! Reasoner            Rollout ══▶ engine         Evaluator ══▶ engine
+//!    └──────▶ Scorer ◀───┘
+//! ```
+
+use std::sync::Arc;
+
+use demask_rewards::judge::Judge;
+
+use crate::pipeline::addresses::Addresses;
+use crate::pipeline::curation::curator::{self, Curator};
+use crate::pipeline::curation::sources;
+use crate::pipeline::evaluator::EvaluatorHandle;
+use crate::pipeline::reasoner::{self, Reasoner};
+use crate::pipeline::reward_networks::{Networks, in_profile};
+use crate::pipeline::rollout::RolloutHandle;
+use crate::pipeline::run_error::RunError;
+use crate::pipeline::scorer::Scorer;
+use crate::profile::{Profile, StageKind};
+use crate::run::context::RunContext;
+use crate::run::trainer::Trainer;
+use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::supervisor::{Address, SupervisorHandle};
+use crate::teacher::Patience;
+
+/// The names under which they are spawned.
+const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator", "trainer"];
+
+/// All of a run's actors.
+pub struct RunActors {
+    /// The run.
+    pub run: String,
+    /// Who walks the stages.
+    pub trainer: Address<Trainer>,
+    supervisor: SupervisorHandle,
+}
+
+impl RunActors {
+    /// Has all of them made.
+    ///
+    /// # Errors
+    /// [`RunError::Failed`] when the system gives no threads.
+    pub fn spawn(context: &RunContext, faults: &FaultInjection) -> Result<Self, RunError> {
+        let supervisor = &context.supervisor;
+        let brief = curator::CuratorSettings {
+            profile: Arc::clone(&context.profile),
+            run: context.run.clone(),
+            recorder: context.recorder.clone(),
+        };
+        let curator = Curator::spawn(supervisor, brief, faults.clone());
+        let networks = Networks::of(&context.profile.reward_networks, in_profile)?;
+        let scorer = Scorer::spawn(
+            supervisor,
+            Judge::with_classes(sources::classes(&context.profile)),
+            networks.map(|networks| (networks, context.engine.clone())),
+            faults.clone(),
+        )?;
+        let brief = reasoner::ReasonerSettings {
+            run: context.run.clone(),
+            seed: context.profile.seed,
+            recorder: context.recorder.clone(),
+            database: context.home.database(),
+            teacher: context.profile.teacher.clone(),
+            patience: Patience::default(),
+        };
+        let engine = || context.engine.clone();
+        let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
+        let room = most_groups(&context.profile);
+        let rollout = RolloutHandle::spawn(supervisor, engine(), scorer, room, faults.clone());
+        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), faults.clone());
+        let addresses = Addresses {
+            curator,
+            reasoner,
+            rollout,
+            evaluator,
+        };
+        let trainer = Trainer::spawn(supervisor, addresses, faults.clone());
+        Ok(Self {
+            run: context.run.clone(),
+            trainer,
+            supervisor: supervisor.clone(),
+        })
+    }
+
+    /// Lets all of them go.
+    pub async fn release(self) {
+        self.supervisor.release(&NAMES).await;
+    }
+}
+
+/// The groups of the largest step.
+fn most_groups(profile: &Profile) -> usize {
+    let align = profile
+        .stages
+        .iter()
+        .filter(|stage| stage.kind == StageKind::Align);
+    align.map(|stage| stage.batch).max().unwrap_or(1)
+}

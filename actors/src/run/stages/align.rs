@@ -1,0 +1,115 @@
+//! UniGRPO on text, questions and pictures together: groups drawn, scored, trained on, let go.
+//!
+//! The reference policy is the weights at the stage's start, whatever happens between: a checkpoint of them stays on disk
+//! while the stage lasts, and a life that begins in the middle reads them back (laws L1, L8).
+
+use std::time::Instant;
+
+use demask_api::{Answer, PolicyReport, Request};
+use demask_storage::Level;
+
+use super::reports::mean;
+use super::state::{After, StageRun};
+use crate::control::Knob;
+use crate::engine::process::unexpected;
+use crate::pipeline::run_error::RunError;
+use crate::profile::Stage;
+use crate::run::checkpoints::folder;
+
+/// Steps between two watched samples.
+const WATCH_EVERY: u64 = 4;
+
+impl StageRun {
+    pub(super) async fn align_step(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
+        self.set_reference(done).await?;
+        let size = stage.batch * (1 + stage.resample);
+        let demand = self.demand(stage, size, stage.think_share);
+        let batch = self.batch(demand.clone(), false).await?;
+        self.turned_away(&batch).await?;
+        let picked = batch.used;
+        if picked.is_empty() {
+            return Ok(After::Next);
+        }
+        let began = Instant::now();
+        self.doing(&format!("drawing {} groups of {}", stage.batch, stage.group));
+        let drawn = self.draw_groups(stage, &picked).await?;
+        let rollout_seconds = began.elapsed().as_secs_f64();
+        if drawn.policy.is_empty() {
+            self.metric(self.cursor.step, drawn.measures());
+            return Ok(After::Next);
+        }
+        self.doing(&format!("training on {} groups", drawn.policy.len()));
+        let mut objective = stage.objective.clone();
+        objective.kl = self.context.control.value(&Knob::Kl).unwrap_or(objective.kl);
+        let training = self.training(Request::Policy {
+            groups: drawn.policy.clone(),
+            estimator: stage.estimator.clone(),
+            objective,
+            settings: self.settings(stage, done),
+        });
+        self.begin_prefetch(stage, done, demand, false);
+        let report = match training.await? {
+            Answer::PolicyTrained(report) => report,
+            other => return Err(unexpected("policy trained", &other).into()),
+        };
+        // L2: used, so the next groups may be drawn.
+        let measures = drawn.measures();
+        drop(drawn);
+        if !report.finite {
+            return self.not_finite("policy").await;
+        }
+        self.weights = report.step;
+        self.measure_policy(&report, measures, rollout_seconds);
+        if done.is_multiple_of(WATCH_EVERY) {
+            self.watch_one(&picked, done / WATCH_EVERY).await?;
+        }
+        Ok(After::Next)
+    }
+
+    /// The reference is the weights at the stage's start: the present ones at its first step, else a checkpoint's.
+    async fn set_reference(&mut self, done: u64) -> Result<(), RunError> {
+        let start = self.cursor.step - done;
+        if self.reference == Some(start) {
+            return Ok(());
+        }
+        if done == 0 && self.last_checkpoint() != Some(start) {
+            self.checkpoint("stage").await?;
+        }
+        let dir = folder(&self.context, start);
+        let checkpoint = match done {
+            0 => None,
+            _ if dir.is_dir() => Some(dir),
+            _ => {
+                let message = format!(
+                    "{} is gone; the present weights stand for the reference policy",
+                    dir.display()
+                );
+                self.alert(Level::Warn, "reference", message).await?;
+                None
+            }
+        };
+        match self
+            .context
+            .engine
+            .ask(Request::SetReference { checkpoint }, None)
+            .await?
+        {
+            Answer::Done => self.reference = Some(start),
+            other => return Err(unexpected("done", &other).into()),
+        }
+        Ok(())
+    }
+
+    fn measure_policy(&self, report: &PolicyReport, mut values: Vec<(String, f64)>, rollout_seconds: f64) {
+        values.extend([
+            ("policy/loss".to_owned(), mean(&report.losses)),
+            ("policy/kl".to_owned(), mean(&report.kl)),
+            ("policy/ratio".to_owned(), mean(&report.ratio)),
+            ("policy/clipped".to_owned(), mean(&report.clipped)),
+            ("policy/grad_norm".to_owned(), mean(&report.grad_norm)),
+            ("rate/rollout_seconds".to_owned(), rollout_seconds),
+            ("rate/policy_seconds".to_owned(), report.seconds),
+        ]);
+        self.metric(self.cursor.step, values);
+    }
+}

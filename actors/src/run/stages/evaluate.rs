@@ -1,0 +1,117 @@
+//! Benchmarks within a run, and what they decide: promote, hold, or go back to the promoted weights.
+
+use std::sync::Arc;
+
+use demask_datasets::example::Mode;
+use demask_rewards::benchmarks::SuiteResult;
+use demask_storage::{Eval, Record};
+
+use super::state::{After, StageRun};
+use crate::pipeline::evaluator::{Evaluate, Trial};
+use crate::pipeline::reward_networks::{Networks, in_profile};
+use crate::pipeline::run_error::RunError;
+use crate::profile::Stage;
+use crate::run::checkpoints::{self, folder_name};
+use crate::run::promotion::{self, Decision, Promoted};
+
+impl StageRun {
+    pub(super) async fn evaluate_step(&mut self, stage: &Stage) -> Result<After, RunError> {
+        // What is decided holds once this step is done: its checkpoint is the next step's.
+        self.cursor.step += 1;
+        let decided = self.judge_weights(&stage.suites, stage.limit).await;
+        self.cursor.step -= 1;
+        Ok(match decided? {
+            None => After::Again,
+            Some(Decision::Hold) => After::Next,
+            Some(Decision::Promote | Decision::RollBack) => After::Checkpoint,
+        })
+    }
+
+    /// Evaluates the present weights and does what the gate decides; a checkpoint must follow. None when the daemon is
+    /// ending: nothing is known then.
+    pub(super) async fn judge_weights(
+        &mut self,
+        suites: &[String],
+        limit: usize,
+    ) -> Result<Option<Decision>, RunError> {
+        let step = self.cursor.step;
+        self.doing(&format!("{} benchmarks", suites.len()));
+        self.watch_benchmarks(suites, limit).await?;
+        let trial = Trial {
+            limit: Some(limit),
+            mode: Mode::Think,
+            samplers: self.samplers(None),
+            seed: 0,
+            networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
+        };
+        let control = Arc::clone(&self.context.control);
+        let request = Evaluate::new(step, self.inference.clone(), suites.to_vec(), trial, control);
+        let Some(results) = self.addresses.evaluator.evaluate(request).await? else {
+            return Ok(None);
+        };
+        let now = promotion::results(&results);
+        let profile = Arc::clone(&self.context.profile);
+        let decision = (profile.gate.enabled && !now.is_empty())
+            .then(|| promotion::decide(&profile.gate, self.cursor.best.as_ref(), &now));
+        for result in results {
+            self.metric(step, metrics(&result));
+            let eval = Eval {
+                run: self.context.run.clone(),
+                step,
+                checkpoint: format!("weights:{}", self.weights),
+                suite: result.suite,
+                metric: result.metric,
+                value: result.value,
+                low: result.low,
+                high: result.high,
+                n: result.n as u64,
+                parts: result.parts.into_iter().collect(),
+                decision,
+            };
+            self.context.recorder.record(Record::Eval(eval)).await?;
+        }
+        match decision {
+            Some(Decision::Promote) => {
+                // What was not measured this time still counts.
+                let before = self.cursor.best.take().map(|best| best.results);
+                let mut results = before.unwrap_or_default();
+                results.extend(now);
+                self.cursor.best = Some(Promoted {
+                    checkpoint: folder_name(step),
+                    step,
+                    weights: self.weights,
+                    results,
+                });
+            }
+            Some(Decision::RollBack) => self.roll_back().await?,
+            Some(Decision::Hold) | None => {}
+        }
+        Ok(Some(decision.unwrap_or(Decision::Hold)))
+    }
+
+    /// Back to the promoted weights; the step, the traces and the schedule go on.
+    async fn roll_back(&mut self) -> Result<(), RunError> {
+        if let Some(best) = &self.cursor.best {
+            let dir = checkpoints::folder(&self.context, best.step);
+            let loaded = checkpoints::load_checkpoint(&self.context, &dir).await?;
+            (self.inference, self.weights) = (loaded.inference, loaded.weights);
+            self.forget();
+        }
+        Ok(())
+    }
+}
+
+/// A suite's value, and what reward networks said of its drawings: the mean and the ends of its interval.
+fn metrics(result: &SuiteResult) -> Vec<(String, f64)> {
+    let name = format!("eval/{}", result.suite);
+    let mut metrics = vec![(name.clone(), result.value)];
+    for (network, mean) in &result.networks {
+        let ends = [("/low", mean.low), ("/high", mean.high)];
+        metrics.push((format!("{name}/{network}"), mean.value));
+        metrics.extend(
+            ends.into_iter()
+                .filter_map(|(end, value)| Some((format!("{name}/{network}{end}"), value?))),
+        );
+    }
+    metrics
+}

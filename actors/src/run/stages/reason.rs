@@ -1,0 +1,149 @@
+//! One round of the self-improving loop: propose, verify, remove duplicates, keep; every rejection is a row.
+
+use std::sync::Arc;
+
+use demask_datasets::example::{Example, Kind};
+use demask_rewards::verifiers::thought;
+use demask_rewards::verifiers::trace::Flaw;
+use demask_storage::{Gate, Record, Verdict};
+
+use super::state::{After, StageRun};
+use crate::pipeline::curation::curator::{Take, TraceOutcome};
+use crate::pipeline::curation::mixture::Accepted;
+use crate::pipeline::reasoner::{Proposal, Propose};
+use crate::pipeline::run_error::RunError;
+use crate::profile::{Profile, Stage, StageKind};
+
+/// Examples drawn for each problem wanted: not every example is a problem.
+const DRAWN: usize = 4;
+
+impl StageRun {
+    pub(super) async fn reason_step(&mut self, stage: &Stage, _done: u64) -> Result<After, RunError> {
+        let round = round(&self.context.profile, self.cursor.step);
+        let problems = self.problems(stage).await?;
+        let count = problems.len() * stage.group;
+        self.doing(&format!("round {round}: {count} traces, to be verified"));
+        let propose = Propose {
+            step: self.cursor.step,
+            round,
+            weights: self.weights,
+            inference: self.inference.clone(),
+            problems: Arc::new(problems),
+            group: stage.group,
+            samplers: self.samplers(Some(self.temperature())),
+        };
+        let proposals = self.addresses.reasoner.ask(propose).await??;
+        let (sound, flawed): (Vec<&Proposal>, Vec<&Proposal>) =
+            proposals.iter().partition(|one| one.flaw.is_none());
+        for proposal in flawed {
+            let why = proposal.flaw.as_ref().map_or("", flaw_word);
+            self.verdict(round, proposal, Gate::Verify, false, why).await?;
+        }
+        let take = Take {
+            step: self.cursor.step,
+            after: self.cursor.traces.len(),
+            candidates: sound.iter().map(|one| accepted(one)).collect(),
+        };
+        let taken = self.addresses.curator.ask(take).await??;
+        for (proposal, outcome) in sound.iter().zip(&taken.outcomes) {
+            self.verdict(round, proposal, Gate::Verify, true, "").await?;
+            if let TraceOutcome::Overlaps(why) = outcome {
+                self.verdict(round, proposal, Gate::Decontaminate, false, why)
+                    .await?;
+                continue;
+            }
+            self.verdict(round, proposal, Gate::Decontaminate, true, "")
+                .await?;
+            if *outcome == TraceOutcome::Known {
+                let why = "an equal trace was accepted before";
+                self.verdict(round, proposal, Gate::Dedup, false, why).await?;
+                continue;
+            }
+            self.verdict(round, proposal, Gate::Dedup, true, "").await?;
+            self.verdict(round, proposal, Gate::Accept, true, "").await?;
+        }
+        self.cursor.traces = taken.pool;
+        let fresh = taken
+            .outcomes
+            .iter()
+            .filter(|&outcome| *outcome == TraceOutcome::Fresh)
+            .count();
+        self.metric(
+            self.cursor.step,
+            vec![
+                ("reason/proposed".into(), proposals.len() as f64),
+                ("reason/accepted".into(), fresh as f64),
+                ("reason/pool".into(), self.cursor.traces.len() as f64),
+            ],
+        );
+        Ok(After::Next)
+    }
+
+    /// Problems that have an answer, so that a trace can be verified.
+    async fn problems(&mut self, stage: &Stage) -> Result<Vec<Example>, RunError> {
+        let demand = self.demand(stage, DRAWN * stage.batch, 0.0);
+        let batch = self.batch(demand, false).await?;
+        self.turned_away(&batch).await?;
+        let examples = batch.used.into_iter().map(|picked| picked.example);
+        Ok(examples
+            .filter(|example| example.kind == Kind::WordProblem && example.answer.is_some())
+            .take(stage.batch)
+            .collect())
+    }
+
+    async fn verdict(
+        &self,
+        round: u64,
+        proposal: &Proposal,
+        gate: Gate,
+        passed: bool,
+        reason: &str,
+    ) -> Result<(), RunError> {
+        let verdict = Verdict {
+            subject: proposal.id.clone(),
+            run: self.context.run.clone(),
+            round,
+            gate,
+            passed,
+            reason: reason.to_owned(),
+            source: "reasoner".to_owned(),
+        };
+        Ok(self.context.recorder.record(Record::Verdict(verdict)).await?)
+    }
+}
+
+/// The number of a round, from 1, over all the run's `reason` stages.
+fn round(profile: &Profile, step: u64) -> u64 {
+    let mut left = step + 1;
+    let mut round = 0;
+    for stage in &profile.stages {
+        let here = left.min(stage.steps);
+        left -= here;
+        if stage.kind == StageKind::Reason {
+            round += here;
+        }
+    }
+    round
+}
+
+/// A sound trace as the example that it becomes.
+fn accepted(proposal: &Proposal) -> Accepted {
+    let reasoning = thought::split(&proposal.text).reasoning.unwrap_or_default();
+    let example = Example {
+        reasoning: Some(reasoning.to_owned()),
+        source: "reasoner".into(),
+        ..proposal.example.clone()
+    };
+    Accepted {
+        example: example.with_id(),
+        generator: proposal.generator.clone(),
+    }
+}
+
+fn flaw_word(flaw: &Flaw) -> &'static str {
+    match flaw {
+        Flaw::Format => "not in the reasoning format",
+        Flaw::Step(_) => "a written step is not true",
+        Flaw::Answer { .. } => "the result is wrong",
+    }
+}

@@ -1,0 +1,104 @@
+//! What a life of a run tells those who watch it: alerts, values of a step, where the run is.
+
+use demask_storage::{Alert, DeviceView, Level, Metric, Record, RunState, StageView};
+
+use super::state::StageRun;
+use crate::pipeline::run_error::RunError;
+use crate::profile::{Profile, Stage};
+
+impl StageRun {
+    /// Tells watchers which process and device the engine is.
+    pub(super) async fn introduce(&self) -> Result<(), RunError> {
+        let (pid, device) = self.context.engine.who().await?;
+        let pid = u64::from(pid);
+        self.context.control.report(|overview| {
+            overview.last_checkpoint = (self.cursor.step > 0).then_some(self.cursor.step);
+            overview.devices = vec![DeviceView {
+                name: device.name.clone(),
+                compute: device.compute.clone(),
+                threads: device.threads as u64,
+                pid,
+                memory: resident(pid),
+                busy: 0.0,
+            }];
+        });
+        Ok(())
+    }
+
+    /// Records what a person should know about the present step.
+    pub(crate) async fn alert(&self, level: Level, kind: &str, message: String) -> Result<(), RunError> {
+        let alert = Alert {
+            run: self.context.run.clone(),
+            step: self.cursor.step,
+            level,
+            kind: kind.to_owned(),
+            message,
+        };
+        Ok(self.context.recorder.record(Record::Alert(alert)).await?)
+    }
+
+    /// Offers values of a step to the store; they may be thinned under pressure.
+    pub(super) fn metric(&self, step: u64, values: Vec<(String, f64)>) {
+        let run = self.context.run.clone();
+        self.context
+            .recorder
+            .offer(Record::Metric(Metric { run, step, values }));
+    }
+
+    /// What the present step is at, in words.
+    pub(super) fn doing(&self, what: &str) {
+        self.context
+            .control
+            .report(|overview| what.clone_into(&mut overview.detail));
+    }
+
+    /// Tells watchers where the run is, with this detail and state.
+    pub(super) fn overview(&self, detail: &str, state: RunState) {
+        let stages = stage_views(&self.context.profile, self.cursor.step);
+        let present = stages.iter().position(|stage| stage.done < stage.total);
+        let stage = present.unwrap_or(stages.len().saturating_sub(1));
+        let eta = stages
+            .get(stage)
+            .and_then(|view| self.progress.eta_s(stage, view.total - view.done));
+        self.context.control.report(|overview| {
+            overview.state = state;
+            detail.clone_into(&mut overview.detail);
+            overview.step = self.cursor.step;
+            overview.stages = stages;
+            overview.stage = stage;
+            overview.tokens_per_s = self.progress.tokens_per_s();
+            overview.eta_s = eta;
+            overview.elapsed_s = self.started.elapsed().as_secs_f64();
+        });
+    }
+}
+
+fn stage_views(profile: &Profile, step: u64) -> Vec<StageView> {
+    let mut left = step;
+    let view = |stage: &Stage| {
+        let done = left.min(stage.steps);
+        left -= done;
+        StageView {
+            name: stage.name.clone(),
+            kind: stage.kind.word().to_owned(),
+            done,
+            total: stage.steps,
+        }
+    };
+    profile.stages.iter().map(view).collect()
+}
+
+/// The arithmetic mean; 0 of no values.
+pub(super) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Resident memory of a process in bytes; 0 where it is not known.
+fn resident(pid: u64) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = text
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok());
+    pages.unwrap_or(0_u64) * 4096
+}

@@ -1,0 +1,222 @@
+//! The groups of a UniGRPO step: drawn, recorded, and turned into what the engine trains on.
+//!
+//! With `resample`, a group whose samples are all equally good is let go and another prompt drawn in its place: it has no
+//! advantages, so it would only thin the others' gradient (dynamic sampling, DAPO, arXiv 2503.14476). Which prompts
+//! are drawn is a function of the step and the weights alone (law L8).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use demask_api::{PolicyGroup, PolicySample, Sequence};
+use demask_datasets::example::Mode;
+use demask_rewards::advantages::advantages;
+use demask_storage::{Record, RolloutSample, TrainUse};
+
+use super::reports::mean;
+use super::state::StageRun;
+use crate::control::Knob;
+use crate::inference::complete::CompletionRequest;
+use crate::pipeline::curation::training_example::TrainingExample;
+use crate::pipeline::rollout::{Group, Roll};
+use crate::pipeline::run_error::RunError;
+use crate::profile::Stage;
+use crate::run::lineage::modality;
+use crate::run::stages::preview::png;
+use crate::runtime::actor::offload;
+use crate::runtime::seeds::seed_of;
+
+/// What a step drew.
+#[derive(Default)]
+pub(super) struct RolloutGroups {
+    /// The groups that are trained on.
+    pub(super) policy: Vec<PolicyGroup>,
+    /// The same as they were drawn: they hold their places (law L2) until this is dropped.
+    held: Vec<Group>,
+    /// Totals of every sample that was drawn, by modality.
+    totals: BTreeMap<&'static str, Vec<f64>>,
+    /// Groups drawn, and those among them whose samples differ in their reward.
+    groups: usize,
+    informative: usize,
+}
+
+impl RolloutGroups {
+    /// The mean rewards of all that was drawn, and how much of it tells good from bad.
+    pub(super) fn measures(&self) -> Vec<(String, f64)> {
+        let all: Vec<f64> = self.totals.values().flatten().copied().collect();
+        let by_modality = self.totals.iter();
+        let mut values: Vec<(String, f64)> = by_modality
+            .map(|(name, totals)| (format!("reward/{name}"), mean(totals)))
+            .collect();
+        values.push(("reward/total".to_owned(), mean(&all)));
+        values.push((
+            "policy/telling_groups".to_owned(),
+            self.informative as f64 / self.groups.max(1) as f64,
+        ));
+        values
+    }
+}
+
+impl StageRun {
+    /// Samples the groups of a step from prompts in their order, until there are `stage.batch` to train on or no prompts.
+    pub(super) async fn draw_groups(
+        &self,
+        stage: &Stage,
+        picked: &[TrainingExample],
+    ) -> Result<RolloutGroups, RunError> {
+        let mut drawn = RolloutGroups::default();
+        while drawn.groups < picked.len() && drawn.held.len() < stage.batch {
+            let room = stage.batch - drawn.held.len();
+            let next = &picked[drawn.groups..picked.len().min(drawn.groups + room)];
+            let roll = Roll {
+                step: self.cursor.step,
+                weights: self.weights,
+                inference: self.inference.clone(),
+                groups: Arc::new(self.wanted(stage, next, drawn.groups)),
+                samplers: self.samplers(Some(self.temperature())),
+                rewards: self.weights_of(Knob::Reward, &self.context.profile.rewards),
+            };
+            for group in self.addresses.rollout.address.ask(roll).await?? {
+                self.sort_in(stage, group, &mut drawn).await?;
+            }
+        }
+        let used = TrainUse {
+            run: self.context.run.clone(),
+            step: self.cursor.step,
+            stage: stage.name.clone(),
+            subjects: drawn
+                .policy
+                .iter()
+                .flat_map(|group| &group.samples)
+                .map(|sample| sample.sequence.id.clone())
+                .collect(),
+        };
+        self.context.recorder.record(Record::TrainUse(used)).await?;
+        Ok(drawn)
+    }
+
+    /// Records a group, and keeps it if it is to be trained on.
+    async fn sort_in(&self, stage: &Stage, group: Group, drawn: &mut RolloutGroups) -> Result<(), RunError> {
+        let values: Vec<f64> = group.judged.iter().map(|judged| judged.scored.total()).collect();
+        let policy = self.record_group(drawn.groups, &group, &values).await?;
+        let informative = policy.samples.iter().any(|sample| sample.advantage != 0.0);
+        if let Some(wanted) = group.wanted.first() {
+            drawn
+                .totals
+                .entry(modality(wanted.example.task(wanted.mode)).word())
+                .or_default()
+                .extend(values);
+        }
+        drawn.groups += 1;
+        drawn.informative += usize::from(informative);
+        if informative || stage.resample == 0 {
+            drawn.policy.push(policy);
+            drawn.held.push(group);
+        }
+        Ok(())
+    }
+
+    /// Each prompt's completions to make; `first` is the number of the first one's group in the step.
+    fn wanted(&self, stage: &Stage, picked: &[TrainingExample], first: usize) -> Vec<Vec<CompletionRequest>> {
+        let (seed, step) = (self.context.profile.seed, self.cursor.step);
+        let one = |group: usize, number: usize, picked: &TrainingExample| CompletionRequest {
+            example: picked.example.clone(),
+            mode: if picked.example.reasoning.is_some() {
+                Mode::Think
+            } else {
+                Mode::Direct
+            },
+            seed: seed_of(seed, step, 1000 + (group * stage.group + number) as u64),
+            watch: None,
+        };
+        let groups = picked.iter().enumerate();
+        groups
+            .map(|(group, picked)| {
+                (0..stage.group)
+                    .map(|number| one(first + group, number, picked))
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// A group as the engine trains on it, each sample recorded (law L5).
+    async fn record_group(
+        &self,
+        number: usize,
+        group: &Group,
+        values: &[f64],
+    ) -> Result<PolicyGroup, RunError> {
+        let relative = advantages(values);
+        let pictures = self.pictures(group).await?;
+        let mut samples = Vec::new();
+        for (at, (made, picture)) in group.made.iter().zip(pictures).enumerate() {
+            let sample = self.sample_row(number, at, group, values[at], relative[at], picture);
+            let id = sample.id.clone();
+            self.context.recorder.record(Record::Sample(sample)).await?;
+            #[allow(clippy::cast_possible_truncation)]
+            let advantage = relative[at] as f32;
+            samples.push(PolicySample {
+                sequence: Sequence {
+                    id,
+                    ..made.sequence.clone()
+                },
+                advantage,
+                commit_step: made.commit_step.clone(),
+            });
+        }
+        let id = format!("{}/{}/{number}", self.context.run, self.cursor.step);
+        Ok(PolicyGroup { id, samples })
+    }
+
+    /// The drawn pictures of a group, kept as PNG; their blobs' hashes.
+    async fn pictures(&self, group: &Group) -> Result<Vec<Option<String>>, RunError> {
+        let pictures: Vec<_> = group
+            .made
+            .iter()
+            .map(|made| made.completion.picture.clone())
+            .collect();
+        let blobs = self.blobs.clone();
+        let kept = offload(move || {
+            let keep = |picture| blobs.put(&png(&picture));
+            pictures
+                .into_iter()
+                .map(|picture| picture.map(keep).transpose())
+                .collect::<Result<Vec<_>, _>>()
+        });
+        Ok(kept.await??)
+    }
+
+    fn sample_row(
+        &self,
+        group_number: usize,
+        at: usize,
+        group: &Group,
+        total: f64,
+        advantage: f64,
+        picture: Option<String>,
+    ) -> RolloutSample {
+        let (run, step) = (&self.context.run, self.cursor.step);
+        let (wanted, judged) = (&group.wanted[at], &group.judged[at]);
+        RolloutSample {
+            id: format!("{run}/{step}/{group_number}/{at}"),
+            run: run.clone(),
+            step,
+            group: group_number as u64,
+            number: at as u64,
+            example: wanted.example.id.clone(),
+            modality: modality(wanted.example.task(wanted.mode)),
+            weights: group.weights,
+            prompt: wanted.example.prompt.clone(),
+            text: judged.words.clone(),
+            picture,
+            parts: judged
+                .scored
+                .parts
+                .iter()
+                .map(|part| (part.name.clone(), part.value, part.weight))
+                .collect(),
+            total,
+            advantage,
+            trained: advantage != 0.0,
+        }
+    }
+}

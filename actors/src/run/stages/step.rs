@@ -1,0 +1,109 @@
+//! A step of a run, whatever its stage: done, measured, and what follows at its end (the gate, a checkpoint).
+
+use std::time::Instant;
+
+use demask_storage::RunState;
+
+use super::state::{After, StageRun};
+use crate::pipeline::run_error::RunError;
+use crate::profile::{Stage, StageKind};
+use crate::run::checkpoints;
+
+impl StageRun {
+    /// Does the present step, or finds that it must be done later; the step that comes next.
+    ///
+    /// # Errors
+    /// The engine's death; what nobody can mend.
+    pub async fn step(&mut self) -> Result<u64, RunError> {
+        if self.cursor.unjudged {
+            self.judge_if_due().await?;
+            self.checkpoint("interval").await?;
+            return Ok(self.cursor.step);
+        }
+        let (stage, done) = self.place();
+        self.progress
+            .enter(checkpoints::place(&self.context.profile, self.cursor.step).0);
+        self.overview("", RunState::Running);
+        let (began, computed) = (Instant::now(), self.context.engine.computed());
+        let after = match self.work(&stage, done).await {
+            Ok(after) => after,
+            Err(error) => match checkpoints::disk_full(&error) {
+                Some(why) => {
+                    self.wait_for_disk(&why).await?;
+                    After::Again
+                }
+                None => return Err(error),
+            },
+        };
+        if after == After::Again {
+            return Ok(self.cursor.step);
+        }
+        let step = self.cursor.step;
+        self.cursor.step += 1;
+        self.end_of_step(&stage, done, after).await?;
+        let waited = std::mem::take(&mut self.waited);
+        let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
+        let share = (self.context.engine.computed() - computed) / seconds;
+        self.metric(
+            step,
+            vec![
+                ("rate/step_seconds".into(), seconds),
+                ("rate/overhead".into(), 1.0 - share),
+            ],
+        );
+        self.progress.stepped(seconds);
+        self.context
+            .control
+            .report(|overview| overview.devices.iter_mut().for_each(|device| device.busy = share));
+        self.overview("", RunState::Running);
+        Ok(self.cursor.step)
+    }
+
+    async fn work(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
+        match stage.kind {
+            StageKind::Tokenizer => self.tokenizer_step(stage, done).await,
+            StageKind::Pretrain => self.train_step(stage, done, 0.0).await,
+            StageKind::Finetune => self.train_step(stage, done, stage.think_share).await,
+            StageKind::Reason => self.reason_step(stage, done).await,
+            StageKind::Align => self.align_step(stage, done).await,
+            StageKind::Evaluate => self.evaluate_step(stage).await,
+        }
+    }
+
+    /// The checkpoint after a step, and the gate before it where the profile has suites for it.
+    async fn end_of_step(&mut self, stage: &Stage, done: u64, after: After) -> Result<(), RunError> {
+        let evaluates = stage.kind == StageKind::Evaluate;
+        let ends = done + 1 == stage.steps && !evaluates;
+        let every = self.context.profile.checkpoint.every_steps;
+        let due = self.cursor.step.is_multiple_of(every);
+        let gate = &self.context.profile.gate;
+        self.cursor.unjudged = due && !evaluates && gate.enabled && !gate.suites.is_empty();
+        self.judge_if_due().await?;
+        if due || ends || after == After::Checkpoint {
+            self.checkpoint(if ends { "stage" } else { "interval" }).await?;
+        }
+        Ok(())
+    }
+
+    /// The gate at an interval checkpoint. It stays due when the daemon is ending, and is made up for by the next life, so
+    /// that a stopped run decides what an uninterrupted one does (law L8).
+    async fn judge_if_due(&mut self) -> Result<(), RunError> {
+        if self.cursor.unjudged {
+            let gate = self.context.profile.gate.clone();
+            self.cursor.unjudged = self.judge_weights(&gate.suites, gate.limit).await?.is_none();
+        }
+        Ok(())
+    }
+
+    /// The last checkpoint, when all steps are done.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    pub async fn finish(&mut self) -> Result<(), RunError> {
+        if self.last_checkpoint() != Some(self.cursor.step) {
+            self.checkpoint("stage").await?;
+        }
+        self.overview("", RunState::Done);
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! What every actor stands on: supervision, addresses that outlive a death, the flight recorder, the one writer of the
+//! store, seeds.
+//!
+//! Not here: any actor of a run (`pipeline`, `run`), and engine processes (`engine`).
+
+pub mod actor;
+pub mod address;
+pub mod fault_injection;
+pub mod probe;
+pub mod recorder;
+pub mod seeds;
+pub mod supervisor;

@@ -1,0 +1,419 @@
+//! The one writer of the store: a thread of its own, batches, a stream of what was committed.
+//!
+//! L2: the queue is bounded. What is durable waits for room; what may be thinned is dropped and counted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use demask_storage::{Alert, Envelope, Level, Record, Steer, StoreError, Writer};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Most records in one transaction.
+const BATCH: usize = 256;
+/// How long a record waits for company.
+const GATHER: Duration = Duration::from_millis(100);
+/// Records in the queue.
+const QUEUE: usize = 1024;
+/// Events that a slow watcher may be behind.
+const BEHIND: usize = 4096;
+/// Between two tries while the disk is full.
+const FULL_RETRY: Duration = Duration::from_millis(500);
+
+enum Item {
+    Record(Box<Record>),
+    /// Answered once everything before it is committed.
+    Flush(oneshot::Sender<()>),
+    /// Nothing comes after it.
+    Close,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    dropped: AtomicU64,
+    full: AtomicBool,
+    written: AtomicU64,
+}
+
+/// The recorder is gone: the store cannot be written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the recorder has ended; nothing can be recorded")]
+pub struct RecorderGone;
+
+/// Where actors hand records in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    queue: mpsc::Sender<Item>,
+    events: broadcast::Sender<Envelope>,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Record(_) => "Record",
+            Self::Flush(_) => "Flush",
+            Self::Close => "Close",
+        })
+    }
+}
+
+impl Recorder {
+    /// Opens the store and starts the writer's thread. Join the handle after the last clone is dropped.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; the system's when no thread can be made.
+    pub fn start(database: &Path) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+        let writer = Writer::open(database)?;
+        let (queue, items) = mpsc::channel(QUEUE);
+        let (events, _) = broadcast::channel(BEHIND);
+        let last = demask_storage::events::last_seq(writer.connection())?;
+        let counters = Arc::new(Counters {
+            written: AtomicU64::new(last),
+            ..Default::default()
+        });
+        let shared = (events.clone(), Arc::clone(&counters));
+        let body = move || write_all(writer, items, &shared.0, &shared.1);
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(body);
+        let thread = thread.map_err(|source| StoreError::Io {
+            path: database.to_owned(),
+            source,
+        })?;
+        Ok((
+            Self {
+                queue,
+                events,
+                counters,
+            },
+            thread,
+        ))
+    }
+
+    /// Hands a record in: a durable one waits for room (L2), others are dropped and counted when there is none.
+    ///
+    /// # Errors
+    /// [`RecorderGone`].
+    pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
+        if record.durable() {
+            return self
+                .queue
+                .send(Item::Record(Box::new(record)))
+                .await
+                .map_err(|_| RecorderGone);
+        }
+        self.offer(record);
+        Ok(())
+    }
+
+    /// Hands a record that may be thinned in, without waiting.
+    pub fn offer(&self, record: Record) {
+        if !record.stored() {
+            let seq = self.counters.written.load(Relaxed);
+            self.events
+                .send(Envelope {
+                    seq,
+                    at_us: now_us(),
+                    record,
+                })
+                .ok();
+        } else if self.queue.try_send(Item::Record(Box::new(record))).is_err() {
+            self.counters.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits until everything that was handed in before is committed.
+    ///
+    /// # Errors
+    /// [`RecorderGone`].
+    pub async fn flush(&self) -> Result<(), RecorderGone> {
+        let (done, wait) = oneshot::channel();
+        self.queue
+            .send(Item::Flush(done))
+            .await
+            .map_err(|_| RecorderGone)?;
+        wait.await.map_err(|_| RecorderGone)
+    }
+
+    /// Ends the writer's thread, whoever still holds a clone: called once, last, after [`Self::flush`].
+    pub fn close(&self) {
+        self.queue.blocking_send(Item::Close).ok();
+    }
+
+    /// Committed events from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Envelope> {
+        self.events.subscribe()
+    }
+
+    /// Records that were thinned so far.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.load(Relaxed)
+    }
+
+    /// The number of the last committed event.
+    #[must_use]
+    pub fn last_seq(&self) -> u64 {
+        self.counters.written.load(Relaxed)
+    }
+
+    /// Whether the writer waits for room on the disk.
+    #[must_use]
+    pub fn disk_full(&self) -> bool {
+        self.counters.full.load(Relaxed)
+    }
+
+    /// Records waiting, and how many may.
+    #[must_use]
+    pub fn queue(&self) -> (u64, u64) {
+        ((QUEUE - self.queue.capacity()) as u64, QUEUE as u64)
+    }
+}
+
+/// Microseconds since the Unix epoch.
+#[must_use]
+pub fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+fn write_all(
+    mut writer: Writer,
+    mut items: mpsc::Receiver<Item>,
+    events: &broadcast::Sender<Envelope>,
+    counters: &Counters,
+) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+    else {
+        return;
+    };
+    loop {
+        let (records, flushes, open) = runtime.block_on(gather(&mut items));
+        if commit(&mut writer, &records, events, counters) {
+            for flush in flushes {
+                flush.send(()).ok();
+            }
+        }
+        // Else whoever waits sees that nobody answers: what is not written is not acknowledged.
+        if !open {
+            break;
+        }
+    }
+    if let Err(error) = writer.finish() {
+        tracing::warn!("the store's log could not be folded in: {error}");
+    }
+}
+
+/// Up to [`BATCH`] records, waiting [`GATHER`] after the first; a flush ends the wait.
+async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
+    let (mut records, mut flushes) = (Vec::new(), Vec::new());
+    let mut deadline = None;
+    while records.len() < BATCH && flushes.is_empty() {
+        let next = match deadline {
+            None => items.recv().await,
+            Some(at) => match tokio::time::timeout_at(at, items.recv()).await {
+                Ok(next) => next,
+                Err(_) => return (records, flushes, true),
+            },
+        };
+        match next {
+            Some(Item::Record(record)) => records.push(*record),
+            Some(Item::Flush(done)) => flushes.push(done),
+            Some(Item::Close) | None => return (records, flushes, false),
+        }
+        deadline.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+    (records, flushes, true)
+}
+
+/// Commits a batch; while the disk is full, or somebody else holds the database, it waits and tries again, so that nothing
+/// is lost. False when something could not be written for another cause.
+fn commit(
+    writer: &mut Writer,
+    records: &[Record],
+    events: &broadcast::Sender<Envelope>,
+    counters: &Counters,
+) -> bool {
+    if records.is_empty() {
+        return true;
+    }
+    loop {
+        match writer.append(records, now_us()) {
+            Ok(envelopes) => {
+                if counters.full.swap(false, Relaxed) {
+                    tracing::info!("there is room on the disk again");
+                }
+                for envelope in envelopes {
+                    note(&envelope.record);
+                    counters.written.store(envelope.seq, Relaxed);
+                    events.send(envelope).ok();
+                }
+                return true;
+            }
+            Err(StoreError::Full) => {
+                if !counters.full.swap(true, Relaxed) {
+                    tracing::error!("the disk is full: the run waits until there is room");
+                    announce_full(events);
+                }
+                std::thread::park_timeout(FULL_RETRY);
+            }
+            // It waited for some seconds already.
+            Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
+            Err(error) => {
+                tracing::error!("{} records could not be written: {error}", records.len());
+                // One bad record must not take its neighbours along.
+                if records.len() > 1 {
+                    for record in records {
+                        commit(writer, std::slice::from_ref(record), events, counters);
+                    }
+                }
+                return false;
+            }
+        }
+    }
+}
+
+/// What of a record goes into the daemon's log too.
+fn note(record: &Record) {
+    match record {
+        Record::RunEnd(end) => tracing::info!("run {} {}: {}", end.run, end.status, end.reason),
+        Record::Checkpoint(saved) if saved.kept => {
+            tracing::info!("checkpoint at step {} ({})", saved.step, saved.reason);
+        }
+        Record::Steer(steer) => note_steer(steer),
+        Record::Alert(alert) if alert.level == Level::Error => {
+            tracing::error!("step {}: {}: {}", alert.step, alert.kind, alert.message);
+        }
+        Record::Alert(alert) => tracing::warn!("step {}: {}: {}", alert.step, alert.kind, alert.message),
+        _ => {}
+    }
+}
+
+fn note_steer(steer: &Steer) {
+    let what = [
+        Some(steer.action.word()),
+        steer.key.as_deref(),
+        steer.new.as_deref(),
+    ];
+    let what: Vec<&str> = what.into_iter().flatten().collect();
+    let (what, by) = (what.join(" "), &steer.by);
+    match steer.applied_step {
+        None => tracing::info!("{by} asks at step {}: {what}", steer.asked_step),
+        Some(step) => tracing::info!("took effect at step {step}: {what}"),
+    }
+}
+
+fn announce_full(events: &broadcast::Sender<Envelope>) {
+    let message = "the disk is full; the run waits until there is room, nothing is lost".to_owned();
+    let kind = "disk_full".to_owned();
+    let record = Record::Alert(Alert {
+        run: String::new(),
+        step: 0,
+        level: Level::Error,
+        kind,
+        message,
+    });
+    events
+        .send(Envelope {
+            seq: 0,
+            at_us: now_us(),
+            record,
+        })
+        .ok();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_storage::{Metric, TrainUse, events::events_since};
+
+    fn used(step: u64) -> Record {
+        Record::TrainUse(TrainUse {
+            run: "r".into(),
+            step,
+            stage: "s".into(),
+            subjects: vec![format!("e{step}")],
+        })
+    }
+
+    fn metric(step: u64) -> Record {
+        Record::Metric(Metric {
+            run: "r".into(),
+            step,
+            values: vec![("a/b".into(), 1.0)],
+        })
+    }
+
+    /// The database is held by another program, so that nothing leaves the queue.
+    #[tokio::test]
+    async fn l2_a_full_queue_makes_what_is_durable_wait_and_thins_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let (recorder, thread) = Recorder::start(&path).unwrap();
+        let other = demask_storage::store::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut sent = 0;
+        let waiting = loop {
+            let mut next = Box::pin(tokio::task::unconstrained(recorder.record(used(sent))));
+            sent += 1;
+            if std::future::poll_fn(|turn| std::task::Poll::Ready(next.as_mut().poll(turn)))
+                .await
+                .is_pending()
+            {
+                break next;
+            }
+            assert!(sent <= (QUEUE + BATCH + 1) as u64, "the queue has no end");
+        };
+        assert_eq!(recorder.dropped(), 0);
+        // The writer may take its first batch only now.
+        let full = (0..(QUEUE + BATCH) as u64).any(|step| {
+            recorder.offer(metric(step));
+            recorder.dropped() > 0
+        });
+        assert!(full, "what may be thinned finds room without end");
+        other.execute_batch("COMMIT").unwrap();
+        waiting.await.unwrap();
+        recorder.flush().await.unwrap();
+        drop(recorder);
+        thread.join().unwrap();
+        let count = "SELECT count(*) FROM v_event WHERE kind = 'train_use'";
+        let written: i64 = other.query_row(count, [], |row| row.get(0)).unwrap();
+        assert_eq!(u64::try_from(written).unwrap(), sent, "nothing durable is lost");
+    }
+
+    #[tokio::test]
+    async fn l1_durable_records_arrive_once_in_order_under_pressure() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let (recorder, thread) = Recorder::start(&path).unwrap();
+        let mut watch = recorder.watch();
+        for step in 0..3000 {
+            recorder.record(used(step)).await.unwrap();
+            recorder.offer(metric(step));
+        }
+        recorder.flush().await.unwrap();
+        let first = watch.recv().await;
+        assert!(first.is_ok() || matches!(first, Err(broadcast::error::RecvError::Lagged(_))));
+        drop(recorder);
+        thread.join().unwrap();
+        let store = demask_storage::store::open_read_only(&path).unwrap();
+        let steps: Vec<u64> = events_since(&store, 0, 10_000)
+            .unwrap()
+            .into_iter()
+            .filter_map(|e| {
+                if let Record::TrainUse(u) = e.record {
+                    Some(u.step)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        assert_eq!(steps, (0..3000).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,119 @@
+//! Law L6: no training example overlaps a registered benchmark.
+//!
+//! Text overlaps when it shares a run of [`GRAM`] words with an item's prompt (the 13-gram rule of GPT-3, appendix C); an item
+//! shorter than that overlaps when all of its words stand in the text, in order and together, provided there are at least
+//! [`SHORTEST`] of them; a shorter item overlaps only an equal text. Prompt, reasoning and answer are all looked through. A
+//! picture overlaps when its pixels are an item's, whatever is said of it; what is said of it is text like any other.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::curation::dedup::words;
+use crate::example::Example;
+
+/// Words that may not be shared in a row.
+pub const GRAM: usize = 13;
+/// The fewest words of an item that is searched for inside of longer texts.
+pub const SHORTEST: usize = 6;
+
+/// An overlap: which benchmark, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The benchmark.
+    pub benchmark: String,
+    /// `13-gram`, `whole` or `picture`.
+    pub rule: &'static str,
+}
+
+/// What must not be trained on.
+#[derive(Clone, Debug, Default)]
+pub struct Forbidden {
+    names: Vec<String>,
+    /// Runs of words by their length, hashed, and the benchmark of each.
+    runs: HashMap<usize, HashMap<u64, usize>>,
+    whole: HashMap<u64, usize>,
+    pictures: HashMap<u64, usize>,
+    seen: HashSet<u64>,
+}
+
+impl Forbidden {
+    /// Registers a benchmark's items.
+    pub fn register(&mut self, benchmark: &str, items: &[Example]) {
+        let number = self.names.len();
+        self.names.push(benchmark.to_owned());
+        for item in items {
+            if let Some(key) = picture_key(item) {
+                self.pictures.entry(key).or_insert(number);
+                continue;
+            }
+            let words = words(&item.prompt);
+            if !self.seen.insert(hash(&words)) {
+                continue;
+            }
+            self.whole.entry(hash(&words)).or_insert(number);
+            if words.len() >= SHORTEST {
+                let length = words.len().min(GRAM);
+                let table = self.runs.entry(length).or_default();
+                for run in words.windows(length) {
+                    table.entry(hash(run)).or_insert(number);
+                }
+            }
+        }
+    }
+
+    /// The benchmarks, in the order of registration.
+    #[must_use]
+    pub fn benchmarks(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The overlap of an example with any benchmark, if there is one.
+    #[must_use]
+    pub fn overlap(&self, example: &Example) -> Option<Overlap> {
+        let named = |number: &usize, rule| Overlap {
+            benchmark: self.names[*number].clone(),
+            rule,
+        };
+        let picture = picture_key(example).and_then(|key| self.pictures.get(&key));
+        if let Some(number) = picture {
+            return Some(named(number, "picture"));
+        }
+        let reasoning = example.reasoning.as_deref().unwrap_or_default();
+        let answer = example.answer.as_deref().unwrap_or_default();
+        let text = [example.prompt.as_str(), reasoning, answer].map(words);
+        for words in &text {
+            if let Some(number) = self.whole.get(&hash(words)) {
+                return Some(named(number, "whole"));
+            }
+            for (&length, table) in &self.runs {
+                let found = words.windows(length).find_map(|run| table.get(&hash(run)));
+                if let Some(number) = found {
+                    return Some(named(number, if length == GRAM { "13-gram" } else { "whole" }));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// What makes an item with a picture the same: its pixels.
+fn picture_key(example: &Example) -> Option<u64> {
+    let picture = example.picture.as_ref()?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&picture.rgb);
+    Some(first(&hasher))
+}
+
+fn hash(words: &[String]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for word in words {
+        hasher.update(word.as_bytes());
+        hasher.update(b" ");
+    }
+    first(&hasher)
+}
+
+fn first(hasher: &blake3::Hasher) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    u64::from_le_bytes(bytes)
+}

@@ -1,0 +1,6 @@
+//! Cleaning: equal and nearly equal texts (`dedup.rs`), overlaps with benchmarks (`decontaminate.rs`, law L6).
+//!
+//! How the gates follow one another, and the mix of sources, are the Curator's, in `actors`.
+
+pub mod decontaminate;
+pub mod dedup;

@@ -1,0 +1,220 @@
+//! IDX files as MNIST and Fashion-MNIST have them: `{train,t10k}-images-idx3-ubyte` and `-labels-idx1-ubyte`, gzipped or not.
+//!
+//! A labelled picture becomes a request to draw its class and questions about it. Grey is spread over the three channels,
+//! and the picture is centred in the model's square.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use demask_api::Picture;
+use flate2::read::GzDecoder;
+
+use super::{Reader, Rows};
+use crate::example::{Check, Example, Kind, Split};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+
+/// Fashion-MNIST's classes as a person says them.
+pub const FASHION: [&str; 10] = [
+    "a t-shirt",
+    "trousers",
+    "a pullover",
+    "a dress",
+    "a coat",
+    "a sandal",
+    "a shirt",
+    "a sneaker",
+    "a bag",
+    "an ankle boot",
+];
+
+/// What is asked about a picture.
+pub const WHAT: &str = "what is this?";
+
+/// The reader of the format `idx`.
+#[derive(Clone, Copy, Debug)]
+pub struct IdxReader;
+
+impl Reader for IdxReader {
+    fn name(&self) -> &'static str {
+        "idx"
+    }
+
+    fn about(&self) -> &'static str {
+        "a folder of MNIST's IDX files, with Fashion-MNIST's classes"
+    }
+
+    fn has_classes(&self) -> bool {
+        true
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(Idx::open(path, origin)?))
+    }
+}
+
+/// The labelled pictures of a folder, one at a time.
+pub struct Idx {
+    images: Box<dyn Read + Send>,
+    labels: Vec<u8>,
+    path: PathBuf,
+    rows: usize,
+    columns: usize,
+    number: u64,
+    origin: Origin,
+}
+
+impl std::fmt::Debug for Idx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Idx")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Idx {
+    /// Opens the images and labels of the origin's split: `train` for training, `t10k` for tests.
+    ///
+    /// # Errors
+    /// A missing file, another format, counts that differ, a picture larger than the model's.
+    pub fn open(folder: &Path, origin: Origin) -> Result<Self, ReadError> {
+        let part = match origin.split {
+            Split::Test => "t10k",
+            Split::Train | Split::Validation => "train",
+        };
+        let (path, mut images) = find(folder, &format!("{part}-images-idx3-ubyte"))?;
+        let [count, rows, columns] = header(&path, &mut images, 0x803)?;
+        let (label_path, mut reader) = find(folder, &format!("{part}-labels-idx1-ubyte"))?;
+        let [labelled] = header(&label_path, &mut reader, 0x801)?;
+        if labelled != count {
+            return Err(ReadError::format(
+                &label_path,
+                format!("{count} labels were expected, one a picture; found {labelled}"),
+            ));
+        }
+        if rows > origin.pixels || columns > origin.pixels || rows == 0 || columns == 0 {
+            return Err(ReadError::format(
+                &path,
+                format!(
+                    "pictures of {rows} x {columns}; the model takes up to {0} x {0}",
+                    origin.pixels
+                ),
+            ));
+        }
+        let mut labels = vec![0; count];
+        reader.read_exact(&mut labels).map_err(|error| {
+            ReadError::format(&label_path, format!("{count} labels were expected: {error}"))
+        })?;
+        Ok(Self {
+            images,
+            labels,
+            path,
+            rows,
+            columns,
+            number: 0,
+            origin,
+        })
+    }
+
+    fn picture(&mut self) -> std::io::Result<Picture> {
+        let mut grey = vec![0; self.rows * self.columns];
+        self.images.read_exact(&mut grey)?;
+        let side = self.origin.pixels;
+        let mut picture = Picture::filled(side, side, [0; 3]);
+        let (top, left) = ((side - self.rows) / 2, (side - self.columns) / 2);
+        for (at, &value) in grey.iter().enumerate() {
+            picture.set(left + at % self.columns, top + at / self.columns, [value; 3]);
+        }
+        Ok(picture)
+    }
+}
+
+impl Iterator for Idx {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        let label = *self.labels.get(self.number as usize)?;
+        self.number += 1;
+        let read = match (self.picture(), FASHION.get(label as usize)) {
+            (Ok(picture), Some(class)) => Ok(examples(&picture, class, &self.origin)),
+            (Ok(_), None) => Err(format!("a label from 0 to 9 was expected, found {label}")),
+            (Err(error), _) => {
+                self.labels.clear();
+                Err(format!("the file ends within this picture: {error}"))
+            }
+        };
+        let placed = |examples| placed(examples, &self.path, self.number);
+        Some(read.map(placed).map_err(|reason| BadRow {
+            file: self.path.clone(),
+            line: self.number,
+            reason,
+        }))
+    }
+}
+
+/// A request to draw the class, and a question what it is.
+fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
+    let example = |kind, prompt: String, answer: Option<&str>, check| {
+        Example {
+            id: String::new(),
+            source: origin.source.clone(),
+            place: String::new(),
+            licence: origin.licence.clone(),
+            split: origin.split,
+            kind,
+            category: class.to_owned(),
+            held_out: false,
+            prompt,
+            picture: Some(picture.clone()),
+            reasoning: None,
+            answer: answer.map(str::to_owned),
+            check,
+        }
+        .with_id()
+    };
+    let exact = Check::Exact {
+        answer: class.to_owned(),
+    };
+    let drawn = Check::Class {
+        class: class.to_owned(),
+    };
+    vec![
+        example(Kind::TextToImage, class.to_owned(), None, drawn),
+        example(Kind::Question, WHAT.to_owned(), Some(class), exact),
+    ]
+}
+
+fn find(folder: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read + Send>), ReadError> {
+    let plain = folder.join(name);
+    if let Ok(file) = File::open(&plain) {
+        return Ok((plain, Box::new(BufReader::new(file))));
+    }
+    let packed = folder.join(format!("{name}.gz"));
+    match File::open(&packed) {
+        Ok(file) => Ok((packed, Box::new(GzDecoder::new(BufReader::new(file))))),
+        Err(error) => Err(ReadError::io(&packed, error)),
+    }
+}
+
+/// The sizes that an IDX file begins with, after its magic number.
+fn header<const N: usize>(path: &Path, reader: &mut impl Read, magic: u32) -> Result<[usize; N], ReadError> {
+    let mut word = || {
+        let mut bytes = [0; 4];
+        reader
+            .read_exact(&mut bytes)
+            .map_err(|error| ReadError::format(path, format!("an IDX header was expected: {error}")))?;
+        Ok(u32::from_be_bytes(bytes))
+    };
+    let found = word()?;
+    if found != magic {
+        return Err(ReadError::format(
+            path,
+            format!("an IDX file with magic {magic:#x} was expected, found {found:#x}"),
+        ));
+    }
+    let mut sizes = [0; N];
+    for size in &mut sizes {
+        *size = word()? as usize;
+    }
+    Ok(sizes)
+}

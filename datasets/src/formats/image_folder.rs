@@ -1,0 +1,199 @@
+//! A folder of pictures. What each shows is said by `captions.jsonl` (`{"file": …, "caption": …}`) or `metadata.jsonl`
+//! (`{"file_name": …, "text": …}`), by a text file of the same name beside it, or by the folder that it is in
+//! (`cats/1.png` is "cats").
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{Reader, Rows};
+use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::pictures::file as picture_file;
+
+/// The files of captions; the first that names a picture says what it shows.
+pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
+
+/// The reader of the format `image_folder`.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageFolderReader;
+
+impl Reader for ImageFolderReader {
+    fn name(&self) -> &'static str {
+        "image_folder"
+    }
+
+    fn about(&self) -> &'static str {
+        "a folder of pictures with captions"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(ImageFolder::open(path, origin)?))
+    }
+}
+
+/// The pictures of a folder, one at a time, by name.
+#[derive(Debug)]
+pub struct ImageFolder {
+    files: std::vec::IntoIter<PathBuf>,
+    captions: BTreeMap<PathBuf, String>,
+    bad: std::vec::IntoIter<BadRow>,
+    root: PathBuf,
+    number: u64,
+    origin: Origin,
+}
+
+impl ImageFolder {
+    /// Lists a folder and the folders in it.
+    ///
+    /// # Errors
+    /// It cannot be listed or has no picture, or a file of captions cannot be read. A broken line of captions is a bad row.
+    pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
+        let mut files = Vec::new();
+        list(root, &mut files)?;
+        if files.is_empty() {
+            return Err(ReadError::format(
+                root,
+                "a folder with .png or .jpg files was expected",
+            ));
+        }
+        files.sort();
+        let (mut listed, mut bad) = (BTreeMap::new(), Vec::new());
+        for name in CAPTIONS {
+            captions(root, name, &mut listed, &mut bad)?;
+        }
+        Ok(Self {
+            captions: listed,
+            bad: bad.into_iter(),
+            files: files.into_iter(),
+            root: root.to_owned(),
+            number: 0,
+            origin,
+        })
+    }
+
+    fn words(&self, file: &Path) -> Result<String, String> {
+        match self.captions.get(file) {
+            Some(caption) if caption.is_empty() => return Err("its caption is empty".into()),
+            Some(caption) => return Ok(caption.clone()),
+            None => {}
+        }
+        let beside = file.with_extension("txt");
+        if let Ok(text) = std::fs::read_to_string(&beside) {
+            let text = text.trim();
+            return if text.is_empty() {
+                Err(format!("{} is empty", beside.display()))
+            } else {
+                Ok(text.to_owned())
+            };
+        }
+        match file
+            .parent()
+            .filter(|parent| *parent != self.root)
+            .and_then(Path::file_name)
+        {
+            Some(name) => Ok(name.to_string_lossy().replace(['_', '-'], " ")),
+            None => Err(format!(
+                "no caption: neither in {}, nor in {}, nor in a folder's name",
+                CAPTIONS.join(" or "),
+                beside.display()
+            )),
+        }
+    }
+
+    fn row(&self, file: &Path) -> Result<Vec<Example>, String> {
+        let words = self.words(file)?;
+        let picture = picture_file::read(file, self.origin.pixels)?;
+        let example = |kind, prompt: &str, answer: Option<String>| {
+            Example {
+                id: String::new(),
+                source: self.origin.source.clone(),
+                place: String::new(),
+                licence: self.origin.licence.clone(),
+                split: self.origin.split,
+                kind,
+                category: String::new(),
+                held_out: false,
+                prompt: prompt.to_owned(),
+                picture: Some(picture.clone()),
+                reasoning: None,
+                answer,
+                check: Check::None,
+            }
+            .with_id()
+        };
+        Ok(vec![
+            example(Kind::TextToImage, &words, None),
+            example(Kind::Caption, CAPTION_PROMPT, Some(words.clone())),
+        ])
+    }
+}
+
+impl Iterator for ImageFolder {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        if let Some(bad) = self.bad.next() {
+            return Some(Err(bad));
+        }
+        let file = self.files.next()?;
+        self.number += 1;
+        let line = self.number;
+        Some(match self.row(&file) {
+            Ok(examples) => Ok(placed(examples, &file, line)),
+            Err(reason) => Err(BadRow { file, line, reason }),
+        })
+    }
+}
+
+fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
+        let extension = path.extension().map(|word| word.to_string_lossy().to_lowercase());
+        if path.is_dir() {
+            list(&path, files)?;
+        } else if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file of captions, if there is one, into `listed`; lines that are none into `bad`.
+fn captions(
+    root: &Path,
+    name: &str,
+    listed: &mut BTreeMap<PathBuf, String>,
+    bad: &mut Vec<BadRow>,
+) -> Result<(), ReadError> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        #[serde(alias = "file_name")]
+        file: PathBuf,
+        #[serde(alias = "text")]
+        caption: String,
+    }
+    let path = root.join(name);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ReadError::io(&path, error)),
+    };
+    for (number, line) in text.lines().enumerate() {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<Line>(line) {
+            Ok(line) => {
+                let caption = line.caption.trim().to_owned();
+                listed.entry(root.join(line.file)).or_insert(caption);
+            }
+            Err(error) => bad.push(BadRow {
+                file: path.clone(),
+                line: number as u64 + 1,
+                reason: format!("a picture's file and its caption were expected: {error}"),
+            }),
+        }
+    }
+    Ok(())
+}

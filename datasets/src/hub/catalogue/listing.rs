@@ -1,0 +1,197 @@
+//! What a repository holds at one commit, and which of it is wanted.
+//!
+//! The answer that names the commit names its files too, but cuts a long list short without a word; what may have been
+//! cut is asked for page by page (`tree.rs`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use super::tree;
+use crate::hub::catalogue::listed::Listed;
+use crate::hub::repo::{is_commit, stays_inside};
+use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::http::Http;
+use crate::hub::wire::patience::Tries;
+use crate::hub::{HubError, Repo, Watch};
+
+/// From this many files on a list may have been cut short (`huggingface_hub`'s `_snapshot_download.py` mistrusts it, too);
+/// and none at all is no list.
+const MISTRUSTED: usize = 1000;
+/// The form of `trees/COMMIT.json`.
+const FORMAT: u32 = 1;
+
+/// A repository's files at one commit, by path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The commit: 40 hexadecimal digits.
+    pub commit: String,
+    /// What is known of each file.
+    pub files: BTreeMap<String, Listed>,
+}
+
+/// `trees/COMMIT.json` of the cache, as `huggingface_hub` writes it: what a whole snapshot would hold.
+#[derive(Deserialize, Serialize)]
+struct Tree {
+    format_version: u32,
+    files: BTreeMap<String, Listed>,
+}
+
+/// `/api/models/OWNER/NAME/revision/REVISION?blobs=true`.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    size: Option<u64>,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
+    lfs: Option<Large>,
+}
+
+#[derive(Deserialize)]
+struct Large {
+    sha256: String,
+    size: u64,
+}
+
+impl Listing {
+    /// Asks the hub what the revision holds: all of it, however many files that is.
+    ///
+    /// # Errors
+    /// Every refusal; an answer that is no listing; a path that would leave its folder.
+    pub async fn ask(http: &Http, repo: &Repo, watch: &dyn Watch) -> Result<Self, HubError> {
+        let asked = Asked { repo, file: None };
+        let what = asked.words();
+        let mut tries = Tries::new(&what, &http.patience, watch);
+        let page = loop {
+            match http.page(&asked, address(http, repo)).await {
+                Ok(page) => break page,
+                Err(failure) => tries.after(failure).await?,
+            }
+        };
+        let info: Info = serde_json::from_slice(&page.bytes).map_err(|error| {
+            answer::not_a_hub(
+                &asked,
+                &http.endpoint,
+                format!("an answer that is no listing ({error})"),
+            )
+        })?;
+        if !is_commit(&info.sha) {
+            let why = format!("its commit is `{}`, expected 40 hexadecimal digits", info.sha);
+            return Err(answer::not_a_hub(&asked, &http.endpoint, why));
+        }
+        let files = if (1..MISTRUSTED).contains(&info.siblings.len()) {
+            let named = info.siblings.into_iter();
+            named.map(|one| (one.rfilename.clone(), one.into())).collect()
+        } else {
+            tree::ask(http, &asked, &info.sha, watch).await?
+        };
+        Self::of(repo, info.sha, files)
+    }
+
+    fn of(repo: &Repo, commit: String, files: BTreeMap<String, Listed>) -> Result<Self, HubError> {
+        let outside = files.keys().find(|path| !stays_inside(path));
+        if let Some(outside) = outside {
+            return Err(HubError::Path {
+                repo: repo.to_string(),
+                path: outside.clone(),
+            });
+        }
+        Ok(Self { commit, files })
+    }
+
+    /// The paths that are wanted: all, or those that are named or fit a pattern with `*` and `?`.
+    ///
+    /// # Errors
+    /// [`HubError::NoFile`]: nothing fits one of them.
+    pub fn select(&self, repo: &Repo, wanted: &[String]) -> Result<Vec<String>, HubError> {
+        let mut chosen: Vec<String> = Vec::new();
+        if wanted.is_empty() {
+            chosen.extend(self.files.keys().cloned());
+        }
+        for one in wanted {
+            let before = chosen.len();
+            chosen.extend(self.files.keys().filter(|path| fits(one, path)).cloned());
+            if chosen.len() == before {
+                return Err(self.lacks(repo, one));
+            }
+        }
+        chosen.sort();
+        chosen.dedup();
+        Ok(chosen)
+    }
+
+    fn lacks(&self, repo: &Repo, file: &str) -> HubError {
+        let some: Vec<&str> = self.files.keys().map(String::as_str).take(12).collect();
+        let more = match self.files.len() - some.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        HubError::NoFile {
+            repo: repo.to_string(),
+            file: file.to_owned(),
+            there: format!("there are {}{more}", some.join(", ")),
+        }
+    }
+
+    /// Reads what a snapshot should hold, if that was ever kept.
+    #[must_use]
+    pub fn kept(path: &Path, commit: &str) -> Option<Self> {
+        let bytes = std::fs::read(path).ok()?;
+        let tree: Tree = serde_json::from_slice(&bytes).ok()?;
+        let sound = tree.format_version == FORMAT && tree.files.keys().all(|path| stays_inside(path));
+        sound.then(|| Self {
+            commit: commit.to_owned(),
+            files: tree.files,
+        })
+    }
+
+    /// What to keep of it; nothing where the hub did not say every file's length and blob.
+    #[must_use]
+    pub fn to_keep(&self) -> Option<Vec<u8>> {
+        let known = |one: &Listed| one.size.is_some() && one.blob_id.is_some();
+        let files = self.files.clone();
+        let format_version = FORMAT;
+        files.values().all(known).then(|| {
+            serde_json::to_vec_pretty(&Tree {
+                format_version,
+                files,
+            })
+            .ok()
+        })?
+    }
+}
+
+impl From<Sibling> for Listed {
+    fn from(one: Sibling) -> Self {
+        let (lfs_sha256, lfs_size) = one.lfs.map(|large| (large.sha256, large.size)).unzip();
+        Self {
+            size: one.size.or(lfs_size),
+            blob_id: one.blob_id,
+            lfs_sha256,
+            lfs_size,
+            xet_hash: None,
+        }
+    }
+}
+
+fn address(http: &Http, repo: &Repo) -> Url {
+    let parts = ["api", repo.kind.plural()].into_iter().chain(repo.id.split('/'));
+    let mut url = http.address(parts.chain(["revision", &repo.revision]));
+    url.set_query(Some("blobs=true"));
+    url
+}
+
+/// Whether a path is the one that is named, or fits the pattern; `*` goes across `/`.
+#[must_use]
+pub fn fits(wanted: &str, path: &str) -> bool {
+    wanted == path || glob::Pattern::new(wanted).is_ok_and(|pattern| pattern.matches(path))
+}

@@ -1,0 +1,32 @@
+//! The folder that `--checkpoint` means: one on this disk, or the snapshot of a repository that was pulled.
+
+use std::path::{Path, PathBuf};
+
+use crate::hub::{Cache, HubError, Repo, RepoKind};
+
+/// A folder that is there, made absolute; else the snapshot of `OWNER/NAME[@REVISION]` in the hub's cache. Nothing is
+/// fetched.
+///
+/// # Errors
+/// [`HubError::NoCheckpoint`]: neither is there, with the command that would pull it.
+pub fn checkpoint_folder(given: &Path, cache: &Cache) -> Result<PathBuf, HubError> {
+    if given.exists() {
+        return std::path::absolute(given).map_err(HubError::at(given));
+    }
+    let name = given.to_string_lossy();
+    let advice = match Repo::parse(&name, RepoKind::Model) {
+        Ok(repo) => match cache.snapshot(&repo) {
+            Some(snapshot) => return Ok(snapshot),
+            None => format!(
+                ", and no pulled repository of that name in {}: `{}` first",
+                cache.root.display(),
+                repo.command()
+            ),
+        },
+        Err(_) => String::new(),
+    };
+    Err(HubError::NoCheckpoint {
+        given: name.into_owned(),
+        advice,
+    })
+}

@@ -1,0 +1,154 @@
+//! What an answer of the hub means: the repository, the revision or the file that is missing, a licence to accept.
+
+use reqwest::{Response, StatusCode, Url};
+
+use crate::hub::wire::headers::text;
+use crate::hub::wire::patience::{Failure, asked_wait, may_pass};
+use crate::hub::{HubError, Repo};
+
+/// What an answer is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The repository.
+    pub repo: &'a Repo,
+    /// The file of it, if one.
+    pub file: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// In words: `OWNER/NAME@REVISION: FILE`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self.file {
+            Some(file) => format!("{}: {file}", self.repo),
+            None => self.repo.to_string(),
+        }
+    }
+}
+
+/// Where answers come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The hub.
+    pub endpoint: &'a Url,
+    /// Where the token was found that it is given.
+    pub token: Option<&'a str>,
+}
+
+/// The address of these parts below an endpoint, each escaped: a `/` inside of one is `%2F`.
+#[must_use]
+pub fn below<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Url {
+    let mut url = endpoint.clone();
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(parts);
+    }
+    url
+}
+
+/// An answer that can be used; 416 is one, it says that there is nothing after the byte that was asked for.
+///
+/// # Errors
+/// What every other status from 300 on means.
+pub async fn checked(asked: &Asked<'_>, place: Place<'_>, response: Response) -> Result<Response, Failure> {
+    let status = response.status();
+    if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
+        return Ok(response);
+    }
+    let (code, wait) = (word(&response, "x-error-code"), asked_wait(response.headers()));
+    let said = match word(&response, "x-error-message") {
+        said if said.is_empty() => beginning(response).await,
+        said => said,
+    };
+    let said = if said.is_empty() {
+        said
+    } else {
+        format!(" ({said})")
+    };
+    if may_pass(status) {
+        let why = format!("the hub answered {status}{said}");
+        return Err(Failure::Passing { why, wait });
+    }
+    Err(meaning(asked, place, status, &code, said).into())
+}
+
+/// An answer that no hub gives.
+#[must_use]
+pub fn not_a_hub(asked: &Asked<'_>, endpoint: &Url, why: String) -> HubError {
+    HubError::NotAHub {
+        what: asked.words(),
+        why,
+        endpoint: endpoint.to_string(),
+    }
+}
+
+fn meaning(asked: &Asked<'_>, place: Place<'_>, status: StatusCode, code: &str, said: String) -> HubError {
+    let repo = asked.repo;
+    let (id, page) = (repo.id.clone(), below(place.endpoint, repo.address()).to_string());
+    let (what, file) = (asked.words(), asked.file.unwrap_or_default().to_owned());
+    match (status.as_u16(), code) {
+        (status @ (401 | 403), _) => {
+            let advice = advice(code, &page, place.token);
+            HubError::Refused {
+                what,
+                status,
+                said,
+                advice,
+            }
+        }
+        (404, "RepoNotFound") => HubError::NoRepository { id, page, said },
+        (404, "RevisionNotFound") => HubError::NoRevision {
+            id,
+            revision: repo.revision.clone(),
+            page,
+            said,
+        },
+        (404, _) if asked.file.is_some() => HubError::NoFile {
+            repo: repo.to_string(),
+            file,
+            there: format!("the hub answered 404{said}"),
+        },
+        (404, _) => HubError::Nothing { what, said },
+        (status, _) => HubError::Status { what, status, said },
+    }
+}
+
+/// What to do about a refusal. The hub says 401 of a repository that is not there, too.
+fn advice(code: &str, page: &str, token: Option<&str>) -> String {
+    let licence = format!("accept its licence at {page}");
+    match (code == "GatedRepo", token) {
+        (true, None) => format!("it is gated: {licence}, then set HF_TOKEN to a token of that account"),
+        (true, Some(origin)) => format!("it is gated: {licence} with the account of the token in {origin}"),
+        (false, None) => format!("check the name; if it is private or gated, set HF_TOKEN and {licence}"),
+        (false, Some(origin)) => {
+            format!(
+                "check the name, and that the token in {origin} is valid and may read it; if gated, {licence}"
+            )
+        }
+    }
+}
+
+fn word(response: &Response, header: &str) -> String {
+    text(response.headers(), header).unwrap_or_default().to_owned()
+}
+
+/// The first words of an answer's body; of JSON its `error`.
+async fn beginning(mut response: Response) -> String {
+    let mut bytes = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > 4096 {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let json: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let error = json.and_then(|json| json.get("error")?.as_str().map(ToOwned::to_owned));
+    let words = error.unwrap_or(text);
+    words
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(200)
+        .collect()
+}

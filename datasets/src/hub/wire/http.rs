@@ -1,0 +1,178 @@
+//! One request to the hub.
+//!
+//! Redirects are followed here and not by the client: the token goes to the endpoint's own host and to no other, and never
+//! again once a redirect has led away from it; and what the hub says of a file stands on the redirect itself.
+
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, LOCATION, RANGE};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, Response, Url};
+
+use crate::hub::wire::answer::{self, Asked, Place, below};
+use crate::hub::wire::headers::{COMMIT, LINKED_ETAG, next_page, text};
+use crate::hub::wire::patience::{Failure, Patience};
+use crate::hub::{HubError, Settings, Token};
+
+/// The longest way of redirects.
+const REDIRECTS: usize = 10;
+/// The longest answer that is read into memory, in bytes.
+const LONGEST: usize = 64 << 20;
+
+/// A page of an answer.
+#[derive(Debug)]
+pub struct Page {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where the next one is, if there is one.
+    pub next: Option<Url>,
+}
+
+/// The client of one hub.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    /// The hub.
+    pub endpoint: Url,
+    token: Option<Token>,
+    /// How long and how often it is asked.
+    pub patience: Patience,
+}
+
+impl Http {
+    /// The client of the hub that the settings name.
+    ///
+    /// # Errors
+    /// [`HubError::Setting`]: the system's TLS or proxy settings cannot be used.
+    pub fn new(settings: &Settings, patience: Patience) -> Result<Self, HubError> {
+        let client = Client::builder()
+            .user_agent(concat!("demask/", env!("CARGO_PKG_VERSION")))
+            .redirect(Policy::none())
+            .connect_timeout(patience.silence)
+            .read_timeout(patience.silence)
+            .build();
+        let client = client.map_err(|error| HubError::Setting {
+            name: "the network's settings (HTTPS_PROXY, certificates)".to_owned(),
+            why: error.to_string(),
+        })?;
+        Ok(Self {
+            client,
+            endpoint: settings.endpoint.clone(),
+            token: settings.token.clone(),
+            patience,
+        })
+    }
+
+    /// The address of these parts below the endpoint, each escaped.
+    #[must_use]
+    pub fn address<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
+        below(&self.endpoint, parts)
+    }
+
+    /// Where answers come from.
+    fn place(&self) -> Place<'_> {
+        Place {
+            endpoint: &self.endpoint,
+            token: self.token.as_ref().map(|token| token.origin.as_str()),
+        }
+    }
+
+    /// The bytes at an address from `start` on, wherever it is redirected to: 200 has all of them, 206 the rest, 416 none.
+    ///
+    /// # Errors
+    /// Every status from 400 on but 416; the connection's.
+    pub async fn bytes(&self, asked: &Asked<'_>, url: Url, start: u64) -> Result<Response, Failure> {
+        let start = (start > 0).then_some(start);
+        let (response, _) = self.follow(asked, Method::GET, url, start).await?;
+        Ok(response)
+    }
+
+    /// All of an answer of at most [`LONGEST`] bytes.
+    ///
+    /// # Errors
+    /// Every status from 400 on; a longer answer; the connection's.
+    pub async fn page(&self, asked: &Asked<'_>, url: Url) -> Result<Page, Failure> {
+        let mut response = self.bytes(asked, url, 0).await?;
+        let next = next_page(response.headers()).and_then(|next| response.url().join(next).ok());
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > LONGEST {
+                let why = format!("a listing of more than {LONGEST} bytes");
+                return Err(answer::not_a_hub(asked, &self.endpoint, why).into());
+            }
+        }
+        Ok(Page { bytes, next })
+    }
+
+    /// What the hub says of a file: the headers of the redirect that leads to it, or of the file itself, and the commit that
+    /// was seen on the way.
+    ///
+    /// # Errors
+    /// Every status from 400 on; the connection's.
+    pub async fn head(&self, asked: &Asked<'_>, url: Url) -> Result<(Response, Option<String>), Failure> {
+        self.follow(asked, Method::HEAD, url, None).await
+    }
+
+    async fn follow(
+        &self,
+        asked: &Asked<'_>,
+        method: Method,
+        mut url: Url,
+        start: Option<u64>,
+    ) -> Result<(Response, Option<String>), Failure> {
+        let (mut at_home, mut commit) = (true, None);
+        for _ in 0..=REDIRECTS {
+            at_home &= url.origin() == self.endpoint.origin();
+            let response = self.send(&method, &url, at_home, start).await?;
+            commit = text(response.headers(), COMMIT).map(ToOwned::to_owned).or(commit);
+            let Some(next) = redirect(&response) else {
+                let response = answer::checked(asked, self.place(), response).await?;
+                return Ok((response, commit));
+            };
+            if method == Method::HEAD && says_it_all(&response, &next) {
+                return Ok((response, commit));
+            }
+            url = next;
+        }
+        let why = format!("it redirects more than {REDIRECTS} times");
+        Err(answer::not_a_hub(asked, &self.endpoint, why).into())
+    }
+
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        at_home: bool,
+        start: Option<u64>,
+    ) -> Result<Response, Failure> {
+        // The lengths are wanted as they are, not as they may be packed.
+        let mut request = self
+            .client
+            .request(method.clone(), url.clone())
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(token) = self.token.as_ref().filter(|_| at_home) {
+            request = request.header(AUTHORIZATION, token.header.clone());
+        }
+        if let Some(start) = start {
+            request = request.header(RANGE, format!("bytes={start}-"));
+        }
+        request.send().await.map_err(Failure::of_client)
+    }
+}
+
+/// Where a redirect leads.
+fn redirect(response: &Response) -> Option<Url> {
+    let code = response.status().as_u16();
+    if !matches!(code, 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    let location = response.headers().get(LOCATION)?.to_str().ok()?;
+    response.url().join(location).ok()
+}
+
+/// A redirect that says what is behind it need not be followed to know; one to a storage host should not be.
+fn says_it_all(response: &Response, next: &Url) -> bool {
+    let headers = response.headers();
+    let leaves = next.origin() != response.url().origin();
+    headers.contains_key(COMMIT)
+        && (headers.contains_key(LINKED_ETAG) || (leaves && headers.contains_key(ETAG)))
+}

@@ -1,0 +1,115 @@
+//! A picture of any size as a model reads it: of the model's own size, mostly a square (`mmada.md` 7.5).
+
+use std::str::FromStr;
+
+use demask_api::{Picture, PictureSize};
+use image::imageops::FilterType;
+use image::{DynamicImage, Rgb, RgbImage};
+
+use crate::pictures::bicubic::{resize, resize_part};
+
+/// How a picture becomes one of another shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// Small as can be while it covers the whole, then the middle: the published default.
+    #[default]
+    Crop,
+    /// Both sides made to fit, whatever they were: published for diagrams and documents.
+    Squash,
+    /// White around it, an odd pixel at the right or below, then made to fit: nothing is lost.
+    Pad,
+}
+
+impl FromStr for Fit {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "crop" => Ok(Self::Crop),
+            "squash" => Ok(Self::Squash),
+            "pad" => Ok(Self::Pad),
+            _ => Err(format!("{name}: expected crop, squash or pad")),
+        }
+    }
+}
+
+/// A picture at this size, by bicubic interpolation that takes all pixels into account. One of a whole multiple of both
+/// sides stays sharp where `sharp`: one pixel of each block is taken.
+#[must_use]
+pub fn fit(image: &DynamicImage, size: PictureSize, fit: Fit, sharp: bool) -> Picture {
+    let pixels = |side: usize| u32::try_from(side).unwrap_or(u32::MAX).max(1);
+    let (width, height) = (pixels(size.width), pixels(size.height));
+    let image = image.to_rgb8();
+    let times = image.width() / width;
+    let whole = (image.width(), image.height()) == (times * width, times * height) && times > 0;
+    let fitted = if whole && sharp {
+        image::imageops::resize(&image, width, height, FilterType::Nearest)
+    } else {
+        match fit {
+            Fit::Crop => cropped(&image, [width, height]),
+            Fit::Squash => resize(&image, width, height),
+            Fit::Pad => resize(&padded(&image, [width, height]), width, height),
+        }
+    };
+    Picture {
+        width: fitted.width() as usize,
+        height: fitted.height() as usize,
+        rgb: fitted.into_raw(),
+    }
+}
+
+/// Fits a picture in memory; one of the right size is left as it is.
+#[must_use]
+pub fn fit_picture(picture: &Picture, size: PictureSize) -> Picture {
+    match (u32::try_from(picture.width), u32::try_from(picture.height)) {
+        (Ok(width), Ok(height)) if picture.size() != size => {
+            match RgbImage::from_raw(width, height, picture.rgb.clone()) {
+                Some(image) => fit(&DynamicImage::ImageRgb8(image), size, Fit::Crop, false),
+                None => picture.clone(),
+            }
+        }
+        _ => picture.clone(),
+    }
+}
+
+/// For a square torchvision's `Resize(side)` and `CenterCrop(side)`, for another shape the same after `Resize` to the least
+/// size that covers it: what is too long is rounded down, half a pixel to the even.
+fn cropped(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
+    let (across, down) = (image.width().max(1), image.height().max(1));
+    let [across, down] = if is_wider([across, down], [width, height]) {
+        [scaled(across, height, down), height]
+    } else {
+        [width, scaled(down, width, across)]
+    };
+    let middle = |length: u32, kept: u32| {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let start = (f64::from(length - kept) / 2.0).round_ties_even() as u32;
+        start
+    };
+    let start = [middle(across, width), middle(down, height)];
+    resize_part(image, [across, down], start, [width, height])
+}
+
+/// The picture in the middle of the smallest white one of the shape of `size` that holds it, to a pixel.
+fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
+    let (across, down) = (image.width().max(1), image.height().max(1));
+    let [wide, high] = if is_wider([across, down], [width, height]) {
+        [across, scaled(across, height, width).max(down)]
+    } else {
+        [scaled(down, width, height).max(across), down]
+    };
+    let mut whole = RgbImage::from_pixel(wide, high, Rgb([255; 3]));
+    let (left, top) = (i64::from((wide - across) / 2), i64::from((high - down) / 2));
+    image::imageops::replace(&mut whole, image, left, top);
+    whole
+}
+
+/// Whether the first shape is wider for its height than the second.
+fn is_wider([a, b]: [u32; 2], [width, height]: [u32; 2]) -> bool {
+    u64::from(a) * u64::from(height) > u64::from(b) * u64::from(width)
+}
+
+/// `length * to / from`, rounded down.
+fn scaled(length: u32, to: u32, from: u32) -> u32 {
+    u32::try_from(u64::from(length) * u64::from(to) / u64::from(from)).unwrap_or(u32::MAX)
+}

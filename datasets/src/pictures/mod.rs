@@ -1,0 +1,7 @@
+//! Pictures: read from a file (`file.rs`), made another size (`fit.rs`), by Pillow's interpolation (`bicubic.rs`).
+//!
+//! Drawing the tabletop is in `tabletop/render.rs`; picture codes are the engine's.
+
+pub mod bicubic;
+pub mod file;
+pub mod fit;

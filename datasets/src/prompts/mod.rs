@@ -1,0 +1,15 @@
+//! From words to tokens: tokenizers, chat templates, prompt layouts, sequences to train on and to fill in.
+//!
+//! - `text_tokenizer.rs`, `special_tokens.rs`: words to tokens and back; special tokens by role and family;
+//! - `chat_template.rs`, `style.rs`, `published.rs`: how a checkpoint is prompted, and where its folder says so;
+//! - `layout.rs`, `sequences.rs`: the published layouts; examples as sequences.
+//!
+//! Picture codes come from the engine; which examples are taken is not decided here.
+
+pub mod chat_template;
+pub mod layout;
+pub mod published;
+pub mod sequences;
+pub mod special_tokens;
+pub mod style;
+pub mod text_tokenizer;

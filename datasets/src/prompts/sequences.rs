@@ -1,0 +1,557 @@
+//! Examples become token sequences of one length a task: to train on, and to fill in.
+//!
+//! Training and sampling use the same positions (law L7): the prompt is padded on the left to its budget, the answer
+//! fills its own up with eos. Padding is never attended to and positions are relative, so it changes nothing. Published
+//! models ([`PromptStyle`]) read text without padding, and their think-then-draw has its text part filled up with eos.
+//!
+//! ```text
+//! text               pad… bos chat | answer eos…
+//! understand         pad… <|mmu|> <|soi|> codes <|eoi|> bos chat | answer eos…
+//! text to picture    pad… <|t2i|> bos prompt eos <|soi|> | codes | <|eoi|>
+//! think then draw    pad… <|r2i|> bos chat | reasoning eos… | <|soi|> | codes | <|eoi|>
+//! ```
+
+use demask_api::Quirks;
+use demask_api::sequence::{Sequence, Span, Task};
+use serde::{Deserialize, Serialize};
+
+use crate::example::{Example, Kind, Mode};
+use crate::prompts::layout;
+use crate::prompts::style::{Asked, ChatError, PromptStyle};
+use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
+
+/// A picture's codes stand between two marks.
+pub const MARKS: usize = 2;
+
+/// How many positions each part of a sequence gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// The prompt in tokens, with bos, task token and chat marks, without a picture.
+    pub prompt: usize,
+    /// The text that answers, with reasoning; captions, and answers to instructions.
+    pub answer: usize,
+    /// The text that answers a question or a problem without reasoning.
+    pub direct_answer: usize,
+    /// Picture codes; 0 where there is no picture.
+    pub codes: usize,
+}
+
+/// A budget for each task; the defaults are the tabletop's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budgets {
+    /// Text to picture.
+    pub text_to_image: Budget,
+    /// Text to text.
+    pub text: Budget,
+    /// Questions about pictures.
+    pub understand: Budget,
+    /// Reasoning, then a picture.
+    pub think_then_draw: Budget,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            text_to_image: Budget {
+                prompt: 16,
+                answer: 0,
+                direct_answer: 0,
+                codes: 64,
+            },
+            text: Budget {
+                prompt: 48,
+                answer: 36,
+                direct_answer: 4,
+                codes: 0,
+            },
+            understand: Budget {
+                prompt: 24,
+                answer: 36,
+                direct_answer: 5,
+                codes: 64,
+            },
+            think_then_draw: Budget {
+                prompt: 24,
+                answer: 16,
+                direct_answer: 16,
+                codes: 64,
+            },
+        }
+    }
+}
+
+/// Text positions of a picture's sequence in the published layout, T; one more is the task's token.
+const PUBLISHED_TEXT: usize = 512;
+
+impl Budgets {
+    /// A published model's: sequences of at most `longest` tokens, `answer` new ones, pictures of `codes` codes after 512
+    /// text positions, of which think-then-draw gives at least half to the reasoning.
+    #[must_use]
+    pub fn published(longest: usize, answer: usize, codes: usize) -> Self {
+        let room = longest.saturating_sub(codes + MARKS);
+        let text = room.min(PUBLISHED_TEXT + 1);
+        let budget = |prompt: usize, answer: usize, codes: usize| Budget {
+            prompt,
+            answer,
+            direct_answer: answer,
+            codes,
+        };
+        Self {
+            text_to_image: budget(text, 0, codes),
+            text: budget(longest.saturating_sub(answer), answer, 0),
+            understand: budget(room.saturating_sub(answer), answer, codes),
+            think_then_draw: budget(text - text / 2, text / 2, codes),
+        }
+    }
+
+    /// These lengths, for pictures of so many codes.
+    #[must_use]
+    pub const fn with_codes(mut self, codes: usize) -> Self {
+        self.text_to_image.codes = codes;
+        self.understand.codes = codes;
+        self.think_then_draw.codes = codes;
+        self
+    }
+
+    /// The budget of a task.
+    #[must_use]
+    pub const fn of(&self, task: Task) -> Budget {
+        match task {
+            Task::TextToImage => self.text_to_image,
+            Task::Text => self.text,
+            Task::Understand => self.understand,
+            Task::ThinkThenDraw => self.think_then_draw,
+        }
+    }
+}
+
+/// Why an example does not become a sequence.
+#[derive(Debug, thiserror::Error)]
+pub enum SequenceError {
+    /// The prompt does not fit.
+    #[error("the prompt has {found} tokens, at most {limit} fit")]
+    PromptTooLong {
+        /// The budget.
+        limit: usize,
+        /// The prompt's length, marks included.
+        found: usize,
+    },
+    /// The answer does not fit.
+    #[error("the answer has {found} tokens, at most {limit} fit")]
+    AnswerTooLong {
+        /// The budget.
+        limit: usize,
+        /// The answer's length, with its eos.
+        found: usize,
+    },
+    /// Not as many picture codes as the task needs.
+    #[error("{expected} picture codes expected, {found} found")]
+    Codes {
+        /// The budget.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+    /// The text tokenizer failed.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat's markup failed.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+}
+
+impl SequenceError {
+    /// The same words for all that fail alike, to be counted together: how long one was is left out.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::PromptTooLong { limit, .. } => {
+                format!("the prompt is longer than the {limit} tokens that fit")
+            }
+            Self::AnswerTooLong { limit, .. } => {
+                format!("the answer is longer than the {limit} tokens that fit")
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+/// A sequence with masks to fill in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// What it asks for.
+    pub task: Task,
+    /// Prompt and mask tokens.
+    pub ids: Vec<u32>,
+    /// Leading padding.
+    pub left_pad: usize,
+    /// What is to be filled now: text, or the picture's codes.
+    pub target: Span,
+    /// Think-then-draw: the picture, filled after the reasoning.
+    pub then: Option<Span>,
+    /// For guidance on a picture: the sequence without its words, as long.
+    pub unconditional: Option<Vec<u32>>,
+    /// Padding of `unconditional`.
+    pub unconditional_left_pad: usize,
+}
+
+/// Makes sequences.
+#[derive(Clone)]
+pub struct SequenceBuilder {
+    tokenizer: TextTokenizer,
+    budgets: Budgets,
+    style: PromptStyle,
+    quirks: Quirks,
+}
+
+impl SequenceBuilder {
+    /// A builder with this tokenizer and these lengths, in our style.
+    #[must_use]
+    pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
+        Self {
+            tokenizer,
+            budgets,
+            style: PromptStyle::default(),
+            quirks: Quirks::default(),
+        }
+    }
+
+    /// This builder, with another style.
+    #[must_use]
+    pub fn with_style(self, style: PromptStyle) -> Self {
+        Self { style, ..self }
+    }
+
+    /// This builder, with other lengths.
+    #[must_use]
+    pub fn with_budgets(self, budgets: Budgets) -> Self {
+        Self { budgets, ..self }
+    }
+
+    /// This builder, with the published code's ways of writing prompts, as far as these switches say.
+    #[must_use]
+    pub fn with_quirks(self, quirks: Quirks) -> Self {
+        Self { quirks, ..self }
+    }
+
+    /// How prompts are written.
+    #[must_use]
+    pub const fn style(&self) -> &PromptStyle {
+        &self.style
+    }
+
+    /// The text tokenizer.
+    #[must_use]
+    pub const fn tokenizer(&self) -> &TextTokenizer {
+        &self.tokenizer
+    }
+
+    /// The lengths.
+    #[must_use]
+    pub const fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
+    /// Token ids of picture codes.
+    #[must_use]
+    pub fn image_ids(&self, codes: &[u32]) -> Vec<u32> {
+        let offset = u32::try_from(self.tokenizer.len()).unwrap_or(u32::MAX);
+        codes.iter().map(|&code| offset.saturating_add(code)).collect()
+    }
+
+    /// Picture codes of token ids; an id that is no code becomes code 0.
+    #[must_use]
+    pub fn codes(&self, ids: &[u32]) -> Vec<u32> {
+        let offset = u32::try_from(self.tokenizer.len()).unwrap_or(u32::MAX);
+        ids.iter().map(|&id| id.saturating_sub(offset)).collect()
+    }
+
+    /// A training sequence. `codes` are the example's picture's; none where the task has no picture. With
+    /// `drop_condition` a request to draw loses its words (and its reasoning), for classifier-free guidance.
+    ///
+    /// # Errors
+    /// When prompt or answer is too long, or codes are missing.
+    pub fn train(
+        &self,
+        example: &Example,
+        mode: Mode,
+        codes: &[u32],
+        drop_condition: bool,
+    ) -> Result<Sequence, SequenceError> {
+        if example.kind == Kind::Text {
+            return self.plain(example);
+        }
+        let task = example.task(mode);
+        let mut prompt = self.prompt(example, mode, codes)?;
+        if drop_condition && let Some(unconditional) = prompt.unconditional.take() {
+            let span = prompt.then.unwrap_or(prompt.target);
+            prompt.ids = unconditional;
+            prompt.left_pad = prompt.unconditional_left_pad;
+            put(&mut prompt.ids, span, &self.image_ids(self.picture(task, codes)?));
+            return Ok(sequence(
+                &example.id,
+                task,
+                prompt.ids,
+                prompt.left_pad,
+                vec![span],
+            ));
+        }
+        let mut answer = vec![prompt.target];
+        answer.extend(prompt.then);
+        if task != Task::TextToImage {
+            let text = self.answer(&example.completion(mode), prompt.target.len())?;
+            put(&mut prompt.ids, prompt.target, &text);
+        }
+        if matches!(task, Task::TextToImage | Task::ThinkThenDraw) {
+            let span = prompt.then.unwrap_or(prompt.target);
+            put(&mut prompt.ids, span, &self.image_ids(self.picture(task, codes)?));
+        }
+        Ok(sequence(&example.id, task, prompt.ids, prompt.left_pad, answer))
+    }
+
+    /// A sequence to fill in. `codes` are those of the picture that is asked about; ignored for other tasks.
+    ///
+    /// # Errors
+    /// When the prompt is too long, or codes are missing.
+    pub fn prompt(&self, example: &Example, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
+        let (task, text) = (example.task(mode), example.prompt.as_str());
+        let (specials, budget) = (self.tokenizer.specials(), self.budgets.of(task));
+        let answer = answer_budget(budget, example.kind, mode);
+        match task {
+            Task::Text => {
+                let asked = Asked::Answer { mode, picture: false };
+                let head = self.padded(self.chat(text, asked)?, budget.prompt)?;
+                Ok(self.text_prompt(task, head, answer))
+            }
+            Task::Understand => {
+                let image = self.image_ids(self.picture(task, codes)?);
+                let asked = Asked::Answer { mode, picture: true };
+                let chat = self.chat(text, asked)?;
+                fits_prompt(chat.len() + 1, budget.prompt)?;
+                let asked = layout::mmu_prompt(&specials, &image, &chat);
+                let head = self.padded(asked, budget.prompt + budget.codes + MARKS)?;
+                Ok(self.text_prompt(task, head, answer))
+            }
+            Task::TextToImage => self.drawing(text, budget),
+            Task::ThinkThenDraw => self.think_then_draw(text, budget),
+        }
+    }
+
+    /// After the reasoning of think-then-draw was filled in: the same sequence with the picture to fill. None for
+    /// another task, or when the picture's turn has come already.
+    #[must_use]
+    pub fn then_draw(&self, prompt: &Prompt, filled: &[u32]) -> Option<Prompt> {
+        let target = prompt.then?;
+        Some(Prompt {
+            ids: filled.to_vec(),
+            target,
+            then: None,
+            ..prompt.clone()
+        })
+    }
+
+    /// A finished sample as a sequence to learn from: every span that was filled is its answer.
+    #[must_use]
+    pub fn completed(&self, id: &str, prompt: &Prompt, filled: &[u32]) -> Sequence {
+        let mut answer = vec![prompt.target];
+        answer.extend(prompt.then);
+        sequence(id, prompt.task, filled.to_vec(), prompt.left_pad, answer)
+    }
+
+    /// The text that was filled in, up to its end.
+    ///
+    /// # Errors
+    /// When the tokenizer fails.
+    pub fn text(&self, ids: &[u32], span: Span) -> Result<String, SequenceError> {
+        let ids = ids.get(span.start..span.end.min(ids.len())).unwrap_or_default();
+        Ok(self.tokenizer.decode(&ids[..self.text_len(ids)])?)
+    }
+
+    /// How many of these tokens come before the first that ends a text.
+    #[must_use]
+    pub fn text_len(&self, ids: &[u32]) -> usize {
+        let specials = self.tokenizer.specials();
+        let end = ids.iter().position(|&id| self.style.ends(&specials, id));
+        end.unwrap_or(ids.len())
+    }
+
+    /// Plain text: all of it is answer, as published.
+    fn plain(&self, example: &Example) -> Result<Sequence, SequenceError> {
+        let len = self.budgets.text.prompt + self.budgets.text.answer;
+        let text = self
+            .tokenizer
+            .encode(example.answer.as_deref().unwrap_or(&example.prompt))?;
+        fits_answer(text.len() + 2, len)?;
+        let ids = layout::lm(&self.tokenizer.specials(), &text, len).ids;
+        Ok(sequence(
+            &example.id,
+            Task::Text,
+            ids,
+            0,
+            vec![Span { start: 0, end: len }],
+        ))
+    }
+
+    fn chat(&self, text: &str, asked: Asked) -> Result<Vec<u32>, ChatError> {
+        self.style.chat(&self.tokenizer, &self.quirks, text, asked)
+    }
+
+    /// The ids with padding before them, `len` in all, and how much padding that is; none in a style without padding.
+    fn padded(&self, ids: Vec<u32>, len: usize) -> Result<(Vec<u32>, usize), SequenceError> {
+        fits_prompt(ids.len(), len)?;
+        let left_pad = if self.style.is_padded() {
+            len - ids.len()
+        } else {
+            0
+        };
+        Ok((
+            [vec![self.tokenizer.specials().pad; left_pad], ids].concat(),
+            left_pad,
+        ))
+    }
+
+    fn text_prompt(&self, task: Task, (mut ids, left_pad): (Vec<u32>, usize), answer: usize) -> Prompt {
+        let target = Span {
+            start: ids.len(),
+            end: ids.len() + answer,
+        };
+        ids.resize(target.end, self.tokenizer.specials().mask);
+        Prompt {
+            task,
+            ids,
+            left_pad,
+            target,
+            then: None,
+            unconditional: None,
+            unconditional_left_pad: 0,
+        }
+    }
+
+    fn drawing(&self, text: &str, budget: Budget) -> Result<Prompt, SequenceError> {
+        let specials = self.tokenizer.specials();
+        let text = self.tokenizer.encode(text)?;
+        fits_prompt(text.len() + 3, budget.prompt)?;
+        let masks = vec![specials.mask; budget.codes];
+        let laid = layout::t2i(&specials, &text, &masks, budget.prompt - 1);
+        let empty = layout::t2i(&specials, &[], &masks, budget.prompt - 1);
+        let target = Span {
+            start: budget.prompt + 1,
+            end: budget.prompt + 1 + budget.codes,
+        };
+        Ok(Prompt {
+            task: Task::TextToImage,
+            ids: laid.ids,
+            left_pad: laid.left_pad,
+            target,
+            then: None,
+            unconditional: Some(empty.ids),
+            unconditional_left_pad: empty.left_pad,
+        })
+    }
+
+    fn think_then_draw(&self, text: &str, budget: Budget) -> Result<Prompt, SequenceError> {
+        let specials = self.tokenizer.specials();
+        let chat = self.chat(text, Asked::ThinkThenDraw)?;
+        let head = self.padded([vec![specials.r2i], chat].concat(), budget.prompt)?;
+        let len = budget.prompt + budget.answer;
+        let answer = if self.style.is_padded() {
+            budget.answer
+        } else {
+            rounded(len - head.0.len())
+        };
+        let mut prompt = self.text_prompt(Task::ThinkThenDraw, head, answer);
+        prompt.ids.resize(len, specials.eos);
+        let picture = picture_to_fill(&specials, budget.codes);
+        prompt.ids.extend(&picture);
+        prompt.then = Some(Span {
+            start: len + 1,
+            end: len + 1 + budget.codes,
+        });
+        let (mut unconditional, left_pad) =
+            self.padded(vec![specials.r2i, specials.bos, specials.eos], len)?;
+        unconditional.resize(len, specials.eos);
+        unconditional.extend(&picture);
+        (prompt.unconditional, prompt.unconditional_left_pad) = (Some(unconditional), left_pad);
+        Ok(prompt)
+    }
+
+    /// The text and at least one eos, filled up with eos.
+    fn answer(&self, text: &str, limit: usize) -> Result<Vec<u32>, SequenceError> {
+        let mut ids = self.tokenizer.encode(text)?;
+        fits_answer(ids.len() + 1, limit)?;
+        ids.resize(limit, self.tokenizer.specials().eos);
+        Ok(ids)
+    }
+
+    fn picture<'a>(&self, task: Task, codes: &'a [u32]) -> Result<&'a [u32], SequenceError> {
+        let expected = self.budgets.of(task).codes;
+        if codes.len() == expected {
+            Ok(codes)
+        } else {
+            Err(SequenceError::Codes {
+                expected,
+                found: codes.len(),
+            })
+        }
+    }
+}
+
+/// What a sampler can cut into blocks: a whole number of [`WHOLE`]s, if there is one.
+fn rounded(room: usize) -> usize {
+    if room < WHOLE { room } else { room / WHOLE * WHOLE }
+}
+
+/// A divisor of the usual block lengths.
+const WHOLE: usize = 32;
+
+/// Writes tokens over a span of the same length.
+fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
+    if let Some(place) = ids.get_mut(span.start..span.end)
+        && place.len() == tokens.len()
+    {
+        place.copy_from_slice(tokens);
+    }
+}
+
+/// A caption or an instruction is answered at length in either mode.
+fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
+    match (mode, kind) {
+        (Mode::Think, _) | (Mode::Direct, Kind::Caption | Kind::Scene | Kind::Instruction) => budget.answer,
+        (Mode::Direct, _) => budget.direct_answer,
+    }
+}
+
+fn fits_prompt(found: usize, limit: usize) -> Result<(), SequenceError> {
+    if found > limit {
+        Err(SequenceError::PromptTooLong { limit, found })
+    } else {
+        Ok(())
+    }
+}
+
+fn fits_answer(found: usize, limit: usize) -> Result<(), SequenceError> {
+    if found > limit {
+        Err(SequenceError::AnswerTooLong { limit, found })
+    } else {
+        Ok(())
+    }
+}
+
+fn picture_to_fill(specials: &SpecialTokens, codes: usize) -> Vec<u32> {
+    let mut ids = vec![specials.mask; codes + MARKS];
+    ids[0] = specials.soi;
+    ids[codes + 1] = specials.eoi;
+    ids
+}
+
+fn sequence(id: &str, task: Task, ids: Vec<u32>, left_pad: usize, answer: Vec<Span>) -> Sequence {
+    Sequence {
+        id: id.to_owned(),
+        task,
+        ids,
+        left_pad,
+        answer,
+    }
+}

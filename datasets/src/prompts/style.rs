@@ -1,0 +1,159 @@
+//! How a checkpoint is prompted: whose conventions, which chat template, how reasoning is asked for. Runs keep it beside
+//! the weights, so that a published model that was trained further is prompted as it was.
+
+use std::collections::BTreeMap;
+
+use demask_api::{Quirks, Template};
+use serde::{Deserialize, Serialize};
+
+use crate::example::Mode;
+use crate::prompts::chat_template::{self, LLADA, MMADA, TemplateError, Turn};
+use crate::prompts::special_tokens::{Family, SpecialTokens};
+use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
+
+/// What MMaDA puts before a text to be thought about (`mmada.md` 2.2): it was trained on these words.
+pub const THINK: &str = "You should first think about the reasoning process in the mind and then provide the user with \
+                         the answer. The reasoning process is enclosed within <think> </think> tags, i.e. <think> \
+                         reasoning process here </think> answer here";
+/// What asks for reasoning before a picture.
+pub const THINK_THEN_DRAW: &str = "You should first think out a more detailed version of the description and then provide the user with the image. \
+     The detailed description is enclosed within <think> </think> tags, i.e. <think> detailed description here </think> \
+     image here";
+/// The words that end a turn in MMaDA's hand-made strings: a slip for `<|eot_id|>`.
+const EOT_AS_TEXT: &str = "<eot_id>";
+
+/// Why a chat could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// The template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}
+
+/// What is asked for, as far as the prompt's words depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Text, or text about a picture.
+    Answer {
+        /// With reasoning or without.
+        mode: Mode,
+        /// Whether it is about a picture.
+        picture: bool,
+    },
+    /// Reasoning, then a picture.
+    ThinkThenDraw,
+}
+
+/// How a checkpoint is prompted; the default is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptStyle {
+    /// Whose conventions.
+    pub family: Family,
+    /// The checkpoint's own chat template, a Jinja source.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Special tokens by the names that templates call them by.
+    pub names: BTreeMap<String, String>,
+}
+
+impl PromptStyle {
+    /// Whether prompts are padded on the left to one length: ours are. Published models read text as long as it is.
+    #[must_use]
+    pub fn is_padded(&self) -> bool {
+        self.family == Family::Tabletop
+    }
+
+    /// Whether a text ends at this token: at the end of text, and at the end of a turn where a turn ends so.
+    #[must_use]
+    pub fn ends(&self, specials: &SpecialTokens, id: u32) -> bool {
+        id == specials.eos || (self.family != Family::Tabletop && id == specials.eot)
+    }
+
+    /// A user's turn and the assistant's header as token ids, bos first.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered; the tokenizer's.
+    pub fn chat(
+        &self,
+        tokenizer: &TextTokenizer,
+        quirks: &Quirks,
+        text: &str,
+        asked: Asked,
+    ) -> Result<Vec<u32>, ChatError> {
+        let typo = quirks.eot_as_text && matches!(asked, Asked::Answer { picture: true, .. });
+        let words = self.words(text, asked);
+        if self.family == Family::Tabletop {
+            return Ok(in_pieces(tokenizer, quirks, &words, typo)?);
+        }
+        let turns = [Turn::user(&tokenizer.guarded(&words))];
+        let mut chat = chat_template::render(self.source(quirks.template), &turns, &self.names)?;
+        if typo {
+            chat = chat.replace("<|eot_id|>", EOT_AS_TEXT);
+        }
+        Ok(tokenizer.encode_marked(&chat)?)
+    }
+
+    /// What the user says, with the words that ask for reasoning.
+    fn words(&self, text: &str, asked: Asked) -> String {
+        match (self.family, asked) {
+            (Family::Tabletop, Asked::Answer { mode, .. }) => format!("{text}{}", mode.instruction()),
+            (
+                Family::Mmada,
+                Asked::Answer {
+                    mode: Mode::Think, ..
+                },
+            ) => format!("{THINK}\n{text}"),
+            (Family::Mmada, Asked::ThinkThenDraw) => format!("{THINK_THEN_DRAW}\n{text}"),
+            _ => text.to_owned(),
+        }
+    }
+
+    fn source(&self, template: Template) -> &str {
+        let families = if self.family == Family::Llada {
+            LLADA
+        } else {
+            MMADA
+        };
+        match template {
+            Template::Checkpoint => self.template.as_deref().unwrap_or(families),
+            Template::Mmada => MMADA,
+            Template::Llada => LLADA,
+        }
+    }
+}
+
+/// Our own chats: the words and each mark's pieces tokenised by themselves, as they are trained.
+fn in_pieces(
+    tokenizer: &TextTokenizer,
+    quirks: &Quirks,
+    words: &str,
+    typo: bool,
+) -> Result<Vec<u32>, TokenizerError> {
+    let specials = tokenizer.specials();
+    let line_feed = match quirks.template {
+        Template::Llada => "\n\n",
+        Template::Checkpoint | Template::Mmada => "\n",
+    };
+    let line_feed = tokenizer.encode(line_feed)?;
+    let header = |role: &str| -> Result<Vec<u32>, TokenizerError> {
+        let role = tokenizer.encode(role)?;
+        Ok([
+            &[specials.start_header],
+            role.as_slice(),
+            &[specials.end_header],
+            &line_feed,
+        ]
+        .concat())
+    };
+    let end = if typo {
+        tokenizer.encode(EOT_AS_TEXT)?
+    } else {
+        vec![specials.eot]
+    };
+    let turn = [header("user")?, tokenizer.encode(words)?, end].concat();
+    Ok([vec![specials.bos], turn, header("assistant")?].concat())
+}

@@ -1,0 +1,102 @@
+//! What a source of a profile is: examples of the tabletop, generated, or a file that a reader reads.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::example::Kind;
+use crate::formats::{READERS, Reader};
+
+/// The names of what the tabletop generates, with the kind of their examples.
+pub const TABLETOP: [(&str, Kind); 7] = [
+    ("tabletop_draw", Kind::TextToImage),
+    ("tabletop_caption", Kind::Caption),
+    ("tabletop_scene", Kind::Scene),
+    ("tabletop_ask", Kind::Question),
+    ("tabletop_sums", Kind::WordProblem),
+    ("tabletop_exercise", Kind::Instruction),
+    ("tabletop_think_draw", Kind::ThinkThenDraw),
+];
+
+/// Every name that a profile may give as a source's `kind`.
+pub static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    let generated = TABLETOP.iter().map(|(name, _)| *name);
+    generated
+        .chain(READERS.iter().map(|reader| reader.name()))
+        .collect()
+});
+
+/// What a source is.
+#[derive(Clone, Copy)]
+pub enum SourceKind {
+    /// The tabletop's examples of this kind, generated without end.
+    Tabletop(Kind),
+    /// A file or folder, read by this reader.
+    Read(&'static dyn Reader),
+}
+
+impl SourceKind {
+    /// The kind of a name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        let generated = TABLETOP.iter().find(|(known, _)| *known == name);
+        let read = READERS.iter().find(|reader| reader.name() == name);
+        generated
+            .map(|(_, kind)| Self::Tabletop(*kind))
+            .or_else(|| read.map(|reader| Self::Read(*reader)))
+    }
+
+    /// The name in profiles.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Tabletop(kind) => TABLETOP
+                .iter()
+                .find(|(_, known)| known == kind)
+                .map_or("", |(name, _)| name),
+            Self::Read(reader) => reader.name(),
+        }
+    }
+
+    /// The reader, where the examples are in files.
+    #[must_use]
+    pub fn reader(&self) -> Option<&'static dyn Reader> {
+        match self {
+            Self::Tabletop(_) => None,
+            Self::Read(reader) => Some(*reader),
+        }
+    }
+
+    /// Whether the examples are in files.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        self.reader().is_some()
+    }
+}
+
+impl PartialEq for SourceKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for SourceKind {}
+
+impl std::fmt::Debug for SourceKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for SourceKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::find(&name).ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
+    }
+}

@@ -1,0 +1,91 @@
+//! The list of readers: one new file and one line add a format, and its name is a source's kind.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use demask_datasets::example::{Kind, Split};
+use demask_datasets::formats::row::{Origin, ReadError};
+use demask_datasets::formats::{READERS, Reader, Rows};
+use demask_datasets::source_kind::{NAMES, SourceKind, TABLETOP};
+use demask_datasets::tabletop::Tabletop;
+
+/// The new file: a format whose every line is a problem.
+struct Problems;
+
+impl Reader for Problems {
+    fn name(&self) -> &'static str {
+        "problems"
+    }
+
+    fn about(&self) -> &'static str {
+        "a word problem for every line"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ReadError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        let prompts: Vec<String> = text.lines().map(str::to_owned).collect();
+        Ok(Box::new(prompts.into_iter().map(move |prompt| {
+            let mut example = Tabletop::new(1).example(Kind::WordProblem, origin.split, 0);
+            (example.prompt, example.source) = (prompt, origin.source.clone());
+            Ok(vec![example])
+        })))
+    }
+}
+
+#[test]
+fn a_reader_that_is_added_is_a_kind_of_source_and_gives_its_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows");
+    std::fs::write(&path, "one and one?\ntwo and two?\n").unwrap();
+    let SourceKind::Read(reader) = SourceKind::Read(&Problems) else {
+        unreachable!()
+    };
+    let origin = Origin {
+        source: "given".into(),
+        licence: String::new(),
+        split: Split::Train,
+        pixels: 32,
+    };
+    let rows: Vec<_> = reader.open(&path, origin).unwrap().collect();
+    let prompts: Vec<_> = rows
+        .iter()
+        .flat_map(|row| row.as_ref().unwrap())
+        .map(|one| &one.prompt)
+        .collect();
+    assert_eq!(prompts, ["one and one?", "two and two?"]);
+}
+
+#[test]
+fn every_kind_of_source_is_written_and_read_by_its_name() {
+    assert_eq!(NAMES.len(), TABLETOP.len() + READERS.len());
+    assert_eq!(NAMES.iter().collect::<BTreeSet<_>>().len(), NAMES.len());
+    for name in NAMES.iter() {
+        let json = format!("\"{name}\"");
+        let kind: SourceKind = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (kind.name(), serde_json::to_string(&kind).unwrap()),
+            (*name, json)
+        );
+        assert_eq!(kind.reads(), !name.starts_with("tabletop_"));
+    }
+    let refused = serde_json::from_str::<SourceKind>("\"csv\"")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("unknown variant `csv`, expected one of `tabletop_draw`"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn every_reader_has_a_file_of_its_name() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/formats");
+    for reader in READERS {
+        let file = folder.join(format!("{}.rs", reader.name()));
+        assert!(file.is_file() && !reader.about().is_empty(), "{}", file.display());
+    }
+}

@@ -1,0 +1,347 @@
+//! The benchmarks, a file each, and the one list of them.
+//!
+//! A benchmark says where its items come from, what a model is asked about each, how an answer is scored and what all
+//! verdicts together amount to. Files may be of any format: `items` reads them. A benchmark that is run in several ways has
+//! several protocols; a benchmark under one protocol is a [`Suite`], which is what users name and what has a result.
+//! What runs a suite on a model is in `actors`; shared data of several benchmarks is in `shared/`.
+
+use demask_datasets::data_dir;
+use demask_datasets::example::Example;
+
+use crate::completion::Completion;
+use crate::judge::Judge;
+use crate::verifiers::Verifiers;
+
+mod result;
+mod shared;
+
+pub use result::{SuiteError, SuiteResult, accuracy, mean_of_categories};
+
+/// A benchmark.
+pub trait Benchmark: Sync {
+    /// The name that users type.
+    fn name(&self) -> &'static str;
+
+    /// What is measured, in a line.
+    fn about(&self) -> &'static str;
+
+    /// The ways in which the benchmark is run; the first is meant where a user names none.
+    fn protocols(&self) -> &'static [Protocol] {
+        const { &[Protocol::accuracy("")] }
+    }
+
+    /// Where the items come from.
+    fn data(&self) -> Data;
+
+    /// The items of a full run, at most.
+    fn size(&self) -> usize;
+
+    /// The first `count` items of the test split, the same every time.
+    ///
+    /// # Errors
+    /// The data is not on this machine, or broken: which file, and what to do.
+    fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError>;
+
+    /// What the verdicts need beside the completion.
+    ///
+    /// # Errors
+    /// The data that a verifier learns from is not on this machine, or broken.
+    fn verifiers(&self) -> Result<Verifiers, SuiteError> {
+        Ok(Verifiers::default())
+    }
+
+    /// What the model is asked about an item.
+    fn request(&self, _protocol: &Protocol, item: &Item) -> Request {
+        Request::Generate {
+            may_think: item.example.reasoning.is_some(),
+        }
+    }
+
+    /// The verdict on a response, or the question that a judge model must answer first.
+    fn score(&self, protocol: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring;
+
+    /// The verdict on a response, from what the judge model replied.
+    fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Verdict {
+        Verdict::default()
+    }
+
+    /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
+    /// count only together, are computed here.
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        accuracy(self.name(), protocol, judged)
+    }
+
+    /// Whether pictures of that size can be judged or shown.
+    ///
+    /// # Errors
+    /// The size that is needed, in words.
+    fn check_size(&self, _width: usize, _height: usize) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A way to run a benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// The name after the benchmark's, `NAME:PROTOCOL`; empty for the first.
+    pub name: &'static str,
+    /// The name of the result's value.
+    pub metric: &'static str,
+}
+
+impl Protocol {
+    /// A protocol whose value is the share of right answers.
+    #[must_use]
+    pub const fn accuracy(name: &'static str) -> Self {
+        Self {
+            name,
+            metric: "accuracy",
+        }
+    }
+}
+
+/// Where a benchmark's items come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// The items are generated: always there.
+    Generated,
+    /// The items are in the first of these files or folders that is there.
+    Files(&'static [&'static str]),
+}
+
+/// One item.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// What is asked and what is right.
+    pub example: Example,
+    /// The group that the item counts in: the same question with its choices in another order, the two halves of a pair.
+    pub group: Option<String>,
+}
+
+impl From<Example> for Item {
+    fn from(example: Example) -> Self {
+        Self { example, group: None }
+    }
+}
+
+/// What a model is asked about an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A completion of the item's example.
+    Generate {
+        /// Whether the model may reason first where the run reasons.
+        may_think: bool,
+    },
+    /// The log-likelihood of each choice as the answer to the item's example.
+    Likelihood {
+        /// The choices.
+        choices: Vec<String>,
+    },
+}
+
+/// What the model gave.
+#[derive(Clone, Copy, Debug)]
+pub enum Response<'a> {
+    /// A completion.
+    Completion(&'a Completion),
+    /// The log-likelihood of each choice, in nats, in the order of the request.
+    Likelihood(&'a [f64]),
+}
+
+impl Response<'_> {
+    /// Whether the response is a completion that is right by the item's own check.
+    #[must_use]
+    pub fn is_right(&self, item: &Item, verifiers: &Verifiers) -> bool {
+        match self {
+            Self::Completion(completion) => verifiers.is_right(&item.example, completion),
+            Self::Likelihood(_) => false,
+        }
+    }
+}
+
+/// How far the scoring of a response got.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scoring {
+    /// The verdict is known.
+    Done(Verdict),
+    /// A judge model is asked this over HTTP; `score_reply` reads what it says.
+    AskJudge {
+        /// The prompt for the judge model.
+        prompt: String,
+    },
+}
+
+/// The verdict on one response.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Verdict {
+    /// From 0, wrong, to 1, right.
+    pub credit: f64,
+    /// The answer as it was read, for metrics over the whole set.
+    pub answer: String,
+}
+
+impl From<bool> for Verdict {
+    fn from(is_right: bool) -> Self {
+        Self {
+            credit: f64::from(u8::from(is_right)),
+            answer: String::new(),
+        }
+    }
+}
+
+/// An item with its verdict.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The item.
+    pub item: Item,
+    /// The verdict on what the model gave.
+    pub verdict: Verdict,
+}
+
+/// Declares the files of this folder and lists their benchmarks, so that a benchmark is added by one line.
+macro_rules! benchmarks {
+    ($($file:ident::$benchmark:ident),* $(,)?) => {
+        $(pub mod $file;)*
+
+        /// Every benchmark, in the order in which they are shown.
+        pub static BENCHMARKS: &[&dyn Benchmark] = &[$(&$file::$benchmark),*];
+    };
+}
+
+benchmarks! {
+    tabletop_draw::TabletopDraw,
+    tabletop_ask::TabletopAsk,
+    tabletop_sums::TabletopSums,
+    gsm8k::Gsm8k,
+    fashion_ask::FashionAsk,
+    fashion_draw::FashionDraw,
+}
+
+/// A benchmark under one of its protocols: what users name, and what has a result.
+#[derive(Clone, Copy)]
+pub struct Suite {
+    benchmark: &'static dyn Benchmark,
+    protocol: &'static Protocol,
+}
+
+impl std::fmt::Debug for Suite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Suite").field(&self.name()).finish()
+    }
+}
+
+impl Suite {
+    /// The suites of a benchmark, one a protocol.
+    pub fn of(benchmark: &'static dyn Benchmark) -> impl Iterator<Item = Self> {
+        let protocols = benchmark.protocols().iter();
+        protocols.map(move |protocol| Self { benchmark, protocol })
+    }
+
+    /// Every suite.
+    pub fn all() -> impl Iterator<Item = Self> {
+        BENCHMARKS.iter().flat_map(|benchmark| Self::of(*benchmark))
+    }
+
+    /// The suite of a name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        Self::all().find(|suite| suite.name() == name)
+    }
+
+    /// The name: the benchmark's, with the protocol's where it has one.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.protocol.name {
+            "" => self.benchmark.name().to_owned(),
+            protocol => format!("{}:{protocol}", self.benchmark.name()),
+        }
+    }
+
+    /// What is measured, in a line.
+    #[must_use]
+    pub fn about(&self) -> &'static str {
+        self.benchmark.about()
+    }
+
+    /// The name of the result's value.
+    #[must_use]
+    pub const fn metric(&self) -> &'static str {
+        self.protocol.metric
+    }
+
+    /// The items of a full run, at most.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.benchmark.size()
+    }
+
+    /// Whether the data is on this machine.
+    #[must_use]
+    pub fn available(&self) -> bool {
+        match self.benchmark.data() {
+            Data::Generated => true,
+            Data::Files(places) => data_dir::first(self.benchmark.name(), places).is_ok(),
+        }
+    }
+
+    /// Whether the suite can be run in pictures of that size.
+    ///
+    /// # Errors
+    /// The size that is needed, in words.
+    pub fn takes(&self, width: usize, height: usize) -> Result<(), String> {
+        self.benchmark.check_size(width, height)
+    }
+
+    /// The first items, at most `limit` of them.
+    ///
+    /// # Errors
+    /// The data is not on this machine, or broken.
+    pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>, SuiteError> {
+        let count = limit.unwrap_or(self.size()).min(self.size());
+        self.benchmark.items(self.protocol, count)
+    }
+
+    /// The examples of the first items.
+    ///
+    /// # Errors
+    /// The data is not on this machine, or broken.
+    pub fn examples(&self, limit: Option<usize>) -> Result<Vec<Example>, SuiteError> {
+        let items = self.items(limit)?;
+        Ok(items.into_iter().map(|item| item.example).collect())
+    }
+
+    /// A judge with the verifiers that the verdicts need.
+    ///
+    /// # Errors
+    /// The data that a verifier learns from is not on this machine, or broken.
+    pub fn judge(&self) -> Result<Judge, SuiteError> {
+        self.benchmark.verifiers().map(Judge::with_verifiers)
+    }
+
+    /// What the model is asked about an item.
+    #[must_use]
+    pub fn request(&self, item: &Item) -> Request {
+        self.benchmark.request(self.protocol, item)
+    }
+
+    /// The verdict on a response, or the question that a judge model must answer first.
+    #[must_use]
+    pub fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
+        self.benchmark.score(self.protocol, item, response, verifiers)
+    }
+
+    /// The verdict on a response, from what the judge model replied.
+    #[must_use]
+    pub fn score_reply(&self, item: &Item, reply: &str) -> Verdict {
+        self.benchmark.score_reply(self.protocol, item, reply)
+    }
+
+    /// The result of all verdicts.
+    #[must_use]
+    pub fn aggregate(&self, judged: &[Judged]) -> SuiteResult {
+        SuiteResult {
+            suite: self.name(),
+            ..self.benchmark.aggregate(self.protocol, judged)
+        }
+    }
+}

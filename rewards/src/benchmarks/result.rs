@@ -1,0 +1,127 @@
+//! A suite's result, and the two ways in which the benchmarks of today come to it: shares of right answers, and the mean of
+//! the categories' shares.
+
+use std::collections::BTreeMap;
+
+use demask_datasets::formats::row::{BadRow, ReadError};
+use serde::{Deserialize, Serialize};
+
+use super::{Judged, Protocol};
+use crate::statistics::{Interval, Mean, mean_of_shares, share};
+
+/// The part of held-out compositions.
+const COMPOSITION: &str = "composition";
+
+/// Why a benchmark cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum SuiteError {
+    /// The data is not on this machine.
+    #[error("{0}")]
+    Absent(String),
+    /// The data cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A row of the data is broken.
+    #[error("{0}")]
+    Row(BadRow),
+    /// The suite asks for what no engine answers yet.
+    #[error("suite {suite} needs {what}, which cannot be asked for yet")]
+    Unsupported {
+        /// The suite.
+        suite: String,
+        /// What it asks for.
+        what: &'static str,
+    },
+}
+
+impl From<BadRow> for SuiteError {
+    fn from(row: BadRow) -> Self {
+        Self::Row(row)
+    }
+}
+
+/// A suite's result, as `demask eval --json` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SuiteResult {
+    /// The suite.
+    pub suite: String,
+    /// The value's name.
+    pub metric: String,
+    /// 0..1.
+    pub value: f64,
+    /// Lower end of the 95 % interval.
+    pub low: f64,
+    /// Upper end of the 95 % interval.
+    pub high: f64,
+    /// Items.
+    pub n: usize,
+    /// Share right of each part; empty where a benchmark has none.
+    pub parts: BTreeMap<String, f64>,
+    /// The means of what reward networks say of the drawings that `n` counts; empty where none was asked or drawn.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, Mean>,
+}
+
+/// The share of right answers. Held-out compositions are the part `composition` and count nowhere else: value, interval and
+/// `n` are of what a model could have been trained for.
+#[must_use]
+pub fn accuracy(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+    let over_all = |shares: &[(usize, usize)]| {
+        let (right, n) = total(shares);
+        share(right, n)
+    };
+    result(suite, protocol, judged, over_all)
+}
+
+/// The unweighted mean of the categories' shares of right answers; held-out compositions as in [`accuracy`].
+#[must_use]
+pub fn mean_of_categories(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+    result(suite, protocol, judged, mean_of_shares)
+}
+
+fn result(
+    suite: &str,
+    protocol: &Protocol,
+    judged: &[Judged],
+    interval: impl Fn(&[(usize, usize)]) -> Interval,
+) -> SuiteResult {
+    let parts = count_parts(judged);
+    let counted = parts.iter().filter(|(name, _)| *name != COMPOSITION);
+    let shares: Vec<(usize, usize)> = counted.map(|(_, &counts)| counts).collect();
+    let interval = interval(&shares);
+    SuiteResult {
+        suite: suite.to_owned(),
+        metric: protocol.metric.to_owned(),
+        value: interval.value,
+        low: interval.low,
+        high: interval.high,
+        n: total(&shares).1,
+        parts: parts
+            .into_iter()
+            .filter(|(name, _)| !name.is_empty())
+            .map(|(name, (right, n))| (name, right as f64 / n.max(1) as f64))
+            .collect(),
+        networks: BTreeMap::new(),
+    }
+}
+
+/// Right answers and items of each part.
+fn count_parts(judged: &[Judged]) -> BTreeMap<String, (usize, usize)> {
+    let mut parts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for Judged { item, verdict } in judged {
+        let part = match item.example.held_out {
+            true => COMPOSITION.to_owned(),
+            false => item.example.category.clone(),
+        };
+        let counts = parts.entry(part).or_default();
+        counts.0 += usize::from(verdict.credit >= 1.0);
+        counts.1 += 1;
+    }
+    parts
+}
+
+fn total(shares: &[(usize, usize)]) -> (usize, usize) {
+    shares
+        .iter()
+        .fold((0, 0), |(right, n), share| (right + share.0, n + share.1))
+}

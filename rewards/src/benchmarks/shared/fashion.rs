@@ -1,0 +1,30 @@
+//! Items of Fashion-MNIST.
+
+use demask_datasets::example::{Kind, Split};
+use demask_datasets::formats::idx::Idx;
+use demask_datasets::formats::row::Origin;
+
+use super::{find_data, take_items};
+use crate::benchmarks::{Item, SuiteError};
+
+/// Where Fashion-MNIST is looked for; the first is also the name that Debian's `dataset-fashion-mnist` gives it.
+pub(in crate::benchmarks) const PLACES: &[&str] = &["fashion-mnist", "data/fashion-mnist"];
+/// Pixels of a picture's side once centred.
+pub(in crate::benchmarks) const PIXELS: usize = 32;
+
+/// The first `count` items of a kind, of the training or the test pictures.
+pub(in crate::benchmarks) fn items(
+    benchmark: &str,
+    kind: Kind,
+    split: Split,
+    count: usize,
+) -> Result<Vec<Item>, SuiteError> {
+    let folder = find_data(benchmark, PLACES)?;
+    let origin = Origin {
+        source: "fashion".to_owned(),
+        licence: "MIT".to_owned(),
+        split,
+        pixels: PIXELS,
+    };
+    take_items(Idx::open(&folder, origin)?, Some(kind), count)
+}

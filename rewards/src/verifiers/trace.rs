@@ -1,0 +1,203 @@
+//! Is a reasoning trace acceptable: well formed, every written sum true, the final answer right.
+
+use super::answer::same;
+use super::thought::split;
+
+/// Why a trace was rejected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// Not `<think>` reasoning `</think>` result.
+    #[error("not in the reasoning format")]
+    Format,
+    /// A written step is not true.
+    #[error("the step '{0}' is not true")]
+    Step(String),
+    /// The result is not the expected answer.
+    #[error("the result '{found}' is not '{expected}'")]
+    Answer {
+        /// What was written.
+        found: String,
+        /// What is right.
+        expected: String,
+    },
+}
+
+/// Checks a trace against the right answer; `Ok` holds the number of sums that were checked.
+///
+/// # Errors
+/// The first [`Flaw`].
+pub fn verify(text: &str, expected: &str) -> Result<usize, Flaw> {
+    let parts = split(text);
+    let reasoning = parts
+        .reasoning
+        .filter(|reasoning| !reasoning.is_empty())
+        .ok_or(Flaw::Format)?;
+    let mut checked = 0;
+    for step in steps(reasoning).filter(|step| step.contains('=')) {
+        match holds(step) {
+            Some(true) => checked += 1,
+            Some(false) => return Err(Flaw::Step(step.trim().to_owned())),
+            None => {}
+        }
+    }
+    if !same(parts.result, expected) {
+        return Err(Flaw::Answer {
+            found: parts.result.to_owned(),
+            expected: expected.to_owned(),
+        });
+    }
+    Ok(checked)
+}
+
+/// What stands between stops, commas, semicolons and line ends; a sign between two digits is part of a number.
+fn steps(reasoning: &str) -> impl Iterator<Item = &str> {
+    let signs = reasoning.as_bytes();
+    let digit = |at: Option<usize>| at.and_then(|at| signs.get(at)).is_some_and(u8::is_ascii_digit);
+    let ends = |at: usize| match signs[at] {
+        b';' | b'\n' => true,
+        b'.' | b',' => !(digit(at.checked_sub(1)) && digit(at.checked_add(1))),
+        _ => false,
+    };
+    let mut cuts: Vec<usize> = (0..signs.len()).filter(|&at| ends(at)).collect();
+    cuts.push(signs.len());
+    let mut from = 0;
+    cuts.into_iter().map(move |to| {
+        let step = &reasoning[from..to];
+        from = (to + 1).min(reasoning.len());
+        step
+    })
+}
+
+/// Whether the sums `a op b … = c` of a step are true, each side with its neighbour; none when there is no such sum, or none
+/// that is sure to stand by itself ("half of 6 + 4 = 7"). A result with decimals may be rounded to them.
+fn holds(step: &str) -> Option<bool> {
+    let sides: Vec<&str> = step.split('=').collect();
+    let pairs = sides.windows(2).enumerate();
+    let known: Vec<bool> = pairs
+        .filter_map(|(at, pair)| equal(pair[0], pair[1], at > 0))
+        .collect();
+    (!known.is_empty()).then(|| known.into_iter().all(|holds| holds))
+}
+
+/// Whether what one side ends in is what the next begins with. A number by itself on the left is known to be a result only
+/// where it stands between two signs.
+fn equal(left: &str, right: &str, between: bool) -> Option<bool> {
+    if left
+        .split_whitespace()
+        .any(|word| word.eq_ignore_ascii_case("of"))
+    {
+        return None;
+    }
+    let (left, right) = (tokens(left), tokens(right));
+    let words = left.iter().rposition(|token| *token == Token::Other);
+    let end = right.iter().position(|token| *token == Token::Other);
+    let right = &right[..end.unwrap_or(right.len())];
+    let left = &left[words.map_or(0, |at| at + 1)..];
+    if left.len() < 2 && !between {
+        return None;
+    }
+    let (value, result) = (value(left)?, value(right)?);
+    let rounding = match right {
+        [Token::Number { decimals, .. }] if *decimals > 0 => 0.5 * 0.1_f64.powi(*decimals),
+        _ => 0.0,
+    };
+    Some((value - result).abs() <= rounding + 1e-9 * result.abs().max(1.0))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Token {
+    Number { value: f64, decimals: i32 },
+    Operator(char),
+    Other,
+}
+
+/// Numbers and operators of an expression; everything else, parentheses too, is `Other`.
+fn tokens(text: &str) -> Vec<Token> {
+    let mut found: Vec<Token> = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(sign) = rest.chars().next() {
+        let after_number = matches!(found.last(), Some(Token::Number { .. }));
+        let (token, length) = match sign {
+            '$' | '€' | '£' => (None, sign.len_utf8()),
+            '0'..='9' | '.' => {
+                let (token, length) = numeral(rest);
+                (Some(token), length)
+            }
+            '-' | '−'
+                if !after_number
+                    && rest[sign.len_utf8()..].starts_with(|next: char| next.is_ascii_digit()) =>
+            {
+                let (token, length) = numeral(&rest[sign.len_utf8()..]);
+                (Some(negative(token)), sign.len_utf8() + length)
+            }
+            '+' | '*' | '/' | '-' => (Some(Token::Operator(sign)), 1),
+            '−' => (Some(Token::Operator('-')), sign.len_utf8()),
+            '×' | '·' => (Some(Token::Operator('*')), sign.len_utf8()),
+            '÷' => (Some(Token::Operator('/')), sign.len_utf8()),
+            'x' if after_number => (Some(Token::Operator('*')), 1),
+            _ => {
+                let word = rest
+                    .char_indices()
+                    .find(|&(at, next)| at > 0 && !next.is_alphanumeric())
+                    .map_or(rest.len(), |(at, _)| at);
+                (Some(Token::Other), word)
+            }
+        };
+        found.extend(token);
+        rest = rest[length..].trim_start();
+    }
+    found
+}
+
+/// The number that a text begins with (thousands separators, decimals, a percent sign), and its length in bytes.
+fn numeral(text: &str) -> (Token, usize) {
+    let signs = text.as_bytes();
+    let digit = |at: usize| signs.get(at).is_some_and(u8::is_ascii_digit);
+    let mut end = 0;
+    while digit(end) || matches!(signs.get(end), Some(b'.' | b',')) && digit(end + 1) {
+        end += 1;
+    }
+    let written: String = text[..end].chars().filter(|&sign| sign != ',').collect();
+    let Ok(value) = written.parse::<f64>() else {
+        return (Token::Other, end.max(1));
+    };
+    let decimals = written.split_once('.').map_or(0, |(_, after)| after.len());
+    let decimals = i32::try_from(decimals).unwrap_or(i32::MAX);
+    if signs.get(end) == Some(&b'%') {
+        let (value, decimals) = (value / 100.0, decimals.saturating_add(2));
+        return (Token::Number { value, decimals }, end + 1);
+    }
+    (Token::Number { value, decimals }, end)
+}
+
+fn negative(token: Token) -> Token {
+    match token {
+        Token::Number { value, decimals } => Token::Number {
+            value: -value,
+            decimals,
+        },
+        other => other,
+    }
+}
+
+/// `a op b op c …`, products before sums, or a number; none when it is not of that form.
+fn value(tokens: &[Token]) -> Option<f64> {
+    let Some((Token::Number { value: first, .. }, rest)) = tokens.split_first() else {
+        return None;
+    };
+    let (mut sum, mut product) = (0.0, *first);
+    let mut pairs = rest.chunks_exact(2);
+    for pair in &mut pairs {
+        let [Token::Operator(operator), Token::Number { value: operand, .. }] = pair else {
+            return None;
+        };
+        match operator {
+            '*' => product *= operand,
+            '/' if *operand != 0.0 => product /= operand,
+            '+' => (sum, product) = (sum + product, *operand),
+            '-' => (sum, product) = (sum + product, -operand),
+            _ => return None,
+        }
+    }
+    pairs.remainder().is_empty().then_some(sum + product)
+}

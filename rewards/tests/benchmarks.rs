@@ -1,0 +1,196 @@
+//! The list of benchmarks: one new file and one line add a benchmark, whatever its items, protocols and verdicts are.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use demask_datasets::example::{Example, Kind, Split};
+use demask_datasets::tabletop::Tabletop;
+use demask_rewards::benchmarks::{
+    BENCHMARKS, Benchmark, Data, Item, Judged, Protocol, Request, Response, Scoring, Suite, SuiteError,
+    SuiteResult, Verdict,
+};
+use demask_rewards::judge::Completion;
+use demask_rewards::verifiers::Verifiers;
+
+/// The new file: choices in circular order that count only together, by likelihood, or in words that a judge model reads.
+struct Circular;
+
+const BY_LIKELIHOOD: Protocol = Protocol::accuracy("");
+const BY_JUDGE: Protocol = Protocol::accuracy("judged");
+
+impl Benchmark for Circular {
+    fn name(&self) -> &'static str {
+        "circular"
+    }
+
+    fn about(&self) -> &'static str {
+        "a question counts when both orders of its choices are answered right"
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        &[BY_LIKELIHOOD, BY_JUDGE]
+    }
+
+    fn data(&self) -> Data {
+        Data::Generated
+    }
+
+    fn size(&self) -> usize {
+        4
+    }
+
+    fn items(&self, _: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
+        let example = |index| Tabletop::new(1).example(Kind::Question, Split::Test, index);
+        let item = |at: usize| Item {
+            example: Example {
+                category: String::new(),
+                held_out: false,
+                ..example(at as u64 / 2)
+            },
+            group: Some((at / 2).to_string()),
+        };
+        Ok((0..count).map(item).collect())
+    }
+
+    fn request(&self, protocol: &Protocol, _: &Item) -> Request {
+        let choices = ["yes", "no"].map(str::to_owned).to_vec();
+        match *protocol == BY_LIKELIHOOD {
+            true => Request::Likelihood { choices },
+            false => Request::Generate { may_think: false },
+        }
+    }
+
+    fn score(&self, _: &Protocol, _: &Item, response: &Response, _: &Verifiers) -> Scoring {
+        match response {
+            Response::Likelihood(choices) => Scoring::Done((choices[0] > choices[1]).into()),
+            Response::Completion(completion) => Scoring::AskJudge {
+                prompt: format!("is this right: {}", completion.text),
+            },
+        }
+    }
+
+    fn score_reply(&self, _: &Protocol, _: &Item, reply: &str) -> Verdict {
+        (reply == "right").into()
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        let mut groups: BTreeMap<_, bool> = BTreeMap::new();
+        for Judged { item, verdict } in judged {
+            *groups.entry(item.group.clone()).or_insert(true) &= verdict.credit >= 1.0;
+        }
+        let right = groups.values().filter(|right| **right).count();
+        SuiteResult {
+            suite: String::new(),
+            metric: protocol.metric.to_owned(),
+            value: right as f64 / groups.len() as f64,
+            low: 0.0,
+            high: 1.0,
+            n: groups.len(),
+            parts: BTreeMap::new(),
+            networks: BTreeMap::new(),
+        }
+    }
+}
+
+fn judged(suite: &Suite, answer: impl Fn(usize, &Item) -> Verdict) -> SuiteResult {
+    let items = suite.items(None).unwrap();
+    let one = |(at, item): (usize, Item)| Judged {
+        verdict: answer(at, &item),
+        item,
+    };
+    let judged: Vec<_> = items.into_iter().enumerate().map(one).collect();
+    suite.aggregate(&judged)
+}
+
+#[test]
+fn a_benchmark_that_is_added_is_run_like_the_others_under_each_protocol() {
+    let suites: Vec<Suite> = Suite::of(&Circular).collect();
+    let names: Vec<_> = suites.iter().map(Suite::name).collect();
+    assert_eq!(names, ["circular", "circular:judged"]);
+    let verifiers = Verifiers::default();
+    let by_likelihood = judged(&suites[0], |at, item| {
+        assert!(matches!(suites[0].request(item), Request::Likelihood { .. }));
+        // The last of the four orders is answered wrong, so its question does not count.
+        let said = [if at == 3 { -2.0 } else { -0.5 }, -1.0];
+        match suites[0].score(item, &Response::Likelihood(&said), &verifiers) {
+            Scoring::Done(verdict) => verdict,
+            asked => unreachable!("{asked:?}"),
+        }
+    });
+    assert_eq!((by_likelihood.value, by_likelihood.n), (0.5, 2));
+    let by_judge = judged(&suites[1], |_, item| {
+        let completion = Completion::default();
+        let scoring = suites[1].score(item, &Response::Completion(&completion), &verifiers);
+        assert!(matches!(scoring, Scoring::AskJudge { .. }));
+        suites[1].score_reply(item, "right")
+    });
+    assert_eq!(
+        (by_judge.suite.as_str(), by_judge.value),
+        ("circular:judged", 1.0)
+    );
+}
+
+#[test]
+fn every_benchmark_has_a_name_of_its_own_and_a_file_of_that_name() {
+    let names: BTreeSet<_> = BENCHMARKS.iter().map(|benchmark| benchmark.name()).collect();
+    assert_eq!(names.len(), BENCHMARKS.len());
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/benchmarks");
+    for benchmark in BENCHMARKS {
+        let file = folder.join(format!("{}.rs", benchmark.name().replace('-', "_")));
+        assert!(file.is_file(), "{}", file.display());
+        assert!(Suite::find(benchmark.name()).is_some() && !benchmark.about().is_empty());
+    }
+}
+
+#[test]
+fn the_names_and_measures_that_users_know_stay() {
+    let listed: Vec<_> = Suite::all()
+        .map(|suite| (suite.name(), suite.metric(), suite.size()))
+        .collect();
+    let expected = [
+        ("tabletop-draw", "mean_of_categories", 600),
+        ("tabletop-ask", "accuracy", 400),
+        ("tabletop-sums", "accuracy", 400),
+        ("gsm8k", "accuracy", 1319),
+        ("fashion-ask", "accuracy", 1000),
+        ("fashion-draw", "accuracy", 1000),
+    ];
+    assert_eq!(
+        listed,
+        expected.map(|(name, metric, size)| (name.to_owned(), metric, size))
+    );
+}
+
+#[test]
+fn held_out_compositions_are_a_part_and_count_nowhere_else() {
+    let suite = Suite::find("tabletop-draw").unwrap();
+    let items = suite.items(Some(48)).unwrap();
+    let judged: Vec<_> = items
+        .into_iter()
+        .map(|item| Judged {
+            verdict: (!item.example.held_out).into(),
+            item,
+        })
+        .collect();
+    let result = suite.aggregate(&judged);
+    assert_eq!(
+        (result.value, result.n, result.parts["composition"]),
+        (1.0, 36, 0.0)
+    );
+    assert_eq!(result.parts.len(), 7);
+}
+
+#[test]
+fn pictures_are_drawn_in_one_size_and_shown_as_squares() {
+    let takes = |name: &str, width, height| Suite::find(name).unwrap().takes(width, height);
+    assert_eq!(
+        takes("tabletop-draw", 48, 32).unwrap_err(),
+        "what tabletop-draw draws is judged at 32x32 pixels"
+    );
+    assert_eq!(
+        takes("fashion-ask", 48, 32).unwrap_err(),
+        "the pictures of fashion-ask are square"
+    );
+    assert!(takes("tabletop-ask", 48, 48).is_ok() && takes("gsm8k", 48, 32).is_ok());
+}

@@ -1,0 +1,146 @@
+//! What can be typed about runs, the daemon and the store.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::output::Json;
+
+/// `demask run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A built-in profile's name (tabletop) or a TOML file
+    #[arg(long, default_value = "tabletop", value_name = "NAME|FILE.toml")]
+    pub profile: String,
+    /// No dashboard: print where the run is, line by line, until it ends
+    #[arg(long)]
+    pub headless: bool,
+    /// Start from random weights instead of the shipped checkpoint
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// Start from the weights of this checkpoint folder, or pulled repository, instead of the shipped one
+    /// (`start_from` in a profile)
+    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "from_scratch")]
+    pub checkpoint: Option<PathBuf>,
+    /// Change one value of the profile; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// With --headless: leave at once, the daemon goes on
+    #[arg(long, requires = "headless")]
+    pub detach: bool,
+    #[command(flatten)]
+    /// JSON lines instead of text, with --headless
+    pub output: Json,
+}
+
+/// `demask daemon`.
+#[derive(Debug, Subcommand)]
+pub enum Daemon {
+    /// Start it in the background; an unfinished run goes on from its last checkpoint
+    Start {
+        /// Stay in the foreground
+        #[arg(long)]
+        foreground: bool,
+    },
+    /// Finish the step, checkpoint, flush, end
+    Stop,
+    /// Is it up, and what is it doing?
+    Status(Json),
+    /// Print its log
+    Logs {
+        /// Last lines to print
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
+        /// Go on printing as the log grows
+        #[arg(long, short)]
+        follow: bool,
+    },
+}
+
+/// `demask attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// How pictures are drawn
+    #[arg(long, value_enum, default_value_t = Images::Auto)]
+    pub images: Images,
+}
+
+/// How pictures are drawn in the dashboard.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Images {
+    /// What the terminal can
+    Auto,
+    /// Half-block characters
+    Halfblocks,
+    /// Kitty's graphics
+    Kitty,
+    /// Sixel graphics
+    Sixel,
+    /// Not at all
+    Off,
+}
+
+/// `demask set`.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// The knob and its new value
+    #[arg(value_name = "KEY=VALUE")]
+    pub assignment: String,
+    #[command(flatten)]
+    /// Output
+    pub output: Json,
+}
+
+/// `demask query`.
+#[derive(Debug, Args)]
+pub struct Query {
+    /// One SELECT statement; without it the views and their columns are listed
+    pub sql: Option<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The same as --format json
+    #[arg(long)]
+    pub json: bool,
+    /// At most this many rows; 0 means all
+    #[arg(long, default_value_t = 1000)]
+    pub limit: u64,
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns
+    Table,
+    /// Comma-separated values
+    Csv,
+    /// One array of objects
+    Json,
+    /// One object a line
+    Jsonl,
+}
+
+/// `demask runs`.
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// All runs, newest first
+    List(Json),
+    /// One run: configuration, checkpoints, benchmarks
+    Show {
+        /// Its id, the beginning or the end of it, or the word latest
+        run: String,
+        /// Output
+        #[command(flatten)]
+        output: Json,
+    },
+    /// What differs between two runs
+    Diff {
+        /// One run
+        a: String,
+        /// The other
+        b: String,
+        /// Output
+        #[command(flatten)]
+        output: Json,
+    },
+}

@@ -1,0 +1,65 @@
+//! `demask merge`: a checkpoint and its adapter as one checkpoint, a model of its own.
+
+use std::process::ExitCode;
+
+use anyhow::bail;
+use demask_actors::home::Home;
+use demask_actors::inference::checkpoint_settings;
+use demask_api::LoadOptions;
+use demask_api::checkpoint::carries_adapter;
+use serde_json::json;
+
+use crate::args::Merge;
+use crate::commands::checkpoints::derive_checkpoint::{Derived, is_new};
+use crate::exit::UsageError;
+use crate::model::adapter;
+use crate::model::pulled::pulled;
+use crate::terminal::print;
+
+/// Merges, and prints what was written.
+///
+/// # Errors
+/// No adapter, or one that does not fit; an output that exists; as [`Derived::write`].
+pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
+    let output = is_new(&options.output)?;
+    let checkpoint = pulled("CHECKPOINT", &options.checkpoint)?;
+    let named = options.adapter.as_deref();
+    let adapter = named
+        .map(|named| adapter::put_on(&checkpoint, named))
+        .transpose()?;
+    adapter::has_base(&checkpoint)?;
+    if adapter.is_none() && !carries_adapter(&checkpoint) {
+        bail!(UsageError(format!(
+            "{} carries no adapter: name one with --adapter",
+            checkpoint.display()
+        )));
+    }
+    let blame = match &adapter {
+        Some(adapter) => adapter::blame(&checkpoint, adapter),
+        None => format!("the adapter of {} cannot be merged", checkpoint.display()),
+    };
+    let written = Derived {
+        inference: checkpoint_settings::inference(&checkpoint)?,
+        image_tokenizer: None,
+        options: LoadOptions {
+            adapter: adapter.clone(),
+            merge: true,
+            ..LoadOptions::sampling()
+        },
+        output,
+        dtype: options.dtype,
+        blame,
+        checkpoint: checkpoint.clone(),
+    }
+    .write(home)?;
+    if options.output_as.json {
+        let mut report = serde_json::to_value(&written)?;
+        report["checkpoint"] = json!(checkpoint);
+        report["adapter"] = json!(adapter.unwrap_or(checkpoint));
+        print::json(&report)?;
+    } else {
+        let (output, size) = (written.output.display(), written.size());
+        println!("{output}: {size}, the adapter in its weights");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,203 @@
+//! `demask pull`: a model or a data set from the Hugging Face Hub into its cache; the folder that holds it on standard output.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use demask_datasets::hub::{
+    Cache, Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch,
+};
+use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::args::Pull;
+use crate::exit::UsageError;
+use crate::model::engine;
+use crate::terminal::print;
+
+/// What a pull came to, as `--json` prints it.
+#[derive(Serialize)]
+struct Outcome {
+    #[serde(flatten)]
+    pulled: Pulled,
+    /// With `--to`: the folder, and what became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Laid>,
+}
+
+/// Pulls, prints the snapshot's folder, or the one that was named.
+///
+/// # Errors
+/// No name of a repository; a folder that is a file; whatever the hub, the network or the disk refuses.
+pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
+    let kind = if options.dataset {
+        RepoKind::Dataset
+    } else {
+        RepoKind::Model
+    };
+    let repo = Repo::parse(&options.repo, kind).map_err(|error| UsageError(error.to_string()))?;
+    if let Some(to) = options.to.as_deref().filter(|to| to.exists() && !to.is_dir()) {
+        return Err(UsageError(format!("--to {}: expected a folder, found a file", to.display())).into());
+    }
+    let Outcome { pulled, to } = if std::io::stderr().is_terminal() {
+        fetch(&repo, &options, &Bars::default())?
+    } else {
+        fetch(&repo, &options, &Lines::default())?
+    };
+    print::note(&summary(&pulled, to.as_ref()));
+    if options.output.json {
+        print::json(&Outcome { pulled, to })?;
+    } else {
+        println!("{}", to.map_or(pulled.snapshot, |laid| laid.folder).display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {
+    let settings = Settings::from_environment()?;
+    if let Some(to) = &options.to {
+        let root = settings.cache.clone();
+        let outside = Cache { root }.check_outside(to);
+        outside.map_err(|error| UsageError(format!("--to {error}")))?;
+    }
+    let hub = Hub::new(&settings, Patience::default())?;
+    engine::runtime()?.block_on(async {
+        let pulled = hub
+            .pull(repo, &options.files, usize::from(options.jobs), watch)
+            .await?;
+        let to = match &options.to {
+            Some(folder) => {
+                watch.saw(Event::Note(&format!("copying to {}", folder.display())));
+                Some(pulled.lay_into(folder).await?)
+            }
+            None => None,
+        };
+        Ok(Outcome { pulled, to })
+    })
+}
+
+fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
+    let of = |origin: Origin| {
+        let files = pulled.files.iter().filter(|file| file.origin == origin);
+        files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
+    };
+    let ((fetched, bytes), (here, _)) = (of(Origin::Hub), of(Origin::Cache));
+    let cache = format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes));
+    let Some(Laid { written, kept, .. }) = to else {
+        return cache;
+    };
+    let (written, kept) = (written.len(), kept.len());
+    format!("{cache}; in the folder written: {written}, there already: {kept}")
+}
+
+/// What a person is told in a line: all but the bytes.
+fn line(event: &Event<'_>) -> Option<String> {
+    Some(match event {
+        Event::Listed { commit, files } => format!("commit {commit}, files: {files}"),
+        Event::Done {
+            file,
+            bytes,
+            origin: Origin::Hub,
+        } => format!("{file}: {}", HumanBytes(*bytes)),
+        Event::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
+        Event::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
+        Event::Note(note) => (*note).to_owned(),
+        // Of thousands that are here, how many is enough.
+        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } | Event::Done { .. } => {
+            return None;
+        }
+    })
+}
+
+/// A bar for each file that is being fetched.
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    each: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Bars {
+    fn begin(&self, file: &str, size: Option<u64>) {
+        let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let bar = self
+            .all
+            .add(ProgressBar::new(size.unwrap_or_default()).with_message(file.to_owned()));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        locked(&self.each).insert(file.to_owned(), bar);
+    }
+}
+
+impl Watch for Bars {
+    fn saw(&self, event: Event<'_>) {
+        match event {
+            Event::Begun { file, size } => self.begin(file, size),
+            Event::Here { file, bytes } => {
+                locked(&self.each)
+                    .get(file)
+                    .inspect(|bar| bar.set_position(bytes));
+            }
+            Event::Checking { file } => {
+                locked(&self.each)
+                    .get(file)
+                    .inspect(|bar| bar.set_message(format!("{file}, checking")));
+            }
+            Event::Done { file, .. } => {
+                locked(&self.each)
+                    .remove(file)
+                    .inspect(ProgressBar::finish_and_clear);
+            }
+            _ => {}
+        }
+        if let Some(line) = line(&event) {
+            // Nothing is lost where the terminal is gone.
+            let _ = self.all.println(line);
+        }
+    }
+}
+
+/// Where no terminal is: a line a file, and one for each tenth of a large one.
+#[derive(Default)]
+struct Lines {
+    each: Mutex<HashMap<String, (u64, u64)>>,
+}
+
+/// A file from this many bytes on is large.
+const LARGE: u64 = 64 << 20;
+
+impl Lines {
+    /// The tenth that was reached now, in words.
+    fn tenth(&self, file: &str, bytes: u64) -> Option<String> {
+        let mut each = locked(&self.each);
+        let (size, told) = each.get_mut(file)?;
+        let tenth = bytes.saturating_mul(10) / (*size).max(1);
+        let news = tenth > *told && tenth < 10;
+        *told = tenth;
+        news.then(|| format!("{file}: {} % of {}", 10 * tenth, HumanBytes(*size)))
+    }
+}
+
+impl Watch for Lines {
+    fn saw(&self, event: Event<'_>) {
+        let line = match event {
+            Event::Begun {
+                file,
+                size: Some(size),
+            } if size >= LARGE => {
+                locked(&self.each).insert(file.to_owned(), (size, 0));
+                None
+            }
+            Event::Here { file, bytes } => self.tenth(file, bytes),
+            _ => line(&event),
+        };
+        if let Some(line) = line {
+            print::note(&line);
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

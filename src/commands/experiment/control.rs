@@ -1,0 +1,130 @@
+//! Commands to the daemon: `ps`, `pause`, `resume`, `stop`, `checkpoint`, `set`.
+
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_storage::{Command, Overview, Reply};
+
+use crate::connection::reach;
+use crate::exit::UsageError;
+use crate::terminal::print;
+
+/// Sends a command and says what the daemon made of it.
+///
+/// # Errors
+/// No daemon.
+pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCode> {
+    let reply = reach::connect(home)?.ask(command)?;
+    if json {
+        print::json(&reply)?;
+    }
+    match reply {
+        Reply::Refused { message } if !json => {
+            print::note(&format!("demask: {message}"));
+            Ok(ExitCode::from(crate::exit::FAILED))
+        }
+        Reply::Refused { .. } => Ok(ExitCode::from(crate::exit::FAILED)),
+        Reply::Accepted { message, step } if !json => {
+            println!("{message} (asked at step {step})");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// `demask set KEY=VALUE`.
+///
+/// # Errors
+/// Not KEY=VALUE; no daemon.
+pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let (key, value) = assignment.split_once('=').ok_or_else(|| {
+        UsageError(format!(
+            "'{assignment}': expected KEY=VALUE, for example learning_rate=0.0003"
+        ))
+    })?;
+    send(
+        home,
+        Command::Set {
+            key: key.trim().to_owned(),
+            value: value.trim().to_owned(),
+        },
+        json,
+    )
+}
+
+/// `demask ps`.
+///
+/// # Errors
+/// No daemon.
+pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let mut client = reach::connect(home)?;
+    let (status, actors) = (client.ask(Command::Status)?, client.ask(Command::Actors)?);
+    let (Reply::Status(overview), Reply::Actors { actors }) = (status, actors) else {
+        anyhow::bail!("the daemon did not say where it is");
+    };
+    if json {
+        print::json(&serde_json::json!({ "overview": overview, "actors": actors }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    show(&overview);
+    let rows: Vec<Vec<String>> = actors
+        .iter()
+        .map(|actor| {
+            let state = format!("{:?}", actor.state).to_lowercase();
+            let queue = format!("{}/{}", actor.queue.0, actor.queue.1);
+            vec![
+                actor.name.clone(),
+                state,
+                queue,
+                actor.restarts.to_string(),
+                actor.handled.to_string(),
+                actor.detail.clone(),
+            ]
+        })
+        .collect();
+    println!();
+    print::table(
+        &["actor", "state", "queue", "restarts", "handled", "doing"],
+        &rows,
+    )?;
+    if !overview.knobs.is_empty() {
+        let rows: Vec<Vec<String>> = overview
+            .knobs
+            .iter()
+            .map(|knob| {
+                vec![
+                    knob.key.clone(),
+                    knob.value.clone(),
+                    knob.allowed.clone(),
+                    knob.help.clone(),
+                ]
+            })
+            .collect();
+        println!();
+        print::table(&["knob", "value", "allowed", ""], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line on where a run is.
+pub fn line(overview: &Overview) -> String {
+    if overview.run.is_empty() {
+        return "no run".to_owned();
+    }
+    overview.headline()
+}
+
+fn show(overview: &Overview) {
+    println!("{}", line(overview));
+    if !overview.run.is_empty() {
+        println!(
+            "run {}{}",
+            overview.run,
+            if overview.detail.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", overview.detail)
+            }
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! `demask daemon` and `demask attach`: the background process that owns runs.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use demask_actors::home::Home;
+use demask_storage::{Command as Ask, Reply};
+
+use crate::args::{Daemon, Images};
+use crate::commands::experiment::control;
+use crate::connection::line::{self, Line};
+use crate::connection::reach::{LOOK, PATIENCE, reach};
+use crate::terminal::print;
+
+/// Dispatches.
+///
+/// # Errors
+/// A daemon that does not start or end.
+pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
+    match options {
+        Daemon::Start { foreground: true } => {
+            log_to_stderr();
+            demask_actors::daemon::serve(home)?;
+        }
+        Daemon::Start { foreground: false } => match home.daemon_pid() {
+            Some(pid) => bail!(
+                "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
+                home.root().display()
+            ),
+            None => println!("daemon started, process {}", start(home)?),
+        },
+        Daemon::Stop => stop(home)?,
+        Daemon::Status(output) => return status(home, output.json),
+        Daemon::Logs { lines, follow } => logs(home, lines, follow)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a daemon if none runs; its process id.
+///
+/// # Errors
+/// It ended at once, or did not answer in time.
+pub fn ensure(home: &Home) -> anyhow::Result<u32> {
+    match reach(home)? {
+        Some((pid, _)) => Ok(pid),
+        None => start(home),
+    }
+}
+
+/// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        // Saying that a line could not be written, to the same full disk, would be a panic.
+        .log_internal_errors(false)
+        .init();
+}
+
+fn start(home: &Home) -> anyhow::Result<u32> {
+    let log = home.log();
+    std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
+        let root = home.root().display();
+        format!("the home {root} cannot be written; name another with --home or DEMASK_HOME")
+    })?;
+    let out = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .with_context(|| log.display().to_string())?;
+    let before = out.metadata()?.len();
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .arg("--home")
+        .arg(home.root())
+        .args(["daemon", "start", "--foreground"]);
+    command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
+    // Its own process group: a Ctrl-C meant for the dashboard does not reach it.
+    answering(home, command.process_group(0).spawn()?, before)
+}
+
+/// Waits for the daemon that was started, or for the one that somebody else started at the same time and that took the home
+/// before it: which of them has it.
+fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> {
+    let (log, deadline) = (home.log(), Instant::now() + PATIENCE);
+    while Instant::now() < deadline {
+        let ended = child.try_wait()?;
+        if line::connect(home).is_ok() {
+            return Ok(home.daemon_pid().unwrap_or(child.id()));
+        }
+        // Its home may be somebody else's by now.
+        if let Some(status) = ended.filter(|_| home.daemon_pid().is_none()) {
+            let said = said_since(&log, before).unwrap_or_default();
+            bail!(
+                "the daemon ended at once ({status}; its log is {}): {said}",
+                log.display()
+            );
+        }
+        std::thread::sleep(LOOK);
+    }
+    bail!(
+        "the daemon did not answer within {} s; see {}",
+        PATIENCE.as_secs(),
+        log.display()
+    )
+}
+
+/// The last thing in a log that was written after this many bytes.
+fn said_since(log: &Path, bytes: u64) -> std::io::Result<String> {
+    let mut file = File::open(log)?;
+    file.seek(SeekFrom::Start(bytes))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let last = text
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or_default();
+    Ok(last.strip_prefix("demask: ").unwrap_or(last).to_owned())
+}
+
+fn stop(home: &Home) -> anyhow::Result<()> {
+    let Some((pid, mut daemon)) = reach(home)? else {
+        println!("no daemon is running");
+        return Ok(());
+    };
+    daemon.ask(Ask::Shutdown)?;
+    print::note("finishing the step, checkpointing…");
+    let mut asked = Instant::now();
+    while home.daemon_pid() == Some(pid) {
+        if asked.elapsed() > PATIENCE {
+            asked = Instant::now();
+            print::note(&still_there(home, pid));
+        }
+        std::thread::sleep(LOOK);
+    }
+    println!("daemon stopped");
+    Ok(())
+}
+
+/// Why it may take its time: a step is long, or the disk is full.
+fn still_there(home: &Home, pid: u32) -> String {
+    let asked = line::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
+    let at = match asked {
+        Ok(Reply::Status(overview)) if overview.detail.is_empty() => control::line(&overview),
+        Ok(Reply::Status(overview)) => overview.detail,
+        _ => format!("its log is {}", home.log().display()),
+    };
+    format!("the daemon (process {pid}) is not done yet: {at}; Ctrl-C leaves it to end by itself")
+}
+
+fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    if let Some((pid, daemon)) = reach(home)? {
+        return up(home, pid, daemon, json);
+    }
+    if json {
+        print::json(&serde_json::json!({ "running": false }))?;
+    } else {
+        println!("no daemon is running on {}", home.root().display());
+    }
+    Ok(ExitCode::from(crate::exit::FAILED))
+}
+
+/// What `status` says of a daemon that is up; `ps` says what its actors do.
+fn up(home: &Home, pid: u32, mut daemon: Line, json: bool) -> anyhow::Result<ExitCode> {
+    let Reply::Status(overview) = daemon.ask(Ask::Status)? else {
+        bail!("the daemon did not say where it is");
+    };
+    let (root, log) = (home.root(), home.log());
+    if json {
+        print::json(&serde_json::json!({
+            "running": true, "pid": pid, "home": root, "log": log, "socket": home.socket()?, "overview": overview,
+        }))?;
+    } else {
+        println!("the daemon of {} is running, process {pid}", root.display());
+        println!("its log is {}", log.display());
+        println!("{}", control::line(&overview));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
+    let path = home.log();
+    if !path.is_file() {
+        bail!(
+            "{}: no daemon has run on this home yet; `demask daemon start` starts one",
+            path.display()
+        );
+    }
+    let mut input = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
+    let all: Vec<String> = input.by_ref().lines().collect::<Result<_, _>>()?;
+    for line in &all[all.len().saturating_sub(lines)..] {
+        println!("{line}");
+    }
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? > 0 {
+            print!("{line}");
+            continue;
+        }
+        // A log that became shorter was rotated.
+        if std::fs::metadata(&path)?.len() < input.stream_position()? {
+            input = BufReader::new(File::open(&path)?);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// `demask attach`: the dashboard on the running daemon.
+///
+/// # Errors
+/// No daemon; no terminal.
+pub fn attach(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
+    if home.daemon_pid().is_none() {
+        bail!("no daemon is running on this home; `demask run` starts one");
+    }
+    if !std::io::stdout().is_terminal() {
+        bail!("the dashboard needs a terminal; `demask ps` prints where the run is");
+    }
+    crate::terminal::dashboard::open(home, images)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::net::UnixListener;
+    use std::path::PathBuf;
+
+    /// A home in a folder that is gone with it, as is its socket.
+    struct Place {
+        root: PathBuf,
+        home: Home,
+    }
+
+    impl Place {
+        fn new(name: &str) -> Self {
+            let root = std::env::temp_dir().join(format!("demask-{name}-{}", std::process::id()));
+            let home = Home::open(Some(root.clone())).unwrap();
+            Self { root, home }
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.root).ok();
+            std::fs::remove_file(self.home.socket().unwrap()).ok();
+        }
+    }
+
+    #[test]
+    fn who_starts_one_beside_somebody_else_has_that_one() {
+        let place = Place::new("beside");
+        let lock = place.home.lock().unwrap();
+        let _listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
+        // One that ends at once, as a daemon does whose home is taken.
+        let loser = || Command::new("false").spawn().unwrap();
+        assert_eq!(answering(&place.home, loser(), 0).unwrap(), std::process::id());
+        drop((lock, _listener));
+        let said = answering(&place.home, loser(), 0).unwrap_err().to_string();
+        assert!(said.contains("ended at once"), "{said}");
+    }
+}

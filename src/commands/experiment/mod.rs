@@ -1,0 +1,9 @@
+//! Runs, the daemon that does them, and the store that keeps them.
+//!
+//! Not here: what a run does (the `actors` crate), the dashboard (the `tui` crate).
+
+pub mod control;
+pub mod daemon;
+pub mod query;
+pub mod run;
+pub mod runs;

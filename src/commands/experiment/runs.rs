@@ -1,0 +1,212 @@
+//! `demask runs`: list, show and compare.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use demask_actors::home::Home;
+use demask_storage::query::{self, Rows};
+use serde_json::{Value, json};
+
+use crate::args::Runs;
+use crate::terminal::print;
+
+/// Dispatches.
+///
+/// # Errors
+/// No store, no such run.
+pub fn runs(home: &Home, options: Runs) -> anyhow::Result<ExitCode> {
+    match options {
+        Runs::List(output) => list(home, output.json),
+        Runs::Show { run, output } => show(home, &run, output.json),
+        Runs::Diff { a, b, output } => diff(home, &a, &b, output.json),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(home: &Home, sql: &str) -> anyhow::Result<Rows> {
+    Ok(query::query(&home.database(), sql, 0)?)
+}
+
+fn print_rows(rows: &Rows, json: bool) {
+    print!(
+        "{}",
+        rows.print(if json {
+            query::Format::Json
+        } else {
+            query::Format::Table
+        })
+    );
+}
+
+fn list(home: &Home, json: bool) -> anyhow::Result<()> {
+    let sql = "SELECT run, profile, status, step, seed, generation,
+               datetime(started_us / 1000000, 'unixepoch') AS started FROM v_run ORDER BY started_us DESC";
+    let rows = rows(home, sql)?;
+    print_rows(&rows, json);
+    if rows.rows.is_empty() && !json {
+        print::note("there is no run yet; `demask run` starts one");
+    }
+    Ok(())
+}
+
+/// The whole id of the one run that begins or ends so, or of the latest. Runs of one minute begin alike.
+fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
+    if !prefix
+        .chars()
+        .all(|sign| sign.is_ascii_alphanumeric() || sign == '-')
+    {
+        bail!("{prefix}: a run's id has letters, digits and hyphens only");
+    }
+    let sql = if prefix == "latest" {
+        "SELECT run FROM v_run ORDER BY started_us DESC LIMIT 1".to_owned()
+    } else {
+        format!("SELECT run FROM v_run WHERE run LIKE '{prefix}%' OR run LIKE '%{prefix}'")
+    };
+    let found = rows(home, &sql)?;
+    match found.rows.as_slice() {
+        [row] => Ok(row[0].as_str().unwrap_or_default().to_owned()),
+        [] => bail!("no run begins or ends with {prefix}; `demask runs list` shows them"),
+        many => bail!(
+            "{} runs begin or end with {prefix}; type more of the id",
+            many.len()
+        ),
+    }
+}
+
+fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
+    let run = find(home, prefix)?;
+    let config = config(home, &run)?;
+    let of = |view: &str, columns: &str, order: &str| {
+        rows(
+            home,
+            &format!("SELECT {columns} FROM {view} WHERE run = '{run}' ORDER BY {order}"),
+        )
+    };
+    let head = of(
+        "v_run",
+        "run, profile, status, reason, step, seed, generation, host, version, parent",
+        "run",
+    )?;
+    let evals = of(
+        "v_eval",
+        "step, suite, value, low, high, n, decision",
+        "step, suite",
+    )?;
+    let checkpoints = of("v_checkpoint", "step, hash, reason, bytes, kept, path", "step")?;
+    let latest = of("v_latest", "name, step, value", "name")?;
+    if json {
+        let parsed =
+            |rows: &Rows| serde_json::from_str::<Value>(&rows.print(query::Format::Json)).unwrap_or_default();
+        return print::json(&json!({
+            "run": parsed(&head), "config": config, "evals": parsed(&evals),
+            "checkpoints": parsed(&checkpoints), "latest": parsed(&latest),
+        }));
+    }
+    for (title, rows) in [
+        ("run", &head),
+        ("benchmarks", &evals),
+        ("checkpoints", &checkpoints),
+        ("latest values", &latest),
+    ] {
+        println!("{title}");
+        print_rows(rows, false);
+        println!();
+    }
+    println!("configuration\n{}", serde_json::to_string_pretty(&config)?);
+    Ok(())
+}
+
+fn config(home: &Home, run: &str) -> anyhow::Result<Value> {
+    let found = rows(
+        home,
+        &format!(
+            "SELECT json_extract(body, '$.config') FROM v_event WHERE run = '{run}' AND kind = 'run' ORDER BY seq LIMIT 1"
+        ),
+    )?;
+    let text = found
+        .rows
+        .first()
+        .and_then(|row| row[0].as_str())
+        .unwrap_or("null")
+        .to_owned();
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn diff(home: &Home, a: &str, b: &str, json: bool) -> anyhow::Result<()> {
+    let (a, b) = (find(home, a)?, find(home, b)?);
+    let mut lines: Vec<(String, Value, Value)> = Vec::new();
+    let (mut left, mut right) = (BTreeMap::new(), BTreeMap::new());
+    flatten("config", &config(home, &a)?, &mut left);
+    flatten("config", &config(home, &b)?, &mut right);
+    for (run, into) in [(&a, &mut left), (&b, &mut right)] {
+        let sql = format!("SELECT name, value FROM v_latest WHERE run = '{run}'");
+        values("latest", &rows(home, &sql)?, into);
+        let sql = format!("SELECT suite, value FROM v_eval WHERE run = '{run}' ORDER BY step");
+        values("eval", &rows(home, &sql)?, into);
+    }
+    for key in left
+        .keys()
+        .chain(right.keys().filter(|key| !left.contains_key(*key)))
+    {
+        let (one, other) = (
+            left.get(key).cloned().unwrap_or_default(),
+            right.get(key).cloned().unwrap_or_default(),
+        );
+        if one != other {
+            lines.push((key.clone(), one, other));
+        }
+    }
+    if json {
+        let list: Vec<Value> = lines
+            .into_iter()
+            .map(|(key, a, b)| json!({ "key": key, "a": a, "b": b }))
+            .collect();
+        return print::json(&list);
+    }
+    let table: Vec<Vec<String>> = lines
+        .into_iter()
+        .map(|(key, a, b)| vec![key, shown(&a), shown(&b)])
+        .collect();
+    if table.is_empty() {
+        println!("the same configuration, values and benchmarks");
+        return Ok(());
+    }
+    print::table(&["key", ending(&a), ending(&b)], &table)
+}
+
+/// The end of an id, which tells two runs apart where the beginning is the minute.
+fn ending(run: &str) -> &str {
+    run.rsplit('-').next().unwrap_or(run)
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn values(prefix: &str, rows: &Rows, into: &mut BTreeMap<String, Value>) {
+    for row in &rows.rows {
+        into.insert(
+            format!("{prefix}.{}", row[0].as_str().unwrap_or_default()),
+            row[1].clone(),
+        );
+    }
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .for_each(|(key, value)| flatten(&format!("{prefix}.{key}"), value, into)),
+        Value::Array(list) => {
+            list.iter()
+                .enumerate()
+                .for_each(|(at, value)| flatten(&format!("{prefix}.{at}"), value, into));
+        }
+        other => drop(into.insert(prefix.to_owned(), other.clone())),
+    }
+}

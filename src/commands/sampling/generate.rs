@@ -1,0 +1,128 @@
+//! `demask generate`: a text written.
+
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_actors::inference::complete::Inference;
+use demask_actors::inference::settings::{SamplerSettings, fit};
+use demask_actors::inference::typed_prompt::plain_example;
+use demask_api::{Commit, TextCache, TextSampler};
+use demask_datasets::example::{Kind, Mode};
+
+use super::preview::show_text;
+use crate::args::{Cache, Generate};
+use crate::exit::UsageError;
+use crate::model::engine::runtime;
+use crate::model::session::Session;
+use crate::terminal::print;
+
+/// Temperature of the published scripts that write text (`mmada.md` 6.3).
+const PUBLISHED_TEMPERATURE: f64 = 1.0;
+
+/// `demask generate`.
+///
+/// # Errors
+/// As [`Session::open`] and [`Session::complete`].
+pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
+    let mode = if options.no_think {
+        Mode::Direct
+    } else {
+        Mode::Think
+    };
+    let example = plain_example(Kind::WordProblem, &options.prompt, None);
+    let made = runtime()?.block_on(async {
+        let mut session = Session::open(home, &options.model).await?;
+        if let Some(length) = options.length {
+            session.inference = with_length(&session, length)?;
+        }
+        let samplers = SamplerSettings {
+            text: text_sampler(&session, mode, &options)?,
+            ..session.samplers.clone()
+        };
+        let sink = options.show.then(|| show_text(&session.inference));
+        session
+            .complete(example, mode, options.seed, &samplers, sink)
+            .await
+    })?;
+    if options.output.json {
+        let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
+        print::json(&serde_json::json!({
+            "prompt": options.prompt, "text": made.completion.text, "tokens": made.completion.tokens,
+            "steps": steps, "forwards": made.forwards, "seed": options.seed,
+        }))?;
+    } else {
+        println!("{}", made.completion.text);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The inference with another answer length.
+fn with_length(session: &Session, length: usize) -> anyhow::Result<Inference> {
+    let mut budgets = *session.inference.builder().budgets();
+    let whole = budgets.text.prompt + budgets.text.answer;
+    (budgets.text.answer, budgets.text.direct_answer) = (length, length);
+    if session.is_published_family {
+        // What the answer takes, the prompt cannot have.
+        budgets.text.prompt = whole.saturating_sub(length);
+    }
+    Ok(session.inference.with_budgets(budgets))
+}
+
+/// The sampler that was asked for; for the rest the checkpoint's, or as published. A number of steps is a schedule.
+fn text_sampler(session: &Session, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
+    let budget = session.inference.builder().budgets().text;
+    let length = if mode == Mode::Think {
+        budget.answer
+    } else {
+        budget.direct_answer
+    };
+    let usual = &session.samplers.text;
+    let temperature = if session.is_published_family && !session.says_sampling {
+        PUBLISHED_TEMPERATURE
+    } else {
+        usual.temperature
+    };
+    let commit = match (options.steps, options.threshold, options.factor) {
+        (Some(_), _, _) => Commit::Schedule,
+        (None, Some(threshold), _) => Commit::Threshold { threshold },
+        (None, None, Some(factor)) => Commit::Factor { factor },
+        (None, None, None) => usual.commit,
+    };
+    let wanted = TextSampler {
+        steps: options.steps.unwrap_or(usual.steps),
+        block: options.block.unwrap_or(usual.block),
+        temperature: options.temperature.unwrap_or(temperature),
+        guidance: options.guidance.unwrap_or(usual.guidance),
+        commit,
+        cache: options.cache.map_or(usual.cache, cache),
+        ..usual.clone()
+    };
+    let fitted = fit(&wanted, length);
+    if options.block.is_some_and(|block| block != fitted.block) {
+        return Err(UsageError(format!(
+            "--block {}: expected 1 to {length}, the tokens of the answer",
+            wanted.block
+        ))
+        .into());
+    }
+    let blocks = length.div_ceil(fitted.block);
+    if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
+        let (block, most) = (fitted.block, blocks * fitted.block);
+        return Err(UsageError(format!(
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {most} (one a token)"
+        ))
+        .into());
+    }
+    Ok(fitted)
+}
+
+fn cache(named: Cache) -> TextCache {
+    match named {
+        Cache::None => TextCache::None,
+        Cache::Prefix => TextCache::Prefix,
+        Cache::Dual => TextCache::Dual {
+            refresh: 1,
+            vicinity: 0,
+        },
+    }
+}

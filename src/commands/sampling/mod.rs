@@ -1,0 +1,11 @@
+//! One model, asked: text written and filled in, pictures drawn and described, benchmarks scored.
+//!
+//! Not here: how the model is found and loaded (`model`).
+
+mod canvas;
+pub mod describe;
+pub mod eval;
+pub mod fill;
+pub mod generate;
+pub mod imagine;
+mod preview;

@@ -1,0 +1,75 @@
+//! Low-rank adapters that a flag names: a folder in PEFT's layout, put on a checkpoint.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, carries_adapter};
+use serde_json::Value;
+
+use crate::exit::UsageError;
+use crate::model::pulled::pulled;
+
+/// PEFT's older file of weights, a pickle.
+const PICKLE: &str = "adapter_model.bin";
+
+/// The folder of the adapter that `--adapter` names for a checkpoint.
+///
+/// # Errors
+/// It is not there or holds no adapter; the checkpoint carries one already.
+pub fn put_on(checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
+    let folder = pulled("--adapter", named)?;
+    if carries_adapter(checkpoint) {
+        bail!(UsageError(format!(
+            "--adapter {}: the checkpoint {} carries an adapter already; leave one out, or merge the checkpoint's first \
+             (`demask merge`)",
+            named.display(),
+            checkpoint.display()
+        )));
+    }
+    let lacks = |file: &str| !folder.join(file).is_file();
+    let hint = if lacks(ADAPTER) && !lacks(PICKLE) {
+        format!("; `demask convert {PICKLE} {ADAPTER}` makes it")
+    } else {
+        String::new()
+    };
+    match [ADAPTER_CONFIG, ADAPTER].into_iter().find(|file| lacks(file)) {
+        None => Ok(folder),
+        Some(missing) => bail!(
+            "--adapter {}: there is no {missing} in it; expected an adapter in PEFT's layout, {ADAPTER_CONFIG} and \
+             {ADAPTER}{hint}",
+            named.display()
+        ),
+    }
+}
+
+/// Refuses an adapter by itself as a checkpoint, as people publish them.
+///
+/// # Errors
+/// There is nothing beside it; what to name instead.
+pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
+    if !carries_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
+        return Ok(());
+    }
+    let base = base(checkpoint).map_or_else(String::new, |base| format!(", {base},"));
+    let checkpoint = checkpoint.display();
+    bail!(UsageError(format!(
+        "{checkpoint} is an adapter without its base: name the base{base} as the checkpoint, and this with --adapter"
+    )))
+}
+
+/// What to say where the engine does not take the two together.
+#[must_use]
+pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
+    let made_for = base(adapter).map_or_else(String::new, |base| format!(" (made for {base})"));
+    let (checkpoint, adapter) = (checkpoint.display(), adapter.display());
+    format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
+}
+
+/// The base that an adapter names, where it names one.
+#[must_use]
+pub fn base(adapter: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(adapter.join(ADAPTER_CONFIG)).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    let base = config["base_model_name_or_path"].as_str()?;
+    (!base.is_empty()).then(|| base.to_owned())
+}

@@ -1,0 +1,33 @@
+//! An engine and a runtime for one command.
+
+use std::path::Path;
+
+use demask_actors::engine::process::{Engine, EngineOptions};
+use demask_actors::home::Home;
+use tokio::runtime::Runtime;
+
+/// A runtime for one command.
+///
+/// # Errors
+/// The system's.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
+}
+
+/// Starts an engine for one command.
+///
+/// # Errors
+/// No engine program, or one that does not start.
+pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Result<Engine> {
+    let socket = home.socket()?;
+    let socket_dir = socket.parent().unwrap_or(Path::new("/tmp")).to_owned();
+    let options = EngineOptions {
+        socket_dir,
+        device: device.to_owned(),
+        dtype: dtype.to_owned(),
+        ..EngineOptions::default()
+    };
+    Ok(Engine::start(&options).await?)
+}

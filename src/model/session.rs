@@ -1,0 +1,136 @@
+//! A model that is loaded for one command, and asked.
+
+use anyhow::{Context as _, bail};
+use demask_actors::engine::actor::FrameSink;
+use demask_actors::engine::process::Engine;
+use demask_actors::home::Home;
+use demask_actors::inference::complete::{CompletionRequest, CompletionResult, Inference};
+use demask_actors::inference::settings::SamplerSettings;
+use demask_api::{Answer, LoadOptions, ModelSource, PictureSize, Request, Task};
+use demask_datasets::example::{Example, Mode};
+use serde_json::{Map, Value};
+
+use super::engine::start_engine;
+use super::settings::ModelSettings;
+use crate::args::Model;
+
+/// A loaded model: an engine, and the inference that fits its checkpoint.
+pub struct Session {
+    /// The engine.
+    pub engine: Engine,
+    /// Its tokenizer and budgets.
+    pub inference: Inference,
+    /// Its samplers.
+    pub samplers: SamplerSettings,
+    /// What `--sampling` says of text, key by key.
+    pub said_of_text: Map<String, Value>,
+    /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
+    pub is_published_family: bool,
+    /// Whether it is said how it is sampled best.
+    pub says_sampling: bool,
+    /// Size of its pictures; none without an image tokenizer.
+    pub size: Option<PictureSize>,
+}
+
+impl Session {
+    /// Loads the named checkpoint, or the shipped one.
+    ///
+    /// # Errors
+    /// A checkpoint that is not there or broken, named; an engine that does not start.
+    pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
+        Self::load(home, model, ModelSettings::new(home, model)?).await
+    }
+
+    /// The same for a command that draws or reads pictures, which is what the task is.
+    pub async fn open_seeing(home: &Home, model: &Model, task: Task) -> anyhow::Result<Self> {
+        let settings = ModelSettings::new(home, model)?;
+        if settings.inference.builder().budgets().of(Task::Understand).codes == 0 {
+            bail!("the model knows no pictures: it has no codes for them");
+        }
+        if settings.size.is_none() {
+            let does = if task == Task::Understand {
+                "reads"
+            } else {
+                "draws"
+            };
+            let name = "name one's folder with --image-tokenizer";
+            bail!("the checkpoint has no image tokenizer, so it {does} no pictures: {name}");
+        }
+        settings.has_room(model, task)?;
+        Self::load(home, model, settings).await
+    }
+
+    async fn load(home: &Home, model: &Model, settings: ModelSettings) -> anyhow::Result<Self> {
+        let engine = start_engine(home, &model.device, "auto").await?;
+        let source = ModelSource::Checkpoint {
+            dir: settings.folder.clone(),
+            resume: false,
+            average: model.average,
+            image_tokenizer: settings.image_tokenizer.clone(),
+            options: LoadOptions {
+                adapter: settings.adapter.clone(),
+                ..LoadOptions::sampling()
+            },
+        };
+        let loaded = engine.ask(&Request::Load { model: source }).await;
+        let loaded = loaded.with_context(|| settings.blame())?;
+        same_codes(&loaded, &settings)?;
+        Ok(Self {
+            engine,
+            inference: settings.inference,
+            samplers: settings.samplers,
+            said_of_text: settings.said_of_text,
+            is_published_family: settings.is_published_family,
+            says_sampling: settings.says_sampling,
+            size: settings.size,
+        })
+    }
+
+    /// Size of the pictures.
+    pub fn size(&self) -> anyhow::Result<PictureSize> {
+        self.size.context("the model has no image tokenizer")
+    }
+
+    /// Completes one example.
+    ///
+    /// # Errors
+    /// A prompt that is too long, with both numbers; the engine's.
+    pub async fn complete(
+        &self,
+        example: Example,
+        mode: Mode,
+        seed: u64,
+        samplers: &SamplerSettings,
+        show: Option<FrameSink>,
+    ) -> anyhow::Result<CompletionResult> {
+        let wanted = [CompletionRequest {
+            example,
+            mode,
+            seed,
+            watch: show.is_some().then_some(1),
+        }];
+        let mut made = self
+            .inference
+            .complete(&self.engine, &wanted, samplers, show)
+            .await?;
+        made.pop().context("the engine gave no sample")
+    }
+}
+
+/// The tokenizer and the network must agree on where picture codes begin.
+fn same_codes(loaded: &Answer, settings: &ModelSettings) -> anyhow::Result<()> {
+    let tokens = settings.inference.builder().tokenizer().len();
+    let codes = settings.inference.builder().budgets().of(Task::Understand).codes;
+    match loaded {
+        Answer::Loaded {
+            backbone: Some(config),
+            ..
+        } if codes > 0 && config.image_offset() as usize != tokens => bail!(
+            "{}: picture codes begin at token {}, expected {tokens}, the length of its tokenizer.json: set \
+             image_token_offset in its config.json",
+            settings.folder.display(),
+            config.image_offset(),
+        ),
+        _ => Ok(()),
+    }
+}

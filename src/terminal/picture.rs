@@ -1,0 +1,134 @@
+//! A drawn picture: in half-blocks on the terminal, as large as it has room for, and as a PNG file.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use demask_api::Picture;
+use demask_datasets::tabletop::render::PIXELS;
+use image::RgbImage;
+use image::imageops::{FilterType, resize, thumbnail};
+
+use crate::exit::UsageError;
+
+/// How many times a picture whose longer side this is is enlarged when nobody says.
+#[must_use]
+pub fn scale(side: usize) -> u32 {
+    u32::try_from(8 * PIXELS / side.max(1)).unwrap_or(1).clamp(1, 8)
+}
+
+/// What is wrong with a name to write to, told before the model is loaded, not after the picture is drawn.
+///
+/// # Errors
+/// A folder, another ending than `.png`; a folder that is missing.
+pub fn check_output(path: &Path) -> anyhow::Result<()> {
+    let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
+    let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
+    if path.is_dir() || path.file_name().is_none() {
+        return refuse("is a folder; expected the name of a PNG file");
+    }
+    if !path.extension().is_none_or(png) {
+        return refuse("pictures are written as PNG; expected a name that ends in .png");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
+        bail!("{}: no such folder to write the picture to", missing.display());
+    }
+    Ok(())
+}
+
+/// Pixels that the terminal has room for in half-blocks, across and down, a line left for words.
+#[must_use]
+pub fn room() -> (u32, u32) {
+    let size = terminal_size::terminal_size_of(std::io::stderr());
+    size.map_or((80, 46), |(width, height)| {
+        (width.0.into(), 2 * u32::from(height.0.saturating_sub(1)))
+    })
+}
+
+/// The picture, made smaller where it is larger than so many pixels across or down; its shape stays.
+#[must_use]
+pub fn within(picture: &Picture, width: u32, height: u32) -> Picture {
+    let Some(whole) = as_image(picture).filter(|whole| whole.width() > width || whole.height() > height)
+    else {
+        return picture.clone();
+    };
+    let (wide, high) = (u64::from(whole.width()), u64::from(whole.height()));
+    let (width, height) = (u64::from(width.max(1)), u64::from(height.max(1)));
+    let (wide, high) = if wide * height > high * width {
+        (width, (high * width / wide).max(1))
+    } else {
+        ((wide * height / high).max(1), height)
+    };
+    let (Ok(wide), Ok(high)) = (u32::try_from(wide), u32::try_from(high)) else {
+        return picture.clone();
+    };
+    Picture {
+        width: wide as usize,
+        height: high as usize,
+        rgb: thumbnail(&whole, wide, high).into_raw(),
+    }
+}
+
+fn as_image(picture: &Picture) -> Option<RgbImage> {
+    let (width, height) = (
+        u32::try_from(picture.width).ok()?,
+        u32::try_from(picture.height).ok()?,
+    );
+    RgbImage::from_raw(width, height, picture.rgb.clone())
+}
+
+/// A picture in half-block characters, two pixels a character.
+#[must_use]
+pub fn half_blocks(picture: &Picture) -> String {
+    let mut text = String::new();
+    for y in (0..picture.height).step_by(2) {
+        for x in 0..picture.width {
+            let ([r, g, b], [s, h, c]) = (picture.at(x, y), picture.at(x, y + 1));
+            text.push_str(&format!("\x1b[38;2;{r};{g};{b};48;2;{s};{h};{c}m▀"));
+        }
+        text.push_str("\x1b[0m\n");
+    }
+    text
+}
+
+/// Writes a picture as PNG, enlarged so many times without smoothing.
+///
+/// # Errors
+/// The system's, with the file's name; then nothing is left behind.
+pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
+    let image = as_image(picture).context("a picture of the wrong size")?;
+    let (width, height) = (image.width() * scale, image.height() * scale);
+    let large = resize(&image, width, height, FilterType::Nearest);
+    // Beside it first: a picture is there whole or not at all.
+    let work = path.with_extension("part.png");
+    let written = large.save_with_format(&work, image::ImageFormat::Png);
+    let written = written.map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
+    if written.is_err() {
+        std::fs::remove_file(&work).ok();
+    }
+    written.with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_picture_too_large_for_the_terminal_keeps_its_shape() {
+        let wide = Picture::filled(768, 512, [9, 8, 7]);
+        for (room, expected) in [
+            ((80, 46), (69, 46)),
+            ((60, 400), (60, 40)),
+            ((768, 512), (768, 512)),
+        ] {
+            let small = within(&wide, room.0, room.1);
+            assert_eq!((small.width, small.height), expected);
+            assert!(small.rgb.chunks_exact(3).all(|pixel| pixel == [9, 8, 7]));
+        }
+        let lines = half_blocks(&within(&wide, 60, 400));
+        assert_eq!(lines.lines().count(), 20);
+        assert!(lines.lines().all(|line| line.matches('▀').count() == 60));
+    }
+}
