@@ -39,6 +39,8 @@ int demask_adamw(Tensor* g, Tensor* m, Tensor* v, Tensor* p, const float* number
     at::parallel_for(0, n, PIECE, [&](int64_t begin, int64_t end) {
       adamw_row(gs + begin, ms + begin, vs + begin, ps + begin, by, end - begin);
     });
+    // Who keeps what was made of the weights, packed ones for example, learns by this that they have changed.
+    for (Tensor* t : {g, m, v, p}) t->unsafeGetTensorImpl()->bump_version();
   });
 }
 }

@@ -1,0 +1,118 @@
+//! The house as the README draws it: which crate may use which, no circle between the rooms of a crate, no room too full.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Each crate's folder, and the crates that it uses.
+const ARROWS: [(&str, &[&str]); 8] = [
+    (".", &["actors", "api", "datasets", "rewards", "storage", "tui"]),
+    ("actors", &["api", "datasets", "rewards", "storage"]),
+    ("rewards", &["api", "datasets"]),
+    ("datasets", &["api"]),
+    ("model", &["api"]),
+    ("model/api", &[]),
+    ("tui", &["storage"]),
+    ("storage", &[]),
+];
+
+/// Entries that a folder has at most, beside the file that opens it.
+const ENTRIES: usize = 12;
+/// Folders that have more yet, and how many.
+const FULLER: [(&str, usize); 2] = [("tui/src", 16), ("storage/src", 13)];
+
+fn house() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let opens = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        ["mod.rs", "lib.rs", "main.rs", "README.md"].contains(&name.as_str())
+    };
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !opens(path))
+        .collect();
+    entries.sort();
+    entries
+}
+
+/// All folders below one, itself too.
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let below = entries(folder).into_iter().filter(|path| path.is_dir());
+    let mut all: Vec<PathBuf> = below.flat_map(|path| folders(&path)).collect();
+    all.push(folder.into());
+    all
+}
+
+/// The Rust files of a room, which is a file or a folder.
+fn files(room: &Path) -> Vec<PathBuf> {
+    if room.is_file() {
+        return vec![room.into()];
+    }
+    let all = std::fs::read_dir(room)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    all.flat_map(|path| files(&path)).collect()
+}
+
+#[test]
+fn crates_use_what_the_readme_says() {
+    for (folder, expected) in ARROWS {
+        let manifest = std::fs::read_to_string(house().join(folder).join("Cargo.toml")).unwrap();
+        let (_, behind) = manifest.split_once("\n[dependencies]\n").unwrap();
+        let uses: BTreeSet<&str> = behind
+            .lines()
+            .take_while(|line| !line.starts_with('['))
+            .filter_map(|line| line.strip_prefix("demask-"))
+            .map(|line| line.split(['.', ' ', '=']).next().unwrap())
+            .collect();
+        assert_eq!(uses, expected.iter().copied().collect(), "{folder}/Cargo.toml");
+    }
+}
+
+#[test]
+fn no_folder_is_too_full() {
+    for (krate, _) in ARROWS {
+        for folder in folders(&house().join(krate).join("src")) {
+            let name = folder.strip_prefix(house()).unwrap().display().to_string();
+            let name = name.trim_start_matches("./");
+            let known = FULLER.iter().find(|(fuller, _)| *fuller == name);
+            let most = known.map_or(ENTRIES, |&(_, most)| most);
+            let count = entries(&folder).len();
+            assert!(count <= most, "{name}: {count} entries, expected at most {most}");
+        }
+    }
+}
+
+#[test]
+fn no_circle_goes_through_the_rooms_of_a_crate() {
+    for (krate, _) in ARROWS {
+        let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for room in entries(&house().join(krate).join("src")) {
+            let name = room.file_stem().unwrap().to_string_lossy().into_owned();
+            let of = uses.entry(name.clone()).or_default();
+            for file in files(&room).iter().filter(|file| file.extension().is_some_and(|ext| ext == "rs")) {
+                let text = std::fs::read_to_string(file).unwrap();
+                let arrows = text
+                    .lines()
+                    .take_while(|line| !line.starts_with("#[cfg(test)]"))
+                    .filter_map(|line| line.trim_start().split_once("use crate::"))
+                    .filter(|(before, _)| before.is_empty() || before.starts_with("pub"))
+                    .map(|(_, path)| path.split([':', ';', ' ']).next().unwrap().to_owned());
+                of.extend(arrows.filter(|other| *other != name));
+            }
+        }
+        // A room that uses none of those that are left is taken away, until none is left or all stand in circles.
+        while let Some(free) = uses
+            .iter()
+            .find(|(_, others)| others.iter().all(|other| !uses.contains_key(other)))
+            .map(|(name, _)| name.clone())
+        {
+            uses.remove(&free);
+        }
+        assert!(uses.is_empty(), "{krate}/src: a circle through {:?}", uses.keys());
+    }
+}
