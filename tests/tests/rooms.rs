@@ -94,7 +94,10 @@ fn no_circle_goes_through_the_rooms_of_a_crate() {
         for room in entries(&house().join(krate).join("src")) {
             let name = room.file_stem().unwrap().to_string_lossy().into_owned();
             let of = uses.entry(name.clone()).or_default();
-            for file in files(&room).iter().filter(|file| file.extension().is_some_and(|ext| ext == "rs")) {
+            for file in files(&room)
+                .iter()
+                .filter(|file| file.extension().is_some_and(|ext| ext == "rs"))
+            {
                 let text = std::fs::read_to_string(file).unwrap();
                 let arrows = text
                     .lines()
