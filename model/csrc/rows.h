@@ -46,9 +46,6 @@ CLONES static void narrow(const float* R from, uint16_t* R to, int64_t n) {
 CLONES static void round_row(float* R row, int64_t n) {
   for (int64_t i = 0; i < n; i++) row[i] = widened(narrowed(row[i]));
 }
-CLONES static void add_row(float* R to, const float* R from, int64_t n) {
-  for (int64_t i = 0; i < n; i++) to[i] += from[i];
-}
 CLONES static void sum_rows(const float* R a, const float* R b, float* R to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = a[i] + b[i];
 }
