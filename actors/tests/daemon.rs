@@ -4,14 +4,14 @@
 use std::path::Path;
 use std::rc::Rc;
 
+use demask_actors::control::KnobKey;
 use demask_actors::control::client::Client;
-use demask_actors::control::{Knob, KnobRange};
 use demask_actors::daemon::serve_with;
 use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
-use demask_storage::{Command, Record, Reply, ServerMessage, TrainUse, query};
+use demask_storage::{Command, Knob, Record, Reply, ServerMessage, TrainUse, query};
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
 
@@ -33,14 +33,13 @@ enum Script {
 struct Scripted(Script);
 
 impl RunDriver for Scripted {
-    fn knobs(&self, _: &Profile) -> Vec<KnobRange> {
-        let (key, help) = (Knob::LearningRate, String::new());
-        vec![KnobRange {
-            key,
+    fn knobs(&self, _: &Profile) -> Vec<Knob> {
+        vec![Knob {
+            key: KnobKey::LearningRate.to_string(),
             value: 0.5,
             low: 0.0,
             high: 1.0,
-            help,
+            help: String::new(),
         }]
     }
 
@@ -66,7 +65,7 @@ impl RunDriver for Scripted {
                         Outcome::Halted
                     });
                 }
-                let turned = context.control.value(&Knob::LearningRate) == Some(0.25);
+                let turned = context.control.value(&KnobKey::LearningRate) == Some(0.25);
                 if if until_turned { turned } else { step == 12 } {
                     break;
                 }
@@ -259,7 +258,7 @@ fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
         client.ask(Command::Subscribe { since: 0 }).await.unwrap();
         let turn = Command::Set {
             key: "learning_rate".into(),
-            value: "0.25".into(),
+            value: 0.25,
         };
         assert!(matches!(client.ask(turn).await, Ok(Reply::Accepted { .. })));
         assert!(matches!(

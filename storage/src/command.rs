@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::live::{ActorView, Overview};
 use crate::record::Envelope;
+use crate::vocabulary::SteerAction;
 
 /// A client's line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ pub enum Command {
         /// The knob.
         key: String,
         /// Its new value.
-        value: String,
+        value: f64,
     },
     /// Sample this prompt now (at the next step boundary), watched.
     Sample {
@@ -79,6 +80,40 @@ pub enum Command {
     },
     /// End the daemon: stop at the step boundary, checkpoint, flush, exit 0.
     Shutdown,
+}
+
+impl Command {
+    /// Turns a knob, as a person types it.
+    ///
+    /// # Errors
+    /// In words: the value is not a finite number.
+    pub fn set(key: &str, value: &str) -> Result<Self, String> {
+        match value.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(Self::Set {
+                key: key.trim().to_owned(),
+                value: number,
+            }),
+            _ => Err(format!(
+                "{}: expected a number, found '{}'",
+                key.trim(),
+                value.trim()
+            )),
+        }
+    }
+
+    /// What a command steers in a run; none for what only looks, and for what concerns the daemon.
+    #[must_use]
+    pub fn action(&self) -> Option<SteerAction> {
+        match self {
+            Self::Pause => Some(SteerAction::Pause),
+            Self::Resume => Some(SteerAction::Resume),
+            Self::Stop => Some(SteerAction::Stop),
+            Self::Checkpoint => Some(SteerAction::Checkpoint),
+            Self::Set { .. } => Some(SteerAction::Set),
+            Self::Sample { .. } => Some(SteerAction::Sample),
+            _ => None,
+        }
+    }
 }
 
 /// What the daemon says.

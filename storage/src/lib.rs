@@ -24,5 +24,5 @@ pub use store::StoreError;
 pub use writer::Writer;
 
 /// The version of the control protocol; it is in every reply.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 pub use vocabulary::{Decision, Gate, Modality, RunState, SteerAction, UnknownWord};

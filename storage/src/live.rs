@@ -79,17 +79,27 @@ pub struct DeviceView {
     pub busy: f64,
 }
 
-/// Something that can be steered.
+/// Something that can be turned in a run: a number within a range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Knob {
     /// Its key for `set`: `learning_rate`, `temperature`, `kl`, `mix.SOURCE`, `reward.NAME`.
     pub key: String,
     /// Present value.
-    pub value: String,
-    /// What is allowed, in words: `0 to 1`.
-    pub allowed: String,
+    pub value: f64,
+    /// Smallest allowed.
+    pub low: f64,
+    /// Largest allowed.
+    pub high: f64,
     /// One line of help.
     pub help: String,
+}
+
+impl Knob {
+    /// What is allowed, in words: `0 to 1`.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        format!("{} to {}", self.low, self.high)
+    }
 }
 
 /// Where the run is.

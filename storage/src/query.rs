@@ -28,7 +28,7 @@ pub const VIEWS: [&str; 13] = [
     "v_clean",
 ];
 /// The views' columns, a view a line: a promise, which a test holds against the database.
-pub const COLUMNS: &str = include_str!("views.txt");
+pub const COLUMNS: &str = include_str!("schema/views.txt");
 /// Most characters of a cell in a table; the other formats never cut.
 const WIDEST: usize = 72;
 /// How long a query may run.

@@ -9,10 +9,10 @@ use rusqlite::{Connection, OpenFlags};
 pub const APPLICATION_ID: i32 = 0x646d_736b;
 /// Each migration once, in order; only ever added to.
 const MIGRATIONS: [&str; 4] = [
-    include_str!("migrations/0001_first.sql"),
-    include_str!("migrations/0002_metric_by_number.sql"),
-    include_str!("migrations/0003_clean.sql"),
-    include_str!("migrations/0004_modality.sql"),
+    include_str!("schema/0001_first.sql"),
+    include_str!("schema/0002_metric_by_number.sql"),
+    include_str!("schema/0003_clean.sql"),
+    include_str!("schema/0004_modality.sql"),
 ];
 /// How much of the file a reader maps rather than copies: more than a store ever has.
 const MAPPED: i64 = 1 << 36;

@@ -226,7 +226,7 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let old = rusqlite::Connection::open(&path).unwrap();
-    old.execute_batch(include_str!("../src/migrations/0001_first.sql"))
+    old.execute_batch(include_str!("../src/schema/0001_first.sql"))
         .unwrap();
     old.execute_batch(
         "INSERT INTO metric_key VALUES (1, 'train/loss'), (2, 'reward/total');

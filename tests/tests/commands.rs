@@ -262,7 +262,7 @@ fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     let home = place.home();
     // The home is taken, and nobody answers yet.
     let lock = home.lock().unwrap();
-    let [key, value] = ["kl", "0.02"].map(str::to_owned);
+    let (key, value) = ("kl".to_owned(), 0.02);
     for (typed, command) in [
         (&["ps"][..], Command::Status),
         (&["pause"], Command::Pause),

@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::keys::Action;
-    use crate::message::{Effect, Msg};
+    use crate::model::message::{Effect, Msg};
     use crate::pictures::Pictures;
     use crate::update::update;
     use crate::view::render_to_string;

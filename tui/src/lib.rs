@@ -1,34 +1,30 @@
 //! The dashboard: state, update, view. Knows `demask-storage` only.
 //!
-//! - `dashboard.rs`: the whole state; `model.rs`: what the daemon told; `message.rs`: what happens;
-//! - `update.rs`: how events and keys change it, whichever screen is shown; `seen.rs`: what was counted already;
+//! - `dashboard.rs`: the whole state; `model/`: what the daemon told, what happens, what was counted already;
+//! - `update.rs`: how events and keys change it, whichever screen is shown;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
-//! - `link.rs`: the daemon's socket; `app.rs`: the loop and the terminal; `signals.rs`: what ends or stops it from outside.
+//! - `terminal/`: the loop, the daemon's socket, the signals that end or stop it from outside.
 
-mod app;
 mod dashboard;
 mod keys;
 mod lineage;
-mod link;
-mod message;
 mod model;
 mod palette;
 mod pictures;
 mod screens;
-mod seen;
-mod signals;
+mod terminal;
 mod theme;
 mod update;
 mod view;
 
 use std::path::PathBuf;
 
-pub use app::attach;
 pub use dashboard::Dashboard;
-pub use message::{Effect, Msg};
 pub use model::Model;
+pub use model::message::{Effect, Msg};
+pub use terminal::app::attach;
 pub use update::update;
 pub use view::render_to_string;
 

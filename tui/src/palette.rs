@@ -80,7 +80,7 @@ fn entries(bindings: &[Binding], knobs: &[Knob]) -> Vec<Entry> {
         });
     let turned = knobs.iter().map(|knob| Entry {
         key: format!("set {}", knob.key),
-        words: format!("{} ({}) {}", knob.value, knob.allowed, knob.help),
+        words: format!("{} ({}) {}", knob.value, knob.allowed(), knob.help),
         does: Does::Turn(knob.key.clone()),
     });
     bound.chain(turned).collect()

@@ -8,7 +8,7 @@ use ratatui::layout::{Position, Rect};
 
 use crate::dashboard::Dashboard;
 use crate::keys::{Action, action};
-use crate::message::{Effect, Msg};
+use crate::model::message::{Effect, Msg};
 use crate::model::{LINES, Model, POINTS, ROLLOUTS, SAMPLES, Typing, tabs};
 use crate::palette::{self, Does, Palette};
 use crate::screens::Event;
@@ -253,10 +253,7 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
     }
     match what {
         Typing::Knob => match text.split_once('=') {
-            Some((key, value)) => {
-                let (key, value) = (key.trim().to_owned(), value.trim().to_owned());
-                return vec![Effect::Ask(Command::Set { key, value })];
-            }
+            Some((key, value)) => return turned(board, key, value),
             None => board.notice = format!("'{text}': expected KEY=VALUE"),
         },
         Typing::Prompt => {
@@ -274,15 +271,23 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
                 limit: 200,
             })];
         }
-        Typing::Value(key) => {
-            let (key, value) = (key.clone(), text.to_owned());
-            return vec![Effect::Ask(Command::Set { key, value })];
-        }
+        Typing::Value(key) => return turned(board, key, text),
         Typing::Filter => board.tell(&Event::Words(text)),
         Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
         Typing::Stop => board.notice = "not stopped".into(),
     }
     Vec::new()
+}
+
+/// Asks for a knob to be turned, or says what is wrong with the value.
+fn turned(board: &mut Dashboard, key: &str, value: &str) -> Vec<Effect> {
+    match Command::set(key, value) {
+        Ok(command) => vec![Effect::Ask(command)],
+        Err(message) => {
+            board.notice = message;
+            Vec::new()
+        }
+    }
 }
 
 fn answered(board: &mut Dashboard, reply: Reply) {

@@ -153,8 +153,10 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
             Typing::Filter => "words".to_owned(),
             Typing::Value(key) => {
                 let knob = model.knobs().iter().find(|knob| knob.key == *key);
-                let (now, allowed) = knob.map_or(("?", "?"), |knob| (&knob.value, &knob.allowed));
-                format!("{key} is {now}, allowed {allowed}")
+                knob.map_or_else(
+                    || format!("{key} is not known"),
+                    |knob| format!("{key} is {}, allowed {}", knob.value, knob.allowed()),
+                )
             }
         };
         let room = usize::from(area.width).saturating_sub(prompt.chars().count() + 4);

@@ -157,7 +157,7 @@ fn a_knob_is_turned_by_typing_and_a_stop_wants_a_yes() {
     update(&mut model, Msg::Connected);
     let set = Command::Set {
         key: "kl".into(),
-        value: "0.1".into(),
+        value: 0.1,
     };
     assert_eq!(
         press(&mut model, &["k", "k", "l", "=", "0", ".", "1", "enter"]),

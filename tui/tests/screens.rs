@@ -51,8 +51,9 @@ fn overview() -> Overview {
         }],
         knobs: vec![Knob {
             key: "kl".into(),
-            value: "0.01".into(),
-            allowed: "0 to 100".into(),
+            value: 0.01,
+            low: 0.0,
+            high: 100.0,
             help: "weight of the penalty on leaving the reference policy".into(),
         }],
         last_checkpoint: Some(150),
@@ -238,7 +239,7 @@ fn the_palette_finds_a_knob_and_turns_it() {
     let effects = press(&mut model, &["0", ".", "2", "enter"]);
     let set = demask_storage::Command::Set {
         key: "kl".into(),
-        value: "0.2".into(),
+        value: 0.2,
     };
     assert_eq!(effects, vec![Effect::Ask(set)]);
     press(&mut model, &[":", "z", "z", "z"]);

@@ -1,15 +1,17 @@
 //! What can be steered in a run: every knob, its key, its range.
 //!
-//! To add one: a variant of [`Knob`], its key in `Display`, its range in [`of`], and the place in `run/` that asks
+//! To add one: a variant of [`KnobKey`], its key in `Display`, its range in [`of`], and the place in `run/` that asks
 //! `Control::value` for it.
 
 use std::fmt;
 
+use demask_storage::Knob;
+
 use crate::profile::{Profile, Stage, StageKind};
 
-/// A knob.
+/// Which knob.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Knob {
+pub enum KnobKey {
     /// The highest learning rate of the stages.
     LearningRate,
     /// The temperature of rollouts.
@@ -23,7 +25,7 @@ pub enum Knob {
 }
 
 /// The key for `set`, as it stands in rows and on the screen.
-impl fmt::Display for Knob {
+impl fmt::Display for KnobKey {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LearningRate => to.write_str("learning_rate"),
@@ -35,26 +37,11 @@ impl fmt::Display for Knob {
     }
 }
 
-/// Something that can be turned: a number within a range.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KnobRange {
-    /// The knob; its key for `set` is its [`Display`](fmt::Display) form.
-    pub key: Knob,
-    /// Its value in the profile.
-    pub value: f64,
-    /// Smallest allowed.
-    pub low: f64,
-    /// Largest allowed.
-    pub high: f64,
-    /// One line of help.
-    pub help: String,
-}
-
 /// The knobs of a run of this profile, with the profile's values.
 #[must_use]
-pub fn of(profile: &Profile) -> Vec<KnobRange> {
-    let knob = |key: Knob, value: f64, high: f64, help: &str| KnobRange {
-        key,
+pub fn of(profile: &Profile) -> Vec<Knob> {
+    let knob = |key: KnobKey, value: f64, high: f64, help: &str| Knob {
+        key: key.to_string(),
         value,
         low: 0.0,
         high,
@@ -71,30 +58,21 @@ pub fn of(profile: &Profile) -> Vec<KnobRange> {
     let kl_help = "weight of the penalty on leaving the reference policy";
     let mut knobs = vec![
         knob(
-            Knob::LearningRate,
+            KnobKey::LearningRate,
             profile.highest_learning_rate(),
             1.0,
             rate_help,
         ),
-        knob(Knob::Temperature, temperature, 10.0, "temperature of rollouts"),
-        knob(Knob::Kl, kl.fold(0.0, f64::max), 100.0, kl_help),
+        knob(KnobKey::Temperature, temperature, 10.0, "temperature of rollouts"),
+        knob(KnobKey::Kl, kl.fold(0.0, f64::max), 100.0, kl_help),
     ];
     let mix_help = "weight of the source in the mix";
     let sources = profile.sources.iter();
-    knobs.extend(sources.map(|source| knob(Knob::Mix(source.name.clone()), source.weight, 1e6, mix_help)));
+    knobs.extend(sources.map(|source| knob(KnobKey::Mix(source.name.clone()), source.weight, 1e6, mix_help)));
     let reward_help = "weight of the reward in the sum";
     let rewards = profile.rewards.iter();
-    knobs.extend(rewards.map(|(name, weight)| knob(Knob::Reward(name.clone()), *weight, 100.0, reward_help)));
+    knobs.extend(
+        rewards.map(|(name, weight)| knob(KnobKey::Reward(name.clone()), *weight, 100.0, reward_help)),
+    );
     knobs
-}
-
-/// A knob as watchers see it.
-pub(super) fn shown(knob: &KnobRange) -> demask_storage::Knob {
-    let allowed = format!("{} to {}", knob.low, knob.high);
-    demask_storage::Knob {
-        key: knob.key.to_string(),
-        value: knob.value.to_string(),
-        allowed,
-        help: knob.help.clone(),
-    }
 }

@@ -14,13 +14,12 @@ mod order;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use demask_storage::{ActorView, Overview, Record, RunState, Steer};
+use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer, SteerAction};
 use tokio::sync::Notify;
 
-use knobs::shown;
-pub use knobs::{Knob, KnobRange};
-use order::check;
-pub use order::{Order, OrderError};
+pub use knobs::KnobKey;
+pub use order::OrderError;
+use order::{check, of_row};
 
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
@@ -45,10 +44,10 @@ struct State {
     halting: bool,
     /// Every order's id, the applied ones' too.
     known: HashSet<String>,
-    pending: VecDeque<(Steer, Order)>,
+    pending: VecDeque<(Steer, Command)>,
     /// From the journal, in the order in which they were asked.
-    replay: VecDeque<(Steer, Order)>,
-    knobs: BTreeMap<String, KnobRange>,
+    replay: VecDeque<(Steer, Command)>,
+    knobs: BTreeMap<String, Knob>,
     overview: Overview,
 }
 
@@ -68,15 +67,12 @@ impl Default for Control {
 impl Control {
     /// For a run: its knobs as the profile has them, and its orders so far, oldest first (`journal::steers`).
     #[must_use]
-    pub fn new(run: &str, knobs: Vec<KnobRange>, journal: Vec<Steer>) -> Self {
+    pub fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
         let known = journal.iter().map(|steer| steer.id.clone()).collect();
-        let knobs = knobs
-            .into_iter()
-            .map(|knob| (knob.key.to_string(), knob))
-            .collect();
+        let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
         let orders = journal
             .into_iter()
-            .filter_map(|steer| Order::of(&steer).map(|order| (steer, order)));
+            .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
         let (replay, pending) = orders.partition(|(steer, _)| steer.applied_step.is_some());
         let (run, overview) = (run.to_owned(), nothing());
         let state = State {
@@ -109,12 +105,15 @@ impl Control {
         recorder: &Recorder,
         id: &str,
         by: &str,
-        order: Order,
+        order: Command,
     ) -> Result<u64, OrderError> {
         let (steer, again) = {
             let mut state = self.lock();
-            check(&state.knobs, &order)?;
-            (asked(&state, id, by, &order), !state.known.insert(id.to_owned()))
+            let action = check(&state.knobs, &order)?;
+            (
+                asked(&state, id, by, action, &order),
+                !state.known.insert(id.to_owned()),
+            )
         };
         let step = steer.asked_step;
         if again {
@@ -155,7 +154,7 @@ impl Control {
 
     /// A knob's present value.
     #[must_use]
-    pub fn value(&self, knob: &Knob) -> Option<f64> {
+    pub fn value(&self, knob: &KnobKey) -> Option<f64> {
         self.lock().knobs.get(&knob.to_string()).map(|knob| knob.value)
     }
 
@@ -218,7 +217,7 @@ impl Control {
         {
             if let Some((_, order)) = state.replay.pop_front() {
                 // L1: it took effect, and the daemon died before the run had ended.
-                todo.stop |= order == Order::Stop;
+                todo.stop |= order == Command::Stop;
                 again(&mut state, order);
             }
         }
@@ -232,7 +231,7 @@ impl Control {
             && let Some((mut steer, order)) = state.pending.pop_front()
         {
             steer.applied_step = Some(step);
-            if let Order::Set { key, .. } = &order {
+            if let Command::Set { key, .. } = &order {
                 steer.old = state.knobs.get(key).map(|knob| knob.value.to_string());
             }
             first(&mut state, todo, &steer.id, order);
@@ -246,7 +245,7 @@ impl Control {
     pub fn overview(&self) -> Overview {
         let state = self.lock();
         let mut overview = state.overview.clone();
-        overview.knobs = state.knobs.values().map(shown).collect();
+        overview.knobs = state.knobs.values().cloned().collect();
         overview
     }
 
@@ -290,20 +289,20 @@ fn nothing() -> Overview {
     }
 }
 
-fn asked(state: &State, id: &str, by: &str, order: &Order) -> Steer {
+fn asked(state: &State, id: &str, by: &str, action: SteerAction, order: &Command) -> Steer {
     let (key, old, new) = match order {
-        Order::Set { key, value } => {
+        Command::Set { key, value } => {
             let old = state.knobs.get(key).map(|knob| knob.value.to_string());
             (Some(key.clone()), old, Some(value.to_string()))
         }
-        Order::Sample { prompt, picture } => (
+        Command::Sample { prompt, picture } => (
             Some(if *picture { "picture" } else { "text" }.to_owned()),
             None,
             Some(prompt.clone()),
         ),
         _ => (None, None, None),
     };
-    let (id, by, action) = (id.to_owned(), by.to_owned(), order.action());
+    let (id, by) = (id.to_owned(), by.to_owned());
     Steer {
         id,
         run: state.run.clone(),
@@ -318,26 +317,26 @@ fn asked(state: &State, id: &str, by: &str, order: &Order) -> Steer {
 }
 
 /// An order takes effect for the first time.
-fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Order) {
+fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Command) {
     match order {
-        Order::Checkpoint => todo.checkpoint = true,
-        Order::Stop => todo.stop = true,
-        Order::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
+        Command::Checkpoint => todo.checkpoint = true,
+        Command::Stop => todo.stop = true,
+        Command::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
         other => again(state, other),
     }
 }
 
 /// An order of the journal takes effect again: what has lasting effect, not what was done once.
-fn again(state: &mut State, order: Order) {
+fn again(state: &mut State, order: Command) {
     match order {
-        Order::Pause => state.paused = true,
-        Order::Resume => state.paused = false,
-        Order::Set { key, value } => {
+        Command::Pause => state.paused = true,
+        Command::Resume => state.paused = false,
+        Command::Set { key, value } => {
             if let Some(knob) = state.knobs.get_mut(&key) {
                 knob.value = value;
             }
         }
-        Order::Stop | Order::Checkpoint | Order::Sample { .. } => {}
+        _ => {}
     }
 }
 
@@ -348,10 +347,10 @@ mod tests {
     use demask_storage::{journal, store};
     use proptest::prelude::*;
 
-    fn knobs() -> Vec<KnobRange> {
+    fn knobs() -> Vec<Knob> {
         let help = String::new();
-        vec![KnobRange {
-            key: Knob::LearningRate,
+        vec![Knob {
+            key: KnobKey::LearningRate.to_string(),
             value: 0.5,
             low: 0.0,
             high: 1.0,
@@ -372,8 +371,8 @@ mod tests {
         })
     }
 
-    fn set(value: f64) -> Order {
-        Order::Set {
+    fn set(value: f64) -> Command {
+        Command::Set {
             key: "learning_rate".into(),
             value,
         }
@@ -397,13 +396,13 @@ mod tests {
                 (
                     rows().len(),
                     rows()[0].applied_step,
-                    control.value(&Knob::LearningRate)
+                    control.value(&KnobKey::LearningRate)
                 ),
                 (1, None, Some(0.5))
             );
             let todo = control.boundary(&recorder, 5).await.unwrap();
             assert_eq!(
-                (todo, control.value(&Knob::LearningRate)),
+                (todo, control.value(&KnobKey::LearningRate)),
                 (Boundary::default(), Some(0.25))
             );
             // L1: asked again after it took effect, as a client does that missed the reply: nothing is done twice.
@@ -425,7 +424,7 @@ mod tests {
     fn what_cannot_be_is_refused_with_what_can() {
         with_recorder(async |recorder, _| {
             let control = Control::new("r", knobs(), Vec::new());
-            let unknown = Order::Set {
+            let unknown = Command::Set {
                 key: "speed".into(),
                 value: 1.0,
             };
@@ -449,12 +448,12 @@ mod tests {
     fn l3_a_pause_holds_at_the_boundary_until_it_is_resumed() {
         with_recorder(async |recorder, _| {
             let control = Control::new("r", knobs(), Vec::new());
-            control.ask(&recorder, "p", "me", Order::Pause).await.unwrap();
+            control.ask(&recorder, "p", "me", Command::Pause).await.unwrap();
             let resume = async {
                 while control.overview().state != RunState::Paused {
                     tokio::task::yield_now().await;
                 }
-                control.ask(&recorder, "r", "me", Order::Resume).await.unwrap();
+                control.ask(&recorder, "r", "me", Command::Resume).await.unwrap();
                 false
             };
             let held = async { control.boundary(&recorder, 7).await.is_ok() };
@@ -473,7 +472,7 @@ mod tests {
         with_recorder(async |recorder, path| {
             let control = Control::new("r", knobs(), Vec::new());
             control.boundary(&recorder, 3).await.unwrap();
-            control.ask(&recorder, "s", "me", Order::Stop).await.unwrap();
+            control.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
             control.halt();
             let todo = control.boundary(&recorder, 4).await.unwrap();
             assert!(todo.stop && todo.halt);
@@ -486,7 +485,7 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Event {
-        Ask(Order),
+        Ask(Command),
         Step,
         Crash,
     }
@@ -494,8 +493,8 @@ mod tests {
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let order = prop_oneof![
             (0.0..1.0f64).prop_map(set),
-            Just(Order::Checkpoint),
-            Just(Order::Pause)
+            Just(Command::Checkpoint),
+            Just(Command::Pause)
         ];
         let event = prop_oneof![
             order.prop_map(Event::Ask),
@@ -521,7 +520,7 @@ mod tests {
             journal::steers(&store::open_read_only(self.path).unwrap(), "r").unwrap()
         }
 
-        async fn ask(&mut self, order: Order) {
+        async fn ask(&mut self, order: Command) {
             self.control
                 .ask(self.recorder, &format!("{:04}", self.asked), "me", order)
                 .await
@@ -531,7 +530,7 @@ mod tests {
 
         async fn boundary(&mut self, step: u64) {
             self.control.boundary(self.recorder, step).await.unwrap();
-            let value = self.control.value(&Knob::LearningRate).unwrap();
+            let value = self.control.value(&KnobKey::LearningRate).unwrap();
             let before = *self.seen.entry(step).or_insert(value);
             assert_eq!(before, value, "step {step}");
         }
@@ -541,7 +540,7 @@ mod tests {
                 Event::Ask(order) => self.ask(order).await,
                 Event::Step => {
                     // A pause would hold for ever here, so it is resumed with it.
-                    self.ask(Order::Resume).await;
+                    self.ask(Command::Resume).await;
                     self.boundary(self.step).await;
                     self.step += 1;
                 }

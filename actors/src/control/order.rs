@@ -1,73 +1,32 @@
-//! Orders: what can be asked, and whether it is allowed.
+//! Orders: the commands that steer a run, and whether one is allowed.
 
 use std::collections::BTreeMap;
 
-use demask_storage::{Steer, SteerAction};
+use demask_storage::{Command, Knob, Steer, SteerAction};
 
-use super::knobs::KnobRange;
 use crate::runtime::recorder::RecorderGone;
 
-/// What a person asks.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Order {
-    /// Hold.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Checkpoint and end the run.
-    Stop,
-    /// Checkpoint.
-    Checkpoint,
-    /// Turn a knob.
-    Set {
-        /// Its key.
-        key: String,
-        /// Its new value.
-        value: f64,
-    },
-    /// Sample a prompt, watched.
-    Sample {
-        /// The prompt.
-        prompt: String,
-        /// Draw rather than write.
-        picture: bool,
-    },
-}
-
-impl Order {
-    pub(super) fn action(&self) -> SteerAction {
-        match self {
-            Self::Pause => SteerAction::Pause,
-            Self::Resume => SteerAction::Resume,
-            Self::Stop => SteerAction::Stop,
-            Self::Checkpoint => SteerAction::Checkpoint,
-            Self::Set { .. } => SteerAction::Set,
-            Self::Sample { .. } => SteerAction::Sample,
-        }
-    }
-
-    /// Back from a row; none for what is not understood.
-    pub(super) fn of(steer: &Steer) -> Option<Self> {
-        match steer.action {
-            SteerAction::Pause => Some(Self::Pause),
-            SteerAction::Resume => Some(Self::Resume),
-            SteerAction::Stop => Some(Self::Stop),
-            SteerAction::Checkpoint => Some(Self::Checkpoint),
-            SteerAction::Set => Some(Self::Set {
-                key: steer.key.clone()?,
-                value: steer.new.as_deref()?.parse().ok()?,
-            }),
-            SteerAction::Sample => Some(Self::Sample {
-                prompt: steer.new.clone()?,
-                picture: steer.key.as_deref() == Some("picture"),
-            }),
-        }
+/// The order that a row of the journal says; none for what is not understood.
+pub(super) fn of_row(steer: &Steer) -> Option<Command> {
+    match steer.action {
+        SteerAction::Pause => Some(Command::Pause),
+        SteerAction::Resume => Some(Command::Resume),
+        SteerAction::Stop => Some(Command::Stop),
+        SteerAction::Checkpoint => Some(Command::Checkpoint),
+        SteerAction::Set => Command::set(steer.key.as_deref()?, steer.new.as_deref()?).ok(),
+        SteerAction::Sample => Some(Command::Sample {
+            prompt: steer.new.clone()?,
+            picture: steer.key.as_deref() == Some("picture"),
+        }),
     }
 }
 
 /// Why an order is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
+    /// The command does not steer a run.
+    #[error("this is not an order to a run")]
+    NotOfARun,
     /// No such knob.
     #[error("there is no knob '{key}'; the knobs are {known}")]
     Unknown {
@@ -93,13 +52,16 @@ pub enum OrderError {
     Recorder(#[from] RecorderGone),
 }
 
-/// Whether an order may be taken.
+/// What an order does, where it may be taken.
 ///
 /// # Errors
 /// [`OrderError`]: a knob that is unknown or turned too far.
-pub(super) fn check(knobs: &BTreeMap<String, KnobRange>, order: &Order) -> Result<(), OrderError> {
-    let Order::Set { key, value } = order else {
-        return Ok(());
+pub(super) fn check(knobs: &BTreeMap<String, Knob>, order: &Command) -> Result<SteerAction, OrderError> {
+    let Some(action) = order.action() else {
+        return Err(OrderError::NotOfARun);
+    };
+    let Command::Set { key, value } = order else {
+        return Ok(action);
     };
     let Some(knob) = knobs.get(key) else {
         let known = knobs.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -109,7 +71,7 @@ pub(super) fn check(knobs: &BTreeMap<String, KnobRange>, order: &Order) -> Resul
         });
     };
     if (knob.low..=knob.high).contains(value) {
-        return Ok(());
+        return Ok(action);
     }
     Err(OrderError::Range {
         key: key.clone(),

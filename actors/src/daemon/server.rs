@@ -18,7 +18,7 @@ use tokio::task::{JoinError, JoinHandle};
 use super::run_lifecycle::live;
 use super::run_record::{end_run, record_run, run_end, stored};
 use crate::control::gateway::{self, Asked};
-use crate::control::{Control, Order, publish};
+use crate::control::{Control, publish};
 use crate::engine::actor::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::home::Home;
@@ -301,19 +301,12 @@ impl Daemon {
                 .ok();
             return;
         };
-        let order = match order(command) {
-            Ok(order) => order,
-            Err(message) => {
-                reply.send(refused(&message)).ok();
-                return;
-            }
-        };
         let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
             loop {
                 let present = Arc::clone(&control.borrow());
-                let taken = present.ask(&recorder, &id, &by, order.clone()).await;
+                let taken = present.ask(&recorder, &id, &by, command.clone()).await;
                 // Another life began meanwhile: it must know of the order too. The same id is taken once.
                 if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
                     continue;
@@ -350,24 +343,6 @@ async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinEr
         Some(active) => (&mut active.task).await,
         None => std::future::pending().await,
     }
-}
-
-fn order(command: Command) -> Result<Order, String> {
-    Ok(match command {
-        Command::Pause => Order::Pause,
-        Command::Resume => Order::Resume,
-        Command::Stop => Order::Stop,
-        Command::Checkpoint => Order::Checkpoint,
-        Command::Sample { prompt, picture } => Order::Sample { prompt, picture },
-        Command::Set { key, value } => {
-            let number = value
-                .trim()
-                .parse()
-                .map_err(|_| format!("{key}: expected a number, found '{value}'"))?;
-            Order::Set { key, value: number }
-        }
-        other => return Err(format!("{other:?} is not an order to a run")),
-    })
 }
 
 fn refused(message: &str) -> Reply {

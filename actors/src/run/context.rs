@@ -4,7 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::control::{Control, KnobRange};
+use demask_storage::Knob;
+
+use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::home::Home;
 use crate::profile::Profile;
@@ -51,7 +53,7 @@ pub type Driving = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
 /// Who walks a run through its stages.
 pub trait RunDriver {
     /// What can be steered in a run of this profile.
-    fn knobs(&self, profile: &Profile) -> Vec<KnobRange>;
+    fn knobs(&self, profile: &Profile) -> Vec<Knob>;
     /// Goes on from the run's last checkpoint, or from the start.
     fn drive(&self, context: RunContext) -> Driving;
 }

@@ -4,7 +4,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::control::knobs::{self, KnobRange};
+use demask_storage::Knob;
+
+use crate::control::knobs;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Profile;
 use crate::run::context::{Driving, Outcome, RunContext, RunDriver};
@@ -45,7 +47,7 @@ impl StageDriver {
 }
 
 impl RunDriver for StageDriver {
-    fn knobs(&self, profile: &Profile) -> Vec<KnobRange> {
+    fn knobs(&self, profile: &Profile) -> Vec<Knob> {
         knobs::of(profile)
     }
 

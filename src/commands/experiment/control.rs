@@ -35,21 +35,14 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
 /// `demask set KEY=VALUE`.
 ///
 /// # Errors
-/// Not KEY=VALUE; no daemon.
+/// Not KEY=VALUE, or not a number; no daemon.
 pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode> {
     let (key, value) = assignment.split_once('=').ok_or_else(|| {
         UsageError(format!(
             "'{assignment}': expected KEY=VALUE, for example learning_rate=0.0003"
         ))
     })?;
-    send(
-        home,
-        Command::Set {
-            key: key.trim().to_owned(),
-            value: value.trim().to_owned(),
-        },
-        json,
-    )
+    send(home, Command::set(key, value).map_err(UsageError)?, json)
 }
 
 /// `demask ps`.
@@ -94,8 +87,8 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
             .map(|knob| {
                 vec![
                     knob.key.clone(),
-                    knob.value.clone(),
-                    knob.allowed.clone(),
+                    knob.value.to_string(),
+                    knob.allowed(),
                     knob.help.clone(),
                 ]
             })

@@ -11,7 +11,7 @@ use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::keys::Action;
-use crate::message::Effect;
+use crate::model::message::Effect;
 use crate::model::Model;
 use crate::model::Typing;
 use crate::pictures::Pictures;

@@ -8,8 +8,8 @@ use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
 use crate::keys::Action;
-use crate::message::Effect;
 use crate::model::Model;
+use crate::model::message::Effect;
 use crate::pictures::Pictures;
 
 /// A screen. Its state is its own fields.

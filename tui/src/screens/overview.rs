@@ -135,7 +135,7 @@ fn knobs<'a>(model: &Model, run: &'a Overview, room: usize) -> Vec<Line<'a>> {
         Line::from(vec![
             Span::raw(format!("{:<18}", knob.key)),
             Span::styled(format!("{:>8}", knob.value), accent(model)),
-            Span::styled(format!("  {}", knob.allowed), quiet()),
+            Span::styled(format!("  {}", knob.allowed()), quiet()),
         ])
     };
     let mut lines: Vec<Line> = run.knobs.iter().take(shown).map(line).collect();

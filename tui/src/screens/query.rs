@@ -10,7 +10,7 @@ use super::Screen;
 use super::step_back;
 use crate::keys::Action;
 use crate::lineage;
-use crate::message::Effect;
+use crate::model::message::Effect;
 use crate::model::Model;
 use crate::model::{Rows, Typing};
 use crate::pictures::Pictures;

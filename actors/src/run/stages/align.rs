@@ -10,7 +10,7 @@ use demask_storage::Level;
 
 use super::reports::mean;
 use super::state::{After, StageRun};
-use crate::control::Knob;
+use crate::control::KnobKey;
 use crate::engine::process::unexpected;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
@@ -40,7 +40,7 @@ impl StageRun {
         }
         self.doing(&format!("training on {} groups", drawn.policy.len()));
         let mut objective = stage.objective.clone();
-        objective.kl = self.context.control.value(&Knob::Kl).unwrap_or(objective.kl);
+        objective.kl = self.context.control.value(&KnobKey::Kl).unwrap_or(objective.kl);
         let training = self.training(Request::Policy {
             groups: drawn.policy.clone(),
             estimator: stage.estimator.clone(),

@@ -14,7 +14,7 @@ use demask_storage::{Record, RolloutSample, TrainUse};
 
 use super::reports::mean;
 use super::state::StageRun;
-use crate::control::Knob;
+use crate::control::KnobKey;
 use crate::inference::complete::CompletionRequest;
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::rollout::{Group, Roll};
@@ -73,7 +73,7 @@ impl StageRun {
                 inference: self.inference.clone(),
                 groups: Arc::new(self.wanted(stage, next, drawn.groups)),
                 samplers: self.samplers(Some(self.temperature())),
-                rewards: self.weights_of(Knob::Reward, &self.context.profile.rewards),
+                rewards: self.weights_of(KnobKey::Reward, &self.context.profile.rewards),
             };
             for group in self.addresses.rollout.address.ask(roll).await?? {
                 self.sort_in(stage, group, &mut drawn).await?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use demask_api::StepSettings;
 use demask_storage::Blobs;
 
-use crate::control::Knob;
+use crate::control::KnobKey;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::addresses::Addresses;
@@ -104,7 +104,7 @@ impl StageRun {
     /// The present weights of these knobs, by name; the given ones where there is no such knob.
     pub(super) fn weights_of(
         &self,
-        knob: fn(String) -> Knob,
+        knob: fn(String) -> KnobKey,
         given: &BTreeMap<String, f64>,
     ) -> BTreeMap<String, f64> {
         let now = |name: &String, weight: f64| {
@@ -124,7 +124,7 @@ impl StageRun {
         Demand {
             step: self.cursor.step,
             size,
-            mix: self.weights_of(Knob::Mix, &given.collect()),
+            mix: self.weights_of(KnobKey::Mix, &given.collect()),
             only: stage.sources.clone(),
             think_share,
         }
@@ -133,7 +133,7 @@ impl StageRun {
     pub(super) fn settings(&self, stage: &Stage, done: u64) -> StepSettings {
         let profile = &self.context.profile;
         let highest = profile.highest_learning_rate();
-        let knob = self.context.control.value(&Knob::LearningRate);
+        let knob = self.context.control.value(&KnobKey::LearningRate);
         let scale = knob.map_or(1.0, |now| now / highest.max(f64::MIN_POSITIVE));
         let rate = learning_rate(stage, done) * scale;
         StepSettings {
@@ -164,7 +164,7 @@ impl StageRun {
     pub(super) fn temperature(&self) -> f64 {
         self.context
             .control
-            .value(&Knob::Temperature)
+            .value(&KnobKey::Temperature)
             .or(self.context.profile.sampling.rollout_temperature)
             .unwrap_or(1.0)
     }

@@ -13,12 +13,13 @@ use ratatui::crossterm::terminal::{Clear, ClearType};
 use ratatui::crossterm::{cursor, execute};
 
 use crate::dashboard::Dashboard;
-use crate::message::{Effect, Msg};
 use crate::model::Model;
+use crate::model::message::{Effect, Msg};
 use crate::pictures::Pictures;
-use crate::signals::{Signal, Signals};
+use crate::terminal::signals::{Signal, Signals};
+use crate::terminal::{link, signals};
 use crate::update::update;
-use crate::{AttachOptions, link, signals, view};
+use crate::{AttachOptions, view};
 
 /// Between two looks at the keyboard; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);

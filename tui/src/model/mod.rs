@@ -1,12 +1,17 @@
 //! What the daemon told and what a person is typing: what every screen may show. What a person looks at on a screen is the
 //! screen's own.
+//!
+//! `message.rs` is what happens to it and what it asks for outside; `seen.rs` is what was counted already.
+
+pub mod message;
+pub mod seen;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
+use crate::model::seen::Seen;
 use crate::palette::Palette;
-use crate::seen::Seen;
 
 /// Points kept of one metric.
 pub const POINTS: usize = 2000;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 
-use crate::message::Msg;
+use crate::model::message::Msg;
 
 /// Between two tries to reach a daemon that is away.
 const RETRY: Duration = Duration::from_millis(500);
