@@ -2,6 +2,8 @@
 
 /// The exit code of a command that ran and failed.
 pub const FAILED: u8 = 1;
+/// The exit code of a command that followed a run which did not come to its end: a person stopped it, or the daemon ended.
+pub const STOPPED: u8 = 3;
 /// The exit code of a command that was typed wrongly.
 pub const USAGE: u8 = 2;
 

@@ -203,7 +203,7 @@ fn l1_a_daemon_that_ends_does_not_raise_an_engine_again_and_its_run_goes_on_with
     with_daemon(folder.path(), Script::TakenAlong, async |client| {
         assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
     });
-    let lives = "SELECT count(*) FROM v_run WHERE status = 'running' AND generation = 0";
+    let lives = "SELECT count(*) FROM v_run WHERE status = 'interrupted' AND generation = 0";
     assert_eq!(count(folder.path(), lives), 1);
     let status = with_daemon(folder.path(), Script::Plain, async |client| {
         client.ask(Command::Subscribe { since: 0 }).await.unwrap();
@@ -250,7 +250,7 @@ fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
     assert_eq!(
         count(
             folder.path(),
-            "SELECT count(*) FROM v_run WHERE status = 'running'"
+            "SELECT count(*) FROM v_run WHERE status = 'interrupted'"
         ),
         1
     );

@@ -1,4 +1,4 @@
-//! Shares and means, each with its 95 % interval.
+//! Shares, means and paired differences, each with its 95 % interval.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,61 @@ pub fn mean(numbers: &[f64]) -> Option<Mean> {
         high: half.map(|half| value + half),
         n,
     })
+}
+
+/// Two results on the same items.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Paired {
+    /// Mean of the second's credit minus the first's, with its 95 % interval.
+    pub difference: Interval,
+    /// Items of both.
+    pub n: usize,
+    /// Items that the first alone has right.
+    pub only_first: usize,
+    /// Items that the second alone has right.
+    pub only_second: usize,
+    /// McNemar's exact two-sided probability of so uneven a split of the items that one alone has right, were both alike.
+    pub p: f64,
+}
+
+/// Compares two results on the same items: `first[i]` and `second[i]` are credits, 0 to 1, of one item. The interval is the
+/// normal one of the mean difference. None of no items.
+#[must_use]
+pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
+    let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| b - a).collect();
+    let mean = mean(&differences)?;
+    let is_right = |credit: &f64| *credit >= 1.0;
+    let only = |one: &[f64], other: &[f64]| {
+        let both = one.iter().zip(other);
+        both.filter(|(a, b)| is_right(a) && !is_right(b)).count()
+    };
+    let (only_first, only_second) = (only(first, second), only(second, first));
+    Some(Paired {
+        difference: Interval {
+            value: mean.value,
+            // One item says nothing of how far apart two results lie.
+            low: mean.low.unwrap_or(-1.0),
+            high: mean.high.unwrap_or(1.0),
+        },
+        n: mean.n,
+        only_first,
+        only_second,
+        p: mcnemar(only_first, only_second),
+    })
+}
+
+/// McNemar's exact test: the two-sided probability of a split at least as uneven of `a + b` fair coins.
+#[must_use]
+pub fn mcnemar(a: usize, b: usize) -> f64 {
+    let (n, fewer) = (a + b, a.min(b));
+    // log C(n, k) / 2^n, term by term: n may be thousands.
+    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
+    let mut tail = 0.0;
+    for k in 0..=fewer {
+        tail += log_term.exp();
+        log_term += ((n - k) as f64 / (k + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
 }
 
 /// The share of right answers with Wilson's interval; the whole of 0..1 when nothing was counted.
@@ -118,6 +173,24 @@ mod tests {
             let interval = share(right, right + more);
             prop_assert!(interval.low <= interval.value + 1e-12 && interval.value <= interval.high + 1e-12);
         }
+    }
+
+    #[test]
+    fn mcnemar_matches_the_binomial() {
+        // 2 * (1 + 6 + 15) / 64 of six coins, 2 and 4.
+        assert!((mcnemar(2, 4) - 0.6875).abs() < 1e-12);
+        assert!((mcnemar(0, 6) - 0.031_25).abs() < 1e-12);
+        assert!((mcnemar(3, 3) - 1.0).abs() < 1e-12 && (mcnemar(0, 0) - 1.0).abs() < 1e-12);
+        assert!(mcnemar(900, 1100) < 1e-4 && mcnemar(900, 1100) > 0.0);
+    }
+
+    #[test]
+    fn a_paired_difference_knows_that_both_saw_the_same_items() {
+        let (first, second) = ([1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]);
+        let paired = paired(&first, &second).unwrap_or_else(|| unreachable!());
+        assert_eq!((paired.n, paired.only_first, paired.only_second), (4, 0, 1));
+        assert!((paired.difference.value - 0.25).abs() < 1e-12 && paired.difference.low < 0.0);
+        assert!(super::paired(&[], &[]).is_none());
     }
 
     #[test]

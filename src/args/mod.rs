@@ -1,6 +1,7 @@
 //! What can be typed: one table of commands, with an example for each.
 
 mod checkpoints;
+mod evaluation;
 mod experiment;
 mod output;
 mod sampling;
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
+pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
 pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
 pub use output::Json;
-pub use sampling::{Cache, Describe, Eval, Fill, Generate, Imagine, Model};
+pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -34,7 +36,7 @@ const EXAMPLES: &str = "Examples:
   demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
-Exit codes: 0 done, 1 failed, 2 wrong usage.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the run that was followed was stopped or its daemon ended.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -99,7 +101,7 @@ pub enum Command {
     Describe(Describe),
     /// Score a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(Eval),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache

@@ -208,35 +208,3 @@ pub struct Describe {
     #[command(flatten)]
     pub output: Json,
 }
-
-/// `demask eval`.
-#[derive(Debug, Args)]
-pub struct Eval {
-    /// Suites, see --list
-    #[arg(value_name = "SUITE", required_unless_present = "list")]
-    pub suites: Vec<String>,
-    /// Name the suites and end
-    #[arg(long)]
-    pub list: bool,
-    /// The model
-    #[command(flatten)]
-    pub model: Model,
-    /// At most this many items a suite
-    #[arg(long, value_parser = count)]
-    pub limit: Option<usize>,
-    /// Answer without reasoning
-    #[arg(long)]
-    pub no_think: bool,
-    /// Also say what this CLIP makes of drawings: the mean CLIP score, 0 to 100
-    #[arg(long, value_name = "DIR|OWNER/NAME")]
-    pub clip: Option<PathBuf>,
-    /// Also say what this ImageReward makes of drawings, on the mean
-    #[arg(long, value_name = "DIR|OWNER/NAME")]
-    pub image_reward: Option<PathBuf>,
-    /// Seed of the samplers
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Output
-    #[command(flatten)]
-    pub output: Json,
-}

@@ -1,10 +1,11 @@
 //! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
-//! fetched, made and compared.
+//! fetched, made and compared, `evaluation/` benchmarks.
 //!
 //! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
 
 mod checkpoints;
 mod doctor;
+mod evaluation;
 mod experiment;
 mod sampling;
 
@@ -14,8 +15,9 @@ use demask_actors::home::Home;
 use demask_storage::Command as Order;
 
 use self::checkpoints::{convert, grow, merge, pull, verify};
+use self::evaluation::eval;
 use self::experiment::{control, daemon, query, run, runs};
-use self::sampling::{describe, eval, fill, generate, imagine};
+use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
 
 /// Does what was typed.

@@ -1,5 +1,7 @@
 //! A model that is loaded for one command, and asked.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, bail};
 use demask_actors::engine::actor::FrameSink;
 use demask_actors::engine::process::Engine;
@@ -16,6 +18,8 @@ use crate::args::Model;
 
 /// A loaded model: an engine, and the inference that fits its checkpoint.
 pub struct Session {
+    /// The model's folder.
+    pub folder: PathBuf,
     /// The engine.
     pub engine: Engine,
     /// Its tokenizer and budgets.
@@ -76,6 +80,7 @@ impl Session {
         let loaded = loaded.with_context(|| settings.blame())?;
         same_codes(&loaded, &settings)?;
         Ok(Self {
+            folder: settings.folder,
             engine,
             inference: settings.inference,
             samplers: settings.samplers,

@@ -157,5 +157,6 @@ fn eval(run: &str, step: u64, value: f64) -> Eval {
         n: 240,
         parts: Default::default(),
         decision: Some(demask_storage::Decision::Hold),
+        gain: None,
     }
 }

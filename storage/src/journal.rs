@@ -27,7 +27,7 @@ pub struct Unfinished {
 /// # Errors
 /// SQLite's.
 pub fn unfinished(connection: &Connection) -> Result<Option<Unfinished>, StoreError> {
-    let sql = "SELECT id, profile, config, seed, generation FROM run WHERE status = 'running' ORDER BY started_us DESC LIMIT 1";
+    let sql = "SELECT id, profile, config, seed, generation FROM run WHERE status IN ('running', 'interrupted') ORDER BY started_us DESC LIMIT 1";
     Ok(connection
         .query_row(sql, [], |row| {
             Ok(Unfinished {

@@ -4,6 +4,7 @@
 
 pub mod blobs;
 pub mod command;
+pub mod evaluations;
 pub mod events;
 pub mod journal;
 pub mod live;
@@ -17,8 +18,8 @@ pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, StageView};
 pub use record::{
-    Alert, Checkpoint, CleanCheck, Envelope, Eval, Example, Level, Lifecycle, Metric, Record, RolloutSample,
-    Run, RunEnd, Steer, Trace, TrainUse, Verdict,
+    Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, Example, Level, Lifecycle, Metric,
+    Record, RolloutSample, Run, RunEnd, Steer, Trace, TrainUse, Verdict,
 };
 pub use store::StoreError;
 pub use writer::Writer;

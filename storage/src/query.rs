@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::store::{self, StoreError};
 
 /// The views that a query may count on.
-pub const VIEWS: [&str; 13] = [
+pub const VIEWS: [&str; 15] = [
     "v_run",
     "v_metric",
     "v_latest",
@@ -22,6 +22,8 @@ pub const VIEWS: [&str; 13] = [
     "v_steer",
     "v_funnel",
     "v_eval",
+    "v_item",
+    "v_evaluation",
     "v_event",
     "v_checkpoint",
     "v_alert",

@@ -45,6 +45,10 @@ pub enum Record {
     TrainUse(TrainUse),
     /// A benchmark's result.
     Eval(Eval),
+    /// One item of a benchmark, with what the model gave for it.
+    Item(EvalItem),
+    /// An evaluation outside a run began, or ended.
+    Evaluation(Evaluation),
     /// An overlap check against a registered benchmark (law L6).
     Clean(CleanCheck),
     /// Something that a person should know.
@@ -68,6 +72,12 @@ impl Record {
             self,
             Self::Metric(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
         )
+    }
+
+    /// Whether it is an event of the log too. Items of benchmarks are rows alone: they are many, and nobody replays them.
+    #[must_use]
+    pub fn logged(&self) -> bool {
+        self.durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
     }
 
     /// Whether it has a row in the store at all.
@@ -105,7 +115,7 @@ pub struct Run {
 pub struct RunEnd {
     /// The run.
     pub run: String,
-    /// How: [`RunState::Done`], [`RunState::Stopped`] or [`RunState::Failed`].
+    /// How: [`RunState::Done`], [`RunState::Stopped`], [`RunState::Failed`], or [`RunState::Interrupted`], which is no end.
     pub status: RunState,
     /// Why, in words.
     pub reason: String,
@@ -309,6 +319,72 @@ pub struct Eval {
     /// What the promotion gate decided; none where it decides nothing.
     #[serde(with = "crate::vocabulary::decided")]
     pub decision: Option<Decision>,
+    /// The mean gain on the promoted checkpoint over the same items, and the ends of its 95 % interval; none where nothing
+    /// was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<[f64; 3]>,
+}
+
+/// One item of a benchmark, with what the model gave for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvalItem {
+    /// The run, or the evaluation's id outside one.
+    pub run: String,
+    /// The run's step; 0 outside one.
+    pub step: u64,
+    /// The suite.
+    pub suite: String,
+    /// The item's number within the suite, from 0.
+    pub number: u64,
+    /// The item's content-derived id.
+    pub item: String,
+    /// The part of the suite that it belongs to.
+    pub category: String,
+    /// Whether the suite's value counts it; held-out compositions are reported apart.
+    pub counted: bool,
+    /// The prompt.
+    pub prompt: String,
+    /// The picture that was asked about, as a blob's hash.
+    pub picture: Option<String>,
+    /// What the model gave, in words; for a drawing what the detector reads.
+    pub output: String,
+    /// The picture that was drawn, as a blob's hash.
+    pub drawn: Option<String>,
+    /// The answer as it was read from the output.
+    pub answer: String,
+    /// The answer that is right.
+    pub reference: String,
+    /// The verdict, from 0, wrong, to 1, right.
+    pub credit: f64,
+    /// Tokens of the text.
+    pub tokens: u64,
+    /// Forward passes.
+    pub forwards: u64,
+    /// Seconds: the item's share of the batch that it ran in.
+    pub seconds: f64,
+}
+
+/// An evaluation outside a run: what was measured, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Its id, in the place of a run's in `eval` and `item` rows.
+    pub id: String,
+    /// The checkpoint: the folder, and the hash of its weights.
+    pub checkpoint: String,
+    /// The suites' names.
+    pub suites: Vec<String>,
+    /// Samplers, mode and reward networks, as JSON.
+    pub settings: serde_json::Value,
+    /// Seed of the samplers.
+    pub seed: u64,
+    /// Counted items a suite, at most.
+    pub limit: Option<u64>,
+    /// Host name.
+    pub host: String,
+    /// Version of Demask.
+    pub version: String,
+    /// [`RunState::Running`] until it is [`RunState::Done`].
+    pub state: RunState,
 }
 
 /// An overlap check against one benchmark.

@@ -122,6 +122,8 @@ vocabulary! {
     "waiting_disk" => WaitingDisk,
     /// The daemon is ending.
     "stopping" => Stopping,
+    /// The daemon ended; the next one goes on with it.
+    "interrupted" => Interrupted,
     /// All stages are done.
     "done" => Done,
     /// A person stopped it.
@@ -150,6 +152,8 @@ vocabulary! {
 vocabulary! {
     /// What an evaluation decides about a checkpoint.
     Decision, "decision":
+    /// There was none to compare it with: it is what later ones are compared with.
+    "baseline" => Baseline,
     /// It is the best now.
     "promote" => Promote,
     /// The best stays the best; the run goes on with what it has.

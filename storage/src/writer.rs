@@ -109,7 +109,7 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
     if !record.stored() {
         return Ok(None);
     }
-    let fresh = if record.durable() {
+    let fresh = if record.logged() {
         log_event(tx, record, at_us)?
     } else {
         None
@@ -151,6 +151,8 @@ fn kind_and_run(record: &Record) -> (&'static str, &str) {
         Record::Sample(r) => ("sample", &r.run),
         Record::TrainUse(r) => ("train_use", &r.run),
         Record::Eval(r) => ("eval", &r.run),
+        Record::Item(r) => ("item", &r.run),
+        Record::Evaluation(r) => ("evaluation", &r.id),
         Record::Clean(r) => ("clean", &r.run),
         Record::Alert(r) => ("alert", &r.run),
         Record::Lifecycle(r) => ("lifecycle", &r.run),
@@ -162,6 +164,11 @@ fn kind_and_run(record: &Record) -> (&'static str, &str) {
 
 fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
+}
+
+/// An end of a gain's interval, or its value; NULL where nothing was compared.
+fn gain(eval: &crate::record::Eval, which: usize) -> Option<f64> {
+    eval.gain.and_then(|gain| finite(gain[which]))
 }
 
 fn level(level: Level) -> &'static str {
@@ -228,10 +235,25 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             Ok(())
         }
         Record::Eval(r) => put(
-            "INSERT OR REPLACE INTO eval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            "INSERT OR REPLACE INTO eval VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             params![
                 r.run, r.step as i64, r.suite, r.checkpoint, r.metric, finite(r.value), finite(r.low), finite(r.high),
-                r.n as i64, json(&r.parts), r.decision.map_or("", Decision::word), at
+                r.n as i64, json(&r.parts), r.decision.map_or("", Decision::word), at, gain(r, 0), gain(r, 1), gain(r, 2)
+            ],
+        ),
+        Record::Item(r) => put(
+            "INSERT OR REPLACE INTO item VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            params![
+                r.run, r.step as i64, r.suite, r.number as i64, r.item, r.category, r.counted, r.prompt, r.picture, r.output,
+                r.drawn, r.answer, r.reference, finite(r.credit).unwrap_or(0.0), r.tokens as i64, r.forwards as i64, r.seconds
+            ],
+        ),
+        Record::Evaluation(r) => put(
+            "INSERT INTO evaluation VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL) ON CONFLICT (id) DO UPDATE SET
+             state = excluded.state, ended_us = iif(excluded.state = 'running', NULL, excluded.started_us)",
+            params![
+                r.id, r.checkpoint, json(&r.suites), json(&r.settings), r.seed as i64, r.limit.map(|limit| limit as i64), r.host,
+                r.version, r.state, at
             ],
         ),
         Record::Clean(r) => put(

@@ -123,6 +123,7 @@ fn who_comes_in_the_middle_gets_curves_samples_benchmarks_and_the_last_events_of
             n: 10,
             parts: vec![],
             decision: None,
+            gain: None,
         })
     };
     let metric = |run: &str, step| {

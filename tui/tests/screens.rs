@@ -88,6 +88,7 @@ fn eval(step: u64, suite: &str, value: f64, decision: &str) -> Msg {
         n: 120,
         parts: vec![("counting".into(), value), ("position".into(), 0.5)],
         decision: decision.parse().ok(),
+        gain: None,
     }))
 }
 

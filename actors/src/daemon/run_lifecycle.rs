@@ -73,16 +73,13 @@ pub(super) async fn live(
         context.generation += 1;
     };
     context.engine.finish().await;
-    let state = match outcome {
-        Outcome::Done => Some((RunState::Done, "all stages are done")),
-        Outcome::Stopped => Some((RunState::Stopped, "a person stopped it")),
-        Outcome::Halted => None,
+    let (status, reason) = match outcome {
+        Outcome::Done => (RunState::Done, "all stages are done"),
+        Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
+        Outcome::Halted => (RunState::Interrupted, "the daemon ended; the next one goes on with the run"),
     };
-    if let Some((status, reason)) = state {
-        context.control.report(|overview| overview.state = status);
-        end_run(&context.recorder, &context.run, status, reason).await?;
-    }
-    Ok(())
+    context.control.report(|overview| overview.state = status);
+    Ok(end_run(&context.recorder, &context.run, status, reason).await?)
 }
 
 fn prepare(overview: &mut Overview, context: &RunContext) {

@@ -21,6 +21,9 @@ pub enum WorkError {
     /// A benchmark that cannot be run.
     #[error(transparent)]
     Suite(#[from] demask_rewards::benchmarks::SuiteError),
+    /// What was judged cannot be kept.
+    #[error(transparent)]
+    Store(#[from] demask_storage::StoreError),
     /// The folder of a model.
     #[error(transparent)]
     Folder(#[from] FolderError),

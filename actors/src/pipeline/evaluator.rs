@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use actix::prelude::*;
 use demask_datasets::example::Mode;
-use demask_rewards::benchmarks::{
-    Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult, Verdict,
-};
+use demask_rewards::benchmarks::{Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult};
+use demask_rewards::judge::Judge;
 use demask_rewards::networks::{self, Pair};
-use demask_rewards::verifiers::Verifiers;
 use demask_storage::ActorState;
 
 use crate::control::Control;
@@ -19,6 +18,7 @@ use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
 use crate::inference::settings::SamplerSettings;
+use crate::pipeline::item_result::ItemResult;
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -27,7 +27,7 @@ use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
 /// Items that are asked for together: many more than run at one time, so that one joins the running batch as another leaves
 /// it. One request after the other, so that what runs beside an item is the same each time (law L8).
-const BATCH: usize = 384;
+pub const BATCH: usize = 384;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
 
@@ -44,11 +44,13 @@ pub struct Trial {
     pub seed: u64,
     /// Reward networks that are asked about drawings, beside the judge.
     pub networks: Option<Networks>,
+    /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
+    pub batch: usize,
 }
 
 /// Run these suites on the weights that the engine has.
 #[derive(Clone, Message)]
-#[rtype(result = "Result<Option<Vec<SuiteResult>>, RunError>")]
+#[rtype(result = "Result<Option<Vec<SuiteRun>>, RunError>")]
 pub struct Evaluate {
     /// The step.
     pub step: u64,
@@ -118,7 +120,7 @@ impl EvaluatorHandle {
     ///
     /// # Errors
     /// The engine's; an unknown suite.
-    pub async fn evaluate(&self, request: Evaluate) -> Result<Option<Vec<SuiteResult>>, RunError> {
+    pub async fn evaluate(&self, request: Evaluate) -> Result<Option<Vec<SuiteRun>>, RunError> {
         let number = self.newest.fetch_add(1, Relaxed) + 1;
         self.address.ask(Evaluate { number, ..request }).await?
     }
@@ -140,7 +142,7 @@ impl Supervised for Evaluator {
 }
 
 impl Handler<Evaluate> for Evaluator {
-    type Result = AtomicResponse<Self, Result<Option<Vec<SuiteResult>>, RunError>>;
+    type Result = AtomicResponse<Self, Result<Option<Vec<SuiteRun>>, RunError>>;
 
     fn handle(&mut self, request: Evaluate, _: &mut Self::Context) -> Self::Result {
         let (engine, newest, faults) = (self.engine.clone(), Arc::clone(&self.newest), self.faults.clone());
@@ -153,14 +155,14 @@ impl Handler<Evaluate> for Evaluator {
                     .ok_or_else(|| RunError::Failed(format!("no suite {name}; see `demask eval --list`")))?;
                 let mut whole = wanted();
                 if whole {
-                    let go_on = &mut |done: usize, all: usize| {
+                    let mut follower = Follower(|done: usize, all: usize| {
                         let how_far = format!("{name} {done} of {all}");
                         probe.say(ActorState::Busy, &how_far);
                         request.control.report(|overview| overview.detail = how_far);
                         whole = wanted() || done == all;
                         whole
-                    };
-                    let suite = run_suite(&request.inference, &engine, &suite, &request.trial, go_on);
+                    });
+                    let suite = run_suite(&request.inference, &engine, &suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
                         // The engine lets go of what nobody waits for.
@@ -177,97 +179,145 @@ impl Handler<Evaluate> for Evaluator {
     }
 }
 
-/// Runs a suite. `progress` is told how many items are done; it ends the suite early by returning false.
+/// Follows a suite by its progress alone.
+struct Follower<F>(F);
+
+impl<F: FnMut(usize, usize) -> bool> SuiteWatcher for Follower<F> {
+    fn progress(&mut self, done: usize, all: usize) -> bool {
+        (self.0)(done, all)
+    }
+}
+
+/// A suite's result, and every item that it is made of, in their order.
+#[derive(Clone, Debug)]
+pub struct SuiteRun {
+    /// The result.
+    pub result: SuiteResult,
+    /// The items.
+    pub items: Vec<ItemResult>,
+}
+
+impl SuiteRun {
+    /// The credit of each counted item, in their order.
+    #[must_use]
+    pub fn credits(&self) -> Vec<f64> {
+        let counted = self.items.iter().filter(|item| item.is_counted());
+        counted.map(|item| item.judged.verdict.credit).collect()
+    }
+}
+
+/// Who follows a suite while it runs.
+pub trait SuiteWatcher {
+    /// The result of an item that is known already, so that it is not asked again.
+    fn known(&mut self, _number: usize, _item: &Item) -> Option<ItemResult> {
+        None
+    }
+
+    /// Takes items that were judged just now.
+    ///
+    /// # Errors
+    /// They cannot be kept: the suite ends with it.
+    fn judged(&mut self, _items: &[ItemResult]) -> Result<(), WorkError> {
+        Ok(())
+    }
+
+    /// So many items of all are done. False ends the suite early.
+    fn progress(&mut self, done: usize, all: usize) -> bool;
+}
+
+/// Runs a suite. An item that the watcher knows already is not asked again.
 ///
 /// # Errors
-/// The engine's.
+/// The engine's; the watcher's.
 pub async fn run_suite(
     inference: &Inference,
     link: &dyn EngineLink,
     suite: &Suite,
     trial: &Trial,
-    progress: &mut dyn FnMut(usize, usize) -> bool,
-) -> Result<SuiteResult, WorkError> {
-    let items = suite.items(trial.limit)?;
-    let judge = suite.judge()?;
-    let mut judged: Vec<Judged> = Vec::with_capacity(items.len());
-    let mut said = Vec::new();
-    for (number, batch) in items.chunks(BATCH).enumerate() {
-        let (right, drawn) = judge_batch(
-            inference,
-            link,
-            (suite, judge.verifiers()),
-            trial,
-            number * BATCH,
-            batch,
-        )
-        .await?;
-        judged.extend(right);
+    watcher: &mut dyn SuiteWatcher,
+) -> Result<SuiteRun, WorkError> {
+    let asked = suite.items(trial.limit)?;
+    let (all, judge) = (asked.len(), suite.judge()?);
+    let (mut items, mut open, mut said) = (Vec::with_capacity(all), Vec::new(), Vec::new());
+    for (number, item) in asked.into_iter().enumerate() {
+        match watcher.known(number, &item) {
+            Some(known) => items.push(known),
+            None => open.push((number, item)),
+        }
+    }
+    let mut go_on = open.is_empty() || items.is_empty() || watcher.progress(items.len(), all);
+    for batch in open.chunks(trial.batch) {
+        if !go_on {
+            break;
+        }
+        let began = Instant::now();
+        let (mut right, drawn) = judge_batch(inference, link, (suite, &judge), trial, batch).await?;
         if let Some(networks) = trial.networks.as_ref().filter(|_| !drawn.is_empty()) {
             said.extend(networks.ask(link, drawn).await?);
         }
-        if !progress(judged.len(), items.len()) {
-            break;
-        }
+        let seconds = began.elapsed().as_secs_f64() / batch.len() as f64;
+        right.iter_mut().for_each(|item| item.seconds = seconds);
+        watcher.judged(&right)?;
+        items.extend(right);
+        go_on = watcher.progress(items.len(), all);
     }
-    Ok(SuiteResult {
+    items.sort_by_key(|item| item.number);
+    let judged: Vec<Judged> = items.iter().map(|item| item.judged.clone()).collect();
+    let result = SuiteResult {
         networks: networks::means(&said),
         ..suite.aggregate(&judged)
-    })
+    };
+    Ok(SuiteRun { result, items })
 }
 
 /// Items with their verdicts, and what was drawn for those that a result's `n` counts.
-type Batch = (Vec<Judged>, Vec<Pair>);
+type Batch = (Vec<ItemResult>, Vec<Pair>);
 
-/// Judges the items from the `first` on.
+/// Judges numbered items. An item's noise is its number's, whatever it runs beside.
 async fn judge_batch(
     inference: &Inference,
     link: &dyn EngineLink,
-    (suite, verifiers): (&Suite, &Verifiers),
+    (suite, judge): (&Suite, &Judge),
     trial: &Trial,
-    first: usize,
-    batch: &[Item],
+    batch: &[(usize, Item)],
 ) -> Result<Batch, WorkError> {
-    let wanted = |(at, item): (usize, &Item)| -> Result<(Item, CompletionRequest), SuiteError> {
+    let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
+    for (number, item) in batch {
         let Request::Generate { may_think } = suite.request(item) else {
-            return Err(unsupported(suite, "log-likelihoods of choices"));
+            return Err(unsupported(suite, "log-likelihoods of choices").into());
         };
-        let wanted = CompletionRequest {
-            example: item.example.clone(),
-            mode: if may_think { trial.mode } else { Mode::Direct },
-            seed: trial
-                .seed
-                .wrapping_mul(1_000_003)
-                .wrapping_add((first + at) as u64),
-            watch: None,
-        };
-        Ok((item.clone(), wanted))
-    };
-    let wanted: Vec<_> = batch.iter().enumerate().map(wanted).collect::<Result<_, _>>()?;
-    // An item that the model cannot even be asked counts as wrong: no figure is bettered by leaving it out.
-    let (fitting, too_long): (Vec<_>, Vec<_>) = wanted
-        .into_iter()
-        .partition(|(_, wanted)| inference.fits(&wanted.example, wanted.mode).is_ok());
-    let (items, wanted): (Vec<Item>, Vec<CompletionRequest>) = fitting.into_iter().unzip();
-    let (mut judged, mut drawn) = (Vec::with_capacity(batch.len()), Vec::new());
-    if !wanted.is_empty() {
-        let made = inference.complete(link, &wanted, &trial.samplers, None).await?;
-        for (item, made) in items.into_iter().zip(made) {
-            let response = Response::Completion(&made.completion);
-            let Scoring::Done(verdict) = suite.score(&item, &response, verifiers) else {
-                return Err(unsupported(suite, "a judge model").into());
-            };
-            if !item.example.held_out {
-                let pair = networks::pair(&item.example, &made.completion);
-                drawn.extend(pair.filter(|pair| pair.drawn));
-            }
-            judged.push(Judged { item, verdict });
+        let mode = if may_think { trial.mode } else { Mode::Direct };
+        if let Err(why) = inference.fits(&item.example, mode) {
+            judged.push(ItemResult::too_long(*number, item.clone(), why.to_string()));
+            continue;
         }
+        items.push((*number, item.clone()));
+        wanted.push(CompletionRequest {
+            example: item.example.clone(),
+            mode,
+            seed: trial.seed.wrapping_mul(1_000_003).wrapping_add(*number as u64),
+            watch: None,
+        });
     }
-    judged.extend(too_long.into_iter().map(|(item, _)| Judged {
-        item,
-        verdict: Verdict::from(false),
-    }));
+    let mut drawn = Vec::new();
+    if wanted.is_empty() {
+        return Ok((judged, drawn));
+    }
+    let made = inference.complete(link, &wanted, &trial.samplers, None).await?;
+    for ((number, item), made) in items.into_iter().zip(made) {
+        let response = Response::Completion(&made.completion);
+        let Scoring::Done(verdict) = suite.score(&item, &response, judge.verifiers()) else {
+            return Err(unsupported(suite, "a judge model").into());
+        };
+        if !item.example.held_out {
+            let pair = networks::pair(&item.example, &made.completion);
+            drawn.extend(pair.filter(|pair| pair.drawn));
+        }
+        judged.push(ItemResult {
+            forwards: made.forwards,
+            ..ItemResult::answered(number, item, verdict, made.completion, judge)
+        });
+    }
     Ok((judged, drawn))
 }
 

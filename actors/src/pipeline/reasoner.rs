@@ -25,7 +25,7 @@ use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::seeds::seed_of;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
-use crate::teacher::{Patience, Question, TeacherClient};
+use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
 
 /// Messages that may wait.
 const MAILBOX: usize = 1;
@@ -222,14 +222,25 @@ impl Work {
                 (number, answer)
             }
         });
-        let mut silent = (0, String::new());
+        let mut silent = (0, String::new(), false);
         for (number, answer) in join_all(asking).await {
             match answer? {
                 Ok(proposal) => {
                     proposals.insert(number, proposal);
                 }
-                Err(why) => silent = (silent.0 + 1, why),
+                Err(why) => {
+                    let capped = silent.2 || matches!(why, TeacherError::Cap { .. });
+                    silent = (silent.0 + 1, why.to_string(), capped);
+                }
             }
+        }
+        // A teacher whose cap is reached has done what was paid for; one that never answers has to be mended.
+        if silent.0 > 0 && proposals.is_empty() && !silent.2 {
+            return Err(RunError::Failed(format!(
+                "the teacher answered none of {} questions of round {}; the last time: {}; mend [teacher] in the profile or \
+                 start it, then begin the run again",
+                silent.0, propose.round, silent.1
+            )));
         }
         if silent.0 > 0 {
             let message = format!(
@@ -251,7 +262,7 @@ impl Work {
         number: usize,
         wanted: &CompletionRequest,
         known: Option<(String, serde_json::Value)>,
-    ) -> Result<Result<Proposal, String>, RunError> {
+    ) -> Result<Result<Proposal, TeacherError>, RunError> {
         let question = Question {
             system: SYSTEM,
             prompt: &wanted.example.prompt,
@@ -272,7 +283,7 @@ impl Work {
                     });
                     (taught.text, sampler)
                 }
-                Err(error) => return Ok(Err(error.to_string())),
+                Err(error) => return Ok(Err(error)),
             },
         };
         let generator = teacher.name();

@@ -154,9 +154,10 @@ pub struct Teacher {
 pub struct Gate {
     /// Whether evaluations decide at all. Default true.
     pub enabled: bool,
-    /// How much the mean over the suites must gain on the best one's to be promoted. Default 0: not lose.
+    /// How much the mean gain over the suites, item by item on the best one's, must for certain exceed to be promoted: the whole
+    /// 95 % interval lies above it. Default 0.
     pub margin: f64,
-    /// Whether the run goes back to the promoted weights when a suite's whole interval lies below the promoted one's.
+    /// Whether the run goes back to the promoted weights when a suite lost for certain, item by item.
     /// Default false: the run holds and goes on.
     pub rollback: bool,
     /// Suites that are run at interval checkpoints too. Default none: only `evaluate` stages decide.

@@ -1,16 +1,31 @@
-//! The promotion gate: is this checkpoint better than the best promoted one? Intervals are compared, not values alone.
+//! The promotion gate: is this checkpoint better than the best promoted one? Both were asked the same items, so the items'
+//! differences are compared, not two values with intervals of their own.
 
 use std::collections::BTreeMap;
 
-use demask_rewards::benchmarks::SuiteResult;
-pub use demask_rewards::statistics::Interval;
+use demask_rewards::statistics::{self, Interval};
 pub use demask_storage::Decision;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::evaluator::SuiteRun;
 use crate::profile::Gate;
 
+/// The 97.5 % point of the normal distribution.
+const Z: f64 = 1.959_963_985;
+
+/// A suite's result as the gate compares it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The suite's value.
+    #[serde(flatten)]
+    pub interval: Interval,
+    /// The credit of each counted item, in their order; empty in markers of versions that did not keep them.
+    #[serde(default)]
+    pub credits: Vec<f64>,
+}
+
 /// Suite by suite.
-pub type Results = BTreeMap<String, Interval>;
+pub type Results = BTreeMap<String, Score>;
 
 /// The best checkpoint so far: the marker `promoted.json` beside the checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,46 +42,69 @@ pub struct Promoted {
 
 /// The results as the gate compares them.
 #[must_use]
-pub fn results(suites: &[SuiteResult]) -> Results {
-    let interval = |result: &SuiteResult| Interval {
-        value: result.value,
-        low: result.low,
-        high: result.high,
+pub fn results(suites: &[SuiteRun]) -> Results {
+    let score = |run: &SuiteRun| Score {
+        interval: Interval {
+            value: run.result.value,
+            low: run.result.low,
+            high: run.result.high,
+        },
+        credits: run.credits(),
     };
     suites
         .iter()
-        .map(|result| (result.suite.clone(), interval(result)))
+        .map(|run| (run.result.suite.clone(), score(run)))
         .collect()
 }
 
-/// The first is promoted. Then, over the suites that both have: a suite whose whole interval lies below the best's is a
-/// fall (roll back, or hold where that is off); else a mean that gains the margin is a promotion; else hold.
+/// How much better the present result of a suite is than an earlier one: the mean difference over the items that both have,
+/// with its 95 % interval. Where items were not kept, the difference of the values, by the intervals of both.
 #[must_use]
-pub fn decide(gate: &Gate, best: Option<&Promoted>, now: &Results) -> Decision {
-    let Some(best) = best else {
-        return Decision::Promote;
-    };
-    let both: Vec<(&Interval, &Interval)> = best
-        .results
-        .iter()
-        .filter_map(|(suite, before)| Some((before, now.get(suite)?)))
-        .collect();
-    if both.is_empty() {
+pub fn gain(before: &Score, now: &Score) -> Interval {
+    if let Some(paired) = statistics::paired(&before.credits, &now.credits) {
+        return paired.difference;
+    }
+    let half = |interval: &Interval| (interval.high - interval.low) / 2.0;
+    let value = now.interval.value - before.interval.value;
+    let half = half(&before.interval).hypot(half(&now.interval));
+    Interval {
+        value,
+        low: value - half,
+        high: value + half,
+    }
+}
+
+/// Each suite's gain on the best, over the suites that both have.
+#[must_use]
+pub fn gains(best: Option<&Promoted>, now: &Results) -> BTreeMap<String, Interval> {
+    let best = best.map(|best| &best.results).into_iter().flatten();
+    best.filter_map(|(suite, before)| Some((suite.clone(), gain(before, now.get(suite)?))))
+        .collect()
+}
+
+/// The first is the baseline. Then a suite that lost for certain, its whole interval below 0, is a fall (roll back, or hold
+/// where that is off); else a mean over the suites whose interval lies above the margin is a promotion; else hold.
+#[must_use]
+pub fn decide(gate: &Gate, best: Option<&Promoted>, gains: &BTreeMap<String, Interval>) -> Decision {
+    if best.is_none() {
+        return Decision::Baseline;
+    }
+    if gains.is_empty() {
         return Decision::Hold;
     }
-    if both.iter().any(|(before, now)| now.high < before.low) {
+    if gains.values().any(|gain| gain.high < 0.0) {
         return if gate.rollback {
             Decision::RollBack
         } else {
             Decision::Hold
         };
     }
-    let gain = both
-        .iter()
-        .map(|(before, now)| now.value - before.value)
-        .sum::<f64>()
-        / both.len() as f64;
-    if gain >= gate.margin {
+    let count = gains.len() as f64;
+    let mean = gains.values().map(|gain| gain.value).sum::<f64>() / count;
+    // The suites' items are independent: variances add.
+    let variance = |gain: &Interval| ((gain.high - gain.low) / (2.0 * Z)).powi(2);
+    let half = Z * gains.values().map(variance).sum::<f64>().sqrt() / count;
+    if mean - half > gate.margin {
         Decision::Promote
     } else {
         Decision::Hold
@@ -78,19 +116,19 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    fn of(values: &[(&str, f64)]) -> Results {
-        let near = |value: f64| Interval {
-            value,
-            low: value - 0.1,
-            high: value + 0.1,
+    /// A hundred items, so many of them right: the first ones.
+    fn of(values: &[(&str, usize)]) -> Results {
+        let score = |right: usize| Score {
+            interval: statistics::share(right, 100),
+            credits: (0..100).map(|item| f64::from(u8::from(item < right))).collect(),
         };
         values
             .iter()
-            .map(|&(name, value)| (name.to_owned(), near(value)))
+            .map(|&(name, right)| (name.to_owned(), score(right)))
             .collect()
     }
 
-    fn best(values: &[(&str, f64)]) -> Promoted {
+    fn best(values: &[(&str, usize)]) -> Promoted {
         Promoted {
             checkpoint: "step-00000001".into(),
             step: 1,
@@ -99,43 +137,69 @@ mod tests {
         }
     }
 
+    fn decided(gate: &Gate, best: &Promoted, now: &Results) -> Decision {
+        decide(gate, Some(best), &gains(Some(best), now))
+    }
+
     #[test]
-    fn the_first_is_promoted_and_a_gain_is_too() {
+    fn the_first_is_the_baseline_and_a_gain_that_is_certain_is_promoted() {
         let gate = Gate::default();
-        assert_eq!(decide(&gate, None, &of(&[("a", 0.1)])), Decision::Promote);
-        let before = best(&[("a", 0.5), ("b", 0.5)]);
-        let now = of(&[("a", 0.45), ("b", 0.6)]);
-        assert_eq!(decide(&gate, Some(&before), &now), Decision::Promote);
+        assert_eq!(
+            decide(&gate, None, &gains(None, &of(&[("a", 10)]))),
+            Decision::Baseline
+        );
+        let before = best(&[("a", 50), ("b", 50)]);
+        // Intervals of 100 items each overlap; the same items got better, and none worse.
+        let now = of(&[("a", 50), ("b", 60)]);
+        assert_eq!(decided(&gate, &before, &now), Decision::Promote);
+        assert_eq!(decided(&gate, &before, &before.results), Decision::Hold);
         let strict = Gate {
             margin: 0.05,
             ..Gate::default()
         };
-        assert_eq!(decide(&strict, Some(&before), &now), Decision::Hold);
+        assert_eq!(decided(&strict, &before, &now), Decision::Hold);
+    }
+
+    #[test]
+    fn a_gain_that_may_be_chance_is_not_promoted() {
+        let before = best(&[("a", 50)]);
+        let mut now = of(&[("a", 55)]);
+        // As many items lost as won, but for five.
+        let credits = &mut now.get_mut("a").unwrap().credits;
+        credits.rotate_left(50);
+        assert_eq!(decided(&Gate::default(), &before, &now), Decision::Hold);
     }
 
     #[test]
     fn a_suite_that_fell_for_certain_is_never_bought_by_another() {
-        let before = best(&[("a", 0.5), ("b", 0.5)]);
-        let now = of(&[("a", 0.2), ("b", 1.0)]);
-        assert_eq!(decide(&Gate::default(), Some(&before), &now), Decision::Hold);
+        let before = best(&[("a", 50), ("b", 50)]);
+        let now = of(&[("a", 20), ("b", 100)]);
+        assert_eq!(decided(&Gate::default(), &before, &now), Decision::Hold);
         let back = Gate {
             rollback: true,
             ..Gate::default()
         };
-        assert_eq!(decide(&back, Some(&before), &now), Decision::RollBack);
-        let slight = of(&[("a", 0.4), ("b", 0.5)]);
+        assert_eq!(decided(&back, &before, &now), Decision::RollBack);
+        let slight = of(&[("a", 49), ("b", 50)]);
         assert_eq!(
-            decide(&back, Some(&before), &slight),
+            decided(&back, &before, &slight),
             Decision::Hold,
-            "the intervals overlap"
+            "one item may be chance"
         );
     }
 
     #[test]
-    fn what_cannot_be_compared_is_held() {
+    fn what_cannot_be_compared_is_held_and_old_markers_are_read() {
         assert_eq!(
-            decide(&Gate::default(), Some(&best(&[("a", 0.5)])), &of(&[("b", 0.9)])),
+            decided(&Gate::default(), &best(&[("a", 50)]), &of(&[("b", 90)])),
             Decision::Hold
         );
+        let old = r#"{"checkpoint": "step-1", "step": 1, "weights": 1, "results": {"a": {"value": 0.1, "low": 0.05, "high": 0.15}}}"#;
+        let old: Promoted = serde_json::from_str(old).unwrap();
+        assert_eq!(
+            decided(&Gate::default(), &old, &of(&[("a", 90)])),
+            Decision::Promote
+        );
+        assert_eq!(decided(&Gate::default(), &old, &of(&[("a", 12)])), Decision::Hold);
     }
 }

@@ -76,3 +76,15 @@ pub fn read(path: &Path, pixels: usize) -> Result<Picture, String> {
         rgb: scaled.into_raw(),
     })
 }
+
+/// A picture as PNG; empty bytes for one whose numbers do not fit its size.
+#[must_use]
+pub fn png(picture: &Picture) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    #[allow(clippy::cast_possible_truncation)]
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    if let Some(image) = image::RgbImage::from_raw(width, height, picture.rgb.clone()) {
+        image.write_to(&mut bytes, image::ImageFormat::Png).ok();
+    }
+    bytes.into_inner()
+}

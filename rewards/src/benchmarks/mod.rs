@@ -292,13 +292,29 @@ impl Suite {
         self.benchmark.check_size(width, height)
     }
 
-    /// The first items, at most `limit` of them.
+    /// The first items, as many as it takes for `limit` that the suite's value counts: held-out compositions among them come
+    /// on top.
     ///
     /// # Errors
     /// The data is not on this machine, or broken.
     pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>, SuiteError> {
-        let count = limit.unwrap_or(self.size()).min(self.size());
-        self.benchmark.items(self.protocol, count)
+        let limit = limit.unwrap_or(self.size());
+        let mut asked = limit.min(self.size());
+        loop {
+            let mut items = self.benchmark.items(self.protocol, asked)?;
+            let counted = |item: &&Item| !item.example.held_out;
+            let missing = limit.saturating_sub(items.iter().filter(counted).count());
+            if missing == 0 || asked >= self.size() || items.len() < asked {
+                let last = items
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, item)| !item.example.held_out);
+                let end = last.map(|(at, _)| at + 1).nth(limit.saturating_sub(1));
+                items.truncate(end.unwrap_or(items.len()));
+                return Ok(items);
+            }
+            asked = (asked + missing).min(self.size());
+        }
     }
 
     /// The examples of the first items.

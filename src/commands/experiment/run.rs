@@ -167,7 +167,10 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     loop {
         let envelope = client.event()?;
         if json {
-            if !matches!(envelope.record, Record::Actor(_) | Record::Frame(_)) {
+            if !matches!(
+                envelope.record,
+                Record::Actor(_) | Record::Frame(_) | Record::Item(_)
+            ) {
                 println!("{}", serde_json::to_string(&envelope)?);
             }
         } else {
@@ -179,10 +182,10 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
             if !json {
                 println!("{}: {}", end.status, end.reason);
             }
-            return Ok(if end.status == RunState::Failed {
-                ExitCode::from(crate::exit::FAILED)
-            } else {
-                ExitCode::SUCCESS
+            return Ok(match end.status {
+                RunState::Failed => ExitCode::from(crate::exit::FAILED),
+                RunState::Stopped | RunState::Interrupted => ExitCode::from(crate::exit::STOPPED),
+                _ => ExitCode::SUCCESS,
             });
         }
     }

@@ -4,7 +4,6 @@
 
 mod canvas;
 pub mod describe;
-pub mod eval;
 pub mod fill;
 pub mod generate;
 pub mod imagine;

@@ -7,12 +7,14 @@ use demask_rewards::benchmarks::SuiteResult;
 use demask_storage::{Eval, Record};
 
 use super::state::{After, StageRun};
-use crate::pipeline::evaluator::{Evaluate, Trial};
+use crate::pipeline::evaluator::{BATCH, Evaluate, SuiteRun, Trial};
+use crate::pipeline::item_result::ItemResult;
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::checkpoints::{self, folder_name};
 use crate::run::promotion::{self, Decision, Promoted};
+use crate::runtime::actor::offload;
 
 impl StageRun {
     pub(super) async fn evaluate_step(&mut self, stage: &Stage) -> Result<After, RunError> {
@@ -23,7 +25,7 @@ impl StageRun {
         Ok(match decided? {
             None => After::Again,
             Some(Decision::Hold) => After::Next,
-            Some(Decision::Promote | Decision::RollBack) => After::Checkpoint,
+            Some(Decision::Baseline | Decision::Promote | Decision::RollBack) => After::Checkpoint,
         })
     }
 
@@ -43,6 +45,7 @@ impl StageRun {
             samplers: self.samplers(None),
             seed: 0,
             networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
+            batch: BATCH,
         };
         let control = Arc::clone(&self.context.control);
         let request = Evaluate::new(step, self.inference.clone(), suites.to_vec(), trial, control);
@@ -50,11 +53,16 @@ impl StageRun {
             return Ok(None);
         };
         let now = promotion::results(&results);
+        let gains = promotion::gains(self.cursor.best.as_ref(), &now);
         let profile = Arc::clone(&self.context.profile);
         let decision = (profile.gate.enabled && !now.is_empty())
-            .then(|| promotion::decide(&profile.gate, self.cursor.best.as_ref(), &now));
-        for result in results {
+            .then(|| promotion::decide(&profile.gate, self.cursor.best.as_ref(), &gains));
+        for SuiteRun { result, items } in results {
             self.metric(step, metrics(&result));
+            self.record_items(step, &result.suite, items).await?;
+            let gain = gains
+                .get(&result.suite)
+                .map(|gain| [gain.value, gain.low, gain.high]);
             let eval = Eval {
                 run: self.context.run.clone(),
                 step,
@@ -67,11 +75,12 @@ impl StageRun {
                 n: result.n as u64,
                 parts: result.parts.into_iter().collect(),
                 decision,
+                gain,
             };
             self.context.recorder.record(Record::Eval(eval)).await?;
         }
         match decision {
-            Some(Decision::Promote) => {
+            Some(Decision::Baseline | Decision::Promote) => {
                 // What was not measured this time still counts.
                 let before = self.cursor.best.take().map(|best| best.results);
                 let mut results = before.unwrap_or_default();
@@ -87,6 +96,19 @@ impl StageRun {
             Some(Decision::Hold) | None => {}
         }
         Ok(Some(decision.unwrap_or(Decision::Hold)))
+    }
+
+    /// Every item of a suite is a row, its pictures kept.
+    async fn record_items(&self, step: u64, suite: &str, items: Vec<ItemResult>) -> Result<(), RunError> {
+        let (blobs, run, suite) = (self.blobs.clone(), self.context.run.clone(), suite.to_owned());
+        let rows = offload(move || {
+            let row = |item: &ItemResult| item.row((&run, step, &suite), &blobs);
+            items.iter().map(row).collect::<Result<Vec<_>, _>>()
+        });
+        for row in rows.await?? {
+            self.context.recorder.record(Record::Item(row)).await?;
+        }
+        Ok(())
     }
 
     /// Back to the promoted weights; the step, the traces and the schedule go on.

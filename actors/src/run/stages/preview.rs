@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use demask_api::{Grid, Picture, SampleFrame};
+use demask_api::{Grid, SampleFrame};
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_rewards::benchmarks::Suite;
 use demask_storage::{Frame, Level, Record};
@@ -178,15 +178,4 @@ fn hex(bytes: &[u8]) -> String {
             write!(text, "{byte:02x}").ok();
             text
         })
-}
-
-/// A picture as PNG; empty when it cannot be written, which a picture of the right size always can.
-#[must_use]
-pub fn png(picture: &Picture) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    let (width, height) = (picture.width as u32, picture.height as u32);
-    if let Some(image) = image::RgbImage::from_raw(width, height, picture.rgb.clone()) {
-        image.write_to(&mut bytes, image::ImageFormat::Png).ok();
-    }
-    bytes.into_inner()
 }

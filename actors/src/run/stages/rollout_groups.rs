@@ -21,9 +21,9 @@ use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::lineage::modality;
-use crate::run::stages::preview::png;
 use crate::runtime::actor::offload;
 use crate::runtime::seeds::seed_of;
+use demask_datasets::pictures::file::png;
 
 /// What a step drew.
 #[derive(Default)]

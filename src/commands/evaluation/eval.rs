@@ -1,8 +1,10 @@
 //! `demask eval`: a checkpoint on benchmarks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 
+use anyhow::Context as _;
 use demask_actors::home::Home;
 use demask_actors::pipeline::evaluator::{Trial, run_suite};
 use demask_actors::pipeline::reward_networks::Networks;
@@ -12,22 +14,33 @@ use demask_datasets::example::Mode;
 use demask_rewards::benchmarks::{Suite, SuiteResult};
 use demask_rewards::rewards::REWARDS;
 use demask_rewards::statistics::Mean;
+use demask_storage::{Evaluation, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
-use crate::args::Eval;
+use super::kept::{Follower, Kept};
+use super::{compare, show};
+use crate::args::{Eval, EvalAction};
 use crate::exit::UsageError;
 use crate::model::engine;
 use crate::model::pulled::pulled;
 use crate::model::session::Session;
 use crate::terminal::print;
 
+/// Items that are asked for together, and kept before the next are asked: an interruption loses no more.
+const KEPT_TOGETHER: usize = 128;
+
 /// Scores and prints: with `--json` one object a suite, a line each.
 ///
 /// # Errors
 /// A suite that does not exist; a checkpoint that is broken.
 pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
-    if options.list {
-        return list(options.output.json);
+    match &options.action {
+        Some(EvalAction::Show(options)) => return show::show(home, options),
+        Some(EvalAction::Compare(options)) => return compare::compare(home, options),
+        Some(EvalAction::History(output)) => return show::history(home, output.json),
+        None if options.list => return list(options.output.json),
+        None => {}
     }
     let suites: Vec<Suite> = options
         .suites
@@ -47,6 +60,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     };
     let networks = networks(&options)?;
     let mut results: Vec<SuiteResult> = Vec::new();
+    let mut evaluation = None;
     engine::runtime()?.block_on(async {
         let session = Session::open(home, &options.model).await?;
         let trial = Trial {
@@ -55,30 +69,106 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
             samplers: session.samplers.clone(),
             seed: options.seed,
             networks: networks.clone(),
+            batch: KEPT_TOGETHER,
+        };
+        let mut kept = match options.no_store {
+            true => None,
+            false => Some(begin(home, &options, &suites, &session, &trial)?),
         };
         for suite in &suites {
             let bar = bar(suite);
-            let mut progress = |done, total| {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-                true
+            let mut follower = Follower {
+                suite: suite.name(),
+                bar: bar.clone(),
+                kept: kept.as_mut(),
             };
-            let result = run_suite(&session.inference, &session.engine, suite, &trial, &mut progress).await?;
+            let run = run_suite(&session.inference, &session.engine, suite, &trial, &mut follower).await?;
             bar.finish_and_clear();
+            if let Some(kept) = &mut kept {
+                kept.result(&run)?;
+            }
+            let result = run.result;
             if options.output.json {
                 println!("{}", serde_json::to_string(&result)?);
             }
             results.push(result);
         }
+        if let Some(kept) = &mut kept {
+            kept.end()?;
+            evaluation = Some(kept.id().to_owned());
+        }
         anyhow::Ok(())
     })?;
     if !options.output.json {
-        show(&results)?;
+        print_results(&results)?;
+        if let Some(id) = evaluation {
+            print::note(&format!("kept as {id}; `demask eval show --wrong` shows items"));
+        }
     }
     if networks.is_some() && results.iter().all(|result| result.networks.is_empty()) {
         print::note("no picture was drawn, so the reward networks had none to judge");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.
+fn begin(
+    home: &Home,
+    options: &Eval,
+    suites: &[Suite],
+    session: &Session,
+    trial: &Trial,
+) -> anyhow::Result<Kept> {
+    let evaluation = Evaluation {
+        id: uuid::Uuid::now_v7().to_string(),
+        checkpoint: session.folder.display().to_string(),
+        suites: suites.iter().map(Suite::name).collect(),
+        settings: json!({
+            "samplers": trial.samplers,
+            "reasoning": trial.mode == Mode::Think,
+            "weights": weights_stamp(&session.folder),
+            "adapter": options.model.adapter,
+            "average": options.model.average,
+            "size": options.model.size.map(|size| size.to_string()),
+            "clip": options.clip,
+            "image_reward": options.image_reward,
+        }),
+        seed: options.seed,
+        limit: options.limit.map(|limit| limit as u64),
+        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state: RunState::Running,
+    };
+    // What a network said of a drawing is not kept with the item.
+    let reuse = !options.fresh && trial.networks.is_none();
+    let kept = Kept::begin(home, evaluation, reuse)
+        .context("the evaluation cannot be kept; --no-store does without")?;
+    if kept.known() > 0 {
+        let (count, id) = (kept.known(), kept.id());
+        print::note(&format!(
+            "going on with {id}, which was interrupted: {count} items are there; --fresh begins anew"
+        ));
+    }
+    Ok(kept)
+}
+
+/// Name, size and time of the weights' files: other weights in the same folder have another stamp.
+fn weights_stamp(folder: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut stamps: Vec<String> = files
+        .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"))
+        .filter_map(|file| {
+            let about = file.metadata().ok()?;
+            let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            Some(format!("{name} {} {}", about.len(), changed.as_micros()))
+        })
+        .collect();
+    stamps.sort();
+    stamps
 }
 
 /// The reward networks that are named.
@@ -130,7 +220,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
 
 /// On standard error, and only where that is a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} {eta}");
+    let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} items, {per_sec}, {eta} left");
     let bar = ProgressBar::new(0).with_message(suite.name());
     match style {
         Ok(style) => bar.with_style(style),
@@ -138,7 +228,7 @@ fn bar(suite: &Suite) -> ProgressBar {
     }
 }
 
-fn show(results: &[SuiteResult]) -> anyhow::Result<()> {
+fn print_results(results: &[SuiteResult]) -> anyhow::Result<()> {
     let percent = |value: f64| format!("{:.1}", 100.0 * value);
     let mut asked: Vec<_> = REWARDS
         .iter()

@@ -1,0 +1,130 @@
+//! One item of a benchmark with what the model gave for it: what a suite's result is made of, and the row that is kept.
+
+use demask_datasets::example::{Check, Kind};
+use demask_datasets::pictures::file::png;
+use demask_rewards::benchmarks::{Item, Judged, Verdict};
+use demask_rewards::judge::{Completion, Judge};
+use demask_rewards::verifiers::thought;
+use demask_storage::{Blobs, EvalItem, StoreError};
+
+/// An item, judged.
+#[derive(Clone, Debug)]
+pub struct ItemResult {
+    /// The item's number within the suite, from 0.
+    pub number: usize,
+    /// The item and the verdict.
+    pub judged: Judged,
+    /// What the model gave; none where the item was too long to be asked.
+    pub completion: Option<Completion>,
+    /// The output in words; for a drawing what the detector reads.
+    pub output: String,
+    /// Forward passes.
+    pub forwards: usize,
+    /// Seconds: the item's share of the batch that it ran in.
+    pub seconds: f64,
+}
+
+impl ItemResult {
+    /// An item that the model gave a completion for.
+    #[must_use]
+    pub fn answered(
+        number: usize,
+        item: Item,
+        verdict: Verdict,
+        completion: Completion,
+        judge: &Judge,
+    ) -> Self {
+        let output = judge.words(&completion);
+        Self {
+            number,
+            judged: Judged { item, verdict },
+            completion: Some(completion),
+            output,
+            forwards: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// An item that the model cannot even be asked: it counts as wrong, since no figure is bettered by leaving it out.
+    #[must_use]
+    pub fn too_long(number: usize, item: Item, why: String) -> Self {
+        Self {
+            number,
+            judged: Judged {
+                item,
+                verdict: Verdict::from(false),
+            },
+            completion: None,
+            output: format!("not asked: {why}"),
+            forwards: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// Whether the suite's value counts it.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        !self.judged.item.example.held_out
+    }
+
+    /// The item's row, its pictures kept as PNG.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn row(&self, (run, step, suite): (&str, u64, &str), blobs: &Blobs) -> Result<EvalItem, StoreError> {
+        let Judged { item, verdict } = &self.judged;
+        let example = &item.example;
+        let shown = matches!(example.kind, Kind::Caption | Kind::Scene | Kind::Question);
+        let asked = example.picture.as_ref().filter(|_| shown);
+        let drawn = self
+            .completion
+            .as_ref()
+            .and_then(|completion| completion.picture.as_ref());
+        Ok(EvalItem {
+            run: run.to_owned(),
+            step,
+            suite: suite.to_owned(),
+            number: self.number as u64,
+            item: example.id.clone(),
+            category: example.category.clone(),
+            counted: self.is_counted(),
+            prompt: example.prompt.clone(),
+            picture: asked.map(|picture| blobs.put(&png(picture))).transpose()?,
+            output: self.output.clone(),
+            drawn: drawn.map(|picture| blobs.put(&png(picture))).transpose()?,
+            answer: self.answer(),
+            reference: reference(item),
+            credit: verdict.credit,
+            tokens: self
+                .completion
+                .as_ref()
+                .map_or(0, |completion| completion.tokens as u64),
+            forwards: self.forwards as u64,
+            seconds: self.seconds,
+        })
+    }
+
+    /// The answer as it was read: by the benchmark where it says so, else what follows the reasoning, or what was drawn.
+    fn answer(&self) -> String {
+        let read = &self.judged.verdict.answer;
+        match &self.completion {
+            _ if !read.is_empty() => read.clone(),
+            Some(completion) if completion.picture.is_none() => {
+                thought::split(&completion.text).result.to_owned()
+            }
+            Some(_) => self.output.clone(),
+            None => String::new(),
+        }
+    }
+}
+
+/// The answer that is right, in words.
+fn reference(item: &Item) -> String {
+    let example = &item.example;
+    match &example.check {
+        Check::Exact { answer } | Check::Number { answer } => answer.clone(),
+        Check::Scene { request } => request.words(),
+        Check::Class { class } => class.clone(),
+        Check::None => example.answer.clone().unwrap_or_default(),
+    }
+}

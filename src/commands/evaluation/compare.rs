@@ -1,0 +1,134 @@
+//! `demask eval compare`: two evaluations, item by item.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use demask_actors::home::Home;
+use demask_rewards::statistics::{Paired, paired};
+use demask_storage::EvalItem;
+use serde_json::json;
+
+use super::show::cut;
+use super::subject::Subject;
+use crate::args::EvalCompare;
+use crate::terminal::print;
+
+/// A suite's counted items that both have: the credits of each.
+#[derive(Default)]
+struct Pairs<'a> {
+    first: Vec<f64>,
+    second: Vec<f64>,
+    /// Items that one alone has right.
+    split: Vec<(&'a EvalItem, &'a EvalItem)>,
+}
+
+/// Prints a row a suite: both values, the paired difference with its interval, McNemar's test.
+///
+/// # Errors
+/// No such evaluation; nothing that both were asked.
+pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
+    let (a, b) = (Subject::find(home, &options.a)?, Subject::find(home, &options.b)?);
+    let suites = pair(&a, &b);
+    let compared: Vec<(&str, Paired, &Pairs)> = suites
+        .iter()
+        .filter_map(|(suite, pairs)| Some((*suite, paired(&pairs.first, &pairs.second)?, pairs)))
+        .collect();
+    if compared.is_empty() {
+        bail!("{} and {} have no item in common", a.name(), b.name());
+    }
+    if options.output.json {
+        let all: Vec<_> = compared
+            .iter()
+            .map(|(suite, paired, pairs)| {
+                json!({ "suite": suite, "a": a.name(), "b": b.name(), "a_value": mean(&pairs.first), "b_value": mean(&pairs.second), "paired": paired })
+            })
+            .collect();
+        print::json(&all)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = compared.iter().map(|compared| row(compared)).collect();
+    println!("A = {}, B = {}\n", a.name(), b.name());
+    print::table(
+        &[
+            "suite",
+            "items",
+            "A %",
+            "B %",
+            "B - A",
+            "95 %",
+            "A alone",
+            "B alone",
+            "McNemar p",
+        ],
+        &rows,
+    )?;
+    show_split(&compared, options.items)
+}
+
+/// Counted items that both have, by suite. The same number is the same item only if its id is.
+fn pair<'a>(a: &'a Subject, b: &'a Subject) -> BTreeMap<&'a str, Pairs<'a>> {
+    let key = |item: &'a EvalItem| (item.suite.as_str(), item.item.as_str(), item.number);
+    let of_b: BTreeMap<_, &EvalItem> = b.items.iter().map(|item| (key(item), item)).collect();
+    let mut suites: BTreeMap<&str, Pairs> = BTreeMap::new();
+    for item in a.items.iter().filter(|item| item.counted) {
+        let Some(other) = of_b.get(&key(item)) else {
+            continue;
+        };
+        let pairs = suites.entry(item.suite.as_str()).or_default();
+        pairs.first.push(item.credit);
+        pairs.second.push(other.credit);
+        if (item.credit >= 1.0) != (other.credit >= 1.0) {
+            pairs.split.push((item, other));
+        }
+    }
+    suites
+}
+
+fn mean(credits: &[f64]) -> f64 {
+    credits.iter().sum::<f64>() / credits.len().max(1) as f64
+}
+
+fn row((suite, paired, pairs): &(&str, Paired, &Pairs)) -> Vec<String> {
+    let percent = |value: f64| format!("{:.1}", 100.0 * value);
+    let difference = paired.difference;
+    vec![
+        (*suite).to_owned(),
+        paired.n.to_string(),
+        percent(mean(&pairs.first)),
+        percent(mean(&pairs.second)),
+        format!("{:+.1}", 100.0 * difference.value),
+        format!("{} to {}", percent(difference.low), percent(difference.high)),
+        paired.only_first.to_string(),
+        paired.only_second.to_string(),
+        format!("{:.3}", paired.p),
+    ]
+}
+
+/// The items that one alone has right, as many as asked.
+fn show_split(compared: &[(&str, Paired, &Pairs)], most: usize) -> anyhow::Result<ExitCode> {
+    let split = compared.iter().flat_map(|(_, _, pairs)| &pairs.split);
+    let rows: Vec<Vec<String>> = split
+        .take(most)
+        .map(|(a, b)| {
+            let right = if a.credit >= 1.0 { "A" } else { "B" };
+            vec![
+                right.to_owned(),
+                a.suite.clone(),
+                a.number.to_string(),
+                cut(&a.prompt),
+                cut(&a.answer),
+                cut(&b.answer),
+                cut(&a.reference),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        println!();
+        print::table(
+            &["right", "suite", "item", "asked", "A", "B", "right answer"],
+            &rows,
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

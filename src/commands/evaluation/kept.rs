@@ -1,0 +1,159 @@
+//! An evaluation in the store: begun, filled as items are judged, ended. One that was interrupted is gone on with.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use demask_actors::home::Home;
+use demask_actors::inference::error::WorkError;
+use demask_actors::pipeline::evaluator::{SuiteRun, SuiteWatcher};
+use demask_actors::pipeline::item_result::ItemResult;
+use demask_rewards::benchmarks::{Item, Judged, Verdict};
+use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
+use indicatif::ProgressBar;
+
+/// How often a store that another program holds is asked again, with as long between as SQLite itself waits.
+const TRIES: usize = 12;
+
+/// An evaluation that is being kept.
+pub struct Kept {
+    writer: Writer,
+    blobs: Blobs,
+    evaluation: Evaluation,
+    /// Items of the evaluation that are there already, by suite and number.
+    known: BTreeMap<(String, u64), EvalItem>,
+}
+
+impl Kept {
+    /// Begins an evaluation in the home's store, or goes on with one that began alike and was interrupted, as far as `reuse`
+    /// allows.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn begin(home: &Home, evaluation: Evaluation, reuse: bool) -> Result<Self, StoreError> {
+        let writer = Writer::open(&home.database())?;
+        let mut kept = Self {
+            blobs: Blobs::new(home.blobs()),
+            evaluation,
+            known: BTreeMap::new(),
+            writer,
+        };
+        if reuse && let Some(id) = evaluations::interrupted(kept.writer.connection(), &kept.evaluation)? {
+            let items = evaluations::items(kept.writer.connection(), &id, 0)?;
+            let named = items
+                .into_iter()
+                .map(|item| ((item.suite.clone(), item.number), item));
+            kept.known = named.collect();
+            kept.evaluation.id = id;
+        } else {
+            kept.append(vec![Record::Evaluation(kept.evaluation.clone())])?;
+        }
+        Ok(kept)
+    }
+
+    /// The evaluation's id.
+    pub fn id(&self) -> &str {
+        &self.evaluation.id
+    }
+
+    /// How many items are there already.
+    pub fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Keeps a suite's result.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn result(&mut self, run: &SuiteRun) -> Result<(), StoreError> {
+        let result = run.result.clone();
+        self.append(vec![Record::Eval(Eval {
+            run: self.evaluation.id.clone(),
+            step: 0,
+            checkpoint: self.evaluation.checkpoint.clone(),
+            suite: result.suite,
+            metric: result.metric,
+            value: result.value,
+            low: result.low,
+            high: result.high,
+            n: result.n as u64,
+            parts: result.parts.into_iter().collect(),
+            decision: None,
+            gain: None,
+        })])
+    }
+
+    /// Ends the evaluation.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn end(&mut self) -> Result<(), StoreError> {
+        self.evaluation.state = RunState::Done;
+        self.append(vec![Record::Evaluation(self.evaluation.clone())])
+    }
+
+    fn append(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at = i64::try_from(at.as_ref().map_or(0, Duration::as_micros)).unwrap_or(i64::MAX);
+        for _ in 1..TRIES {
+            match self.writer.append(&records, at) {
+                // A daemon writes too; SQLite has waited for it.
+                Err(StoreError::Busy) => {}
+                other => return other.map(drop),
+            }
+        }
+        self.writer.append(&records, at).map(drop)
+    }
+
+    fn known_item(&self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {
+        let row = self.known.get(&(suite.to_owned(), number as u64))?;
+        // The same number of the same suite is another item where the data has changed.
+        (row.item == item.example.id).then(|| ItemResult {
+            number,
+            judged: Judged {
+                item: item.clone(),
+                verdict: Verdict {
+                    credit: row.credit,
+                    answer: row.answer.clone(),
+                },
+            },
+            completion: None,
+            output: row.output.clone(),
+            forwards: usize::try_from(row.forwards).unwrap_or(0),
+            seconds: row.seconds,
+        })
+    }
+}
+
+/// Follows one suite: a bar on standard error, items into the store.
+pub struct Follower<'a> {
+    /// The suite's name.
+    pub suite: String,
+    /// The bar.
+    pub bar: ProgressBar,
+    /// Where items are kept; none where nothing is.
+    pub kept: Option<&'a mut Kept>,
+}
+
+impl SuiteWatcher for Follower<'_> {
+    fn known(&mut self, number: usize, item: &Item) -> Option<ItemResult> {
+        self.kept.as_ref()?.known_item(&self.suite, number, item)
+    }
+
+    fn judged(&mut self, items: &[ItemResult]) -> Result<(), WorkError> {
+        let Some(kept) = self.kept.as_mut() else {
+            return Ok(());
+        };
+        let row = |item: &ItemResult| {
+            let place = (kept.evaluation.id.as_str(), 0, self.suite.as_str());
+            item.row(place, &kept.blobs).map(Record::Item)
+        };
+        let rows: Result<Vec<Record>, StoreError> = items.iter().map(row).collect();
+        Ok(kept.append(rows?)?)
+    }
+
+    fn progress(&mut self, done: usize, all: usize) -> bool {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+        true
+    }
+}

@@ -1,0 +1,9 @@
+//! `demask eval`: a checkpoint on benchmarks, its items kept, looked at and compared.
+//!
+//! Not here: how an item is asked and judged (`actors`, `rewards`).
+
+pub mod compare;
+pub mod eval;
+mod kept;
+pub mod show;
+mod subject;

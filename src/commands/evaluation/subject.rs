@@ -1,0 +1,66 @@
+//! Which evaluation a person means: one of `demask eval`, or a run's at a step.
+
+use anyhow::{Context as _, bail};
+use demask_actors::home::Home;
+use demask_storage::{EvalItem, evaluations, store};
+
+/// An evaluation that has items.
+#[derive(Debug)]
+pub struct Subject {
+    /// The evaluation's id, or the run's.
+    pub run: String,
+    /// The run's step; 0 outside a run.
+    pub step: u64,
+    /// The items, by suite and number.
+    pub items: Vec<EvalItem>,
+}
+
+impl Subject {
+    /// The evaluation whose id, or the run whose id, begins or ends so; `latest` is the newest. `RUN@STEP` is a run's
+    /// evaluation at that step, without `@` its last.
+    ///
+    /// # Errors
+    /// No store; none or several begin or end so; no item at that step.
+    pub fn find(home: &Home, named: &str) -> anyhow::Result<Self> {
+        let (name, at) = match named.split_once('@') {
+            Some((name, step)) => {
+                let step: u64 = step
+                    .parse()
+                    .with_context(|| format!("{named}: expected RUN@STEP, with a number after the @"))?;
+                (name, Some(step))
+            }
+            None => (named, None),
+        };
+        let connection = store::open_read_only(&home.database())?;
+        let mut found = evaluations::evaluated(&connection)?;
+        if name == "latest" {
+            found.truncate(1);
+        } else {
+            found.retain(|(run, _)| !name.is_empty() && (run.starts_with(name) || run.ends_with(name)));
+        }
+        let (run, last) = match found.as_slice() {
+            [one] => one.clone(),
+            [] => bail!(
+                "no evaluation with items begins or ends with '{name}'; `demask eval history` lists them"
+            ),
+            many => bail!(
+                "{} evaluations begin or end with '{name}'; type more of the id",
+                many.len()
+            ),
+        };
+        let step = at.unwrap_or(last);
+        let items = evaluations::items(&connection, &run, step)?;
+        if items.is_empty() {
+            bail!("{run} has no items of an evaluation at step {step}; `demask eval history` lists them");
+        }
+        Ok(Self { run, step, items })
+    }
+
+    /// How a person names it.
+    pub fn name(&self) -> String {
+        match self.step {
+            0 => self.run.clone(),
+            step => format!("{}@{step}", self.run),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! An evaluation is kept item by item: shown, compared, gone on with after a `kill -9`, with the same result.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::process::Stdio;
+
+use demask_tests::Place;
+use serde_json::Value;
+
+fn lines(out: &std::process::Output) -> Vec<Value> {
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn query(place: &Place, sql: &str) -> Vec<Value> {
+    lines(&place.run(&["query", sql, "--format", "jsonl", "--limit", "0"]))
+}
+
+/// Rows of items without what differs from run to run.
+fn items(place: &Place, evaluation: &str) -> Vec<Value> {
+    let columns = "suite, number, item, prompt, output, answer, reference, credit, tokens, forwards";
+    query(
+        place,
+        &format!("SELECT {columns} FROM v_item WHERE run = '{evaluation}' ORDER BY suite, number"),
+    )
+}
+
+fn id_of(place: &Place, order: &str) -> String {
+    let rows = query(
+        place,
+        &format!("SELECT run FROM v_evaluation ORDER BY started_us {order} LIMIT 1"),
+    );
+    rows[0]["run"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_compared() {
+    let place = Place::default();
+    let result = lines(&place.run(&[
+        "eval",
+        "tabletop-draw",
+        "tabletop-sums",
+        "--limit",
+        "24",
+        "--json",
+    ]));
+    assert_eq!(
+        (result[0]["n"].as_u64(), result[1]["n"].as_u64()),
+        (Some(24), Some(24))
+    );
+    let first = id_of(&place, "ASC");
+    let rows = query(
+        &place,
+        &format!(
+            "SELECT suite, sum(credit) AS credit, sum(counted) AS n, count(drawn) AS drawn, min(reference) AS reference FROM v_item WHERE run = '{first}' AND counted = 1 GROUP BY suite"
+        ),
+    );
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        (rows[0]["n"].as_u64(), rows[0]["drawn"].as_u64()),
+        (Some(24), Some(24))
+    );
+    assert!(!rows[0]["reference"].as_str().unwrap().is_empty());
+    let share = rows[1]["credit"].as_f64().unwrap() / 24.0;
+    assert!((share - result[1]["value"].as_f64().unwrap()).abs() < 1e-12);
+
+    // Without reasoning the same items are asked, and answered otherwise.
+    let again = ["eval", "tabletop-sums", "--limit", "24", "--no-think", "--json"];
+    let direct = lines(&place.run(&again));
+    let second = id_of(&place, "DESC");
+    let compared = place.run(&["eval", "compare", &first, &second, "--json"]);
+    let compared: Value = serde_json::from_slice(&compared.stdout).unwrap();
+    let suite = &compared[0];
+    assert_eq!(
+        (suite["suite"].as_str(), suite["paired"]["n"].as_u64()),
+        (Some("tabletop-sums"), Some(24))
+    );
+    let difference = suite["paired"]["difference"]["value"].as_f64().unwrap();
+    let values = direct[0]["value"].as_f64().unwrap() - result[1]["value"].as_f64().unwrap();
+    assert!((difference - values).abs() < 1e-12);
+
+    let wrong = lines(&place.run(&["eval", "show", &second, "--wrong", "--limit", "0", "--json"]));
+    assert_eq!(
+        wrong.len() as f64,
+        24.0 * (1.0 - direct[0]["value"].as_f64().unwrap()) + uncounted(&wrong)
+    );
+    let none = place.run(&["eval", "show", "zzz"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&none.stderr).contains("no evaluation with items begins or ends with 'zzz'")
+    );
+}
+
+fn uncounted(items: &[Value]) -> f64 {
+    items.iter().filter(|item| item["counted"] == false).count() as f64
+}
+
+#[test]
+fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() {
+    let arguments = ["eval", "tabletop-sums", "--limit", "400", "--json"];
+    let calm = Place::default();
+    let whole = lines(&calm.run(&arguments));
+    let place = Place::default();
+    let mut killed = place
+        .demask(&arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is killed once it has kept some items, if it is not at its end by then.
+    let kept = || {
+        let out = place.run(&["query", "SELECT count(*) AS n FROM v_item", "--format", "jsonl"]);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|row| row["n"].as_u64())
+    };
+    while kept().unwrap_or(0) == 0 && killed.try_wait().unwrap().is_none() {}
+    let in_time = killed.try_wait().unwrap().is_none();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let before = kept().unwrap();
+    let out = place.run(&arguments);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    if in_time && before < 400 {
+        assert!(said.contains(&format!("{before} items are there")), "{said}");
+    }
+    assert_eq!(lines(&out), whole);
+    let (id, calm_id) = (id_of(&place, "ASC"), id_of(&calm, "ASC"));
+    assert_eq!(items(&place, &id), items(&calm, &calm_id));
+    assert_eq!(
+        query(&place, "SELECT DISTINCT state FROM v_evaluation")[0]["state"],
+        "done"
+    );
+}
