@@ -33,8 +33,8 @@ fmt:
 
 # A script says what it measures in the words that it opens with.
 bench:
-	@for script in benches/*.sh; do echo "$$script"; sed -n '2,/^set/s/^#/   /p' "$$script"; done
-	@echo benches/query.py; sed -n "2s/^[^A-Z]*/    /p" benches/query.py
+	@for script in tests/benches/*.sh; do echo "$$script"; sed -n '2,/^set/s/^#/   /p' "$$script"; done
+	@echo tests/benches/query.py; sed -n "2s/^[^A-Z]*/    /p" tests/benches/query.py
 
 # Finds libtorch 2.11 (LIBTORCH, the active Python's PyTorch, the cache) or fetches it, and tells cargo where it is.
 libtorch:

@@ -1,7 +1,7 @@
 //! Training tokens a second on this machine, the share of its measured matrix-product rate, and the peak of memory.
 //!
 //! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [SHAPE]`, by default the shape of
-//! `benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
+//! `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
 //! at 1. `auto` is bf16 where the processor multiplies that natively, else f32.
 
 mod shape;

@@ -8,7 +8,7 @@ use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
 
 /// The profile that walks through every kind of stage in seconds.
-pub const SMOKE: &str = include_str!("../../profiles/smoke.toml");
+pub const SMOKE: &str = include_str!("../../actors/profiles/smoke.toml");
 
 /// The folder of the built programs: two above the test's own.
 ///

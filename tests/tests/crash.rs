@@ -1,7 +1,7 @@
 //! Laws L1 and L8: a run whose daemon and engine are killed with `kill -9` at any moment goes on, loses nothing that was
 //! acknowledged, does nothing twice, and ends in the weights of an uninterrupted one.
 //!
-//! `DEMASK_KILLS` says how many kills (6), `DEMASK_KILL_SEED` when they fall (1); `benches/kills.sh` asks for fifty.
+//! `DEMASK_KILLS` says how many kills (6), `DEMASK_KILL_SEED` when they fall (1); `tests/benches/kills.sh` asks for fifty.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

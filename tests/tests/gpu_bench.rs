@@ -1,4 +1,4 @@
-//! `benches/gpu.sh` on the CPU, small: so that on a GPU nothing but the device is new.
+//! `tests/benches/gpu.sh` on the CPU, small: so that on a GPU nothing but the device is new.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ const SECTIONS: [&str; 16] = [
 ];
 
 fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/gpu.sh")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/gpu.sh")
 }
 
 fn bench(arguments: &[&str]) -> Output {

@@ -109,7 +109,7 @@ fn the_gate_takes_a_ruined_model_back() {
         )
     };
     let ruin = "[[stage]]\nname = \"ruin\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\nlearning_rate = 0.5\nsources = [\"sums\"]\n";
-    let profile = include_str!("../../profiles/tabletop.toml");
+    let profile = include_str!("../../actors/profiles/tabletop.toml");
     let (head, _) = profile.split_once("[[stage]]").unwrap();
     let stages = [&look("before"), ruin, &look("after")].concat();
     let last = run(&place, &format!("{head}[gate]\nrollback = true\n\n{stages}"), &[]);

@@ -19,9 +19,7 @@ fn python() -> Command {
 }
 
 fn bench(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../benches")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches").join(name)
 }
 
 fn good(command: &mut Command) -> Output {

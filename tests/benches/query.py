@@ -3,7 +3,7 @@
 
     cargo build --release --workspace --bins
     cargo build --release -p demask-storage --example fill
-    python3 benches/query.py [--rows 1000000] [--rounds 31] [--home FOLDER]
+    python3 tests/benches/query.py [--rows 1000000] [--rounds 31] [--home FOLDER]
 
 Each round runs every query once by `demask query` and once by `python3 -S -c` with its sqlite3 module (the same
 statement on the same file, rows printed), a whole process each, interleaved, so that a noisy machine meets both. Printed
@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 DEMASK = os.environ.get("DEMASK", PROGRAMS / "demask")
 BASELINE = """

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Is Demask right on this machine's GPU, and how fast? One command, on a machine with PyTorch 2.11 and no Rust:
 #
-#   benches/gpu.sh --pack FOLDER     here, with Rust: all that has to be carried, stripped, at most 30 MB (target/gpu, say)
+#   tests/benches/gpu.sh --pack FOLDER     here, with Rust: all that has to be carried, stripped, at most 30 MB (target/gpu, say)
 #   FOLDER/gpu.sh [FLAGS]            there: doctor, recordings, tests, the 8B shape, the tabletop, a kill; a table and JSON
-#   benches/gpu.sh [FLAGS]           the same with what is built here
+#   tests/benches/gpu.sh [FLAGS]     the same with what is built here
 #
 #   --device cuda:N|cpu   where (cuda:0)             --minutes N   for all of it (8); what does not fit is skipped
 #   --small               a tiny shape, tiny recordings: to see that all of it runs, on a CPU too
@@ -39,12 +39,12 @@ built_tests() {
 
 # Recordings of the published code where they are at hand, else the small ones of the tests.
 recordings() {
-  local shared=${DEMASK_SHARED:-$here/../../shared}
-  if [[ -d $shared/golden && $1 != small ]]; then echo "$shared/golden"; else echo "$here/../model/tests/fixtures"; fi
+  local shared=${DEMASK_SHARED:-$here/../../../shared}
+  if [[ -d $shared/golden && $1 != small ]]; then echo "$shared/golden"; else echo "$here/../../model/tests/fixtures"; fi
 }
 
 pack() {
-  local folder=$1 root="$here/.." set
+  local folder=$1 root="$here/../.." set
   [[ -n $folder ]] || wrong "--pack needs a folder"
   [[ -f $root/Cargo.toml ]] || wrong "--pack works in the repository only"
   mkdir -p "$folder"
@@ -70,7 +70,7 @@ pack() {
   chmod -R u+w "$work"
   # A dictionary that spans the programs, which have much in common.
   tar -C "$work" -c bin shipped golden | xz -9 > "$folder/carried.tar.xz"
-  cp benches/gpu.sh "$folder/gpu.sh"
+  cp tests/benches/gpu.sh "$folder/gpu.sh"
   local size
   size=$(du -sbL "$folder/carried.tar.xz" "$folder/gpu.sh" | awk '{ sum += $1 } END { print sum }')
   awk -v s="$size" -v f="$folder" 'BEGIN { printf "%s: %.1f MB to carry; there: FOLDER/gpu.sh\n", f, s / 1e6 }'
@@ -139,8 +139,8 @@ if [[ -f $here/carried.tar.xz ]]; then
   base="$(unpack)"
   programs=${programs:-$base/bin} golden=${golden:-$base/golden} shipped=$base/shipped/tabletop
 else
-  programs=${programs:-$here/../target/release} golden=${golden:-$(recordings "$small")}
-  shipped=$here/../model/shipped/tabletop
+  programs=${programs:-$here/../../target/release} golden=${golden:-$(recordings "$small")}
+  shipped=$here/../../model/shipped/tabletop
 fi
 [[ -d $programs ]] || wrong "no programs in $programs: build them, or --programs"
 programs="$(cd "$programs" && pwd)"

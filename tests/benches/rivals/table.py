@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What `benches/rivals.sh` found, as a table: medians over the rounds, the ratio of each pair, whether tokens are equal.
+"""What `tests/benches/rivals.sh` found, as a table: medians over the rounds, the ratio of each pair, whether tokens are equal.
 
-    python3 benches/rivals/table.py FILE.jsonl      python3 benches/rivals/table.py --machine
+    python3 tests/benches/rivals/table.py FILE.jsonl      python3 tests/benches/rivals/table.py --machine
 """
 
 import json

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
 # Training tokens a second of Demask and of eager PyTorch, the same shape, in turn, and the ratio of each pair.
 #
-#   benches/train_rate.sh [ROUNDS] [THREADS] [SHAPE…]     $PYTHON (default python3) has PyTorch; run it on a quiet machine
+#   tests/benches/train_rate.sh [ROUNDS] [THREADS] [SHAPE…]     $PYTHON (default python3) has PyTorch; run it on a quiet machine
 #
 # SHAPE: --width N --layers N --heads N --hidden N --vocabulary N --length N --rows N, --dtype f32|bf16; WAY=eager, the head at
-# masked positions alone as ours, or published (at all positions), or compile (torch.compile). benches/rivals.sh has it all.
+# masked positions alone as ours, or published (at all positions), or compile (torch.compile). tests/benches/rivals.sh has it all.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 rounds=${1:-5} threads=${2:-2} python=${PYTHON:-python3}
 shape=("${@:3}")
 cargo build --release --quiet --locked --workspace --bins --examples
 rate() { sed 's/.*"tokens_per_s": *\([0-9]*\).*/\1/'; }
 for round in $(seq "$rounds"); do
-  theirs=$("$python" benches/train_rate.py --way "${WAY:-eager}" --steps 15 --threads "$threads" "${shape[@]}" | rate)
+  theirs=$("$python" tests/benches/train_rate.py --way "${WAY:-eager}" --steps 15 --threads "$threads" "${shape[@]}" | rate)
   line=$(./target/release/examples/train_rate --steps 15 --threads "$threads" "${shape[@]}")
   ours=$(rate <<<"$line")
   share=$(sed 's/.*"share": *\([0-9.]*\).*/\1/' <<<"$line")

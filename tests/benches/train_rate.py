@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Training tokens a second in PyTorch: the rival of `train_rate`, the same shape.
 
-    python3 benches/train_rate.py [--width 192] [--layers 4] [--heads 4] [--hidden 512] [--vocabulary 1024] [--length 128]
+    python3 tests/benches/train_rate.py [--width 192] [--layers 4] [--heads 4] [--hidden 512] [--vocabulary 1024] [--length 128]
         [--rows 32] [--steps 20] [--way eager|published|compile] [--dtype auto|f32|bf16] [--threads N]
 
 The loss at masked positions, AdamW in one kernel, clipping at 1. `eager` applies the head to masked positions alone;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Samples a second of published loops in eager PyTorch on a checkpoint folder: the rivals of `sample_rate folder`.
 
-    python3 benches/sample_rate.py [FOLDER] [--loop llada|plain|prefix|dual|mmada|maskgit] [--prompt TOKENS] [--length TOKENS]
+    python3 tests/benches/sample_rate.py [FOLDER] [--loop llada|plain|prefix|dual|mmada|maskgit] [--prompt TOKENS] [--length TOKENS]
         [--block TOKENS] [--batch ROWS] [--threshold P] [--rounds N] [--dtype auto|f32|bf16] [--threads N] [--show]
 
 With `mmada` and `maskgit` the block is the number of steps. Prints a JSON line: the rate, forward passes of a batch, the peak of memory, a hash of the tokens (those of all rows, in order;
@@ -39,7 +39,7 @@ def fnv(tokens):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shipped = Path(__file__).resolve().parent.parent / "model" / "shipped" / "tabletop"
+    shipped = Path(__file__).resolve().parents[2] / "model" / "shipped" / "tabletop"
     parser.add_argument("folder", type=Path, nargs="?", default=shipped)
     parser.add_argument("--loop", default="llada", choices=LOOPS)
     defaults = {"prompt": 32, "length": 64, "block": 8, "batch": 1, "rounds": 5, "threads": 2}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Demask against its rivals in PyTorch, in turn, on the same weights and settings: ratios, memory, whether tokens are equal.
 #
-#   benches/rivals.sh [ROUNDS, default 5]      a quiet machine, $PYTHON (default python3) with PyTorch 2.11 and safetensors
+#   tests/benches/rivals.sh [ROUNDS, default 5]      a quiet machine, $PYTHON (default python3) with PyTorch 2.11 and safetensors
 #   ONLY=REGEX    these cases alone            THREADS=N       of each program; absent: one a processor
 #   DTYPE=f32|bf16, else what the machine is good at           OUT=FILE   for the JSON lines (rivals.jsonl)
 #
@@ -11,7 +11,7 @@
 # guided; maskgit: the same with logits of the picture alone. Training: eager (the head at masked positions, as ours), published (at
 # all), compile (torch.compile). Each number is a process's own after a warm-up; a ratio is a round's, its median is printed.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 rounds=${1:-5} python=${PYTHON:-python3} threads=${THREADS:-$(nproc)} dtype=${DTYPE:-auto} out=${OUT:-rivals.jsonl}
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || { echo "rivals.sh: $rounds: expected a number of rounds, at least 1" >&2; exit 2; }
 "$python" -c 'import torch, safetensors' || { echo "rivals.sh: $python: expected PyTorch and safetensors; PYTHON names another" >&2; exit 2; }
@@ -47,7 +47,7 @@ sample() {
   echo "$name" >&2
   for round in $(seq "$rounds"); do
     "$programs/sample_rate" folder "$2" "${sizes[@]}" "$sampler" | note "$name" "$round"
-    "$python" benches/sample_rate.py "$2" --loop "$3" --block "$6" "${sizes[@]}" | note "$name" "$round"
+    "$python" tests/benches/sample_rate.py "$2" --loop "$3" --block "$6" "${sizes[@]}" | note "$name" "$round"
   done
 }
 
@@ -59,7 +59,7 @@ train() {
   echo "$name" >&2
   for round in $(seq "$rounds"); do
     # Theirs first: where there is no compiler, nothing of ours is noted.
-    "$python" benches/train_rate.py --way "$way" "${sizes[@]}" > "$work/line" || code=$?
+    "$python" tests/benches/train_rate.py --way "$way" "${sizes[@]}" > "$work/line" || code=$?
     if ((code == 3)); then echo "$name: left out, no C++ compiler" >&2; return 0; fi
     ((code == 0)) || return "$code"
     "$programs/train_rate" "${sizes[@]}" | note "$name" "$round"
@@ -67,7 +67,7 @@ train() {
   done
 }
 
-"$python" benches/rivals/table.py --machine
+"$python" tests/benches/rivals/table.py --machine
 sample tabletop "$tabletop" llada 32 64 8 1 3
 sample tabletop "$tabletop" llada 32 64 8 16 1
 sample tabletop "$tabletop" plain 32 64 8 1 3
@@ -86,4 +86,4 @@ sample "d 512" "$d512" dual 128 128 32 1 1
 sample "d 512" "$d512" dual 128 128 32 16 1
 for way in published eager compile; do train tabletop "$way" 15 32; done
 for way in published eager compile; do train "d 512" "$way" 5 8 "${wide[@]}"; done
-"$python" benches/rivals/table.py "$out"
+"$python" tests/benches/rivals/table.py "$out"
