@@ -7,5 +7,5 @@ set -eu
 cd "$(dirname "$0")/../.."
 cargo build --release --workspace --bins
 DEMASK_KILLS="${1:-50}" DEMASK_KILL_SEED="${2:-1}" \
-    cargo test --release --workspace --test crash -- --exact --nocapture \
-    l1_l8_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one
+    cargo test --release --workspace --test programs -- --exact --nocapture \
+    runs::crash::l1_l8_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one
