@@ -2,7 +2,7 @@
 #
 #   make run     fetch libtorch if there is none, build, start the daemon on the tabletop, open the dashboard
 #   make test    every test
-#   make lint    formatting and clippy, warnings as errors
+#   make lint    formatting, clippy with warnings as errors, dependencies that nobody uses
 #   make bench   what can be measured, and how; each takes minutes on a quiet machine, so none is run
 
 SHELL := /bin/bash
@@ -11,7 +11,11 @@ ARGS ?=
 # Files that a list declares by a macro, where `cargo fmt` does not see them.
 LISTED = $(wildcard rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
 
-.PHONY: run build test lint fmt bench libtorch clean
+# The checker of unused dependencies, in a version that is pinned, built once into the target folder.
+MACHETE_VERSION = 0.9.2
+MACHETE = target/tools/bin/cargo-machete
+
+.PHONY: run build test lint dependencies fmt bench libtorch clean
 
 run: build
 	@./target/release/demask run $(ARGS)
@@ -22,10 +26,19 @@ build: libtorch
 test: build
 	$(CARGO) test --release --locked --workspace
 
-lint: libtorch
+lint: libtorch dependencies
 	$(CARGO) fmt --all --check
 	rustfmt --edition 2024 --check $(LISTED)
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+# Refuses a dependency that nobody uses. Where the checker cannot be had (no network), a line says that nothing was checked.
+dependencies:
+	@if [[ "$$($(MACHETE) --version 2> /dev/null)" != *"$(MACHETE_VERSION)"* ]]; then \
+	  $(CARGO) install --debug --quiet --locked --root target/tools --target-dir target/tools/build \
+	    cargo-machete@$(MACHETE_VERSION) && rm -rf target/tools/build; \
+	fi; \
+	if [[ -x $(MACHETE) ]]; then $(MACHETE) .; \
+	else echo "make lint: cargo-machete $(MACHETE_VERSION) could not be installed: unused dependencies were not checked"; fi
 
 fmt:
 	$(CARGO) fmt --all
@@ -33,8 +46,8 @@ fmt:
 
 # A script says what it measures in the words that it opens with.
 bench:
-	@for script in benches/*.sh; do echo "$$script"; sed -n '2,/^set/s/^#/   /p' "$$script"; done
-	@echo benches/query.py; sed -n "2s/^[^A-Z]*/    /p" benches/query.py
+	@for script in tests/benches/*.sh; do echo "$$script"; sed -n '2,/^set/s/^#/   /p' "$$script"; done
+	@echo tests/benches/query.py; sed -n "2s/^[^A-Z]*/    /p" tests/benches/query.py
 
 # Finds libtorch 2.11 (LIBTORCH, the active Python's PyTorch, the cache) or fetches it, and tells cargo where it is.
 libtorch:

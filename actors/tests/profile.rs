@@ -117,7 +117,7 @@ fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_oth
     assert!(error.contains("line 3") && error.contains("blip"), "{error}");
 }
 
-const SMOKE: &str = include_str!("../../profiles/smoke.toml");
+const SMOKE: &str = include_str!("../profiles/smoke.toml");
 
 /// What is said of the smoke profile with this flag.
 fn with(flag: &str) -> String {
@@ -127,7 +127,7 @@ fn with(flag: &str) -> String {
 
 #[test]
 fn every_profile_that_ships_is_right() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../profiles");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

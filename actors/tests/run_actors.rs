@@ -19,7 +19,7 @@ use demask_actors::runtime::supervisor::{Address, Budget, SupervisorHandle};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
 
-const PROFILE: &str = include_str!("../../profiles/smoke.toml");
+const PROFILE: &str = include_str!("../profiles/smoke.toml");
 
 fn supervisor(test: impl AsyncFnOnce(SupervisorHandle, Recorder)) {
     office_with(Budget::default(), test);

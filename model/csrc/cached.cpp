@@ -50,7 +50,7 @@ static void norm_row(const float* row, float* to, const float* gain, int64_t n, 
 // `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
 // are gains. `chunks` and `places` are tables of `columns.h`; of a chunk with soft padding, pairs of two other places have 1
 // added to their scaled score.
-// Whole passes attend here too: with AVX-512 libtorch's products and attention are slower at every shape measured (`LOG.md`).
+// Whole passes attend here too: with AVX-512 libtorch's products and attention are slower at every shape measured (`tests/benches/LOG.md`).
 // Gives [T or more, H E].
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& chunks,
                      const Tensor& places, const Tensor& keys, const Tensor& values,

@@ -8,13 +8,13 @@ mod shape;
 
 use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use demask_api::{SampleRequest, Sampler, Span, TextSampler};
 use demask_model::Backbone;
 use demask_model::engine::device_choice::Place;
 use demask_model::sampler::{Batch, Limits};
 use serde_json::json;
-use shape::{Shape, USAGE, matmul_rate, median, number};
+use shape::{Shape, USAGE, flags, matmul_rate, median, number};
 use tch::Device;
 
 /// What is measured.
@@ -32,11 +32,7 @@ impl Course {
         let mut shape = Shape::default();
         let (mut prompt, mut block, mut batch, mut rounds, mut threads) = (64, 32, 1, 3, 2);
         let mut dtype = "auto".to_owned();
-        let mut arguments = std::env::args().skip(1);
-        while let Some(flag) = arguments.next() {
-            let value = arguments
-                .next()
-                .with_context(|| format!("{flag} needs a value"))?;
+        for (flag, value) in flags()? {
             match flag.as_str() {
                 "--prompt" => prompt = number(&flag, &value)?,
                 "--block" => block = number(&flag, &value)?,

@@ -1,7 +1,7 @@
 //! Writes a folder in the published layout with random weights: `random_folder DIR [SHAPE] [--seed N] [--gain G]`.
 //!
 //! What a speed is measured on where no trained model of a shape is at hand: `sample_rate folder DIR` and
-//! `benches/sample_rate.py DIR` read it. The head's weights are G times as large as those of a head that says nothing (8), so
+//! `tests/benches/sample_rate.py DIR` read it. The head's weights are G times as large as those of a head that says nothing (8), so
 //! that some tokens are sure, as a trained model's are, and a threshold commits several in a pass.
 
 mod shape;

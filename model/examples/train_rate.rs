@@ -1,18 +1,18 @@
 //! Training tokens a second on this machine, the share of its measured matrix-product rate, and the peak of memory.
 //!
 //! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [SHAPE]`, by default the shape of
-//! `benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
+//! `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
 //! at 1. `auto` is bf16 where the processor multiplies that natively, else f32.
 
 mod shape;
 
-use anyhow::{Context as _, ensure};
-use demask_api::{Adam, BackboneConfig, Sequence, Span, StepSettings, Task};
+use anyhow::ensure;
+use demask_api::{Adam, StepSettings};
 use demask_model::engine::device_choice::Place;
 use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, training};
 use serde_json::json;
-use shape::{Shape, USAGE, matmul_rate, median, number};
+use shape::{Shape, USAGE, flags, matmul_rate, median, number, rows, training_flops};
 use tch::Device;
 
 /// What is measured.
@@ -27,11 +27,7 @@ impl Course {
     fn parse() -> anyhow::Result<Self> {
         let (mut shape, mut rows, mut steps, mut threads) = (Shape::default(), 32, 20, 2);
         let mut dtype = "auto".to_owned();
-        let mut arguments = std::env::args().skip(1);
-        while let Some(flag) = arguments.next() {
-            let value = arguments
-                .next()
-                .with_context(|| format!("{flag} needs a value"))?;
+        for (flag, value) in flags()? {
             match flag.as_str() {
                 "--rows" => rows = number(&flag, &value)?,
                 "--steps" => steps = number(&flag, &value)?,
@@ -49,30 +45,6 @@ impl Course {
             steps,
             place: Place::choose("cpu", &dtype, Some(threads))?,
         })
-    }
-
-    fn batch(&self, step: usize, words: usize) -> Vec<Sequence> {
-        let length = self.shape.length;
-        let token = |at: usize| u32::try_from((at * 7919 + step * 104_729) % words).unwrap_or(0);
-        let row = |row: usize| Sequence {
-            id: String::new(),
-            task: Task::Text,
-            ids: (0..length).map(|at| token(row * length + at)).collect(),
-            left_pad: 0,
-            answer: vec![Span {
-                start: 0,
-                end: length,
-            }],
-        };
-        (0..self.rows).map(row).collect()
-    }
-
-    /// Matrix products of forward and backward: 6 a weight and token, attention, the head at masked positions only.
-    fn flops(&self, config: &BackboneConfig, tokens: f64, masked: f64) -> f64 {
-        let width = config.d_model as f64;
-        let block = 4.0 * width * width + 3.0 * width * config.hidden() as f64;
-        let attention = 2.0 * self.shape.length as f64 * width;
-        6.0 * (tokens * config.n_layers as f64 * (block + attention) + masked * width * config.rows() as f64)
     }
 }
 
@@ -101,7 +73,7 @@ fn main() -> anyhow::Result<()> {
         let report = training::train(
             &mut backbone,
             &mut optimizer,
-            &[course.batch(step, words)],
+            &[rows(course.rows, course.shape.length, words, step)],
             &settings,
         )?;
         if step >= WARM_UP {
@@ -111,7 +83,7 @@ fn main() -> anyhow::Result<()> {
         }
     }
     let tokens = (course.steps * course.rows * course.shape.length) as f64;
-    let flops = course.flops(&config, tokens, masked as f64);
+    let flops = training_flops(&config, tokens, course.shape.length as f64, masked as f64);
     let rate = median(rates);
     let line = json!({
         "what": "demask",

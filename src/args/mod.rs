@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the run that was followed was sto
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
-        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/smoke.toml --from-scratch"
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile actors/profiles/smoke.toml --from-scratch"
     )]
     Run(Run),
     /// Start, stop or look at the background process that owns runs

@@ -1,4 +1,4 @@
-//! Fills a store as runs would, through its own writer, for measuring queries: `benches/query.sh` calls it.
+//! Fills a store as runs would, through its own writer, for measuring queries: `tests/benches/query.py` calls it.
 //!
 //!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000]
 #![allow(missing_docs)]

@@ -12,16 +12,20 @@ use demask_actors::daemon::serve_with;
 use demask_actors::home::Home;
 use demask_actors::run::driver::StageDriver;
 use demask_actors::runtime::fault_injection::FaultInjection;
-use demask_storage::{Command, Record, events, query, store};
-use demask_tests::{SMOKE, start, wait_for};
+use demask_storage::{Command, Record, events, store};
+use demask_tests::profile::smoke;
+use demask_tests::store::rows_in;
+use demask_tests::weights::weights_hash;
+use demask_tests::{start, wait_for};
 
 /// Checkpoints fall into the middle of `align`, whose reference policy matters.
 fn profile() -> String {
-    SMOKE
-        .replace("every_steps = 3", "every_steps = 2")
-        .replace("kind = \"align\"\nsteps = 2", "kind = \"align\"\nsteps = 4")
-        .replace("learning_rate = 1e-4", "learning_rate = 1e-2")
-        .replace("kl = 0.01", "kl = 2.0")
+    smoke(&[
+        "checkpoint.every_steps=2",
+        "stage.unigrpo.steps=4",
+        "stage.unigrpo.learning_rate=1e-2",
+        "stage.unigrpo.objective.kl=2.0",
+    ])
 }
 
 /// Runs the profile to its end under these faults; the run.
@@ -58,18 +62,10 @@ fn run_with(root: &Path, faults: FaultInjection) -> String {
     run
 }
 
-fn rows(root: &Path, sql: &str) -> Vec<Vec<serde_json::Value>> {
-    query::query(&root.join("demask.db"), sql, 10_000).unwrap().rows
-}
-
 /// The BLAKE3 of a checkpoint's weights.
 fn weights(root: &Path, run: &str, step: u64) -> String {
     let folder = root.join("checkpoints").join(run).join(format!("step-{step:08}"));
-    let text = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let files = manifest["files"].as_array().unwrap();
-    let file = files.iter().find(|file| file["name"] == "model.safetensors");
-    file.unwrap()["blake3"].as_str().unwrap().to_owned()
+    weights_hash(&folder)
 }
 
 /// Watched samples of benchmarks among those that somebody who comes now is shown.
@@ -88,7 +84,7 @@ fn watched(root: &Path) -> usize {
 
 /// The first evaluation promotes: its checkpoint is named and kept.
 fn promoted(root: &Path, run: &str) {
-    let decisions = rows(root, "SELECT DISTINCT decision, step FROM v_eval");
+    let decisions = rows_in(root, "SELECT DISTINCT decision, step FROM v_eval");
     assert_eq!(decisions, [["promote".into(), serde_json::Value::from(20)]]);
     let folder = root.join("checkpoints").join(run);
     let text = std::fs::read_to_string(folder.join("promoted.json")).unwrap();
@@ -124,15 +120,15 @@ fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     );
     let curve = "SELECT name, step, value FROM v_metric WHERE name NOT LIKE 'rate/%' ORDER BY name, step";
     assert_eq!(
-        rows(fragile.path(), curve),
-        rows(calm.path(), curve),
+        rows_in(fragile.path(), curve),
+        rows_in(calm.path(), curve),
         "the same figures, step by step"
     );
     let kl = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl' AND step > 16 AND value > 0";
-    assert_eq!(rows(calm.path(), kl)[0][0], 2, "the reference policy matters");
+    assert_eq!(rows_in(calm.path(), kl)[0][0], 2, "the reference policy matters");
     assert_eq!(watched(calm.path()), 3, "an item of each suite is seen");
     promoted(calm.path(), &calm_run);
     promoted(fragile.path(), &fragile_run);
     let restarted = "SELECT count(DISTINCT body) FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%asked to at step%' AND body LIKE '%failed%'";
-    assert!(rows(fragile.path(), restarted)[0][0].as_u64().unwrap() >= 10);
+    assert!(rows_in(fragile.path(), restarted)[0][0].as_u64().unwrap() >= 10);
 }

@@ -117,3 +117,32 @@ fn no_circle_goes_through_the_rooms_of_a_crate() {
         assert!(uses.is_empty(), "{krate}/src: a circle through {:?}", uses.keys());
     }
 }
+
+/// A file that its `main.rs` does not name would be compiled by nobody, and its tests would pass unseen.
+#[test]
+fn every_file_of_a_test_program_is_one_of_its_modules() {
+    let crates = ARROWS.iter().map(|(krate, _)| *krate).chain(["tests"]);
+    let mut seen = 0;
+    for program in crates.flat_map(|krate| folders_of_programs(&house().join(krate).join("tests"))) {
+        let main = std::fs::read_to_string(program.join("main.rs")).unwrap();
+        for file in files(&program) {
+            let stem = file.file_stem().unwrap().to_string_lossy().into_owned();
+            let is_module = file.extension().is_some_and(|extension| extension == "rs") && stem != "main";
+            if is_module {
+                let named = main.lines().any(|line| line.trim() == format!("mod {stem};"));
+                assert!(named, "{}: main.rs does not name it", file.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "no program of tests was found");
+}
+
+/// The folders of tests that are linked as one program.
+fn folders_of_programs(tests: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(tests).into_iter().flatten();
+    found
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("main.rs").is_file())
+        .collect()
+}

@@ -1,6 +1,6 @@
 //! Rows of one length on a checkpoint folder, filled by samplers: what a rival that reads the same folder can be held
 //! to. Prints a JSON line for each sampler: the rate, the passes of a row, the peak of the engine's memory, and an FNV-1a hash
-//! of the answers' tokens, row by row, which `benches/sample_rate.py` prints too.
+//! of the answers' tokens, row by row, which `tests/benches/sample_rate.py` prints too.
 
 use std::time::Instant;
 

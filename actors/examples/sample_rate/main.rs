@@ -1,5 +1,5 @@
 //! Samples a second, of several samplers in turn: on a suite's items, or on the rows of a checkpoint folder as rivals
-//! (`benches/sample_rate.py`) are given them. `benches/sample_rate.sh` and `benches/rivals.sh` have the figures of the log.
+//! (`tests/benches/sample_rate.py`) are given them. `tests/benches/sample_rate.sh` and `tests/benches/rivals.sh` have the figures of the log.
 //!
 //! ```text
 //! sample_rate SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…

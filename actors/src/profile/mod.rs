@@ -25,9 +25,9 @@ pub use sections::{
 use text::{line_of, located, place};
 
 /// The tabletop, embedded.
-pub const TABLETOP: &str = include_str!("../../../profiles/tabletop.toml");
+pub const TABLETOP: &str = include_str!("../../profiles/tabletop.toml");
 /// GSM8K and Fashion-MNIST, embedded.
-pub const GSM8K_FASHION: &str = include_str!("../../../profiles/gsm8k-fashion.toml");
+pub const GSM8K_FASHION: &str = include_str!("../../profiles/gsm8k-fashion.toml");
 
 /// A wrong profile: which file, which line, what was expected and found.
 #[derive(Debug, thiserror::Error)]

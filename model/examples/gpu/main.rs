@@ -1,7 +1,7 @@
-//! Whether Demask is right on this machine's device and how fast: what `benches/gpu.sh` runs.
+//! Whether Demask is right on this machine's device and how fast: what `tests/benches/gpu.sh` runs.
 //!
 //! `gpu run [FLAGS]` does the sections that are asked for, each in a process of its own (`course.rs`), and prints a table;
-//! `gpu section NAME [FLAGS]` does one here and prints a JSON line for each figure (`figure.rs`). `benches/gpu.sh --help` has
+//! `gpu section NAME [FLAGS]` does one here and prints a JSON line for each figure (`figure.rs`). `tests/benches/gpu.sh --help` has
 //! the flags.
 
 mod clock;
@@ -19,6 +19,8 @@ mod runs;
 mod sampling;
 mod sections;
 mod shape;
+#[path = "../shape/mod.rs"]
+mod sizes;
 mod tabletop;
 mod training;
 

@@ -11,9 +11,9 @@ use crate::options::Options;
 use crate::programs::{Home, program};
 
 /// Every kind of stage on a network too small to learn anything.
-const SMOKE: &str = include_str!("../../../profiles/smoke.toml");
+const SMOKE: &str = include_str!("../../../actors/profiles/smoke.toml");
 /// UniGRPO from the shipped start.
-const ALIGN: &str = include_str!("../../../profiles/tabletop-align.toml");
+const ALIGN: &str = include_str!("../../../actors/profiles/tabletop-align.toml");
 
 /// How often the store is asked how far a run is.
 const LOOK: Duration = Duration::from_millis(50);

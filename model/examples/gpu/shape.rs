@@ -1,13 +1,14 @@
 //! The network that is measured, and what it is asked: the published 8B shape with random weights, or a tiny one.
 
 use demask_api::{
-    BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Sequence, Span, StepSettings, Task,
+    BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Sequence, Span, StepSettings,
     TextCache, TextSampler, published,
 };
 
 use demask_model::Backbone;
 
 use crate::options::Options;
+use crate::sizes;
 
 /// Sizes.
 pub struct Shape {
@@ -169,18 +170,7 @@ impl Shape {
 
 /// Rows to train on, all of one length, all of it answer.
 pub fn rows(count: usize, length: usize, words: usize) -> Vec<Sequence> {
-    let token = |at: usize| u32::try_from((at * 7919) % words).unwrap_or(0);
-    let row = |row: usize| Sequence {
-        id: String::new(),
-        task: Task::Text,
-        ids: (0..length).map(|at| token(row * length + at)).collect(),
-        left_pad: 0,
-        answer: vec![Span {
-            start: 0,
-            end: length,
-        }],
-    };
-    (0..count).map(row).collect()
+    sizes::rows(count, length, words, 0)
 }
 
 /// A step like any other.

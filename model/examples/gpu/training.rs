@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use demask_api::{BackboneConfig, LoraConfig, Purpose, Sequence};
+use demask_api::{LoraConfig, Purpose, Sequence};
 use demask_model::network::lora::Lora;
 use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, training};
@@ -13,6 +13,7 @@ use crate::clock::{memory, wait};
 use crate::figure::{Asked, Teller};
 use crate::options::Options;
 use crate::shape::{Shape, network, rows, settings};
+use crate::sizes::training_flops;
 
 /// Steps that are timed, after one that is not.
 const STEPS: u64 = 3;
@@ -110,7 +111,7 @@ pub fn full_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let rows = rows(shape.rows, shape.context, Shape::words(&config));
     let stepped = steps(&mut backbone, &mut optimizer, &rows)?;
     let tokens = (shape.rows * shape.context) as f64;
-    let flops = flops(&config, tokens, shape.context as f64, stepped.masked);
+    let flops = training_flops(&config, tokens, shape.context as f64, stepped.masked);
     let rate = product_rate(place.device, place.kind, if options.small { 256 } else { 8192 })?;
     let figure = format!("full step of a block, {} x {} tokens", shape.rows, shape.context);
     let note = format!("{:.2} TFLOP counted", flops / 1e12);
@@ -124,14 +125,6 @@ pub fn full_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
         "",
     );
     Ok(())
-}
-
-/// Matrix products of forward and backward: 6 a weight and token, attention, the head at masked positions alone.
-fn flops(config: &BackboneConfig, tokens: f64, length: f64, masked: f64) -> f64 {
-    let width = config.d_model as f64;
-    let block = 4.0 * width * width + 3.0 * width * config.hidden() as f64;
-    let attention = 2.0 * length * width;
-    6.0 * (tokens * config.n_layers as f64 * (block + attention) + masked * width * config.rows() as f64)
 }
 
 /// Operations a second of a large square product.

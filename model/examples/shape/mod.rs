@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use demask_api::BackboneConfig;
+use demask_api::{BackboneConfig, Sequence, Span, Task};
 use tch::{Device, Kind, Tensor};
 
 /// Its flags.
@@ -78,6 +78,44 @@ impl Shape {
             ..BackboneConfig::default()
         })
     }
+}
+
+/// The program's flags, each with its value.
+///
+/// # Errors
+/// A last flag without a value.
+pub fn flags() -> anyhow::Result<Vec<(String, String)>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let pair = |pair: &[String]| match pair {
+        [flag, value] => Ok((flag.clone(), value.clone())),
+        rest => anyhow::bail!("{} needs a value", rest.concat()),
+    };
+    arguments.chunks(2).map(pair).collect()
+}
+
+/// Rows to train on, all of one length, all of it answer; another salt makes other tokens.
+pub fn rows(count: usize, length: usize, words: usize, salt: usize) -> Vec<Sequence> {
+    let token = |at: usize| u32::try_from((at * 7919 + salt * 104_729) % words).unwrap_or(0);
+    let row = |row: usize| Sequence {
+        id: String::new(),
+        task: Task::Text,
+        ids: (0..length).map(|at| token(row * length + at)).collect(),
+        left_pad: 0,
+        answer: vec![Span {
+            start: 0,
+            end: length,
+        }],
+    };
+    (0..count).map(row).collect()
+}
+
+/// Operations of a training step's matrix products, forward and backward: 6 a weight and token, attention, the head at masked
+/// positions alone.
+pub fn training_flops(config: &BackboneConfig, tokens: f64, length: f64, masked: f64) -> f64 {
+    let width = config.d_model as f64;
+    let block = 4.0 * width * width + 3.0 * width * config.hidden() as f64;
+    let attention = 2.0 * length * width;
+    6.0 * (tokens * config.n_layers as f64 * (block + attention) + masked * width * config.rows() as f64)
 }
 
 /// The value of a flag.

@@ -39,7 +39,7 @@ pub struct KvCache {
 }
 
 /// So many rows or a few more: oneDNN compiles a matrix product anew for each number of rows that it has not met
-/// lately (`LOG.md`). There are sixteen such numbers from one power of two to the next.
+/// lately (`tests/benches/LOG.md`). There are sixteen such numbers from one power of two to the next.
 #[must_use]
 pub fn rounded(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))

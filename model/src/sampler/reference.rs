@@ -2,7 +2,7 @@
 //!
 //! [`text`] is LLaDA's `generate` (arXiv 2502.09992, algorithms 4 and 5): semi-autoregressive blocks, low-confidence remasking.
 //! [`image`] is MaskGIT's decoding (arXiv 2202.04200) as MMaDA has it (`mmada.md` 6.2). The samplers that serve
-//! (`text.rs`, `image.rs`, `batching/`) do the same with caches, other rules and other rows beside; `tests/samplers.rs` holds them to
+//! (`text.rs`, `image.rs`, `batching/`) do the same with caches, other rules and other rows beside; `tests/model/sampling/samplers.rs` holds them to
 //! these token for token, from the same noise. Nothing serves from here: every logit goes to the host.
 
 use std::ops::Range;

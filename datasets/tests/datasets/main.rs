@@ -1,0 +1,17 @@
+//! What the crate promises through its public doors, as one program: linked once, each file a module. One file alone:
+//! `cargo test --release --locked --workspace --test datasets -- hub::`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../hub_server/mod.rs"]
+mod hub_server;
+
+mod chat_templates;
+mod cleaning;
+mod files;
+mod hub;
+mod layouts;
+mod picture_fit;
+mod published;
+mod readers;
+mod tabletop;
+mod torch_file;

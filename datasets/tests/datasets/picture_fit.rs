@@ -1,0 +1,156 @@
+//! Pictures of any size, made square as the published preprocessing makes them (recorded from Pillow), or of another shape.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+
+use demask_api::{Picture, PictureSize};
+use demask_datasets::pictures::file::{decode, decode_over, read};
+use demask_datasets::pictures::fit::{Fit, fit, fit_picture};
+use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+use proptest::prelude::*;
+
+fn square(side: usize) -> PictureSize {
+    PictureSize::square(side)
+}
+
+fn size(width: usize, height: usize) -> PictureSize {
+    PictureSize { width, height }
+}
+
+fn pattern() -> DynamicImage {
+    DynamicImage::ImageRgb8(RgbImage::from_fn(23, 14, |x, y| {
+        let byte = |value: u32| (value % 256) as u8;
+        Rgb([
+            byte(x * 37 + y * 11),
+            byte(x * x * 3 + y * 29),
+            byte(x * y * 17 + 40),
+        ])
+    }))
+}
+
+#[test]
+fn every_fit_is_pillows_to_the_bit() {
+    let golden: BTreeMap<String, Vec<u8>> =
+        serde_json::from_str(include_str!("../fixtures/picture_fit.json")).unwrap();
+    let tall = pattern().rotate270();
+    let cases = [
+        ("crop", fit(&pattern(), square(8), Fit::Crop, false)),
+        ("squash", fit(&pattern(), square(8), Fit::Squash, false)),
+        ("pad", fit(&pattern(), square(8), Fit::Pad, false)),
+        ("crop_up", fit(&pattern(), square(32), Fit::Crop, false)),
+        ("tall", fit(&tall, square(8), Fit::Crop, false)),
+    ];
+    for (name, ours) in cases {
+        assert_eq!(ours.rgb, golden[name], "{name}");
+    }
+}
+
+#[test]
+fn whole_pixels_stay_sharp_and_the_right_size_stays_as_it_is() {
+    let dots = RgbImage::from_fn(8, 8, |x, y| Rgb([((x / 2 + y / 2) % 2 * 255) as u8; 3]));
+    let small = fit(&DynamicImage::ImageRgb8(dots.clone()), square(4), Fit::Crop, true);
+    assert!((0..4).all(|at| small.at(at, 0)[0] == if at % 2 == 0 { 0 } else { 255 }));
+    let picture = Picture {
+        width: 8,
+        height: 8,
+        rgb: dots.into_raw(),
+    };
+    assert_eq!(fit_picture(&picture, square(8)), picture);
+    assert_eq!(fit_picture(&picture, square(4)).width, 4);
+}
+
+#[test]
+fn what_is_transparent_lies_over_white_or_the_ground_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("see-through.png");
+    // Black text on nothing: nothing, half, whole.
+    let text = RgbaImage::from_fn(3, 1, |x, _| Rgba([0, 0, 0, [0, 128, 255][x as usize]]));
+    text.save(&file).unwrap();
+    let row = |image: DynamicImage| -> Vec<u8> { image.to_rgb8().pixels().map(|pixel| pixel[1]).collect() };
+    assert_eq!(row(decode(&file).unwrap()), [255, 127, 0]);
+    assert_eq!(row(decode_over(&file, [40; 3]).unwrap()), [40, 20, 0]);
+    let grey = image::GrayAlphaImage::from_pixel(2, 2, image::LumaA([0, 0]));
+    grey.save(&file).unwrap();
+    assert_eq!(read(&file, 2).unwrap(), Picture::filled(2, 2, [255; 3]));
+}
+
+#[test]
+fn a_fit_has_a_name() {
+    assert_eq!("pad".parse::<Fit>(), Ok(Fit::Pad));
+    let message = "stretch".parse::<Fit>().unwrap_err();
+    assert!(message.contains("crop, squash or pad"), "{message}");
+}
+
+/// A picture of the shape already is only made larger or smaller; of what is cut, the same is cut at both ends.
+#[test]
+fn a_rectangle_is_the_middle_of_what_covers_it() {
+    let of = |picture: &RgbImage, size, way| fit(&DynamicImage::ImageRgb8(picture.clone()), size, way, false);
+    let pattern = pattern().to_rgb8();
+    // Taller than the shape: 23 x 14 to 23 x 8 keeps the rows 3 to 10.
+    let wide = of(&pattern, size(23, 8), Fit::Crop);
+    for (x, y) in (0..8).flat_map(|y| (0..23).map(move |x| (x, y))) {
+        assert_eq!(wide.at(x, y), pattern.get_pixel(x as u32, y as u32 + 3).0);
+    }
+    // Wider than the shape: the columns 8 to 14 stay.
+    let tall = of(&pattern, size(7, 14), Fit::Crop);
+    for (x, y) in (0..14).flat_map(|y| (0..7).map(move |x| (x, y))) {
+        assert_eq!(tall.at(x, y), pattern.get_pixel(x as u32 + 8, y as u32).0);
+    }
+    assert_eq!(
+        of(&pattern, size(46, 28), Fit::Crop),
+        of(&pattern, size(46, 28), Fit::Squash)
+    );
+    let turned = DynamicImage::ImageRgb8(pattern.clone()).rotate90().to_rgb8();
+    let (lying, standing) = (
+        of(&pattern, size(6, 9), Fit::Pad),
+        of(&turned, size(9, 6), Fit::Pad),
+    );
+    assert_eq!((lying.size(), standing.size()), (size(6, 9), size(9, 6)));
+}
+
+#[test]
+fn white_is_put_around_until_it_has_the_shape() {
+    let dark = DynamicImage::ImageRgb8(RgbImage::from_pixel(6, 6, Rgb([10; 3])));
+    let wide = fit(&dark, size(12, 6), Fit::Pad, false);
+    let white = |x: usize| !(3..9).contains(&x);
+    for (x, y) in (0..6).flat_map(|y| (0..12).map(move |x| (x, y))) {
+        assert_eq!(
+            wide.at(x, y),
+            if white(x) { [255; 3] } else { [10; 3] },
+            "{x}, {y}"
+        );
+    }
+    // An odd pixel stands at the right.
+    let odd = fit(&dark, size(7, 6), Fit::Pad, false);
+    assert_eq!((odd.at(0, 0), odd.at(6, 0)), ([10; 3], [255; 3]));
+}
+
+#[test]
+fn a_rectangle_of_whole_pixels_stays_sharp() {
+    let mut dots = RgbImage::new(12, 6);
+    for (x, y) in (0..6).flat_map(|y| (0..12).map(move |x| (x, y))) {
+        dots.put_pixel(x, y, Rgb([((x / 3 + y / 3) % 2 * 255) as u8; 3]));
+    }
+    let small = fit(&DynamicImage::ImageRgb8(dots), size(4, 2), Fit::Crop, true);
+    assert_eq!(small.size(), size(4, 2));
+    for (x, y) in [(0, 0), (1, 0), (2, 1), (3, 1)] {
+        assert_eq!(small.at(x, y), [((x + y) % 2 * 255) as u8; 3]);
+    }
+    assert_eq!(fit_picture(&small, size(4, 2)), small);
+    assert_eq!(fit_picture(&small, size(2, 4)).size(), size(2, 4));
+}
+
+proptest! {
+    #[test]
+    fn any_size_becomes_any_shape(
+        (width, height) in (1u32..40, 1u32..40), (wide, high) in (1usize..24, 1usize..24),
+    ) {
+        let image = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb([9, 90, 200])));
+        for way in [Fit::Crop, Fit::Squash] {
+            let fitted = fit(&image, size(wide, high), way, false);
+            prop_assert_eq!(fitted, Picture::filled(wide, high, [9, 90, 200]));
+        }
+        let padded = fit(&image, size(wide, high), Fit::Pad, false);
+        prop_assert_eq!((padded.size(), padded.rgb.len()), (size(wide, high), 3 * wide * high));
+    }
+}

@@ -1,0 +1,281 @@
+//! AdamW against numbers worked out by hand, and what a step that fails leaves behind: nothing.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use crate::common::{learner, numbers, ragged, sequence, settings, state};
+use demask_api::{Adam, EstimatorConfig, ObjectiveConfig};
+use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use demask_model::training::optimizer::AdamW;
+use demask_model::weights::parameters::Parameters;
+use demask_model::weights::slot::Slot;
+use demask_model::{policy, training};
+use tch::{Device, Kind, Tensor};
+
+fn close(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() <= 2e-6 * expected.abs().max(0.1),
+            "{found} and {expected}"
+        );
+    }
+}
+
+/// Two weights, three steps: decay 0.1, betas 0.9 and 0.99, the third gradient (norm 5) clipped to 2.
+#[test]
+fn three_steps_of_adamw_are_those_worked_out_by_hand() {
+    let mut weights = Parameters::new(
+        vec![Slot::new("w", &[2])],
+        &[Tensor::from_slice(&[1.0f32, -2.0])],
+        Device::Cpu,
+        Kind::Float,
+    )
+    .unwrap();
+    let mut optimizer = AdamW::new(&weights).unwrap();
+    let adam = Adam {
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        muon: false,
+    };
+    // Gradient, learning rate; then its norm, the weights, the first and the second moment.
+    let steps = [
+        (
+            [0.3f32, -0.4],
+            0.1,
+            0.5,
+            [0.890_000_003, -1.880_000_002],
+            [0.03, -0.04],
+            [0.0009, 0.0016],
+        ),
+        (
+            [0.6, 0.8],
+            0.1,
+            1.0,
+            [0.784_712_517, -1.897_760_773],
+            [0.087, 0.044],
+            [0.004_491, 0.007_984],
+        ),
+        (
+            [-3.0, 4.0],
+            0.05,
+            5.0,
+            [0.790_447_495, -1.922_945_448],
+            [-0.041_699_976, 0.199_599_968],
+            [0.018_846_084, 0.033_504_150],
+        ),
+    ];
+    for (number, (gradient, rate, norm, values, first, second)) in steps.into_iter().enumerate() {
+        (weights.leaf("w").unwrap() * Tensor::from_slice(&gradient))
+            .sum(Kind::Float)
+            .backward();
+        optimizer.accumulate(&mut weights).unwrap();
+        let stepped = optimizer.step(&weights, &adam, rate, 2.0, 0.0).unwrap();
+        assert!(stepped.finite);
+        close(&[stepped.grad_norm], &[norm]);
+        close(&numbers(weights.master()), &values);
+        let state = optimizer.state("o").unwrap();
+        close(&numbers(&state["o.first"]), &first);
+        close(&numbers(&state["o.second"]), &second);
+        assert_eq!(optimizer.step_count(), number as u64 + 1);
+    }
+}
+
+#[test]
+fn gradients_accumulate_to_the_gradient_of_the_sum() {
+    let (mut backbone, mut optimizer) = learner(1);
+    let add = |backbone: &demask_model::Backbone, factor: f64| {
+        let leaf = backbone
+            .parameters()
+            .leaf("model.transformer.ln_f.weight")
+            .unwrap();
+        (leaf * factor).sum(Kind::Float).backward();
+    };
+    for factor in [2.0, 3.0] {
+        add(&backbone, factor);
+        optimizer.accumulate(backbone.parameters_mut()).unwrap();
+    }
+    let grads = optimizer.named_grads(backbone.parameters()).unwrap();
+    close(&numbers(&grads["model.transformer.ln_f.weight"]), &[5.0; 16]);
+}
+
+/// The moving average begins at the first step's weights and follows them.
+#[test]
+fn the_moving_average_follows_the_weights() {
+    let (mut backbone, mut optimizer) = learner(1);
+    let mut expected: Vec<f64> = Vec::new();
+    for step in 0..3 {
+        let settings = demask_api::StepSettings {
+            ema: 0.75,
+            ..settings(step)
+        };
+        training::train(&mut backbone, &mut optimizer, &[ragged()], &settings).unwrap();
+        let weights = numbers(backbone.parameters().master());
+        expected = if step == 0 {
+            weights
+        } else {
+            expected
+                .iter()
+                .zip(&weights)
+                .map(|(old, new)| 0.75 * old + 0.25 * new)
+                .collect()
+        };
+    }
+    close(&numbers(&optimizer.state("o").unwrap()["o.average"]), &expected);
+}
+
+#[test]
+fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
+    let (mut backbone, mut optimizer) = learner(1);
+    let (mut fresh, mut fresh_optimizer) = learner(1);
+    let before = state(backbone.parameters(), &optimizer);
+    let mut bad = sequence(9, 12, 0);
+    bad.ids[5] = 20;
+    let refused = training::train(
+        &mut backbone,
+        &mut optimizer,
+        &[ragged(), vec![bad]],
+        &settings(0),
+    );
+    let message = refused.unwrap_err().to_string();
+    assert!(
+        message.contains("row-9: token 20 at 5, the vocabulary has 20"),
+        "{message}"
+    );
+    assert_eq!(state(backbone.parameters(), &optimizer), before);
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
+    assert_eq!(
+        state(backbone.parameters(), &optimizer),
+        state(fresh.parameters(), &fresh_optimizer)
+    );
+}
+
+/// As when memory runs out in the second micro-batch: one gradient accumulated, half of another in the leaves.
+#[test]
+fn a_discarded_gradient_is_gone() {
+    let (mut backbone, mut optimizer) = learner(1);
+    let (mut fresh, mut fresh_optimizer) = learner(1);
+    for last in [false, true] {
+        let leaf = backbone
+            .parameters()
+            .leaf("model.transformer.ln_f.weight")
+            .unwrap();
+        leaf.sum(Kind::Float).backward();
+        if !last {
+            optimizer.accumulate(backbone.parameters_mut()).unwrap();
+        }
+    }
+    optimizer.discard(backbone.parameters_mut()).unwrap();
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
+    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
+    assert_eq!(
+        state(backbone.parameters(), &optimizer),
+        state(fresh.parameters(), &fresh_optimizer)
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_is_not_stepped_on() {
+    let (mut backbone, mut optimizer) = learner(1);
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(0)).unwrap();
+    let before = state(backbone.parameters(), &optimizer);
+    // A finite gradient beside a loss that is none.
+    let leaf = backbone
+        .parameters()
+        .leaf("model.transformer.ln_f.weight")
+        .unwrap();
+    leaf.sum(Kind::Float).backward();
+    optimizer.accumulate(backbone.parameters_mut()).unwrap();
+    let norm = optimizer.norm().unwrap().double_value(&[0]);
+    let stepped = optimizer
+        .step_on((f64::NAN, norm), backbone.parameters_mut(), &settings(1), 0.0)
+        .unwrap();
+    assert!(!stepped.finite && (stepped.grad_norm - 4.0).abs() < 1e-5);
+    assert_eq!(state(backbone.parameters(), &optimizer), before);
+    let grads = optimizer.named_grads(backbone.parameters()).unwrap();
+    assert!(
+        grads
+            .values()
+            .all(|grad| grad.abs().max().double_value(&[]) == 0.0)
+    );
+    // A loss that overflows inside training.
+    let huge = demask_api::StepSettings {
+        task_weights: [1e300; 4],
+        loss_normalization: demask_api::LossNormalization::Sequence,
+        block_noise: demask_api::BlockNoise::default(),
+        ..settings(1)
+    };
+    let report = training::train(&mut backbone, &mut optimizer, &[ragged()], &huge).unwrap();
+    assert!(!report.finite && report.step == 1);
+    assert_eq!(state(backbone.parameters(), &optimizer), before);
+}
+
+/// A first inner step so long that the second one's loss is no number: all of it is taken back.
+#[test]
+fn a_policy_step_that_is_not_finite_is_taken_back_whole() {
+    let (mut backbone, mut optimizer) = learner(1);
+    let ema = demask_api::StepSettings {
+        ema: 0.5,
+        ..settings(0)
+    };
+    training::train(&mut backbone, &mut optimizer, &[ragged()], &ema).unwrap();
+    let before = state(backbone.parameters(), &optimizer);
+    let objective = ObjectiveConfig {
+        inner_steps: 3,
+        ..ObjectiveConfig::default()
+    };
+    let long = demask_api::StepSettings {
+        learning_rate: 1e30,
+        ..ema
+    };
+    let report = policy::train(
+        &mut backbone,
+        &mut optimizer,
+        None,
+        &[crate::common::group(&[1.0, -1.0, 0.5, -0.5, 0.2])],
+        &EstimatorConfig::default(),
+        &objective,
+        &long,
+    )
+    .unwrap();
+    assert!(!report.finite && report.grad_norm.len() == 2, "{report:?}");
+    assert!(report.grad_norm[0].is_finite());
+    assert_eq!(report.step, 1);
+    assert_eq!(state(backbone.parameters(), &optimizer), before);
+}
+
+#[test]
+fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
+    let mut tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 1, Device::Cpu).unwrap();
+    let mut trainer = TokenizerTrainer::new(&tokenizer).unwrap();
+    let picture = |side| demask_api::Picture::filled(side, side, [200, 30, 90]);
+    let all = |tokenizer: &ImageTokenizer, trainer: &TokenizerTrainer| {
+        let mut state = trainer.state("t").unwrap();
+        state.insert("weights".into(), tokenizer.parameters().master().shallow_clone());
+        state
+            .into_iter()
+            .map(|(name, tensor)| (name, numbers(&tensor)))
+            .collect::<Vec<_>>()
+    };
+    let before = all(&tokenizer, &trainer);
+    for (pictures, words) in [
+        (vec![], "without a picture"),
+        (vec![picture(5)], "5 x 5 pixels; both must be multiples of 2"),
+        (vec![picture(4), picture(8)], "8 x 8"),
+    ] {
+        let message = trainer
+            .step(&mut tokenizer, &pictures, &settings(0))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(words), "{message}");
+    }
+    assert_eq!(all(&tokenizer, &trainer), before);
+    assert!(
+        trainer
+            .step(&mut tokenizer, &[picture(4)], &settings(0))
+            .unwrap()
+            .finite
+    );
+    assert_ne!(all(&tokenizer, &trainer), before);
+}

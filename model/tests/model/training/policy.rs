@@ -1,0 +1,481 @@
+//! Learning from scored groups: law L7, and what must hold of every estimator.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeSet;
+
+use crate::common::{MASK, group, learner, numbers, ragged, settings, state};
+use demask_api::{
+    Adam, EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample,
+    SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler,
+};
+use demask_model::Backbone;
+use demask_model::policy::estimators::find;
+use demask_model::policy::{self, InnerStep, MaskedView};
+use demask_model::sampler::sample;
+use demask_model::training::loss::{LossRow, alike, backward_chunks, gather};
+use demask_model::training::mask_sampling::masked;
+use demask_model::training::optimizer::AdamW;
+use tch::Kind;
+
+const ADVANTAGES: [f32; 5] = [1.0, -0.5, 0.25, -1.5, 0.75];
+
+fn estimators() -> Vec<EstimatorConfig> {
+    vec![
+        EstimatorConfig::UniGrpo {
+            spacing: Spacing::Cyclic,
+        },
+        EstimatorConfig::UniGrpo {
+            spacing: Spacing::ToEnd,
+        },
+        EstimatorConfig::DiffuGrpo { prompt_mask: 0.15 },
+        EstimatorConfig::Coupled,
+        EstimatorConfig::TraceRl { merge: 2, views: 2 },
+        EstimatorConfig::TraceRl { merge: 1, views: 0 },
+    ]
+}
+
+/// The views of a sample at inner step `inner` of `count`.
+fn views(
+    config: &EstimatorConfig,
+    sample: &PolicySample,
+    (number, count): (usize, usize),
+    seed: u64,
+) -> Vec<MaskedView> {
+    let step = InnerStep { number, count, seed };
+    find(config).unwrap().views(sample, MASK, step)
+}
+
+fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
+    ObjectiveConfig {
+        clip: 0.2,
+        kl,
+        inner_steps,
+        normalization: LossNormalization::Sequence,
+    }
+}
+
+/// With no decay of the first moment, that moment is the last gradient; nothing is clipped.
+fn plain(learning_rate: f64) -> StepSettings {
+    StepSettings {
+        learning_rate,
+        clip_norm: 0.0,
+        adam: Adam {
+            beta1: 0.0,
+            weight_decay: 0.0,
+            muon: false,
+            ..Adam::default()
+        },
+        ..settings(3)
+    }
+}
+
+fn train(
+    learner: &mut (Backbone, AdamW),
+    reference: Option<&Backbone>,
+    groups: &[PolicyGroup],
+    estimator: &EstimatorConfig,
+    objective: &ObjectiveConfig,
+    settings: &StepSettings,
+) -> PolicyReport {
+    let (backbone, optimizer) = learner;
+    policy::train(
+        backbone, optimizer, reference, groups, estimator, objective, settings,
+    )
+    .unwrap()
+}
+
+fn gradient(learner: &(Backbone, AdamW)) -> Vec<f64> {
+    numbers(&learner.1.state("o").unwrap()["o.first"])
+}
+
+#[test]
+fn l7_without_an_update_every_ratio_is_exactly_one() {
+    for estimator in estimators() {
+        let mut learner = learner(1);
+        // Four inner steps at rate 0: the weights never move.
+        let report = train(
+            &mut learner,
+            None,
+            &[group(&ADVANTAGES)],
+            &estimator,
+            &objective(0.0, 4),
+            &plain(0.0),
+        );
+        assert_eq!(report.ratio, [1.0; 4], "{estimator:?}");
+        assert_eq!(report.clipped, [0.0; 4]);
+    }
+}
+
+/// Rows of many lengths are cut into several passes: the old log-probabilities go through the same ones.
+#[test]
+fn l7_holds_beyond_one_forward_pass() {
+    let long = |number: u32| PolicySample {
+        sequence: crate::common::sequence(number, 9 + number as usize % 24, number as usize % 3),
+        advantage: if number.is_multiple_of(2) { 1.0 } else { -1.0 },
+        commit_step: Vec::new(),
+    };
+    let group = PolicyGroup {
+        id: "long".into(),
+        samples: (0..1500).map(long).collect(),
+    };
+    let rows: Vec<LossRow> = group
+        .samples
+        .iter()
+        .map(|sample| row(&sample.sequence, &[]))
+        .collect();
+    assert!(alike(&rows, demask_model::network::room::FORWARD_TOKENS).len() > 3);
+    let mut learner = learner(1);
+    let report = train(
+        &mut learner,
+        None,
+        &[group],
+        &EstimatorConfig::default(),
+        &objective(0.0, 1),
+        &plain(0.0),
+    );
+    assert_eq!(report.ratio, [1.0]);
+}
+
+/// A text drawn in one step is drawn from a wholly masked answer: its confidences are what training scores.
+#[test]
+fn l7_sampling_and_training_give_the_same_log_probabilities() {
+    let (backbone, _) = learner(1);
+    let sampler = TextSampler {
+        steps: 1,
+        block: 8,
+        temperature: 1.0,
+        ..TextSampler::default()
+    };
+    let requests: Vec<SampleRequest> = (0..4)
+        .map(|number| {
+            let pad = number as usize;
+            let mut sequence = crate::common::sequence(number, 16, pad);
+            sequence.ids[8..].fill(MASK);
+            SampleRequest {
+                id: u64::from(number),
+                ids: sequence.ids,
+                left_pad: pad,
+                target: Span { start: 8, end: 16 },
+                sampler: Sampler::Text(sampler.clone()),
+                grid: None,
+                unconditional: None,
+                unconditional_left_pad: 0,
+                seed: 5,
+                watch: false,
+            }
+        })
+        .collect();
+    let samples = sample(&backbone, &requests, &mut |_, _, _| Ok(())).unwrap();
+    let rows: Vec<LossRow> = requests
+        .iter()
+        .zip(&samples)
+        .map(|(request, sample)| LossRow {
+            ids: request.ids.clone(),
+            left_pad: request.left_pad,
+            targets: (8..16).map(|at| (at, sample.ids[at], 1.0)).collect(),
+        })
+        .collect();
+    let drawn = samples
+        .iter()
+        .flat_map(|sample| sample.confidence.iter().map(|p| f64::from(p.ln())));
+    let alone: Vec<f64> = rows
+        .iter()
+        .flat_map(|row| numbers(&policy::score(&backbone, std::slice::from_ref(row)).unwrap()))
+        .collect();
+    let together = numbers(&policy::score(&backbone, &rows).unwrap());
+    for ((drawn, alone), together) in drawn.zip(&alone).zip(&together) {
+        assert!((drawn - alone).abs() < 2e-5, "{drawn} and {alone}");
+        assert!((alone - together).abs() < 2e-5, "{alone} and {together}");
+    }
+}
+
+fn row(sequence: &Sequence, weights: &[(usize, f32)]) -> LossRow {
+    LossRow {
+        ids: sequence.ids.clone(),
+        left_pad: sequence.left_pad,
+        targets: weights
+            .iter()
+            .map(|&(at, weight)| (at, sequence.ids[at], weight))
+            .collect(),
+    }
+}
+
+#[test]
+fn without_advantage_nothing_is_learnt() {
+    for estimator in estimators() {
+        for kl in [0.0, 0.5] {
+            let mut learner = learner(1);
+            let reference = learner.0.frozen_copy().unwrap();
+            let before = numbers(learner.0.parameters().master());
+            let zero = group(&[0.0; 5]);
+            let report = train(
+                &mut learner,
+                Some(&reference),
+                &[zero],
+                &estimator,
+                &objective(kl, 2),
+                &plain(1e-2),
+            );
+            assert_eq!(report.grad_norm, [0.0; 2], "{estimator:?}, kl {kl}");
+            assert_eq!(numbers(learner.0.parameters().master()), before);
+        }
+    }
+}
+
+/// At the first inner step the gradient of the objective is that of the advantage-weighted log-likelihood of the views.
+#[test]
+fn the_first_gradient_is_that_of_the_advantage_weighted_masked_loss() {
+    for (estimator, normalization) in estimators().into_iter().flat_map(|estimator| {
+        [LossNormalization::Sequence, LossNormalization::Token].map(|one| (estimator.clone(), one))
+    }) {
+        let mut learner = learner(1);
+        let objective = ObjectiveConfig {
+            normalization,
+            ..objective(0.0, 1)
+        };
+        let report = train(
+            &mut learner,
+            None,
+            &[group(&ADVANTAGES)],
+            &estimator,
+            &objective,
+            &plain(0.0),
+        );
+        assert!(report.clipped == [0.0] && report.grad_norm[0] > 0.0);
+        let found = gradient(&learner);
+        let expected = weighted_gradient(&estimator, &group(&ADVANTAGES), normalization);
+        let largest = expected
+            .iter()
+            .fold(0.0, |most: f64, value| most.max(value.abs()));
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(
+                (found - expected).abs() < 2e-5 * largest,
+                "{estimator:?}, {normalization:?}: {found} and {expected}"
+            );
+        }
+    }
+}
+
+/// Each sample by itself: the loss of its counted tokens times its advantage; the mean over its tokens and then over
+/// samples, or the mean over all tokens.
+fn weighted_gradient(
+    estimator: &EstimatorConfig,
+    group: &PolicyGroup,
+    normalization: LossNormalization,
+) -> Vec<f64> {
+    let (mut backbone, _) = learner(1);
+    let mut sum = backbone.parameters().master().zeros_like();
+    let plans: Vec<Vec<MaskedView>> = (0..)
+        .zip(&group.samples)
+        .map(|(number, sample)| views(estimator, sample, (0, 1), 3 ^ number << 20))
+        .collect();
+    let tokens = |views: &[MaskedView]| -> usize { views.iter().map(|view| view.counted.len()).sum() };
+    let all: usize = plans.iter().map(|views| tokens(views)).sum();
+    for (sample, views) in group.samples.iter().zip(plans) {
+        let divisor = match normalization {
+            LossNormalization::Sequence => tokens(&views) * group.samples.len(),
+            LossNormalization::Token => all,
+        };
+        for view in views {
+            let weight = sample.advantage / divisor as f32;
+            let weights: Vec<_> = view.counted.iter().map(|&(at, _)| (at, weight)).collect();
+            let rows = [LossRow {
+                ids: view.ids,
+                ..row(&sample.sequence, &weights)
+            }];
+            let gathered = gather(&backbone, &rows).unwrap();
+            backward_chunks(&backbone, &gathered, |logp, at, length| {
+                Ok(-(logp * gathered.weights_N.narrow(0, at, length)).sum(Kind::Float))
+            })
+            .unwrap();
+            backbone.parameters_mut().gather_grads(&mut sum).unwrap();
+        }
+    }
+    numbers(&sum)
+}
+
+#[test]
+fn the_divergence_is_zero_at_the_reference_and_positive_away_from_it() {
+    for estimator in estimators() {
+        let mut learner = learner(1);
+        let reference = learner.0.frozen_copy().unwrap();
+        let report = train(
+            &mut learner,
+            Some(&reference),
+            &[group(&ADVANTAGES)],
+            &estimator,
+            &objective(0.1, 3),
+            &plain(1e-2),
+        );
+        assert_eq!(report.kl[0], 0.0, "{estimator:?}");
+        assert!(report.kl[1] > 0.0 && report.kl[2] > 0.0, "{:?}", report.kl);
+        // From another model it is never negative either, and pulls towards the reference where nothing else pulls.
+        let mut away = crate::common::learner(2);
+        let zero = group(&[0.0; 5]);
+        let mut last = f64::INFINITY;
+        for _ in 0..3 {
+            let report = train(
+                &mut away,
+                Some(&reference),
+                std::slice::from_ref(&zero),
+                &estimator,
+                &objective(1.0, 1),
+                &plain(3e-3),
+            );
+            assert!(
+                report.kl[0] > 0.0 && report.kl[0] < last,
+                "{} after {last}",
+                report.kl[0]
+            );
+            last = report.kl[0];
+        }
+    }
+}
+
+/// A ratio beyond the clip range with a gain teaches nothing more.
+#[test]
+fn clipped_tokens_have_no_gradient() {
+    let all_good = group(&[1.0; 5]);
+    let mut learner = learner(1);
+    let sharp = ObjectiveConfig {
+        clip: 0.0,
+        kl: 0.0,
+        inner_steps: 4,
+        ..ObjectiveConfig::default()
+    };
+    // The same views at every inner step: after the first, what became likelier is clipped.
+    let same = EstimatorConfig::DiffuGrpo { prompt_mask: 0.0 };
+    let report = train(&mut learner, None, &[all_good], &same, &sharp, &plain(1e-3));
+    assert!(report.clipped[0] == 0.0 && report.clipped[3] > 0.5, "{report:?}");
+    assert!(report.grad_norm[3] < report.grad_norm[0], "{report:?}");
+}
+
+#[test]
+fn l8_the_same_step_is_the_same_bits() {
+    for estimator in estimators() {
+        let step = || {
+            let mut learner = learner(1);
+            let reference = learner.0.frozen_copy().unwrap();
+            train(
+                &mut learner,
+                Some(&reference),
+                &[group(&ADVANTAGES)],
+                &estimator,
+                &objective(0.1, 3),
+                &settings(9),
+            );
+            state(learner.0.parameters(), &learner.1)
+        };
+        assert_eq!(step(), step());
+    }
+}
+
+#[test]
+fn a_policy_step_makes_the_better_samples_likelier() {
+    for estimator in estimators() {
+        let mut learner = learner(1);
+        let likelihood = |backbone: &Backbone| -> Vec<f64> {
+            let whole = |sequence: &Sequence| {
+                let at: Vec<usize> = (sequence.answer[0].start..sequence.answer[0].end).collect();
+                let weights: Vec<_> = at.iter().map(|&at| (at, 1.0)).collect();
+                let row = LossRow {
+                    ids: masked(&sequence.ids, &at, MASK),
+                    ..row(sequence, &weights)
+                };
+                let scores = numbers(&policy::score(backbone, &[row]).unwrap());
+                scores.iter().sum::<f64>() / scores.len() as f64
+            };
+            ragged().iter().map(whole).collect()
+        };
+        let before = likelihood(&learner.0);
+        for seed in 0..10 {
+            let settings = StepSettings { seed, ..plain(3e-3) };
+            train(
+                &mut learner,
+                None,
+                &[group(&ADVANTAGES)],
+                &estimator,
+                &objective(0.0, 2),
+                &settings,
+            );
+        }
+        let after = likelihood(&learner.0);
+        let gain: f64 = ADVANTAGES
+            .iter()
+            .zip(before.iter().zip(&after))
+            .map(|(&advantage, (before, after))| f64::from(advantage) * (after - before))
+            .sum();
+        assert!(gain > 0.1, "{estimator:?}: {gain}");
+    }
+}
+
+/// The masks of every view lie in the answer, the prompt stays, and what is counted is masked.
+#[test]
+fn every_view_masks_what_it_counts() {
+    for estimator in estimators() {
+        for (number, sample) in group(&ADVANTAGES).samples.iter().enumerate() {
+            for inner in 0..4 {
+                let found = views(&estimator, sample, (inner, 4), number as u64);
+                assert_eq!(found, views(&estimator, sample, (inner, 4), number as u64));
+                check_views(&estimator, &sample.sequence, &found);
+            }
+        }
+    }
+}
+
+fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[MaskedView]) {
+    let answer = sequence.answer[0].start..sequence.answer[0].end;
+    let mut counted = Vec::new();
+    for view in views {
+        for &(at, weight) in &view.counted {
+            assert!(answer.contains(&at) && view.ids[at] == MASK && weight == 1.0);
+            counted.push(at);
+        }
+        assert!(!view.counted.is_empty());
+        for (at, (&seen, &clean)) in view.ids.iter().zip(&sequence.ids).enumerate() {
+            let hidden = view.counted.iter().any(|&(counted, _)| counted == at);
+            let prompt = matches!(estimator, EstimatorConfig::DiffuGrpo { .. }) && !answer.contains(&at);
+            let later = matches!(estimator, EstimatorConfig::TraceRl { .. }) && answer.contains(&at);
+            assert!(
+                seen == clean || hidden || ((prompt || later) && at >= sequence.left_pad && seen == MASK)
+            );
+        }
+    }
+    let whole = matches!(
+        estimator,
+        EstimatorConfig::Coupled
+            | EstimatorConfig::DiffuGrpo { .. }
+            | EstimatorConfig::TraceRl { views: 0, .. }
+    );
+    counted.sort_unstable();
+    assert!(
+        counted.windows(2).all(|pair| pair[0] < pair[1]),
+        "no position counts twice"
+    );
+    assert!(
+        !whole || counted == answer.collect::<Vec<_>>(),
+        "every position counts once"
+    );
+}
+
+/// TraceRL's views are the sampler's own states: what it had committed is there, what it had not is masked.
+#[test]
+fn a_trace_view_is_what_the_sampler_saw() {
+    for sample in group(&ADVANTAGES).samples {
+        let answer = sample.sequence.answer[0].start..sample.sequence.answer[0].end;
+        let every_moment = EstimatorConfig::TraceRl { merge: 1, views: 0 };
+        let found = views(&every_moment, &sample, (0, 2), 1);
+        let steps: BTreeSet<u16> = sample.commit_step.iter().copied().collect();
+        assert_eq!(found.len(), steps.len());
+        for (view, now) in found.iter().zip(steps) {
+            for (at, &step) in answer.clone().zip(&sample.commit_step) {
+                assert_eq!(view.ids[at] == MASK, step >= now);
+                assert_eq!(view.counted.contains(&(at, 1.0)), step == now);
+            }
+        }
+        // Two inner steps of two views each look at different moments.
+        let one_moment = EstimatorConfig::TraceRl { merge: 1, views: 1 };
+        let of = |inner| views(&one_moment, &sample, (inner, 2), 1);
+        assert!(found.len() < 2 || of(0) != of(1));
+    }
+}

@@ -1,0 +1,176 @@
+//! A home in a temporary folder, `demask` with this home, and the daemon that serves it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use demask_actors::control::client::Client;
+use demask_actors::home::Home;
+
+/// The folder of the built programs: two above the test's own.
+///
+/// # Panics
+/// When the test does not run from a build folder.
+#[must_use]
+pub fn programs() -> PathBuf {
+    let own = std::env::current_exe().expect("a test has a path");
+    own.ancestors()
+        .nth(2)
+        .expect("target/PROFILE/deps/test")
+        .to_owned()
+}
+
+/// A home in a temporary folder, and the daemon that serves it.
+#[derive(Debug)]
+pub struct Place {
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            daemon: None,
+        }
+    }
+}
+
+impl Place {
+    /// The home's folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The home.
+    ///
+    /// # Panics
+    /// Never for a folder that exists.
+    #[must_use]
+    pub fn home(&self) -> Home {
+        Home::open(Some(self.path().to_owned())).expect("a home")
+    }
+
+    /// `demask` with this home.
+    #[must_use]
+    pub fn demask(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(programs().join("demask"));
+        command
+            .arg("--home")
+            .arg(self.path())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `demask` to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started: build the programs first, as `make test` does.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.demask(arguments)
+            .output()
+            .expect("the built demask; `make test` builds it first")
+    }
+
+    /// Runs a profile's file from scratch to its end.
+    ///
+    /// # Panics
+    /// As [`Self::run`].
+    #[must_use]
+    pub fn run_profile(&self, file: &Path) -> Output {
+        let file = file.to_string_lossy();
+        self.run(&["run", "--headless", "--from-scratch", "--profile", &file])
+    }
+
+    /// Starts the daemon and waits until it answers; the connection.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn serve(&mut self) -> Client {
+        let mut command = self.demask(&["daemon", "start", "--foreground"]);
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path().join("daemon.out"))
+            .expect("a log");
+        command.stdout(Stdio::null()).stderr(log);
+        let mut child = command.spawn().expect("the built demask");
+        let home = self.home();
+        loop {
+            if let Ok(client) = Client::connect(&home, "test").await {
+                self.daemon = Some(child);
+                return client;
+            }
+            let ended = child.try_wait().expect("a child can be asked");
+            let said = std::fs::read_to_string(self.path().join("daemon.out")).unwrap_or_default();
+            assert!(ended.is_none(), "the daemon ended: {ended:?}\n{said}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// `kill -9` of the daemon.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon to kill");
+        daemon.kill().expect("kill");
+        daemon.wait().expect("wait");
+    }
+
+    /// `kill -9` of the daemon's engine; false when there is none at this moment.
+    ///
+    /// # Panics
+    /// When there is no daemon.
+    pub fn kill_engine(&self) -> bool {
+        let daemon = self.pid().expect("a daemon whose engine to kill");
+        let Some(engine) = children(daemon).into_iter().next() else {
+            return false;
+        };
+        // SAFETY: a signal to a process that its parent, ours, has not been seen to reap.
+        unsafe { libc::kill(engine, libc::SIGKILL) == 0 }
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    /// SIGTERM to the daemon; its exit code.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().expect("a daemon to end");
+        let pid = i32::try_from(daemon.id()).expect("a process id");
+        // SAFETY: a signal to a child that has not been waited for.
+        unsafe { libc::kill(pid, libc::SIGTERM) };
+        daemon.wait().expect("wait").code()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().ok();
+            daemon.wait().ok();
+        }
+    }
+}
+
+/// The living children of a process, from `/proc`.
+fn children(parent: u32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc");
+    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let born_of = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // After the name, which may hold anything, come the state and the parent.
+        let mut after = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        after.next().is_some_and(|state| state != "Z")
+            && after.next().is_some_and(|found| found == parent.to_string())
+    };
+    pids.filter(born_of).collect()
+}

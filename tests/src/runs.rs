@@ -1,0 +1,79 @@
+//! Runs that are started through the socket, and the events that they are followed by.
+
+use std::path::PathBuf;
+
+use demask_actors::control::client::Client;
+use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
+
+use crate::home::Place;
+use crate::weights::last_checkpoint;
+
+/// Starts a run of a profile; its id.
+///
+/// # Panics
+/// When it is refused.
+pub async fn start(client: &mut Client, profile: &str) -> String {
+    let run = Ask::Run {
+        profile: profile.to_owned(),
+        origin: "test".to_owned(),
+        from_scratch: true,
+    };
+    match client.ask(run).await.expect("a daemon") {
+        Reply::Started { run } => run,
+        other => panic!("the run was not started: {other:?}"),
+    }
+}
+
+/// Runs a profile that begins with a checkpoint to its end, over a `kill -9` of the daemon after the run's first checkpoint
+/// where that is wanted; the folder of its last one.
+///
+/// # Panics
+/// When the run is refused or fails.
+pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    let begin = Ask::Run {
+        profile: profile.to_owned(),
+        origin: "test".to_owned(),
+        from_scratch: false,
+    };
+    let run = match client.ask(begin).await.expect("a daemon") {
+        Reply::Started { run } => run,
+        other => panic!("the run was not started: {other:?}"),
+    };
+    if kill {
+        wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_))).await;
+        place.kill();
+        client = place.serve().await;
+        client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    }
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+    let record = end.map(|end| end.record);
+    assert!(
+        matches!(&record, Some(Record::RunEnd(end)) if end.status == demask_storage::RunState::Done),
+        "{record:?}"
+    );
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    last_checkpoint(place.path(), &run)
+}
+
+/// The next event, or none when the daemon went away.
+pub async fn next_event(client: &mut Client) -> Option<Envelope> {
+    loop {
+        match client.next().await {
+            Ok(ServerMessage::Event(envelope)) => return Some(envelope),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Reads events until one fits, or the daemon goes away.
+pub async fn wait_for(client: &mut Client, mut fits: impl FnMut(&Record) -> bool) -> Option<Envelope> {
+    loop {
+        let envelope = next_event(client).await?;
+        if fits(&envelope.record) {
+            return Some(envelope);
+        }
+    }
+}

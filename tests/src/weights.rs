@@ -1,0 +1,42 @@
+//! A checkpoint's weights by their hash: two runs that end in the same weights say the same.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// The BLAKE3 of a checkpoint's `model.safetensors`, as its manifest has it.
+///
+/// # Panics
+/// When the folder is no checkpoint.
+#[must_use]
+pub fn weights_hash(checkpoint: &Path) -> String {
+    file_hash(checkpoint, "model.safetensors")
+}
+
+/// The BLAKE3 of a file of a checkpoint, as its manifest has it.
+///
+/// # Panics
+/// When the folder is no checkpoint or has no such file.
+#[must_use]
+pub fn file_hash(checkpoint: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(checkpoint.join("manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_str(&text).expect("a manifest in JSON");
+    let files = manifest["files"].as_array().expect("files");
+    let file = files.iter().find(|file| file["name"] == name);
+    let hash = file.and_then(|file| file["blake3"].as_str());
+    hash.unwrap_or_else(|| panic!("{name} in {text}")).to_owned()
+}
+
+/// The folder of a run's last checkpoint.
+///
+/// # Panics
+/// When it has none.
+#[must_use]
+pub fn last_checkpoint(home: &Path, run: &str) -> PathBuf {
+    let folder = home.join("checkpoints").join(run);
+    let kept = std::fs::read_dir(folder).expect("checkpoints");
+    let kept = kept.map(|entry| entry.expect("an entry").path());
+    kept.filter(|path| path.join("manifest.json").is_file())
+        .max()
+        .expect("a checkpoint")
+}

@@ -1,0 +1,426 @@
+//! What a person gets wrong, through the built program: each is named, says what is allowed or what to do, and starts
+//! nothing.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::Path;
+use std::process::Output;
+
+use demask_storage::{Record, Run, Writer};
+use demask_tests::profile::smoke;
+use demask_tests::{Place, programs};
+
+/// What a command said on standard error, its exit code checked.
+fn refused(place: &Place, code: i32, arguments: &[&str]) -> String {
+    let out: Output = place.run(arguments);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(code), "{arguments:?}: {said}");
+    said
+}
+
+fn names(said: &str, words: &[&str]) {
+    for word in words {
+        assert!(said.contains(word), "'{word}' is missing in: {said}");
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_value_out_of_range_is_named_with_the_line_that_has_it() {
+    let place = Place::default();
+    let file = place.path().join("wrong.toml");
+    // The first of several stages, so that a last line with the same key would be the wrong one.
+    let profile = smoke(&["stage.pretrain.steps=0"]);
+    let line = profile.lines().position(|line| line == "steps = 0").unwrap() + 1;
+    std::fs::write(&file, profile).unwrap();
+    let said = refused(&place, 2, &["run", "--headless", "--profile", text(&file)]);
+    names(&said, &[&format!("line {line}:"), "steps is 0", "allowed is 1"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
+fn a_wrong_set_is_named_itself() {
+    let place = Place::default();
+    let run = |flag| {
+        refused(
+            &place,
+            2,
+            &["run", "--headless", "--set", "seed=1", "--set", flag],
+        )
+    };
+    names(&run("sed=7"), &["--set sed=7", "unknown field", "seed"]);
+    names(&run("seed=seven"), &["--set seed=seven", "u64"]);
+    names(&run("clip_norm=-1"), &["--set clip_norm=-1", "allowed is 0"]);
+    names(&run("stage.99.steps=1"), &["stage.99"]);
+    names(&run("seed"), &["KEY=VALUE"]);
+    names(
+        &refused(&place, 2, &["run", "--headless", "--profile", "no-such"]),
+        &["no-such", "tabletop", "gsm8k-fashion"],
+    );
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
+fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
+    let place = Place::default();
+    let ask = "Ana has 5 pens, loses 2. How many pens?";
+    for (arguments, words) in [
+        (&["generate", " "][..], "expected some words"),
+        (&["generate", ask, "--temperature", "-1"], "at least 0"),
+        (&["generate", ask, "--guidance", "nan"], "finite"),
+        (&["generate", ask, "--steps", "0"], "at least 1"),
+        (&["generate", ask, "--length", "0"], "at least 1"),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--scale", "100000"],
+            "1..=64",
+        ),
+        (&["imagine", "a red circle", "-o", "x.jpg"], ".png"),
+        (&["imagine", "a red circle", "-o", "."], "is a folder"),
+        (&["eval", "tabletop-sums", "--limit", "0"], "at least 1"),
+        (&["fill", "[MASK:3] pens", "--steps", "0"], "at least 1"),
+        (
+            &["fill", "[MASK:3] pens", "--steps", "4"],
+            "--steps 4: expected at most 3",
+        ),
+        (&["fill", "[MASK:3] pens", "--temperature", "-1"], "at least 0"),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--size", "96"],
+            "max_sequence_length 160",
+        ),
+        (&["convert", "in.pt", "out.bin"], "ends in .safetensors"),
+        (&[], "Usage: demask"),
+    ] {
+        let out = demask_tests::programs().join("demask");
+        let out = std::process::Command::new(out)
+            .env("DEMASK_HOME", place.path())
+            .env("DEMASK_ENGINE", "/nonexistent")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}: {said}");
+        names(&said, &[words]);
+    }
+}
+
+#[test]
+fn a_source_whose_file_is_missing_is_named_with_its_line_and_what_to_do() {
+    let place = Place::default();
+    let file = place.path().join("given.toml");
+    let profile = smoke(&["source.sums.kind=jsonl", "source.sums.path=nowhere/x.jsonl"]);
+    let line = profile
+        .lines()
+        .position(|line| line.contains("nowhere/x.jsonl"))
+        .unwrap()
+        + 1;
+    std::fs::write(&file, profile).unwrap();
+    let said = refused(
+        &place,
+        2,
+        &["run", "--headless", "--from-scratch", "--profile", text(&file)],
+    );
+    let line = format!("line {line}:");
+    names(&said, &[&line, "source sums", "nowhere/x.jsonl", "DEMASK_DATA"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
+#[test]
+fn a_truncated_checkpoint_is_named_and_the_one_before_offered() {
+    let place = Place::default();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop");
+    let (before, broken) = (
+        place.path().join("step-00000003"),
+        place.path().join("step-00000006"),
+    );
+    copy(&shipped, &before);
+    copy(&shipped, &broken);
+    let weights = broken.join("model.safetensors");
+    let whole = std::fs::metadata(&weights).unwrap().len();
+    let file = std::fs::File::options().write(true).open(&weights).unwrap();
+    file.set_len(whole / 2).unwrap();
+    let said = refused(
+        &place,
+        1,
+        &["generate", "What is 3 + 4?", "--checkpoint", text(&broken)],
+    );
+    names(
+        &said,
+        &["model.safetensors", "truncated", text(&broken), text(&before)],
+    );
+    let said = refused(
+        &place,
+        1,
+        &["generate", "x", "--checkpoint", text(&place.path().join("none"))],
+    );
+    names(&said, &["none", "cannot be used"]);
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, to) = (
+            entry.as_ref().unwrap().path(),
+            to.join(entry.unwrap().file_name()),
+        );
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
+    let place = Place::default();
+    let file = place.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    // A folder below a file: not even root can make it.
+    let home = file.join("home");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(programs().join("demask"));
+        command.arg("--home").arg(&home).args(arguments).output().unwrap()
+    };
+    for command in [&["daemon", "start"][..], &["run", "--headless"]] {
+        let out = run(command);
+        assert_eq!(out.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        names(&said, &[text(&home), "--home", "DEMASK_HOME"]);
+    }
+    let out = run(&["doctor", "--json"]);
+    assert_eq!(out.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let home = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == "home");
+    assert_eq!(home.unwrap()["status"], "fail");
+}
+
+#[test]
+fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
+    for (what, word) in [
+        ("text", "not a SQLite database"),
+        ("theirs", "not one of Demask's"),
+        ("newer", "99"),
+    ] {
+        let place = Place::default();
+        let database = place.home().database();
+        match what {
+            "text" => std::fs::write(&database, "this is no database, it is a diary. ".repeat(100)).unwrap(),
+            "theirs" => sqlite(&database, "CREATE TABLE theirs (x)"),
+            _ => {
+                drop(Writer::open(&database).unwrap());
+                sqlite(&database, "PRAGMA user_version = 99");
+            }
+        }
+        let before = std::fs::read(&database).unwrap();
+        for command in [
+            &["query", "SELECT 1"][..],
+            &["runs", "list"],
+            &["daemon", "start"],
+        ] {
+            names(&refused(&place, 1, command), &["demask.db", word]);
+        }
+        assert_eq!(std::fs::read(&database).unwrap(), before, "{what}: untouched");
+        assert!(place.home().daemon_pid().is_none(), "nothing is started");
+    }
+}
+
+fn sqlite(database: &Path, sql: &str) {
+    let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()";
+    let done = std::process::Command::new("python3")
+        .args(["-c", program])
+        .arg(database)
+        .arg(sql)
+        .status();
+    assert!(done.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn a_query_that_writes_or_does_not_parse_says_why() {
+    let place = Place::default();
+    drop(Writer::open(&place.home().database()).unwrap());
+    for sql in [
+        "DELETE FROM run",
+        "INSERT INTO run_key (run) VALUES ('x')",
+        "SELECT 1; DROP TABLE run",
+        "ATTACH 'other.db' AS other",
+        "",
+    ] {
+        names(
+            &refused(&place, 1, &["query", sql]),
+            &["one SELECT statement", "read-only"],
+        );
+    }
+    names(
+        &refused(&place, 1, &["query", "SELEKT 1"]),
+        &["SELEKT", "syntax error"],
+    );
+    names(
+        &refused(&place, 1, &["query", "SELECT nowhere FROM v_run"]),
+        &["nowhere", "v_metric"],
+    );
+}
+
+#[test]
+fn a_query_without_sql_lists_the_views() {
+    let place = Place::default();
+    for arguments in [&["query"][..], &["query", "--help"]] {
+        let out = place.run(arguments);
+        assert_eq!(out.status.code(), Some(0));
+        let said = String::from_utf8(out.stdout).unwrap();
+        names(&said, &["v_lineage", "applied_step", "demask query \"SELECT"]);
+    }
+    let out = place.run(&["query", "--json"]);
+    let views: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(views[0]["view"], "v_run");
+    assert_eq!(views[0]["columns"][0], "run");
+}
+
+#[test]
+fn a_picture_that_does_not_decode_is_named() {
+    let place = Place::default();
+    let file = place.path().join("picture.png");
+    std::fs::write(&file, "no picture").unwrap();
+    let said = refused(&place, 1, &["describe", text(&file)]);
+    names(&said, &["picture.png", "PNG or JPEG"]);
+    names(
+        &refused(&place, 1, &["describe", "missing.png"]),
+        &["missing.png", "No such file"],
+    );
+}
+
+/// A picture of one black pixel.
+const PNG: &[u8] =
+    b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\
+      \x08\x00\x00\x00\x00\x3a\x7e\x9b\x55\x00\x00\x00\x0a\x49\x44\x41\x54\x78\xda\x63\x60\x00\x00\x00\
+      \x02\x00\x01\xe5\x27\xde\xfc\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+
+#[test]
+fn a_benchmark_is_not_run_in_pictures_that_it_cannot_judge() {
+    let place = Place::default();
+    let said = refused(
+        &place,
+        2,
+        &["eval", "tabletop-draw", "--limit", "1", "--size", "48x32"],
+    );
+    names(&said, &["--size 48x32", "tabletop-draw", "32x32"]);
+    let said = refused(
+        &place,
+        2,
+        &["eval", "tabletop-ask", "--limit", "1", "--size", "48x32"],
+    );
+    names(&said, &["--size 48x32", "tabletop-ask", "square"]);
+}
+
+#[test]
+fn a_size_that_leaves_no_room_for_the_text_is_refused_with_both_numbers() {
+    let place = Place::default();
+    let file = place.path().join("picture.png");
+    std::fs::write(&file, PNG).unwrap();
+    // It could be drawn: a prompt is shorter than a question with its answer.
+    let said = refused(&place, 2, &["describe", text(&file), "--size", "80"]);
+    names(&said, &["--size 80", "162 tokens", "max_sequence_length 160"]);
+}
+
+#[test]
+fn a_missing_image_tokenizer_is_told_by_its_own_flag() {
+    let place = Place::default();
+    let said = refused(&place, 1, &["generate", "x", "--image-tokenizer", "./nosuch"]);
+    names(&said, &["--image-tokenizer ./nosuch", "no such folder"]);
+    assert!(!said.contains("--checkpoint"), "{said}");
+}
+
+#[test]
+fn an_unknown_suite_or_run_is_told_what_there_is() {
+    let place = Place::default();
+    names(
+        &refused(&place, 2, &["eval", "tabletop-drew"]),
+        &["tabletop-drew", "tabletop-draw"],
+    );
+    drop(Writer::open(&place.home().database()).unwrap());
+    names(
+        &refused(&place, 1, &["runs", "show", "ffff"]),
+        &["ffff", "demask runs list"],
+    );
+    names(
+        &refused(&place, 1, &["runs", "show", "latest"]),
+        &["demask runs list"],
+    );
+    names(
+        &refused(&place, 1, &["runs", "diff", "a'b", "c"]),
+        &["letters, digits"],
+    );
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_second_daemon_is_told_of_the_first() {
+    let mut place = Place::default();
+    let client = place.serve().await;
+    let pid = place.pid().unwrap().to_string();
+    for command in [&["daemon", "start"][..], &["daemon", "start", "--foreground"]] {
+        names(&refused(&place, 1, command), &[&pid]);
+    }
+    names(&refused(&place, 1, &["pause"]), &["no run", "demask run"]);
+    let out = place.run(&["daemon", "status", "--json"]);
+    assert_eq!(out.status.code(), Some(0));
+    let status: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (&status["running"], status["pid"].to_string()),
+        (&true.into(), pid)
+    );
+    drop(client);
+    assert_eq!(place.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_dead_daemon_left_is_in_nobodys_way() {
+    let mut place = Place::default();
+    let home = place.home();
+    std::fs::write(home.pid_file(), "1 0.1.0\n").unwrap();
+    let socket = home.socket().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    assert!(socket.exists(), "a socket that nobody listens on");
+    for command in [&["ps"][..], &["attach"], &["stop"]] {
+        names(
+            &refused(&place, 1, command),
+            &["no daemon is running", "demask run"],
+        );
+    }
+    names(
+        &String::from_utf8(place.run(&["daemon", "stop"]).stdout).unwrap(),
+        &["no daemon"],
+    );
+    let client = place.serve().await;
+    assert_eq!(place.run(&["ps"]).status.code(), Some(0));
+    drop(client);
+    assert_eq!(place.terminate(), Some(0));
+}
+
+#[test]
+fn a_run_of_another_version_does_not_keep_the_daemon_from_starting() {
+    let place = Place::default();
+    let mut writer = Writer::open(&place.home().database()).unwrap();
+    let run = Run {
+        id: "old".into(),
+        parent: None,
+        profile: "old".into(),
+        config: serde_json::json!({"name": "old", "no_such_key": 1}),
+        config_hash: String::new(),
+        seed: 1,
+        host: String::new(),
+        version: "0.0.0".into(),
+        generation: 0,
+    };
+    writer.append(&[Record::Run(run)], 0).unwrap();
+    drop(writer);
+    assert_eq!(place.run(&["daemon", "start"]).status.code(), Some(0));
+    let out = place.run(&["query", "SELECT status, reason FROM v_run", "--format", "csv"]);
+    let said = String::from_utf8(out.stdout).unwrap();
+    assert!(said.contains("failed") && said.contains("no_such_key"), "{said}");
+    assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
+}

@@ -1,0 +1,30 @@
+//! The built programs from outside, as one program: linked once, each file a module. One file alone:
+//! `cargo test --release --locked --workspace --test programs -- runs::crash::`.
+//! `panics.rs` has a daemon in its own process, `terminal.rs` terminals that no other test's programs may inherit: each is a program of its own.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../../../datasets/tests/hub_server/mod.rs"]
+mod hub_server;
+
+mod commands {
+    mod bad_input;
+    mod commands;
+    mod libtorch_folder;
+    mod pull;
+}
+mod measurements {
+    mod gpu_bench;
+    mod rivals;
+}
+mod models {
+    mod adapters;
+    mod published;
+}
+mod runs {
+    mod crash;
+    mod device_error;
+    mod full_disk;
+    mod given_data;
+    mod loop_pieces;
+    mod teacher;
+}

@@ -1,0 +1,138 @@
+//! A teacher over HTTP in a whole run: asked by the reasoner, believed only where the verifier agrees, trained on, named in
+//! the lineage.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use demask_tests::store::rows_as_json;
+use demask_tests::{Place, SMOKE};
+use serde_json::{Value, json};
+
+const PROBLEMS: u32 = 12;
+
+/// Answers on a port of this machine, until the test ends; its address. The first request is turned away; a problem that
+/// starts with an odd number is answered wrongly.
+fn school() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            answer(stream.unwrap(), number == 0);
+        }
+    });
+    format!("http://{address}/v1")
+}
+
+fn answer(mut stream: TcpStream, turned_away: bool) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length) = (String::new(), 0);
+    while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let (status, reply) = if turned_away {
+        ("503 Service Unavailable\r\nRetry-After: 0", "busy".to_owned())
+    } else {
+        (
+            "200 OK",
+            taught(&serde_json::from_slice(&body).unwrap()).to_string(),
+        )
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        reply.len()
+    );
+    stream.write_all(format!("{head}{reply}").as_bytes()).unwrap();
+}
+
+fn taught(request: &Value) -> Value {
+    let messages = request["messages"].as_array().unwrap();
+    let asked = messages.last().unwrap()["content"].as_str().unwrap();
+    let first: u32 = asked
+        .split_whitespace()
+        .find_map(|word| word.parse().ok())
+        .unwrap();
+    let sum = first + 5 + first % 2;
+    json!({
+        "choices": [{"message": {"content": format!("<think>{first} + 5 = {sum}.</think>{sum}")}, "finish_reason": "stop"}],
+        "usage": {"total_tokens": 60},
+    })
+}
+
+fn profile(url: &str, problems: &str) -> String {
+    let (head, _) = SMOKE.split_once("[[source]]").unwrap();
+    format!(
+        r#"{head}
+[teacher]
+url = "{url}"
+model = "school"
+
+[[source]]
+name = "given"
+kind = "jsonl"
+path = "{problems}"
+licence = "MIT"
+
+[[stage]]
+name = "reason"
+kind = "reason"
+batch = 6
+group = 1
+
+[[stage]]
+name = "cot"
+kind = "finetune"
+steps = 2
+batch = 16
+"#
+    )
+}
+
+#[test]
+fn what_the_teacher_says_is_verified_trained_on_and_named() {
+    let place = Place::default();
+    let problems = place.path().join("problems.jsonl");
+    let line = |first: u32| {
+        let sum = first + 5;
+        format!(
+            "{{\"question\": \"There are {first} pens and 5 more come. How many pens?\", \"answer\": \"{first}+5={sum}.\\n#### {sum}\"}}\n"
+        )
+    };
+    std::fs::write(&problems, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
+    let file = place.path().join("taught.toml");
+    std::fs::write(&file, profile(&school(), problems.to_str().unwrap())).unwrap();
+    let out = place.run_profile(&file);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let traces = rows_as_json(
+        &place,
+        "SELECT DISTINCT trace, generator, prompt, gate, passed, reason FROM v_trace WHERE gate = 'verify'",
+    );
+    let traces = traces.as_array().unwrap();
+    assert_eq!(
+        traces.len(),
+        6,
+        "one a problem, the one that was turned away at first too"
+    );
+    for trace in traces {
+        let words = trace["prompt"].as_str().unwrap().split_whitespace();
+        let first: u32 = words.filter_map(|word| word.parse().ok()).next().unwrap();
+        assert_eq!(trace["generator"], "teacher:school");
+        assert_eq!(trace["passed"], json!(1 - first % 2), "{trace}");
+    }
+    assert!(
+        traces
+            .iter()
+            .any(|trace| trace["reason"] == "a written step is not true")
+    );
+    let trained = rows_as_json(
+        &place,
+        "SELECT count(*) AS n FROM v_lineage WHERE stage = 'cot' AND generator = 'teacher:school' AND verifier = 'trace'",
+    );
+    assert!(trained[0]["n"].as_u64().unwrap() > 0, "traces are trained on");
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
