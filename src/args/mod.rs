@@ -3,6 +3,7 @@
 mod checkpoints;
 mod experiment;
 mod output;
+mod profile;
 mod sampling;
 pub mod store_help;
 mod values;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand};
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
 pub use output::Json;
+pub use profile::{Check, Profile};
 pub use sampling::{Cache, Describe, Eval, Fill, Generate, Imagine, Model};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
@@ -41,9 +43,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.";
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
-        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile profiles/smoke.toml --from-scratch"
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml"
     )]
     Run(Run),
+    /// Profiles: list and show them, begin one, check one, every key
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  demask profile list\n  demask profile show smoke\n  demask profile init --output my.toml --from tabletop-align\n  demask profile check my.toml\n  demask profile schema --table sampling.text\n  demask profile schema > profile.schema.json"
+    )]
+    Profile(Profile),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,
