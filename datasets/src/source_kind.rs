@@ -1,7 +1,9 @@
 //! What a source of a profile is: examples of the tabletop, generated, or a file that a reader reads.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::example::Kind;
@@ -71,6 +73,31 @@ impl SourceKind {
     #[must_use]
     pub fn reads(&self) -> bool {
         self.reader().is_some()
+    }
+}
+
+impl JsonSchema for SourceKind {
+    fn schema_name() -> Cow<'static, str> {
+        "SourceKind".into()
+    }
+
+    /// One word a kind, each with what it stands for.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let generated = TABLETOP.iter().map(|(name, kind)| {
+            let about = format!(
+                "Generated without end: the tabletop's {}.",
+                kind.name().replace('_', " ")
+            );
+            (*name, about)
+        });
+        let read = READERS
+            .iter()
+            .map(|reader| (reader.name(), reader.about().to_owned()));
+        let words: Vec<Schema> = generated
+            .chain(read)
+            .map(|(name, about)| json_schema!({ "type": "string", "const": name, "description": about }))
+            .collect();
+        json_schema!({ "oneOf": words })
     }
 }
 

@@ -9,7 +9,10 @@ use super::output::Json;
 /// `demask run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// A built-in profile's name (tabletop) or a TOML file
+    /// A shipped profile's name (`demask profile list`) or a TOML file [default: tabletop]
+    #[arg(value_name = "NAME|FILE.toml", conflicts_with = "profile")]
+    pub name: Option<String>,
+    /// The same as a flag
     #[arg(long, default_value = "tabletop", value_name = "NAME|FILE.toml")]
     pub profile: String,
     /// No dashboard: print where the run is, line by line, until it ends

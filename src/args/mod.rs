@@ -4,6 +4,7 @@ mod checkpoints;
 mod evaluation;
 mod experiment;
 mod output;
+mod profile;
 mod sampling;
 pub mod store_help;
 mod values;
@@ -16,6 +17,7 @@ pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
 pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
 pub use output::Json;
+pub use profile::{Check, Profile};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
@@ -43,9 +45,15 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the run that was followed was sto
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
-        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run --profile actors/profiles/smoke.toml --from-scratch"
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml"
     )]
     Run(Run),
+    /// Profiles: list and show them, begin one, check one, every key
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  demask profile list\n  demask profile show smoke\n  demask profile init --output my.toml --from tabletop-align\n  demask profile check my.toml\n  demask profile schema --table sampling.text\n  demask profile schema > profile.schema.json"
+    )]
+    Profile(Profile),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,

@@ -16,7 +16,7 @@ use demask_storage::Command as Order;
 
 use self::checkpoints::{convert, grow, merge, pull, verify};
 use self::evaluation::eval;
-use self::experiment::{control, daemon, query, run, runs};
+use self::experiment::{control, daemon, profile, query, run, runs};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
 
@@ -28,6 +28,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let home = Home::open(cli.home)?;
     match cli.command {
         Command::Run(options) => run::run(&home, options),
+        Command::Profile(options) => profile::profile(options),
         Command::Daemon(options) => daemon::daemon(&home, options),
         Command::Attach(options) => daemon::attach(&home, options.images),
         Command::Ps(output) => control::ps(&home, output.json),

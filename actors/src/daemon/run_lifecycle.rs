@@ -76,7 +76,10 @@ pub(super) async fn live(
     let (status, reason) = match outcome {
         Outcome::Done => (RunState::Done, "all stages are done"),
         Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
-        Outcome::Halted => (RunState::Interrupted, "the daemon ended; the next one goes on with the run"),
+        Outcome::Halted => (
+            RunState::Interrupted,
+            "the daemon ended; the next one goes on with the run",
+        ),
     };
     context.control.report(|overview| overview.state = status);
     Ok(end_run(&context.recorder, &context.run, status, reason).await?)

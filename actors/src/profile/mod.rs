@@ -2,8 +2,11 @@
 
 mod anchor;
 mod check;
+pub mod schema;
 mod sections;
 mod shapes;
+pub mod shipped;
+mod show;
 mod text;
 
 use std::collections::BTreeMap;
@@ -14,6 +17,7 @@ use demask_api::{
 };
 use demask_datasets::prompts::sequences::Budgets;
 use demask_rewards::rewards::{self, Needs};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
@@ -42,7 +46,7 @@ pub struct ProfileError {
 }
 
 /// A run's configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     /// Its name, in the store and on the screen.
@@ -65,12 +69,14 @@ pub struct Profile {
     pub image_tokenizer_from: Option<PathBuf>,
     /// Rows of the text vocabulary when one is trained.
     #[serde(default = "default_vocabulary")]
+    #[schemars(range(min = 300, max = 1_000_000))]
     pub text_vocabulary: usize,
     /// Tokens that prompts, answers and pictures take.
     #[serde(default)]
     pub budgets: Budgets,
     /// Side of the pictures in pixels.
     #[serde(default = "default_pixels")]
+    #[schemars(range(min = 8, max = 4096))]
     pub pixels: usize,
     /// The folder that relative paths of sources and benchmarks lie below; absent: what `DEMASK_DATA` named when the run
     /// was started.
@@ -92,12 +98,15 @@ pub struct Profile {
     pub optimizer: Adam,
     /// Largest gradient norm.
     #[serde(default = "sections::one")]
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub clip_norm: f64,
     /// Decay of a moving average of the weights that checkpoints keep beside them (`--average` uses it); 0 keeps none.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema: f64,
     /// Weight of each task's loss: text-to-image, text, understanding, think-then-draw.
     #[serde(default = "equal_weights")]
+    #[schemars(inner(range(min = 0.0, max = 1e6)))]
     pub task_weights: [f64; 4],
     /// What a text answer's loss is divided by: `sequence` (as published) or `token`.
     #[serde(default)]
@@ -110,6 +119,7 @@ pub struct Profile {
     pub sampling: Sampling,
     /// Weight of each reward.
     #[serde(default = "default_rewards")]
+    #[schemars(schema_with = "schema::rewards")]
     pub rewards: BTreeMap<String, f64>,
     /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
     #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
@@ -144,27 +154,20 @@ fn default_rewards() -> BTreeMap<String, f64> {
 }
 
 impl Profile {
-    /// The text of a built-in profile or a file, and its origin for messages.
+    /// The text of a shipped profile or a file, and its origin for messages.
     ///
     /// # Errors
-    /// Neither a built-in name nor a file that can be read.
+    /// Neither a shipped profile's name nor a file that can be read; the nearest name is said.
     pub fn find(name: &str) -> Result<(String, String), ProfileError> {
-        let built_in = match name {
-            "tabletop" => Some(TABLETOP),
-            "gsm8k-fashion" => Some(GSM8K_FASHION),
-            _ => None,
-        };
-        if let Some(text) = built_in {
-            return Ok((text.to_owned(), format!("profile {name}")));
+        if let Some(shipped) = shipped::find(name) {
+            return Ok((shipped.text.to_owned(), format!("profile {name}")));
         }
         std::fs::read_to_string(name)
             .map(|text| (text, name.to_owned()))
             .map_err(|error| ProfileError {
                 origin: name.to_owned(),
                 line: None,
-                message: format!(
-                    "{error}; expected a TOML file or one of the built-in profiles tabletop, gsm8k-fashion"
-                ),
+                message: format!("{error}; expected a TOML file or {}", shipped::suggest(name)),
             })
     }
 

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
 pub use demask_datasets::source_kind::SourceKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where to compute.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineKnobs {
     /// `auto`, `cpu`, `cuda:0`.
@@ -15,6 +16,7 @@ pub struct EngineKnobs {
     /// `auto`, `f32`, `bf16`.
     pub dtype: String,
     /// CPU threads; absent: all cores.
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
 }
 
@@ -29,7 +31,7 @@ impl Default for EngineKnobs {
 }
 
 /// A source of examples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
     /// Its name, in the store and for `mix.NAME`.
@@ -39,9 +41,11 @@ pub struct Source {
     /// The file or folder, for what is read; a relative one may also lie below `DEMASK_DATA`.
     pub path: Option<PathBuf>,
     /// At most this many examples of a file or folder.
+    #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub limit: Option<usize>,
     /// Its weight in the mix.
     #[serde(default = "one")]
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub weight: f64,
     /// Its licence.
     #[serde(default)]
@@ -49,7 +53,7 @@ pub struct Source {
 }
 
 /// The samplers of rollouts and evaluations.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
     /// Text; `steps` is a share of the answer when 0.
@@ -57,12 +61,13 @@ pub struct Sampling {
     /// Pictures.
     pub image: ImageSampler,
     /// Temperature of text rollouts.
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub rollout_temperature: Option<f64>,
 }
 
 /// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as they are published or as
 /// `demask convert` writes them; a relative one may also lie below `DEMASK_DATA`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardFolders {
     /// CLIP: how near a picture and its text are.
@@ -83,12 +88,14 @@ impl RewardFolders {
 }
 
 /// When to write checkpoints.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointKnobs {
     /// Steps between two.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub every_steps: u64,
     /// How many are kept.
+    #[schemars(range(min = 1, max = 10000))]
     pub keep: usize,
 }
 
@@ -102,14 +109,17 @@ impl Default for CheckpointKnobs {
 }
 
 /// Limits beyond which a run stops.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Share of unreadable rows of a source.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub bad_row_share: f64,
     /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
+    #[schemars(range(min = 0.1, max = 2.0))]
     pub near_duplicate: f64,
     /// Returns to a checkpoint after a loss that was not finite.
+    #[schemars(range(min = 0, max = 100))]
     pub not_finite: u32,
 }
 
@@ -124,7 +134,7 @@ impl Default for Limits {
 }
 
 /// A teacher at an OpenAI-compatible address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Teacher {
     /// The address, up to `/v1`.
@@ -136,33 +146,39 @@ pub struct Teacher {
     pub key_variable: String,
     /// Requests at a time.
     #[serde(default = "four")]
+    #[schemars(range(min = 1, max = 1024))]
     pub concurrency: usize,
     /// Most tokens that may be paid for.
     #[serde(default = "million")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
     pub token_cap: u64,
     /// Share of the traces of a `reason` stage that the teacher is asked for; the model itself writes the rest.
     #[serde(default = "one")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
     /// Most tokens of one answer.
     #[serde(default = "answer_tokens")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_tokens: u64,
 }
 
 /// When a checkpoint is promoted: what an evaluation decides by comparing with the best promoted one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
-    /// Whether evaluations decide at all. Default true.
+    /// Whether evaluations decide at all.
     pub enabled: bool,
     /// How much the mean gain over the suites, item by item on the best one's, must for certain exceed to be promoted: the whole
-    /// 95 % interval lies above it. Default 0.
+    /// 95 % interval lies above it.
+    #[schemars(range(min = -1.0, max = 1.0))]
     pub margin: f64,
     /// Whether the run goes back to the promoted weights when a suite lost for certain, item by item.
-    /// Default false: the run holds and goes on.
+    /// Without it the run holds and goes on.
     pub rollback: bool,
-    /// Suites that are run at interval checkpoints too. Default none: only `evaluate` stages decide.
+    /// Suites that are run at interval checkpoints too. With none, only `evaluate` stages decide.
     pub suites: Vec<String>,
-    /// Items a suite at interval checkpoints. Default 100.
+    /// Items a suite at interval checkpoints.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub limit: usize,
 }
 
@@ -179,7 +195,7 @@ impl Default for Gate {
 }
 
 /// One stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Its name.
@@ -188,28 +204,35 @@ pub struct Stage {
     pub kind: StageKind,
     /// Optimiser steps (rounds, for `reason`).
     #[serde(default = "one_step")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub steps: u64,
     /// Sequences a step (prompts, for `align`; problems, for `reason`).
     #[serde(default = "default_batch")]
+    #[schemars(range(min = 1, max = 65536))]
     pub batch: usize,
     /// Highest learning rate.
     #[serde(default = "default_rate")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub learning_rate: f64,
     /// Steps of linear warm-up.
     #[serde(default)]
     pub warmup: u64,
     /// Learning rate at the end as a share of the highest: the other end of the cosine.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub final_rate: f64,
     /// Share of the examples with reasoning that are trained on with it, not with the answer alone (`finetune`).
     #[serde(default = "half")]
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub think_share: f64,
     /// Samples a prompt (`align`), traces a problem (`reason`).
     #[serde(default = "default_group")]
+    #[schemars(range(min = 1, max = 1024))]
     pub group: usize,
     /// How many times as many prompts may be drawn in place of those whose samples are all equally good (`align`); 0: all
     /// are trained on.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 100))]
     pub resample: usize,
     /// Which views stand for a likelihood (`align`).
     #[serde(default)]
@@ -222,6 +245,7 @@ pub struct Stage {
     pub suites: Vec<String>,
     /// Items a suite (`evaluate`).
     #[serde(default = "default_limit")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: usize,
     /// Only these sources; all when empty.
     #[serde(default)]
@@ -229,7 +253,7 @@ pub struct Stage {
 }
 
 /// What a stage does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
     /// Trains the image tokenizer on the sources' pictures.

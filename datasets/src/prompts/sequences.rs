@@ -13,6 +13,7 @@
 
 use demask_api::Quirks;
 use demask_api::sequence::{Sequence, Span, Task};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::example::{Example, Kind, Mode};
@@ -24,10 +25,11 @@ use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerErro
 pub const MARKS: usize = 2;
 
 /// How many positions each part of a sequence gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     /// The prompt in tokens, with bos, task token and chat marks, without a picture.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub prompt: usize,
     /// The text that answers, with reasoning; captions, and answers to instructions.
     pub answer: usize,
@@ -38,7 +40,7 @@ pub struct Budget {
 }
 
 /// A budget for each task; the defaults are the tabletop's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
     /// Text to picture.

@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod daemon;
+pub mod profile;
 pub mod query;
 pub mod run;
 pub mod runs;

@@ -29,7 +29,7 @@ const BETWEEN_LINES: Duration = Duration::from_secs(2);
 /// # Errors
 /// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
 pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
-    let (text, origin) = Profile::find(&options.profile).map_err(usage)?;
+    let (text, origin) = Profile::find(options.name.as_deref().unwrap_or(&options.profile)).map_err(usage)?;
     let mut set = options.set;
     if let Some(checkpoint) = &options.checkpoint {
         set.push(start_from(checkpoint)?);
@@ -110,7 +110,7 @@ fn start_from(checkpoint: &Path) -> anyhow::Result<String> {
 
 /// The profile's text with every `--set` applied, checked. A flag that makes a right profile wrong is named itself: the
 /// profile's lines are not to blame.
-fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
+pub(super) fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
     let set = |flags: &[String]| Profile::set(text, origin, flags);
     let whole = set(flags).map_err(usage)?;
     let Err(wrong) = Profile::parse(&whole, origin) else {
@@ -124,7 +124,7 @@ fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String
     }
 }
 
-fn usage(error: impl std::fmt::Display) -> UsageError {
+pub(super) fn usage(error: impl std::fmt::Display) -> UsageError {
     UsageError(error.to_string())
 }
 

@@ -10,6 +10,7 @@ mod commands {
     mod bad_input;
     mod commands;
     mod libtorch_folder;
+    mod profiles;
     mod pull;
 }
 mod measurements {
@@ -18,6 +19,7 @@ mod measurements {
 }
 mod models {
     mod adapters;
+    mod evaluation;
     mod published;
 }
 mod runs {

@@ -4,6 +4,7 @@
 //! Not here: file formats, duplicates and overlaps themselves (the `datasets` crate).
 
 pub mod curator;
+pub mod dry_run;
 pub mod mixture;
 pub mod sources;
 pub mod training_example;

@@ -95,6 +95,8 @@ pub enum Report {
     Done {
         /// The source.
         source: String,
+        /// Rows of the file or folder that were read.
+        rows: u64,
         /// Examples.
         kept: u64,
     },
@@ -237,6 +239,7 @@ pub fn read(
     }
     report(Report::Done {
         source: source.name.clone(),
+        rows: count,
         kept: kept.len() as u64,
     });
     Ok(kept)

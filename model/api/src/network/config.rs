@@ -1,5 +1,6 @@
 //! The shapes of the networks, as their `config.json` has them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Rows of LLaDA's embedding.
@@ -9,26 +10,33 @@ pub const LLADA_TOKENIZER: u32 = 126_349;
 
 /// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
 /// ones; fields that are not here are ignored. A file is read by [`published`](crate::network::published), which knows more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {
     /// Width of the residual stream, D.
+    #[schemars(range(min = 2, max = 65536))]
     pub d_model: usize,
     /// Query heads.
+    #[schemars(range(min = 1, max = 1024))]
     pub n_heads: usize,
     /// Key and value heads; absent means as many as query heads.
     pub n_kv_heads: Option<usize>,
     /// Blocks.
+    #[schemars(range(min = 1, max = 1000))]
     pub n_layers: usize,
     /// Width of the gated feed-forward; absent means `mlp_ratio * d_model`.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub mlp_hidden_size: Option<usize>,
     /// Used when `mlp_hidden_size` is absent.
     pub mlp_ratio: usize,
     /// Epsilon of the RMS norms.
+    #[schemars(range(min = 1e-30, max = 1.0))]
     pub rms_norm_eps: f64,
     /// Base of the rotary embedding.
+    #[schemars(range(min = 1.0, max = 1000000000000.0))]
     pub rope_theta: f64,
     /// Longest sequence that the model is meant for.
+    #[schemars(range(min = 8, max = 1_000_000))]
     pub max_sequence_length: usize,
     /// Biases on every linear layer.
     pub include_bias: bool,
@@ -131,19 +139,23 @@ impl BackboneConfig {
 }
 
 /// One half of the MAGVIT-v2 tokenizer (`mmada.md` 7.2, 7.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct StackConfig {
     /// Base channels.
+    #[schemars(range(min = 1, max = 65536))]
     pub ch: usize,
     /// Channel multiple a level; the number of levels.
+    #[schemars(length(min = 1, max = 10))]
     pub ch_mult: Vec<usize>,
     /// Residual blocks a level.
     pub num_res_blocks: Vec<usize>,
     /// Picture channels in.
     #[serde(default = "three")]
+    #[schemars(range(min = 3, max = 3))]
     pub in_ch: usize,
     /// Picture channels out.
     #[serde(default = "three")]
+    #[schemars(range(min = 3, max = 3))]
     pub out_ch: usize,
     /// Side of the training pictures in pixels.
     pub resolution: usize,
@@ -185,7 +197,7 @@ fn published_bits() -> usize {
 
 /// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments, so
 /// that its file says nothing of shapes: what is missing is the published shape (`mmada.md` 7.2, 7.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ImageTokenizerConfig {
     /// Picture to latent.
     #[serde(default = "published_encoder")]
@@ -195,9 +207,11 @@ pub struct ImageTokenizerConfig {
     pub decoder: StackConfig,
     /// Bits of a code; the codebook has `2^codebook_bits` entries.
     #[serde(default = "published_bits")]
+    #[schemars(range(min = 1, max = 18))]
     pub codebook_bits: usize,
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
+    #[schemars(range(min = 1, max = 1024))]
     pub norm_groups: usize,
     /// The weights of its losses.
     #[serde(default)]
@@ -205,15 +219,18 @@ pub struct ImageTokenizerConfig {
 }
 
 /// Weights of the losses beside reconstruction, when an image tokenizer is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuantizerLosses {
     /// Squared distance of a latent from its signs.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub commitment: f64,
     /// Entropy of each bit: how unsure it is.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub sample_entropy: f64,
     /// Entropy of the mean bit, which grows: bits that are used evenly. Not for pictures that are mostly one thing, whose
     /// code then depends on all around it.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub batch_entropy: f64,
     /// Steps at the start that pass tanh of the latents instead of their signs: without them the codes collapse to a few
     /// before the decoder has learnt to read any.
@@ -221,6 +238,7 @@ pub struct QuantizerLosses {
     /// Whether a code stands for its own patch alone. When it is above 0 the decoder is given codes of two pictures mixed
     /// patch by patch and must draw the pictures so mixed, and this weighs how far the latents of the mixed picture are from
     /// the latents mixed. For pictures whose patches have no seams between them.
+    #[schemars(range(min = 0.0, max = 1e6))]
     pub locality: f64,
     /// Steps before that begins: codes that nothing is read from yet cannot be mixed.
     pub local_from: u64,

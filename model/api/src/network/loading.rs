@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What loaded weights are for, which says what is kept beside them.
@@ -23,20 +24,22 @@ pub const LINEAR_LAYERS: [&str; 7] = [
 
 /// A low-rank adapter (arXiv 2106.09685): beside a layer's `x Wᵀ` stands `scale · x Aᵀ Bᵀ`, of which A and B alone are
 /// trained. B begins as zero, so that the adapted model begins as the base.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rows of A and columns of B. Default 8.
+    /// Rows of A and columns of B.
+    #[schemars(range(min = 1, max = 65536))]
     pub rank: usize,
-    /// The scale is this by the rank. Default 16.
+    /// The scale is this by the rank.
     pub alpha: f64,
-    /// The scale is by the root of the rank instead (rsLoRA, arXiv 2312.03732). Default false.
+    /// The scale is by the root of the rank instead (rsLoRA, arXiv 2312.03732).
     pub rank_stabilized: bool,
-    /// Probability that an input of A is dropped in a training step; never in sampling, scoring or a policy step. Default 0.
+    /// Probability that an input of A is dropped in a training step; never in sampling, scoring or a policy step.
+    #[schemars(range(min = 0.0, max = 0.999))]
     pub dropout: f64,
-    /// Which layers of every block: of [`LINEAR_LAYERS`]. Default all.
+    /// Which layers of every block: of [`LINEAR_LAYERS`].
     pub target_modules: Vec<String>,
-    /// The seed of A. Default 0.
+    /// The seed of A.
     pub seed: u64,
 }
 
@@ -64,12 +67,13 @@ impl LoraConfig {
 
 /// A text model that is given picture codes (`mmada.md` 1.3): rows are added to embedding and head, each the mean of those
 /// that are there and a little noise.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Growth {
-    /// How many picture codes; the first one's token is the tokenizer's length. Default 8192.
+    /// How many picture codes; the first one's token is the tokenizer's length.
+    #[schemars(range(min = 1, max = 262144))]
     pub codebook_size: usize,
-    /// The seed of the noise. Default 0.
+    /// The seed of the noise.
     pub seed: u64,
 }
 

@@ -1,11 +1,12 @@
 //! How a picture's codes are sampled: MaskGIT (`mmada.md` 6.2) or ancestral, and what is kept between forward passes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::quirks::Quirks;
 
 /// How the share of masked tokens falls with time (`mmada.md` 3.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskSchedule {
     /// cos(pi u / 2), as published.
@@ -16,7 +17,7 @@ pub enum MaskSchedule {
 }
 
 /// How the codes of a picture are committed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageMethod {
     /// The most probable of the drawn codes, with noise on the order (MaskGIT, `mmada.md` 6.2).
@@ -31,7 +32,7 @@ pub enum ImageMethod {
 /// Which codes of a picture a step computes anew, in the manner of Lumina-DiMOO's ML-Cache (`peers.md` B.4): between whole
 /// passes those that were just committed and the least sure of the masked ones; every other masked position keeps its last
 /// guess, and all other keys and values are as old as the pass that wrote them. An approximation but for the whole passes.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureCache {
     /// Share of the steps, from the first on, that are whole passes.
@@ -53,14 +54,17 @@ impl Default for FeatureCache {
 }
 
 /// The parallel sampler for pictures: MaskGIT (`mmada.md` 6.2) or ancestral.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageSampler {
     /// Denoising steps.
+    #[schemars(range(min = 1, max = 65536))]
     pub steps: usize,
     /// Temperature of the Gumbel noise on the confidence; times (1 - progress) at each step.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub temperature: f64,
     /// Guidance scale g: `(1 + g) c - g u`; 0 is off.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
     /// Share of tokens that stay masked.
     pub schedule: MaskSchedule,

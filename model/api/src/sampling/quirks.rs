@@ -6,10 +6,11 @@
 //! `template` and `eot_as_text`. The spacing of UniGRPO's mask ratios is a switch too, but of its estimator:
 //! [`crate::Spacing`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Who attends to whom where a sequence begins with padding (`mmada.md` 1.5). Without padding the three are one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attention {
     /// Pairs of real tokens attend, padding is shut out: ours, and the published picture sampler since June 2025.
@@ -22,7 +23,7 @@ pub enum Attention {
 }
 
 /// In which numbers the picture sampler draws codes, ranks them and cuts (`mmada.md` 6.2, dtype quirk).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probabilities {
     /// f32 at least, whatever the network computes in.
@@ -34,7 +35,7 @@ pub enum Probabilities {
 }
 
 /// The chat markup around a prompt (`mmada.md` 2.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
     /// The checkpoint's own template; where it brings none, that of its family: [`Self::Mmada`] for a model with picture
@@ -48,7 +49,7 @@ pub enum Template {
 }
 
 /// The switches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quirks {
     /// Who attends to whom. Ours: `hard`; published: `none`, in which the weights were trained and first sampled.

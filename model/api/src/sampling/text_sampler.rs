@@ -1,11 +1,12 @@
 //! How text is sampled: semi-autoregressive blocks (`mmada.md` 6.1) and what differs from the plain loop.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::quirks::Quirks;
 
 /// Which of the freshly drawn tokens rank first at a step of the text sampler.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Remasking {
     /// The most probable ones (LLaDA's `low_confidence`).
@@ -20,7 +21,7 @@ pub enum Remasking {
 }
 
 /// How many of the ranked tokens are committed at a step of the text sampler.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "rule", rename_all = "snake_case")]
 pub enum Commit {
     /// The same number at each step, so that a block takes its share of `steps` (`mmada.md` 6.1).
@@ -48,7 +49,7 @@ pub enum Commit {
 }
 
 /// What the text sampler keeps of a row between its passes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "keep", rename_all = "snake_case")]
 pub enum TextCache {
     /// Nothing: every pass computes the whole row. Exact.
@@ -77,7 +78,7 @@ fn one() -> usize {
 
 /// Credit for tokens that were guessed before (dInfer's credit decoding, `peers.md` B.3): each step every masked
 /// position's credits fade, its present guess earns `p ^ power`, and logits are raised by `weight * ln(1 + credit)`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Credit {
     /// What the credit counts for.
@@ -99,7 +100,7 @@ impl Default for Credit {
 }
 
 /// When a text is done before all of its blocks are: the rest is filled with end-of-text then.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "when", rename_all = "snake_case")]
 pub enum End {
     /// When a whole block is end-of-text.
@@ -115,7 +116,7 @@ pub enum End {
 }
 
 /// The semi-autoregressive block sampler for text (`mmada.md` 6.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextSampler {
     /// Denoising steps over the whole target; divided evenly among the blocks. For [`Commit::Schedule`].
@@ -123,6 +124,7 @@ pub struct TextSampler {
     /// Block length in tokens; blocks are filled from left to right. The last may be shorter (published code wants a multiple).
     pub block: usize,
     /// Gumbel temperature; 0 is greedy.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub temperature: f64,
     /// Which tokens come first.
     pub remasking: Remasking,
@@ -141,6 +143,7 @@ pub struct TextSampler {
     /// When a text is done early.
     pub end: End,
     /// Classifier-free guidance scale w: `u + (w + 1)(c - u)`; 0 is off.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
     /// Where it does as the published code does.
     #[serde(skip_serializing_if = "Quirks::is_ours")]

@@ -1,18 +1,23 @@
 //! What holds for one optimiser step.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// AdamW's constants.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
     /// Decay of the first moment.
+    #[schemars(range(min = 0.0, max = 0.999_999))]
     pub beta1: f64,
     /// Decay of the second moment.
+    #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub beta2: f64,
     /// Added to the root of the second moment.
+    #[schemars(range(min = 1e-30, max = 1.0))]
     pub eps: f64,
     /// Decoupled weight decay, on every parameter as published.
+    #[schemars(range(min = 0.0, max = 100.0))]
     pub weight_decay: f64,
     /// Muon for the blocks' matrices (arXiv 2502.16982): their update is the orthogonalised momentum, as large as
     /// Adam's would be; everything else stays with Adam.
@@ -33,7 +38,7 @@ impl Default for Adam {
 }
 
 /// What a text answer's loss is divided by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossNormalization {
     /// Each answer by its own length, then the mean over the answers, as published (`mmada.md` 3.3). A token of a long
@@ -47,12 +52,14 @@ pub enum LossNormalization {
 /// Text answers noised block by block: one block masked in part, those before it clean, those behind it masked and not
 /// learnt, as semi-autoregressive sampling sees them (blockwise SFT, arXiv 2508.19529). The loss stays a bound on the
 /// likelihood: that of the answer written block after block.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockNoise {
-    /// Share of the text answers; the others are masked anywhere, as published. Default 0.
+    /// Share of the text answers; the others are masked anywhere, as published.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
-    /// Block length in tokens. Default 4.
+    /// Block length in tokens.
+    #[schemars(range(min = 1, max = 65536))]
     pub length: usize,
 }
 
