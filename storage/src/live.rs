@@ -73,8 +73,11 @@ pub struct DeviceView {
     pub threads: u64,
     /// Engine process id.
     pub pid: u64,
-    /// Resident memory of the engine in bytes.
+    /// Resident memory of the engine's process in bytes, when this was said.
     pub memory: u64,
+    /// The most that was resident since the process began, in bytes.
+    #[serde(default)]
+    pub peak: u64,
     /// Share of the last interval that the engine computed, 0..1.
     pub busy: f64,
 }

@@ -20,6 +20,7 @@ use super::run_record::{end_run, record_run, run_end, stored};
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, publish};
 use crate::engine::actor::EngineAddress;
+use crate::engine::memory::resident;
 use crate::engine::process::EngineOptions;
 use crate::home::Home;
 use crate::profile::Profile;
@@ -227,6 +228,9 @@ impl Daemon {
                     overview.state = RunState::WaitingDisk;
                 } else if self.shutting_down {
                     overview.state = RunState::Stopping;
+                }
+                for device in &mut overview.devices {
+                    (device.memory, device.peak) = resident(device.pid);
                 }
                 overview
             }

@@ -4,4 +4,5 @@
 
 pub mod actor;
 pub mod link;
+pub mod memory;
 pub mod process;

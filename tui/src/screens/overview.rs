@@ -116,14 +116,14 @@ fn pace<'a>(model: &Model, run: &'a Overview) -> Vec<Line<'a>> {
 }
 
 fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
-    let memory = device.memory as f64 / 1e9;
+    let [memory, peak] = [device.memory, device.peak].map(|bytes| bytes as f64 / 1e9);
     // Known once a step is done.
     let busy = match device.busy {
         share if share > 0.0 && run.state == RunState::Running => format!(" · {:.0} % busy", 100.0 * share),
         _ => String::new(),
     };
     [
-        format!("{} · {memory:.2} GB{busy}", device.name).into(),
+        format!("{} · {memory:.2} GB, peak {peak:.2}{busy}", device.name).into(),
         Line::styled(format!("  {}", device.compute), quiet()),
     ]
 }

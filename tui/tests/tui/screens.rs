@@ -47,6 +47,7 @@ fn overview() -> Overview {
             threads: 2,
             pid: 7,
             memory: 1_400_000_000,
+            peak: 3_170_000_000,
             busy: 0.97,
         }],
         knobs: vec![Knob {

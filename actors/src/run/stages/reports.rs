@@ -18,7 +18,8 @@ impl StageRun {
                 compute: device.compute.clone(),
                 threads: device.threads as u64,
                 pid,
-                memory: resident(pid),
+                memory: 0,
+                peak: 0,
                 busy: 0.0,
             }];
         });
@@ -91,14 +92,4 @@ fn stage_views(profile: &Profile, step: u64) -> Vec<StageView> {
 /// The arithmetic mean; 0 of no values.
 pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// Resident memory of a process in bytes; 0 where it is not known.
-fn resident(pid: u64) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages = text
-        .split_whitespace()
-        .nth(1)
-        .and_then(|pages| pages.parse().ok());
-    pages.unwrap_or(0_u64) * 4096
 }
