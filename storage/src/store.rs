@@ -8,11 +8,12 @@ use rusqlite::{Connection, OpenFlags};
 /// Marks the file as ours in its header ("dmsk").
 pub const APPLICATION_ID: i32 = 0x646d_736b;
 /// Each migration once, in order; only ever added to.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_first.sql"),
     include_str!("migrations/0002_metric_by_number.sql"),
     include_str!("migrations/0003_clean.sql"),
     include_str!("migrations/0004_modality.sql"),
+    include_str!("migrations/0005_funnel.sql"),
 ];
 /// How much of the file a reader maps rather than copies: more than a store ever has.
 const MAPPED: i64 = 1 << 36;

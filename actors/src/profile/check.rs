@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use demask_api::EstimatorConfig;
+use demask_datasets::formats::COLUMNS;
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
 
@@ -29,6 +30,7 @@ impl Profile {
         )?;
         range("checkpoint.keep", self.checkpoint.keep as f64, 1.0, 1e4)?;
         range("limits.bad_row_share", self.limits.bad_row_share, 0.0, 1.0)?;
+        range("limits.source_memory", self.limits.source_memory as f64, 0.0, 1e7)?;
         range("limits.near_duplicate", self.limits.near_duplicate, 0.1, 2.0)?;
         range("limits.not_finite", f64::from(self.limits.not_finite), 0.0, 100.0)?;
         range("gate.margin", self.gate.margin, -1.0, 1.0)?;
@@ -213,6 +215,7 @@ fn check_engine(engine: &EngineKnobs) -> Result<(), Wrong> {
 
 fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     range(&format!("{path}.weight"), source.weight, 0.0, 1e6)?;
+    range(&format!("{path}.test_share"), source.test_share, 0.0, 0.9)?;
     range(
         &format!("{path}.limit"),
         source.limit.unwrap_or(1) as f64,
@@ -223,7 +226,24 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
         let message = format!("is missing in source {}, which is read from a file", source.name);
         return wrong(&format!("{path}.path"), &message);
     }
-    let given = [("path", source.path.is_some()), ("limit", source.limit.is_some())];
+    if let Some(unknown) = source
+        .columns
+        .keys()
+        .find(|name| !COLUMNS.contains(&name.as_str()))
+    {
+        let known = COLUMNS.join(", ");
+        let message = format!(
+            "in source {} is no column that is known; there are {known}",
+            source.name
+        );
+        return wrong(&format!("{path}.columns.{unknown}"), &message);
+    }
+    let given = [
+        ("path", source.path.is_some()),
+        ("limit", source.limit.is_some()),
+        ("columns", !source.columns.is_empty()),
+        ("test_share", source.test_share > 0.0),
+    ];
     match given
         .into_iter()
         .find(|(_, given)| *given && !source.kind.reads())

@@ -1,5 +1,6 @@
 //! The tables of a profile, field by field with their defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
@@ -40,6 +41,12 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// At most this many examples of a file or folder.
     pub limit: Option<usize>,
+    /// The file's own names of columns, by the names that readers know: `prompt = "question"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// Share of the rows that is held out of training, by a hash of what they ask: 0.05 keeps a twentieth back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub test_share: f64,
     /// Its weight in the mix.
     #[serde(default = "one")]
     pub weight: f64,
@@ -105,8 +112,10 @@ impl Default for CheckpointKnobs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Share of unreadable rows of a source.
+    /// Share of a source's rows that may be unreadable or longer than the budgets.
     pub bad_row_share: f64,
+    /// MiB of a source's examples that are kept in memory; a larger source is read from its files again, row by row.
+    pub source_memory: usize,
     /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
     pub near_duplicate: f64,
     /// Returns to a checkpoint after a loss that was not finite.
@@ -117,6 +126,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             bad_row_share: 0.05,
+            source_memory: 256,
             near_duplicate: 0.8,
             not_finite: 3,
         }
@@ -260,6 +270,10 @@ impl StageKind {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
 fn half() -> f64 {
     0.5
 }

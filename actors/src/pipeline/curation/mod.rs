@@ -4,6 +4,8 @@
 //! Not here: file formats, duplicates and overlaps themselves (the `datasets` crate).
 
 pub mod curator;
+pub mod fitting;
+pub mod library;
 pub mod mixture;
 pub mod sources;
 pub mod training_example;
