@@ -143,6 +143,12 @@ impl Home {
         Ok(Some(aside))
     }
 
+    /// The folder of the nameless files into which packed data is unpacked.
+    #[must_use]
+    pub fn unpacked(&self) -> PathBuf {
+        self.root.join("unpacked")
+    }
+
     /// The daemon's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {

@@ -38,6 +38,8 @@ fn curator(supervisor: &SupervisorHandle, recorder: &Recorder, faults: &FaultInj
         profile: Arc::new(Profile::parse(PROFILE, "smoke").unwrap()),
         run: "r".into(),
         recorder: recorder.clone(),
+        room: std::env::temp_dir(),
+        control: Arc::default(),
     };
     Curator::spawn(supervisor, brief, faults.clone())
 }

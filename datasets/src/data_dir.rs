@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use crate::formats::shards::is_there;
+use crate::hub::{Cache, HubError, Repo, RepoKind};
+
 /// The environment variable.
 pub const VARIABLE: &str = "DEMASK_DATA";
 
@@ -43,18 +46,46 @@ pub fn folder() -> Option<PathBuf> {
     set.or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from))
 }
 
-/// The path as given when there is something at it, else the same below `DEMASK_DATA` or among Debian's data sets, else
+/// The folder of a data set of the hub that was pulled. Else the path as given when there is something at it, or under its
+/// pattern, else the same below `DEMASK_DATA` or among Debian's data sets, else
 /// as given.
 #[must_use]
 pub fn find(path: &Path) -> PathBuf {
-    if path.exists() || path.is_absolute() {
+    if let Some(pulled) = pulled(path) {
+        return pulled;
+    }
+    if is_there(path) || path.is_absolute() {
         return path.to_owned();
     }
     let below = folder().into_iter().chain([PathBuf::from(DEBIAN)]);
     below
         .map(|folder| folder.join(path))
-        .find(|below| below.exists())
+        .find(|below| is_there(below))
         .unwrap_or_else(|| path.to_owned())
+}
+
+/// What a path begins with that names a data set of the hub: `hub:OWNER/NAME[@REVISION][:PATH]`.
+pub const HUB: &str = "hub:";
+
+/// The data set of the hub that a path names, and the path in it.
+///
+/// # Errors
+/// A name that the hub would not take.
+pub fn on_hub(path: &Path) -> Option<Result<(Repo, String), HubError>> {
+    let named = path.to_str()?.strip_prefix(HUB)?;
+    let (name, inside) = named.split_once(':').unwrap_or((named, ""));
+    Some(Repo::parse(name, RepoKind::Dataset).map(|repo| (repo, inside.to_owned())))
+}
+
+/// The folder of a data set of the hub that was pulled, or the path in it.
+fn pulled(path: &Path) -> Option<PathBuf> {
+    let (repo, inside) = on_hub(path)?.ok()?;
+    let snapshot = Cache::of_environment().snapshot(&repo)?;
+    Some(if inside.is_empty() {
+        snapshot
+    } else {
+        snapshot.join(inside)
+    })
 }
 
 /// The first of some places that is there.

@@ -56,11 +56,13 @@ pub enum Kind {
     Text,
     /// An instruction and a free answer.
     Instruction,
+    /// An instruction about a picture and a free answer.
+    PictureInstruction,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::TextToImage,
         Self::Caption,
         Self::Scene,
@@ -69,6 +71,7 @@ impl Kind {
         Self::ThinkThenDraw,
         Self::Text,
         Self::Instruction,
+        Self::PictureInstruction,
     ];
 
     /// Its name in files and tables.
@@ -83,6 +86,7 @@ impl Kind {
             Self::ThinkThenDraw => "think_then_draw",
             Self::Text => "text",
             Self::Instruction => "instruction",
+            Self::PictureInstruction => "picture_instruction",
         }
     }
 
@@ -92,7 +96,7 @@ impl Kind {
     pub const fn task(self, mode: Mode) -> Task {
         match self {
             Self::TextToImage => Task::TextToImage,
-            Self::Caption | Self::Scene | Self::Question => Task::Understand,
+            Self::Caption | Self::Scene | Self::Question | Self::PictureInstruction => Task::Understand,
             Self::WordProblem | Self::Text | Self::Instruction => Task::Text,
             Self::ThinkThenDraw => match mode {
                 Mode::Think => Task::ThinkThenDraw,
@@ -153,6 +157,32 @@ pub enum Check {
     },
 }
 
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// `system`, `user`, `assistant` or `tool`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Turn {
+    /// What the user says.
+    #[must_use]
+    pub fn user(content: &str) -> Self {
+        Self {
+            role: "user".into(),
+            content: content.into(),
+        }
+    }
+
+    /// Whether the user says it.
+    #[must_use]
+    pub fn is_users(&self) -> bool {
+        self.role == "user"
+    }
+}
+
 /// One example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
@@ -176,6 +206,10 @@ pub struct Example {
     pub held_out: bool,
     /// What the user says, without the mode's instruction.
     pub prompt: String,
+    /// The conversation that is answered, where there is more of it than the prompt, which is then the user's last turn.
+    /// Empty where the prompt alone is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// The picture: asked about, or to be drawn.
     pub picture: Option<Picture>,
     /// Worked reasoning, without the think marks.
@@ -200,8 +234,21 @@ impl Example {
         part(self.picture.as_ref().map_or(&[], |picture| &picture.rgb));
         part(self.reasoning.as_deref().unwrap_or_default().as_bytes());
         part(self.answer.as_deref().unwrap_or_default().as_bytes());
+        for turn in &self.turns {
+            part(turn.role.as_bytes());
+            part(turn.content.as_bytes());
+        }
         self.id = hasher.finalize().to_hex()[..32].to_string();
         self
+    }
+
+    /// All that is said before the answer.
+    #[must_use]
+    pub fn conversation(&self) -> Vec<Turn> {
+        match self.turns.is_empty() {
+            true => vec![Turn::user(&self.prompt)],
+            false => self.turns.clone(),
+        }
     }
 
     /// The layout and loss in this mode.

@@ -17,4 +17,4 @@ pub mod source_kind;
 pub mod tabletop;
 pub mod torch_file;
 
-pub use example::{Check, Example, Kind, Mode, Split};
+pub use example::{Check, Example, Kind, Mode, Split, Turn};

@@ -243,6 +243,13 @@ pub struct Verdict {
     pub reason: String,
     /// Where it came from.
     pub source: String,
+    /// How many rows it stands for.
+    #[serde(default = "one")]
+    pub count: u64,
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// One sample of a rollout group.

@@ -90,7 +90,7 @@ vocabulary! {
     "verify" => Verify,
     /// No equal trace was accepted before.
     "dedup" => Dedup,
-    /// The trace is in the pool.
+    /// The trace is in the pool; the row can be trained on.
     "accept" => Accept,
 }
 
@@ -100,7 +100,7 @@ vocabulary! {
     /// Text for text.
     "text" | "word_problem" | "instruction" => Text,
     /// Text about a picture.
-    "ask" | "caption" | "scene" | "question" => Ask,
+    "ask" | "caption" | "scene" | "question" | "picture_instruction" => Ask,
     /// A picture for text.
     "draw" | "text_to_image" => Draw,
     /// Reasoning, then a picture.

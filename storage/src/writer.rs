@@ -215,8 +215,8 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             params![r.id, r.run, r.round as i64, r.example, r.generator, json(&r.sampler), r.seed as i64, r.prompt, r.text],
         ),
         Record::Verdict(r) => put(
-            "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source],
+            "INSERT OR REPLACE INTO verdict VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source, r.count as i64],
         ),
         Record::Sample(r) => put(
             "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",

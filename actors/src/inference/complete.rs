@@ -325,7 +325,10 @@ impl Inference {
 
 /// The example as the model may see it: a picture that is to be drawn is not shown.
 pub(super) fn asked_about(example: &Example) -> Example {
-    let shown = matches!(example.kind, Kind::Caption | Kind::Scene | Kind::Question);
+    let shown = matches!(
+        example.kind,
+        Kind::Caption | Kind::Scene | Kind::Question | Kind::PictureInstruction
+    );
     Example {
         picture: example.picture.clone().filter(|_| shown),
         ..example.clone()

@@ -16,6 +16,7 @@ pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Exam
         category: String::new(),
         held_out: false,
         prompt: prompt.to_owned(),
+        turns: Vec::new(),
         picture,
         reasoning: None,
         answer: None,

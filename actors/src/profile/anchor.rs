@@ -8,6 +8,7 @@ use demask_api::checkpoint::{
     ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, carries_adapter,
 };
 use demask_datasets::data_dir;
+use demask_datasets::formats::shards::is_there;
 use demask_datasets::prompts::published::is_published;
 use demask_rewards::benchmarks::Suite;
 use toml_edit::{DocumentMut, Value};
@@ -189,8 +190,8 @@ fn whole(path: &str, file: &Path) -> Result<(String, PathBuf), Wrong> {
 fn found(named: &Path, data: Option<&Path>) -> PathBuf {
     let below = data
         .map(|folder| folder.join(named))
-        .filter(|below| below.exists());
-    if named.exists() {
+        .filter(|below| is_there(below));
+    if is_there(named) {
         named.to_owned()
     } else {
         below.unwrap_or_else(|| data_dir::find(named))
@@ -200,8 +201,18 @@ fn found(named: &Path, data: Option<&Path>) -> PathBuf {
 /// A source's file or folder.
 fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<(String, PathBuf), Wrong> {
     let found = found(named, data);
-    if found.exists() {
+    if is_there(&found) {
         return whole(path, &found);
+    }
+    if let Some(repo) = data_dir::on_hub(named) {
+        let message = match repo {
+            Ok((repo, _)) => format!(
+                "it is not in the cache of the hub; `{}` fetches it",
+                repo.command()
+            ),
+            Err(error) => error.to_string(),
+        };
+        return wrong(path, &format!("source {source}: {}: {message}", named.display()));
     }
     let message = format!(
         "source {source}: there is no {}; name it whole, or the folder that holds it in {}",

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use demask_datasets::formats::COLUMNS;
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
 
@@ -153,7 +154,24 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
         let message = format!("is missing in source {}, which is read from a file", source.name);
         return wrong(&format!("{path}.path"), &message);
     }
-    let given = [("path", source.path.is_some()), ("limit", source.limit.is_some())];
+    if let Some(unknown) = source
+        .columns
+        .keys()
+        .find(|name| !COLUMNS.contains(&name.as_str()))
+    {
+        let known = COLUMNS.join(", ");
+        let message = format!(
+            "in source {} is no column that is known; there are {known}",
+            source.name
+        );
+        return wrong(&format!("{path}.columns.{unknown}"), &message);
+    }
+    let given = [
+        ("path", source.path.is_some()),
+        ("limit", source.limit.is_some()),
+        ("columns", !source.columns.is_empty()),
+        ("test_share", source.test_share > 0.0),
+    ];
     match given
         .into_iter()
         .find(|(_, given)| *given && !source.kind.reads())

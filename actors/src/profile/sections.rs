@@ -1,5 +1,6 @@
 //! The tables of a profile, field by field with their defaults.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
@@ -43,6 +44,13 @@ pub struct Source {
     /// At most this many examples of a file or folder.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub limit: Option<usize>,
+    /// The file's own names of columns, by the names that readers know: `prompt = "question"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// Share of the rows that is held out of training, by a hash of what they ask: 0.05 keeps a twentieth back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0.0, max = 0.9))]
+    pub test_share: f64,
     /// Its weight in the mix.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 1e6))]
@@ -112,9 +120,12 @@ impl Default for CheckpointKnobs {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Share of unreadable rows of a source.
+    /// Share of a source's rows that may be unreadable or longer than the budgets.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub bad_row_share: f64,
+    /// MiB of a source's examples that are kept in memory; a larger source is read from its files again, row by row.
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub source_memory: usize,
     /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
     #[schemars(range(min = 0.1, max = 2.0))]
     pub near_duplicate: f64,
@@ -127,6 +138,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             bad_row_share: 0.05,
+            source_memory: 256,
             near_duplicate: 0.8,
             not_finite: 3,
         }
@@ -285,6 +297,10 @@ impl StageKind {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
 fn half() -> f64 {
     0.5
 }

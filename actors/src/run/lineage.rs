@@ -86,6 +86,7 @@ pub async fn rejected(
         passed: false,
         reason: reason.to_owned(),
         source: example.source.clone(),
+        count: 1,
     };
     Ok(context.recorder.record(Record::Verdict(verdict)).await?)
 }

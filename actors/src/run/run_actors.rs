@@ -50,6 +50,8 @@ impl RunActors {
             profile: Arc::clone(&context.profile),
             run: context.run.clone(),
             recorder: context.recorder.clone(),
+            room: context.home.unpacked(),
+            control: Arc::clone(&context.control),
         };
         let curator = Curator::spawn(supervisor, brief, faults.clone());
         let networks = Networks::of(&context.profile.reward_networks, in_profile)?;

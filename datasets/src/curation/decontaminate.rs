@@ -79,8 +79,12 @@ impl Forbidden {
         }
         let reasoning = example.reasoning.as_deref().unwrap_or_default();
         let answer = example.answer.as_deref().unwrap_or_default();
-        let text = [example.prompt.as_str(), reasoning, answer].map(words);
-        for words in &text {
+        let said = example.turns.iter().map(|turn| turn.content.as_str());
+        for text in [example.prompt.as_str(), reasoning, answer]
+            .into_iter()
+            .chain(said)
+        {
+            let words = &words(text);
             if let Some(number) = self.whole.get(&hash(words)) {
                 return Some(named(number, "whole"));
             }

@@ -30,10 +30,18 @@ pub enum Seen {
 #[derive(Clone, Debug)]
 pub struct Dedup {
     threshold: f64,
-    exact: HashMap<[u8; 32], usize>,
-    bands: Vec<HashMap<u64, Vec<usize>>>,
+    /// The first 16 bytes of each text's hash.
+    exact: HashMap<[u8; 16], u32>,
+    /// Of each band the last text with a key; `before` leads to the earlier ones.
+    bands: Vec<HashMap<u64, u32>>,
+    /// For each text and band the text before it with the same key.
+    before: Vec<[u32; BANDS]>,
     signatures: Vec<[u32; HASHES]>,
+    admitted: u32,
 }
+
+/// No text.
+const NONE: u32 = u32::MAX;
 
 impl Dedup {
     /// An empty index. `threshold` is the Jaccard similarity (0..1] from which a text is a near duplicate; above 1 only
@@ -44,54 +52,60 @@ impl Dedup {
             threshold,
             exact: HashMap::new(),
             bands: vec![HashMap::new(); BANDS],
+            before: Vec::new(),
             signatures: Vec::new(),
+            admitted: 0,
         }
     }
 
     /// Texts let through.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.signatures.len()
+        self.admitted as usize
     }
 
     /// Whether none was.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.signatures.is_empty()
+        self.admitted == 0
     }
 
     /// Looks a text up and, when it is new, remembers it under the next number.
     pub fn admit(&mut self, text: &str) -> Seen {
         let words = words(text);
-        let key = *blake3::hash(words.join(" ").as_bytes()).as_bytes();
+        let mut key = [0; 16];
+        key.copy_from_slice(&blake3::hash(words.join(" ").as_bytes()).as_bytes()[..16]);
         if let Some(&number) = self.exact.get(&key) {
-            return Seen::Exact(number);
+            return Seen::Exact(number as usize);
         }
-        let signature = signature(&words);
-        if let Some(number) = self.near(&signature) {
-            return Seen::Near(number);
+        let number = self.admitted;
+        // Signatures are the most of the work and of the memory; where only equal texts count there are none.
+        if self.threshold <= 1.0 {
+            let signature = signature(&words);
+            if let Some(number) = self.near(&signature) {
+                return Seen::Near(number);
+            }
+            let mut before = [NONE; BANDS];
+            for ((band, table), before) in self.bands.iter_mut().enumerate().zip(&mut before) {
+                *before = table.insert(band_key(&signature, band), number).unwrap_or(NONE);
+            }
+            self.before.push(before);
+            self.signatures.push(signature);
         }
-        let number = self.signatures.len();
         self.exact.insert(key, number);
-        for (band, table) in self.bands.iter_mut().enumerate() {
-            table.entry(band_key(&signature, band)).or_default().push(number);
-        }
-        self.signatures.push(signature);
+        self.admitted = number.saturating_add(1);
         Seen::New
     }
 
     fn near(&self, signature: &[u32; HASHES]) -> Option<usize> {
-        if self.threshold > 1.0 {
-            return None;
+        let mut candidates = Vec::new();
+        for (band, table) in self.bands.iter().enumerate() {
+            let mut next = table.get(&band_key(signature, band)).copied().unwrap_or(NONE);
+            while let Some(before) = self.before.get(next as usize) {
+                candidates.push(next as usize);
+                next = before[band];
+            }
         }
-        let mut candidates: Vec<usize> = self
-            .bands
-            .iter()
-            .enumerate()
-            .filter_map(|(band, table)| table.get(&band_key(signature, band)))
-            .flatten()
-            .copied()
-            .collect();
         candidates.sort_unstable();
         candidates.dedup();
         candidates

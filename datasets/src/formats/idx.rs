@@ -165,6 +165,7 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
             category: class.to_owned(),
             held_out: false,
             prompt,
+            turns: Vec::new(),
             picture: Some(picture.clone()),
             reasoning: None,
             answer: answer.map(str::to_owned),

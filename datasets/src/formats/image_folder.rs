@@ -114,6 +114,7 @@ impl ImageFolder {
                 category: String::new(),
                 held_out: false,
                 prompt: prompt.to_owned(),
+                turns: Vec::new(),
                 picture: Some(picture.clone()),
                 reasoning: None,
                 answer,

@@ -1,21 +1,32 @@
-//! JSON lines, streamed: one object a line, read by the fields that it has.
-//!
-//! - GSM8K: `question` and `answer`, whose last line is `#### N`; calculator notes `<<48/2=24>>` are dropped, lines become
-//!   the reasoning;
-//! - reasoning: `prompt`, `answer`, and maybe `reasoning`;
-//! - a picture: `image` (a path beside the file) with `caption`, or with `question` and `answer`;
-//! - instruction: `instruction` and `response`; plain text: `text`.
+//! JSON lines, streamed: one object a line, read by the columns that it has (`columns/`). A file may be packed (`.gz`,
+//! `.zst`) or be one array of objects (`.json`); a folder and a pattern are their files one after another.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, ErrorKind, Lines};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Reader, Rows};
-use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
-use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
-use crate::pictures::file as picture_file;
+use super::fields::Fields;
+use super::json_text::{Form, Piece, Pieces};
+use super::packed::{At, Spool, is_packed};
+use super::{RandomAccess, Reader, Rows, columns, packed, shards};
+use crate::example::Example;
+use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+
+/// What the names of such files end in.
+const ENDINGS: [&str; 8] = [
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".jsonl.gz",
+    ".json.gz",
+    ".jsonl.zst",
+    ".json.zst",
+    ".ndjson.gz",
+];
+/// A hub data set's own descriptions, which are no rows.
+const DESCRIPTIONS: [&str; 4] = ["dataset_infos.json", "dataset_info.json", "state.json", "metadata.json"];
 
 /// The reader of the format `jsonl`.
 #[derive(Clone, Copy, Debug)]
@@ -27,44 +38,131 @@ impl Reader for JsonLinesReader {
     }
 
     fn about(&self) -> &'static str {
-        "a file of JSON lines: problems, questions, captioned pictures, instructions, plain text"
+        "JSON lines or arrays, packed or not: conversations, problems, questions, captioned pictures, instructions, plain text"
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(JsonLines::open(path, origin)?))
     }
+
+    fn open_again(
+        &self,
+        path: &Path,
+        origin: Origin,
+        room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        let mut rows = JsonLines::open(path, origin)?;
+        if rows.files.iter().any(|file| is_packed(file)) {
+            rows.spool = Some(Spool::new(room)?);
+        }
+        Ok(Some(Box::new(rows)))
+    }
 }
 
-/// The rows of a file, one at a time.
-#[derive(Debug)]
+/// A file from its beginning.
+type Text = Pieces<Box<dyn BufRead + Send>>;
+
+/// The rows of files, one at a time.
 pub struct JsonLines {
-    path: PathBuf,
-    lines: Lines<BufReader<File>>,
-    line: u64,
-    ended: bool,
+    files: Vec<PathBuf>,
+    /// The number of the file that is read next.
+    next: usize,
+    text: Option<Text>,
+    /// How values follow one another in each file that was begun.
+    forms: Vec<Form>,
     origin: Origin,
+    /// Where the rows of packed files are laid down.
+    spool: Option<Spool>,
+    /// The file that was last read again, with its number.
+    again: Option<(usize, File)>,
+}
+
+impl std::fmt::Debug for JsonLines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JsonLines").field("files", &self.files).finish_non_exhaustive()
+    }
 }
 
 impl JsonLines {
-    /// Opens a file.
+    /// Opens a file, a folder's files or a pattern's.
     ///
     /// # Errors
-    /// It cannot be opened, or is a folder.
+    /// A file cannot be opened; a folder has none.
     pub fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
-        if path.is_dir() {
-            return Err(ReadError::format(
-                path,
-                "a file of JSON lines was expected, found a folder",
-            ));
-        }
-        let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
-        Ok(Self {
-            path: path.to_owned(),
-            lines: BufReader::new(file).lines(),
-            line: 0,
-            ended: false,
+        let mut files = shards::files(path, &ENDINGS, origin.split)?;
+        files.retain(|file| !file.file_name().is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known)));
+        let mut rows = Self {
+            files,
+            next: 0,
+            text: None,
+            forms: Vec::new(),
             origin,
-        })
+            spool: None,
+            again: None,
+        };
+        rows.begin()?;
+        Ok(rows)
+    }
+
+    /// Opens the next file, if there is one.
+    fn begin(&mut self) -> Result<(), ReadError> {
+        self.text = None;
+        if let Some(path) = self.files.get(self.next) {
+            self.next += 1;
+            self.forms.push(Form::Lines);
+            self.text = Some(Pieces::new(packed::open(path)?));
+        }
+        Ok(())
+    }
+
+    /// The file that is being read, and its number.
+    fn present(&self) -> (usize, PathBuf) {
+        let number = self.next.saturating_sub(1);
+        (number, self.files.get(number).cloned().unwrap_or_default())
+    }
+
+    /// Where a row can be read again: in its own file, or where it was laid down.
+    fn place(&mut self, file: usize, path: &Path, piece: &Piece) -> std::io::Result<Place> {
+        let within = match (&mut self.spool, &piece.bytes) {
+            (Some(spool), Some(bytes)) if is_packed(path) => spool.append(bytes)?,
+            _ => piece.at,
+        };
+        Ok(Place::new(file, within, piece.number))
+    }
+
+    fn row(&self, path: &Path, piece: &Piece) -> Row {
+        let bad = |reason| BadRow {
+            file: path.to_owned(),
+            line: piece.number,
+            reason,
+        };
+        let read = match &piece.bytes {
+            None => Err("longer than 64 MiB".to_owned()),
+            Some(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => examples(text.trim_start_matches('\u{feff}'), path, &self.origin),
+                Err(error) => Err(format!("not UTF-8 text: {error}")),
+            },
+        };
+        read.map(|examples| placed(examples, path, piece.number)).map_err(bad)
+    }
+
+    fn bytes_again(&mut self, place: Place) -> std::io::Result<Option<Vec<u8>>> {
+        let (number, path) = (place.file(), self.files.get(place.file()).cloned().unwrap_or_default());
+        if is_packed(&path) && let Some(spool) = &mut self.spool {
+            return spool.get(place.within()).map(Some);
+        }
+        let file = match self.again.take() {
+            Some((open, file)) if open == number => file,
+            _ => File::open(path)?,
+        };
+        let at = At {
+            file: file.try_clone()?,
+            at: place.within(),
+        };
+        self.again = Some((number, file));
+        let form = self.forms.get(number).copied().unwrap_or(Form::Lines);
+        let piece = Pieces::within(BufReader::new(at), form).next_piece()?;
+        Ok(piece.and_then(|piece| piece.bytes))
     }
 }
 
@@ -72,171 +170,78 @@ impl Iterator for JsonLines {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
+        self.next_row().map(|(_, row)| row)
+    }
+}
+
+impl RandomAccess for JsonLines {
+    fn next_row(&mut self) -> Option<(Place, Row)> {
         loop {
-            if self.ended {
+            // A file that cannot be opened or read on is a bad row; the next one comes after it.
+            if self.text.is_none() && self.next >= self.files.len() {
                 return None;
             }
-            let text = self.lines.next()?;
-            self.line += 1;
-            let read = match text {
-                Ok(text) if text.trim().is_empty() => continue,
-                Ok(text) => example(text.trim_start_matches('\u{feff}'), &self.path, &self.origin),
-                Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    Err(format!("not UTF-8 text: {error}"))
+            let begun = match self.text {
+                Some(_) => Ok(()),
+                None => self.begin(),
+            };
+            let (number, path) = self.present();
+            let broken = |line, reason| {
+                let file = path.clone();
+                Some((Place::new(number, 0, line), Err(BadRow { file, line, reason })))
+            };
+            let text = match (begun, &mut self.text) {
+                (Ok(()), Some(text)) => text,
+                (Ok(()), None) => continue,
+                (Err(error), _) => return broken(0, error.to_string()),
+            };
+            match text.next_piece() {
+                Ok(Some(piece)) => {
+                    self.forms[number] = text.form();
+                    return match self.place(number, &path, &piece) {
+                        Ok(place) => Some((place, self.row(&path, &piece))),
+                        Err(error) => {
+                            self.text = None;
+                            broken(piece.number, format!("it cannot be unpacked: {error}"))
+                        }
+                    };
                 }
-                // A file that cannot be read on would give the same error for ever.
+                Ok(None) => self.text = None,
                 Err(error) => {
-                    self.ended = true;
-                    Err(format!("the file cannot be read on from here: {error}"))
+                    let line = text.number() + 1;
+                    self.text = None;
+                    return broken(line, format!("the file cannot be read on from here: {error}"));
                 }
-            };
-            let bad = |reason| BadRow {
-                file: self.path.clone(),
-                line: self.line,
-                reason,
-            };
-            let placed = |example| placed(vec![example], &self.path, self.line);
-            return Some(read.map(placed).map_err(bad));
+            }
+        }
+    }
+
+    fn read_again(&mut self, place: Place) -> Row {
+        let path = self.files.get(place.file()).cloned().unwrap_or_default();
+        let piece = self.bytes_again(place).map(|bytes| Piece {
+            at: place.within(),
+            number: u64::from(place.line),
+            bytes,
+        });
+        match piece {
+            Ok(piece) => self.row(&path, &piece),
+            Err(error) => Err(BadRow {
+                file: path,
+                line: u64::from(place.line),
+                reason: format!("it cannot be read again: {error}"),
+            }),
         }
     }
 }
 
-fn example(text: &str, path: &Path, origin: &Origin) -> Result<Example, String> {
+fn examples(text: &str, path: &Path, origin: &Origin) -> Result<Vec<Example>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(row) = value else {
+    let Value::Object(values) = value else {
         return Err("an object in braces was expected".into());
     };
-    let has = |key: &str| row.contains_key(key);
-    let mut example = blank(origin);
-    if has("image") {
-        let file = path.parent().unwrap_or(Path::new(".")).join(word(&row, "image")?);
-        example.picture = Some(picture_file::read(&file, origin.pixels)?);
-        if has("caption") {
-            example.kind = Kind::Caption;
-            example.prompt = CAPTION_PROMPT.to_owned();
-            example.answer = Some(word(&row, "caption")?);
-        } else {
-            example.kind = Kind::Question;
-            example.prompt = word(&row, "question")?;
-            answered(&mut example, word(&row, "answer")?);
-        }
-    } else if has("question") {
-        example.kind = Kind::WordProblem;
-        example.prompt = word(&row, "question")?;
-        worked(&mut example, &word(&row, "answer")?)?;
-    } else if has("prompt") {
-        example.kind = Kind::WordProblem;
-        example.prompt = word(&row, "prompt")?;
-        example.reasoning = has("reasoning").then(|| word(&row, "reasoning")).transpose()?;
-        answered(&mut example, word(&row, "answer")?);
-    } else if has("instruction") {
-        example.kind = Kind::Instruction;
-        example.prompt = word(&row, "instruction")?;
-        example.answer = Some(word(&row, "response")?);
-    } else if has("text") {
-        example.kind = Kind::Text;
-        example.answer = Some(word(&row, "text")?);
-    } else {
-        let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-        return Err(format!(
-            "question, prompt, image, instruction or text was expected, found {}",
-            if keys.is_empty() {
-                "nothing".to_owned()
-            } else {
-                keys.join(", ")
-            }
-        ));
-    }
-    Ok(example.with_id())
-}
-
-fn blank(origin: &Origin) -> Example {
-    Example {
-        id: String::new(),
-        source: origin.source.clone(),
-        place: String::new(),
-        licence: origin.licence.clone(),
-        split: origin.split,
-        kind: Kind::Text,
-        category: String::new(),
-        held_out: false,
-        prompt: String::new(),
-        picture: None,
-        reasoning: None,
-        answer: None,
-        check: Check::None,
-    }
-}
-
-fn word(row: &Map<String, Value>, key: &str) -> Result<String, String> {
-    match row.get(key) {
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(Value::String(_)) => Err(format!("`{key}` is empty")),
-        Some(other) => Err(format!("`{key}`: text was expected, found {}", kind_word(other))),
-        None => Err(format!("`{key}` is missing")),
-    }
-}
-
-fn kind_word(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
-/// An answer that is a number is compared by value, another word for word.
-fn answered(example: &mut Example, answer: String) {
-    let number = answer
-        .trim_start_matches(['$', '-'])
-        .starts_with(|c: char| c.is_ascii_digit());
-    example.check = if number {
-        Check::Number {
-            answer: answer.clone(),
-        }
-    } else {
-        Check::Exact {
-            answer: answer.clone(),
-        }
+    let fields = Fields {
+        values,
+        ..Fields::default()
     };
-    example.answer = Some(answer);
-}
-
-/// GSM8K's `answer`: worked lines, then `#### N`. Without the mark all of it is the answer.
-fn worked(example: &mut Example, text: &str) -> Result<(), String> {
-    let Some((lines, result)) = text.rsplit_once("####") else {
-        answered(example, text.to_owned());
-        return Ok(());
-    };
-    let result = result.trim().replace(',', "");
-    if result.is_empty() {
-        return Err("`answer`: a number was expected after ####, found nothing".into());
-    }
-    let lines: Vec<&str> = lines
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    example.reasoning = (!lines.is_empty()).then(|| without_notes(&lines.join(" ")));
-    answered(example, result);
-    Ok(())
-}
-
-/// Drops `<<48/2=24>>`.
-fn without_notes(text: &str) -> String {
-    let mut rest = text;
-    let mut kept = String::with_capacity(text.len());
-    while let Some(start) = rest.find("<<") {
-        let Some(end) = rest[start..].find(">>") else {
-            break;
-        };
-        kept.push_str(&rest[..start]);
-        rest = &rest[start + end + 2..];
-    }
-    kept.push_str(rest);
-    kept
+    columns::examples(fields, path.parent().unwrap_or(Path::new(".")), origin, false)
 }

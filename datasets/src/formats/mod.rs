@@ -1,16 +1,44 @@
 //! Readers of data files, a format each, and the one list of them.
 //!
 //! A reader gives the rows of a file or folder as examples, or says why a row gives none. `row.rs` is what every reader
-//! says of a row. Cleaning is in `curation/`; what is generated and not read is in `tabletop/`.
+//! says of a row, `fields.rs` a row's fields whatever the file is, `columns/` what they mean. `shards.rs` says which files a
+//! path means, `packed.rs` unpacks them. Cleaning is in `curation/`; what is generated and not read is in `tabletop/`.
 
 use std::path::Path;
 
-use crate::formats::row::{Origin, ReadError, Row};
+use crate::formats::row::{Origin, Place, ReadError, Row};
 
+mod columns;
+mod fields;
+mod json_text;
+mod packed;
 pub mod row;
+pub mod shards;
+
+pub use columns::KNOWN as COLUMNS;
 
 /// The rows of a file or folder, one at a time.
 pub type Rows = Box<dyn Iterator<Item = Row>>;
+
+/// The rows of a source in their order, each of which can be read again at its place: what is too large for memory is.
+pub trait RandomAccess: Send {
+    /// The next row and its place.
+    fn next_row(&mut self) -> Option<(Place, Row)>;
+
+    /// The row at a place once more.
+    fn read_again(&mut self, place: Place) -> Row;
+}
+
+/// The rows of random access as an iterator.
+struct InOrder<R>(R);
+
+impl<R: RandomAccess> Iterator for InOrder<R> {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        self.0.next_row().map(|(_, row)| row)
+    }
+}
 
 /// A format of data files.
 pub trait Reader: Sync {
@@ -30,6 +58,20 @@ pub trait Reader: Sync {
     /// # Errors
     /// It is not there, cannot be read, or is of another format.
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError>;
+
+    /// Opens it so that each row can be read again; what is packed is unpacked into a nameless file in the folder `room` on
+    /// the way. None where the format cannot: its rows are kept in memory.
+    ///
+    /// # Errors
+    /// As [`Reader::open`]; a `room` that cannot be written.
+    fn open_again(
+        &self,
+        _path: &Path,
+        _origin: Origin,
+        _room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        Ok(None)
+    }
 }
 
 /// Declares the files of this folder and lists their readers, so that a format is added by one line.
@@ -44,6 +86,8 @@ macro_rules! readers {
 
 readers! {
     jsonl::JsonLinesReader,
+    parquet::ParquetReader,
+    webdataset::WebDatasetReader,
     image_folder::ImageFolderReader,
     idx::IdxReader,
 }

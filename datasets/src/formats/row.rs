@@ -1,5 +1,6 @@
 //! What a reader says of each row: an example, or why there is none.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::example::Example;
@@ -31,6 +32,44 @@ pub(crate) fn placed(mut examples: Vec<Example>, file: &Path, line: u64) -> Vec<
 
 /// What one row gave: its examples (a labelled picture gives several), or why none.
 pub type Row = Result<Vec<Example>, BadRow>;
+
+/// Where a row lies, so that it can be read again. Compact: a source may have millions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the file in the highest 16 bits, the byte or item in it in the others.
+    pub at: u64,
+    /// The line or item, from 1, as a person counts it.
+    pub line: u32,
+}
+
+/// Bits of [`Place::at`] that are the byte or item.
+const WITHIN: u32 = 48;
+
+impl Place {
+    /// Files that a source may have.
+    pub const MOST_FILES: usize = 1 << (64 - WITHIN);
+
+    /// The place of a byte or item of a file.
+    #[must_use]
+    pub fn new(file: usize, within: u64, line: u64) -> Self {
+        Self {
+            at: ((file as u64) << WITHIN) | within,
+            line: u32::try_from(line).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The file's number.
+    #[must_use]
+    pub fn file(self) -> usize {
+        (self.at >> WITHIN) as usize
+    }
+
+    /// The byte or item in it.
+    #[must_use]
+    pub const fn within(self) -> u64 {
+        self.at & ((1 << WITHIN) - 1)
+    }
+}
 
 /// Why a file is not read at all.
 #[derive(Debug, thiserror::Error)]
@@ -81,4 +120,6 @@ pub struct Origin {
     pub split: crate::example::Split,
     /// Pixels of a picture's side.
     pub pixels: usize,
+    /// The source's own names of columns, by the names that readers know.
+    pub columns: BTreeMap<String, String>,
 }

@@ -1,10 +1,11 @@
 //! A picture of a file, made square and as large as the model takes it.
 
+use std::io::{BufRead, Cursor, Seek};
 use std::path::Path;
 
 use demask_api::Picture;
 use image::imageops::FilterType;
-use image::{DynamicImage, Rgb, RgbImage};
+use image::{DynamicImage, ImageReader, Rgb, RgbImage};
 
 /// Decodes PNG or JPEG, whatever the file's name ends in. What is transparent lies over white, as on paper.
 ///
@@ -19,11 +20,21 @@ pub fn decode(path: &Path) -> Result<DynamicImage, String> {
 /// # Errors
 /// The file cannot be read or is no picture.
 pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String> {
-    let reader = image::ImageReader::open(path).and_then(image::ImageReader::with_guessed_format);
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let reader = reader.map_err(|error| named(path, &error))?;
+    decoded(reader, ground).map_err(|why| named(path, &why))
+}
+
+/// The most pixels of a picture from outside (law L9): what Pillow takes for a bomb.
+const MOST_PIXELS: u64 = 178_956_970;
+
+fn decoded<R: BufRead + Seek>(mut reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MOST_PIXELS * 4);
+    reader.limits(limits);
     let image = reader
         .decode()
-        .map_err(|error| named(path, &format!("a PNG or JPEG picture was expected: {error}")))?;
+        .map_err(|error| format!("a PNG or JPEG picture was expected: {error}"))?;
     Ok(laid_over(image, ground))
 }
 
@@ -57,11 +68,24 @@ fn named(path: &Path, error: &dyn std::fmt::Display) -> String {
 /// # Errors
 /// In words, naming the file: it cannot be read or decoded, or has no pixel.
 pub fn read(path: &Path, pixels: usize) -> Result<Picture, String> {
-    let image = decode(path)?;
+    square(&decode(path)?, pixels).map_err(|why| named(path, &why))
+}
+
+/// A PNG's or JPEG's bytes: the middle square, scaled to `pixels` a side.
+///
+/// # Errors
+/// In words: they are no picture, or one without pixels.
+pub fn read_bytes(bytes: &[u8], pixels: usize) -> Result<Picture, String> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let reader = reader.map_err(|error| error.to_string())?;
+    square(&decoded(reader, [255; 3])?, pixels)
+}
+
+fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {
     let (width, height) = (image.width(), image.height());
     let side = width.min(height);
     if side == 0 {
-        return Err(named(path, &"a picture without pixels"));
+        return Err("a picture without pixels".to_owned());
     }
     let square = image.crop_imm((width - side) / 2, (height - side) / 2, side, side);
     let size = u32::try_from(pixels).unwrap_or(u32::MAX);

@@ -14,6 +14,8 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
+pub use crate::example::Turn;
+
 /// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
 pub const LLADA: &str = concat!(
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>{{ '\\n\\n' }}",
@@ -57,26 +59,6 @@ impl From<Error> for TemplateError {
             .detail()
             .map_or_else(|| error.kind().to_string(), str::to_owned);
         Self::Jinja(format!("{detail}{line}"))
-    }
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl Turn {
-    /// What the user says.
-    #[must_use]
-    pub fn user(content: &str) -> Self {
-        Self {
-            role: "user".into(),
-            content: content.into(),
-        }
     }
 }
 

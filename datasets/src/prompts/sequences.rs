@@ -10,13 +10,17 @@
 //! text to picture    pad… <|t2i|> bos prompt eos <|soi|> | codes | <|eoi|>
 //! think then draw    pad… <|r2i|> bos chat | reasoning eos… | <|soi|> | codes | <|eoi|>
 //! ```
+//!
+//! A conversation of several turns is an example for each answer in it, with all that was said before as the prompt (LLaDA,
+//! arXiv 2502.09992, appendix B.1: n turns are n pairs). Loss is on the assistant's words alone, and an answer never sees
+//! what is said after it, as when the model is asked.
 
 use demask_api::Quirks;
 use demask_api::sequence::{Sequence, Span, Task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::example::{Example, Kind, Mode};
+use crate::example::{Example, Kind, Mode, Turn};
 use crate::prompts::layout;
 use crate::prompts::style::{Asked, ChatError, PromptStyle};
 use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
@@ -318,26 +322,26 @@ impl SequenceBuilder {
     /// # Errors
     /// When the prompt is too long, or codes are missing.
     pub fn prompt(&self, example: &Example, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
-        let (task, text) = (example.task(mode), example.prompt.as_str());
+        let (task, turns) = (example.task(mode), example.conversation());
         let (specials, budget) = (self.tokenizer.specials(), self.budgets.of(task));
         let answer = answer_budget(budget, example.kind, mode);
         match task {
             Task::Text => {
                 let asked = Asked::Answer { mode, picture: false };
-                let head = self.padded(self.chat(text, asked)?, budget.prompt)?;
+                let head = self.padded(self.chat(&turns, asked)?, budget.prompt)?;
                 Ok(self.text_prompt(task, head, answer))
             }
             Task::Understand => {
                 let image = self.image_ids(self.picture(task, codes)?);
                 let asked = Asked::Answer { mode, picture: true };
-                let chat = self.chat(text, asked)?;
+                let chat = self.chat(&turns, asked)?;
                 fits_prompt(chat.len() + 1, budget.prompt)?;
                 let asked = layout::mmu_prompt(&specials, &image, &chat);
                 let head = self.padded(asked, budget.prompt + budget.codes + MARKS)?;
                 Ok(self.text_prompt(task, head, answer))
             }
-            Task::TextToImage => self.drawing(text, budget),
-            Task::ThinkThenDraw => self.think_then_draw(text, budget),
+            Task::TextToImage => self.drawing(&example.prompt, budget),
+            Task::ThinkThenDraw => self.think_then_draw(&turns, budget),
         }
     }
 
@@ -396,8 +400,9 @@ impl SequenceBuilder {
         ))
     }
 
-    fn chat(&self, text: &str, asked: Asked) -> Result<Vec<u32>, ChatError> {
-        self.style.chat(&self.tokenizer, &self.quirks, text, asked)
+    fn chat(&self, turns: &[Turn], asked: Asked) -> Result<Vec<u32>, ChatError> {
+        self.style
+            .conversation(&self.tokenizer, &self.quirks, turns, asked)
     }
 
     /// The ids with padding before them, `len` in all, and how much padding that is; none in a style without padding.
@@ -453,9 +458,9 @@ impl SequenceBuilder {
         })
     }
 
-    fn think_then_draw(&self, text: &str, budget: Budget) -> Result<Prompt, SequenceError> {
+    fn think_then_draw(&self, turns: &[Turn], budget: Budget) -> Result<Prompt, SequenceError> {
         let specials = self.tokenizer.specials();
-        let chat = self.chat(text, Asked::ThinkThenDraw)?;
+        let chat = self.chat(turns, Asked::ThinkThenDraw)?;
         let head = self.padded([vec![specials.r2i], chat].concat(), budget.prompt)?;
         let len = budget.prompt + budget.answer;
         let answer = if self.style.is_padded() {
@@ -520,7 +525,10 @@ fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
 /// A caption or an instruction is answered at length in either mode.
 fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
     match (mode, kind) {
-        (Mode::Think, _) | (Mode::Direct, Kind::Caption | Kind::Scene | Kind::Instruction) => budget.answer,
+        (Mode::Think, _)
+        | (Mode::Direct, Kind::Caption | Kind::Scene | Kind::Instruction | Kind::PictureInstruction) => {
+            budget.answer
+        }
         (Mode::Direct, _) => budget.direct_answer,
     }
 }

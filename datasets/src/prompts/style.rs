@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use demask_api::{Quirks, Template};
 use serde::{Deserialize, Serialize};
 
-use crate::example::Mode;
-use crate::prompts::chat_template::{self, LLADA, MMADA, TemplateError, Turn};
+use crate::example::{Mode, Turn};
+use crate::prompts::chat_template::{self, LLADA, MMADA, TemplateError};
 use crate::prompts::special_tokens::{Family, SpecialTokens};
 use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
@@ -84,12 +84,32 @@ impl PromptStyle {
         text: &str,
         asked: Asked,
     ) -> Result<Vec<u32>, ChatError> {
+        self.conversation(tokenizer, quirks, &[Turn::user(text)], asked)
+    }
+
+    /// The turns of a conversation and the assistant's header as token ids, bos first. The user's last turn gets the words
+    /// that ask for reasoning.
+    ///
+    /// # Errors
+    /// A template that cannot be rendered or refuses these turns; the tokenizer's.
+    pub fn conversation(
+        &self,
+        tokenizer: &TextTokenizer,
+        quirks: &Quirks,
+        turns: &[Turn],
+        asked: Asked,
+    ) -> Result<Vec<u32>, ChatError> {
         let typo = quirks.eot_as_text && matches!(asked, Asked::Answer { picture: true, .. });
-        let words = self.words(text, asked);
-        if self.family == Family::Tabletop {
-            return Ok(in_pieces(tokenizer, quirks, &words, typo)?);
+        let mut turns = turns.to_vec();
+        if let Some(last) = turns.iter_mut().rfind(|turn| turn.is_users()) {
+            last.content = self.words(&last.content, asked);
         }
-        let turns = [Turn::user(&tokenizer.guarded(&words))];
+        if self.family == Family::Tabletop {
+            return Ok(in_pieces(tokenizer, quirks, &turns, typo)?);
+        }
+        for turn in &mut turns {
+            turn.content = tokenizer.guarded(&turn.content);
+        }
         let mut chat = chat_template::render(self.source(quirks.template), &turns, &self.names)?;
         if typo {
             chat = chat.replace("<|eot_id|>", EOT_AS_TEXT);
@@ -130,7 +150,7 @@ impl PromptStyle {
 fn in_pieces(
     tokenizer: &TextTokenizer,
     quirks: &Quirks,
-    words: &str,
+    turns: &[Turn],
     typo: bool,
 ) -> Result<Vec<u32>, TokenizerError> {
     let specials = tokenizer.specials();
@@ -154,6 +174,12 @@ fn in_pieces(
     } else {
         vec![specials.eot]
     };
-    let turn = [header("user")?, tokenizer.encode(words)?, end].concat();
-    Ok([vec![specials.bos], turn, header("assistant")?].concat())
+    let mut chat = vec![specials.bos];
+    for turn in turns {
+        chat.extend(header(&turn.role)?);
+        chat.extend(tokenizer.encode(&turn.content)?);
+        chat.extend(&end);
+    }
+    chat.extend(header("assistant")?);
+    Ok(chat)
 }

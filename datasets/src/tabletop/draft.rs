@@ -45,6 +45,7 @@ impl Draft {
             category: self.category.to_owned(),
             held_out,
             prompt: self.prompt,
+            turns: Vec::new(),
             picture: self.scene.as_ref().map(render),
             reasoning: self.reasoning,
             answer: self.answer,

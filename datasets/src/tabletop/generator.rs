@@ -102,7 +102,7 @@ fn draw(rng: &mut ChaCha8Rng, kind: Kind, split: Split, index: u64, held_out: bo
         Kind::TextToImage => drawing::draft(rng, index, held_out),
         Kind::Caption => asking::caption(rng, held_out),
         Kind::Scene => asking::scene(rng, held_out),
-        Kind::Question => asking::question(rng, index, held_out),
+        Kind::Question | Kind::PictureInstruction => asking::question(rng, index, held_out),
         Kind::ThinkThenDraw => sums::think_then_draw(rng, held_out),
         Kind::WordProblem => sums::word_problem(rng, index),
         Kind::Text | Kind::Instruction => sums::exercise(rng, split),

@@ -17,6 +17,7 @@ fn origin(split: Split) -> Origin {
         licence: "MIT".into(),
         split,
         pixels: 32,
+        columns: std::collections::BTreeMap::new(),
     }
 }
 

@@ -58,6 +58,7 @@ fn example(kind: Kind, prompt: &str) -> Example {
         category: String::new(),
         held_out: false,
         prompt: prompt.to_owned(),
+        turns: Vec::new(),
         picture: None,
         reasoning: None,
         answer: None,

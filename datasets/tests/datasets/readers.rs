@@ -49,6 +49,7 @@ fn a_reader_that_is_added_is_a_kind_of_source_and_gives_its_rows() {
         licence: String::new(),
         split: Split::Train,
         pixels: 32,
+        columns: std::collections::BTreeMap::new(),
     };
     let rows: Vec<_> = reader.open(&path, origin).unwrap().collect();
     let prompts: Vec<_> = rows

@@ -41,6 +41,7 @@ impl Benchmark for Gsm8k {
             licence: "MIT".to_owned(),
             split: Split::Test,
             pixels: PIXELS,
+            columns: std::collections::BTreeMap::new(),
         };
         take_items(JsonLines::open(&path, origin)?, None, count)
     }

@@ -28,5 +28,6 @@ mod runs {
     mod full_disk;
     mod given_data;
     mod loop_pieces;
+    mod own_data;
     mod teacher;
 }

@@ -122,6 +122,7 @@ fn verdict(subject: &str, gate: &str, passed: bool, reason: &str) -> Msg {
         passed,
         reason: reason.into(),
         source: "reasoner".into(),
+        count: 1,
     }))
 }
 

@@ -5,12 +5,16 @@
 //! request at a time, on a thread of its own.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::*;
 use demask_datasets::example::Example;
+use demask_datasets::prompts::sequences::SequenceBuilder;
 
+use crate::control::Control;
 use crate::pipeline::curation::mixture::{Accepted, Mixture};
+use crate::pipeline::curation::sources::SourceError;
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Profile;
@@ -31,6 +35,21 @@ pub struct CuratorSettings {
     pub run: String,
     /// Where reading reports go.
     pub recorder: Recorder,
+    /// The folder in which packed sources are unpacked, into files without a name.
+    pub room: PathBuf,
+    /// Who is told how far the reading is, and says when the daemon is ending.
+    pub control: Arc<Control>,
+}
+
+impl CuratorSettings {
+    /// Says how far the reading is; whether to go on.
+    fn told(&self, what: &str, source: &str, rows: u64) -> bool {
+        if rows > 0 {
+            let detail = format!("{what} source {source}: {rows} rows");
+            self.control.report(|overview| overview.detail = detail);
+        }
+        !self.control.halting()
+    }
 }
 
 /// The examples of a step.
@@ -86,6 +105,11 @@ pub struct Taken {
 #[rtype(result = "Result<(), RunError>")]
 pub struct Restore(pub Vec<Accepted>);
 
+/// Everything that was read is measured against the lengths of these sequences, before the first step.
+#[derive(Clone, Message)]
+#[rtype(result = "Result<(), RunError>")]
+pub struct Measure(pub SequenceBuilder);
+
 /// Texts for a tokenizer that is trained from scratch.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<Vec<String>, RunError>")]
@@ -138,13 +162,14 @@ impl Curator {
             Arc::clone(&self.pool),
         );
         async move {
-            let profile = Arc::clone(&brief.profile);
+            let (profile, telling) = (Arc::clone(&brief.profile), brief.clone());
             let (done, reports) = offload(move || {
                 let mut cached = lock(&cached);
                 let mixture = match &mut *cached {
                     Some(mixture) => mixture,
                     empty => {
-                        let opened = Mixture::open(&profile);
+                        let mut told = |source: &str, rows| telling.told("reading", source, rows);
+                        let opened = Mixture::open(&profile, &telling.room, &mut told);
                         empty.insert(opened.map_err(|error| RunError::Failed(error.to_string()))?)
                     }
                 };
@@ -187,7 +212,7 @@ impl Handler<Demand> for Curator {
             faults.strike("curator", draw.step);
             mixture.batch(draw.step, draw.size, &draw.mix, &draw.only, draw.think_share)
         });
-        handle_message(self, "Draw", work)
+        handle_message(self, "Draw", said(work))
     }
 }
 
@@ -242,7 +267,27 @@ impl Handler<Corpus> for Curator {
     type Result = AtomicResponse<Self, Result<Vec<String>, RunError>>;
 
     fn handle(&mut self, _: Corpus, _: &mut Self::Context) -> Self::Result {
-        let work = self.with_mixture(|mixture| mixture.corpus());
-        handle_message(self, "Corpus", work)
+        let work = self.with_mixture(Mixture::corpus);
+        handle_message(self, "Corpus", said(work))
     }
+}
+
+impl Handler<Measure> for Curator {
+    type Result = AtomicResponse<Self, Result<(), RunError>>;
+
+    fn handle(&mut self, measure: Measure, _: &mut Self::Context) -> Self::Result {
+        let brief = self.brief.clone();
+        let work = self.with_mixture(move |mixture| {
+            let mut told = |source: &str, rows| brief.told("measuring", source, rows);
+            mixture.measure(&brief.profile, &measure.0, &mut told)
+        });
+        handle_message(self, "Measure", said(work))
+    }
+}
+
+/// What went wrong with the sources, in words.
+async fn said<T>(
+    work: impl Future<Output = Result<Result<T, SourceError>, RunError>>,
+) -> Result<T, RunError> {
+    work.await?.map_err(|error| RunError::Failed(error.to_string()))
 }

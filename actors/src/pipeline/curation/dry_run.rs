@@ -121,17 +121,25 @@ fn examples(
             .map(|index| world.example(kind, Split::Train, index))
             .collect());
     }
-    let read = sources::read(source, profile, forbidden, &mut |report| match report {
-        Report::Rejected { gate, reason, .. } => count(&mut found.turned_away, gate, &reason),
-        Report::Done { rows, kept, .. } => (found.rows, found.kept) = (Some(rows), Some(kept)),
-        Report::Clean { .. } => {}
-    });
+    let mut report = |report| {
+        if let Report::Rejected { gate, reason, .. } = report {
+            count(&mut found.turned_away, gate, &reason);
+        }
+    };
+    let room = std::env::temp_dir();
+    let read = sources::read(source, profile, &room, forbidden, &mut report, &mut |_| true);
     if let Err(SourceError::TooManyBad { rows, .. }) = &read {
         found.rows = Some(*rows);
     }
     let mut read = read?;
-    read.truncate(ENOUGH);
-    Ok(read)
+    (found.rows, found.kept) = (Some(read.count), Some(read.len() as u64));
+    let first = (0..read.len().min(ENOUGH)).map(|number| read.get(number));
+    first
+        .collect::<Result<_, _>>()
+        .map_err(|error| SourceError::Changed {
+            name: source.name.clone(),
+            error,
+        })
 }
 
 /// Duplicates are counted together, whichever row they are equal to.

@@ -4,13 +4,17 @@
 //! one. Every example carries its provenance (law L5).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use demask_datasets::curation::decontaminate::{Forbidden, Overlap};
 use demask_datasets::example::{Example, Kind, Mode, Split};
+use demask_datasets::prompts::sequences::SequenceBuilder;
 use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::pipeline::curation::fitting::Fitting;
+use crate::pipeline::curation::library::Library;
 use crate::pipeline::curation::sources::{self, Report, SourceError};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::profile::{Profile, Source, SourceKind};
@@ -18,6 +22,8 @@ use crate::profile::{Profile, Source, SourceKind};
 /// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
 
+/// Examples of a source that a text tokenizer is trained on.
+const CORPUS: usize = 20_000;
 /// The source of traces.
 const REASONER: &str = "reasoner";
 /// Share of a text source's picks, once traces are accepted, that are one of them.
@@ -38,7 +44,7 @@ pub struct Mixture {
     seed: u64,
     world: Tabletop,
     sources: Vec<Source>,
-    read: BTreeMap<String, Vec<Example>>,
+    read: BTreeMap<String, Library>,
     /// Sources of word problems: accepted traces are trained on in their place.
     solvable: BTreeSet<String>,
     forbidden: Forbidden,
@@ -50,17 +56,32 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6).
+    /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6), what the sources
+    /// hold out among them. What must be unpacked is in the folder `room`; `told` hears the source and the rows read so far, and
+    /// says whether to go on.
     ///
     /// # Errors
     /// A file that cannot be read, or too many bad rows in it.
-    pub fn open(profile: &Profile) -> Result<Self, SourceError> {
+    pub fn open(
+        profile: &Profile,
+        room: &Path,
+        told: &mut dyn FnMut(&str, u64) -> bool,
+    ) -> Result<Self, SourceError> {
         let mut reports = Vec::new();
-        let forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
+        let mut forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
+        let reading = || profile.sources.iter().filter(|source| source.kind.reads());
+        for source in reading() {
+            let items = sources::held_out_items(source, profile)?;
+            if !items.is_empty() {
+                forbidden.register(&format!("{}-test", source.name), &items);
+            }
+        }
         let mut read = BTreeMap::new();
-        for source in profile.sources.iter().filter(|source| source.kind.reads()) {
-            let examples = sources::read(source, profile, &forbidden, &mut |report| reports.push(report))?;
-            read.insert(source.name.clone(), examples);
+        for source in reading() {
+            let mut report = |report| reports.push(report);
+            let mut told = |rows| told(&source.name, rows);
+            let library = sources::read(source, profile, room, &forbidden, &mut report, &mut told)?;
+            read.insert(source.name.clone(), library);
         }
         let (seed, sources) = (profile.seed, profile.sources.clone());
         let solvable = solvable(&sources, &read);
@@ -82,13 +103,37 @@ impl Mixture {
         std::mem::take(&mut self.reports)
     }
 
-    /// Everything that was read from files.
-    pub fn read(&self) -> impl Iterator<Item = &Example> {
-        self.read.values().flatten()
+    /// What was read from each source that is a file or folder.
+    pub fn read(&mut self) -> &mut BTreeMap<String, Library> {
+        &mut self.read
+    }
+
+    /// Measures everything that was read against the lengths of the run and what its stages need of it; `told` as in
+    /// [`Self::open`].
+    ///
+    /// # Errors
+    /// A source of which too much does not fit; a stage that would have nothing to learn from.
+    pub fn measure(
+        &mut self,
+        profile: &Profile,
+        builder: &SequenceBuilder,
+        told: &mut dyn FnMut(&str, u64) -> bool,
+    ) -> Result<(), SourceError> {
+        let mut fitting = Fitting::new(profile, builder);
+        for source in &profile.sources {
+            if let Some(library) = self.read.get_mut(&source.name) {
+                let mut report = |report| self.reports.push(report);
+                fitting.measure(source, library, &mut report, &mut |rows| told(&source.name, rows))?;
+            }
+        }
+        fitting.check_stages()
     }
 
     /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `think_share` of the
     /// examples that have reasoning are given with it, the others are direct.
+    ///
+    /// # Errors
+    /// A row that cannot be read again, or has changed.
     pub fn batch(
         &mut self,
         step: u64,
@@ -96,11 +141,11 @@ impl Mixture {
         mix: &BTreeMap<String, f64>,
         only: &[String],
         think_share: f64,
-    ) -> Vec<TrainingExample> {
+    ) -> Result<Vec<TrainingExample>, SourceError> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xba7c);
         rng.set_stream(step + 1);
         (0..size)
-            .filter_map(|_| self.pick(&mut rng, mix, only, think_share))
+            .filter_map(|_| self.pick(&mut rng, mix, only, think_share).transpose())
             .collect()
     }
 
@@ -110,8 +155,10 @@ impl Mixture {
         mix: &BTreeMap<String, f64>,
         only: &[String],
         think_share: f64,
-    ) -> Option<TrainingExample> {
-        let source = self.choose(rng, mix, only)?;
+    ) -> Result<Option<TrainingExample>, SourceError> {
+        let Some(source) = self.choose(rng, mix, only) else {
+            return Ok(None);
+        };
         let trace = think_share > 0.0
             && self.solvable.contains(&source.name)
             && !self.traces.is_empty()
@@ -120,7 +167,10 @@ impl Mixture {
             let accepted = &self.traces[rng.random_range(0..self.traces.len())];
             (accepted.example.clone(), accepted.generator.clone(), "trace")
         } else {
-            (self.clean(&source, rng)?, "none".to_owned(), "source")
+            let Some(example) = self.clean(&source, rng)? else {
+                return Ok(None);
+            };
+            (example, "none".to_owned(), "source")
         };
         let samplers = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
         let mode = if trace || example.reasoning.is_some() && rng.random::<f64>() < think_share {
@@ -129,14 +179,14 @@ impl Mixture {
             Mode::Direct
         };
         let drop_condition = samplers && rng.random::<f64>() < DROP_CONDITION;
-        Some(TrainingExample {
+        Ok(Some(TrainingExample {
             example,
             mode,
             drop_condition,
             generator,
             verifier: verifier.into(),
             score: 1.0,
-        })
+        }))
     }
 
     /// A source by the weights.
@@ -157,11 +207,13 @@ impl Mixture {
     }
 
     /// An example that overlaps no benchmark: what is read was checked, what is generated is checked here.
-    fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
+    fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Result<Option<Example>, SourceError> {
         loop {
-            let example = self.draw(source, rng)?;
+            let Some(example) = self.draw(source, rng)? else {
+                return Ok(None);
+            };
             if source.kind.reads() {
-                return Some(example);
+                return Ok(Some(example));
             }
             let overlap = self.forbidden.overlap(&example);
             self.told(
@@ -169,7 +221,7 @@ impl Mixture {
                 overlap.as_ref().map(|overlap| overlap.benchmark.as_str()),
             );
             match overlap {
-                None => return Some(example),
+                None => return Ok(Some(example)),
                 Some(overlap) => self.reports.push(Report::Rejected {
                     source: source.name.clone(),
                     subject: example.id,
@@ -214,35 +266,45 @@ impl Mixture {
         }
     }
 
-    fn draw(&self, source: &Source, rng: &mut ChaCha8Rng) -> Option<Example> {
+    fn draw(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Result<Option<Example>, SourceError> {
         let index = rng.random_range(0..1 << 40);
         let SourceKind::Tabletop(kind) = source.kind else {
-            let read = self.read.get(&source.name)?;
-            return (!read.is_empty()).then(|| read[rng.random_range(0..read.len())].clone());
+            let Some(read) = self.read.get_mut(&source.name).filter(|read| !read.is_empty()) else {
+                return Ok(None);
+            };
+            let example = read.get(rng.random_range(0..read.len()));
+            return example.map(Some).map_err(|error| SourceError::Changed {
+                name: source.name.clone(),
+                error,
+            });
         };
-        Some(self.world.example(kind, Split::Train, index))
+        Ok(Some(self.world.example(kind, Split::Train, index)))
     }
 
     /// Texts for a tokenizer that is trained from scratch.
-    #[must_use]
-    pub fn corpus(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// A row that cannot be read again, or has changed.
+    pub fn corpus(&mut self) -> Result<Vec<String>, SourceError> {
         let mut texts = self.world.corpus(2000);
-        for examples in self.read.values() {
-            texts.extend(
-                examples
-                    .iter()
-                    .take(20_000)
-                    .flat_map(|example| [example.prompt.clone(), example.completion(Mode::Think)]),
-            );
+        for (name, library) in &mut self.read {
+            for number in 0..library.len().min(CORPUS) {
+                let example = library.get(number).map_err(|error| SourceError::Changed {
+                    name: name.clone(),
+                    error,
+                })?;
+                let completion = example.completion(Mode::Think);
+                texts.extend([example.prompt, completion]);
+            }
         }
-        texts
+        Ok(texts)
     }
 }
 
 /// The sources that give word problems: a verified trace is a worked problem, so it may stand in their place.
-fn solvable(sources: &[Source], read: &BTreeMap<String, Vec<Example>>) -> BTreeSet<String> {
+fn solvable(sources: &[Source], read: &BTreeMap<String, Library>) -> BTreeSet<String> {
     let solves = |source: &&Source| match read.get(&source.name) {
-        Some(examples) => examples.iter().any(|example| example.kind == Kind::WordProblem),
+        Some(library) => library.has_problems(),
         None => source.kind == SourceKind::Tabletop(Kind::WordProblem),
     };
     sources
@@ -290,11 +352,15 @@ mod tests {
         profile
     }
 
+    fn opened(profile: &Profile) -> Result<Mixture, SourceError> {
+        Mixture::open(profile, &std::env::temp_dir(), &mut |_, _| true)
+    }
+
     #[test]
     fn traces_of_problems_that_were_read_are_trained_on() {
         let dir = tempfile::tempdir().unwrap();
-        let mut curator = Mixture::open(&given(dir.path(), 0)).unwrap();
-        let example = curator.read().next().unwrap().clone();
+        let mut curator = opened(&given(dir.path(), 0)).unwrap();
+        let example = curator.read().get_mut("given").unwrap().get(0).unwrap();
         let trace = Accepted {
             example: Example {
                 source: "reasoner".into(),
@@ -305,9 +371,9 @@ mod tests {
         curator.traces.push(trace);
         let written =
             |picked: &TrainingExample| picked.generator == "checkpoint" && picked.mode == Mode::Think;
-        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5);
+        let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5).unwrap();
         assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
-        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0);
+        let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0).unwrap();
         assert!(!direct.iter().any(written));
     }
 
@@ -315,22 +381,74 @@ mod tests {
     fn the_share_of_bad_rows_is_that_of_the_whole_source() {
         let dir = tempfile::tempdir().unwrap();
         let mut profile = given(dir.path(), 2);
-        let refused = Mixture::open(&profile).unwrap_err().to_string();
+        let refused = opened(&profile).unwrap_err().to_string();
         assert!(
             refused.contains("2 of 10 rows") && refused.contains("rows.jsonl:1"),
             "{refused}"
         );
         profile.limits.bad_row_share = 0.2;
-        assert_eq!(Mixture::open(&profile).unwrap().read().count(), 8);
+        assert_eq!(opened(&profile).unwrap().read()["given"].len(), 8);
+    }
+
+    #[test]
+    fn l8_what_is_read_again_is_drawn_as_from_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 0);
+        let drawn = |profile: &Profile| {
+            let mut mixture = opened(profile).unwrap();
+            let batch = mixture.batch(3, 32, &BTreeMap::new(), &[], 0.5).unwrap();
+            let whole = batch.into_iter().map(|picked| picked.example).collect::<Vec<_>>();
+            (whole, mixture.read()["given"].in_memory())
+        };
+        let (from_memory, in_memory) = drawn(&profile);
+        profile.limits.source_memory = 0;
+        assert_eq!((drawn(&profile), in_memory), ((from_memory, false), true));
+        let mut mixture = opened(&profile).unwrap();
+        let path = profile.sources[0].path.clone().unwrap();
+        std::fs::write(
+            &path,
+            std::fs::read_to_string(&path)
+                .unwrap()
+                .replace("How old", "How big"),
+        )
+        .unwrap();
+        let changed = mixture
+            .batch(3, 32, &BTreeMap::new(), &[], 0.5)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            changed.contains("source given") && changed.contains("says something else"),
+            "{changed}"
+        );
+    }
+
+    #[test]
+    fn l6_what_is_held_out_is_the_same_every_time_and_never_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 0);
+        profile.sources[0].test_share = 0.4;
+        let held = sources::held_out_items(&profile.sources[0], &profile).unwrap();
+        assert!(!held.is_empty() && held.len() < 10);
+        assert_eq!(
+            held,
+            sources::held_out_items(&profile.sources[0], &profile).unwrap()
+        );
+        let mut mixture = opened(&profile).unwrap();
+        assert_eq!(mixture.read()["given"].len(), 10 - held.len());
+        let batch = mixture.batch(1, 64, &BTreeMap::new(), &[], 0.5).unwrap();
+        let drawn = |prompt: &str| batch.iter().any(|picked| picked.example.prompt == prompt);
+        assert!(held.iter().all(|item| !drawn(&item.prompt)));
     }
 
     #[test]
     fn l6_every_source_has_a_row_for_every_benchmark() {
         let (text, origin) = Profile::find("tabletop").unwrap();
         let profile = Profile::parse(&text, &origin).unwrap();
-        let mut curator = Mixture::open(&profile).unwrap();
+        let mut curator = opened(&profile).unwrap();
         let name = profile.sources[0].name.clone();
-        curator.batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0);
+        curator
+            .batch(1, 64, &BTreeMap::new(), std::slice::from_ref(&name), 0.0)
+            .unwrap();
         let rows = curator.take_reports();
         for suite in demask_rewards::benchmarks::Suite::all() {
             let row = rows.iter().find_map(|row| match row {

@@ -5,6 +5,8 @@
 
 pub mod curator;
 pub mod dry_run;
+pub mod fitting;
+pub mod library;
 pub mod mixture;
 pub mod sources;
 pub mod training_example;

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::dedup::{Dedup, Seen};
 use demask_datasets::data_dir;
-use demask_datasets::example::{Check, Example, Mode, Split};
-use demask_datasets::formats::row::{Origin, ReadError};
-use demask_datasets::formats::{Reader, Rows};
+use demask_datasets::example::{Check, Example, Kind, Mode, Split};
+use demask_datasets::formats::row::{Origin, Place, ReadError, Row};
+use demask_datasets::formats::{RandomAccess, Reader, Rows};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Gate, Record, Verdict};
 
+use super::library::Library;
 use super::training_example::location;
 use crate::profile::{Profile, Source, SourceKind};
 
@@ -22,6 +23,9 @@ use crate::profile::{Profile, Source, SourceKind};
 const MEANS_OF: usize = 6000;
 /// Rows from which a source with too large a share of bad ones is given up before its end.
 const ENOUGH_ROWS: u64 = 1000;
+
+/// Rows between two words of how far the reading is.
+const PROGRESS: u64 = 1024;
 
 /// The rules that an example is checked by.
 const RULES: &str = "13-gram, whole, picture";
@@ -54,6 +58,45 @@ pub enum SourceError {
         /// The first bad row.
         first: String,
     },
+    /// Too many of its examples are longer than the run's budgets.
+    #[error(
+        "source {name}: {long} of {rows} rows do not fit{}, more than the allowed share of {allowed} (limits.bad_row_share); \
+         the first: {first}; `budgets` in the profile says what fits",
+        if *.bad > 0 { format!(" and {bad} cannot be read") } else { String::new() }
+    )]
+    TooLong {
+        /// The source.
+        name: String,
+        /// Examples that fit into no stage.
+        long: u64,
+        /// Rows that cannot be read.
+        bad: u64,
+        /// Rows and examples measured.
+        rows: u64,
+        /// The allowed share.
+        allowed: f64,
+        /// The first that does not fit.
+        first: String,
+    },
+    /// A stage would have nothing to learn from.
+    #[error("stage {stage}: {found}")]
+    Unusable {
+        /// The stage.
+        stage: String,
+        /// What was wanted, and what was found.
+        found: String,
+    },
+    /// A row says something else than it did.
+    #[error("source {name}: {error}")]
+    Changed {
+        /// The source.
+        name: String,
+        /// Which row, and why.
+        error: String,
+    },
+    /// The daemon is ending.
+    #[error("reading the sources was given up: the daemon is ending")]
+    GivenUp,
     /// Nothing is left of it.
     #[error("source {name}: {path} has no example that can be trained on")]
     Empty {
@@ -91,13 +134,13 @@ pub enum Report {
         /// Examples that overlapped and were turned away.
         overlapped: u64,
     },
-    /// The source is read.
+    /// The source is read and measured.
     Done {
         /// The source.
         source: String,
         /// Rows of the file or folder that were read.
         rows: u64,
-        /// Examples.
+        /// Examples that can be trained on.
         kept: u64,
     },
 }
@@ -120,6 +163,7 @@ impl Report {
                 passed: false,
                 reason,
                 source,
+                count: 1,
             })),
             Self::Clean {
                 source,
@@ -135,7 +179,16 @@ impl Report {
                 checked,
                 overlapped,
             })),
-            Self::Done { .. } => None,
+            Self::Done { source, kept, .. } => Some(Record::Verdict(Verdict {
+                subject: format!("source {source}"),
+                run: run.to_owned(),
+                round: 0,
+                gate: Gate::Accept,
+                passed: true,
+                reason: String::new(),
+                source,
+                count: kept,
+            })),
         }
     }
 }
@@ -174,21 +227,40 @@ pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]
     .collect()
 }
 
-/// Reads a source that is a file or a folder.
+/// Where a source's rows come from while they are checked: a row, and its place where it can be read again.
+enum Reading {
+    Again(Box<dyn RandomAccess>),
+    Once(Rows),
+}
+
+impl Reading {
+    fn next(&mut self) -> Option<(Option<Place>, Row)> {
+        match self {
+            Self::Again(rows) => rows.next_row().map(|(place, row)| (Some(place), row)),
+            Self::Once(rows) => rows.next().map(|row| (None, row)),
+        }
+    }
+}
+
+/// Reads a source that is a file or a folder, whose rows are unpacked into the folder `room` where they must be. `told` hears
+/// how many rows were read and says whether to go on.
 ///
 /// # Errors
 /// [`SourceError`]; what was reported before it stays reported.
 pub fn read(
     source: &Source,
     profile: &Profile,
+    room: &Path,
     forbidden: &Forbidden,
     report: &mut dyn FnMut(Report),
-) -> Result<Vec<Example>, SourceError> {
+    told: &mut dyn FnMut(u64) -> bool,
+) -> Result<Library, SourceError> {
     let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
-    let rows = rows(source, profile, &path).map_err(|error| SourceError::Unreadable {
+    let unreadable = |error| SourceError::Unreadable {
         name: source.name.clone(),
         error,
-    })?;
+    };
+    let mut rows = passing(source, profile, &path, room).map_err(unreadable)?;
     let mut gates = Gates {
         source: &source.name,
         dedup: Dedup::new(profile.limits.near_duplicate),
@@ -196,15 +268,30 @@ pub fn read(
         overlaps: vec![0; forbidden.benchmarks().len()],
         checked: 0,
     };
-    let (mut kept, mut bad, mut count, mut first) = (Vec::new(), 0, 0, String::new());
-    for row in rows {
+    let mut kept = Library::new(profile.limits.source_memory << 20);
+    let mut count = 0;
+    while let Some((place, row)) = rows.next() {
+        if count % PROGRESS == 0 && !told(count) {
+            return Err(SourceError::GivenUp);
+        }
         count += 1;
         match row {
-            Ok(examples) => kept.extend(examples.into_iter().filter(|example| gates.pass(example, report))),
+            Ok(examples) if held_out(source, &examples) => {}
+            Ok(examples) => {
+                let whole = examples.last().is_some_and(|last| !last.turns.is_empty());
+                if whole && gates.is_copy(&examples, report) {
+                    continue;
+                }
+                for (which, example) in examples.into_iter().enumerate() {
+                    if gates.pass(&example, whole, report) {
+                        kept.push(example, place, which);
+                    }
+                }
+            }
             Err(row) => {
-                bad += 1;
-                if first.is_empty() {
-                    first = row.to_string();
+                kept.bad += 1;
+                if kept.first_bad.is_empty() {
+                    kept.first_bad = row.to_string();
                 }
                 report(Report::Rejected {
                     source: source.name.clone(),
@@ -214,20 +301,20 @@ pub fn read(
                 });
             }
         }
-        if too_many(bad, count, profile) && count >= ENOUGH_ROWS {
+        if too_many(kept.bad, count, profile) && count >= ENOUGH_ROWS {
             break;
         }
         if source.limit.is_some_and(|limit| kept.len() >= limit) {
             break;
         }
     }
-    if too_many(bad, count, profile) {
+    if too_many(kept.bad, count, profile) {
         return Err(SourceError::TooManyBad {
             name: source.name.clone(),
-            bad,
+            bad: kept.bad,
             rows: count,
             allowed: profile.limits.bad_row_share,
-            first,
+            first: kept.first_bad,
         });
     }
     gates.finish(report);
@@ -237,12 +324,53 @@ pub fn read(
             path,
         });
     }
-    report(Report::Done {
-        source: source.name.clone(),
-        rows: count,
-        kept: kept.len() as u64,
+    kept.count = count;
+    kept.read_through(match rows {
+        Reading::Again(rows) => Some(rows),
+        Reading::Once(_) => None,
     });
     Ok(kept)
+}
+
+/// The rows of a source that are held out of training, if a share of them is: what no other row may overlap (law L6).
+///
+/// # Errors
+/// It is not readable at all.
+pub fn held_out_items(source: &Source, profile: &Profile) -> Result<Vec<Example>, SourceError> {
+    if source.test_share == 0.0 {
+        return Ok(Vec::new());
+    }
+    let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
+    let rows = rows(source, profile, &path).map_err(|error| SourceError::Unreadable {
+        name: source.name.clone(),
+        error,
+    })?;
+    let mut items = Vec::new();
+    for examples in rows.flatten().filter(|examples| held_out(source, examples)) {
+        items.extend(examples.into_iter().map(|example| Example {
+            split: Split::Test,
+            ..example
+        }));
+    }
+    Ok(items)
+}
+
+/// Whether a row is held out: by a hash of what is asked, so that the same question is on one side whatever its answer is,
+/// its row and the seed are.
+fn held_out(source: &Source, examples: &[Example]) -> bool {
+    let Some(first) = examples.first().filter(|_| source.test_share > 0.0) else {
+        return false;
+    };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(first.prompt.as_bytes());
+    hasher.update(first.picture.as_ref().map_or(&[], |picture| &picture.rgb));
+    // Plain text asks nothing.
+    if first.kind == Kind::Text {
+        hasher.update(first.answer.as_deref().unwrap_or_default().as_bytes());
+    }
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    (u64::from_le_bytes(bytes) as f64 / u64::MAX as f64) < source.test_share
 }
 
 /// What tells the classes of drawn pictures apart: the mean pictures of the profile's labelled sources. A source that cannot
@@ -265,13 +393,30 @@ pub fn classes(profile: &Profile) -> ClassMeans {
     ClassMeans::of(&known)
 }
 
-fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Rows, ReadError> {
-    let origin = Origin {
+/// A source's rows, such as can be read again if its format can.
+fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<Reading, ReadError> {
+    let again = match source.kind.reader() {
+        Some(reader) => reader.open_again(path, origin(source, profile), room)?,
+        None => None,
+    };
+    Ok(match again {
+        Some(rows) => Reading::Again(rows),
+        None => Reading::Once(rows(source, profile, path)?),
+    })
+}
+
+fn origin(source: &Source, profile: &Profile) -> Origin {
+    Origin {
         source: source.name.clone(),
         licence: source.licence.clone(),
         split: Split::Train,
         pixels: profile.pixels,
-    };
+        columns: source.columns.clone(),
+    }
+}
+
+fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Rows, ReadError> {
+    let origin = origin(source, profile);
     match source.kind {
         SourceKind::Read(reader) => reader.open(path, origin),
         // Nothing is read of what is generated.
@@ -293,8 +438,9 @@ struct Gates<'a> {
 }
 
 impl Gates<'_> {
-    fn pass(&mut self, example: &Example, report: &mut dyn FnMut(Report)) -> bool {
-        let turned_away = self.duplicate(example).or_else(|| self.overlapping(example));
+    fn pass(&mut self, example: &Example, whole: bool, report: &mut dyn FnMut(Report)) -> bool {
+        let copy = (!whole).then(|| self.duplicate(example)).flatten();
+        let turned_away = copy.or_else(|| self.overlapping(example));
         if let Some((gate, reason)) = turned_away {
             report(Report::Rejected {
                 source: self.source.to_owned(),
@@ -307,11 +453,33 @@ impl Gates<'_> {
         true
     }
 
+    /// Whether a conversation is one that was read before. It is looked up as a whole: its examples say the same things one
+    /// after another, and would be near duplicates of themselves.
+    fn is_copy(&mut self, examples: &[Example], report: &mut dyn FnMut(Report)) -> bool {
+        let Some((gate, reason)) = examples.last().and_then(|last| self.duplicate(last)) else {
+            return false;
+        };
+        for example in examples {
+            report(Report::Rejected {
+                source: self.source.to_owned(),
+                subject: location(example),
+                gate,
+                reason: reason.clone(),
+            });
+        }
+        true
+    }
+
     /// A labelled picture is its own pixels and what is asked; near duplicates are looked for in text alone.
     fn duplicate(&mut self, example: &Example) -> Option<(Gate, String)> {
         let text = match (&example.picture, &example.check) {
             (Some(_), _) | (_, Check::Class { .. }) => example.id.clone(),
-            (None, _) => format!("{} {}", example.prompt, example.completion(Mode::Think)),
+            (None, _) => {
+                let earlier = example.turns.iter().rev().skip(1).rev();
+                let mut text: String = earlier.map(|turn| format!("{} ", turn.content)).collect();
+                text.push_str(&format!("{} {}", example.prompt, example.completion(Mode::Think)));
+                text
+            }
         };
         match self.dedup.admit(&text) {
             Seen::New => None,

@@ -107,6 +107,7 @@ impl StageRun {
             passed,
             reason: reason.to_owned(),
             source: "reasoner".to_owned(),
+            count: 1,
         };
         Ok(self.context.recorder.record(Record::Verdict(verdict)).await?)
     }

@@ -15,7 +15,7 @@ use crate::control::KnobKey;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::addresses::Addresses;
-use crate::pipeline::curation::curator::{Demand, Restore};
+use crate::pipeline::curation::curator::{Demand, Measure, Restore};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::checkpoints::{self, Cursor, Loaded};
@@ -69,6 +69,13 @@ impl StageRun {
             weights,
         } = checkpoints::load(&context, &addresses.curator).await?;
         addresses.curator.ask(Restore(cursor.traces.clone())).await??;
+        // A run that is on its way was measured when it began.
+        if cursor.step == 0 {
+            addresses
+                .curator
+                .ask(Measure(inference.builder().clone()))
+                .await??;
+        }
         let blobs = Blobs::new(context.home.blobs());
         let mut run = Self {
             context,

@@ -25,6 +25,7 @@ pub(in crate::benchmarks) fn items(
         licence: "MIT".to_owned(),
         split,
         pixels: PIXELS,
+        columns: std::collections::BTreeMap::new(),
     };
     take_items(Idx::open(&folder, origin)?, Some(kind), count)
 }

@@ -183,11 +183,17 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let turned_away = rows_as_json(
         &place,
-        "SELECT gate, sum(rejected) AS n FROM v_funnel WHERE source = 'gsm8k' AND round = 0 GROUP BY gate ORDER BY gate",
+        "SELECT gate, sum(passed) AS kept, sum(rejected) AS n FROM v_funnel WHERE source = 'gsm8k' AND round = 0 GROUP BY gate \
+         ORDER BY gate",
     );
     assert_eq!(
         turned_away,
-        serde_json::json!([{"gate": "decontaminate", "n": 1}, {"gate": "exact_dedup", "n": 1}, {"gate": "parse", "n": 1}])
+        serde_json::json!([
+            {"gate": "accept", "kept": 36, "n": 0},
+            {"gate": "decontaminate", "kept": 0, "n": 1},
+            {"gate": "exact_dedup", "kept": 0, "n": 1},
+            {"gate": "parse", "kept": 0, "n": 1}
+        ])
     );
     let checks = rows_as_json(
         &place,
@@ -278,7 +284,7 @@ batch = 2
 "#;
 
 #[test]
-fn what_never_fits_is_named_by_file_and_line_and_ends_the_run() {
+fn a_source_that_does_not_fit_is_refused_before_the_run_begins() {
     let place = Place::default();
     let data = place.path().join("data");
     write_gsm8k(&data.join("gsm8k"));
@@ -295,7 +301,8 @@ fn what_never_fits_is_named_by_file_and_line_and_ends_the_run() {
     let said = String::from_utf8_lossy(&out.stdout);
     assert_eq!(out.status.code(), Some(1), "{said}");
     for word in [
-        "nothing of the last 10 batches fits",
+        "37 of 39 rows do not fit and 1 cannot be read",
+        "limits.bad_row_share",
         "source gsm8k",
         "train.jsonl:",
         "longer than the 4 tokens that fit",
@@ -303,6 +310,23 @@ fn what_never_fits_is_named_by_file_and_line_and_ends_the_run() {
         assert!(said.contains(word), "{word}: {said}");
     }
     let found = "SELECT count(*) AS n FROM v_event WHERE kind = 'verdict' AND body LIKE '%train.jsonl:%longer than the 4 tokens%'";
-    assert_ne!(rows_as_json(&place, found), serde_json::json!([{"n": 0}]));
+    assert_eq!(rows_as_json(&place, found), serde_json::json!([{"n": 37}]));
+    // However many may be turned away, a stage without any is none.
+    let lenient = format!("{NARROW}\n[limits]\nbad_row_share = 1.0\n");
+    fs::write(&profile, lenient).unwrap();
+    let out = place.demask(&flags).env("DEMASK_DATA", &data).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    for word in [
+        "stage pretrain: none of 37 examples fits",
+        "train.jsonl:",
+        "longer than the 4 tokens",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    for nothing in ["v_checkpoint", "v_metric"] {
+        let counted = rows_as_json(&place, &format!("SELECT count(*) AS n FROM {nothing}"));
+        assert_eq!(counted, serde_json::json!([{"n": 0}]), "{nothing}");
+    }
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

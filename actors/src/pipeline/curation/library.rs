@@ -1,0 +1,154 @@
+//! What was kept of a source: its examples in memory, or, of one that is too large for it, where each can be read again.
+//!
+//! Which example a number means does not depend on which of the two it is (law L8).
+
+use demask_datasets::example::{Example, Kind};
+use demask_datasets::formats::RandomAccess;
+use demask_datasets::formats::row::Place;
+
+/// Where an example that was kept lies, in 24 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    place: Place,
+    /// Which of the row's examples it is.
+    which: u16,
+    /// The beginning of its id: a file may have changed under the run.
+    id: u32,
+}
+
+/// What was kept of a source.
+pub struct Library {
+    /// Bytes of examples that are kept in memory, if their rows can be read again.
+    most: usize,
+    bytes: usize,
+    examples: Vec<Example>,
+    kept: Vec<Kept>,
+    rows: Option<Box<dyn RandomAccess>>,
+    problems: bool,
+    /// Rows that were read, the unreadable ones too.
+    pub(super) count: u64,
+    /// Rows that could not be read.
+    pub(super) bad: u64,
+    /// The first of them.
+    pub(super) first_bad: String,
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Library")
+            .field("len", &self.len())
+            .field("in_memory", &self.in_memory())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Library {
+    /// An empty one that keeps so many bytes of examples in memory where their rows can be read again, else all.
+    #[must_use]
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            bytes: 0,
+            examples: Vec::new(),
+            kept: Vec::new(),
+            rows: None,
+            problems: false,
+            count: 0,
+            bad: 0,
+            first_bad: String::new(),
+        }
+    }
+
+    /// Keeps an example, of a row that lies at a place if it can be read again.
+    pub(super) fn push(&mut self, example: Example, place: Option<Place>, which: usize) {
+        self.problems |= example.kind == Kind::WordProblem;
+        if let Some(place) = place {
+            let which = u16::try_from(which).unwrap_or(u16::MAX);
+            let id = short(&example.id);
+            self.kept.push(Kept { place, which, id });
+            if self.bytes > self.most {
+                return;
+            }
+        }
+        self.bytes += size(&example);
+        if place.is_some() && self.bytes > self.most {
+            self.examples = Vec::new();
+            return;
+        }
+        self.examples.push(example);
+    }
+
+    /// From now on rows are read again through this.
+    pub(super) fn read_through(&mut self, rows: Option<Box<dyn RandomAccess>>) {
+        if !self.in_memory() {
+            self.rows = rows;
+        } else {
+            self.kept = Vec::new();
+        }
+    }
+
+    /// Whether the examples are in memory.
+    #[must_use]
+    pub fn in_memory(&self) -> bool {
+        self.examples.len() >= self.kept.len()
+    }
+
+    /// Examples.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.examples.len().max(self.kept.len())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a word problem is among them.
+    #[must_use]
+    pub fn has_problems(&self) -> bool {
+        self.problems
+    }
+
+    /// The example of a number.
+    ///
+    /// # Errors
+    /// In words: its row cannot be read again, or says something else than it did.
+    pub fn get(&mut self, number: usize) -> Result<Example, String> {
+        if let Some(example) = self.examples.get(number) {
+            return Ok(example.clone());
+        }
+        let kept = *self.kept.get(number).ok_or("there is no such example")?;
+        let rows = self.rows.as_mut().ok_or("its rows cannot be read again")?;
+        let examples = rows.read_again(kept.place).map_err(|bad| bad.to_string())?;
+        let example = examples.into_iter().nth(usize::from(kept.which));
+        match example.filter(|example| short(&example.id) == kept.id) {
+            Some(example) => Ok(example),
+            None => Err(format!(
+                "line {} of file {} says something else than when the run began; start another run on changed data",
+                kept.place.line,
+                kept.place.file() + 1
+            )),
+        }
+    }
+}
+
+/// The beginning of an id.
+fn short(id: &str) -> u32 {
+    u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).unwrap_or(0)
+}
+
+/// About how many bytes of memory an example takes.
+fn size(example: &Example) -> usize {
+    let texts = [
+        Some(&example.prompt),
+        example.reasoning.as_ref(),
+        example.answer.as_ref(),
+        Some(&example.place),
+    ];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let turns: usize = example.turns.iter().map(|turn| turn.content.len() + 64).sum();
+    let picture = example.picture.as_ref().map_or(0, |picture| picture.rgb.len());
+    size_of::<Example>() + 96 + texts + turns + picture
+}

@@ -1,0 +1,215 @@
+//! Conversations of several turns: `messages` (role, content) and `conversations` (from, value).
+//!
+//! A conversation is an example for each of the assistant's turns, with all that was said before as its prompt (LLaDA, arXiv
+//! 2502.09992, appendix B.1). A turn without an answer after it is left out, as MMaDA leaves it out. An answer's
+//! `<think>…</think>` is its reasoning; earlier answers are shown without theirs.
+
+use demask_api::Picture;
+use serde_json::Value;
+
+use super::blank;
+use crate::example::{Example, Kind, Turn};
+use crate::formats::fields::{Fields, kind_of};
+use crate::formats::row::Origin;
+
+/// Turns that a conversation may have (law L9): each answer's example repeats all before it.
+const MOST_TURNS: usize = 512;
+/// Where a picture stands in a text.
+const MARK: &str = "<image>";
+
+/// What roles are called, and what each is.
+const ROLES: [(&str, &str); 16] = [
+    ("system", "system"),
+    ("developer", "system"),
+    ("user", "user"),
+    ("human", "user"),
+    ("assistant", "assistant"),
+    ("gpt", "assistant"),
+    ("chatgpt", "assistant"),
+    ("model", "assistant"),
+    ("bot", "assistant"),
+    ("bing", "assistant"),
+    ("bard", "assistant"),
+    ("function_call", "assistant"),
+    ("tool", "tool"),
+    ("function", "tool"),
+    ("observation", "tool"),
+    ("ipython", "tool"),
+];
+
+/// A turn as a row has it.
+struct Said {
+    turn: Turn,
+    /// Pictures that it marks.
+    marks: usize,
+    /// Whether it is an answer to learn.
+    taught: bool,
+}
+
+/// The examples of a list of turns.
+///
+/// # Errors
+/// In words: which turn, what was expected and found.
+pub(super) fn examples(
+    name: &str,
+    turns: &[Value],
+    fields: &Fields,
+    origin: &Origin,
+) -> Result<Vec<Example>, String> {
+    let said: Vec<Said> = turns
+        .iter()
+        .enumerate()
+        .map(|(at, turn)| said(turn).map_err(|why| format!("`{name}`, turn {}: {why}", at + 1)))
+        .collect::<Result<_, _>>()?;
+    if said.len() > MOST_TURNS {
+        return Err(format!(
+            "`{name}` has {} turns, at most {MOST_TURNS} are read",
+            said.len()
+        ));
+    }
+    let picture = picture(&said, fields, origin)?;
+    let shown = said.iter().position(|said| said.marks > 0).unwrap_or(0);
+    let mut examples = Vec::new();
+    for (at, answer) in said.iter().enumerate().filter(|(_, said)| said.taught) {
+        let picture = picture.clone().filter(|_| shown < at);
+        examples.extend(example(&said[..at], &answer.turn.content, picture, origin));
+    }
+    if examples.is_empty() {
+        return Err(format!(
+            "`{name}`: no turn of the assistant answers one of the user"
+        ));
+    }
+    Ok(examples)
+}
+
+/// An answer and all before it; none where the user has said nothing yet.
+fn example(before: &[Said], answer: &str, picture: Option<Picture>, origin: &Origin) -> Option<Example> {
+    let asked = before.iter().rfind(|said| said.turn.is_users())?;
+    let shown = |said: &Said| Turn {
+        role: said.turn.role.clone(),
+        content: match said.turn.role.as_str() {
+            "assistant" => split_thought(&said.turn.content).1,
+            _ => said.turn.content.clone(),
+        },
+    };
+    let (reasoning, answer) = split_thought(answer);
+    let kind = match picture {
+        Some(_) => Kind::PictureInstruction,
+        None => Kind::Instruction,
+    };
+    let turns = match before {
+        [_] => Vec::new(),
+        several => several.iter().map(shown).collect(),
+    };
+    let example = Example {
+        kind,
+        prompt: asked.turn.content.clone(),
+        turns,
+        picture,
+        reasoning,
+        answer: Some(answer),
+        ..blank(origin)
+    };
+    Some(example.with_id())
+}
+
+/// The row's picture, if it has one: as many as the turns mark, one at most.
+fn picture(said: &[Said], fields: &Fields, origin: &Origin) -> Result<Option<Picture>, String> {
+    let marks: usize = said.iter().map(|said| said.marks).sum();
+    let given = super::given_pictures(fields);
+    match (given.as_slice(), marks) {
+        ([], 0) => Ok(None),
+        ([one], 0 | 1) => one.decode(origin.pixels).map(Some),
+        (given, 0 | 1) if given.len() > 1 => {
+            Err(format!("{} pictures; a sequence has room for one", given.len()))
+        }
+        (given, marks) => Err(format!(
+            "{marks} {MARK} in the text and {} pictures; one of each was expected",
+            given.len()
+        )),
+    }
+}
+
+fn said(value: &Value) -> Result<Said, String> {
+    let Value::Object(turn) = value else {
+        return Err(format!(
+            "an object with role and content was expected, found {}",
+            kind_of(value)
+        ));
+    };
+    let named = |names: [&str; 2]| {
+        names
+            .iter()
+            .find_map(|name| turn.get(*name).filter(|value| !value.is_null()))
+    };
+    let role = named(["role", "from"])
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let Some((_, role)) = ROLES.iter().find(|(known, _)| *known == role.trim()) else {
+        return Err(format!(
+            "a role of system, user, assistant or tool was expected, found {role:?}"
+        ));
+    };
+    let (text, marks) = named(["content", "value"]).map_or(Ok((String::new(), 0)), content)?;
+    let calls = turn.get("tool_calls").is_some_and(|calls| !calls.is_null());
+    let unwanted = turn.get("weight").and_then(Value::as_f64) == Some(0.0);
+    if text.is_empty() && marks == 0 && !calls {
+        return Err(format!("the {role} says nothing"));
+    }
+    let taught = *role == "assistant" && !text.is_empty() && !unwanted;
+    let turn = Turn {
+        role: (*role).to_owned(),
+        content: text,
+    };
+    Ok(Said { turn, marks, taught })
+}
+
+/// The words of a turn and how many pictures it marks: a text, or a list of parts.
+fn content(value: &Value) -> Result<(String, usize), String> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let parts: Vec<String> = parts.iter().map(part).collect::<Result<_, _>>()?;
+            parts.join("\n")
+        }
+        other => {
+            return Err(format!(
+                "text or a list of parts was expected, found {}",
+                kind_of(other)
+            ));
+        }
+    };
+    let marks = text.matches(MARK).count();
+    let text = text
+        .replace("<image>\n", "")
+        .replace("\n<image>", "")
+        .replace(MARK, "");
+    Ok((text.trim().to_owned(), marks))
+}
+
+fn part(value: &Value) -> Result<String, String> {
+    let kind = value["type"].as_str();
+    match (kind, value["text"].as_str().or(value.as_str())) {
+        (Some("image" | "image_url" | "input_image"), _) => Ok(MARK.to_owned()),
+        (_, Some(text)) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "a part of type text or image was expected, found {}",
+            kind.unwrap_or(kind_of(value))
+        )),
+    }
+}
+
+/// `<think>reasoning</think>answer` in two; all of it is the answer where it does not begin so.
+fn split_thought(text: &str) -> (Option<String>, String) {
+    let thought = text
+        .strip_prefix("<think>")
+        .and_then(|rest| rest.split_once("</think>"));
+    match thought {
+        Some((reasoning, answer)) => {
+            let reasoning = reasoning.trim();
+            let reasoning = (!reasoning.is_empty()).then(|| reasoning.to_owned());
+            (reasoning, answer.trim().to_owned())
+        }
+        None => (None, text.to_owned()),
+    }
+}

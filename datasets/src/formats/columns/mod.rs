@@ -1,0 +1,154 @@
+//! What a row says by the columns that it has, whatever file it is in; the first form that fits is taken.
+//!
+//! | columns | meaning |
+//! | --- | --- |
+//! | `messages` or `conversations` | turns, an example for each of the assistant's (`conversation.rs`); a picture in `image` or `images` |
+//! | `prompt`, `chosen`, `rejected` | refused: preferences are not trained on |
+//! | `image` with `question` and `answer` | a question about a picture |
+//! | `image` with `caption`, `text` or `label` | a picture to describe, and to draw |
+//! | `question`, `answer` | a problem; GSM8K's `#### N` and calculator notes are read |
+//! | `prompt`, `answer`, maybe `reasoning` | a problem |
+//! | `prompt`, `completion` or `response` | an instruction, in text or in lists of messages |
+//! | `instruction`, maybe `input`, `response` or `output` | an instruction |
+//! | `text` or `content` | plain text |
+
+mod conversation;
+mod forms;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::example::{Check, Example, Kind};
+use crate::formats::fields::{Encoded, Fields};
+use crate::formats::row::Origin;
+
+/// Every column that is known: what `[source.columns]` may give another name for.
+pub const KNOWN: [&str; 17] = [
+    "messages",
+    "conversations",
+    "image",
+    "images",
+    "caption",
+    "label",
+    "question",
+    "prompt",
+    "answer",
+    "reasoning",
+    "completion",
+    "response",
+    "instruction",
+    "input",
+    "output",
+    "text",
+    "content",
+];
+
+/// A row's examples. A picture that is named by a path lies below `base`; `drawn` says whether captioned pictures are
+/// requests to draw too.
+///
+/// # Errors
+/// In words: what was expected and found.
+pub(super) fn examples(
+    mut fields: Fields,
+    base: &Path,
+    origin: &Origin,
+    drawn: bool,
+) -> Result<Vec<Example>, String> {
+    fields.rename(&origin.columns);
+    locate(&mut fields, base)?;
+    let fields = &fields;
+    let found = |names: &'static [&'static str]| names.iter().copied().find(|name| fields.has(name));
+    if let Some(name) = found(&["messages", "conversations"]) {
+        return match fields.values.get(name) {
+            Some(Value::Array(turns)) => conversation::examples(name, turns, fields, origin),
+            _ => Err(format!("`{name}`: a list of turns was expected")),
+        };
+    }
+    if fields.has("chosen") && fields.has("rejected") {
+        return Err(
+            "`chosen` and `rejected`: preferences cannot be trained on; leave one answer, as `completion`"
+                .into(),
+        );
+    }
+    if let Some(completion) = found(&["completion", "response"])
+        && fields.has("prompt")
+    {
+        return completed(completion, fields, origin);
+    }
+    let example = match given_pictures(fields).as_slice() {
+        [] => forms::text(fields, origin)?,
+        [picture] => return forms::picture(picture, fields, origin, drawn),
+        several => return Err(format!("{} pictures; a sequence has room for one", several.len())),
+    };
+    Ok(vec![example.with_id()])
+}
+
+/// `prompt` and `completion`, each a text or a list of turns, as the conversation that they are.
+fn completed(completion: &str, fields: &Fields, origin: &Origin) -> Result<Vec<Example>, String> {
+    let mut turns = Vec::new();
+    for (name, role) in [("prompt", "user"), (completion, "assistant")] {
+        match fields.values.get(name) {
+            Some(Value::Array(several)) => turns.extend(several.clone()),
+            _ => turns.push(serde_json::json!({ "role": role, "content": fields.word(name)? })),
+        }
+    }
+    conversation::examples(completion, &turns, fields, origin)
+}
+
+/// The pictures of a row, in the order in which the text speaks of them.
+fn given_pictures(fields: &Fields) -> Vec<&Encoded> {
+    let named = ["image", "images"]
+        .iter()
+        .filter_map(|name| fields.pictures.get(*name));
+    named.flatten().collect()
+}
+
+/// Takes the paths in `image` and `images` for the pictures that they name.
+fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
+    for name in ["image", "images"] {
+        if !fields.has(name) || fields.pictures.contains_key(name) {
+            continue;
+        }
+        let value = fields.values.remove(name).unwrap_or_default();
+        let several = match value {
+            Value::Array(several) => several,
+            one => vec![one],
+        };
+        let mut found = Vec::new();
+        for value in several {
+            let path = value["path"].as_str().or(value.as_str()).map(str::trim);
+            match path {
+                Some("") => return Err(format!("`{name}` is empty")),
+                Some(path) => found.push(Encoded::File(base.join(path))),
+                None => {
+                    return Err(format!(
+                        "`{name}`: the path of a picture was expected, found {value}"
+                    ));
+                }
+            }
+        }
+        fields.pictures.insert(name.to_owned(), found);
+    }
+    Ok(())
+}
+
+/// An example that says nothing yet.
+fn blank(origin: &Origin) -> Example {
+    Example {
+        id: String::new(),
+        source: origin.source.clone(),
+        place: String::new(),
+        licence: origin.licence.clone(),
+        split: origin.split,
+        kind: Kind::Text,
+        category: String::new(),
+        held_out: false,
+        prompt: String::new(),
+        turns: Vec::new(),
+        picture: None,
+        reasoning: None,
+        answer: None,
+        check: Check::None,
+    }
+}

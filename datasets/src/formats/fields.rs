@@ -1,0 +1,171 @@
+//! A row's fields by name, whatever file they come from: values as JSON, pictures as files or as the bytes that were stored.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use demask_api::Picture;
+use serde_json::{Map, Value};
+
+use crate::pictures::file as picture_file;
+
+/// A picture as a row has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Encoded {
+    /// The bytes of a PNG or JPEG file.
+    Bytes(Vec<u8>),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Encoded {
+    /// The picture, `pixels` a side.
+    ///
+    /// # Errors
+    /// In words: the file cannot be read, or the bytes are no picture.
+    pub fn decode(&self, pixels: usize) -> Result<Picture, String> {
+        match self {
+            Self::Bytes(bytes) => picture_file::read_bytes(bytes, pixels),
+            Self::File(path) => picture_file::read(path, pixels),
+        }
+    }
+}
+
+/// A row's fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fields {
+    /// What is text, a number, a list or a struct.
+    pub values: Map<String, Value>,
+    /// What is a picture or a list of them.
+    pub pictures: BTreeMap<String, Vec<Encoded>>,
+}
+
+impl Fields {
+    /// Whether there is something in a field of this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.pictures.contains_key(name) || self.values.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The names of all fields, for messages.
+    #[must_use]
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self
+            .values
+            .keys()
+            .chain(self.pictures.keys())
+            .map(String::as_str)
+            .collect();
+        match names.is_empty() {
+            true => "nothing".to_owned(),
+            false => names.join(", "),
+        }
+    }
+
+    /// Calls fields by the names that readers know: `known` gives each such name the row's own.
+    pub fn rename(&mut self, known: &BTreeMap<String, String>) {
+        let mut renamed = Self::default();
+        for (name, own) in known {
+            if let Some(value) = self.values.remove(own) {
+                renamed.values.insert(name.clone(), value);
+            }
+            if let Some(pictures) = self.pictures.remove(own) {
+                renamed.pictures.insert(name.clone(), pictures);
+            }
+        }
+        self.values.extend(renamed.values);
+        self.pictures.extend(renamed.pictures);
+    }
+
+    /// The text of a field, without white space around it; a number as it is written.
+    ///
+    /// # Errors
+    /// The field is missing, empty or something else, in words.
+    pub fn word(&self, name: &str) -> Result<String, String> {
+        match self.values.get(name) {
+            Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
+            Some(Value::Number(number)) => Ok(number.to_string()),
+            Some(Value::String(_)) => Err(format!("`{name}` is empty")),
+            Some(other) => Err(format!("`{name}`: text was expected, found {}", kind_of(other))),
+            None => Err(format!("`{name}` is missing")),
+        }
+    }
+}
+
+/// What a value is, in words.
+#[must_use]
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl Fields {
+    /// The row as bytes, to be laid down and read again on this machine.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let values = Value::Object(self.values.clone()).to_string();
+        let mut bytes = Vec::new();
+        let mut part = |kind: u8, part: &[u8]| {
+            bytes.push(kind);
+            bytes.extend((part.len() as u64).to_le_bytes());
+            bytes.extend(part);
+        };
+        part(VALUES, values.as_bytes());
+        for (name, pictures) in &self.pictures {
+            part(NAME, name.as_bytes());
+            for picture in pictures {
+                match picture {
+                    Encoded::Bytes(bytes) => part(PICTURE, bytes),
+                    Encoded::File(path) => part(FILE, path.as_os_str().as_encoded_bytes()),
+                }
+            }
+        }
+        bytes
+    }
+
+    /// The row of such bytes.
+    ///
+    /// # Errors
+    /// They are cut off, or something else.
+    pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, String> {
+        let broken = || "what was laid down is broken".to_owned();
+        let (mut fields, mut name) = (Self::default(), String::new());
+        while let Some((&kind, rest)) = bytes.split_first() {
+            let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(broken)?;
+            let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| broken())?;
+            let (part, rest) = rest.split_at_checked(length).ok_or_else(broken)?;
+            bytes = rest;
+            let text = || String::from_utf8_lossy(part).into_owned();
+            let picture = match kind {
+                VALUES => {
+                    fields.values = serde_json::from_slice(part).map_err(|error| error.to_string())?;
+                    continue;
+                }
+                NAME => {
+                    name = text();
+                    fields.pictures.entry(name.clone()).or_default();
+                    continue;
+                }
+                PICTURE => Encoded::Bytes(part.to_vec()),
+                FILE => Encoded::File(PathBuf::from(text())),
+                _ => return Err(broken()),
+            };
+            fields.pictures.entry(name.clone()).or_default().push(picture);
+        }
+        Ok(fields)
+    }
+}
+
+/// What a part of a row's bytes is.
+const VALUES: u8 = 1;
+/// The name of the pictures that follow.
+const NAME: u8 = 2;
+/// A picture's bytes.
+const PICTURE: u8 = 3;
+/// A picture's path.
+const FILE: u8 = 4;

@@ -1,0 +1,184 @@
+//! The values of a JSON text, one at a time: a line each, or the elements of one array.
+
+use std::io::{self, BufRead};
+
+/// Bytes that a value may have (law L9).
+const LONGEST: usize = 64 << 20;
+
+/// How values follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One a line.
+    Lines,
+    /// The elements of one array.
+    Array,
+}
+
+/// A value's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its first byte in the text.
+    pub at: u64,
+    /// The line or element, from 1.
+    pub number: u64,
+    /// Its bytes; none where it is longer than is read.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// The values of a text.
+pub struct Pieces<R> {
+    text: R,
+    at: u64,
+    number: u64,
+    form: Option<Form>,
+}
+
+impl<R: BufRead> Pieces<R> {
+    /// From the beginning of a text.
+    pub fn new(text: R) -> Self {
+        Self {
+            text,
+            at: 0,
+            number: 0,
+            form: None,
+        }
+    }
+
+    /// From the beginning of a value.
+    pub fn within(text: R, form: Form) -> Self {
+        Self {
+            form: Some(form),
+            ..Self::new(text)
+        }
+    }
+
+    /// How values follow one another; lines before anything was read.
+    pub fn form(&self) -> Form {
+        self.form.unwrap_or(Form::Lines)
+    }
+
+    /// The number of the value that was read last.
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next value. Blank lines are none, but count.
+    ///
+    /// # Errors
+    /// The text cannot be read.
+    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+        if self.form.is_none() {
+            self.form = Some(self.find_form()?);
+        }
+        match self.form() {
+            Form::Lines => self.line(),
+            Form::Array => self.element(),
+        }
+    }
+
+    /// An array begins with a bracket, after white space or a byte order mark, and has more than its end behind it.
+    fn find_form(&mut self) -> io::Result<Form> {
+        let seen = self.text.fill_buf()?;
+        let start = seen.strip_prefix(b"\xef\xbb\xbf").unwrap_or(seen);
+        let mut signs = start.iter().copied().filter(|sign| !sign.is_ascii_whitespace());
+        match (signs.next(), signs.next()) {
+            (Some(b'['), Some(b'{')) => {
+                let bracket = seen.iter().position(|&sign| sign == b'[').unwrap_or(0) + 1;
+                self.skip(bracket);
+                Ok(Form::Array)
+            }
+            _ => Ok(Form::Lines),
+        }
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.text.consume(count);
+        self.at += count as u64;
+    }
+
+    fn line(&mut self) -> io::Result<Option<Piece>> {
+        loop {
+            let (at, mut bytes, mut whole) = (self.at, Vec::new(), true);
+            let ended = loop {
+                let seen = self.text.fill_buf()?;
+                if seen.is_empty() {
+                    break true;
+                }
+                let end = seen.iter().position(|&sign| sign == b'\n');
+                let part = &seen[..end.unwrap_or(seen.len())];
+                whole &= bytes.len() + part.len() <= LONGEST;
+                if whole {
+                    bytes.extend_from_slice(part);
+                }
+                let count = end.map_or(seen.len(), |end| end + 1);
+                self.skip(count);
+                if end.is_some() {
+                    break false;
+                }
+            };
+            if ended && self.at == at {
+                return Ok(None);
+            }
+            self.number += 1;
+            if !whole || !bytes.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Some(self.piece(at, bytes, whole)));
+            }
+        }
+    }
+
+    fn element(&mut self) -> io::Result<Option<Piece>> {
+        // Between two elements lie a comma and white space; a bracket ends them.
+        loop {
+            let seen = self.text.fill_buf()?;
+            match seen.first() {
+                None => return Ok(None),
+                Some(b']') => return Ok(None),
+                Some(sign) if sign.is_ascii_whitespace() || *sign == b',' => self.skip(1),
+                Some(_) => break,
+            }
+        }
+        self.number += 1;
+        let (at, mut bytes, mut whole) = (self.at, Vec::new(), true);
+        let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+        loop {
+            let seen = self.text.fill_buf()?;
+            if seen.is_empty() {
+                return Ok(Some(self.piece(at, bytes, whole)));
+            }
+            let mut end = None;
+            for (number, &sign) in seen.iter().enumerate() {
+                match sign {
+                    _ if escaped => escaped = false,
+                    b'\\' if quoted => escaped = true,
+                    b'"' => quoted = !quoted,
+                    _ if quoted => {}
+                    b'{' | b'[' => depth += 1,
+                    b',' | b']' if depth == 0 => {
+                        end = Some(number);
+                        break;
+                    }
+                    b'}' | b']' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+            }
+            let part = &seen[..end.unwrap_or(seen.len())];
+            whole &= bytes.len() + part.len() <= LONGEST;
+            if whole {
+                bytes.extend_from_slice(part);
+            }
+            let count = part.len();
+            self.skip(count);
+            if end.is_some() {
+                return Ok(Some(self.piece(at, bytes, whole)));
+            }
+        }
+    }
+
+    fn piece(&self, at: u64, bytes: Vec<u8>, whole: bool) -> Piece {
+        Piece {
+            at,
+            number: self.number,
+            bytes: whole.then_some(bytes),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Packed files (`.gz`, `.zst`) as they are inside, and where what has no place of its own is laid down to be read again.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::row::ReadError;
+
+/// Bytes that are written or read at a time.
+const CHUNK: usize = 1 << 20;
+/// The largest window that a zstd file may ask for: 2^27 bytes (law L9).
+const WINDOW_LOG: u32 = 27;
+
+/// Whether a file is packed, by its name.
+#[must_use]
+pub fn is_packed(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    matches!(ending.as_deref(), Some("gz" | "zst" | "zstd"))
+}
+
+/// A file's contents, unpacked where they are packed.
+///
+/// # Errors
+/// It cannot be opened, or is a folder.
+pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
+    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let file = BufReader::with_capacity(CHUNK, file);
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    Ok(match ending.as_deref() {
+        Some("gz") => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),
+        Some("zst" | "zstd") => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(file);
+            let mut decoder = decoder.map_err(|error| ReadError::io(path, error))?;
+            let limited = decoder.window_log_max(WINDOW_LOG);
+            limited.map_err(|error| ReadError::io(path, error))?;
+            Box::new(BufReader::with_capacity(CHUNK, decoder))
+        }
+        _ => Box::new(file),
+    })
+}
+
+/// A nameless file: gone when it is closed, whatever becomes of the program.
+#[derive(Debug)]
+pub struct Spool {
+    file: File,
+    /// Bytes in the file.
+    written: u64,
+    /// Bytes that are still to be written behind them.
+    pending: Vec<u8>,
+}
+
+impl Spool {
+    /// An empty one in a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn new(room: &Path) -> Result<Self, ReadError> {
+        std::fs::create_dir_all(room).map_err(|error| ReadError::io(room, error))?;
+        let file = tempfile::tempfile_in(room).map_err(|error| ReadError::io(room, error))?;
+        Ok(Self {
+            file,
+            written: 0,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Lays a row's bytes down; where they lie.
+    ///
+    /// # Errors
+    /// The disk is full, or broken; more than 4 GiB.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let at = self.written + self.pending.len() as u64;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        self.pending.extend(length.to_le_bytes());
+        self.pending.extend(bytes);
+        if self.pending.len() >= CHUNK {
+            self.settle()?;
+        }
+        Ok(at)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.pending)?;
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// The row's bytes that lie at a place.
+    ///
+    /// # Errors
+    /// The disk is full, or broken.
+    pub fn get(&mut self, at: u64) -> io::Result<Vec<u8>> {
+        if !self.pending.is_empty() {
+            self.settle()?;
+        }
+        let mut length = [0; 4];
+        self.file.read_exact_at(&mut length, at)?;
+        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+        self.file.read_exact_at(&mut bytes, at + 4)?;
+        Ok(bytes)
+    }
+}
+
+/// A file from a place on; its own cursor is left where it is.
+#[derive(Debug)]
+pub struct At {
+    /// The file.
+    pub file: File,
+    /// The byte that is read next.
+    pub at: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}

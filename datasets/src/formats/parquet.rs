@@ -1,0 +1,284 @@
+//! Parquet, as the hub keeps data sets: a file, a folder's files or a pattern's, read by the columns that they have
+//! (`columns/`). A picture is `struct<bytes, path>` or bytes, turns are a list of structs, class numbers are named in the
+//! footer.
+//!
+//! Rows are read column by column, a page at a time. A page cannot be entered in its middle: a row that is read again is
+//! read from where it was laid down.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::file::metadata::FileMetaData;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
+use serde_json::{Map, Value};
+
+use super::fields::{Encoded, Fields};
+use super::packed::Spool;
+use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
+use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+
+/// What the names of such files end in.
+const ENDINGS: [&str; 1] = [".parquet"];
+
+/// The reader of the format `parquet`.
+#[derive(Clone, Copy, Debug)]
+pub struct ParquetReader;
+
+impl Reader for ParquetReader {
+    fn name(&self) -> &'static str {
+        "parquet"
+    }
+
+    fn about(&self) -> &'static str {
+        "Parquet files as the hub keeps data sets: conversations, questions, captioned pictures, plain text"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(InOrder(Parquet::open(path, origin)?)))
+    }
+
+    fn open_again(
+        &self,
+        path: &Path,
+        origin: Origin,
+        room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        let mut rows = Parquet::open(path, origin)?;
+        rows.spool = Some(Spool::new(room)?);
+        Ok(Some(Box::new(rows)))
+    }
+}
+
+/// The rows of files, one at a time.
+struct Parquet {
+    files: Vec<PathBuf>,
+    /// The number of the file that is read next.
+    next: usize,
+    rows: Option<RowIter<'static>>,
+    /// The row of the present file that was read last, from 1.
+    number: u64,
+    /// The names of classes by column, in the present file.
+    classes: BTreeMap<String, Vec<String>>,
+    origin: Origin,
+    spool: Option<Spool>,
+}
+
+impl Parquet {
+    fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
+        let mut rows = Self {
+            files: shards::files(path, &ENDINGS, origin.split)?,
+            next: 0,
+            rows: None,
+            number: 0,
+            classes: BTreeMap::new(),
+            origin,
+            spool: None,
+        };
+        rows.begin()?;
+        Ok(rows)
+    }
+
+    /// Opens the next file, if there is one.
+    fn begin(&mut self) -> Result<(), ReadError> {
+        (self.rows, self.number) = (None, 0);
+        let Some(path) = self.files.get(self.next) else {
+            return Ok(());
+        };
+        self.next += 1;
+        let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+        let broken = |error: parquet::errors::ParquetError| {
+            ReadError::format(path, format!("a Parquet file was expected: {error}"))
+        };
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let about = reader.metadata().file_metadata();
+        self.classes = classes(about);
+        let wanted = self.wanted(path, about.schema())?;
+        let rows = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
+        self.rows = Some(rows.map_err(broken)?);
+        Ok(())
+    }
+
+    /// The columns that readers know, under the source's names.
+    fn wanted(&self, path: &Path, schema: &Type) -> Result<Type, ReadError> {
+        let own = |name: &str| self.origin.columns.values().any(|own| own == name);
+        let known = |column: &&Arc<Type>| columns::KNOWN.contains(&column.name()) || own(column.name());
+        let kept: Vec<Arc<Type>> = schema.get_fields().iter().filter(known).cloned().collect();
+        if kept.is_empty() {
+            let found: Vec<&str> = schema.get_fields().iter().map(|column| column.name()).collect();
+            let (found, known) = (found.join(", "), columns::KNOWN.join(", "));
+            let message = format!("one of the columns {known} was expected ([source.columns] renames), found {found}");
+            return Err(ReadError::format(path, message));
+        }
+        let root = Type::group_type_builder(schema.name()).with_fields(kept).build();
+        root.map_err(|error| ReadError::format(path, error.to_string()))
+    }
+
+    fn present(&self) -> (usize, PathBuf) {
+        let number = self.next.saturating_sub(1);
+        (number, self.files.get(number).cloned().unwrap_or_default())
+    }
+
+    fn examples(&self, fields: Fields, path: &Path, line: u64) -> Row {
+        let base = path.parent().unwrap_or(Path::new("."));
+        let read = columns::examples(fields, base, &self.origin, true);
+        read.map(|examples| placed(examples, path, line)).map_err(|reason| BadRow {
+            file: path.to_owned(),
+            line,
+            reason,
+        })
+    }
+}
+
+impl RandomAccess for Parquet {
+    fn next_row(&mut self) -> Option<(Place, Row)> {
+        loop {
+            // A file that cannot be opened or read on is a bad row; the next one comes after it.
+            if self.rows.is_none() && self.next >= self.files.len() {
+                return None;
+            }
+            let begun = match self.rows {
+                Some(_) => Ok(()),
+                None => self.begin(),
+            };
+            self.number += 1;
+            let ((file, path), line) = (self.present(), self.number);
+            let bad = |reason: String| {
+                let file_name = path.clone();
+                let bad = BadRow {
+                    file: file_name,
+                    line,
+                    reason,
+                };
+                Some((Place::new(file, 0, line), Err(bad)))
+            };
+            if let Err(error) = begun {
+                return bad(error.to_string());
+            }
+            let row = match self.rows.as_mut().and_then(Iterator::next) {
+                Some(Ok(row)) => row,
+                None => {
+                    self.rows = None;
+                    continue;
+                }
+                Some(Err(error)) => {
+                    self.rows = None;
+                    return bad(format!("the file cannot be read on from here: {error}"));
+                }
+            };
+            let fields = fields(row.into_columns(), &self.classes);
+            let laid = self.spool.as_mut().map(|spool| spool.append(&fields.to_bytes()));
+            return match laid.transpose() {
+                Ok(at) => {
+                    let place = Place::new(file, at.unwrap_or(0), line);
+                    Some((place, self.examples(fields, &path, line)))
+                }
+                Err(error) => {
+                    self.rows = None;
+                    bad(format!("it cannot be unpacked: {error}"))
+                }
+            };
+        }
+    }
+
+    fn read_again(&mut self, place: Place) -> Row {
+        let path = self.files.get(place.file()).cloned().unwrap_or_default();
+        let line = u64::from(place.line);
+        let bytes = match &mut self.spool {
+            Some(spool) => spool.get(place.within()).map_err(|error| error.to_string()),
+            None => Err("it was not laid down".to_owned()),
+        };
+        match bytes.and_then(|bytes| Fields::from_bytes(&bytes)) {
+            Ok(fields) => self.examples(fields, &path, line),
+            Err(why) => Err(BadRow {
+                file: path,
+                line,
+                reason: format!("it cannot be read again: {why}"),
+            }),
+        }
+    }
+}
+
+/// A row's columns as fields: pictures apart, what is null left out, class numbers by their names.
+fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
+    let mut fields = Fields::default();
+    for (name, field) in row {
+        if let Some(pictures) = pictures(&field) {
+            fields.pictures.insert(name, pictures);
+            continue;
+        }
+        let value = value(field);
+        let class = classes.get(&name).zip(value.as_u64());
+        let class = class.and_then(|(names, number)| names.get(usize::try_from(number).ok()?));
+        match (class, value) {
+            (Some(class), _) => fields.values.insert(name, Value::String(class.clone())),
+            (None, Value::Null) => None,
+            (None, value) => fields.values.insert(name, value),
+        };
+    }
+    fields
+}
+
+/// The pictures of a field: bytes, a struct with `bytes`, or a list of those. None where it is something else.
+fn pictures(field: &Field) -> Option<Vec<Encoded>> {
+    match field {
+        Field::Bytes(bytes) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
+        Field::Group(row) => {
+            let column = |wanted: &str| row.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| field);
+            match (column("bytes")?, column("path")) {
+                (Field::Bytes(bytes), _) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
+                (Field::Null, Some(Field::Str(path))) => Some(vec![Encoded::File(PathBuf::from(path))]),
+                _ => None,
+            }
+        }
+        Field::ListInternal(list) if !list.elements().is_empty() => {
+            let several: Option<Vec<_>> = list.elements().iter().map(pictures).collect();
+            Some(several?.into_iter().flatten().collect())
+        }
+        _ => None,
+    }
+}
+
+/// A field as JSON; dates and decimals as they are shown.
+fn value(field: Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(value) => value.into(),
+        Field::Byte(value) => value.into(),
+        Field::Short(value) => value.into(),
+        Field::Int(value) => value.into(),
+        Field::Long(value) => value.into(),
+        Field::UByte(value) => value.into(),
+        Field::UShort(value) => value.into(),
+        Field::UInt(value) => value.into(),
+        Field::ULong(value) => value.into(),
+        Field::Float(value) => value.into(),
+        Field::Double(value) => value.into(),
+        Field::Str(value) => value.into(),
+        Field::Bytes(value) => String::from_utf8_lossy(value.data()).into_owned().into(),
+        Field::Group(row) => {
+            let columns = row.into_columns().into_iter();
+            Value::Object(columns.map(|(name, field)| (name, value(field))).collect::<Map<_, _>>())
+        }
+        Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
+        other => Value::String(other.to_string()),
+    }
+}
+
+/// The names of classes that the hub's library leaves in the footer, by column.
+fn classes(about: &FileMetaData) -> BTreeMap<String, Vec<String>> {
+    let notes = about.key_value_metadata().into_iter().flatten();
+    let note = notes.filter(|note| note.key == "huggingface").find_map(|note| note.value.as_deref());
+    let note: Value = note.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let features = note["info"]["features"].as_object().into_iter().flatten();
+    let named = features.filter_map(|(column, feature)| {
+        let names = feature["names"].as_array()?.iter();
+        let names: Option<Vec<String>> = names.map(|name| name.as_str().map(str::to_owned)).collect();
+        Some((column.clone(), names?))
+    });
+    named.collect()
+}

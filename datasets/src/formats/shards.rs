@@ -1,0 +1,212 @@
+//! Which files a path means: a file, a folder's files, a pattern (`train-*.parquet`), a row of shards (`{0000..0012}.tar`).
+//!
+//! Of a folder, and of a hub data set that was pulled, the files are taken whose names end as the format's do. Where paths
+//! say which split they are (`train-00000.parquet`, `test/…`), only those of the wanted split are.
+
+use std::path::{Path, PathBuf};
+
+use super::row::{Place, ReadError};
+use crate::example::Split;
+
+/// Folders in folders that are looked through (law L9).
+const DEPTH: usize = 16;
+
+/// The words in a path that say a split.
+const WORDS: [(&str, Split); 7] = [
+    ("train", Split::Train),
+    ("training", Split::Train),
+    ("validation", Split::Validation),
+    ("valid", Split::Validation),
+    ("dev", Split::Validation),
+    ("test", Split::Test),
+    ("testing", Split::Test),
+];
+
+/// The files that a path means, in order; `endings` are those of the format's names.
+///
+/// # Errors
+/// There is none; a folder that cannot be listed; more than a source may have.
+pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>, ReadError> {
+    let mut found = Vec::new();
+    for one in expanded(path)? {
+        if one.is_dir() {
+            let mut all = Vec::new();
+            list(&one, endings, DEPTH, &mut all)?;
+            all.sort();
+            found.extend(of_split(&one, all, split));
+        } else {
+            found.push(one);
+        }
+    }
+    let expected = endings.join(", ");
+    if found.is_empty() {
+        let message =
+            format!("a file was expected, or a folder with files in {expected}; found a folder without");
+        return Err(ReadError::format(path, message));
+    }
+    if found.len() > Place::MOST_FILES {
+        let (count, most) = (found.len(), Place::MOST_FILES);
+        return Err(ReadError::format(
+            path,
+            format!("{count} files, at most {most} are read"),
+        ));
+    }
+    Ok(found)
+}
+
+/// Whether there is something at a path or under its pattern.
+#[must_use]
+pub fn is_there(path: &Path) -> bool {
+    path.exists() || expanded(path).is_ok_and(|all| all.first().is_some_and(|first| first.exists()))
+}
+
+/// Whether a path is a pattern rather than a name.
+fn is_pattern(text: &str) -> bool {
+    text.contains(['{', '*', '?', '['])
+}
+
+/// The paths under a path's braces and stars; the path itself where it has none or exists as it is.
+fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let text = path.to_string_lossy();
+    if path.exists() || !is_pattern(&text) {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut all = Vec::new();
+    for name in braces(&text).map_err(|message| ReadError::format(path, message))? {
+        if !name.contains(['*', '?', '[']) {
+            all.push(PathBuf::from(name));
+            continue;
+        }
+        let matches = glob::glob(&name).map_err(|error| ReadError::format(path, error.to_string()))?;
+        let before = all.len();
+        all.extend(matches.flatten());
+        if all.len() == before {
+            return Err(ReadError::format(path, format!("no file is called {name}")));
+        }
+    }
+    Ok(all)
+}
+
+/// `a{1..3}b{x,y}` as the names that it stands for, as a shell expands it: numbers as wide as they are written.
+fn braces(text: &str) -> Result<Vec<String>, String> {
+    let Some((before, rest)) = text.split_once('{') else {
+        return Ok(vec![text.to_owned()]);
+    };
+    let Some((inside, after)) = rest.split_once('}') else {
+        return Err("a { without its }".to_owned());
+    };
+    let here: Vec<String> = match inside.split_once("..") {
+        Some((first, last)) => numbers(first, last)?,
+        None => inside.split(',').map(str::to_owned).collect(),
+    };
+    let after = braces(after)?;
+    if here.len() * after.len() > Place::MOST_FILES {
+        return Err(format!(
+            "{{{inside}}} stands for too many files; at most {}",
+            Place::MOST_FILES
+        ));
+    }
+    let joined = here
+        .iter()
+        .flat_map(|here| after.iter().map(move |after| format!("{before}{here}{after}")));
+    Ok(joined.collect())
+}
+
+fn numbers(first: &str, last: &str) -> Result<Vec<String>, String> {
+    let number = |text: &str| {
+        let parsed = text.parse::<u64>();
+        parsed.map_err(|_| format!("{{{first}..{last}}}: two numbers were expected, found {text:?}"))
+    };
+    let (low, high) = (number(first)?, number(last)?);
+    if low > high || high - low >= Place::MOST_FILES as u64 {
+        let most = Place::MOST_FILES;
+        return Err(format!(
+            "{{{first}..{last}}}: from low to high, at most {most} numbers, was expected"
+        ));
+    }
+    let wide = first.len();
+    Ok((low..=high).map(|number| format!("{number:0wide$}")).collect())
+}
+
+fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
+    for entry in entries {
+        let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        if name.starts_with('.') {
+            continue;
+        }
+        if path.is_dir() {
+            if depth > 0 {
+                list(&path, endings, depth - 1, found)?;
+            }
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The files of a split. Where none is named after it, those that are named after no split.
+fn of_split(root: &Path, all: Vec<PathBuf>, wanted: Split) -> Vec<PathBuf> {
+    let splits: Vec<Option<Split>> = all
+        .iter()
+        .map(|path| split(path.strip_prefix(root).unwrap_or(path)))
+        .collect();
+    let named = splits.contains(&Some(wanted)).then_some(wanted);
+    let kept = all.into_iter().zip(splits).filter(|(_, split)| *split == named);
+    kept.map(|(path, _)| path).collect()
+}
+
+/// The split that a path's words say: the last that says one.
+fn split(path: &Path) -> Option<Split> {
+    let text = path.to_string_lossy().to_lowercase();
+    let words = text.split(|c: char| !c.is_ascii_alphabetic());
+    let known = |word: &str| {
+        WORDS
+            .iter()
+            .find(|(known, _)| *known == word)
+            .map(|(_, split)| *split)
+    };
+    words.filter_map(known).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use super::*;
+
+    #[test]
+    fn braces_stand_for_what_a_shell_makes_of_them() {
+        assert_eq!(
+            braces("a-{08..10}.tar").unwrap(),
+            ["a-08.tar", "a-09.tar", "a-10.tar"]
+        );
+        assert_eq!(braces("{a,b}{1..2}").unwrap(), ["a1", "a2", "b1", "b2"]);
+        for wrong in [
+            "{1..",
+            "{3..1}",
+            "{a..b}",
+            "{0..99999999}",
+            "{0..60000}{0..60000}",
+        ] {
+            assert!(braces(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_say_their_split() {
+        for (path, wanted) in [
+            ("data/train-00000-of-00003.parquet", Some(Split::Train)),
+            ("plain/test/0.parquet", Some(Split::Test)),
+            ("dev.jsonl", Some(Split::Validation)),
+            ("contest.jsonl", None),
+        ] {
+            assert_eq!(split(Path::new(path)), wanted, "{path}");
+        }
+    }
+}

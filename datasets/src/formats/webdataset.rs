@@ -1,0 +1,300 @@
+//! WebDataset: tar shards whose files of one sample follow one another and share their name up to its first dot.
+//!
+//! `.jpg`, `.jpeg`, `.png` are the picture, `.txt` its caption, `.cls` its class, `.json` further columns (`columns/`);
+//! `x.question.txt` is the column `question`. A path is a shard, a folder, a pattern or `shard-{0000..0012}.tar`. A packed
+//! shard is unpacked into a nameless file first. Any sample can be read again by its place, so that draws are uniform over
+//! all shards, which a shuffle buffer only comes near to.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::fields::{Encoded, Fields};
+use super::packed::{At, is_packed};
+use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
+use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+
+/// What the names of such files end in.
+const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+/// Bytes that a file of a sample may have (law L9).
+const LARGEST: u64 = 64 << 20;
+/// The unit of a tar file.
+const BLOCK: u64 = 512;
+
+/// The reader of the format `webdataset`.
+#[derive(Clone, Copy, Debug)]
+pub struct WebDatasetReader;
+
+impl Reader for WebDatasetReader {
+    fn name(&self) -> &'static str {
+        "webdataset"
+    }
+
+    fn about(&self) -> &'static str {
+        "WebDataset's tar shards: pictures with captions, classes or JSON beside them"
+    }
+
+    fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
+        Ok(Box::new(InOrder(Shards::open(path, origin, &std::env::temp_dir())?)))
+    }
+
+    fn open_again(
+        &self,
+        path: &Path,
+        origin: Origin,
+        room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        Ok(Some(Box::new(Shards::open(path, origin, room)?)))
+    }
+}
+
+/// A shard that is open: its bytes in a file.
+struct Open {
+    number: usize,
+    file: File,
+    begin: u64,
+    length: u64,
+}
+
+/// The samples of shards, one at a time.
+struct Shards {
+    files: Vec<PathBuf>,
+    origin: Origin,
+    room: PathBuf,
+    /// The packed shards' contents, one behind the other.
+    unpacked: Option<File>,
+    /// Where each packed shard's begin there, and their length.
+    places: Vec<Option<(u64, u64)>>,
+    present: Option<Open>,
+    /// The shard that is opened next.
+    next: usize,
+    /// The byte of the present shard that is read next.
+    at: u64,
+    /// The sample of the present shard that was read last, from 1.
+    number: u64,
+    /// The shard that was last read again.
+    again: Option<Open>,
+}
+
+/// A sample as a shard has it.
+struct Sample {
+    key: String,
+    fields: Result<Fields, String>,
+    /// The byte behind it.
+    end: u64,
+}
+
+impl Shards {
+    fn open(path: &Path, origin: Origin, room: &Path) -> Result<Self, ReadError> {
+        let files = shards::files(path, &ENDINGS, origin.split)?;
+        let mut shards = Self {
+            places: vec![None; files.len()],
+            files,
+            origin,
+            room: room.to_owned(),
+            unpacked: None,
+            present: None,
+            next: 1,
+            at: 0,
+            number: 0,
+            again: None,
+        };
+        shards.present = Some(shards.shard(0)?);
+        Ok(shards)
+    }
+
+    /// Opens a shard, unpacked if need be.
+    fn shard(&mut self, number: usize) -> Result<Open, ReadError> {
+        let path = self.files.get(number).cloned().unwrap_or_default();
+        let failed = |error| ReadError::io(&path, error);
+        if !is_packed(&path) && path.extension().is_none_or(|ending| ending != "tgz") {
+            let file = File::open(&path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
+            let begin = 0;
+            return Ok(Open { number, file, begin, length });
+        }
+        let mut file = match &self.unpacked {
+            Some(file) => file.try_clone().map_err(failed)?,
+            None => {
+                std::fs::create_dir_all(&self.room).map_err(|error| ReadError::io(&self.room, error))?;
+                let file = tempfile::tempfile_in(&self.room);
+                file.map_err(|error| ReadError::io(&self.room, error))?
+            }
+        };
+        let (begin, length) = match self.places[number] {
+            Some(place) => place,
+            None => {
+                let begin = file.seek(SeekFrom::End(0)).map_err(failed)?;
+                let mut inside = packed::open(&path)?;
+                let length = io::copy(&mut inside, &mut file).map_err(failed)?;
+                self.places[number] = Some((begin, length));
+                (begin, length)
+            }
+        };
+        self.unpacked = Some(file.try_clone().map_err(failed)?);
+        Ok(Open { number, file, begin, length })
+    }
+
+    fn row(&self, path: &Path, sample: Sample, line: u64) -> Row {
+        let base = path.parent().unwrap_or(Path::new("."));
+        let read = sample.fields.and_then(|fields| columns::examples(fields, base, &self.origin, true));
+        read.map(|examples| placed(examples, path, line)).map_err(|reason| BadRow {
+            file: path.to_owned(),
+            line,
+            reason: format!("{}: {reason}", sample.key),
+        })
+    }
+}
+
+impl RandomAccess for Shards {
+    fn next_row(&mut self) -> Option<(Place, Row)> {
+        loop {
+            // A shard that cannot be opened or read on is a bad row; the next one comes after it.
+            if self.present.is_none() {
+                let next = self.next;
+                let path = self.files.get(next)?.clone();
+                (self.next, self.at, self.number) = (next + 1, 0, 0);
+                match self.shard(next) {
+                    Ok(open) => self.present = Some(open),
+                    Err(error) => {
+                        let (line, reason) = (0, error.to_string());
+                        let file = path;
+                        return Some((Place::new(next, 0, 0), Err(BadRow { file, line, reason })));
+                    }
+                }
+            }
+            let open = self.present.as_ref()?;
+            let (shard, at) = (open.number, self.at);
+            let path = self.files[shard].clone();
+            let sample = sample(open, at);
+            self.number += 1;
+            let (line, place) = (self.number, Place::new(shard, at, self.number));
+            match sample {
+                Ok(Some(sample)) => {
+                    self.at = sample.end;
+                    return Some((place, self.row(&path, sample, line)));
+                }
+                Ok(None) => self.present = None,
+                Err(error) => {
+                    self.present = None;
+                    let reason = format!("the tar file cannot be read on from here: {error}");
+                    let file = path;
+                    return Some((place, Err(BadRow { file, line, reason })));
+                }
+            }
+        }
+    }
+
+    fn read_again(&mut self, place: Place) -> Row {
+        let (number, line) = (place.file(), u64::from(place.line));
+        let path = self.files.get(number).cloned().unwrap_or_default();
+        let bad = |reason: String| BadRow {
+            file: path.clone(),
+            line,
+            reason: format!("it cannot be read again: {reason}"),
+        };
+        let open = match self.again.take().filter(|open| open.number == number) {
+            Some(open) => open,
+            None => self.shard(number).map_err(|error| bad(error.to_string()))?,
+        };
+        let sample = sample(&open, place.within());
+        self.again = Some(open);
+        match sample {
+            Ok(Some(sample)) => self.row(&path, sample, line),
+            Ok(None) => Err(bad("the shard is shorter now".to_owned())),
+            Err(error) => Err(bad(error.to_string())),
+        }
+    }
+}
+
+/// The sample that begins at a byte of a shard; none at the shard's end.
+fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
+    if at >= open.length {
+        return Ok(None);
+    }
+    let file = open.file.try_clone()?;
+    let inside = At { file, at: open.begin + at }.take(open.length - at);
+    let mut archive = tar::Archive::new(inside);
+    let mut present: Option<Sample> = None;
+    let mut seen = BTreeSet::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let end = at + (entry.raw_file_position() + entry.size()).next_multiple_of(BLOCK);
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let member = entry.header().entry_type().is_file().then(|| split_name(&name)).flatten();
+        let Some((key, column)) = member else {
+            if let Some(sample) = &mut present {
+                sample.end = end;
+            }
+            continue;
+        };
+        if present.as_ref().is_some_and(|sample| sample.key != key) || !seen.insert(column.to_owned()) {
+            return Ok(present);
+        }
+        let sample = present.get_or_insert_with(|| Sample {
+            key: key.to_owned(),
+            fields: Ok(Fields::default()),
+            end,
+        });
+        sample.end = end;
+        let size = entry.size();
+        if size > LARGEST {
+            sample.fields = Err(format!(".{column} has {size} bytes, at most {LARGEST} are read"));
+            continue;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        entry.read_to_end(&mut bytes)?;
+        if bytes.len() as u64 != size {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{name} is cut off")));
+        }
+        if let Ok(fields) = &mut sample.fields
+            && let Err(why) = add(fields, column, bytes)
+        {
+            sample.fields = Err(format!(".{column}: {why}"));
+        }
+    }
+    Ok(present)
+}
+
+/// A name in two at the first dot of its last part; none for what is no part of a sample.
+fn split_name(name: &str) -> Option<(&str, &str)> {
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let start = name.rfind('/').map_or(0, |at| at + 1);
+    let dot = start + name[start..].find('.')?;
+    let hidden = dot == start || name.split('/').any(|part| part == "__MACOSX");
+    (!hidden).then(|| (&name[..dot], &name[dot + 1..]))
+}
+
+/// Adds a file of a sample to its fields.
+fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> {
+    let lower = column.to_lowercase();
+    let (named, ending) = lower.rsplit_once('.').map_or((None, lower.as_str()), |(name, ending)| (Some(name), ending));
+    let name = |usual: &str| named.unwrap_or(usual).to_owned();
+    let text = |bytes| String::from_utf8(bytes).map_err(|error| format!("not UTF-8 text: {error}"));
+    match ending {
+        "jpg" | "jpeg" | "png" | "webp" => {
+            let pictures = fields.pictures.entry(name("image")).or_default();
+            pictures.push(Encoded::Bytes(bytes));
+        }
+        "txt" | "text" | "caption" => {
+            fields.values.insert(name("caption"), Value::String(text(bytes)?));
+        }
+        "cls" => {
+            fields.values.insert(name("label"), Value::String(text(bytes)?));
+        }
+        "json" => {
+            let value: Value = serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
+            let Value::Object(values) = value else {
+                return Err("an object in braces was expected".to_owned());
+            };
+            for (name, value) in values {
+                fields.values.entry(name).or_insert(value);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,505 @@
+//! One's own data as it is: conversations, Parquet, WebDataset, packed files, folders; broken rows named; rows read again.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use demask_datasets::example::{Example, Kind, Mode, Split};
+use demask_datasets::formats::row::{Origin, Row};
+use demask_datasets::formats::{Reader, jsonl, parquet as parquet_format, webdataset};
+use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder};
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
+use serde_json::json;
+
+fn origin() -> Origin {
+    Origin {
+        source: "own".into(),
+        licence: "MIT".into(),
+        split: Split::Train,
+        pixels: 8,
+        columns: BTreeMap::new(),
+    }
+}
+
+fn png(red: u8) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(8, 8, image::Rgb([red, 0, 9]))
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
+    bytes.into_inner()
+}
+
+fn good(rows: Vec<Row>) -> Vec<Example> {
+    rows.into_iter().flat_map(Result::unwrap).collect()
+}
+
+/// The rows as they are streamed; as they are read again, in the opposite order, they are the same.
+fn rows(reader: &dyn Reader, path: &Path, origin: &Origin) -> Vec<Row> {
+    let streamed: Vec<Row> = reader.open(path, origin.clone()).unwrap().collect();
+    let room = tempfile::tempdir().unwrap();
+    let mut again = reader
+        .open_again(path, origin.clone(), room.path())
+        .unwrap()
+        .unwrap();
+    let mut places = Vec::new();
+    while let Some((place, row)) = again.next_row() {
+        assert_eq!(row, streamed[places.len()]);
+        places.push(place);
+    }
+    assert_eq!(places.len(), streamed.len());
+    for (place, row) in places
+        .into_iter()
+        .zip(&streamed)
+        .rev()
+        .filter(|(_, row)| row.is_ok())
+    {
+        assert_eq!(again.read_again(place), *row);
+    }
+    assert_eq!(
+        fs::read_dir(room.path()).unwrap().count(),
+        0,
+        "what was unpacked has no name"
+    );
+    streamed
+}
+
+fn lines(values: &[serde_json::Value]) -> String {
+    values.iter().map(|value| format!("{value}\n")).collect()
+}
+
+fn json_rows(values: &[serde_json::Value]) -> Vec<Row> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("red.png"), png(200)).unwrap();
+    let path = dir.path().join("rows.jsonl");
+    fs::write(&path, lines(values)).unwrap();
+    rows(&jsonl::JsonLinesReader, &path, &origin())
+}
+
+fn talk() -> serde_json::Value {
+    json!({"messages": [
+        {"role": "system", "content": "be short"},
+        {"role": "user", "content": "count to three"},
+        {"role": "assistant", "content": "<think>one by one</think>1 2 3"},
+        {"role": "user", "content": "backwards"},
+        {"role": "assistant", "content": "3 2 1"},
+        {"role": "user", "content": "never answered"},
+    ]})
+}
+
+#[test]
+fn each_answer_of_a_conversation_is_learnt_after_all_that_was_said_before() {
+    let examples = good(json_rows(&[talk()]));
+    let [first, second] = &examples[..] else {
+        panic!("{examples:?}")
+    };
+    assert_eq!(
+        (first.prompt.as_str(), first.answer.as_deref()),
+        ("count to three", Some("1 2 3"))
+    );
+    assert_eq!(first.reasoning.as_deref(), Some("one by one"));
+    assert_eq!(
+        (second.prompt.as_str(), second.kind),
+        ("backwards", Kind::Instruction)
+    );
+    let said: Vec<(&str, &str)> = second
+        .turns
+        .iter()
+        .map(|turn| (turn.role.as_str(), turn.content.as_str()))
+        .collect();
+    let wanted = [
+        ("system", "be short"),
+        ("user", "count to three"),
+        ("assistant", "1 2 3"),
+        ("user", "backwards"),
+    ];
+    assert_eq!(said, wanted, "an earlier answer is shown without its thoughts");
+    assert_ne!(first.id, second.id);
+}
+
+#[test]
+fn l7_loss_is_on_the_assistants_words_and_the_rest_is_the_prompt_that_is_sampled_from() {
+    let examples = good(json_rows(&[talk()]));
+    let corpus: Vec<String> = examples
+        .iter()
+        .map(|example| format!("{} {:?}", example.prompt, example.turns))
+        .collect();
+    let tokenizer = TextTokenizer::train(&corpus, 400).unwrap();
+    let mut budgets = Budgets::default();
+    (budgets.text.prompt, budgets.text.answer) = (400, 60);
+    let builder = SequenceBuilder::new(tokenizer, budgets);
+    for example in &examples {
+        for mode in [Mode::Think, Mode::Direct] {
+            let trained = builder.train(example, mode, &[], false).unwrap();
+            let asked = builder.prompt(example, mode, &[]).unwrap();
+            assert_eq!(trained.answer, [asked.target]);
+            assert_eq!(trained.left_pad, asked.left_pad);
+            assert_eq!(trained.ids[..asked.target.start], asked.ids[..asked.target.start]);
+            let learnt = builder.text(&trained.ids, asked.target).unwrap();
+            assert_eq!(learnt, example.completion(mode));
+            let headers = builder.tokenizer().specials().start_header;
+            let count = asked.ids.iter().filter(|&&id| id == headers).count();
+            assert_eq!(count, example.conversation().len() + 1);
+        }
+    }
+}
+
+#[test]
+fn conversations_are_read_by_every_name_that_people_give_them() {
+    let share_gpt = json!({"conversations": [
+        {"from": "human", "value": "hello"}, {"from": "gpt", "value": "hi"},
+        {"from": "human", "value": "bye"}, {"from": "gpt", "value": "so long"},
+    ]});
+    let texts = json!({"prompt": "hello", "completion": "hi"});
+    let lists = json!({
+        "prompt": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}],
+        "completion": [{"role": "assistant", "content": "hi"}],
+    });
+    let alpaca = json!({"instruction": "add", "input": "1 and 2", "output": "3"});
+    let called = json!({"messages": [
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": null, "tool_calls": [{}]},
+        {"role": "tool", "content": "rain"},
+        {"role": "assistant", "content": "It rains."},
+        {"role": "user", "content": "thanks"},
+        {"role": "assistant", "content": "never mind", "weight": 0},
+    ]});
+    let examples = good(json_rows(&[share_gpt, texts, lists, alpaca, called]));
+    let said: Vec<(&str, usize, &str)> = examples
+        .iter()
+        .map(|example| {
+            (
+                example.prompt.as_str(),
+                example.turns.len(),
+                example.answer.as_deref().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("hello", 0, "hi"),
+            ("bye", 3, "so long"),
+            ("hello", 0, "hi"),
+            ("hello", 0, "hi"),
+            ("add\n1 and 2", 0, "3"),
+            ("weather?", 3, "It rains."),
+        ]
+    );
+    assert!(examples.iter().all(|example| example.kind == Kind::Instruction));
+}
+
+#[test]
+fn pictures_are_where_the_text_marks_them() {
+    let marked = json!({"image": "red.png", "conversations": [
+        {"from": "human", "value": "<image>\nwhat colour?"}, {"from": "gpt", "value": "red"},
+    ]});
+    let late = json!({"images": ["red.png"], "messages": [
+        {"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "and this?"}]},
+        {"role": "assistant", "content": "red"},
+    ]});
+    let caption = json!({"image": "red.png", "caption": "a red square"});
+    let examples = good(json_rows(&[marked, late, caption]));
+    let seen: Vec<(Kind, &str, bool)> = examples
+        .iter()
+        .map(|example| (example.kind, example.prompt.as_str(), example.picture.is_some()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Kind::PictureInstruction, "what colour?", true),
+            (Kind::Instruction, "hello", false),
+            (Kind::PictureInstruction, "and this?", true),
+            (Kind::Caption, "describe the table", true),
+        ]
+    );
+}
+
+#[test]
+fn broken_rows_are_named_with_what_was_expected() {
+    let turns = |turns: serde_json::Value| json!({ "messages": turns });
+    let cases = [
+        (json!({"messages": "hello"}), "`messages`: a list of turns"),
+        (
+            turns(json!([{"role": "narrator", "content": "once"}])),
+            "turn 1: a role of system, user",
+        ),
+        (
+            turns(json!([{"role": "user", "content": "alone"}])),
+            "no turn of the assistant",
+        ),
+        (
+            turns(json!([{"role": "user", "content": ""}])),
+            "the user says nothing",
+        ),
+        (
+            turns(
+                json!([{"role": "user", "content": "<image> what?"}, {"role": "assistant", "content": "a"}]),
+            ),
+            "1 <image> in the text and 0 pictures",
+        ),
+        (
+            json!({"images": ["red.png", "red.png"], "prompt": "which?", "completion": "both"}),
+            "2 pictures; a sequence has room for one",
+        ),
+        (
+            json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
+            "preferences cannot be trained on",
+        ),
+        (
+            json!({"prompt": "a", "completion": null, "answer": null}),
+            "`answer`",
+        ),
+        (json!({"image": "gone.png", "caption": "a"}), "gone.png"),
+    ];
+    let values: Vec<_> = cases.iter().map(|(value, _)| value.clone()).collect();
+    let found = json_rows(&values);
+    assert_eq!(found.len(), cases.len());
+    for (row, (value, words)) in found.into_iter().zip(&cases) {
+        let bad = row.unwrap_err();
+        assert!(bad.reason.contains(words), "{value}: {bad}");
+    }
+}
+
+#[test]
+fn columns_have_the_names_that_the_source_gives_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.jsonl");
+    fs::write(&path, lines(&[json!({"q": "one and one?", "a": "2"})])).unwrap();
+    let named = Origin {
+        columns: BTreeMap::from([("prompt".into(), "q".into()), ("completion".into(), "a".into())]),
+        ..origin()
+    };
+    let examples = good(rows(&jsonl::JsonLinesReader, &path, &named));
+    assert_eq!(
+        (examples[0].prompt.as_str(), examples[0].answer.as_deref()),
+        ("one and one?", Some("2"))
+    );
+}
+
+#[test]
+fn packed_files_arrays_and_folders_hold_the_same_rows_as_lines() {
+    let values: Vec<_> = (0..40)
+        .map(|at| json!({"text": format!("row {at} with \"[{{,\" in it")}))
+        .collect();
+    let text = lines(&values);
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("a.jsonl"), &text).unwrap();
+    fs::write(at("b.json"), serde_json::to_string_pretty(&values).unwrap()).unwrap();
+    let mut packer = flate2::write::GzEncoder::new(
+        File::create(at("c.jsonl.gz")).unwrap(),
+        flate2::Compression::fast(),
+    );
+    packer.write_all(text.as_bytes()).unwrap();
+    packer.finish().unwrap();
+    fs::write(at("d.jsonl.zst"), zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
+    let reader = &jsonl::JsonLinesReader;
+    let said = |path: &Path| -> Vec<String> {
+        good(rows(reader, path, &origin()))
+            .into_iter()
+            .map(|example| example.answer.unwrap())
+            .collect()
+    };
+    let plain = said(&at("a.jsonl"));
+    assert_eq!(plain.len(), 40);
+    for name in ["b.json", "c.jsonl.gz", "d.jsonl.zst"] {
+        assert_eq!(said(&at(name)), plain, "{name}");
+    }
+    assert_eq!(said(dir.path()).len(), 160);
+    assert_eq!(said(&at("[cd].jsonl*")).len(), 80);
+    let missing = reader.open(&at("{a,e}.jsonl"), origin()).err();
+    assert!(missing.is_none(), "a later file that is missing is a bad row");
+    let last = rows(reader, &at("{a,e}.jsonl"), &origin())
+        .pop()
+        .unwrap()
+        .unwrap_err();
+    assert!(last.to_string().contains("e.jsonl"), "{last}");
+}
+
+#[test]
+fn of_a_folder_the_files_of_the_split_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["train-00000.jsonl", "train-00001.jsonl", "test-00000.jsonl"] {
+        fs::write(dir.path().join(name), lines(&[json!({ "text": name })])).unwrap();
+    }
+    let examples = good(rows(&jsonl::JsonLinesReader, dir.path(), &origin()));
+    assert_eq!(examples.len(), 2);
+    let tests = Origin {
+        split: Split::Test,
+        ..origin()
+    };
+    assert_eq!(
+        good(rows(&jsonl::JsonLinesReader, dir.path(), &tests))[0]
+            .answer
+            .as_deref(),
+        Some("test-00000.jsonl")
+    );
+}
+
+/// A Parquet file as the hub's library writes pictures and turns.
+fn write_parquet(path: &Path) {
+    let schema = "message schema {
+        OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
+        OPTIONAL INT64 label;
+        OPTIONAL GROUP messages (LIST) { REPEATED GROUP list { OPTIONAL GROUP element {
+            OPTIONAL BYTE_ARRAY role (UTF8); OPTIONAL BYTE_ARRAY content (UTF8); } } }
+        OPTIONAL INT64 unused;
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let about =
+        json!({"info": {"features": {"label": {"names": ["a cat", "a dog"], "_type": "ClassLabel"}}}});
+    let notes = vec![KeyValue::new("huggingface".to_owned(), about.to_string())];
+    let properties = Arc::new(
+        WriterProperties::builder()
+            .set_key_value_metadata(Some(notes))
+            .build(),
+    );
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let text = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| ByteArray::from(*word))
+            .collect::<Vec<_>>()
+    };
+    // Three rows: a cat, a conversation, a picture that is none.
+    let pictures = [ByteArray::from(png(100)), ByteArray::from("no picture")];
+    let mut column = group.next_column().unwrap().unwrap();
+    column
+        .typed::<ByteArrayType>()
+        .write_batch(&pictures, Some(&[2, 0, 2]), None)
+        .unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column
+        .typed::<ByteArrayType>()
+        .write_batch(&[], Some(&[1, 0, 1]), None)
+        .unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column
+        .typed::<Int64Type>()
+        .write_batch(&[0, 1], Some(&[1, 0, 1]), None)
+        .unwrap();
+    column.close().unwrap();
+    for words in [["user", "assistant"], ["hello", "hi"]] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let levels = Some(&[0i16, 4, 4, 0][..]);
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&text(&words), levels, Some(&[0, 0, 1, 0]))
+            .unwrap();
+        column.close().unwrap();
+    }
+    let mut column = group.next_column().unwrap().unwrap();
+    column
+        .typed::<Int64Type>()
+        .write_batch(&[], Some(&[0, 0, 0]), None)
+        .unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    write_parquet(&dir.path().join("train-0.parquet"));
+    write_parquet(&dir.path().join("train-1.parquet"));
+    let found = rows(&parquet_format::ParquetReader, dir.path(), &origin());
+    assert_eq!(found.len(), 6);
+    let cat = found[0].as_ref().unwrap();
+    assert_eq!(
+        (cat[0].kind, cat[0].prompt.as_str()),
+        (Kind::TextToImage, "a cat")
+    );
+    assert_eq!(cat[1].picture.as_ref().unwrap().at(3, 3), [100, 0, 9]);
+    let talk = found[4].as_ref().unwrap();
+    assert_eq!(
+        (talk[0].prompt.as_str(), talk[0].answer.as_deref()),
+        ("hello", Some("hi"))
+    );
+    let bad = found[5].as_ref().unwrap_err().to_string();
+    assert!(
+        bad.contains("train-1.parquet:3") && bad.contains("PNG or JPEG"),
+        "{bad}"
+    );
+    fs::write(dir.path().join("train-2.parquet"), "PAR1 or not").unwrap();
+    let cut = parquet_format::ParquetReader
+        .open(&dir.path().join("train-2.parquet"), origin())
+        .err()
+        .unwrap();
+    assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
+}
+
+fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, bytes) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, &bytes[..]).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |words: &str| words.as_bytes().to_vec();
+    let long = "deep/".repeat(30) + "b";
+    let first = shard(&[
+        ("a.png", png(10)),
+        ("a.txt", text("ten")),
+        (&format!("{long}.png"), png(20)),
+        (
+            &format!("{long}.json"),
+            text("{\"caption\": \"twenty\", \"width\": 8}"),
+        ),
+        ("c.jpg", text("none")),
+        ("c.txt", text("broken")),
+        ("d.cls", text("7")),
+    ]);
+    let second = shard(&[
+        ("a.json", text("{\"question\": \"which?\", \"answer\": \"this\"}")),
+        ("a.png", png(30)),
+        ("e.question.txt", text("how many?")),
+        ("e.txt", text("ignored")),
+        ("e.json", text("{\"answer\": \"#### 4\"}")),
+    ]);
+    fs::write(dir.path().join("s-00.tar"), &first).unwrap();
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&second).unwrap();
+    fs::write(dir.path().join("s-01.tar.gz"), packer.finish().unwrap()).unwrap();
+    fs::write(dir.path().join("s-02.tar"), &first[..1400]).unwrap();
+    let reader = &webdataset::WebDatasetReader;
+    let found = rows(reader, &dir.path().join("s-{00..00}.tar"), &origin());
+    assert_eq!(found.len(), 4);
+    let found = rows(reader, dir.path(), &origin());
+    let said: Vec<String> = found
+        .iter()
+        .map(|row| match row {
+            Ok(examples) => format!("{} {}", examples[0].kind.name(), examples[0].prompt),
+            Err(bad) => bad.to_string(),
+        })
+        .collect();
+    assert_eq!(said[0], "text_to_image ten");
+    assert_eq!(said[1], "text_to_image twenty");
+    assert!(
+        said[2].contains("s-00.tar:3: c: ") && said[2].contains("PNG or JPEG"),
+        "{said:?}"
+    );
+    assert!(said[3].contains("s-00.tar:4: d: "), "{said:?}");
+    assert_eq!(said[4], "question which?");
+    assert_eq!(said[5], "word_problem how many?");
+    assert!(said[6].contains("s-02.tar:1: "), "{said:?}");
+}

@@ -1,0 +1,183 @@
+//! One's own data through the built programs: conversations that are trained on, tar shards of pictures streamed through a
+//! kill.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use demask_storage::{Command as Ask, Record, RunState};
+use demask_tests::{Place, start, wait_for};
+use serde_json::json;
+
+/// A model that learns nothing, in seconds.
+const MODEL: &str = r#"
+seed = 5
+text_vocabulary = 400
+pixels = 32
+
+[engine]
+device = "cpu"
+dtype = "f32"
+threads = 1
+
+[model]
+d_model = 32
+n_heads = 2
+n_layers = 1
+mlp_hidden_size = 64
+max_sequence_length = 256
+
+[image_tokenizer]
+codebook_bits = 6
+norm_groups = 2
+encoder = { ch = 4, ch_mult = [1, 1, 1, 1], num_res_blocks = [1, 1, 1, 1], resolution = 32, z_channels = 6 }
+decoder = { ch = 4, ch_mult = [1, 1, 1, 1], num_res_blocks = [1, 1, 1, 1], resolution = 32, z_channels = 6 }
+
+[budgets]
+text_to_image = { prompt = 40, answer = 0, direct_answer = 0, codes = 16 }
+text = { prompt = 200, answer = 40, direct_answer = 8, codes = 0 }
+understand = { prompt = 64, answer = 40, direct_answer = 20, codes = 16 }
+think_then_draw = { prompt = 24, answer = 16, direct_answer = 16, codes = 16 }
+
+[checkpoint]
+every_steps = 2
+keep = 2
+"#;
+
+fn query(place: &Place, sql: &str) -> serde_json::Value {
+    let out = place.run(&["query", sql, "--format", "json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+#[test]
+fn conversations_of_packed_shards_are_trained_on() {
+    let place = Place::default();
+    let words = ["ants", "bees", "cats", "dogs", "eels", "foxes"];
+    let talk = |at: usize| {
+        let word = words[at % words.len()];
+        json!({"messages": [
+            {"role": "system", "content": format!("You speak of {word} and of {at}.")},
+            {"role": "user", "content": format!("How many {word} are {at} {word}?")},
+            {"role": "assistant", "content": format!("They are {at} {word}.")},
+            {"role": "user", "content": "Say it shorter."},
+            {"role": "assistant", "content": at.to_string()},
+        ]})
+    };
+    for shard in 0..2 {
+        let lines: String = (0..12)
+            .map(|row| format!("{}\n", talk(shard * 12 + row)))
+            .collect();
+        let packed = zstd::encode_all(lines.as_bytes(), 1).unwrap();
+        fs::write(place.path().join(format!("talks-{shard:02}.jsonl.zst")), packed).unwrap();
+    }
+    let profile = place.path().join("own.toml");
+    let shards = place.path().join("talks-{00..01}.jsonl.zst");
+    let text = format!(
+        "name = \"talks\"\n{MODEL}\n[limits]\nsource_memory = 0\nnear_duplicate = 2.0\n[[source]]\nname = \"talks\"\nkind = \"jsonl\"\n\
+         path = {:?}\n[[stage]]\nname = \"sft\"\nkind = \"finetune\"\nsteps = 3\nbatch = 6\n",
+        shards.to_str().unwrap()
+    );
+    fs::write(&profile, text).unwrap();
+    let out = place.run_profile(&profile);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let kept = query(
+        &place,
+        "SELECT passed FROM v_funnel WHERE source = 'talks' AND gate = 'accept'",
+    );
+    assert_eq!(kept, json!([{"passed": 48}]));
+    let named = query(
+        &place,
+        "SELECT count(*) AS n FROM v_lineage WHERE source = 'talks'",
+    );
+    assert_eq!(named, json!([{"n": 18}]));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+/// A tar file's block for a member's name and size, as POSIX has it.
+fn header(name: &str, size: usize) -> [u8; 512] {
+    let mut block = [0; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    block[100..107].copy_from_slice(b"0000644");
+    block[124..135].copy_from_slice(format!("{size:011o}").as_bytes());
+    block[156] = b'0';
+    block[257..263].copy_from_slice(b"ustar\0");
+    block[148..156].fill(b' ');
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    block
+}
+
+/// Shards of pictures with captions; how many.
+fn write_shards(folder: &Path) -> PathBuf {
+    for shard in 0..3 {
+        let mut tar = Vec::new();
+        for number in 0..8u8 {
+            let red = shard * 80 + number * 9;
+            let mut png = std::io::Cursor::new(Vec::new());
+            image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([red, (x * 8) as u8, number]))
+                .write_to(&mut png, image::ImageFormat::Png)
+                .unwrap();
+            let caption = format!("a stripe of {shard} and {number}").into_bytes();
+            for (ending, bytes) in [("png", png.into_inner()), ("txt", caption)] {
+                tar.extend(header(&format!("{number:03}.{ending}"), bytes.len()));
+                tar.extend(&bytes);
+                tar.resize(tar.len().next_multiple_of(512), 0);
+            }
+        }
+        tar.resize(tar.len() + 1024, 0);
+        fs::write(folder.join(format!("stripes-{shard:04}.tar")), tar).unwrap();
+    }
+    folder.join("stripes-{0000..0002}.tar")
+}
+
+/// The BLAKE3 of the last checkpoint's weights.
+fn weights(place: &Place, run: &str) -> String {
+    let folder = place.path().join("checkpoints").join(run);
+    let steps = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = fs::read_to_string(steps.max().unwrap().join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    let model = files
+        .iter()
+        .find(|file| file["name"] == "model.safetensors")
+        .unwrap();
+    model["blake3"].as_str().unwrap().to_owned()
+}
+
+async fn trained(profile: &str, kills: u32) -> String {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let run = start(&mut client, profile).await;
+    for _ in 0..kills {
+        wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_))).await;
+        place.kill();
+        client = place.serve().await;
+        client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    }
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+    let record = end.unwrap().record;
+    assert!(
+        matches!(&record, Record::RunEnd(end) if end.status == RunState::Done),
+        "{record:?}"
+    );
+    assert_eq!(place.terminate(), Some(0));
+    weights(&place, &run)
+}
+
+#[tokio::test]
+async fn l8_shards_streamed_through_kills_give_the_weights_of_an_uninterrupted_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let shards = write_shards(folder.path());
+    let source = |memory: usize| {
+        format!(
+            "name = \"shards\"\n{MODEL}\n[limits]\nsource_memory = {memory}\n[[source]]\nname = \"stripes\"\nkind = \"webdataset\"\n\
+             path = {:?}\n[[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nsteps = 2\nbatch = 2\n[[stage]]\nname = \"draw\"\n\
+             kind = \"pretrain\"\nsteps = 6\nbatch = 4\n",
+            shards.to_str().unwrap()
+        )
+    };
+    let whole = trained(&source(256), 0).await;
+    assert_eq!(trained(&source(0), 2).await, whole);
+}
