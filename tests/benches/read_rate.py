@@ -20,7 +20,7 @@ from pathlib import Path
 ROWS = int(sys.argv[2]) if len(sys.argv) > 2 else 50_000
 ROUNDS = int(sys.argv[3]) if len(sys.argv) > 3 else 3
 PICTURES = ROWS // 10
-PROGRAM = Path(__file__).parent.parent / "target/release/examples/read_rate"
+PROGRAM = Path(__file__).parents[2] / "target/release/examples/read_rate"
 
 
 def talk(at):
