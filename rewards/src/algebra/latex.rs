@@ -3,12 +3,16 @@
 //! Its grammar ends without the end of the text: what follows a whole expression is not read. Letters are symbols each,
 //! `\pi` is a symbol like any other, commands that are not known are symbols.
 
+use std::cell::Cell;
+
 use super::expr::{Expr, Relation};
 use super::tokens::{SPACES, Token, differential, sign};
 
 /// The depth of groups and the length of texts that are parsed.
 const DEEPEST: usize = 200;
 const LONGEST: usize = 20_000;
+/// The bars of absolute values that are told apart; each may open or close.
+const MOST_BARS: usize = 10;
 
 /// The expression that a text begins with; `None` where the official parser raises.
 pub fn parse_latex(text: &str) -> Option<Expr> {
@@ -21,8 +25,11 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
         tokens: &tokens,
         at: 0,
         depth: 0,
+        met_broken: Cell::new(false),
     };
-    parser.relation()
+    let expr = parser.relation()?;
+    // The official lexer raises as soon as it is asked for a token that it does not know.
+    (!parser.met_broken.get()).then_some(expr)
 }
 
 fn tokens(text: &str) -> Vec<Token> {
@@ -71,11 +78,26 @@ struct Parser<'a> {
     tokens: &'a [Token],
     at: usize,
     depth: usize,
+    met_broken: Cell<bool>,
 }
 
 impl Parser<'_> {
     fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
+        let token = self.tokens.get(self.at);
+        if token == Some(&Token::Broken) {
+            self.met_broken.set(true);
+        }
+        token
+    }
+
+    /// What may follow, if it parses to its end; else the expression ended before it.
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let (at, depth) = (self.at, self.depth);
+        let value = read(self);
+        if value.is_none() {
+            (self.at, self.depth) = (at, depth);
+        }
+        value
     }
 
     fn is(&self, sign: &str) -> bool {
@@ -106,8 +128,8 @@ impl Parser<'_> {
             let right = self.expr()?;
             left = Expr::Relation(relation, Box::new(left), Box::new(right));
         }
-        // The official lexer is asked for the token after the expression and raises on one that it does not know.
-        (!matches!(self.peek(), Some(Token::Broken))).then_some(left)
+        self.peek();
+        Some(left)
     }
 
     fn relation_sign(&self) -> Option<Relation> {
@@ -131,34 +153,35 @@ impl Parser<'_> {
             return None;
         }
         let mut sum = self.product(true)?;
-        loop {
-            if self.take("+") {
-                sum = sum.plus(self.product(true)?);
-            } else if self.take("-") {
-                sum = sum.plus(self.product(true)?.negated());
-            } else {
-                self.depth -= 1;
-                return Some(sum);
-            }
+        while let Some(term) = self.optional(|parser| {
+            let is_less = parser.is("-");
+            (parser.take("+") || parser.take("-")).then_some(())?;
+            let term = parser.product(true)?;
+            Some(if is_less { term.negated() } else { term })
+        }) {
+            sum = sum.plus(term);
         }
+        self.depth -= 1;
+        Some(sum)
     }
 
     fn product(&mut self, with_functions: bool) -> Option<Expr> {
         let mut product = self.unary(with_functions)?;
-        loop {
-            let is_times = self.is("*") || matches!(self.command(), Some("times" | "cdot"));
-            let is_over = self.is("/") || self.is(":") || self.command() == Some("div");
-            if !is_times && !is_over {
-                return Some(product);
-            }
-            self.at += 1;
-            let factor = self.unary(with_functions)?;
-            product = if is_times {
-                product.times(factor)
+        while let Some(factor) = self.optional(|parser| {
+            let is_times = parser.is("*") || matches!(parser.command(), Some("times" | "cdot"));
+            let is_over = parser.is("/") || parser.is(":") || parser.command() == Some("div");
+            (is_times || is_over).then_some(())?;
+            parser.at += 1;
+            let factor = parser.unary(with_functions)?;
+            Some(if is_times {
+                factor
             } else {
-                product.times(factor.power(Expr::int(-1)))
-            };
+                factor.power(Expr::int(-1))
+            })
+        }) {
+            product = product.times(factor);
         }
+        Some(product)
     }
 
     fn unary(&mut self, with_functions: bool) -> Option<Expr> {
@@ -180,8 +203,10 @@ impl Parser<'_> {
     /// Factors that stand side by side; a lone x between two of them without symbols is a times sign.
     fn factors(&mut self, with_functions: bool) -> Option<Expr> {
         let mut factors = vec![self.postfix(true)?];
-        while self.begins_factor(with_functions) {
-            factors.push(self.postfix(with_functions)?);
+        while self.begins_factor(with_functions)
+            && let Some(factor) = self.optional(|parser| parser.postfix(with_functions))
+        {
+            factors.push(factor);
         }
         let is_sign = |i: usize| {
             i > 0
@@ -218,14 +243,18 @@ impl Parser<'_> {
             tokens: rest,
             at: 0,
             depth: self.depth + 1,
+            met_broken: Cell::new(false),
         };
-        self.depth < 40 && parser.expr().is_some() && parser.is("|")
+        let bars = rest.iter().filter(|token| **token == Token::Sign("|")).count();
+        bars <= MOST_BARS && parser.expr().is_some() && parser.is("|")
     }
 
     fn postfix(&mut self, with_functions: bool) -> Option<Expr> {
         let mut value = self.primary(with_functions)?;
-        while self.take("^") {
-            let exponent = self.script()?;
+        while let Some(exponent) = self.optional(|parser| {
+            parser.need("^")?;
+            parser.script()
+        }) {
             value = value.power(exponent);
             if self.take("_") {
                 self.script()?;

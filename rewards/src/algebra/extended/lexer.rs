@@ -324,6 +324,8 @@ fn command_token(command: &str) -> Option<(Option<Token>, usize)> {
             && let Some(end) = closing(content)
         {
             let taken = command.len() - content.len() + end + 1;
+            // A space before the brace stays part of the accent's name.
+            let name = &command[..command.len() - content.len() - 1];
             return Some((
                 Some(Token::Accent(name.to_owned(), content[..end].to_owned())),
                 taken + 1,
