@@ -6,6 +6,7 @@ mod experiment;
 mod output;
 mod profile;
 mod sampling;
+mod score;
 pub mod store_help;
 mod values;
 
@@ -19,6 +20,7 @@ pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
 pub use output::Json;
 pub use profile::{Check, Profile};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
+pub use score::Score;
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -112,6 +114,11 @@ pub enum Command {
         after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(Eval),
+    /// Grade recorded predictions as a benchmark's own tool grades them; no model runs
+    #[command(
+        after_help = "A line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the inputs beside\nit; the same line comes back with its \"verdict\". SCORER is a family or a scorer, as --list names them.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are named on standard error and make the command fail at the end; --strict stops at the first."
+    )]
+    Score(Score),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache
     #[command(
         after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied into that folder, outside the cache. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."

@@ -1,5 +1,5 @@
 //! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
-//! fetched, made and compared, `evaluation/` benchmarks.
+//! fetched, made and compared, `evaluation/` benchmarks; `score.rs` recorded predictions graded.
 //!
 //! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
 
@@ -8,6 +8,7 @@ mod doctor;
 mod evaluation;
 mod experiment;
 mod sampling;
+mod score;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Imagine(options) => imagine::imagine(&home, options),
         Command::Describe(options) => describe::describe(&home, options),
         Command::Eval(options) => eval::eval(&home, options),
+        Command::Score(options) => score::score(&options),
         Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),

@@ -1,0 +1,65 @@
+//! LaTeX's tokens, for both grammars.
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// Digits, with a point where the grammar has it in its numbers.
+    Number(String),
+    /// A number with a percent sign.
+    Percent(String),
+    /// A letter.
+    Letter(char),
+    /// A command without its backslash.
+    Command(String),
+    /// A differential: `d` and what follows it.
+    Differential(String),
+    /// A text or another accent: command and content.
+    Accent(String, String),
+    /// The begin or end of a matrix or determinant: whether it begins, its kind.
+    Matrix(bool, String),
+    /// A name that the extended grammar reserves.
+    Reserved(String),
+    /// Any other sign.
+    Sign(&'static str),
+    /// What no rule takes: the official lexers raise when they reach it.
+    Broken,
+}
+
+/// Commands that are spaces in both grammars.
+pub const SPACES: [&str; 13] = [
+    "thinspace",
+    "medspace",
+    "thickspace",
+    "quad",
+    "qquad",
+    "negthinspace",
+    "negmedspace",
+    "negthickspace",
+    "vrule",
+    "vcenter",
+    "vbox",
+    "vskip",
+    "vspace",
+];
+
+/// A sign of this text that the lexers know, its longest first.
+pub fn sign(rest: &str, known: &[&'static str]) -> Option<&'static str> {
+    known
+        .iter()
+        .filter(|sign| rest.starts_with(**sign))
+        .max_by_key(|sign| sign.len())
+        .copied()
+}
+
+/// A differential's name and length: `d`, white space, a letter or a command.
+pub fn differential(rest: &str) -> Option<(String, usize)> {
+    let after = rest.strip_prefix('d')?;
+    let trimmed = after.trim_start_matches([' ', '\t', '\r', '\n']);
+    let skipped = after.len() - trimmed.len() + 1;
+    if let Some(command) = trimmed.strip_prefix('\\') {
+        let length = command.bytes().take_while(u8::is_ascii_alphabetic).count();
+        return (length > 0).then(|| (command[..length].to_owned(), skipped + 1 + length));
+    }
+    let letter = trimmed.chars().next().filter(char::is_ascii_alphabetic)?;
+    Some((letter.to_string(), skipped + 1))
+}

@@ -1,0 +1,86 @@
+//! Captions of a whole set: tokenised and scored as the official evaluation does, and raw as VLMEvalKit does.
+
+use serde_json::{Value, json};
+
+use super::super::ScoreError;
+use super::super::case::Case;
+use super::overlap::{Vocabulary, bleu, cider, rouge};
+use super::tokens::tokens;
+
+/// BLEU, ROUGE-L and CIDEr of predictions against references, a list a picture.
+///
+/// # Errors
+/// A field is missing, or the two lists differ in length.
+pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let predictions = case.texts(&["predictions", "prediction"])?;
+    let references = references(case)?;
+    if predictions.len() != references.len() {
+        return Err(ScoreError::wrong(&["references"], "as long as the predictions"));
+    }
+    let tokenised: Vec<String> = predictions.iter().map(|caption| tokens(caption)).collect();
+    let known: Vec<Vec<String>> = references
+        .iter()
+        .map(|captions| captions.iter().map(|caption| tokens(caption)).collect())
+        .collect();
+    let as_texts: Vec<&str> = tokenised.iter().map(String::as_str).collect();
+    let known_texts: Vec<Vec<&str>> = known
+        .iter()
+        .map(|captions| captions.iter().map(String::as_str).collect())
+        .collect();
+    Ok(json!({
+        "official": scores(&as_texts, &known_texts, true),
+        "vlmevalkit_untokenised": scores(&predictions, &references, false),
+        "predictions_tokenised": tokenised,
+        "references_tokenised": known,
+    }))
+}
+
+fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {
+    let wrong = || ScoreError::wrong(&["references"], "a list of captions for each picture");
+    case.list(&["references", "reference"])?
+        .iter()
+        .map(|captions| {
+            captions
+                .as_array()
+                .ok_or_else(wrong)?
+                .iter()
+                .map(|caption| caption.as_str().ok_or_else(wrong))
+                .collect()
+        })
+        .collect()
+}
+
+fn scores(predictions: &[&str], references: &[Vec<&str>], with_each: bool) -> Value {
+    let mut vocabulary = Vocabulary::default();
+    let words: Vec<Vec<u32>> = predictions
+        .iter()
+        .map(|caption| vocabulary.words(caption))
+        .collect();
+    let known: Vec<Vec<Vec<u32>>> = references
+        .iter()
+        .map(|captions| captions.iter().map(|caption| vocabulary.words(caption)).collect())
+        .collect();
+    let pieces: Vec<Vec<u32>> = predictions
+        .iter()
+        .map(|caption| vocabulary.pieces(caption))
+        .collect();
+    let known_pieces: Vec<Vec<Vec<u32>>> = references
+        .iter()
+        .map(|captions| {
+            captions
+                .iter()
+                .map(|caption| vocabulary.pieces(caption))
+                .collect()
+        })
+        .collect();
+    let (bleu, bleu_each) = bleu(&words, &known);
+    let (rouge, rouge_each) = rouge(&pieces, &known_pieces);
+    let (cider, cider_each) = cider(&words, &known);
+    let mut scores = json!({ "Bleu": bleu, "ROUGE_L": rouge, "CIDEr": cider });
+    if with_each {
+        scores["Bleu_per_image"] = json!(bleu_each);
+        scores["ROUGE_L_per_image"] = json!(rouge_each);
+        scores["CIDEr_per_image"] = json!(cider_each);
+    }
+    scores
+}

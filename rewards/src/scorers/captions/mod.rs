@@ -1,0 +1,26 @@
+//! Scorers of captions: the tokenizer, CIDEr, BLEU, ROUGE-L.
+
+mod abbreviations;
+mod corpus;
+mod overlap;
+mod tokens;
+
+use super::{Scorer, official};
+
+/// The scorers of this folder.
+pub const SCORERS: &[Scorer] = &[
+    Scorer {
+        family: "flickr30k",
+        name: "flickr30k.tokenise",
+        official: official::CAPTIONS,
+        about: "a caption's tokens",
+        verdict: tokens::tokenise,
+    },
+    Scorer {
+        family: "flickr30k",
+        name: "flickr30k.corpus",
+        official: official::CAPTIONS,
+        about: "BLEU, ROUGE-L and CIDEr of a set of captions",
+        verdict: corpus::corpus,
+    },
+];

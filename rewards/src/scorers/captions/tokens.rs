@@ -1,0 +1,282 @@
+//! The tokens of a caption, as the Penn Treebank tokenizer of the official evaluation makes them.
+//!
+//! Source: pycocoevalcap `PTBTokenizer` over Stanford CoreNLP 3.4.1 (`-preserveLines -lowerCase`). Its lexer takes the
+//! longest of its rules at each place, the earlier of equals; so does this one, with the rules that captions meet. A rule's
+//! first group, where it has one, is the token; the rest only has to follow.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::{Value, json};
+
+use super::super::case::Case;
+use super::super::{ScoreError, pattern, python};
+use super::abbreviations::is_abbreviation;
+
+/// What becomes of a match.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// The token as it is.
+    Word,
+    /// The same with a straight apostrophe.
+    Clitic,
+    /// A token whose spaces are made unbreakable, its brackets named.
+    Joined,
+    /// A word in two parts, the first so many signs long.
+    Halves(usize),
+    /// Named otherwise: `£` as `#`.
+    Named(&'static str),
+    /// Dropped by the evaluation: quotes, stops, dashes.
+    Dropped,
+}
+
+/// A rule as it is written: a pattern and what becomes of it.
+const RULES: [(&str, Kind); 42] = [
+    (r"cannot(?:[^A-Za-z]|$)", Kind::Halves(3)),
+    (
+        r"(?:gonna|gotta|lemme|gimme|wanna)(?:[^A-Za-z]|$)",
+        Kind::Halves(3),
+    ),
+    (r"'t(?:is|was)(?:[^A-Za-z]|$)", Kind::Halves(2)),
+    (
+        r"</?[A-Za-z!?][A-Za-z0-9_:.-]*(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^']*'|\x22[^\x22]*\x22|[A-Za-z0-9_:.-]+))?)* */?>",
+        Kind::Word,
+    ),
+    (r"&amp;", Kind::Named("&")),
+    (r"&lt;", Kind::Named("<")),
+    (r"&gt;", Kind::Named(">")),
+    (r"&nbsp;", Kind::Dropped),
+    (r"(\p{L}[\p{L}\p{Nd}]*)['’](?:[msd]|re|ve|ll)", Kind::Word),
+    (r"([A-Za-z]*[A-MO-Za-mo-z])n['’‘`]t", Kind::Word),
+    (
+        r"['’]n['’]?|[lLdDjJ]['’]|Dunkin['’]|somethin['’]|ol['’]|['’]em|[A-HJ-XZa-hj-xz]['’][\p{L}]{2}[\p{L}]*|['’][2-9]0s|['’]till?|\p{L}+[aeiouy]['’][aeiouA-Z]\p{L}*|['’]cause|c['’]mon|e['’]er|s['’]mores|ev['’]ry|li['’]l|nat['’]l",
+        Kind::Word,
+    ),
+    (r"y['’]", Kind::Word),
+    (r"((?:['’](?:[msd]|re|ve|ll)))(?:[^A-Za-z]|$)", Kind::Clitic),
+    (r"(n['’‘`]t)(?:[^A-Za-z]|$)", Kind::Clitic),
+    (r"https?://[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-]", Kind::Word),
+    (
+        r"(?:www\.(?:[^\s\x22<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s\x22`'<>|.!?(){},_$/-]+\.)+(?:com|net|org|edu))(?:/[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-])?",
+        Kind::Word,
+    ),
+    (
+        r"[a-zA-Z0-9][^\s\x22<>|(){}]*@(?:[^\s\x22<>|(){}.]+\.)*[^\s\x22<>|(){}.,;:!?]+",
+        Kind::Word,
+    ),
+    (r"@[a-zA-Z_][a-zA-Z_0-9]*", Kind::Word),
+    (r"#\p{L}+", Kind::Word),
+    (r"\p{L}[\p{L}\p{Nd}]*(?:[.!?]\p{L}[\p{L}\p{Nd}]*)*", Kind::Word),
+    (
+        r"(?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+(?:[-_](?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+)*",
+        Kind::Word,
+    ),
+    (r"[A-Z]+(?:[+&][A-Z]+)+", Kind::Word),
+    (r"(?:[Pp]h|[Ee]d)\.[Dd]\.", Kind::Word),
+    (
+        r"[A-Za-z](?:\.[A-Za-z])+\.?(?:-[\p{L}\p{Nd}]+)*|(?:anti|non|pre|post|pro|ex)-[A-Za-z](?:\.[A-Za-z])+\.?|[A-Za-z]\.-[\p{L}]+",
+        Kind::Word,
+    ),
+    (
+        r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}",
+        Kind::Word,
+    ),
+    (
+        r"[-+]?(?:\p{Nd}*(?:[.:,]\p{Nd}+)+|\p{Nd}+)(?:-\p{L}+)?",
+        Kind::Word,
+    ),
+    (
+        r"(?:\p{Nd}{1,4}[- \x{a0}])?\p{Nd}{1,4}(?:\\?/|⁄)\p{Nd}{1,4}",
+        Kind::Joined,
+    ),
+    (r"\p{Nd}{1,2}[-/]\p{Nd}{1,2}[-/]\p{Nd}{2,4}", Kind::Word),
+    (
+        r"(?:\([0-9]{2,3}\)[ \x{a0}]?|(?:\+\+?)?(?:[0-9]{2,4}[- \x{a0}])?[0-9]{2,4}[- \x{a0}])[0-9]{3,4}[- \x{a0}]?[0-9]{3,5}|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}|1-[0-9]{3}-[0-9]{3}-[0-9]{4}",
+        Kind::Joined,
+    ),
+    (
+        r"([<>]?[:;=]['\x22]?[-o*']?[)\](\[dDpP:}{@|\\])(?:[^A-Za-z]|$)",
+        Kind::Joined,
+    ),
+    (
+        r"[\^x=~<>]\.[\^x=~<>]|[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)",
+        Kind::Joined,
+    ),
+    (r"[A-Z]+\$", Kind::Word),
+    (r"[¢]", Kind::Named("cents")),
+    (r"[£]", Kind::Named("#")),
+    (r"[\x{20a0}€]", Kind::Named("$")),
+    (r"\*+|@+|#+|_+|\$", Kind::Word),
+    (r"[?!]{2,}|-{5,}", Kind::Word),
+    (
+        r"[.]+|…|[?!,:;]|-{1,4}|[–—―\x{96}\x{97}]|[\x22'`’‘“”‛‹›«»\x{91}-\x{94}]+?",
+        Kind::Dropped,
+    ),
+    (r"\(", Kind::Named("-lrb-")),
+    (r"\)", Kind::Named("-rrb-")),
+    (r"\[", Kind::Named("-lsb-")),
+    (r"\]", Kind::Named("-rsb-")),
+];
+
+/// Signs that are tokens alone; whatever is in no rule and not here is deleted, as emoji are.
+const SIGNS: &str = r"[+&~^|\\/=%<>¦§´¨©¬®¯°-³µ-º×÷„\x{2016}\x{2017}\x{2020}-\x{2023}\x{2030}-\x{2038}\x{203b}\x{203e}-\x{2042}\x{2044}\x{207a}-\x{207f}\x{208a}-\x{208e}\x{2100}-\x{214f}\x{2190}-\x{21ff}\x{2200}-\x{2bff}\x{3001}-\x{3020}\x{30fb}\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff20}\x{ff3b}-\x{ff40}\x{ff5b}-\x{ff65}¤¥]";
+
+static COMPILED: LazyLock<Vec<(Regex, Kind)>> = LazyLock::new(|| {
+    let written = RULES.iter().enumerate().map(|(i, (text, kind))| {
+        let caseless = if i < 3 || i == 8 || i == 9 || i == 12 || i == 13 {
+            "(?i)"
+        } else {
+            ""
+        };
+        (pattern(&format!("^{caseless}(?:{text})")), *kind)
+    });
+    written
+        .chain([(pattern(&format!("^{SIGNS}")), Kind::Word)])
+        .collect()
+});
+
+/// The verdict on a caption: its tokens joined with spaces.
+///
+/// # Errors
+/// The caption is missing.
+pub fn tokenise(case: &Case<'_>) -> Result<Value, ScoreError> {
+    Ok(json!({ "official": tokens(case.text(&["caption", "prediction"])?) }))
+}
+
+/// A caption's tokens, lower-cased, joined with spaces; punctuation is not among them.
+pub fn tokens(caption: &str) -> String {
+    let mut text = String::with_capacity(caption.len());
+    let mut at = 0;
+    while let Some(sign) = caption[at..].chars().next() {
+        if python::is_space(sign) {
+            at += sign.len_utf8();
+        } else if let Some(length) = plain_word(&caption[at..]) {
+            push(&mut text, &caption[at..at + length]);
+            at += length;
+        } else {
+            at += lex(&caption[at..], &mut text).unwrap_or(sign.len_utf8());
+        }
+    }
+    text
+}
+
+fn push(text: &mut String, token: &str) {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    if token.is_ascii() {
+        text.extend(token.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+    } else {
+        text.push_str(&token.to_lowercase());
+    }
+}
+
+/// The length of a word of ASCII's letters before a space, a comma or the end: the common case, which needs no rule.
+fn plain_word(rest: &str) -> Option<usize> {
+    let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+    let is_whole = matches!(rest.as_bytes().get(length), None | Some(b' ' | b','));
+    let is_split = length >= 5
+        && matches!(
+            rest[..length].to_ascii_lowercase().as_str(),
+            "cannot" | "gonna" | "gotta" | "lemme" | "gimme" | "wanna"
+        );
+    (length > 0 && is_whole && !is_split).then_some(length)
+}
+
+/// Takes the longest rule's token off the text; the length taken.
+fn lex(rest: &str, text: &mut String) -> Option<usize> {
+    if let Some(length) = abbreviation(rest) {
+        push(text, &rest[..length]);
+        return Some(length);
+    }
+    if let Some((sign, fraction)) = rest.chars().next().and_then(|sign| Some((sign, vulgar(sign)?))) {
+        push(text, fraction);
+        return Some(sign.len_utf8());
+    }
+    let mut best: Option<(usize, usize, Kind)> = None;
+    for (rule, kind) in COMPILED.iter() {
+        let Some(found) = rule.captures(rest) else {
+            continue;
+        };
+        let whole = found.get(0)?.len();
+        if best.is_none_or(|best| whole > best.0) {
+            best = Some((whole, found.get(1).map_or(whole, |token| token.len()), *kind));
+        }
+    }
+    let (_, length, kind) = best?;
+    let token = &rest[..length];
+    match kind {
+        Kind::Word => push(text, &token.replace('\u{ad}', "")),
+        Kind::Clitic => push(text, &token.replace(['’', '‘', '`'], "'")),
+        Kind::Joined => push(
+            text,
+            &token
+                .replace(' ', "\u{a0}")
+                .replace('(', "-lrb-")
+                .replace(')', "-rrb-")
+                .replace("-lrb-\u{a0}", "-lrb- "),
+        ),
+        Kind::Named(name) => push(text, name),
+        Kind::Dropped => {}
+        Kind::Halves(first) => {
+            let letters = token.len()
+                - token
+                    .trim_start_matches(|c: char| c == '\'' || c.is_ascii_alphabetic())
+                    .len();
+            push(text, &token[..first]);
+            push(text, &token[first..letters]);
+            return Some(letters);
+        }
+    }
+    Some(length)
+}
+
+/// The length of an abbreviation with its full stop.
+fn abbreviation(rest: &str) -> Option<usize> {
+    let stop = rest.find('.')?;
+    let word = &rest[..stop];
+    let after = &rest[stop + 1..];
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return None;
+    }
+    let before_letter = after.starts_with(|c: char| c.is_alphanumeric());
+    let before_number = after
+        .trim_start_matches(' ')
+        .starts_with(|c: char| c.is_ascii_digit());
+    let numbered = before_number
+        && matches!(
+            word.to_ascii_lowercase().as_str(),
+            "no" | "nos" | "art" | "fig" | "figs" | "pp" | "ca" | "op" | "prop" | "p"
+        );
+    let is_stop = (!before_letter && !after.starts_with('-') && is_abbreviation(word))
+        || numbered
+        || after.starts_with(',');
+    is_stop.then_some(stop + 1)
+}
+
+fn vulgar(sign: char) -> Option<&'static str> {
+    const FRACTIONS: [(char, &str); 18] = [
+        ('¼', "1/4"),
+        ('½', "1/2"),
+        ('¾', "3/4"),
+        ('⅓', "1/3"),
+        ('⅔', "2/3"),
+        ('⅕', "1/5"),
+        ('⅖', "2/5"),
+        ('⅗', "3/5"),
+        ('⅘', "4/5"),
+        ('⅙', "1/6"),
+        ('⅚', "5/6"),
+        ('⅛', "1/8"),
+        ('⅜', "3/8"),
+        ('⅝', "5/8"),
+        ('⅞', "7/8"),
+        ('{', "-lcb-"),
+        ('}', "-rcb-"),
+        ('¡', "¡"),
+    ];
+    FRACTIONS
+        .iter()
+        .find(|fraction| fraction.0 == sign)
+        .map(|fraction| fraction.1)
+}

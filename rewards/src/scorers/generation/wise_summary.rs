@@ -1,0 +1,199 @@
+//! WISE's reports: what `Calculate.py` and `calculate_verified.py` print of a file of scores, and how they read its lines.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::super::ScoreError;
+use super::super::case::Case;
+use super::wise::{ASPECTS, wiscore};
+
+/// The categories with their first and last prompt; what a report calls the score; each category's weight.
+struct Protocol {
+    categories: [(&'static str, u64, u64); 6],
+    score: &'static str,
+    weights: [f64; 6],
+}
+
+const LEGACY: Protocol = Protocol {
+    categories: [
+        ("CULTURE", 1, 400),
+        ("TIME", 401, 567),
+        ("SPACE", 568, 700),
+        ("BIOLOGY", 701, 800),
+        ("PHYSICS", 801, 900),
+        ("CHEMISTRY", 901, 1000),
+    ],
+    score: "WiScore",
+    weights: [0.4, 0.167, 0.133, 0.1, 0.1, 0.1],
+};
+
+const VERIFIED: Protocol = Protocol {
+    categories: [
+        ("CULTURE", 1, 400),
+        ("TIME", 401, 520),
+        ("SPACE", 521, 640),
+        ("BIOLOGY", 641, 760),
+        ("PHYSICS", 761, 880),
+        ("CHEMISTRY", 881, 1000),
+    ],
+    score: "binary WiScore",
+    weights: [0.4, 0.12, 0.12, 0.12, 0.12, 0.12],
+};
+
+/// The legacy report: digits of consistency, realism and aesthetic quality, a place a prompt.
+///
+/// # Errors
+/// A field is missing or not digits.
+pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let aspects = ASPECTS
+        .iter()
+        .map(|name| digits(case, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let count = aspects.iter().map(Vec::len).min().unwrap_or(0);
+    let scores = (0..count)
+        .map(|i| wiscore(aspects[0][i], aspects[1][i], aspects[2][i]))
+        .collect();
+    report(case, &LEGACY, scores)
+}
+
+/// The verified report: digits of the one score.
+///
+/// # Errors
+/// A field is missing or not digits.
+pub fn verified(case: &Case<'_>) -> Result<Value, ScoreError> {
+    report(case, &VERIFIED, digits(case, "score")?)
+}
+
+fn digits(case: &Case<'_>, name: &str) -> Result<Vec<f64>, ScoreError> {
+    let text = case.text(&[name])?;
+    text.chars()
+        .map(|c| {
+            c.to_digit(10)
+                .map(f64::from)
+                .ok_or_else(|| ScoreError::wrong(&[name], "a text of digits"))
+        })
+        .collect()
+}
+
+fn report(case: &Case<'_>, protocol: &Protocol, scores: Vec<f64>) -> Result<Value, ScoreError> {
+    let first = case.whole(&["first_id"])?;
+    let asked = case.text(&["category"])?;
+    let present: Vec<u64> = (first..).take(scores.len()).collect();
+    let means = protocol.categories.map(|(name, from, to)| {
+        let of: Vec<f64> = present
+            .iter()
+            .zip(&scores)
+            .filter(|(id, _)| (from..=to).contains(id))
+            .map(|(_, score)| *score)
+            .collect();
+        (name, of.iter().sum::<f64>() / of.len() as f64, of.len())
+    });
+    let (from, to) = asked_range(asked, protocol);
+    let missing: Vec<u64> = (from..=to).filter(|id| !present.contains(id)).collect();
+    let text = if missing.is_empty() {
+        full(asked, protocol, &means)
+    } else {
+        lacking(asked, &missing)
+    };
+    Ok(json!({ "text": text }))
+}
+
+fn asked_range(asked: &str, protocol: &Protocol) -> (u64, u64) {
+    let [culture, time, space, biology, _, chemistry] = protocol.categories;
+    match asked {
+        "culture" => (culture.1, culture.2),
+        "space-time" => (time.1, space.2),
+        "science" => (biology.1, chemistry.2),
+        _ => (culture.1, chemistry.2),
+    }
+}
+
+fn lacking(asked: &str, missing: &[u64]) -> String {
+    let missing = format!(
+        "[{}]",
+        missing.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+    );
+    let start = "\n--- Processing file: FILE ---\n";
+    if asked == "all" {
+        return format!(
+            "{start}\nError: When '--category all' is specified, the combined files are missing the following prompt_ids:\nMissing IDs: {missing}\n\nAborting overall evaluation due to incomplete data.\n"
+        );
+    }
+    format!(
+        "{start}Error: File 'FILE': When evaluating as '--category {asked}', missing the following prompt_ids: {missing}\nCould not process 'FILE'. Please check previous warnings/errors.\nNo valid data processed from any of the provided files. Exiting.\n"
+    )
+}
+
+fn full(asked: &str, protocol: &Protocol, means: &[(&str, f64, usize); 6]) -> String {
+    let rule = "=".repeat(50);
+    let mut table = String::new();
+    for (name, mean, count) in means.iter().filter(|mean| mean.2 > 0) {
+        let _ = write!(
+            table,
+            "  Category: {name}\n    Average {}: {mean:.2}\n    Number of samples: {count}\n\n",
+            protocol.score
+        );
+    }
+    let mut text = format!(
+        "\n--- Processing file: FILE ---\n\n{rule}\n                 Individual File Reports\n{rule}\n\n--- Evaluation Results for File: FILE ---\n{table}{}\n\n\n{rule}\n                 Overall Evaluation Summary\n{rule}\n\nAggregated Category Scores:\n{table}",
+        "-".repeat(46),
+    );
+    if asked == "all" {
+        let overall: f64 = means
+            .iter()
+            .zip(protocol.weights)
+            .map(|(mean, weight)| weight * mean.1)
+            .sum();
+        let [culture, time, space, biology, physics, chemistry] = means.map(|mean| mean.1);
+        let _ = write!(
+            text,
+            "\n--- Overall WiScore Across All Categories ---\nOverall WiScore: {overall:.2}\nCultural\tTime\tSpace\tBiology\tPhysics\tChemistry\tOverall\n{culture:.2}\t\t{time:.2}\t{space:.2}\t{biology:.2}\t{physics:.2}\t{chemistry:.2}\t\t{overall:.2}\n"
+        );
+    } else {
+        text.push_str("\nOverall WiScore calculation skipped. To calculate overall score, use '--category all' and provide files covering all prompt IDs.\n");
+    }
+    text
+}
+
+/// How the legacy script reads lines: scores by category, and the prompts that are there, scored or not.
+///
+/// # Errors
+/// The prediction is not a list of texts.
+pub fn segment(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let mut by_category: Map<String, Value> = Map::new();
+    let mut present = BTreeSet::new();
+    for line in case.texts(&["prediction"])? {
+        let Ok(line) = serde_json::from_str::<Value>(line) else {
+            continue;
+        };
+        // A truth value is a whole number in Python.
+        let whole = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
+        let Some(id) = line.get("prompt_id").and_then(whole) else {
+            continue;
+        };
+        present.insert(id);
+        let score = |name: &&str| {
+            line.get(*name).and_then(|value| {
+                value
+                    .as_f64()
+                    .or_else(|| value.as_bool().map(|yes| if yes { 1.0 } else { 0.0 }))
+            })
+        };
+        let scores: Option<Vec<f64>> = ASPECTS.iter().map(score).collect();
+        let category = LEGACY
+            .categories
+            .iter()
+            .find(|(_, from, to)| (*from as i64..=*to as i64).contains(&id));
+        if let (Some(scores), Some((category, ..))) = (scores, category)
+            && let Some(list) = by_category
+                .entry((*category).to_owned())
+                .or_insert_with(|| json!([]))
+                .as_array_mut()
+        {
+            list.push(json!(wiscore(scores[0], scores[1], scores[2])));
+        }
+    }
+    Ok(json!({ "scores": by_category, "present_ids": present }))
+}

@@ -1,0 +1,47 @@
+//! What MMaDA's copy of VLMEvalKit does to a reply before any scorer sees it.
+//!
+//! Source: Gen-Verse/MMaDA `post_process_response`, then `.strip()`.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::super::{pattern, python};
+
+static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b([A-E])\b"));
+
+/// A yes-or-no reply: what its lower case contains, else how it begins, else itself.
+pub fn yes_or_no(reply: &str) -> String {
+    said(reply).map_or_else(|| python::strip(reply).to_owned(), str::to_owned)
+}
+
+/// The same for MME, where a long reply that says neither keeps three words.
+pub fn mme(reply: &str) -> String {
+    if let Some(said) = said(reply) {
+        return said.to_owned();
+    }
+    let words = python::words(reply);
+    if python::length(reply) > 10 && words.len() > 3 {
+        return words[..3].join(" ");
+    }
+    python::strip(reply).to_owned()
+}
+
+fn said(reply: &str) -> Option<&'static str> {
+    let lower = reply.to_lowercase();
+    match (lower.contains("yes"), lower.contains("no")) {
+        (true, false) => Some("Yes"),
+        (false, true) => Some("No"),
+        _ if lower.starts_with("yes") => Some("Yes"),
+        _ if lower.starts_with("no") => Some("No"),
+        _ => None,
+    }
+}
+
+/// A choice: the last letter A to E that stands alone, else the reply.
+pub fn choice(reply: &str) -> String {
+    let letter = LETTER.find_iter(reply).last();
+    letter
+        .map_or_else(|| python::strip(reply), |letter| letter.as_str())
+        .to_owned()
+}

@@ -1,0 +1,181 @@
+//! MME: fourteen tasks of yes-or-no questions, two a picture.
+//!
+//! Source: MME `calculation.py`, VLMEvalKit `MME_rating`, lmms-eval.
+
+use serde_json::{Map, Value, json};
+
+use super::super::case::Case;
+use super::super::{ScoreError, python};
+use super::mmada;
+use super::pope::extract;
+
+/// The tasks of perception.
+const PERCEPTION: [&str; 10] = [
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+];
+/// The tasks of cognition.
+const COGNITION: [&str; 4] = [
+    "commonsense_reasoning",
+    "numerical_calculation",
+    "text_translation",
+    "code_reasoning",
+];
+
+/// The reading of one reply.
+///
+/// # Errors
+/// The reply is missing.
+pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let reply = case.text(&["answer", "prediction"])?;
+    let post = mmada::mme(reply);
+    Ok(json!({
+        "official": official(reply),
+        "lmms_eval": lmms(reply),
+        "vlmevalkit": extract(reply),
+        "mmada_then_vlmevalkit": extract(&post),
+        "mmada_post": post,
+    }))
+}
+
+/// `parse_pred_ans` of a line of the results file: what its first four characters contain.
+fn official(reply: &str) -> &'static str {
+    by_start(&format!("{reply}\n").to_lowercase())
+}
+
+fn lmms(reply: &str) -> &'static str {
+    let lower = reply.to_lowercase();
+    match python::strip(&lower).replace('.', "").as_str() {
+        "y" => "yes",
+        "n" => "no",
+        other => by_start(other),
+    }
+}
+
+fn by_start(reply: &str) -> &'static str {
+    let start: String = reply.chars().take(4).collect();
+    match reply {
+        "yes" => "yes",
+        "no" => "no",
+        _ if start.contains("yes") => "yes",
+        _ if start.contains("no") => "no",
+        _ => "other",
+    }
+}
+
+/// A question: its task, its picture, whether each reader finds it right, whether the official one reads neither.
+struct Row<'a> {
+    category: &'a str,
+    image: &'a str,
+    official: bool,
+    kit: bool,
+    other: bool,
+}
+
+/// All tasks' scores: 100 · (accuracy + accuracy of pictures).
+///
+/// # Errors
+/// A field is missing.
+pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let wrong = || {
+        ScoreError::wrong(
+            &["rows"],
+            "a list of {\"category\", \"image\", \"answer\", \"prediction\"}",
+        )
+    };
+    let rows = case
+        .list(&["rows"])?
+        .iter()
+        .map(|row| {
+            let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
+            let (gold, reply) = (text("answer")?, text("prediction")?);
+            let read = official(reply);
+            Ok(Row {
+                category: text("category")?,
+                image: text("image")?,
+                official: read == gold.to_lowercase(),
+                kit: extract(reply) == gold,
+                other: read == "other",
+            })
+        })
+        .collect::<Result<Vec<_>, ScoreError>>()?;
+    Ok(json!({ "official": official_scores(&rows), "vlmevalkit": kit_scores(&rows) }))
+}
+
+fn share(of: impl Iterator<Item = bool>) -> f64 {
+    let (right, all) = of.fold((0u32, 0u32), |sums, right| {
+        (sums.0 + u32::from(right), sums.1 + 1)
+    });
+    f64::from(right) / f64::from(all)
+}
+
+fn official_scores(rows: &[Row<'_>]) -> Value {
+    let mut tasks = Map::new();
+    let mut group = |names: &[&str]| -> f64 {
+        names
+            .iter()
+            .filter_map(|name| {
+                let of: Vec<&Row<'_>> = rows.iter().filter(|row| row.category == *name).collect();
+                if of.is_empty() {
+                    return None;
+                }
+                // Two lines a picture, in order.
+                let (acc, plus) = (
+                    share(of.iter().map(|row| row.official)),
+                    share(of.chunks(2).map(|two| two.iter().all(|row| row.official))),
+                );
+                let score = acc * 100.0 + plus * 100.0;
+                let other = of.iter().filter(|row| row.other).count();
+                tasks.insert(
+                    (*name).to_owned(),
+                    json!({ "score": score, "acc": acc, "acc_plus": score / 100.0 - acc, "other": other }),
+                );
+                Some(score)
+            })
+            .sum()
+    };
+    let (perception, cognition) = (group(&PERCEPTION), group(&COGNITION));
+    json!({ "perception": perception, "cognition": cognition, "tasks": tasks })
+}
+
+fn kit_scores(rows: &[Row<'_>]) -> Value {
+    let mut scores = Map::new();
+    let mut group = |names: &[&str]| -> f64 {
+        names
+            .iter()
+            .filter_map(|name| {
+                let mut images: Vec<(&str, Vec<bool>)> = Vec::new();
+                for row in rows.iter().filter(|row| row.category == *name) {
+                    match images.iter_mut().find(|image| image.0 == row.image) {
+                        Some(image) => image.1.push(row.kit),
+                        None => images.push((row.image, vec![row.kit])),
+                    }
+                }
+                if images.is_empty() {
+                    return None;
+                }
+                let acc = share(images.iter().flat_map(|image| image.1.iter().copied()));
+                let plus = share(
+                    images
+                        .iter()
+                        .map(|image| image.1.len() > 1 && image.1[0] && image.1[1]),
+                );
+                let score = acc * 100.0 + plus * 100.0;
+                scores.insert((*name).to_owned(), json!(score));
+                Some(score)
+            })
+            .sum()
+    };
+    let (perception, reasoning) = (group(&PERCEPTION), group(&COGNITION));
+    scores.insert("perception".to_owned(), json!(perception));
+    scores.insert("reasoning".to_owned(), json!(reasoning));
+    Value::Object(scores)
+}

@@ -1,0 +1,296 @@
+//! MMMU: a letter or a number read out of a reply, and the figures of a whole run.
+//!
+//! Source: MMMU `eval_utils.py`, `main_eval_only.py`; lmms-eval's variant of the letters.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use fancy_regex::Regex;
+use serde_json::{Map, Value, json};
+
+use super::super::case::{Case, float};
+use super::super::{ScoreError, python};
+use super::mmmu_domains::DOMAINS;
+
+static COMMAS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"-?\b\d{1,3}(?:,\d{3})+\b").ok());
+static SCIENTIFIC: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"-?\d+(?:\.\d+)?[eE][+-]?\d+").ok());
+static SIMPLE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])").ok());
+
+/// A letter out of a reply, `RANDOM` where the official code would guess.
+///
+/// # Errors
+/// A field is missing.
+pub fn choice(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let options = case.texts(&["options", "reference"])?;
+    let reply = case.text(&["response", "prediction"])?;
+    let official = letter(reply, &options, false);
+    Ok(json!({
+        "official": official.clone().unwrap_or_else(|| "RANDOM".to_owned()),
+        "random": official.is_none(),
+        "lmms_eval": letter(reply, &options, true).unwrap_or_else(|| "RANDOM".to_owned()),
+    }))
+}
+
+/// `parse_multi_choice_response`, or lmms-eval's, which looks for `A ` and `A.` without a space before.
+fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
+    let stripped = [',', '.', '!', '?', ';', ':', '\'']
+        .into_iter()
+        .fold(reply, |reply, sign| reply.trim_matches(sign));
+    let reply = format!(" {stripped} ");
+    let lower = reply.to_lowercase();
+    let letters: Vec<String> = ('A'..).take(options.len()).map(String::from).collect();
+    let having = |form: &dyn Fn(&str) -> String| -> Vec<usize> {
+        (0..letters.len())
+            .filter(|i| reply.contains(&form(&letters[*i])))
+            .collect()
+    };
+    let alone = |letter: &str| format!(" {letter} ");
+    let mut candidates = having(&|letter| format!("({letter})"));
+    let mut place: Box<dyn Fn(usize) -> Option<usize>> =
+        Box::new(|i| reply.rfind(&format!("({})", letters[i])));
+    if candidates.is_empty() {
+        candidates = if is_lmms {
+            having(&|letter| format!("{letter} "))
+        } else {
+            having(&alone)
+        };
+        if is_lmms && candidates.is_empty() {
+            candidates = having(&|letter| format!("{letter}."));
+        }
+        place = Box::new(|i| reply.rfind(&alone(&letters[i])));
+    }
+    if candidates.is_empty() && python::words(&reply).len() > 5 {
+        candidates = (0..options.len())
+            .filter(|i| lower.contains(&options[*i].to_lowercase()))
+            .collect();
+        place = Box::new(|i| lower.rfind(&options[i].to_lowercase()));
+    }
+    // The rightmost last occurrence; the first of equals.
+    let best = candidates
+        .into_iter()
+        .map(|i| (place(i).map_or(-1, |at| at as i64), i))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, i)| letters[i].clone())
+}
+
+/// A number or a text, as compared.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Normal {
+    /// A number, rounded to two places.
+    Number(f64),
+    /// A lower-case text.
+    Text(String),
+}
+
+impl Normal {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Number(number) => float(*number),
+            Self::Text(text) => json!(text),
+        }
+    }
+}
+
+/// `normalize_str`: a number where Python's `float` reads one; a text of one sign becomes two with a space.
+fn normalise(text: &str) -> Vec<Normal> {
+    let text = python::strip(text);
+    if let Some(number) = python::float(&text.replace(',', "")) {
+        return vec![Normal::Number(python::round(number, 2))];
+    }
+    let text = text.to_lowercase();
+    if python::length(&text) == 1 {
+        return vec![Normal::Text(format!(" {text}")), Normal::Text(format!("{text} "))];
+    }
+    vec![Normal::Text(text)]
+}
+
+/// The numbers in a text: those with commas, then those with exponents, then the others.
+fn extract_numbers(text: &str) -> Vec<&str> {
+    let patterns = [&COMMAS, &SCIENTIFIC, &SIMPLE];
+    patterns
+        .into_iter()
+        .filter_map(|pattern| pattern.as_ref())
+        .flat_map(|pattern| {
+            pattern
+                .find_iter(text)
+                .filter_map(Result::ok)
+                .map(|found| found.as_str())
+        })
+        .collect()
+}
+
+/// `parse_open_response`: a set, numbers first, then texts, each sorted as text.
+fn parse_open(reply: &str) -> Vec<Normal> {
+    let keys = key_parts(reply);
+    let mut found: Vec<Normal> = Vec::new();
+    let numbers = keys
+        .iter()
+        .flat_map(|key| extract_numbers(key))
+        .map(str::to_owned);
+    for text in keys.iter().cloned().chain(numbers) {
+        for normal in normalise(&text) {
+            if !found.contains(&normal) {
+                found.push(normal);
+            }
+        }
+    }
+    found.sort_by(|a, b| match (a, b) {
+        (Normal::Number(a), Normal::Number(b)) => format!("{a:?}").cmp(&format!("{b:?}")),
+        (Normal::Number(_), Normal::Text(_)) => std::cmp::Ordering::Less,
+        (Normal::Text(_), Normal::Number(_)) => std::cmp::Ordering::Greater,
+        (Normal::Text(a), Normal::Text(b)) => a.cmp(b),
+    });
+    found
+}
+
+fn key_parts(reply: &str) -> Vec<String> {
+    let lower = python::strip(reply).trim_matches('.').to_lowercase();
+    let parts: Vec<&str> = lower.split('\n').collect();
+    let mut keys = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let mut words = vec![
+            "could be ",
+            "so ",
+            "is ",
+            "thus ",
+            "therefore ",
+            "final ",
+            "answer ",
+            "result ",
+        ];
+        words.extend((i + 1 == parts.len()).then_some("="));
+        let mut shortest = "";
+        for word in words {
+            let Some(at) = part.rfind(word) else { continue };
+            let tail = python::strip(&part[at + word.len()..]);
+            if shortest.is_empty() || python::length(tail) < python::length(shortest) {
+                shortest = tail;
+            }
+        }
+        if !shortest.is_empty() && ![":", ",", ".", "!", "?", ";", "'"].contains(&shortest) {
+            keys.push(shortest.to_owned());
+        }
+    }
+    if keys.is_empty() { vec![lower] } else { keys }
+}
+
+fn golds(gold: &Value) -> Vec<Normal> {
+    match gold {
+        Value::Array(golds) => golds
+            .iter()
+            .filter_map(Value::as_str)
+            .flat_map(normalise)
+            .collect(),
+        gold => gold.as_str().map_or_else(Vec::new, normalise),
+    }
+}
+
+/// `eval_open`: any predicted number equals a gold, or any predicted text contains a gold text.
+fn is_right(golds: &[Normal], predicted: &[Normal]) -> bool {
+    predicted.iter().any(|said| match said {
+        Normal::Number(_) => golds.contains(said),
+        Normal::Text(said) => golds
+            .iter()
+            .any(|gold| matches!(gold, Normal::Text(gold) if said.contains(gold.as_str()))),
+    })
+}
+
+fn listed(normals: &[Normal]) -> Value {
+    normals.iter().map(Normal::to_json).collect()
+}
+
+/// An open question.
+///
+/// # Errors
+/// A field is missing.
+pub fn open(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let parsed = parse_open(case.text(&["response", "prediction"])?);
+    let golds = golds(case.need(&["answer", "reference"])?);
+    Ok(
+        json!({ "official_parsed": listed(&parsed), "official_correct": is_right(&golds, &parsed), "normalised_answer": listed(&golds) }),
+    )
+}
+
+/// `extract_numbers` of a text.
+///
+/// # Errors
+/// The text is missing.
+pub fn numbers(case: &Case<'_>) -> Result<Value, ScoreError> {
+    Ok(json!({ "official": extract_numbers(case.text(&["text", "prediction"])?) }))
+}
+
+/// `normalize_str` of a text.
+///
+/// # Errors
+/// The text is missing.
+pub fn normalised(case: &Case<'_>) -> Result<Value, ScoreError> {
+    Ok(json!({ "official": listed(&normalise(case.text(&["text", "prediction"])?)) }))
+}
+
+/// A run: accuracy of each subject, of each domain and of all, rounded to three places.
+///
+/// # Errors
+/// A field is missing.
+pub fn aggregate(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let answers = case.object(&["answers"])?;
+    let mut subjects: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for (id, predicted) in case.object(&["predictions"])? {
+        let parts: Vec<&str> = id.split('_').collect();
+        let subject = parts
+            .get(1..parts.len().saturating_sub(1))
+            .unwrap_or_default()
+            .join("_");
+        let answer = answers
+            .get(id)
+            .ok_or_else(|| ScoreError::Missing(format!("answers.{id}")))?;
+        let gold = &answer["ground_truth"];
+        let right = if answer["question_type"] == "multiple-choice" {
+            gold == predicted || gold.as_array().is_some_and(|golds| golds.contains(predicted))
+        } else {
+            is_right(&golds(gold), &parse_open(predicted.as_str().unwrap_or_default()))
+        };
+        let counts = subjects.entry(subject).or_default();
+        counts.0 += usize::from(right);
+        counts.1 += 1;
+    }
+    Ok(json!({ "official": domains(&subjects) }))
+}
+
+fn domains(subjects: &BTreeMap<String, (usize, usize)>) -> Map<String, Value> {
+    let mut figures = Map::new();
+    let mut all = Vec::new();
+    for (domain, names) in DOMAINS {
+        let of: Vec<(&str, f64, usize)> = names
+            .iter()
+            .filter_map(|name| {
+                let (right, count) = subjects.get(*name)?;
+                Some((*name, *right as f64 / *count as f64, *count))
+            })
+            .collect();
+        figures.insert(
+            format!("Overall-{domain}"),
+            figure(mean(&of), of.iter().map(|subject| subject.2).sum()),
+        );
+        for (name, accuracy, count) in &of {
+            figures.insert((*name).to_owned(), figure(*accuracy, *count));
+        }
+        all.extend(of);
+    }
+    figures.insert(
+        "Overall".to_owned(),
+        figure(mean(&all), all.iter().map(|subject| subject.2).sum()),
+    );
+    figures
+}
+
+fn mean(subjects: &[(&str, f64, usize)]) -> f64 {
+    let count: usize = subjects.iter().map(|subject| subject.2).sum();
+    let sum: f64 = subjects.iter().map(|subject| subject.1 * subject.2 as f64).sum();
+    if count == 0 { 0.0 } else { sum / count as f64 }
+}
+
+fn figure(accuracy: f64, count: usize) -> Value {
+    json!({ "num": count, "acc": python::round(accuracy, 3) })
+}

@@ -1,0 +1,149 @@
+//! VQAv2: the accuracy of an answer against ten people's, by the official evaluation and by the harnesses.
+//!
+//! Source: GT-Vision-Lab/VQA `vqaEval.py` under Python 2.7; lmms-eval; VLMEvalKit; LLaVA's submission.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::super::ScoreError;
+use super::super::case::Case;
+use super::answers::{Rules, normalised, submission, tidy};
+
+/// One question.
+///
+/// # Errors
+/// A field is missing.
+pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let prediction = case.text(&["prediction"])?;
+    let answers = answers(case.need(&["answers", "reference"])?)?;
+    let tidied: Vec<String> = answers.iter().map(|answer| tidy(answer)).collect();
+    let unanimous = is_unanimous(&tidied);
+    let compared = compared(&tidied, unanimous);
+    let exact = official(&tidied, prediction);
+    let by = |rules: Rules| {
+        let prediction = normalised(&tidy(prediction), rules);
+        let answers: Vec<String> = tidied.iter().map(|answer| normalised(answer, rules)).collect();
+        accuracy(&answers, &prediction)
+    };
+    Ok(json!({
+        "official": round_up(exact),
+        "official_exact": exact,
+        "unanimous": unanimous,
+        "official_answers_compared": compared,
+        "normalised_prediction": normalised(&tidy(prediction), Rules::Official),
+        "lmms_eval": by(Rules::Lmms),
+        "vlmevalkit": by(Rules::Kit),
+        "vlmevalkit_normalised_prediction": normalised(&tidy(prediction), Rules::Kit),
+        "llava_submission_answer": submission(prediction),
+    }))
+}
+
+fn answers(value: &Value) -> Result<Vec<&str>, ScoreError> {
+    let wrong = || ScoreError::wrong(&["answers"], "a list of texts or of {\"answer\"}");
+    let list = value.as_array().ok_or_else(wrong)?;
+    list.iter()
+        .map(|answer| answer.get("answer").unwrap_or(answer).as_str().ok_or_else(wrong))
+        .collect()
+}
+
+fn is_unanimous(answers: &[String]) -> bool {
+    answers.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// The ten as compared: as they are where they agree, which spares texts in pictures from clean-up.
+fn compared(tidied: &[String], unanimous: bool) -> Vec<String> {
+    if unanimous {
+        tidied.to_vec()
+    } else {
+        tidied
+            .iter()
+            .map(|answer| normalised(answer, Rules::Official))
+            .collect()
+    }
+}
+
+/// The percent before rounding.
+fn official(tidied: &[String], prediction: &str) -> f64 {
+    let unanimous = is_unanimous(tidied);
+    let prediction = tidy(prediction);
+    let prediction = if unanimous {
+        prediction
+    } else {
+        normalised(&prediction, Rules::Official)
+    };
+    100.0 * accuracy(&compared(tidied, unanimous), &prediction)
+}
+
+/// The mean over the ten of min(1, matches among the other nine / 3).
+fn accuracy(answers: &[String], prediction: &str) -> f64 {
+    let matches = answers.iter().filter(|answer| *answer == prediction).count();
+    let sum: f64 = answers
+        .iter()
+        .map(|answer| {
+            let others = if answer == prediction {
+                matches - 1
+            } else {
+                matches
+            };
+            (others as f64 / 3.0).min(1.0)
+        })
+        .sum();
+    sum / answers.len() as f64
+}
+
+/// Python 2's `round(value, 2)`: ties, which only eighths can be, away from zero.
+fn round_up(value: f64) -> f64 {
+    let is_tie = (value * 8.0).fract() == 0.0 && (value * 8.0) % 2.0 == 1.0;
+    if is_tie {
+        (value * 100.0 + 0.5).floor() / 100.0
+    } else {
+        super::super::python::round(value, 2)
+    }
+}
+
+/// Many questions: overall, by type of question, by type of answer, in percent.
+///
+/// # Errors
+/// A field is missing.
+pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
+    let rows = case.list(&["rows"])?;
+    let wrong = || {
+        ScoreError::wrong(
+            &["rows"],
+            "a list of {\"question_type\", \"answer_type\", \"answers\", \"prediction\"}",
+        )
+    };
+    let mut all = Vec::new();
+    let (mut questions, mut kinds): (BTreeMap<&str, Vec<f64>>, BTreeMap<&str, Vec<f64>>) = Default::default();
+    for row in rows {
+        let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
+        let tidied: Vec<String> = answers(row.get("answers").ok_or_else(wrong)?)?
+            .iter()
+            .map(|answer| tidy(answer))
+            .collect();
+        let accuracy = official(&tidied, text("prediction")?) / 100.0;
+        all.push(accuracy);
+        questions
+            .entry(text("question_type")?)
+            .or_default()
+            .push(accuracy);
+        kinds.entry(text("answer_type")?).or_default().push(accuracy);
+    }
+    let by = |groups: &BTreeMap<&str, Vec<f64>>| -> Map<String, Value> {
+        groups
+            .iter()
+            .map(|(name, values)| ((*name).to_owned(), json!(round_up(percent(values)))))
+            .collect()
+    };
+    Ok(json!({ "official": {
+        "overall": round_up(percent(&all)),
+        "perQuestionType": by(&questions),
+        "perAnswerType": by(&kinds),
+        "overall_exact": percent(&all),
+    } }))
+}
+
+fn percent(values: &[f64]) -> f64 {
+    100.0 * values.iter().sum::<f64>() / values.len() as f64
+}

@@ -1,0 +1,25 @@
+//! What can be typed after `demask score`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Predictions to grade, and how the verdicts are shown.
+#[derive(Debug, Args)]
+pub struct Score {
+    /// The scorer or its family: gsm8k, math, vqav2, geneval, cider, …
+    #[arg(required_unless_present = "list")]
+    pub scorer: Option<String>,
+    /// Predictions and references as JSON lines; - reads standard input
+    #[arg(required_unless_present = "list")]
+    pub file: Option<PathBuf>,
+    /// Name the scorers with the tool and version that each follows
+    #[arg(long, conflicts_with_all = ["scorer", "file", "strict"])]
+    pub list: bool,
+    /// Stop at the first line that cannot be scored
+    #[arg(long)]
+    pub strict: bool,
+    /// Print JSON lines, the last of them the aggregate, instead of a table
+    #[arg(long)]
+    pub json: bool,
+}

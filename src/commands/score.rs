@@ -1,0 +1,256 @@
+//! `demask score`: recorded predictions graded as the benchmarks' own tools grade them. No model, no daemon.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use demask_rewards::scorers::{self, Aggregate, Scorer};
+use serde_json::{Map, Value, json};
+
+use crate::args::Score;
+use crate::exit::{FAILED, UsageError};
+use crate::terminal::print;
+
+/// The bytes that a line may have: a whole set of pictures is one line.
+const LONGEST: u64 = 256 << 20;
+/// The lines, and about the bytes, that are scored at once.
+const BATCH: usize = 4096;
+const BATCH_BYTES: usize = 16 << 20;
+
+/// Scores every line of a file and prints the verdicts and what they amount to.
+///
+/// # Errors
+/// A scorer that does not exist, a file that cannot be read, with `--strict` a line that cannot be scored.
+pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
+    if options.list {
+        return list(options.json);
+    }
+    let (Some(asked), Some(file)) = (&options.scorer, &options.file) else {
+        return Err(UsageError("a scorer and a file are needed, or --list".to_owned()).into());
+    };
+    if !scorers::is_name(asked) {
+        return Err(UsageError(format!(
+            "no scorer is named {asked}; `demask score --list` names them"
+        ))
+        .into());
+    }
+    let mut lines = Lines::open(file)?;
+    let mut out = Output::new(options.json);
+    while let Some(batch) = lines.batch()? {
+        for (number, scored) in scored(asked, batch) {
+            if let (true, Err(error)) = (options.strict, &scored) {
+                out.flush()?;
+                anyhow::bail!("{}: line {number}: {error}", file.display());
+            }
+            out.line(number, scored, file)?;
+        }
+    }
+    out.end()
+}
+
+/// The lines of a file or of standard input, a batch at a time.
+struct Lines {
+    source: Box<dyn BufRead>,
+    name: String,
+    number: usize,
+}
+
+impl Lines {
+    fn open(file: &Path) -> anyhow::Result<Self> {
+        let source: Box<dyn BufRead> = if file == Path::new("-") {
+            Box::new(BufReader::new(io::stdin()))
+        } else {
+            let opened = File::open(file).with_context(|| format!("opening {}", file.display()))?;
+            Box::new(BufReader::with_capacity(1 << 20, opened))
+        };
+        Ok(Self {
+            source,
+            name: file.display().to_string(),
+            number: 0,
+        })
+    }
+
+    /// The next lines with their numbers, empty ones left out; none at the end.
+    fn batch(&mut self) -> anyhow::Result<Option<Vec<(usize, String)>>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let mut line = Vec::new();
+            let read = (&mut self.source).take(LONGEST + 1).read_until(b'\n', &mut line);
+            if read.with_context(|| format!("reading {}", self.name))? == 0 {
+                break;
+            }
+            self.number += 1;
+            if line.len() as u64 > LONGEST {
+                anyhow::bail!(
+                    "{}: line {} has more than {} MiB",
+                    self.name,
+                    self.number,
+                    LONGEST >> 20
+                );
+            }
+            bytes += line.len();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_start_matches('\u{feff}').trim();
+            if !line.is_empty() {
+                batch.push((self.number, line.to_owned()));
+            }
+        }
+        let is_end = batch.is_empty() && bytes == 0;
+        Ok((!is_end).then_some(batch))
+    }
+}
+
+/// A line with its verdict, and the scorer that gave it; or why it has none.
+type Scored = Result<(&'static Scorer, Map<String, Value>), String>;
+
+/// The batch scored by all processors, in its order.
+fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = batch.len().div_ceil(workers).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = batch
+            .chunks(share)
+            .map(|part| {
+                (
+                    part,
+                    scope.spawn(move || {
+                        part.iter()
+                            .map(|(number, line)| (*number, one(asked, line)))
+                            .collect::<Vec<_>>()
+                    }),
+                )
+            })
+            .collect();
+        let failed = |part: &[(usize, String)]| {
+            part.iter()
+                .map(|(number, _)| (*number, Err("the scorer panicked".to_owned())))
+                .collect()
+        };
+        parts
+            .into_iter()
+            .flat_map(|(part, scored)| scored.join().unwrap_or_else(|_| failed(part)))
+            .collect()
+    })
+}
+
+fn one(asked: &str, line: &str) -> Scored {
+    let mut value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let (scorer, verdict) = scorers::score_line(asked, &value).map_err(|error| error.to_string())?;
+    let Some(fields) = value.as_object_mut() else {
+        return Err("not a JSON object".to_owned());
+    };
+    // A line with a kind has its verdict's fields beside its inputs, as the recordings have.
+    if let (true, Some(verdict)) = (fields.contains_key("kind"), verdict.as_object()) {
+        fields.extend(verdict.clone());
+    }
+    fields.insert("verdict".to_owned(), verdict);
+    Ok((scorer, std::mem::take(fields)))
+}
+
+/// What is printed: lines, then what they amount to.
+struct Output {
+    out: BufWriter<io::Stdout>,
+    json: bool,
+    aggregate: Aggregate,
+    broken: usize,
+    lines: usize,
+}
+
+impl Output {
+    fn new(json: bool) -> Self {
+        Self {
+            out: BufWriter::with_capacity(1 << 18, io::stdout()),
+            json,
+            aggregate: Aggregate::default(),
+            broken: 0,
+            lines: 0,
+        }
+    }
+
+    fn line(&mut self, number: usize, scored: Scored, file: &Path) -> anyhow::Result<()> {
+        self.lines += 1;
+        match scored {
+            Ok((scorer, fields)) => {
+                self.aggregate.add(scorer.name, &fields["verdict"]);
+                if self.json {
+                    serde_json::to_writer(&mut self.out, &fields)?;
+                    writeln!(self.out)?;
+                } else {
+                    writeln!(self.out, "{number:>6}  {}  {}", scorer.name, fields["verdict"])?;
+                }
+            }
+            Err(error) => {
+                self.broken += 1;
+                print::note(&format!("{}: line {number}: {error}", file.display()));
+                if self.json {
+                    serde_json::to_writer(&mut self.out, &json!({ "line": number, "error": error }))?;
+                    writeln!(self.out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.out.flush()?)
+    }
+
+    /// The aggregate: a table, or with JSON one line on standard error, so that standard output holds the lines alone.
+    fn end(mut self) -> anyhow::Result<ExitCode> {
+        if self.lines == 0 {
+            anyhow::bail!("no line to score");
+        }
+        if !self.json {
+            writeln!(self.out)?;
+        }
+        self.out.flush()?;
+        if self.json {
+            print::note(
+                &json!({ "aggregate": self.aggregate.to_json(), "lines": self.lines, "broken": self.broken })
+                    .to_string(),
+            );
+        } else {
+            let rows: Vec<Vec<String>> = self
+                .aggregate
+                .rows()
+                .map(|(scorer, path, mean, count)| {
+                    vec![
+                        scorer.to_owned(),
+                        path.to_owned(),
+                        format!("{mean:.6}"),
+                        count.to_string(),
+                    ]
+                })
+                .collect();
+            print::table(&["scorer", "figure", "mean", "lines"], &rows)?;
+        }
+        if self.broken > 0 {
+            print::note(&format!(
+                "demask: {} of {} lines could not be scored",
+                self.broken, self.lines
+            ));
+        }
+        Ok(ExitCode::from(if self.broken > 0 { FAILED } else { 0 }))
+    }
+}
+
+fn list(json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let all: Vec<Value> = scorers::all()
+            .map(|scorer| json!({ "family": scorer.family, "scorer": scorer.name, "official": scorer.official, "about": scorer.about }))
+            .collect();
+        print::json(&all)?;
+    } else {
+        let rows: Vec<Vec<String>> = scorers::all()
+            .map(|scorer| {
+                [scorer.family, scorer.name, scorer.about, scorer.official]
+                    .map(str::to_owned)
+                    .to_vec()
+            })
+            .collect();
+        print::table(&["family", "scorer", "what it says", "equal to"], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
