@@ -10,7 +10,7 @@ use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::completion::Completion;
-use demask_rewards::rewards::{Case, Evidence, Needs, NetworkScore, REWARDS};
+use demask_rewards::rewards::{Case, Evidence, Needs, NetworkScore, REWARDS, Reward};
 use demask_rewards::verifiers::Verifiers;
 use demask_storage::Gate;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use super::sources::{self, Report, SourceError};
 use crate::profile::{Profile, Source, SourceKind, Stage, StageKind};
 
 /// Examples of a source that say what it is about.
-const ENOUGH: usize = 64;
+pub const ENOUGH: usize = 64;
 /// Reasons of one source that are counted apart; the others are counted together.
 const REASONS: usize = 8;
 
@@ -116,10 +116,7 @@ fn examples(
     found: &mut SourceReport,
 ) -> Result<Vec<Example>, SourceError> {
     if let SourceKind::Tabletop(kind) = source.kind {
-        let world = Tabletop::new(profile.seed);
-        return Ok((0..4)
-            .map(|index| world.example(kind, Split::Train, index))
-            .collect());
+        return Ok(generated(profile, kind));
     }
     let mut report = |report| {
         if let Report::Rejected { gate, reason, .. } = report {
@@ -133,13 +130,7 @@ fn examples(
     }
     let mut read = read?;
     (found.rows, found.kept) = (Some(read.count), Some(read.len() as u64));
-    let first = (0..read.len().min(ENOUGH)).map(|number| read.get(number));
-    first
-        .collect::<Result<_, _>>()
-        .map_err(|error| SourceError::Changed {
-            name: source.name.clone(),
-            error,
-        })
+    sources::first(source, &mut read, ENOUGH)
 }
 
 /// Duplicates are counted together, whichever row they are equal to.
@@ -178,16 +169,24 @@ fn stages_of(profile: &Profile, source: &Source) -> Vec<String> {
 
 /// The rewards that count, and that give the right completion of one of the examples something.
 fn rewards(profile: &Profile, examples: &[Example], verifiers: &Verifiers) -> Vec<String> {
-    let counts = |name: &str| profile.rewards.get(name).is_some_and(|&weight| weight > 0.0);
     let folders = &profile.reward_networks;
-    let speaks = |needs: Needs, evidence: &Evidence, score: &dyn Fn(&Evidence) -> Option<f64>| match needs {
-        Needs::Network("clip") if folders.clip.is_none() => false,
-        Needs::Network("image_reward") if folders.image_reward.is_none() => false,
-        _ => score(evidence).is_some_and(|value| value > 0.0),
+    let counts = |reward: &dyn Reward| {
+        let weight = profile.rewards.get(reward.name());
+        let is_there = match reward.needs() {
+            Needs::Network("clip") => folders.clip.is_some(),
+            Needs::Network("image_reward") => folders.image_reward.is_some(),
+            _ => true,
+        };
+        is_there && weight.is_some_and(|&weight| weight > 0.0)
     };
+    speaking(examples, verifiers, &counts)
+}
+
+/// The rewards among some that give the right completion of one of the examples something.
+fn speaking(examples: &[Example], verifiers: &Verifiers, among: &dyn Fn(&dyn Reward) -> bool) -> Vec<String> {
     REWARDS
         .iter()
-        .filter(|reward| counts(reward.name()))
+        .filter(|reward| among(**reward))
         .filter(|reward| {
             examples.iter().any(|example| {
                 let completion = right(example);
@@ -209,11 +208,60 @@ fn rewards(profile: &Profile, examples: &[Example], verifiers: &Verifiers) -> Ve
                     Needs::Network(_) if example.picture.is_none() => return false,
                     Needs::Network(_) => Evidence::Network(network),
                 };
-                speaks(reward.needs(), &evidence, &|evidence| reward.score(evidence))
+                reward.score(&evidence).is_some_and(|value| value > 0.0)
             })
         })
         .map(|reward| reward.name().to_owned())
         .collect()
+}
+
+/// The first `align` stage of whose sources no reward can judge any, and what would: to learn from nothing but zeros is no
+/// run. `samples` are some examples of each source.
+#[must_use]
+pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> Option<(String, String)> {
+    let aligning = |stage: &&Stage| stage.kind == StageKind::Align;
+    let mut stages = profile.stages.iter().filter(aligning).peekable();
+    stages.peek()?;
+    let verifiers = Verifiers {
+        classes: sources::classes(profile),
+        ..Verifiers::default()
+    };
+    stages.find_map(|stage| {
+        let takes = |source: &&Source| stage.takes(&source.name) && source.weight > 0.0;
+        let its = profile.sources.iter().filter(takes);
+        let its: Vec<(&Source, &Vec<Example>)> = its
+            .filter_map(|source| Some((source, samples.get(&source.name)?)))
+            .collect();
+        let is_judged = |examples: &[Example]| !rewards(profile, examples, &verifiers).is_empty();
+        if its.is_empty() || its.iter().any(|(_, examples)| is_judged(examples)) {
+            return None;
+        }
+        let advice: Vec<String> = its
+            .iter()
+            .map(|(source, examples)| {
+                let could = speaking(examples, &verifiers, &|_| true);
+                let kind = source.kind.name();
+                match could.is_empty() {
+                    true => format!("{} ({kind}) by none that there is", source.name),
+                    false => format!("{} ({kind}) by {}", source.name, could.join(", ")),
+                }
+            })
+            .collect();
+        let found = format!(
+            "no reward with a weight judges what it would draw from; its sources could be judged: {}; give one a weight in \
+             [rewards], and a network its folder in [reward_networks]",
+            advice.join("; ")
+        );
+        Some((stage.name.clone(), found))
+    })
+}
+
+/// The first examples of a source that is generated.
+#[must_use]
+pub fn generated(profile: &Profile, kind: Kind) -> Vec<Example> {
+    let world = Tabletop::new(profile.seed);
+    let first = (0..4).map(|index| world.example(kind, Split::Train, index));
+    first.collect()
 }
 
 /// The completion that the example itself gives.

@@ -13,6 +13,7 @@ use demask_datasets::tabletop::Tabletop;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::pipeline::curation::dry_run::{ENOUGH, generated, unjudged};
 use crate::pipeline::curation::fitting::Fitting;
 use crate::pipeline::curation::library::Library;
 use crate::pipeline::curation::sources::{self, Report, SourceError};
@@ -126,7 +127,25 @@ impl Mixture {
                 fitting.measure(source, library, &mut report, &mut |rows| told(&source.name, rows))?;
             }
         }
-        fitting.check_stages()
+        fitting.check_stages()?;
+        match unjudged(profile, &self.samples(profile)?) {
+            Some((stage, found)) => Err(SourceError::Unusable { stage, found }),
+            None => Ok(()),
+        }
+    }
+
+    /// Some examples of each source.
+    fn samples(&mut self, profile: &Profile) -> Result<BTreeMap<String, Vec<Example>>, SourceError> {
+        let mut samples = BTreeMap::new();
+        for source in &self.sources {
+            let some = match (source.kind, self.read.get_mut(&source.name)) {
+                (SourceKind::Tabletop(kind), _) => generated(profile, kind),
+                (_, Some(library)) => sources::first(source, library, ENOUGH)?,
+                (_, None) => Vec::new(),
+            };
+            samples.insert(source.name.clone(), some);
+        }
+        Ok(samples)
     }
 
     /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `think_share` of the

@@ -373,6 +373,19 @@ fn held_out(source: &Source, examples: &[Example]) -> bool {
     (u64::from_le_bytes(bytes) as f64 / u64::MAX as f64) < source.test_share
 }
 
+/// The first examples of what was kept of a source, at most so many.
+///
+/// # Errors
+/// A row cannot be read again.
+pub fn first(source: &Source, library: &mut Library, most: usize) -> Result<Vec<Example>, SourceError> {
+    let changed = |error| SourceError::Changed {
+        name: source.name.clone(),
+        error,
+    };
+    let first = (0..library.len().min(most)).map(|number| library.get(number));
+    first.collect::<Result<_, _>>().map_err(changed)
+}
+
 /// What tells the classes of drawn pictures apart: the mean pictures of the profile's labelled sources. A source that cannot
 /// be read gives none here, and its own error where it is opened.
 #[must_use]
