@@ -71,7 +71,12 @@ impl RunDriver for StageDriver {
 
 async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outcome, RunError> {
     let total = context.profile.total_steps();
-    let mut step = trainer.ask_once(Begin(context.clone())).await??;
+    let begun = trainer.ask_once(Begin(context.clone())).await?;
+    // Reading large sources is given up when the daemon is ending; the next one begins the run again.
+    if begun.is_err() && context.control.halting() {
+        return Ok(Outcome::Halted);
+    }
+    let mut step = begun?;
     while step < total {
         if let Some(outcome) = boundary(context, trainer, step).await? {
             return Ok(outcome);
