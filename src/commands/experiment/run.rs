@@ -1,5 +1,6 @@
 //! `demask run`: a run from a profile, watched on the dashboard or followed line by line.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -191,18 +192,26 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Values that a line says beside where the run is, with the words for them.
+const SAID: [(&str, &str); 2] = [("train/loss", "loss"), ("reward/total", "reward")];
+
 /// What was said of where the run is, and when.
 #[derive(Default)]
 struct Told {
     line: String,
     place: (Option<RunState>, usize, String),
     at: Option<Instant>,
+    /// The newest of the values that are said, as words.
+    values: BTreeMap<&'static str, String>,
 }
 
 impl Told {
     /// Says where the run is: at once when its state, stage or detail changes, else now and then.
     fn overview(&mut self, overview: &Overview) {
         let mut line = control::line(overview);
+        for value in self.values.values() {
+            line = format!("{line} · {value}");
+        }
         if !overview.detail.is_empty() {
             line = format!("{line} · {}", overview.detail);
         }
@@ -218,6 +227,13 @@ impl Told {
 
 fn tell(record: &Record, told: &mut Told) {
     match record {
+        Record::Metric(metric) => {
+            for (name, value) in &metric.values {
+                if let Some((key, word)) = SAID.iter().find(|(said, _)| said == name) {
+                    told.values.insert(key, format!("{word} {value:.3}"));
+                }
+            }
+        }
         Record::Overview(overview) => told.overview(overview),
         Record::Eval(eval) => {
             println!(

@@ -94,6 +94,42 @@ fn conversations_of_packed_shards_are_trained_on() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+#[test]
+fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
+    let place = Place::default();
+    let folder = place.path().join("stripes");
+    fs::create_dir(&folder).unwrap();
+    for number in 0..6u8 {
+        let picture =
+            image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([number * 40, (x * 8) as u8, number]));
+        picture.save(folder.join(format!("{number}.png"))).unwrap();
+        fs::write(
+            folder.join(format!("{number}.txt")),
+            format!("a stripe of {number}"),
+        )
+        .unwrap();
+    }
+    let profile = place.path().join("own.toml");
+    let text = format!(
+        "name = \"stripes\"\n{MODEL}\n[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"stripes\"\nkind = \"image_folder\"\n\
+         path = {folder:?}\n[[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 1\nbatch = 2\ngroup = 2\n"
+    );
+    fs::write(&profile, text).unwrap();
+    let out = place.run_profile(&profile);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    for word in [
+        "stage unigrpo: no reward with a weight judges what it would draw from",
+        "stripes (image_folder) by clip, image_reward",
+        "[reward_networks]",
+    ] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let steps = query(&place, "SELECT count(*) AS n FROM v_metric");
+    assert_eq!(steps, json!([{"n": 0}]));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
 /// A tar file's block for a member's name and size, as POSIX has it.
 fn header(name: &str, size: usize) -> [u8; 512] {
     let mut block = [0; 512];

@@ -93,6 +93,64 @@ batch = 16
     )
 }
 
+/// Turns every request away for good.
+fn closed_school() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // What is asked does not matter; it is read, so that the answer is not cut off.
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            reader.read_exact(&mut vec![0; length]).unwrap();
+            let reply = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 6\r\nConnection: close\r\n\r\nno key";
+            stream.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}/v1")
+}
+
+#[test]
+fn a_teacher_that_answers_nothing_fails_the_run() {
+    let place = Place::default();
+    let problems = place.path().join("problems.jsonl");
+    let line = |first: u32| {
+        let sum = first + 5;
+        format!(
+            "{{\"question\": \"There are {first} pens and 5 more. How many?\", \"answer\": \"{first}+5={sum}.\\n#### {sum}\"}}\n"
+        )
+    };
+    std::fs::write(&problems, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
+    let file = place.path().join("untaught.toml");
+    std::fs::write(&file, profile(&closed_school(), problems.to_str().unwrap())).unwrap();
+    let out = place.run_profile(&file);
+    assert_eq!(
+        out.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let run = query(&place, "SELECT status, reason FROM v_run");
+    assert_eq!(run[0]["status"], "failed");
+    let reason = run[0]["reason"].as_str().unwrap();
+    for word in [
+        "the teacher answered none of 6 questions",
+        "401",
+        "no key",
+        "[teacher]",
+    ] {
+        assert!(reason.contains(word), "{word}: {reason}");
+    }
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
 #[test]
 fn what_the_teacher_says_is_verified_trained_on_and_named() {
     let place = Place::default();
