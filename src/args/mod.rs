@@ -91,7 +91,7 @@ pub enum Command {
     Set(Set),
     /// Write an answer to a prompt
     #[command(
-        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/"
+        after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/\n  demask generate --file problems.jsonl --samples 4 --json > answers.jsonl\n  echo \"What is 3 + 4?\" | demask generate -"
     )]
     Generate(Generate),
     /// Fill holes in a text, from both sides

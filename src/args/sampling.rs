@@ -59,9 +59,15 @@ pub enum Cache {
 /// `demask generate`.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// What to answer
-    #[arg(value_parser = words)]
-    pub prompt: String,
+    /// What to answer; - reads it from standard input
+    #[arg(value_parser = words, required_unless_present = "file")]
+    pub prompt: Option<String>,
+    /// Answer every prompt of this file (- is standard input), a line each: text, or JSON with "prompt"
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub file: Option<PathBuf>,
+    /// So many answers to each prompt, of seeds that follow one another
+    #[arg(long, default_value_t = 1, value_parser = count)]
+    pub samples: usize,
     /// The model
     #[command(flatten)]
     pub model: Model,

@@ -45,6 +45,26 @@ pub fn note(text: &str) {
     writeln!(io::stderr(), "{text}").ok();
 }
 
+/// The beginning of a text, in one line.
+pub fn short(text: &str) -> String {
+    const WIDEST: usize = 60;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if width(&line) <= WIDEST {
+        return line;
+    }
+    let kept: String = line.chars().take(WIDEST - 1).collect();
+    format!("{kept}…")
+}
+
+/// Prints what a model wrote; that nothing was written is said, for an empty line looks like a fault of the terminal.
+pub fn written(text: &str) {
+    if text.trim().is_empty() {
+        note("the model wrote nothing: its answer is empty");
+    } else {
+        println!("{text}");
+    }
+}
+
 fn width(text: &str) -> usize {
     text.chars().count()
 }

@@ -9,7 +9,6 @@ use demask_rewards::statistics::{Paired, paired};
 use demask_storage::EvalItem;
 use serde_json::json;
 
-use super::show::cut;
 use super::subject::Subject;
 use crate::args::EvalCompare;
 use crate::terminal::print;
@@ -116,10 +115,10 @@ fn show_split(compared: &[(&str, Paired, &Pairs)], most: usize) -> anyhow::Resul
                 right.to_owned(),
                 a.suite.clone(),
                 a.number.to_string(),
-                cut(&a.prompt),
-                cut(&a.answer),
-                cut(&b.answer),
-                cut(&a.reference),
+                print::short(&a.prompt),
+                print::short(&a.answer),
+                print::short(&b.answer),
+                print::short(&a.reference),
             ]
         })
         .collect();

@@ -9,9 +9,6 @@ use super::subject::Subject;
 use crate::args::EvalShow;
 use crate::terminal::print;
 
-/// Most characters of a cell; `--json` never cuts.
-const WIDEST: usize = 60;
-
 /// Prints items, or with `--json` a line of JSON each.
 ///
 /// # Errors
@@ -53,21 +50,11 @@ fn row(item: &EvalItem) -> Vec<String> {
     vec![
         item.suite.clone(),
         item.number.to_string(),
-        cut(&item.prompt),
-        cut(&item.answer),
-        cut(&item.reference),
+        print::short(&item.prompt),
+        print::short(&item.answer),
+        print::short(&item.reference),
         format!("{}", item.credit),
     ]
-}
-
-/// The text in one line, cut with an ellipsis.
-pub(super) fn cut(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= WIDEST {
-        return line;
-    }
-    let kept: String = line.chars().take(WIDEST - 1).collect();
-    format!("{kept}…")
 }
 
 /// Lists the evaluations that `demask eval` made and those of runs, newest first.

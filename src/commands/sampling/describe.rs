@@ -44,7 +44,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
             &serde_json::json!({ "file": options.file, "question": prompt, "answer": made.completion.text }),
         )?;
     } else {
-        println!("{}", made.completion.text);
+        print::written(&made.completion.text);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,18 +3,22 @@
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_actors::inference::complete::Inference;
+use demask_actors::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use demask_actors::inference::settings::{SamplerSettings, fit};
 use demask_actors::inference::typed_prompt::plain_example;
 use demask_api::{Commit, TextCache, TextSampler};
 use demask_datasets::example::{Kind, Mode};
 
 use super::preview::show_text;
+use super::prompts;
 use crate::args::{Cache, Generate};
 use crate::exit::UsageError;
 use crate::model::engine::runtime;
 use crate::model::session::Session;
 use crate::terminal::print;
+
+/// Prompts that are asked for together; what they gave is printed before the next are.
+const TOGETHER: usize = 64;
 
 /// Temperature of the published scripts that write text (`mmada.md` 6.3).
 const PUBLISHED_TEMPERATURE: f64 = 1.0;
@@ -22,15 +26,26 @@ const PUBLISHED_TEMPERATURE: f64 = 1.0;
 /// `demask generate`.
 ///
 /// # Errors
-/// As [`Session::open`] and [`Session::complete`].
+/// As [`Session::open`]; a file of prompts that cannot be read; a prompt that is too long, with both numbers.
 pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
     let mode = if options.no_think {
         Mode::Direct
     } else {
         Mode::Think
     };
-    let example = plain_example(Kind::WordProblem, &options.prompt, None);
-    let made = runtime()?.block_on(async {
+    let prompts = match (&options.file, &options.prompt) {
+        (Some(file), _) => prompts::listed(file)?,
+        (None, Some(prompt)) => vec![prompts::typed(prompt)?],
+        (None, None) => return Err(UsageError("a PROMPT or --file is needed".into()).into()),
+    };
+    // Several samples of a prompt are of seeds that follow one another.
+    let asked = prompts.iter().flat_map(|prompt| {
+        let seeds = (0..options.samples as u64).map(|sample| options.seed.wrapping_add(sample));
+        seeds.map(move |seed| (prompt.as_str(), seed))
+    });
+    let asked: Vec<(&str, u64)> = asked.collect();
+    let one = options.file.is_none() && options.samples == 1;
+    runtime()?.block_on(async {
         let mut session = Session::open(home, &options.model).await?;
         if let Some(length) = options.length {
             session.inference = with_length(&session, length)?;
@@ -39,21 +54,40 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
             text: text_sampler(&session, mode, &options)?,
             ..session.samplers.clone()
         };
-        let sink = options.show.then(|| show_text(&session.inference));
-        session
-            .complete(example, mode, options.seed, &samplers, sink)
-            .await
+        for (number, batch) in asked.chunks(TOGETHER).enumerate() {
+            let request = |(at, &(prompt, seed)): (usize, &(&str, u64))| CompletionRequest {
+                example: plain_example(Kind::WordProblem, prompt, None),
+                mode,
+                seed,
+                watch: (options.show && number == 0 && at == 0).then_some(1),
+            };
+            let wanted: Vec<CompletionRequest> = batch.iter().enumerate().map(request).collect();
+            let sink = options.show.then(|| show_text(&session.inference));
+            let made = session
+                .inference
+                .complete(&session.engine, &wanted, &samplers, sink);
+            for (&(prompt, seed), made) in batch.iter().zip(made.await?) {
+                tell(prompt, seed, &made, options.output.json, one)?;
+            }
+        }
+        anyhow::Ok(())
     })?;
-    if options.output.json {
-        let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
-        print::json(&serde_json::json!({
-            "prompt": options.prompt, "text": made.completion.text, "tokens": made.completion.tokens,
-            "steps": steps, "forwards": made.forwards, "seed": options.seed,
-        }))?;
-    } else {
-        println!("{}", made.completion.text);
-    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a text that was written: of one prompt alone, or a line of JSON each.
+fn tell(prompt: &str, seed: u64, made: &CompletionResult, json: bool, one: bool) -> anyhow::Result<()> {
+    let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
+    let object = serde_json::json!({
+        "prompt": prompt, "text": made.completion.text, "tokens": made.completion.tokens,
+        "steps": steps, "forwards": made.forwards, "seed": seed,
+    });
+    match (json, one) {
+        (true, true) => print::json(&object)?,
+        (true, false) => println!("{object}"),
+        (false, _) => print::written(&made.completion.text),
+    }
+    Ok(())
 }
 
 /// The inference with another answer length.

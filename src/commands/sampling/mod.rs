@@ -1,4 +1,4 @@
-//! One model, asked: text written and filled in, pictures drawn and described, benchmarks scored.
+//! One model, asked: text written and filled in, pictures drawn and described, each prompt typed or of a file.
 //!
 //! Not here: how the model is found and loaded (`model`).
 
@@ -8,3 +8,4 @@ pub mod fill;
 pub mod generate;
 pub mod imagine;
 mod preview;
+mod prompts;

@@ -348,3 +348,54 @@ fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
         assert!(stderr(&out).contains(words), "{}", stderr(&out));
     }
 }
+
+#[test]
+fn prompts_of_a_file_are_answered_a_line_each_and_one_of_standard_input_too() {
+    let place = Place::default();
+    let file = place.path().join("prompts.jsonl");
+    std::fs::write(
+        &file,
+        "{\"prompt\": \"Ann has 5 pens, loses 2. How many pens?\"}\n\nBen has 3 cups.\n",
+    )
+    .unwrap();
+    let file = file.to_str().unwrap();
+    let out = place.run(&["generate", "--file", file, "--samples", "2", "--json"]);
+    assert!(out.status.success(), "{}", stderr(&out));
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let asked: Vec<(&str, u64)> = lines
+        .iter()
+        .map(|line| (line["prompt"].as_str().unwrap(), line["seed"].as_u64().unwrap()))
+        .collect();
+    let (first, second) = ("Ann has 5 pens, loses 2. How many pens?", "Ben has 3 cups.");
+    assert_eq!(asked, [(first, 0), (first, 1), (second, 0), (second, 1)]);
+
+    // Alone it is the same answer, whether it is typed or comes from standard input.
+    let alone = place.run(&["generate", first, "--json"]);
+    let alone: serde_json::Value = serde_json::from_slice(&alone.stdout).unwrap();
+    assert_eq!(alone["text"], lines[0]["text"]);
+    let mut child = place
+        .demask(&["generate", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(first.as_bytes()).unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&said.stdout).trim(),
+        lines[0]["text"].as_str().unwrap().trim()
+    );
+
+    std::fs::write(file, "{\"text\": \"no prompt\"}\n").unwrap();
+    let wrong = place.run(&["generate", "--file", file]);
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = stderr(&wrong);
+    assert!(
+        said.contains("prompts.jsonl:1") && said.contains("\"prompt\" with some text was expected"),
+        "{said}"
+    );
+}

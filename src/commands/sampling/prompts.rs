@@ -1,0 +1,76 @@
+//! Prompts of a file or of standard input, a line each: JSON with `prompt`, or the line itself.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+/// Longest line that is taken, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// What a person typed, or standard input where that is `-`.
+///
+/// # Errors
+/// Standard input's; nothing came.
+pub fn typed(prompt: &str) -> anyhow::Result<String> {
+    if prompt != "-" {
+        return Ok(prompt.to_owned());
+    }
+    let mut text = String::new();
+    let input = std::io::stdin().lock().take(LONGEST);
+    { input }.read_to_string(&mut text).context("standard input")?;
+    let text = text.trim();
+    if text.is_empty() {
+        bail!("standard input: a prompt was expected, nothing came");
+    }
+    Ok(text.to_owned())
+}
+
+/// The prompts of a file, or of standard input where that is `-`; empty lines are left out.
+///
+/// # Errors
+/// The file's, with the line: JSON without `prompt`, a line that is too long or no text.
+pub fn listed(file: &Path) -> anyhow::Result<Vec<String>> {
+    let name = file.display().to_string();
+    let mut reader: Box<dyn std::io::BufRead> = if name == "-" {
+        Box::new(BufReader::new(std::io::stdin()))
+    } else {
+        Box::new(BufReader::new(
+            std::fs::File::open(file).with_context(|| name.clone())?,
+        ))
+    };
+    let (mut prompts, mut line, mut number) = (Vec::new(), String::new(), 0);
+    loop {
+        number += 1;
+        line.clear();
+        let taken = reader.by_ref().take(LONGEST).read_line(&mut line);
+        let taken = taken.with_context(|| format!("{name}:{number}"))?;
+        if taken as u64 >= LONGEST {
+            bail!("{name}:{number}: a line of at most {LONGEST} bytes was expected");
+        }
+        match line.trim() {
+            _ if taken == 0 => break,
+            "" => {}
+            text => prompts.push(prompt_of(text).with_context(|| format!("{name}:{number}"))?),
+        }
+    }
+    if prompts.is_empty() {
+        bail!("{name}: a prompt a line was expected, found none");
+    }
+    Ok(prompts)
+}
+
+fn prompt_of(line: &str) -> anyhow::Result<String> {
+    if !line.starts_with('{') {
+        return Ok(line.to_owned());
+    }
+    let row: Value = serde_json::from_str(line).context("JSON was expected, for the line begins with {")?;
+    match row.get("prompt").and_then(Value::as_str) {
+        Some(prompt) if !prompt.trim().is_empty() => Ok(prompt.trim().to_owned()),
+        _ => bail!(
+            "\"prompt\" with some text was expected, found {}",
+            crate::terminal::print::short(line)
+        ),
+    }
+}
