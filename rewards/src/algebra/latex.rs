@@ -433,7 +433,12 @@ impl Parser<'_> {
             }
         }
         if self.take(".") {
-            let decimals = self.digits();
+            let mut decimals = self.digits();
+            // Before another point the last decimal is read as the beginning of another number.
+            if self.is(".") && decimals.len() > 1 {
+                decimals.pop();
+                self.at -= 1;
+            }
             if decimals.is_empty() {
                 return None;
             }

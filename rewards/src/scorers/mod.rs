@@ -169,5 +169,6 @@ fn by_fields(candidates: &[&'static Scorer], line: &Map<String, Value>) -> Optio
 /// A pattern that is written in this crate. One that does not compile matches nothing, and the tests of its scorer fail.
 #[allow(clippy::unwrap_used)]
 fn pattern(text: &str) -> Regex {
+    debug_assert!(Regex::new(text).is_ok(), "{text}");
     Regex::new(text).unwrap_or_else(|_| Regex::new("[^\\s\\S]").unwrap())
 }

@@ -12,6 +12,7 @@ mod commands {
     mod libtorch_folder;
     mod profiles;
     mod pull;
+    mod score;
 }
 mod measurements {
     mod gpu_bench;

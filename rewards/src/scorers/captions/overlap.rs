@@ -177,11 +177,11 @@ impl Guesses {
         let ratio = (self.length + TINY) / (self.reference + SMALL);
         let mut product = 1.0;
         let mut scores = [0.0; LONGEST];
-        for n in 0..LONGEST {
+        for (n, score) in scores.iter_mut().enumerate() {
             product *= (self.right[n] + TINY) / (self.guessed[n] + SMALL);
-            scores[n] = f64::powf(product, 1.0 / (n as f64 + 1.0));
+            *score = f64::powf(product, 1.0 / (n as f64 + 1.0));
             if ratio < 1.0 {
-                scores[n] *= (1.0 - 1.0 / ratio).exp();
+                *score *= (1.0 - 1.0 / ratio).exp();
             }
         }
         scores

@@ -128,6 +128,9 @@ pub fn accuracies(rows: &[(&Map<String, Value>, bool)]) -> Value {
         .collect()
 }
 
+/// Rows with so many options each; none for those whose options are not turned.
+type Group<'a> = (Option<usize>, Vec<&'a Map<String, Value>>);
+
 /// The table with every rotation of options: groups by their number, in the order in which they appear.
 ///
 /// # Errors
@@ -153,7 +156,7 @@ pub fn circularise(case: &Case<'_>) -> Result<Value, ScoreError> {
     while largest >= offset {
         offset = offset.saturating_mul(10);
     }
-    let mut groups: Vec<(Option<usize>, Vec<&Map<String, Value>>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for row in rows {
         let options = options(row);
         let answer = row.get("answer").and_then(Value::as_str).unwrap_or_default();

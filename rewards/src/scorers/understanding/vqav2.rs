@@ -115,7 +115,8 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
         )
     };
     let mut all = Vec::new();
-    let (mut questions, mut kinds): (BTreeMap<&str, Vec<f64>>, BTreeMap<&str, Vec<f64>>) = Default::default();
+    let mut questions: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let mut kinds: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for row in rows {
         let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
         let tidied: Vec<String> = answers(row.get("answers").ok_or_else(wrong)?)?

@@ -51,7 +51,9 @@ fn compiled(text: &str, across_lines: bool) -> Option<Regex> {
     } else {
         text.to_owned()
     };
-    RegexBuilder::new(&text).backtrack_limit(50_000_000).build().ok()
+    let built = RegexBuilder::new(&text).backtrack_limit(50_000_000).build();
+    debug_assert!(built.is_ok(), "{text}");
+    built.ok()
 }
 
 /// LaTeX environments, with names of their own for each place in a list.
