@@ -61,8 +61,17 @@ pub fn tidy(text: &str) -> String {
     python::strip(&text.replace(['\n', '\t'], " ")).to_owned()
 }
 
+/// Whether a text is ASCII's letters, digits and spaces alone, which all rules leave to the words.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b' ')
+}
+
 /// Punctuation, then numbers and articles.
 pub fn normalised(text: &str, rules: Rules) -> String {
+    if is_plain(text) {
+        return digits_and_articles(text);
+    }
     digits_and_articles(&punctuation(text, rules))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::ScoreError;
 use super::super::case::Case;
-use super::answers::{Rules, normalised, submission, tidy};
+use super::answers::{Rules, is_plain, normalised, submission, tidy};
 
 /// One question.
 ///
@@ -18,25 +18,70 @@ pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     let prediction = case.text(&["prediction"])?;
     let answers = answers(case.need(&["answers", "reference"])?)?;
     let tidied: Vec<String> = answers.iter().map(|answer| tidy(answer)).collect();
+    let forms: Vec<Forms> = with_forms(&tidied);
+    let predicted = Forms::new(&tidy(prediction));
     let unanimous = is_unanimous(&tidied);
-    let compared = compared(&tidied, unanimous);
-    let exact = official(&tidied, prediction);
-    let by = |rules: Rules| {
-        let prediction = normalised(&tidy(prediction), rules);
-        let answers: Vec<String> = tidied.iter().map(|answer| normalised(answer, rules)).collect();
-        accuracy(&answers, &prediction)
+    let compared: Vec<&str> = if unanimous {
+        tidied.iter().map(String::as_str).collect()
+    } else {
+        forms.iter().map(|forms| forms.official.as_str()).collect()
     };
+    let tidy_prediction = tidy(prediction);
+    let said = if unanimous {
+        &tidy_prediction
+    } else {
+        &predicted.official
+    };
+    let exact = 100.0 * accuracy(&compared, said);
+    let lmms: Vec<&str> = forms.iter().map(|forms| forms.lmms.as_str()).collect();
+    let kit: Vec<&str> = forms.iter().map(|forms| forms.kit.as_str()).collect();
     Ok(json!({
         "official": round_up(exact),
         "official_exact": exact,
         "unanimous": unanimous,
+        "lmms_eval": accuracy(&lmms, &predicted.lmms),
+        "vlmevalkit": accuracy(&kit, &predicted.kit),
         "official_answers_compared": compared,
-        "normalised_prediction": normalised(&tidy(prediction), Rules::Official),
-        "lmms_eval": by(Rules::Lmms),
-        "vlmevalkit": by(Rules::Kit),
-        "vlmevalkit_normalised_prediction": normalised(&tidy(prediction), Rules::Kit),
+        "normalised_prediction": predicted.official,
+        "vlmevalkit_normalised_prediction": predicted.kit,
         "llava_submission_answer": submission(prediction),
     }))
+}
+
+/// A text as each set of rules makes it comparable.
+#[derive(Clone)]
+struct Forms {
+    official: String,
+    lmms: String,
+    kit: String,
+}
+
+impl Forms {
+    fn new(text: &str) -> Self {
+        let official = normalised(text, Rules::Official);
+        if is_plain(text) {
+            return Self {
+                lmms: official.clone(),
+                kit: official.clone(),
+                official,
+            };
+        }
+        Self {
+            official,
+            lmms: normalised(text, Rules::Lmms),
+            kit: normalised(text, Rules::Kit),
+        }
+    }
+}
+
+/// The forms of each text; people mostly agree, so equal neighbours share theirs.
+fn with_forms(texts: &[String]) -> Vec<Forms> {
+    let mut forms: Vec<Forms> = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let known = texts[..i].iter().position(|before| before == text);
+        forms.push(known.map_or_else(|| Forms::new(text), |known| forms[known].clone()));
+    }
+    forms
 }
 
 fn answers(value: &Value) -> Result<Vec<&str>, ScoreError> {
@@ -51,37 +96,28 @@ fn is_unanimous(answers: &[String]) -> bool {
     answers.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// The ten as compared: as they are where they agree, which spares texts in pictures from clean-up.
-fn compared(tidied: &[String], unanimous: bool) -> Vec<String> {
-    if unanimous {
-        tidied.to_vec()
-    } else {
-        tidied
-            .iter()
-            .map(|answer| normalised(answer, Rules::Official))
-            .collect()
-    }
-}
-
-/// The percent before rounding.
+/// The percent before rounding. Where all agree nothing is normalised, which spares texts in pictures from clean-up.
 fn official(tidied: &[String], prediction: &str) -> f64 {
-    let unanimous = is_unanimous(tidied);
     let prediction = tidy(prediction);
-    let prediction = if unanimous {
-        prediction
-    } else {
-        normalised(&prediction, Rules::Official)
-    };
-    100.0 * accuracy(&compared(tidied, unanimous), &prediction)
+    if is_unanimous(tidied) {
+        let answers: Vec<&str> = tidied.iter().map(String::as_str).collect();
+        return 100.0 * accuracy(&answers, &prediction);
+    }
+    let answers: Vec<String> = tidied
+        .iter()
+        .map(|answer| normalised(answer, Rules::Official))
+        .collect();
+    let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+    100.0 * accuracy(&answers, &normalised(&prediction, Rules::Official))
 }
 
 /// The mean over the ten of min(1, matches among the other nine / 3).
-fn accuracy(answers: &[String], prediction: &str) -> f64 {
-    let matches = answers.iter().filter(|answer| *answer == prediction).count();
+fn accuracy(answers: &[&str], prediction: &str) -> f64 {
+    let matches = answers.iter().filter(|answer| **answer == prediction).count();
     let sum: f64 = answers
         .iter()
         .map(|answer| {
-            let others = if answer == prediction {
+            let others = if *answer == prediction {
                 matches - 1
             } else {
                 matches

@@ -24,7 +24,9 @@ fn file(place: &Place, lines: &[&str]) -> String {
 
 fn lines(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn note(output: &Output) -> String {
@@ -40,9 +42,15 @@ fn each_line_comes_back_with_its_verdict_and_the_aggregate_beside() {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["prediction"], "3 + 4 = 7\n#### 7");
     assert_eq!(lines[0]["verdict"]["gsm8k"]["strict-match"]["exact_match"], 1.0);
-    assert_eq!(lines[1]["verdict"]["gsm8k"]["flexible-extract"]["exact_match"], 0.0);
+    assert_eq!(
+        lines[1]["verdict"]["gsm8k"]["flexible-extract"]["exact_match"],
+        0.0
+    );
     let aggregate: Value = serde_json::from_str(note(&output).trim()).unwrap();
-    assert_eq!(aggregate["aggregate"]["gsm8k"]["mean"]["gsm8k.strict-match.exact_match"], 0.5);
+    assert_eq!(
+        aggregate["aggregate"]["gsm8k"]["mean"]["gsm8k.strict-match.exact_match"],
+        0.5
+    );
     assert_eq!(aggregate["lines"], 2);
 }
 
@@ -71,7 +79,10 @@ fn standard_input_is_read_and_a_table_printed() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    let row = text.lines().find(|line| line.contains("minerva.is_equiv")).unwrap();
+    let row = text
+        .lines()
+        .find(|line| line.contains("minerva.is_equiv"))
+        .unwrap();
     assert!(row.contains("1.000000"), "{text}");
 }
 
@@ -82,8 +93,17 @@ fn what_cannot_be_scored_is_named_and_is_no_success() {
     let output = score(&place, &["gsm8k", &path, "--json"]);
     assert_eq!(output.status.code(), Some(1));
     let said = note(&output);
-    assert!(said.contains("line 2") && said.contains("line 3") && said.contains("reference"), "{said}");
-    assert_eq!(lines(&output).iter().filter(|line| line.get("verdict").is_some()).count(), 2);
+    assert!(
+        said.contains("line 2") && said.contains("line 3") && said.contains("reference"),
+        "{said}"
+    );
+    assert_eq!(
+        lines(&output)
+            .iter()
+            .filter(|line| line.get("verdict").is_some())
+            .count(),
+        2
+    );
     let strict = score(&place, &["gsm8k", &path, "--json", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
     assert!(note(&strict).contains("line 2"));
@@ -96,8 +116,18 @@ fn scorers_are_listed_with_the_tool_that_each_equals() {
     let listed = score(&place, &["--list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     let all = listed.as_array().unwrap();
-    let of = |name: &str| all.iter().find(|scorer| scorer["scorer"] == name).unwrap().clone();
-    assert!(of("math.answer")["official"].as_str().unwrap().contains("math-verify 0.8.0"));
+    let of = |name: &str| {
+        all.iter()
+            .find(|scorer| scorer["scorer"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert!(
+        of("math.answer")["official"]
+            .as_str()
+            .unwrap()
+            .contains("math-verify 0.8.0")
+    );
     assert!(of("geneval")["official"].as_str().unwrap().contains("af4902f"));
     let table = score(&place, &["--list"]);
     assert!(String::from_utf8(table.stdout).unwrap().contains("vqav2.pair"));

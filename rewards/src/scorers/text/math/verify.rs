@@ -212,6 +212,10 @@ fn same_symbols(gold: &Expr, prediction: &Expr) -> bool {
         (Expr::Symbol(name, _), Expr::Mul(parts)) | (Expr::Mul(parts), Expr::Symbol(name, _)) => {
             spelled(parts).is_some_and(|spelled| spelled.to_lowercase() == name.to_lowercase())
         }
+        // A number in a text is a symbol by its digits, and is compared as it is printed.
+        (Expr::Symbol(name, _), Expr::Rational(value)) | (Expr::Rational(value), Expr::Symbol(name, _)) => {
+            *name == value.to_string()
+        }
         (Expr::Symbol(a, _), Expr::Symbol(b, _)) => {
             let plain = |name: &str| {
                 if name.chars().count() > 1 {
