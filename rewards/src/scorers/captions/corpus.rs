@@ -17,22 +17,48 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
     if predictions.len() != references.len() {
         return Err(ScoreError::wrong(&["references"], "as long as the predictions"));
     }
-    let tokenised: Vec<String> = predictions.iter().map(|caption| tokens(caption)).collect();
+    let tokenised = all_tokens(&predictions);
+    let flat: Vec<&str> = references.iter().flatten().copied().collect();
+    let mut flat_tokens = all_tokens(&flat).into_iter();
     let known: Vec<Vec<String>> = references
         .iter()
-        .map(|captions| captions.iter().map(|caption| tokens(caption)).collect())
+        .map(|captions| flat_tokens.by_ref().take(captions.len()).collect())
         .collect();
     let as_texts: Vec<&str> = tokenised.iter().map(String::as_str).collect();
     let known_texts: Vec<Vec<&str>> = known
         .iter()
         .map(|captions| captions.iter().map(String::as_str).collect())
         .collect();
+    let (official, raw) = std::thread::scope(|scope| {
+        let raw = scope.spawn(|| scores(&predictions, &references, false));
+        (scores(&as_texts, &known_texts, true), raw.join().ok())
+    });
     Ok(json!({
-        "official": scores(&as_texts, &known_texts, true),
-        "vlmevalkit_untokenised": scores(&predictions, &references, false),
+        "official": official,
+        "vlmevalkit_untokenised": raw,
         "predictions_tokenised": tokenised,
         "references_tokenised": known,
     }))
+}
+
+/// The tokens of many captions, by all processors.
+fn all_tokens(captions: &[&str]) -> Vec<String> {
+    const FEW: usize = 2000;
+    let each = |captions: &[&str]| captions.iter().map(|caption| tokens(caption)).collect::<Vec<_>>();
+    if captions.len() < FEW {
+        return each(captions);
+    }
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = captions
+            .chunks(captions.len().div_ceil(workers))
+            .map(|part| (part, scope.spawn(move || each(part))))
+            .collect();
+        parts
+            .into_iter()
+            .flat_map(|(part, tokens)| tokens.join().unwrap_or_else(|_| each(part)))
+            .collect()
+    })
 }
 
 fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {

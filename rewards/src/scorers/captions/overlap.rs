@@ -4,6 +4,7 @@
 //! unbreakable space inside a token; ROUGE splits at single spaces.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::super::python;
 
@@ -36,6 +37,29 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
+/// A hasher of few whole numbers: what is hashed here is made by this file, so nobody can choose what collides.
+#[derive(Default)]
+pub struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 29)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            self.0 = (self.0.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {}
+}
+
+/// A map from runs of words.
+type Runs<V> = HashMap<Run, V, BuildHasherDefault<Mix>>;
+
 /// A run of up to four words, absent ones zero.
 type Run = [u32; LONGEST];
 
@@ -53,7 +77,8 @@ struct Counts {
 
 impl Counts {
     fn new(words: &[u32]) -> Self {
-        let mut places: HashMap<Run, usize> = HashMap::with_capacity(words.len() * LONGEST);
+        let mut places: Runs<usize> =
+            Runs::with_capacity_and_hasher(words.len() * LONGEST, BuildHasherDefault::default());
         let mut runs: Vec<(Run, f64)> = Vec::with_capacity(words.len() * LONGEST);
         for n in 1..=LONGEST {
             for window in words.windows(n) {
@@ -89,9 +114,9 @@ pub fn cider(predictions: &[Vec<u32>], references: &[Vec<Vec<u32>>]) -> (f64, Ve
         .iter()
         .map(|captions| captions.iter().map(|words| Counts::new(words)).collect())
         .collect();
-    let mut frequencies: HashMap<Run, f64> = HashMap::new();
+    let mut frequencies: Runs<f64> = Runs::default();
     for captions in &counted {
-        let runs: HashSet<&Run> = captions
+        let runs: HashSet<&Run, BuildHasherDefault<Mix>> = captions
             .iter()
             .flat_map(|counts| counts.runs.iter().map(|run| &run.0))
             .collect();
@@ -134,7 +159,7 @@ pub fn cider(predictions: &[Vec<u32>], references: &[Vec<Vec<u32>>]) -> (f64, Ve
 
 /// Clipped cosine by length of run, damped by the difference in length (σ = 6).
 fn similarity(prediction: &Weights, reference: &Weights) -> [f64; LONGEST] {
-    let known: HashMap<&Run, f64> = reference
+    let known: HashMap<&Run, f64, BuildHasherDefault<Mix>> = reference
         .runs
         .iter()
         .map(|(run, weight)| (run, *weight))
@@ -224,7 +249,7 @@ fn guesses(words: &[u32], captions: &[Vec<u32>]) -> Guesses {
         reference: nearest.map_or(0.0, |nearest| nearest.1 as f64),
         ..Guesses::default()
     };
-    let mut most: HashMap<Run, f64> = HashMap::new();
+    let mut most: Runs<f64> = Runs::default();
     for caption in captions {
         for (run, count) in Counts::new(caption).runs {
             let known = most.entry(run).or_default();

@@ -150,6 +150,8 @@ pub fn tokens(caption: &str) -> String {
     while let Some(sign) = caption[at..].chars().next() {
         if python::is_space(sign) {
             at += sign.len_utf8();
+        } else if is_lone_mark(&caption[at..]) {
+            at += 1;
         } else if let Some(length) = plain_word(&caption[at..]) {
             push(&mut text, &caption[at..at + length]);
             at += length;
@@ -171,10 +173,22 @@ fn push(text: &mut String, token: &str) {
     }
 }
 
-/// The length of a word of ASCII's letters before a space, a comma or the end: the common case, which needs no rule.
+/// Whether a sign that is dropped stands before a space or the end.
+fn is_lone_mark(rest: &str) -> bool {
+    matches!(
+        rest.as_bytes(),
+        [b'.' | b',' | b'!' | b'?' | b':' | b';'] | [b'.' | b',' | b'!' | b'?' | b':' | b';', b' ', ..]
+    )
+}
+
+/// The length of a word of ASCII's letters before a space, a comma, the end or the last full stop: the common case.
 fn plain_word(rest: &str) -> Option<usize> {
     let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-    let is_whole = matches!(rest.as_bytes().get(length), None | Some(b' ' | b','));
+    let is_whole = match &rest.as_bytes()[length..] {
+        [] | [b' ' | b',', ..] => true,
+        [b'.'] => !is_abbreviation(&rest[..length]),
+        _ => false,
+    };
     let is_split = length >= 5
         && matches!(
             rest[..length].to_ascii_lowercase().as_str(),
