@@ -255,11 +255,11 @@ fn the_line_is_the_one_that_has_the_wrong_value() {
     let line = |text: &str| Profile::parse(text, "x.toml").unwrap_err().line;
     assert_eq!(line(&text), Some(4));
     let text = text.replace("d_hidden = 7\n", "\n");
-    assert_eq!(line(&text), Some(16), "steps of the second stage");
-    let text = text.replace("steps = 0", "steps = 1");
     assert_eq!(line(&text), Some(15), "inside an inline table");
+    let text = text.replace("clip = 11", "clip = 1");
+    assert_eq!(line(&text), Some(16), "steps of the second stage");
     let text = text
-        .replace("clip = 11", "clip = 1")
+        .replace("steps = 0", "steps = 1")
         .replace("n_layers = 2", "n_layers = 0");
     assert_eq!(line(&text), Some(3));
     let text = text.replace("n_layers = 0", "n_heads = 7");

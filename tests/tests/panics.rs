@@ -82,10 +82,10 @@ fn watched(root: &Path) -> usize {
     samples.len()
 }
 
-/// The first evaluation promotes: its checkpoint is named and kept.
+/// The first evaluation is the baseline: its checkpoint is named and kept.
 fn promoted(root: &Path, run: &str) {
     let decisions = rows_in(root, "SELECT DISTINCT decision, step FROM v_eval");
-    assert_eq!(decisions, [["promote".into(), serde_json::Value::from(20)]]);
+    assert_eq!(decisions, [["baseline".into(), serde_json::Value::from(20)]]);
     let folder = root.join("checkpoints").join(run);
     let text = std::fs::read_to_string(folder.join("promoted.json")).unwrap();
     let promoted: serde_json::Value = serde_json::from_str(&text).unwrap();

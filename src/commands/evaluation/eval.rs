@@ -121,7 +121,10 @@ fn begin(
 ) -> anyhow::Result<Kept> {
     let evaluation = Evaluation {
         id: uuid::Uuid::now_v7().to_string(),
-        checkpoint: session.folder.display().to_string(),
+        checkpoint: std::fs::canonicalize(&session.folder)
+            .unwrap_or_else(|_| session.folder.clone())
+            .display()
+            .to_string(),
         suites: suites.iter().map(Suite::name).collect(),
         settings: json!({
             "samplers": trial.samplers,

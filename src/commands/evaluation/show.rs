@@ -63,7 +63,7 @@ fn row(item: &EvalItem) -> Vec<String> {
 /// No store.
 pub fn history(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let sql = "SELECT eval.run AS evaluation, eval.step, coalesce(evaluation.state, '') AS state, eval.suite,
-               round(100.0 * eval.value, 1) AS percent, eval.n, eval.checkpoint,
+               printf('%.1f', 100.0 * eval.value) AS percent, eval.n, eval.checkpoint,
                datetime(eval.at_us / 1000000, 'unixepoch') AS at
                FROM v_eval AS eval LEFT JOIN v_evaluation AS evaluation ON evaluation.run = eval.run
                UNION ALL SELECT run, 0, state, suites, NULL, (SELECT count(*) FROM v_item WHERE v_item.run = v_evaluation.run),

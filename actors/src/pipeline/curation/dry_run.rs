@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use demask_api::PictureScore;
+use demask_api::{Picture, PictureScore};
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Example, Kind, Mode, Split};
@@ -105,6 +105,10 @@ fn look(profile: &Profile) -> DryRun {
     for stage in &profile.stages {
         fits(stage, &samples, &mut found);
     }
+    let unjudged = unjudged(profile, &samples);
+    found
+        .problems
+        .extend(unjudged.map(|(stage, why)| format!("stage {stage}: {why}")));
     found
 }
 
@@ -169,46 +173,59 @@ fn stages_of(profile: &Profile, source: &Source) -> Vec<String> {
 
 /// The rewards that count, and that give the right completion of one of the examples something.
 fn rewards(profile: &Profile, examples: &[Example], verifiers: &Verifiers) -> Vec<String> {
-    let folders = &profile.reward_networks;
-    let counts = |reward: &dyn Reward| {
-        let weight = profile.rewards.get(reward.name());
-        let is_there = match reward.needs() {
-            Needs::Network("clip") => folders.clip.is_some(),
-            Needs::Network("image_reward") => folders.image_reward.is_some(),
-            _ => true,
-        };
-        is_there && weight.is_some_and(|&weight| weight > 0.0)
-    };
-    speaking(examples, verifiers, &counts)
+    speaking(examples, verifiers, &|reward| counts(profile, reward), false)
 }
 
-/// The rewards among some that give the right completion of one of the examples something.
-fn speaking(examples: &[Example], verifiers: &Verifiers, among: &dyn Fn(&dyn Reward) -> bool) -> Vec<String> {
+/// Whether a reward has a weight in a profile, and the network that it needs.
+fn counts(profile: &Profile, reward: &dyn Reward) -> bool {
+    let folders = &profile.reward_networks;
+    let is_there = match reward.needs() {
+        Needs::Network("clip") => folders.clip.is_some(),
+        Needs::Network("image_reward") => folders.image_reward.is_some(),
+        _ => true,
+    };
+    let weight = profile.rewards.get(reward.name());
+    is_there && weight.is_some_and(|&weight| weight > 0.0)
+}
+
+/// The rewards among some that give the right completion of one of the examples something; those that judge give it more than a
+/// wrong one that looks alike.
+fn speaking(
+    examples: &[Example],
+    verifiers: &Verifiers,
+    among: &dyn Fn(&dyn Reward) -> bool,
+    judges: bool,
+) -> Vec<String> {
     REWARDS
         .iter()
         .filter(|reward| among(**reward))
         .filter(|reward| {
             examples.iter().any(|example| {
-                let completion = right(example);
-                let network = NetworkScore {
-                    score: PictureScore {
+                let drawn = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
+                if let Needs::Network(_) = reward.needs() {
+                    let score = PictureScore {
                         cosine: Some(1.0),
                         image_reward: Some(1.0),
-                    },
-                    drawn: matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw),
-                };
-                let evidence = match reward.needs() {
-                    Needs::Completion => Evidence::Case(Case {
+                    };
+                    let evidence = Evidence::Network(NetworkScore { score, drawn });
+                    let speaks = reward.score(&evidence).is_some_and(|value| value > 0.0);
+                    return drawn && example.picture.is_some() && speaks;
+                }
+                let value = |completion: &Completion| {
+                    let evidence = Evidence::Case(Case {
                         example,
                         mode: Mode::Think,
-                        completion: &completion,
+                        completion,
                         budget: usize::MAX,
                         verifiers,
-                    }),
-                    Needs::Network(_) if example.picture.is_none() => return false,
-                    Needs::Network(_) => Evidence::Network(network),
+                    });
+                    reward.score(&evidence)
                 };
-                reward.score(&evidence).is_some_and(|value| value > 0.0)
+                let least = match judges {
+                    true => value(&wrong(example)).unwrap_or(0.0).max(0.0),
+                    false => 0.0,
+                };
+                value(&right(example)).is_some_and(|value| value > least)
             })
         })
         .map(|reward| reward.name().to_owned())
@@ -232,14 +249,17 @@ pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> 
         let its: Vec<(&Source, &Vec<Example>)> = its
             .filter_map(|source| Some((source, samples.get(&source.name)?)))
             .collect();
-        let is_judged = |examples: &[Example]| !rewards(profile, examples, &verifiers).is_empty();
+        let is_judged = |examples: &[Example]| {
+            let judging = speaking(examples, &verifiers, &|reward| counts(profile, reward), true);
+            !judging.is_empty()
+        };
         if its.is_empty() || its.iter().any(|(_, examples)| is_judged(examples)) {
             return None;
         }
         let advice: Vec<String> = its
             .iter()
             .map(|(source, examples)| {
-                let could = speaking(examples, &verifiers, &|_| true);
+                let could = speaking(examples, &verifiers, &|_| true, true);
                 let kind = source.kind.name();
                 match could.is_empty() {
                     true => format!("{} ({kind}) by none that there is", source.name),
@@ -273,6 +293,21 @@ fn right(example: &Example) -> Completion {
     }
 }
 
+/// A completion of the same form and length that is wrong: another result after the same reasoning, a picture of nothing.
+fn wrong(example: &Example) -> Completion {
+    let right = right(example);
+    let reasoning = right.text.find("</think>").map(|at| at + "</think>".len());
+    let nothing = |picture: Picture| Picture {
+        rgb: vec![0; picture.rgb.len()],
+        ..picture
+    };
+    Completion {
+        text: format!("{}zzz", &right.text[..reasoning.unwrap_or(0)]),
+        picture: right.picture.map(nothing),
+        tokens: right.tokens,
+    }
+}
+
 /// Whether a stage has something to learn from.
 fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut DryRun) {
     let its: Vec<&SourceReport> = found
@@ -301,19 +336,10 @@ fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut Dry
         }
         StageKind::Align => {
             let silent = its.iter().filter(|source| source.rewards.is_empty());
-            let silent: Vec<&str> = silent.map(|source| source.name.as_str()).collect();
-            if silent.len() == its.len() {
-                Some(format!(
-                    "stage {name} has no reward for any of its sources: give one a weight in [rewards]"
-                ))
-            } else {
-                notes.extend(
-                    silent
-                        .iter()
-                        .map(|source| format!("stage {name}: no reward speaks of source {source}")),
-                );
-                None
-            }
+            notes.extend(
+                silent.map(|source| format!("stage {name}: no reward speaks of source {}", source.name)),
+            );
+            None
         }
         _ => None,
     };

@@ -241,7 +241,7 @@ fn a_check_counts_the_rows_of_a_file_and_says_why_a_run_would_fail() {
     let (code, stdout, stderr) = said(&place.run(&check));
     let found: Value = serde_json::from_str(&stdout).unwrap();
     assert!(
-        code == 1 && stderr.contains("no reward for any of its sources"),
+        code == 1 && stderr.contains("no reward with a weight judges"),
         "{stderr}"
     );
     assert_eq!(found["problems"].as_array().unwrap().len(), 1);

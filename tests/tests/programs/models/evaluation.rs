@@ -82,10 +82,8 @@ fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_comp
     assert!((difference - values).abs() < 1e-12);
 
     let wrong = lines(&place.run(&["eval", "show", &second, "--wrong", "--limit", "0", "--json"]));
-    assert_eq!(
-        wrong.len() as f64,
-        24.0 * (1.0 - direct[0]["value"].as_f64().unwrap()) + uncounted(&wrong)
-    );
+    let expected = 24.0 * (1.0 - direct[0]["value"].as_f64().unwrap()) + uncounted(&wrong);
+    assert!((wrong.len() as f64 - expected).abs() < 1e-9);
     let none = place.run(&["eval", "show", "zzz"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(

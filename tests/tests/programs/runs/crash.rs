@@ -78,7 +78,7 @@ impl Told {
     async fn hear(&mut self, client: &mut Client, mut enough: impl FnMut(&Record) -> bool) {
         while self.ended.is_none() {
             let envelope = next_event(client).await.expect("the daemon went away by itself");
-            if envelope.record.durable() {
+            if envelope.record.logged() {
                 self.last = self.last.max(envelope.seq);
                 self.bodies.push(serde_json::to_string(&envelope.record).unwrap());
             }

@@ -104,5 +104,5 @@ fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
         said.contains("daemon stopped") && said.contains("disk_full"),
         "{said}"
     );
-    assert!(said.contains("running,1"), "the run is to go on: {said}");
+    assert!(said.contains("interrupted,1"), "the run is to go on: {said}");
 }

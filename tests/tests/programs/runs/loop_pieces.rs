@@ -98,7 +98,7 @@ fn the_gate_takes_a_ruined_model_back() {
     let decisions = rows_as_json(&place, "SELECT decision FROM v_eval ORDER BY step");
     assert_eq!(
         decisions,
-        json!([{"decision": "promote"}, {"decision": "roll_back"}])
+        json!([{"decision": "baseline"}, {"decision": "roll_back"}])
     );
     let promoted = rows_as_json(&place, "SELECT path FROM v_checkpoint WHERE step = 1 LIMIT 1");
     let promoted = place.path().join(promoted[0]["path"].as_str().unwrap());

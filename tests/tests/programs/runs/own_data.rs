@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use demask_storage::{Command as Ask, Record, RunState};
+use demask_tests::store::rows_as_json;
 use demask_tests::{Place, start, wait_for};
 use serde_json::json;
 
@@ -44,12 +45,6 @@ every_steps = 2
 keep = 2
 "#;
 
-fn query(place: &Place, sql: &str) -> serde_json::Value {
-    let out = place.run(&["query", sql, "--format", "json"]);
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    serde_json::from_slice(&out.stdout).unwrap()
-}
-
 #[test]
 fn conversations_of_packed_shards_are_trained_on() {
     let place = Place::default();
@@ -81,12 +76,12 @@ fn conversations_of_packed_shards_are_trained_on() {
     fs::write(&profile, text).unwrap();
     let out = place.run_profile(&profile);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
-    let kept = query(
+    let kept = rows_as_json(
         &place,
         "SELECT passed FROM v_funnel WHERE source = 'talks' AND gate = 'accept'",
     );
     assert_eq!(kept, json!([{"passed": 48}]));
-    let named = query(
+    let named = rows_as_json(
         &place,
         "SELECT count(*) AS n FROM v_lineage WHERE source = 'talks'",
     );
@@ -125,7 +120,7 @@ fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     ] {
         assert!(said.contains(word), "{word}: {said}");
     }
-    let steps = query(&place, "SELECT count(*) AS n FROM v_metric");
+    let steps = rows_as_json(&place, "SELECT count(*) AS n FROM v_metric");
     assert_eq!(steps, json!([{"n": 0}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

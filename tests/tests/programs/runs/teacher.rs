@@ -137,7 +137,7 @@ fn a_teacher_that_answers_nothing_fails_the_run() {
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
-    let run = query(&place, "SELECT status, reason FROM v_run");
+    let run = rows_as_json(&place, "SELECT status, reason FROM v_run");
     assert_eq!(run[0]["status"], "failed");
     let reason = run[0]["reason"].as_str().unwrap();
     for word in [
