@@ -18,13 +18,14 @@ pub fn is_own(columns: &[String]) -> bool {
 /// The row of a story that names what the sequence was made from.
 pub const PARENT: &str = "parent";
 
-/// What was trained on, newest first.
+/// What the present run, or else the newest, was trained on, newest first.
 #[must_use]
 pub fn list() -> Command {
     Command::Query {
         sql: format!(
             "SELECT subject AS {LIST}, step, stage, source, generator, verifier, round(score, 3) AS score \
-             FROM v_lineage ORDER BY step DESC, subject LIMIT 200"
+             FROM v_lineage WHERE run = (SELECT run FROM v_run ORDER BY status = 'running' DESC, started_us DESC LIMIT 1) \
+             ORDER BY step DESC, subject LIMIT 200"
         ),
         limit: 200,
     }
