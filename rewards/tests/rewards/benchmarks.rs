@@ -176,7 +176,7 @@ fn held_out_compositions_are_a_part_and_count_nowhere_else() {
     let result = suite.aggregate(&judged);
     assert_eq!(
         (result.value, result.n, result.parts["composition"]),
-        (1.0, 36, 0.0)
+        (1.0, 48, 0.0)
     );
     assert_eq!(result.parts.len(), 7);
 }
