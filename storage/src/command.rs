@@ -117,6 +117,8 @@ impl Command {
 }
 
 /// What the daemon says.
+// Nearly all messages are events: a box around each would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ServerMessage {

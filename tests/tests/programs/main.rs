@@ -8,11 +8,11 @@ mod hub_server;
 
 mod commands {
     mod bad_input;
-    mod commands;
     mod libtorch_folder;
     mod profiles;
     mod pull;
     mod score;
+    mod typed;
 }
 mod measurements {
     mod gpu_bench;
