@@ -26,7 +26,12 @@ const ENDINGS: [&str; 8] = [
     ".ndjson.gz",
 ];
 /// A hub data set's own descriptions, which are no rows.
-const DESCRIPTIONS: [&str; 4] = ["dataset_infos.json", "dataset_info.json", "state.json", "metadata.json"];
+const DESCRIPTIONS: [&str; 4] = [
+    "dataset_infos.json",
+    "dataset_info.json",
+    "state.json",
+    "metadata.json",
+];
 
 /// The reader of the format `jsonl`.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +84,9 @@ pub struct JsonLines {
 
 impl std::fmt::Debug for JsonLines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JsonLines").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("JsonLines")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,7 +97,11 @@ impl JsonLines {
     /// A file cannot be opened; a folder has none.
     pub fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut files = shards::files(path, &ENDINGS, origin.split)?;
-        files.retain(|file| !file.file_name().is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known)));
+        files.retain(|file| {
+            !file
+                .file_name()
+                .is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known))
+        });
         let mut rows = Self {
             files,
             next: 0,
@@ -143,12 +154,18 @@ impl JsonLines {
                 Err(error) => Err(format!("not UTF-8 text: {error}")),
             },
         };
-        read.map(|examples| placed(examples, path, piece.number)).map_err(bad)
+        read.map(|examples| placed(examples, path, piece.number))
+            .map_err(bad)
     }
 
     fn bytes_again(&mut self, place: Place) -> std::io::Result<Option<Vec<u8>>> {
-        let (number, path) = (place.file(), self.files.get(place.file()).cloned().unwrap_or_default());
-        if is_packed(&path) && let Some(spool) = &mut self.spool {
+        let (number, path) = (
+            place.file(),
+            self.files.get(place.file()).cloned().unwrap_or_default(),
+        );
+        if is_packed(&path)
+            && let Some(spool) = &mut self.spool
+        {
             return spool.get(place.within()).map(Some);
         }
         let file = match self.again.take() {

@@ -111,7 +111,8 @@ impl Parquet {
         if kept.is_empty() {
             let found: Vec<&str> = schema.get_fields().iter().map(|column| column.name()).collect();
             let (found, known) = (found.join(", "), columns::KNOWN.join(", "));
-            let message = format!("one of the columns {known} was expected ([source.columns] renames), found {found}");
+            let message =
+                format!("one of the columns {known} was expected ([source.columns] renames), found {found}");
             return Err(ReadError::format(path, message));
         }
         let root = Type::group_type_builder(schema.name()).with_fields(kept).build();
@@ -126,11 +127,12 @@ impl Parquet {
     fn examples(&self, fields: Fields, path: &Path, line: u64) -> Row {
         let base = path.parent().unwrap_or(Path::new("."));
         let read = columns::examples(fields, base, &self.origin, true);
-        read.map(|examples| placed(examples, path, line)).map_err(|reason| BadRow {
-            file: path.to_owned(),
-            line,
-            reason,
-        })
+        read.map(|examples| placed(examples, path, line))
+            .map_err(|reason| BadRow {
+                file: path.to_owned(),
+                line,
+                reason,
+            })
     }
 }
 
@@ -228,7 +230,11 @@ fn pictures(field: &Field) -> Option<Vec<Encoded>> {
     match field {
         Field::Bytes(bytes) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
         Field::Group(row) => {
-            let column = |wanted: &str| row.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| field);
+            let column = |wanted: &str| {
+                row.get_column_iter()
+                    .find(|(name, _)| *name == wanted)
+                    .map(|(_, field)| field)
+            };
             match (column("bytes")?, column("path")) {
                 (Field::Bytes(bytes), _) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
                 (Field::Null, Some(Field::Str(path))) => Some(vec![Encoded::File(PathBuf::from(path))]),
@@ -262,7 +268,11 @@ fn value(field: Field) -> Value {
         Field::Bytes(value) => String::from_utf8_lossy(value.data()).into_owned().into(),
         Field::Group(row) => {
             let columns = row.into_columns().into_iter();
-            Value::Object(columns.map(|(name, field)| (name, value(field))).collect::<Map<_, _>>())
+            Value::Object(
+                columns
+                    .map(|(name, field)| (name, value(field)))
+                    .collect::<Map<_, _>>(),
+            )
         }
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         other => Value::String(other.to_string()),
@@ -272,8 +282,12 @@ fn value(field: Field) -> Value {
 /// The names of classes that the hub's library leaves in the footer, by column.
 fn classes(about: &FileMetaData) -> BTreeMap<String, Vec<String>> {
     let notes = about.key_value_metadata().into_iter().flatten();
-    let note = notes.filter(|note| note.key == "huggingface").find_map(|note| note.value.as_deref());
-    let note: Value = note.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    let note = notes
+        .filter(|note| note.key == "huggingface")
+        .find_map(|note| note.value.as_deref());
+    let note: Value = note
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
     let features = note["info"]["features"].as_object().into_iter().flatten();
     let named = features.filter_map(|(column, feature)| {
         let names = feature["names"].as_array()?.iter();

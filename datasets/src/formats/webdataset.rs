@@ -38,7 +38,11 @@ impl Reader for WebDatasetReader {
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
-        Ok(Box::new(InOrder(Shards::open(path, origin, &std::env::temp_dir())?)))
+        Ok(Box::new(InOrder(Shards::open(
+            path,
+            origin,
+            &std::env::temp_dir(),
+        )?)))
     }
 
     fn open_again(
@@ -114,7 +118,12 @@ impl Shards {
             let file = File::open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             let begin = 0;
-            return Ok(Open { number, file, begin, length });
+            return Ok(Open {
+                number,
+                file,
+                begin,
+                length,
+            });
         }
         let mut file = match &self.unpacked {
             Some(file) => file.try_clone().map_err(failed)?,
@@ -135,17 +144,25 @@ impl Shards {
             }
         };
         self.unpacked = Some(file.try_clone().map_err(failed)?);
-        Ok(Open { number, file, begin, length })
+        Ok(Open {
+            number,
+            file,
+            begin,
+            length,
+        })
     }
 
     fn row(&self, path: &Path, sample: Sample, line: u64) -> Row {
         let base = path.parent().unwrap_or(Path::new("."));
-        let read = sample.fields.and_then(|fields| columns::examples(fields, base, &self.origin, true));
-        read.map(|examples| placed(examples, path, line)).map_err(|reason| BadRow {
-            file: path.to_owned(),
-            line,
-            reason: format!("{}: {reason}", sample.key),
-        })
+        let read = sample
+            .fields
+            .and_then(|fields| columns::examples(fields, base, &self.origin, true));
+        read.map(|examples| placed(examples, path, line))
+            .map_err(|reason| BadRow {
+                file: path.to_owned(),
+                line,
+                reason: format!("{}: {reason}", sample.key),
+            })
     }
 }
 
@@ -216,7 +233,11 @@ fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
         return Ok(None);
     }
     let file = open.file.try_clone()?;
-    let inside = At { file, at: open.begin + at }.take(open.length - at);
+    let inside = At {
+        file,
+        at: open.begin + at,
+    }
+    .take(open.length - at);
     let mut archive = tar::Archive::new(inside);
     let mut present: Option<Sample> = None;
     let mut seen = BTreeSet::new();
@@ -224,7 +245,12 @@ fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
         let mut entry = entry?;
         let end = at + (entry.raw_file_position() + entry.size()).next_multiple_of(BLOCK);
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let member = entry.header().entry_type().is_file().then(|| split_name(&name)).flatten();
+        let member = entry
+            .header()
+            .entry_type()
+            .is_file()
+            .then(|| split_name(&name))
+            .flatten();
         let Some((key, column)) = member else {
             if let Some(sample) = &mut present {
                 sample.end = end;
@@ -248,7 +274,10 @@ fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         entry.read_to_end(&mut bytes)?;
         if bytes.len() as u64 != size {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{name} is cut off")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{name} is cut off"),
+            ));
         }
         if let Ok(fields) = &mut sample.fields
             && let Err(why) = add(fields, column, bytes)
@@ -271,7 +300,9 @@ fn split_name(name: &str) -> Option<(&str, &str)> {
 /// Adds a file of a sample to its fields.
 fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> {
     let lower = column.to_lowercase();
-    let (named, ending) = lower.rsplit_once('.').map_or((None, lower.as_str()), |(name, ending)| (Some(name), ending));
+    let (named, ending) = lower
+        .rsplit_once('.')
+        .map_or((None, lower.as_str()), |(name, ending)| (Some(name), ending));
     let name = |usual: &str| named.unwrap_or(usual).to_owned();
     let text = |bytes| String::from_utf8(bytes).map_err(|error| format!("not UTF-8 text: {error}"));
     match ending {
@@ -286,7 +317,8 @@ fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> 
             fields.values.insert(name("label"), Value::String(text(bytes)?));
         }
         "json" => {
-            let value: Value = serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
+            let value: Value =
+                serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
             let Value::Object(values) = value else {
                 return Err("an object in braces was expected".to_owned());
             };

@@ -10,9 +10,9 @@ use super::Screen;
 use super::step_back;
 use crate::keys::Action;
 use crate::lineage;
-use crate::model::message::Effect;
 use crate::model::Model;
 use crate::model::Rows;
+use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel, quiet};
 

@@ -10,9 +10,9 @@ use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::keys::Action;
-use crate::model::message::Effect;
 use crate::model::Model;
 use crate::model::SAMPLES;
+use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{SHADES, accent, lines, panel, quiet, sure as sure_style};
 

@@ -11,9 +11,9 @@ use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::keys::Action;
-use crate::model::message::Effect;
 use crate::model::Model;
 use crate::model::Typing;
+use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, lines, panel, quiet};
 
