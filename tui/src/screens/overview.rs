@@ -194,10 +194,16 @@ fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
         .take(LISTED)
         .map(|eval| {
             let (step, value) = (eval.step, 100.0 * eval.value);
-            Line::from(format!(
-                "step {step:>5}  {:<15}{value:>6.1} %  of {}",
-                eval.suite, eval.n
-            ))
+            let whole = format!("step {step:>5}  {:<15}{value:>6.1} %  of {}", eval.suite, eval.n);
+            // A number that is cut is another number: where there is no room for all, the words go.
+            let room = usize::from(area.width.saturating_sub(2));
+            match whole.chars().count() > room {
+                true => Line::from(format!(
+                    "{step:>5} {:<15}{value:>6.1} % of {}",
+                    eval.suite, eval.n
+                )),
+                false => Line::from(whole),
+            }
         })
         .collect();
     if lines.is_empty() {
