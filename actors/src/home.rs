@@ -280,6 +280,13 @@ fn user() -> u32 {
     unsafe { libc::getuid() }
 }
 
+/// The name of this machine, for the rows that say where something was done; empty where the system does not say.
+#[must_use]
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

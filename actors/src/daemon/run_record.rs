@@ -4,6 +4,7 @@ use std::path::Path;
 
 use demask_storage::{Record, Run, RunEnd, RunState, Steer, journal, store};
 
+use crate::home::host_name;
 use crate::profile::Profile;
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
@@ -46,10 +47,7 @@ pub(super) async fn record_run(
         config_hash: blake3::hash(config.to_string().as_bytes()).to_hex().to_string(),
         config,
         seed: profile.seed,
-        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
+        host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         generation,
     };

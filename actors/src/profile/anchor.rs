@@ -13,8 +13,8 @@ use demask_datasets::prompts::published::is_published;
 use demask_rewards::benchmarks::Suite;
 use toml_edit::{DocumentMut, Value};
 
-use super::check::{Wrong, wrong};
 use super::text::{self, line_of};
+use super::wrong::{Wrong, wrong};
 use super::{Profile, ProfileError, RewardFolders, StageKind};
 use crate::inference::image_tokenizer::image_tokenizer_shape;
 use crate::inference::shipped::SHIPPED;

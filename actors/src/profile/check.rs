@@ -7,10 +7,8 @@ use demask_datasets::formats::COLUMNS;
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
 
+use super::wrong::{Wrong, range, wrong};
 use super::{EngineKnobs, Profile, Source, Stage, StageKind, Teacher, schema};
-
-/// The path of a value (`stage.2.steps`) and what is wrong with it.
-pub(super) type Wrong = (String, String);
 
 impl Profile {
     /// The first value out of range: its path and what is allowed.
@@ -105,28 +103,6 @@ impl Profile {
             &format!("of stage {name}: none has a weight above 0; a [[source]] is needed"),
         )
     }
-}
-
-pub(super) fn wrong<T>(path: &str, message: &str) -> Result<T, Wrong> {
-    Err((path.to_owned(), message.to_owned()))
-}
-
-/// A value between its bounds, both allowed.
-pub(super) fn range(path: &str, value: f64, low: f64, high: f64) -> Result<(), Wrong> {
-    if (low..=high).contains(&value) {
-        return Ok(());
-    }
-    let plain = |bound: f64| {
-        if bound != 0.0 && bound.abs() < 1e-9 {
-            format!("{bound:e}")
-        } else {
-            bound.to_string()
-        }
-    };
-    wrong(
-        path,
-        &format!("is {value}; allowed is {} to {}", plain(low), plain(high)),
-    )
 }
 
 fn check_engine(engine: &EngineKnobs) -> Result<(), Wrong> {

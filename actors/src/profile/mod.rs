@@ -8,6 +8,7 @@ mod shapes;
 pub mod shipped;
 mod show;
 mod text;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

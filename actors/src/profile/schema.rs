@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::Profile;
-use super::check::{Wrong, range};
+use super::wrong::{Wrong, range};
 
 /// The least and the highest weight of a reward.
 const WEIGHTS: (f64, f64) = (0.0, 100.0);

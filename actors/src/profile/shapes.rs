@@ -4,7 +4,7 @@ use demask_api::sequence::Task;
 use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig};
 use demask_datasets::prompts::sequences::MARKS;
 
-use super::check::{Wrong, wrong};
+use super::wrong::{Wrong, wrong};
 use super::{Profile, schema};
 
 /// Side in pixels of the tabletop's pictures, whatever `pixels` says.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
-use demask_actors::home::Home;
+use demask_actors::home::{Home, host_name};
 use demask_actors::pipeline::evaluator::{Trial, run_suite};
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::RewardFolders;
@@ -138,10 +138,7 @@ fn begin(
         }),
         seed: options.seed,
         limit: options.limit.map(|limit| limit as u64),
-        host: std::fs::read_to_string("/proc/sys/kernel/hostname")
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
+        host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: RunState::Running,
     };

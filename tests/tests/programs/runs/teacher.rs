@@ -24,7 +24,8 @@ fn school() -> String {
     format!("http://{address}/v1")
 }
 
-fn answer(mut stream: TcpStream, turned_away: bool) {
+/// The body of a request.
+fn asked(stream: &TcpStream) -> Vec<u8> {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let (mut line, mut length) = (String::new(), 0);
     while reader.read_line(&mut line).unwrap() > 2 {
@@ -35,6 +36,11 @@ fn answer(mut stream: TcpStream, turned_away: bool) {
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
+    body
+}
+
+fn answer(mut stream: TcpStream, turned_away: bool) {
+    let body = asked(&stream);
     let (status, reply) = if turned_away {
         ("503 Service Unavailable\r\nRetry-After: 0", "busy".to_owned())
     } else {
@@ -93,6 +99,19 @@ batch = 16
     )
 }
 
+/// Word problems with their answers, in a file of the place.
+fn problems(place: &Place) -> String {
+    let line = |first: u32| {
+        let sum = first + 5;
+        format!(
+            "{{\"question\": \"There are {first} pens and 5 more come. How many pens?\", \"answer\": \"{first}+5={sum}.\\n#### {sum}\"}}\n"
+        )
+    };
+    let file = place.path().join("problems.jsonl");
+    std::fs::write(&file, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
 /// Turns every request away for good.
 fn closed_school() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -101,15 +120,7 @@ fn closed_school() -> String {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             // What is asked does not matter; it is read, so that the answer is not cut off.
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).unwrap() > 2 {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            reader.read_exact(&mut vec![0; length]).unwrap();
+            asked(&stream);
             let reply = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 6\r\nConnection: close\r\n\r\nno key";
             stream.write_all(reply.as_bytes()).unwrap();
         }
@@ -120,16 +131,8 @@ fn closed_school() -> String {
 #[test]
 fn a_teacher_that_answers_nothing_fails_the_run() {
     let place = Place::default();
-    let problems = place.path().join("problems.jsonl");
-    let line = |first: u32| {
-        let sum = first + 5;
-        format!(
-            "{{\"question\": \"There are {first} pens and 5 more. How many?\", \"answer\": \"{first}+5={sum}.\\n#### {sum}\"}}\n"
-        )
-    };
-    std::fs::write(&problems, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
     let file = place.path().join("untaught.toml");
-    std::fs::write(&file, profile(&closed_school(), problems.to_str().unwrap())).unwrap();
+    std::fs::write(&file, profile(&closed_school(), &problems(&place))).unwrap();
     let out = place.run_profile(&file);
     assert_eq!(
         out.status.code(),
@@ -154,16 +157,8 @@ fn a_teacher_that_answers_nothing_fails_the_run() {
 #[test]
 fn what_the_teacher_says_is_verified_trained_on_and_named() {
     let place = Place::default();
-    let problems = place.path().join("problems.jsonl");
-    let line = |first: u32| {
-        let sum = first + 5;
-        format!(
-            "{{\"question\": \"There are {first} pens and 5 more come. How many pens?\", \"answer\": \"{first}+5={sum}.\\n#### {sum}\"}}\n"
-        )
-    };
-    std::fs::write(&problems, (10..10 + PROBLEMS).map(line).collect::<String>()).unwrap();
     let file = place.path().join("taught.toml");
-    std::fs::write(&file, profile(&school(), problems.to_str().unwrap())).unwrap();
+    std::fs::write(&file, profile(&school(), &problems(&place))).unwrap();
     let out = place.run_profile(&file);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let traces = rows_as_json(

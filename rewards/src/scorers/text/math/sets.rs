@@ -1,10 +1,12 @@
 //! Sets, intervals and tuples against each other, and the sets that inequalities describe.
 
-use super::verify::same;
 use crate::algebra::{Expr, Named, Relation, value_of};
 
+/// How two elements are compared: by the verifier, which compares sets among them by what is here.
+pub type Same = fn(&Expr, &Expr) -> bool;
+
 /// `sympy_compare_sets`.
-pub fn same_sets(gold: &Expr, prediction: &Expr) -> bool {
+pub fn same_sets(gold: &Expr, prediction: &Expr, same: Same) -> bool {
     let as_collection = |expr: &Expr| {
         if expr.is_set() || matches!(expr, Expr::Tuple(_)) {
             expr.clone()
@@ -29,29 +31,32 @@ pub fn same_sets(gold: &Expr, prediction: &Expr) -> bool {
         return true;
     }
     match (&gold, &prediction) {
-        (Expr::Set(golds), Expr::Set(predictions)) => unordered(&distinct(golds), &distinct(predictions)),
-        (Expr::Tuple(golds), Expr::Set(predictions)) => {
-            distinct(predictions).len() == predictions.len() && ordered(golds, predictions)
+        (Expr::Set(golds), Expr::Set(predictions)) => {
+            unordered(&distinct(golds), &distinct(predictions), same)
         }
-        (Expr::Set(golds), Expr::Tuple(predictions)) => unordered(&distinct(golds), predictions),
-        (Expr::Tuple(golds), Expr::Tuple(predictions)) => ordered(golds, predictions),
+        (Expr::Tuple(golds), Expr::Set(predictions)) => {
+            distinct(predictions).len() == predictions.len() && ordered(golds, predictions, same)
+        }
+        (Expr::Set(golds), Expr::Tuple(predictions)) => unordered(&distinct(golds), predictions, same),
+        (Expr::Tuple(golds), Expr::Tuple(predictions)) => ordered(golds, predictions, same),
         // (1, 2) reads as an open interval and may be meant as two numbers.
         (Expr::Interval(a, b, true, true), Expr::Set(others)) => {
-            others.len() == 2 && ordered(&[(**a).clone(), (**b).clone()], others)
+            others.len() == 2 && ordered(&[(**a).clone(), (**b).clone()], others, same)
         }
         (Expr::Interval(a, b, true, true), Expr::Tuple(others)) => {
-            ordered(&[(**a).clone(), (**b).clone()], others)
+            ordered(&[(**a).clone(), (**b).clone()], others, same)
         }
         (Expr::Set(others), Expr::Interval(a, b, true, true)) => {
-            others.len() == 2 && unordered(others, &[(**a).clone(), (**b).clone()])
+            others.len() == 2 && unordered(others, &[(**a).clone(), (**b).clone()], same)
         }
         (Expr::Tuple(others), Expr::Interval(a, b, true, true)) => {
-            ordered(others, &[(**a).clone(), (**b).clone()])
+            ordered(others, &[(**a).clone(), (**b).clone()], same)
         }
         (Expr::Union(a, b), Expr::Union(c, d)) | (Expr::Intersection(a, b), Expr::Intersection(c, d)) => {
-            (same_sets(a, c) && same_sets(b, d)) || (same_sets(a, d) && same_sets(b, c))
+            (same_sets(a, c, same) && same_sets(b, d, same))
+                || (same_sets(a, d, same) && same_sets(b, c, same))
         }
-        (Expr::Complement(a, b), Expr::Complement(c, d)) => same_sets(a, c) && same_sets(b, d),
+        (Expr::Complement(a, b), Expr::Complement(c, d)) => same_sets(a, c, same) && same_sets(b, d, same),
         _ => false,
     }
 }
@@ -72,7 +77,7 @@ pub fn identical(a: &Expr, b: &Expr) -> bool {
     }
 }
 
-fn ordered(golds: &[Expr], predictions: &[Expr]) -> bool {
+fn ordered(golds: &[Expr], predictions: &[Expr], same: Same) -> bool {
     golds.len() == predictions.len()
         && golds
             .iter()
@@ -81,7 +86,7 @@ fn ordered(golds: &[Expr], predictions: &[Expr]) -> bool {
 }
 
 /// Each of the gold's has one of its own among the prediction's.
-fn unordered(golds: &[Expr], predictions: &[Expr]) -> bool {
+fn unordered(golds: &[Expr], predictions: &[Expr], same: Same) -> bool {
     if golds.len() != predictions.len() {
         return false;
     }

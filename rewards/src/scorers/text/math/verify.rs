@@ -60,7 +60,7 @@ pub fn same(gold: &Expr, prediction: &Expr) -> bool {
         return same_relation(&gold, &prediction);
     }
     if is_collection(&gold) || is_collection(&prediction) {
-        return sets::same_sets(&gold, &prediction);
+        return sets::same_sets(&gold, &prediction, same);
     }
     if matches!(gold, Expr::Symbol(..)) || matches!(prediction, Expr::Symbol(..)) {
         return same_symbols(&gold, &prediction);
