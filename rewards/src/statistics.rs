@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The 97.5 % point of the normal distribution.
-const Z: f64 = 1.959_963_985;
+pub const Z: f64 = 1.959_963_985;
 
 /// A value with its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ pub struct Score {
     /// Stop at the first line that cannot be scored
     #[arg(long)]
     pub strict: bool,
-    /// Print JSON lines, the last of them the aggregate, instead of a table
+    /// Print a line of JSON for each line instead of a table; the aggregate goes to standard error
     #[arg(long)]
     pub json: bool,
 }

@@ -3,15 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use demask_rewards::statistics::{self, Interval};
+use demask_rewards::statistics::{self, Interval, Z};
 pub use demask_storage::Decision;
 use serde::{Deserialize, Serialize};
 
 use crate::pipeline::evaluator::SuiteRun;
 use crate::profile::Gate;
-
-/// The 97.5 % point of the normal distribution.
-const Z: f64 = 1.959_963_985;
 
 /// A suite's result as the gate compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -53,7 +53,10 @@ fn row(item: &EvalItem) -> Vec<String> {
         print::short(&item.prompt),
         print::short(&item.answer),
         print::short(&item.reference),
-        format!("{}", item.credit),
+        match item.counted {
+            true => item.credit.to_string(),
+            false => format!("{} (held out)", item.credit),
+        },
     ]
 }
 
