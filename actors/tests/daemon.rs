@@ -11,7 +11,7 @@ use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
-use demask_storage::{Command, Knob, Record, Reply, ServerMessage, TrainUse, query};
+use demask_storage::{Command, Knob, Record, Reply, RunRequest, ServerMessage, TrainUse, query};
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
 
@@ -126,11 +126,12 @@ fn with_daemon<T>(root: &Path, script: Script, talk: impl AsyncFnOnce(&mut Clien
 }
 
 fn run() -> Command {
-    Command::Run {
+    Command::Run(RunRequest {
         profile: PROFILE.into(),
         origin: "smoke".into(),
         from_scratch: true,
-    }
+        ..RunRequest::default()
+    })
 }
 
 async fn ended(watch: &mut Client) -> String {
@@ -306,11 +307,11 @@ fn what_cannot_be_done_is_refused_in_words() {
         let actors = client.ask_as("same".into(), Command::Actors).await.unwrap();
         assert!(matches!(actors, Reply::Actors { .. }), "{actors:?}");
         let wrong = "name = \"x\"\nsped = 1\n[[stage]]\nname = \"a\"\nkind = \"pretrain\"\n";
-        let command = Command::Run {
+        let command = Command::Run(RunRequest {
             profile: wrong.into(),
             origin: "x.toml".into(),
-            from_scratch: false,
-        };
+            ..RunRequest::default()
+        });
         let reply = said(client.ask(command).await.unwrap());
         assert!(
             reply.contains("x.toml, line 2") && reply.contains("sped"),

@@ -48,6 +48,57 @@ pub fn mean(numbers: &[f64]) -> Option<Mean> {
     })
 }
 
+/// The mean of few numbers that vary about it normally, as that of several seeds; its interval by Student's t.
+#[must_use]
+pub fn mean_by_t(numbers: &[f64]) -> Option<Mean> {
+    let mean = mean(numbers)?;
+    let scale = student_t(mean.n.saturating_sub(1)) / Z;
+    let half = mean.high.map(|high| (high - mean.value) * scale);
+    Some(Mean {
+        low: half.map(|half| mean.value - half),
+        high: half.map(|half| mean.value + half),
+        ..mean
+    })
+}
+
+/// The 97.5 % point of Student's t with so many degrees of freedom; infinite with none.
+#[must_use]
+pub fn student_t(freedom: usize) -> f64 {
+    if freedom == 0 {
+        return f64::INFINITY;
+    }
+    // Between the normal point and that of one degree, which is 12.7.
+    let (mut low, mut high) = (1.9, 13.0);
+    for _ in 0..60 {
+        let middle = f64::midpoint(low, high);
+        if within(middle, freedom) < 0.95 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    f64::midpoint(low, high)
+}
+
+/// The probability that |t| is at most this: Abramowitz and Stegun 26.7.3 and 26.7.4.
+fn within(t: f64, freedom: usize) -> f64 {
+    let angle = (t / (freedom as f64).sqrt()).atan();
+    let (sine, cosine) = angle.sin_cos();
+    let is_odd = freedom % 2 == 1;
+    // cos + 2/3 cos^3 + …, or 1 + 1/2 cos^2 + 1·3/(2·4) cos^4 + …
+    let (mut term, mut number) = if is_odd { (cosine, 1.0) } else { (1.0, 0.0) };
+    let mut sum = 0.0;
+    for _ in 0..freedom / 2 {
+        sum += term;
+        term *= (number + 1.0) / (number + 2.0) * cosine * cosine;
+        number += 2.0;
+    }
+    match is_odd {
+        true => std::f64::consts::FRAC_2_PI * (angle + sine * sum),
+        false => sine * sum,
+    }
+}
+
 /// Two results on the same items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
@@ -173,6 +224,29 @@ mod tests {
             let interval = share(right, right + more);
             prop_assert!(interval.low <= interval.value + 1e-12 && interval.value <= interval.high + 1e-12);
         }
+    }
+
+    #[test]
+    fn students_t_matches_the_table() {
+        for (freedom, point) in [
+            (1, 12.7062),
+            (2, 4.3027),
+            (3, 3.1824),
+            (4, 2.7764),
+            (9, 2.2622),
+            (30, 2.0423),
+            (1000, 1.9623),
+        ] {
+            assert!(
+                (student_t(freedom) - point).abs() < 1e-4,
+                "{freedom}: {}",
+                student_t(freedom)
+            );
+        }
+        let mean = mean_by_t(&[1.0, 2.0, 3.0]).unwrap_or_else(|| unreachable!());
+        // 4.3027 / sqrt(3).
+        assert!((mean.high.unwrap_or(0.0) - 4.484_1).abs() < 1e-3, "{mean:?}");
+        assert!(mean_by_t(&[1.0]).is_some_and(|one| one.low.is_none()) && mean_by_t(&[]).is_none());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::output::Json;
+use super::runs::LabelFlags;
 
 /// `demask run`.
 #[derive(Debug, Args)]
@@ -21,10 +22,24 @@ pub struct Run {
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
-    /// Start from the weights of this checkpoint folder, or pulled repository, instead of the shipped one
+    /// Start from the weights of this checkpoint folder, pulled repository or run instead of the shipped one
     /// (`start_from` in a profile)
-    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "from_scratch")]
+    #[arg(
+        long,
+        value_name = "DIR|OWNER/NAME|RUN[@STEP]",
+        conflicts_with = "from_scratch"
+    )]
     pub checkpoint: Option<PathBuf>,
+    /// Start from the weights of another run, which is this one's parent from now on: its latest checkpoint, its best, or
+    /// that of a step
+    #[arg(long, value_name = "RUN[@STEP|best|latest]", conflicts_with_all = ["from_scratch", "checkpoint"])]
+    pub from: Option<String>,
+    /// What it is called
+    #[command(flatten)]
+    pub labels: LabelFlags,
+    /// Leave it to the daemon, which begins it once the runs before it have ended, however they end
+    #[arg(long, conflicts_with = "detach")]
+    pub queue: bool,
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -121,29 +136,4 @@ pub enum Format {
     Json,
     /// One object a line
     Jsonl,
-}
-
-/// `demask runs`.
-#[derive(Debug, Subcommand)]
-pub enum Runs {
-    /// All runs, newest first
-    List(Json),
-    /// One run: configuration, checkpoints, benchmarks
-    Show {
-        /// Its id, the beginning or the end of it, or the word latest
-        run: String,
-        /// Output
-        #[command(flatten)]
-        output: Json,
-    },
-    /// What differs between two runs
-    Diff {
-        /// One run
-        a: String,
-        /// The other
-        b: String,
-        /// Output
-        #[command(flatten)]
-        output: Json,
-    },
 }

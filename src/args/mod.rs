@@ -5,6 +5,7 @@ mod evaluation;
 mod experiment;
 mod output;
 mod profile;
+mod runs;
 mod sampling;
 mod score;
 pub mod store_help;
@@ -16,9 +17,10 @@ use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
-pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
+pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Set};
 pub use output::Json;
 pub use profile::{Check, Profile};
+pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
 pub use score::Score;
 
@@ -42,12 +44,34 @@ const EXAMPLES: &str = "Examples:
   demask query \"SELECT name, value FROM v_latest\"
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the run that was followed was stopped or its daemon ended.";
 
+const STUDY: &str = "A study is a profile with settings and seeds, each pair a run:
+  name = \"rates\"                     # the file's name, if it is left out
+  profile = \"my.toml\"                # a file beside this one, or a shipped profile
+  seeds = [1, 2, 3]
+  metrics = [\"eval/*\", \"train/loss\"]
+  value = \"last\"                     # or best, or tail: the mean of the last tenth of the steps
+  from_scratch = false                # or: from = \"RUN@best\"
+  [set]                               # in all of them
+  \"checkpoint.keep\" = 1
+  [grid]                              # every value with every other
+  \"stage.cot.learning_rate\" = [1e-3, 3e-4]
+or, in place of [grid], one by one:
+  [[setting]]
+  name = \"small\"
+  set = { \"stage.cot.batch\" = 8 }
+What is done is not run again, whenever it was broken off. Every run has the tag study:NAME.
+Examples:
+  demask study rates.toml --dry-run
+  demask study rates.toml
+  demask study rates.toml --detach
+  demask study show rates.toml --json";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
-        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml"
+        after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml --name first --tag paper --note 'twice the batch'\n  demask run my.toml --from first@best\n  demask run my.toml --set seed=8 --queue"
     )]
     Run(Run),
     /// Profiles: list and show them, begin one, check one, every key
@@ -71,12 +95,14 @@ pub enum Command {
     /// Hold the run at the next step boundary
     #[command(after_help = "Example:\n  demask pause && demask checkpoint && demask resume")]
     Pause(Json),
-    /// Let a held run go on
-    #[command(after_help = "Example:\n  demask resume")]
-    Resume(Json),
+    /// Let a held run go on, or one that was stopped or failed
+    #[command(
+        after_help = "A stopped run goes on at its step, a failed one from its last checkpoint once its cause is mended; it ends in the\nweights of a run that was never stopped. One that is done has no step left: `demask run PROFILE --from RUN` begins\nanother with its weights.\nExamples:\n  demask resume\n  demask resume latest\n  demask resume baseline --follow"
+    )]
+    Resume(Resume),
     /// Checkpoint and end the run at the next step boundary
     #[command(
-        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later."
+        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later.\n`demask resume RUN` goes on with a run that was stopped."
     )]
     Stop(Json),
     /// Write a checkpoint at the next step boundary
@@ -129,12 +155,21 @@ pub enum Command {
         after_help = store_help::help()
     )]
     Query(Query),
-    /// List, show and compare runs
+    /// List, show, compare and name runs
     #[command(
         subcommand,
-        after_help = "A run is named by its id, by the beginning or the end of it, or by the word latest.\nExamples:\n  demask runs list\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json"
+        after_help = "A run is named by its id or its name, by the beginning or the end of its id, or by the word latest. RUN@STEP, RUN@best\nand RUN@latest are its checkpoints, wherever a checkpoint may be named.\nExamples:\n  demask runs list --tag paper\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json\n  demask runs compare baseline latest --metric 'eval/*'\n  demask runs edit latest --name baseline --tag paper"
     )]
     Runs(Runs),
+    /// Runs that wait for their turn: list them, change their order, cancel one
+    #[command(
+        subcommand,
+        after_help = "The daemon begins one after another, however the one before ended; a daemon that dies forgets none.\nExamples:\n  demask run my.toml --set seed=7 --queue\n  demask queue list --json\n  demask queue move 80a7c1cf3794 1\n  demask queue cancel 80a7c1cf3794"
+    )]
+    Queue(Queue),
+    /// Settings by seeds: queue the runs of a study, wait for them, compare them
+    #[command(after_help = STUDY)]
+    Study(Study),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),

@@ -17,7 +17,7 @@ use demask_storage::Command as Order;
 
 use self::checkpoints::{convert, grow, merge, pull, verify};
 use self::evaluation::eval;
-use self::experiment::{control, daemon, profile, query, run, runs};
+use self::experiment::{control, daemon, profile, query, queue, resume, run, runs, study};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
 
@@ -34,7 +34,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Attach(options) => daemon::attach(&home, options.images),
         Command::Ps(output) => control::ps(&home, output.json),
         Command::Pause(output) => control::send(&home, Order::Pause, output.json),
-        Command::Resume(output) => control::send(&home, Order::Resume, output.json),
+        Command::Resume(options) => resume::resume(&home, &options),
         Command::Stop(output) => control::send(&home, Order::Stop, output.json),
         Command::Checkpoint(output) => control::send(&home, Order::Checkpoint, output.json),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
@@ -47,6 +47,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pull(options) => pull::pull(options),
         Command::Query(options) => query::query(&home, options),
         Command::Runs(options) => runs::runs(&home, options),
+        Command::Queue(options) => queue::queue(&home, options),
+        Command::Study(options) => study::study(&home, &options),
         Command::Verify(options) => verify::verify(&home, options),
         Command::Convert(options) => convert::convert(options),
         Command::Merge(options) => merge::merge(&home, &options),

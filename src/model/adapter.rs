@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use demask_actors::home::Home;
 use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, carries_adapter};
 use serde_json::Value;
 
@@ -16,8 +17,8 @@ const PICKLE: &str = "adapter_model.bin";
 ///
 /// # Errors
 /// It is not there or holds no adapter; the checkpoint carries one already.
-pub fn put_on(checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
-    let folder = pulled("--adapter", named)?;
+pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
+    let folder = pulled(home, "--adapter", named)?;
     if carries_adapter(checkpoint) {
         bail!(UsageError(format!(
             "--adapter {}: the checkpoint {} carries an adapter already; leave one out, or merge the checkpoint's first \

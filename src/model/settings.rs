@@ -50,18 +50,20 @@ impl ModelSettings {
     /// A folder that is missing or broken, named; a size or a quirk that cannot be.
     pub fn new(home: &Home, model: &Model) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
-            Some(named) => pulled("--checkpoint", named).with_context(|| instead(named))?,
+            Some(named) => pulled(home, "--checkpoint", named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
         };
         let adapter = model.adapter.as_deref();
-        let adapter = adapter.map(|named| adapter::put_on(&folder, named)).transpose()?;
+        let adapter = adapter
+            .map(|named| adapter::put_on(home, &folder, named))
+            .transpose()?;
         adapter::has_base(&folder)?;
         // Before anything large is read.
         quirks(model, Quirks::default())?;
         let image_tokenizer = model
             .image_tokenizer
             .as_ref()
-            .map(|named| pulled("--image-tokenizer", named))
+            .map(|named| pulled(home, "--image-tokenizer", named))
             .transpose()?;
         let (inference, samplers) = read(&folder).with_context(|| instead(&folder))?;
         let is_published_family = inference.builder().style().family != Family::Tabletop;

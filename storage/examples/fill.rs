@@ -74,6 +74,8 @@ fn first(run: &str, number: u64) -> Vec<Record> {
     let begun = Record::Run(Run {
         id: run.to_owned(),
         parent: None,
+        parent_step: None,
+        labels: Default::default(),
         profile: "filled".into(),
         config_hash: format!("{number:064x}"),
         config,

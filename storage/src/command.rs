@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::live::{ActorView, Overview};
-use crate::record::Envelope;
+use crate::record::{Envelope, RunRequest};
 use crate::vocabulary::SteerAction;
 
 /// A client's line.
@@ -31,13 +31,25 @@ pub enum Command {
     /// The actor tree.
     Actors,
     /// Start a run. Refused while one is running.
-    Run {
-        /// The profile as TOML text, `--set`s applied.
-        profile: String,
-        /// Where it was read, for messages.
-        origin: String,
-        /// From random weights rather than the shipped checkpoint.
-        from_scratch: bool,
+    Run(RunRequest),
+    /// Start a run once those before it have ended, whatever becomes of them.
+    Enqueue(RunRequest),
+    /// Put a run that waits at another place, from 1.
+    QueueMove {
+        /// The run, as a person names it.
+        run: String,
+        /// The place.
+        place: u64,
+    },
+    /// Take a run that waits out of the queue.
+    QueueCancel {
+        /// The run, as a person names it.
+        run: String,
+    },
+    /// Go on with a run that was stopped or failed, from its last checkpoint. Refused while another one is running.
+    ResumeRun {
+        /// The run's id.
+        run: String,
     },
     /// Hold at the next step boundary.
     Pause,
@@ -166,6 +178,13 @@ pub enum Reply {
     Started {
         /// Its id.
         run: String,
+    },
+    /// A run waits for its turn, or has begun if none is before it.
+    Queued {
+        /// Its id.
+        run: String,
+        /// Runs before it, the one under way among them.
+        ahead: u64,
     },
     /// A query's result.
     Rows {

@@ -6,10 +6,10 @@ pub mod blobs;
 pub mod command;
 pub mod evaluations;
 pub mod events;
-pub mod journal;
 pub mod live;
 pub mod query;
 pub mod record;
+pub mod runs;
 pub mod store;
 pub mod vocabulary;
 pub mod writer;
@@ -18,9 +18,11 @@ pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, StageView};
 pub use record::{
-    Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, Example, Level, Lifecycle, Metric,
-    Record, RolloutSample, Run, RunEnd, Steer, Trace, TrainUse, Verdict,
+    Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, Example, Labels, Level, Lifecycle,
+    Metric, Parent, QueueAction, QueueChange, Queued, Record, Relabelled, RolloutSample, Run, RunEnd,
+    RunRequest, Steer, Trace, TrainUse, Verdict,
 };
+pub use runs::journal;
 pub use store::StoreError;
 pub use writer::Writer;
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::store::{self, StoreError};
 
 /// The views that a query may count on.
-pub const VIEWS: [&str; 15] = [
+pub const VIEWS: [&str; 16] = [
     "v_run",
     "v_metric",
     "v_latest",
@@ -28,6 +28,7 @@ pub const VIEWS: [&str; 15] = [
     "v_checkpoint",
     "v_alert",
     "v_clean",
+    "v_queue",
 ];
 /// The views' columns, a view a line: a promise, which a test holds against the database.
 pub const COLUMNS: &str = include_str!("schema/views.txt");
@@ -156,7 +157,9 @@ impl Rows {
         }
     }
 
-    fn objects(&self) -> Vec<Value> {
+    /// An object a row.
+    #[must_use]
+    pub fn objects(&self) -> Vec<Value> {
         let object = |row: &Vec<Value>| {
             let pairs = self.columns.iter().cloned().zip(row.iter().cloned());
             Value::Object(pairs.collect::<Map<_, _>>())

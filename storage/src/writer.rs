@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::events::{events_since, last_seq};
-use crate::record::{Alert, Envelope, Level, Metric, Record};
+use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Record};
 use crate::store::{self, StoreError};
 use crate::vocabulary::Decision;
 
@@ -126,8 +126,10 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
 fn log_event(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
     let body = serde_json::to_string(record).map_err(|error| StoreError::Query(error.to_string()))?;
     let key = match record {
-        // The same words may be true twice.
-        Record::Lifecycle(_) => format!("{at_us}:{}", blake3::hash(body.as_bytes()).to_hex()),
+        // The same words may be true twice: a run that was stopped and goes on may be stopped again.
+        Record::Lifecycle(_) | Record::RunEnd(_) => {
+            format!("{at_us}:{}", blake3::hash(body.as_bytes()).to_hex())
+        }
         _ => blake3::hash(body.as_bytes()).to_hex().to_string(),
     };
     let mut insert = tx.prepare_cached(
@@ -142,6 +144,12 @@ fn kind_and_run(record: &Record) -> (&'static str, &str) {
     match record {
         Record::Run(r) => ("run", &r.id),
         Record::RunEnd(r) => ("run_end", &r.run),
+        Record::Relabelled(r) => ("relabelled", &r.run),
+        Record::Queued(r) => ("queued", &r.run),
+        Record::Queue(r) => match &r.change {
+            QueueAction::Order { .. } => ("queue", ""),
+            QueueAction::Cancel { run, .. } => ("queue", run),
+        },
         Record::Metric(r) => ("metric", &r.run),
         Record::Steer(r) => ("steer", &r.run),
         Record::Checkpoint(r) => ("checkpoint", &r.run),
@@ -187,10 +195,24 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
     };
     match record {
         Record::Run(r) => put(
-            "INSERT INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, 'running', '')
-             ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, status = 'running', ended_us = NULL",
-            params![r.id, r.parent, r.profile, json(&r.config), r.config_hash, r.seed as i64, r.host, r.version, r.generation as i64, at],
+            // What people call it stays as it is: it may have been changed since.
+            "INSERT INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, 'running', '', ?11, ?12, ?13, ?14)
+             ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, status = 'running', reason = '', ended_us = NULL",
+            params![
+                r.id, r.parent, r.profile, json(&r.config), r.config_hash, r.seed as i64, r.host, r.version, r.generation as i64,
+                at, r.parent_step.map(|step| step as i64), r.labels.name, json(&r.labels.tags), r.labels.note
+            ],
         ),
+        Record::Relabelled(r) => put(
+            "UPDATE run SET name = ?2, tags = ?3, note = ?4 WHERE id = ?1",
+            params![r.run, r.labels.name, json(&r.labels.tags), r.labels.note],
+        ),
+        Record::Queued(r) => put(
+            "INSERT INTO queue VALUES (?1, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?2, ?3, ?4, ?5, ?6, NULL)
+             ON CONFLICT (run) DO NOTHING",
+            params![r.run, r.by, r.profile, r.config_hash, json(&r.request), at],
+        ),
+        Record::Queue(r) => queue(tx, r),
         Record::RunEnd(r) => {
             put("UPDATE run SET status = ?2, reason = ?3, ended_us = ?4 WHERE id = ?1", params![r.run, r.status, r.reason, at])
         }
@@ -276,6 +298,23 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         ),
         Record::Actor(_) | Record::Overview(_) => Ok(()),
     }
+}
+
+/// Those that wait get places from 1 in the new order; who comes later gets a higher one.
+fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
+    match &change.change {
+        QueueAction::Order { runs } => {
+            let mut put = tx.prepare_cached("UPDATE queue SET place = ?2 WHERE run = ?1")?;
+            for (place, run) in runs.iter().enumerate() {
+                put.execute(params![run, place as i64 + 1])?;
+            }
+        }
+        QueueAction::Cancel { run, reason } => {
+            tx.prepare_cached("UPDATE queue SET cancelled = ?2 WHERE run = ?1")?
+                .execute(params![run, reason])?;
+        }
+    }
+    Ok(())
 }
 
 fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreError> {

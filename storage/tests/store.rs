@@ -25,6 +25,8 @@ fn records() -> Vec<Record> {
         Record::Run(Run {
             id: run.clone(),
             parent: None,
+            parent_step: None,
+            labels: Default::default(),
             profile: "p".into(),
             config: serde_json::json!({"seed": 1}),
             config_hash: "h".into(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use demask_actors::control::client::Client;
-use demask_storage::{Command as Ask, Envelope, Record, Reply, ServerMessage};
+use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, ServerMessage};
 
 use crate::home::Place;
 use crate::weights::last_checkpoint;
@@ -13,11 +13,12 @@ use crate::weights::last_checkpoint;
 /// # Panics
 /// When it is refused.
 pub async fn start(client: &mut Client, profile: &str) -> String {
-    let run = Ask::Run {
+    let run = Ask::Run(RunRequest {
         profile: profile.to_owned(),
         origin: "test".to_owned(),
         from_scratch: true,
-    };
+        ..RunRequest::default()
+    });
     match client.ask(run).await.expect("a daemon") {
         Reply::Started { run } => run,
         other => panic!("the run was not started: {other:?}"),
@@ -32,11 +33,11 @@ pub async fn start(client: &mut Client, profile: &str) -> String {
 pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
-    let begin = Ask::Run {
+    let begin = Ask::Run(RunRequest {
         profile: profile.to_owned(),
         origin: "test".to_owned(),
-        from_scratch: false,
-    };
+        ..RunRequest::default()
+    });
     let run = match client.ask(begin).await.expect("a daemon") {
         Reply::Started { run } => run,
         other => panic!("the run was not started: {other:?}"),

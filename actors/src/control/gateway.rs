@@ -82,7 +82,11 @@ fn name(command: &Command) -> &'static str {
     match command {
         Command::Status => "Status",
         Command::Actors => "Actors",
-        Command::Run { .. } => "Run",
+        Command::Run(_) => "Run",
+        Command::Enqueue(_) => "Enqueue",
+        Command::QueueMove { .. } => "QueueMove",
+        Command::QueueCancel { .. } => "QueueCancel",
+        Command::ResumeRun { .. } => "ResumeRun",
         Command::Pause => "Pause",
         Command::Resume => "Resume",
         Command::Stop => "Stop",

@@ -18,8 +18,8 @@ use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer
 use tokio::sync::Notify;
 
 pub use knobs::KnobKey;
-pub use order::OrderError;
-use order::{check, of_row};
+pub use order::{OrderError, RESUMED_RUN};
+use order::{check, of_row, standing};
 
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
@@ -70,7 +70,7 @@ impl Control {
     pub fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
         let known = journal.iter().map(|steer| steer.id.clone()).collect();
         let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
-        let orders = journal
+        let orders = standing(journal)
             .into_iter()
             .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
         let (replay, pending) = orders.partition(|(steer, _)| steer.applied_step.is_some());

@@ -6,6 +6,20 @@ use demask_storage::{Command, Knob, Steer, SteerAction};
 
 use crate::runtime::recorder::RecorderGone;
 
+/// The key of the row that says that a person had a run go on after its end.
+pub const RESUMED_RUN: &str = "run";
+
+/// The orders of a journal that still stand: a stop ended what a person has since had go on.
+pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
+    let resumed =
+        |steer: &Steer| steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN);
+    if let Some(last) = journal.iter().rposition(resumed) {
+        let mut at = 0..;
+        journal.retain(|steer| at.next() > Some(last) || steer.action != SteerAction::Stop);
+    }
+    journal
+}
+
 /// The order that a row of the journal says; none for what is not understood.
 pub(super) fn of_row(steer: &Steer) -> Option<Command> {
     match steer.action {

@@ -1,9 +1,11 @@
-//! The background process of a home: brought up, kept up, brought down, with at most one run.
+//! The background process of a home: brought up, kept up, brought down, with at most one run at a time.
 //!
 //! Not here: what a run does between two step boundaries (`run`), the socket and the orders (`control`).
 
+mod beginnings;
 mod run_lifecycle;
 mod run_record;
 mod server;
+mod turns;
 
 pub use server::{serve, serve_with};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{Alert, Level, Lifecycle, Overview, Record, RunState};
+use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState};
 
 use super::run_record::{end_run, record_run, steers};
 use crate::control::Control;
@@ -27,15 +27,11 @@ pub(super) async fn live(
 ) -> anyhow::Result<()> {
     let (mut deaths, mut furthest) = (0, 0);
     let outcome = loop {
-        record_run(
-            &context.recorder,
-            &context.run,
-            &context.profile,
-            context.from_scratch,
-            context.generation,
-        )
-        .await?;
-        context.recorder.flush().await?;
+        let life = Run {
+            generation: context.generation,
+            ..Run::clone(&context.begun)
+        };
+        record_run(&context.recorder, &life).await?;
         context.home.sweep(&context.run);
         let before = Arc::clone(&context.control);
         context.control = Arc::new(Control::new(

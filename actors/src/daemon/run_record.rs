@@ -1,11 +1,11 @@
-//! A run's row: its configuration written and read back, its orders, its end.
+//! A run's row: what it is when it begins, its orders, its end.
 
 use std::path::Path;
 
-use demask_storage::{Record, Run, RunEnd, RunState, Steer, journal, store};
+use demask_storage::{Record, Run, RunEnd, RunRequest, RunState, Steer, journal, store};
 
 use crate::home::host_name;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileError};
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
 /// Records the end of a run; it is on disk when this returns.
@@ -31,35 +31,28 @@ pub(super) fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
 }
 
 /// Records a life of a run with its whole configuration; it is on disk when this returns.
-pub(super) async fn record_run(
-    recorder: &Recorder,
-    run: &str,
-    profile: &Profile,
-    from_scratch: bool,
-    generation: u64,
-) -> anyhow::Result<()> {
-    let mut config = serde_json::to_value(profile)?;
-    config["from_scratch"] = from_scratch.into();
-    let record = Run {
-        id: run.to_owned(),
-        parent: None,
+pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), RecorderGone> {
+    recorder.record(Record::Run(run.clone())).await?;
+    recorder.flush().await
+}
+
+/// A run that is asked for, under this id, as its first life is recorded, and its profile.
+pub(super) fn first_life(id: &str, request: &RunRequest) -> Result<(Run, Profile), ProfileError> {
+    let (profile, configuration) = Profile::of_request(request)?;
+    let run = Run {
+        id: id.to_owned(),
+        parent: request.parent.as_ref().map(|parent| parent.run.clone()),
+        parent_step: request.parent.as_ref().map(|parent| parent.step),
         profile: profile.name.clone(),
-        config_hash: blake3::hash(config.to_string().as_bytes()).to_hex().to_string(),
-        config,
+        config_hash: configuration.hash,
+        config: configuration.value,
         seed: profile.seed,
         host: host_name(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        generation,
+        generation: 0,
+        labels: request.labels.clone(),
     };
-    recorder.record(Record::Run(record)).await?;
-    Ok(recorder.flush().await?)
-}
-
-/// The profile and `from_scratch` of a run's stored configuration.
-pub(super) fn stored(config: &str) -> anyhow::Result<(Profile, bool)> {
-    let mut config: serde_json::Value = serde_json::from_str(config)?;
-    let from_scratch = config.as_object_mut().and_then(|map| map.remove("from_scratch"));
-    Ok((serde_json::from_value(config)?, from_scratch == Some(true.into())))
+    Ok((run, profile))
 }
 
 /// A run's orders so far, oldest first.

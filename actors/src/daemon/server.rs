@@ -1,30 +1,27 @@
-//! The background process: one home, one recorder, one control socket, at most one run; brought up, kept up, brought down.
+//! The background process: one home, one recorder, one control socket, at most one run at a time; brought up, kept up, brought
+//! down. How a run comes under way is in `beginnings.rs` and `turns.rs`.
 //!
 //! L1: a run that did not end goes on when the daemon starts, and a life of it that dies in an engine's death or a panic
 //! is followed by another from the last checkpoint. SIGTERM finishes the step, checkpoints and flushes; a second
 //! signal ends the process at once.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_datasets::data_dir;
-use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState, journal, store};
+use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::run_lifecycle::live;
-use super::run_record::{end_run, record_run, run_end, stored};
+use super::run_record::run_end;
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, publish};
-use crate::engine::actor::EngineAddress;
 use crate::engine::memory::resident;
-use crate::engine::process::EngineOptions;
 use crate::home::Home;
-use crate::profile::Profile;
-use crate::run::context::{RunContext, RunDriver};
+use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
@@ -35,8 +32,6 @@ const PUBLISH: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_millis(50);
 /// Commands waiting.
 const QUEUE: usize = 32;
-/// How long the row of a new run may take to be on disk.
-const RECORDED: Duration = Duration::from_secs(10);
 
 /// Serves a home until it is told to end. Blocks.
 ///
@@ -69,20 +64,22 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
 }
 
 /// The run that is under way. Its control changes with each life.
-struct Active {
-    run: String,
-    control: Rc<RefCell<Arc<Control>>>,
-    task: JoinHandle<anyhow::Result<()>>,
+pub(super) struct Active {
+    pub(super) run: String,
+    pub(super) control: Rc<RefCell<Arc<Control>>>,
+    pub(super) task: JoinHandle<anyhow::Result<()>>,
 }
 
-struct Daemon {
-    home: Home,
-    recorder: Recorder,
-    driver: Rc<dyn RunDriver>,
-    supervisor: SupervisorHandle,
-    active: Option<Active>,
+pub(super) struct Daemon {
+    pub(super) home: Home,
+    pub(super) recorder: Recorder,
+    pub(super) driver: Rc<dyn RunDriver>,
+    pub(super) supervisor: SupervisorHandle,
+    pub(super) active: Option<Active>,
+    /// Runs of the queue that this daemon has begun.
+    pub(super) begun: HashSet<String>,
     last: Option<Overview>,
-    shutting_down: bool,
+    pub(super) shutting_down: bool,
 }
 
 struct Signals {
@@ -115,6 +112,7 @@ impl Daemon {
             driver,
             supervisor,
             active: None,
+            begun: HashSet::new(),
             last: None,
             shutting_down: false,
         };
@@ -148,54 +146,6 @@ impl Daemon {
         }
     }
 
-    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
-    /// can start.
-    async fn go_on(&mut self) -> anyhow::Result<()> {
-        let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
-            return Ok(());
-        };
-        match stored(&found.config) {
-            Ok((profile, from_scratch)) => {
-                self.begin(found.run, profile, from_scratch, found.generation + 1);
-                Ok(())
-            }
-            Err(error) => {
-                let why = format!("this version does not read its configuration: {error:#}");
-                tracing::error!("run {}: {why}", found.run);
-                Ok(end_run(&self.recorder, &found.run, RunState::Failed, &why).await?)
-            }
-        }
-    }
-
-    fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
-        data_dir::use_folder(profile.data.clone());
-        tracing::info!("run {run} ({}), life {generation}", profile.name);
-        let options = EngineOptions {
-            socket_dir: self.home.socket_dir(),
-            device: profile.engine.device.clone(),
-            dtype: profile.engine.dtype.clone(),
-            threads: profile.engine.threads,
-            log: Some(self.home.engine_log()),
-            ..EngineOptions::default()
-        };
-        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options);
-        let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
-        let context = RunContext {
-            home: self.home.clone(),
-            recorder: self.recorder.clone(),
-            control: Arc::clone(&control),
-            engine,
-            supervisor: self.supervisor.clone(),
-            profile: Arc::new(profile),
-            run: run.clone(),
-            generation,
-            from_scratch,
-        };
-        let control = Rc::new(RefCell::new(control));
-        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
-        self.active = Some(Active { run, control, task });
-    }
-
     fn end(&mut self) {
         tracing::info!("asked to end");
         self.shutting_down = true;
@@ -217,10 +167,12 @@ impl Daemon {
             let end = run_end(&active.run, RunState::Failed, &why);
             self.recorder.record(Record::RunEnd(end)).await?;
         }
+        // However it ended: a run that fails does not stop the next.
+        self.begin_next().await;
         Ok(())
     }
 
-    fn overview(&self) -> Overview {
+    pub(super) fn overview(&self) -> Overview {
         match &self.active {
             Some(active) => {
                 let mut overview = active.control.borrow().overview();
@@ -245,11 +197,15 @@ impl Daemon {
             Command::Actors => Reply::Actors {
                 actors: self.supervisor.roster.views(),
             },
-            Command::Run {
-                profile,
-                origin,
-                from_scratch,
-            } => self.run(&profile, &origin, from_scratch).await,
+            Command::Run(request) => self.run(&request).await,
+            Command::Enqueue(request) => self.enqueue(&message.by, &request).await,
+            Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
+            Command::QueueCancel { run } => self.queue_cancel(&message.id, &message.by, &run).await,
+            // One that is under way is held at most.
+            Command::ResumeRun { run } if self.active.as_ref().is_some_and(|active| active.run == run) => {
+                return self.order(&message.id, &message.by, Command::Resume, asked.reply);
+            }
+            Command::ResumeRun { run } => self.resume_run(&message.id, &message.by, &run).await,
             Command::Shutdown => {
                 self.end();
                 let (message, step) = (
@@ -266,35 +222,6 @@ impl Daemon {
             command => return self.order(&message.id, &message.by, command, asked.reply),
         };
         asked.reply.send(reply).ok();
-    }
-
-    async fn run(&mut self, text: &str, origin: &str, from_scratch: bool) -> Reply {
-        if let Some(active) = &self.active {
-            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
-        }
-        if self.shutting_down {
-            return refused("the daemon is ending");
-        }
-        let profile = match Profile::parse(text, origin) {
-            Ok(profile) => profile,
-            Err(error) => return refused(&error.to_string()),
-        };
-        let run = uuid::Uuid::now_v7().to_string();
-        let recorded = record_run(&self.recorder, &run, &profile, from_scratch, 0);
-        // On a full disk nobody else would be answered while this waits.
-        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
-            let reason = "the store did not take it in time: is the disk full?";
-            let end = run_end(&run, RunState::Failed, reason);
-            self.recorder.record(Record::RunEnd(end)).await.ok();
-            return refused(&format!("the run was not begun: {reason}"));
-        };
-        match recorded {
-            Ok(()) => {
-                self.begin(run.clone(), profile, from_scratch, 0);
-                Reply::Started { run }
-            }
-            Err(error) => refused(&format!("{error:#}")),
-        }
     }
 
     /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
@@ -349,7 +276,7 @@ async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinEr
     }
 }
 
-fn refused(message: &str) -> Reply {
+pub(super) fn refused(message: &str) -> Reply {
     Reply::Refused {
         message: message.to_owned(),
     }

@@ -2,6 +2,7 @@
 
 mod anchor;
 mod check;
+mod configuration;
 pub mod schema;
 mod sections;
 mod shapes;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
+pub use configuration::Configuration;
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,

@@ -175,7 +175,11 @@ fn attachments(
 /// The store's.
 pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<(), RunError> {
     let kept = kept(context)?;
-    let needed = needed(&context.profile, &kept, cursor.best.as_ref());
+    let mut needed = needed(&context.profile, &kept, cursor.best.as_ref());
+    // Of a run that began with it and has no checkpoint of its own yet it is the beginning.
+    let connection = store::open_read_only(&context.home.database())?;
+    needed.extend(journal::begun_from(&connection, &context.run)?);
+    drop(connection);
     for old in kept.into_iter().filter(|one| !needed.contains(&one.step)) {
         std::fs::remove_dir_all(context.home.root().join(&old.path)).ok();
         let record = Checkpoint { kept: false, ..old };

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use demask_storage::Knob;
+use demask_storage::{Knob, Run};
 
 use crate::control::Control;
 use crate::engine::actor::EngineAddress;
@@ -30,6 +30,8 @@ pub struct RunContext {
     pub profile: Arc<Profile>,
     /// The run.
     pub run: String,
+    /// Its row, as it was begun.
+    pub begun: Arc<Run>,
     /// Which life of it.
     pub generation: u64,
     /// From random weights.

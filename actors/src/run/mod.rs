@@ -8,6 +8,7 @@ pub mod context;
 pub mod driver;
 pub mod learning_rate;
 pub mod lineage;
+pub mod named_checkpoint;
 pub mod prefetch;
 pub(crate) mod progress;
 pub mod promotion;

@@ -31,11 +31,11 @@ const SIDE: usize = 512;
 /// [`Derived::write`].
 pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
     let output = is_new(&options.output)?;
-    let checkpoint = pulled("CHECKPOINT", &options.checkpoint)?;
+    let checkpoint = pulled(home, "CHECKPOINT", &options.checkpoint)?;
     is_text_model(&checkpoint)?;
     let named = options.image_tokenizer.as_deref();
     let named = named
-        .map(|named| pulled("--image-tokenizer", named))
+        .map(|named| pulled(home, "--image-tokenizer", named))
         .transpose()?;
     let images = image_tokenizer(&checkpoint, named.as_ref())?;
     let growth = Growth {

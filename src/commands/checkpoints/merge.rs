@@ -22,10 +22,10 @@ use crate::terminal::print;
 /// No adapter, or one that does not fit; an output that exists; as [`Derived::write`].
 pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
     let output = is_new(&options.output)?;
-    let checkpoint = pulled("CHECKPOINT", &options.checkpoint)?;
+    let checkpoint = pulled(home, "CHECKPOINT", &options.checkpoint)?;
     let named = options.adapter.as_deref();
     let adapter = named
-        .map(|named| adapter::put_on(&checkpoint, named))
+        .map(|named| adapter::put_on(home, &checkpoint, named))
         .transpose()?;
     adapter::has_base(&checkpoint)?;
     if adapter.is_none() && !carries_adapter(&checkpoint) {

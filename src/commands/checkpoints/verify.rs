@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::Verify;
 use crate::model::engine;
+use crate::model::pulled::pulled;
 use crate::terminal::print;
 
 #[derive(Serialize)]
@@ -23,7 +24,7 @@ struct Report {
 /// A folder or file that cannot be read, an engine that does not start.
 pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
     let request = Request::Verify {
-        checkpoint: std::path::absolute(&options.checkpoint)?,
+        checkpoint: pulled(home, "CHECKPOINT", &options.checkpoint)?,
         reference: std::path::absolute(&options.reference)?,
     };
     let tensors = engine::runtime()?.block_on(async {

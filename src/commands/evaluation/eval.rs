@@ -58,7 +58,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     } else {
         Mode::Think
     };
-    let networks = networks(&options)?;
+    let networks = networks(home, &options)?;
     let mut results: Vec<SuiteResult> = Vec::new();
     let mut evaluation = None;
     engine::runtime()?.block_on(async {
@@ -172,10 +172,10 @@ fn weights_stamp(folder: &Path) -> Vec<String> {
 }
 
 /// The reward networks that are named.
-fn networks(options: &Eval) -> anyhow::Result<Option<Networks>> {
+fn networks(home: &Home, options: &Eval) -> anyhow::Result<Option<Networks>> {
     let found = |flag: &str, named: &Option<PathBuf>| {
         let named = named.as_deref().map(data_dir::find);
-        named.map(|named| pulled(flag, &named)).transpose()
+        named.map(|named| pulled(home, flag, &named)).transpose()
     };
     let folders = RewardFolders {
         clip: found("--clip", &options.clip)?,

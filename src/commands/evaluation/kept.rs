@@ -1,7 +1,6 @@
 //! An evaluation in the store: begun, filled as items are judged, ended. One that was interrupted is gone on with.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use demask_actors::home::Home;
 use demask_actors::inference::error::WorkError;
@@ -11,8 +10,7 @@ use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
 use indicatif::ProgressBar;
 
-/// How often a store that another program holds is asked again, with as long between as SQLite itself waits.
-const TRIES: usize = 12;
+use crate::connection::append::append;
 
 /// An evaluation that is being kept.
 pub struct Kept {
@@ -92,16 +90,7 @@ impl Kept {
     }
 
     fn append(&mut self, records: Vec<Record>) -> Result<(), StoreError> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH);
-        let at = i64::try_from(at.as_ref().map_or(0, Duration::as_micros)).unwrap_or(i64::MAX);
-        for _ in 1..TRIES {
-            match self.writer.append(&records, at) {
-                // A daemon writes too; SQLite has waited for it.
-                Err(StoreError::Busy) => {}
-                other => return other.map(drop),
-            }
-        }
-        self.writer.append(&records, at).map(drop)
+        append(&mut self.writer, &records)
     }
 
     fn known_item(&self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {

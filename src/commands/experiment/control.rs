@@ -3,11 +3,16 @@
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_storage::{Command, Overview, Reply};
+use demask_storage::{Command, Overview, Reply, query};
 
 use crate::connection::reach;
 use crate::exit::UsageError;
 use crate::terminal::print;
+
+/// The runs that wait, the next one first.
+pub const WAITING: &str =
+    "SELECT place, run, name, profile, by, datetime(at_us / 1000000, 'unixepoch') AS since
+                           FROM v_queue ORDER BY place";
 
 /// Sends a command and says what the daemon made of it.
 ///
@@ -55,11 +60,19 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let (Reply::Status(overview), Reply::Actors { actors }) = (status, actors) else {
         anyhow::bail!("the daemon did not say where it is");
     };
+    let waiting = query::query(&home.database(), WAITING, 0)?;
     if json {
-        print::json(&serde_json::json!({ "overview": overview, "actors": actors }))?;
+        let queue = waiting.objects();
+        print::json(&serde_json::json!({ "overview": overview, "actors": actors, "queue": queue }))?;
         return Ok(ExitCode::SUCCESS);
     }
     show(&overview);
+    if !waiting.rows.is_empty() {
+        println!(
+            "\nwaiting for their turn\n{}",
+            waiting.print(query::Format::Table).trim_end()
+        );
+    }
     let rows: Vec<Vec<String>> = actors
         .iter()
         .map(|actor| {

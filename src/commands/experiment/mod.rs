@@ -4,7 +4,12 @@
 
 pub mod control;
 pub mod daemon;
+mod follow;
 pub mod profile;
 pub mod query;
+pub mod queue;
+mod request;
+pub mod resume;
 pub mod run;
 pub mod runs;
+pub mod study;

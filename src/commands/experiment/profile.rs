@@ -11,7 +11,7 @@ use demask_actors::profile::Profile;
 use demask_actors::profile::schema::{self, Key};
 use demask_actors::profile::shipped;
 
-use super::run::{assigned, usage};
+use super::request::{assigned, usage};
 use crate::args;
 use crate::terminal::print;
 

@@ -29,6 +29,10 @@ mod runs {
     mod full_disk;
     mod given_data;
     mod loop_pieces;
+    mod many;
     mod own_data;
+    mod queue;
+    mod resume;
+    mod study;
     mod teacher;
 }

@@ -353,7 +353,7 @@ fn an_unknown_suite_or_run_is_told_what_there_is() {
     );
     names(
         &refused(&place, 1, &["runs", "diff", "a'b", "c"]),
-        &["letters, digits"],
+        &["a'b", "demask runs list"],
     );
 }
 
@@ -408,6 +408,8 @@ fn a_run_of_another_version_does_not_keep_the_daemon_from_starting() {
     let run = Run {
         id: "old".into(),
         parent: None,
+        parent_step: None,
+        labels: Default::default(),
         profile: "old".into(),
         config: serde_json::json!({"name": "old", "no_such_key": 1}),
         config_hash: String::new(),

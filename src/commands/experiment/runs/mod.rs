@@ -1,11 +1,16 @@
-//! `demask runs`: list, show and compare.
+//! `demask runs`: list, show and diff; `compare.rs` several side by side, `edit.rs` what they are called, `series.rs` what became
+//! of a value.
+
+mod compare;
+mod edit;
+pub mod series;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use anyhow::bail;
 use demask_actors::home::Home;
 use demask_storage::query::{self, Rows};
+use demask_storage::{runs::find, store};
 use serde_json::{Value, json};
 
 use crate::args::Runs;
@@ -17,9 +22,11 @@ use crate::terminal::print;
 /// No store, no such run.
 pub fn runs(home: &Home, options: Runs) -> anyhow::Result<ExitCode> {
     match options {
-        Runs::List(output) => list(home, output.json),
+        Runs::List { tags, output } => list(home, &tags, output.json),
         Runs::Show { run, output } => show(home, &run, output.json),
         Runs::Diff { a, b, output } => diff(home, &a, &b, output.json),
+        Runs::Compare(options) => compare::compare(home, &options),
+        Runs::Edit(options) => edit::edit(home, &options),
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -39,39 +46,43 @@ fn print_rows(rows: &Rows, json: bool) {
     );
 }
 
-fn list(home: &Home, json: bool) -> anyhow::Result<()> {
-    let sql = "SELECT run, profile, status, step, seed, generation,
-               datetime(started_us / 1000000, 'unixepoch') AS started FROM v_run ORDER BY started_us DESC";
-    let rows = rows(home, sql)?;
-    print_rows(&rows, json);
-    if rows.rows.is_empty() && !json {
-        print::note("there is no run yet; `demask run` starts one");
+fn list(home: &Home, tags: &[String], json: bool) -> anyhow::Result<()> {
+    let sql = "SELECT run, name, profile, status, step, seed, generation,
+               datetime(started_us / 1000000, 'unixepoch') AS started, tags FROM v_run ORDER BY started_us DESC";
+    let mut rows = rows(home, sql)?;
+    let last = rows.columns.len() - 1;
+    rows.rows.retain_mut(|row| {
+        let has = tags_of(&row[last]);
+        row[last] = has.join(", ").into();
+        tags.iter().all(|tag| has.contains(tag))
+    });
+    if json {
+        let mut objects = rows.objects();
+        for object in &mut objects {
+            let tags = object["tags"].as_str().unwrap_or_default();
+            object["tags"] = tags.split(", ").filter(|tag| !tag.is_empty()).collect();
+        }
+        return print::json(&objects);
+    }
+    print_rows(&rows, false);
+    if rows.rows.is_empty() {
+        print::note(match tags {
+            [] => "there is no run yet; `demask run` starts one",
+            _ => "no run has these tags; `demask runs list` shows all",
+        });
     }
     Ok(())
 }
 
-/// The whole id of the one run that begins or ends so, or of the latest. Runs of one minute begin alike.
-fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
-    if !prefix
-        .chars()
-        .all(|sign| sign.is_ascii_alphanumeric() || sign == '-')
-    {
-        bail!("{prefix}: a run's id has letters, digits and hyphens only");
-    }
-    let sql = if prefix == "latest" {
-        "SELECT run FROM v_run ORDER BY started_us DESC LIMIT 1".to_owned()
-    } else {
-        format!("SELECT run FROM v_run WHERE run LIKE '{prefix}%' OR run LIKE '%{prefix}'")
-    };
-    let found = rows(home, &sql)?;
-    match found.rows.as_slice() {
-        [row] => Ok(row[0].as_str().unwrap_or_default().to_owned()),
-        [] => bail!("no run begins or ends with {prefix}; `demask runs list` shows them"),
-        many => bail!(
-            "{} runs begin or end with {prefix}; type more of the id",
-            many.len()
-        ),
-    }
+/// The tags in a cell of `v_run.tags`.
+fn tags_of(cell: &Value) -> Vec<String> {
+    let tags = cell.as_str().map(serde_json::from_str);
+    tags.and_then(Result::ok).unwrap_or_default()
+}
+
+/// The whole id of the run that is meant.
+fn find(home: &Home, named: &str) -> anyhow::Result<String> {
+    Ok(find::find(&store::open_read_only(&home.database())?, named)?)
 }
 
 fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
@@ -85,7 +96,7 @@ fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
     };
     let head = of(
         "v_run",
-        "run, profile, status, reason, step, seed, generation, host, version, parent",
+        "run, name, tags, note, profile, status, reason, step, seed, generation, host, version, parent, parent_step",
         "run",
     )?;
     let evals = of(
@@ -118,19 +129,13 @@ fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
 }
 
 fn config(home: &Home, run: &str) -> anyhow::Result<Value> {
-    let found = rows(
-        home,
-        &format!(
-            "SELECT json_extract(body, '$.config') FROM v_event WHERE run = '{run}' AND kind = 'run' ORDER BY seq LIMIT 1"
-        ),
-    )?;
+    let found = rows(home, &format!("SELECT config FROM v_run WHERE run = '{run}'"))?;
     let text = found
         .rows
         .first()
         .and_then(|row| row[0].as_str())
-        .unwrap_or("null")
-        .to_owned();
-    Ok(serde_json::from_str(&text)?)
+        .unwrap_or("null");
+    Ok(serde_json::from_str(text)?)
 }
 
 fn diff(home: &Home, a: &str, b: &str, json: bool) -> anyhow::Result<()> {

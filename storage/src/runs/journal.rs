@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::record::{Checkpoint, Steer};
+use crate::record::{Checkpoint, Labels, Run, Steer};
 use crate::store::StoreError;
+use crate::vocabulary::RunState;
 
 /// A run that was begun and did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,51 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Unfinished>, StoreEr
             })
         })
         .optional()?)
+}
+
+/// A run as it was begun, and where it is; none where there is no such run.
+///
+/// # Errors
+/// SQLite's.
+pub fn run(connection: &Connection, id: &str) -> Result<Option<(Run, RunState)>, StoreError> {
+    let sql = "SELECT id, parent, parent_step, profile, config, config_hash, seed, host, version, generation, name, tags, note, status
+               FROM run WHERE id = ?1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let (config, tags): (String, String) = (row.get(4)?, row.get(11)?);
+        let run = Run {
+            id: row.get(0)?,
+            parent: row.get(1)?,
+            parent_step: row.get::<_, Option<i64>>(2)?.map(|step| step as u64),
+            profile: row.get(3)?,
+            config: serde_json::from_str(&config).unwrap_or_default(),
+            config_hash: row.get(5)?,
+            seed: row.get::<_, i64>(6)? as u64,
+            host: row.get(7)?,
+            version: row.get(8)?,
+            generation: row.get::<_, i64>(9)? as u64,
+            labels: Labels {
+                name: row.get(10)?,
+                tags: serde_json::from_str(&tags).unwrap_or_default(),
+                note: row.get(12)?,
+            },
+        };
+        Ok((run, row.get(13)?))
+    };
+    Ok(connection.query_row(sql, params![id], read).optional()?)
+}
+
+/// Steps of a run's checkpoints that runs began with which are yet to end, or to begin.
+///
+/// # Errors
+/// SQLite's.
+pub fn begun_from(connection: &Connection, run: &str) -> Result<Vec<u64>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT parent_step FROM run WHERE parent = ?1 AND status <> 'done' AND parent_step IS NOT NULL
+         UNION SELECT json_extract(request, '$.parent.step') FROM queue
+         WHERE cancelled IS NULL AND json_extract(request, '$.parent.run') = ?1 AND run NOT IN (SELECT id FROM run)",
+    )?;
+    let steps = query.query_map(params![run], |row| Ok(row.get::<_, i64>(0)? as u64))?;
+    Ok(steps.collect::<Result<_, _>>()?)
 }
 
 /// A run's commands, oldest first: those with an applied step take effect there again, the others at the next boundary.

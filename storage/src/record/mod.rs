@@ -3,8 +3,11 @@
 //! Every record carries enough identity to be written twice without harm: after a crash the work since the last
 //! checkpoint is done again with the same seed, and the same rows arrive again (law L1).
 
+mod request;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::request::{Labels, Parent, QueueAction, QueueChange, Queued, Relabelled, RunRequest};
 use crate::live::{ActorView, Frame, Overview};
 use crate::vocabulary::{Decision, Gate, Modality, RunState, SteerAction};
 
@@ -27,6 +30,12 @@ pub enum Record {
     Run(Run),
     /// A run ended.
     RunEnd(RunEnd),
+    /// A run is called otherwise.
+    Relabelled(Relabelled),
+    /// A run waits for its turn.
+    Queued(Queued),
+    /// Those that wait were put in another order, or one was cancelled.
+    Queue(QueueChange),
     /// Values of one step.
     Metric(Metric),
     /// A person's command, when asked and again when it took effect (law L4).
@@ -108,6 +117,12 @@ pub struct Run {
     pub version: String,
     /// 0 at the first start, one more at each resume.
     pub generation: u64,
+    /// The step of the parent whose checkpoint its weights come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_step: Option<u64>,
+    /// What people called it when it began.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// How a run ended.

@@ -1,0 +1,184 @@
+//! How a run comes under way: it is asked for, the daemon before had left it, or a person goes on with one that was stopped
+//! or failed. What waits for its turn is in `turns.rs`.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_datasets::data_dir;
+use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
+
+use super::run_lifecycle::live;
+use super::run_record::{end_run, first_life, record_run, run_end};
+use super::server::{Active, Daemon, refused};
+use crate::control::{Control, RESUMED_RUN};
+use crate::engine::actor::EngineAddress;
+use crate::engine::process::EngineOptions;
+use crate::profile::Profile;
+use crate::run::context::RunContext;
+
+/// How long rows may take to be on disk before the person who waits for them is told.
+pub(super) const RECORDED: Duration = Duration::from_secs(10);
+
+impl Daemon {
+    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
+    /// can start. Without one it is the turn of the first that waits.
+    pub(super) async fn go_on(&mut self) -> anyhow::Result<()> {
+        let connection = store::open_read_only(&self.home.database())?;
+        let unfinished = journal::unfinished(&connection)?;
+        let found = unfinished
+            .map(|found| journal::run(&connection, &found.run))
+            .transpose()?
+            .flatten();
+        drop(connection);
+        if let Some((run, _)) = found {
+            let id = run.id.clone();
+            if let Err(error) = self.begin_again(run) {
+                let why = format!("this version does not read its configuration: {error:#}");
+                tracing::error!("run {id}: {why}");
+                end_run(&self.recorder, &id, RunState::Failed, &why).await?;
+            }
+        }
+        self.begin_next().await;
+        Ok(())
+    }
+
+    /// Another life of a run that was begun before.
+    fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
+        let (profile, from_scratch) = Profile::of_configuration(before.config.clone())?;
+        let generation = before.generation + 1;
+        self.begin(Run { generation, ..before }, profile, from_scratch);
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool) {
+        data_dir::use_folder(profile.data.clone());
+        let (run, generation) = (begun.id.clone(), begun.generation);
+        tracing::info!("run {run} ({}), life {generation}", profile.name);
+        let options = EngineOptions {
+            socket_dir: self.home.socket_dir(),
+            device: profile.engine.device.clone(),
+            dtype: profile.engine.dtype.clone(),
+            threads: profile.engine.threads,
+            log: Some(self.home.engine_log()),
+            ..EngineOptions::default()
+        };
+        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options);
+        let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
+        let context = RunContext {
+            home: self.home.clone(),
+            recorder: self.recorder.clone(),
+            control: Arc::clone(&control),
+            engine,
+            supervisor: self.supervisor.clone(),
+            profile: Arc::new(profile),
+            run: run.clone(),
+            begun: Arc::new(begun),
+            generation,
+            from_scratch,
+        };
+        let control = Rc::new(RefCell::new(control));
+        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        self.active = Some(Active { run, control, task });
+    }
+
+    /// Why no run can begin now, if so.
+    pub(super) fn busy(&self) -> Option<Reply> {
+        if let Some(active) = &self.active {
+            return Some(refused(&format!(
+                "run {} is under way; `demask stop` ends it, `demask run --queue` waits for its end",
+                active.run
+            )));
+        }
+        self.shutting_down.then(|| refused("the daemon is ending"))
+    }
+
+    pub(super) async fn run(&mut self, request: &RunRequest) -> Reply {
+        if let Some(busy) = self.busy() {
+            return busy;
+        }
+        let (begun, profile) = match checked(request).and_then(|id| Ok(first_life(&id, request)?)) {
+            Ok(first) => first,
+            Err(error) => return refused(&format!("{error:#}")),
+        };
+        let run = begun.id.clone();
+        let recorded = record_run(&self.recorder, &begun);
+        // On a full disk nobody else would be answered while this waits.
+        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            let reason = "the store did not take it in time: is the disk full?";
+            let end = run_end(&run, RunState::Failed, reason);
+            self.recorder.record(Record::RunEnd(end)).await.ok();
+            return refused(&format!("the run was not begun: {reason}"));
+        };
+        match recorded {
+            Ok(()) => {
+                self.begin(begun, profile, request.from_scratch);
+                Reply::Started { run }
+            }
+            Err(error) => refused(&format!("{error:#}")),
+        }
+    }
+
+    /// Goes on with a run that was stopped or failed, from its last checkpoint.
+    pub(super) async fn resume_run(&mut self, id: &str, by: &str, run: &str) -> Reply {
+        if let Some(busy) = self.busy() {
+            return busy;
+        }
+        match self.resumed(id, by, run).await {
+            Ok(reply) => reply,
+            Err(error) => refused(&format!("{error:#}")),
+        }
+    }
+
+    async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
+        let connection = store::open_read_only(&self.home.database())?;
+        let Some((before, status)) = journal::run(&connection, run)? else {
+            return Ok(refused(&format!(
+                "there is no run {run}; `demask runs list` shows them"
+            )));
+        };
+        let newest = journal::checkpoints(&connection, run)?
+            .first()
+            .map(|saved| saved.step);
+        drop(connection);
+        if status == RunState::Done {
+            return Ok(refused(&format!(
+                "run {run} is done: it has no step left; `demask run PROFILE --from {run}` begins another with its weights"
+            )));
+        }
+        // Before anything is written: a configuration that is not read leaves the run as it is.
+        Profile::of_configuration(before.config.clone())?;
+        let step = newest.unwrap_or(0);
+        // L4: that a person had it go on is a row; and what was asked before, a stop above all, ends nothing any more.
+        let steer = Steer {
+            id: id.to_owned(),
+            run: run.to_owned(),
+            by: by.to_owned(),
+            action: SteerAction::Resume,
+            key: Some(RESUMED_RUN.to_owned()),
+            old: Some(status.to_string()),
+            new: Some(RunState::Running.to_string()),
+            asked_step: step,
+            applied_step: Some(step),
+        };
+        let recorded = async {
+            self.recorder.record(Record::Steer(steer)).await?;
+            self.recorder.flush().await
+        };
+        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            return Ok(refused(
+                "the store did not take it in time: is the disk full? The run is as it was",
+            ));
+        };
+        recorded?;
+        self.begin_again(before)?;
+        Ok(Reply::Started { run: run.to_owned() })
+    }
+}
+
+/// The id of a new run, whose labels are right.
+pub(super) fn checked(request: &RunRequest) -> anyhow::Result<String> {
+    request.labels.check().map_err(anyhow::Error::msg)?;
+    Ok(uuid::Uuid::now_v7().to_string())
+}

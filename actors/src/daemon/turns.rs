@@ -1,0 +1,157 @@
+//! Runs that wait for their turn: put into the queue, put in another order, cancelled, begun one after another.
+//!
+//! L1: a run waits from the moment that it is acknowledged until a row of its own is there; `run_lifecycle` writes that row
+//! before anything is computed. Whenever the daemon dies, the next one finds the run in one place and begins it once.
+
+use demask_storage::runs::queue::{self, Waiting};
+use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
+
+use super::beginnings::{RECORDED, checked};
+use super::run_record::first_life;
+use super::server::{Daemon, refused};
+
+/// Who cancels a run that cannot be begun.
+const DAEMON: &str = "daemon";
+
+impl Daemon {
+    /// Those that wait, the next one first. Who was begun by this daemon waits no more, though its row may be on its way.
+    fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+        let mut waiting = queue::waiting(&store::open_read_only(&self.home.database())?)?;
+        waiting.retain(|one| !self.begun.contains(&one.run));
+        Ok(waiting)
+    }
+
+    /// Begins the run whose turn it is, if none is under way. One that cannot be begun is cancelled, and the next one's turn
+    /// comes.
+    pub(super) async fn begin_next(&mut self) {
+        while self.active.is_none() && !self.shutting_down {
+            let waiting = self.waiting().unwrap_or_else(|error| {
+                tracing::error!("the queue cannot be read: {error}");
+                Vec::new()
+            });
+            let Some(next) = waiting.into_iter().next() else {
+                return;
+            };
+            self.begun.insert(next.run.clone());
+            match first_life(&next.run, &next.request) {
+                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch),
+                Err(error) => {
+                    let reason = format!("it cannot be begun: {error}");
+                    tracing::error!("run {}: {reason}", next.run);
+                    let run = next.run;
+                    let id = format!("{run}/cancelled");
+                    let change = QueueAction::Cancel { run, reason };
+                    self.change(&id, DAEMON, change).await.ok();
+                }
+            }
+        }
+    }
+
+    pub(super) async fn enqueue(&mut self, by: &str, request: &RunRequest) -> Reply {
+        if self.shutting_down {
+            return refused("the daemon is ending");
+        }
+        let run = match checked(request) {
+            Ok(run) => run,
+            Err(error) => return refused(&format!("{error:#}")),
+        };
+        let begun = match first_life(&run, request) {
+            Ok((begun, _)) => begun,
+            Err(error) => return refused(&error.to_string()),
+        };
+        let queued = Queued {
+            run: run.clone(),
+            by: by.to_owned(),
+            profile: begun.profile,
+            config_hash: begun.config_hash,
+            request: request.clone(),
+        };
+        let recorded = async {
+            self.recorder.record(Record::Queued(queued)).await?;
+            self.recorder.flush().await
+        };
+        // On a full disk nobody else would be answered while this waits.
+        match tokio::time::timeout(RECORDED, recorded).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return refused(&error.to_string()),
+            Err(_) => {
+                let reason = "the store did not take it in time: is the disk full?".to_owned();
+                let refusal = refused(&format!("the run does not wait: {reason}"));
+                let id = format!("{run}/cancelled");
+                let cancel = QueueAction::Cancel { run, reason };
+                self.recorder.record(change(&id, DAEMON, cancel)).await.ok();
+                return refusal;
+            }
+        }
+        let waiting = self.waiting().unwrap_or_default();
+        let before = waiting.iter().take_while(|one| one.run != run).count() as u64;
+        let ahead = before + u64::from(self.active.is_some());
+        self.begin_next().await;
+        Reply::Queued { run, ahead }
+    }
+
+    pub(super) async fn queue_move(&mut self, id: &str, by: &str, run: &str, place: u64) -> Reply {
+        let change = self.named(run).map(|(run, waiting)| {
+            let order: Vec<String> = waiting.into_iter().map(|one| one.run).collect();
+            let place = usize::try_from(place).unwrap_or(usize::MAX);
+            let runs = queue::moved(&order, &run, place);
+            let now = runs.iter().position(|one| *one == run).unwrap_or(0) + 1;
+            let said = format!("run {run} is number {now} of {} that wait", runs.len());
+            (QueueAction::Order { runs }, said)
+        });
+        self.changed(id, by, change).await
+    }
+
+    pub(super) async fn queue_cancel(&mut self, id: &str, by: &str, run: &str) -> Reply {
+        if let Some(active) = self.active.as_ref().filter(|active| active.run == run) {
+            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
+        }
+        let change = self.named(run).map(|(run, _)| {
+            let said = format!("run {run} will not be begun");
+            let reason = "a person cancelled it".to_owned();
+            (QueueAction::Cancel { run, reason }, said)
+        });
+        self.changed(id, by, change).await
+    }
+
+    /// The run that is meant, and all that wait.
+    fn named(&self, run: &str) -> Result<(String, Vec<Waiting>), String> {
+        let waiting = self.waiting().map_err(|error| error.to_string())?;
+        let found = queue::named(&waiting, run)?.run.clone();
+        Ok((found, waiting))
+    }
+
+    async fn changed(&self, id: &str, by: &str, asked: Result<(QueueAction, String), String>) -> Reply {
+        let (action, message) = match asked {
+            Ok(asked) => asked,
+            Err(message) => return refused(&message),
+        };
+        match self.change(id, by, action).await {
+            Ok(()) => Reply::Accepted {
+                message,
+                step: self.overview().step,
+            },
+            Err(message) => refused(&message),
+        }
+    }
+
+    /// L4: what a person does to the queue is a row before it is acknowledged.
+    async fn change(&self, id: &str, by: &str, action: QueueAction) -> Result<(), String> {
+        let recorded = async {
+            self.recorder.record(change(id, by, action)).await?;
+            self.recorder.flush().await
+        };
+        match tokio::time::timeout(RECORDED, recorded).await {
+            Ok(recorded) => recorded.map_err(|error| error.to_string()),
+            Err(_) => Err("the store did not take it in time: is the disk full?".to_owned()),
+        }
+    }
+}
+
+fn change(id: &str, by: &str, change: QueueAction) -> Record {
+    Record::Queue(QueueChange {
+        id: id.to_owned(),
+        by: by.to_owned(),
+        change,
+    })
+}

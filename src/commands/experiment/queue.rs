@@ -1,0 +1,86 @@
+//! `demask queue`: the runs that wait for their turn, listed, put in another order, cancelled.
+
+use std::process::ExitCode;
+
+use demask_actors::control::client::who;
+use demask_actors::home::Home;
+use demask_storage::query::{self, Format};
+use demask_storage::runs::queue::{self, Waiting};
+use demask_storage::{Command, QueueAction, QueueChange, Record, Writer, store};
+
+use crate::args::Queue;
+use crate::commands::experiment::control;
+use crate::connection::append::append;
+use crate::connection::reach::reach;
+use crate::terminal::print;
+
+/// Does what was typed after `demask queue`.
+///
+/// # Errors
+/// No run is meant, or several; a daemon that does not answer; the store's.
+pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
+    match options {
+        Queue::List(output) => {
+            let waiting = query::query(&home.database(), control::WAITING, 0)?;
+            let format = if output.json { Format::Json } else { Format::Table };
+            print!("{}", waiting.print(format));
+            if waiting.rows.is_empty() && !output.json {
+                print::note("no run waits; `demask run PROFILE --queue` has one wait for its turn");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Queue::Move { run, place, output } => {
+            let order = |waiting: &[Waiting], run: &str| {
+                let ids: Vec<String> = waiting.iter().map(|one| one.run.clone()).collect();
+                let runs = queue::moved(&ids, run, place.get());
+                QueueAction::Order { runs }
+            };
+            let command = Command::QueueMove {
+                run: run.clone(),
+                place: place.get() as u64,
+            };
+            change(home, &run, command, order, output.json)
+        }
+        Queue::Cancel { run, output } => {
+            let cancel = |_: &[Waiting], run: &str| QueueAction::Cancel {
+                run: run.to_owned(),
+                reason: "a person cancelled it".to_owned(),
+            };
+            let command = Command::QueueCancel { run: run.clone() };
+            change(home, &run, command, cancel, output.json)
+        }
+    }
+}
+
+/// The daemon changes its queue. Where there is none this process does, and keeps one from starting meanwhile: it would begin
+/// the first run at once.
+fn change(
+    home: &Home,
+    named: &str,
+    command: Command,
+    action: impl Fn(&[Waiting], &str) -> QueueAction,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    if reach(home)?.is_some() {
+        return control::send(home, command, json);
+    }
+    let waiting = queue::waiting(&store::open_read_only(&home.database())?)?;
+    let run = queue::named(&waiting, named)
+        .map_err(anyhow::Error::msg)?
+        .run
+        .clone();
+    let lock = home.lock()?;
+    let change = QueueChange {
+        id: uuid::Uuid::now_v7().to_string(),
+        by: who("cli"),
+        change: action(&waiting, &run),
+    };
+    append(&mut Writer::open(&home.database())?, &[Record::Queue(change)])?;
+    drop(lock);
+    if json {
+        print::json(&serde_json::json!({ "changed": run }))?;
+    } else {
+        println!("the queue is changed: run {run}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

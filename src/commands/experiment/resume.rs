@@ -1,0 +1,46 @@
+//! `demask resume`: a held run is let go on; a run that was stopped or failed goes on from its last checkpoint.
+
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_storage::runs::find::find;
+use demask_storage::{Command, Reply, journal, store};
+use serde_json::json;
+
+use crate::args::Resume;
+use crate::commands::experiment::follow::{Since, watched};
+use crate::commands::experiment::{control, daemon};
+use crate::connection::line::connect;
+use crate::terminal::print;
+
+/// Lets the present run go on, or the one that is named.
+///
+/// # Errors
+/// No such run; one that is done; another one is under way.
+pub fn resume(home: &Home, options: &Resume) -> anyhow::Result<ExitCode> {
+    let json = options.output.json;
+    let Some(named) = &options.run else {
+        return control::send(home, Command::Resume, json);
+    };
+    let run = find(&store::open_read_only(&home.database())?, named)?;
+    daemon::ensure(home)?;
+    match connect(home)?.ask(Command::ResumeRun { run: run.clone() })? {
+        Reply::Started { .. } => {
+            let kept = journal::checkpoints(&store::open_read_only(&home.database())?, &run)?;
+            let step = kept.first().map_or(0, |saved| saved.step);
+            if json {
+                print::json(&json!({ "resumed": run, "step": step }))?;
+            } else {
+                println!("run {run} goes on at step {step}");
+            }
+        }
+        Reply::Accepted { step, .. } if json => print::json(&json!({ "under_way": run, "step": step }))?,
+        Reply::Accepted { step, .. } => println!("run {run} is under way at step {step}; it is not held"),
+        Reply::Refused { message } => anyhow::bail!(message),
+        other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+    if options.follow {
+        return watched(home, &run, Since::Now, false, json);
+    }
+    Ok(ExitCode::SUCCESS)
+}

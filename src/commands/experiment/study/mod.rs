@@ -1,0 +1,139 @@
+//! `demask study`: settings by seeds. `plan.rs` reads the file and lists the runs; `state.rs` says where each of them is;
+//! `outcome.rs` makes means, intervals and differences of those that are done.
+
+mod outcome;
+mod plan;
+mod state;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_storage::{Command, Record, Reply};
+
+use self::plan::{Plan, Trial};
+use self::state::{State, States};
+use crate::args::{Study, StudyAction};
+use crate::commands::experiment::daemon;
+use crate::connection::line::{Line, connect};
+use crate::terminal::print;
+
+/// Does what was typed after `demask study`.
+///
+/// # Errors
+/// A wrong study or profile, nothing is queued then; a daemon that goes away; a run that failed.
+pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
+    if let Some(StudyAction::Show { file, output }) = &options.action {
+        let plan = Plan::read(home, file)?;
+        outcome::show(home, &plan, output.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = options.file.as_deref().unwrap_or(Path::new(""));
+    let plan = Plan::read(home, file)?;
+    if options.dry_run {
+        say(&plan, &States::read(home, &plan)?, options.output.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    daemon::ensure(home)?;
+    // Before anything is asked for: no end of a run may fall between.
+    let mut watch = connect(home)?;
+    watch.subscribe(0)?;
+    queue(home, &plan)?;
+    if options.detach {
+        say(&plan, &States::read(home, &plan)?, options.output.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let states = wait(home, &plan, &mut watch)?;
+    outcome::show(home, &plan, options.output.json)?;
+    let unfinished = plan
+        .trials
+        .iter()
+        .filter(|trial| states.of(trial) != State::Done)
+        .count();
+    if unfinished > 0 {
+        print::note(&format!(
+            "{unfinished} of {} runs did not come to their end; the same command runs them again",
+            plan.trials.len()
+        ));
+        return Ok(ExitCode::from(crate::exit::FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Queues what is neither done nor on its way.
+fn queue(home: &Home, plan: &Plan) -> anyhow::Result<()> {
+    let states = States::read(home, plan)?;
+    let mut client = connect(home)?;
+    for trial in &plan.trials {
+        if matches!(states.of(trial), State::Done | State::Running | State::Waiting) {
+            continue;
+        }
+        match client.ask(Command::Enqueue(trial.request.clone()))? {
+            Reply::Queued { .. } => {}
+            Reply::Refused { message } => anyhow::bail!("{}: {message}", trial.title()),
+            other => anyhow::bail!("the daemon answered {other:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until none of the study's runs is on its way, and says when one ends.
+fn wait(home: &Home, plan: &Plan, watch: &mut Line) -> anyhow::Result<States> {
+    let mut states = States::read(home, plan)?;
+    let open = |states: &States| {
+        let is_open = |trial: &&Trial| matches!(states.of(trial), State::Running | State::Waiting);
+        plan.trials.iter().filter(is_open).count()
+    };
+    print::note(&format!(
+        "{} runs, {} of them to be waited for; Ctrl-C leaves them to the daemon",
+        plan.trials.len(),
+        open(&states)
+    ));
+    while open(&states) > 0 {
+        let event = watch.event()?;
+        let Record::RunEnd(end) = &event.record else {
+            // One that was cancelled is not waited for.
+            if matches!(event.record, Record::Queue(_)) {
+                states = States::read(home, plan)?;
+            }
+            continue;
+        };
+        states = States::read(home, plan)?;
+        if let Some(trial) = states.trial(plan, &end.run) {
+            let left = open(&states);
+            print::note(&format!("{}: {}, {left} left", trial.title(), end.status));
+        }
+    }
+    Ok(states)
+}
+
+/// Where each run of the study is.
+fn say(plan: &Plan, states: &States, json: bool) -> anyhow::Result<()> {
+    if json {
+        let all: Vec<_> = plan
+            .trials
+            .iter()
+            .map(|trial| {
+                serde_json::json!({
+                    "setting": trial.setting, "seed": trial.seed, "state": states.of(trial), "run": states.run(trial),
+                    "config_hash": trial.hash,
+                })
+            })
+            .collect();
+        return print::json(&all);
+    }
+    let rows: Vec<Vec<String>> = plan
+        .trials
+        .iter()
+        .map(|trial| {
+            let run = states.run(trial).unwrap_or("-");
+            vec![
+                trial.setting.clone(),
+                trial.seed.to_string(),
+                states.of(trial).word().to_owned(),
+                run.to_owned(),
+            ]
+        })
+        .collect();
+    print::table(&["setting", "seed", "state", "run"], &rows)
+}

@@ -1,0 +1,149 @@
+//! What a study found: each setting's mean over the seeds with its 95 % interval (Student's t), and its difference from the
+//! first setting over the seeds that both have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use demask_actors::home::Home;
+use demask_rewards::statistics::{Mean, mean_by_t};
+use serde::Serialize;
+use serde_json::json;
+
+use super::plan::Plan;
+use super::state::{State, States};
+use crate::commands::experiment::runs::series::{self, short};
+use crate::terminal::print;
+
+/// A value of a setting.
+#[derive(Debug, Serialize)]
+struct Row {
+    metric: String,
+    setting: String,
+    /// Over the seeds whose runs are done.
+    mean: Mean,
+    /// Less the first setting, over the seeds of both; none for the first.
+    difference: Option<Mean>,
+}
+
+/// By setting, then seed, then name.
+type Values = BTreeMap<String, BTreeMap<u64, BTreeMap<String, f64>>>;
+
+/// Prints the table, and how many runs are yet to come.
+///
+/// # Errors
+/// The store's.
+pub fn show(home: &Home, plan: &Plan, json: bool) -> anyhow::Result<()> {
+    let states = States::read(home, plan)?;
+    let values = values(home, plan, &states)?;
+    let rows = rows(plan, &values);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for trial in &plan.trials {
+        *counts.entry(states.of(trial).word()).or_default() += 1;
+    }
+    if json {
+        return print::json(
+            &json!({ "study": plan.name, "value": plan.value, "runs": counts, "rows": rows }),
+        );
+    }
+    let said: Vec<String> = counts
+        .iter()
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    println!(
+        "study {}: {} runs, {}\n",
+        plan.name,
+        plan.trials.len(),
+        said.join(", ")
+    );
+    if rows.is_empty() {
+        print::note("no run is done that has a value to compare");
+        return Ok(());
+    }
+    let mut before = "";
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let metric = if row.metric == before {
+                String::new()
+            } else {
+                row.metric.clone()
+            };
+            before = &row.metric;
+            let [difference, its] = row.difference.as_ref().map_or_else(Default::default, |mean| {
+                [
+                    format!("{}{}", if mean.value > 0.0 { "+" } else { "" }, short(mean.value)),
+                    interval(mean),
+                ]
+            });
+            vec![
+                metric,
+                row.setting.clone(),
+                row.mean.n.to_string(),
+                short(row.mean.value),
+                interval(&row.mean),
+                difference,
+                its,
+            ]
+        })
+        .collect();
+    let first = format!("less {}", plan.settings.first().map_or("", String::as_str));
+    print::table(
+        &["value", "setting", "seeds", "mean", "95 %", &first, "95 %"],
+        &cells,
+    )
+}
+
+fn interval(mean: &Mean) -> String {
+    match (mean.low, mean.high) {
+        (Some(low), Some(high)) => format!("{} to {}", short(low), short(high)),
+        _ => "-".to_owned(),
+    }
+}
+
+/// The values of the runs that are done.
+fn values(home: &Home, plan: &Plan, states: &States) -> anyhow::Result<Values> {
+    let mut values = Values::new();
+    for trial in plan.trials.iter().filter(|trial| states.of(trial) == State::Done) {
+        let Some(run) = states.run(trial) else { continue };
+        let series = series::read(home, run, &plan.metrics)?;
+        let of_run = series
+            .into_iter()
+            .map(|(name, series)| (name, series.of(plan.value)));
+        let of_setting = values.entry(trial.setting.clone()).or_default();
+        of_setting.insert(trial.seed, of_run.collect());
+    }
+    Ok(values)
+}
+
+fn rows(plan: &Plan, values: &Values) -> Vec<Row> {
+    let runs = values.values().flat_map(BTreeMap::values);
+    let metrics: BTreeSet<&String> = runs.flat_map(BTreeMap::keys).collect();
+    // A setting's values of one name, by seed.
+    let of = |setting: &String, metric: &str| -> BTreeMap<u64, f64> {
+        let seeds = values.get(setting).into_iter().flatten();
+        seeds
+            .filter_map(|(seed, values)| Some((*seed, *values.get(metric)?)))
+            .collect()
+    };
+    let first = plan.settings.first();
+    let mut rows = Vec::new();
+    for metric in metrics {
+        let base = first.map(|setting| of(setting, metric)).unwrap_or_default();
+        for setting in &plan.settings {
+            let own = of(setting, metric);
+            let numbers: Vec<f64> = own.values().copied().collect();
+            let paired: Vec<f64> = own
+                .iter()
+                .filter_map(|(seed, value)| Some(value - base.get(seed)?))
+                .collect();
+            if let Some(mean) = mean_by_t(&numbers) {
+                rows.push(Row {
+                    metric: metric.clone(),
+                    setting: setting.clone(),
+                    mean,
+                    difference: mean_by_t(&paired).filter(|_| Some(setting) != first),
+                });
+            }
+        }
+    }
+    rows
+}

@@ -1,0 +1,77 @@
+//! Which run a person means: its id, its name, the beginning or the end of its id, or the word `latest`.
+
+use rusqlite::{Connection, params};
+
+use crate::store::StoreError;
+
+/// Most runs that are named where several are meant.
+const NAMED: usize = 5;
+
+/// Why it is not known which run is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// There is none.
+    #[error("no run has the name '{0}', or an id that begins or ends so; `demask runs list` shows them")]
+    None(String),
+    /// There are several.
+    #[error("{count} runs are meant by '{named}': {ids}; type more of the id", ids = .ids.join(", "))]
+    Several {
+        /// As typed.
+        named: String,
+        /// How many.
+        count: usize,
+        /// Some of them, the newest first.
+        ids: Vec<String>,
+    },
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The whole id of the one run that is meant. An id or a name that is typed whole comes before those that only begin or end
+/// so. Runs of one minute begin alike.
+///
+/// # Errors
+/// None is meant, or several; SQLite's.
+pub fn find(connection: &Connection, named: &str) -> Result<String, FindError> {
+    if named == "latest" {
+        let newest = ids(connection, "ORDER BY started_us DESC LIMIT 1", None)?;
+        return one(named, newest);
+    }
+    for which in [
+        "WHERE id = ?1",
+        "WHERE name = ?1 ORDER BY started_us DESC",
+        "WHERE ?1 <> '' AND (substr(id, 1, length(?1)) = ?1 OR substr(id, -length(?1)) = ?1) ORDER BY started_us DESC",
+    ] {
+        let found = ids(connection, which, Some(named))?;
+        if !found.is_empty() {
+            return one(named, found);
+        }
+    }
+    Err(FindError::None(named.to_owned()))
+}
+
+fn ids(connection: &Connection, which: &str, named: Option<&str>) -> Result<Vec<String>, StoreError> {
+    let mut query = connection.prepare(&format!("SELECT id FROM run {which}"))?;
+    let read = |row: &rusqlite::Row<'_>| row.get(0);
+    let rows = match named {
+        Some(named) => query.query_map(params![named], read)?.collect::<Result<_, _>>(),
+        None => query.query_map([], read)?.collect::<Result<_, _>>(),
+    };
+    Ok(rows?)
+}
+
+fn one(named: &str, mut found: Vec<String>) -> Result<String, FindError> {
+    match found.len() {
+        0 => Err(FindError::None(named.to_owned())),
+        1 => Ok(found.remove(0)),
+        count => {
+            found.truncate(NAMED);
+            Err(FindError::Several {
+                named: named.to_owned(),
+                count,
+                ids: found,
+            })
+        }
+    }
+}

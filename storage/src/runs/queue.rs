@@ -1,0 +1,81 @@
+//! The runs that wait for their turn. One waits from the moment that its row is committed until a row of the run itself is
+//! there, or somebody cancels it: whenever the daemon dies, it is begun once (law L1).
+
+use rusqlite::{Connection, params};
+
+use crate::record::RunRequest;
+use crate::store::StoreError;
+
+/// A run that waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// Its id.
+    pub run: String,
+    /// The profile's name.
+    pub profile: String,
+    /// BLAKE3 of its configuration.
+    pub config_hash: String,
+    /// What was asked.
+    pub request: RunRequest,
+}
+
+/// Those that wait, the next one first.
+///
+/// # Errors
+/// SQLite's; a request that this version does not read, which names the run.
+pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT run, profile, config_hash, request FROM queue
+         WHERE cancelled IS NULL AND run NOT IN (SELECT id FROM run) ORDER BY place, run",
+    )?;
+    let rows = query.query_map(params![], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, String>(3)?))
+    })?;
+    rows.map(|row| {
+        let (run, profile, config_hash, request): (String, String, String, String) = row?;
+        let request = serde_json::from_str(&request).map_err(|error| {
+            StoreError::Query(format!(
+                "the queued run {run}: this version does not read it: {error}"
+            ))
+        })?;
+        Ok(Waiting {
+            run,
+            profile,
+            config_hash,
+            request,
+        })
+    })
+    .collect()
+}
+
+/// The order of those that wait after one of them has moved to a place, from 1; the last place where that is beyond.
+#[must_use]
+pub fn moved(waiting: &[String], run: &str, place: usize) -> Vec<String> {
+    let mut order: Vec<String> = waiting.iter().filter(|one| *one != run).cloned().collect();
+    order.insert(place.saturating_sub(1).min(order.len()), run.to_owned());
+    order
+}
+
+/// The one of those that wait whose id or name is so, or whose id alone begins or ends so.
+///
+/// # Errors
+/// In words: none is meant, or several.
+pub fn named<'a>(waiting: &'a [Waiting], named: &str) -> Result<&'a Waiting, String> {
+    let whole = |one: &&Waiting| one.run == named || one.request.labels.name.as_deref() == Some(named);
+    let partly =
+        |one: &&Waiting| !named.is_empty() && (one.run.starts_with(named) || one.run.ends_with(named));
+    let mut found: Vec<&Waiting> = waiting.iter().filter(whole).collect();
+    if found.is_empty() {
+        found = waiting.iter().filter(partly).collect();
+    }
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(format!(
+            "no run that waits has the name '{named}', or an id that begins or ends so; `demask queue list` shows them"
+        )),
+        many => Err(format!(
+            "{} runs that wait are meant by '{named}'; type more of the id",
+            many.len()
+        )),
+    }
+}

@@ -1,0 +1,19 @@
+-- What people call a run, the checkpoint that it comes from, and the runs that wait for their turn.
+ALTER TABLE run ADD COLUMN parent_step INTEGER;
+ALTER TABLE run ADD COLUMN name TEXT;
+ALTER TABLE run ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE run ADD COLUMN note TEXT NOT NULL DEFAULT '';
+CREATE INDEX run_hash ON run (config_hash);
+-- A row stays when its run begins: whoever waits has no row in run yet.
+CREATE TABLE queue (
+    run TEXT PRIMARY KEY, place INTEGER NOT NULL, by TEXT NOT NULL, profile TEXT NOT NULL, config_hash TEXT NOT NULL,
+    request TEXT NOT NULL, at_us INTEGER NOT NULL, cancelled TEXT
+) STRICT;
+DROP VIEW v_run;
+CREATE VIEW v_run AS SELECT id AS run, parent, profile, status, reason, seed, generation, host, version, config_hash,
+    started_us, ended_us,
+    (SELECT max(step) FROM latest WHERE latest.run = run.id) AS step, parent_step, name, tags, note, config
+    FROM run;
+CREATE VIEW v_queue AS SELECT run, row_number() OVER (ORDER BY place, run) AS place, profile,
+    json_extract(request, '$.labels.name') AS name, by, at_us
+    FROM queue WHERE cancelled IS NULL AND run NOT IN (SELECT id FROM run);

@@ -1,0 +1,164 @@
+//! Runs that wait for their turn: one after another, whatever becomes of the one before, and of the daemon (law L1).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::path::PathBuf;
+use std::process::Output;
+
+use demask_storage::{Command as Ask, Record};
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_json;
+use demask_tests::weights::{last_checkpoint, weights_hash};
+use demask_tests::{Place, wait_for};
+use serde_json::{Value, json};
+
+fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
+}
+
+fn profile(place: &Place, name: &str, more: &str) -> PathBuf {
+    let file = place.path().join(format!("{name}.toml"));
+    let stages = format!("{more}[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\n");
+    std::fs::write(&file, smoke_with_stages(&stages)).unwrap();
+    file
+}
+
+/// Has a run wait; its id.
+fn queue(place: &Place, profile: &PathBuf, name: &str) -> String {
+    let out = place.run(&[
+        "run",
+        profile.to_str().unwrap(),
+        "--from-scratch",
+        "--queue",
+        "--name",
+        name,
+        "--json",
+    ]);
+    assert!(out.status.success(), "{}", said(&out));
+    let queued: Value = serde_json::from_slice(&out.stdout).unwrap();
+    queued["queued"].as_str().unwrap().to_owned()
+}
+
+fn waiting(place: &Place) -> Vec<String> {
+    let out = place.run(&["queue", "list", "--json"]);
+    let rows: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let name = |row: &Value| row["name"].as_str().unwrap().to_owned();
+    rows.as_array().unwrap().iter().map(name).collect()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let good = profile(&place, "good", "");
+    let rows = place.path().join("rows.jsonl");
+    std::fs::write(&rows, "{\"text\": \"a row\"}\n").unwrap();
+    let source = format!("[[source]]\nname = \"rows\"\nkind = \"jsonl\"\npath = {rows:?}\n");
+    let bad = profile(&place, "bad", &source);
+    queue(&place, &good, "first");
+    // Held, so that the others wait while they are moved.
+    client.ask(Ask::Pause).await.unwrap();
+    for name in ["bad", "second", "third", "never"] {
+        queue(&place, if name == "bad" { &bad } else { &good }, name);
+    }
+    assert_eq!(waiting(&place), ["bad", "second", "third", "never"]);
+    std::fs::remove_file(&rows).unwrap();
+    let moved = place.run(&["queue", "move", "third", "1"]);
+    assert!(
+        moved.status.success() && said(&moved).contains("number 1 of 4"),
+        "{}",
+        said(&moved)
+    );
+    assert!(place.run(&["queue", "cancel", "never"]).status.success());
+    assert_eq!(waiting(&place), ["third", "bad", "second"]);
+    let ps = place.run(&["ps", "--json"]);
+    let ps: Value = serde_json::from_slice(&ps.stdout).unwrap();
+    assert_eq!(ps["queue"][1]["name"], "bad");
+    assert!(said(&place.run(&["ps"])).contains("waiting for their turn"));
+    let unknown = place.run(&["queue", "cancel", "nobody"]);
+    assert!(
+        unknown.status.code() == Some(1) && said(&unknown).contains("no run that waits"),
+        "{}",
+        said(&unknown)
+    );
+    client.ask(Ask::Resume).await.unwrap();
+    for _ in 0..4 {
+        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
+    }
+    let ends = rows_as_json(&place, "SELECT name, status FROM v_run ORDER BY started_us");
+    let ends: Vec<(&str, &str)> = ends
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["name"].as_str().unwrap(), row["status"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        ends,
+        [
+            ("first", "done"),
+            ("third", "done"),
+            ("bad", "failed"),
+            ("second", "done")
+        ]
+    );
+    assert!(waiting(&place).is_empty());
+    assert_eq!(place.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    let good = profile(&place, "good", "");
+    let runs: Vec<String> = ["a", "b", "c"]
+        .iter()
+        .map(|name| queue(&place, &good, name))
+        .collect();
+    // As soon as a run is acknowledged; in the middle of the first; when the next has just begun.
+    place.kill();
+    client = {
+        drop(client);
+        place.serve().await
+    };
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    wait_for(&mut client, |record| matches!(record, Record::TrainUse(_)))
+        .await
+        .unwrap();
+    place.kill();
+    client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let next = wait_for(
+        &mut client,
+        |record| matches!(record, Record::Run(run) if run.id == runs[1]),
+    )
+    .await;
+    assert!(next.is_some());
+    place.kill();
+    // Without a daemon the queue can be read and changed all the same.
+    assert_eq!(waiting(&place), ["c"]);
+    assert!(place.run(&["queue", "move", "c", "1"]).status.success());
+    client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    wait_for(
+        &mut client,
+        |record| matches!(record, Record::RunEnd(end) if end.run == runs[2]),
+    )
+    .await
+    .unwrap();
+    let all = rows_as_json(&place, "SELECT name, status FROM v_run ORDER BY started_us");
+    assert_eq!(
+        all,
+        json!([{"name": "a", "status": "done"}, {"name": "b", "status": "done"}, {"name": "c", "status": "done"}])
+    );
+    assert_eq!(place.terminate(), Some(0));
+    let weights: Vec<String> = runs
+        .iter()
+        .map(|run| weights_hash(&last_checkpoint(place.path(), run)))
+        .collect();
+    assert!(
+        weights.iter().all(|one| *one == weights[0]),
+        "L8: the same profile and seed: {weights:?}"
+    );
+}

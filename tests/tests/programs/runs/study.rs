@@ -1,0 +1,115 @@
+//! Studies: settings by seeds through the queue, gone on with whatever broke them off.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::process::Output;
+
+use demask_storage::{Command as Ask, Record};
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_json;
+use demask_tests::{Place, wait_for};
+use serde_json::{Value, json};
+
+const STUDY: &str = "profile = \"little.toml\"\nfrom_scratch = true\nseeds = [1, 2]\nmetrics = [\"train/loss\"]\nvalue = \"tail\"\n\
+                     [grid]\n\"stage.little.learning_rate\" = [1e-3, 1e-2]\n";
+
+fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
+}
+
+fn written(place: &Place) -> String {
+    let stages = "[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\n";
+    std::fs::write(place.path().join("little.toml"), smoke_with_stages(stages)).unwrap();
+    let file = place.path().join("rates.toml");
+    std::fs::write(&file, STUDY).unwrap();
+    file.to_string_lossy().into_owned()
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
+    let mut place = Place::default();
+    let file = written(&place);
+    let dry = place.run(&["study", &file, "--dry-run"]);
+    assert!(
+        dry.status.success() && said(&dry).matches("missing").count() == 4,
+        "{}",
+        said(&dry)
+    );
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    assert!(place.run(&["study", &file, "--detach"]).status.success());
+    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    place.kill();
+    let out = place.run(&["study", &file, "--json"]);
+    assert!(out.status.success(), "{}", said(&out));
+    let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(
+        (&found["study"], &found["runs"]),
+        (&json!("rates"), &json!({"done": 4}))
+    );
+    let rows = found["rows"].as_array().unwrap();
+    let settings: Vec<&str> = rows.iter().map(|row| row["setting"].as_str().unwrap()).collect();
+    assert_eq!(settings, ["learning_rate=0.001", "learning_rate=0.01"]);
+    let loss = |rate: f64, seed: u64| {
+        let sql = format!(
+            "SELECT value FROM v_latest JOIN v_run USING (run) WHERE v_latest.name = 'train/loss' AND seed = {seed} \
+             AND json_extract(config, '$.stage[0].learning_rate') = {rate}"
+        );
+        rows_as_json(&place, &sql)[0]["value"].as_f64().unwrap()
+    };
+    let [first, second] = [0.001, 0.01].map(|rate| [loss(rate, 1), loss(rate, 2)]);
+    let mean = |row: &Value| row["value"].as_f64().unwrap();
+    assert!((mean(&rows[0]["mean"]) - (first[0] + first[1]) / 2.0).abs() < 1e-9);
+    assert!(rows[0]["difference"].is_null());
+    let differences = [second[0] - first[0], second[1] - first[1]];
+    let difference = (differences[0] + differences[1]) / 2.0;
+    assert!((mean(&rows[1]["difference"]) - difference).abs() < 1e-9);
+    // Two numbers: half their distance times the 12.7 of one degree of freedom.
+    let half = 12.7062 * (differences[0] - differences[1]).abs() / 2.0;
+    assert!(
+        (rows[1]["difference"]["high"].as_f64().unwrap() - difference - half).abs() < 1e-4 * half.max(1e-3)
+    );
+
+    let again = place.run(&["study", &file]);
+    assert!(
+        again.status.success() && said(&again).contains("4 runs, 0 of them to be waited for"),
+        "{}",
+        said(&again)
+    );
+    let runs = rows_as_json(
+        &place,
+        "SELECT count(*) AS n, count(DISTINCT config_hash) AS hashes, min(tags) AS tags FROM v_run",
+    );
+    assert_eq!(runs, json!([{"n": 4, "hashes": 4, "tags": "[\"study:rates\"]"}]));
+    let shown = said(&place.run(&["study", "show", &file]));
+    assert!(
+        shown.contains("less learning_rate=0.001") && shown.contains("4 done"),
+        "{shown}"
+    );
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+#[test]
+fn a_wrong_study_is_told_with_its_line_and_starts_nothing() {
+    let place = Place::default();
+    let file = written(&place);
+    for (from, to, words) in [
+        ("seeds = [1, 2]", "seeds = []", "expected one at least"),
+        ("seeds = [1, 2]", "sedes = [1, 2]", "rates.toml, line 3"),
+        ("[1e-3, 1e-2]", "1e-3", "expected a list of values"),
+        ("[1e-3, 1e-2]", "[1e-3, 1e-3]", "the same name"),
+        ("learning_rate", "learning_rat", "learning_rat"),
+        ("little.toml", "nowhere.toml", "nowhere.toml"),
+    ] {
+        std::fs::write(&file, STUDY.replace(from, to)).unwrap();
+        let out = place.run(&["study", &file]);
+        assert!(
+            !out.status.success() && said(&out).contains(words),
+            "{to}: {}",
+            said(&out)
+        );
+    }
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
