@@ -102,7 +102,7 @@ pub enum Command {
     Resume(Resume),
     /// Checkpoint and end the run at the next step boundary
     #[command(
-        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later.\n`demask resume RUN` goes on with a run that was stopped."
+        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later.\n`demask resume RUN` goes on with a run that was stopped. A run that waits in the queue begins."
     )]
     Stop(Json),
     /// Write a checkpoint at the next step boundary

@@ -3,7 +3,12 @@
 
 use demask_storage::events::recent_events;
 use demask_storage::query::{self, VIEWS};
-use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Run, Steer, StoreError, Writer, store};
+use demask_storage::runs::find::find;
+use demask_storage::runs::queue;
+use demask_storage::{
+    Alert, Eval, Frame, Level, Metric, QueueAction, QueueChange, Queued, Record, Run, RunRequest, Steer,
+    StoreError, Writer, journal, store,
+};
 use proptest::prelude::*;
 
 fn records() -> Vec<Record> {
@@ -270,4 +275,104 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
         .filter(|name| name.contains("before-"))
         .collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
+}
+
+fn begun(id: &str, name: Option<&str>) -> Record {
+    let mut records = records();
+    let Record::Run(mut run) = records.remove(0) else {
+        unreachable!("the first record is a run")
+    };
+    run.id = id.to_owned();
+    run.labels.name = name.map(str::to_owned);
+    Record::Run(run)
+}
+
+#[test]
+fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut writer = Writer::open(&path).unwrap();
+    let runs = [
+        begun("0190-aa", Some("first")),
+        begun("0190-bb", Some("0190")),
+        begun("0191-aa", Some("twice")),
+        begun("0192-cc", Some("twice")),
+    ];
+    for (at, run) in runs.into_iter().enumerate() {
+        writer.append(&[run], at as i64).unwrap();
+    }
+    let found = |named: &str| find(writer.connection(), named).map_err(|error| error.to_string());
+    for (named, id) in [
+        ("first", "0190-aa"),
+        ("bb", "0190-bb"),
+        ("0191", "0191-aa"),
+        ("0190-aa", "0190-aa"),
+        // A name that is typed whole comes before ids that begin so.
+        ("0190", "0190-bb"),
+        ("latest", "0192-cc"),
+    ] {
+        assert_eq!(found(named).as_deref(), Ok(id), "{named}");
+    }
+    assert!(
+        found("aa")
+            .unwrap_err()
+            .contains("2 runs are meant by 'aa': 0191-aa, 0190-aa")
+    );
+    assert!(found("twice").unwrap_err().contains("2 runs"));
+    for none in ["", "zz", "%", "_"] {
+        assert!(found(none).unwrap_err().contains("no run has the name"), "{none}");
+    }
+    let before = journal::run(writer.connection(), "0190-aa").unwrap().unwrap();
+    assert_eq!(Record::Run(before.0), begun("0190-aa", Some("first")));
+}
+
+/// L1: who waits, waits until its own row is there, and the order is kept.
+#[test]
+fn a_run_waits_until_it_is_begun_or_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut writer = Writer::open(&path).unwrap();
+    let queued = |run: &str| {
+        Record::Queued(Queued {
+            run: run.to_owned(),
+            by: "ann (cli)".into(),
+            profile: "p".into(),
+            config_hash: "h".into(),
+            request: RunRequest::default(),
+        })
+    };
+    let change = |id: &str, change| {
+        let (id, by) = (id.to_owned(), "ann (cli)".to_owned());
+        Record::Queue(QueueChange { id, by, change })
+    };
+    let waits = |writer: &Writer| -> Vec<String> {
+        let waiting = queue::waiting(writer.connection()).unwrap();
+        waiting.into_iter().map(|one| one.run).collect()
+    };
+    // The same record twice leaves one row.
+    for run in ["a", "b", "c", "a"] {
+        writer.append(&[queued(run)], 1).unwrap();
+    }
+    assert_eq!(waits(&writer), ["a", "b", "c"]);
+    let runs = queue::moved(&waits(&writer), "c", 1);
+    writer
+        .append(&[change("m", QueueAction::Order { runs })], 2)
+        .unwrap();
+    writer.append(&[queued("d")], 3).unwrap();
+    assert_eq!(waits(&writer), ["c", "a", "b", "d"]);
+    assert_eq!(queue::moved(&waits(&writer), "c", 99), ["a", "b", "d", "c"]);
+    let (run, reason) = ("a".to_owned(), "no more".to_owned());
+    writer
+        .append(&[change("x", QueueAction::Cancel { run, reason })], 4)
+        .unwrap();
+    writer.append(&[begun("c", None)], 5).unwrap();
+    assert_eq!(waits(&writer), ["b", "d"]);
+    let places = query::query(&path, "SELECT place, run FROM v_queue ORDER BY place", 0).unwrap();
+    assert_eq!(
+        places.rows,
+        vec![
+            vec![serde_json::json!(1), "b".into()],
+            vec![serde_json::json!(2), "d".into()]
+        ]
+    );
 }

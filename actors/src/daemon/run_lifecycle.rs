@@ -19,14 +19,34 @@ const LIVES: u32 = 6;
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere.
+/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere. Its engine ends
+/// with it, however it ends: another run may follow.
 pub(super) async fn live(
     mut context: RunContext,
     driver: Rc<dyn RunDriver>,
     present: Rc<RefCell<Arc<Control>>>,
 ) -> anyhow::Result<()> {
+    let outcome = lives(&mut context, &driver, &present).await;
+    context.engine.finish().await;
+    let (status, reason) = match outcome? {
+        Outcome::Done => (RunState::Done, "all stages are done"),
+        Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
+        Outcome::Halted => (
+            RunState::Interrupted,
+            "the daemon ended; the next one goes on with the run",
+        ),
+    };
+    context.control.report(|overview| overview.state = status);
+    Ok(end_run(&context.recorder, &context.run, status, reason).await?)
+}
+
+async fn lives(
+    context: &mut RunContext,
+    driver: &Rc<dyn RunDriver>,
+    present: &Rc<RefCell<Arc<Control>>>,
+) -> anyhow::Result<Outcome> {
     let (mut deaths, mut furthest) = (0, 0);
-    let outcome = loop {
+    loop {
         let life = Run {
             generation: context.generation,
             ..Run::clone(&context.begun)
@@ -39,27 +59,24 @@ pub(super) async fn live(
             driver.knobs(&context.profile),
             steers(&context.home.database(), &context.run)?,
         ));
-        context.control.report(|overview| prepare(overview, &context));
+        context.control.report(|overview| prepare(overview, context));
         present.replace(Arc::clone(&context.control));
         if before.halting() {
             context.control.halt();
         }
         let why = match actix::spawn(driver.drive(context.clone())).await {
-            Ok(Ok(outcome)) => break outcome,
-            Ok(Err(error)) if !mendable(&error) => {
-                context.engine.finish().await;
-                return Err(error);
-            }
+            Ok(Ok(outcome)) => return Ok(outcome),
+            Ok(Err(error)) if !mendable(&error) => return Err(error),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };
         let step = context.control.place().1;
         deaths = if step > furthest { 1 } else { deaths + 1 };
         furthest = furthest.max(step);
-        note_death(&context, step, &why).await?;
+        note_death(context, step, &why).await?;
         if context.control.halting() {
             // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
-            break Outcome::Halted;
+            return Ok(Outcome::Halted);
         }
         anyhow::ensure!(
             deaths < LIVES,
@@ -67,18 +84,7 @@ pub(super) async fn live(
         );
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
         context.generation += 1;
-    };
-    context.engine.finish().await;
-    let (status, reason) = match outcome {
-        Outcome::Done => (RunState::Done, "all stages are done"),
-        Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
-        Outcome::Halted => (
-            RunState::Interrupted,
-            "the daemon ended; the next one goes on with the run",
-        ),
-    };
-    context.control.report(|overview| overview.state = status);
-    Ok(end_run(&context.recorder, &context.run, status, reason).await?)
+    }
 }
 
 fn prepare(overview: &mut Overview, context: &RunContext) {

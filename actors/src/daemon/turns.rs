@@ -3,7 +3,7 @@
 //! L1: a run waits from the moment that it is acknowledged until a row of its own is there; `run_lifecycle` writes that row
 //! before anything is computed. Whenever the daemon dies, the next one finds the run in one place and begins it once.
 
-use demask_storage::runs::queue::{self, Waiting};
+use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
 
 use super::beginnings::{RECORDED, checked};
@@ -15,7 +15,7 @@ const DAEMON: &str = "daemon";
 
 impl Daemon {
     /// Those that wait, the next one first. Who was begun by this daemon waits no more, though its row may be on its way.
-    fn waiting(&self) -> Result<Vec<Waiting>, StoreError> {
+    fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
         let mut waiting = queue::waiting(&store::open_read_only(&self.home.database())?)?;
         waiting.retain(|one| !self.begun.contains(&one.run));
         Ok(waiting)
@@ -115,7 +115,7 @@ impl Daemon {
     }
 
     /// The run that is meant, and all that wait.
-    fn named(&self, run: &str) -> Result<(String, Vec<Waiting>), String> {
+    fn named(&self, run: &str) -> Result<(String, Vec<WaitingRun>), String> {
         let waiting = self.waiting().map_err(|error| error.to_string())?;
         let found = queue::named(&waiting, run)?.run.clone();
         Ok((found, waiting))

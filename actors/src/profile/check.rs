@@ -30,7 +30,10 @@ impl Profile {
         for (number, stage) in self.stages.iter().enumerate() {
             self.check_stage(&format!("stage.{number}"), stage)?;
         }
-        distinct("stage", self.stages.iter().map(|stage| stage.name.as_str()))
+        distinct("stage", self.stages.iter().map(|stage| stage.name.as_str()))?;
+        self.check_rounds()?;
+        let rounds = self.clone().unrolled();
+        distinct("stage", rounds.stages.iter().map(|stage| stage.name.as_str()))
     }
 
     fn check_training(&self) -> Result<(), Wrong> {

@@ -38,12 +38,12 @@ impl Profile {
         Ok((serde_json::from_value(value)?, from_scratch == Some(true.into())))
     }
 
-    /// The profile that is asked for, with its configuration.
+    /// The profile that is asked for, all rounds written out, with its configuration.
     ///
     /// # Errors
     /// As [`Self::parse`] and [`Self::configuration`].
     pub fn of_request(request: &RunRequest) -> Result<(Self, Configuration), ProfileError> {
-        let profile = Self::parse(&request.profile, &request.origin)?;
+        let profile = Self::parse(&request.profile, &request.origin)?.unrolled();
         let configuration = profile.configuration(request.from_scratch)?;
         Ok((profile, configuration))
     }

@@ -3,6 +3,7 @@
 mod anchor;
 mod check;
 mod configuration;
+mod rounds;
 pub mod schema;
 mod sections;
 mod shapes;
@@ -26,7 +27,7 @@ pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
+    CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Rounds, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,
 };
 use text::{line_of, located, place};
@@ -138,6 +139,9 @@ pub struct Profile {
     /// When a checkpoint is promoted.
     #[serde(default)]
     pub gate: Gate,
+    /// Stages that follow one another and are walked through several times.
+    #[serde(default, rename = "rounds", skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Rounds>,
     /// The stages, in order.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,

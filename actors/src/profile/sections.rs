@@ -206,6 +206,17 @@ impl Default for Gate {
     }
 }
 
+/// Stages that follow one another and are walked through several times: rounds of reasoning, fine-tuning, aligning.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rounds {
+    /// The names of the stages, in the order of the profile.
+    pub stages: Vec<String>,
+    /// How many rounds of them.
+    #[schemars(range(min = 1, max = 1000))]
+    pub repeat: u64,
+}
+
 /// One stage.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

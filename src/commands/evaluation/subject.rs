@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, bail};
 use demask_actors::home::Home;
-use demask_storage::{EvalItem, evaluations, store};
+use demask_actors::run::named_checkpoint::NamedCheckpoint;
+use demask_storage::{EvalItem, evaluations, runs::find, store};
 
 /// An evaluation that has items.
 #[derive(Debug)]
@@ -16,27 +17,23 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The evaluation whose id, or the run whose id, begins or ends so; `latest` is the newest. `RUN@STEP` is a run's
-    /// evaluation at that step, without `@` its last.
+    /// The evaluation whose id, or the run whose id, begins or ends so, or the run of that name; `latest` is the newest.
+    /// `RUN@STEP` is a run's evaluation at that step, `RUN@best` of its promoted checkpoint, without `@` its last.
     ///
     /// # Errors
     /// No store; none or several begin or end so; no item at that step.
     pub fn find(home: &Home, named: &str) -> anyhow::Result<Self> {
-        let (name, at) = match named.split_once('@') {
-            Some((name, step)) => {
-                let step: u64 = step
-                    .parse()
-                    .with_context(|| format!("{named}: expected RUN@STEP, with a number after the @"))?;
-                (name, Some(step))
-            }
-            None => (named, None),
-        };
+        let (name, place) = named.rsplit_once('@').unwrap_or((named, "latest"));
         let connection = store::open_read_only(&home.database())?;
         let mut found = evaluations::evaluated(&connection)?;
         if name == "latest" {
             found.truncate(1);
         } else {
-            found.retain(|(run, _)| !name.is_empty() && (run.starts_with(name) || run.ends_with(name)));
+            let of_that_name = find::named(&connection, name)?;
+            found.retain(|(run, _)| match of_that_name.as_slice() {
+                [] => !name.is_empty() && (run.starts_with(name) || run.ends_with(name)),
+                runs => runs.contains(run),
+            });
         }
         let (run, last) = match found.as_slice() {
             [one] => one.clone(),
@@ -47,6 +44,13 @@ impl Subject {
                 "{} evaluations begin or end with '{name}'; type more of the id",
                 many.len()
             ),
+        };
+        let at = match place {
+            "latest" => None,
+            "best" => Some(NamedCheckpoint::find(home, &format!("{run}@best"))?.of.step),
+            step => Some(step.parse().with_context(|| {
+                format!("{named}: expected RUN@STEP, with a step's number, best or latest after the @")
+            })?),
         };
         let step = at.unwrap_or(last);
         let items = evaluations::items(&connection, &run, step)?;

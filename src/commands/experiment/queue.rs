@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use demask_actors::control::client::who;
 use demask_actors::home::Home;
 use demask_storage::query::{self, Format};
-use demask_storage::runs::queue::{self, Waiting};
+use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{Command, QueueAction, QueueChange, Record, Writer, store};
 
 use crate::args::Queue;
@@ -30,7 +30,7 @@ pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Queue::Move { run, place, output } => {
-            let order = |waiting: &[Waiting], run: &str| {
+            let order = |waiting: &[WaitingRun], run: &str| {
                 let ids: Vec<String> = waiting.iter().map(|one| one.run.clone()).collect();
                 let runs = queue::moved(&ids, run, place.get());
                 QueueAction::Order { runs }
@@ -42,7 +42,7 @@ pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
             change(home, &run, command, order, output.json)
         }
         Queue::Cancel { run, output } => {
-            let cancel = |_: &[Waiting], run: &str| QueueAction::Cancel {
+            let cancel = |_: &[WaitingRun], run: &str| QueueAction::Cancel {
                 run: run.to_owned(),
                 reason: "a person cancelled it".to_owned(),
             };
@@ -58,7 +58,7 @@ fn change(
     home: &Home,
     named: &str,
     command: Command,
-    action: impl Fn(&[Waiting], &str) -> QueueAction,
+    action: impl Fn(&[WaitingRun], &str) -> QueueAction,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     if reach(home)?.is_some() {

@@ -74,7 +74,7 @@ pub fn request(
         parent = Some(of);
     }
     let text = Profile::anchored(&text, origin, start.from_scratch).map_err(usage)?;
-    let profile = Profile::parse(&text, origin).map_err(usage)?;
+    let profile = Profile::parse(&text, origin).map_err(usage)?.unrolled();
     let request = RunRequest {
         profile: text,
         origin: origin.to_owned(),

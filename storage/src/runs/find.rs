@@ -51,6 +51,14 @@ pub fn find(connection: &Connection, named: &str) -> Result<String, FindError> {
     Err(FindError::None(named.to_owned()))
 }
 
+/// The ids of the runs of that name, the newest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn named(connection: &Connection, name: &str) -> Result<Vec<String>, StoreError> {
+    ids(connection, "WHERE name = ?1 ORDER BY started_us DESC", Some(name))
+}
+
 fn ids(connection: &Connection, which: &str, named: Option<&str>) -> Result<Vec<String>, StoreError> {
     let mut query = connection.prepare(&format!("SELECT id FROM run {which}"))?;
     let read = |row: &rusqlite::Row<'_>| row.get(0);

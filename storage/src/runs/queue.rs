@@ -8,7 +8,7 @@ use crate::store::StoreError;
 
 /// A run that waits.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Waiting {
+pub struct WaitingRun {
     /// Its id.
     pub run: String,
     /// The profile's name.
@@ -23,7 +23,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// SQLite's; a request that this version does not read, which names the run.
-pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
+pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
     let mut query = connection.prepare(
         "SELECT run, profile, config_hash, request FROM queue
          WHERE cancelled IS NULL AND run NOT IN (SELECT id FROM run) ORDER BY place, run",
@@ -38,7 +38,7 @@ pub fn waiting(connection: &Connection) -> Result<Vec<Waiting>, StoreError> {
                 "the queued run {run}: this version does not read it: {error}"
             ))
         })?;
-        Ok(Waiting {
+        Ok(WaitingRun {
             run,
             profile,
             config_hash,
@@ -60,11 +60,11 @@ pub fn moved(waiting: &[String], run: &str, place: usize) -> Vec<String> {
 ///
 /// # Errors
 /// In words: none is meant, or several.
-pub fn named<'a>(waiting: &'a [Waiting], named: &str) -> Result<&'a Waiting, String> {
-    let whole = |one: &&Waiting| one.run == named || one.request.labels.name.as_deref() == Some(named);
+pub fn named<'a>(waiting: &'a [WaitingRun], named: &str) -> Result<&'a WaitingRun, String> {
+    let whole = |one: &&WaitingRun| one.run == named || one.request.labels.name.as_deref() == Some(named);
     let partly =
-        |one: &&Waiting| !named.is_empty() && (one.run.starts_with(named) || one.run.ends_with(named));
-    let mut found: Vec<&Waiting> = waiting.iter().filter(whole).collect();
+        |one: &&WaitingRun| !named.is_empty() && (one.run.starts_with(named) || one.run.ends_with(named));
+    let mut found: Vec<&WaitingRun> = waiting.iter().filter(whole).collect();
     if found.is_empty() {
         found = waiting.iter().filter(partly).collect();
     }

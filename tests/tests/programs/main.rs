@@ -33,6 +33,7 @@ mod runs {
     mod own_data;
     mod queue;
     mod resume;
+    mod rounds;
     mod study;
     mod teacher;
 }

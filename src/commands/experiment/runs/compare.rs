@@ -7,7 +7,7 @@ use demask_actors::home::Home;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::series::{self, Series, Which, is_lower_better, short};
+use super::series::{self, ValueSeries, Which, is_lower_better, short};
 use super::{config, ending, find, flatten, rows, shown};
 use crate::args::RunsCompare;
 use crate::terminal::print;
@@ -16,14 +16,14 @@ use crate::terminal::print;
 struct Column {
     run: String,
     about: Value,
-    series: BTreeMap<String, Series>,
+    series: BTreeMap<String, ValueSeries>,
     configuration: BTreeMap<String, Value>,
-    benchmarks: BTreeMap<String, Benchmark>,
+    benchmarks: BTreeMap<String, SuiteOutcome>,
 }
 
 /// The last result of a suite in a run.
 #[derive(Clone, Debug, Serialize)]
-struct Benchmark {
+struct SuiteOutcome {
     step: Value,
     value: Value,
     low: Value,
@@ -48,7 +48,7 @@ impl Column {
         )?;
         let benchmarks = evals.rows.into_iter().filter_map(|row| {
             let [suite, step, value, low, high, n] = <[Value; 6]>::try_from(row).ok()?;
-            let result = Benchmark {
+            let result = SuiteOutcome {
                 step,
                 value,
                 low,
@@ -210,7 +210,7 @@ fn table(head: &[&str], columns: &[Column], rows: impl Iterator<Item = Vec<Strin
     Ok(())
 }
 
-fn interval(result: &Benchmark) -> String {
+fn interval(result: &SuiteOutcome) -> String {
     let percent = |value: &Value| {
         value
             .as_f64()

@@ -21,7 +21,7 @@ const LOWER: [&str; 7] = [
 
 /// What became of a value in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Series {
+pub struct ValueSeries {
     /// The last.
     pub last: f64,
     /// Its step.
@@ -49,7 +49,7 @@ pub enum Which {
     Tail,
 }
 
-impl Series {
+impl ValueSeries {
     /// That number.
     pub fn of(&self, which: Which) -> f64 {
         match which {
@@ -69,7 +69,7 @@ pub fn is_lower_better(name: &str) -> bool {
 ///
 /// # Errors
 /// The store's.
-pub fn read(home: &Home, run: &str, globs: &[String]) -> anyhow::Result<BTreeMap<String, Series>> {
+pub fn read(home: &Home, run: &str, globs: &[String]) -> anyhow::Result<BTreeMap<String, ValueSeries>> {
     let quoted = |text: &str| text.replace('\'', "''");
     let fits: Vec<String> = globs
         .iter()
@@ -99,7 +99,7 @@ pub fn read(home: &Home, run: &str, globs: &[String]) -> anyhow::Result<BTreeMap
 }
 
 /// What becomes of points in the order of their steps; none of no points.
-fn series(points: &[(u64, f64)], lower: bool) -> Option<Series> {
+fn series(points: &[(u64, f64)], lower: bool) -> Option<ValueSeries> {
     let (last_step, last) = *points.last()?;
     let better = |new: f64, old: f64| if lower { new < old } else { new > old };
     let (best_step, best) = points
@@ -107,7 +107,7 @@ fn series(points: &[(u64, f64)], lower: bool) -> Option<Series> {
         .copied()
         .reduce(|old, new| if better(new.1, old.1) { new } else { old })?;
     let tail = &points[points.len() - points.len().div_ceil(TENTH)..];
-    Some(Series {
+    Some(ValueSeries {
         last,
         last_step,
         best,

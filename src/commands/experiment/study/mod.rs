@@ -11,8 +11,8 @@ use std::process::ExitCode;
 use demask_actors::home::Home;
 use demask_storage::{Command, Record, Reply};
 
-use self::plan::{Plan, Trial};
-use self::state::{State, States};
+use self::plan::{StudyPlan, StudyRun};
+use self::state::{StudyRunState, StudyRunStates};
 use crate::args::{Study, StudyAction};
 use crate::commands::experiment::daemon;
 use crate::connection::line::{Line, connect};
@@ -24,14 +24,14 @@ use crate::terminal::print;
 /// A wrong study or profile, nothing is queued then; a daemon that goes away; a run that failed.
 pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     if let Some(StudyAction::Show { file, output }) = &options.action {
-        let plan = Plan::read(home, file)?;
+        let plan = StudyPlan::read(home, file)?;
         outcome::show(home, &plan, output.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let file = options.file.as_deref().unwrap_or(Path::new(""));
-    let plan = Plan::read(home, file)?;
+    let plan = StudyPlan::read(home, file)?;
     if options.dry_run {
-        say(&plan, &States::read(home, &plan)?, options.output.json)?;
+        say(&plan, &StudyRunStates::read(home, &plan)?, options.output.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     daemon::ensure(home)?;
@@ -40,7 +40,7 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     watch.subscribe(0)?;
     queue(home, &plan)?;
     if options.detach {
-        say(&plan, &States::read(home, &plan)?, options.output.json)?;
+        say(&plan, &StudyRunStates::read(home, &plan)?, options.output.json)?;
         return Ok(ExitCode::SUCCESS);
     }
     let states = wait(home, &plan, &mut watch)?;
@@ -48,7 +48,7 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     let unfinished = plan
         .trials
         .iter()
-        .filter(|trial| states.of(trial) != State::Done)
+        .filter(|trial| states.of(trial) != StudyRunState::Done)
         .count();
     if unfinished > 0 {
         print::note(&format!(
@@ -61,11 +61,14 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
 }
 
 /// Queues what is neither done nor on its way.
-fn queue(home: &Home, plan: &Plan) -> anyhow::Result<()> {
-    let states = States::read(home, plan)?;
+fn queue(home: &Home, plan: &StudyPlan) -> anyhow::Result<()> {
+    let states = StudyRunStates::read(home, plan)?;
     let mut client = connect(home)?;
     for trial in &plan.trials {
-        if matches!(states.of(trial), State::Done | State::Running | State::Waiting) {
+        if matches!(
+            states.of(trial),
+            StudyRunState::Done | StudyRunState::Running | StudyRunState::Waiting
+        ) {
             continue;
         }
         match client.ask(Command::Enqueue(trial.request.clone()))? {
@@ -78,10 +81,11 @@ fn queue(home: &Home, plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Waits until none of the study's runs is on its way, and says when one ends.
-fn wait(home: &Home, plan: &Plan, watch: &mut Line) -> anyhow::Result<States> {
-    let mut states = States::read(home, plan)?;
-    let open = |states: &States| {
-        let is_open = |trial: &&Trial| matches!(states.of(trial), State::Running | State::Waiting);
+fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<StudyRunStates> {
+    let mut states = StudyRunStates::read(home, plan)?;
+    let open = |states: &StudyRunStates| {
+        let is_open =
+            |trial: &&StudyRun| matches!(states.of(trial), StudyRunState::Running | StudyRunState::Waiting);
         plan.trials.iter().filter(is_open).count()
     };
     print::note(&format!(
@@ -94,11 +98,11 @@ fn wait(home: &Home, plan: &Plan, watch: &mut Line) -> anyhow::Result<States> {
         let Record::RunEnd(end) = &event.record else {
             // One that was cancelled is not waited for.
             if matches!(event.record, Record::Queue(_)) {
-                states = States::read(home, plan)?;
+                states = StudyRunStates::read(home, plan)?;
             }
             continue;
         };
-        states = States::read(home, plan)?;
+        states = StudyRunStates::read(home, plan)?;
         if let Some(trial) = states.trial(plan, &end.run) {
             let left = open(&states);
             print::note(&format!("{}: {}, {left} left", trial.title(), end.status));
@@ -108,7 +112,7 @@ fn wait(home: &Home, plan: &Plan, watch: &mut Line) -> anyhow::Result<States> {
 }
 
 /// Where each run of the study is.
-fn say(plan: &Plan, states: &States, json: bool) -> anyhow::Result<()> {
+fn say(plan: &StudyPlan, states: &StudyRunStates, json: bool) -> anyhow::Result<()> {
     if json {
         let all: Vec<_> = plan
             .trials

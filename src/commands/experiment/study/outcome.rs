@@ -8,14 +8,14 @@ use demask_rewards::statistics::{Mean, mean_by_t};
 use serde::Serialize;
 use serde_json::json;
 
-use super::plan::Plan;
-use super::state::{State, States};
+use super::plan::StudyPlan;
+use super::state::{StudyRunState, StudyRunStates};
 use crate::commands::experiment::runs::series::{self, short};
 use crate::terminal::print;
 
 /// A value of a setting.
 #[derive(Debug, Serialize)]
-struct Row {
+struct OutcomeRow {
     metric: String,
     setting: String,
     /// Over the seeds whose runs are done.
@@ -31,8 +31,8 @@ type Values = BTreeMap<String, BTreeMap<u64, BTreeMap<String, f64>>>;
 ///
 /// # Errors
 /// The store's.
-pub fn show(home: &Home, plan: &Plan, json: bool) -> anyhow::Result<()> {
-    let states = States::read(home, plan)?;
+pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
+    let states = StudyRunStates::read(home, plan)?;
     let values = values(home, plan, &states)?;
     let rows = rows(plan, &values);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -100,9 +100,13 @@ fn interval(mean: &Mean) -> String {
 }
 
 /// The values of the runs that are done.
-fn values(home: &Home, plan: &Plan, states: &States) -> anyhow::Result<Values> {
+fn values(home: &Home, plan: &StudyPlan, states: &StudyRunStates) -> anyhow::Result<Values> {
     let mut values = Values::new();
-    for trial in plan.trials.iter().filter(|trial| states.of(trial) == State::Done) {
+    for trial in plan
+        .trials
+        .iter()
+        .filter(|trial| states.of(trial) == StudyRunState::Done)
+    {
         let Some(run) = states.run(trial) else { continue };
         let series = series::read(home, run, &plan.metrics)?;
         let of_run = series
@@ -114,7 +118,7 @@ fn values(home: &Home, plan: &Plan, states: &States) -> anyhow::Result<Values> {
     Ok(values)
 }
 
-fn rows(plan: &Plan, values: &Values) -> Vec<Row> {
+fn rows(plan: &StudyPlan, values: &Values) -> Vec<OutcomeRow> {
     let runs = values.values().flat_map(BTreeMap::values);
     let metrics: BTreeSet<&String> = runs.flat_map(BTreeMap::keys).collect();
     // A setting's values of one name, by seed.
@@ -136,7 +140,7 @@ fn rows(plan: &Plan, values: &Values) -> Vec<Row> {
                 .filter_map(|(seed, value)| Some(value - base.get(seed)?))
                 .collect();
             if let Some(mean) = mean_by_t(&numbers) {
-                rows.push(Row {
+                rows.push(OutcomeRow {
                     metric: metric.clone(),
                     setting: setting.clone(),
                     mean,

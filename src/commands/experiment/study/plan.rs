@@ -19,7 +19,7 @@ const MOST: usize = 10_000;
 /// A study as it is written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct StudyFile {
     name: Option<String>,
     profile: String,
     seeds: Vec<u64>,
@@ -48,7 +48,7 @@ struct Setting {
 }
 
 /// A study: its runs, settings in the order of the file, seeds within each.
-pub struct Plan {
+pub struct StudyPlan {
     /// Its name.
     pub name: String,
     /// Names of the settings, the first of which the others are compared with.
@@ -58,11 +58,11 @@ pub struct Plan {
     /// Which number of a value stands for a run.
     pub value: Which,
     /// The runs.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<StudyRun>,
 }
 
 /// A setting with a seed.
-pub struct Trial {
+pub struct StudyRun {
     /// The setting's name.
     pub setting: String,
     /// The seed.
@@ -73,14 +73,14 @@ pub struct Trial {
     pub request: RunRequest,
 }
 
-impl Trial {
+impl StudyRun {
     /// In words.
     pub fn title(&self) -> String {
         format!("{}, seed {}", self.setting, self.seed)
     }
 }
 
-impl Plan {
+impl StudyPlan {
     /// The tag of a study's runs.
     pub fn tag(&self) -> String {
         tag(&self.name)
@@ -92,7 +92,7 @@ impl Plan {
     /// A file that is not there; a wrong key or value with its line; a setting that makes the profile wrong.
     pub fn read(home: &Home, path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("the study {}", path.display()))?;
-        let file: File = toml::from_str(&text).map_err(|error| usage(located(path, &text, &error)))?;
+        let file: StudyFile = toml::from_str(&text).map_err(|error| usage(located(path, &text, &error)))?;
         let wrong = |message: String| usage(format!("{}: {message}", path.display()));
         let stem = path
             .file_stem()
@@ -117,7 +117,7 @@ impl Plan {
                 let (request, profile) = request::request(home, (&profile, &origin), &set, start, labels)
                     .with_context(|| format!("{}: setting {setting}", path.display()))?;
                 let hash = profile.configuration(file.from_scratch).map_err(usage)?.hash;
-                trials.push(Trial {
+                trials.push(StudyRun {
                     setting: setting.clone(),
                     seed,
                     hash,
@@ -177,7 +177,7 @@ fn profile(study: &Path, named: &str) -> String {
     named.to_owned()
 }
 
-fn check(file: &File, settings: &[(String, Vec<String>)]) -> Result<(), String> {
+fn check(file: &StudyFile, settings: &[(String, Vec<String>)]) -> Result<(), String> {
     let names: BTreeSet<&String> = settings.iter().map(|(name, _)| name).collect();
     if names.len() < settings.len() {
         return Err("two settings have the same name".to_owned());
@@ -200,7 +200,7 @@ fn check(file: &File, settings: &[(String, Vec<String>)]) -> Result<(), String> 
 }
 
 /// The settings' names, and what each sets as `KEY=VALUE`.
-fn settings(file: &File) -> Result<Vec<(String, Vec<String>)>, String> {
+fn settings(file: &StudyFile) -> Result<Vec<(String, Vec<String>)>, String> {
     let common: Vec<String> = leaves("", &file.set)
         .iter()
         .map(|(key, value)| assignment(key, value))

@@ -7,12 +7,12 @@ use demask_storage::runs::queue;
 use demask_storage::{StoreError, query, store};
 use serde::Serialize;
 
-use super::plan::{Plan, Trial};
+use super::plan::{StudyPlan, StudyRun};
 
 /// Where a run of a study is. In the order in which one counts before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum StudyRunState {
     /// It is not there.
     Missing,
     /// It failed.
@@ -27,7 +27,7 @@ pub enum State {
     Done,
 }
 
-impl State {
+impl StudyRunState {
     /// In a word.
     pub const fn word(self) -> &'static str {
         match self {
@@ -42,16 +42,16 @@ impl State {
 }
 
 /// The states of a study's runs, by the hash of their configurations.
-pub struct States {
-    known: BTreeMap<String, (State, String)>,
+pub struct StudyRunStates {
+    known: BTreeMap<String, (StudyRunState, String)>,
 }
 
-impl States {
+impl StudyRunStates {
     /// Reads them; without a store all are missing.
     ///
     /// # Errors
     /// The store's.
-    pub fn read(home: &Home, plan: &Plan) -> anyhow::Result<Self> {
+    pub fn read(home: &Home, plan: &StudyPlan) -> anyhow::Result<Self> {
         let mut states = Self {
             known: BTreeMap::new(),
         };
@@ -63,7 +63,7 @@ impl States {
         };
         for one in queue::waiting(&connection)? {
             if one.request.labels.tags.contains(&tag) {
-                states.note(one.config_hash, State::Waiting, one.run);
+                states.note(one.config_hash, StudyRunState::Waiting, one.run);
             }
         }
         let sql = format!(
@@ -73,10 +73,10 @@ impl States {
         for row in query::query(&home.database(), &sql, 0)?.rows {
             let word = |at: usize| row[at].as_str().unwrap_or_default();
             let state = match word(1) {
-                "done" => State::Done,
-                "failed" => State::Failed,
-                "stopped" => State::Stopped,
-                _ => State::Running,
+                "done" => StudyRunState::Done,
+                "failed" => StudyRunState::Failed,
+                "stopped" => StudyRunState::Stopped,
+                _ => StudyRunState::Running,
             };
             states.note(word(0).to_owned(), state, word(2).to_owned());
         }
@@ -84,7 +84,7 @@ impl States {
     }
 
     /// One that counts more, or as much and is newer, takes the place of another.
-    fn note(&mut self, hash: String, state: State, run: String) {
+    fn note(&mut self, hash: String, state: StudyRunState, run: String) {
         let known = self.known.get(&hash);
         if known.is_none_or(|(before, _)| *before <= state) {
             self.known.insert(hash, (state, run));
@@ -92,19 +92,19 @@ impl States {
     }
 
     /// Where a run is.
-    pub fn of(&self, trial: &Trial) -> State {
+    pub fn of(&self, trial: &StudyRun) -> StudyRunState {
         self.known
             .get(&trial.hash)
-            .map_or(State::Missing, |(state, _)| *state)
+            .map_or(StudyRunState::Missing, |(state, _)| *state)
     }
 
     /// The id of a run, if it is there.
-    pub fn run(&self, trial: &Trial) -> Option<&str> {
+    pub fn run(&self, trial: &StudyRun) -> Option<&str> {
         self.known.get(&trial.hash).map(|(_, run)| run.as_str())
     }
 
     /// What a run is of the study.
-    pub fn trial<'a>(&self, plan: &'a Plan, run: &str) -> Option<&'a Trial> {
+    pub fn trial<'a>(&self, plan: &'a StudyPlan, run: &str) -> Option<&'a StudyRun> {
         plan.trials.iter().find(|trial| self.run(trial) == Some(run))
     }
 }

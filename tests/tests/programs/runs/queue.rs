@@ -8,7 +8,7 @@ use demask_storage::{Command as Ask, Record};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, wait_for};
+use demask_tests::{Place, SMOKE, start, wait_for};
 use serde_json::{Value, json};
 
 fn said(out: &Output) -> String {
@@ -161,4 +161,51 @@ async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice()
         weights.iter().all(|one| *one == weights[0]),
         "L8: the same profile and seed: {weights:?}"
     );
+}
+
+/// A checkpoint that a run which waits begins with is not pruned meanwhile.
+#[tokio::test(flavor = "current_thread")]
+async fn the_checkpoint_that_a_waiting_run_begins_with_stays() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let parent = start(&mut client, SMOKE).await;
+    let first = wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_)))
+        .await
+        .unwrap();
+    let Record::Checkpoint(first) = first.record else {
+        unreachable!("{first:?}")
+    };
+    client.ask(Ask::Pause).await.unwrap();
+    let little = profile(&place, "little", "");
+    let from = format!("{parent}@{}", first.step);
+    let out = place.run(&["run", little.to_str().unwrap(), "--from", &from, "--queue"]);
+    assert!(
+        out.status.success() && said(&out).contains("1 before it"),
+        "{}",
+        said(&out)
+    );
+    client.ask(Ask::Resume).await.unwrap();
+    for _ in 0..2 {
+        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
+    }
+    let runs = rows_as_json(
+        &place,
+        "SELECT status, parent_step FROM v_run ORDER BY started_us",
+    );
+    assert_eq!(
+        runs,
+        json!([{"status": "done", "parent_step": null}, {"status": "done", "parent_step": first.step}])
+    );
+    let kept = format!(
+        "SELECT count(*) AS n FROM v_checkpoint WHERE kept AND run = '{parent}' AND step > {}",
+        first.step
+    );
+    assert!(
+        rows_as_json(&place, &kept)[0]["n"].as_u64().unwrap() >= 2,
+        "it would have been too old"
+    );
+    assert_eq!(place.terminate(), Some(0));
 }

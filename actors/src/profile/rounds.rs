@@ -1,0 +1,77 @@
+//! Rounds: stages that follow one another and are walked through several times, as often as `[[rounds]]` says.
+//!
+//! A run has the stages of all rounds in one line, each with a name of its own: its steps, its checkpoints and where it goes
+//! on after a crash are those of a profile that had them written out (laws L1, L8).
+
+use super::wrong::{Wrong, wrong};
+use super::{Profile, Rounds, Stage};
+
+impl Profile {
+    /// The profile with the stages of all rounds written out, `reason` as `reason-1`, `reason-2`, and no [[rounds]].
+    #[must_use]
+    pub fn unrolled(mut self) -> Self {
+        for rounds in std::mem::take(&mut self.rounds) {
+            let Some((first, count)) = place(&self.stages, &rounds) else {
+                continue;
+            };
+            let once: Vec<Stage> = self.stages.drain(first..first + count).collect();
+            let round = |number: u64| {
+                let named = |stage: &Stage| Stage {
+                    name: name(&stage.name, number, &rounds),
+                    ..stage.clone()
+                };
+                once.iter().map(named).collect::<Vec<_>>()
+            };
+            let all: Vec<Stage> = (1..=rounds.repeat).flat_map(round).collect();
+            self.stages.splice(first..first, all);
+        }
+        self
+    }
+
+    /// Every [[rounds]] names stages that are there and follow one another, each stage in one of them at most.
+    pub(super) fn check_rounds(&self) -> Result<(), Wrong> {
+        let mut before: Vec<&str> = Vec::new();
+        for (number, rounds) in self.rounds.iter().enumerate() {
+            let path = format!("rounds.{number}.stages");
+            if place(&self.stages, rounds).is_none() {
+                let all: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
+                let message = format!(
+                    "of [[rounds]] is {:?}; expected names of stages that follow one another, of {}",
+                    rounds.stages,
+                    all.join(", ")
+                );
+                return wrong(&path, &message);
+            }
+            if let Some(twice) = rounds.stages.iter().find(|name| before.contains(&name.as_str())) {
+                return wrong(
+                    &path,
+                    &format!("of [[rounds]] names {twice}, which another has too"),
+                );
+            }
+            before.extend(rounds.stages.iter().map(String::as_str));
+        }
+        Ok(())
+    }
+}
+
+/// Where the stages that are repeated stand, and how many they are.
+fn place(stages: &[Stage], rounds: &Rounds) -> Option<(usize, usize)> {
+    let first = stages
+        .iter()
+        .position(|stage| Some(&stage.name) == rounds.stages.first())?;
+    let count = rounds.stages.len();
+    let there = stages.get(first..first + count)?;
+    let same = there
+        .iter()
+        .zip(&rounds.stages)
+        .all(|(stage, name)| stage.name == *name);
+    same.then_some((first, count))
+}
+
+/// The name of a stage in a round.
+fn name(stage: &str, round: u64, rounds: &Rounds) -> String {
+    match rounds.repeat {
+        1 => stage.to_owned(),
+        _ => format!("{stage}-{round}"),
+    }
+}
