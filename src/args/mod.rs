@@ -4,6 +4,7 @@ mod checkpoints;
 mod evaluation;
 mod experiment;
 mod output;
+mod presentation;
 mod profile;
 mod sampling;
 mod score;
@@ -18,6 +19,7 @@ pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
 pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Runs, Set};
 pub use output::Json;
+pub use presentation::{Across, Plot, Report};
 pub use profile::{Check, Profile};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
 pub use score::Score;
@@ -135,6 +137,16 @@ pub enum Command {
         after_help = "A run is named by its id, by the beginning or the end of it, or by the word latest.\nExamples:\n  demask runs list\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json"
     )]
     Runs(Runs),
+    /// Draw curves of runs, over each other, in a file or here
+    #[command(
+        after_help = "Examples:\n  demask plot --metric 'reward/*'\n  demask plot latest 80a7c1cf3794 --metric train/loss --smooth 0.9 --output loss.svg\n  demask plot --metric policy/kl --log --x time --output kl.png --size 1200x500\nMarks show where a knob was turned (demask set)."
+    )]
+    Plot(Plot),
+    /// Write a run as one HTML page: configuration, curves, benchmarks, samples, funnel, steering
+    #[command(
+        after_help = "Examples:\n  demask report --output report.html\n  demask report 80a7c1cf3794 --output run.html --samples 40\nThe page holds its pictures, runs no script and fetches nothing."
+    )]
+    Report(Report),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),

@@ -110,6 +110,7 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
     } else {
         String::new()
     };
+    let state = if model.is_past { format!("an earlier run: {state} (esc on Runs goes back)") } else { state };
     let line = Line::from(vec![
         Span::styled(" demask ", accent(model).add_modifier(Modifier::REVERSED)),
         format!(" {state}{missed}").into(),
@@ -151,6 +152,7 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
             Typing::Sql => "SELECT".to_owned(),
             Typing::Stop => "end the run? type yes".to_owned(),
             Typing::Filter => "words".to_owned(),
+            Typing::Names => "actors whose names hold".to_owned(),
             Typing::Value(key) => {
                 let knob = model.knobs().iter().find(|knob| knob.key == *key);
                 knob.map_or_else(

@@ -50,8 +50,22 @@ fn list(home: &Home, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a legend calls each run: its profile and the end of its id.
+///
+/// # Errors
+/// No store.
+pub fn names(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
+    let rows = rows(home, "SELECT run, profile FROM v_run")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = |row: &Vec<Value>| (text(&row[0]), format!("{} {}", text(&row[1]), ending(&text(&row[0]))));
+    Ok(rows.rows.iter().map(name).collect())
+}
+
 /// The whole id of the one run that begins or ends so, or of the latest. Runs of one minute begin alike.
-fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+/// There is none, or more than one.
+pub fn find(home: &Home, prefix: &str) -> anyhow::Result<String> {
     if !prefix
         .chars()
         .all(|sign| sign.is_ascii_alphanumeric() || sign == '-')
