@@ -12,11 +12,19 @@ use crate::exit::UsageError;
 /// A folder, another ending than these; a file that is there, unless it may be written over; a folder that is missing.
 pub fn check_output(path: &Path, endings: &[&str], force: bool) -> anyhow::Result<String> {
     let refuse = |why: String| Err(UsageError(format!("--output {}: {why}", path.display())).into());
-    let expected = endings.iter().map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(" or ");
+    let expected = endings
+        .iter()
+        .map(|ending| format!(".{ending}"))
+        .collect::<Vec<_>>()
+        .join(" or ");
     if path.is_dir() || path.file_name().is_none() {
-        return refuse(format!("is a folder; expected the name of a file that ends in {expected}"));
+        return refuse(format!(
+            "is a folder; expected the name of a file that ends in {expected}"
+        ));
     }
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
     let Some(ending) = ending.filter(|ending| endings.contains(&ending.as_str())) else {
         return refuse(format!("expected a name that ends in {expected}"));
     };

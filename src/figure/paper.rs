@@ -10,16 +10,18 @@ use demask_tui::chart::{Chart, Series};
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
 use plotters::element::{PathElement, Rectangle, Text};
-use plotters::prelude::{BitMapBackend, Color as _, DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend, ShapeStyle, WHITE};
+use plotters::prelude::{
+    BitMapBackend, Color as _, DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend, ShapeStyle, WHITE,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, IntoFont as _, TextStyle, register_font};
 
 /// The font's name, in an SVG the viewer's own of that kind.
 const FONT: &str = "sans-serif";
 /// Pixels: a title's and a number's height, the space around a chart.
-const TITLE: i32 = 17;
-const SMALL: i32 = 13;
-const MARGINS: [i32; 3] = [64, 18, 42];
+const TITLE: i32 = 20;
+const SMALL: i32 = 16;
+const MARGINS: [i32; 3] = [72, 18, 48];
 const LINE: i32 = 20;
 /// Columns and rows between two numbers of an axis.
 const APART: (i32, i32) = (95, 42);
@@ -36,7 +38,10 @@ pub fn svg(charts: &[Chart], size: PictureSize) -> anyhow::Result<String> {
     ready()?;
     let mut text = String::new();
     let whole = whole(charts, size)?;
-    all(&SVGBackend::with_string(&mut text, whole).into_drawing_area(), charts)?;
+    all(
+        &SVGBackend::with_string(&mut text, whole).into_drawing_area(),
+        charts,
+    )?;
     Ok(text)
 }
 
@@ -48,7 +53,10 @@ pub fn png(charts: &[Chart], size: PictureSize) -> anyhow::Result<Vec<u8>> {
     ready()?;
     let (width, height) = whole(charts, size)?;
     let mut rgb = vec![255; width as usize * height as usize * 3];
-    all(&BitMapBackend::with_buffer(&mut rgb, (width, height)).into_drawing_area(), charts)?;
+    all(
+        &BitMapBackend::with_buffer(&mut rgb, (width, height)).into_drawing_area(),
+        charts,
+    )?;
     let picture = image::RgbImage::from_raw(width, height, rgb).context("a picture of the wrong size")?;
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png)?;
@@ -67,10 +75,18 @@ fn ready() -> anyhow::Result<()> {
 
 /// Pixels of all charts, one below the other.
 fn whole(charts: &[Chart], size: PictureSize) -> anyhow::Result<(u32, u32)> {
-    let height = size.height.checked_mul(charts.len().max(1)).context("--size: too large")?;
+    let height = size
+        .height
+        .checked_mul(charts.len().max(1))
+        .context("--size: too large")?;
     let side = |side: usize| u32::try_from(side).ok().filter(|side| *side <= 32_768);
     let sides = side(size.width).zip(side(height));
-    sides.with_context(|| format!("--size: {} x {height} pixels in all, expected at most 32768 a side", size.width))
+    sides.with_context(|| {
+        format!(
+            "--size: {} x {height} pixels in all, expected at most 32768 a side",
+            size.width
+        )
+    })
 }
 
 fn all<B: DrawingBackend>(root: &Area<'_, B>, charts: &[Chart]) -> anyhow::Result<()> {
@@ -121,7 +137,9 @@ fn one<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart) -> anyhow::Result<(
         bottom: height - below,
     };
     if place.right - place.left < 40 || place.bottom - place.top < 30 {
-        return Err(anyhow!("--size: a chart of {width} x {height} pixels has no room for lines"));
+        return Err(anyhow!(
+            "--size: a chart of {width} x {height} pixels has no room for lines"
+        ));
     }
     axes(area, chart, place)?;
     turned(area, chart, place)?;
@@ -140,13 +158,28 @@ fn words(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
     (FONT, size).into_font().color(&colour).pos(Pos::new(h, v))
 }
 
-fn text<B: DrawingBackend>(area: &Area<'_, B>, said: &str, at: (i32, i32), style: TextStyle<'_>) -> anyhow::Result<()> {
+fn text<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    said: &str,
+    at: (i32, i32),
+    style: TextStyle<'_>,
+) -> anyhow::Result<()> {
     area.draw(&Text::new(said.to_owned(), at, style)).map_err(told)
 }
 
 /// The title and below it the names of the lines; the row where the chart begins.
-fn legend<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, left: i32, right: i32) -> anyhow::Result<i32> {
-    text(area, &chart.title, (left, 10), words(TITLE, DARK, HPos::Left, VPos::Top))?;
+fn legend<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    chart: &Chart,
+    left: i32,
+    right: i32,
+) -> anyhow::Result<i32> {
+    text(
+        area,
+        &chart.title,
+        (left, 10),
+        words(TITLE, DARK, HPos::Left, VPos::Top),
+    )?;
     let (mut x, mut y) = (left, 10 + LINE);
     let style = words(SMALL, DARK, HPos::Left, VPos::Center);
     for (number, series) in chart.series.iter().enumerate() {
@@ -173,19 +206,40 @@ fn line(number: usize) -> ShapeStyle {
 fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
     let most = |way: i32, apart: i32| usize::try_from(way / apart).unwrap_or(2).max(2);
     for (value, said) in chart.y.ticks(most(place.bottom - place.top, APART.1)) {
-        let Some(share) = chart.y.place(value) else { continue };
+        let Some(share) = chart.y.place(value) else {
+            continue;
+        };
         let y = place.y(share);
-        area.draw(&PathElement::new([(place.left, y), (place.right, y)], thin(GRID))).map_err(told)?;
-        text(area, &said, (place.left - 8, y), words(SMALL, DARK, HPos::Right, VPos::Center))?;
+        area.draw(&PathElement::new([(place.left, y), (place.right, y)], thin(GRID)))
+            .map_err(told)?;
+        text(
+            area,
+            &said,
+            (place.left - 8, y),
+            words(SMALL, DARK, HPos::Right, VPos::Center),
+        )?;
     }
     for (value, said) in chart.x.ticks(most(place.right - place.left, APART.0)) {
-        let Some(share) = chart.x.place(value) else { continue };
+        let Some(share) = chart.x.place(value) else {
+            continue;
+        };
         let x = place.x(share);
-        area.draw(&PathElement::new([(x, place.top), (x, place.bottom)], thin(GRID))).map_err(told)?;
-        text(area, &said, (x, place.bottom + 6), words(SMALL, DARK, HPos::Center, VPos::Top))?;
+        area.draw(&PathElement::new([(x, place.top), (x, place.bottom)], thin(GRID)))
+            .map_err(told)?;
+        text(
+            area,
+            &said,
+            (x, place.bottom + 6),
+            words(SMALL, DARK, HPos::Center, VPos::Top),
+        )?;
     }
     let middle = i32::midpoint(place.left, place.right);
-    text(area, &chart.across, (middle, place.bottom + 23), words(SMALL, DARK, HPos::Center, VPos::Top))
+    text(
+        area,
+        &chart.across,
+        (middle, place.bottom + 25),
+        words(SMALL, DARK, HPos::Center, VPos::Top),
+    )
 }
 
 /// A broken line where a knob was turned, with its words; those that stand close go below each other.
@@ -196,12 +250,22 @@ fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) ->
         let x = place.x(share);
         for y in (place.top..place.bottom).step_by(2 * DASH as usize) {
             let dash = [(x, y), (x, (y + DASH).min(place.bottom))];
-            area.draw(&PathElement::new(dash, thin(RGBColor(120, 120, 120)))).map_err(told)?;
+            area.draw(&PathElement::new(dash, thin(RGBColor(120, 120, 120))))
+                .map_err(told)?;
         }
         let rows = ((place.bottom - place.top) / 16).max(1);
         let row = place.top + 3 + 16 * (i32::try_from(number).unwrap_or(0) % rows);
-        let side = if share > 0.8 { (HPos::Right, -4) } else { (HPos::Left, 4) };
-        text(area, said, (x + side.1, row), words(SMALL - 1, DARK, side.0, VPos::Top))?;
+        let side = if share > 0.8 {
+            (HPos::Right, -4)
+        } else {
+            (HPos::Left, 4)
+        };
+        text(
+            area,
+            said,
+            (x + side.1, row),
+            words(SMALL - 1, DARK, side.0, VPos::Top),
+        )?;
     }
     Ok(())
 }
@@ -234,7 +298,12 @@ fn thinned(points: impl Iterator<Item = (i32, i32)>) -> Vec<(i32, i32)> {
     let mut kept: Vec<(i32, i32)> = Vec::new();
     let mut column: Vec<(i32, i32)> = Vec::new();
     let close = |column: &mut Vec<(i32, i32)>, kept: &mut Vec<(i32, i32)>| {
-        let ends = [column.first(), column.iter().min_by_key(|p| p.1), column.iter().max_by_key(|p| p.1), column.last()];
+        let ends = [
+            column.first(),
+            column.iter().min_by_key(|p| p.1),
+            column.iter().max_by_key(|p| p.1),
+            column.last(),
+        ];
         kept.extend(ends.into_iter().flatten());
         column.clear();
     };
@@ -256,7 +325,10 @@ mod tests {
     #[test]
     fn a_column_of_pixels_keeps_its_ends_and_extremes() {
         let many = [(1, 5), (1, 9), (1, 2), (1, 6), (2, 3), (2, 3)];
-        assert_eq!(thinned(many.into_iter()), [(1, 5), (1, 2), (1, 9), (1, 6), (2, 3)]);
+        assert_eq!(
+            thinned(many.into_iter()),
+            [(1, 5), (1, 2), (1, 9), (1, 6), (2, 3)]
+        );
         assert_eq!(thinned([].into_iter()), []);
     }
 }

@@ -11,25 +11,30 @@ use serde_json::Value;
 /// A text without anything that a page would read as a mark; control characters, which a page may not hold, are spaces.
 #[must_use]
 pub(super) fn escaped(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut safe, sign| {
-        match sign {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\n' | '\t' => safe.push(sign),
-            sign if sign.is_control() => safe.push(' '),
-            sign => safe.push(sign),
-        }
-        safe
-    })
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut safe, sign| {
+            match sign {
+                '&' => safe.push_str("&amp;"),
+                '<' => safe.push_str("&lt;"),
+                '>' => safe.push_str("&gt;"),
+                '"' => safe.push_str("&quot;"),
+                '\'' => safe.push_str("&#39;"),
+                '\n' | '\t' => safe.push(sign),
+                sign if sign.is_control() => safe.push(' '),
+                sign => safe.push(sign),
+            }
+            safe
+        })
 }
 
 /// An element that holds a text; without a class where none is named.
 #[must_use]
 pub(super) fn text(element: &str, class: &str, text: &str) -> String {
-    let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
+    let class = if class.is_empty() {
+        String::new()
+    } else {
+        format!(" class=\"{class}\"")
+    };
     format!("<{element}{class}>{}</{element}>", escaped(text))
 }
 
@@ -65,7 +70,11 @@ pub(super) fn table(rows: &Rows) -> String {
 pub(super) fn picture(blobs: &Blobs, hash: &str, what: &str) -> String {
     match blobs.get(hash) {
         Ok(bytes) => {
-            format!("<img alt=\"{}\" src=\"data:image/png;base64,{}\">", escaped(what), STANDARD.encode(bytes))
+            format!(
+                "<img alt=\"{}\" src=\"data:image/png;base64,{}\">",
+                escaped(what),
+                STANDARD.encode(bytes)
+            )
         }
         Err(_) => text("p", "quiet", &format!("{what}: the picture {hash} is gone")),
     }

@@ -68,13 +68,20 @@ pub fn page(subject: &Subject) -> anyhow::Result<String> {
         ("Samples", samples::rollouts(subject)?),
         ("Funnel", sections::funnel(subject)?),
         ("Steering", sections::steering(subject)?),
-        ("Checkpoints and what they were trained on", sections::lineage(subject)?),
+        (
+            "Checkpoints and what they were trained on",
+            sections::lineage(subject)?,
+        ),
         ("Alerts", sections::alerts(subject)?),
         ("Configuration", sections::configuration(subject)?),
     ];
     let mut body = String::new();
     for (title, part) in parts {
-        let part = if part.is_empty() { text("p", "quiet", "none") } else { part };
+        let part = if part.is_empty() {
+            text("p", "quiet", "none")
+        } else {
+            part
+        };
         write!(body, "<section>{}{part}</section>\n", text("h2", "", title)).ok();
     }
     let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";

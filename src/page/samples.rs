@@ -53,7 +53,9 @@ pub(super) fn rollouts(subject: &Subject) -> anyhow::Result<String> {
 /// Items of the last result of each suite: those that are wrong first.
 pub(super) fn items(subject: &Subject) -> anyhow::Result<String> {
     let run = quoted(subject.run);
-    let suites = subject.rows(&format!("SELECT suite, max(step) FROM v_item WHERE run = {run} GROUP BY suite ORDER BY suite"))?;
+    let suites = subject.rows(&format!(
+        "SELECT suite, max(step) FROM v_item WHERE run = {run} GROUP BY suite ORDER BY suite"
+    ))?;
     let mut all = String::new();
     for suite in &suites.rows {
         let (name, step) = (cell(&suite[0]), cell(&suite[1]));
@@ -63,8 +65,19 @@ pub(super) fn items(subject: &Subject) -> anyhow::Result<String> {
             quoted(&name),
             subject.samples
         );
-        let found: Vec<String> = subject.rows(&sql)?.rows.iter().map(|row| item(subject, row)).collect();
-        write!(all, "{}{}", text("h3", "", &format!("{name} at step {step}, wrong ones first")), cards(&found)).ok();
+        let found: Vec<String> = subject
+            .rows(&sql)?
+            .rows
+            .iter()
+            .map(|row| item(subject, row))
+            .collect();
+        write!(
+            all,
+            "{}{}",
+            text("h3", "", &format!("{name} at step {step}, wrong ones first")),
+            cards(&found)
+        )
+        .ok();
     }
     Ok(all)
 }
@@ -79,8 +92,16 @@ fn item(subject: &Subject, row: &[Value]) -> String {
     }
     card += &text("p", "", &cell(&row[1]));
     let credit = row[4].as_f64().unwrap_or(0.0);
-    let (class, word) = if credit >= 1.0 { ("right", "right") } else { ("wrong", "not right") };
-    card += &text("p", class, &format!("{word}: {} for {}", cell(&row[2]), cell(&row[3])));
+    let (class, word) = if credit >= 1.0 {
+        ("right", "right")
+    } else {
+        ("wrong", "not right")
+    };
+    card += &text(
+        "p",
+        class,
+        &format!("{word}: {} for {}", cell(&row[2]), cell(&row[3])),
+    );
     card += &text("p", "quiet", &cell(&row[7]));
     format!("<div class=\"card\">{card}</div>")
 }

@@ -18,7 +18,14 @@ const SIZE: PictureSize = PictureSize {
     height: 300,
 };
 /// What is drawn, in this order; the rest stays in the store.
-const DRAWN: [&str; 6] = ["train/loss*", "tokenizer/*", "reward/*", "reward_part/*", "policy/*", "reason/*"];
+const DRAWN: [&str; 6] = [
+    "train/loss*",
+    "tokenizer/*",
+    "reward/*",
+    "reward_part/*",
+    "policy/*",
+    "reason/*",
+];
 
 /// The run in a few lines.
 pub(super) fn head(subject: &Subject) -> anyhow::Result<String> {
@@ -29,10 +36,24 @@ pub(super) fn head(subject: &Subject) -> anyhow::Result<String> {
         quoted(subject.run)
     );
     let rows = subject.rows(&sql)?;
-    let row = rows.rows.first().context("the run is not in the store any more")?;
+    let row = rows
+        .rows
+        .first()
+        .context("the run is not in the store any more")?;
     let mut lines = String::new();
-    for (name, value) in rows.columns.iter().zip(row).filter(|(_, value)| !cell(value).is_empty()) {
-        write!(lines, "<tr>{}{}</tr>", text("th", "", name), text("td", "", &cell(value))).ok();
+    for (name, value) in rows
+        .columns
+        .iter()
+        .zip(row)
+        .filter(|(_, value)| !cell(value).is_empty())
+    {
+        write!(
+            lines,
+            "<tr>{}{}</tr>",
+            text("th", "", name),
+            text("td", "", &cell(value))
+        )
+        .ok();
     }
     let title = format!("{} {}", cell(&row[1]), cell(&row[2]));
     Ok(format!("{}<table>{lines}</table>", text("h1", "", &title)))
@@ -76,7 +97,11 @@ pub(super) fn benchmarks(subject: &Subject) -> anyhow::Result<String> {
         let gain = number(7).map_or(String::new(), |gain| {
             format!("{:+.1} [{}, {}]", 100.0 * gain, percent(8), percent(9))
         });
-        let value = (number(2).unwrap_or(0.0), number(3).unwrap_or(0.0), number(4).unwrap_or(0.0));
+        let value = (
+            number(2).unwrap_or(0.0),
+            number(3).unwrap_or(0.0),
+            number(4).unwrap_or(0.0),
+        );
         let cells = [
             text("td", "number", &cell(&row[0])),
             text("td", "", &cell(&row[1])),
@@ -90,9 +115,21 @@ pub(super) fn benchmarks(subject: &Subject) -> anyhow::Result<String> {
         ];
         writeln!(lines, "<tr>{}</tr>", cells.concat()).ok();
     }
-    let heads = ["step", "benchmark", "%", "95 % interval", "", "items", "gain over the best, same items", "decision", "parts"];
+    let heads = [
+        "step",
+        "benchmark",
+        "%",
+        "95 % interval",
+        "",
+        "items",
+        "gain over the best, same items",
+        "decision",
+        "parts",
+    ];
     let heads: String = heads.iter().map(|head| text("th", "", head)).collect();
-    Ok(format!("<div class=\"scroll\"><table><tr>{heads}</tr>\n{lines}</table></div>"))
+    Ok(format!(
+        "<div class=\"scroll\"><table><tr>{heads}</tr>\n{lines}</table></div>"
+    ))
 }
 
 /// A value and its interval on a way from 0 to 100 %.
@@ -109,8 +146,14 @@ fn bar((value, low, high): (f64, f64, f64)) -> String {
 
 /// The parts of a result in words, from their JSON.
 fn parts(value: &Value) -> String {
-    let pairs: Vec<(String, f64)> = value.as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    let words: Vec<String> = pairs.iter().map(|(name, value)| format!("{name} {:.0}", 100.0 * value)).collect();
+    let pairs: Vec<(String, f64)> = value
+        .as_str()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default();
+    let words: Vec<String> = pairs
+        .iter()
+        .map(|(name, value)| format!("{name} {:.0}", 100.0 * value))
+        .collect();
     words.join(", ")
 }
 
@@ -145,7 +188,9 @@ pub(super) fn steering(subject: &Subject) -> anyhow::Result<String> {
 /// The checkpoints, and from what sequences they learnt: by stage, source, who made and who judged them.
 pub(super) fn lineage(subject: &Subject) -> anyhow::Result<String> {
     let run = quoted(subject.run);
-    let checkpoints = format!("SELECT step, weights, reason, bytes, kept, hash, path FROM v_checkpoint WHERE run = {run} ORDER BY step");
+    let checkpoints = format!(
+        "SELECT step, weights, reason, bytes, kept, hash, path FROM v_checkpoint WHERE run = {run} ORDER BY step"
+    );
     let trained = format!(
         "SELECT stage, source, CASE WHEN generator LIKE 'weights:%' THEN 'the model itself' ELSE generator END AS \"made by\", \
          verifier, count(*) AS sequences, count(DISTINCT subject) AS different, min(step) AS \"first step\", max(step) AS \"last step\", \
@@ -157,7 +202,10 @@ pub(super) fn lineage(subject: &Subject) -> anyhow::Result<String> {
 
 /// What a person should know.
 pub(super) fn alerts(subject: &Subject) -> anyhow::Result<String> {
-    let sql = format!("SELECT step, level, kind, message FROM v_alert WHERE run = {} ORDER BY at_us", quoted(subject.run));
+    let sql = format!(
+        "SELECT step, level, kind, message FROM v_alert WHERE run = {} ORDER BY at_us",
+        quoted(subject.run)
+    );
     Ok(table(&subject.rows(&sql)?))
 }
 
@@ -173,5 +221,8 @@ pub(super) fn configuration(subject: &Subject) -> anyhow::Result<String> {
     };
     let config: Value = serde_json::from_str(said)?;
     let pretty = serde_json::to_string_pretty(&config)?;
-    Ok(format!("<details><summary>every value</summary><pre>{}</pre></details>", escaped(&pretty)))
+    Ok(format!(
+        "<details><summary>every value</summary><pre>{}</pre></details>",
+        escaped(&pretty)
+    ))
 }

@@ -65,9 +65,18 @@ fn content(id: &str) -> [String; 5] {
     let trace = |column: &str| format!("(SELECT {column} FROM v_trace WHERE trace = {id} LIMIT 1)");
     [
         pair("text", &example("text")),
-        pair("prompt", &format!("coalesce({}, {})", rollout("prompt"), trace("prompt"))),
-        pair("answer", &format!("coalesce({}, {})", rollout("text"), trace("text"))),
-        pair(PICTURES[0], &format!("coalesce({}, {})", example("picture"), rollout("picture"))),
+        pair(
+            "prompt",
+            &format!("coalesce({}, {})", rollout("prompt"), trace("prompt")),
+        ),
+        pair(
+            "answer",
+            &format!("coalesce({}, {})", rollout("text"), trace("text")),
+        ),
+        pair(
+            PICTURES[0],
+            &format!("coalesce({}, {})", example("picture"), rollout("picture")),
+        ),
         pair(PICTURES[1], &rollout("asked")),
     ]
 }
@@ -97,7 +106,10 @@ fn origin(id: &str) -> [String; 2] {
 /// Who judged it, and how.
 fn judgement(id: &str) -> [String; 4] {
     [
-        pair("right", &format!("(SELECT reference FROM v_rollout WHERE sample = {id})")),
+        pair(
+            "right",
+            &format!("(SELECT reference FROM v_rollout WHERE sample = {id})"),
+        ),
         pair(
             "rewards",
             &format!(
@@ -131,7 +143,9 @@ fn training(run: &str, id: &str) -> [String; 2] {
              one.suite = measured.suite AND {order} LIMIT 1)"
         )
     };
-    let before = of(&format!("one.step <= (SELECT min(step) {used}) ORDER BY one.step DESC"));
+    let before = of(&format!(
+        "one.step <= (SELECT min(step) {used}) ORDER BY one.step DESC"
+    ));
     let after = of(&format!("one.step > (SELECT max(step) {used}) ORDER BY one.step"));
     [
         pair(

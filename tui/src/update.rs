@@ -34,7 +34,11 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     if board.screen != before && board.connected {
         let number = board.screen;
         let Dashboard { model, screens } = board;
-        effects.extend(screens.get_mut(number).map_or_else(Vec::new, |screen| screen.on_show(model)));
+        effects.extend(
+            screens
+                .get_mut(number)
+                .map_or_else(Vec::new, |screen| screen.on_show(model)),
+        );
     }
     if let Some(run) = board.opening.take() {
         effects.extend(opened(board, &run));
@@ -339,8 +343,13 @@ fn refused(model: &mut Model, message: String) {
 /// Looks at a run as the store tells of it: one that is over, or with an empty name the daemon's again.
 fn opened(board: &mut Dashboard, run: &str) -> Vec<Effect> {
     let model = &mut board.model;
-    let live = model.live.take().or_else(|| model.overview.take().filter(|_| !model.is_past));
-    let present = live.as_ref().map_or(String::new(), |overview| overview.run.clone());
+    let live = model
+        .live
+        .take()
+        .or_else(|| model.overview.take().filter(|_| !model.is_past));
+    let present = live
+        .as_ref()
+        .map_or(String::new(), |overview| overview.run.clone());
     model.is_past = !run.is_empty() && run != present;
     (model.overview, model.live) = if model.is_past { (None, live) } else { (live, None) };
     let run = if model.is_past { run.to_owned() } else { present };
@@ -378,7 +387,9 @@ fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
     }
     let all: Vec<Record> = records.iter().map(|(_, record)| record.clone()).collect();
     let step = rows.last().and_then(|row| row.get(2)?.parse().ok()).unwrap_or(0);
-    if board.is_past && let Some(overview) = past::overview(&all, step) {
+    if board.is_past
+        && let Some(overview) = past::overview(&all, step)
+    {
         if overview.run != board.run {
             return;
         }
@@ -528,7 +539,11 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
 /// A knob that was turned, once, also where the store and the daemon both tell of it.
 fn turned_at(model: &mut Model, step: u64, words: String) {
     let (run, step) = (model.run.clone(), step as f64);
-    if !model.turns.iter().any(|turn| turn.step == step && turn.words == words) {
+    if !model
+        .turns
+        .iter()
+        .any(|turn| turn.step == step && turn.words == words)
+    {
         let seconds = 0.0;
         model.turns.push(Turn {
             run,

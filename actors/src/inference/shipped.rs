@@ -25,7 +25,12 @@ pub fn folder(_home: &Home) -> anyhow::Result<PathBuf> {
     let shared = bin
         .and_then(Path::parent)
         .map(|prefix| prefix.join("share/demask").join(WITHIN));
-    let places: Vec<PathBuf> = named.into_iter().chain(beside).chain(shared).chain([built]).collect();
+    let places: Vec<PathBuf> = named
+        .into_iter()
+        .chain(beside)
+        .chain(shared)
+        .chain([built])
+        .collect();
     let found = places.iter().find(|place| place.join("manifest.json").is_file());
     found.cloned().ok_or_else(|| {
         let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();

@@ -48,7 +48,11 @@ pub async fn used(
             )));
         }
     }
-    let given: Vec<TrainingExample> = used.iter().filter(|picked| picked.trace.is_none()).cloned().collect();
+    let given: Vec<TrainingExample> = used
+        .iter()
+        .filter(|picked| picked.trace.is_none())
+        .cloned()
+        .collect();
     known(context, pictures, &given).await?;
     let subject = |picked: &TrainingExample| picked.trace.clone().unwrap_or(picked.example.id.clone());
     let used = TrainUse {

@@ -57,7 +57,12 @@ fn list(home: &Home, json: bool) -> anyhow::Result<()> {
 pub fn names(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
     let rows = rows(home, "SELECT run, profile FROM v_run")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let name = |row: &Vec<Value>| (text(&row[0]), format!("{} {}", text(&row[1]), ending(&text(&row[0]))));
+    let name = |row: &Vec<Value>| {
+        (
+            text(&row[0]),
+            format!("{} {}", text(&row[1]), ending(&text(&row[0]))),
+        )
+    };
     Ok(rows.rows.iter().map(name).collect())
 }
 

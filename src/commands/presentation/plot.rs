@@ -52,7 +52,12 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     };
     let turns = curves::turns(&home.database(), &chosen)?;
     let names = runs::names(home)?;
-    let named = |curve: &Curve| names.get(&curve.run).cloned().unwrap_or_else(|| curve.run.clone());
+    let named = |curve: &Curve| {
+        names
+            .get(&curve.run)
+            .cloned()
+            .unwrap_or_else(|| curve.run.clone())
+    };
     let charts = Chart::each(&found, &turns, named, style);
     if charts.is_empty() {
         bail!(nothing(home, &chosen, options)?);
@@ -70,7 +75,12 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
         (None, _) => show(&charts),
     }
     if let Some(path) = &options.output {
-        println!("{}: {} metrics of {} runs", path.display(), charts.len(), chosen.len());
+        println!(
+            "{}: {} metrics of {} runs",
+            path.display(),
+            charts.len(),
+            chosen.len()
+        );
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,5 +116,8 @@ fn nothing(home: &Home, chosen: &[String], options: &Plot) -> anyhow::Result<Str
         true => "it has recorded none yet".to_owned(),
         false => format!("there are {}", all.join(", ")),
     };
-    Ok(format!("--metric {patterns}: no value{above} of such a metric in {}; {there}", chosen.join(", ")))
+    Ok(format!(
+        "--metric {patterns}: no value{above} of such a metric in {}; {there}",
+        chosen.join(", ")
+    ))
 }

@@ -23,6 +23,10 @@ pub fn report(home: &Home, options: &Report) -> anyhow::Result<ExitCode> {
         samples: options.samples,
     })?;
     file::write(&options.output, whole.as_bytes())?;
-    println!("{}: run {run}, {} KiB", options.output.display(), whole.len().div_ceil(1024));
+    println!(
+        "{}: run {run}, {} KiB",
+        options.output.display(),
+        whole.len().div_ceil(1024)
+    );
     Ok(ExitCode::SUCCESS)
 }

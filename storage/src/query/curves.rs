@@ -144,7 +144,11 @@ pub fn curves(path: &Path, runs: &[String], patterns: &[String]) -> Result<Vec<C
     for pattern in patterns {
         let rows = run(&store::open_read_only(path)?, &points_sql(runs, pattern, None), 0)?;
         let fresh = curves_of(&texts(&rows));
-        let is_known = |curve: &Curve| found.iter().any(|known| (&known.run, &known.name) == (&curve.run, &curve.name));
+        let is_known = |curve: &Curve| {
+            found
+                .iter()
+                .any(|known| (&known.run, &known.name) == (&curve.run, &curve.name))
+        };
         let fresh: Vec<Curve> = fresh.into_iter().filter(|curve| !is_known(curve)).collect();
         found.extend(fresh);
     }
@@ -158,7 +162,10 @@ pub fn curves(path: &Path, runs: &[String], patterns: &[String]) -> Result<Vec<C
 /// # Errors
 /// As [`super::query`].
 pub fn metrics(path: &Path, runs: &[String]) -> Result<Vec<String>, StoreError> {
-    let sql = format!("SELECT DISTINCT name FROM v_latest WHERE run IN ({}) ORDER BY name", list(runs));
+    let sql = format!(
+        "SELECT DISTINCT name FROM v_latest WHERE run IN ({}) ORDER BY name",
+        list(runs)
+    );
     let rows = run(&store::open_read_only(path)?, &sql, 0)?;
     Ok(texts(&rows).into_iter().flatten().collect())
 }
@@ -179,7 +186,10 @@ pub fn texts(rows: &Rows) -> Vec<Vec<String>> {
         serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    rows.rows.iter().map(|row| row.iter().map(text).collect()).collect()
+    rows.rows
+        .iter()
+        .map(|row| row.iter().map(text).collect())
+        .collect()
 }
 
 /// Exponentially smoothed values: each is `weight` times what came before and the rest itself; the beginning is not drawn
@@ -207,6 +217,9 @@ mod tests {
         assert!(level.iter().all(|value| (value - 2.0).abs() < 1e-9), "{level:?}");
         let leaping: Vec<f64> = (0..100).map(|at| f64::from(at % 2)).collect();
         let smooth = smoothed(&leaping, 0.9);
-        assert!(smooth[20..].iter().all(|value| (0.4..0.6).contains(value)), "{smooth:?}");
+        assert!(
+            smooth[20..].iter().all(|value| (0.4..0.6).contains(value)),
+            "{smooth:?}"
+        );
     }
 }

@@ -9,13 +9,16 @@ pub struct Axis {
     pub high: f64,
     /// Equal ways are equal factors.
     pub log: bool,
+    /// Only whole numbers are on it: steps.
+    pub whole: bool,
 }
 
 impl Axis {
     /// An axis between two values; a little wider where they are one. A logarithmic one needs values above 0.
     #[must_use]
     pub fn new(low: f64, high: f64, log: bool) -> Self {
-        let (low, high) = match high > low {
+        // What only rounding tells apart is one value.
+        let (low, high) = match high - low > 1e-9 * high.abs().max(low.abs()) {
             true => (low, high),
             false if log => (low / 1.1, low * 1.1),
             false => {
@@ -23,16 +26,47 @@ impl Axis {
                 (low - room, low + room)
             }
         };
-        Self { low, high, log }
+        let whole = false;
+        Self {
+            low,
+            high,
+            log,
+            whole,
+        }
+    }
+
+    /// As it is, with only whole numbers on it.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
+    /// A little longer on both sides, so that no line touches the frame.
+    #[must_use]
+    pub fn roomy(self) -> Self {
+        const ROOM: f64 = 0.04;
+        let (low, high) = match self.log {
+            true => {
+                let factor = (self.high / self.low).powf(ROOM);
+                (self.low / factor, self.high * factor)
+            }
+            false => {
+                let room = ROOM * (self.high - self.low);
+                (self.low - room, self.high + room)
+            }
+        };
+        Self { low, high, ..self }
     }
 
     /// The axis of these values; none where there is none.
     #[must_use]
     pub fn around(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
-        let ends = values.filter(|value| value.is_finite()).fold(None, |ends, value| {
-            let (low, high): (f64, f64) = ends.unwrap_or((value, value));
-            Some((low.min(value), high.max(value)))
-        });
+        let ends = values
+            .filter(|value| value.is_finite())
+            .fold(None, |ends, value| {
+                let (low, high): (f64, f64) = ends.unwrap_or((value, value));
+                Some((low.min(value), high.max(value)))
+            });
         ends.map(|(low, high)| Self::new(low, high, log))
     }
 
@@ -53,9 +87,13 @@ impl Axis {
         let most = most.max(2);
         let decades = if self.log { self.decades(most) } else { Vec::new() };
         if decades.len() >= 2 {
-            return decades.into_iter().map(|value| (value, number(value, value))).collect();
+            return decades
+                .into_iter()
+                .map(|value| (value, number(value, value)))
+                .collect();
         }
         let step = step(self.high - self.low, most);
+        let step = if self.whole { step.max(1.0) } else { step };
         let first = (self.low / step - 1e-9).ceil();
         let values = (0..=most).map(|at| (first + at as f64) * step);
         // What is nearly 0 is 0.
@@ -72,8 +110,10 @@ impl Axis {
         #[allow(clippy::cast_possible_truncation)]
         let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
         let within = |factors: &[f64]| -> Vec<f64> {
-            let all = (first..=last).flat_map(|power| factors.iter().map(move |factor| factor * 10_f64.powi(power)));
-            all.filter(|value| (self.low..=self.high).contains(value)).collect()
+            let all = (first..=last)
+                .flat_map(|power| factors.iter().map(move |factor| factor * 10_f64.powi(power)));
+            all.filter(|value| (self.low..=self.high).contains(value))
+                .collect()
         };
         let fine = within(&[1.0, 2.0, 5.0]);
         if fine.len() <= most {
@@ -89,7 +129,9 @@ impl Axis {
 fn step(width: f64, most: usize) -> f64 {
     let least = width / most as f64;
     let power = 10_f64.powf(least.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= least);
+    let factor = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .find(|factor| factor * power >= least);
     factor.unwrap_or(10.0) * power
 }
 
@@ -119,10 +161,14 @@ mod tests {
 
     #[test]
     fn ticks_are_round_numbers_within_the_axis() {
-        assert_eq!(numbers(&Axis::new(0.0, 190.0, false), 5), ["0", "50", "100", "150"]);
-        assert_eq!(numbers(&Axis::new(-0.12, 0.31, false), 5), ["-0.1", "0.0", "0.1", "0.2", "0.3"].map(|text| {
-            if text == "0.0" { "0" } else { text }
-        }));
+        assert_eq!(
+            numbers(&Axis::new(0.0, 190.0, false), 5),
+            ["0", "50", "100", "150"]
+        );
+        assert_eq!(
+            numbers(&Axis::new(-0.12, 0.31, false), 5),
+            ["-0.1", "0.0", "0.1", "0.2", "0.3"].map(|text| { if text == "0.0" { "0" } else { text } })
+        );
         assert_eq!(numbers(&Axis::new(0.004, 3.0, true), 4), ["0.01", "0.1", "1"]);
         assert_eq!(numbers(&Axis::new(3.0, 3.0, false), 3), ["2.9", "3.0", "3.1"]);
     }

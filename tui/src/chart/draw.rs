@@ -6,9 +6,9 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
-use super::Chart;
 use super::axis::number;
 use super::raster::{Raster, sign};
+use super::{Chart, Series};
 
 /// Colours of the lines, told apart by people who see few of them (Okabe and Ito, 2008): red, green and blue.
 pub const COLOURS: [(u8, u8, u8); 7] = [
@@ -21,7 +21,7 @@ pub const COLOURS: [(u8, u8, u8); 7] = [
     (120, 120, 120),
 ];
 /// Rows between two numbers of the axis up, and columns between two of the one across.
-const APART: (usize, usize) = (3, 14);
+const APART: (usize, usize) = (2, 14);
 
 /// The colour of a line.
 #[must_use]
@@ -46,17 +46,33 @@ pub(crate) fn draw(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: boo
     }
     let rows = usize::from(area.height) - 2;
     let up = chart.y.ticks((rows / APART.0).max(2));
-    let gutter = up.iter().map(|tick| tick.1.chars().count()).max().unwrap_or(0).min(10);
+    let gutter = up
+        .iter()
+        .map(|tick| tick.1.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(10);
     let columns = usize::from(area.width).saturating_sub(gutter + 1);
     let left = area.x + u16::try_from(gutter).unwrap_or(0) + 1;
-    let plot = Rect::new(left, area.y + 1, u16::try_from(columns).unwrap_or(0), area.height - 2);
+    let plot = Rect::new(
+        left,
+        area.y + 1,
+        u16::try_from(columns).unwrap_or(0),
+        area.height - 2,
+    );
     title(chart, buffer, area, coloured);
-    let quiet = if coloured { Style::new().fg(Color::DarkGray) } else { Style::new() };
+    let quiet = if coloured {
+        Style::new().fg(Color::DarkGray)
+    } else {
+        Style::new()
+    };
     for row in plot.rows() {
         buffer.set_string(left - 1, row.y, "│", quiet);
     }
     for (value, words) in &up {
-        let Some(place) = chart.y.place(*value) else { continue };
+        let Some(place) = chart.y.place(*value) else {
+            continue;
+        };
         let row = plot.y + part(1.0 - place, rows);
         buffer.set_string(area.x, row, format!("{words:>gutter$}┤"), Style::new());
     }
@@ -67,7 +83,10 @@ pub(crate) fn draw(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: boo
         raster.line(at, series.points.iter().filter_map(place));
     }
     for (column, row, sign, line) in raster.drawn() {
-        let at = (plot.x + u16::try_from(column).unwrap_or(0), plot.y + u16::try_from(row).unwrap_or(0));
+        let at = (
+            plot.x + u16::try_from(column).unwrap_or(0),
+            plot.y + u16::try_from(row).unwrap_or(0),
+        );
         if let Some(cell) = buffer.cell_mut(at) {
             cell.set_char(sign).set_style(style(line, coloured));
         }
@@ -85,15 +104,39 @@ fn part(place: f64, cells: usize) -> u16 {
 /// The metric, and the lines with their last values.
 fn title(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: bool) {
     let end = area.x + area.width;
-    let (mut at, _) = buffer.set_stringn(area.x, area.y, &chart.title, usize::from(area.width), Style::new());
-    for (number, series) in chart.series.iter().enumerate() {
-        let last = series.points.last().map_or(0.0, |point| point.1);
-        let mark = if coloured || chart.series.len() == 1 { '━' } else { sign(number) };
-        let words = format!("  {mark} {} {}", series.name, said(last));
+    let (mut at, _) = buffer.set_stringn(
+        area.x,
+        area.y,
+        &chart.title,
+        usize::from(area.width),
+        Style::new(),
+    );
+    let entries = |with_values: bool| -> Vec<String> {
+        let entry = |(number, series): (usize, &Series)| {
+            let last = series.points.last().map_or(0.0, |point| point.1);
+            let mark = if coloured || chart.series.len() == 1 {
+                '━'
+            } else {
+                sign(number)
+            };
+            let value = if with_values {
+                format!(" {}", said(last))
+            } else {
+                String::new()
+            };
+            format!("  {mark} {}{value}", series.name)
+        };
+        chart.series.iter().enumerate().map(entry).collect()
+    };
+    let room = usize::from(end - at);
+    let whole = entries(true);
+    let fits = whole.iter().map(|entry| entry.chars().count()).sum::<usize>() <= room;
+    let entries = if fits { whole } else { entries(false) };
+    for (number, words) in entries.iter().enumerate() {
         if usize::from(at) + words.chars().count() > usize::from(end) {
             return;
         }
-        (at, _) = buffer.set_stringn(at, area.y, &words, usize::from(end - at), style(number, coloured));
+        (at, _) = buffer.set_stringn(at, area.y, words, usize::from(end - at), style(number, coloured));
     }
 }
 
@@ -125,9 +168,16 @@ fn across(chart: &Chart, buffer: &mut Buffer, plot: Rect) {
     let room = usize::from(plot.width).saturating_sub(name.chars().count());
     let mut free = plot.x.saturating_sub(1);
     for (value, words) in chart.x.ticks((usize::from(plot.width) / APART.1).max(2)) {
-        let Some(place) = chart.x.place(value) else { continue };
-        let (at, wide) = (plot.x + part(place, usize::from(plot.width)), words.chars().count());
-        let at = at.saturating_sub(u16::try_from(wide / 2).unwrap_or(0)).max(plot.x.saturating_sub(1));
+        let Some(place) = chart.x.place(value) else {
+            continue;
+        };
+        let (at, wide) = (
+            plot.x + part(place, usize::from(plot.width)),
+            words.chars().count(),
+        );
+        let at = at
+            .saturating_sub(u16::try_from(wide / 2).unwrap_or(0))
+            .max(plot.x.saturating_sub(1));
         if at < free || usize::from(at - plot.x.min(at)) + wide > room {
             continue;
         }

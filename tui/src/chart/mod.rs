@@ -65,7 +65,12 @@ pub struct Chart {
 impl Chart {
     /// A chart for each metric of curves that are sorted by name.
     #[must_use]
-    pub fn each(found: &[Curve], turns: &[Turn], named: impl Fn(&Curve) -> String, style: ChartStyle) -> Vec<Self> {
+    pub fn each(
+        found: &[Curve],
+        turns: &[Turn],
+        named: impl Fn(&Curve) -> String,
+        style: ChartStyle,
+    ) -> Vec<Self> {
         let of_one = found.chunk_by(|one, other| one.name == other.name);
         let charts = of_one.filter_map(|curves| {
             let curves: Vec<&Curve> = curves.iter().collect();
@@ -107,13 +112,20 @@ impl Chart {
             })
             .filter(|series| !series.points.is_empty())
             .collect();
-        let all = || series.iter().flat_map(|series| series.points.iter().chain(&series.behind));
-        let y = Axis::around(all().map(|point| point.1), style.log)?;
+        let all = || {
+            series
+                .iter()
+                .flat_map(|series| series.points.iter().chain(&series.behind))
+        };
+        let y = Axis::around(all().map(|point| point.1), style.log)?.roomy();
         let x = match style.window {
             Some((low, high)) => Axis::new(low, high, false),
             None => Axis::around(all().map(|point| point.0), false)?,
         };
-        let turns = turns.iter().filter(|turn| curves.iter().any(|curve| curve.run == turn.run));
+        let x = if style.along == Along::Step { x.whole() } else { x };
+        let turns = turns
+            .iter()
+            .filter(|turn| curves.iter().any(|curve| curve.run == turn.run));
         let turns = turns.map(|turn| (place(turn.step, turn.seconds), turn.words.clone()));
         Some(Self {
             title: curves.first().map_or(String::new(), |curve| curve.name.clone()),

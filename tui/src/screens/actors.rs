@@ -63,10 +63,14 @@ impl Screen for ActorsScreen {
         let listed = self.listed(model);
         let at = self.at.min(listed.len().saturating_sub(1));
         let one = listed.get(at).map(|(_, actor)| *actor);
-        if self.open && let Some(actor) = one {
+        if self.open
+            && let Some(actor) = one
+        {
             return whole(model, actor, frame, area);
         }
-        let room = (listed.len() as u16 + 3).min(area.height.saturating_sub(6)).max(4);
+        let room = (listed.len() as u16 + 3)
+            .min(area.height.saturating_sub(6))
+            .max(4);
         let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
         self.table(model, &listed, at, frame, upper);
         if let Some(actor) = one {
@@ -78,30 +82,59 @@ impl Screen for ActorsScreen {
 impl ActorsScreen {
     /// The actors that are listed, each under its parent.
     fn listed<'a>(&self, model: &'a Model) -> Vec<(usize, &'a ActorView)> {
-        let fits = |actor: &ActorView| self.named.is_empty() || actor.name.to_lowercase().contains(&self.named);
-        model.tree().into_iter().filter(|(_, actor)| fits(actor)).collect()
+        let fits =
+            |actor: &ActorView| self.named.is_empty() || actor.name.to_lowercase().contains(&self.named);
+        model
+            .tree()
+            .into_iter()
+            .filter(|(_, actor)| fits(actor))
+            .collect()
     }
 
     fn table(&self, model: &Model, listed: &[(usize, &ActorView)], at: usize, frame: &mut Frame, area: Rect) {
+        // A number that is cut is another number.
+        let narrow = area.width < 110;
         let rows = listed.iter().map(|(depth, actor)| {
             let indent = "  ".repeat((*depth).min(4));
             let state = format!("{:?}", actor.state).to_lowercase();
-            let deaths = if actor.restarts > 0 { bad(model) } else { Style::new() };
+            let deaths = if actor.restarts > 0 {
+                bad(model)
+            } else {
+                Style::new()
+            };
             Row::new([
                 Span::raw(format!("{indent}{}", actor.name)),
                 Span::styled(state, style(model, actor.state)),
-                Span::raw(queue(actor)),
+                Span::raw(if narrow {
+                    format!("{}/{}", actor.queue.0, actor.queue.1)
+                } else {
+                    queue(actor)
+                }),
                 Span::raw(waited(actor)),
                 Span::raw(rate(model, actor)),
                 Span::styled(actor.restarts.to_string(), deaths),
                 Span::raw(doing(actor)),
             ])
         });
-        let widths = [14, 8, 9, 8, 8, 8]
+        let lengths = if narrow {
+            [13, 8, 6, 8, 8, 4]
+        } else {
+            [22, 9, 14, 9, 10, 8]
+        };
+        let widths = lengths
             .map(Constraint::Length)
             .into_iter()
             .chain([Constraint::Min(10)]);
-        let head = Row::new(["actor", "state", "queue", "answers", "handles", "restarts", "doing, or waiting for"]);
+        let died = if narrow { "died" } else { "restarts" };
+        let head = Row::new([
+            "actor",
+            "state",
+            "queue",
+            "answers",
+            "handles",
+            died,
+            "doing, or waiting for",
+        ]);
         let title = match self.named.as_str() {
             "" => "actors: enter opens one, / only some".to_owned(),
             named => format!("actors with '{named}' in their names; / and enter: all"),
@@ -145,10 +178,10 @@ fn time(us: u64) -> String {
 
 /// Messages a second over those that are remembered, up to now.
 fn rate(model: &Model, actor: &ActorView) -> String {
-    let Some(first) = actor.recent.first().map(|message| message.0) else {
+    let (Some(first), Some(last)) = (actor.recent.first(), actor.recent.last()) else {
         return String::new();
     };
-    let span = (model.now_us.max(actor.last_at_us) - first).max(1) as f64 / 1e6;
+    let span = (model.now_us.max(last.0) - first.0).max(1_000) as f64 / 1e6;
     match actor.recent.len() as f64 / span {
         rate if rate >= 10.0 => format!("{rate:.0}/s"),
         rate if rate >= 0.1 => format!("{rate:.1}/s"),
@@ -159,7 +192,9 @@ fn rate(model: &Model, actor: &ActorView) -> String {
 fn doing(actor: &ActorView) -> String {
     match (actor.detail.as_str(), actor.state) {
         ("", ActorState::Busy) => actor.last_message.clone(),
-        ("", ActorState::Idle | ActorState::Waiting) if actor.last_message.is_empty() => "a message".to_owned(),
+        ("", ActorState::Idle | ActorState::Waiting) if actor.last_message.is_empty() => {
+            "a message".to_owned()
+        }
         ("", ActorState::Idle | ActorState::Waiting) => format!("a message, last {}", actor.last_message),
         (detail, _) => detail.to_owned(),
     }
@@ -167,13 +202,14 @@ fn doing(actor: &ActorView) -> String {
 
 /// The last messages of the chosen actor, and its last death.
 fn last_messages(model: &Model, actor: &ActorView, frame: &mut Frame, area: Rect) {
-    let block = panel(&actor.name);
+    let title = format!("{}: its last messages", actor.name);
+    let block = panel(&title);
     let room = usize::from(block.inner(area).height);
     let mut lines = deaths(model, actor);
     lines.truncate(room.min(2));
     let left = room.saturating_sub(lines.len());
     lines.extend(messages(model, actor).take(left));
-    frame.render_widget(Paragraph::new(lines).block(panel(&format!("{}: its last messages", actor.name))), area);
+    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 /// Everything that is known of one actor.
@@ -194,12 +230,20 @@ fn whole(model: &Model, actor: &ActorView, frame: &mut Frame, area: Rect) {
     lines.extend(deaths(model, actor));
     lines.extend(messages(model, actor));
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    let title = format!("{}, made by {}; up and down: the others, esc back", actor.name, parent(actor));
+    let title = format!(
+        "{}, made by {}; up and down: the others, esc back",
+        actor.name,
+        parent(actor)
+    );
     frame.render_widget(text.block(panel(&title)), area);
 }
 
 fn parent(actor: &ActorView) -> &str {
-    if actor.parent.is_empty() { "the daemon" } else { &actor.parent }
+    if actor.parent.is_empty() {
+        "the daemon"
+    } else {
+        &actor.parent
+    }
 }
 
 /// Its deaths, the last first, each with its reason.

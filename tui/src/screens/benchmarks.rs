@@ -189,7 +189,9 @@ fn all(model: &Model, away: usize, frame: &mut Frame, area: Rect) {
         Table::new(rows, widths)
             .header(head)
             .row_highlight_style(chosen())
-            .block(panel("every result, newest first: up and down choose, enter opens its items")),
+            .block(panel(
+                "every result, newest first: up and down choose, enter opens its items",
+            )),
         area,
         &mut TableState::default().with_selected(0),
     );

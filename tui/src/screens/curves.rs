@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use demask_storage::query::curves::{self, CURVE, Curve, Point, Turn};
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
@@ -23,16 +23,18 @@ use crate::theme::{accent, chosen, panel, quiet};
 /// Weights of smoothing, one after the other.
 const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.98];
 /// Columns of the list of metrics, and rows that a chart has at least.
-const LISTED: u16 = 30;
+const LISTED: u16 = 34;
 const LEAST: u16 = 8;
-/// Shares of the way across that are looked at, closest last.
+/// The metric that is drawn first, as far as the run has one of them.
+const FIRST: [&str; 3] = ["reward/total", "train/loss", "tokenizer/loss"];
+/// The smallest share of the way across that is looked at.
 const CLOSEST: f64 = 1.0 / 256.0;
 
 /// Which metrics are drawn, and how.
 #[derive(Default)]
 pub(crate) struct CurvesScreen {
-    /// Which line of the list is chosen.
-    at: usize,
+    /// The chosen metric; none: the first of those that matter most.
+    chosen: Option<String>,
     /// Metrics that are drawn besides the chosen one.
     marked: BTreeSet<String>,
     /// Which weight of smoothing.
@@ -76,7 +78,8 @@ impl Screen for CurvesScreen {
         match action {
             Action::Up | Action::Down => {
                 let last = model.metrics.len().saturating_sub(1);
-                self.at = step_back(self.at, last, action == Action::Down);
+                let at = step_back(self.at(model), last, action == Action::Down);
+                self.chosen = model.metrics.keys().nth(at).cloned();
                 return self.ask(model);
             }
             Action::Mark => {
@@ -95,15 +98,6 @@ impl Screen for CurvesScreen {
             Action::Forward => self.pan(0.25),
             Action::Close => self.window = None,
             _ => {}
-        }
-        Vec::new()
-    }
-
-    fn on_click(&mut self, body: Rect, at: Position) -> Vec<Effect> {
-        let [list, _] = parts(body);
-        if list.contains(at) && at.y > list.y {
-            let room = usize::from(list.height).saturating_sub(2);
-            self.at = first(self.at, room) + usize::from(at.y - list.y - 1);
         }
         Vec::new()
     }
@@ -133,16 +127,17 @@ fn parts(area: Rect) -> [Rect; 2] {
     Layout::horizontal([Constraint::Length(listed), Constraint::Min(20)]).areas(area)
 }
 
-/// The first line of a list that is seen where one is chosen.
-fn first(at: usize, room: usize) -> usize {
-    (at + 1).saturating_sub(room)
-}
-
 impl CurvesScreen {
+    /// Which line of the list is chosen.
+    fn at(&self, model: &Model) -> usize {
+        let place = |wanted: &str| model.metrics.keys().position(|name| name == wanted);
+        let chosen = self.chosen.as_deref().and_then(place);
+        chosen.or_else(|| FIRST.into_iter().find_map(place)).unwrap_or(0)
+    }
+
     /// The chosen metric.
     fn name<'a>(&self, model: &'a Model) -> Option<&'a str> {
-        let at = self.at.min(model.metrics.len().saturating_sub(1));
-        model.metrics.keys().nth(at).map(String::as_str)
+        model.metrics.keys().nth(self.at(model)).map(String::as_str)
     }
 
     /// Asks the store for the whole of the chosen metric, of every run that is drawn.
@@ -162,17 +157,27 @@ impl CurvesScreen {
     /// The metrics that are drawn, the chosen one first, as many as have room.
     fn drawn(&self, model: &Model, room: usize) -> Vec<String> {
         let chosen = self.name(model).map(str::to_owned);
-        let others = self.marked.iter().filter(|name| Some(*name) != chosen.as_ref()).cloned();
+        let others = self
+            .marked
+            .iter()
+            .filter(|name| Some(*name) != chosen.as_ref())
+            .cloned();
         chosen.iter().cloned().chain(others).take(room).collect()
     }
 
     fn style(&self, model: &Model) -> ChartStyle {
-        let last = model.metrics.values().filter_map(|points| Some(points.back()?.0)).fold(0.0, f64::max);
+        let last = model
+            .metrics
+            .values()
+            .filter_map(|points| Some(points.back()?.0))
+            .fold(0.0, f64::max);
         ChartStyle {
             smooth: SMOOTHING[self.smooth],
             log: self.log,
             along: Along::Step,
-            window: self.window.map(|(low, high)| (low * last, (high * last).max(low * last + 1.0))),
+            window: self
+                .window
+                .map(|(low, high)| (low * last, (high * last).max(low * last + 1.0))),
         }
     }
 
@@ -184,7 +189,11 @@ impl CurvesScreen {
         }];
         words.push(if self.log { "logarithmic" } else { "linear" }.to_owned());
         if let Some((low, high)) = self.window {
-            words.push(format!("{:.0} to {:.0} % of the steps", 100.0 * low, 100.0 * high));
+            words.push(format!(
+                "{:.0} to {:.0} % of the steps",
+                100.0 * low,
+                100.0 * high
+            ));
         }
         Line::styled(format!(" {} ", words.join(" · ")), quiet())
     }
@@ -197,7 +206,11 @@ impl CurvesScreen {
             return;
         }
         // The newest is what one looks at: it stays in sight.
-        let high = if high >= 1.0 { 1.0 } else { f64::midpoint(low, high) + width / 2.0 };
+        let high = if high >= 1.0 {
+            1.0
+        } else {
+            f64::midpoint(low, high) + width / 2.0
+        };
         let high = high.clamp(width, 1.0);
         self.window = Some((high - width, high));
     }
@@ -210,12 +223,18 @@ impl CurvesScreen {
 
     /// The curve of a run: what the store said, and what came live after it.
     fn curve(&self, model: &Model, run: &str, name: &str) -> Option<Curve> {
-        let mut curve = self.stored.get(&(run.to_owned(), name.to_owned())).cloned().unwrap_or(Curve {
-            run: run.to_owned(),
-            name: name.to_owned(),
-            points: Vec::new(),
-        });
-        if run == model.run && let Some(live) = model.metrics.get(name) {
+        let mut curve = self
+            .stored
+            .get(&(run.to_owned(), name.to_owned()))
+            .cloned()
+            .unwrap_or(Curve {
+                run: run.to_owned(),
+                name: name.to_owned(),
+                points: Vec::new(),
+            });
+        if run == model.run
+            && let Some(live) = model.metrics.get(name)
+        {
             let first = live.front().map_or(0.0, |point| point.0);
             curve.points.retain(|point| point.step < first);
             curve.points.extend(live.iter().map(|&(step, value)| Point {
@@ -250,18 +269,24 @@ impl CurvesScreen {
     }
 
     fn list(&self, model: &Model, frame: &mut Frame, area: Rect) {
+        let narrow = area.width < LISTED;
         let rows = model.metrics.iter().map(|(name, points)| {
             let mark = if self.marked.contains(name) { "▪" } else { " " };
-            let last = points.back().map_or(String::new(), |point| said(point.1));
+            let last = points
+                .back()
+                .filter(|_| !narrow)
+                .map_or(String::new(), |point| said(point.1));
             Row::new([format!("{mark}{name}"), last])
         });
-        let widths = [Constraint::Min(10), Constraint::Length(8)];
+        let widths = [
+            Constraint::Min(10),
+            Constraint::Length(if narrow { 0 } else { 8 }),
+        ];
         let table = Table::new(rows, widths)
             .row_highlight_style(chosen())
             .style(accent(model))
             .block(panel("metrics"));
-        let at = self.at.min(model.metrics.len().saturating_sub(1));
-        let mut state = TableState::default().with_selected(at);
+        let mut state = TableState::default().with_selected(self.at(model));
         frame.render_stateful_widget(table, area, &mut state);
     }
 }

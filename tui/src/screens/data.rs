@@ -115,7 +115,13 @@ impl Screen for DataScreen {
                 1 => group.example,
                 reasons => format!("{reasons} like: {}", group.example),
             };
-            Row::new([source, gate, group.passed.to_string(), group.rejected.to_string(), why])
+            Row::new([
+                source,
+                gate,
+                group.passed.to_string(),
+                group.rejected.to_string(),
+                why,
+            ])
         });
         let widths = [
             Constraint::Length(16),
@@ -157,7 +163,9 @@ struct Group {
 fn grouped(model: &Model) -> BTreeMap<Gate, Group> {
     let mut groups: BTreeMap<Gate, Group> = BTreeMap::new();
     for ((source, gate, reason), (passed, rejected)) in &model.funnel {
-        let group = groups.entry((source.clone(), gate.clone(), kind(reason))).or_default();
+        let group = groups
+            .entry((source.clone(), gate.clone(), kind(reason)))
+            .or_default();
         group.passed += passed;
         group.rejected += rejected;
         group.reasons += 1;
@@ -170,7 +178,10 @@ fn grouped(model: &Model) -> BTreeMap<Gate, Group> {
 
 /// A reason without what tells one row from another: numbers, file names with a line, quoted words.
 fn kind(reason: &str) -> String {
-    let word = |word: &str| match word.chars().any(|sign| sign.is_ascii_digit() || "'\"`/".contains(sign)) {
+    let word = |word: &str| match word
+        .chars()
+        .any(|sign| sign.is_ascii_digit() || "'\"`/".contains(sign))
+    {
         true => "#".to_owned(),
         false => word.to_owned(),
     };
@@ -179,19 +190,35 @@ fn kind(reason: &str) -> String {
 
 /// The story of one sequence: what is known of it in words, its pictures beside them.
 fn told(model: &Model, pictures: &Pictures, story: &[Vec<String>], frame: &mut Frame, area: Rect) {
-    let pairs = || story.iter().filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())));
-    let shown: Vec<(&str, &str)> = pairs().filter(|(name, _)| lineage::PICTURES.contains(name)).collect();
-    let beside = if shown.is_empty() || !pictures.shown() { 0 } else { (area.width / 3).clamp(18, 66) };
+    let pairs = || {
+        story
+            .iter()
+            .filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())))
+    };
+    let shown: Vec<(&str, &str)> = pairs()
+        .filter(|(name, _)| lineage::PICTURES.contains(name))
+        .collect();
+    let beside = if shown.is_empty() || !pictures.shown() {
+        0
+    } else {
+        (area.width / 3).clamp(18, 66)
+    };
     let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
     let mut lines = Vec::new();
     for (name, value) in pairs().filter(|(name, _)| !lineage::PICTURES.contains(name)) {
         for (number, text) in value.lines().enumerate() {
             let name = if number == 0 { name } else { "" };
-            lines.push(Line::from(vec![Span::styled(format!("{name:<11}"), accent(model)), text.to_owned().into()]));
+            lines.push(Line::from(vec![
+                Span::styled(format!("{name:<11}"), accent(model)),
+                text.to_owned().into(),
+            ]));
         }
     }
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    frame.render_widget(text.block(panel("one sequence; enter: its parent, esc: back")), left);
+    frame.render_widget(
+        text.block(panel("one sequence; enter: its parent, esc: back")),
+        left,
+    );
     if beside == 0 {
         return;
     }

@@ -72,7 +72,9 @@ impl OpenedResult {
             Some(ITEM) => {
                 let pairs = rows.first().map_or(Vec::new(), |row| {
                     let pairs = columns.iter().zip(row).skip(1);
-                    pairs.map(|(name, value)| vec![name.clone(), value.clone()]).collect()
+                    pairs
+                        .map(|(name, value)| vec![name.clone(), value.clone()])
+                        .collect()
                 });
                 self.item = Some(pairs);
             }
@@ -138,7 +140,10 @@ impl OpenedResult {
         let lines = tree(model, items);
         let room = (lines.len() as u16 + 2).min(area.height / 2).max(3);
         let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(4)]).areas(area);
-        let title = format!("{} at step {}: parts, each with its 95 % interval", self.suite, self.step);
+        let title = format!(
+            "{} at step {}: parts, each with its 95 % interval",
+            self.suite, self.step
+        );
         frame.render_widget(Paragraph::new(lines).block(panel(&title)), upper);
         self.list(model, frame, lower);
     }
@@ -153,7 +158,11 @@ impl OpenedResult {
                 wrong if wrong <= 0.0 => ("wrong".to_owned(), bad(model)),
                 part => (format!("{part:.2}"), accent(model)),
             };
-            let category = if cell(2) == "1" { cell(1) } else { format!("{} (held out)", cell(1)) };
+            let category = if cell(2) == "1" {
+                cell(1)
+            } else {
+                format!("{} (held out)", cell(1))
+            };
             Row::new([
                 Line::from(cell(0)),
                 Line::styled(word, style),
@@ -174,7 +183,10 @@ impl OpenedResult {
         ];
         let head = Row::new(["item", "", "part", "answer", "right answer", "asked"]).style(accent(model));
         let which = if self.wrong { "not right" } else { "all" };
-        let title = format!("items, {which}: {} of {all}; enter opens, w only wrong ones, esc back", shown.len());
+        let title = format!(
+            "items, {which}: {} of {all}; enter opens, w only wrong ones, esc back",
+            shown.len()
+        );
         let table = Table::new(rows, widths)
             .header(head)
             .row_highlight_style(chosen())
@@ -197,7 +209,11 @@ fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
             _ => format!("held out/{}", item.get(1).map_or("", String::as_str)),
         };
         let mut names = vec![String::new()];
-        names.extend(category.match_indices('/').map(|(at, _)| category[..at].to_owned()));
+        names.extend(
+            category
+                .match_indices('/')
+                .map(|(at, _)| category[..at].to_owned()),
+        );
         names.push(category);
         names.dedup();
         for name in names {
@@ -210,14 +226,29 @@ fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
         }
     }
     let line = |(name, (sum, count)): (String, (f64, f64))| {
-        let depth = if name.is_empty() { 0 } else { 1 + name.matches('/').count() };
+        let depth = if name.is_empty() {
+            0
+        } else {
+            1 + name.matches('/').count()
+        };
         let last = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let named = if name.is_empty() { "all".to_owned() } else { last.replace('_', " ") };
+        let named = if name.is_empty() {
+            "all".to_owned()
+        } else {
+            last.replace('_', " ")
+        };
         let (low, high) = wilson(sum / count, count);
         Line::from(vec![
-            Span::styled(format!("{}{named:<22}", "  ".repeat(depth)), accent(model)),
-            Span::raw(format!("{:>6}", format!("n {count}"))),
-            Span::raw(format!("  {} {:>5.1} %", interval(low, sum / count, high, BAR), 100.0 * sum / count)),
+            Span::styled(
+                format!("{:<26}", format!("{}{named}", "  ".repeat(depth))),
+                accent(model),
+            ),
+            Span::raw(format!("{:>7}", format!("n {count}"))),
+            Span::raw(format!(
+                "  {} {:>5.1} %",
+                interval(low, sum / count, high, BAR),
+                100.0 * sum / count
+            )),
             Span::styled(format!("  {:.0} to {:.0}", 100.0 * low, 100.0 * high), quiet()),
         ])
     };
@@ -229,7 +260,10 @@ fn wilson(share: f64, count: f64) -> (f64, f64) {
     const Z: f64 = 1.959_964;
     let whole = 1.0 + Z * Z / count;
     let middle = (share + Z * Z / (2.0 * count)) / whole;
-    let half = Z / whole * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count)).max(0.0).sqrt();
+    let half = Z / whole
+        * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count))
+            .max(0.0)
+            .sqrt();
     ((middle - half).max(0.0), (middle + half).min(1.0))
 }
 
@@ -249,20 +283,32 @@ pub(super) fn interval(low: f64, value: f64, high: f64, columns: usize) -> Strin
 /// One item: everything that is known of it, the pictures beside it.
 fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Frame, area: Rect) {
     let value = |wanted: &str| {
-        let found = item.iter().find(|pair| pair.first().is_some_and(|name| name == wanted));
+        let found = item
+            .iter()
+            .find(|pair| pair.first().is_some_and(|name| name == wanted));
         found.and_then(|pair| pair.get(1)).map_or("", String::as_str)
     };
     let shown: Vec<(&str, &str)> = [("asked about", value("picture")), ("drawn", value("drawn"))]
         .into_iter()
         .filter(|(_, hash)| !hash.is_empty() && *hash != "null")
         .collect();
-    let beside = if shown.is_empty() || !pictures.shown() { 0 } else { (area.width / 3).clamp(18, 66) };
+    let beside = if shown.is_empty() || !pictures.shown() {
+        0
+    } else {
+        (area.width / 3).clamp(18, 66)
+    };
     let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
     let mut lines = Vec::new();
     for (name, value) in item.iter().filter_map(|pair| Some((pair.first()?, pair.get(1)?))) {
-        if ["picture", "drawn"].contains(&name.as_str()) || value.is_empty() || value == "null" {
+        if ["picture", "drawn"].contains(&name.as_str()) || value == "null" {
             continue;
         }
+        // That nothing was written is a finding.
+        let value = if value.is_empty() {
+            "(nothing)"
+        } else {
+            value.as_str()
+        };
         let verdict = match (name.as_str(), value.parse::<f64>()) {
             ("credit", Ok(credit)) if credit >= 1.0 => " (right)",
             ("credit", Ok(credit)) if credit <= 0.0 => " (wrong)",
@@ -277,7 +323,10 @@ fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Fra
         }
     }
     let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    frame.render_widget(text.block(panel("one item; up and down: the others, esc back")), left);
+    frame.render_widget(
+        text.block(panel("one item; up and down: the others, esc back")),
+        left,
+    );
     if beside == 0 {
         return;
     }

@@ -11,8 +11,8 @@ use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::keys::Action;
-use crate::model::{LogLine, Model, Typing};
 use crate::model::message::Effect;
+use crate::model::{LogLine, Model, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, lines, panel, quiet};
 
@@ -136,7 +136,12 @@ fn head(line: &LogLine) -> String {
         Level::Warn => "warn",
         Level::Error => "error",
     };
-    format!("{:02}:{:02}:{:02} {level:<5} ", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    format!(
+        "{:02}:{:02}:{:02} {level:<5} ",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
 }
 
 fn shown<'a>(model: &Model, line: &'a LogLine) -> Line<'a> {

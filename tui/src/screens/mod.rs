@@ -115,7 +115,9 @@ fn is_own(columns: &[String]) -> bool {
         items::ITEMS,
         items::ITEM,
     ];
-    columns.first().is_some_and(|column| OWN.contains(&column.as_str()))
+    columns
+        .first()
+        .is_some_and(|column| OWN.contains(&column.as_str()))
 }
 
 /// An index one further from the newest, or one nearer.

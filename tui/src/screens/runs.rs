@@ -82,7 +82,10 @@ impl Screen for RunsScreen {
     fn on_click(&mut self, body: Rect, at: Position) -> Vec<Effect> {
         // Frame and heading above, frame below.
         let room = usize::from(body.height).saturating_sub(3);
-        let line = at.y.checked_sub(body.y + 2).map(usize::from).filter(|line| *line < room);
+        let line =
+            at.y.checked_sub(body.y + 2)
+                .map(usize::from)
+                .filter(|line| *line < room);
         let number = line.map(|line| (self.at + 1).saturating_sub(room) + line);
         if let Some(number) = number.filter(|number| *number < self.rows.len()) {
             self.at = number;
@@ -91,6 +94,7 @@ impl Screen for RunsScreen {
     }
 
     fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let narrow = area.width < 110;
         let rows = self.rows.iter().map(|row| {
             let id = row.first().map_or("", String::as_str);
             let mark = match () {
@@ -98,15 +102,44 @@ impl Screen for RunsScreen {
                 () if model.overlaid.iter().any(|(run, _)| run == id) => "▪",
                 () => " ",
             };
-            let cells = row.iter().skip(1).cloned();
-            Row::new(std::iter::once(format!("{mark}{}", ending(id))).chain(cells))
+            let cell = |at: usize| row.get(at).cloned().unwrap_or_default();
+            // Month, day, hour and minute where there is no room for all.
+            let began = if narrow {
+                cell(5).get(5..16).unwrap_or_default().to_owned()
+            } else {
+                cell(5)
+            };
+            Row::new([
+                format!("{mark}{}", ending(id)),
+                cell(1),
+                cell(2),
+                cell(3),
+                cell(4),
+                began,
+                cell(6),
+            ])
         });
-        let widths = [13, 18, 11, 7, 6, 19]
+        let lengths = if narrow {
+            [13, 14, 11, 6, 0, 11]
+        } else {
+            [13, 22, 11, 7, 6, 19]
+        };
+        let widths = lengths
             .map(Constraint::Length)
             .into_iter()
             .chain([Constraint::Min(12)]);
-        let head = Row::new(["run", "profile", "status", "step", "seed", "began (UTC)", "benchmarks"]).style(accent(model));
-        let words = " ▸ shown  ▪ laid over its curves · enter opens, space lays over, esc: the daemon's run ";
+        let seed = if narrow { "" } else { "seed" };
+        let head = Row::new([
+            "run",
+            "profile",
+            "status",
+            "step",
+            seed,
+            "began (UTC)",
+            "benchmarks",
+        ])
+        .style(accent(model));
+        let words = " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run ";
         let table = Table::new(rows, widths)
             .header(head)
             .row_highlight_style(chosen())

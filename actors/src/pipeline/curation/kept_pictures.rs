@@ -88,7 +88,9 @@ fn small(picture: &Picture) -> Picture {
     Picture {
         width,
         height,
-        rgb: places.flat_map(|(x, y)| [0, 1, 2].map(|channel| mean(x, y, channel))).collect(),
+        rgb: places
+            .flat_map(|(x, y)| [0, 1, 2].map(|channel| mean(x, y, channel)))
+            .collect(),
     }
 }
 

@@ -395,8 +395,11 @@ mod tests {
             trace: "r/r1/0".into(),
         };
         curator.traces.push(trace);
-        let written =
-            |picked: &TrainingExample| picked.trace.as_deref() == Some("r/r1/0") && picked.generator == "checkpoint" && picked.mode == Mode::Think;
+        let written = |picked: &TrainingExample| {
+            picked.trace.as_deref() == Some("r/r1/0")
+                && picked.generator == "checkpoint"
+                && picked.mode == Mode::Think
+        };
         let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5).unwrap();
         assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
         let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0).unwrap();

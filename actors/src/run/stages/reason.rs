@@ -89,8 +89,12 @@ impl StageRun {
         let is_problem = |picked: &TrainingExample| {
             picked.example.kind == Kind::WordProblem && picked.example.answer.is_some()
         };
-        let problems: Vec<TrainingExample> =
-            batch.used.into_iter().filter(is_problem).take(stage.batch).collect();
+        let problems: Vec<TrainingExample> = batch
+            .used
+            .into_iter()
+            .filter(is_problem)
+            .take(stage.batch)
+            .collect();
         lineage::known(&self.context, &self.pictures, &problems).await?;
         Ok(problems.into_iter().map(|picked| picked.example).collect())
     }

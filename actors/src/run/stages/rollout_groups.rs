@@ -157,7 +157,11 @@ impl StageRun {
     ) -> Result<PolicyGroup, RunError> {
         let relative = advantages(values);
         let pictures = self.drawn_pictures(group).await?;
-        let asked = match group.wanted.first().filter(|wanted| shows_picture(&wanted.example)) {
+        let asked = match group
+            .wanted
+            .first()
+            .filter(|wanted| shows_picture(&wanted.example))
+        {
             Some(wanted) => self.pictures.keep(&wanted.example).await?,
             None => None,
         };
