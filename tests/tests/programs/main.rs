@@ -10,6 +10,7 @@ mod commands {
     mod bad_input;
     mod installed;
     mod libtorch_folder;
+    mod listed;
     mod presentation;
     mod profiles;
     mod pull;

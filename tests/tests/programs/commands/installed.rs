@@ -63,12 +63,7 @@ fn an_installed_folder_runs_where_it_is_copied_to() {
         Path::new(&found("shipped model")),
         here.join("share/demask/shipped/tabletop")
     );
-    assert!(
-        Path::new(&found("engine program"))
-            .canonicalize()
-            .unwrap()
-            .starts_with(&here)
-    );
+    assert!(found("engine program").contains(&here.display().to_string()));
     let written = demask(&["generate", "Ana has 5 pens, loses 2. How many pens?", "--json"]);
     assert!(written.status.success(), "{}", said(&written));
     let answer: serde_json::Value = serde_json::from_slice(&written.stdout).unwrap();

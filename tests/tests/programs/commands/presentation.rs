@@ -64,9 +64,9 @@ fn charts(place: &Place, run: &str) {
         "latest",
         run,
         "--metric",
-        "train/loss",
+        "rate/step_seconds",
         "--metric",
-        "policy/*",
+        "train/loss",
         "--output",
         file,
         "--smooth",
@@ -78,8 +78,8 @@ fn charts(place: &Place, run: &str) {
     let end = run.rsplit('-').next().unwrap();
     for words in [
         "train/loss",
-        "policy/kl",
-        "kl=0.25",
+        "rate/step_seconds",
+        "<td>0.25</td>",
         &format!("smoke {end}"),
         "step",
     ] {
