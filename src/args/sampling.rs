@@ -141,7 +141,7 @@ pub struct Imagine {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "from", "show"])]
     pub file: Option<PathBuf>,
     /// So many pictures of each prompt of the file, of seeds that follow one another
-    #[arg(long, default_value_t = 1, value_parser = count, requires = "file")]
+    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "prompt")]
     pub samples: usize,
     /// Where to write the picture; with --file the folder of PROMPT-SAMPLE.png, made where it is missing
     #[arg(long, short, value_name = "FILE.png|FOLDER")]
@@ -205,7 +205,7 @@ pub struct Describe {
     #[arg(long, value_name = "FILE", conflicts_with = "picture")]
     pub file: Option<PathBuf>,
     /// So many answers to each line of the file, of seeds that follow one another
-    #[arg(long, default_value_t = 1, value_parser = count, requires = "file")]
+    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "picture")]
     pub samples: usize,
     /// A question about it; without one the picture is described
     #[arg(value_parser = words)]

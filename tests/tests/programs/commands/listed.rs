@@ -98,12 +98,12 @@ fn pictures_of_a_list_are_drawn_and_read_as_each_would_alone() {
         read[2]
     );
     for (arguments, code, words) in [
-        (vec!["imagine", "--output", "x.png"], 2, "--file"),
-        (vec!["describe"], 2, "--file"),
+        (vec!["imagine", "--output", "x.png"], 2, "<PROMPT>"),
+        (vec!["describe"], 2, "<FILE.png>"),
         (
             vec!["imagine", "a circle", "--samples", "2", "--output", "x.png"],
             2,
-            "--file",
+            "cannot be used with",
         ),
         (vec!["describe", "--file", "nowhere.jsonl"], 1, "nowhere.jsonl"),
     ] {

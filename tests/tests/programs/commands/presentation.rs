@@ -79,7 +79,7 @@ fn charts(place: &Place, run: &str) {
     for words in [
         "train/loss",
         "rate/step_seconds",
-        "<td>0.25</td>",
+        "kl=0.25",
         &format!("smoke {end}"),
         "step",
     ] {
@@ -190,7 +190,7 @@ fn page(place: &Place, run: &str) {
         "reward_part/length",
         "tabletop-draw",
         "src=\"data:image/png;base64,",
-        "kl=0.25",
+        "<td>0.25</td>",
         "UniGRPO".to_lowercase().as_str(),
         "&quot;text_vocabulary&quot;: 400",
         "every value",
