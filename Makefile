@@ -3,11 +3,18 @@
 #   make run     fetch libtorch if there is none, build, start the daemon on the tabletop, open the dashboard
 #   make test    every test
 #   make lint    formatting, clippy with warnings as errors, dependencies that nobody uses
+#   make install PREFIX=~/.local     programs, profiles and the shipped model, in a folder that may be moved
+#   make tarball                     the same as target/demask-VERSION-MACHINE.tar.gz
 #   make bench   what can be measured, and how; each takes minutes on a quiet machine, so none is run
 
 SHELL := /bin/bash
 CARGO ?= cargo
 ARGS ?=
+# Where `make install` puts what is built, below DESTDIR where a package is made.
+PREFIX ?= $(HOME)/.local
+DESTDIR ?=
+BUILT = target/release
+SHARE = $(DESTDIR)$(PREFIX)/share/demask
 # Files that a list declares by a macro, where `cargo fmt` does not see them.
 LISTED = $(wildcard rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
 
@@ -15,13 +22,30 @@ LISTED = $(wildcard rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs dataset
 MACHETE_VERSION = 0.9.2
 MACHETE = target/tools/bin/cargo-machete
 
-.PHONY: run build test lint dependencies fmt bench libtorch clean
+.PHONY: run build install install-built tarball test lint dependencies fmt bench libtorch clean
 
 run: build
 	@./target/release/demask run $(ARGS)
 
 build: libtorch
 	$(CARGO) build --release --locked --workspace --bins
+
+install: build install-built
+
+# The programs look for what ships in `../share/demask` beside them, so the folder may be moved. libtorch is not in it: the engine
+# finds it where it was at build time, or in LD_LIBRARY_PATH.
+install-built:
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/profiles $(SHARE)/shipped
+	install -m 755 $(BUILT)/demask $(BUILT)/demask-engine $(DESTDIR)$(PREFIX)/bin
+	install -m 644 actors/profiles/*.toml $(SHARE)/profiles
+	install -m 644 LICENSE-APACHE LICENSE-MIT README.md $(SHARE)
+	rm -rf $(SHARE)/shipped/tabletop
+	cp -R model/shipped/tabletop $(SHARE)/shipped/tabletop
+
+tarball: build
+	@name=demask-$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)-$$(uname -m) && rm -rf target/tarball && \
+	  $(MAKE) --no-print-directory install-built PREFIX=/$$name DESTDIR=target/tarball > /dev/null && \
+	  tar -C target/tarball -czf target/$$name.tar.gz $$name && echo target/$$name.tar.gz
 
 test: build
 	$(CARGO) test --release --locked --workspace

@@ -2,13 +2,16 @@
 //!
 //! - `args/`: what can be typed; `commands/`: what each command does;
 //! - `model/`: the model that a one-off command works with; `connection/`: the daemon, found and asked;
+//! - `figure/`: charts in files; `page/`: a run as one page;
 //! - `terminal/`: what a person sees; `exit.rs`: exit codes.
 
 mod args;
 mod commands;
 mod connection;
 mod exit;
+mod figure;
 mod model;
+mod page;
 mod terminal;
 
 use std::process::ExitCode;

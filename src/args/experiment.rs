@@ -59,6 +59,9 @@ pub enum Daemon {
         /// Stay in the foreground
         #[arg(long)]
         foreground: bool,
+        /// Lines of its log: for a person, or a JSON object each
+        #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEMASK_LOG_FORMAT")]
+        log_format: LogFormat,
     },
     /// Finish the step, checkpoint, flush, end
     Stop,
@@ -73,6 +76,15 @@ pub enum Daemon {
         #[arg(long, short)]
         follow: bool,
     },
+}
+
+/// How a log's lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Time, level and words
+    Text,
+    /// One object a line: timestamp, level, fields
+    Json,
 }
 
 /// `demask attach`.

@@ -4,6 +4,7 @@ mod checkpoints;
 mod evaluation;
 mod experiment;
 mod output;
+mod presentation;
 mod profile;
 mod runs;
 mod sampling;
@@ -17,8 +18,9 @@ use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
-pub use experiment::{Attach, Daemon, Format, Images, Query, Run, Set};
+pub use experiment::{Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
 pub use output::Json;
+pub use presentation::{Across, Plot, Report};
 pub use profile::{Check, Profile};
 pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
@@ -83,7 +85,7 @@ pub enum Command {
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,
-        after_help = "Examples:\n  demask daemon start\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does."
+        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does.\nRUST_LOG says how much it logs; DEMASK_LOG_FORMAT is --log-format where another command starts it."
     )]
     Daemon(Daemon),
     /// Open the dashboard on the running daemon
@@ -127,12 +129,12 @@ pub enum Command {
     Fill(Fill),
     /// Draw a picture
     #[command(
-        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a red circle\" --output wide.png --from part.png --outpaint --size 48x32\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2 --size 768x512"
+        after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a red circle\" --output wide.png --from part.png --outpaint --size 48x32\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2 --size 768x512\n  demask imagine --file prompts.jsonl --samples 4 --output pictures/ --json > pictures.jsonl"
     )]
     Imagine(Imagine),
     /// Describe a picture, or answer a question about it
     #[command(
-        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"\n  demask describe chart.png --fit squash --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2"
+        after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"\n  demask describe chart.png --fit squash --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2\n  demask describe --file questions.jsonl --samples 4 --json > answers.jsonl"
     )]
     Describe(Describe),
     /// Score a checkpoint on benchmarks
@@ -170,6 +172,16 @@ pub enum Command {
     /// Settings by seeds: queue the runs of a study, wait for them, compare them
     #[command(after_help = STUDY)]
     Study(Study),
+    /// Draw curves of runs, over each other, in a file or here
+    #[command(
+        after_help = "Examples:\n  demask plot --metric 'reward/*'\n  demask plot latest 80a7c1cf3794 --metric train/loss --smooth 0.9 --output loss.svg\n  demask plot --metric policy/kl --log --x time --output kl.png --size 1200x500\nMarks show where a knob was turned (demask set)."
+    )]
+    Plot(Plot),
+    /// Write a run as one HTML page: configuration, curves, benchmarks, samples, funnel, steering
+    #[command(
+        after_help = "Examples:\n  demask report --output report.html\n  demask report 80a7c1cf3794 --output run.html --samples 40\nThe page holds its pictures, runs no script and fetches nothing."
+    )]
+    Report(Report),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),

@@ -135,10 +135,16 @@ pub struct Fill {
 #[derive(Debug, Args)]
 pub struct Imagine {
     /// What to draw
-    #[arg(value_parser = words)]
-    pub prompt: String,
-    /// Where to write the picture
-    #[arg(long, short, value_name = "FILE.png")]
+    #[arg(value_parser = words, required_unless_present = "file")]
+    pub prompt: Option<String>,
+    /// Draw every prompt of this file (- is standard input), a line each: text, or JSON with "prompt"; --output is a folder then
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "from", "show"])]
+    pub file: Option<PathBuf>,
+    /// So many pictures of each prompt of the file, of seeds that follow one another
+    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "prompt")]
+    pub samples: usize,
+    /// Where to write the picture; with --file the folder of PROMPT-SAMPLE.png, made where it is missing
+    #[arg(long, short, value_name = "FILE.png|FOLDER")]
     pub output: PathBuf,
     /// The model
     #[command(flatten)]
@@ -192,8 +198,15 @@ pub struct Imagine {
 #[derive(Debug, Args)]
 pub struct Describe {
     /// A picture
-    #[arg(value_name = "FILE.png")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE.png", required_unless_present = "file")]
+    pub picture: Option<PathBuf>,
+    /// Read every picture of this file (- is standard input), a line each: a path, or JSON with "image" and, where something is
+    /// asked, "prompt"; paths are seen from the file's folder
+    #[arg(long, value_name = "FILE", conflicts_with = "picture")]
+    pub file: Option<PathBuf>,
+    /// So many answers to each line of the file, of seeds that follow one another
+    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "picture")]
+    pub samples: usize,
     /// A question about it; without one the picture is described
     #[arg(value_parser = words)]
     pub question: Option<String>,

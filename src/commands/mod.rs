@@ -1,5 +1,5 @@
 //! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
-//! fetched, made and compared, `evaluation/` benchmarks; `score.rs` recorded predictions graded.
+//! fetched, made and compared, `evaluation/` benchmarks, `presentation/` runs as charts and pages; `score.rs` recorded predictions graded.
 //!
 //! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
 
@@ -7,6 +7,7 @@ mod checkpoints;
 mod doctor;
 mod evaluation;
 mod experiment;
+mod presentation;
 mod sampling;
 mod score;
 
@@ -18,6 +19,7 @@ use demask_storage::Command as Order;
 use self::checkpoints::{convert, grow, merge, pull, verify};
 use self::evaluation::eval;
 use self::experiment::{control, daemon, profile, query, queue, resume, run, runs, study};
+use self::presentation::{plot, report};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
 
@@ -49,6 +51,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Runs(options) => runs::runs(&home, options),
         Command::Queue(options) => queue::queue(&home, options),
         Command::Study(options) => study::study(&home, &options),
+        Command::Plot(options) => plot::plot(&home, &options),
+        Command::Report(options) => report::report(&home, &options),
         Command::Verify(options) => verify::verify(&home, options),
         Command::Convert(options) => convert::convert(options),
         Command::Merge(options) => merge::merge(&home, &options),

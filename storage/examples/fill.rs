@@ -101,6 +101,7 @@ fn example(run: &str, at: u64) -> Example {
         text: format!("Ann has {at} pens and buys 3 more. How many pens does she have now?"),
         picture: None,
         licence: "CC0-1.0".into(),
+        place: String::new(),
     }
 }
 

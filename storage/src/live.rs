@@ -47,6 +47,12 @@ pub struct ActorView {
     pub last_at_us: i64,
     /// The last few messages: time, type, microseconds, outcome (the flight recorder).
     pub recent: Vec<(i64, String, u64, String)>,
+    /// Microseconds from the last question to its answer, its time in the queue among them.
+    #[serde(default)]
+    pub answered_us: u64,
+    /// The last few deaths: microseconds since the epoch, and the reason.
+    #[serde(default)]
+    pub deaths: Vec<(i64, String)>,
 }
 
 /// One stage of a run.

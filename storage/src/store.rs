@@ -8,13 +8,14 @@ use rusqlite::{Connection, OpenFlags};
 /// Marks the file as ours in its header ("dmsk").
 pub const APPLICATION_ID: i32 = 0x646d_736b;
 /// Each migration once, in order; only ever added to.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("schema/0001_first.sql"),
     include_str!("schema/0002_metric_by_number.sql"),
     include_str!("schema/0003_clean.sql"),
     include_str!("schema/0004_modality.sql"),
     include_str!("schema/0005_item.sql"),
     include_str!("schema/0006_funnel.sql"),
+    include_str!("schema/0007_reward.sql"),
     include_str!("schema/0008_runs.sql"),
 ];
 /// How much of the file a reader maps rather than copies: more than a store ever has.

@@ -229,8 +229,8 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             params![r.run, r.step as i64, r.hash, r.weights as i64, r.path, r.reason, r.bytes as i64, r.kept, at],
         ),
         Record::Example(r) => put(
-            "INSERT OR IGNORE INTO example VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            params![r.id, r.run, r.source, r.split, r.modality, r.generator, r.verifier, finite(r.score), r.text, r.picture, r.licence],
+            "INSERT OR IGNORE INTO example VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            params![r.id, r.run, r.source, r.split, r.modality, r.generator, r.verifier, finite(r.score), r.text, r.picture, r.licence, r.place],
         ),
         Record::Trace(r) => put(
             "INSERT OR REPLACE INTO trace VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -241,10 +241,11 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source, r.count as i64],
         ),
         Record::Sample(r) => put(
-            "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             params![
                 r.id, r.run, r.step as i64, r.group as i64, r.number as i64, r.example, r.modality, r.weights as i64, r.prompt,
-                r.text, r.picture, json(&r.parts), finite(r.total), finite(r.advantage), r.trained
+                r.text, r.picture, json(&r.parts), finite(r.total), finite(r.advantage), r.trained,
+                r.reference, r.asked
             ],
         ),
         Record::TrainUse(r) => {

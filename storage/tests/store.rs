@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::events::recent_events;
-use demask_storage::query::{self, VIEWS};
+use demask_storage::query::{self, VIEWS, curves};
 use demask_storage::runs::find::find;
 use demask_storage::runs::queue;
 use demask_storage::{
@@ -374,5 +374,59 @@ fn a_run_waits_until_it_is_begun_or_cancelled() {
             vec![serde_json::json!(1), "b".into()],
             vec![serde_json::json!(2), "d".into()]
         ]
+    );
+}
+
+#[test]
+fn curves_are_thinned_by_the_question_and_knobs_that_were_turned_are_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut writer = Writer::open(&path).unwrap();
+    writer.append(&records(), 1_000_000).unwrap();
+    let many = (10..1010_u64).map(|step| {
+        Record::Metric(Metric {
+            run: "r".into(),
+            step,
+            values: vec![
+                ("train/loss".into(), step as f64),
+                ("train/it's".into(), f64::NAN),
+            ],
+        })
+    });
+    writer.append(&many.collect::<Vec<_>>(), 3_000_000).unwrap();
+    let runs = ["r".to_owned()];
+    let whole = curves::curves(&path, &runs, &["train/*".to_owned(), "*loss".to_owned()]).unwrap();
+    assert_eq!(
+        whole.len(),
+        1,
+        "a metric that fits twice is there once, one without values not at all"
+    );
+    assert_eq!(whole[0].points.len(), 1002);
+    assert_eq!((whole[0].points[2].step, whole[0].points[2].seconds), (10.0, 2.0));
+    let sql = curves::points_sql(&runs, "train/loss", Some(100));
+    let thin = curves::curves_of(&curves::texts(&query::query(&path, &sql, 0).unwrap()));
+    assert!(
+        (90..=130).contains(&thin[0].points.len()),
+        "{}",
+        thin[0].points.len()
+    );
+    let middle = &thin[0].points[50];
+    assert!(
+        (middle.step - middle.value).abs() < 1e-9,
+        "means of the same steps: {middle:?}"
+    );
+    let turns = curves::turns(&path, &runs).unwrap();
+    assert_eq!(
+        (turns.len(), turns[0].step, turns[0].words.as_str()),
+        (1, 4.0, "kl=0.1")
+    );
+    assert_eq!(
+        curves::metrics(&path, &runs).unwrap(),
+        ["train/it's", "train/loss"]
+    );
+    assert!(
+        curves::curves(&path, &["x' OR '1".to_owned()], &["*".to_owned()])
+            .unwrap()
+            .is_empty()
     );
 }

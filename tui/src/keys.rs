@@ -41,6 +41,18 @@ pub enum Action {
     Filter,
     /// Only log lines at least as loud as the next level.
     Level,
+    /// Mark what is chosen, or no more: a metric that is drawn, a run that is laid over.
+    Mark,
+    /// Smooth curves more, or not at all.
+    Smooth,
+    /// Curves on a logarithmic scale, or on a linear one.
+    Scale,
+    /// A shorter part of the curves.
+    ZoomIn,
+    /// A longer one.
+    ZoomOut,
+    /// Only items that are wrong, or all.
+    Wrong,
     /// Find any of these by a few letters.
     Palette,
     /// Show or hide the help.
@@ -72,10 +84,10 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
 /// The keys that the screens' own stand after.
 const FIRST: usize = 3;
 /// The keys that lead to the screens.
-const DIGITS: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
+const DIGITS: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"];
 
 /// Every key but those of the screens.
-const BINDINGS: [Binding; 22] = [
+const BINDINGS: [Binding; 28] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
         "ctrl-c",
@@ -99,8 +111,18 @@ const BINDINGS: [Binding; 22] = [
         "sample a prompt now; begin with 'draw ' for a picture",
         "sample",
     ),
-    bind("left", Action::Back, "Denoise: one step back", ""),
-    bind("right", Action::Forward, "Denoise: one step forward", ""),
+    bind(
+        "left",
+        Action::Back,
+        "Denoise: one step back; Curves: earlier",
+        "",
+    ),
+    bind(
+        "right",
+        Action::Forward,
+        "Denoise: one step forward; Curves: later",
+        "",
+    ),
     bind("up", Action::Up, "the sample, group, row or line before", ""),
     bind("down", Action::Down, "the one after", ""),
     bind("pgup", Action::PageUp, "ten before", ""),
@@ -108,12 +130,28 @@ const BINDINGS: [Binding; 22] = [
     bind(
         "enter",
         Action::Open,
-        "Data: where a sequence comes from; again: its parent",
+        "open what is chosen: a sequence, an item, an actor, a run",
         "",
     ),
     bind("f", Action::Filter, "Log: only lines with these words", ""),
     bind("l", Action::Level, "Log: only warnings, only errors, all", ""),
-    bind("/", Action::Query, "ask the store: one SELECT", "query"),
+    bind(
+        "space",
+        Action::Mark,
+        "Curves: draw a metric, or not; Runs: lay a run over",
+        "",
+    ),
+    bind("s", Action::Smooth, "Curves: smooth more, or not at all", ""),
+    bind("g", Action::Scale, "Curves: logarithmic scale, or linear", ""),
+    bind("+", Action::ZoomIn, "Curves: a shorter part", ""),
+    bind("-", Action::ZoomOut, "Curves: a longer part; esc: all of it", ""),
+    bind("w", Action::Wrong, "Benchmarks: only items that are wrong", ""),
+    bind(
+        "/",
+        Action::Query,
+        "ask the store: one SELECT; Actors: only these names",
+        "query",
+    ),
     bind(
         "esc",
         Action::Close,

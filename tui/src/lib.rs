@@ -4,9 +4,11 @@
 //! - `update.rs`: how events and keys change it, whichever screen is shown;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
+//! - `chart/`: curves laid over each other, on a screen or as text;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
 //! - `terminal/`: the loop, the daemon's socket, the signals that end or stop it from outside.
 
+pub mod chart;
 mod dashboard;
 mod keys;
 mod lineage;

@@ -1,79 +1,168 @@
-//! Walking the lineage (law L5): from what was trained on to its source, generator, verifier and score.
+//! Walking the lineage (law L5): from what was trained on to its text and picture, its source and row, who made and who judged
+//! it, where it was trained on and what the benchmarks said then.
 
 use demask_storage::Command;
+use demask_storage::query::curves::quoted;
 
 /// The column that marks an answer as the list of sequences.
 pub const LIST: &str = "lineage";
 /// The column that marks an answer as one sequence's story.
 pub const STORY: &str = "story";
-
-/// Whether these are the columns of an answer to the dashboard's own questions.
-#[must_use]
-pub fn is_own(columns: &[String]) -> bool {
-    columns
-        .first()
-        .is_some_and(|column| column == LIST || column == STORY)
-}
-
 /// The row of a story that names what the sequence was made from.
 pub const PARENT: &str = "parent";
+/// The rows of a story that name pictures.
+pub const PICTURES: [&str; 2] = ["picture", "asked about"];
 
-/// What the present run, or else the newest, was trained on, newest first.
+/// What a run was trained on, newest first; of the present run, or else the newest, where none is named.
 #[must_use]
-pub fn list() -> Command {
+pub fn list(run: &str) -> Command {
+    let run = match run {
+        "" => "(SELECT run FROM v_run ORDER BY status = 'running' DESC, started_us DESC LIMIT 1)".to_owned(),
+        named => quoted(named),
+    };
     Command::Query {
         sql: format!(
-            "SELECT subject AS {LIST}, step, stage, source, generator, verifier, round(score, 3) AS score \
-             FROM v_lineage WHERE run = (SELECT run FROM v_run ORDER BY status = 'running' DESC, started_us DESC LIMIT 1) \
-             ORDER BY step DESC, subject LIMIT 200"
+            "SELECT subject AS {LIST}, step, stage, source, verifier, round(score, 3) AS score, replace(text, char(10), ' ') AS text \
+             FROM v_lineage WHERE run = {run} ORDER BY step DESC, subject LIMIT 200"
         ),
         limit: 200,
     }
 }
 
-/// All that the store knows of one sequence, as pairs.
+/// All that the store knows of one sequence, as pairs; `run` is the one whose training is told of.
 #[must_use]
-pub fn story(subject: &str) -> Command {
-    let quoted = subject.replace('\'', "''");
-    let of = |view: &str, key: &str, columns: &[&str]| {
-        columns
-            .iter()
-            .map(|column| {
-                format!(
-                    "SELECT '{column}' AS {STORY}, (SELECT cast({column} AS TEXT) FROM {view} WHERE {key} = '{quoted}' \
-                     LIMIT 1) AS value"
-                )
-            })
-            .collect::<Vec<_>>()
-    };
-    let mut parts = vec![format!("SELECT 'sequence' AS {STORY}, '{quoted}' AS value")];
-    parts.extend(of(
-        "v_lineage",
-        "subject",
-        &["source", "generator", "verifier", "score"],
+pub fn story(run: &str, subject: &str) -> Command {
+    let (id, run) = (quoted(subject), quoted(run));
+    let mut parts = vec![pair("sequence", &id)];
+    parts.extend(content(&id));
+    parts.extend(origin(&id));
+    parts.extend(judgement(&id));
+    parts.push(pair(
+        PARENT,
+        &format!(
+            "coalesce((SELECT example FROM v_rollout WHERE sample = {id} LIMIT 1), \
+             (SELECT example FROM v_trace WHERE trace = {id} LIMIT 1))"
+        ),
     ));
-    parts.extend(of(
-        "v_rollout",
-        "sample",
-        &["prompt", "text", "parts", "total", "advantage"],
-    ));
-    parts.extend(of("v_trace", "trace", &["round", "prompt", "text"]));
-    parts.push(format!(
-        "SELECT '{PARENT}', coalesce((SELECT example FROM v_rollout WHERE sample = '{quoted}' LIMIT 1), \
-         (SELECT example FROM v_trace WHERE trace = '{quoted}' LIMIT 1))"
-    ));
-    parts.push(format!(
-        "SELECT 'uses', (SELECT count(*) || ' times, last at step ' || max(step) FROM v_lineage WHERE subject = '{quoted}')"
-    ));
-    parts.push(format!(
-        "SELECT 'checkpoint', (SELECT path FROM v_checkpoint WHERE 'weights:' || weights = \
-         (SELECT generator FROM v_lineage WHERE subject = '{quoted}' LIMIT 1) LIMIT 1)"
-    ));
+    parts.extend(training(&run, &id));
     Command::Query {
         sql: format!(
-            "SELECT * FROM ({}) WHERE value IS NOT NULL",
+            "SELECT * FROM ({}) WHERE value IS NOT NULL AND value <> ''",
             parts.join(" UNION ALL ")
         ),
         limit: 50,
     }
+}
+
+fn pair(name: &str, value: &str) -> String {
+    format!("SELECT '{name}' AS {STORY}, cast({value} AS TEXT) AS value")
+}
+
+/// What it says and shows.
+fn content(id: &str) -> [String; 5] {
+    let rollout = |column: &str| format!("(SELECT {column} FROM v_rollout WHERE sample = {id})");
+    let example = |column: &str| format!("(SELECT {column} FROM example WHERE id = {id})");
+    let trace = |column: &str| format!("(SELECT {column} FROM v_trace WHERE trace = {id} LIMIT 1)");
+    [
+        pair("text", &example("text")),
+        pair(
+            "prompt",
+            &format!("coalesce({}, {})", rollout("prompt"), trace("prompt")),
+        ),
+        pair(
+            "answer",
+            &format!("coalesce({}, {})", rollout("text"), trace("text")),
+        ),
+        pair(
+            PICTURES[0],
+            &format!("coalesce({}, {})", example("picture"), rollout("picture")),
+        ),
+        pair(PICTURES[1], &rollout("asked")),
+    ]
+}
+
+/// Where it comes from and who made it.
+fn origin(id: &str) -> [String; 2] {
+    [
+        pair(
+            "source",
+            &format!(
+                "(SELECT source || CASE place WHEN '' THEN '' ELSE ', ' || place END || ', licence ' || licence FROM example WHERE id = {id})"
+            ),
+        ),
+        pair(
+            "made by",
+            &format!(
+                "(SELECT generator || coalesce(' (' || (SELECT path FROM v_checkpoint WHERE v_checkpoint.run = made.run AND \
+                 'weights:' || weights = generator LIMIT 1) || ')', '') FROM (\
+                 SELECT run, generator FROM v_trace WHERE trace = {id} UNION ALL \
+                 SELECT run, 'weights:' || weights FROM v_rollout WHERE sample = {id} UNION ALL \
+                 SELECT run, nullif(generator, 'none') FROM example WHERE id = {id}) AS made LIMIT 1)"
+            ),
+        ),
+    ]
+}
+
+/// Who judged it, and how.
+fn judgement(id: &str) -> [String; 4] {
+    [
+        pair(
+            "right",
+            &format!("(SELECT reference FROM v_rollout WHERE sample = {id})"),
+        ),
+        pair(
+            "rewards",
+            &format!(
+                "(SELECT group_concat(name || ' ' || round(value, 3) || ' × ' || weight, ' + ') || ' = ' || \
+                 (SELECT round(total, 3) || ', advantage ' || round(advantage, 3) FROM v_rollout WHERE sample = {id}) \
+                 FROM v_reward WHERE sample = {id})"
+            ),
+        ),
+        pair(
+            "verified",
+            &format!(
+                "(SELECT verifier || ', score ' || round(score, 3) FROM example WHERE id = {id} AND verifier <> 'source')"
+            ),
+        ),
+        pair(
+            "gates",
+            &format!(
+                "(SELECT group_concat(gate || CASE WHEN passed THEN ' passed' ELSE ' turned away: ' || reason END, ', ') FROM \
+                 (SELECT DISTINCT gate, passed, reason FROM v_trace WHERE trace = {id} AND gate IS NOT NULL))"
+            ),
+        ),
+    ]
+}
+
+/// Where it was trained on, and what each benchmark said before and after.
+fn training(run: &str, id: &str) -> [String; 2] {
+    let used = format!("FROM v_lineage WHERE subject = {id} AND run = {run}");
+    let of = |order: &str| {
+        format!(
+            "(SELECT printf('%.1f %% at step %d', 100.0 * value, step) FROM v_eval AS one WHERE one.run = {run} AND \
+             one.suite = measured.suite AND {order} LIMIT 1)"
+        )
+    };
+    let before = of(&format!(
+        "one.step <= (SELECT min(step) {used}) ORDER BY one.step DESC"
+    ));
+    let after = of(&format!("one.step > (SELECT max(step) {used}) ORDER BY one.step"));
+    [
+        pair(
+            "trained",
+            &format!(
+                "(SELECT group_concat(stage || CASE times WHEN 1 THEN ', step ' || last ELSE ', ' || times || ' times, steps ' || \
+                 first || ' to ' || last END, '; ') FROM (SELECT stage, count(*) AS times, min(step) AS first, max(step) AS last \
+                 {used} GROUP BY stage))"
+            ),
+        ),
+        pair(
+            "benchmarks",
+            &format!(
+                "(SELECT group_concat(suite || ' ' || coalesce({before}, 'not measured') || ' before, ' || \
+                 coalesce({after}, 'not measured') || ' after', '; ') FROM (SELECT DISTINCT suite FROM v_eval WHERE run = {run}) \
+                 AS measured WHERE EXISTS (SELECT 1 {used}))"
+            ),
+        ),
+    ]
 }

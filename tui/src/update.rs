@@ -1,6 +1,7 @@
 //! How events and keys change the state, as far as every screen is meant; the present screen does the rest. Pure: what has to
 //! be done outside is returned.
 
+use demask_storage::query::curves::{self, Turn};
 use demask_storage::{
     Command, Eval, Frame, Level, Record, Reply, RolloutSample, RunState, TrainUse, Verdict,
 };
@@ -9,7 +10,8 @@ use ratatui::layout::{Position, Rect};
 use crate::dashboard::Dashboard;
 use crate::keys::{Action, action};
 use crate::model::message::{Effect, Msg};
-use crate::model::{LINES, Model, POINTS, ROLLOUTS, SAMPLES, Typing, tabs};
+use crate::model::past;
+use crate::model::{LINES, LogLine, Model, POINTS, ROLLOUTS, SAMPLES, Typing, tabs};
 use crate::palette::{self, Does, Palette};
 use crate::screens::Event;
 use crate::view;
@@ -31,7 +33,15 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     }
     if board.screen != before && board.connected {
         let number = board.screen;
-        effects.extend(board.screens.get_mut(number).and_then(|screen| screen.on_show()));
+        let Dashboard { model, screens } = board;
+        effects.extend(
+            screens
+                .get_mut(number)
+                .map_or_else(Vec::new, |screen| screen.on_show(model)),
+        );
+    }
+    if let Some(run) = board.opening.take() {
+        effects.extend(opened(board, &run));
     }
     effects
 }
@@ -41,7 +51,9 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
         Msg::Key(key) => return key_pressed(board, &key),
         Msg::Event(envelope) => {
             board.seq = board.seq.max(envelope.seq);
-            take(board, envelope.record);
+            board.now_us = board.now_us.max(envelope.at_us);
+            let at_us = envelope.at_us;
+            take(board, envelope.record, at_us);
         }
         Msg::Reply(reply) => answered(board, *reply),
         Msg::NoRows { sql, message } => {
@@ -112,9 +124,13 @@ fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
             board.tell(&Event::Closed);
             return on_screen(board, action);
         }
-        Action::Back | Action::Forward | Action::Open | Action::Query | Action::Filter | Action::Level => {
-            let claiming = board.screens.iter().position(|screen| screen.claims(action));
-            board.screen = claiming.unwrap_or(board.screen);
+        // What is left means something on a screen alone.
+        _ => {
+            let present = board.screens.get(board.screen);
+            if !present.is_some_and(|screen| screen.takes(action)) {
+                let claiming = board.screens.iter().position(|screen| screen.claims(action));
+                board.screen = claiming.unwrap_or(board.screen);
+            }
             return on_screen(board, action);
         }
     }
@@ -248,7 +264,7 @@ fn typed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
 }
 
 fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
-    if text.is_empty() && *what != Typing::Filter {
+    if text.is_empty() && !matches!(what, Typing::Filter | Typing::Names) {
         return Vec::new();
     }
     match what {
@@ -273,6 +289,7 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
         }
         Typing::Value(key) => return turned(board, key, text),
         Typing::Filter => board.tell(&Event::Words(text)),
+        Typing::Names => board.tell(&Event::Named(text)),
         Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
         Typing::Stop => board.notice = "not stopped".into(),
     }
@@ -292,6 +309,7 @@ fn turned(board: &mut Dashboard, key: &str, value: &str) -> Vec<Effect> {
 
 fn answered(board: &mut Dashboard, reply: Reply) {
     match reply {
+        Reply::Status(overview) if board.is_past => board.live = Some(*overview),
         Reply::Status(overview) => board.overview = Some(*overview),
         Reply::Actors { actors } => {
             board.actors = actors
@@ -309,6 +327,7 @@ fn answered(board: &mut Dashboard, reply: Reply) {
             };
             let rows = rows.into_iter();
             let rows: Vec<Vec<String>> = rows.map(|row| row.into_iter().map(plain).collect()).collect();
+            read(board, &columns, &rows);
             board.tell(&Event::Rows(&columns, &rows));
         }
         Reply::Refused { message } => refused(board, message),
@@ -317,21 +336,120 @@ fn answered(board: &mut Dashboard, reply: Reply) {
 
 fn refused(model: &mut Model, message: String) {
     // A line in the footer may be too short for it.
-    log(model, Level::Warn, message.clone());
+    let at_us = model.now_us;
+    log(model, at_us, Level::Warn, message.clone());
     model.notice = message;
 }
 
-fn take(board: &mut Dashboard, record: Record) {
+/// Looks at a run as the store tells of it: one that is over, or with an empty name the daemon's again.
+fn opened(board: &mut Dashboard, run: &str) -> Vec<Effect> {
+    let model = &mut board.model;
+    let live = model
+        .live
+        .take()
+        .or_else(|| model.overview.take().filter(|_| !model.is_past));
+    let present = live
+        .as_ref()
+        .map_or(String::new(), |overview| overview.run.clone());
+    model.is_past = !run.is_empty() && run != present;
+    (model.overview, model.live) = if model.is_past { (None, live) } else { (live, None) };
+    let run = if model.is_past { run.to_owned() } else { present };
+    model.begin(&run);
+    model.log.clear();
+    board.tell(&Event::Begun);
+    if run.is_empty() {
+        return Vec::new();
+    }
+    past::questions(&run).into_iter().map(Effect::Ask).collect()
+}
+
+/// Takes in what the store answered about the run that is looked at.
+fn read(board: &mut Dashboard, columns: &[String], rows: &[Vec<String>]) {
+    match columns.first().map(String::as_str) {
+        Some(past::EVENTS) => read_events(board, rows),
+        Some(past::FUNNEL) => read_funnel(&mut board.model, rows),
+        Some(curves::CURVE) => read_points(&mut board.model, rows),
+        Some(curves::TURNED) => {
+            let turns = curves::turns_of(rows).into_iter();
+            board.model.turns = turns.filter(|turn| turn.run == board.model.run).collect();
+        }
+        _ => {}
+    }
+}
+
+fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
+    let mut records = Vec::new();
+    for row in rows {
+        let Some(Ok(record)) = row.first().map(|body| serde_json::from_str::<Record>(body)) else {
+            continue;
+        };
+        let at_us = row.get(1).and_then(|at| at.parse().ok()).unwrap_or(0);
+        records.push((at_us, record));
+    }
+    let all: Vec<Record> = records.iter().map(|(_, record)| record.clone()).collect();
+    let step = rows.last().and_then(|row| row.get(2)?.parse().ok()).unwrap_or(0);
+    if board.is_past
+        && let Some(overview) = past::overview(&all, step)
+    {
+        if overview.run != board.run {
+            return;
+        }
+        board.overview = Some(overview);
+    }
+    for (at_us, record) in records {
+        board.tell(&Event::Record(&record));
+        keep(&mut board.model, record, at_us);
+    }
+    // Somebody else's word of long ago.
+    board.notice.clear();
+}
+
+fn read_funnel(model: &mut Model, rows: &[Vec<String>]) {
+    model.funnel.clear();
+    for row in rows {
+        let [source, gate, reason, passed, rejected] = row.as_slice() else {
+            continue;
+        };
+        let count = |text: &String| text.parse().unwrap_or(0);
+        let line = (source.clone(), gate.clone(), reason.clone());
+        model.funnel.insert(line, (count(passed), count(rejected)));
+    }
+}
+
+/// The store's points of the run stand before those that came live.
+fn read_points(model: &mut Model, rows: &[Vec<String>]) {
+    for curve in curves::curves_of(rows) {
+        if curve.run != model.run {
+            continue;
+        }
+        let live = model.metrics.entry(curve.name).or_default();
+        let first = live.front().map_or(f64::INFINITY, |point| point.0);
+        let before = curve.points.iter().filter(|point| point.step < first);
+        for point in before.rev() {
+            live.push_front((point.step, point.value));
+        }
+    }
+}
+
+fn take(board: &mut Dashboard, record: Record, at_us: i64) {
+    if board.is_past {
+        match record {
+            Record::Overview(overview) => board.live = Some(overview),
+            Record::Actor(actor) => drop(board.actors.insert(actor.name.clone(), actor)),
+            _ => {}
+        }
+        return;
+    }
     if let Some(run) = run_of(&record).filter(|run| !run.is_empty() && *run != board.run) {
         board.model.begin(run);
         board.tell(&Event::Begun);
     }
     board.tell(&Event::Record(&record));
-    keep(&mut board.model, record);
+    keep(&mut board.model, record, at_us);
 }
 
 /// Keeps what was recorded, as far as it is shown.
-fn keep(model: &mut Model, record: Record) {
+fn keep(model: &mut Model, record: Record, at_us: i64) {
     match record {
         Record::Overview(overview) => model.overview = Some(overview),
         Record::Actor(actor) => drop(model.actors.insert(actor.name.clone(), actor)),
@@ -359,14 +477,16 @@ fn keep(model: &mut Model, record: Record) {
         Record::Sample(sample) => drawn(model, sample),
         Record::Verdict(verdict) => judged(model, verdict),
         Record::TrainUse(used) => trained(model, &used),
-        Record::Eval(eval) => benchmarked(model, eval),
+        Record::Eval(eval) => benchmarked(model, at_us, eval),
         Record::Alert(alert) => log(
             model,
+            at_us,
             alert.level,
             format!("alert {}: {}", alert.kind, alert.message),
         ),
         Record::Lifecycle(life) => log(
             model,
+            at_us,
             Level::Info,
             match life.reason.as_str() {
                 "" => format!("{}: {}", life.actor, life.what),
@@ -376,11 +496,15 @@ fn keep(model: &mut Model, record: Record) {
         Record::Checkpoint(checkpoint) if checkpoint.kept => {
             log(
                 model,
+                at_us,
                 Level::Info,
                 format!("checkpoint at step {} ({})", checkpoint.step, checkpoint.reason),
             );
         }
         Record::Steer(steer) => {
+            if let (Some(key), Some(new), Some(step)) = (&steer.key, &steer.new, steer.applied_step) {
+                turned_at(model, step, format!("{key}={new}"));
+            }
             let what = [Some(steer.action.to_string()), steer.key, steer.new]
                 .into_iter()
                 .flatten()
@@ -390,7 +514,7 @@ fn keep(model: &mut Model, record: Record) {
                 .applied_step
                 .map_or("asked".to_owned(), |step| format!("applied at step {step}"));
             model.notice = format!("{what}: {when}");
-            log(model, Level::Info, format!("{} {what}: {when}", steer.by));
+            log(model, at_us, Level::Info, format!("{} {what}: {when}", steer.by));
         }
         Record::RunEnd(end) => {
             let level = if end.status == RunState::Failed {
@@ -398,17 +522,36 @@ fn keep(model: &mut Model, record: Record) {
             } else {
                 Level::Info
             };
-            log(model, level, format!("run {}: {}", end.status, end.reason));
+            log(model, at_us, level, format!("run {}: {}", end.status, end.reason));
         }
         Record::Run(run) => {
             let how = if run.generation > 0 { "goes on" } else { "begins" };
             log(
                 model,
+                at_us,
                 Level::Info,
                 format!("{} {how}, run {}", run.profile, run.id),
             );
         }
         _ => {}
+    }
+}
+
+/// A knob that was turned, once, also where the store and the daemon both tell of it.
+fn turned_at(model: &mut Model, step: u64, words: String) {
+    let (run, step) = (model.run.clone(), step as f64);
+    if !model
+        .turns
+        .iter()
+        .any(|turn| turn.step == step && turn.words == words)
+    {
+        let seconds = 0.0;
+        model.turns.push(Turn {
+            run,
+            step,
+            seconds,
+            words,
+        });
     }
 }
 
@@ -456,14 +599,14 @@ fn trained(model: &mut Model, used: &TrainUse) {
 }
 
 /// A result of a suite at a step, once.
-fn benchmarked(model: &mut Model, eval: Eval) {
+fn benchmarked(model: &mut Model, at_us: i64, eval: Eval) {
     let same = |known: &&mut Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
     if let Some(known) = model.evals.iter_mut().find(same) {
         *known = eval;
         return;
     }
     let line = format!("benchmark {} {:.1} %", eval.suite, 100.0 * eval.value);
-    log(model, Level::Info, line);
+    log(model, at_us, Level::Info, line);
     model.evals.push(eval);
 }
 
@@ -489,8 +632,8 @@ fn run_of(record: &Record) -> Option<&str> {
     }
 }
 
-fn log(model: &mut Model, level: Level, line: String) {
-    model.log.push_back((level, line));
+fn log(model: &mut Model, at_us: i64, level: Level, text: String) {
+    model.log.push_back(LogLine { at_us, level, text });
     model.logged += 1;
     while model.log.len() > LINES {
         model.log.pop_front();

@@ -110,11 +110,25 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
     } else {
         String::new()
     };
+    let state = match model.is_past {
+        true => earlier(&state, usize::from(area.width)),
+        false => state,
+    };
     let line = Line::from(vec![
         Span::styled(" demask ", accent(model).add_modifier(Modifier::REVERSED)),
         format!(" {state}{missed}").into(),
     ]);
     frame.render_widget(Paragraph::new(line), area);
+}
+
+/// What is said of a run that is over, with how to leave it where that has room.
+fn earlier(state: &str, columns: usize) -> String {
+    let line = format!("an earlier run: {state}");
+    let way_back = " (esc on Runs goes back)";
+    match " demask  ".len() + line.chars().count() + way_back.len() <= columns {
+        true => format!("{line}{way_back}"),
+        false => line,
+    }
 }
 
 /// The run in a line. What a running one is at has its place on the Overview too: here it is where it fits.
@@ -151,6 +165,7 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
             Typing::Sql => "SELECT".to_owned(),
             Typing::Stop => "end the run? type yes".to_owned(),
             Typing::Filter => "words".to_owned(),
+            Typing::Names => "actors whose names hold".to_owned(),
             Typing::Value(key) => {
                 let knob = model.knobs().iter().find(|knob| knob.key == *key);
                 knob.map_or_else(

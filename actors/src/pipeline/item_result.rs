@@ -1,6 +1,6 @@
 //! One item of a benchmark with what the model gave for it: what a suite's result is made of, and the row that is kept.
 
-use demask_datasets::example::{Check, Kind};
+use demask_datasets::example::{Check, Example, Kind};
 use demask_datasets::pictures::file::png;
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_rewards::judge::{Completion, Judge};
@@ -93,7 +93,7 @@ impl ItemResult {
             output: self.output.clone(),
             drawn: drawn.map(|picture| blobs.put(&png(picture))).transpose()?,
             answer: self.answer(),
-            reference: reference(item),
+            reference: reference(example),
             credit: verdict.credit,
             tokens: self
                 .completion
@@ -118,9 +118,9 @@ impl ItemResult {
     }
 }
 
-/// The answer that is right, in words.
-fn reference(item: &Item) -> String {
-    let example = &item.example;
+/// The answer that is right, in words; empty where none is known.
+#[must_use]
+pub fn reference(example: &Example) -> String {
     match &example.check {
         Check::Exact { answer } | Check::Number { answer } => answer.clone(),
         Check::Scene { request } => request.words(),

@@ -5,16 +5,37 @@ use demask_api::sequence::Task;
 use demask_datasets::example::Example;
 use demask_storage::{Gate, Modality, Record, TrainUse, Verdict};
 
+use crate::pipeline::curation::kept_pictures::KeptPictures;
 use crate::pipeline::curation::training_example::{TrainingExample, location};
 use crate::pipeline::run_error::RunError;
 use crate::run::context::RunContext;
 
-/// Records what a step trains on.
+/// Records examples that something is made from or trained on.
 ///
 /// # Errors
-/// An example that cannot say where it comes from; a recorder that is gone.
+/// A picture that cannot be kept; a recorder that is gone.
+pub async fn known(
+    context: &RunContext,
+    pictures: &KeptPictures,
+    examples: &[TrainingExample],
+) -> Result<(), RunError> {
+    for picked in examples {
+        let example = demask_storage::Example {
+            picture: pictures.keep(&picked.example).await?,
+            ..row(context, picked)
+        };
+        context.recorder.record(Record::Example(example)).await?;
+    }
+    Ok(())
+}
+
+/// Records what a step trains on. A trace that was accepted is named as the trace that it was proposed as.
+///
+/// # Errors
+/// An example that cannot say where it comes from; as [`known`].
 pub async fn used(
     context: &RunContext,
+    pictures: &KeptPictures,
     step: u64,
     stage: &str,
     used: &[TrainingExample],
@@ -26,16 +47,19 @@ pub async fn used(
                 picked.example.source
             )));
         }
-        context
-            .recorder
-            .record(Record::Example(row(context, picked)))
-            .await?;
     }
+    let given: Vec<TrainingExample> = used
+        .iter()
+        .filter(|picked| picked.trace.is_none())
+        .cloned()
+        .collect();
+    known(context, pictures, &given).await?;
+    let subject = |picked: &TrainingExample| picked.trace.clone().unwrap_or(picked.example.id.clone());
     let used = TrainUse {
         run: context.run.clone(),
         step,
         stage: stage.to_owned(),
-        subjects: used.iter().map(|picked| picked.example.id.clone()).collect(),
+        subjects: used.iter().map(subject).collect(),
     };
     Ok(context.recorder.record(Record::TrainUse(used)).await?)
 }
@@ -54,6 +78,7 @@ fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Exampl
         text: format!("{} ⇒ {}", example.prompt, example.completion(picked.mode)),
         picture: None,
         licence: example.licence.clone(),
+        place: example.place.clone(),
     }
 }
 

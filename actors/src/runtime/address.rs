@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
 use actix::prelude::*;
 use tokio::sync::watch;
@@ -85,17 +86,18 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
 }
 
 /// A message that waits for its answer: it counts in the queue that a person sees.
-struct Waiting<'a>(&'a AtomicU64, &'a Probe);
+struct Waiting<'a>(&'a AtomicU64, &'a Probe, Instant);
 
 impl<'a> Waiting<'a> {
     fn begin(count: &'a AtomicU64, probe: &'a Probe) -> Self {
         probe.waiting(count.fetch_add(1, Relaxed) + 1);
-        Self(count, probe)
+        Self(count, probe, Instant::now())
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.1.waiting(self.0.fetch_sub(1, Relaxed) - 1);
+        self.1.answered(self.2.elapsed());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use demask_storage::{ActorState, ActorView};
 
@@ -10,6 +11,8 @@ use crate::runtime::recorder::now_us;
 
 /// Messages that the flight recorder keeps of each actor.
 const RECENT: usize = 64;
+/// Deaths that are remembered of each actor.
+const DEATHS: usize = 8;
 
 /// What an actor is doing, readable from anywhere at any time.
 #[derive(Clone, Debug)]
@@ -33,6 +36,8 @@ impl Probe {
                 last_message: String::new(),
                 last_at_us: 0,
                 recent: Vec::new(),
+                answered_us: 0,
+                deaths: Vec::new(),
             })),
             handling: Arc::default(),
         }
@@ -72,6 +77,20 @@ impl Probe {
 
     pub(super) fn waiting(&self, waiting: u64) {
         self.lock().queue.0 = waiting;
+    }
+
+    /// Notes how long who asked waited for the answer.
+    pub(super) fn answered(&self, after: Duration) {
+        self.lock().answered_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    }
+
+    /// Notes that a life of it ended, and why.
+    pub(super) fn died(&self, reason: &str) {
+        let mut view = self.lock();
+        if view.deaths.len() == DEATHS {
+            view.deaths.remove(0);
+        }
+        view.deaths.push((now_us(), reason.to_owned()));
     }
 
     /// As it is now.

@@ -297,6 +297,7 @@ impl Handler<Down> for Supervisor {
             return self.note(&down.name, down.generation, "stopped", &down.reason);
         }
         actor.probe.say(ActorState::Failed, &down.reason);
+        actor.probe.died(&down.reason);
         let now = Instant::now();
         actor.deaths.push_back(now);
         actor
@@ -442,6 +443,8 @@ mod tests {
                 .unwrap();
             assert_eq!((view.restarts, view.handled), (2, 4));
             assert_eq!(view.recent[1].3, "panicked");
+            let reasons: Vec<&str> = view.deaths.iter().map(|death| death.1.as_str()).collect();
+            assert_eq!(reasons, ["panicked", "asked to"]);
             let next = supervisor.spawn("fragile", "supervisor", Fragile);
             next.get().await.unwrap().send(Poke("live")).await.unwrap();
             let views = supervisor.roster.views();

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
-use crate::args::{Daemon, Images};
+use crate::args::{Daemon, Images, LogFormat};
 use crate::commands::experiment::control;
 use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
@@ -23,16 +23,22 @@ use crate::terminal::print;
 /// A daemon that does not start or end.
 pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
     match options {
-        Daemon::Start { foreground: true } => {
-            log_to_stderr();
+        Daemon::Start {
+            foreground: true,
+            log_format,
+        } => {
+            log_to_stderr(log_format);
             demask_actors::daemon::serve(home)?;
         }
-        Daemon::Start { foreground: false } => match home.daemon_pid() {
+        Daemon::Start {
+            foreground: false,
+            log_format,
+        } => match home.daemon_pid() {
             Some(pid) => bail!(
                 "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
                 home.root().display()
             ),
-            None => println!("daemon started, process {}", start(home)?),
+            None => println!("daemon started, process {}", start(home, Some(log_format))?),
         },
         Daemon::Stop => stop(home)?,
         Daemon::Status(output) => return status(home, output.json),
@@ -48,24 +54,28 @@ pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
 pub fn ensure(home: &Home) -> anyhow::Result<u32> {
     match reach(home)? {
         Some((pid, _)) => Ok(pid),
-        None => start(home),
+        None => start(home, None),
     }
 }
 
 /// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
-fn log_to_stderr() {
+fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
         // Saying that a line could not be written, to the same full disk, would be a panic.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
 
-fn start(home: &Home) -> anyhow::Result<u32> {
+/// Starts a daemon in the background, its log in a format where one is named.
+fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
     let log = home.log();
     std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
         let root = home.root().display();
@@ -82,6 +92,9 @@ fn start(home: &Home) -> anyhow::Result<u32> {
         .arg("--home")
         .arg(home.root())
         .args(["daemon", "start", "--foreground"]);
+    if log_format == Some(LogFormat::Json) {
+        command.args(["--log-format", "json"]);
+    }
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     // Its own process group: a Ctrl-C meant for the dashboard does not reach it.
     answering(home, command.process_group(0).spawn()?, before)

@@ -1,14 +1,18 @@
-//! `demask describe`: a picture read.
+//! `demask describe`: a picture read, or every one of a list.
 
+use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use demask_actors::home::Home;
+use demask_actors::inference::complete::CompletionRequest;
 use demask_actors::inference::typed_prompt::plain_example;
 use demask_api::Task;
-use demask_datasets::example::{Kind, Mode};
+use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::pictures::file::decode;
 use demask_datasets::pictures::fit::fit as fit_picture;
 
+use super::prompts::{self, PictureRow};
 use crate::args::Describe;
 use crate::model::engine::runtime;
 use crate::model::session::Session;
@@ -16,35 +20,82 @@ use crate::terminal::print;
 
 /// What a published model is asked about a picture when nobody asks anything.
 const DESCRIBE: &str = "Please describe this image in detail.";
+/// Pictures that are read together; what they gave is printed before the next are.
+const TOGETHER: usize = 32;
 
 /// `demask describe`.
 ///
 /// # Errors
-/// A picture that does not decode; as [`Session::open`] and [`Session::complete`].
+/// A picture that does not decode; a list that cannot be read; as [`Session::open`] and [`Session::complete`].
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
-    let image = decode(&options.file).map_err(anyhow::Error::msg)?;
     let mode = if options.think { Mode::Think } else { Mode::Direct };
-    let (prompt, made) = runtime()?.block_on(async {
-        let session = Session::open_seeing(home, &options.model, Task::Understand).await?;
-        let (kind, prompt) = match (&options.question, session.is_published_family) {
-            (Some(question), _) => (Kind::Question, question.clone()),
-            (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
-            (None, false) => (Kind::Caption, "describe the table".to_owned()),
-        };
-        // One of whole pixels stays sharp for a model of few of them.
-        let picture = fit_picture(&image, session.size()?, options.fit, !session.is_published_family);
-        let example = plain_example(kind, &prompt, Some(picture));
-        let made = session
-            .complete(example, mode, options.seed, &session.samplers, None)
-            .await?;
-        anyhow::Ok((prompt, made))
-    })?;
-    if options.output.json {
-        print::json(
-            &serde_json::json!({ "file": options.file, "question": prompt, "answer": made.completion.text }),
-        )?;
-    } else {
-        print::written(&made.completion.text);
+    let rows = match (&options.file, &options.picture) {
+        (Some(file), _) => prompts::listed_pictures(file)?,
+        (None, picture) => vec![PictureRow {
+            image: picture.clone().context("a picture is needed")?,
+            question: options.question.clone(),
+        }],
+    };
+    // A picture that is none is told before the model is loaded.
+    if let [alone] = rows.as_slice() {
+        decode(&alone.image).map_err(anyhow::Error::msg)?;
     }
+    let seeds = (0..options.samples as u64).map(|sample| options.seed.wrapping_add(sample));
+    let asked: Vec<(&PictureRow, u64)> = rows
+        .iter()
+        .flat_map(|row| seeds.clone().map(move |seed| (row, seed)))
+        .collect();
+    let one = options.file.is_none();
+    runtime()?.block_on(async {
+        let session = Session::open_seeing(home, &options.model, Task::Understand).await?;
+        for batch in asked.chunks(TOGETHER) {
+            let request = |&(row, seed): &(&PictureRow, u64)| {
+                Ok(CompletionRequest {
+                    example: example(&session, &options, row)?,
+                    mode,
+                    seed,
+                    watch: None,
+                })
+            };
+            let wanted = batch.iter().map(request).collect::<anyhow::Result<Vec<_>>>()?;
+            let made = session
+                .inference
+                .complete(&session.engine, &wanted, &session.samplers, None)
+                .await?;
+            for ((&(row, seed), wanted), made) in batch.iter().zip(&wanted).zip(made) {
+                let answer = &made.completion.text;
+                match (options.output.json, one) {
+                    (true, true) => tell_one(&row.image, &wanted.example.prompt, answer)?,
+                    (true, false) => println!(
+                        "{}",
+                        serde_json::json!({
+                            "file": row.image, "question": wanted.example.prompt, "answer": answer, "seed": seed,
+                        })
+                    ),
+                    (false, true) => print::written(answer),
+                    (false, false) => println!("{}: {answer}", row.image.display()),
+                }
+            }
+        }
+        anyhow::Ok(())
+    })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn tell_one(file: &Path, question: &str, answer: &str) -> anyhow::Result<()> {
+    print::json(&serde_json::json!({ "file": file, "question": question, "answer": answer }))
+}
+
+/// The picture made to fit, with the question or what stands for none.
+fn example(session: &Session, options: &Describe, row: &PictureRow) -> anyhow::Result<Example> {
+    let image = decode(&row.image).map_err(anyhow::Error::msg)?;
+    let question = row.question.as_ref().or(options.question.as_ref());
+    let (kind, prompt) = match (question, session.is_published_family) {
+        (Some(question), _) => (Kind::Question, question.clone()),
+        (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
+        (None, false) => (Kind::Caption, "describe the table".to_owned()),
+    };
+    // One of whole pixels stays sharp for a model of few of them.
+    let picture = fit_picture(&image, session.size()?, options.fit, !session.is_published_family);
+    Ok(plain_example(kind, &prompt, Some(picture)))
 }

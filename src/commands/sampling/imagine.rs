@@ -1,5 +1,6 @@
-//! `demask imagine`: a picture drawn, or a part of one.
+//! `demask imagine`: a picture drawn, or a part of one, or every one of a list.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -14,32 +15,31 @@ use demask_datasets::tabletop::render::PIXELS;
 
 use super::canvas::Canvas;
 use super::preview::{show_picture, show_text};
+use super::prompts;
 use crate::args::Imagine;
 use crate::model::engine::runtime;
 use crate::model::session::Session;
 use crate::terminal::picture::{check_output, save, scale};
 use crate::terminal::print;
 
+/// Pictures that are drawn together; they are written before the next are drawn.
+const TOGETHER: usize = 32;
+
 /// `demask imagine`.
 ///
 /// # Errors
 /// As [`Session::open`] and [`Session::complete`]; a file that cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
-    check_output(&options.output)?;
-    let (kind, mode, task) = if options.think {
-        (Kind::ThinkThenDraw, Mode::Think, Task::ThinkThenDraw)
-    } else {
-        (Kind::TextToImage, Mode::Direct, Task::TextToImage)
+    let Some(prompt) = &options.prompt else {
+        return draw_list(home, &options);
     };
+    check_output(&options.output)?;
+    let (kind, mode, task) = way(&options);
     let made = runtime()?.block_on(async {
         let session = Session::open_seeing(home, &options.model, task).await?;
-        let mut samplers = session.samplers.clone();
-        let image = &mut samplers.image;
-        image.steps = options.steps.unwrap_or(image.steps);
-        image.temperature = options.temperature.unwrap_or(image.temperature);
-        image.guidance = options.guidance.unwrap_or(image.guidance);
+        let samplers = samplers(&session, &options);
         let sink: Option<FrameSink> = options.show.then(|| show_picture(show_text(&session.inference)));
-        let example = plain_example(kind, &options.prompt, None);
+        let example = plain_example(kind, prompt, None);
         match canvas(&session, &options)? {
             Some(canvas) => inpaint(&session, example, &canvas, options.seed, &samplers, sink).await,
             None => {
@@ -49,30 +49,117 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
             }
         }
     })?;
-    let picture = made.completion.picture.context("the engine gave no picture")?;
+    let (drawn, thought) = (kept(&options, &options.output, &made)?, &made.completion.text);
+    if options.json {
+        print::json(&described(prompt, &options.output, &made, &drawn, options.seed))?;
+    } else {
+        if !thought.is_empty() {
+            println!("{thought}");
+        }
+        say(&options.output, &drawn);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is asked of the model: kind, mode and task.
+fn way(options: &Imagine) -> (Kind, Mode, Task) {
+    match options.think {
+        true => (Kind::ThinkThenDraw, Mode::Think, Task::ThinkThenDraw),
+        false => (Kind::TextToImage, Mode::Direct, Task::TextToImage),
+    }
+}
+
+/// The checkpoint's samplers with what was asked for.
+fn samplers(session: &Session, options: &Imagine) -> SamplerSettings {
+    let mut samplers = session.samplers.clone();
+    let image = &mut samplers.image;
+    image.steps = options.steps.unwrap_or(image.steps);
+    image.temperature = options.temperature.unwrap_or(image.temperature);
+    image.guidance = options.guidance.unwrap_or(image.guidance);
+    samplers
+}
+
+/// Draws every prompt of a file, some at a time, into a folder.
+fn draw_list(home: &Home, options: &Imagine) -> anyhow::Result<ExitCode> {
+    let file = options.file.as_ref().context("a PROMPT or --file is needed")?;
+    let prompts = prompts::listed(file)?;
+    let folder = &options.output;
+    std::fs::create_dir_all(folder).with_context(|| format!("--output {}", folder.display()))?;
+    let asked: Vec<(usize, usize)> = (0..prompts.len())
+        .flat_map(|prompt| (0..options.samples).map(move |sample| (prompt, sample)))
+        .collect();
+    let (kind, mode, task) = way(options);
+    runtime()?.block_on(async {
+        let session = Session::open_seeing(home, &options.model, task).await?;
+        let samplers = samplers(&session, options);
+        for batch in asked.chunks(TOGETHER) {
+            let request = |&(prompt, sample): &(usize, usize)| CompletionRequest {
+                example: plain_example(kind, &prompts[prompt], None),
+                mode,
+                seed: options.seed.wrapping_add(sample as u64),
+                watch: None,
+            };
+            let wanted: Vec<CompletionRequest> = batch.iter().map(request).collect();
+            let made = session
+                .inference
+                .complete(&session.engine, &wanted, &samplers, None)
+                .await?;
+            for ((&(prompt, sample), wanted), made) in batch.iter().zip(&wanted).zip(made) {
+                let file = folder.join(format!("{:05}-{sample}.png", prompt + 1));
+                let drawn = kept(options, &file, &made)?;
+                match options.json {
+                    true => println!(
+                        "{}",
+                        described(&prompts[prompt], &file, &made, &drawn, wanted.seed)
+                    ),
+                    false => say(&file, &drawn),
+                }
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the detector reads in a drawn table; none of other pictures.
+type Seen = Option<demask_rewards::verifiers::tabletop_detector::Reading>;
+
+/// Writes a picture that was drawn; what is read in it.
+fn kept(options: &Imagine, file: &Path, made: &CompletionResult) -> anyhow::Result<Seen> {
+    let picture = made
+        .completion
+        .picture
+        .as_ref()
+        .context("the engine gave no picture")?;
     let scale = options
         .scale
         .unwrap_or_else(|| scale(picture.width.max(picture.height)));
-    save(&picture, scale, &options.output)?;
+    save(picture, scale, file)?;
     // Only a table can be read back.
-    let seen = (picture.width == PIXELS && picture.height == PIXELS)
-        .then(|| demask_rewards::verifiers::tabletop_detector::Detector::default().read(&picture));
-    if options.json {
-        print::json(&serde_json::json!({
-            "prompt": options.prompt, "file": options.output, "thought": made.completion.text,
-            "reads": seen.as_ref().map(|seen| seen.scene.to_string()), "unknown_cells": seen.map(|seen| seen.unknown),
-            "forwards": made.forwards, "seed": options.seed,
-        }))?;
-    } else {
-        if !made.completion.text.is_empty() {
-            println!("{}", made.completion.text);
-        }
-        match seen {
-            Some(seen) => println!("{}: {}", options.output.display(), seen.scene),
-            None => println!("{}", options.output.display()),
-        }
+    Ok((picture.width == PIXELS && picture.height == PIXELS)
+        .then(|| demask_rewards::verifiers::tabletop_detector::Detector::default().read(picture)))
+}
+
+fn described(
+    prompt: &str,
+    file: &Path,
+    made: &CompletionResult,
+    seen: &Seen,
+    seed: u64,
+) -> serde_json::Value {
+    serde_json::json!({
+        "prompt": prompt, "file": file, "thought": made.completion.text,
+        "reads": seen.as_ref().map(|seen| seen.scene.to_string()),
+        "unknown_cells": seen.as_ref().map(|seen| seen.unknown),
+        "forwards": made.forwards, "seed": seed,
+    })
+}
+
+fn say(file: &Path, seen: &Seen) {
+    match seen {
+        Some(seen) => println!("{}: {}", file.display(), seen.scene),
+        None => println!("{}", file.display()),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// The picture that is drawn on, if one is named.

@@ -1,7 +1,7 @@
-//! Prompts of a file or of standard input, a line each: JSON with `prompt`, or the line itself.
+//! Prompts and pictures of a file or of standard input, a line each: JSON with `prompt` or `image`, or the line itself.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -32,6 +32,35 @@ pub fn typed(prompt: &str) -> anyhow::Result<String> {
 /// # Errors
 /// The file's, with the line: JSON without `prompt`, a line that is too long or no text.
 pub fn listed(file: &Path) -> anyhow::Result<Vec<String>> {
+    rows(file, "prompt", prompt_of)
+}
+
+/// A picture to be read, and what is asked about it, if anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PictureRow {
+    /// The picture's file.
+    pub image: PathBuf,
+    /// The question.
+    pub question: Option<String>,
+}
+
+/// The pictures of a file, or of standard input where that is `-`; a relative path is seen from the file's folder.
+///
+/// # Errors
+/// As [`listed`].
+pub fn listed_pictures(file: &Path) -> anyhow::Result<Vec<PictureRow>> {
+    let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+    rows(file, "picture", |line| {
+        let row = picture_of(line)?;
+        Ok(PictureRow {
+            image: folder.join(row.image),
+            ..row
+        })
+    })
+}
+
+/// What every line that says something says.
+fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
     let name = file.display().to_string();
     let mut reader: Box<dyn std::io::BufRead> = if name == "-" {
         Box::new(BufReader::new(std::io::stdin()))
@@ -52,13 +81,39 @@ pub fn listed(file: &Path) -> anyhow::Result<Vec<String>> {
         match line.trim() {
             _ if taken == 0 => break,
             "" => {}
-            text => prompts.push(prompt_of(text).with_context(|| format!("{name}:{number}"))?),
+            text => prompts.push(read(text).with_context(|| format!("{name}:{number}"))?),
         }
     }
     if prompts.is_empty() {
-        bail!("{name}: a prompt a line was expected, found none");
+        bail!("{name}: a {what} a line was expected, found none");
     }
     Ok(prompts)
+}
+
+fn picture_of(line: &str) -> anyhow::Result<PictureRow> {
+    if !line.starts_with('{') {
+        return Ok(PictureRow {
+            image: line.into(),
+            question: None,
+        });
+    }
+    let row: Value = serde_json::from_str(line).context("JSON was expected, for the line begins with {")?;
+    let text = |key: &str| {
+        row.get(key)
+            .and_then(Value::as_str)
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+    };
+    let Some(image) = text("image") else {
+        bail!(
+            "\"image\" with a picture's path was expected, found {}",
+            crate::terminal::print::short(line)
+        );
+    };
+    Ok(PictureRow {
+        image: image.into(),
+        question: text("prompt").or_else(|| text("question")).map(str::to_owned),
+    })
 }
 
 fn prompt_of(line: &str) -> anyhow::Result<String> {

@@ -216,6 +216,9 @@ pub struct Example {
     pub picture: Option<String>,
     /// Licence of the source.
     pub licence: String,
+    /// Where the source has it, `train.jsonl:17`; empty for what was generated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub place: String,
 }
 
 /// A proposed reasoning trace.
@@ -300,6 +303,12 @@ pub struct RolloutSample {
     pub advantage: f64,
     /// Whether the trainer used it.
     pub trained: bool,
+    /// The answer that is right; empty where none is known.
+    #[serde(default)]
+    pub reference: String,
+    /// The picture that was asked about, as a blob's hash.
+    #[serde(default)]
+    pub asked: Option<String>,
 }
 
 /// A sequence was trained on.

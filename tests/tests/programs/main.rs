@@ -8,7 +8,10 @@ mod hub_server;
 
 mod commands {
     mod bad_input;
+    mod installed;
     mod libtorch_folder;
+    mod listed;
+    mod presentation;
     mod profiles;
     mod pull;
     mod score;

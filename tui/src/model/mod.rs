@@ -1,13 +1,16 @@
 //! What the daemon told and what a person is typing: what every screen may show. What a person looks at on a screen is the
 //! screen's own.
 //!
-//! `message.rs` is what happens to it and what it asks for outside; `seen.rs` is what was counted already.
+//! `message.rs` is what happens to it and what it asks for outside; `past.rs` a run as the store tells of it; `seen.rs` what was
+//! counted already.
 
 pub mod message;
+pub mod past;
 pub mod seen;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use demask_storage::query::curves::Turn;
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
 use crate::model::seen::Seen;
@@ -22,19 +25,24 @@ pub const SAMPLES: usize = 40;
 /// Rollout samples kept.
 pub const ROLLOUTS: usize = 400;
 
-/// The screens' names as they stand in a row of so many columns: closer together where it is narrow, and only the present
-/// one's in full where that is too wide too.
+/// The screens' names as they stand in a row of so many columns: closer together where it is narrow, without any space after
+/// the number where it is narrower, and only the present one's in full where that is too wide too.
 #[must_use]
 pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     let named = |gap: &str, all: bool| -> Vec<String> {
         let tab = |(number, name): (usize, &&str)| match all || number == present {
-            true => format!(" {} {name}{gap}", number + 1),
-            false => format!(" {}{gap}", number + 1),
+            true => format!(" {} {name}{gap}", (number + 1) % 10),
+            false => format!(" {}{gap}", (number + 1) % 10),
         };
         titles.iter().enumerate().map(tab).collect()
     };
     let fits = |tabs: &Vec<String>| tabs.iter().map(String::len).sum::<usize>() <= columns;
-    let wide = [named(" ", true), named("", true)];
+    let close = |(number, name): (usize, &&str)| {
+        let space = if number == 0 { "" } else { " " };
+        format!("{space}{}{name}", (number + 1) % 10)
+    };
+    let close = titles.iter().enumerate().map(close).collect();
+    let wide = [named(" ", true), named("", true), close];
     wide.into_iter().find(fits).unwrap_or_else(|| named(" ", false))
 }
 
@@ -53,6 +61,8 @@ pub enum Typing {
     Value(String),
     /// Words that log lines must hold.
     Filter,
+    /// A part of actors' names.
+    Names,
 }
 
 /// A line of the funnel: source, gate and reason.
@@ -60,6 +70,17 @@ pub type Gate = (String, String, String);
 
 /// A query's column names and rows.
 pub type Rows = (Vec<String>, Vec<Vec<String>>);
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLine {
+    /// Microseconds since the Unix epoch.
+    pub at_us: i64,
+    /// How loud it is.
+    pub level: Level,
+    /// What happened.
+    pub text: String,
+}
 
 /// The state of the dashboard.
 #[derive(Debug, Default)]
@@ -76,14 +97,26 @@ pub struct Model {
     pub screen: usize,
     /// The run that the screens are about.
     pub run: String,
+    /// That run is over and was opened; what the daemon tells of the present one is not shown.
+    pub is_past: bool,
+    /// Where the daemon's run is while another one is looked at.
+    pub live: Option<Overview>,
+    /// The run that a person has just asked to look at; empty: the daemon's.
+    pub opening: Option<String>,
+    /// Runs whose curves are laid over the present one's, each with its name.
+    pub overlaid: Vec<(String, String)>,
+    /// Knobs that were turned in the run.
+    pub turns: Vec<Turn>,
+    /// When the last event came, in microseconds since the Unix epoch.
+    pub now_us: i64,
     /// Where the run is.
     pub overview: Option<Overview>,
     /// The actors, by name.
     pub actors: BTreeMap<String, ActorView>,
     /// Metrics: step and value.
     pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
-    /// Log lines, each with how loud it is.
-    pub log: VecDeque<(Level, String)>,
+    /// Log lines.
+    pub log: VecDeque<LogLine>,
     /// Lines that were ever added to the log.
     pub logged: usize,
     /// Benchmarks in order.
@@ -165,6 +198,7 @@ impl Model {
     pub fn begin(&mut self, run: &str) {
         run.clone_into(&mut self.run);
         self.metrics.clear();
+        self.turns.clear();
         self.evals.clear();
         self.samples.clear();
         self.rollouts.clear();

@@ -1,4 +1,4 @@
-//! Before and after, suite by suite, with intervals.
+//! Before and after, suite by suite, with intervals; a result opens into its items (`items.rs`).
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,15 @@ use demask_storage::{Decision, Eval, Record};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, Table};
+use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::Event;
-use super::Screen;
-use super::step_back;
+use super::items::{OpenedResult, interval};
+use super::{Event, Screen, step_back};
 use crate::keys::Action;
 use crate::model::Model;
 use crate::model::message::Effect;
 use crate::pictures::Pictures;
-use crate::theme::{accent, bad, good, panel, quiet};
+use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
 /// Columns of an interval's bar: 0 to 100 %.
 const BAR: usize = 40;
@@ -25,6 +24,8 @@ const BAR: usize = 40;
 pub(crate) struct BenchmarksScreen {
     /// Results that are scrolled away, newest first.
     away: usize,
+    /// The result whose items are shown.
+    opened: Option<OpenedResult>,
 }
 
 impl Screen for BenchmarksScreen {
@@ -34,7 +35,12 @@ impl Screen for BenchmarksScreen {
 
     fn on_event(&mut self, model: &mut Model, event: &Event) {
         match event {
-            Event::Begun => self.away = 0,
+            Event::Begun => *self = Self::default(),
+            Event::Rows(columns, rows) => {
+                if let Some(opened) = &mut self.opened {
+                    opened.read(columns, rows);
+                }
+            }
             // Who has scrolled goes on reading the same results.
             Event::Record(Record::Eval(eval)) if self.away > 0 => {
                 let is_same = |known: &Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
@@ -45,14 +51,42 @@ impl Screen for BenchmarksScreen {
     }
 
     fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
-        if let Action::Up | Action::Down = action {
-            let last = model.evals.len().saturating_sub(1);
-            self.away = step_back(self.away, last, action == Action::Down);
+        if let Some(opened) = &mut self.opened {
+            match action {
+                Action::Up | Action::Down => {
+                    opened.step(action == Action::Down);
+                    if opened.shows_item() {
+                        return opened.ask().into_iter().collect();
+                    }
+                }
+                Action::Wrong => opened.toggle_wrong(),
+                Action::Open => return opened.ask().into_iter().collect(),
+                Action::Close if !opened.close_item() => self.opened = None,
+                _ => {}
+            }
+            return Vec::new();
+        }
+        match action {
+            Action::Up | Action::Down => {
+                let last = model.evals.len().saturating_sub(1);
+                self.away = step_back(self.away, last, action == Action::Down);
+            }
+            Action::Open => {
+                if let Some(eval) = model.evals.iter().rev().nth(self.away) {
+                    let (opened, asked) = OpenedResult::open(eval);
+                    self.opened = Some(opened);
+                    return vec![asked];
+                }
+            }
+            _ => {}
         }
         Vec::new()
     }
 
-    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+    fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
+        if let Some(opened) = &self.opened {
+            return opened.draw(model, pictures, frame, area);
+        }
         let suites: BTreeSet<&str> = model.evals.iter().map(|eval| eval.suite.as_str()).collect();
         if suites.is_empty() {
             frame.render_widget(
@@ -112,16 +146,7 @@ fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
 }
 
 fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let column = |value: f64| ((value.clamp(0.0, 1.0) * (BAR - 1) as f64).round()) as usize;
-    let (low, at, high) = (column(eval.low), column(eval.value), column(eval.high));
-    let marks: String = (0..BAR)
-        .map(|place| match place {
-            _ if place == at => '●',
-            _ if (low..=high).contains(&place) => '━',
-            _ => '·',
-        })
-        .collect();
+    let marks = interval(eval.low, eval.value, eval.high, BAR);
     Line::from(format!(
         "  {name:<7}{marks} {:>5.1} %  {:.1}–{:.1}  step {}",
         100.0 * eval.value,
@@ -160,10 +185,14 @@ fn all(model: &Model, away: usize, frame: &mut Frame, area: Rect) {
         .into_iter()
         .chain([Constraint::Min(10), Constraint::Length(10)]);
     let head = Row::new(["step", "suite", "%", "95 %", "since", "parts", "decision"]).style(accent(model));
-    frame.render_widget(
+    frame.render_stateful_widget(
         Table::new(rows, widths)
             .header(head)
-            .block(panel("every result, newest first: up and down scroll")),
+            .row_highlight_style(chosen())
+            .block(panel(
+                "every result, newest first: up and down choose, enter opens its items",
+            )),
         area,
+        &mut TableState::default().with_selected(0),
     );
 }

@@ -1,18 +1,17 @@
 //! Where examples come from and go: the funnel, what was trained on, and the lineage of each sequence.
 
+use std::collections::BTreeMap;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
 
-use super::Event;
-use super::Screen;
-use super::step_back;
+use super::{Event, Screen, step_back};
 use crate::keys::Action;
 use crate::lineage;
-use crate::model::Model;
-use crate::model::Rows;
 use crate::model::message::Effect;
+use crate::model::{Gate, Model, Rows, past};
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel, quiet};
 
@@ -30,6 +29,8 @@ pub(crate) struct DataScreen {
     at: usize,
     /// All that is known of one sequence.
     story: Option<Vec<Vec<String>>>,
+    /// The run that the list is of.
+    run: String,
 }
 
 impl Screen for DataScreen {
@@ -37,14 +38,22 @@ impl Screen for DataScreen {
         "Data"
     }
 
-    fn on_show(&mut self) -> Option<Effect> {
-        // Who comes to the screen sees what was trained on last.
-        self.story.is_none().then(|| Effect::Ask(lineage::list()))
+    fn on_show(&mut self, model: &Model) -> Vec<Effect> {
+        if self.story.is_some() {
+            return Vec::new();
+        }
+        // Who comes to the screen sees what was trained on last, and all of the funnel: the events that came are its end.
+        let mut asked = vec![Effect::Ask(lineage::list(&model.run))];
+        if !model.run.is_empty() {
+            asked.push(Effect::Ask(past::funnel(&model.run)));
+        }
+        asked
     }
 
-    fn on_event(&mut self, _: &mut Model, event: &Event) {
+    fn on_event(&mut self, model: &mut Model, event: &Event) {
+        self.run.clone_from(&model.run);
         match event {
-            Event::Begun => *self = Self::default(),
+            Event::Begun => (self.lineage, self.at, self.story) = (None, 0, None),
             Event::Closed => self.story = None,
             Event::Rows(columns, rows) => match columns.first().map(String::as_str) {
                 Some(lineage::LIST) => {
@@ -57,9 +66,9 @@ impl Screen for DataScreen {
         }
     }
 
-    fn on_key(&mut self, _: &mut Model, action: Action) -> Vec<Effect> {
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
         match action {
-            Action::Open => return self.open(),
+            Action::Open => return self.open(&model.run),
             Action::Up | Action::Down => {
                 let rows = self.lineage.as_ref().map_or(0, |(_, rows)| rows.len());
                 self.at = step_back(self.at, rows.saturating_sub(1), action == Action::Down);
@@ -87,27 +96,33 @@ impl Screen for DataScreen {
                 .filter(|line| *line < room);
         let number = line.map(|line| (self.at + 1).saturating_sub(room) + line);
         match number.filter(|number| *number < rows.len()) {
-            Some(number) if number == self.at => return self.open(),
+            Some(number) if number == self.at => return self.open(&self.run),
             Some(number) => self.at = number,
             None => {}
         }
         Vec::new()
     }
 
-    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+    fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
         let [upper, lower] = parts(area);
-        let rows = model
-            .funnel
-            .iter()
-            .map(|((source, gate, reason), (passed, rejected))| {
-                Row::new([
-                    source.clone(),
-                    gate.clone(),
-                    passed.to_string(),
-                    rejected.to_string(),
-                    reason.clone(),
-                ])
-            });
+        if let Some(story) = &self.story {
+            // A story needs the room more than the funnel does.
+            return told(model, pictures, story, frame, area);
+        }
+        let rows = grouped(model).into_iter().map(|((source, gate, kind), group)| {
+            let why = match group.reasons {
+                _ if kind.is_empty() => String::new(),
+                1 => group.example,
+                reasons => format!("{reasons} like: {}", group.example),
+            };
+            Row::new([
+                source,
+                gate,
+                group.passed.to_string(),
+                group.rejected.to_string(),
+                why,
+            ])
+        });
         let widths = [
             Constraint::Length(16),
             Constraint::Length(13),
@@ -135,53 +150,117 @@ fn trained_on(model: &Model) -> Line<'static> {
     Line::from(format!(" sequences trained on: {} ", counts.join(" · ")))
 }
 
+/// Verdicts of one source at one gate whose reasons are of one kind.
+#[derive(Default)]
+struct Group {
+    passed: u64,
+    rejected: u64,
+    reasons: usize,
+    example: String,
+}
+
+/// The funnel with reasons that differ in their numbers, places and quoted words put together.
+fn grouped(model: &Model) -> BTreeMap<Gate, Group> {
+    let mut groups: BTreeMap<Gate, Group> = BTreeMap::new();
+    for ((source, gate, reason), (passed, rejected)) in &model.funnel {
+        let group = groups
+            .entry((source.clone(), gate.clone(), kind(reason)))
+            .or_default();
+        group.passed += passed;
+        group.rejected += rejected;
+        group.reasons += 1;
+        if group.example.is_empty() {
+            group.example.clone_from(reason);
+        }
+    }
+    groups
+}
+
+/// A reason without what tells one row from another: numbers, file names with a line, quoted words.
+fn kind(reason: &str) -> String {
+    let word = |word: &str| match word
+        .chars()
+        .any(|sign| sign.is_ascii_digit() || "'\"`/".contains(sign))
+    {
+        true => "#".to_owned(),
+        false => word.to_owned(),
+    };
+    reason.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The story of one sequence: what is known of it in words, its pictures beside them.
+fn told(model: &Model, pictures: &Pictures, story: &[Vec<String>], frame: &mut Frame, area: Rect) {
+    let pairs = || {
+        story
+            .iter()
+            .filter_map(|pair| Some((pair.first()?.as_str(), pair.get(1)?.as_str())))
+    };
+    let shown: Vec<(&str, &str)> = pairs()
+        .filter(|(name, _)| lineage::PICTURES.contains(name))
+        .collect();
+    let beside = if shown.is_empty() || !pictures.shown() {
+        0
+    } else {
+        (area.width / 3).clamp(18, 66)
+    };
+    let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
+    let mut lines = Vec::new();
+    for (name, value) in pairs().filter(|(name, _)| !lineage::PICTURES.contains(name)) {
+        for (number, text) in value.lines().enumerate() {
+            let name = if number == 0 { name } else { "" };
+            lines.push(Line::from(vec![
+                Span::styled(format!("{name:<11}"), accent(model)),
+                text.to_owned().into(),
+            ]));
+        }
+    }
+    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
+    frame.render_widget(
+        text.block(panel("one sequence; enter: its parent, esc: back")),
+        left,
+    );
+    if beside == 0 {
+        return;
+    }
+    let places = Layout::vertical(vec![Constraint::Fill(1); shown.len()]).split(right);
+    for ((name, hash), place) in shown.iter().zip(places.iter()) {
+        let block = panel(name);
+        let inner = block.inner(*place);
+        frame.render_widget(block, *place);
+        pictures.draw_blob(frame, inner, hash);
+    }
+}
+
 impl DataScreen {
     /// Asks for the story of the chosen sequence, of a story's parent, or for the list of sequences.
-    fn open(&self) -> Vec<Effect> {
+    fn open(&self, run: &str) -> Vec<Effect> {
         if let Some(story) = &self.story {
             let parent = story
                 .iter()
                 .find(|pair| pair.first().is_some_and(|name| name == lineage::PARENT))
                 .and_then(|pair| pair.get(1));
-            let asked = parent.map(|parent| Effect::Ask(lineage::story(parent)));
+            let asked = parent.map(|parent| Effect::Ask(lineage::story(run, parent)));
             return asked.into_iter().collect();
         }
         let subject = |(_, rows): &Rows| rows.get(self.at)?.first().cloned();
         let command = match self.lineage.as_ref().and_then(subject) {
-            Some(subject) => lineage::story(&subject),
-            None => lineage::list(),
+            Some(subject) => lineage::story(run, &subject),
+            None => lineage::list(run),
         };
         vec![Effect::Ask(command)]
     }
 
     fn draw_lineage(&self, model: &Model, frame: &mut Frame, area: Rect) {
-        if let Some(story) = &self.story {
-            let lines: Vec<Line> = story
-                .iter()
-                .filter_map(|pair| Some((pair.first()?, pair.get(1)?)))
-                .map(|(name, value)| {
-                    Line::from(vec![
-                        Span::styled(format!("{name:<11}"), accent(model)),
-                        value.replace('\n', " ").into(),
-                    ])
-                })
-                .collect();
-            let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-            frame.render_widget(
-                text.block(panel("one sequence; enter: its parent, esc: back")),
-                area,
-            );
-            return;
-        }
         let Some((columns, rows)) = &self.lineage else {
             let text = Paragraph::new("nothing was trained on yet; enter looks again").style(quiet());
             frame.render_widget(text.wrap(Wrap { trim: true }).block(panel("lineage")), area);
             return;
         };
-        let fixed = [6, 10, 11, 14, 9, 6].map(Constraint::Length);
-        let widths = [Constraint::Min(12)]
+        let wide = if area.width > 140 { 34 } else { 16 };
+        let fixed = [wide, 6, 10, 11, 9, 6].map(Constraint::Length);
+        let widths = fixed
             .into_iter()
-            .chain(fixed)
+            .chain([Constraint::Min(10)])
             .take(columns.len().max(1));
         let head = Row::new(columns.clone()).style(accent(model));
         // A run's own sequences begin with its id, which says nothing here.

@@ -4,16 +4,15 @@ use demask_storage::Level;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::Line;
+use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
 use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::keys::Action;
-use crate::model::Model;
-use crate::model::Typing;
 use crate::model::message::Effect;
+use crate::model::{LogLine, Model, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, lines, panel, quiet};
 
@@ -76,14 +75,14 @@ impl Screen for LogScreen {
 
     fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
         let room = area.height.saturating_sub(2) as usize;
-        let passing: Vec<&(Level, String)> = self.lines(model).collect();
+        let passing: Vec<&LogLine> = self.lines(model).collect();
         let end = passing.len().saturating_sub(self.back);
         let first = first(&passing[..end], area.width.saturating_sub(2), room);
         let shown: Vec<Line> = passing[first..end]
             .iter()
-            .map(|(level, line)| Line::styled(line.as_str(), style(model, *level)))
+            .map(|line| shown(model, line))
             .collect();
-        let mut title = "log".to_owned();
+        let mut title = "log, times in UTC".to_owned();
         if let Some(level) = self.level {
             title += &format!(" · {level:?} and louder").to_lowercase();
         }
@@ -100,7 +99,7 @@ impl Screen for LogScreen {
 
 impl LogScreen {
     /// The log lines that pass level and words.
-    fn lines<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a (Level, String)> {
+    fn lines<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a LogLine> {
         let words = self.words.to_lowercase();
         model
             .log
@@ -108,24 +107,48 @@ impl LogScreen {
             .filter(move |line| self.lets_through(&words, line))
     }
 
-    fn lets_through(&self, words: &str, (level, line): &(Level, String)) -> bool {
-        self.level.is_none_or(|least| *level >= least)
-            && (words.is_empty() || line.to_lowercase().contains(words))
+    fn lets_through(&self, words: &str, line: &LogLine) -> bool {
+        self.level.is_none_or(|least| line.level >= least)
+            && (words.is_empty() || line.text.to_lowercase().contains(words))
     }
 }
 
 /// The first of the newest lines that have room, however they are wrapped; the newest in any case.
-fn first(passing: &[&(Level, String)], columns: u16, room: usize) -> usize {
+fn first(passing: &[&LogLine], columns: u16, room: usize) -> usize {
     let mut left = room;
     let mut first = passing.len();
-    for (number, (_, line)) in passing.iter().enumerate().rev() {
-        let takes = usize::from(lines(line, columns));
+    for (number, line) in passing.iter().enumerate().rev() {
+        let takes = usize::from(lines(&format!("{}{}", head(line), line.text), columns));
         if takes > left && first < passing.len() {
             break;
         }
         (first, left) = (number, left.saturating_sub(takes));
     }
     first
+}
+
+/// The time of a line and how loud it is.
+fn head(line: &LogLine) -> String {
+    let seconds = line.at_us.div_euclid(1_000_000).rem_euclid(86_400);
+    let level = match line.level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
+    };
+    format!(
+        "{:02}:{:02}:{:02} {level:<5} ",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+fn shown<'a>(model: &Model, line: &'a LogLine) -> Line<'a> {
+    Line::from(vec![
+        Span::styled(head(line), quiet()),
+        Span::styled(line.text.as_str(), style(model, line.level)),
+    ])
 }
 
 fn style(model: &Model, level: Level) -> Style {

@@ -1,15 +1,18 @@
-//! The screens, a file each, and the one list of them.
+//! The screens, a file each, and the one list of them; `items.rs` is what the Benchmarks screen opens.
 //!
 //! A screen owns what a person looks at on it: which row, how far back, which words. What the daemon told is in `model.rs`,
 //! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update.rs`.
 
 use demask_storage::Record;
+use demask_storage::query::curves::{CURVE, TURNED};
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
 
 use crate::keys::Action;
+use crate::lineage;
 use crate::model::Model;
 use crate::model::message::Effect;
+use crate::model::past;
 use crate::pictures::Pictures;
 
 /// A screen. Its state is its own fields.
@@ -22,9 +25,14 @@ pub(crate) trait Screen {
         false
     }
 
+    /// Whether this screen does something with a key that else leads to another.
+    fn takes(&self, _action: Action) -> bool {
+        false
+    }
+
     /// What is asked of the daemon when a person comes to the screen.
-    fn on_show(&mut self) -> Option<Effect> {
-        None
+    fn on_show(&mut self, _model: &Model) -> Vec<Effect> {
+        Vec::new()
     }
 
     /// Takes in what happened, whichever screen is shown. A record is told before the model takes it.
@@ -57,13 +65,17 @@ pub(crate) enum Event<'a> {
     Rows(&'a [String], &'a [Vec<String>]),
     /// The query that a person typed was refused.
     NoRows(&'a str),
-    /// A person typed words to filter by.
+    /// A person typed words to filter log lines by.
     Words(&'a str),
+    /// A person typed a part of actors' names.
+    Named(&'a str),
     /// A person closed what was open.
     Closed,
     /// A quarter of a second went by.
     Tick,
 }
+
+mod items;
 
 /// Declares the files of this folder and lists their screens, so that a screen is added by one line.
 macro_rules! screens {
@@ -86,6 +98,26 @@ screens! {
     benchmarks::BenchmarksScreen,
     log::LogScreen,
     query::QueryScreen,
+    curves::CurvesScreen,
+    runs::RunsScreen,
+}
+
+/// Whether these are the columns of an answer to the dashboard's own questions.
+fn is_own(columns: &[String]) -> bool {
+    const OWN: [&str; 9] = [
+        lineage::LIST,
+        lineage::STORY,
+        CURVE,
+        TURNED,
+        past::EVENTS,
+        past::FUNNEL,
+        runs::RUNS,
+        items::ITEMS,
+        items::ITEM,
+    ];
+    columns
+        .first()
+        .is_some_and(|column| OWN.contains(&column.as_str()))
 }
 
 /// An index one further from the newest, or one nearer.

@@ -24,6 +24,8 @@ const CURVES: [&str; 7] = [
 ];
 /// Columns of a curve's name and last value.
 const NAMED: u16 = 24;
+/// Columns of a knob's name and value.
+const KNOB: usize = 26;
 /// Benchmarks that are listed.
 const LISTED: usize = 6;
 
@@ -79,7 +81,7 @@ fn run(model: &Model, frame: &mut Frame, area: Rect) {
         lines.extend(run.devices.iter().flat_map(|device| on(run, device)));
         lines.push(Line::from(""));
         let room = usize::from(inner.height).saturating_sub(lines.len());
-        lines.extend(knobs(model, run, room));
+        lines.extend(knobs(model, run, room, inner.width));
     }
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
@@ -128,14 +130,17 @@ fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
     ]
 }
 
-fn knobs<'a>(model: &Model, run: &'a Overview, room: usize) -> Vec<Line<'a>> {
+fn knobs<'a>(model: &Model, run: &'a Overview, room: usize, columns: u16) -> Vec<Line<'a>> {
     let all = run.knobs.len();
     let shown = if all > room { room.saturating_sub(1) } else { all };
     let line = |knob: &'a demask_storage::Knob| {
+        // A range that is cut is another range.
+        let allowed = format!("  {}", knob.allowed());
+        let fits = KNOB + allowed.len() <= usize::from(columns);
         Line::from(vec![
             Span::raw(format!("{:<18}", knob.key)),
             Span::styled(format!("{:>8}", knob.value), accent(model)),
-            Span::styled(format!("  {}", knob.allowed()), quiet()),
+            Span::styled(if fits { allowed } else { String::new() }, quiet()),
         ])
     };
     let mut lines: Vec<Line> = run.knobs.iter().take(shown).map(line).collect();

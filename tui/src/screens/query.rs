@@ -5,11 +5,8 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::widgets::{Paragraph, Row, Table, Wrap};
 
-use super::Event;
-use super::Screen;
-use super::step_back;
+use super::{Event, Screen, is_own, step_back};
 use crate::keys::Action;
-use crate::lineage;
 use crate::model::Model;
 use crate::model::message::Effect;
 use crate::model::{Rows, Typing};
@@ -36,7 +33,7 @@ impl Screen for QueryScreen {
 
     fn on_event(&mut self, _: &mut Model, event: &Event) {
         match event {
-            Event::Rows(columns, rows) if !lineage::is_own(columns) => {
+            Event::Rows(columns, rows) if !is_own(columns) => {
                 (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
             }
             Event::NoRows(message) => (self.rows, self.away) = (Some(Err((*message).to_owned())), 0),

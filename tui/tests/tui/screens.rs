@@ -72,7 +72,15 @@ fn actor(name: &str, parent: &str, state: ActorState, doing: &str) -> Msg {
         handled: 42,
         last_message: "Score".into(),
         last_at_us: 0,
-        recent: vec![],
+        recent: vec![
+            (1_000_000, "Score".into(), 2_300, "ok".into()),
+            (3_000_000, "Score".into(), 1_200_000, "panicked: asked to".into()),
+        ],
+        answered_us: 4_200,
+        deaths: match name {
+            "scorer" => vec![(3_000_000, "panicked: asked to".into())],
+            _ => vec![],
+        },
     }))
 }
 
@@ -110,6 +118,8 @@ fn sample(number: u64, total: f64, advantage: f64) -> Msg {
         total,
         advantage,
         trained: true,
+        reference: String::new(),
+        asked: None,
     }))
 }
 
@@ -211,9 +221,9 @@ fn shown(model: &Dashboard) -> String {
 }
 
 #[test]
-fn the_eight_screens() {
+fn the_ten_screens() {
     let mut model = state();
-    for (number, name) in [
+    let names = [
         "overview",
         "actors",
         "denoise",
@@ -222,14 +232,335 @@ fn the_eight_screens() {
         "benchmarks",
         "log",
         "query",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        press(&mut model, &[&(number + 1).to_string()]);
+        "curves",
+        "runs",
+    ];
+    for (number, name) in names.into_iter().enumerate() {
+        press(&mut model, &[&((number + 1) % 10).to_string()]);
         update(&mut model, Msg::Tick);
         insta::assert_snapshot!(name, shown(&model));
     }
+}
+
+fn rows(columns: &[&str], rows: &[&[&str]]) -> Msg {
+    let cell = |cell: &&str| match serde_json::from_str::<serde_json::Number>(cell) {
+        Ok(number) => serde_json::Value::Number(number),
+        Err(_) => serde_json::Value::String((*cell).to_owned()),
+    };
+    Msg::Reply(Box::new(Reply::Rows {
+        columns: columns.iter().map(ToString::to_string).collect(),
+        rows: rows.iter().map(|row| row.iter().map(cell).collect()).collect(),
+    }))
+}
+
+/// A screen at the smallest usual size and at a large one.
+fn at_both_sizes(name: &str, model: &Dashboard) {
+    for (width, height) in [(80, 24), (200, 50)] {
+        let drawn = render_to_string(model, width, height).unwrap();
+        insta::assert_snapshot!(format!("{name}-{width}"), drawn);
+    }
+}
+
+const RUNS: [&str; 7] = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
+
+#[test]
+fn curves_have_axes_and_marks_and_other_runs_over_them() {
+    let mut model = state();
+    press(&mut model, &["0"]);
+    let list: [&[&str]; 2] = [
+        &[
+            "01a2",
+            "tabletop",
+            "running",
+            "172",
+            "1",
+            "2026-11-28 10:00:00",
+            "",
+        ],
+        &[
+            "0199-7b",
+            "tabletop",
+            "done",
+            "60",
+            "2",
+            "2026-11-27 10:00:00",
+            "tabletop-draw 38.0",
+        ],
+    ];
+    update(&mut model, rows(&RUNS, &list));
+    press(&mut model, &["down", "space"]);
+    at_both_sizes("runs", &model);
+    let asked = format!("{:?}", press(&mut model, &["9"]));
+    assert!(
+        asked.contains("'01a2', '0199-7b'") && asked.contains("v_steer"),
+        "{asked}"
+    );
+    let points: Vec<[String; 5]> = (0..60)
+        .map(|step| {
+            [
+                "0199-7b".into(),
+                "reward/total".into(),
+                step.to_string(),
+                "0".into(),
+                "0.5".into(),
+            ]
+        })
+        .collect();
+    let points: Vec<Vec<&str>> = points
+        .iter()
+        .map(|row| row.iter().map(String::as_str).collect())
+        .collect();
+    let points: Vec<&[&str]> = points.iter().map(Vec::as_slice).collect();
+    update(
+        &mut model,
+        rows(&["curve", "name", "step", "seconds", "value"], &points),
+    );
+    let turned: [&[&str]; 1] = [&["01a2", "30", "0", "kl=0.02"]];
+    update(&mut model, rows(&["turned", "step", "seconds", "words"], &turned));
+    press(&mut model, &["s", "s"]);
+    at_both_sizes("curves", &model);
+    let drawn = shown(&model);
+    for words in ["kl=0.02", "tabletop 7b", "smoothed 0.9 · linear", "reward/total"] {
+        assert!(drawn.contains(words), "{words}: {drawn}");
+    }
+    // Zoomed in, what is earlier is out of sight; a logarithmic scale leaves out what is below 0; esc shows all.
+    press(&mut model, &["+", "g"]);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("50 to 100 % of the steps") && drawn.contains("logarithmic"),
+        "{drawn}"
+    );
+    press(&mut model, &["left", "left"]);
+    assert!(shown(&model).contains("25 to 75 % of the steps"));
+    press(&mut model, &["esc"]);
+    assert!(!shown(&model).contains("% of the steps"));
+    // A second metric is drawn below.
+    press(&mut model, &["space", "down"]);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("train/loss  ━") && drawn.contains("reward/total  "),
+        "{drawn}"
+    );
+}
+
+#[test]
+fn an_earlier_run_is_opened_and_left_again() {
+    let mut model = state();
+    press(&mut model, &["0"]);
+    let list: [&[&str]; 1] = [&[
+        "0199-7b",
+        "tabletop",
+        "done",
+        "60",
+        "2",
+        "2026-11-27 10:00:00",
+        "",
+    ]];
+    update(&mut model, rows(&RUNS, &list));
+    let asked = format!("{:?}", press(&mut model, &["enter"]));
+    for words in ["'0199-7b'", "v_event", "v_funnel", "v_metric", "v_steer"] {
+        assert!(asked.contains(words), "{words}: {asked}");
+    }
+    let begun = serde_json::json!({
+        "record": "run", "id": "0199-7b", "parent": null, "profile": "earlier", "config_hash": "", "seed": 2, "host": "",
+        "version": "", "generation": 0,
+        "config": { "stage": [{ "name": "cot", "kind": "finetune", "steps": 60 }, { "name": "after", "kind": "evaluate" }] },
+    });
+    let ended =
+        serde_json::json!({ "record": "run_end", "run": "0199-7b", "status": "stopped", "reason": "by ann" });
+    let (begun, ended) = (begun.to_string(), ended.to_string());
+    let events: [&[&str]; 2] = [&[&begun, "0", "41"], &[&ended, "1000000", "41"]];
+    update(&mut model, rows(&["opened", "at_us", "step"], &events));
+    let points: [&[&str]; 2] = [
+        &["0199-7b", "train/loss", "0", "0", "4.5"],
+        &["0199-7b", "train/loss", "41", "0", "2.25"],
+    ];
+    update(
+        &mut model,
+        rows(&["curve", "name", "step", "seconds", "value"], &points),
+    );
+    press(&mut model, &["1"]);
+    // What the present run does meanwhile is not shown.
+    update(&mut model, eval(213, "tabletop-sums", 0.5, ""));
+    at_both_sizes("earlier-run", &model);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("an earlier run: earlier · stopped · step 42/61"),
+        "{drawn}"
+    );
+    assert!(
+        drawn.contains("2.250") && drawn.contains("cot 42/60") && !drawn.contains("tabletop-sums"),
+        "{drawn}"
+    );
+    let asked = format!("{:?}", press(&mut model, &["0", "esc"]));
+    assert!(asked.contains("'01a2'"), "{asked}");
+    press(&mut model, &["1"]);
+    assert!(shown(&model).contains("tabletop · running · step 172/213"));
+}
+
+#[test]
+fn a_result_opens_into_its_parts_and_items() {
+    let mut model = state();
+    let asked = format!("{:?}", press(&mut model, &["6", "down", "enter"]));
+    assert!(
+        asked.contains("v_item WHERE run = '01a2' AND step = 212 AND suite = 'tabletop-ask'"),
+        "{asked}"
+    );
+    let items: [&[&str]; 4] = [
+        &[
+            "0",
+            "how_many",
+            "1",
+            "1",
+            "how many circles are there?",
+            "two",
+            "two",
+        ],
+        &[
+            "1",
+            "how_many",
+            "1",
+            "0",
+            "how many squares are there?",
+            "one",
+            "three",
+        ],
+        &[
+            "2",
+            "colour/first",
+            "1",
+            "1",
+            "what colour is the square?",
+            "red",
+            "red",
+        ],
+        &[
+            "3",
+            "composition",
+            "0",
+            "0",
+            "is there a purple cross?",
+            "no",
+            "yes",
+        ],
+    ];
+    let columns = [
+        "items",
+        "category",
+        "counted",
+        "credit",
+        "prompt",
+        "answer",
+        "reference",
+    ];
+    update(&mut model, rows(&columns, &items));
+    at_both_sizes("items", &model);
+    press(&mut model, &["w"]);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("not right: 2 of 4") && !drawn.contains("circles"),
+        "{drawn}"
+    );
+    let asked = format!("{:?}", press(&mut model, &["enter"]));
+    assert!(asked.contains("AND number = 1"), "{asked}");
+    let columns = [
+        "item_of",
+        "number",
+        "prompt",
+        "picture",
+        "output",
+        "answer",
+        "reference",
+        "credit",
+    ];
+    let one: [&[&str]; 1] = [&[
+        "1",
+        "1",
+        "how many squares are there?",
+        "null",
+        "one",
+        "one",
+        "three",
+        "0",
+    ]];
+    update(&mut model, rows(&columns, &one));
+    at_both_sizes("item", &model);
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("not right: 2 of 4"));
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("before and after"));
+}
+
+#[test]
+fn actors_are_filtered_and_one_is_opened() {
+    let mut model = state();
+    press(&mut model, &["2", "/", "S", "c", "o", "r", "e", "enter"]);
+    let drawn = shown(&model);
+    assert!(drawn.contains("scorer") && !drawn.contains("trainer"), "{drawn}");
+    press(&mut model, &["enter"]);
+    at_both_sizes("actor", &model);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("scorer, made by supervisor") && drawn.contains("died: panicked: asked to"),
+        "{drawn}"
+    );
+    press(&mut model, &["esc", "/", "enter"]);
+    assert!(shown(&model).contains("trainer"));
+    // From any other screen the key asks the store.
+    press(&mut model, &["1", "/"]);
+    assert!(shown(&model).contains("SELECT"));
+}
+
+#[test]
+fn reasons_that_differ_in_their_numbers_are_one_line_with_an_example() {
+    let mut model = state();
+    for row in 0..30 {
+        let reason = format!(
+            "rows.jsonl:{row}: the prompt has {} tokens, expected at most 32",
+            40 + row
+        );
+        update(
+            &mut model,
+            verdict(&format!("row {row}"), "parse", false, &reason),
+        );
+    }
+    press(&mut model, &["5"]);
+    let drawn = render_to_string(&model, 200, 50).unwrap();
+    let line = drawn
+        .lines()
+        .find(|line| line.contains("30 like: rows.jsonl:0: the prompt has 40 tokens"));
+    assert!(
+        line.is_some_and(|line| line.contains("parse") && line.contains(" 30 ")),
+        "{drawn}"
+    );
+}
+
+#[test]
+fn a_story_is_told_in_words() {
+    let mut model = state();
+    let list: [&[&str]; 1] = [&["01a2/r1/0", "3"]];
+    update(&mut model, rows(&["lineage", "step"], &list));
+    let asked = format!("{:?}", press(&mut model, &["5", "enter"]));
+    for words in [
+        "v_trace WHERE trace = '01a2/r1/0'",
+        "v_reward",
+        "v_eval",
+        "one.run = '01a2'",
+    ] {
+        assert!(asked.contains(words), "{words}: {asked}");
+    }
+    let story: [&[&str]; 5] = [
+        &["sequence", "01a2/r1/0"],
+        &["prompt", "Ana has 5 pens, loses 2. How many pens?"],
+        &["answer", "<think>5 - 2 = 3.</think>3"],
+        &["gates", "verify passed, dedup passed, accept passed"],
+        &[
+            "benchmarks",
+            "tabletop-sums 54.2 % at step 1 before, 61.0 % at step 212 after",
+        ],
+    ];
+    update(&mut model, rows(&["story", "value"], &story));
+    at_both_sizes("story", &model);
 }
 
 #[test]

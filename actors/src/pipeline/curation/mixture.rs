@@ -37,6 +37,9 @@ pub struct Accepted {
     pub example: Example,
     /// The checkpoint or teacher that wrote it.
     pub generator: String,
+    /// The trace that it was proposed as; empty where a checkpoint of an earlier Demask does not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trace: String,
 }
 
 /// Sources and what was read from them.
@@ -182,8 +185,10 @@ impl Mixture {
             && self.solvable.contains(&source.name)
             && !self.traces.is_empty()
             && rng.random::<f64>() < TRACE_SHARE;
+        let mut proposed = None;
         let (example, generator, verifier) = if trace {
             let accepted = &self.traces[rng.random_range(0..self.traces.len())];
+            proposed = Some(accepted.trace.clone()).filter(|id| !id.is_empty());
             (accepted.example.clone(), accepted.generator.clone(), "trace")
         } else {
             let Some(example) = self.clean(&source, rng)? else {
@@ -205,6 +210,7 @@ impl Mixture {
             generator,
             verifier: verifier.into(),
             score: 1.0,
+            trace: proposed,
         }))
     }
 
@@ -386,10 +392,14 @@ mod tests {
                 ..example
             },
             generator: "checkpoint".into(),
+            trace: "r/r1/0".into(),
         };
         curator.traces.push(trace);
-        let written =
-            |picked: &TrainingExample| picked.generator == "checkpoint" && picked.mode == Mode::Think;
+        let written = |picked: &TrainingExample| {
+            picked.trace.as_deref() == Some("r/r1/0")
+                && picked.generator == "checkpoint"
+                && picked.mode == Mode::Think
+        };
         let batch = curator.batch(1, 64, &BTreeMap::new(), &[], 0.5).unwrap();
         assert!((4..40).contains(&batch.iter().filter(|picked| written(picked)).count()));
         let direct = curator.batch(1, 64, &BTreeMap::new(), &[], 0.0).unwrap();

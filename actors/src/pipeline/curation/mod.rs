@@ -6,6 +6,7 @@
 pub mod curator;
 pub mod dry_run;
 pub mod fitting;
+pub mod kept_pictures;
 pub mod library;
 pub mod mixture;
 pub mod sources;

@@ -17,6 +17,8 @@ pub struct TrainingExample {
     pub verifier: String,
     /// The verifier's score.
     pub score: f64,
+    /// The trace that it was proposed as, if it is one.
+    pub trace: Option<String>,
 }
 
 /// An example as a person finds it: where it was read, and as what, for a labelled picture is several; else its id.

@@ -10,9 +10,11 @@ use demask_storage::{Gate, Record, Verdict};
 use super::state::{After, StageRun};
 use crate::pipeline::curation::curator::{Take, TraceOutcome};
 use crate::pipeline::curation::mixture::Accepted;
+use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::reasoner::{Proposal, Propose};
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Profile, Stage, StageKind};
+use crate::run::lineage;
 
 /// Examples drawn for each problem wanted: not every example is a problem.
 const DRAWN: usize = 4;
@@ -84,11 +86,17 @@ impl StageRun {
         let demand = self.demand(stage, DRAWN * stage.batch, 0.0);
         let batch = self.batch(demand, false).await?;
         self.turned_away(&batch).await?;
-        let examples = batch.used.into_iter().map(|picked| picked.example);
-        Ok(examples
-            .filter(|example| example.kind == Kind::WordProblem && example.answer.is_some())
+        let is_problem = |picked: &TrainingExample| {
+            picked.example.kind == Kind::WordProblem && picked.example.answer.is_some()
+        };
+        let problems: Vec<TrainingExample> = batch
+            .used
+            .into_iter()
+            .filter(is_problem)
             .take(stage.batch)
-            .collect())
+            .collect();
+        lineage::known(&self.context, &self.pictures, &problems).await?;
+        Ok(problems.into_iter().map(|picked| picked.example).collect())
     }
 
     async fn verdict(
@@ -138,6 +146,7 @@ fn accepted(proposal: &Proposal) -> Accepted {
     Accepted {
         example: example.with_id(),
         generator: proposal.generator.clone(),
+        trace: proposal.id.clone(),
     }
 }
 

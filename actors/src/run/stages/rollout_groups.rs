@@ -16,11 +16,13 @@ use super::reports::mean;
 use super::state::StageRun;
 use crate::control::KnobKey;
 use crate::inference::complete::CompletionRequest;
+use crate::pipeline::curation::kept_pictures::shows_picture;
 use crate::pipeline::curation::training_example::TrainingExample;
+use crate::pipeline::item_result::reference;
 use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
-use crate::run::lineage::modality;
+use crate::run::lineage::{self, modality};
 use crate::runtime::actor::offload;
 use crate::runtime::seeds::seed_of;
 use demask_datasets::pictures::file::png;
@@ -34,6 +36,8 @@ pub(super) struct RolloutGroups {
     held: Vec<Group>,
     /// Totals of every sample that was drawn, by modality.
     totals: BTreeMap<&'static str, Vec<f64>>,
+    /// Values of every part of the reward, by its name.
+    parts: BTreeMap<String, Vec<f64>>,
     /// Groups drawn, and those among them whose samples differ in their reward.
     groups: usize,
     informative: usize,
@@ -48,6 +52,8 @@ impl RolloutGroups {
             .map(|(name, totals)| (format!("reward/{name}"), mean(totals)))
             .collect();
         values.push(("reward/total".to_owned(), mean(&all)));
+        let parts = self.parts.iter();
+        values.extend(parts.map(|(name, values)| (format!("reward_part/{name}"), mean(values))));
         values.push((
             "policy/telling_groups".to_owned(),
             self.informative as f64 / self.groups.max(1) as f64,
@@ -67,6 +73,7 @@ impl StageRun {
         while drawn.groups < picked.len() && drawn.held.len() < stage.batch {
             let room = stage.batch - drawn.held.len();
             let next = &picked[drawn.groups..picked.len().min(drawn.groups + room)];
+            lineage::known(&self.context, &self.pictures, next).await?;
             let roll = Roll {
                 step: self.cursor.step,
                 weights: self.weights,
@@ -98,6 +105,9 @@ impl StageRun {
     async fn sort_in(&self, stage: &Stage, group: Group, drawn: &mut RolloutGroups) -> Result<(), RunError> {
         let values: Vec<f64> = group.judged.iter().map(|judged| judged.scored.total()).collect();
         let policy = self.record_group(drawn.groups, &group, &values).await?;
+        for part in group.judged.iter().flat_map(|judged| &judged.scored.parts) {
+            drawn.parts.entry(part.name.clone()).or_default().push(part.value);
+        }
         let informative = policy.samples.iter().any(|sample| sample.advantage != 0.0);
         if let Some(wanted) = group.wanted.first() {
             drawn
@@ -146,10 +156,22 @@ impl StageRun {
         values: &[f64],
     ) -> Result<PolicyGroup, RunError> {
         let relative = advantages(values);
-        let pictures = self.pictures(group).await?;
+        let pictures = self.drawn_pictures(group).await?;
+        let asked = match group
+            .wanted
+            .first()
+            .filter(|wanted| shows_picture(&wanted.example))
+        {
+            Some(wanted) => self.pictures.keep(&wanted.example).await?,
+            None => None,
+        };
         let mut samples = Vec::new();
         for (at, (made, picture)) in group.made.iter().zip(pictures).enumerate() {
-            let sample = self.sample_row(number, at, group, values[at], relative[at], picture);
+            let sample = RolloutSample {
+                asked: asked.clone(),
+                picture,
+                ..self.sample_row(number, at, group, values[at], relative[at])
+            };
             let id = sample.id.clone();
             self.context.recorder.record(Record::Sample(sample)).await?;
             #[allow(clippy::cast_possible_truncation)]
@@ -168,7 +190,7 @@ impl StageRun {
     }
 
     /// The drawn pictures of a group, kept as PNG; their blobs' hashes.
-    async fn pictures(&self, group: &Group) -> Result<Vec<Option<String>>, RunError> {
+    async fn drawn_pictures(&self, group: &Group) -> Result<Vec<Option<String>>, RunError> {
         let pictures: Vec<_> = group
             .made
             .iter()
@@ -192,7 +214,6 @@ impl StageRun {
         group: &Group,
         total: f64,
         advantage: f64,
-        picture: Option<String>,
     ) -> RolloutSample {
         let (run, step) = (&self.context.run, self.cursor.step);
         let (wanted, judged) = (&group.wanted[at], &group.judged[at]);
@@ -207,7 +228,7 @@ impl StageRun {
             weights: group.weights,
             prompt: wanted.example.prompt.clone(),
             text: judged.words.clone(),
-            picture,
+            picture: None,
             parts: judged
                 .scored
                 .parts
@@ -217,6 +238,8 @@ impl StageRun {
             total,
             advantage,
             trained: advantage != 0.0,
+            reference: reference(&wanted.example),
+            asked: None,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::addresses::Addresses;
 use crate::pipeline::curation::curator::{Demand, Measure, Restore};
+use crate::pipeline::curation::kept_pictures::KeptPictures;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::checkpoints::{self, Cursor, Loaded};
@@ -32,6 +33,7 @@ pub struct StageRun {
     pub(crate) inference: Arc<Inference>,
     pub(crate) cursor: Cursor,
     pub(crate) blobs: Blobs,
+    pub(super) pictures: KeptPictures,
     /// Optimiser steps so far: the weights version.
     pub(crate) weights: u64,
     pub(super) progress: Progress,
@@ -82,6 +84,7 @@ impl StageRun {
             addresses,
             inference,
             cursor,
+            pictures: KeptPictures::new(blobs.clone()),
             blobs,
             weights,
             progress: Progress::default(),

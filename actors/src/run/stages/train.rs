@@ -36,7 +36,14 @@ impl StageRun {
         if batch.used.is_empty() {
             return Ok(After::Next);
         }
-        lineage::used(&self.context, self.cursor.step, &stage.name, &batch.used).await?;
+        lineage::used(
+            &self.context,
+            &self.pictures,
+            self.cursor.step,
+            &stage.name,
+            &batch.used,
+        )
+        .await?;
         let settings = self.settings(stage, done);
         let learning_rate = settings.learning_rate;
         let training = self.training(Request::Train {

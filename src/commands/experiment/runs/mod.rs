@@ -74,6 +74,22 @@ fn list(home: &Home, tags: &[String], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a legend calls each run: its name, or its profile, and the end of its id.
+///
+/// # Errors
+/// No store.
+pub fn names(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
+    let rows = rows(home, "SELECT run, COALESCE(name, profile) FROM v_run")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = |row: &Vec<Value>| {
+        (
+            text(&row[0]),
+            format!("{} {}", text(&row[1]), ending(&text(&row[0]))),
+        )
+    };
+    Ok(rows.rows.iter().map(name).collect())
+}
+
 /// The tags in a cell of `v_run.tags`.
 fn tags_of(cell: &Value) -> Vec<String> {
     let tags = cell.as_str().map(serde_json::from_str);
@@ -81,7 +97,10 @@ fn tags_of(cell: &Value) -> Vec<String> {
 }
 
 /// The whole id of the run that is meant.
-fn find(home: &Home, named: &str) -> anyhow::Result<String> {
+///
+/// # Errors
+/// There is none, or more than one; no store.
+pub fn find(home: &Home, named: &str) -> anyhow::Result<String> {
     Ok(find::find(&store::open_read_only(&home.database())?, named)?)
 }
 

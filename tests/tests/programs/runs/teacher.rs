@@ -187,5 +187,12 @@ fn what_the_teacher_says_is_verified_trained_on_and_named() {
         "SELECT count(*) AS n FROM v_lineage WHERE stage = 'cot' AND generator = 'teacher:school' AND verifier = 'trace'",
     );
     assert!(trained[0]["n"].as_u64().unwrap() > 0, "traces are trained on");
+    // L5: what was trained on is the trace as it was proposed, with its verdicts and the problem that it solves.
+    let joined = rows_as_json(
+        &place,
+        "SELECT count(*) AS n FROM v_lineage JOIN v_trace ON trace = subject AND gate = 'accept' AND passed \
+         JOIN example ON example.id = v_trace.example WHERE stage = 'cot' AND v_lineage.generator = 'teacher:school'",
+    );
+    assert_eq!(joined[0]["n"], trained[0]["n"]);
     assert!(place.run(&["daemon", "stop"]).status.success());
 }

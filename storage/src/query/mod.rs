@@ -1,4 +1,8 @@
 //! Read-only SQL for a person: one SELECT, guarded, cut at a limit, printed in four formats.
+//!
+//! `curves.rs` is what is asked about the values of runs over their steps.
+
+pub mod curves;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,6 +21,7 @@ pub const VIEWS: [&str; 16] = [
     "v_metric",
     "v_latest",
     "v_rollout",
+    "v_reward",
     "v_trace",
     "v_lineage",
     "v_steer",
@@ -31,7 +36,7 @@ pub const VIEWS: [&str; 16] = [
     "v_queue",
 ];
 /// The views' columns, a view a line: a promise, which a test holds against the database.
-pub const COLUMNS: &str = include_str!("schema/views.txt");
+pub const COLUMNS: &str = include_str!("../schema/views.txt");
 /// Most characters of a cell in a table; the other formats never cut.
 const WIDEST: usize = 72;
 /// How long a query may run.

@@ -1,0 +1,32 @@
+//! `demask report`: a run as one page.
+
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+
+use crate::args::Report;
+use crate::commands::experiment::runs;
+use crate::figure::file;
+use crate::page::{Subject, page};
+
+/// Writes the page.
+///
+/// # Errors
+/// No such run; a file that is there already or cannot be written.
+pub fn report(home: &Home, options: &Report) -> anyhow::Result<ExitCode> {
+    file::check_output(&options.output, &["html", "htm"], options.force)?;
+    let run = runs::find(home, &options.run)?;
+    let whole = page(&Subject {
+        home,
+        run: &run,
+        smooth: options.smooth,
+        samples: options.samples,
+    })?;
+    file::write(&options.output, whole.as_bytes())?;
+    println!(
+        "{}: run {run}, {} KiB",
+        options.output.display(),
+        whole.len().div_ceil(1024)
+    );
+    Ok(ExitCode::SUCCESS)
+}

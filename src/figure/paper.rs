@@ -1,0 +1,334 @@
+//! Charts drawn with plotters, one below the other: as SVG text, or as a PNG whose letters are of a font that the program has.
+
+use std::io::Cursor;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, anyhow};
+use demask_api::PictureSize;
+use demask_tui::chart::draw::{colour, said};
+use demask_tui::chart::{Chart, Series};
+use plotters::backend::DrawingBackend;
+use plotters::coord::Shift;
+use plotters::element::{PathElement, Rectangle, Text};
+use plotters::prelude::{
+    BitMapBackend, Color as _, DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend, ShapeStyle, WHITE,
+};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontStyle, IntoFont as _, TextStyle, register_font};
+
+/// The font's name, in an SVG the viewer's own of that kind.
+const FONT: &str = "sans-serif";
+/// Pixels: a title's and a number's height, the space around a chart.
+const TITLE: i32 = 20;
+const SMALL: i32 = 16;
+const MARGINS: [i32; 3] = [72, 18, 48];
+const LINE: i32 = 20;
+/// Columns and rows between two numbers of an axis.
+const APART: (i32, i32) = (95, 42);
+const DARK: RGBColor = RGBColor(45, 45, 45);
+const GRID: RGBColor = RGBColor(225, 225, 225);
+
+type Area<'a, B> = DrawingArea<B, Shift>;
+
+/// The charts as an SVG document.
+///
+/// # Errors
+/// What plotters says.
+pub fn svg(charts: &[Chart], size: PictureSize) -> anyhow::Result<String> {
+    ready()?;
+    let mut text = String::new();
+    let whole = whole(charts, size)?;
+    all(
+        &SVGBackend::with_string(&mut text, whole).into_drawing_area(),
+        charts,
+    )?;
+    Ok(text)
+}
+
+/// The charts as a PNG file's bytes.
+///
+/// # Errors
+/// As [`svg`].
+pub fn png(charts: &[Chart], size: PictureSize) -> anyhow::Result<Vec<u8>> {
+    ready()?;
+    let (width, height) = whole(charts, size)?;
+    let mut rgb = vec![255; width as usize * height as usize * 3];
+    all(
+        &BitMapBackend::with_buffer(&mut rgb, (width, height)).into_drawing_area(),
+        charts,
+    )?;
+    let picture = image::RgbImage::from_raw(width, height, rgb).context("a picture of the wrong size")?;
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}
+
+/// The font is made known once; its letters measure texts in both kinds of picture.
+fn ready() -> anyhow::Result<()> {
+    static READY: OnceLock<bool> = OnceLock::new();
+    let known = || register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok();
+    match READY.get_or_init(known) {
+        true => Ok(()),
+        false => Err(anyhow!("the font of charts cannot be read")),
+    }
+}
+
+/// Pixels of all charts, one below the other.
+fn whole(charts: &[Chart], size: PictureSize) -> anyhow::Result<(u32, u32)> {
+    let height = size
+        .height
+        .checked_mul(charts.len().max(1))
+        .context("--size: too large")?;
+    let side = |side: usize| u32::try_from(side).ok().filter(|side| *side <= 32_768);
+    let sides = side(size.width).zip(side(height));
+    sides.with_context(|| {
+        format!(
+            "--size: {} x {height} pixels in all, expected at most 32768 a side",
+            size.width
+        )
+    })
+}
+
+fn all<B: DrawingBackend>(root: &Area<'_, B>, charts: &[Chart]) -> anyhow::Result<()> {
+    root.fill(&WHITE).map_err(told)?;
+    for (area, chart) in root.split_evenly((charts.len().max(1), 1)).iter().zip(charts) {
+        one(area, chart)?;
+    }
+    root.present().map_err(told)
+}
+
+fn told(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("the chart could not be drawn: {error}")
+}
+
+/// Where a chart's lines are: left, top, right, bottom.
+#[derive(Clone, Copy)]
+struct Place {
+    left: i32,
+    top: i32,
+    right: i32,
+    bottom: i32,
+}
+
+impl Place {
+    fn x(&self, share: f64) -> i32 {
+        self.left + pixels(share * f64::from(self.right - self.left))
+    }
+
+    fn y(&self, share: f64) -> i32 {
+        self.bottom - pixels(share * f64::from(self.bottom - self.top))
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn pixels(way: f64) -> i32 {
+    way.round() as i32
+}
+
+fn one<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart) -> anyhow::Result<()> {
+    let (width, height) = area.dim_in_pixel();
+    let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);
+    let [left, right, below] = MARGINS;
+    let legend = legend(area, chart, left, width - right)?;
+    let place = Place {
+        left,
+        top: legend,
+        right: width - right,
+        bottom: height - below,
+    };
+    if place.right - place.left < 40 || place.bottom - place.top < 30 {
+        return Err(anyhow!(
+            "--size: a chart of {width} x {height} pixels has no room for lines"
+        ));
+    }
+    axes(area, chart, place)?;
+    turned(area, chart, place)?;
+    for (number, series) in chart.series.iter().enumerate() {
+        lines(area, chart, series, number, place)?;
+    }
+    let frame = Rectangle::new([(place.left, place.top), (place.right, place.bottom)], thin(DARK));
+    area.draw(&frame).map_err(told)
+}
+
+fn thin(colour: RGBColor) -> ShapeStyle {
+    ShapeStyle::from(&colour).stroke_width(1)
+}
+
+fn words(size: i32, colour: RGBColor, h: HPos, v: VPos) -> TextStyle<'static> {
+    (FONT, size).into_font().color(&colour).pos(Pos::new(h, v))
+}
+
+fn text<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    said: &str,
+    at: (i32, i32),
+    style: TextStyle<'_>,
+) -> anyhow::Result<()> {
+    area.draw(&Text::new(said.to_owned(), at, style)).map_err(told)
+}
+
+/// The title and below it the names of the lines; the row where the chart begins.
+fn legend<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    chart: &Chart,
+    left: i32,
+    right: i32,
+) -> anyhow::Result<i32> {
+    text(
+        area,
+        &chart.title,
+        (left, 10),
+        words(TITLE, DARK, HPos::Left, VPos::Top),
+    )?;
+    let (mut x, mut y) = (left, 10 + LINE);
+    let style = words(SMALL, DARK, HPos::Left, VPos::Center);
+    for (number, series) in chart.series.iter().enumerate() {
+        let last = series.points.last().map_or(0.0, |point| point.1);
+        let name = format!("{} {}", series.name, said(last)).trim().to_owned();
+        let (wide, _) = area.estimate_text_size(&name, &style).map_err(told)?;
+        let wide = i32::try_from(wide)? + 44;
+        if x + wide > right && x > left {
+            (x, y) = (left, y + LINE);
+        }
+        let mark = PathElement::new([(x, y + 8), (x + 20, y + 8)], line(number).stroke_width(3));
+        area.draw(&mark).map_err(told)?;
+        text(area, &name, (x + 26, y + 8), style.clone())?;
+        x += wide;
+    }
+    Ok(y + LINE + 4)
+}
+
+fn line(number: usize) -> ShapeStyle {
+    let (red, green, blue) = colour(number);
+    ShapeStyle::from(&RGBColor(red, green, blue)).stroke_width(2)
+}
+
+fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+    let most = |way: i32, apart: i32| usize::try_from(way / apart).unwrap_or(2).max(2);
+    for (value, said) in chart.y.ticks(most(place.bottom - place.top, APART.1)) {
+        let Some(share) = chart.y.place(value) else {
+            continue;
+        };
+        let y = place.y(share);
+        area.draw(&PathElement::new([(place.left, y), (place.right, y)], thin(GRID)))
+            .map_err(told)?;
+        text(
+            area,
+            &said,
+            (place.left - 8, y),
+            words(SMALL, DARK, HPos::Right, VPos::Center),
+        )?;
+    }
+    for (value, said) in chart.x.ticks(most(place.right - place.left, APART.0)) {
+        let Some(share) = chart.x.place(value) else {
+            continue;
+        };
+        let x = place.x(share);
+        area.draw(&PathElement::new([(x, place.top), (x, place.bottom)], thin(GRID)))
+            .map_err(told)?;
+        text(
+            area,
+            &said,
+            (x, place.bottom + 6),
+            words(SMALL, DARK, HPos::Center, VPos::Top),
+        )?;
+    }
+    let middle = i32::midpoint(place.left, place.right);
+    text(
+        area,
+        &chart.across,
+        (middle, place.bottom + 25),
+        words(SMALL, DARK, HPos::Center, VPos::Top),
+    )
+}
+
+/// A broken line where a knob was turned, with its words; those that stand close go below each other.
+fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+    const DASH: i32 = 5;
+    for (number, (at, said)) in chart.turns.iter().enumerate() {
+        let Some(share) = chart.x.place(*at) else { continue };
+        let x = place.x(share);
+        for y in (place.top..place.bottom).step_by(2 * DASH as usize) {
+            let dash = [(x, y), (x, (y + DASH).min(place.bottom))];
+            area.draw(&PathElement::new(dash, thin(RGBColor(120, 120, 120))))
+                .map_err(told)?;
+        }
+        let rows = ((place.bottom - place.top) / 16).max(1);
+        let row = place.top + 3 + 16 * (i32::try_from(number).unwrap_or(0) % rows);
+        let side = if share > 0.8 {
+            (HPos::Right, -4)
+        } else {
+            (HPos::Left, 4)
+        };
+        text(
+            area,
+            said,
+            (x + side.1, row),
+            words(SMALL - 1, DARK, side.0, VPos::Top),
+        )?;
+    }
+    Ok(())
+}
+
+fn lines<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    chart: &Chart,
+    series: &Series,
+    number: usize,
+    place: Place,
+) -> anyhow::Result<()> {
+    let (red, green, blue) = colour(number);
+    let faint = ShapeStyle::from(&RGBColor(red, green, blue).mix(0.25)).stroke_width(1);
+    for (points, style) in [(&series.behind, faint), (&series.points, line(number))] {
+        let at = |&(x, y): &(f64, f64)| Some((place.x(chart.x.place(x)?), place.y(chart.y.place(y)?)));
+        let drawn = thinned(points.iter().filter_map(at));
+        if let [alone] = drawn.as_slice() {
+            let (x, y) = *alone;
+            let dot = Rectangle::new([(x - 2, y - 2), (x + 2, y + 2)], style.filled());
+            area.draw(&dot).map_err(told)?;
+            continue;
+        }
+        area.draw(&PathElement::new(drawn, style)).map_err(told)?;
+    }
+    Ok(())
+}
+
+/// Of the points of one column of pixels the first, the lowest, the highest and the last: what would be seen of them.
+fn thinned(points: impl Iterator<Item = (i32, i32)>) -> Vec<(i32, i32)> {
+    let mut kept: Vec<(i32, i32)> = Vec::new();
+    let mut column: Vec<(i32, i32)> = Vec::new();
+    let close = |column: &mut Vec<(i32, i32)>, kept: &mut Vec<(i32, i32)>| {
+        let ends = [
+            column.first(),
+            column.iter().min_by_key(|p| p.1),
+            column.iter().max_by_key(|p| p.1),
+            column.last(),
+        ];
+        kept.extend(ends.into_iter().flatten());
+        column.clear();
+    };
+    for point in points {
+        if column.first().is_some_and(|first| first.0 != point.0) {
+            close(&mut column, &mut kept);
+        }
+        column.push(point);
+    }
+    close(&mut column, &mut kept);
+    kept.dedup();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_of_pixels_keeps_its_ends_and_extremes() {
+        let many = [(1, 5), (1, 9), (1, 2), (1, 6), (2, 3), (2, 3)];
+        assert_eq!(
+            thinned(many.into_iter()),
+            [(1, 5), (1, 2), (1, 9), (1, 6), (2, 3)]
+        );
+        assert_eq!(thinned([].into_iter()), []);
+    }
+}

@@ -1,0 +1,127 @@
+//! A run that is over, or the present one from its beginning, as the store tells of it: what is asked, and where it was.
+
+use demask_storage::query::curves::{points_sql, quoted, turns_sql};
+use demask_storage::{Command, Overview, Record, RunState, StageView};
+use serde_json::Value;
+
+/// The column that marks an answer as a run's events.
+pub const EVENTS: &str = "opened";
+/// The column that marks an answer as a run's funnel.
+pub const FUNNEL: &str = "funnel";
+/// Events that are read of a run, the newest.
+const RECENT: u64 = 2000;
+/// Points that are read of each of its metrics, about.
+const POINTS: u64 = 300;
+/// Rows of an answer, at most.
+const ROWS: u64 = 100_000;
+
+fn ask(sql: String) -> Command {
+    Command::Query { sql, limit: ROWS }
+}
+
+/// What is asked of the store to look at a run.
+#[must_use]
+pub fn questions(run: &str) -> Vec<Command> {
+    let (all, id) = ([run.to_owned()], quoted(run));
+    vec![
+        ask(format!(
+            "SELECT body AS {EVENTS}, at_us, (SELECT max(step) FROM v_latest WHERE run = {id}) AS step FROM (\
+             SELECT seq, at_us, body FROM v_event WHERE run = {id} AND kind IN ('run', 'eval', 'run_end') UNION SELECT * FROM (\
+             SELECT seq, at_us, body FROM v_event WHERE run = {id} AND kind IN \
+             ('sample', 'steer', 'alert', 'checkpoint', 'lifecycle') ORDER BY seq DESC LIMIT {RECENT})) ORDER BY seq"
+        )),
+        funnel(run),
+        ask(points_sql(&all, "*", Some(POINTS))),
+        ask(turns_sql(&all)),
+    ]
+}
+
+/// Asks for a run's funnel, and what each stage was trained on.
+#[must_use]
+pub fn funnel(run: &str) -> Command {
+    let id = quoted(run);
+    ask(format!(
+        "SELECT source AS {FUNNEL}, gate, reason, sum(passed) AS passed, sum(rejected) AS rejected FROM v_funnel WHERE run = {id} \
+         GROUP BY 1, 2, 3"
+    ))
+}
+
+/// Asks for points of a metric of these runs.
+#[must_use]
+pub fn points(runs: &[String], name: &str) -> Command {
+    ask(points_sql(runs, &exactly(name), Some(POINTS)))
+}
+
+/// Asks for the knobs that were turned in these runs.
+#[must_use]
+pub fn turns(runs: &[String]) -> Command {
+    ask(turns_sql(runs))
+}
+
+/// The pattern that fits this name alone.
+fn exactly(name: &str) -> String {
+    name.chars().fold(String::new(), |mut pattern, sign| {
+        match sign {
+            '*' | '?' | '[' => pattern.extend(['[', sign, ']']),
+            _ => pattern.push(sign),
+        }
+        pattern
+    })
+}
+
+/// Where a run was when its last event came, at a step.
+#[must_use]
+pub fn overview(records: &[Record], step: u64) -> Option<Overview> {
+    let run = records.iter().find_map(|record| match record {
+        Record::Run(run) => Some(run),
+        _ => None,
+    })?;
+    let end = records.iter().rev().find_map(|record| match record {
+        Record::RunEnd(end) => Some(end),
+        _ => None,
+    });
+    let last_checkpoint = records.iter().rev().find_map(|record| match record {
+        Record::Checkpoint(checkpoint) => Some(checkpoint.step),
+        _ => None,
+    });
+    // Steps are numbered from 0: that of the last value is done, as is all of a run that is done.
+    let is_done = end.is_some_and(|end| end.status == RunState::Done);
+    let stages = stages(&run.config, if is_done { u64::MAX } else { step + 1 });
+    let present = stages.iter().position(|stage| stage.done < stage.total);
+    Some(Overview {
+        run: run.id.clone(),
+        profile: run.profile.clone(),
+        state: end.map_or(RunState::Running, |end| end.status),
+        detail: end.map_or(String::new(), |end| end.reason.clone()),
+        step: stages.iter().map(|stage| stage.done).sum(),
+        total_steps: stages.iter().map(|stage| stage.total).sum(),
+        stage: present.unwrap_or(stages.len().saturating_sub(1)),
+        stages,
+        tokens_per_s: 0.0,
+        eta_s: None,
+        elapsed_s: 0.0,
+        devices: Vec::new(),
+        knobs: Vec::new(),
+        last_checkpoint,
+    })
+}
+
+/// The stages of a configuration where so many steps are done.
+fn stages(config: &Value, mut left: u64) -> Vec<StageView> {
+    let word = |stage: &Value, key: &str| stage[key].as_str().unwrap_or_default().to_owned();
+    let stages = config["stage"].as_array().map_or(&[][..], Vec::as_slice);
+    stages
+        .iter()
+        .map(|stage| {
+            let total = stage["steps"].as_u64().unwrap_or(1);
+            let done = left.min(total);
+            left -= done;
+            StageView {
+                name: word(stage, "name"),
+                kind: word(stage, "kind"),
+                done,
+                total,
+            }
+        })
+        .collect()
+}

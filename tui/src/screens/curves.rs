@@ -1,0 +1,292 @@
+//! Curves of the run's metrics, other runs' laid over them, with axes, range, smoothing and marks where a knob was turned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use demask_storage::query::curves::{self, CURVE, Curve, Point, Turn};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Row, Table, TableState};
+
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::chart::draw::{draw, said};
+use crate::chart::{Along, Chart, ChartStyle};
+use crate::keys::Action;
+use crate::model::Model;
+use crate::model::message::Effect;
+use crate::model::past;
+use crate::pictures::Pictures;
+use crate::theme::{accent, chosen, panel, quiet};
+
+/// Weights of smoothing, one after the other.
+const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.98];
+/// Columns of the list of metrics, and rows that a chart has at least.
+const LISTED: u16 = 34;
+const LEAST: u16 = 8;
+/// The metric that is drawn first, as far as the run has one of them.
+const FIRST: [&str; 3] = ["reward/total", "train/loss", "tokenizer/loss"];
+/// The smallest share of the way across that is looked at.
+const CLOSEST: f64 = 1.0 / 256.0;
+
+/// Which metrics are drawn, and how.
+#[derive(Default)]
+pub(crate) struct CurvesScreen {
+    /// The chosen metric; none: the first of those that matter most.
+    chosen: Option<String>,
+    /// Metrics that are drawn besides the chosen one.
+    marked: BTreeSet<String>,
+    /// Which weight of smoothing.
+    smooth: usize,
+    /// On a logarithmic scale.
+    log: bool,
+    /// The part of the way across that is seen, as shares of it; none: all.
+    window: Option<(f64, f64)>,
+    /// What the store said of a run's metric.
+    stored: BTreeMap<(String, String), Curve>,
+    /// Knobs that were turned in runs that are laid over.
+    turns: Vec<Turn>,
+}
+
+impl Screen for CurvesScreen {
+    fn title(&self) -> &'static str {
+        "Curves"
+    }
+
+    fn on_show(&mut self, model: &Model) -> Vec<Effect> {
+        self.ask(model)
+    }
+
+    fn on_event(&mut self, _: &mut Model, event: &Event) {
+        match event {
+            Event::Begun => (self.window, self.stored) = (None, BTreeMap::new()),
+            Event::Rows(columns, rows) => match columns.first().map(String::as_str) {
+                Some(CURVE) => {
+                    for curve in curves::curves_of(rows) {
+                        self.stored.insert((curve.run.clone(), curve.name.clone()), curve);
+                    }
+                }
+                Some(curves::TURNED) => self.turns = curves::turns_of(rows),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Up | Action::Down => {
+                let last = model.metrics.len().saturating_sub(1);
+                let at = step_back(self.at(model), last, action == Action::Down);
+                self.chosen = model.metrics.keys().nth(at).cloned();
+                return self.ask(model);
+            }
+            Action::Mark => {
+                if let Some(name) = self.name(model) {
+                    let name = name.to_owned();
+                    if !self.marked.remove(&name) {
+                        self.marked.insert(name);
+                    }
+                }
+            }
+            Action::Smooth => self.smooth = (self.smooth + 1) % SMOOTHING.len(),
+            Action::Scale => self.log = !self.log,
+            Action::ZoomIn => self.zoom(0.5),
+            Action::ZoomOut => self.zoom(2.0),
+            Action::Back => self.pan(-0.25),
+            Action::Forward => self.pan(0.25),
+            Action::Close => self.window = None,
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let [left, right] = parts(area);
+        self.list(model, frame, left);
+        let style = self.style(model);
+        let block = panel("curves").title_bottom(self.said());
+        let inner = block.inner(right);
+        frame.render_widget(block, right);
+        let names = self.drawn(model, usize::from((inner.height / LEAST).max(1)));
+        if names.is_empty() {
+            frame.render_widget(Paragraph::new("no values yet").style(quiet()), inner);
+            return;
+        }
+        let rows = Layout::vertical(vec![Constraint::Fill(1); names.len()]).split(inner);
+        for (name, place) in names.iter().zip(rows.iter()) {
+            self.chart(model, name, style, frame, *place);
+        }
+    }
+}
+
+/// The list and the charts.
+fn parts(area: Rect) -> [Rect; 2] {
+    let listed = LISTED.min(area.width / 3);
+    Layout::horizontal([Constraint::Length(listed), Constraint::Min(20)]).areas(area)
+}
+
+impl CurvesScreen {
+    /// Which line of the list is chosen.
+    fn at(&self, model: &Model) -> usize {
+        let place = |wanted: &str| model.metrics.keys().position(|name| name == wanted);
+        let chosen = self.chosen.as_deref().and_then(place);
+        chosen.or_else(|| FIRST.into_iter().find_map(place)).unwrap_or(0)
+    }
+
+    /// The chosen metric.
+    fn name<'a>(&self, model: &'a Model) -> Option<&'a str> {
+        model.metrics.keys().nth(self.at(model)).map(String::as_str)
+    }
+
+    /// Asks the store for the whole of the chosen metric, of every run that is drawn.
+    fn ask(&self, model: &Model) -> Vec<Effect> {
+        let Some(name) = self.name(model) else {
+            return Vec::new();
+        };
+        let overlaid = model.overlaid.iter().map(|(run, _)| run.clone());
+        let runs: Vec<String> = std::iter::once(model.run.clone()).chain(overlaid).collect();
+        let mut effects = vec![Effect::Ask(past::points(&runs, name))];
+        if runs.len() > 1 {
+            effects.push(Effect::Ask(past::turns(&runs)));
+        }
+        effects
+    }
+
+    /// The metrics that are drawn, the chosen one first, as many as have room.
+    fn drawn(&self, model: &Model, room: usize) -> Vec<String> {
+        let chosen = self.name(model).map(str::to_owned);
+        let others = self
+            .marked
+            .iter()
+            .filter(|name| Some(*name) != chosen.as_ref())
+            .cloned();
+        chosen.iter().cloned().chain(others).take(room).collect()
+    }
+
+    fn style(&self, model: &Model) -> ChartStyle {
+        let last = model
+            .metrics
+            .values()
+            .filter_map(|points| Some(points.back()?.0))
+            .fold(0.0, f64::max);
+        ChartStyle {
+            smooth: SMOOTHING[self.smooth],
+            log: self.log,
+            along: Along::Step,
+            window: self
+                .window
+                .map(|(low, high)| (low * last, (high * last).max(low * last + 1.0))),
+        }
+    }
+
+    /// How the curves are drawn, in words.
+    fn said(&self) -> Line<'static> {
+        let mut words = vec![match SMOOTHING[self.smooth] {
+            0.0 => "not smoothed".to_owned(),
+            weight => format!("smoothed {weight}"),
+        }];
+        words.push(if self.log { "logarithmic" } else { "linear" }.to_owned());
+        if let Some((low, high)) = self.window {
+            words.push(format!(
+                "{:.0} to {:.0} % of the steps",
+                100.0 * low,
+                100.0 * high
+            ));
+        }
+        Line::styled(format!(" {} ", words.join(" · ")), quiet())
+    }
+
+    fn zoom(&mut self, factor: f64) {
+        let (low, high) = self.window.unwrap_or((0.0, 1.0));
+        let width = ((high - low) * factor).max(CLOSEST);
+        if width >= 1.0 {
+            self.window = None;
+            return;
+        }
+        // The newest is what one looks at: it stays in sight.
+        let high = if high >= 1.0 {
+            1.0
+        } else {
+            f64::midpoint(low, high) + width / 2.0
+        };
+        let high = high.clamp(width, 1.0);
+        self.window = Some((high - width, high));
+    }
+
+    fn pan(&mut self, share: f64) {
+        let Some((low, high)) = self.window else { return };
+        let way = ((high - low) * share).clamp(-low, 1.0 - high);
+        self.window = Some((low + way, high + way));
+    }
+
+    /// The curve of a run: what the store said, and what came live after it.
+    fn curve(&self, model: &Model, run: &str, name: &str) -> Option<Curve> {
+        let mut curve = self
+            .stored
+            .get(&(run.to_owned(), name.to_owned()))
+            .cloned()
+            .unwrap_or(Curve {
+                run: run.to_owned(),
+                name: name.to_owned(),
+                points: Vec::new(),
+            });
+        if run == model.run
+            && let Some(live) = model.metrics.get(name)
+        {
+            let first = live.front().map_or(0.0, |point| point.0);
+            curve.points.retain(|point| point.step < first);
+            curve.points.extend(live.iter().map(|&(step, value)| Point {
+                step,
+                seconds: 0.0,
+                value,
+            }));
+        }
+        (!curve.points.is_empty()).then_some(curve)
+    }
+
+    fn chart(&self, model: &Model, name: &str, style: ChartStyle, frame: &mut Frame, area: Rect) {
+        let overlaid = model.overlaid.iter().map(|(run, _)| run.as_str());
+        let runs = std::iter::once(model.run.as_str()).chain(overlaid);
+        let found: Vec<Curve> = runs.filter_map(|run| self.curve(model, run, name)).collect();
+        let alone = found.len() < 2;
+        let named = |curve: &Curve| match model.overlaid.iter().find(|(run, _)| *run == curve.run) {
+            Some((_, name)) => name.clone(),
+            None if alone => String::new(),
+            None => "this run".to_owned(),
+        };
+        let mut turns = model.turns.clone();
+        turns.extend(self.turns.iter().filter(|turn| turn.run != model.run).cloned());
+        let all: Vec<&Curve> = found.iter().collect();
+        match Chart::of(&all, &turns, named, style) {
+            Some(chart) => draw(&chart, frame.buffer_mut(), area, !model.no_color),
+            None => {
+                let words = format!("{name}: nothing to draw here");
+                frame.render_widget(Paragraph::new(words).style(quiet()), area);
+            }
+        }
+    }
+
+    fn list(&self, model: &Model, frame: &mut Frame, area: Rect) {
+        let narrow = area.width < LISTED;
+        let rows = model.metrics.iter().map(|(name, points)| {
+            let mark = if self.marked.contains(name) { "▪" } else { " " };
+            let last = points
+                .back()
+                .filter(|_| !narrow)
+                .map_or(String::new(), |point| said(point.1));
+            Row::new([format!("{mark}{name}"), last])
+        });
+        let widths = [
+            Constraint::Min(10),
+            Constraint::Length(if narrow { 0 } else { 8 }),
+        ];
+        let table = Table::new(rows, widths)
+            .row_highlight_style(chosen())
+            .style(accent(model))
+            .block(panel("metrics"));
+        let mut state = TableState::default().with_selected(self.at(model));
+        frame.render_stateful_widget(table, area, &mut state);
+    }
+}

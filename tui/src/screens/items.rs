@@ -1,0 +1,340 @@
+//! The items of one benchmark's result: the parts as a tree with intervals, each item with its verdict, one item with all of it.
+
+use std::collections::BTreeMap;
+
+use demask_storage::query::curves::quoted;
+use demask_storage::{Command, Eval};
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
+
+use crate::model::Model;
+use crate::model::message::Effect;
+use crate::pictures::Pictures;
+use crate::theme::{accent, bad, chosen, good, panel, quiet};
+
+/// The column that marks an answer as the items of a result.
+pub(crate) const ITEMS: &str = "items";
+/// The column that marks an answer as one item.
+pub(crate) const ITEM: &str = "item_of";
+/// Items of a result that are listed, at most.
+const LISTED: u64 = 5000;
+/// Columns of a part's bar.
+const BAR: usize = 24;
+
+/// An opened result of a benchmark.
+#[derive(Debug)]
+pub(super) struct OpenedResult {
+    run: String,
+    step: u64,
+    suite: String,
+    /// Number, category, counted, credit, prompt, answer, reference; none until the store has answered.
+    items: Option<Vec<Vec<String>>>,
+    /// Which of those that are shown is chosen.
+    at: usize,
+    /// Only items that are not right.
+    wrong: bool,
+    /// One item: names and values.
+    item: Option<Vec<Vec<String>>>,
+}
+
+impl OpenedResult {
+    /// Opens a result of a run; what to ask for it.
+    pub(super) fn open(eval: &Eval) -> (Self, Effect) {
+        let opened = Self {
+            run: eval.run.clone(),
+            step: eval.step,
+            suite: eval.suite.clone(),
+            items: None,
+            at: 0,
+            wrong: false,
+            item: None,
+        };
+        let sql = format!(
+            "SELECT number AS {ITEMS}, category, counted, credit, replace(prompt, char(10), ' ') AS prompt, \
+             replace(answer, char(10), ' ') AS answer, replace(reference, char(10), ' ') AS reference \
+             FROM v_item WHERE {} ORDER BY number LIMIT {LISTED}",
+            opened.which()
+        );
+        (opened, Effect::Ask(Command::Query { sql, limit: LISTED }))
+    }
+
+    fn which(&self) -> String {
+        let (run, suite) = (quoted(&self.run), quoted(&self.suite));
+        format!("run = {run} AND step = {} AND suite = {suite}", self.step)
+    }
+
+    /// Takes in what the store answered.
+    pub(super) fn read(&mut self, columns: &[String], rows: &[Vec<String>]) {
+        match columns.first().map(String::as_str) {
+            Some(ITEMS) => self.items = Some(rows.to_vec()),
+            Some(ITEM) => {
+                let pairs = rows.first().map_or(Vec::new(), |row| {
+                    let pairs = columns.iter().zip(row).skip(1);
+                    pairs
+                        .map(|(name, value)| vec![name.clone(), value.clone()])
+                        .collect()
+                });
+                self.item = Some(pairs);
+            }
+            _ => {}
+        }
+    }
+
+    /// The items that are shown.
+    fn shown(&self) -> Vec<&Vec<String>> {
+        let all = self.items.iter().flatten();
+        all.filter(|item| !self.wrong || credit(item) < 1.0).collect()
+    }
+
+    /// Chooses the item before or after.
+    pub(super) fn step(&mut self, is_down: bool) {
+        let last = self.shown().len().saturating_sub(1);
+        self.at = match is_down {
+            true => (self.at + 1).min(last),
+            false => self.at.min(last).saturating_sub(1),
+        };
+    }
+
+    /// Shows only what is not right, or all again.
+    pub(super) fn toggle_wrong(&mut self) {
+        (self.wrong, self.at) = (!self.wrong, 0);
+    }
+
+    /// Asks for the chosen item.
+    pub(super) fn ask(&self) -> Option<Effect> {
+        let shown = self.shown();
+        let number = shown.get(self.at)?.first()?.parse::<u64>().ok()?;
+        let sql = format!(
+            "SELECT number AS {ITEM}, number, category, prompt, picture, output, drawn, answer, reference, credit, tokens, forwards, \
+             round(seconds, 3) AS seconds FROM v_item WHERE {} AND number = {number}",
+            self.which()
+        );
+        Some(Effect::Ask(Command::Query { sql, limit: 1 }))
+    }
+
+    /// Closes the item; whether there was one.
+    pub(super) fn close_item(&mut self) -> bool {
+        self.item.take().is_some()
+    }
+
+    /// Whether one item is shown.
+    pub(super) fn shows_item(&self) -> bool {
+        self.item.is_some()
+    }
+
+    /// Draws the parts and the items, or the one that was opened.
+    pub(super) fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
+        if let Some(item) = &self.item {
+            return one(model, pictures, item, frame, area);
+        }
+        let Some(items) = &self.items else {
+            let words = Paragraph::new("reading the items…").style(quiet());
+            return frame.render_widget(words.block(panel(&self.suite)), area);
+        };
+        if items.is_empty() {
+            let words = Paragraph::new("no item of this result is in the store").style(quiet());
+            return frame.render_widget(words.block(panel(&self.suite)), area);
+        }
+        let lines = tree(model, items);
+        let room = (lines.len() as u16 + 2).min(area.height / 2).max(3);
+        let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(4)]).areas(area);
+        let title = format!(
+            "{} at step {}: parts, each with its 95 % interval",
+            self.suite, self.step
+        );
+        frame.render_widget(Paragraph::new(lines).block(panel(&title)), upper);
+        self.list(model, frame, lower);
+    }
+
+    fn list(&self, model: &Model, frame: &mut Frame, area: Rect) {
+        let shown = self.shown();
+        let all = self.items.as_ref().map_or(0, Vec::len);
+        let rows = shown.iter().map(|item| {
+            let cell = |at: usize| item.get(at).cloned().unwrap_or_default();
+            let (word, style) = match credit(item) {
+                right if right >= 1.0 => ("right".to_owned(), good(model)),
+                wrong if wrong <= 0.0 => ("wrong".to_owned(), bad(model)),
+                part => (format!("{part:.2}"), accent(model)),
+            };
+            let category = if cell(2) == "1" {
+                cell(1)
+            } else {
+                format!("{} (held out)", cell(1))
+            };
+            Row::new([
+                Line::from(cell(0)),
+                Line::styled(word, style),
+                Line::from(category),
+                Line::from(cell(5)),
+                Line::from(cell(6)),
+                Line::from(cell(4)),
+            ])
+        });
+        let [short, long] = if area.width > 140 { [20, 40] } else { [12, 14] };
+        let widths = [
+            Constraint::Length(5),
+            Constraint::Length(6),
+            Constraint::Length(short),
+            Constraint::Length(long),
+            Constraint::Length(long),
+            Constraint::Min(12),
+        ];
+        let head = Row::new(["item", "", "part", "answer", "right answer", "asked"]).style(accent(model));
+        let which = if self.wrong { "not right" } else { "all" };
+        let title = format!(
+            "items, {which}: {} of {all}; enter opens, w only wrong ones, esc back",
+            shown.len()
+        );
+        let table = Table::new(rows, widths)
+            .header(head)
+            .row_highlight_style(chosen())
+            .block(panel(&title));
+        let mut state = TableState::default().with_selected(self.at);
+        frame.render_stateful_widget(table, area, &mut state);
+    }
+}
+
+fn credit(item: &[String]) -> f64 {
+    item.get(3).and_then(|credit| credit.parse().ok()).unwrap_or(0.0)
+}
+
+/// Parts of parts: `counting/two` is one of `counting`. Each with the mean credit of its items and the Wilson interval.
+fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
+    let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for item in items {
+        let category = match item.get(2).map(String::as_str) {
+            Some("1") => item.get(1).cloned().unwrap_or_default(),
+            _ => format!("held out/{}", item.get(1).map_or("", String::as_str)),
+        };
+        let mut names = vec![String::new()];
+        names.extend(
+            category
+                .match_indices('/')
+                .map(|(at, _)| category[..at].to_owned()),
+        );
+        names.push(category);
+        names.dedup();
+        for name in names {
+            // What is held out counts for itself alone.
+            if name.is_empty() && item.get(2).is_none_or(|counted| counted != "1") {
+                continue;
+            }
+            let (sum, count) = parts.entry(name).or_default();
+            (*sum, *count) = (*sum + credit(item), *count + 1.0);
+        }
+    }
+    let line = |(name, (sum, count)): (String, (f64, f64))| {
+        let depth = if name.is_empty() {
+            0
+        } else {
+            1 + name.matches('/').count()
+        };
+        let last = name.rsplit('/').next().unwrap_or_default().to_owned();
+        let named = if name.is_empty() {
+            "all".to_owned()
+        } else {
+            last.replace('_', " ")
+        };
+        let (low, high) = wilson(sum / count, count);
+        Line::from(vec![
+            Span::styled(
+                format!("{:<26}", format!("{}{named}", "  ".repeat(depth))),
+                accent(model),
+            ),
+            Span::raw(format!("{:>7}", format!("n {count}"))),
+            Span::raw(format!(
+                "  {} {:>5.1} %",
+                interval(low, sum / count, high, BAR),
+                100.0 * sum / count
+            )),
+            Span::styled(format!("  {:.0} to {:.0}", 100.0 * low, 100.0 * high), quiet()),
+        ])
+    };
+    parts.into_iter().map(line).collect()
+}
+
+/// The 95 % interval of a share of so many (Wilson, 1927).
+fn wilson(share: f64, count: f64) -> (f64, f64) {
+    const Z: f64 = 1.959_964;
+    let whole = 1.0 + Z * Z / count;
+    let middle = (share + Z * Z / (2.0 * count)) / whole;
+    let half = Z / whole
+        * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count))
+            .max(0.0)
+            .sqrt();
+    ((middle - half).max(0.0), (middle + half).min(1.0))
+}
+
+/// A value and its interval on a way from 0 to 100 %.
+pub(super) fn interval(low: f64, value: f64, high: f64, columns: usize) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let column = |value: f64| (value.clamp(0.0, 1.0) * columns.saturating_sub(1) as f64).round() as usize;
+    let (low, at, high) = (column(low), column(value), column(high));
+    let mark = |place: usize| match place {
+        _ if place == at => '●',
+        _ if (low..=high).contains(&place) => '━',
+        _ => '·',
+    };
+    (0..columns).map(mark).collect()
+}
+
+/// One item: everything that is known of it, the pictures beside it.
+fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Frame, area: Rect) {
+    let value = |wanted: &str| {
+        let found = item
+            .iter()
+            .find(|pair| pair.first().is_some_and(|name| name == wanted));
+        found.and_then(|pair| pair.get(1)).map_or("", String::as_str)
+    };
+    let shown: Vec<(&str, &str)> = [("asked about", value("picture")), ("drawn", value("drawn"))]
+        .into_iter()
+        .filter(|(_, hash)| !hash.is_empty() && *hash != "null")
+        .collect();
+    let beside = if shown.is_empty() || !pictures.shown() {
+        0
+    } else {
+        (area.width / 3).clamp(18, 66)
+    };
+    let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
+    let mut lines = Vec::new();
+    for (name, value) in item.iter().filter_map(|pair| Some((pair.first()?, pair.get(1)?))) {
+        if ["picture", "drawn"].contains(&name.as_str()) || value == "null" {
+            continue;
+        }
+        // That nothing was written is a finding.
+        let value = if value.is_empty() {
+            "(nothing)"
+        } else {
+            value.as_str()
+        };
+        let verdict = match (name.as_str(), value.parse::<f64>()) {
+            ("credit", Ok(credit)) if credit >= 1.0 => " (right)",
+            ("credit", Ok(credit)) if credit <= 0.0 => " (wrong)",
+            _ => "",
+        };
+        for (number, text) in value.lines().enumerate() {
+            let name = if number == 0 { name.as_str() } else { "" };
+            lines.push(Line::from(vec![
+                Span::styled(format!("{name:<11}"), accent(model)),
+                Span::raw(format!("{text}{verdict}")),
+            ]));
+        }
+    }
+    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
+    frame.render_widget(
+        text.block(panel("one item; up and down: the others, esc back")),
+        left,
+    );
+    if beside == 0 {
+        return;
+    }
+    let places = Layout::vertical(vec![Constraint::Fill(1); shown.len()]).split(right);
+    for ((name, hash), place) in shown.iter().zip(places.iter()) {
+        let block = panel(name);
+        let inner = block.inner(*place);
+        frame.render_widget(block, *place);
+        pictures.draw_blob(frame, inner, hash);
+    }
+}

@@ -1,0 +1,164 @@
+//! The runs of the store: opened to be looked at as the present one is, or laid over its curves.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Position, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::{Row, Table, TableState};
+
+use demask_storage::Command;
+
+use super::Event;
+use super::Screen;
+use super::step_back;
+use crate::keys::Action;
+use crate::model::Model;
+use crate::model::message::Effect;
+use crate::pictures::Pictures;
+use crate::theme::{accent, chosen, panel};
+
+/// The column that marks an answer as the list of runs.
+pub(crate) const RUNS: &str = "runs";
+/// Runs that are listed, the newest.
+const LISTED: u64 = 500;
+
+/// The list, and which of it is chosen.
+#[derive(Default)]
+pub(crate) struct RunsScreen {
+    /// Id, name, status, step, seed, beginning, last results.
+    rows: Vec<Vec<String>>,
+    /// Which is chosen.
+    at: usize,
+}
+
+impl Screen for RunsScreen {
+    fn title(&self) -> &'static str {
+        "Runs"
+    }
+
+    fn on_show(&mut self, _: &Model) -> Vec<Effect> {
+        vec![Effect::Ask(Command::Query {
+            sql: format!(
+                "SELECT run AS {RUNS}, profile, status, step, seed, datetime(started_us / 1000000, 'unixepoch') AS began, \
+                 coalesce((SELECT group_concat(suite || ' ' || round(100 * value, 1), ', ') FROM (SELECT suite, value, max(step) \
+                 FROM v_eval WHERE v_eval.run = v_run.run GROUP BY suite)), '') AS benchmarks \
+                 FROM v_run ORDER BY started_us DESC LIMIT {LISTED}"
+            ),
+            limit: LISTED,
+        })]
+    }
+
+    fn on_event(&mut self, _: &mut Model, event: &Event) {
+        if let Event::Rows(columns, rows) = event
+            && columns.first().is_some_and(|column| column == RUNS)
+        {
+            self.rows = rows.to_vec();
+            self.at = self.at.min(rows.len().saturating_sub(1));
+        }
+    }
+
+    fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        match action {
+            Action::Up | Action::Down => {
+                let last = self.rows.len().saturating_sub(1);
+                self.at = step_back(self.at, last, action == Action::Down);
+            }
+            Action::Open => model.opening = self.chosen().map(|(run, _)| run),
+            Action::Close if model.is_past => model.opening = Some(String::new()),
+            Action::Mark => {
+                let Some((run, name)) = self.chosen() else {
+                    return Vec::new();
+                };
+                match model.overlaid.iter().position(|(known, _)| *known == run) {
+                    Some(at) => drop(model.overlaid.remove(at)),
+                    None if run == model.run => model.notice = "that run is drawn already".into(),
+                    None => model.overlaid.push((run, name)),
+                }
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn on_click(&mut self, body: Rect, at: Position) -> Vec<Effect> {
+        // Frame and heading above, frame below.
+        let room = usize::from(body.height).saturating_sub(3);
+        let line =
+            at.y.checked_sub(body.y + 2)
+                .map(usize::from)
+                .filter(|line| *line < room);
+        let number = line.map(|line| (self.at + 1).saturating_sub(room) + line);
+        if let Some(number) = number.filter(|number| *number < self.rows.len()) {
+            self.at = number;
+        }
+        Vec::new()
+    }
+
+    fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
+        let narrow = area.width < 110;
+        let rows = self.rows.iter().map(|row| {
+            let id = row.first().map_or("", String::as_str);
+            let mark = match () {
+                () if id == model.run => "▸",
+                () if model.overlaid.iter().any(|(run, _)| run == id) => "▪",
+                () => " ",
+            };
+            let cell = |at: usize| row.get(at).cloned().unwrap_or_default();
+            // Month, day, hour and minute where there is no room for all.
+            let began = if narrow {
+                cell(5).get(5..16).unwrap_or_default().to_owned()
+            } else {
+                cell(5)
+            };
+            Row::new([
+                format!("{mark}{}", ending(id)),
+                cell(1),
+                cell(2),
+                cell(3),
+                cell(4),
+                began,
+                cell(6),
+            ])
+        });
+        let lengths = if narrow {
+            [13, 14, 11, 6, 0, 11]
+        } else {
+            [13, 22, 11, 7, 6, 19]
+        };
+        let widths = lengths
+            .map(Constraint::Length)
+            .into_iter()
+            .chain([Constraint::Min(12)]);
+        let seed = if narrow { "" } else { "seed" };
+        let head = Row::new([
+            "run",
+            "profile",
+            "status",
+            "step",
+            seed,
+            "began (UTC)",
+            "benchmarks",
+        ])
+        .style(accent(model));
+        let words = " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run ";
+        let table = Table::new(rows, widths)
+            .header(head)
+            .row_highlight_style(chosen())
+            .block(panel("runs, newest first").title_bottom(Line::from(words)));
+        let mut state = TableState::default().with_selected(self.at);
+        frame.render_stateful_widget(table, area, &mut state);
+    }
+}
+
+impl RunsScreen {
+    /// The chosen run's id, and what a legend calls it.
+    fn chosen(&self) -> Option<(String, String)> {
+        let row = self.rows.get(self.at)?;
+        let (run, profile) = (row.first()?, row.get(1)?);
+        Some((run.clone(), format!("{profile} {}", ending(run))))
+    }
+}
+
+/// The end of an id, which tells runs of one minute apart.
+fn ending(run: &str) -> &str {
+    run.rsplit('-').next().unwrap_or(run)
+}
