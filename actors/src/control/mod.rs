@@ -139,13 +139,49 @@ impl Control {
         self.lock().halting
     }
 
+    /// Whether the run is to end: a person's stop that has not taken effect, or [`Self::halt`].
+    #[must_use]
+    pub fn ending(&self) -> bool {
+        let state = self.lock();
+        let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
+        state.halting || state.pending.iter().any(stops)
+    }
+
+    /// Waits until the run is to end.
+    pub async fn ends(&self) {
+        self.until(Self::ending).await;
+    }
+
+    /// A stop takes effect here and now, between no steps, because the run hangs (law L10): everything that was asked is a row
+    /// that says so. Whether a person asked for it.
+    ///
+    /// # Errors
+    /// A recorder that is gone.
+    pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
+        let asked: Vec<(Steer, Command)> = {
+            let mut state = self.lock();
+            state.pending.drain(..).collect()
+        };
+        let (_, step) = self.place();
+        let stopped = asked.iter().any(|(_, order)| *order == Command::Stop);
+        for (mut steer, _) in asked {
+            steer.applied_step = Some(step);
+            recorder.record(Record::Steer(steer)).await?;
+        }
+        Ok(stopped)
+    }
+
     /// Waits for [`Self::halt`].
     pub async fn halted(&self) {
+        self.until(Self::halting).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Self) -> bool) {
         loop {
             let waiter = self.changed.notified();
             tokio::pin!(waiter);
             waiter.as_mut().enable();
-            if self.halting() {
+            if holds(self) {
                 return;
             }
             waiter.await;
