@@ -6,10 +6,12 @@
 //!
 //! Not here: what a run does at a boundary (`run::driver`), what a command looks like on the socket (the `storage` crate).
 
+mod bounded_lines;
 pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+mod query_process;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,6 +42,8 @@ pub struct Boundary {
 struct State {
     run: String,
     step: u64,
+    /// The step of the first boundary.
+    first: Option<u64>,
     paused: bool,
     halting: bool,
     /// Every order's id, the applied ones' too.
@@ -78,6 +82,7 @@ impl Control {
         let state = State {
             run,
             step: 0,
+            first: None,
             paused: false,
             halting: false,
             known,
@@ -236,6 +241,13 @@ impl Control {
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
+    /// Whether a step was done in this life.
+    #[must_use]
+    pub fn stepped(&self) -> bool {
+        let state = self.lock();
+        state.first.is_some_and(|first| state.step > first)
+    }
+
     /// Whether a person holds the run.
     #[must_use]
     pub fn paused(&self) -> bool {
@@ -244,6 +256,7 @@ impl Control {
 
     fn apply(&self, step: u64, todo: &mut Boundary) -> Vec<Steer> {
         let mut state = self.lock();
+        state.first.get_or_insert(step);
         state.step = step;
         state.overview.step = step;
         while state

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::lives::Lives;
 use super::run_lifecycle::live;
 use super::run_record::{end_run, record_run, run_end, stored};
 use crate::control::gateway::{self, Asked};
@@ -72,6 +73,8 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
 struct Active {
     run: String,
     control: Rc<RefCell<Arc<Control>>>,
+    /// Until a step is done.
+    lives: Option<Lives>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -133,6 +136,7 @@ impl Daemon {
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
                 _ = tick.tick() => {
                     show_recorder(&daemon.recorder, &written);
+                    daemon.forget_lives();
                     publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
                 }
             }
@@ -154,6 +158,13 @@ impl Daemon {
         let Some(found) = journal::unfinished(&store::open_read_only(&self.home.database())?)? else {
             return Ok(());
         };
+        let lives = Lives::of(&self.home, &found.run);
+        if let Some(why) = lives.spent() {
+            // L9: what aborts a daemon must not keep the home for ever.
+            tracing::error!("run {}: {why}", found.run);
+            lives.forget();
+            return Ok(end_run(&self.recorder, &found.run, RunState::Failed, &why).await?);
+        }
         match stored(&found.config) {
             Ok((profile, from_scratch)) => {
                 self.begin(found.run, profile, from_scratch, found.generation + 1);
@@ -170,6 +181,8 @@ impl Daemon {
     fn begin(&mut self, run: String, profile: Profile, from_scratch: bool, generation: u64) {
         data_dir::use_folder(profile.data.clone());
         tracing::info!("run {run} ({}), life {generation}", profile.name);
+        let lives = Lives::of(&self.home, &run);
+        lives.begin();
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),
             device: profile.engine.device.clone(),
@@ -193,7 +206,12 @@ impl Daemon {
         };
         let control = Rc::new(RefCell::new(control));
         let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
-        self.active = Some(Active { run, control, task });
+        self.active = Some(Active {
+            run,
+            control,
+            lives: Some(lives),
+            task,
+        });
     }
 
     fn end(&mut self) {
@@ -206,7 +224,11 @@ impl Daemon {
 
     async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
         self.last = Some(self.overview());
-        if let Some(active) = self.active.take()
+        let ended_run = self.active.take();
+        if let Some(lives) = ended_run.as_ref().and_then(|active| active.lives.as_ref()) {
+            lives.forget();
+        }
+        if let Some(active) = ended_run
             && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
         {
             let why = format!("{error:#}");
@@ -218,6 +240,16 @@ impl Daemon {
             self.recorder.record(Record::RunEnd(end)).await?;
         }
         Ok(())
+    }
+
+    /// A run that does a step is not what daemons die of.
+    fn forget_lives(&mut self) {
+        if let Some(active) = &mut self.active
+            && active.control.borrow().stepped()
+            && let Some(lives) = active.lives.take()
+        {
+            lives.forget();
+        }
     }
 
     fn overview(&self) -> Overview {

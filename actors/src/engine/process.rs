@@ -4,6 +4,7 @@
 //! and the engine's last words, and the caller starts another from the last checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -330,7 +331,11 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::OpenOptions::new().create(true).append(true).open(path)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// What an engine writes to its standard error, if that is kept.

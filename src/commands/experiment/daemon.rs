@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -78,6 +79,7 @@ fn start(home: &Home) -> anyhow::Result<u32> {
     let out = File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&log)
         .with_context(|| log.display().to_string())?;
     let before = out.metadata()?.len();

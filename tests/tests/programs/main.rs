@@ -28,6 +28,7 @@ mod runs {
     mod device_error;
     mod full_disk;
     mod given_data;
+    mod hang;
     mod loop_pieces;
     mod own_data;
     mod teacher;
