@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The longest socket path that every Unix takes, in bytes (`sun_path` less the NUL; 104 on the BSDs, 108 on Linux).
@@ -74,7 +74,7 @@ impl Home {
             .or_else(|| variable("XDG_DATA_HOME").map(|data| data.join("demask")))
             .or_else(|| variable("HOME").map(|home| home.join(".local/share/demask")))
             .ok_or(HomeError::Nowhere)?;
-        let root = std::path::absolute(&root).map_err(io(&root))?;
+        let root = resolved(&std::path::absolute(&root).map_err(io(&root))?);
         let runtime = match variable("XDG_RUNTIME_DIR") {
             Some(folder) if folder.is_absolute() => folder.join("demask"),
             _ => PathBuf::from(format!("/tmp/demask-{}", user())),
@@ -149,6 +149,12 @@ impl Home {
         self.root.join("unpacked")
     }
 
+    /// How often daemons have died of a run since its last step.
+    #[must_use]
+    pub fn lives(&self, run: &str) -> PathBuf {
+        self.root.join("lives").join(run)
+    }
+
     /// The daemon's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -218,7 +224,13 @@ impl Home {
     /// The process of the daemon that owns this home now.
     #[must_use]
     pub fn daemon_pid(&self) -> Option<u32> {
-        let file = File::open(self.pid_file()).ok()?;
+        // A link or a queue there is nobody's lock, and opening it might never return.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.pid_file())
+            .ok()
+            .filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read_pid(file),
             _ => None,
@@ -232,13 +244,7 @@ impl Home {
     pub fn lock(&self) -> Result<DaemonLock, HomeError> {
         std::fs::create_dir_all(&self.root).map_err(io(&self.root))?;
         let path = self.pid_file();
-        let open = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
-        let mut file = open.map_err(io(&path))?;
+        let mut file = open_own(&path).map_err(io(&path))?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -260,6 +266,44 @@ impl Home {
         writeln!(file, "{} {}", std::process::id(), env!("CARGO_PKG_VERSION")).map_err(io(&path))?;
         Ok(DaemonLock { _file: file })
     }
+}
+
+/// Opens the file of the lock for this user alone: not through a link, whose target would be overwritten, and nothing that is no
+/// file, which might never open (law L9).
+fn open_own(path: &Path) -> std::io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => std::io::Error::other("it is a link; remove it: the daemon writes its process id there"),
+            _ => error,
+        })?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(std::io::Error::other(
+            "it is no regular file; remove it: the daemon writes its process id there",
+        ));
+    }
+    if found.mode() & 0o077 != 0 {
+        // Whoever may open it may hold the lock.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// One name for one folder: links in what is there of the path are followed, so that two names of a home lead to one daemon.
+fn resolved(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_owned()
 }
 
 /// The home is this process's while it lives.
@@ -291,6 +335,29 @@ pub fn host_name() -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn l9_a_link_to_a_home_is_that_home_and_a_link_or_a_queue_in_place_of_the_lock_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let open = |path: &Path| Home::open(Some(path.to_owned())).unwrap();
+        assert_eq!(open(&real).socket_name(), open(&link).socket_name());
+        assert_eq!(open(&link.join("new")), open(&real.join("new")));
+        let (home, target) = (open(&real), folder.path().join("precious"));
+        std::fs::write(&target, "precious").unwrap();
+        std::os::unix::fs::symlink(&target, home.pid_file()).unwrap();
+        assert!(home.lock().unwrap_err().to_string().contains("it is a link"));
+        assert_eq!((std::fs::read(&target).unwrap(), home.daemon_pid()), (b"precious".into(), None));
+        std::fs::remove_file(home.pid_file()).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(home.pid_file()).status().unwrap();
+        assert!(made.success() && home.daemon_pid().is_none());
+        assert!(home.lock().unwrap_err().to_string().contains("no regular file"));
+        std::fs::remove_file(home.pid_file()).unwrap();
+        let _lock = home.lock().unwrap();
+        assert_eq!(std::fs::metadata(home.pid_file()).unwrap().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn one_daemon_a_home_and_its_process_is_named() {

@@ -14,6 +14,9 @@ use tokio::sync::Semaphore;
 
 use crate::profile::Teacher;
 
+/// Tokens that one answer can have cost; a server that says more is not believed.
+const MOST_TOKENS: u64 = 1 << 32;
+
 /// Patience.
 #[derive(Clone, Debug)]
 pub struct Patience {
@@ -292,7 +295,8 @@ impl TeacherClient {
             .next()
             .and_then(|choice| choice.message.content)
             .unwrap_or_default();
-        let used = body.usage.map(|usage| usage.total_tokens);
+        // L9: the number is the server's word, and the store's and the cap's sums must hold it.
+        let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
         if content.trim().is_empty() {
             return Err(Failure::Again {
                 why: "an empty answer".into(),

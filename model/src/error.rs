@@ -112,9 +112,20 @@ const DEVICE: [&str; 3] = [
     "CUDNN_STATUS_EXECUTION_FAILED",
 ];
 
+/// libtorch's words without the C++ frames that follow them, which a log may want and a person does not.
+fn without_frames(mut message: String) -> String {
+    let frames = ["\nframe #", "\nException raised from"].map(|words| message.find(words));
+    if let Some(end) = frames.into_iter().flatten().min() {
+        tracing::debug!("{message}");
+        message.truncate(end);
+    }
+    message
+}
+
 /// What libtorch's words mean for whoever asked.
 #[must_use]
 pub fn of_libtorch(message: String) -> EngineError {
+    let message = without_frames(message);
     let has = |words: &[&str]| words.iter().any(|words| message.contains(words));
     if has(&MEMORY) {
         EngineError::OutOfMemory { message }
@@ -128,6 +139,14 @@ pub fn of_libtorch(message: String) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_without_the_frames_that_it_came_through() {
+        let words = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.";
+        let whole = format!("{words}\nframe #0: c10::alloc_cpu(unsigned long)\nframe #1: main");
+        let message = words.to_owned();
+        assert_eq!(of_libtorch(whole), EngineError::OutOfMemory { message });
+    }
 
     #[test]
     fn a_device_that_failed_is_told_from_one_that_is_full() {

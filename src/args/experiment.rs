@@ -124,6 +124,9 @@ pub struct Set {
 /// `demask query`.
 #[derive(Debug, Args)]
 pub struct Query {
+    /// For the daemon, which asks in a process of its own: one line of JSON with columns and rows
+    #[arg(long, hide = true)]
+    pub rows: bool,
     /// One SELECT statement; without it the views and their columns are listed
     pub sql: Option<String>,
     /// How to print

@@ -29,6 +29,9 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
     if !path.extension().is_none_or(png) {
         return refuse("pictures are written as PNG; expected a name that ends in .png");
     }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return refuse("is there and no regular file (a link, a device); pictures are not written through one");
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
         bail!("{}: no such folder to write the picture to", missing.display());
@@ -100,9 +103,14 @@ pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let (width, height) = (image.width() * scale, image.height() * scale);
     let large = resize(&image, width, height, FilterType::Nearest);
     // Beside it first: a picture is there whole or not at all.
-    let work = path.with_extension("part.png");
-    let written = large.save_with_format(&work, image::ImageFormat::Png);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let work = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    // Nobody else's file is taken for it, and no link is followed.
+    let file = std::fs::File::create_new(&work).with_context(|| path.display().to_string())?;
+    let mut out = std::io::BufWriter::new(file);
+    let written = large.write_to(&mut out, image::ImageFormat::Png);
     let written = written.map_err(anyhow::Error::from);
+    let written = written.and_then(|()| Ok(out.into_inner().map(drop)?));
     let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
     if written.is_err() {
         std::fs::remove_file(&work).ok();

@@ -1,5 +1,6 @@
 //! The database file: opened, brought up to date, never by two writers.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,6 +108,14 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     let existed = path.is_file();
     if existed {
         check(&open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)?;
+    }
+    if !existed {
+        // For this user alone: it holds prompts, answers and notes. SQLite gives what it puts beside it the same rights.
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        made.map_err(|source| StoreError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
     }
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;

@@ -89,6 +89,14 @@ impl Place {
     /// # Panics
     /// When it ends instead.
     pub async fn serve(&mut self) -> Client {
+        self.serve_with(&[]).await
+    }
+
+    /// As [`Self::serve`], with variables in its environment.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn serve_with(&mut self, variables: &[(&str, &Path)]) -> Client {
         let mut command = self.demask(&["daemon", "start", "--foreground"]);
         let log = std::fs::File::options()
             .create(true)
@@ -96,6 +104,7 @@ impl Place {
             .open(self.path().join("daemon.out"))
             .expect("a log");
         command.stdout(Stdio::null()).stderr(log);
+        command.env_remove("DEMASK_ENGINE_FAULT").envs(variables.iter().copied());
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();
         loop {
@@ -137,6 +146,15 @@ impl Place {
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Child::id)
+    }
+
+    /// The daemon has ended by itself: waits until it is gone.
+    ///
+    /// # Panics
+    /// When there was none.
+    pub fn forget(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon that has ended");
+        daemon.wait().expect("wait");
     }
 
     /// SIGTERM to the daemon; its exit code.

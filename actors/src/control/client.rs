@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -9,6 +10,9 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::home::{Home, HomeError};
+
+/// How long a daemon may take for what it answers from memory.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,19 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the daemon went away: {0}")]
     Gone(#[from] io::Error),
+    /// It is there and says nothing.
+    #[error(
+        "the daemon{} has not answered within {} s: {}",
+        pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
+        limit.as_secs(),
+        silence_advice(*pid)
+    )]
+    Silent {
+        /// Its process, where the system says whose the socket is.
+        pid: Option<i32>,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// It speaks another protocol.
     #[error(
         "the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again"
@@ -53,6 +70,7 @@ pub struct Client {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
     by: String,
+    pid: Option<i32>,
     /// Events that came while a reply was awaited.
     early: std::collections::VecDeque<ServerMessage>,
 }
@@ -74,12 +92,14 @@ impl Client {
                 }
                 _ => ClientError::Refused { socket, cause },
             })?;
+        let pid = stream.peer_cred().ok().and_then(|peer| peer.pid());
         let (read, writer) = stream.into_split();
         let by = who(from);
         Ok(Self {
             lines: BufReader::new(read).lines(),
             writer,
             by,
+            pid,
             early: Default::default(),
         })
     }
@@ -89,6 +109,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Gone`], [`ClientError::Protocol`].
     pub async fn ask(&mut self, command: Command) -> Result<Reply, ClientError> {
+        if limit(&command) > PROMPT {
+            // L10: one that says nothing at all is told of within seconds, whatever was asked.
+            Box::pin(self.ask(Command::Status)).await?;
+        }
         self.ask_as(uuid::Uuid::now_v7().to_string(), command).await
     }
 
@@ -97,6 +121,12 @@ impl Client {
     /// # Errors
     /// As [`Self::ask`].
     pub async fn ask_as(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
+        let limit = limit(&command);
+        let asked = tokio::time::timeout(limit, self.answered(id, command)).await;
+        asked.unwrap_or(Err(ClientError::Silent { pid: self.pid, limit }))
+    }
+
+    async fn answered(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
         let message = ClientMessage {
             id: id.clone(),
             protocol: PROTOCOL,
@@ -137,6 +167,32 @@ impl Client {
         let line = self.lines.next_line().await?;
         let line = line.ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "its socket closed"))?;
         Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
+    }
+}
+
+/// How long a daemon may take to answer (law L10): what looks is answered from memory, what is ordered waits for the disk, a query
+/// for itself.
+fn limit(command: &Command) -> Duration {
+    match command {
+        Command::Status | Command::Actors | Command::Shutdown => PROMPT,
+        Command::Subscribe { .. } | Command::Follow { .. } => PROMPT,
+        Command::Query { .. } => Duration::from_secs(45),
+        _ => Duration::from_secs(30),
+    }
+}
+
+/// What a person can do about a daemon that says nothing.
+fn silence_advice(pid: Option<i32>) -> String {
+    let Some(pid) = pid else {
+        return "it hangs; end its process, and the next one goes on with the run".into();
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, in brackets.
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    match state {
+        Some('T' | 't') => format!("it is stopped; `kill -CONT {pid}` lets it go on"),
+        Some('D') => "it waits for the disk".into(),
+        _ => format!("`kill {pid}` ends it, `kill -9 {pid}` at once; the next daemon goes on with the run"),
     }
 }
 

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use demask_storage::{ClientMessage, Command, Envelope, PROTOCOL, Reply, ServerMessage, events, store};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bounded_lines::BoundedLines;
+use super::query_process;
 use crate::home::Home;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::Probe;
@@ -158,7 +160,7 @@ pub fn open(
 impl Desk {
     async fn converse(&self, stream: UnixStream) -> anyhow::Result<()> {
         let (input, mut out) = stream.into_split();
-        let mut lines = BufReader::new(input).lines();
+        let mut lines = BoundedLines::new(input);
         while let Some(line) = lines.next_line().await? {
             let message: ClientMessage = match serde_json::from_str(&line) {
                 Ok(message) => message,
@@ -237,21 +239,13 @@ impl Desk {
     }
 
     async fn query(&self, sql: String, limit: u64) -> Reply {
-        let path = self.home.database();
         let limit = if limit == 0 { 1000 } else { limit };
-        let rows =
-            tokio::task::spawn_blocking(move || demask_storage::query::query(&path, &sql, limit)).await;
-        match rows {
-            Ok(Ok(rows)) => Reply::Rows {
+        match query_process::rows(&self.home, sql, limit).await {
+            Ok(rows) => Reply::Rows {
                 columns: rows.columns,
                 rows: rows.rows,
             },
-            Ok(Err(error)) => Reply::Refused {
-                message: error.to_string(),
-            },
-            Err(error) => Reply::Refused {
-                message: error.to_string(),
-            },
+            Err(message) => Reply::Refused { message },
         }
     }
 
@@ -261,7 +255,7 @@ impl Desk {
         since: Since,
         mut watch: tokio::sync::broadcast::Receiver<Envelope>,
         mut out: OwnedWriteHalf,
-        mut lines: tokio::io::Lines<BufReader<tokio::net::unix::OwnedReadHalf>>,
+        mut lines: BoundedLines<tokio::net::unix::OwnedReadHalf>,
     ) -> anyhow::Result<()> {
         let mut sent = match since {
             Since::Now => 0,

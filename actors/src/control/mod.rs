@@ -6,10 +6,12 @@
 //!
 //! Not here: what a run does at a boundary (`run::driver`), what a command looks like on the socket (the `storage` crate).
 
+mod bounded_lines;
 pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+mod query_process;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,6 +42,8 @@ pub struct Boundary {
 struct State {
     run: String,
     step: u64,
+    /// The step of the first boundary.
+    first: Option<u64>,
     paused: bool,
     halting: bool,
     /// Every order's id, the applied ones' too.
@@ -78,6 +82,7 @@ impl Control {
         let state = State {
             run,
             step: 0,
+            first: None,
             paused: false,
             halting: false,
             known,
@@ -139,13 +144,49 @@ impl Control {
         self.lock().halting
     }
 
+    /// Whether the run is to end: a person's stop that has not taken effect, or [`Self::halt`].
+    #[must_use]
+    pub fn ending(&self) -> bool {
+        let state = self.lock();
+        let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
+        state.halting || state.pending.iter().any(stops)
+    }
+
+    /// Waits until the run is to end.
+    pub async fn ends(&self) {
+        self.until(Self::ending).await;
+    }
+
+    /// A stop takes effect here and now, between no steps, because the run hangs (law L10): everything that was asked is a row
+    /// that says so. Whether a person asked for it.
+    ///
+    /// # Errors
+    /// A recorder that is gone.
+    pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
+        let asked: Vec<(Steer, Command)> = {
+            let mut state = self.lock();
+            state.pending.drain(..).collect()
+        };
+        let (_, step) = self.place();
+        let stopped = asked.iter().any(|(_, order)| *order == Command::Stop);
+        for (mut steer, _) in asked {
+            steer.applied_step = Some(step);
+            recorder.record(Record::Steer(steer)).await?;
+        }
+        Ok(stopped)
+    }
+
     /// Waits for [`Self::halt`].
     pub async fn halted(&self) {
+        self.until(Self::halting).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Self) -> bool) {
         loop {
             let waiter = self.changed.notified();
             tokio::pin!(waiter);
             waiter.as_mut().enable();
-            if self.halting() {
+            if holds(self) {
                 return;
             }
             waiter.await;
@@ -200,6 +241,13 @@ impl Control {
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
+    /// Whether a step was done in this life.
+    #[must_use]
+    pub fn stepped(&self) -> bool {
+        let state = self.lock();
+        state.first.is_some_and(|first| state.step > first)
+    }
+
     /// Whether a person holds the run.
     #[must_use]
     pub fn paused(&self) -> bool {
@@ -208,6 +256,7 @@ impl Control {
 
     fn apply(&self, step: u64, todo: &mut Boundary) -> Vec<Steer> {
         let mut state = self.lock();
+        state.first.get_or_insert(step);
         state.step = step;
         state.overview.step = step;
         while state

@@ -9,6 +9,7 @@ use std::time::Duration;
 use demask_datasets::data_dir;
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
 
+use super::lives::Lives;
 use super::run_lifecycle::live;
 use super::run_record::{end_run, first_life, record_run, run_end};
 use super::server::{Active, Daemon, refused};
@@ -34,7 +35,13 @@ impl Daemon {
         drop(connection);
         if let Some((run, _)) = found {
             let id = run.id.clone();
-            if let Err(error) = self.begin_again(run) {
+            let lives = Lives::of(&self.home, &id);
+            if let Some(why) = lives.spent() {
+                // L9: what aborts a daemon must not keep the home for ever.
+                tracing::error!("run {id}: {why}");
+                lives.forget();
+                end_run(&self.recorder, &id, RunState::Failed, &why).await?;
+            } else if let Err(error) = self.begin_again(run) {
                 let why = format!("this version does not read its configuration: {error:#}");
                 tracing::error!("run {id}: {why}");
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
@@ -56,6 +63,8 @@ impl Daemon {
         data_dir::use_folder(profile.data.clone());
         let (run, generation) = (begun.id.clone(), begun.generation);
         tracing::info!("run {run} ({}), life {generation}", profile.name);
+        let lives = Lives::of(&self.home, &run);
+        lives.begin();
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),
             device: profile.engine.device.clone(),
@@ -80,7 +89,12 @@ impl Daemon {
         };
         let control = Rc::new(RefCell::new(control));
         let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
-        self.active = Some(Active { run, control, task });
+        self.active = Some(Active {
+            run,
+            control,
+            lives: Some(lives),
+            task,
+        });
     }
 
     /// Why no run can begin now, if so.

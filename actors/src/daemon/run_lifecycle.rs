@@ -18,6 +18,10 @@ use crate::runtime::recorder::RecorderGone;
 const LIVES: u32 = 6;
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// How long a run that is to end may wait for something that is no engine.
+const GRACE: Duration = Duration::from_secs(4);
+/// Looks in that time.
+const GRACE_LOOKS: u32 = 16;
 
 /// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere. Its engine ends
 /// with it, however it ends: another run may follow.
@@ -64,7 +68,12 @@ async fn lives(
         if before.halting() {
             context.control.halt();
         }
-        let why = match actix::spawn(driver.drive(context.clone())).await {
+        let why = match driven(context, &**driver).await {
+            // L10: it had the whole of its time, and what it waits for does not come.
+            Ok(Err(error)) if error.is::<GivenUp>() => {
+                note_death(context, context.control.place().1, &error.to_string()).await?;
+                return Ok(given_up(context).await?);
+            }
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error)) if !mendable(&error) => return Err(error),
             Ok(Err(error)) => format!("{error:#}"),
@@ -74,9 +83,9 @@ async fn lives(
         deaths = if step > furthest { 1 } else { deaths + 1 };
         furthest = furthest.max(step);
         note_death(context, step, &why).await?;
-        if context.control.halting() {
+        if context.control.ending() {
             // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
-            return Ok(Outcome::Halted);
+            return Ok(given_up(context).await?);
         }
         anyhow::ensure!(
             deaths < LIVES,
@@ -85,6 +94,46 @@ async fn lives(
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
         context.generation += 1;
     }
+}
+
+/// The run is to end, and nothing that it waits for comes.
+#[derive(Debug, thiserror::Error)]
+#[error("it was asked to end and waited for something outside the engine that did not come; it was given up")]
+struct GivenUp;
+
+/// One life, until it ends by itself, or is to end and hangs (law L10).
+async fn driven(
+    context: &RunContext,
+    driver: &dyn RunDriver,
+) -> Result<anyhow::Result<Outcome>, tokio::task::JoinError> {
+    let mut driving = actix::spawn(driver.drive(context.clone()));
+    tokio::select! {
+        biased;
+        ended = &mut driving => ended,
+        () = hangs_at_its_end(context) => {
+            driving.abort();
+            driver.let_go();
+            Ok(Err(GivenUp.into()))
+        }
+    }
+}
+
+/// Returns when the run is to end and for a while no engine has had anything to do for it. An engine that hangs is given up by who
+/// asked it.
+async fn hangs_at_its_end(context: &RunContext) {
+    context.control.ends().await;
+    context.engine.hurry();
+    let mut idle = 0;
+    while idle < GRACE_LOOKS {
+        tokio::time::sleep(GRACE / GRACE_LOOKS).await;
+        idle = if context.engine.asked() == 0 { idle + 1 } else { 0 };
+    }
+}
+
+/// How a run ends that did not come to a boundary: its last checkpoint is what it goes on from.
+async fn given_up(context: &RunContext) -> Result<Outcome, RecorderGone> {
+    let stopped = context.control.stop_now(&context.recorder).await?;
+    Ok(if stopped { Outcome::Stopped } else { Outcome::Halted })
 }
 
 fn prepare(overview: &mut Overview, context: &RunContext) {

@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::lives::Lives;
 use super::run_record::run_end;
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, publish};
@@ -67,6 +68,8 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
 pub(super) struct Active {
     pub(super) run: String,
     pub(super) control: Rc<RefCell<Arc<Control>>>,
+    /// Until a step is done.
+    pub(super) lives: Option<Lives>,
     pub(super) task: JoinHandle<anyhow::Result<()>>,
 }
 
@@ -131,6 +134,7 @@ impl Daemon {
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
                 _ = tick.tick() => {
                     show_recorder(&daemon.recorder, &written);
+                    daemon.forget_lives();
                     publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
                 }
             }
@@ -156,7 +160,11 @@ impl Daemon {
 
     async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
         self.last = Some(self.overview());
-        if let Some(active) = self.active.take()
+        let ended_run = self.active.take();
+        if let Some(lives) = ended_run.as_ref().and_then(|active| active.lives.as_ref()) {
+            lives.forget();
+        }
+        if let Some(active) = ended_run
             && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
         {
             let why = format!("{error:#}");
@@ -170,6 +178,16 @@ impl Daemon {
         // However it ended: a run that fails does not stop the next.
         self.begin_next().await;
         Ok(())
+    }
+
+    /// A run that does a step is not what daemons die of.
+    fn forget_lives(&mut self) {
+        if let Some(active) = &mut self.active
+            && active.control.borrow().stepped()
+            && let Some(lives) = active.lives.take()
+        {
+            lives.forget();
+        }
     }
 
     pub(super) fn overview(&self) -> Overview {

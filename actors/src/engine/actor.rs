@@ -3,13 +3,14 @@
 //! loads a checkpoint again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use actix::prelude::*;
 use demask_api::{Answer, DeviceInfo, EngineError, Request, SampleFrame};
 use demask_storage::ActorState;
 use tokio::sync::{OnceCell, oneshot};
 
+use crate::engine::liveness::Urgency;
 use crate::engine::process::{Engine, EngineFailure, EngineOptions};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
@@ -137,18 +138,35 @@ pub struct EngineAddress {
     host: Address<EngineHost>,
     /// Microseconds.
     computed: Arc<AtomicU64>,
+    /// Requests on their way.
+    asked: Arc<AtomicUsize>,
+    urgency: Urgency,
 }
 
 impl EngineAddress {
     /// Asks the supervisor for an engine host.
     #[must_use]
     pub fn spawn(supervisor: &SupervisorHandle, name: &str, options: EngineOptions) -> Self {
+        let urgency = options.urgency.clone();
         Self {
             host: supervisor.spawn(name, "supervisor", move |life| {
                 EngineHost::new(life, options.clone())
             }),
             computed: Arc::default(),
+            asked: Arc::default(),
+            urgency,
         }
+    }
+
+    /// A person wants the run to end: an engine that hangs is given up within seconds from now on (law L10).
+    pub fn hurry(&self) {
+        self.urgency.set();
+    }
+
+    /// Requests that an engine has not answered yet.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
     }
 
     /// Seconds that engines have computed for this address, by their own clock: neither the way there and back nor the wait
@@ -164,6 +182,7 @@ impl EngineAddress {
     /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
     pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
         let (_waiting, waited_for) = oneshot::channel();
+        let _counted = Counted::new(&self.asked);
         let ask = Ask {
             request,
             frames,
@@ -204,6 +223,22 @@ impl EngineAddress {
             .get()
             .await
             .ok_or_else(|| dead("no engine could be kept alive"))
+    }
+}
+
+/// One more while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -250,6 +285,7 @@ fn name(request: &Request) -> &'static str {
         Request::Verify { .. } => "Verify",
         Request::LoadReward { .. } => "LoadReward",
         Request::Score { .. } => "Score",
+        Request::Heartbeat => "Heartbeat",
         Request::Exit => "Exit",
     }
 }

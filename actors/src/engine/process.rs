@@ -4,6 +4,7 @@
 //! and the engine's last words, and the caller starts another from the last checkpoint.
 
 use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
+
+use super::liveness::{Liveness, Urgency};
 
 /// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -38,6 +41,8 @@ pub struct EngineOptions {
     pub rows: Option<usize>,
     /// Where its standard error goes; absent: it is inherited.
     pub log: Option<PathBuf>,
+    /// Set once a person wants what it does to end.
+    pub urgency: Urgency,
 }
 
 impl Default for EngineOptions {
@@ -50,6 +55,7 @@ impl Default for EngineOptions {
             dtype: "auto".into(),
             rows: None,
             log: None,
+            urgency: Urgency::default(),
         }
     }
 }
@@ -102,6 +108,7 @@ pub struct Engine {
     /// Connections on which nothing is asked; another is made where there is none.
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
+    liveness: Liveness,
     log: Log,
     info: EngineInfo,
 }
@@ -141,11 +148,12 @@ impl Engine {
         let mut child = command
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
-        let stream = reach(&mut child, &socket, &log).await.map_err(start_error)?;
+        let stream = reach(&mut child, &socket, &log, &options.urgency).await.map_err(start_error)?;
         let info = placeholder_info();
         let mut engine = Self {
             child: AsyncMutex::new(child),
             idle: Mutex::new(vec![stream]),
+            liveness: Liveness::new(socket.clone(), options.urgency.clone()),
             socket,
             log,
             info,
@@ -195,7 +203,13 @@ impl Engine {
         request: &Request,
         on_frame: &mut (dyn FnMut(SampleFrame) + Send),
     ) -> Result<Answer, EngineFailure> {
-        match self.converse(request, on_frame).await {
+        let answered = tokio::select! {
+            biased;
+            answered = self.converse(request, on_frame) => answered,
+            // L10: what does not get on is not waited for; another engine goes on from the last checkpoint.
+            why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
+        };
+        match answered {
             // It ends by itself now; whoever asks again must find the next one.
             Ok(Answer::Failed(error @ EngineError::Device { .. })) => Err(self.died(error.to_string()).await),
             Ok(Answer::Failed(error)) => Err(error.into()),
@@ -289,7 +303,12 @@ pub fn find_program() -> PathBuf {
         .unwrap_or_else(|| NAME.into())
 }
 
-async fn reach(child: &mut Child, socket: &Path, log: &Log) -> Result<UnixStream, String> {
+async fn reach(
+    child: &mut Child,
+    socket: &Path,
+    log: &Log,
+    urgency: &Urgency,
+) -> Result<UnixStream, String> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {
@@ -297,6 +316,9 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log) -> Result<UnixStream
         }
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("it ended at once ({status}){}", log.tail()));
+        }
+        if urgency.is_set() {
+            return Err("a person wants the run to end".into());
         }
         if Instant::now() > deadline {
             return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
@@ -309,7 +331,11 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::OpenOptions::new().create(true).append(true).open(path)
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// What an engine writes to its standard error, if that is kept.

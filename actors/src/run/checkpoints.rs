@@ -348,7 +348,11 @@ fn image_tokenizer_from(context: &RunContext) -> Result<Option<PathBuf>, RunErro
 async fn fresh(context: &RunContext, curator: &Address<Curator>) -> Result<Loaded, RunError> {
     let profile = &context.profile;
     let corpus = curator.ask(Corpus).await??;
-    let tokenizer = TextTokenizer::train(&corpus, profile.text_vocabulary)
+    let vocabulary = profile.text_vocabulary;
+    // L10: nobody is answered while this thread counts pairs.
+    let trained = tokio::task::spawn_blocking(move || TextTokenizer::train(&corpus, vocabulary)).await;
+    let tokenizer = trained
+        .map_err(|error| RunError::Failed(error.to_string()))?
         .map_err(|error| RunError::Failed(error.to_string()))?;
     let image_tokenizer_from = image_tokenizer_from(context)?;
     let image_tokenizer = match &image_tokenizer_from {

@@ -67,6 +67,12 @@ impl RunDriver for StageDriver {
             Ok(walked?)
         })
     }
+
+    fn let_go(&self) {
+        if let Some(run_actors) = self.run_actors.take() {
+            actix::spawn(run_actors.release());
+        }
+    }
 }
 
 async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outcome, RunError> {

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 pub use crate::example::Turn;
+use crate::prompts::foreign;
 
 /// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
 pub const LLADA: &str = concat!(
@@ -33,6 +34,8 @@ pub const JINJA_FILE: &str = "chat_template.jinja";
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Steps that a template may take: some thousand times what the longest known ones need.
 const FUEL: u64 = 20_000_000;
+/// Bytes that a template may write for one conversation.
+const LONGEST_TEXT: usize = 64 << 20;
 
 /// Why a template could not be read or rendered.
 #[derive(Debug, thiserror::Error)]
@@ -154,6 +157,7 @@ pub fn render(
     names: &BTreeMap<String, String>,
 ) -> Result<String, TemplateError> {
     let mut environment = environment()?;
+    foreign::template(source).map_err(TemplateError::Jinja)?;
     let source = without_generation_marks(source);
     environment.add_template("chat", &source)?;
     let given = context! {
@@ -161,7 +165,27 @@ pub fn render(
         add_generation_prompt => true, tools => (), documents => (),
         ..Value::from_pairs(names.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     };
-    Ok(environment.get_template("chat")?.render(given)?)
+    let mut text = Bounded(Vec::new());
+    environment.get_template("chat")?.render_captured_to(given, &mut text)?;
+    String::from_utf8(text.0).map_err(|error| TemplateError::Jinja(error.to_string()))
+}
+
+/// What a template writes, up to a limit (law L9).
+struct Bounded(Vec<u8>);
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > LONGEST_TEXT {
+            let most = LONGEST_TEXT >> 20;
+            return Err(std::io::Error::other(format!("it writes more than {most} MiB")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn environment() -> Result<Environment<'static>, Error> {

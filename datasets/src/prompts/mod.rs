@@ -7,6 +7,7 @@
 //! Picture codes come from the engine; which examples are taken is not decided here.
 
 pub mod chat_template;
+mod foreign;
 pub mod layout;
 pub mod published;
 pub mod sequences;

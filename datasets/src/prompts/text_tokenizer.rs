@@ -14,6 +14,7 @@ use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
 
+use crate::prompts::foreign;
 use crate::prompts::special_tokens::ROLES;
 pub use crate::prompts::special_tokens::{Family, SpecialTokens, Stated};
 
@@ -59,6 +60,29 @@ pub struct TextTokenizer {
     len: usize,
 }
 
+/// Letters of a word that a tokenizer is trained on; a longer one is cut, since the work grows with its square (law L9).
+const LONGEST_WORD: usize = 1000;
+
+/// A text in pieces, so that no piece has a longer word; most texts are one piece.
+fn without_long_words(text: &str) -> Vec<&str> {
+    let (mut pieces, mut begun, mut letters) = (Vec::new(), 0, 0);
+    for (at, next) in text.char_indices() {
+        letters = if next.is_whitespace() { 0 } else { letters + 1 };
+        if letters > LONGEST_WORD {
+            pieces.push(&text[begun..at]);
+            (begun, letters) = (at, 1);
+        }
+    }
+    pieces.push(&text[begun..]);
+    pieces
+}
+
+/// Somebody's `tokenizer.json`, within limits.
+fn read(json: &str) -> Result<Tokenizer, TokenizerError> {
+    let json = foreign::tokenizer(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
+    Ok(Tokenizer::from_bytes(json.as_bytes())?)
+}
+
 /// Breaks a special token's name that stands in given words, so that it stays words through a chat template. No text has
 /// this character: Unicode keeps it for such uses.
 const BREAK: char = '\u{FDD0}';
@@ -99,7 +123,7 @@ impl TextTokenizer {
             .build();
         inner.train(
             &mut TrainerWrapper::BpeTrainer(trainer),
-            texts.iter().map(String::as_str),
+            texts.iter().flat_map(|text| without_long_words(text)),
         )?;
         Self::ours(inner)
     }
@@ -109,7 +133,7 @@ impl TextTokenizer {
     /// # Errors
     /// When it is not one.
     pub fn from_json(json: &str) -> Result<Self, TokenizerError> {
-        Self::ours(Tokenizer::from_bytes(json.as_bytes())?)
+        Self::ours(read(json)?)
     }
 
     /// Reads the `tokenizer.json` of a published model: nothing is added to it, since there would be no row of the
@@ -119,7 +143,7 @@ impl TextTokenizer {
     /// # Errors
     /// When it is not one; a role without a token; a configuration and a tokenizer that disagree.
     pub fn published(json: &str, family: Family, stated: Stated) -> Result<Self, TokenizerError> {
-        let inner = Tokenizer::from_bytes(json.as_bytes())?;
+        let inner = read(json)?;
         let Some(published) = family.published_ids() else {
             return Self::ours(inner);
         };

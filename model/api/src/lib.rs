@@ -37,4 +37,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 7;
+pub const PROTOCOL: u32 = 8;

@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::device::heartbeat;
 use crate::error::Result;
 
 /// Crossings of this thread so far.
@@ -54,6 +55,7 @@ pub fn read_f32(tensor: &Tensor) -> Result<Vec<f32>> {
 
 fn read_as(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
     count(|crossings| crossings.reads += 1);
+    heartbeat::beat();
     Ok(tensor
         .f_detach()?
         .f_to_kind(kind)?
@@ -149,6 +151,7 @@ impl Packet {
     /// libtorch's.
     pub fn send(self, device: Device) -> Result<Arrived> {
         count(|crossings| crossings.uploads += 1);
+        heartbeat::beat();
         let tensors = if device == Device::Cpu {
             self.parts.iter().map(Part::tensor).collect::<Result<_>>()?
         } else {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use demask_api::checkpoint::{
@@ -14,6 +14,7 @@ use demask_api::checkpoint::{
 use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
 use tch::{Device, Kind};
 
+use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::network::backbone::Backbone;
@@ -301,10 +302,20 @@ fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
     Ok(ManifestFile { name, bytes, blake3 })
 }
 
+/// Bytes of a file that are hashed between two heartbeats.
+const HASHED_AT_ONCE: usize = 4 << 20;
+
 /// Bytes of a file and their BLAKE3 in hex, read piece by piece.
 fn digest(path: &Path) -> std::io::Result<(u64, String)> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
+    let (mut hasher, mut file) = (blake3::Hasher::new(), File::open(path)?);
+    let mut piece = vec![0; HASHED_AT_ONCE];
+    loop {
+        heartbeat::beat();
+        match file.read(&mut piece)? {
+            0 => break,
+            length => hasher.update(&piece[..length]),
+        };
+    }
     Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
 }
 

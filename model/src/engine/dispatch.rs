@@ -8,7 +8,7 @@ use demask_api::{
     checkpoint,
 };
 
-use crate::device::cuda;
+use crate::device::{cuda, heartbeat};
 use crate::engine::checkpoint::{Model, check_manifest, load_backbone};
 use crate::engine::device_choice::Place;
 use crate::engine::sample_requests::Sampling;
@@ -155,6 +155,10 @@ impl Engine {
                 let scores = rewards.score(&pictures, &texts)?;
                 let seconds = seconds();
                 Ok(Answer::Scores { scores, seconds })
+            }
+            Request::Heartbeat => {
+                let (beats, busy) = heartbeat::read();
+                Ok(Answer::Heartbeat { beats, busy })
             }
             Request::Exit => Ok(Answer::Done),
         }

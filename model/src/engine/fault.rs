@@ -1,8 +1,8 @@
 //! A fault that a test asks for: once, at a request of its choice, the engine fails as if its device had.
 //!
 //! `DEMASK_ENGINE_FAULT` names a file that says `device N`: an engine's N-th request to train or to sample, counted from 1,
-//! fails with CUDA's words for an illegal access, and the file is removed, so that the next engine computes. Nobody sets it
-//! but tests of law L1.
+//! fails with CUDA's words for an illegal access, and the file is removed, so that the next engine computes. Or it says
+//! `hang N`: that request never ends. Nobody sets it but tests of the laws L1 and L10.
 
 use std::path::PathBuf;
 
@@ -20,6 +20,8 @@ pub struct Fault {
     file: PathBuf,
     /// Requests to train or to sample until then; 0: never.
     left: u32,
+    /// It hangs in place of failing.
+    hangs: bool,
 }
 
 impl Fault {
@@ -34,14 +36,15 @@ impl Fault {
         let Ok(text) = std::fs::read_to_string(&file) else {
             return Ok(Self::default());
         };
-        match text
-            .trim()
-            .strip_prefix("device ")
-            .and_then(|left| left.parse().ok())
-        {
-            Some(left) => Ok(Self { file, left }),
-            None => Err(ModelError::Refused(format!(
-                "{FAULT}: expected a file that says `device N`, found '{}'",
+        let said = text.trim().split_once(' ');
+        match said.map(|(what, left)| (what, left.parse())) {
+            Some((what @ ("device" | "hang"), Ok(left))) => Ok(Self {
+                file,
+                left,
+                hangs: what == "hang",
+            }),
+            _ => Err(ModelError::Refused(format!(
+                "{FAULT}: expected a file that says `device N` or `hang N`, found '{}'",
                 text.trim()
             ))),
         }
@@ -64,6 +67,9 @@ impl Fault {
             return Ok(());
         }
         std::fs::remove_file(&self.file).ok();
+        while self.hangs {
+            std::thread::park();
+        }
         let words = format!("CUDA error: an illegal memory access was encountered ({FAULT} asked for it)");
         Err(TchError::Torch(words).into())
     }

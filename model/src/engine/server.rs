@@ -21,6 +21,7 @@ use std::time::Duration;
 use demask_api::{Answer, EngineError, Request, SampleRequest, wire};
 use tch::TchError;
 
+use crate::device::heartbeat;
 use crate::engine::dispatch::Engine;
 use crate::engine::fault::Fault;
 use crate::engine::shutdown::{ShutdownSignal, UntilAsked};
@@ -130,6 +131,11 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
             }
         };
         match wire::decode::<Request>(&body) {
+            // Not handed on: whoever asks wants to know whether the thread that computes hangs (law L10).
+            Ok(Request::Heartbeat) => {
+                let (beats, busy) = heartbeat::read();
+                wire::write(&mut out, &Answer::Heartbeat { beats, busy })?;
+            }
             Ok(request) => {
                 let (done, answered) = channel();
                 let client = Client {
@@ -226,6 +232,7 @@ impl Inbox {
 /// Does what is asked until there is nobody left to ask, or no device left.
 fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fault: Fault) -> Served {
     while let Some(Job { request, client }) = inbox.wait() {
+        heartbeat::set_busy(true);
         let struck = fault.strike(&request);
         let done = match request {
             Request::Sample { requests } => sample(engine, (requests, client), &mut inbox, struck),
@@ -247,6 +254,7 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
             shutdown.ask();
             return Served::DeviceFailed(message);
         }
+        heartbeat::set_busy(false);
     }
     Served::Asked
 }

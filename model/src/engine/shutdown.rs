@@ -1,7 +1,8 @@
 //! When the engine's process ends: SIGTERM ends it after the present request, the death of its parent at once.
 //!
 //! A second SIGTERM ends it at once too. SIGINT is SIGTERM for an engine started by hand; one that was started to die with
-//! its parent leaves a Ctrl-C on the terminal to the parent, which may want to finish its step first.
+//! its parent leaves both to the parent, which may want to finish its step and to save first: a signal to the whole group of
+//! processes, as a terminal or a service manager sends it, reaches both.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
@@ -20,7 +21,7 @@ pub struct ShutdownSignal {
 }
 
 impl ShutdownSignal {
-    /// From now on SIGTERM (and SIGINT) wake whoever waits on this.
+    /// From now on SIGTERM and SIGINT wake whoever waits on this, unless the parent decides when this process ends.
     ///
     /// # Errors
     /// The system's.
@@ -28,11 +29,12 @@ impl ShutdownSignal {
         let (woken, wake) = UnixStream::pair()?;
         WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
         let ask = ask_to_end as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // The second signal finds the default action again.
-        handle(libc::SIGTERM, ask, libc::SA_RESETHAND)?;
         if dies_with_parent {
+            handle(libc::SIGTERM, libc::SIG_IGN, 0)?;
             handle(libc::SIGINT, libc::SIG_IGN, 0)?;
         } else {
+            // The second signal finds the default action again.
+            handle(libc::SIGTERM, ask, libc::SA_RESETHAND)?;
             handle(libc::SIGINT, ask, libc::SA_RESETHAND)?;
         }
         Ok(Self { woken: woken.into() })

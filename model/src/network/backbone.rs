@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::device::cuda;
+use crate::device::heartbeat;
 use crate::device::kernels::fused;
 use crate::device::kernels::packed_weights::{self, PackedWeights};
 use crate::device::kernels::rotary::Rotary;
@@ -330,6 +331,7 @@ impl Backbone {
         let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
         delta_BLD = None;
         for (number, names) in self.names.iter().enumerate() {
+            heartbeat::beat();
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
             let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
             (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;

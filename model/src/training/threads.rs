@@ -4,6 +4,7 @@
 //! them. Here a thread takes part of the rows through the whole network, and gradients meet once a step. They are added in
 //! the order of the parts, so a batch gives the same sums each time (L8).
 
+use crate::device::heartbeat;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::Result;
 use crate::network::backbone::Backbone;
@@ -63,6 +64,7 @@ where
     F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
 {
     let (made, twins) = on_twins(backbone, parts, work)?;
+    heartbeat::beat();
     optimizer.accumulate(backbone.trained_mut())?;
     for mut twin in twins {
         optimizer.accumulate(twin.trained_mut())?;

@@ -8,6 +8,7 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
+use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
 use crate::weights::stored::StoredTensors;
 
@@ -47,6 +48,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;
     for (_, tensor, _, kind) in rows {
+        heartbeat::beat();
         file.write_all(&bytes_of(tensor, kind)?).map_err(failed)?;
     }
     file.flush().map_err(failed)

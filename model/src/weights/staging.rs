@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::device::heartbeat;
 use crate::error::Result;
 
 /// Bytes that are on their way at one time.
@@ -58,6 +59,7 @@ impl Staging {
         let flat = into.f_view([-1])?;
         let mut at = 0;
         while at < bytes {
+            heartbeat::beat();
             let length = room.min(bytes - at);
             if let Err(error) = self.read(file, offset + at as u64, length) {
                 return Ok(Err(error));

@@ -18,6 +18,7 @@ use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
 use crate::weights::staging::Staging;
 
@@ -203,6 +204,7 @@ impl StoredTensors {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
+        heartbeat::beat();
         let entry = self.entries.get(name);
         entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
     }

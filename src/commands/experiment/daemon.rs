@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use demask_actors::control::client::ClientError;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
@@ -16,6 +18,9 @@ use crate::commands::experiment::control;
 use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
 use crate::terminal::print;
+
+/// How long a daemon that did not answer may take to end, after each signal.
+const FORCE_WAIT: Duration = Duration::from_secs(2);
 
 /// Dispatches.
 ///
@@ -84,6 +89,7 @@ fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
     let out = File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&log)
         .with_context(|| log.display().to_string())?;
     let before = out.metadata()?.len();
@@ -145,7 +151,12 @@ fn stop(home: &Home) -> anyhow::Result<()> {
         println!("no daemon is running");
         return Ok(());
     };
-    daemon.ask(Ask::Shutdown)?;
+    if let Err(error) = daemon.ask(Ask::Shutdown) {
+        return match error.downcast_ref() {
+            Some(ClientError::Silent { .. }) => end_by_force(home, pid, &error),
+            _ => Err(error),
+        };
+    }
     print::note("finishing the step, checkpointing…");
     let mut asked = Instant::now();
     while home.daemon_pid() == Some(pid) {
@@ -157,6 +168,26 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     }
     println!("daemon stopped");
     Ok(())
+}
+
+/// Ends a daemon that does not answer (law L10). Nothing is lost by it: the next one goes on with the run from its last checkpoint.
+fn end_by_force(home: &Home, pid: u32, silence: &anyhow::Error) -> anyhow::Result<()> {
+    print::note(&format!("{silence:#}"));
+    for (signal, name) in [(libc::SIGTERM, "SIGTERM"), (libc::SIGKILL, "SIGKILL")] {
+        // SAFETY: a signal to the process that holds this home's lock.
+        if unsafe { libc::kill(libc::pid_t::try_from(pid)?, signal) } != 0 {
+            return Err(std::io::Error::last_os_error()).with_context(|| format!("{name} to process {pid}"));
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < FORCE_WAIT {
+            if home.daemon_pid() != Some(pid) {
+                println!("daemon ended by {name}; its run goes on from the last checkpoint with the next");
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+    bail!("the daemon (process {pid}) could not be ended, not by SIGKILL: the system holds it")
 }
 
 /// Why it may take its time: a step is long, or the disk is full.

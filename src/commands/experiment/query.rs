@@ -22,6 +22,18 @@ fn list(options: &Query) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Ends this process when the query has not ended it in time (law L10): inside one of SQLite's functions nothing else can.
+fn end_in_time() {
+    std::thread::spawn(|| {
+        std::thread::sleep(query::PROCESS_LIMIT);
+        print::note(&format!(
+            "the query was given up: a query may take {} s",
+            query::PROCESS_LIMIT.as_secs()
+        ));
+        std::process::exit(1);
+    });
+}
+
 /// Runs one SELECT and prints its rows; without one, says what can be asked.
 ///
 /// # Errors
@@ -30,7 +42,11 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
     let Some(sql) = &options.sql else {
         return list(&options);
     };
-    let rows = query::query(&home.database(), sql, options.limit)?;
+    end_in_time();
+    let rows = query::query_alone(&home.database(), sql, options.limit)?;
+    if options.rows {
+        return print::json_line(&rows).map(|()| ExitCode::SUCCESS);
+    }
     let format = match options.format {
         _ if options.json => Printed::Json,
         Format::Table => Printed::Table,

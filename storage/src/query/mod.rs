@@ -9,8 +9,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::limits::Limit;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::store::{self, StoreError};
@@ -39,11 +41,22 @@ pub const VIEWS: [&str; 16] = [
 pub const COLUMNS: &str = include_str!("../schema/views.txt");
 /// Most characters of a cell in a table; the other formats never cut.
 const WIDEST: usize = 72;
-/// How long a query may run.
+/// How long a query may run between two rows of SQLite's own program; one function may take longer, which only the end of the
+/// process ends ([`PROCESS_LIMIT`]).
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long a process that runs a query may live.
+pub const PROCESS_LIMIT: Duration = Duration::from_secs(35);
+/// Bytes of the longest text or blob that a query may make or read (law L9).
+const LONGEST_VALUE: i32 = 16 << 20;
+/// Bytes of a pattern of LIKE or GLOB, whose time grows with a power of its stars.
+const LONGEST_PATTERN: i32 = 1000;
+/// Bytes of all cells of a result together, beside other work and in a process of its own.
+const LARGEST_RESULT: (usize, usize) = (128 << 20, 512 << 20);
+/// Bytes that SQLite may use in a process that is there for one query.
+const LARGEST_HEAP: i64 = 512 << 20;
 
 /// A query's result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rows {
     /// Column names.
     pub columns: Vec<String>,
@@ -74,11 +87,25 @@ pub fn query(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
     run(&store::open_read_only(path)?, sql, limit)
 }
 
+/// As [`query`], in a process that is there for nothing else: what SQLite may use of its memory is bounded too.
+///
+/// # Errors
+/// As [`query`].
+pub fn query_alone(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
+    let connection = store::open_read_only(path)?;
+    connection.pragma_update(None, "hard_heap_limit", LARGEST_HEAP)?;
+    bounded(&connection, sql, limit, LARGEST_RESULT.1)
+}
+
 /// As [`query`], on an open connection, which is guarded from now on.
 ///
 /// # Errors
 /// As [`query`].
 pub fn run(connection: &Connection, sql: &str, limit: u64) -> Result<Rows, StoreError> {
+    bounded(connection, sql, limit, LARGEST_RESULT.0)
+}
+
+fn bounded(connection: &Connection, sql: &str, limit: u64, largest: usize) -> Result<Rows, StoreError> {
     guard(connection)?;
     let mut statement = connection.prepare(sql).map_err(|error| explain(&error))?;
     if !statement.readonly() || statement.column_count() == 0 {
@@ -88,7 +115,7 @@ pub fn run(connection: &Connection, sql: &str, limit: u64) -> Result<Rows, Store
     }
     let columns: Vec<String> = statement.column_names().iter().map(ToString::to_string).collect();
     let mut found = statement.query([]).map_err(|error| explain(&error))?;
-    let mut rows = Vec::new();
+    let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next().map_err(|error| explain(&error))? {
         if limit > 0 && rows.len() as u64 == limit {
             return Ok(Rows {
@@ -97,11 +124,19 @@ pub fn run(connection: &Connection, sql: &str, limit: u64) -> Result<Rows, Store
                 cut: true,
             });
         }
-        rows.push(
-            (0..columns.len())
-                .map(|at| Ok(value(row.get_ref(at)?)))
-                .collect::<Result<_, rusqlite::Error>>()?,
-        );
+        let mut cells = Vec::with_capacity(columns.len());
+        for at in 0..columns.len() {
+            let cell = row.get_ref(at)?;
+            bytes += size_of::<Value>() + cell.as_bytes_or_null().ok().flatten().map_or(0, <[u8]>::len);
+            cells.push(value(cell));
+        }
+        if bytes > largest {
+            return Err(StoreError::Query(format!(
+                "the result is larger than {} MiB; ask for fewer rows or columns, or shorter ones with substr",
+                largest >> 20
+            )));
+        }
+        rows.push(cells);
     }
     Ok(Rows {
         columns,
@@ -118,6 +153,8 @@ fn guard(connection: &Connection) -> Result<(), StoreError> {
         | AuthAction::Recursive => Authorization::Allow,
         _ => Authorization::Deny,
     }))?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LONGEST_VALUE)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, LONGEST_PATTERN)?;
     let started = Instant::now();
     connection.progress_handler(10_000, Some(move || started.elapsed() > TIME_LIMIT))?;
     Ok(())
@@ -129,6 +166,10 @@ fn explain(error: &rusqlite::Error) -> StoreError {
         format!("; the views are {}", VIEWS.join(", "))
     } else if text.contains("not authorized") || text.contains("Multiple statements") {
         "; a query is one SELECT statement, the store is read-only here".into()
+    } else if text.contains("too big") {
+        format!("; a value may have {} MiB", LONGEST_VALUE >> 20)
+    } else if text.contains("out of memory") {
+        format!("; a query may take {} MiB", LARGEST_HEAP >> 20)
     } else if text.contains("interrupt") {
         format!("; a query may take {} s", TIME_LIMIT.as_secs())
     } else {

@@ -31,6 +31,7 @@ mod runs {
     mod device_error;
     mod full_disk;
     mod given_data;
+    mod hang;
     mod loop_pieces;
     mod many;
     mod own_data;

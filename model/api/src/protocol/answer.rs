@@ -272,6 +272,12 @@ pub enum Answer {
     Verified {
         tensors: Vec<TensorCheck>,
     },
+    Heartbeat {
+        /// Grows whenever the thread that computes gets on.
+        beats: u64,
+        /// Whether it has a request to do.
+        busy: bool,
+    },
     Done,
     Failed(EngineError),
 }

@@ -157,6 +157,8 @@ pub enum Request {
         /// Each picture's text.
         texts: Vec<String>,
     },
+    /// Is the thread that computes getting on? Answered by `Heartbeat`, at once and out of turn, also while others wait (law L10).
+    Heartbeat,
     /// Finish and exit 0. Answered by `Done`.
     Exit,
 }

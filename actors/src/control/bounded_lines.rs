@@ -1,0 +1,71 @@
+//! Lines of a socket, none longer than a limit (law L9): whoever sends one without end does not fill the memory.
+
+use std::io::{Error, ErrorKind, Result};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+
+/// The longest line, in bytes: a command that carries a profile.
+pub(super) const LONGEST: usize = 4 << 20;
+
+/// Reads a stream line by line.
+pub(super) struct BoundedLines<R> {
+    input: BufReader<R>,
+    /// What has come of the line that has not ended: kept when a read is given up for something else.
+    line: Vec<u8>,
+}
+
+impl<R: AsyncRead + Unpin> BoundedLines<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self {
+            input: BufReader::new(input),
+            line: Vec::new(),
+        }
+    }
+
+    /// The next line without its end; none when the stream has ended. Safe to drop and call again.
+    ///
+    /// # Errors
+    /// The stream's; `InvalidData` for a line that is too long or no UTF-8.
+    pub(super) async fn next_line(&mut self) -> Result<Option<String>> {
+        loop {
+            let come = self.input.fill_buf().await?;
+            let end = come.iter().position(|&byte| byte == b'\n');
+            let take = end.unwrap_or(come.len());
+            if self.line.len() + take > LONGEST {
+                return Err(Error::new(
+                    ErrorKind::InvalidData,
+                    format!("a line longer than {} MiB", LONGEST >> 20),
+                ));
+            }
+            let ended = come.is_empty();
+            self.line.extend_from_slice(&come[..take]);
+            self.input.consume(take + usize::from(end.is_some()));
+            if end.is_some() || (ended && !self.line.is_empty()) {
+                let line = std::mem::take(&mut self.line);
+                return String::from_utf8(line).map(Some).map_err(|error| Error::new(ErrorKind::InvalidData, error));
+            }
+            if ended {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_come_one_by_one_and_one_that_is_too_long_is_an_error() {
+        let mut lines = BoundedLines::new(&b"a\n\nlast"[..]);
+        let next = async |lines: &mut BoundedLines<&[u8]>| lines.next_line().await.unwrap();
+        assert_eq!(next(&mut lines).await.as_deref(), Some("a"));
+        assert_eq!(next(&mut lines).await.as_deref(), Some(""));
+        assert_eq!(next(&mut lines).await.as_deref(), Some("last"));
+        assert_eq!(next(&mut lines).await, None);
+        let mut endless = BoundedLines::new(tokio::io::repeat(b'x'));
+        let error = endless.next_line().await.unwrap_err();
+        assert_eq!(error.to_string(), "a line longer than 4 MiB");
+    }
+}
