@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::store::{self, StoreError};
 
 /// The views that a query may count on.
-pub const VIEWS: [&str; 16] = [
+pub const VIEWS: [&str; 17] = [
     "v_run",
     "v_metric",
     "v_latest",
