@@ -200,7 +200,33 @@ impl Control {
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
-    /// Whether a person holds the run.
+    /// Holds the run at the next boundary, as a pause does: something is wrong that a person must mend, who then resumes.
+    pub fn hold(&self, why: &str) {
+        let mut state = self.lock();
+        state.paused = true;
+        state.overview.state = RunState::Paused;
+        why.clone_into(&mut state.overview.detail);
+    }
+
+    /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending.
+    pub async fn ending(&self) {
+        loop {
+            let waiter = self.changed.notified();
+            tokio::pin!(waiter);
+            waiter.as_mut().enable();
+            let ends = {
+                let state = self.lock();
+                let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
+                state.halting || state.pending.iter().any(stops)
+            };
+            if ends {
+                return;
+            }
+            waiter.await;
+        }
+    }
+
+    /// Whether the run is held.
     #[must_use]
     pub fn paused(&self) -> bool {
         self.lock().paused

@@ -36,7 +36,14 @@ impl Profile {
             message,
         };
         let data = profile.data.clone().or_else(data_dir::folder);
-        for found in profile.paths(from_scratch, data.as_deref()) {
+        let rewards = profile.external_rewards.iter().enumerate();
+        let folders = rewards.map(|(number, reward)| {
+            let path = format!("reward.{number}");
+            let folder = reward.place(&path, origin)?;
+            Ok((format!("{path}.folder"), folder))
+        });
+        let paths = profile.paths(from_scratch, data.as_deref());
+        for found in folders.chain(paths) {
             let (path, file) = found.map_err(located)?;
             let value = Value::from(file.to_string_lossy().into_owned());
             text::place(document.as_table_mut(), &path, value).map_err(|why| located((path, why)))?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use demask_datasets::formats::COLUMNS;
+use demask_datasets::formats::{COLUMNS, Reader};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::rewards::{self, REWARDS};
 
@@ -58,15 +58,22 @@ impl Profile {
 
     /// Every reward that is weighed is one.
     fn check_rewards(&self) -> Result<(), Wrong> {
-        let Some(unknown) = self.rewards.keys().find(|name| rewards::find(name).is_none()) else {
-            return Ok(());
-        };
-        let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).collect();
-        let known = known.join(", ");
-        wrong(
-            &format!("rewards.{unknown}"),
-            &format!("is no reward; there are {known}"),
-        )
+        for (number, reward) in self.external_rewards.iter().enumerate() {
+            reward.check(&format!("reward.{number}"))?;
+        }
+        let own = || self.external_rewards.iter().map(|reward| reward.name.as_str());
+        distinct("reward", own())?;
+        let is_known = |name: &str| rewards::find(name).is_some() || own().any(|own| own == name);
+        for (name, &weight) in &self.rewards {
+            let path = format!("rewards.{name}");
+            if !is_known(name) {
+                let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).chain(own()).collect();
+                let known = known.join(", ");
+                return wrong(&path, &format!("is no reward; there are {known}"));
+            }
+            range(&path, weight, schema::WEIGHTS.0, schema::WEIGHTS.1)?;
+        }
+        Ok(())
     }
 
     fn check_stage(&self, path: &str, stage: &Stage) -> Result<(), Wrong> {
@@ -142,10 +149,20 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
         );
         return wrong(&format!("{path}.columns.{unknown}"), &message);
     }
+    let has_columns = |source: &Source| source.kind.reader().is_none_or(Reader::has_columns);
+    if !source.keep.is_empty() && !has_columns(source) {
+        let message = format!(
+            "is given in source {}, and the rows of {} have no columns",
+            source.name,
+            source.kind.name()
+        );
+        return wrong(&format!("{path}.keep"), &message);
+    }
     let given = [
         ("path", source.path.is_some()),
         ("limit", source.limit.is_some()),
         ("columns", !source.columns.is_empty()),
+        ("keep", !source.keep.is_empty()),
         ("test_share", source.test_share > 0.0),
     ];
     match given

@@ -2,6 +2,7 @@
 
 mod anchor;
 mod check;
+mod external_reward;
 pub mod schema;
 mod sections;
 mod shapes;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
+pub use external_reward::{ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,
@@ -122,6 +124,9 @@ pub struct Profile {
     #[serde(default = "default_rewards")]
     #[schemars(schema_with = "schema::rewards")]
     pub rewards: BTreeMap<String, f64>,
+    /// Rewards that are no part of this program: processes or addresses.
+    #[serde(default, rename = "reward", skip_serializing_if = "Vec::is_empty")]
+    pub external_rewards: Vec<ExternalReward>,
     /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
     #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
     pub reward_networks: RewardFolders,
@@ -209,6 +214,7 @@ impl Profile {
         let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
         profile.weigh_networks();
+        profile.weigh_external();
         let wrong = |path: &str, message: String| ProfileError {
             origin: origin.to_owned(),
             line: line_of(text, path),
@@ -239,6 +245,13 @@ impl Profile {
                 let weight = reward.default_weight();
                 self.rewards.entry(reward.name().to_owned()).or_insert(weight);
             }
+        }
+    }
+
+    /// External rewards count with their own weight, where `[rewards]` says no other.
+    fn weigh_external(&mut self) {
+        for reward in &self.external_rewards {
+            self.rewards.entry(reward.name.clone()).or_insert(reward.weight);
         }
     }
 

@@ -26,6 +26,7 @@ mod models {
 mod runs {
     mod crash;
     mod device_error;
+    mod external_rewards;
     mod full_disk;
     mod given_data;
     mod loop_pieces;

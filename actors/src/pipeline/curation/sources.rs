@@ -9,7 +9,7 @@ use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::dedup::{Dedup, Seen};
 use demask_datasets::data_dir;
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
-use demask_datasets::formats::row::{Origin, Place, ReadError, Row};
+use demask_datasets::formats::row::{KeptColumns, Origin, Place, ReadError, Row};
 use demask_datasets::formats::{RandomAccess, Reader, Rows};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::verifiers::class_means::ClassMeans;
@@ -425,6 +425,10 @@ fn origin(source: &Source, profile: &Profile) -> Origin {
         split: Split::Train,
         pixels: profile.pixels,
         columns: source.columns.clone(),
+        keep: match source.keep.is_empty() {
+            true => KeptColumns::Nothing,
+            false => KeptColumns::Named(source.keep.clone()),
+        },
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) struct RolloutGroups {
     held: Vec<Group>,
     /// Totals of every sample that was drawn, by modality.
     totals: BTreeMap<&'static str, Vec<f64>>,
+    /// What external rewards said of every sample, and the numbers beside it, by their names.
+    external: BTreeMap<String, Vec<f64>>,
     /// Groups drawn, and those among them whose samples differ in their reward.
     groups: usize,
     informative: usize,
@@ -43,8 +45,10 @@ impl RolloutGroups {
     /// The mean rewards of all that was drawn, and how much of it tells good from bad.
     pub(super) fn measures(&self) -> Vec<(String, f64)> {
         let all: Vec<f64> = self.totals.values().flatten().copied().collect();
-        let by_modality = self.totals.iter();
+        let by_modality = self.totals.iter().map(|(name, totals)| (*name, totals));
+        let external = self.external.iter().map(|(name, values)| (name.as_str(), values));
         let mut values: Vec<(String, f64)> = by_modality
+            .chain(external)
             .map(|(name, totals)| (format!("reward/{name}"), mean(totals)))
             .collect();
         values.push(("reward/total".to_owned(), mean(&all)));
@@ -74,6 +78,7 @@ impl StageRun {
                 groups: Arc::new(self.wanted(stage, next, drawn.groups)),
                 samplers: self.samplers(Some(self.temperature())),
                 rewards: self.weights_of(KnobKey::Reward, &self.context.profile.rewards),
+                control: Arc::clone(&self.context.control),
             };
             for group in self.addresses.rollout.address.ask(roll).await?? {
                 self.sort_in(stage, group, &mut drawn).await?;
@@ -105,6 +110,20 @@ impl StageRun {
                 .entry(modality(wanted.example.task(wanted.mode)).word())
                 .or_default()
                 .extend(values);
+        }
+        let external = &self.context.profile.external_rewards;
+        let is_external = |name: &str| {
+            let own = name.split('.').next().unwrap_or(name);
+            external.iter().any(|reward| reward.name == own)
+        };
+        for part in group.judged.iter().flat_map(|judged| &judged.scored.parts) {
+            if is_external(&part.name) {
+                drawn
+                    .external
+                    .entry(part.name.clone())
+                    .or_default()
+                    .push(part.value);
+            }
         }
         drawn.groups += 1;
         drawn.informative += usize::from(informative);

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use demask_storage::RunState;
+use demask_storage::{Level, RunState};
 
 use super::state::{After, StageRun};
+use crate::pipeline::external_rewards::RewardFailure;
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Stage, StageKind};
 use crate::run::checkpoints;
@@ -27,6 +28,8 @@ impl StageRun {
         let (began, computed) = (Instant::now(), self.context.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
+            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
+            Err(RunError::Ending) => After::Again,
             Err(error) => match checkpoints::disk_full(&error) {
                 Some(why) => {
                     self.wait_for_disk(&why).await?;
@@ -57,6 +60,18 @@ impl StageRun {
             .report(|overview| overview.devices.iter_mut().for_each(|device| device.busy = share));
         self.overview("", RunState::Running);
         Ok(self.cursor.step)
+    }
+
+    /// Holds the run until a person resumes it: the step is then done as if it had never been tried (laws L1, L8).
+    async fn hold_for(&self, failure: &RewardFailure) -> Result<After, RunError> {
+        let message = format!(
+            "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
+             `demask set reward.{}=0` goes on without it",
+            self.cursor.step, failure.name
+        );
+        self.context.control.hold(&message);
+        self.alert(Level::Error, "reward_failed", message).await?;
+        Ok(After::Again)
     }
 
     async fn work(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
