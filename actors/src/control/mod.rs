@@ -41,6 +41,8 @@ struct State {
     run: String,
     step: u64,
     paused: bool,
+    /// The present step is given up for an order that waits: it takes effect before the step is done again.
+    given_up: bool,
     halting: bool,
     /// Every order's id, the applied ones' too.
     known: HashSet<String>,
@@ -79,6 +81,7 @@ impl Control {
             run,
             step: 0,
             paused: false,
+            given_up: false,
             halting: false,
             known,
             pending,
@@ -208,16 +211,18 @@ impl Control {
         why.clone_into(&mut state.overview.detail);
     }
 
-    /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending.
+    /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending. Who is told so gives
+    /// the present step up, nothing of which has taken effect.
     pub async fn ending(&self) {
         loop {
             let waiter = self.changed.notified();
             tokio::pin!(waiter);
             waiter.as_mut().enable();
             let ends = {
-                let state = self.lock();
+                let mut state = self.lock();
                 let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
-                state.halting || state.pending.iter().any(stops)
+                state.given_up = state.pending.iter().any(stops);
+                state.halting || state.given_up
             };
             if ends {
                 return;
@@ -250,10 +255,9 @@ impl Control {
         let mut applied = Vec::new();
         // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
         while state.replay.is_empty()
-            && state
-                .pending
-                .front()
-                .is_some_and(|(steer, _)| steer.asked_step < step || step == 0 || state.paused)
+            && state.pending.front().is_some_and(|(steer, _)| {
+                steer.asked_step < step || step == 0 || state.paused || state.given_up
+            })
             && let Some((mut steer, order)) = state.pending.pop_front()
         {
             steer.applied_step = Some(step);
@@ -263,6 +267,7 @@ impl Control {
             first(&mut state, todo, &steer.id, order);
             applied.push(steer);
         }
+        state.given_up = false;
         applied
     }
 

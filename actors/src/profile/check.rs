@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use demask_datasets::formats::{COLUMNS, Reader};
-use demask_rewards::benchmarks::Suite;
+use demask_rewards::benchmarks::Suites;
 use demask_rewards::rewards::{self, REWARDS};
 
 use super::wrong::{Wrong, range, wrong};
@@ -21,14 +21,16 @@ impl Profile {
         self.check_shapes()?;
         self.check_training()?;
         self.check_rewards()?;
-        known_suites("gate.suites", "gate", &self.gate.suites)?;
+        self.check_benchmarks()?;
+        let suites = self.suites();
+        known_suites("gate.suites", "gate", &self.gate.suites, &suites)?;
         self.teacher.as_ref().map_or(Ok(()), check_teacher)?;
         for (number, source) in self.sources.iter().enumerate() {
             check_source(&format!("source.{number}"), source)?;
         }
         distinct("source", self.sources.iter().map(|source| source.name.as_str()))?;
         for (number, stage) in self.stages.iter().enumerate() {
-            self.check_stage(&format!("stage.{number}"), stage)?;
+            self.check_stage(&format!("stage.{number}"), stage, &suites)?;
         }
         distinct("stage", self.stages.iter().map(|stage| stage.name.as_str()))
     }
@@ -76,12 +78,13 @@ impl Profile {
         Ok(())
     }
 
-    fn check_stage(&self, path: &str, stage: &Stage) -> Result<(), Wrong> {
+    fn check_stage(&self, path: &str, stage: &Stage, suites: &Suites) -> Result<(), Wrong> {
         let at = |key: &str| format!("{path}.{key}");
         if stage.kind == StageKind::Align {
             range(&at("group"), stage.group as f64, 2.0, 1024.0)?;
         }
-        known_suites(&at("suites"), &format!("stage {}", stage.name), &stage.suites)?;
+        let whose = format!("stage {}", stage.name);
+        known_suites(&at("suites"), &whose, &stage.suites, suites)?;
         if stage.kind == StageKind::Evaluate {
             let missing = "is missing; `demask eval --list` shows what there is";
             return if stage.suites.is_empty() {
@@ -192,8 +195,8 @@ fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), 
     Ok(())
 }
 
-fn known_suites(path: &str, whose: &str, names: &[String]) -> Result<(), Wrong> {
-    match names.iter().find(|name| Suite::find(name).is_none()) {
+fn known_suites(path: &str, whose: &str, names: &[String], suites: &Suites) -> Result<(), Wrong> {
+    match names.iter().find(|name| suites.find(name).is_none()) {
         None => Ok(()),
         Some(unknown) => {
             let message = format!("(of {whose}) names {unknown}; `demask eval --list` shows what there is");

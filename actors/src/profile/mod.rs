@@ -1,6 +1,7 @@
 //! A run's configuration: TOML in, every default filled in, every error with its line.
 
 mod anchor;
+mod benchmark_file;
 mod check;
 mod external_reward;
 pub mod schema;
@@ -8,6 +9,7 @@ mod sections;
 mod shapes;
 pub mod shipped;
 mod show;
+mod suites;
 mod text;
 mod wrong;
 
@@ -18,12 +20,14 @@ use demask_api::{
     Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
 };
 use demask_datasets::prompts::sequences::Budgets;
+use demask_rewards::benchmarks::OwnBenchmark;
 use demask_rewards::rewards::{self, Needs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
+pub use benchmark_file::BenchmarkFile;
 pub use external_reward::{ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
@@ -141,6 +145,9 @@ pub struct Profile {
     /// When a checkpoint is promoted.
     #[serde(default)]
     pub gate: Gate,
+    /// Benchmarks of one's own: a file, a prompt template, a scorer; suites are named by their names.
+    #[serde(default, rename = "benchmark", skip_serializing_if = "Vec::is_empty")]
+    pub benchmarks: Vec<OwnBenchmark>,
     /// The stages, in order.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,

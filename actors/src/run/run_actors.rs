@@ -58,12 +58,12 @@ impl RunActors {
         let curator = Curator::spawn(supervisor, brief, faults.clone());
         let networks = Networks::of(&context.profile.reward_networks, in_profile)?;
         let blobs = Blobs::new(context.home.blobs());
-        let external = ExternalRewards::of(&context.profile, &context.run, &blobs);
+        let external = ExternalRewards::of(&context.profile.external_rewards, &context.run, &blobs);
         let scorer = Scorer::spawn(
             supervisor,
             Judge::with_classes(sources::classes(&context.profile)),
             networks.map(|networks| (networks, context.engine.clone())),
-            Some(external),
+            Some(external.clone()),
             faults.clone(),
         )?;
         let brief = reasoner::ReasonerSettings {
@@ -78,7 +78,7 @@ impl RunActors {
         let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
         let room = most_groups(&context.profile);
         let rollout = RolloutHandle::spawn(supervisor, engine(), scorer, room, faults.clone());
-        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), faults.clone());
+        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), Some(external), faults.clone());
         let addresses = Addresses {
             curator,
             reasoner,

@@ -9,6 +9,7 @@
 pub mod chat_template;
 pub mod layout;
 pub mod published;
+pub mod row_template;
 pub mod sequences;
 pub mod special_tokens;
 pub mod style;

@@ -21,6 +21,7 @@ mod measurements {
 mod models {
     mod adapters;
     mod evaluation;
+    mod own_benchmarks;
     mod published;
 }
 mod runs {

@@ -8,7 +8,6 @@ use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
-use demask_rewards::benchmarks::Suite;
 use demask_rewards::completion::Completion;
 use demask_rewards::rewards::{Case, Evidence, Needs, NetworkScore, REWARDS, Reward};
 use demask_rewards::verifiers::Verifiers;
@@ -172,10 +171,11 @@ fn count(reasons: &mut BTreeMap<String, u64>, gate: Gate, reason: &str) {
 fn suites(profile: &Profile) -> Vec<(String, Kind)> {
     let named = profile.stages.iter().flat_map(|stage| &stage.suites);
     let named: BTreeSet<&String> = named.chain(&profile.gate.suites).collect();
+    let known = profile.suites();
     named
         .into_iter()
         .filter_map(|name| {
-            let items = Suite::find(name)?.examples(Some(1)).ok()?;
+            let items = known.find(name)?.examples(Some(1)).ok()?;
             Some((name.clone(), items.first()?.kind))
         })
         .collect()

@@ -19,7 +19,7 @@ use demask_storage::Blobs;
 use futures_util::future::try_join_all;
 
 use crate::pipeline::judgement::{Item, Judged, Score};
-use crate::profile::Profile;
+use crate::profile::ExternalReward;
 use asked::AskedReward;
 
 pub use asked::RewardFailure;
@@ -33,12 +33,12 @@ pub struct ExternalRewards {
 }
 
 impl ExternalRewards {
-    /// Those of a profile, none of them started yet; pictures that are given by their path lie in `blobs`.
+    /// These, none of them started yet; pictures that are given by their path lie in `blobs`.
     #[must_use]
-    pub fn of(profile: &Profile, run: &str, blobs: &Blobs) -> Self {
-        let rewards = profile.external_rewards.iter();
+    pub fn of(rewards: &[ExternalReward], run: &str, blobs: &Blobs) -> Self {
         Self {
             rewards: rewards
+                .iter()
                 .map(|reward| Arc::new(AskedReward::new(reward.clone(), run, blobs.clone())))
                 .collect(),
         }
@@ -71,20 +71,25 @@ impl ExternalRewards {
         Ok(())
     }
 
-    /// What the reward of this name says of items; none where there is no such reward.
+    /// What the reward of this name says of items as credits: 0 at the least value of its range, 1 at the highest, 0 where it has
+    /// nothing to say.
     ///
     /// # Errors
-    /// It failed more often than its budget allows.
-    pub async fn values(
-        &self,
-        name: &str,
-        items: Arc<Vec<Item>>,
-    ) -> Result<Option<Vec<Option<ExternalValue>>>, RewardFailure> {
+    /// It failed more often than its budget allows; there is none of this name.
+    pub async fn credits(&self, name: &str, items: Arc<Vec<Item>>) -> Result<Vec<f64>, RewardFailure> {
         let Some(asked) = self.rewards.iter().find(|asked| asked.reward.name == name) else {
-            return Ok(None);
+            return Err(RewardFailure {
+                name: name.to_owned(),
+                tries: 0,
+                why: "there is no [[reward]] of this name".to_owned(),
+            });
         };
         let all: Vec<usize> = (0..items.len()).collect();
-        asked.values(&items, &all).await.map(Some)
+        let values = asked.values(&items, &all).await?;
+        let [low, high] = asked.reward.range;
+        let credit =
+            |value: Option<ExternalValue>| value.map_or(0.0, |value| (value.value - low) / (high - low));
+        Ok(values.into_iter().map(credit).collect())
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use demask_api::{Grid, SampleFrame};
 use demask_datasets::example::{Example, Kind, Mode};
-use demask_rewards::benchmarks::Suite;
 use demask_storage::{Frame, Level, Record};
 
 use super::state::StageRun;
@@ -45,7 +44,11 @@ impl StageRun {
     pub(crate) async fn watch_benchmarks(&self, suites: &[String], limit: usize) -> Result<(), RunError> {
         for name in suites {
             // What is wrong with a suite, its evaluation says.
-            let Some(items) = Suite::find(name).and_then(|suite| suite.examples(Some(limit)).ok()) else {
+            let Some(items) = self
+                .suites
+                .find(name)
+                .and_then(|suite| suite.examples(Some(limit)).ok())
+            else {
                 continue;
             };
             let at = self.cursor.step as usize % items.len().max(1);

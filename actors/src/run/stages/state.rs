@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demask_api::StepSettings;
+use demask_rewards::benchmarks::Suites;
 use demask_storage::Blobs;
 
 use crate::control::KnobKey;
@@ -32,6 +33,8 @@ pub struct StageRun {
     pub(crate) inference: Arc<Inference>,
     pub(crate) cursor: Cursor,
     pub(crate) blobs: Blobs,
+    /// What the profile may name, its own among them, read once.
+    pub(super) suites: Suites,
     /// Optimiser steps so far: the weights version.
     pub(crate) weights: u64,
     pub(super) progress: Progress,
@@ -77,7 +80,9 @@ impl StageRun {
                 .await??;
         }
         let blobs = Blobs::new(context.home.blobs());
+        let suites = context.profile.suites();
         let mut run = Self {
+            suites,
             context,
             addresses,
             inference,

@@ -16,6 +16,15 @@ impl StageRun {
     /// # Errors
     /// The engine's death; what nobody can mend.
     pub async fn step(&mut self) -> Result<u64, RunError> {
+        match self.advance().await {
+            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
+            Err(RunError::Ending) => {}
+            done => return done,
+        }
+        Ok(self.cursor.step)
+    }
+
+    async fn advance(&mut self) -> Result<u64, RunError> {
         if self.cursor.unjudged {
             self.judge_if_due().await?;
             self.checkpoint("interval").await?;
@@ -28,8 +37,6 @@ impl StageRun {
         let (began, computed) = (Instant::now(), self.context.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
-            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
-            Err(RunError::Ending) => After::Again,
             Err(error) => match checkpoints::disk_full(&error) {
                 Some(why) => {
                     self.wait_for_disk(&why).await?;
@@ -63,15 +70,14 @@ impl StageRun {
     }
 
     /// Holds the run until a person resumes it: the step is then done as if it had never been tried (laws L1, L8).
-    async fn hold_for(&self, failure: &RewardFailure) -> Result<After, RunError> {
+    async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
         let message = format!(
             "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
              `demask set reward.{}=0` goes on without it",
             self.cursor.step, failure.name
         );
         self.context.control.hold(&message);
-        self.alert(Level::Error, "reward_failed", message).await?;
-        Ok(After::Again)
+        self.alert(Level::Error, "reward_failed", message).await
     }
 
     async fn work(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {

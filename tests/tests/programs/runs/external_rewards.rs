@@ -94,7 +94,9 @@ async fn whole(place: &mut Place, profile: &str) -> String {
 
 fn lines(place: &Place, file: &str) -> Vec<Value> {
     let text = fs::read_to_string(place.path().join(file)).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -117,7 +119,10 @@ fn the_example_that_ships_is_checked_and_runs() {
     assert!(!parts.as_array().unwrap().is_empty(), "{parts}");
     let drawn = json!({"modality": "draw"});
     assert!(!parts.as_array().unwrap().contains(&drawn), "{parts}");
-    let measured = rows_as_json(&place, "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/exact'");
+    let measured = rows_as_json(
+        &place,
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/exact'",
+    );
     assert_eq!(measured, json!([{"any": 1}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
@@ -143,19 +148,31 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
         said.contains("reward letters: it ended (exit status: 3); it said last: no model here"),
         "{said}"
     );
-    let (code, said) = check(&profile(&place, "    pass", "range = [0, 0.1]"));
+    let (code, said) = check(&profile(&place, "    pass", "range = [0.5, 1]"));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("its range is 0 to 0.1"), "{said}");
+    assert!(said.contains("its range is 0.5 to 1"), "{said}");
     let right = profile(&place, "    pass", "");
     let cases = [
-        (right.replace("python3", "no-such-program"), "there is no program no-such-program"),
-        (right.replace("name = \"letters\"", "name = \"correct\""), "name is correct, which has a meaning already"),
-        (right.replace("[rewards]", "[rewards]\nlenght = 1"), "lenght is no reward; there are"),
+        (
+            right.replace("python3", "no-such-program"),
+            "there is no program no-such-program",
+        ),
+        (
+            right.replace("name = \"letters\"", "name = \"correct\""),
+            "name is correct, which has a meaning already",
+        ),
+        (
+            right.replace("[rewards]", "[rewards]\nlenght = 1"),
+            "lenght is no reward; there are",
+        ),
     ];
     for (text, expected) in cases {
         let (code, said) = check(&text);
         assert_eq!(code, Some(2), "{said}");
-        assert!(said.contains(expected) && said.contains(", line "), "{expected}: {said}");
+        assert!(
+            said.contains(expected) && said.contains(", line "),
+            "{expected}: {said}"
+        );
     }
 }
 
@@ -171,15 +188,26 @@ async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
         "[[source]]\nname = \"own\"\nkind = \"jsonl\"\npath = {:?}\nkeep = [\"level\"]\n[limits]\nnear_duplicate = 2.0\n",
         file.to_str().unwrap()
     );
-    let text = profile(&place, "    pass", "picture = \"path\"\nbatch = 2").replace("[rewards]", &format!("{own}[rewards]"));
+    let text = profile(&place, "    pass", "picture = \"path\"\nbatch = 2")
+        .replace("[rewards]", &format!("{own}[rewards]"));
     whole(&mut place, &text).await;
     let batches = lines(&place, "batches.jsonl");
-    let items: Vec<&Value> = batches.iter().flat_map(|batch| batch["items"].as_array().unwrap()).collect();
-    assert!(batches.iter().all(|batch| batch["items"].as_array().unwrap().len() <= 2));
+    let items: Vec<&Value> = batches
+        .iter()
+        .flat_map(|batch| batch["items"].as_array().unwrap())
+        .collect();
+    assert!(
+        batches
+            .iter()
+            .all(|batch| batch["items"].as_array().unwrap().len() <= 2)
+    );
     let of_own = items.iter().filter(|item| item["source"] == "own");
     assert!(of_own.clone().count() > 0, "{items:?}");
     for item in of_own {
-        assert!(["easy", "hard"].contains(&item["columns"]["level"].as_str().unwrap()), "{item}");
+        assert!(
+            ["easy", "hard"].contains(&item["columns"]["level"].as_str().unwrap()),
+            "{item}"
+        );
         assert_eq!(item["task"], "text");
         assert!(item["place"].as_str().unwrap().contains("own.jsonl:"), "{item}");
     }
@@ -187,7 +215,10 @@ async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
     let picture = image::ImageReader::open(seen["picture"].as_str().unwrap()).unwrap();
     let picture = picture.with_guessed_format().unwrap().decode().unwrap();
     assert_eq!((picture.width(), picture.height()), (32, 32));
-    let named = rows_as_json(&place, "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/letters.letters'");
+    let named = rows_as_json(
+        &place,
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/letters.letters'",
+    );
     assert_eq!(named, json!([{"any": 1}]));
 }
 
@@ -226,13 +257,17 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
     let run = start(&mut client, &text).await;
     let failed = |record: &Record| matches!(record, Record::Alert(alert) if alert.kind == "reward_failed");
     let told = wait_for(&mut client, failed).await.unwrap();
-    let Record::Alert(alert) = told.record else { unreachable!() };
+    let Record::Alert(alert) = told.record else {
+        unreachable!()
+    };
     assert!(
         alert.message.contains("reward letters failed 2 times in a row") && alert.message.contains("broken"),
         "{}",
         alert.message
     );
-    let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else { panic!("no status") };
+    let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
+        panic!("no status")
+    };
     assert_eq!(status.state, RunState::Paused);
     assert!(status.detail.contains("`demask resume`"), "{}", status.detail);
     // Still broken: it is paused again.
@@ -315,7 +350,10 @@ fn answer(mut stream: TcpStream) {
     reader.read_exact(&mut body).unwrap();
     let batch: Value = serde_json::from_slice(&body).unwrap();
     let items = batch["items"].as_array().unwrap();
-    let values: Vec<usize> = items.iter().map(|item| item["answer"].as_str().unwrap().len() % 2).collect();
+    let values: Vec<usize> = items
+        .iter()
+        .map(|item| item["answer"].as_str().unwrap().len() % 2)
+        .collect();
     let reply = json!({ "values": values }).to_string();
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -345,5 +383,8 @@ async fn a_reward_at_an_address_counts_and_its_weight_is_turned() {
         "SELECT DISTINCT json_extract(part.value, '$[2]') AS weight FROM v_rollout, json_each(v_rollout.parts) AS part \
          WHERE json_extract(part.value, '$[0]') = 'letters' ORDER BY 1",
     );
-    assert!(weights.as_array().unwrap().contains(&json!({"weight": 0.5})), "{weights}");
+    assert!(
+        weights.as_array().unwrap().contains(&json!({"weight": 0.5})),
+        "{weights}"
+    );
 }
