@@ -17,7 +17,7 @@ use demask_storage::Command as Order;
 
 use self::checkpoints::{convert, grow, merge, pull, verify};
 use self::evaluation::eval;
-use self::experiment::{control, daemon, profile, query, run, runs};
+use self::experiment::{ask, control, daemon, profile, query, run, runs};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
 
@@ -37,6 +37,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume(output) => control::send(&home, Order::Resume, output.json),
         Command::Stop(output) => control::send(&home, Order::Stop, output.json),
         Command::Checkpoint(output) => control::send(&home, Order::Checkpoint, output.json),
+        Command::Ask(options) => ask::ask(&home, &options),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
         Command::Generate(options) => generate::generate(&home, options),
         Command::Fill(options) => fill::fill(&home, &options),

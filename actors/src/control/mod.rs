@@ -10,6 +10,7 @@ pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+mod present_model;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 pub use knobs::KnobKey;
 pub use order::OrderError;
 use order::{check, of_row};
+pub use present_model::PresentModel;
 
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
@@ -51,6 +53,7 @@ struct State {
     replay: VecDeque<(Steer, Command)>,
     knobs: BTreeMap<String, Knob>,
     overview: Overview,
+    model: Option<PresentModel>,
 }
 
 /// The orders and the present state of one run; shared by the gateway's side and the trainer.
@@ -88,6 +91,7 @@ impl Control {
             replay,
             knobs,
             overview,
+            model: None,
         };
         Self {
             state: Mutex::new(state),
@@ -285,6 +289,38 @@ impl Control {
         change(&mut self.lock().overview);
     }
 
+    /// The trainer says which model a person may ask now.
+    pub fn present(&self, model: PresentModel) {
+        self.lock().model = Some(model);
+    }
+
+    /// The model that a person may ask now; none while the run is starting.
+    #[must_use]
+    pub fn model(&self) -> Option<PresentModel> {
+        self.lock().model.clone()
+    }
+
+    /// Takes a prompt that was asked for out of what waits for a boundary, to be answered now; its row is committed. None where
+    /// it waits no more.
+    ///
+    /// # Errors
+    /// A recorder that is gone.
+    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<Option<()>, RecorderGone> {
+        let taken = {
+            let mut state = self.lock();
+            let at = state.pending.iter().position(|(steer, _)| steer.id == id);
+            let taken = at.and_then(|at| state.pending.remove(at));
+            taken.map(|(steer, _)| Steer {
+                applied_step: Some(state.step),
+                ..steer
+            })
+        };
+        let Some(steer) = taken else { return Ok(None) };
+        recorder.record(Record::Steer(steer)).await?;
+        recorder.flush().await?;
+        Ok(Some(()))
+    }
+
     /// The run's id and the last boundary's step.
     #[must_use]
     pub fn place(&self) -> (String, u64) {
@@ -326,8 +362,12 @@ fn asked(state: &State, id: &str, by: &str, action: SteerAction, order: &Command
             let old = state.knobs.get(key).map(|knob| knob.value.to_string());
             (Some(key.clone()), old, Some(value.to_string()))
         }
-        Command::Sample { prompt, picture } => (
-            Some(if *picture { "picture" } else { "text" }.to_owned()),
+        Command::Sample {
+            prompt,
+            picture: draw,
+        }
+        | Command::Ask { prompt, draw, .. } => (
+            Some(if *draw { "picture" } else { "text" }.to_owned()),
             None,
             Some(prompt.clone()),
         ),

@@ -2,6 +2,7 @@
 //!
 //! Not here: what a run does between two step boundaries (`run`), the socket and the orders (`control`).
 
+mod question;
 mod run_lifecycle;
 mod run_record;
 mod server;

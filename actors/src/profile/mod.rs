@@ -1,15 +1,13 @@
 //! A run's configuration: TOML in, every default filled in, every error with its line.
 
 mod anchor;
-mod benchmark_file;
 mod check;
-mod external_reward;
+mod own;
 pub mod schema;
 mod sections;
 mod shapes;
 pub mod shipped;
 mod show;
-mod suites;
 mod text;
 mod wrong;
 
@@ -27,8 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
-pub use benchmark_file::BenchmarkFile;
-pub use external_reward::{ExternalReward, JudgedTask, PictureForm};
+pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,

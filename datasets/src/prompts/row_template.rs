@@ -47,11 +47,10 @@ impl RowTemplate {
                 names.join(", ")
             )
         };
-        let columns = row.iter().map(|(name, value)| {
+        let columns = minijinja::Value::from_pairs(row.iter().map(|(name, value)| {
             let value = minijinja::Value::from(minijinja::value::Serde(value));
             (name.as_str(), value)
-        });
-        let columns: minijinja::Value = columns.collect();
+        }));
         let template = self.environment.get_template(NAME).map_err(failed)?;
         let text = template
             .render(context! { row => columns.clone(), ..columns })

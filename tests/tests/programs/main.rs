@@ -25,6 +25,7 @@ mod models {
     mod published;
 }
 mod runs {
+    mod asked;
     mod crash;
     mod device_error;
     mod external_rewards;

@@ -96,6 +96,7 @@ impl StageRun {
             ready: None,
             empty_batches: 0,
         };
+        run.present();
         run.introduce().await?;
         run.mark_promoted().await?;
         Ok(run)

@@ -1,10 +1,12 @@
 //! A step of a run, whatever its stage: done, measured, and what follows at its end (the gate, a checkpoint).
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use demask_storage::{Level, RunState};
 
 use super::state::{After, StageRun};
+use crate::control::PresentModel;
 use crate::pipeline::external_rewards::RewardFailure;
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Stage, StageKind};
@@ -24,12 +26,27 @@ impl StageRun {
         Ok(self.cursor.step)
     }
 
+    /// Says which model a person may ask from now on.
+    pub(super) fn present(&self) {
+        let mut samplers = self.samplers(None);
+        // As well as it can: a token a step, the likeliest.
+        (samplers.text.steps, samplers.text.temperature) = (0, 0.0);
+        self.context.control.present(PresentModel {
+            inference: Arc::clone(&self.inference),
+            engine: self.context.engine.clone(),
+            samplers,
+            pixels: self.context.profile.pixels,
+            seed: self.context.profile.seed,
+        });
+    }
+
     async fn advance(&mut self) -> Result<u64, RunError> {
         if self.cursor.unjudged {
             self.judge_if_due().await?;
             self.checkpoint("interval").await?;
             return Ok(self.cursor.step);
         }
+        self.present();
         let (stage, done) = self.place();
         self.progress
             .enter(checkpoints::place(&self.context.profile, self.cursor.step).0);

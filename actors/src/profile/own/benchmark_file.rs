@@ -7,10 +7,11 @@ use demask_datasets::data_dir;
 use demask_rewards::benchmarks::{OwnBenchmark, Suite, Suites};
 use serde::Deserialize;
 
-use super::anchor::items_of;
-use super::text::{line_of, located};
-use super::wrong::Wrong;
-use super::{ExternalReward, Profile, ProfileError};
+use super::ExternalReward;
+use crate::profile::anchor::items_of;
+use crate::profile::text::{line_of, located};
+use crate::profile::wrong::Wrong;
+use crate::profile::{Profile, ProfileError};
 
 /// The benchmarks of a file.
 #[derive(Clone, Debug)]

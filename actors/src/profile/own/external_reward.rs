@@ -9,8 +9,8 @@ use demask_rewards::rewards;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sections::one;
-use super::wrong::{Wrong, wrong};
+use crate::profile::sections::one;
+use crate::profile::wrong::{Wrong, wrong};
 
 /// Names of metrics below `reward/` that are no reward's.
 const TAKEN: [&str; 5] = ["total", "text", "ask", "draw", "think_draw"];
@@ -107,7 +107,7 @@ impl ExternalReward {
     }
 
     /// What is wrong with it; `path` is where it stands.
-    pub(super) fn check(&self, path: &str) -> Result<(), Wrong> {
+    pub(in crate::profile) fn check(&self, path: &str) -> Result<(), Wrong> {
         let at = |key: &str| format!("{path}.{key}");
         let name = &self.name;
         let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-');
@@ -156,7 +156,7 @@ impl ExternalReward {
     ///
     /// # Errors
     /// There is no such folder, or the program is nowhere.
-    pub(super) fn place(&self, path: &str, origin: &str) -> Result<PathBuf, Wrong> {
+    pub(in crate::profile) fn place(&self, path: &str, origin: &str) -> Result<PathBuf, Wrong> {
         let file = Path::new(origin);
         let beside = file
             .is_file()

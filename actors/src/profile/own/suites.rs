@@ -7,8 +7,8 @@ use demask_datasets::example::Split;
 use demask_datasets::formats::row::{KeptColumns, Origin};
 use demask_rewards::benchmarks::{HeldOut, OwnBenchmark, Suites};
 
-use super::wrong::{Wrong, wrong};
-use super::{Profile, Source};
+use crate::profile::wrong::{Wrong, wrong};
+use crate::profile::{Profile, Source};
 
 impl Profile {
     /// The suites that it may name. Nothing is read before one is asked for its items.
@@ -30,7 +30,7 @@ impl Profile {
     }
 
     /// Own benchmarks are right, and no two suites have one name.
-    pub(super) fn check_benchmarks(&self) -> Result<(), Wrong> {
+    pub(in crate::profile) fn check_benchmarks(&self) -> Result<(), Wrong> {
         let suites = match self.found_suites() {
             Ok(suites) => suites,
             Err((number, key, why)) => return wrong(&format!("benchmark.{number}.{key}"), &why),
