@@ -142,7 +142,7 @@ fn l6_a_trace_that_repeats_a_benchmark_is_not_taken() {
 fn l1_a_scorer_that_died_is_followed_by_one_that_says_the_same() {
     supervisor(async |supervisor, _| {
         let faults = FaultInjection::at(&[("scorer", 2)]);
-        let scorer = Scorer::spawn(&supervisor, Judge::default(), None, faults.clone()).unwrap();
+        let scorer = Scorer::spawn(&supervisor, Judge::default(), None, None, faults.clone()).unwrap();
         let traces = [
             "<think>1 + 1 = 2.</think>2",
             "<think>1 + 1 = 3.</think>2",

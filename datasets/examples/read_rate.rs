@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use demask_datasets::example::Split;
-use demask_datasets::formats::row::Origin;
+use demask_datasets::formats::row::{KeptColumns, Origin};
 use demask_datasets::source_kind::SourceKind;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         split: Split::Train,
         pixels: 32,
         columns: std::collections::BTreeMap::new(),
+        keep: KeptColumns::Nothing,
     };
     let began = Instant::now();
     let mut rows = 0_u64;

@@ -3,6 +3,7 @@
 use demask_api::Picture;
 use demask_api::sequence::Task;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::scene::request::Request;
 
@@ -218,6 +219,10 @@ pub struct Example {
     pub answer: Option<String>,
     /// How to verify.
     pub check: Check,
+    /// The row's own columns that were asked to be kept (`keep` of a source), for rewards and benchmarks that are not part of
+    /// the program; they do not enter the id.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub columns: Map<String, Value>,
 }
 
 impl Example {
@@ -240,6 +245,17 @@ impl Example {
         }
         self.id = hasher.finalize().to_hex()[..32].to_string();
         self
+    }
+
+    /// The answer that is right, in words; empty where none is known.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        match &self.check {
+            Check::Exact { answer } | Check::Number { answer } => answer.clone(),
+            Check::Scene { request } => request.words(),
+            Check::Class { class } => class.clone(),
+            Check::None => self.answer.clone().unwrap_or_default(),
+        }
     }
 
     /// All that is said before the answer.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use demask_datasets::example::{Example, Kind, Mode, Split};
-use demask_datasets::formats::row::{Origin, Row};
+use demask_datasets::formats::row::{KeptColumns, Origin, Row};
 use demask_datasets::formats::{Reader, jsonl, parquet as parquet_format, webdataset};
 use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder};
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
@@ -26,6 +26,7 @@ fn origin() -> Origin {
         split: Split::Train,
         pixels: 8,
         columns: BTreeMap::new(),
+        keep: KeptColumns::Nothing,
     }
 }
 

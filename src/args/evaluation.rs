@@ -15,8 +15,8 @@ pub struct Eval {
     /// Looks at evaluations that were made
     #[command(subcommand)]
     pub action: Option<EvalAction>,
-    /// Suites, see --list
-    #[arg(value_name = "SUITE", required_unless_present = "list")]
+    /// Suites, see --list, or files with a [[benchmark]]: FILE.toml for all in it, FILE.toml:SUITE for one
+    #[arg(value_name = "SUITE|FILE.toml", required_unless_present = "list")]
     pub suites: Vec<String>,
     /// Name the suites and end
     #[arg(long)]

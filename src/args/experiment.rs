@@ -110,6 +110,31 @@ pub enum Images {
     Off,
 }
 
+/// `demask ask`.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// The prompt
+    pub prompt: String,
+    /// The picture that is asked about: a PNG or JPEG file
+    #[arg(long, value_name = "FILE", conflicts_with = "draw")]
+    pub image: Option<PathBuf>,
+    /// Draw what the prompt says
+    #[arg(long)]
+    pub draw: bool,
+    /// Where the drawing goes
+    #[arg(long, value_name = "FILE.png", requires = "draw")]
+    pub output: Option<PathBuf>,
+    /// Answer without reasoning
+    #[arg(long)]
+    pub no_think: bool,
+    /// The right answer: the verdict is said
+    #[arg(long, value_name = "TEXT")]
+    pub reference: Option<String>,
+    /// Output
+    #[command(flatten)]
+    pub json: Json,
+}
+
 /// `demask set`.
 #[derive(Debug, Args)]
 pub struct Set {

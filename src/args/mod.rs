@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
-pub use experiment::{Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
+pub use experiment::{Ask, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
 pub use output::Json;
 pub use presentation::{Across, Plot, Report};
 pub use profile::{Check, Profile};
@@ -117,6 +117,11 @@ pub enum Command {
         after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\nThe knobs of the present run: demask ps"
     )]
     Set(Set),
+    /// Ask the model of the run that is under way, as it is now
+    #[command(
+        after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nIt is answered between two steps of denoising, or after the present step of training; the run's weights stay the same."
+    )]
+    Ask(Ask),
     /// Write an answer to a prompt
     #[command(
         after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/\n  demask generate --file problems.jsonl --samples 4 --json > answers.jsonl\n  echo \"What is 3 + 4?\" | demask generate -"
@@ -139,7 +144,7 @@ pub enum Command {
     Describe(Describe),
     /// Score a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] of FILE.toml is a benchmark of your own: file, prompt template, scorer (README).\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(Eval),
     /// Grade recorded predictions as a benchmark's own tool grades them; no model runs

@@ -18,7 +18,7 @@ use demask_storage::Command as Order;
 
 use self::checkpoints::{convert, grow, merge, pull, verify};
 use self::evaluation::eval;
-use self::experiment::{control, daemon, profile, query, queue, resume, run, runs, study};
+use self::experiment::{ask, control, daemon, profile, query, queue, resume, run, runs, study};
 use self::presentation::{plot, report};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, Command};
@@ -39,6 +39,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Resume(options) => resume::resume(&home, &options),
         Command::Stop(output) => control::send(&home, Order::Stop, output.json),
         Command::Checkpoint(output) => control::send(&home, Order::Checkpoint, output.json),
+        Command::Ask(options) => ask::ask(&home, &options),
         Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
         Command::Generate(options) => generate::generate(&home, options),
         Command::Fill(options) => fill::fill(&home, &options),

@@ -66,12 +66,26 @@ pub enum Command {
         /// Its new value.
         value: f64,
     },
-    /// Sample this prompt now (at the next step boundary), watched.
+    /// Sample this prompt now, watched: beside what the run is sampling, else after the engine's present request.
     Sample {
         /// The prompt.
         prompt: String,
         /// Draw rather than write.
         picture: bool,
+    },
+    /// Ask the run's model as it is now, and wait for what it says: beside what the run is sampling, else after the engine's
+    /// present request.
+    Ask {
+        /// The prompt.
+        prompt: String,
+        /// Draw rather than write.
+        draw: bool,
+        /// The picture that is asked about: a file's whole path.
+        image: Option<String>,
+        /// Answer without reasoning.
+        direct: bool,
+        /// The right answer, if it is known: the verdict comes with the answer.
+        reference: Option<String>,
     },
     /// Send events from this sequence number on (0: from now on, live).
     Subscribe {
@@ -122,7 +136,7 @@ impl Command {
             Self::Stop => Some(SteerAction::Stop),
             Self::Checkpoint => Some(SteerAction::Checkpoint),
             Self::Set { .. } => Some(SteerAction::Set),
-            Self::Sample { .. } => Some(SteerAction::Sample),
+            Self::Sample { .. } | Self::Ask { .. } => Some(SteerAction::Sample),
             _ => None,
         }
     }
@@ -173,6 +187,21 @@ pub enum Reply {
         message: String,
         /// The present step.
         step: u64,
+    },
+    /// What the run's model said.
+    Said {
+        /// The text, reasoning included.
+        text: String,
+        /// What follows the reasoning, or what the detector reads in a drawing.
+        answer: String,
+        /// The drawing: the path of a PNG file.
+        picture: Option<String>,
+        /// Whether the answer is right; none where nobody can tell.
+        right: Option<bool>,
+        /// Steps that were done.
+        step: u64,
+        /// From the question to the answer.
+        seconds: f64,
     },
     /// A run was started.
     Started {

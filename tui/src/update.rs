@@ -320,6 +320,7 @@ fn answered(board: &mut Dashboard, reply: Reply) {
         Reply::Accepted { message, step } => board.notice = format!("{message} (at step {step})"),
         Reply::Started { run } => board.notice = format!("run {run}"),
         Reply::Queued { run, ahead } => board.notice = format!("run {run} waits, {ahead} before it"),
+        Reply::Said { answer, .. } => board.notice = answer,
         Reply::Rows { columns, rows } => {
             let plain = |value: serde_json::Value| match value {
                 serde_json::Value::String(text) => text,

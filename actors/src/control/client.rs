@@ -177,6 +177,8 @@ fn limit(command: &Command) -> Duration {
         Command::Status | Command::Actors | Command::Shutdown => PROMPT,
         Command::Subscribe { .. } | Command::Follow { .. } => PROMPT,
         Command::Query { .. } => Duration::from_secs(45),
+        // It may have to wait for a step of training, and is then sampled.
+        Command::Ask { .. } => Duration::from_secs(600),
         _ => Duration::from_secs(30),
     }
 }

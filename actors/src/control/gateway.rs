@@ -95,6 +95,7 @@ fn name(command: &Command) -> &'static str {
         Command::Checkpoint => "Checkpoint",
         Command::Set { .. } => "Set",
         Command::Sample { .. } => "Sample",
+        Command::Ask { .. } => "Ask",
         Command::Subscribe { .. } => "Subscribe",
         Command::Follow { .. } => "Follow",
         Command::Query { .. } => "Query",

@@ -11,6 +11,7 @@ pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+mod present_model;
 mod query_process;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 pub use knobs::KnobKey;
 pub use order::{OrderError, RESUMED_RUN};
 use order::{check, of_row, standing};
+pub use present_model::PresentModel;
 
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
@@ -45,6 +47,8 @@ struct State {
     /// The step of the first boundary.
     first: Option<u64>,
     paused: bool,
+    /// The present step is given up for an order that waits: it takes effect before the step is done again.
+    given_up: bool,
     halting: bool,
     /// Every order's id, the applied ones' too.
     known: HashSet<String>,
@@ -53,6 +57,7 @@ struct State {
     replay: VecDeque<(Steer, Command)>,
     knobs: BTreeMap<String, Knob>,
     overview: Overview,
+    model: Option<PresentModel>,
 }
 
 /// The orders and the present state of one run; shared by the gateway's side and the trainer.
@@ -84,12 +89,14 @@ impl Control {
             step: 0,
             first: None,
             paused: false,
+            given_up: false,
             halting: false,
             known,
             pending,
             replay,
             knobs,
             overview,
+            model: None,
         };
         Self {
             state: Mutex::new(state),
@@ -146,7 +153,7 @@ impl Control {
 
     /// Whether the run is to end: a person's stop that has not taken effect, or [`Self::halt`].
     #[must_use]
-    pub fn ending(&self) -> bool {
+    pub fn is_ending(&self) -> bool {
         let state = self.lock();
         let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
         state.halting || state.pending.iter().any(stops)
@@ -154,7 +161,7 @@ impl Control {
 
     /// Waits until the run is to end.
     pub async fn ends(&self) {
-        self.until(Self::ending).await;
+        self.until(Self::is_ending).await;
     }
 
     /// A stop takes effect here and now, between no steps, because the run hangs (law L10): everything that was asked is a row
@@ -248,7 +255,35 @@ impl Control {
         state.first.is_some_and(|first| state.step > first)
     }
 
-    /// Whether a person holds the run.
+    /// Holds the run at the next boundary, as a pause does: something is wrong that a person must mend, who then resumes.
+    pub fn hold(&self, why: &str) {
+        let mut state = self.lock();
+        state.paused = true;
+        state.overview.state = RunState::Paused;
+        why.clone_into(&mut state.overview.detail);
+    }
+
+    /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending. Who is told so gives
+    /// the present step up, nothing of which has taken effect.
+    pub async fn ending(&self) {
+        loop {
+            let waiter = self.changed.notified();
+            tokio::pin!(waiter);
+            waiter.as_mut().enable();
+            let ends = {
+                let mut state = self.lock();
+                let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
+                state.given_up = state.pending.iter().any(stops);
+                state.halting || state.given_up
+            };
+            if ends {
+                return;
+            }
+            waiter.await;
+        }
+    }
+
+    /// Whether the run is held.
     #[must_use]
     pub fn paused(&self) -> bool {
         self.lock().paused
@@ -273,10 +308,9 @@ impl Control {
         let mut applied = Vec::new();
         // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
         while state.replay.is_empty()
-            && state
-                .pending
-                .front()
-                .is_some_and(|(steer, _)| steer.asked_step < step || step == 0 || state.paused)
+            && state.pending.front().is_some_and(|(steer, _)| {
+                steer.asked_step < step || step == 0 || state.paused || state.given_up
+            })
             && let Some((mut steer, order)) = state.pending.pop_front()
         {
             steer.applied_step = Some(step);
@@ -286,6 +320,7 @@ impl Control {
             first(&mut state, todo, &steer.id, order);
             applied.push(steer);
         }
+        state.given_up = false;
         applied
     }
 
@@ -301,6 +336,38 @@ impl Control {
     /// The trainer says where the run is.
     pub fn report(&self, change: impl FnOnce(&mut Overview)) {
         change(&mut self.lock().overview);
+    }
+
+    /// The trainer says which model a person may ask now.
+    pub fn present(&self, model: PresentModel) {
+        self.lock().model = Some(model);
+    }
+
+    /// The model that a person may ask now; none while the run is starting.
+    #[must_use]
+    pub fn model(&self) -> Option<PresentModel> {
+        self.lock().model.clone()
+    }
+
+    /// Takes a prompt that was asked for out of what waits for a boundary, to be answered now; its row is committed. None where
+    /// it waits no more.
+    ///
+    /// # Errors
+    /// A recorder that is gone.
+    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<Option<()>, RecorderGone> {
+        let taken = {
+            let mut state = self.lock();
+            let at = state.pending.iter().position(|(steer, _)| steer.id == id);
+            let taken = at.and_then(|at| state.pending.remove(at));
+            taken.map(|(steer, _)| Steer {
+                applied_step: Some(state.step),
+                ..steer
+            })
+        };
+        let Some(steer) = taken else { return Ok(None) };
+        recorder.record(Record::Steer(steer)).await?;
+        recorder.flush().await?;
+        Ok(Some(()))
     }
 
     /// The run's id and the last boundary's step.
@@ -344,8 +411,12 @@ fn asked(state: &State, id: &str, by: &str, action: SteerAction, order: &Command
             let old = state.knobs.get(key).map(|knob| knob.value.to_string());
             (Some(key.clone()), old, Some(value.to_string()))
         }
-        Command::Sample { prompt, picture } => (
-            Some(if *picture { "picture" } else { "text" }.to_owned()),
+        Command::Sample {
+            prompt,
+            picture: draw,
+        }
+        | Command::Ask { prompt, draw, .. } => (
+            Some(if *draw { "picture" } else { "text" }.to_owned()),
             None,
             Some(prompt.clone()),
         ),

@@ -4,6 +4,7 @@
 
 mod beginnings;
 mod lives;
+mod question;
 mod run_lifecycle;
 mod run_record;
 mod server;

@@ -83,7 +83,7 @@ async fn lives(
         deaths = if step > furthest { 1 } else { deaths + 1 };
         furthest = furthest.max(step);
         note_death(context, step, &why).await?;
-        if context.control.ending() {
+        if context.control.is_ending() {
             // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
             return Ok(given_up(context).await?);
         }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::lives::Lives;
+use super::question::Desk;
 use super::run_record::run_end;
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, publish};
@@ -237,9 +238,32 @@ impl Daemon {
                 step: self.overview().step,
             },
             Command::Query { .. } => refused("queries are answered by the gateway"),
+            question @ Command::Ask { .. } => {
+                return self.ask(&message.id, &message.by, question, asked.reply);
+            }
             command => return self.order(&message.id, &message.by, command, asked.reply),
         };
         asked.reply.send(reply).ok();
+    }
+
+    /// A question to the run's model is answered in a task of its own.
+    fn ask(&self, id: &str, by: &str, question: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
+        let Some(active) = &self.active else {
+            let message = "no run is under way; `demask generate`, `imagine` and `describe` ask a checkpoint";
+            reply.send(refused(message)).ok();
+            return;
+        };
+        let control = Arc::clone(&active.control.borrow());
+        let (home, recorder) = (self.home.clone(), self.recorder.clone());
+        let (id, by) = (id.to_owned(), by.to_owned());
+        actix::spawn(async move {
+            let desk = Desk {
+                home: &home,
+                control: &control,
+                recorder: &recorder,
+            };
+            reply.send(desk.answer(&id, &by, question).await).ok();
+        });
     }
 
     /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
@@ -252,7 +276,30 @@ impl Daemon {
         };
         let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
+        let home = self.home.clone();
         actix::spawn(async move {
+            // A prompt is answered at once where there is a model: nobody waits for a step's end.
+            let present = Arc::clone(&control.borrow());
+            if let (Command::Sample { prompt, picture }, Some(_)) = (&command, present.model()) {
+                let question = Command::Ask {
+                    prompt: prompt.clone(),
+                    draw: *picture,
+                    image: None,
+                    direct: false,
+                    reference: None,
+                };
+                let (message, step) = ("taken; it is answered now".to_owned(), present.place().1);
+                reply.send(Reply::Accepted { message, step }).ok();
+                let desk = Desk {
+                    home: &home,
+                    control: &present,
+                    recorder: &recorder,
+                };
+                if let Reply::Refused { message } = desk.answer(&id, &by, question).await {
+                    tracing::warn!("asked by {by}: {message}");
+                }
+                return;
+            }
             loop {
                 let present = Arc::clone(&control.borrow());
                 let taken = present.ask(&recorder, &id, &by, command.clone()).await;

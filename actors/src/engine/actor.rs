@@ -277,6 +277,7 @@ fn name(request: &Request) -> &'static str {
         Request::Policy { .. } => "Policy",
         Request::SetReference { .. } => "SetReference",
         Request::Sample { .. } => "Sample",
+        Request::Aside { .. } => "Aside",
         Request::LogProbs { .. } => "LogProbs",
         Request::TrainTokenizer { .. } => "TrainTokenizer",
         Request::Encode { .. } => "Encode",

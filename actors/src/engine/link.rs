@@ -35,3 +35,19 @@ impl EngineLink for EngineAddress {
         Box::pin(Self::ask(self, request, frames))
     }
 }
+
+/// The same engine, asked aside where it can be: it answers between two passes of what it is sampling, which stays as it is
+/// (law L8).
+pub struct AsideLink<'a>(pub &'a dyn EngineLink);
+
+impl EngineLink for AsideLink<'_> {
+    fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
+        let request = match request {
+            aside @ (Request::Sample { .. } | Request::Encode { .. }) => Request::Aside {
+                request: Box::new(aside),
+            },
+            other => other,
+        };
+        self.0.ask(request, frames)
+    }
+}

@@ -12,3 +12,4 @@ pub mod published_settings;
 pub mod settings;
 pub mod shipped;
 pub mod typed_prompt;
+pub mod watched;

@@ -17,6 +17,7 @@ pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Exam
         held_out: false,
         prompt: prompt.to_owned(),
         turns: Vec::new(),
+        columns: serde_json::Map::new(),
         picture,
         reasoning: None,
         answer: None,

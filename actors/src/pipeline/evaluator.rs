@@ -1,14 +1,17 @@
 //! The Evaluator: a suite's items through the model, judged; as an actor it serves the newest request and drops those
 //! that it supersedes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use actix::prelude::*;
 use demask_datasets::example::Mode;
-use demask_rewards::benchmarks::{Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult};
-use demask_rewards::judge::Judge;
+use demask_rewards::benchmarks::{
+    Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult, Verdict,
+};
+use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::networks::{self, Pair};
 use demask_storage::ActorState;
 
@@ -18,7 +21,9 @@ use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
 use crate::inference::settings::SamplerSettings;
+use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::item_result::ItemResult;
+use crate::pipeline::judgement;
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -44,6 +49,8 @@ pub struct Trial {
     pub seed: u64,
     /// Reward networks that are asked about drawings, beside the judge.
     pub networks: Option<Networks>,
+    /// External rewards, for suites that are scored by one.
+    pub external: Option<ExternalRewards>,
     /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
     pub batch: usize,
 }
@@ -56,8 +63,8 @@ pub struct Evaluate {
     pub step: u64,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
-    /// The suites' names.
-    pub suites: Vec<String>,
+    /// The suites.
+    pub suites: Vec<Suite>,
     /// How.
     pub trial: Trial,
     /// Ended early when the daemon is.
@@ -71,7 +78,7 @@ impl Evaluate {
     pub fn new(
         step: u64,
         inference: Arc<Inference>,
-        suites: Vec<String>,
+        suites: Vec<Suite>,
         trial: Trial,
         control: Arc<Control>,
     ) -> Self {
@@ -91,6 +98,7 @@ pub struct Evaluator {
     life: Life,
     faults: FaultInjection,
     engine: EngineAddress,
+    external: Option<ExternalRewards>,
     newest: Arc<AtomicU64>,
 }
 
@@ -102,15 +110,21 @@ pub struct EvaluatorHandle {
 }
 
 impl EvaluatorHandle {
-    /// Asks the supervisor for an Evaluator.
+    /// Asks the supervisor for an Evaluator, with the external rewards that suites may be scored by.
     #[must_use]
-    pub fn spawn(supervisor: &SupervisorHandle, engine: EngineAddress, faults: FaultInjection) -> Self {
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        engine: EngineAddress,
+        external: Option<ExternalRewards>,
+        faults: FaultInjection,
+    ) -> Self {
         let newest = Arc::<AtomicU64>::default();
         let shared = Arc::clone(&newest);
         let address = supervisor.spawn("evaluator", "supervisor", move |life| Evaluator {
             life,
             faults: faults.clone(),
             engine: engine.clone(),
+            external: external.clone(),
             newest: Arc::clone(&shared),
         });
         Self { address, newest }
@@ -144,15 +158,15 @@ impl Supervised for Evaluator {
 impl Handler<Evaluate> for Evaluator {
     type Result = AtomicResponse<Self, Result<Option<Vec<SuiteRun>>, RunError>>;
 
-    fn handle(&mut self, request: Evaluate, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, mut request: Evaluate, _: &mut Self::Context) -> Self::Result {
+        request.trial.external.clone_from(&self.external);
         let (engine, newest, faults) = (self.engine.clone(), Arc::clone(&self.newest), self.faults.clone());
         let probe = self.life.probe.clone();
         handle_message(self, "Evaluate", async move {
             let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
             let mut results = Vec::new();
-            for name in &request.suites {
-                let suite = Suite::find(name)
-                    .ok_or_else(|| RunError::Failed(format!("no suite {name}; see `demask eval --list`")))?;
+            for suite in &request.suites {
+                let (name, asks) = (suite.name(), suite.asks_reward());
                 let mut whole = wanted();
                 if whole {
                     let mut follower = Follower(|done: usize, all: usize| {
@@ -162,11 +176,13 @@ impl Handler<Evaluate> for Evaluator {
                         whole = wanted() || done == all;
                         whole
                     });
-                    let suite = run_suite(&request.inference, &engine, &suite, &request.trial, &mut follower);
+                    let suite = run_suite(&request.inference, &engine, suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
                         // The engine lets go of what nobody waits for.
                         () = request.control.halted() => return Ok(None),
+                        // L10: who is silent does not keep a run from ending.
+                        () = request.control.ending(), if asks => return Ok(None),
                     }
                 }
                 if !whole {
@@ -235,9 +251,9 @@ pub async fn run_suite(
     suite: &Suite,
     trial: &Trial,
     watcher: &mut dyn SuiteWatcher,
-) -> Result<SuiteRun, WorkError> {
-    let asked = suite.items(trial.limit)?;
-    let (all, judge) = (asked.len(), suite.judge()?);
+) -> Result<SuiteRun, RunError> {
+    let asked = suite.items(trial.limit).map_err(WorkError::from)?;
+    let (all, judge) = (asked.len(), suite.judge().map_err(WorkError::from)?);
     let (mut items, mut open, mut said) = (Vec::with_capacity(all), Vec::new(), Vec::new());
     for (number, item) in asked.into_iter().enumerate() {
         match watcher.known(number, &item) {
@@ -280,11 +296,11 @@ async fn judge_batch(
     (suite, judge): (&Suite, &Judge),
     trial: &Trial,
     batch: &[(usize, Item)],
-) -> Result<Batch, WorkError> {
+) -> Result<Batch, RunError> {
     let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
     for (number, item) in batch {
         let Request::Generate { may_think } = suite.request(item) else {
-            return Err(unsupported(suite, "log-likelihoods of choices").into());
+            return Err(WorkError::from(unsupported(suite, "log-likelihoods of choices")).into());
         };
         let mode = if may_think { trial.mode } else { Mode::Direct };
         if let Err(why) = inference.fits(&item.example, mode) {
@@ -304,11 +320,9 @@ async fn judge_batch(
         return Ok((judged, drawn));
     }
     let made = inference.complete(link, &wanted, &trial.samplers, None).await?;
-    for ((number, item), made) in items.into_iter().zip(made) {
-        let response = Response::Completion(&made.completion);
-        let Scoring::Done(verdict) = suite.score(&item, &response, judge.verifiers()) else {
-            return Err(unsupported(suite, "a judge model").into());
-        };
+    let said: Vec<&Completion> = made.iter().map(|made| &made.completion).collect();
+    let verdicts = verdicts((suite, judge), trial, &items, &wanted, &said).await?;
+    for (((number, item), made), verdict) in items.into_iter().zip(made).zip(verdicts) {
         if !item.example.held_out {
             let pair = networks::pair(&item.example, &made.completion);
             drawn.extend(pair.filter(|pair| pair.drawn));
@@ -319,6 +333,45 @@ async fn judge_batch(
         });
     }
     Ok((judged, drawn))
+}
+
+/// The verdicts on what the model gave; an external reward is asked about all that it judges together.
+async fn verdicts(
+    (suite, judge): (&Suite, &Judge),
+    trial: &Trial,
+    items: &[(usize, Item)],
+    wanted: &[CompletionRequest],
+    said: &[&Completion],
+) -> Result<Vec<Verdict>, RunError> {
+    let mut verdicts = vec![Verdict::default(); items.len()];
+    let mut open: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (at, ((_, item), said)) in items.iter().zip(said).enumerate() {
+        match suite.score(item, &Response::Completion(said), judge.verifiers()) {
+            Scoring::Done(verdict) => verdicts[at] = verdict,
+            Scoring::AskReward { reward } => open.entry(reward).or_default().push(at),
+            Scoring::AskJudge { .. } => {
+                return Err(WorkError::from(unsupported(suite, "a judge model")).into());
+            }
+        }
+    }
+    for (reward, places) in open {
+        let Some(external) = &trial.external else {
+            return Err(WorkError::from(unsupported(suite, "an external reward")).into());
+        };
+        let asked = |&at: &usize| judgement::Item {
+            id: format!("{}/{}", suite.name(), items[at].0),
+            example: wanted[at].example.clone(),
+            mode: wanted[at].mode,
+            completion: said[at].clone(),
+            budget: usize::MAX,
+        };
+        let asked = Arc::new(places.iter().map(asked).collect());
+        let credits = external.credits(&reward, asked).await?;
+        for (at, credit) in places.into_iter().zip(credits) {
+            verdicts[at] = credit.into();
+        }
+    }
+    Ok(verdicts)
 }
 
 /// What a suite asks for and no engine answers yet.

@@ -1,6 +1,6 @@
 //! One item of a benchmark with what the model gave for it: what a suite's result is made of, and the row that is kept.
 
-use demask_datasets::example::{Check, Example, Kind};
+use demask_datasets::example::Kind;
 use demask_datasets::pictures::file::png;
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_rewards::judge::{Completion, Judge};
@@ -93,7 +93,7 @@ impl ItemResult {
             output: self.output.clone(),
             drawn: drawn.map(|picture| blobs.put(&png(picture))).transpose()?,
             answer: self.answer(),
-            reference: reference(example),
+            reference: example.reference(),
             credit: verdict.credit,
             tokens: self
                 .completion
@@ -115,16 +115,5 @@ impl ItemResult {
             Some(_) => self.output.clone(),
             None => String::new(),
         }
-    }
-}
-
-/// The answer that is right, in words; empty where none is known.
-#[must_use]
-pub fn reference(example: &Example) -> String {
-    match &example.check {
-        Check::Exact { answer } | Check::Number { answer } => answer.clone(),
-        Check::Scene { request } => request.words(),
-        Check::Class { class } => class.clone(),
-        Check::None => example.answer.clone().unwrap_or_default(),
     }
 }

@@ -8,11 +8,14 @@ use demask_datasets::example::{Example, Mode};
 use demask_rewards::judge::Completion;
 use demask_rewards::scored::Scored;
 
+use crate::control::Control;
 use crate::pipeline::run_error::RunError;
 
 /// A completion to judge.
 #[derive(Clone, Debug)]
 pub struct Item {
+    /// Its name, the same when it is asked about again.
+    pub id: String,
     /// What was asked.
     pub example: Example,
     /// With reasoning or without.
@@ -33,6 +36,8 @@ pub struct Score {
     pub items: Arc<Vec<Item>>,
     /// Weight of each reward.
     pub weights: BTreeMap<String, f64>,
+    /// Given up early when the run is ending.
+    pub control: Arc<Control>,
 }
 
 /// A judged completion.

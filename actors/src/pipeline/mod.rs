@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod curation;
 pub mod evaluator;
+pub mod external_rewards;
 pub mod item_result;
 pub mod judgement;
 pub mod reasoner;

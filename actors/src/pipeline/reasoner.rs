@@ -459,8 +459,14 @@ mod tests {
             let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
             let faults = FaultInjection::at(&[("reasoner", 4)]);
             let engine = EngineAddress::spawn(&supervisor, "engine/0", EngineOptions::default());
-            let scorer =
-                Scorer::spawn(&supervisor, Judge::default(), None, FaultInjection::default()).unwrap();
+            let scorer = Scorer::spawn(
+                &supervisor,
+                Judge::default(),
+                None,
+                None,
+                FaultInjection::default(),
+            )
+            .unwrap();
             let brief = brief(url, &recorder, database.clone());
             let reasoner = Reasoner::spawn(&supervisor, brief, engine, scorer, faults.clone());
             let proposals = reasoner.ask(propose()).await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use actix::prelude::*;
 use demask_storage::ActorState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use crate::inference::settings::SamplerSettings;
@@ -39,6 +40,8 @@ pub struct Roll {
     pub samplers: SamplerSettings,
     /// Weight of each reward.
     pub rewards: BTreeMap<String, f64>,
+    /// Scoring is given up early when the run is ending.
+    pub control: Arc<Control>,
 }
 
 /// The completions of one prompt, scored.
@@ -141,8 +144,9 @@ impl Handler<Roll> for Rollout {
             faults.strike("rollout", roll.step);
             let score = Score {
                 step: roll.step,
-                items: Arc::new(items(&roll.inference, &wanted, &made)),
+                items: Arc::new(items(&roll, &wanted, &made)),
                 weights: roll.rewards.clone(),
+                control: Arc::clone(&roll.control),
             };
             let judged = scorer.ask(score).await??;
             Ok(groups(&roll, made, judged, held))
@@ -150,15 +154,18 @@ impl Handler<Roll> for Rollout {
     }
 }
 
-fn items(inference: &Inference, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<Item> {
+fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<Item> {
     let budget = |wanted: &CompletionRequest| {
         let task = wanted.example.task(wanted.mode);
-        inference.builder().budgets().of(task).answer
+        roll.inference.builder().budgets().of(task).answer
     };
+    let groups = roll.groups.iter().flat_map(|group| 0..group.len());
     wanted
         .iter()
         .zip(made)
-        .map(|(wanted, made)| Item {
+        .zip(groups)
+        .map(|((wanted, made), number)| Item {
+            id: format!("{}/{}/{number}", roll.step, wanted.example.id),
             example: wanted.example.clone(),
             mode: wanted.mode,
             completion: made.completion.clone(),
@@ -206,6 +213,7 @@ mod tests {
             groups: Arc::new(vec![Vec::new(); 2]),
             samplers: SamplerSettings::default(),
             rewards: BTreeMap::new(),
+            control: Arc::default(),
         };
         let places = Arc::new(Semaphore::new(2));
         let permits = (0..2).map(|_| Arc::clone(&places).try_acquire_owned().unwrap());

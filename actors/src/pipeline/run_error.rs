@@ -2,6 +2,7 @@
 
 use crate::engine::process::EngineFailure;
 use crate::inference::error::WorkError;
+use crate::pipeline::external_rewards::RewardFailure;
 use crate::runtime::actor::Cancelled;
 use crate::runtime::recorder::RecorderGone;
 use crate::runtime::supervisor::Silence;
@@ -24,6 +25,12 @@ pub enum RunError {
     /// Commands that could not be taken or recorded.
     #[error(transparent)]
     Control(#[from] anyhow::Error),
+    /// An external reward gave no values: the run is held until a person has mended it.
+    #[error(transparent)]
+    Reward(#[from] RewardFailure),
+    /// The run is to end, so that what was waited for is given up; nothing is lost.
+    #[error("given up, because the run is ending")]
+    Ending,
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),

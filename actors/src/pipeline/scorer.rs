@@ -1,5 +1,6 @@
 //! The Scorer: completions and traces judged on a pool of CPU threads, one message at a time, the mailbox bounded (law
-//! L2); reward networks are asked of the engine. It keeps nothing, so a life that died is followed by one that says the same.
+//! L2); reward networks are asked of the engine, external rewards
+//! in their own processes. It keeps nothing, so a life that died is followed by one that says the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use demask_rewards::verifiers::trace::{self, Flaw};
 use rayon::prelude::*;
 
 use crate::engine::actor::EngineAddress;
+use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::judgement::{Item, Judged, Score};
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
@@ -38,11 +40,12 @@ pub struct Scorer {
     faults: FaultInjection,
     judge: Judge,
     networks: Option<(Networks, EngineAddress)>,
+    external: Option<ExternalRewards>,
     pool: Arc<rayon::ThreadPool>,
 }
 
 impl Scorer {
-    /// Asks the supervisor for a scorer that judges so, and asks that engine's reward networks.
+    /// Asks the supervisor for a scorer that judges so, and asks that engine's reward networks and these external rewards.
     ///
     /// # Errors
     /// [`RunError::Failed`] when the system gives no threads.
@@ -50,6 +53,7 @@ impl Scorer {
         supervisor: &SupervisorHandle,
         judge: Judge,
         networks: Option<(Networks, EngineAddress)>,
+        external: Option<ExternalRewards>,
         faults: FaultInjection,
     ) -> Result<Address<Self>, RunError> {
         let pool = rayon::ThreadPoolBuilder::new()
@@ -63,6 +67,7 @@ impl Scorer {
             faults: faults.clone(),
             judge: judge.clone(),
             networks: networks.clone(),
+            external: external.clone(),
             pool: Arc::clone(&pool),
         }))
     }
@@ -88,7 +93,7 @@ impl Handler<Score> for Scorer {
 
     fn handle(&mut self, score: Score, _: &mut Self::Context) -> Self::Result {
         let (judge, pool, faults) = (self.judge.clone(), Arc::clone(&self.pool), self.faults.clone());
-        let networks = self.networks.clone();
+        let (networks, external) = (self.networks.clone(), self.external.clone());
         handle_message(self, "Score", async move {
             let asked = score.clone();
             let judged = move || {
@@ -104,6 +109,13 @@ impl Handler<Score> for Scorer {
             let mut judged: Vec<Judged> = offload(judged).await?;
             if let Some((networks, engine)) = networks {
                 networks.add(&engine, &score, &mut judged).await?;
+            }
+            if let Some(external) = external {
+                tokio::select! {
+                    added = external.add(&score, &mut judged) => added?,
+                    // L10: who is silent does not keep a run from ending.
+                    () = score.control.ending() => return Err(RunError::Ending),
+                }
             }
             Ok(judged)
         })

@@ -10,7 +10,6 @@ use demask_api::checkpoint::{
 use demask_datasets::data_dir;
 use demask_datasets::formats::shards::is_there;
 use demask_datasets::prompts::published::is_published;
-use demask_rewards::benchmarks::Suite;
 use toml_edit::{DocumentMut, Value};
 
 use super::text::{self, line_of};
@@ -36,12 +35,26 @@ impl Profile {
             message,
         };
         let data = profile.data.clone().or_else(data_dir::folder);
-        for found in profile.paths(from_scratch, data.as_deref()) {
+        let rewards = profile.external_rewards.iter().enumerate();
+        let folders = rewards.map(|(number, reward)| {
+            let path = format!("reward.{number}");
+            let folder = reward.place(&path, origin)?;
+            Ok((format!("{path}.folder"), folder))
+        });
+        let paths = profile.paths(from_scratch, data.as_deref());
+        let benchmarks = profile.benchmarks.iter().enumerate();
+        let files = benchmarks.map(|(number, own)| {
+            let path = format!("benchmark.{number}.file");
+            items_of(&path, &own.name, &own.file, (origin, data.as_deref()))
+        });
+        for found in folders.chain(files).chain(paths) {
             let (path, file) = found.map_err(located)?;
             let value = Value::from(file.to_string_lossy().into_owned());
             text::place(document.as_table_mut(), &path, value).map_err(|why| located((path, why)))?;
         }
-        data_dir::within(data, || profile.benchmarks()).map_err(located)?;
+        // Files of its own benchmarks are whole from here on.
+        let whole = Self::parse(&document.to_string(), origin)?;
+        data_dir::within(data, || whole.benchmark_data()).map_err(located)?;
         Ok(document.to_string())
     }
 
@@ -132,7 +145,8 @@ impl Profile {
     }
 
     /// The first benchmark whose data is not there would be missed only when its stage is reached.
-    fn benchmarks(&self) -> Result<(), Wrong> {
+    fn benchmark_data(&self) -> Result<(), Wrong> {
+        let suites = self.suites();
         let stages = self.stages.iter().enumerate();
         let stages = stages.filter(|(_, stage)| stage.kind == StageKind::Evaluate);
         let named = stages.map(|(number, stage)| (format!("stage.{number}.suites"), &stage.suites));
@@ -141,8 +155,8 @@ impl Profile {
             .enabled
             .then(|| ("gate.suites".to_owned(), &self.gate.suites));
         for (path, names) in named.chain(gate) {
-            let mut suites = names.iter().filter_map(|name| Suite::find(name));
-            if let Some(suite) = suites.find(|suite| !suite.available()) {
+            let mut named = names.iter().filter_map(|name| suites.find(name));
+            if let Some(suite) = named.find(|suite| !suite.available()) {
                 let why = suite.items(Some(0)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data is not here".to_owned());
                 return wrong(&path, &format!("suites names {}: {why}", suite.name()));
@@ -216,6 +230,29 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
     }
     let message = format!(
         "source {source}: there is no {}; name it whole, or the folder that holds it in {}",
+        named.display(),
+        data_dir::VARIABLE
+    );
+    wrong(path, &message)
+}
+
+/// The file of an own benchmark: as it is named, beside the profile, or where data is.
+pub(super) fn items_of(
+    path: &str,
+    benchmark: &str,
+    named: &Path,
+    (origin, data): (&str, Option<&Path>),
+) -> Result<(String, PathBuf), Wrong> {
+    let beside = Path::new(origin).parent().map(|folder| folder.join(named));
+    let file = match beside.filter(|beside| !is_there(named) && is_there(beside)) {
+        Some(beside) => beside,
+        None => found(named, data),
+    };
+    if is_there(&file) {
+        return whole(path, &file);
+    }
+    let message = format!(
+        "benchmark {benchmark}: there is no {}; name it whole, put it beside the profile, or name the folder that holds it in {}",
         named.display(),
         data_dir::VARIABLE
     );

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use demask_datasets::formats::COLUMNS;
-use demask_rewards::benchmarks::Suite;
+use demask_datasets::formats::{COLUMNS, Reader};
+use demask_rewards::benchmarks::Suites;
 use demask_rewards::rewards::{self, REWARDS};
 
 use super::wrong::{Wrong, range, wrong};
@@ -21,14 +21,16 @@ impl Profile {
         self.check_shapes()?;
         self.check_training()?;
         self.check_rewards()?;
-        known_suites("gate.suites", "gate", &self.gate.suites)?;
+        self.check_benchmarks()?;
+        let suites = self.suites();
+        known_suites("gate.suites", "gate", &self.gate.suites, &suites)?;
         self.teacher.as_ref().map_or(Ok(()), check_teacher)?;
         for (number, source) in self.sources.iter().enumerate() {
             check_source(&format!("source.{number}"), source)?;
         }
         distinct("source", self.sources.iter().map(|source| source.name.as_str()))?;
         for (number, stage) in self.stages.iter().enumerate() {
-            self.check_stage(&format!("stage.{number}"), stage)?;
+            self.check_stage(&format!("stage.{number}"), stage, &suites)?;
         }
         distinct("stage", self.stages.iter().map(|stage| stage.name.as_str()))?;
         self.check_rounds()?;
@@ -61,23 +63,31 @@ impl Profile {
 
     /// Every reward that is weighed is one.
     fn check_rewards(&self) -> Result<(), Wrong> {
-        let Some(unknown) = self.rewards.keys().find(|name| rewards::find(name).is_none()) else {
-            return Ok(());
-        };
-        let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).collect();
-        let known = known.join(", ");
-        wrong(
-            &format!("rewards.{unknown}"),
-            &format!("is no reward; there are {known}"),
-        )
+        for (number, reward) in self.external_rewards.iter().enumerate() {
+            reward.check(&format!("reward.{number}"))?;
+        }
+        let own = || self.external_rewards.iter().map(|reward| reward.name.as_str());
+        distinct("reward", own())?;
+        let is_known = |name: &str| rewards::find(name).is_some() || own().any(|own| own == name);
+        for (name, &weight) in &self.rewards {
+            let path = format!("rewards.{name}");
+            if !is_known(name) {
+                let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).chain(own()).collect();
+                let known = known.join(", ");
+                return wrong(&path, &format!("is no reward; there are {known}"));
+            }
+            range(&path, weight, schema::WEIGHTS.0, schema::WEIGHTS.1)?;
+        }
+        Ok(())
     }
 
-    fn check_stage(&self, path: &str, stage: &Stage) -> Result<(), Wrong> {
+    fn check_stage(&self, path: &str, stage: &Stage, suites: &Suites) -> Result<(), Wrong> {
         let at = |key: &str| format!("{path}.{key}");
         if stage.kind == StageKind::Align {
             range(&at("group"), stage.group as f64, 2.0, 1024.0)?;
         }
-        known_suites(&at("suites"), &format!("stage {}", stage.name), &stage.suites)?;
+        let whose = format!("stage {}", stage.name);
+        known_suites(&at("suites"), &whose, &stage.suites, suites)?;
         if stage.kind == StageKind::Evaluate {
             let missing = "is missing; `demask eval --list` shows what there is";
             return if stage.suites.is_empty() {
@@ -145,10 +155,20 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
         );
         return wrong(&format!("{path}.columns.{unknown}"), &message);
     }
+    let has_columns = |source: &Source| source.kind.reader().is_none_or(Reader::has_columns);
+    if !source.keep.is_empty() && !has_columns(source) {
+        let message = format!(
+            "is given in source {}, and the rows of {} have no columns",
+            source.name,
+            source.kind.name()
+        );
+        return wrong(&format!("{path}.keep"), &message);
+    }
     let given = [
         ("path", source.path.is_some()),
         ("limit", source.limit.is_some()),
         ("columns", !source.columns.is_empty()),
+        ("keep", !source.keep.is_empty()),
         ("test_share", source.test_share > 0.0),
     ];
     match given
@@ -178,8 +198,8 @@ fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), 
     Ok(())
 }
 
-fn known_suites(path: &str, whose: &str, names: &[String]) -> Result<(), Wrong> {
-    match names.iter().find(|name| Suite::find(name).is_none()) {
+fn known_suites(path: &str, whose: &str, names: &[String], suites: &Suites) -> Result<(), Wrong> {
+    match names.iter().find(|name| suites.find(name).is_none()) {
         None => Ok(()),
         Some(unknown) => {
             let message = format!("(of {whose}) names {unknown}; `demask eval --list` shows what there is");

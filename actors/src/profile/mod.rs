@@ -3,6 +3,7 @@
 mod anchor;
 mod check;
 mod configuration;
+mod own;
 mod rounds;
 pub mod schema;
 mod sections;
@@ -19,6 +20,7 @@ use demask_api::{
     Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
 };
 use demask_datasets::prompts::sequences::Budgets;
+use demask_rewards::benchmarks::OwnBenchmark;
 use demask_rewards::rewards::{self, Needs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use anchor::can_start;
 pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
+pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
     CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Rounds, Sampling, Source, SourceKind, Stage,
     StageKind, Teacher,
@@ -125,6 +128,9 @@ pub struct Profile {
     #[serde(default = "default_rewards")]
     #[schemars(schema_with = "schema::rewards")]
     pub rewards: BTreeMap<String, f64>,
+    /// Rewards that are no part of this program: processes or addresses.
+    #[serde(default, rename = "reward", skip_serializing_if = "Vec::is_empty")]
+    pub external_rewards: Vec<ExternalReward>,
     /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
     #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
     pub reward_networks: RewardFolders,
@@ -142,6 +148,9 @@ pub struct Profile {
     /// Stages that follow one another and are walked through several times.
     #[serde(default, rename = "rounds", skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Rounds>,
+    /// Benchmarks of one's own: a file, a prompt template, a scorer; suites are named by their names.
+    #[serde(default, rename = "benchmark", skip_serializing_if = "Vec::is_empty")]
+    pub benchmarks: Vec<OwnBenchmark>,
     /// The stages, in order.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
@@ -215,6 +224,7 @@ impl Profile {
         let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
         profile.weigh_networks();
+        profile.weigh_external();
         let wrong = |path: &str, message: String| ProfileError {
             origin: origin.to_owned(),
             line: line_of(text, path),
@@ -245,6 +255,13 @@ impl Profile {
                 let weight = reward.default_weight();
                 self.rewards.entry(reward.name().to_owned()).or_insert(weight);
             }
+        }
+    }
+
+    /// External rewards count with their own weight, where `[rewards]` says no other.
+    fn weigh_external(&mut self) {
+        for reward in &self.external_rewards {
+            self.rewards.entry(reward.name.clone()).or_insert(reward.weight);
         }
     }
 

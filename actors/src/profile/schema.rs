@@ -16,7 +16,7 @@ use super::Profile;
 use super::wrong::{Wrong, range};
 
 /// The least and the highest weight of a reward.
-const WEIGHTS: (f64, f64) = (0.0, 100.0);
+pub(super) const WEIGHTS: (f64, f64) = (0.0, 100.0);
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -300,7 +300,13 @@ pub(super) fn rewards(_: &mut SchemaGenerator) -> Schema {
             (reward.name().to_owned(), schema)
         })
         .collect();
-    json_schema!({ "type": "object", "properties": each, "additionalProperties": false })
+    let external = json!({
+        "type": "number",
+        "minimum": WEIGHTS.0,
+        "maximum": WEIGHTS.1,
+        "description": "Weight of the external reward of this name.",
+    });
+    json_schema!({ "type": "object", "properties": each, "additionalProperties": external })
 }
 
 /// The first value of a profile out of the range of its key.

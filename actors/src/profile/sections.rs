@@ -47,6 +47,9 @@ pub struct Source {
     /// The file's own names of columns, by the names that readers know: `prompt = "question"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// The file's columns that stay with its examples, for external rewards to be told; rows without them are bad.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
     /// Share of the rows that is held out of training, by a hash of what they ask: 0.05 keeps a twentieth back.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0.0, max = 0.9))]

@@ -82,7 +82,9 @@ impl Page<'_> {
             .collect();
         for key in missing {
             let name = key.path.rsplit('.').next().unwrap_or_default();
-            let words = if key.is_table() {
+            let words = if key.kind.ends_with("tables") {
+                format!("# [[{}]]", key.path.replace(".*", ""))
+            } else if key.is_table() {
                 format!("# [{}]", key.path.replace(".*", ""))
             } else {
                 format!("# {name} = ...")

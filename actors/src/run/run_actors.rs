@@ -10,11 +10,13 @@
 use std::sync::Arc;
 
 use demask_rewards::judge::Judge;
+use demask_storage::Blobs;
 
 use crate::pipeline::addresses::Addresses;
 use crate::pipeline::curation::curator::{self, Curator};
 use crate::pipeline::curation::sources;
 use crate::pipeline::evaluator::EvaluatorHandle;
+use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::rollout::RolloutHandle;
@@ -55,10 +57,13 @@ impl RunActors {
         };
         let curator = Curator::spawn(supervisor, brief, faults.clone());
         let networks = Networks::of(&context.profile.reward_networks, in_profile)?;
+        let blobs = Blobs::new(context.home.blobs());
+        let external = ExternalRewards::of(&context.profile.external_rewards, &context.run, &blobs);
         let scorer = Scorer::spawn(
             supervisor,
             Judge::with_classes(sources::classes(&context.profile)),
             networks.map(|networks| (networks, context.engine.clone())),
+            Some(external.clone()),
             faults.clone(),
         )?;
         let brief = reasoner::ReasonerSettings {
@@ -73,7 +78,7 @@ impl RunActors {
         let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
         let room = most_groups(&context.profile);
         let rollout = RolloutHandle::spawn(supervisor, engine(), scorer, room, faults.clone());
-        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), faults.clone());
+        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), Some(external), faults.clone());
         let addresses = Addresses {
             curator,
             reasoner,

@@ -4,3 +4,4 @@
 
 pub mod decontaminate;
 pub mod dedup;
+pub mod held_out;

@@ -48,6 +48,10 @@ impl Reader for IdxReader {
         true
     }
 
+    fn has_columns(&self) -> bool {
+        false
+    }
+
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(Idx::open(path, origin)?))
     }
@@ -166,6 +170,7 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
             held_out: false,
             prompt,
             turns: Vec::new(),
+            columns: serde_json::Map::new(),
             picture: Some(picture.clone()),
             reasoning: None,
             answer: answer.map(str::to_owned),

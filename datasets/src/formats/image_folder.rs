@@ -26,6 +26,10 @@ impl Reader for ImageFolderReader {
         "a folder of pictures with captions"
     }
 
+    fn has_columns(&self) -> bool {
+        false
+    }
+
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(ImageFolder::open(path, origin)?))
     }
@@ -115,6 +119,7 @@ impl ImageFolder {
                 held_out: false,
                 prompt: prompt.to_owned(),
                 turns: Vec::new(),
+                columns: serde_json::Map::new(),
                 picture: Some(picture.clone()),
                 reasoning: None,
                 answer,

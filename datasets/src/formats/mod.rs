@@ -53,6 +53,11 @@ pub trait Reader: Sync {
         false
     }
 
+    /// Whether the rows have named columns, which may be kept.
+    fn has_columns(&self) -> bool {
+        true
+    }
+
     /// Opens a file or folder.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::fields::{Encoded, Fields};
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
-use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+use crate::formats::row::{BadRow, KeptColumns, Origin, Place, ReadError, Row, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 1] = [".parquet"];
@@ -103,10 +103,18 @@ impl Parquet {
         Ok(())
     }
 
-    /// The columns that readers know, under the source's names.
+    /// The columns that readers know, under the source's names, and those that are kept.
     fn wanted(&self, path: &Path, schema: &Type) -> Result<Type, ReadError> {
         let own = |name: &str| self.origin.columns.values().any(|own| own == name);
-        let known = |column: &&Arc<Type>| columns::KNOWN.contains(&column.name()) || own(column.name());
+        let kept = |name: &str| match &self.origin.keep {
+            KeptColumns::Nothing => false,
+            KeptColumns::Named(names) => names.iter().any(|kept| kept == name),
+            KeptColumns::Whole => true,
+        };
+        let known = |column: &&Arc<Type>| {
+            let name = column.name();
+            columns::KNOWN.contains(&name) || own(name) || kept(name)
+        };
         let kept: Vec<Arc<Type>> = schema.get_fields().iter().filter(known).cloned().collect();
         if kept.is_empty() {
             let found: Vec<&str> = schema.get_fields().iter().map(|column| column.name()).collect();

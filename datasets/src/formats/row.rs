@@ -122,4 +122,19 @@ pub struct Origin {
     pub pixels: usize,
     /// The source's own names of columns, by the names that readers know.
     pub columns: BTreeMap<String, String>,
+    /// Which of a row's own columns stay with its examples.
+    pub keep: KeptColumns,
+}
+
+/// Which of a row's own columns stay with its examples.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum KeptColumns {
+    /// None: what they mean is all that is wanted.
+    #[default]
+    Nothing,
+    /// Those of these names.
+    Named(Vec<String>),
+    /// All, and nothing is made of them: a row of any columns is one example of plain text that says nothing, with the row's
+    /// picture where it has one. Who asked for it knows what the columns mean.
+    Whole,
 }

@@ -10,6 +10,7 @@ pub mod chat_template;
 mod foreign;
 pub mod layout;
 pub mod published;
+pub mod row_template;
 pub mod sequences;
 pub mod special_tokens;
 pub mod style;

@@ -46,6 +46,7 @@ impl Draft {
             held_out,
             prompt: self.prompt,
             turns: Vec::new(),
+            columns: serde_json::Map::new(),
             picture: self.scene.as_ref().map(render),
             reasoning: self.reasoning,
             answer: self.answer,

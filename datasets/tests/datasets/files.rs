@@ -9,7 +9,7 @@ use demask_datasets::example::{Check, Kind, Split};
 use demask_datasets::formats::idx::{FASHION, Idx};
 use demask_datasets::formats::image_folder::ImageFolder;
 use demask_datasets::formats::jsonl::JsonLines;
-use demask_datasets::formats::row::{Origin, Row};
+use demask_datasets::formats::row::{KeptColumns, Origin, Row};
 
 fn origin(split: Split) -> Origin {
     Origin {
@@ -18,6 +18,7 @@ fn origin(split: Split) -> Origin {
         split,
         pixels: 32,
         columns: std::collections::BTreeMap::new(),
+        keep: KeptColumns::Nothing,
     }
 }
 

@@ -59,6 +59,7 @@ fn example(kind: Kind, prompt: &str) -> Example {
         held_out: false,
         prompt: prompt.to_owned(),
         turns: Vec::new(),
+        columns: serde_json::Map::new(),
         picture: None,
         reasoning: None,
         answer: None,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use demask_datasets::example::{Kind, Split};
-use demask_datasets::formats::row::{Origin, ReadError};
+use demask_datasets::formats::row::{KeptColumns, Origin, ReadError};
 use demask_datasets::formats::{READERS, Reader, Rows};
 use demask_datasets::source_kind::{NAMES, SourceKind, TABLETOP};
 use demask_datasets::tabletop::Tabletop;
@@ -50,6 +50,7 @@ fn a_reader_that_is_added_is_a_kind_of_source_and_gives_its_rows() {
         split: Split::Train,
         pixels: 32,
         columns: std::collections::BTreeMap::new(),
+        keep: KeptColumns::Nothing,
     };
     let rows: Vec<_> = reader.open(&path, origin).unwrap().collect();
     let prompts: Vec<_> = rows

@@ -67,7 +67,7 @@ impl Engine {
         let began = Instant::now();
         let seconds = || began.elapsed().as_secs_f64();
         // Training and decoding may need the memory that a large cache of the last samples still holds.
-        if !matches!(request, Request::Sample { .. }) {
+        if !matches!(request, Request::Sample { .. } | Request::Aside { .. }) {
             self.shelf.clear_beyond(SMALL_CACHE);
         }
         match request {
@@ -112,6 +112,7 @@ impl Engine {
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
             Request::Sample { requests } => self.sample(requests, on_frame),
+            Request::Aside { request } => self.aside(*request, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::TrainTokenizer { pictures, settings } => {
                 let (tokenizer, trainer) = self.tokenizer()?;
@@ -230,8 +231,7 @@ impl Engine {
     fn tokenizer(&mut self) -> Result<(&mut ImageTokenizer, &mut TokenizerTrainer)> {
         let model = self.model()?;
         let pair = model.tokenizer.as_mut();
-        let (tokenizer, trainer) =
-            pair.ok_or_else(|| ModelError::Refused("the model has no image tokenizer".into()))?;
+        let (tokenizer, trainer) = pair.ok_or_else(no_tokenizer)?;
         Ok((tokenizer, trainer))
     }
 
@@ -297,11 +297,46 @@ impl Engine {
         Ok(answer)
     }
 
+    /// Does what is asked for aside, also while others are being sampled: samples in a batch of their own, or codes.
+    ///
+    /// # Errors
+    /// Why it could not; anything else than samples and codes.
+    pub fn aside(&self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+        let began = Instant::now();
+        match request {
+            Request::Sample { requests } => {
+                let mut sampling = self.batch()?;
+                sampling.join(0, requests)?;
+                loop {
+                    if let Some((_, answer)) = sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
+                        return Ok(answer);
+                    }
+                }
+            }
+            Request::Encode { pictures } => {
+                let model = self.model.as_ref().ok_or_else(not_loaded)?;
+                let tokenizer = model.tokenizer.as_ref().ok_or_else(no_tokenizer)?;
+                Ok(Answer::Codes {
+                    codes: tokenizer.0.encode(&pictures)?,
+                    seconds: began.elapsed().as_secs_f64(),
+                })
+            }
+            _ => Err(ModelError::Refused(
+                "only samples and codes can be asked for aside".into(),
+            )),
+        }
+    }
+
     /// A running batch of the loaded model, for requests that come while others are being sampled.
     ///
     /// # Errors
     /// No model is loaded.
     pub fn sampling(&self) -> Result<Sampling<'_>> {
+        Ok(self.batch()?.keeping(&self.shelf))
+    }
+
+    /// A batch that takes no cache from the shelf.
+    fn batch(&self) -> Result<Sampling<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         let limits = match cuda::memory(self.place.device) {
             // What lies on the shelf is used again, or let go of before more is taken.
@@ -313,7 +348,7 @@ impl Engine {
             ),
             None => self.limits,
         };
-        Ok(Sampling::new(model, limits).keeping(&self.shelf))
+        Ok(Sampling::new(model, limits))
     }
 
     fn sample(
@@ -355,6 +390,10 @@ impl Engine {
 
 fn loaded(model: &mut Option<Model>) -> Result<&mut Model> {
     model.as_mut().ok_or_else(not_loaded)
+}
+
+fn no_tokenizer() -> ModelError {
+    ModelError::Refused("the model has no image tokenizer".into())
 }
 
 fn not_loaded() -> ModelError {

@@ -1,5 +1,5 @@
 //! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
-//! drawn together ([`crate::engine::sample_requests`]). Whatever a client sends, the engine answers it or lets the client go, and lives on,
+//! drawn together ([`crate::engine::sample_requests`]), and what is asked for aside is done between two passes of theirs. Whatever a client sends, the engine answers it or lets the client go, and lives on,
 //! unless its device has failed: then it says so and ends.
 //!
 //! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
@@ -197,6 +197,14 @@ impl Client {
     }
 }
 
+/// What is done while samples are drawn.
+enum Meanwhile {
+    /// Samples that are drawn with the others.
+    Join(Vec<SampleRequest>),
+    /// Something between two passes.
+    Aside(Request),
+}
+
 /// What has come and is not begun.
 struct Inbox {
     jobs: Receiver<Job>,
@@ -213,14 +221,19 @@ impl Inbox {
         self.next.take().or_else(|| self.jobs.recv().ok())
     }
 
-    /// The next request if it has come and asks for samples. Any other waits for those before it, and so does what follows it.
-    fn samples(&mut self) -> Option<(Vec<SampleRequest>, Client)> {
+    /// The next request if it has come and asks for samples, or for something aside. Any other waits for those before it, and so
+    /// does what follows it.
+    fn meanwhile(&mut self) -> Option<(Meanwhile, Client)> {
         let next = self.next.take().or_else(|| self.jobs.try_recv().ok())?;
         match next {
             Job {
                 request: Request::Sample { requests },
                 client,
-            } => Some((requests, client)),
+            } => Some((Meanwhile::Join(requests), client)),
+            Job {
+                request: Request::Aside { request },
+                client,
+            } => Some((Meanwhile::Aside(*request), client)),
             other => {
                 self.next = Some(other);
                 None
@@ -290,7 +303,15 @@ fn sample_together(
     sampling.join(0, requests)?;
     let mut number = 0;
     while !sampling.is_empty() {
-        while let Some((requests, client)) = inbox.samples() {
+        while let Some((meanwhile, client)) = inbox.meanwhile() {
+            let requests = match meanwhile {
+                Meanwhile::Join(requests) => requests,
+                Meanwhile::Aside(request) => {
+                    let done = engine.aside(request, &mut |frame| client.write(&Answer::Frame(frame)));
+                    client.write(&answered(done)?);
+                    continue;
+                }
+            };
             number += 1;
             clients.insert(number, client);
             if let Err(error) = sampling.join(number, requests)
@@ -317,6 +338,15 @@ fn sample_together(
         }
     }
     Ok(())
+}
+
+/// The answer to what was asked aside; its failure is told to who asked, unless it is the device's.
+fn answered(done: Result<Answer>) -> Result<Answer> {
+    match done.map_err(EngineError::from) {
+        Ok(answer) => Ok(answer),
+        Err(EngineError::Device { message }) => Err(ModelError::Torch(TchError::Torch(message))),
+        Err(error) => Ok(Answer::Failed(error)),
+    }
 }
 
 /// Does a piece of work; whatever goes wrong inside becomes an error, and the engine is fit for the next unless it is its

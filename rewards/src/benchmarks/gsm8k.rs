@@ -2,7 +2,7 @@
 
 use demask_datasets::example::Split;
 use demask_datasets::formats::jsonl::JsonLines;
-use demask_datasets::formats::row::Origin;
+use demask_datasets::formats::row::{KeptColumns, Origin};
 
 use super::shared::{find_data, take_items};
 use super::{Benchmark, Data, Item, Protocol, Response, Scoring, SuiteError};
@@ -42,6 +42,7 @@ impl Benchmark for Gsm8k {
             split: Split::Test,
             pixels: PIXELS,
             columns: std::collections::BTreeMap::new(),
+            keep: KeptColumns::Nothing,
         };
         take_items(JsonLines::open(&path, origin)?, None, count)
     }

@@ -3,7 +3,10 @@
 //! A benchmark says where its items come from, what a model is asked about each, how an answer is scored and what all
 //! verdicts together amount to. Files may be of any format: `items` reads them. A benchmark that is run in several ways has
 //! several protocols; a benchmark under one protocol is a [`Suite`], which is what users name and what has a result.
-//! What runs a suite on a model is in `actors`; shared data of several benchmarks is in `shared/`.
+//! What runs a suite on a model is in `actors`; shared data of several benchmarks is in `shared/`. Benchmarks that a person makes
+//! without Rust are in `own/`.
+
+use std::sync::Arc;
 
 use demask_datasets::data_dir;
 use demask_datasets::example::Example;
@@ -12,18 +15,22 @@ use crate::completion::Completion;
 use crate::judge::Judge;
 use crate::verifiers::Verifiers;
 
+mod own;
 mod result;
 mod shared;
+mod suites;
 
+pub use own::{HeldOut, OwnBenchmark, OwnKind};
 pub use result::{SuiteError, SuiteResult, accuracy, mean_of_categories};
+pub use suites::Suites;
 
 /// A benchmark.
-pub trait Benchmark: Sync {
+pub trait Benchmark: Send + Sync {
     /// The name that users type.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
 
     /// What is measured, in a line.
-    fn about(&self) -> &'static str;
+    fn about(&self) -> &str;
 
     /// The ways in which the benchmark is run; the first is meant where a user names none.
     fn protocols(&self) -> &'static [Protocol] {
@@ -63,6 +70,11 @@ pub trait Benchmark: Sync {
     /// The verdict on a response, from what the judge model replied.
     fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Verdict {
         Verdict::default()
+    }
+
+    /// Whether an external reward is asked for its verdicts.
+    fn asks_reward(&self) -> bool {
+        false
     }
 
     /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
@@ -107,6 +119,8 @@ pub enum Data {
     Generated,
     /// The items are in the first of these files or folders that is there.
     Files(&'static [&'static str]),
+    /// The items are in a file that a person names: they are there if they can be read.
+    Given,
 }
 
 /// One item.
@@ -169,6 +183,11 @@ pub enum Scoring {
         /// The prompt for the judge model.
         prompt: String,
     },
+    /// The external reward of this name is asked; its value, as a share of its range, is the credit.
+    AskReward {
+        /// The reward.
+        reward: String,
+    },
 }
 
 /// The verdict on one response.
@@ -217,10 +236,17 @@ benchmarks! {
     fashion_draw::FashionDraw,
 }
 
+/// A benchmark of the list, or one that a person made.
+#[derive(Clone)]
+enum Held {
+    Listed(&'static dyn Benchmark),
+    Own(Arc<dyn Benchmark>),
+}
+
 /// A benchmark under one of its protocols: what users name, and what has a result.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Suite {
-    benchmark: &'static dyn Benchmark,
+    held: Held,
     protocol: &'static Protocol,
 }
 
@@ -234,7 +260,27 @@ impl Suite {
     /// The suites of a benchmark, one a protocol.
     pub fn of(benchmark: &'static dyn Benchmark) -> impl Iterator<Item = Self> {
         let protocols = benchmark.protocols().iter();
-        protocols.map(move |protocol| Self { benchmark, protocol })
+        protocols.map(move |protocol| Self {
+            held: Held::Listed(benchmark),
+            protocol,
+        })
+    }
+
+    /// The suites of a benchmark that a person made.
+    fn of_own(benchmark: &Arc<dyn Benchmark>) -> impl Iterator<Item = Self> {
+        let protocols = benchmark.protocols().iter();
+        let held = Held::Own(Arc::clone(benchmark));
+        protocols.map(move |protocol| Self {
+            held: held.clone(),
+            protocol,
+        })
+    }
+
+    fn benchmark(&self) -> &dyn Benchmark {
+        match &self.held {
+            Held::Listed(benchmark) => *benchmark,
+            Held::Own(benchmark) => benchmark.as_ref(),
+        }
     }
 
     /// Every suite.
@@ -252,15 +298,15 @@ impl Suite {
     #[must_use]
     pub fn name(&self) -> String {
         match self.protocol.name {
-            "" => self.benchmark.name().to_owned(),
-            protocol => format!("{}:{protocol}", self.benchmark.name()),
+            "" => self.benchmark().name().to_owned(),
+            protocol => format!("{}:{protocol}", self.benchmark().name()),
         }
     }
 
     /// What is measured, in a line.
     #[must_use]
-    pub fn about(&self) -> &'static str {
-        self.benchmark.about()
+    pub fn about(&self) -> &str {
+        self.benchmark().about()
     }
 
     /// The name of the result's value.
@@ -272,15 +318,16 @@ impl Suite {
     /// The items of a full run, at most.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.benchmark.size()
+        self.benchmark().size()
     }
 
     /// Whether the data is on this machine.
     #[must_use]
     pub fn available(&self) -> bool {
-        match self.benchmark.data() {
+        match self.benchmark().data() {
             Data::Generated => true,
-            Data::Files(places) => data_dir::first(self.benchmark.name(), places).is_ok(),
+            Data::Files(places) => data_dir::first(self.benchmark().name(), places).is_ok(),
+            Data::Given => self.benchmark().items(self.protocol, 1).is_ok(),
         }
     }
 
@@ -289,7 +336,7 @@ impl Suite {
     /// # Errors
     /// The size that is needed, in words.
     pub fn takes(&self, width: usize, height: usize) -> Result<(), String> {
-        self.benchmark.check_size(width, height)
+        self.benchmark().check_size(width, height)
     }
 
     /// The first items, as many as it takes for `limit` that the suite's value counts: held-out compositions among them come
@@ -301,7 +348,7 @@ impl Suite {
         let limit = limit.unwrap_or(self.size());
         let mut asked = limit.min(self.size());
         loop {
-            let mut items = self.benchmark.items(self.protocol, asked)?;
+            let mut items = self.benchmark().items(self.protocol, asked)?;
             let counted = |item: &&Item| !item.example.held_out;
             let missing = limit.saturating_sub(items.iter().filter(counted).count());
             if missing == 0 || asked >= self.size() || items.len() < asked {
@@ -331,25 +378,31 @@ impl Suite {
     /// # Errors
     /// The data that a verifier learns from is not on this machine, or broken.
     pub fn judge(&self) -> Result<Judge, SuiteError> {
-        self.benchmark.verifiers().map(Judge::with_verifiers)
+        self.benchmark().verifiers().map(Judge::with_verifiers)
     }
 
     /// What the model is asked about an item.
     #[must_use]
     pub fn request(&self, item: &Item) -> Request {
-        self.benchmark.request(self.protocol, item)
+        self.benchmark().request(self.protocol, item)
     }
 
     /// The verdict on a response, or the question that a judge model must answer first.
     #[must_use]
     pub fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
-        self.benchmark.score(self.protocol, item, response, verifiers)
+        self.benchmark().score(self.protocol, item, response, verifiers)
+    }
+
+    /// Whether external rewards are asked for its verdicts.
+    #[must_use]
+    pub fn asks_reward(&self) -> bool {
+        self.benchmark().asks_reward()
     }
 
     /// The verdict on a response, from what the judge model replied.
     #[must_use]
     pub fn score_reply(&self, item: &Item, reply: &str) -> Verdict {
-        self.benchmark.score_reply(self.protocol, item, reply)
+        self.benchmark().score_reply(self.protocol, item, reply)
     }
 
     /// The result of all verdicts.
@@ -357,7 +410,7 @@ impl Suite {
     pub fn aggregate(&self, judged: &[Judged]) -> SuiteResult {
         SuiteResult {
             suite: self.name(),
-            ..self.benchmark.aggregate(self.protocol, judged)
+            ..self.benchmark().aggregate(self.protocol, judged)
         }
     }
 }

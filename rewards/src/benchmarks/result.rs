@@ -7,7 +7,7 @@ use demask_datasets::formats::row::{BadRow, ReadError};
 use serde::{Deserialize, Serialize};
 
 use super::{Judged, Protocol};
-use crate::statistics::{Interval, Mean, mean_of_shares, share};
+use crate::statistics::{Interval, Mean, mean, mean_of_shares, share};
 
 /// The part of held-out compositions.
 const COMPOSITION: &str = "composition";
@@ -77,6 +77,33 @@ pub fn accuracy(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteRes
 #[must_use]
 pub fn mean_of_categories(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
     result(suite, protocol, judged, mean_of_shares)
+}
+
+/// The mean credit, where an answer may be partly right; held-out compositions as in [`accuracy`].
+#[must_use]
+pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+    let counted = || judged.iter().filter(|one| !one.item.example.held_out);
+    let credits: Vec<f64> = counted().map(|one| one.verdict.credit).collect();
+    let value = mean(&credits);
+    let mut parts: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for one in counted().filter(|one| !one.item.example.category.is_empty()) {
+        let part = parts.entry(one.item.example.category.clone()).or_default();
+        part.push(one.verdict.credit);
+    }
+    SuiteResult {
+        suite: suite.to_owned(),
+        metric: protocol.metric.to_owned(),
+        value: value.map_or(0.0, |mean| mean.value),
+        // One item says nothing of how far credits lie apart.
+        low: value.and_then(|mean| mean.low).unwrap_or(0.0).clamp(0.0, 1.0),
+        high: value.and_then(|mean| mean.high).unwrap_or(1.0).clamp(0.0, 1.0),
+        n: credits.len(),
+        parts: parts
+            .into_iter()
+            .filter_map(|(name, credits)| Some((name, mean(&credits)?.value)))
+            .collect(),
+        networks: BTreeMap::new(),
+    }
 }
 
 fn result(

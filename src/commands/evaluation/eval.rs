@@ -7,18 +7,20 @@ use std::time::UNIX_EPOCH;
 use anyhow::Context as _;
 use demask_actors::home::{Home, host_name};
 use demask_actors::pipeline::evaluator::{Trial, run_suite};
+use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
-use demask_actors::profile::RewardFolders;
+use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_datasets::data_dir;
 use demask_datasets::example::Mode;
-use demask_rewards::benchmarks::{Suite, SuiteResult};
+use demask_rewards::benchmarks::{OwnBenchmark, Suite, SuiteResult};
 use demask_rewards::rewards::REWARDS;
 use demask_rewards::statistics::Mean;
-use demask_storage::{Evaluation, RunState};
+use demask_storage::{Blobs, Evaluation, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::kept::{Follower, Kept};
+use super::named::Named;
 use super::{compare, show};
 use crate::args::{Eval, EvalAction};
 use crate::exit::UsageError;
@@ -39,16 +41,20 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         Some(EvalAction::Show(options)) => return show::show(home, options),
         Some(EvalAction::Compare(options)) => return compare::compare(home, options),
         Some(EvalAction::History(output)) => return show::history(home, output.json),
-        None if options.list => return list(options.output.json),
         None => {}
     }
-    let suites: Vec<Suite> = options
+    let named: Vec<Named> = options
         .suites
         .iter()
-        .map(|name| find(name))
+        .map(|word| Named::read(word))
         .collect::<Result<_, _>>()?;
+    let suites = |pixels| -> Vec<Suite> { named.iter().flat_map(|named| named.suites(pixels)).collect() };
+    if options.list {
+        let all: Vec<Suite> = Suite::all().chain(own(&named)).collect();
+        return list(&all, options.output.json);
+    }
     if let Some(size) = options.model.size {
-        let taken = suites
+        let taken = suites(Some(size.width))
             .iter()
             .try_for_each(|suite| suite.takes(size.width, size.height));
         taken.map_err(|why| UsageError(format!("--size {size}: {why}")))?;
@@ -63,17 +69,24 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
     let mut evaluation = None;
     engine::runtime()?.block_on(async {
         let session = Session::open(home, &options.model).await?;
+        let suites = suites(session.size.map(|size| size.width));
+        // What is wrong with items is told before any is asked.
+        suites
+            .iter()
+            .try_for_each(|suite| suite.items(options.limit).map(drop))?;
+        let rewards: Vec<ExternalReward> = named.iter().flat_map(Named::rewards).cloned().collect();
         let trial = Trial {
             limit: options.limit,
             mode,
             samplers: session.samplers.clone(),
             seed: options.seed,
             networks: networks.clone(),
+            external: Some(ExternalRewards::of(&rewards, "eval", &Blobs::new(home.blobs()))),
             batch: KEPT_TOGETHER,
         };
         let mut kept = match options.no_store {
             true => None,
-            false => Some(begin(home, &options, &suites, &session, &trial)?),
+            false => Some(begin(home, &options, (&suites, &named), &session, &trial)?),
         };
         for suite in &suites {
             let bar = bar(suite);
@@ -115,10 +128,25 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
 fn begin(
     home: &Home,
     options: &Eval,
-    suites: &[Suite],
+    (suites, named): (&[Suite], &[Named]),
     session: &Session,
     trial: &Trial,
 ) -> anyhow::Result<Kept> {
+    let mut settings = json!({
+        "samplers": trial.samplers,
+        "reasoning": trial.mode == Mode::Think,
+        "weights": weights_stamp(&session.folder),
+        "adapter": options.model.adapter,
+        "average": options.model.average,
+        "size": options.model.size.map(|size| size.to_string()),
+        "clip": options.clip,
+        "image_reward": options.image_reward,
+    });
+    // What benchmarks of one's own were, for whoever looks at the evaluation later.
+    let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(Named::benchmarks).collect();
+    if !benchmarks.is_empty() {
+        settings["benchmarks"] = json!(benchmarks);
+    }
     let evaluation = Evaluation {
         id: uuid::Uuid::now_v7().to_string(),
         checkpoint: std::fs::canonicalize(&session.folder)
@@ -126,16 +154,7 @@ fn begin(
             .display()
             .to_string(),
         suites: suites.iter().map(Suite::name).collect(),
-        settings: json!({
-            "samplers": trial.samplers,
-            "reasoning": trial.mode == Mode::Think,
-            "weights": weights_stamp(&session.folder),
-            "adapter": options.model.adapter,
-            "average": options.model.average,
-            "size": options.model.size.map(|size| size.to_string()),
-            "clip": options.clip,
-            "image_reward": options.image_reward,
-        }),
+        settings,
         seed: options.seed,
         limit: options.limit.map(|limit| limit as u64),
         host: host_name(),
@@ -186,19 +205,22 @@ fn networks(home: &Home, options: &Eval) -> anyhow::Result<Option<Networks>> {
     })?)
 }
 
-fn find(name: &str) -> Result<Suite, UsageError> {
-    let known: Vec<String> = Suite::all().map(|suite| suite.name()).collect();
-    Suite::find(name).ok_or_else(|| UsageError(format!("no suite {name}; there are {}", known.join(", "))))
+/// The suites of files that are named.
+fn own(named: &[Named]) -> impl Iterator<Item = Suite> {
+    let files = named.iter().filter(|named| matches!(named, Named::File(..)));
+    files.flat_map(|named| named.suites(None))
 }
 
-fn list(json: bool) -> anyhow::Result<ExitCode> {
+fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        let all: Vec<_> = Suite::all()
+        let all: Vec<_> = suites
+            .iter()
             .map(|suite| serde_json::json!({ "suite": suite.name(), "metric": suite.metric(), "items": suite.size(), "available": suite.available(), "about": suite.about() }))
             .collect();
         print::json(&all)?;
     } else {
-        let rows: Vec<Vec<String>> = Suite::all()
+        let rows: Vec<Vec<String>> = suites
+            .iter()
             .map(|suite| {
                 vec![
                     suite.name(),
@@ -209,7 +231,7 @@ fn list(json: bool) -> anyhow::Result<ExitCode> {
             })
             .collect();
         print::table(&["suite", "items", "here", ""], &rows)?;
-        if Suite::all().any(|suite| !suite.available()) {
+        if suites.iter().any(|suite| !suite.available()) {
             print::note(
                 "\nWhat is not here is found when DEMASK_DATA names the folder that holds it (README).",
             );

@@ -5,5 +5,6 @@
 pub mod compare;
 pub mod eval;
 mod kept;
+mod named;
 pub mod show;
 mod subject;

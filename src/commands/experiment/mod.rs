@@ -2,6 +2,7 @@
 //!
 //! Not here: what a run does (the `actors` crate), the dashboard (the `tui` crate).
 
+pub mod ask;
 pub mod control;
 pub mod daemon;
 mod follow;

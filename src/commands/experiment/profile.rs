@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use demask_actors::pipeline::curation::dry_run::{self, DryRun, SourceReport};
+use demask_actors::pipeline::external_rewards::RewardTrial;
 use demask_actors::profile::Profile;
 use demask_actors::profile::schema::{self, Key};
 use demask_actors::profile::shipped;
@@ -202,6 +203,9 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
             text += &format!("{}: {count} turned away: {reason}\n", source.name);
         }
     }
+    for trial in &found.external_rewards {
+        text += &tried(trial);
+    }
     for problem in &found.problems {
         text += &format!("problem: {problem}\n");
     }
@@ -212,6 +216,29 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
         text += "the run can start\n";
     }
     write(&text)
+}
+
+/// What an external reward said, in a line; nothing where it was not asked or failed, which is told apart.
+fn tried(trial: &RewardTrial) -> String {
+    let Some(source) = trial.source.as_ref().filter(|_| trial.failure.is_none()) else {
+        return String::new();
+    };
+    let value = match trial.value {
+        Some(value) => format!("gives {value}"),
+        None => "has nothing to say".to_owned(),
+    };
+    let parts: String = trial
+        .parts
+        .iter()
+        .map(|(name, number)| format!(", {name} {number}"))
+        .collect();
+    let short = |text: &str| text.chars().take(60).collect::<String>();
+    format!(
+        "reward {} {value}{parts} for the right answer '{}' to '{}' (source {source})\n",
+        trial.name,
+        short(&trial.answer),
+        short(&trial.prompt)
+    )
 }
 
 fn write(text: &str) -> anyhow::Result<()> {

@@ -24,11 +24,14 @@ mod measurements {
 mod models {
     mod adapters;
     mod evaluation;
+    mod own_benchmarks;
     mod published;
 }
 mod runs {
+    mod asked;
     mod crash;
     mod device_error;
+    mod external_rewards;
     mod full_disk;
     mod given_data;
     mod hang;

@@ -8,7 +8,6 @@ use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
-use demask_rewards::benchmarks::Suite;
 use demask_rewards::completion::Completion;
 use demask_rewards::rewards::{Case, Evidence, Needs, NetworkScore, REWARDS, Reward};
 use demask_rewards::verifiers::Verifiers;
@@ -16,6 +15,7 @@ use demask_storage::Gate;
 use serde::Serialize;
 
 use super::sources::{self, Report, SourceError};
+use crate::pipeline::external_rewards::{RewardTrial, try_rewards};
 use crate::profile::{Profile, Source, SourceKind, Stage, StageKind};
 
 /// Examples of a source that say what it is about.
@@ -28,6 +28,8 @@ const REASONS: usize = 8;
 pub struct DryRun {
     /// Each source, in the profile's order.
     pub sources: Vec<SourceReport>,
+    /// What each external reward said when it was tried.
+    pub external_rewards: Vec<RewardTrial>,
     /// What would make the run fail, or a stage learn nothing.
     pub problems: Vec<String>,
     /// What a person may not have meant.
@@ -84,6 +86,7 @@ fn look(profile: &Profile) -> DryRun {
                 let kinds: BTreeSet<Kind> = examples.iter().map(|example| example.kind).collect();
                 report.asks = kinds.iter().map(|kind| kind.name().to_owned()).collect();
                 report.rewards = rewards(profile, &examples, &verifiers);
+                report.rewards.extend(external(profile, &examples));
                 let same = suites.iter().filter(|(_, kind)| kinds.contains(kind));
                 report.benchmarks = same.map(|(name, _)| name.clone()).collect();
                 samples.insert(source.name.clone(), examples);
@@ -104,6 +107,21 @@ fn look(profile: &Profile) -> DryRun {
     }
     for stage in &profile.stages {
         fits(stage, &samples, &mut found);
+    }
+    found.external_rewards = try_rewards(profile, &samples);
+    let failed = |trial: &RewardTrial| Some(format!("reward {}: {}", trial.name, trial.failure.as_ref()?));
+    let failed: Vec<String> = found.external_rewards.iter().filter_map(failed).collect();
+    found.problems.extend(failed);
+    for idle in found
+        .external_rewards
+        .iter()
+        .filter(|trial| trial.source.is_none())
+    {
+        let note = format!(
+            "reward {} is never asked: no source has anything that it judges",
+            idle.name
+        );
+        found.notes.push(note);
     }
     let unjudged = unjudged(profile, &samples);
     found
@@ -153,10 +171,11 @@ fn count(reasons: &mut BTreeMap<String, u64>, gate: Gate, reason: &str) {
 fn suites(profile: &Profile) -> Vec<(String, Kind)> {
     let named = profile.stages.iter().flat_map(|stage| &stage.suites);
     let named: BTreeSet<&String> = named.chain(&profile.gate.suites).collect();
+    let known = profile.suites();
     named
         .into_iter()
         .filter_map(|name| {
-            let items = Suite::find(name)?.examples(Some(1)).ok()?;
+            let items = known.find(name)?.examples(Some(1)).ok()?;
             Some((name.clone(), items.first()?.kind))
         })
         .collect()
@@ -174,6 +193,24 @@ fn stages_of(profile: &Profile, source: &Source) -> Vec<String> {
 /// The rewards that count, and that give the right completion of one of the examples something.
 fn rewards(profile: &Profile, examples: &[Example], verifiers: &Verifiers) -> Vec<String> {
     speaking(examples, verifiers, &|reward| counts(profile, reward), false)
+}
+
+/// The external rewards with a weight that judge one of the examples.
+fn external(profile: &Profile, examples: &[Example]) -> Vec<String> {
+    let weighed = profile.external_rewards.iter().filter(|reward| {
+        let weight = profile.rewards.get(&reward.name);
+        weight.is_some_and(|&weight| weight > 0.0)
+    });
+    let judging = weighed.filter(|reward| {
+        let mode = |example: &Example| match example.reasoning {
+            Some(_) => Mode::Think,
+            None => Mode::Direct,
+        };
+        examples
+            .iter()
+            .any(|example| reward.judges(example, mode(example)))
+    });
+    judging.map(|reward| reward.name.clone()).collect()
 }
 
 /// Whether a reward has a weight in a profile, and the network that it needs.
@@ -250,6 +287,9 @@ pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> 
             .filter_map(|source| Some((source, samples.get(&source.name)?)))
             .collect();
         let is_judged = |examples: &[Example]| {
+            if !external(profile, examples).is_empty() {
+                return true;
+            }
             let judging = speaking(examples, &verifiers, &|reward| counts(profile, reward), true);
             !judging.is_empty()
         };
@@ -269,7 +309,7 @@ pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> 
             .collect();
         let found = format!(
             "no reward with a weight judges what it would draw from; its sources could be judged: {}; give one a weight in \
-             [rewards], and a network its folder in [reward_networks]",
+             [rewards], a network its folder in [reward_networks], or judge them yourself with a [[reward]]",
             advice.join("; ")
         );
         Some((stage.name.clone(), found))

@@ -150,5 +150,10 @@ fn size(example: &Example) -> usize {
     let texts: usize = texts.into_iter().flatten().map(String::len).sum();
     let turns: usize = example.turns.iter().map(|turn| turn.content.len() + 64).sum();
     let picture = example.picture.as_ref().map_or(0, |picture| picture.rgb.len());
-    size_of::<Example>() + 96 + texts + turns + picture
+    let columns: usize = example
+        .columns
+        .iter()
+        .map(|(name, value)| name.len() + value.to_string().len() + 64)
+        .sum();
+    size_of::<Example>() + 96 + texts + turns + picture + columns
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::dedup::{Dedup, Seen};
+use demask_datasets::curation::held_out::is_held_out;
 use demask_datasets::data_dir;
-use demask_datasets::example::{Check, Example, Kind, Mode, Split};
-use demask_datasets::formats::row::{Origin, Place, ReadError, Row};
+use demask_datasets::example::{Check, Example, Mode, Split};
+use demask_datasets::formats::row::{Place, ReadError, Row};
 use demask_datasets::formats::{RandomAccess, Reader, Rows};
-use demask_rewards::benchmarks::Suite;
 use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Gate, Record, Verdict};
 
@@ -197,7 +197,7 @@ impl Report {
 /// profile, so that a check that was not made is a row too (law L6).
 pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
-    for suite in Suite::all() {
+    for suite in profile.suites().checked() {
         match suite.examples(None) {
             Ok(items) => forbidden.register(&suite.name(), &items),
             Err(error) => profile.sources.iter().for_each(|source| {
@@ -276,7 +276,7 @@ pub fn read(
         }
         count += 1;
         match row {
-            Ok(examples) if held_out(source, &examples) => {}
+            Ok(examples) if is_held_out(source.test_share, &examples) => {}
             Ok(examples) => {
                 let whole = examples.last().is_some_and(|last| !last.turns.is_empty());
                 if whole && gates.is_copy(&examples, report) {
@@ -346,31 +346,16 @@ pub fn held_out_items(source: &Source, profile: &Profile) -> Result<Vec<Example>
         error,
     })?;
     let mut items = Vec::new();
-    for examples in rows.flatten().filter(|examples| held_out(source, examples)) {
+    for examples in rows
+        .flatten()
+        .filter(|examples| is_held_out(source.test_share, examples))
+    {
         items.extend(examples.into_iter().map(|example| Example {
             split: Split::Test,
             ..example
         }));
     }
     Ok(items)
-}
-
-/// Whether a row is held out: by a hash of what is asked, so that the same question is on one side whatever its answer is,
-/// its row and the seed are.
-fn held_out(source: &Source, examples: &[Example]) -> bool {
-    let Some(first) = examples.first().filter(|_| source.test_share > 0.0) else {
-        return false;
-    };
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(first.prompt.as_bytes());
-    hasher.update(first.picture.as_ref().map_or(&[], |picture| &picture.rgb));
-    // Plain text asks nothing.
-    if first.kind == Kind::Text {
-        hasher.update(first.answer.as_deref().unwrap_or_default().as_bytes());
-    }
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    (u64::from_le_bytes(bytes) as f64 / u64::MAX as f64) < source.test_share
 }
 
 /// The first examples of what was kept of a source, at most so many.
@@ -409,7 +394,7 @@ pub fn classes(profile: &Profile) -> ClassMeans {
 /// A source's rows, such as can be read again if its format can.
 fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<Reading, ReadError> {
     let again = match source.kind.reader() {
-        Some(reader) => reader.open_again(path, origin(source, profile), room)?,
+        Some(reader) => reader.open_again(path, profile.origin(source), room)?,
         None => None,
     };
     Ok(match again {
@@ -418,18 +403,8 @@ fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Resu
     })
 }
 
-fn origin(source: &Source, profile: &Profile) -> Origin {
-    Origin {
-        source: source.name.clone(),
-        licence: source.licence.clone(),
-        split: Split::Train,
-        pixels: profile.pixels,
-        columns: source.columns.clone(),
-    }
-}
-
 fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Rows, ReadError> {
-    let origin = origin(source, profile);
+    let origin = profile.origin(source);
     match source.kind {
         SourceKind::Read(reader) => reader.open(path, origin),
         // Nothing is read of what is generated.

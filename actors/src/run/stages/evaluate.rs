@@ -45,10 +45,17 @@ impl StageRun {
             samplers: self.samplers(None),
             seed: 0,
             networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
+            // The evaluator has them.
+            external: None,
             batch: BATCH,
         };
         let control = Arc::clone(&self.context.control);
-        let request = Evaluate::new(step, self.inference.clone(), suites.to_vec(), trial, control);
+        let unknown = |name: &String| RunError::Failed(format!("no suite {name}; see `demask eval --list`"));
+        let found = suites
+            .iter()
+            .map(|name| self.suites.find(name).ok_or_else(|| unknown(name)));
+        let found = found.collect::<Result<_, _>>()?;
+        let request = Evaluate::new(step, self.inference.clone(), found, trial, control);
         let Some(results) = self.addresses.evaluator.evaluate(request).await? else {
             return Ok(None);
         };

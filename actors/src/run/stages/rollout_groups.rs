@@ -18,7 +18,6 @@ use crate::control::KnobKey;
 use crate::inference::complete::CompletionRequest;
 use crate::pipeline::curation::kept_pictures::shows_picture;
 use crate::pipeline::curation::training_example::TrainingExample;
-use crate::pipeline::item_result::reference;
 use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
@@ -38,6 +37,8 @@ pub(super) struct RolloutGroups {
     totals: BTreeMap<&'static str, Vec<f64>>,
     /// Values of every part of the reward, by its name.
     parts: BTreeMap<String, Vec<f64>>,
+    /// What external rewards said of every sample, and the numbers beside it, by their names.
+    external: BTreeMap<String, Vec<f64>>,
     /// Groups drawn, and those among them whose samples differ in their reward.
     groups: usize,
     informative: usize,
@@ -47,8 +48,10 @@ impl RolloutGroups {
     /// The mean rewards of all that was drawn, and how much of it tells good from bad.
     pub(super) fn measures(&self) -> Vec<(String, f64)> {
         let all: Vec<f64> = self.totals.values().flatten().copied().collect();
-        let by_modality = self.totals.iter();
+        let by_modality = self.totals.iter().map(|(name, totals)| (*name, totals));
+        let external = self.external.iter().map(|(name, values)| (name.as_str(), values));
         let mut values: Vec<(String, f64)> = by_modality
+            .chain(external)
             .map(|(name, totals)| (format!("reward/{name}"), mean(totals)))
             .collect();
         values.push(("reward/total".to_owned(), mean(&all)));
@@ -81,6 +84,7 @@ impl StageRun {
                 groups: Arc::new(self.wanted(stage, next, drawn.groups)),
                 samplers: self.samplers(Some(self.temperature())),
                 rewards: self.weights_of(KnobKey::Reward, &self.context.profile.rewards),
+                control: Arc::clone(&self.context.control),
             };
             for group in self.addresses.rollout.address.ask(roll).await?? {
                 self.sort_in(stage, group, &mut drawn).await?;
@@ -115,6 +119,20 @@ impl StageRun {
                 .entry(modality(wanted.example.task(wanted.mode)).word())
                 .or_default()
                 .extend(values);
+        }
+        let external = &self.context.profile.external_rewards;
+        let is_external = |name: &str| {
+            let own = name.split('.').next().unwrap_or(name);
+            external.iter().any(|reward| reward.name == own)
+        };
+        for part in group.judged.iter().flat_map(|judged| &judged.scored.parts) {
+            if is_external(&part.name) {
+                drawn
+                    .external
+                    .entry(part.name.clone())
+                    .or_default()
+                    .push(part.value);
+            }
         }
         drawn.groups += 1;
         drawn.informative += usize::from(informative);
@@ -238,7 +256,7 @@ impl StageRun {
             total,
             advantage,
             trained: advantage != 0.0,
-            reference: reference(&wanted.example),
+            reference: wanted.example.reference(),
             asked: None,
         }
     }

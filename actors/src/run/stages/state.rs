@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demask_api::StepSettings;
+use demask_rewards::benchmarks::Suites;
 use demask_storage::Blobs;
 
 use crate::control::KnobKey;
@@ -34,6 +35,8 @@ pub struct StageRun {
     pub(crate) cursor: Cursor,
     pub(crate) blobs: Blobs,
     pub(super) pictures: KeptPictures,
+    /// What the profile may name, its own among them, read once.
+    pub(super) suites: Suites,
     /// Optimiser steps so far: the weights version.
     pub(crate) weights: u64,
     pub(super) progress: Progress,
@@ -79,7 +82,9 @@ impl StageRun {
                 .await??;
         }
         let blobs = Blobs::new(context.home.blobs());
+        let suites = context.profile.suites();
         let mut run = Self {
+            suites,
             context,
             addresses,
             inference,
@@ -94,6 +99,7 @@ impl StageRun {
             ready: None,
             empty_batches: 0,
         };
+        run.present();
         run.introduce().await?;
         run.mark_promoted().await?;
         Ok(run)

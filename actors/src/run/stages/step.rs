@@ -1,10 +1,13 @@
 //! A step of a run, whatever its stage: done, measured, and what follows at its end (the gate, a checkpoint).
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use demask_storage::RunState;
+use demask_storage::{Level, RunState};
 
 use super::state::{After, StageRun};
+use crate::control::PresentModel;
+use crate::pipeline::external_rewards::RewardFailure;
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Stage, StageKind};
 use crate::run::checkpoints;
@@ -15,11 +18,35 @@ impl StageRun {
     /// # Errors
     /// The engine's death; what nobody can mend.
     pub async fn step(&mut self) -> Result<u64, RunError> {
+        match self.advance().await {
+            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
+            Err(RunError::Ending) => {}
+            done => return done,
+        }
+        Ok(self.cursor.step)
+    }
+
+    /// Says which model a person may ask from now on.
+    pub(super) fn present(&self) {
+        let mut samplers = self.samplers(None);
+        // As well as it can: a token a step, the likeliest.
+        (samplers.text.steps, samplers.text.temperature) = (0, 0.0);
+        self.context.control.present(PresentModel {
+            inference: Arc::clone(&self.inference),
+            engine: self.context.engine.clone(),
+            samplers,
+            pixels: self.context.profile.pixels,
+            seed: self.context.profile.seed,
+        });
+    }
+
+    async fn advance(&mut self) -> Result<u64, RunError> {
         if self.cursor.unjudged {
             self.judge_if_due().await?;
             self.checkpoint("interval").await?;
             return Ok(self.cursor.step);
         }
+        self.present();
         let (stage, done) = self.place();
         self.progress
             .enter(checkpoints::place(&self.context.profile, self.cursor.step).0);
@@ -57,6 +84,17 @@ impl StageRun {
             .report(|overview| overview.devices.iter_mut().for_each(|device| device.busy = share));
         self.overview("", RunState::Running);
         Ok(self.cursor.step)
+    }
+
+    /// Holds the run until a person resumes it: the step is then done as if it had never been tried (laws L1, L8).
+    async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
+        let message = format!(
+            "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
+             `demask set reward.{}=0` goes on without it",
+            self.cursor.step, failure.name
+        );
+        self.context.control.hold(&message);
+        self.alert(Level::Error, "reward_failed", message).await
     }
 
     async fn work(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {

@@ -17,11 +17,11 @@ mod forms;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::example::{Check, Example, Kind};
 use crate::formats::fields::{Encoded, Fields};
-use crate::formats::row::Origin;
+use crate::formats::row::{KeptColumns, Origin};
 
 /// Every column that is known: what `[source.columns]` may give another name for.
 pub const KNOWN: [&str; 17] = [
@@ -55,9 +55,50 @@ pub(super) fn examples(
     origin: &Origin,
     drawn: bool,
 ) -> Result<Vec<Example>, String> {
+    let kept = kept(&fields, &origin.keep)?;
     fields.rename(&origin.columns);
     locate(&mut fields, base)?;
-    let fields = &fields;
+    if origin.keep == KeptColumns::Whole {
+        return whole(fields, origin).map(|example| vec![example]);
+    }
+    let mut examples = understood(&fields, origin, drawn)?;
+    for example in &mut examples {
+        example.columns.clone_from(&kept);
+    }
+    Ok(examples)
+}
+
+/// The columns that are asked to be kept, under the row's own names.
+fn kept(fields: &Fields, keep: &KeptColumns) -> Result<Map<String, Value>, String> {
+    let KeptColumns::Named(names) = keep else {
+        return Ok(Map::new());
+    };
+    let one = |name: &String| match fields.values.get(name) {
+        Some(value) => Ok((name.clone(), value.clone())),
+        None => Err(format!(
+            "`{name}` is to be kept and is not there; found {}",
+            fields.names()
+        )),
+    };
+    names.iter().map(one).collect()
+}
+
+/// A row as it is: all its columns, and its picture.
+fn whole(fields: Fields, origin: &Origin) -> Result<Example, String> {
+    let picture = match given_pictures(&fields).as_slice() {
+        [] => None,
+        [one] => Some(one.decode(origin.pixels)?),
+        several => return Err(format!("{} pictures; a sequence has room for one", several.len())),
+    };
+    Ok(Example {
+        picture,
+        columns: fields.values,
+        ..blank(origin)
+    })
+}
+
+/// What a row's columns mean.
+fn understood(fields: &Fields, origin: &Origin, drawn: bool) -> Result<Vec<Example>, String> {
     let found = |names: &'static [&'static str]| names.iter().copied().find(|name| fields.has(name));
     if let Some(name) = found(&["messages", "conversations"]) {
         return match fields.values.get(name) {
@@ -150,5 +191,6 @@ fn blank(origin: &Origin) -> Example {
         reasoning: None,
         answer: None,
         check: Check::None,
+        columns: Map::new(),
     }
 }

@@ -96,6 +96,12 @@ pub enum Request {
         /// The sequences, of any lengths and samplers. They run together, and with those of other requests that come meanwhile.
         requests: Vec<SampleRequest>,
     },
+    /// What a person asks for while others are sampled: done between two passes of theirs, beside them and not with them, so that
+    /// theirs stay as they are (law L8). Answered as the request in it.
+    Aside {
+        /// `Sample` or `Encode`.
+        request: Box<Request>,
+    },
     /// The log-probability of every answer token with the answer masked at the given positions. Answered by `LogProbs`.
     LogProbs {
         /// The sequences.

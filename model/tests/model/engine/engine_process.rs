@@ -392,23 +392,25 @@ fn samples(stream: &mut UnixStream) -> Vec<(Vec<u32>, Vec<u16>)> {
     }
 }
 
+/// Five rows of noise of a client's own.
+fn asked(client: u64, watch: bool) -> serde_json::Value {
+    let requests: Vec<serde_json::Value> = (0..5)
+        .map(|row| {
+            json!({
+                "id": row, "ids": vec![crate::common::MASK; 32], "left_pad": 0, "target": {"start": 0, "end": 32},
+                "sampler": {"text": {"steps": 32, "block": 32, "temperature": 1.0}}, "unconditional": null,
+                "seed": 100 * client + row, "watch": watch
+            })
+        })
+        .collect();
+    json!({"ask": "sample", "requests": requests})
+}
+
 #[test]
 fn l8_clients_at_one_time_are_answered_as_each_alone() {
     let engine = Engine::start();
     let mut clients: Vec<UnixStream> = (0..4).map(|_| engine.connect()).collect();
     load(&mut clients[0]);
-    let asked = |client: u64, watch: bool| {
-        let requests: Vec<serde_json::Value> = (0..5)
-            .map(|row| {
-                json!({
-                    "id": row, "ids": vec![crate::common::MASK; 32], "left_pad": 0, "target": {"start": 0, "end": 32},
-                    "sampler": {"text": {"steps": 32, "block": 32, "temperature": 1.0}}, "unconditional": null,
-                    "seed": 100 * client + row, "watch": watch
-                })
-            })
-            .collect();
-        json!({"ask": "sample", "requests": requests})
-    };
     let alone: Vec<_> = (0..3)
         .map(|client| {
             wire::write(&mut clients[0], &asked(client, false)).unwrap();
@@ -428,6 +430,29 @@ fn l8_clients_at_one_time_are_answered_as_each_alone() {
     for (client, alone) in clients.iter_mut().zip(&alone) {
         assert_eq!(&samples(client), alone);
     }
+}
+
+#[test]
+fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_they_are() {
+    let engine = Engine::start();
+    let (mut client, mut person) = (engine.connect(), engine.connect());
+    load(&mut client);
+    let aside = json!({"ask": "aside", "request": asked(7, true)});
+    let mut alone = |request: &serde_json::Value| {
+        wire::write(&mut client, request).unwrap();
+        samples(&mut client)
+    };
+    let (others, asked_alone) = (alone(&asked(1, false)), alone(&aside));
+    assert_eq!(asked_alone, alone(&asked(7, false)));
+    wire::write(&mut client, &asked(1, true)).unwrap();
+    let first: Answer = wire::read(&mut client).unwrap().unwrap();
+    assert!(matches!(first, Answer::Frame(_)));
+    wire::write(&mut person, &aside).unwrap();
+    assert_eq!(samples(&mut person), asked_alone);
+    assert_eq!(samples(&mut client), others);
+    let save = json!({"ask": "save", "dir": "x", "attach": {}, "optimizer": true});
+    let refused = ask_json(&mut person, json!({"ask": "aside", "request": save}));
+    assert!(refusal(refused).contains("only samples and codes"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use demask_datasets::example::{Kind, Split};
 use demask_datasets::formats::idx::Idx;
-use demask_datasets::formats::row::Origin;
+use demask_datasets::formats::row::{KeptColumns, Origin};
 
 use super::{find_data, take_items};
 use crate::benchmarks::{Item, SuiteError};
@@ -26,6 +26,7 @@ pub(in crate::benchmarks) fn items(
         split,
         pixels: PIXELS,
         columns: std::collections::BTreeMap::new(),
+        keep: KeptColumns::Nothing,
     };
     take_items(Idx::open(&folder, origin)?, Some(kind), count)
 }

@@ -1,0 +1,159 @@
+//! What a person asks the model of a run: answered at once, beside what the run samples, so that the run stays as it is (law L8);
+//! a row says who asked what at which step (law L4).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use demask_datasets::example::{Check, Example, Kind, Mode};
+use demask_datasets::pictures::file as picture_file;
+use demask_datasets::pictures::file::png;
+use demask_rewards::judge::Judge;
+use demask_rewards::verifiers::{answer, thought};
+use demask_storage::{Blobs, Command, Reply};
+
+use crate::control::{Control, PresentModel};
+use crate::engine::link::AsideLink;
+use crate::home::Home;
+use crate::inference::complete::CompletionRequest;
+use crate::inference::typed_prompt::plain_example;
+use crate::inference::watched::Watched;
+use crate::runtime::actor::offload;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::seeds::seed_of;
+
+/// How long an answer may take: the engine may be in the middle of a long step of training.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// Who is asked, and where what is said goes.
+pub(super) struct Desk<'a> {
+    pub(super) home: &'a Home,
+    pub(super) control: &'a Control,
+    pub(super) recorder: &'a Recorder,
+}
+
+/// A question as the command says it.
+struct Question {
+    example: Example,
+    mode: Mode,
+    reference: Option<String>,
+}
+
+impl Desk<'_> {
+    /// Takes the question down and answers it.
+    pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
+        let Some(model) = self.control.model() else {
+            return refused("the run is starting: it has no model yet");
+        };
+        let question = match question(&command, &model).await {
+            Ok(question) => question,
+            Err(message) => return refused(&message),
+        };
+        let taken = async {
+            self.control.ask(self.recorder, id, by, command).await?;
+            anyhow::Ok(self.control.take_sample(self.recorder, id).await?)
+        };
+        match taken.await {
+            // Who takes it out first answers; asked again with the same id, it is answered again.
+            Ok(_) => {}
+            Err(error) => return refused(&format!("{error:#}")),
+        }
+        match tokio::time::timeout(LIMIT, self.said(id, question, &model)).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => refused(&format!("{error:#}")),
+            Err(_) => refused(&format!("no answer within {} s", LIMIT.as_secs())),
+        }
+    }
+
+    async fn said(&self, id: &str, question: Question, model: &PresentModel) -> anyhow::Result<Reply> {
+        let began = Instant::now();
+        let (run, step) = self.control.place();
+        let sample = format!("{run}/asked/{id}");
+        let watched = Watched {
+            run: &run,
+            id: &sample,
+            origin: "person",
+            recorder: self.recorder,
+        };
+        let wanted = CompletionRequest {
+            example: question.example,
+            mode: question.mode,
+            seed: seed_of(model.seed, step, 2),
+            watch: None,
+        };
+        let link = AsideLink(&model.engine);
+        let made = watched
+            .complete(&model.inference, &link, wanted, &model.samplers)
+            .await?
+            .completion;
+        let blobs = Blobs::new(self.home.blobs());
+        let said = move || {
+            let kept = made.picture.as_ref().map(|picture| blobs.put(&png(picture)));
+            let path = kept.transpose()?.map(|hash| blobs.path(&hash));
+            let answer = match &made.picture {
+                Some(_) => Judge::default().words(&made),
+                None => thought::split(&made.text).result.to_owned(),
+            };
+            anyhow::Ok((made.text, answer, path))
+        };
+        let (text, answer, path) = offload(said).await??;
+        let right = question
+            .reference
+            .map(|reference| answer::same(answer.trim_matches(['[', ']']), &reference));
+        Ok(Reply::Said {
+            text,
+            answer,
+            picture: path.map(|path| path.to_string_lossy().into_owned()),
+            right,
+            step,
+            seconds: began.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// What is asked, as an example.
+async fn question(command: &Command, model: &PresentModel) -> Result<Question, String> {
+    let Command::Ask {
+        prompt,
+        draw,
+        image,
+        direct,
+        reference,
+    } = command
+    else {
+        return Err("this is no question".to_owned());
+    };
+    let picture = match image.clone() {
+        None => None,
+        Some(_) if *draw => return Err("a drawing is asked for without a picture".to_owned()),
+        Some(file) => {
+            let pixels = model.pixels;
+            let read = move || picture_file::read(Path::new(&file), pixels);
+            Some(offload(read).await.map_err(|error| error.to_string())??)
+        }
+    };
+    let kind = match (*draw, &picture) {
+        (true, _) => Kind::TextToImage,
+        (false, Some(_)) => Kind::Question,
+        (false, None) => Kind::WordProblem,
+    };
+    let check = match reference {
+        Some(answer) => Check::Exact {
+            answer: answer.clone(),
+        },
+        None => Check::None,
+    };
+    Ok(Question {
+        example: Example {
+            check,
+            ..plain_example(kind, prompt, picture)
+        },
+        mode: if *direct { Mode::Direct } else { Mode::Think },
+        reference: reference.clone(),
+    })
+}
+
+fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}

@@ -1,0 +1,166 @@
+//! One external reward that is asked: started at its first batch, started again where it fails, within its budget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_storage::Blobs;
+use tokio::sync::Mutex;
+
+use super::address::RewardAddress;
+use super::batch;
+use super::process::RewardProcess;
+use super::values::{self, ExternalValue};
+use crate::pipeline::judgement::Item;
+use crate::profile::ExternalReward;
+use crate::runtime::actor::offload;
+
+/// Wait before the first fresh start; doubled before each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Why an external reward gave no values.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("reward {name} failed {tries} times in a row; the last time: {why}")]
+pub struct RewardFailure {
+    /// The reward.
+    pub name: String,
+    /// Tries.
+    pub tries: u32,
+    /// The last failure.
+    pub why: String,
+}
+
+/// Whom batches are sent to.
+#[derive(Debug)]
+enum Line {
+    Process(Box<RewardProcess>),
+    Address(RewardAddress),
+}
+
+/// The present line, and how many batches were sent.
+#[derive(Debug, Default)]
+struct Present {
+    line: Option<Line>,
+    batches: u64,
+}
+
+/// One external reward of a run.
+#[derive(Debug)]
+pub(super) struct AskedReward {
+    pub(super) reward: ExternalReward,
+    run: String,
+    blobs: Blobs,
+    present: Mutex<Present>,
+}
+
+impl AskedReward {
+    pub(super) fn new(reward: ExternalReward, run: &str, blobs: Blobs) -> Self {
+        Self {
+            reward,
+            run: run.to_owned(),
+            blobs,
+            present: Mutex::default(),
+        }
+    }
+
+    /// The values of the items at these places, batch by batch, in their order.
+    ///
+    /// # Errors
+    /// A batch failed more often than its budget allows.
+    pub(super) async fn values(
+        self: &Arc<Self>,
+        items: &Arc<Vec<Item>>,
+        places: &[usize],
+    ) -> Result<Vec<Option<ExternalValue>>, RewardFailure> {
+        let mut present = self.present.lock().await;
+        let mut values = Vec::with_capacity(places.len());
+        for places in places.chunks(self.reward.batch) {
+            values.extend(self.batch(&mut present, items, places).await?);
+        }
+        Ok(values)
+    }
+
+    async fn batch(
+        self: &Arc<Self>,
+        present: &mut Present,
+        items: &Arc<Vec<Item>>,
+        places: &[usize],
+    ) -> Result<Vec<Option<ExternalValue>>, RewardFailure> {
+        let (mut tries, mut wait) = (0, FIRST_WAIT);
+        loop {
+            tries += 1;
+            let why = match self.once(present, items, places).await {
+                Ok(values) => return Ok(values),
+                Err(why) => why,
+            };
+            tracing::warn!("reward {}, try {tries}: {why}", self.reward.name);
+            if tries > self.reward.restarts {
+                let name = self.reward.name.clone();
+                return Err(RewardFailure { name, tries, why });
+            }
+            tokio::time::sleep(wait).await;
+            wait = (2 * wait).min(LONGEST_WAIT);
+        }
+    }
+
+    async fn once(
+        self: &Arc<Self>,
+        present: &mut Present,
+        items: &Arc<Vec<Item>>,
+        places: &[usize],
+    ) -> Result<Vec<Option<ExternalValue>>, String> {
+        present.batches += 1;
+        let number = present.batches;
+        let line = self.line(number, items, places).await?;
+        // It comes back with its answer: one whose answer nobody waited for would give it to the next batch.
+        let mut to = match present.line.take() {
+            Some(to) => to,
+            None => self.open()?,
+        };
+        let limit = Duration::from_secs_f64(self.reward.time_limit);
+        let answered = match &mut to {
+            Line::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
+            Line::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
+        };
+        let silent = |_| {
+            let said = match &to {
+                Line::Process(process) => process.said_last(),
+                Line::Address(_) => String::new(),
+            };
+            format!("no answer within {} s (time_limit){said}", self.reward.time_limit)
+        };
+        let text = answered.unwrap_or_else(|late| Err(silent(late)))?;
+        let ids: Vec<&str> = places
+            .iter()
+            .filter_map(|&at| Some(items.get(at)?.id.as_str()))
+            .collect();
+        let values = values::read(&text, &ids, number, self.reward.range)?;
+        present.line = Some(to);
+        Ok(values)
+    }
+
+    /// The batch as JSON, made beside the arbiter: pictures are packed.
+    async fn line(
+        self: &Arc<Self>,
+        number: u64,
+        items: &Arc<Vec<Item>>,
+        places: &[usize],
+    ) -> Result<Vec<u8>, String> {
+        let (own, items, places) = (Arc::clone(self), Arc::clone(items), places.to_vec());
+        let made = offload(move || {
+            let told: Vec<&Item> = places.iter().filter_map(|&at| items.get(at)).collect();
+            batch::line(&own.reward, (&own.run, number), &told, &own.blobs)
+        });
+        made.await.map_err(|error| error.to_string())?
+    }
+
+    fn open(&self) -> Result<Line, String> {
+        match self.reward.url {
+            Some(_) => RewardAddress::open(&self.reward).map(Line::Address),
+            None => {
+                RewardProcess::start(&self.reward, &self.run).map(|process| Line::Process(Box::new(process)))
+            }
+        }
+    }
+}

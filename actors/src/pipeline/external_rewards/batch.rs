@@ -1,0 +1,146 @@
+//! What an external reward is told: a batch of completions as one JSON object, a line of it on standard input or the body
+//! of a POST.
+
+use std::borrow::Cow;
+
+use demask_api::sequence::Task;
+use demask_datasets::example::{Kind, Mode, Turn};
+use demask_datasets::pictures::file::png;
+use demask_rewards::verifiers::thought;
+use demask_storage::Blobs;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::pipeline::judgement::Item;
+use crate::profile::{ExternalReward, PictureForm};
+
+/// A batch.
+#[derive(Debug, Serialize)]
+struct Batch<'a> {
+    /// The reward's name: one program may serve several.
+    reward: &'a str,
+    run: &'a str,
+    /// The number of the batch, which an answer may repeat.
+    batch: u64,
+    items: Vec<BatchItem<'a>>,
+}
+
+/// One completion of a batch.
+#[derive(Debug, Serialize)]
+struct BatchItem<'a> {
+    id: &'a str,
+    task: Task,
+    mode: Mode,
+    prompt: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    turns: &'a [Turn],
+    /// The right answer in words; empty where none is known.
+    reference: String,
+    /// What the model wrote, reasoning included.
+    completion: &'a str,
+    /// What follows the reasoning.
+    answer: &'a str,
+    tokens: usize,
+    /// What was drawn, or the picture that was asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<String>,
+    source: &'a str,
+    place: &'a str,
+    category: &'a str,
+    columns: Cow<'a, Map<String, Value>>,
+}
+
+/// The batch as one line of JSON without its end.
+///
+/// # Errors
+/// A picture cannot be written, in words.
+pub(super) fn line(
+    reward: &ExternalReward,
+    (run, number): (&str, u64),
+    items: &[&Item],
+    blobs: &Blobs,
+) -> Result<Vec<u8>, String> {
+    let batch = Batch {
+        reward: &reward.name,
+        run,
+        batch: number,
+        items: items
+            .iter()
+            .map(|item| told(item, reward.picture, blobs))
+            .collect::<Result<_, _>>()?,
+    };
+    serde_json::to_vec(&batch).map_err(|error| error.to_string())
+}
+
+fn told<'a>(item: &'a Item, form: PictureForm, blobs: &Blobs) -> Result<BatchItem<'a>, String> {
+    let (example, completion) = (&item.example, &item.completion);
+    let drawing = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
+    let shown = example.picture.as_ref().filter(|_| !drawing);
+    let picture = completion.picture.as_ref().or(shown);
+    let written = |picture| match form {
+        PictureForm::Base64 => Ok(base64(&png(picture))),
+        PictureForm::Path => blobs
+            .put(&png(picture))
+            .map(|hash| blobs.path(&hash).to_string_lossy().into_owned())
+            .map_err(|error| error.to_string()),
+    };
+    Ok(BatchItem {
+        id: &item.id,
+        task: example.task(item.mode),
+        mode: item.mode,
+        prompt: &example.prompt,
+        turns: &example.turns,
+        reference: example.reference(),
+        completion: &completion.text,
+        answer: thought::split(&completion.text).result,
+        tokens: completion.tokens,
+        picture: picture.map(written).transpose()?,
+        source: &example.source,
+        place: &example.place,
+        category: &example.category,
+        columns: Cow::Borrowed(&example.columns),
+    })
+}
+
+/// Base64 with the standard alphabet and padding (RFC 4648, 4).
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let joined = group
+            .iter()
+            .fold(0u32, |joined, &byte| joined << 8 | u32::from(byte));
+        let joined = joined << (8 * (3 - group.len()));
+        for place in 0..4 {
+            let sign = ALPHABET[(joined >> (18 - 6 * place) & 63) as usize];
+            text.push(if place <= group.len() {
+                char::from(sign)
+            } else {
+                '='
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    /// The vectors of RFC 4648, 10.
+    #[test]
+    fn base64_is_as_the_standard_has_it() {
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ];
+        for (plain, coded) in vectors {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

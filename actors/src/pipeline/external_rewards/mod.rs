@@ -1,0 +1,100 @@
+//! Rewards that are no part of this program (`[[reward]]` of a profile): asked a batch of completions at a time, in a process
+//! that lives as long as the run or at an address; started again where they fail, and given up within a budget.
+//!
+//! - `batch.rs`: what they are told; `values.rs`: what they may answer;
+//! - `process.rs`, `address.rs`: the two ways to ask; `asked.rs`: one of them with its budget.
+//!
+//! Not here: what a failure means for the run (it is paused: `run/stages/step.rs`), what a value is worth (`Scored`).
+
+mod address;
+mod asked;
+mod batch;
+mod process;
+mod trial;
+mod values;
+
+use std::sync::Arc;
+
+use demask_storage::Blobs;
+use futures_util::future::try_join_all;
+
+use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::profile::ExternalReward;
+use asked::AskedReward;
+
+pub use asked::RewardFailure;
+pub use trial::{RewardTrial, try_rewards};
+pub use values::ExternalValue;
+
+/// The external rewards of a run. They outlive the actor that asks them, and end with the last who holds them.
+#[derive(Clone, Debug)]
+pub struct ExternalRewards {
+    rewards: Vec<Arc<AskedReward>>,
+}
+
+impl ExternalRewards {
+    /// These, none of them started yet; pictures that are given by their path lie in `blobs`.
+    #[must_use]
+    pub fn of(rewards: &[ExternalReward], run: &str, blobs: &Blobs) -> Self {
+        Self {
+            rewards: rewards
+                .iter()
+                .map(|reward| Arc::new(AskedReward::new(reward.clone(), run, blobs.clone())))
+                .collect(),
+        }
+    }
+
+    /// Adds what those with a weight say of each completion to how it was judged. The numbers that a value is made of stand
+    /// beside it as `NAME.PART` and weigh nothing of their own.
+    ///
+    /// # Errors
+    /// A reward failed more often than its budget allows.
+    pub async fn add(&self, score: &Score, judged: &mut [Judged]) -> Result<(), RewardFailure> {
+        let weight = |asked: &AskedReward| score.weights.get(&asked.reward.name).copied().unwrap_or(0.0);
+        let weighed = self.rewards.iter().filter(|asked| weight(asked) > 0.0);
+        let all = weighed.map(async |asked| {
+            let places = places(asked, &score.items);
+            let values = asked.values(&score.items, &places).await?;
+            Ok::<_, RewardFailure>((asked, places, values))
+        });
+        for (asked, places, values) in try_join_all(all).await? {
+            let (name, weight) = (&asked.reward.name, weight(asked));
+            for (at, value) in places.into_iter().zip(values) {
+                if let (Some(value), Some(judged)) = (value, judged.get_mut(at)) {
+                    judged.scored.push(name, value.value, weight);
+                    for (part, number) in value.parts {
+                        judged.scored.push(&format!("{name}.{part}"), number, 0.0);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the reward of this name says of items as credits: 0 at the least value of its range, 1 at the highest, 0 where it has
+    /// nothing to say.
+    ///
+    /// # Errors
+    /// It failed more often than its budget allows; there is none of this name.
+    pub async fn credits(&self, name: &str, items: Arc<Vec<Item>>) -> Result<Vec<f64>, RewardFailure> {
+        let Some(asked) = self.rewards.iter().find(|asked| asked.reward.name == name) else {
+            return Err(RewardFailure {
+                name: name.to_owned(),
+                tries: 0,
+                why: "there is no [[reward]] of this name".to_owned(),
+            });
+        };
+        let all: Vec<usize> = (0..items.len()).collect();
+        let values = asked.values(&items, &all).await?;
+        let [low, high] = asked.reward.range;
+        let credit =
+            |value: Option<ExternalValue>| value.map_or(0.0, |value| (value.value - low) / (high - low));
+        Ok(values.into_iter().map(credit).collect())
+    }
+}
+
+/// The places of the items that a reward judges.
+fn places(asked: &AskedReward, items: &[Item]) -> Vec<usize> {
+    let judged = |(at, item): (usize, &Item)| asked.reward.judges(&item.example, item.mode).then_some(at);
+    items.iter().enumerate().filter_map(judged).collect()
+}

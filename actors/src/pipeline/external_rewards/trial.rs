@@ -1,0 +1,110 @@
+//! External rewards tried before a run: each is started once and asked about the answer that an example itself gives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use demask_datasets::example::{Example, Mode};
+use demask_rewards::completion::Completion;
+use demask_storage::Blobs;
+use serde::Serialize;
+
+use super::asked::AskedReward;
+use crate::pipeline::judgement::Item;
+use crate::profile::{ExternalReward, Profile};
+
+/// What an external reward said of one example's own answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RewardTrial {
+    /// The reward.
+    pub name: String,
+    /// The example's source; none where no source has any that it judges.
+    pub source: Option<String>,
+    /// What was asked.
+    pub prompt: String,
+    /// What it was told that the model wrote: the right answer.
+    pub answer: String,
+    /// The value; none where it has nothing to say.
+    pub value: Option<f64>,
+    /// The numbers beside it.
+    pub parts: BTreeMap<String, f64>,
+    /// Why there is no answer.
+    pub failure: Option<String>,
+}
+
+/// Asks each external reward of a profile about the first example that it judges, once.
+#[must_use]
+pub fn try_rewards(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> Vec<RewardTrial> {
+    let rewards = &profile.external_rewards;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            let mut all = Vec::new();
+            for reward in rewards {
+                all.push(try_one(reward, samples).await);
+            }
+            all
+        }),
+        Err(error) => rewards
+            .iter()
+            .map(|reward| RewardTrial {
+                name: reward.name.clone(),
+                failure: Some(error.to_string()),
+                ..RewardTrial::default()
+            })
+            .collect(),
+    }
+}
+
+async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example>>) -> RewardTrial {
+    let mut trial = RewardTrial {
+        name: reward.name.clone(),
+        ..RewardTrial::default()
+    };
+    let all = samples
+        .iter()
+        .flat_map(|(source, all)| all.iter().map(move |one| (source, one)));
+    let modes = all.map(|(source, example)| (source, example, mode(example)));
+    let Some((source, example, mode)) = { modes }.find(|(_, example, mode)| reward.judges(example, *mode))
+    else {
+        return trial;
+    };
+    trial.source = Some(source.clone());
+    trial.prompt.clone_from(&example.prompt);
+    trial.answer = example.reference();
+    let item = Item {
+        id: "0".to_owned(),
+        example: example.clone(),
+        mode,
+        completion: Completion {
+            text: example.completion(mode),
+            picture: example.picture.clone(),
+            tokens: 1,
+        },
+        budget: usize::MAX,
+    };
+    // A picture that is given by its path is put in a folder that ends with the trial.
+    let room = std::env::temp_dir().join(format!("demask-trial-{}", uuid::Uuid::now_v7()));
+    let once = ExternalReward {
+        restarts: 0,
+        ..reward.clone()
+    };
+    let asked = Arc::new(AskedReward::new(once, "check", Blobs::new(room.clone())));
+    match asked.values(&Arc::new(vec![item]), &[0]).await {
+        Ok(values) => {
+            if let Some(value) = values.into_iter().flatten().next() {
+                trial.value = Some(value.value);
+                trial.parts = value.parts.into_iter().collect();
+            }
+        }
+        Err(failure) => trial.failure = Some(failure.why),
+    }
+    std::fs::remove_dir_all(room).ok();
+    trial
+}
+
+fn mode(example: &Example) -> Mode {
+    match example.reasoning {
+        Some(_) => Mode::Think,
+        None => Mode::Direct,
+    }
+}

@@ -1,0 +1,158 @@
+//! What an external reward answered: a value an item, checked. A value is a number, an object of named numbers, or null where
+//! the reward has nothing to say.
+
+use serde_json::{Map, Value};
+
+/// The key of the number that counts, in an object of named ones.
+const OWN: &str = "value";
+/// Named numbers of one value, at most.
+const MOST_PARTS: usize = 64;
+
+/// The value of one completion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalValue {
+    /// What counts: within the reward's range.
+    pub value: f64,
+    /// The numbers that it is made of, or that were named beside it.
+    pub parts: Vec<(String, f64)>,
+}
+
+/// The values of a batch's items, in their order.
+///
+/// # Errors
+/// In words: what was expected and what was found, and at which item.
+pub(super) fn read(
+    text: &str,
+    ids: &[&str],
+    batch: u64,
+    range: [f64; 2],
+) -> Result<Vec<Option<ExternalValue>>, String> {
+    let answer: Value = serde_json::from_str(text).map_err(|error| no_json(text, &error.to_string()))?;
+    let Value::Object(answer) = answer else {
+        return Err(format!("{EXPECTED} was expected, found {}", beginning(text)));
+    };
+    if let Some(number) = answer
+        .get("batch")
+        .filter(|number| **number != Value::from(batch))
+    {
+        return Err(format!("it answered batch {number} where {batch} was asked"));
+    }
+    let Some(Value::Array(values)) = answer.get("values") else {
+        return Err(format!("{EXPECTED} was expected, found {}", beginning(text)));
+    };
+    if values.len() != ids.len() {
+        return Err(format!("{} values of {} items", values.len(), ids.len()));
+    }
+    let each = values.iter().zip(ids);
+    each.map(|(value, id)| one(value, range).map_err(|why| format!("the value of item {id} {why}")))
+        .collect()
+}
+
+/// What an answer is.
+const EXPECTED: &str = "one line {\"values\": […]} with a value an item";
+
+fn one(value: &Value, [low, high]: [f64; 2]) -> Result<Option<ExternalValue>, String> {
+    let found = match value {
+        Value::Null => return Ok(None),
+        Value::Object(named) => of_parts(named)?,
+        number => ExternalValue {
+            value: number.as_f64().ok_or_else(|| {
+                format!("is {number}; a number, an object of named numbers or null was expected")
+            })?,
+            parts: Vec::new(),
+        },
+    };
+    if !(low..=high).contains(&found.value) {
+        return Err(format!(
+            "is {}; its range is {low} to {high} (`range` in the profile)",
+            found.value
+        ));
+    }
+    Ok(Some(found))
+}
+
+/// Named numbers: the one named `value` counts, or else the sum of all.
+fn of_parts(named: &Map<String, Value>) -> Result<ExternalValue, String> {
+    if named.is_empty() || named.len() > MOST_PARTS {
+        return Err(format!(
+            "has {} parts; 1 to {MOST_PARTS} were expected",
+            named.len()
+        ));
+    }
+    let number = |(name, value): (&String, &Value)| match value.as_f64().filter(|value| value.is_finite()) {
+        Some(number) => Ok((name.clone(), number)),
+        None => Err(format!("has {name} = {value}; a finite number was expected")),
+    };
+    let mut parts: Vec<(String, f64)> = named.iter().map(number).collect::<Result<_, _>>()?;
+    let own = parts.iter().position(|(name, _)| name == OWN);
+    let value = match own {
+        Some(at) => parts.remove(at).1,
+        None => parts.iter().map(|(_, value)| value).sum(),
+    };
+    Ok(ExternalValue { value, parts })
+}
+
+/// Python writes what is no number in words that JSON does not have.
+fn no_json(text: &str, error: &str) -> String {
+    match ["NaN", "Infinity"].into_iter().find(|word| text.contains(word)) {
+        Some(word) => format!(
+            "a value is {word}, and values are finite numbers: {}",
+            beginning(text)
+        ),
+        None => format!(
+            "{EXPECTED} was expected, found {} ({error}); what is printed for people belongs on standard error",
+            beginning(text)
+        ),
+    }
+}
+
+/// The beginning of a text, quoted.
+pub(super) fn beginning(text: &str) -> String {
+    const SHOWN: usize = 160;
+    let cut = text.chars().nth(SHOWN).map_or("", |_| "…");
+    format!("'{}{cut}'", text.chars().take(SHOWN).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn found(text: &str) -> Result<Vec<Option<ExternalValue>>, String> {
+        read(text, &["a", "b"], 7, [0.0, 1.0])
+    }
+
+    #[test]
+    fn a_value_is_a_number_or_named_numbers_or_nothing() {
+        let all = found(r#"{"values": [0.5, {"style": 0.25, "length": 0.5}]}"#).unwrap();
+        assert_eq!(all[0].as_ref().unwrap().value, 0.5);
+        let named = all[1].as_ref().unwrap();
+        assert_eq!((named.value, named.parts.len()), (0.75, 2));
+        let all = found(r#"{"batch": 7, "values": [null, {"value": 1, "words": 30}]}"#).unwrap();
+        assert_eq!(all[0], None);
+        let named = all[1].as_ref().unwrap();
+        assert_eq!((named.value, named.parts[0].0.as_str()), (1.0, "words"));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_with_what_was_expected() {
+        let cases = [
+            ("hello", "one line {\"values\": […]}"),
+            ("[1, 2]", "found '[1, 2]'"),
+            (r#"{"values": [1]}"#, "1 values of 2 items"),
+            (
+                r#"{"values": [0, 1.5]}"#,
+                "the value of item b is 1.5; its range is 0 to 1",
+            ),
+            (r#"{"values": [NaN, 1]}"#, "a value is NaN"),
+            (r#"{"values": ["x", 1]}"#, "the value of item a is \"x\""),
+            (r#"{"values": [{}, 1]}"#, "has 0 parts"),
+            (r#"{"values": [{"a": null}, 1]}"#, "has a = null"),
+            (r#"{"batch": 6, "values": [0, 1]}"#, "answered batch 6 where 7"),
+        ];
+        for (text, expected) in cases {
+            let error = found(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What a benchmark of one's own is, as a profile or a file of its own says it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use demask_datasets::formats::{READERS, Reader};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::scoring::OwnScorer;
+
+/// A benchmark of one's own.
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnBenchmark {
+    /// The name that suites are named by.
+    pub name: String,
+    /// What it measures, in a line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
+    /// The file or folder of its items: JSON lines, Parquet, tar shards, a folder of pictures; a relative one may also lie beside
+    /// the profile, or below `DEMASK_DATA`.
+    pub file: PathBuf,
+    /// The format, in the words of a source's `kind`; absent: by the file's name.
+    pub format: Option<String>,
+    /// The file's own names of columns, by the names `image`, `reference`, `choices` and `category`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// What is asked: a `text`, a `question` about a picture, a `drawing`.
+    #[serde(default)]
+    pub kind: OwnKind,
+    /// The prompt, a Jinja template that sees the row's columns; absent: the column `prompt`, `question`, `instruction` or
+    /// `caption`, with lettered choices below where there are any.
+    pub prompt: Option<String>,
+    /// The right answer, a template as well; absent: the column `reference`, `answer`, `target` or `label`.
+    pub reference: Option<String>,
+    /// How an answer is scored: `exact`, `number`, `choice`, `regex`, `f1`, an official scorer of single answers (`gsm8k`,
+    /// `math.answer`, `math.completion`, `gqa.pair`, `vqav2.pair`, `gpqa_generative`, `arc_challenge_chat`,
+    /// `opencompass_first_option`), or a reward's name.
+    #[serde(default = "exact")]
+    pub scorer: String,
+    /// What the answer is, for `regex`: the first group of the pattern's last match, held against the right answer where there is
+    /// one.
+    pub pattern: Option<String>,
+    /// Which number of an official scorer's verdict counts, by its path (`gsm8k.strict-match.exact_match`).
+    pub value: Option<String>,
+    /// Whether the model may reason before it answers; absent: it may, except before a drawing.
+    pub think: Option<bool>,
+    /// Which split's files of a folder: `test`, `validation` or `train`.
+    #[serde(default = "test")]
+    pub split: String,
+    /// At most this many items, the first.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub limit: Option<usize>,
+    /// Side of its pictures in pixels; absent: the profile's, or the model's.
+    #[schemars(range(min = 8, max = 4096))]
+    pub pixels: Option<usize>,
+    /// Its licence.
+    #[serde(default, alias = "license", skip_serializing_if = "String::is_empty")]
+    pub licence: String,
+}
+
+/// What an own benchmark asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnKind {
+    /// A text is answered by a text.
+    #[default]
+    Text,
+    /// A question about a picture is answered by a text.
+    Question,
+    /// A text is answered by a picture.
+    Drawing,
+}
+
+/// The names that `columns` may give the file's own for.
+pub(super) const COLUMNS: [&str; 4] = ["image", "reference", "choices", "category"];
+/// The splits.
+const SPLITS: [&str; 3] = ["test", "validation", "train"];
+/// What files of each format are called.
+const ENDINGS: [(&str, &[&str]); 3] = [
+    ("parquet", &[".parquet"]),
+    ("webdataset", &[".tar", ".tar.gz", ".tgz"]),
+    ("jsonl", &[".jsonl", ".ndjson", ".json", ".gz", ".zst"]),
+];
+
+impl OwnBenchmark {
+    /// What is wrong with it: the key, and what was expected. `rewards` are the names of the profile's external ones.
+    ///
+    /// # Errors
+    /// The first that is.
+    pub fn check(&self, rewards: &[&str]) -> Result<(), (&'static str, String)> {
+        let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.');
+        if self.name.is_empty() || self.name.len() > 80 || !self.name.chars().all(plain) {
+            let message = format!("is '{}'; expected 1 to 80 letters, digits, _, - or .", self.name);
+            return Err(("name", message));
+        }
+        if super::super::BENCHMARKS.iter().any(|one| one.name() == self.name) {
+            let message = format!("is {}, which is a benchmark of the program", self.name);
+            return Err(("name", message));
+        }
+        if let Some(unknown) = self.columns.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
+            let message = format!(
+                "names {unknown}; there are {}, all other columns are seen by the prompt under their own names",
+                COLUMNS.join(", ")
+            );
+            return Err(("columns", message));
+        }
+        if !SPLITS.contains(&self.split.as_str()) {
+            return Err((
+                "split",
+                format!("is {}; there are {}", self.split, SPLITS.join(", ")),
+            ));
+        }
+        if let Some(format) = self.format.as_ref().filter(|_| self.reader().is_none()) {
+            let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
+            return Err(("format", format!("is {format}; there are {}", known.join(", "))));
+        }
+        for (key, template) in [("prompt", &self.prompt), ("reference", &self.reference)] {
+            let read = template
+                .as_deref()
+                .map(demask_datasets::prompts::row_template::RowTemplate::new);
+            if let Some(Err(why)) = read {
+                return Err((key, format!("of benchmark {} is no template: {why}", self.name)));
+            }
+        }
+        OwnScorer::of(self, rewards).map(drop)
+    }
+
+    /// The reader of its format; none where it names one that there is not.
+    pub(super) fn reader(&self) -> Option<&'static dyn Reader> {
+        let name = match &self.format {
+            Some(format) => format.as_str(),
+            None => self.format_of_name(),
+        };
+        READERS.iter().copied().find(|reader| reader.name() == name)
+    }
+
+    fn format_of_name(&self) -> &'static str {
+        let file = self.file.to_string_lossy().to_lowercase();
+        let named = ENDINGS
+            .iter()
+            .find(|(_, endings)| endings.iter().any(|ending| file.ends_with(ending)));
+        match named {
+            Some((format, _)) => format,
+            None => self.format_of_folder(),
+        }
+    }
+
+    /// What a folder's files are; pictures where none tells.
+    fn format_of_folder(&self) -> &'static str {
+        let entries = std::fs::read_dir(&self.file).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().to_lowercase())
+            .collect();
+        names.sort();
+        // A folder of pictures may have its captions in JSON lines.
+        let pictures = |name: &String| [".png", ".jpg", ".jpeg"].iter().any(|end| name.ends_with(end));
+        if names.iter().any(pictures) {
+            return "image_folder";
+        }
+        let of = |name: &String| {
+            let found = ENDINGS
+                .iter()
+                .find(|(_, endings)| endings.iter().any(|ending| name.ends_with(ending)));
+            found.map(|(format, _)| *format)
+        };
+        names.iter().find_map(of).unwrap_or("image_folder")
+    }
+
+    /// Whether the model may reason first.
+    pub(super) fn may_think(&self) -> bool {
+        self.think.unwrap_or(self.kind != OwnKind::Drawing)
+    }
+}
+
+fn exact() -> String {
+    "exact".into()
+}
+fn test() -> String {
+    "test".into()
+}

@@ -1,0 +1,214 @@
+//! The rows of an own benchmark's file as items: prompt and right answer made of the row's columns.
+
+use demask_datasets::example::{Check, Example, Kind, Split};
+use demask_datasets::formats::row::{KeptColumns, Origin};
+use demask_datasets::prompts::row_template::RowTemplate;
+use serde_json::{Map, Value};
+
+use super::config::{OwnBenchmark, OwnKind};
+use super::scoring::{choices, letter};
+use crate::benchmarks::Item;
+
+/// Side of pictures where nobody says.
+const PIXELS: usize = 32;
+/// Columns that are the prompt where no template is given.
+const PROMPTS: [&str; 4] = ["prompt", "question", "instruction", "caption"];
+/// Columns that are the right answer where no template is given.
+const REFERENCES: [&str; 4] = ["reference", "answer", "target", "label"];
+
+/// Makes items of rows.
+struct ItemMaker<'a> {
+    own: &'a OwnBenchmark,
+    prompt: Option<RowTemplate>,
+    reference: Option<RowTemplate>,
+}
+
+/// Every item, in the file's order, as many as the limit allows.
+///
+/// # Errors
+/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
+/// a row out.
+pub(super) fn read(own: &OwnBenchmark) -> Result<Vec<Item>, String> {
+    let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
+    let maker = ItemMaker {
+        own,
+        prompt: template(&own.prompt)?,
+        reference: template(&own.reference)?,
+    };
+    let reader = own.reader().ok_or("its format is not known")?;
+    let origin = Origin {
+        source: own.name.clone(),
+        licence: own.licence.clone(),
+        split: split(&own.split),
+        pixels: own.pixels.unwrap_or(PIXELS),
+        columns: own.columns.clone(),
+        keep: KeptColumns::Whole,
+    };
+    let rows = reader
+        .open(&own.file, origin)
+        .map_err(|error| error.to_string())?;
+    let most = own.limit.unwrap_or(usize::MAX);
+    let mut items = Vec::new();
+    for row in rows {
+        if items.len() >= most {
+            break;
+        }
+        // A picture without columns is one row that readers make several examples of.
+        let examples = row.map_err(|bad| bad.to_string())?;
+        let Some(row) = examples.into_iter().next() else {
+            continue;
+        };
+        let place = row.place.clone();
+        let item = maker.item(row).map_err(|why| format!("{place}: {why}"))?;
+        items.push(item);
+    }
+    match items.is_empty() {
+        true => Err(format!("{} has no rows", own.file.display())),
+        false => Ok(items),
+    }
+}
+
+impl ItemMaker<'_> {
+    fn item(&self, row: Example) -> Result<Item, String> {
+        let columns = columns(&row);
+        let prompt = match &self.prompt {
+            Some(template) => template
+                .render(&columns)
+                .map_err(|why| format!("prompt: {why}"))?,
+            None => plain_prompt(&columns)?,
+        };
+        let prompt = prompt.trim().to_owned();
+        if prompt.is_empty() {
+            return Err("prompt: it is empty".to_owned());
+        }
+        let reference = match &self.reference {
+            Some(template) => template
+                .render(&columns)
+                .map_err(|why| format!("reference: {why}"))?
+                .trim()
+                .to_owned(),
+            None => first(&columns, &REFERENCES)?.map_or_else(String::new, |(_, text)| text),
+        };
+        let needs_one = matches!(self.own.scorer.as_str(), "exact" | "number" | "choice" | "f1");
+        if needs_one && reference.is_empty() {
+            return Err(format!(
+                "reference: the scorer {} needs a right answer, in a column {} or by a template; found {}",
+                self.own.scorer,
+                REFERENCES.join(", "),
+                names(&columns)
+            ));
+        }
+        if self.own.scorer == "choice" && choices(&columns).is_empty() {
+            return Err(format!(
+                "choices: the scorer choice needs a list in the column choices; found {}",
+                names(&columns)
+            ));
+        }
+        if self.own.kind == OwnKind::Question && row.picture.is_none() {
+            return Err(format!(
+                "image: a question is about a picture, in the column image; found {}",
+                names(&columns)
+            ));
+        }
+        Ok(self.made(row, columns, prompt, reference).into())
+    }
+
+    fn made(&self, row: Example, columns: Map<String, Value>, prompt: String, reference: String) -> Example {
+        let category = columns.get("category").map(word).unwrap_or_default();
+        let kind = match (self.own.kind, self.own.may_think()) {
+            (OwnKind::Text, _) => Kind::WordProblem,
+            (OwnKind::Question, _) => Kind::Question,
+            (OwnKind::Drawing, false) => Kind::TextToImage,
+            (OwnKind::Drawing, true) => Kind::ThinkThenDraw,
+        };
+        let shown = self.own.kind == OwnKind::Question;
+        let check = match (reference.is_empty(), self.own.scorer.as_str()) {
+            (true, _) => Check::None,
+            (false, "number") => Check::Number {
+                answer: reference.clone(),
+            },
+            (false, _) => Check::Exact {
+                answer: reference.clone(),
+            },
+        };
+        Example {
+            kind,
+            category,
+            prompt,
+            picture: row.picture.clone().filter(|_| shown),
+            reasoning: None,
+            answer: (!reference.is_empty()).then_some(reference),
+            check,
+            columns,
+            ..row
+        }
+        .with_id()
+    }
+}
+
+/// A row's columns; of a reader that has none, what it made of the row.
+fn columns(row: &Example) -> Map<String, Value> {
+    if !row.columns.is_empty() {
+        return row.columns.clone();
+    }
+    let made = [
+        ("prompt", Some(row.prompt.clone())),
+        ("reference", Some(row.reference())),
+        ("category", Some(row.category.clone())),
+    ];
+    let there = made
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.to_owned(), text.filter(|text| !text.is_empty())?.into())));
+    there.collect()
+}
+
+/// The column that asks, with lettered choices below it where there are any.
+fn plain_prompt(columns: &Map<String, Value>) -> Result<String, String> {
+    let Some((_, asked)) = first(columns, &PROMPTS)? else {
+        return Err(format!(
+            "prompt: a column {} was expected, or a template; found {}",
+            PROMPTS.join(", "),
+            names(columns)
+        ));
+    };
+    let choices = choices(columns);
+    let lines = choices.iter().enumerate();
+    let lines = lines.map(|(number, choice)| format!("\n{}. {choice}", letter(number)));
+    Ok(asked + &lines.collect::<String>())
+}
+
+/// The first of some columns that says something.
+fn first(columns: &Map<String, Value>, known: &[&str]) -> Result<Option<(String, String)>, String> {
+    let there = |name: &&&str| columns.get(**name).is_some_and(|value| !value.is_null());
+    let Some(name) = known.iter().find(there) else {
+        return Ok(None);
+    };
+    match &columns[*name] {
+        Value::Array(_) | Value::Object(_) => Err(format!(
+            "{name}: a text, a number or true or false was expected; a template can take it apart"
+        )),
+        value => Ok(Some(((*name).to_owned(), word(value)))),
+    }
+}
+
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.trim().to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn names(columns: &Map<String, Value>) -> String {
+    let names: Vec<&str> = columns.keys().map(String::as_str).collect();
+    match names.is_empty() {
+        true => "nothing".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+fn split(word: &str) -> Split {
+    Split::ALL
+        .into_iter()
+        .find(|split| split.name() == word)
+        .unwrap_or(Split::Test)
+}

@@ -1,0 +1,331 @@
+//! How an own benchmark scores an answer: by a rule of its own, by an official scorer, by a reward of the program or an
+//! external one.
+
+use std::collections::BTreeMap;
+
+use demask_datasets::example::Mode;
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use super::config::{OwnBenchmark, OwnKind};
+use super::official::Official;
+use crate::benchmarks::{Item, Response, Scoring, Verdict};
+use crate::completion::Completion;
+use crate::rewards::{self, Case, Evidence, Needs, Reward};
+use crate::verifiers::{Verifiers, answer, thought};
+
+/// The longest answer in tokens that a reward of the program is told: length counts nothing here.
+const NO_BUDGET: usize = usize::MAX;
+
+/// A scorer.
+pub(super) enum OwnScorer {
+    /// The same words, or the same number where the right answer is one.
+    Exact,
+    /// The same number, the last in the answer.
+    Number,
+    /// The letter or the text of the right choice.
+    Choice,
+    /// What a pattern finds.
+    Pattern(Regex),
+    /// Words in common, as SQuAD counts them.
+    F1,
+    /// An official scorer of single answers.
+    Official(Official),
+    /// A reward of the program.
+    Listed(&'static dyn Reward),
+    /// A reward that is no part of the program.
+    External(String),
+}
+
+impl OwnScorer {
+    /// The scorer that a benchmark names.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what was expected.
+    pub(super) fn of(own: &OwnBenchmark, external: &[&str]) -> Result<Self, (&'static str, String)> {
+        let named = own.scorer.as_str();
+        let scorer = match named {
+            "exact" => Self::Exact,
+            "number" => Self::Number,
+            "choice" => Self::Choice,
+            "f1" => Self::F1,
+            "regex" => Self::Pattern(pattern(own)?),
+            _ if external.contains(&named) => Self::External(named.to_owned()),
+            _ => match rewards::find(named) {
+                Some(reward) if reward.needs() == Needs::Completion => Self::Listed(reward),
+                _ => match Official::of(named, own.value.as_deref()).map_err(|why| ("value", why))? {
+                    Some(official) => Self::Official(official),
+                    None => return Err(("scorer", unknown(named, external))),
+                },
+            },
+        };
+        let judges_pictures = matches!(scorer, Self::External(_) | Self::Listed(_));
+        if own.kind == OwnKind::Drawing && !judges_pictures {
+            let message = format!("is {named}, which judges texts; a drawing is judged by a reward");
+            return Err(("scorer", message));
+        }
+        match (&own.pattern, &own.value, &scorer) {
+            (Some(_), _, scorer) if !matches!(scorer, Self::Pattern(_)) => {
+                Err(("pattern", "is for the scorer regex; leave it out".to_owned()))
+            }
+            (_, Some(_), scorer) if !matches!(scorer, Self::Official(_)) => {
+                let message = "is for official scorers; leave it out".to_owned();
+                Err(("value", message))
+            }
+            _ => Ok(scorer),
+        }
+    }
+
+    /// Whether a credit may lie between wrong and right, so that their mean is the result and not a share.
+    pub(super) fn is_graded(&self) -> bool {
+        !matches!(self, Self::Exact | Self::Number | Self::Choice | Self::Pattern(_))
+    }
+
+    /// The verdict on what the model gave.
+    pub(super) fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
+        let Response::Completion(completion) = response else {
+            return Scoring::Done(Verdict::default());
+        };
+        let right = item.example.reference();
+        let said = thought::split(&completion.text).result;
+        let verdict = match self {
+            Self::Exact => answer::same(said, &right).into(),
+            Self::Number => number(said, &right),
+            Self::Choice => choice(said, &right, &choices(&item.example.columns)),
+            Self::Pattern(pattern) => matched(pattern, &completion.text, &right),
+            Self::F1 => f1(said, &right).into(),
+            Self::Official(official) => match official.credit(said, &right, &item.example.columns) {
+                Ok(credit) => credit.into(),
+                // A row that cannot be scored is wrong, with the reason as the answer that was read.
+                Err(why) => Verdict {
+                    credit: 0.0,
+                    answer: format!("not scored: {why}"),
+                },
+            },
+            Self::Listed(reward) => listed(*reward, item, completion, verifiers),
+            Self::External(name) => {
+                return Scoring::AskReward { reward: name.clone() };
+            }
+        };
+        Scoring::Done(verdict)
+    }
+}
+
+impl From<f64> for Verdict {
+    fn from(credit: f64) -> Self {
+        Self {
+            credit: credit.clamp(0.0, 1.0),
+            answer: String::new(),
+        }
+    }
+}
+
+fn pattern(own: &OwnBenchmark) -> Result<Regex, (&'static str, String)> {
+    let Some(pattern) = &own.pattern else {
+        let message = "is missing; the scorer regex needs one, such as 'answer is (\\w+)'".to_owned();
+        return Err(("pattern", message));
+    };
+    Regex::new(pattern).map_err(|error| ("pattern", format!("is none: {error}")))
+}
+
+fn unknown(named: &str, external: &[&str]) -> String {
+    let rewards = rewards::REWARDS
+        .iter()
+        .filter(|reward| reward.needs() == Needs::Completion)
+        .map(|reward| reward.name());
+    let rewards: Vec<&str> = rewards.chain(external.iter().copied()).collect();
+    format!(
+        "is {named}; there are exact, number, choice, regex, f1, the official {}, and the rewards {}",
+        Official::names().join(", "),
+        rewards.join(", ")
+    )
+}
+
+fn number(said: &str, right: &str) -> Verdict {
+    let found = answer::number(said).or_else(|| answer::final_number(said));
+    let wanted = answer::number(right).or_else(|| answer::final_number(right));
+    let is_right = match (found, wanted) {
+        (Some(found), Some(wanted)) => (found - wanted).abs() <= 1e-9 * wanted.abs().max(1.0),
+        _ => false,
+    };
+    Verdict {
+        answer: found.map(|found| found.to_string()).unwrap_or_default(),
+        ..is_right.into()
+    }
+}
+
+/// A row's choices: a list, the list `text` of an object as ARC has it, or the values of an object by their letters.
+pub(super) fn choices(columns: &Map<String, Value>) -> Vec<String> {
+    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    match columns.get("choices") {
+        Some(Value::Array(all)) => all.iter().map(word).collect(),
+        Some(Value::Object(named)) => match named.get("text") {
+            Some(Value::Array(all)) => all.iter().map(word).collect(),
+            _ => named.values().map(word).collect(),
+        },
+        _ => Vec::new(),
+    }
+}
+
+/// The letter of a choice.
+pub(super) fn letter(number: usize) -> char {
+    u8::try_from(number)
+        .ok()
+        .and_then(|number| b'A'.checked_add(number))
+        .map_or('?', char::from)
+}
+
+/// Right answers are named by letter, by number from 0, or by the choice's text; answers are read by letter or text.
+fn choice(said: &str, right: &str, choices: &[String]) -> Verdict {
+    let Some(wanted) = named(right, choices).or_else(|| {
+        let number: usize = right.trim().parse().ok()?;
+        (number < choices.len()).then_some(number)
+    }) else {
+        return Verdict::default();
+    };
+    let found = named(said, choices).or_else(|| lettered(said, choices.len()));
+    Verdict {
+        answer: found.map(|found| letter(found).to_string()).unwrap_or_default(),
+        ..(found == Some(wanted)).into()
+    }
+}
+
+/// The choice that a text is: its letter alone, or its words.
+fn named(text: &str, choices: &[String]) -> Option<usize> {
+    let bare = text.trim().trim_matches(['(', ')', '.', ':', '*', ' ']);
+    let by_letter = match bare.as_bytes() {
+        [one] if one.is_ascii_alphabetic() => Some(usize::from(one.to_ascii_uppercase() - b'A')),
+        _ => None,
+    };
+    by_letter.filter(|&number| number < choices.len()).or_else(|| {
+        let words = answer::normal(text);
+        choices.iter().position(|choice| answer::normal(choice) == words)
+    })
+}
+
+/// The last letter that stands alone in capitals, as in "the answer is (B)" or "B. blue"; "A" as an article does not count when
+/// another stands there.
+fn lettered(text: &str, count: usize) -> Option<usize> {
+    let signs: Vec<char> = text.chars().collect();
+    let alone = |at: usize| {
+        let beside = [at.checked_sub(1), Some(at + 1)];
+        !beside
+            .into_iter()
+            .flatten()
+            .filter_map(|at| signs.get(at))
+            .any(|sign| sign.is_alphanumeric())
+    };
+    let letters = signs.iter().enumerate().filter(|(at, sign)| {
+        let number = (**sign as usize).wrapping_sub('A' as usize);
+        number < count.min(26) && alone(*at)
+    });
+    let found: Vec<usize> = letters.map(|(_, sign)| *sign as usize - 'A' as usize).collect();
+    let marked = signs.first().and_then(|first| {
+        let second = signs
+            .get(1)
+            .is_none_or(|sign| matches!(sign, '.' | ')' | ':' | ','));
+        let number = (*first as usize).wrapping_sub('A' as usize);
+        (second && number < count).then_some(number)
+    });
+    marked.or_else(|| found.last().copied())
+}
+
+/// The first group of the last match, or the whole of it.
+fn matched(pattern: &Regex, text: &str, right: &str) -> Verdict {
+    let last = pattern.captures_iter(text).last();
+    let found = last
+        .as_ref()
+        .and_then(|found| found.get(1).or_else(|| found.get(0)))
+        .map(|found| found.as_str());
+    let is_right = found.is_some_and(|found| right.trim().is_empty() || answer::same(found, right));
+    Verdict {
+        answer: found.unwrap_or_default().to_owned(),
+        ..is_right.into()
+    }
+}
+
+/// The F1 of words, articles and punctuation left out (SQuAD 1.1's `evaluate-v1.1.py`).
+pub(super) fn f1(said: &str, right: &str) -> f64 {
+    let (said, right) = (bag(said), bag(right));
+    let total = |bag: &BTreeMap<String, usize>| bag.values().sum::<usize>();
+    let common: usize = said
+        .iter()
+        .map(|(word, count)| *count.min(right.get(word).unwrap_or(&0)))
+        .sum();
+    match (total(&said), total(&right)) {
+        (0, 0) => 1.0,
+        (0, _) | (_, 0) => 0.0,
+        (ours, theirs) => 2.0 * common as f64 / (ours + theirs) as f64,
+    }
+}
+
+fn bag(text: &str) -> BTreeMap<String, usize> {
+    let plain: String = text
+        .to_lowercase()
+        .chars()
+        .filter(|sign| !sign.is_ascii_punctuation())
+        .collect();
+    let mut bag = BTreeMap::new();
+    let words = plain
+        .split_whitespace()
+        .filter(|word| !matches!(*word, "a" | "an" | "the"));
+    for word in words {
+        *bag.entry(word.to_owned()).or_default() += 1;
+    }
+    bag
+}
+
+fn listed(reward: &dyn Reward, item: &Item, completion: &Completion, verifiers: &Verifiers) -> Verdict {
+    let mode = match completion.text.contains("</think>") {
+        true => Mode::Think,
+        false => Mode::Direct,
+    };
+    let evidence = Evidence::Case(Case {
+        example: &item.example,
+        mode,
+        completion,
+        budget: NO_BUDGET,
+        verifiers,
+    });
+    reward.score(&evidence).unwrap_or(0.0).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_choice_is_read_by_its_letter_or_its_words() {
+        let all = ["red", "blue", "green"].map(str::to_owned);
+        let cases = [
+            ("B", "B", 1.0),
+            ("(b)", "1", 1.0),
+            ("Blue.", "B", 1.0),
+            ("The answer is (B).", "blue", 1.0),
+            ("A blue one is B", "B", 1.0),
+            ("C. green", "C", 1.0),
+            ("D", "B", 0.0),
+            ("none of them", "B", 0.0),
+        ];
+        for (said, right, credit) in cases {
+            assert_eq!(choice(said, right, &all).credit, credit, "{said} for {right}");
+        }
+    }
+
+    #[test]
+    fn words_in_common_count_as_squad_counts_them() {
+        assert_eq!(f1("the Blue house.", "a blue house"), 1.0);
+        assert!((f1("blue", "blue house") - 2.0 / 3.0).abs() < 1e-12);
+        assert_eq!(f1("", "blue"), 0.0);
+    }
+
+    #[test]
+    fn a_pattern_finds_the_last_answer() {
+        let pattern = Regex::new(r"answer: (\w+)").unwrap();
+        let verdict = matched(&pattern, "answer: 3, no, answer: 4", "4");
+        assert_eq!((verdict.credit, verdict.answer.as_str()), (1.0, "4"));
+        assert_eq!(matched(&pattern, "none", "4").credit, 0.0);
+        assert_eq!(matched(&pattern, "answer: any", "").credit, 1.0);
+    }
+}

@@ -1,0 +1,87 @@
+//! Which suites a person means: by their names, or those of a file of one's own benchmarks.
+
+use std::path::Path;
+
+use demask_actors::profile::{BenchmarkFile, ExternalReward};
+use demask_rewards::benchmarks::{OwnBenchmark, Suite};
+
+use crate::exit::UsageError;
+
+/// Suites that were named.
+pub enum Named {
+    /// A suite of the program.
+    Listed(Suite),
+    /// Those of a file, or one of them.
+    File(BenchmarkFile, Option<String>),
+}
+
+impl Named {
+    /// What a word of the command line means: `SUITE`, `FILE.toml` or `FILE.toml:SUITE`.
+    ///
+    /// # Errors
+    /// There is no such suite; a file that is wrong, with its line.
+    pub fn read(word: &str) -> Result<Self, UsageError> {
+        let Some((file, which)) = in_file(word) else {
+            return find(word).map(Self::Listed);
+        };
+        let read = BenchmarkFile::read(Path::new(file)).map_err(|error| UsageError(error.to_string()))?;
+        let names: Vec<String> = read.suites(None).iter().map(Suite::name).collect();
+        match which {
+            _ if names.is_empty() => Err(UsageError(format!(
+                "{file} has no [[benchmark]], and no source with a test_share"
+            ))),
+            Some(which) if !names.iter().any(|name| name == which) => Err(UsageError(format!(
+                "{file} has no suite {which}; there are {}",
+                names.join(", ")
+            ))),
+            which => Ok(Self::File(read, which.map(str::to_owned))),
+        }
+    }
+
+    /// The suites, in pictures of so many pixels a side where nobody says another size.
+    pub fn suites(&self, pixels: Option<usize>) -> Vec<Suite> {
+        match self {
+            Self::Listed(suite) => vec![suite.clone()],
+            Self::File(file, which) => {
+                let mut suites = file.suites(pixels);
+                suites.retain(|suite| which.as_ref().is_none_or(|which| suite.name() == *which));
+                suites
+            }
+        }
+    }
+
+    /// What the file says of its benchmarks.
+    pub fn benchmarks(&self) -> &[OwnBenchmark] {
+        match self {
+            Self::Listed(_) => &[],
+            Self::File(file, _) => &file.benchmarks,
+        }
+    }
+
+    /// External rewards that they may be scored by.
+    pub fn rewards(&self) -> &[ExternalReward] {
+        match self {
+            Self::Listed(_) => &[],
+            Self::File(file, _) => &file.rewards,
+        }
+    }
+}
+
+/// A file and the suite in it that a word names.
+fn in_file(word: &str) -> Option<(&str, Option<&str>)> {
+    if word.ends_with(".toml") {
+        return Some((word, None));
+    }
+    let at = word.find(".toml:")? + ".toml".len();
+    Some((&word[..at], Some(&word[at + 1..])))
+}
+
+fn find(name: &str) -> Result<Suite, UsageError> {
+    let known: Vec<String> = Suite::all().map(|suite| suite.name()).collect();
+    let known = known.join(", ");
+    Suite::find(name).ok_or_else(|| {
+        UsageError(format!(
+            "no suite {name}; there are {known}, and those of a file of your own: demask eval FILE.toml"
+        ))
+    })
+}

@@ -1,0 +1,89 @@
+//! `demask ask`: the model of the run that is under way, as it is now.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use demask_actors::home::Home;
+use demask_storage::{Command, Reply};
+
+use crate::args::Ask;
+use crate::connection::reach;
+use crate::exit::{FAILED, UsageError};
+use crate::terminal::print;
+
+/// Asks, and says what came.
+///
+/// # Errors
+/// No daemon; a picture that is not there; an output that is there already.
+pub fn ask(home: &Home, options: &Ask) -> anyhow::Result<ExitCode> {
+    if let Some(output) = options.output.as_ref().filter(|output| output.exists()) {
+        let message = format!(
+            "--output {}: it is there already; name another file",
+            output.display()
+        );
+        return Err(UsageError(message).into());
+    }
+    let image = options.image.as_ref().map(|file| {
+        let whole = std::fs::canonicalize(file)
+            .map_err(|error| UsageError(format!("--image {}: {error}", file.display())))?;
+        anyhow::Ok(whole.to_string_lossy().into_owned())
+    });
+    let question = Command::Ask {
+        prompt: options.prompt.clone(),
+        draw: options.draw,
+        image: image.transpose()?,
+        direct: options.no_think,
+        reference: options.reference.clone(),
+    };
+    let reply = reach::connect(home)?.ask(question)?;
+    if let (
+        Reply::Said {
+            picture: Some(picture),
+            ..
+        },
+        Some(output),
+    ) = (&reply, &options.output)
+    {
+        std::fs::copy(picture, output).with_context(|| format!("--output {}", output.display()))?;
+    }
+    if options.json.json {
+        print::json(&reply)?;
+    }
+    match reply {
+        Reply::Said { .. } if options.json.json => Ok(ExitCode::SUCCESS),
+        Reply::Said {
+            text,
+            answer,
+            picture,
+            right,
+            step,
+            seconds,
+        } => {
+            print::written(if picture.is_some() { &answer } else { &text });
+            let verdict = match right {
+                Some(true) => ", right",
+                Some(false) => ", wrong",
+                None => "",
+            };
+            let drawn = picture.map(|path| format!("; drawn: {}", shown(options, &path)));
+            print::note(&format!(
+                "after step {step}, in {seconds:.1} s{verdict}{}",
+                drawn.unwrap_or_default()
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Reply::Refused { message } => {
+            print::note(&format!("demask: {message}"));
+            Ok(ExitCode::from(FAILED))
+        }
+        other => anyhow::bail!("the daemon answered {other:?}"),
+    }
+}
+
+/// Where the drawing is for a person: where it was asked to be, or where it is kept.
+fn shown(options: &Ask, kept: &str) -> String {
+    options
+        .output
+        .as_ref()
+        .map_or_else(|| kept.to_owned(), |output| output.display().to_string())
+}

@@ -1,0 +1,311 @@
+//! Benchmarks without Rust, through the built programs: a file, a template, a scorer; in an evaluation, in a run, and what is held
+//! out of a source.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use demask_tests::Place;
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_json;
+use serde_json::{Value, json};
+
+/// The example that ships.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/examples/benchmarks/pens.toml")
+}
+
+fn results(place: &Place, arguments: &[&str]) -> Vec<Value> {
+    let out = place.run(&[&["eval", "--json"], arguments].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8_lossy(&out.stdout);
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_file_of_benchmarks_is_listed_evaluated_kept_and_compared() {
+    let place = Place::default();
+    let file = shipped();
+    let file = file.to_str().unwrap();
+    let listed = results(&place, &["--list", file]);
+    let all: Vec<Value> = serde_json::from_value(listed[0].clone()).unwrap_or(listed);
+    let pens = all.iter().find(|one| one["suite"] == "pens").unwrap();
+    assert_eq!(
+        (pens["items"].as_u64(), pens["available"].as_bool()),
+        (Some(4), Some(true))
+    );
+    assert!(all.iter().any(|one| one["suite"] == "tabletop-sums"));
+
+    let found = results(&place, &[file]);
+    let names: Vec<&str> = found.iter().map(|one| one["suite"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pens", "pens-choice", "pens-words"]);
+    assert!(found.iter().all(|one| one["n"] == 4), "{found:?}");
+    assert_eq!(found[0]["metric"], "accuracy");
+    assert_eq!(found[2]["metric"], "mean_credit");
+    assert_eq!(found[2]["parts"].as_object().unwrap().len(), 3, "Ana, Ben, Cem");
+
+    let items = rows_as_json(
+        &place,
+        "SELECT suite, number, prompt, output, answer, reference, credit FROM v_item ORDER BY suite, number",
+    );
+    let items = items.as_array().unwrap();
+    assert_eq!(items.len(), 12);
+    assert_eq!(items[0]["prompt"], "Ana has 5 pens, buys 2. How many pens?");
+    assert_eq!(items[0]["reference"], "7");
+    assert!(
+        items[4]["prompt"].as_str().unwrap().ends_with("A. 6\nB. 7\nC. 9"),
+        "{}",
+        items[4]
+    );
+    for item in items.iter().filter(|item| item["suite"] == "pens") {
+        let right = item["answer"].as_str().unwrap().parse::<f64>().ok()
+            == item["reference"].as_str().unwrap().parse().ok();
+        assert_eq!(item["credit"].as_f64().unwrap() == 1.0, right, "{item}");
+    }
+    let one = results(&place, &[&format!("{file}:pens"), "--limit", "2"]);
+    assert_eq!((one.len(), one[0]["n"].as_u64()), (1, Some(2)));
+    let runs = rows_as_json(
+        &place,
+        "SELECT run, settings FROM v_evaluation ORDER BY started_us",
+    );
+    assert!(
+        runs[0]["settings"].as_str().unwrap().contains("{{ has + more }}"),
+        "{runs}"
+    );
+    let (first, second) = (runs[0]["run"].as_str().unwrap(), runs[1]["run"].as_str().unwrap());
+    let compared = place.run(&["eval", "compare", first, second, "--json"]);
+    let compared: Value = serde_json::from_slice(&compared.stdout).unwrap();
+    assert_eq!(
+        (&compared[0]["suite"], &compared[0]["paired"]["n"]),
+        (&json!("pens"), &json!(2))
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
+    let place = Place::default();
+    let (toml, rows) = (place.path().join("my.toml"), place.path().join("rows.jsonl"));
+    fs::write(
+        &rows,
+        "{\"question\": \"one?\", \"answer\": \"1\"}\n{\"question\": \"two?\"}\n",
+    )
+    .unwrap();
+    let eval = |text: &str| {
+        fs::write(&toml, text).unwrap();
+        let out = place.run(&["eval", toml.to_str().unwrap(), "--no-store"]);
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    let own = |more: &str| format!("[[benchmark]]\nname = \"my\"\nfile = \"rows.jsonl\"\n{more}\n");
+    // The file of benchmarks: a line of it.
+    for (more, expected) in [
+        (
+            "scorer = \"exakt\"",
+            "my.toml, line 4: scorer is exakt; there are exact, number, choice, regex, f1",
+        ),
+        (
+            "prompt = \"{{ question\"",
+            "my.toml, line 4: prompt of benchmark my is no template",
+        ),
+        ("scorer = \"regex\"", "my.toml, line 1: pattern is missing"),
+        ("kind = \"drawing\"", "a drawing is judged by a reward"),
+        ("lenght = 3", "my.toml, line 4"),
+        (
+            "columns = { prompt = \"question\" }",
+            "columns names prompt; there are image, reference, choices, category",
+        ),
+    ] {
+        let (code, said) = eval(&own(more));
+        assert_eq!(code, Some(2), "{more}: {said}");
+        assert!(said.contains(expected), "{more}: {said}");
+    }
+    let (code, said) = eval(&own("").replace("rows.jsonl", "nowhere.jsonl"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("line 3: benchmark my: there is no nowhere.jsonl"),
+        "{said}"
+    );
+    // The rows: their file, line and column.
+    for (more, expected) in [
+        (
+            "",
+            "rows.jsonl:2: reference: the scorer exact needs a right answer",
+        ),
+        (
+            "prompt = \"{{ questoin }}\"",
+            "rows.jsonl:1: prompt: undefined value",
+        ),
+        ("prompt = \"{{ questoin }}\"", "the row has the columns"),
+        (
+            "scorer = \"choice\"",
+            "rows.jsonl:1: choices: the scorer choice needs a list",
+        ),
+        (
+            "kind = \"question\"",
+            "rows.jsonl:1: image: a question is about a picture",
+        ),
+    ] {
+        let (code, said) = eval(&own(more));
+        assert_eq!(code, Some(1), "{more}: {said}");
+        assert!(said.contains(expected), "{more}: {said}");
+    }
+}
+
+#[test]
+fn questions_about_pictures_and_drawings_are_asked_too() {
+    let place = Place::default();
+    let picture = image::RgbImage::from_pixel(32, 32, image::Rgb([200, 30, 30]));
+    picture.save(place.path().join("red.png")).unwrap();
+    let row =
+        json!({"pic": "red.png", "ask": "is there a circle?", "says": "no", "said": ["a circle", "no"]});
+    fs::write(place.path().join("rows.jsonl"), format!("{row}\n")).unwrap();
+    let score = "import json, sys\nfor line in sys.stdin:\n    items = json.loads(line)[\"items\"]\n    \
+                 print(json.dumps({\"values\": [len(item[\"picture\"]) > 0 and 7.5 for item in items]}), flush=True)\n";
+    fs::write(place.path().join("score.py"), score).unwrap();
+    let toml = place.path().join("my.toml");
+    let text = r#"
+[[benchmark]]
+name = "seen"
+kind = "question"
+file = "rows.jsonl"
+columns = { image = "pic", reference = "says" }
+prompt = "{{ ask }}"
+scorer = "gqa.pair"
+[[benchmark]]
+name = "drawn"
+kind = "drawing"
+file = "rows.jsonl"
+prompt = "a {{ said[0].split(' ')[1] }}"
+scorer = "scored"
+[[benchmark]]
+name = "shape"
+kind = "question"
+file = "rows.jsonl"
+columns = { image = "pic" }
+prompt = "{{ ask }}"
+reference = "any"
+scorer = "regex"
+pattern = "(?s).*"
+[[reward]]
+name = "scored"
+command = ["python3", "score.py"]
+range = [5, 10]
+"#;
+    fs::write(&toml, text).unwrap();
+    let found = results(&place, &[toml.to_str().unwrap()]);
+    assert_eq!(found[1]["value"], json!(0.5), "7.5 of 5 to 10: {found:?}");
+    let items = rows_as_json(
+        &place,
+        "SELECT suite, prompt, picture, drawn FROM v_item ORDER BY suite",
+    );
+    assert_eq!(items[0]["prompt"], "a circle");
+    assert!(
+        items[0]["drawn"].is_string() && items[0]["picture"].is_null(),
+        "{items}"
+    );
+    assert!(items[1]["picture"].is_string(), "{items}");
+}
+
+/// Rows of which some are held out.
+fn source(place: &Place) -> String {
+    let rows: String = (0..40)
+        .map(|at| {
+            format!(
+                "{}\n",
+                json!({"question": format!("How many are {at} and 2?"), "answer": (at + 2).to_string()})
+            )
+        })
+        .collect();
+    let file = place.path().join("own.jsonl");
+    fs::write(&file, rows).unwrap();
+    format!(
+        "[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"own\"\nkind = \"jsonl\"\npath = {:?}\ntest_share = 0.3\n",
+        file.to_str().unwrap()
+    )
+}
+
+#[test]
+fn a_run_evaluates_its_own_benchmarks_and_what_is_held_out_of_its_sources() {
+    let place = Place::default();
+    fs::write(
+        place.path().join("rows.jsonl"),
+        "{\"question\": \"How many are 91 and 8?\", \"answer\": \"99\"}\n{\"question\": \"How many are 3 and 2?\", \"answer\": \"5\"}\n",
+    )
+    .unwrap();
+    let text = smoke_with_stages(&format!(
+        r#"
+{}
+[[benchmark]]
+name = "mine"
+file = "rows.jsonl"
+[gate]
+suites = ["own-test"]
+limit = 4
+[[stage]]
+name = "codes"
+kind = "tokenizer"
+batch = 4
+[[stage]]
+name = "learn"
+kind = "pretrain"
+steps = 3
+batch = 4
+[[stage]]
+name = "after"
+kind = "evaluate"
+suites = ["mine", "own-test"]
+limit = 5
+"#,
+        source(&place)
+    ));
+    let file = place.path().join("my.toml");
+    fs::write(&file, &text).unwrap();
+    let out = place.run(&["profile", "check", file.to_str().unwrap(), "--json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let checked: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let own = checked["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|one| one["name"] == "own")
+        .unwrap();
+    assert_eq!(own["benchmarks"], json!(["mine", "own-test"]));
+    let out = place.run_profile(&file);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let found = rows_as_json(&place, "SELECT step, suite, n FROM v_eval ORDER BY step, suite");
+    assert_eq!(
+        found,
+        json!([{"step": 3, "suite": "own-test", "n": 4}, {"step": 5, "suite": "mine", "n": 2}, {"step": 5, "suite": "own-test", "n": 5}])
+    );
+    let items = rows_as_json(
+        &place,
+        "SELECT prompt, reference FROM v_item WHERE suite = 'own-test' LIMIT 1",
+    );
+    assert!(
+        items[0]["prompt"].as_str().unwrap().starts_with("How many are"),
+        "{items}"
+    );
+    // L6: the row that the benchmark has too was not trained on.
+    let clean = rows_as_json(
+        &place,
+        "SELECT overlapped FROM v_clean WHERE source = 'own' AND benchmark = 'mine'",
+    );
+    assert_eq!(clean, json!([{"overlapped": 1}]));
+    let wrong = text.replace("suites = [\"mine\", \"own-test\"]", "suites = [\"mein\"]");
+    fs::write(&file, wrong).unwrap();
+    let out = place.run_profile(&file);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("names mein"));
+    // Also outside a run, by the profile's file.
+    fs::write(&file, &text).unwrap();
+    let found = results(&place, &[&format!("{}:own-test", file.display()), "--limit", "3"]);
+    assert_eq!(
+        (&found[0]["suite"], &found[0]["n"]),
+        (&json!("own-test"), &json!(3))
+    );
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}

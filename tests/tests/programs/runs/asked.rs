@@ -1,0 +1,135 @@
+//! The model of a run asked by a person: in the middle of a step, about a picture, for a drawing, and the run stays as it is.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+
+use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_json;
+use demask_tests::weights::{last_checkpoint, weights_hash};
+use demask_tests::{Place, SMOKE, start, wait_for};
+use serde_json::{Value, json};
+
+fn said(place: &Place, arguments: &[&str]) -> Value {
+    let out = place.run(&[&["ask", "--json"], arguments].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// A run that never comes to the end of its first step of UniGRPO: its reward hangs.
+fn hanging(place: &Place) -> String {
+    fs::write(
+        place.path().join("reward.py"),
+        "import sys, time\nsys.stdin.readline()\nopen('asked', 'w').close()\ntime.sleep(3600)\n",
+    )
+    .unwrap();
+    smoke_with_stages(&format!(
+        "[[reward]]\nname = \"hangs\"\ncommand = [\"python3\", \"reward.py\"]\nfolder = {:?}\ntime_limit = 3600\n\
+         [[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nbatch = 4\n\
+         [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nbatch = 2\ngroup = 2\n",
+        place.path().to_str().unwrap()
+    ))
+}
+
+#[tokio::test]
+async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
+    let mut place = Place::default();
+    let none = place.run(&["ask", "What is 3 + 4?"]);
+    assert_eq!(none.status.code(), Some(1));
+    let text = hanging(&place);
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let refused = place.run(&["ask", "What is 3 + 4?"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no run is under way"));
+    start(&mut client, &text).await;
+    while !place.path().join("asked").exists() {
+        tokio::task::yield_now().await;
+    }
+    let answer = said(&place, &["What is 3 + 4?", "--reference", "7"]);
+    assert_eq!((&answer["reply"], &answer["step"]), (&json!("said"), &json!(1)));
+    let right = answer["answer"].as_str().unwrap().trim() == "7";
+    assert_eq!(answer["right"], json!(right));
+    // A drawing is a file, which is then asked about.
+    let (drawing, file) = (place.path().join("now.png"), "now.png");
+    let output = place.path().join(file);
+    let drawn = said(
+        &place,
+        &["a red circle", "--draw", "--output", output.to_str().unwrap()],
+    );
+    let picture = image::open(&drawing).unwrap();
+    assert_eq!((picture.width(), picture.height()), (32, 32));
+    assert!(
+        drawn["picture"].is_string() && drawn["right"].is_null(),
+        "{drawn}"
+    );
+    let again = place.run(&[
+        "ask",
+        "a red circle",
+        "--draw",
+        "--output",
+        output.to_str().unwrap(),
+    ]);
+    assert_eq!(again.status.code(), Some(2), "it is there already");
+    let seen = said(
+        &place,
+        &[
+            "is there a circle?",
+            "--image",
+            drawing.to_str().unwrap(),
+            "--no-think",
+        ],
+    );
+    assert!(seen["picture"].is_null(), "{seen}");
+    let rows = rows_as_json(
+        &place,
+        "SELECT action, key, new, applied_step FROM v_steer ORDER BY at_us",
+    );
+    let row = |key: &str, new: &str| json!({"action": "sample", "key": key, "new": new, "applied_step": 1});
+    let expected = [
+        row("text", "What is 3 + 4?"),
+        row("picture", "a red circle"),
+        row("text", "is there a circle?"),
+    ];
+    assert_eq!(rows, json!(expected));
+    client.ask(Ask::Stop).await.unwrap();
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+    assert!(end.is_some());
+}
+
+#[tokio::test]
+async fn l8_a_run_that_is_asked_all_the_time_ends_in_the_same_weights() {
+    let mut calm = Place::default();
+    let mut client = calm.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let run = start(&mut client, SMOKE).await;
+    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    let expected = weights_hash(&last_checkpoint(calm.path(), &run));
+
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    let run = start(&mut client, SMOKE).await;
+    let (mut answers, mut turn) = (0, 0);
+    loop {
+        let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
+            panic!("no status")
+        };
+        if status.state == RunState::Done {
+            break;
+        }
+        assert_ne!(status.state, RunState::Failed, "{}", status.detail);
+        let question = Ask::Ask {
+            prompt: "a red circle".into(),
+            draw: turn % 2 == 0,
+            image: None,
+            direct: false,
+            reference: None,
+        };
+        turn += 1;
+        // Before the run has a model, and after its end, it is refused.
+        answers += usize::from(matches!(client.ask(question).await.unwrap(), Reply::Said { .. }));
+    }
+    assert!(answers > 0);
+    assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), expected);
+}

@@ -1,0 +1,390 @@
+//! Rewards that are no part of the program: Python processes and addresses, asked, failing, mended, and gone with the daemon.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+
+use demask_actors::control::client::Client;
+use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_json;
+use demask_tests::weights::{last_checkpoint, weights_hash};
+use demask_tests::{Place, start, wait_for};
+use serde_json::{Value, json};
+
+/// The example that ships: ten lines of Python, and the profile that uses them.
+fn shipped() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/examples/rewards")
+}
+
+/// A reward that says how long answers are, as a person would write it, and notes every batch in a file beside it.
+/// What `behave` does happens before a batch is answered.
+fn script(behave: &str) -> String {
+    format!(
+        r#"
+import json, os, sys, time
+notes = open("batches.jsonl", "a")
+with open("pids", "a") as pids:
+    print(os.getpid(), file=pids)
+for line in sys.stdin:
+    batch = json.loads(line)
+{behave}
+    print(line.strip(), file=notes, flush=True)
+    values = [min(len(item["answer"]), 40) / 40 for item in batch["items"]]
+    print(json.dumps({{"batch": batch["batch"], "values": [{{"value": one, "letters": 40 * one}} for one in values]}}), flush=True)
+"#
+    )
+}
+
+/// A run of three UniGRPO steps whose reward is asked in a folder of the place.
+fn profile(place: &Place, behave: &str, more: &str) -> String {
+    fs::write(place.path().join("reward.py"), script(behave)).unwrap();
+    smoke_with_stages(&format!(
+        r#"
+[rewards]
+format = 0.1
+
+[[reward]]
+name = "letters"
+command = ["python3", "{{folder}}/reward.py"]
+folder = {:?}
+tasks = ["text", "understand"]
+{more}
+
+[[stage]]
+name = "codes"
+kind = "tokenizer"
+batch = 4
+
+[[stage]]
+name = "unigrpo"
+kind = "align"
+steps = 3
+batch = 3
+group = 2
+learning_rate = 1e-3
+"#,
+        place.path().to_str().unwrap()
+    ))
+}
+
+async fn subscribed(place: &mut Place) -> Client {
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    client
+}
+
+async fn ended(client: &mut Client) -> RunState {
+    let end = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
+    match end.unwrap().record {
+        Record::RunEnd(end) => end.status,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The weights at the end of a run that nothing interrupts.
+async fn whole(place: &mut Place, profile: &str) -> String {
+    let mut client = subscribed(place).await;
+    let run = start(&mut client, profile).await;
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    weights_hash(&last_checkpoint(place.path(), &run))
+}
+
+fn lines(place: &Place, file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(place.path().join(file)).unwrap_or_default();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn the_example_that_ships_is_checked_and_runs() {
+    let place = Place::default();
+    let file = shipped().join("exact-match.toml");
+    let out = place.run(&["profile", "check", file.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said}");
+    assert!(
+        said.contains("reward exact gives 1 for the right answer"),
+        "{said}"
+    );
+    let out = place.run_profile(&file);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let parts = rows_as_json(
+        &place,
+        "SELECT DISTINCT modality FROM v_rollout WHERE parts LIKE '%\"exact\"%' ORDER BY 1",
+    );
+    assert!(!parts.as_array().unwrap().is_empty(), "{parts}");
+    let drawn = json!({"modality": "draw"});
+    assert!(!parts.as_array().unwrap().contains(&drawn), "{parts}");
+    let measured = rows_as_json(
+        &place,
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/exact'",
+    );
+    assert_eq!(measured, json!([{"any": 1}]));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+#[test]
+fn what_is_wrong_with_a_reward_is_told_before_a_run() {
+    let place = Place::default();
+    let check = |text: &str| {
+        let file = place.path().join("wrong.toml");
+        fs::write(&file, text).unwrap();
+        let out = place.run(&["profile", "check", file.to_str().unwrap()]);
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+        (out.status.code(), said)
+    };
+    let dies = "    print('no model here', file=sys.stderr); sys.exit(3)";
+    let (code, said) = check(&profile(&place, dies, ""));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("reward letters: it ended (exit status: 3); it said last: no model here"),
+        "{said}"
+    );
+    let (code, said) = check(&profile(&place, "    pass", "range = [0.5, 1]"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("its range is 0.5 to 1"), "{said}");
+    let right = profile(&place, "    pass", "");
+    let cases = [
+        (
+            right.replace("python3", "no-such-program"),
+            "there is no program no-such-program",
+        ),
+        (
+            right.replace("name = \"letters\"", "name = \"correct\""),
+            "name is correct, which has a meaning already",
+        ),
+        (
+            right.replace("[rewards]", "[rewards]\nlenght = 1"),
+            "lenght is no reward; there are",
+        ),
+    ];
+    for (text, expected) in cases {
+        let (code, said) = check(&text);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains(expected) && said.contains(", line "),
+            "{expected}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
+    let mut place = Place::default();
+    let rows = [(3, "easy"), (4, "hard"), (5, "easy")].map(|(count, level)| {
+        json!({"question": format!("How many are {count} and 2?"), "answer": (count + 2).to_string(), "level": level})
+    });
+    let file = place.path().join("own.jsonl");
+    fs::write(&file, rows.map(|row| format!("{row}\n")).concat()).unwrap();
+    let own = format!(
+        "[[source]]\nname = \"own\"\nkind = \"jsonl\"\npath = {:?}\nkeep = [\"level\"]\n[limits]\nnear_duplicate = 2.0\n",
+        file.to_str().unwrap()
+    );
+    let text = profile(&place, "    pass", "picture = \"path\"\nbatch = 2")
+        .replace("[rewards]", &format!("{own}[rewards]"));
+    whole(&mut place, &text).await;
+    let batches = lines(&place, "batches.jsonl");
+    let items: Vec<&Value> = batches
+        .iter()
+        .flat_map(|batch| batch["items"].as_array().unwrap())
+        .collect();
+    assert!(
+        batches
+            .iter()
+            .all(|batch| batch["items"].as_array().unwrap().len() <= 2)
+    );
+    let of_own = items.iter().filter(|item| item["source"] == "own");
+    assert!(of_own.clone().count() > 0, "{items:?}");
+    for item in of_own {
+        assert!(
+            ["easy", "hard"].contains(&item["columns"]["level"].as_str().unwrap()),
+            "{item}"
+        );
+        assert_eq!(item["task"], "text");
+        assert!(item["place"].as_str().unwrap().contains("own.jsonl:"), "{item}");
+    }
+    let seen = items.iter().find(|item| item["task"] == "understand").unwrap();
+    let picture = image::ImageReader::open(seen["picture"].as_str().unwrap()).unwrap();
+    let picture = picture.with_guessed_format().unwrap().decode().unwrap();
+    assert_eq!((picture.width(), picture.height()), (32, 32));
+    let named = rows_as_json(
+        &place,
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/letters.letters'",
+    );
+    assert_eq!(named, json!([{"any": 1}]));
+}
+
+/// The second, third and fourth process each fail in another way.
+const STUMBLES: &str = r#"
+    life = sum(1 for _ in open("pids"))
+    if life == 1 and batch["batch"] == 2: sys.exit(1)
+    if life == 2: time.sleep(3600)
+    if life == 3: print('{"values": [NaN]}', flush=True); continue
+"#;
+
+#[tokio::test]
+async fn l1_crash_silence_and_a_bad_answer_within_the_budget_change_nothing() {
+    let (mut calm, mut place) = (Place::default(), Place::default());
+    let expected = profile(&calm, "    pass", "");
+    let expected = whole(&mut calm, &expected).await;
+    // The time limit is the silent one's alone: others answer long before.
+    let stumbling = profile(&place, STUMBLES, "time_limit = 10.0\nrestarts = 3");
+    assert_eq!(whole(&mut place, &stumbling).await, expected);
+    assert_eq!(lines(&place, "pids").len(), 4);
+    let alerts = rows_as_json(&place, "SELECT count(*) AS n FROM v_alert");
+    assert_eq!(alerts, json!([{"n": 0}]));
+}
+
+#[tokio::test]
+async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on_to_the_same_weights() {
+    let (mut calm, mut place) = (Place::default(), Place::default());
+    let expected = profile(&calm, "    pass", "");
+    let expected = whole(&mut calm, &expected).await;
+    let broken = r#"
+    if batch["batch"] == 2 or sum(1 for _ in open("pids")) > 1:
+        if not os.path.exists("mended"): print("broken", file=sys.stderr); sys.exit(1)
+"#;
+    let text = profile(&place, broken, "restarts = 1");
+    let mut client = subscribed(&mut place).await;
+    let run = start(&mut client, &text).await;
+    let failed = |record: &Record| matches!(record, Record::Alert(alert) if alert.kind == "reward_failed");
+    let told = wait_for(&mut client, failed).await.unwrap();
+    let Record::Alert(alert) = told.record else {
+        unreachable!()
+    };
+    assert!(
+        alert.message.contains("reward letters failed 2 times in a row") && alert.message.contains("broken"),
+        "{}",
+        alert.message
+    );
+    let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
+        panic!("no status")
+    };
+    assert_eq!(status.state, RunState::Paused);
+    assert!(status.detail.contains("`demask resume`"), "{}", status.detail);
+    // Still broken: it is paused again.
+    client.ask(Ask::Resume).await.unwrap();
+    wait_for(&mut client, failed).await.unwrap();
+    fs::write(place.path().join("mended"), "").unwrap();
+    client.ask(Ask::Resume).await.unwrap();
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), expected);
+}
+
+/// Whether a process is there, and no zombie.
+fn lives(pid: &Value) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
+    state.is_some_and(|state| state != 'Z')
+}
+
+/// The process of a reward that hangs at its first batch.
+async fn hanging(place: &mut Place) -> (Client, Value) {
+    let text = profile(
+        place,
+        "    open('asked', 'w').close(); time.sleep(3600)",
+        "time_limit = 3600.0",
+    );
+    let mut client = subscribed(place).await;
+    start(&mut client, &text).await;
+    while !place.path().join("asked").exists() {
+        tokio::task::yield_now().await;
+    }
+    let pid = lines(place, "pids").remove(0);
+    assert!(lives(&pid));
+    (client, pid)
+}
+
+#[tokio::test]
+async fn l10_a_stop_ends_a_run_whose_reward_is_silent() {
+    let mut place = Place::default();
+    let (mut client, pid) = hanging(&mut place).await;
+    client.ask(Ask::Stop).await.unwrap();
+    assert_eq!(ended(&mut client).await, RunState::Stopped);
+    while lives(&pid) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(place.terminate(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reward_does_not_outlive_a_daemon_that_is_killed() {
+    let mut place = Place::default();
+    let (_client, pid) = hanging(&mut place).await;
+    place.kill();
+    while lives(&pid) {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Values every batch posted to a port of this machine by the parity of its answers' lengths; the address.
+fn address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            answer(stream.unwrap());
+        }
+    });
+    format!("http://{address}/score")
+}
+
+fn answer(mut stream: TcpStream) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let (mut line, mut length) = (String::new(), 0);
+    while reader.read_line(&mut line).unwrap() > 2 {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let batch: Value = serde_json::from_slice(&body).unwrap();
+    let items = batch["items"].as_array().unwrap();
+    let values: Vec<usize> = items
+        .iter()
+        .map(|item| item["answer"].as_str().unwrap().len() % 2)
+        .collect();
+    let reply = json!({ "values": values }).to_string();
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        reply.len()
+    );
+    stream.write_all(format!("{head}{reply}").as_bytes()).unwrap();
+}
+
+#[tokio::test]
+async fn a_reward_at_an_address_counts_and_its_weight_is_turned() {
+    let mut place = Place::default();
+    let text = profile(&place, "    pass", "");
+    let (command, folder) = (text.find("command = [").unwrap(), text.find("folder = ").unwrap());
+    let mut text = text.clone();
+    text.replace_range(command..folder, &format!("url = \"{}\"\n", address()));
+    let mut client = subscribed(&mut place).await;
+    start(&mut client, &text).await;
+    let set = Ask::Set {
+        key: "reward.letters".into(),
+        value: 0.5,
+    };
+    let taken = client.ask(set).await.unwrap();
+    assert!(matches!(taken, Reply::Accepted { .. }), "{taken:?}");
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    let weights = rows_as_json(
+        &place,
+        "SELECT DISTINCT json_extract(part.value, '$[2]') AS weight FROM v_rollout, json_each(v_rollout.parts) AS part \
+         WHERE json_extract(part.value, '$[0]') = 'letters' ORDER BY 1",
+    );
+    assert!(
+        weights.as_array().unwrap().contains(&json!({"weight": 0.5})),
+        "{weights}"
+    );
+}
