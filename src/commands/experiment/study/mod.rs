@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_storage::{Command, Record, Reply};
+use demask_storage::{Command, Record, Reply, RunState};
 
 use self::plan::{StudyPlan, StudyRun};
 use self::state::{StudyRunState, StudyRunStates};
@@ -105,7 +105,11 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
         states = StudyRunStates::read(home, plan)?;
         if let Some(trial) = states.trial(plan, &end.run) {
             let left = open(&states);
-            print::note(&format!("{}: {}, {left} left", trial.title(), end.status));
+            let why = match end.status {
+                RunState::Failed => format!(" ({})", end.reason),
+                _ => String::new(),
+            };
+            print::note(&format!("{}: {}{why}, {left} left", trial.title(), end.status));
         }
     }
     Ok(states)
