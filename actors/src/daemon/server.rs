@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::question::Desk;
+use super::question::AnswerDesk;
 use super::run_lifecycle::live;
 use super::run_record::{end_run, record_run, run_end, stored};
 use crate::control::gateway::{self, Asked};
@@ -312,7 +312,7 @@ impl Daemon {
         let (home, recorder) = (self.home.clone(), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
-            let desk = Desk {
+            let desk = AnswerDesk {
                 home: &home,
                 control: &control,
                 recorder: &recorder,
@@ -345,7 +345,7 @@ impl Daemon {
                 };
                 let (message, step) = ("taken; it is answered now".to_owned(), present.place().1);
                 reply.send(Reply::Accepted { message, step }).ok();
-                let desk = Desk {
+                let desk = AnswerDesk {
                     home: &home,
                     control: &present,
                     recorder: &recorder,
