@@ -112,7 +112,7 @@ pub enum Images {
 
 /// `demask ask`.
 #[derive(Debug, Args)]
-pub struct Ask {
+pub struct AskModel {
     /// The prompt
     pub prompt: String,
     /// The picture that is asked about: a PNG or JPEG file

@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
-pub use experiment::{Ask, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
+pub use experiment::{AskModel, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
 pub use output::Json;
 pub use presentation::{Across, Plot, Report};
 pub use profile::{Check, Profile};
@@ -121,7 +121,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nIt is answered between two steps of denoising, or after the present step of training; the run's weights stay the same."
     )]
-    Ask(Ask),
+    Ask(AskModel),
     /// Write an answer to a prompt
     #[command(
         after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/\n  demask generate --file problems.jsonl --samples 4 --json > answers.jsonl\n  echo \"What is 3 + 4?\" | demask generate -"

@@ -25,20 +25,20 @@ use crate::runtime::seeds::seed_of;
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Who is asked, and where what is said goes.
-pub(super) struct Desk<'a> {
+pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
     pub(super) control: &'a Control,
     pub(super) recorder: &'a Recorder,
 }
 
 /// A question as the command says it.
-struct Question {
+struct AskedQuestion {
     example: Example,
     mode: Mode,
     reference: Option<String>,
 }
 
-impl Desk<'_> {
+impl AnswerDesk<'_> {
     /// Takes the question down and answers it.
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
         let Some(model) = self.control.model() else {
@@ -64,7 +64,7 @@ impl Desk<'_> {
         }
     }
 
-    async fn said(&self, id: &str, question: Question, model: &PresentModel) -> anyhow::Result<Reply> {
+    async fn said(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> anyhow::Result<Reply> {
         let began = Instant::now();
         let (run, step) = self.control.place();
         let sample = format!("{run}/asked/{id}");
@@ -111,7 +111,7 @@ impl Desk<'_> {
 }
 
 /// What is asked, as an example.
-async fn question(command: &Command, model: &PresentModel) -> Result<Question, String> {
+async fn question(command: &Command, model: &PresentModel) -> Result<AskedQuestion, String> {
     let Command::Ask {
         prompt,
         draw,
@@ -142,7 +142,7 @@ async fn question(command: &Command, model: &PresentModel) -> Result<Question, S
         },
         None => Check::None,
     };
-    Ok(Question {
+    Ok(AskedQuestion {
         example: Example {
             check,
             ..plain_example(kind, prompt, picture)

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::lives::Lives;
-use super::question::Desk;
+use super::question::AnswerDesk;
 use super::run_record::run_end;
 use crate::control::gateway::{self, Asked};
 use crate::control::{Control, publish};
@@ -257,7 +257,7 @@ impl Daemon {
         let (home, recorder) = (self.home.clone(), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
-            let desk = Desk {
+            let desk = AnswerDesk {
                 home: &home,
                 control: &control,
                 recorder: &recorder,
@@ -290,7 +290,7 @@ impl Daemon {
                 };
                 let (message, step) = ("taken; it is answered now".to_owned(), present.place().1);
                 reply.send(Reply::Accepted { message, step }).ok();
-                let desk = Desk {
+                let desk = AnswerDesk {
                     home: &home,
                     control: &present,
                     recorder: &recorder,

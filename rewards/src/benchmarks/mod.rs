@@ -72,11 +72,6 @@ pub trait Benchmark: Send + Sync {
         Verdict::default()
     }
 
-    /// Whether an external reward is asked for its verdicts.
-    fn asks_reward(&self) -> bool {
-        false
-    }
-
     /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
     /// count only together, are computed here.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
@@ -391,12 +386,6 @@ impl Suite {
     #[must_use]
     pub fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
         self.benchmark().score(self.protocol, item, response, verifiers)
-    }
-
-    /// Whether external rewards are asked for its verdicts.
-    #[must_use]
-    pub fn asks_reward(&self) -> bool {
-        self.benchmark().asks_reward()
     }
 
     /// The verdict on a response, from what the judge model replied.

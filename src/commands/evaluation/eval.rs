@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::kept::{Follower, Kept};
-use super::named::Named;
+use super::named::NamedSuites;
 use super::{compare, show};
 use crate::args::{Eval, EvalAction};
 use crate::exit::UsageError;
@@ -43,10 +43,10 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         Some(EvalAction::History(output)) => return show::history(home, output.json),
         None => {}
     }
-    let named: Vec<Named> = options
+    let named: Vec<NamedSuites> = options
         .suites
         .iter()
-        .map(|word| Named::read(word))
+        .map(|word| NamedSuites::read(word))
         .collect::<Result<_, _>>()?;
     let suites = |pixels| -> Vec<Suite> { named.iter().flat_map(|named| named.suites(pixels)).collect() };
     if options.list {
@@ -74,7 +74,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         suites
             .iter()
             .try_for_each(|suite| suite.items(options.limit).map(drop))?;
-        let rewards: Vec<ExternalReward> = named.iter().flat_map(Named::rewards).cloned().collect();
+        let rewards: Vec<ExternalReward> = named.iter().flat_map(NamedSuites::rewards).cloned().collect();
         let trial = Trial {
             limit: options.limit,
             mode,
@@ -128,7 +128,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
 fn begin(
     home: &Home,
     options: &Eval,
-    (suites, named): (&[Suite], &[Named]),
+    (suites, named): (&[Suite], &[NamedSuites]),
     session: &Session,
     trial: &Trial,
 ) -> anyhow::Result<Kept> {
@@ -143,7 +143,7 @@ fn begin(
         "image_reward": options.image_reward,
     });
     // What benchmarks of one's own were, for whoever looks at the evaluation later.
-    let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(Named::benchmarks).collect();
+    let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(NamedSuites::benchmarks).collect();
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
     }
@@ -206,8 +206,10 @@ fn networks(home: &Home, options: &Eval) -> anyhow::Result<Option<Networks>> {
 }
 
 /// The suites of files that are named.
-fn own(named: &[Named]) -> impl Iterator<Item = Suite> {
-    let files = named.iter().filter(|named| matches!(named, Named::File(..)));
+fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
+    let files = named
+        .iter()
+        .filter(|named| matches!(named, NamedSuites::File(..)));
     files.flat_map(|named| named.suites(None))
 }
 

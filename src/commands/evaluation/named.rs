@@ -8,14 +8,14 @@ use demask_rewards::benchmarks::{OwnBenchmark, Suite};
 use crate::exit::UsageError;
 
 /// Suites that were named.
-pub enum Named {
+pub enum NamedSuites {
     /// A suite of the program.
     Listed(Suite),
     /// Those of a file, or one of them.
-    File(BenchmarkFile, Option<String>),
+    File(Box<BenchmarkFile>, Option<String>),
 }
 
-impl Named {
+impl NamedSuites {
     /// What a word of the command line means: `SUITE`, `FILE.toml` or `FILE.toml:SUITE`.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Named {
                 "{file} has no suite {which}; there are {}",
                 names.join(", ")
             ))),
-            which => Ok(Self::File(read, which.map(str::to_owned))),
+            which => Ok(Self::File(Box::new(read), which.map(str::to_owned))),
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use demask_actors::home::Home;
 use demask_storage::{Command, Reply};
 
-use crate::args::Ask;
+use crate::args::AskModel;
 use crate::connection::reach;
 use crate::exit::{FAILED, UsageError};
 use crate::terminal::print;
@@ -15,7 +15,7 @@ use crate::terminal::print;
 ///
 /// # Errors
 /// No daemon; a picture that is not there; an output that is there already.
-pub fn ask(home: &Home, options: &Ask) -> anyhow::Result<ExitCode> {
+pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
     if let Some(output) = options.output.as_ref().filter(|output| output.exists()) {
         let message = format!(
             "--output {}: it is there already; name another file",
@@ -81,7 +81,7 @@ pub fn ask(home: &Home, options: &Ask) -> anyhow::Result<ExitCode> {
 }
 
 /// Where the drawing is for a person: where it was asked to be, or where it is kept.
-fn shown(options: &Ask, kept: &str) -> String {
+fn shown(options: &AskModel, kept: &str) -> String {
     options
         .output
         .as_ref()

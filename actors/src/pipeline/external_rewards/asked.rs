@@ -33,7 +33,7 @@ pub struct RewardFailure {
 
 /// Whom batches are sent to.
 #[derive(Debug)]
-enum Line {
+enum Way {
     Process(Box<RewardProcess>),
     Address(RewardAddress),
 }
@@ -41,7 +41,7 @@ enum Line {
 /// The present line, and how many batches were sent.
 #[derive(Debug, Default)]
 struct Present {
-    line: Option<Line>,
+    line: Option<Way>,
     batches: u64,
 }
 
@@ -120,13 +120,13 @@ impl AskedReward {
         };
         let limit = Duration::from_secs_f64(self.reward.time_limit);
         let answered = match &mut to {
-            Line::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
-            Line::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
+            Way::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
+            Way::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
         };
         let silent = |_| {
             let said = match &to {
-                Line::Process(process) => process.said_last(),
-                Line::Address(_) => String::new(),
+                Way::Process(process) => process.said_last(),
+                Way::Address(_) => String::new(),
             };
             format!("no answer within {} s (time_limit){said}", self.reward.time_limit)
         };
@@ -155,11 +155,11 @@ impl AskedReward {
         made.await.map_err(|error| error.to_string())?
     }
 
-    fn open(&self) -> Result<Line, String> {
+    fn open(&self) -> Result<Way, String> {
         match self.reward.url {
-            Some(_) => RewardAddress::open(&self.reward).map(Line::Address),
+            Some(_) => RewardAddress::open(&self.reward).map(Way::Address),
             None => {
-                RewardProcess::start(&self.reward, &self.run).map(|process| Line::Process(Box::new(process)))
+                RewardProcess::start(&self.reward, &self.run).map(|process| Way::Process(Box::new(process)))
             }
         }
     }

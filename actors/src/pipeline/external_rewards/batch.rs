@@ -16,7 +16,7 @@ use crate::profile::{ExternalReward, PictureForm};
 
 /// A batch.
 #[derive(Debug, Serialize)]
-struct Batch<'a> {
+struct RewardBatch<'a> {
     /// The reward's name: one program may serve several.
     reward: &'a str,
     run: &'a str,
@@ -60,7 +60,7 @@ pub(super) fn line(
     items: &[&Item],
     blobs: &Blobs,
 ) -> Result<Vec<u8>, String> {
-    let batch = Batch {
+    let batch = RewardBatch {
         reward: &reward.name,
         run,
         batch: number,

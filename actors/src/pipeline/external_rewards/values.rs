@@ -33,7 +33,7 @@ pub(super) fn read(
     };
     if let Some(number) = answer
         .get("batch")
-        .filter(|number| **number != Value::from(batch))
+        .filter(|number| number.as_u64() != Some(batch))
     {
         return Err(format!("it answered batch {number} where {batch} was asked"));
     }

@@ -41,7 +41,13 @@ pub(super) fn read(own: &OwnBenchmark) -> Result<Vec<Item>, String> {
         licence: own.licence.clone(),
         split: split(&own.split),
         pixels: own.pixels.unwrap_or(PIXELS),
-        columns: own.columns.clone(),
+        // What is renamed keeps its own name beside, for templates to see.
+        columns: own
+            .columns
+            .iter()
+            .filter(|(known, _)| *known == "image")
+            .map(owned)
+            .collect(),
         keep: KeptColumns::Whole,
     };
     let rows = reader
@@ -70,7 +76,7 @@ pub(super) fn read(own: &OwnBenchmark) -> Result<Vec<Item>, String> {
 
 impl ItemMaker<'_> {
     fn item(&self, row: Example) -> Result<Item, String> {
-        let columns = columns(&row);
+        let columns = self.columns(&row)?;
         let prompt = match &self.prompt {
             Some(template) => template
                 .render(&columns)
@@ -113,6 +119,22 @@ impl ItemMaker<'_> {
         Ok(self.made(row, columns, prompt, reference).into())
     }
 
+    /// A row's columns, those that are given another name under both.
+    fn columns(&self, row: &Example) -> Result<Map<String, Value>, String> {
+        if row.columns.is_empty() {
+            return Ok(made_of(row));
+        }
+        let mut columns = row.columns.clone();
+        for (known, own) in self.own.columns.iter().filter(|(known, _)| *known != "image") {
+            let value =
+                row.columns.get(own).cloned().ok_or_else(|| {
+                    format!("{known}: there is no column {own}; found {}", names(&row.columns))
+                })?;
+            columns.insert(known.clone(), value);
+        }
+        Ok(columns)
+    }
+
     fn made(&self, row: Example, columns: Map<String, Value>, prompt: String, reference: String) -> Example {
         let category = columns.get("category").map(word).unwrap_or_default();
         let kind = match (self.own.kind, self.own.may_think()) {
@@ -146,11 +168,8 @@ impl ItemMaker<'_> {
     }
 }
 
-/// A row's columns; of a reader that has none, what it made of the row.
-fn columns(row: &Example) -> Map<String, Value> {
-    if !row.columns.is_empty() {
-        return row.columns.clone();
-    }
+/// What a reader without columns made of a row, as columns.
+fn made_of(row: &Example) -> Map<String, Value> {
     let made = [
         ("prompt", Some(row.prompt.clone())),
         ("reference", Some(row.reference())),
@@ -160,6 +179,10 @@ fn columns(row: &Example) -> Map<String, Value> {
         .into_iter()
         .filter_map(|(name, text)| Some((name.to_owned(), text.filter(|text| !text.is_empty())?.into())));
     there.collect()
+}
+
+fn owned((known, own): (&String, &String)) -> (String, String) {
+    (known.clone(), own.clone())
 }
 
 /// The column that asks, with lettered choices below it where there are any.

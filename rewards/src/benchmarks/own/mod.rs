@@ -100,10 +100,6 @@ impl Benchmark for Own {
         self.scorer.score(item, response, verifiers)
     }
 
-    fn asks_reward(&self) -> bool {
-        matches!(self.scorer, OwnScorer::External(_))
-    }
-
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         match self.scorer.is_graded() {
             true => mean_credit(self.name(), protocol, judged),
