@@ -103,14 +103,14 @@ fn told(error: impl std::fmt::Display) -> anyhow::Error {
 
 /// Where a chart's lines are: left, top, right, bottom.
 #[derive(Clone, Copy)]
-struct Place {
+struct PlotArea {
     left: i32,
     top: i32,
     right: i32,
     bottom: i32,
 }
 
-impl Place {
+impl PlotArea {
     fn x(&self, share: f64) -> i32 {
         self.left + pixels(share * f64::from(self.right - self.left))
     }
@@ -130,7 +130,7 @@ fn one<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart) -> anyhow::Result<(
     let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);
     let [left, right, below] = MARGINS;
     let legend = legend(area, chart, left, width - right)?;
-    let place = Place {
+    let place = PlotArea {
         left,
         top: legend,
         right: width - right,
@@ -203,7 +203,7 @@ fn line(number: usize) -> ShapeStyle {
     ShapeStyle::from(&RGBColor(red, green, blue)).stroke_width(2)
 }
 
-fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -> anyhow::Result<()> {
     let most = |way: i32, apart: i32| usize::try_from(way / apart).unwrap_or(2).max(2);
     for (value, said) in chart.y.ticks(most(place.bottom - place.top, APART.1)) {
         let Some(share) = chart.y.place(value) else {
@@ -243,7 +243,7 @@ fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> a
 }
 
 /// A broken line where a knob was turned, with its words; those that stand close go below each other.
-fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -> anyhow::Result<()> {
     const DASH: i32 = 5;
     for (number, (at, said)) in chart.turns.iter().enumerate() {
         let Some(share) = chart.x.place(*at) else { continue };
@@ -275,7 +275,7 @@ fn lines<B: DrawingBackend>(
     chart: &Chart,
     series: &Series,
     number: usize,
-    place: Place,
+    place: PlotArea,
 ) -> anyhow::Result<()> {
     let (red, green, blue) = colour(number);
     let faint = ShapeStyle::from(&RGBColor(red, green, blue).mix(0.25)).stroke_width(1);

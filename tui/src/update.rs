@@ -1,7 +1,7 @@
 //! How events and keys change the state, as far as every screen is meant; the present screen does the rest. Pure: what has to
 //! be done outside is returned.
 
-use demask_storage::query::curves::{self, Turn};
+use demask_storage::query::curves::{self, KnobTurn};
 use demask_storage::{
     Command, Eval, Frame, Level, Record, Reply, RolloutSample, RunState, TrainUse, Verdict,
 };
@@ -545,7 +545,7 @@ fn turned_at(model: &mut Model, step: u64, words: String) {
         .any(|turn| turn.step == step && turn.words == words)
     {
         let seconds = 0.0;
-        model.turns.push(Turn {
+        model.turns.push(KnobTurn {
             run,
             step,
             seconds,

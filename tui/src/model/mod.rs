@@ -10,7 +10,7 @@ pub mod seen;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use demask_storage::query::curves::Turn;
+use demask_storage::query::curves::KnobTurn;
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
 use crate::model::seen::Seen;
@@ -106,7 +106,7 @@ pub struct Model {
     /// Runs whose curves are laid over the present one's, each with its name.
     pub overlaid: Vec<(String, String)>,
     /// Knobs that were turned in the run.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<KnobTurn>,
     /// When the last event came, in microseconds since the Unix epoch.
     pub now_us: i64,
     /// Where the run is.
