@@ -16,7 +16,7 @@ fn cards(cards: &[String]) -> String {
     }
 }
 
-/// The best and the worst rollouts of the last step that drew some.
+/// Rollouts of the last step that drew some, group by group.
 pub(super) fn rollouts(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let sql = format!(

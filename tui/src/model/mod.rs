@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use demask_storage::query::curves::KnobTurn;
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
+use crate::keys::screen_key;
 use crate::model::seen::Seen;
 use crate::palette::Palette;
 
@@ -31,15 +32,15 @@ pub const ROLLOUTS: usize = 400;
 pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     let named = |gap: &str, all: bool| -> Vec<String> {
         let tab = |(number, name): (usize, &&str)| match all || number == present {
-            true => format!(" {} {name}{gap}", (number + 1) % 10),
-            false => format!(" {}{gap}", (number + 1) % 10),
+            true => format!(" {} {name}{gap}", screen_key(number)),
+            false => format!(" {}{gap}", screen_key(number)),
         };
         titles.iter().enumerate().map(tab).collect()
     };
     let fits = |tabs: &Vec<String>| tabs.iter().map(String::len).sum::<usize>() <= columns;
     let close = |(number, name): (usize, &&str)| {
         let space = if number == 0 { "" } else { " " };
-        format!("{space}{}{name}", (number + 1) % 10)
+        format!("{space}{}{name}", screen_key(number))
     };
     let close = titles.iter().enumerate().map(close).collect();
     let wide = [named(" ", true), named("", true), close];
