@@ -63,6 +63,7 @@ fn accepted(picked: &TrainingExample) -> Accepted {
     Accepted {
         example: picked.example.clone(),
         generator: "weights:1".into(),
+        trace: String::new(),
     }
 }
 

@@ -20,7 +20,7 @@ pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
 pub use evaluation::{Eval, EvalAction, EvalCompare, EvalShow};
 pub use experiment::{AskModel, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
 pub use output::Json;
-pub use presentation::{Across, Plot, Report};
+pub use presentation::{Across, Plot, RunReport};
 pub use profile::{Check, Profile};
 pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
 pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
@@ -186,7 +186,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  demask report --output report.html\n  demask report 80a7c1cf3794 --output run.html --samples 40\nThe page holds its pictures, runs no script and fetches nothing."
     )]
-    Report(Report),
+    Report(RunReport),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(Verify),

@@ -49,7 +49,7 @@ pub enum Across {
 
 /// `demask report`.
 #[derive(Debug, Args)]
-pub struct Report {
+pub struct RunReport {
     /// The run: its id, the beginning or the end of it, or the word latest
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,

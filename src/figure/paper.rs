@@ -16,6 +16,8 @@ use plotters::prelude::{
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, IntoFont as _, TextStyle, register_font};
 
+use super::plot_area::{PlotArea, thinned};
+
 /// The font's name, in an SVG the viewer's own of that kind.
 const FONT: &str = "sans-serif";
 /// Pixels: a title's and a number's height, the space around a chart.
@@ -101,36 +103,12 @@ fn told(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("the chart could not be drawn: {error}")
 }
 
-/// Where a chart's lines are: left, top, right, bottom.
-#[derive(Clone, Copy)]
-struct Place {
-    left: i32,
-    top: i32,
-    right: i32,
-    bottom: i32,
-}
-
-impl Place {
-    fn x(&self, share: f64) -> i32 {
-        self.left + pixels(share * f64::from(self.right - self.left))
-    }
-
-    fn y(&self, share: f64) -> i32 {
-        self.bottom - pixels(share * f64::from(self.bottom - self.top))
-    }
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn pixels(way: f64) -> i32 {
-    way.round() as i32
-}
-
 fn one<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart) -> anyhow::Result<()> {
     let (width, height) = area.dim_in_pixel();
     let (width, height) = (i32::try_from(width)?, i32::try_from(height)?);
     let [left, right, below] = MARGINS;
     let legend = legend(area, chart, left, width - right)?;
-    let place = Place {
+    let place = PlotArea {
         left,
         top: legend,
         right: width - right,
@@ -203,7 +181,7 @@ fn line(number: usize) -> ShapeStyle {
     ShapeStyle::from(&RGBColor(red, green, blue)).stroke_width(2)
 }
 
-fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -> anyhow::Result<()> {
     let most = |way: i32, apart: i32| usize::try_from(way / apart).unwrap_or(2).max(2);
     for (value, said) in chart.y.ticks(most(place.bottom - place.top, APART.1)) {
         let Some(share) = chart.y.place(value) else {
@@ -243,7 +221,7 @@ fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> a
 }
 
 /// A broken line where a knob was turned, with its words; those that stand close go below each other.
-fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: Place) -> anyhow::Result<()> {
+fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -> anyhow::Result<()> {
     const DASH: i32 = 5;
     for (number, (at, said)) in chart.turns.iter().enumerate() {
         let Some(share) = chart.x.place(*at) else { continue };
@@ -275,7 +253,7 @@ fn lines<B: DrawingBackend>(
     chart: &Chart,
     series: &Series,
     number: usize,
-    place: Place,
+    place: PlotArea,
 ) -> anyhow::Result<()> {
     let (red, green, blue) = colour(number);
     let faint = ShapeStyle::from(&RGBColor(red, green, blue).mix(0.25)).stroke_width(1);
@@ -291,44 +269,4 @@ fn lines<B: DrawingBackend>(
         area.draw(&PathElement::new(drawn, style)).map_err(told)?;
     }
     Ok(())
-}
-
-/// Of the points of one column of pixels the first, the lowest, the highest and the last: what would be seen of them.
-fn thinned(points: impl Iterator<Item = (i32, i32)>) -> Vec<(i32, i32)> {
-    let mut kept: Vec<(i32, i32)> = Vec::new();
-    let mut column: Vec<(i32, i32)> = Vec::new();
-    let close = |column: &mut Vec<(i32, i32)>, kept: &mut Vec<(i32, i32)>| {
-        let ends = [
-            column.first(),
-            column.iter().min_by_key(|p| p.1),
-            column.iter().max_by_key(|p| p.1),
-            column.last(),
-        ];
-        kept.extend(ends.into_iter().flatten());
-        column.clear();
-    };
-    for point in points {
-        if column.first().is_some_and(|first| first.0 != point.0) {
-            close(&mut column, &mut kept);
-        }
-        column.push(point);
-    }
-    close(&mut column, &mut kept);
-    kept.dedup();
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_column_of_pixels_keeps_its_ends_and_extremes() {
-        let many = [(1, 5), (1, 9), (1, 2), (1, 6), (2, 3), (2, 3)];
-        assert_eq!(
-            thinned(many.into_iter()),
-            [(1, 5), (1, 2), (1, 9), (1, 6), (2, 3)]
-        );
-        assert_eq!(thinned([].into_iter()), []);
-    }
 }

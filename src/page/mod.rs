@@ -17,7 +17,7 @@ use demask_storage::query::{self, Rows};
 use html::{escaped, text};
 
 /// What a page is made from.
-pub struct Subject<'a> {
+pub struct RunPage<'a> {
     /// The home of the store.
     pub home: &'a Home,
     /// The run.
@@ -28,7 +28,7 @@ pub struct Subject<'a> {
     pub samples: usize,
 }
 
-impl Subject<'_> {
+impl RunPage<'_> {
     /// Rows of a SELECT.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ svg { max-width: 100%; height: auto; background: #fff } pre { overflow-x: auto; 
 ///
 /// # Errors
 /// The store's; a chart that cannot be drawn.
-pub fn page(subject: &Subject) -> anyhow::Result<String> {
+pub fn page(subject: &RunPage) -> anyhow::Result<String> {
     let head = sections::head(subject)?;
     let parts = [
         ("Curves", sections::curves(subject)?),
@@ -82,7 +82,7 @@ pub fn page(subject: &Subject) -> anyhow::Result<String> {
         } else {
             part
         };
-        write!(body, "<section>{}{part}</section>\n", text("h2", "", title)).ok();
+        writeln!(body, "<section>{}{part}</section>", text("h2", "", title)).ok();
     }
     let policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
     Ok(format!(

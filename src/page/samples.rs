@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use demask_storage::query::curves::quoted;
 use serde_json::Value;
 
-use super::Subject;
+use super::RunPage;
 use super::html::{cell, picture, text};
 
 /// Cards of one kind below a heading of their own.
@@ -16,8 +16,8 @@ fn cards(cards: &[String]) -> String {
     }
 }
 
-/// The best and the worst rollouts of the last step that drew some.
-pub(super) fn rollouts(subject: &Subject) -> anyhow::Result<String> {
+/// Rollouts of the last step that drew some, group by group.
+pub(super) fn rollouts(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let sql = format!(
         "SELECT prompt, text, picture, asked, reference, total, advantage, step, \
@@ -51,7 +51,7 @@ pub(super) fn rollouts(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// Items of the last result of each suite: those that are wrong first.
-pub(super) fn items(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn items(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let suites = subject.rows(&format!(
         "SELECT suite, max(step) FROM v_item WHERE run = {run} GROUP BY suite ORDER BY suite"
@@ -82,7 +82,7 @@ pub(super) fn items(subject: &Subject) -> anyhow::Result<String> {
     Ok(all)
 }
 
-fn item(subject: &Subject, row: &[Value]) -> String {
+fn item(subject: &RunPage, row: &[Value]) -> String {
     let blobs = subject.blobs();
     let mut card = text("b", "", &cell(&row[0]));
     for (at, what) in [(5, "asked about"), (6, "drawn")] {

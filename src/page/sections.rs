@@ -8,7 +8,7 @@ use demask_storage::query::curves::{self, quoted};
 use demask_tui::chart::{Along, Chart, ChartStyle};
 use serde_json::Value;
 
-use super::Subject;
+use super::RunPage;
 use super::html::{cell, escaped, table, text};
 use crate::figure::paper;
 
@@ -28,7 +28,7 @@ const DRAWN: [&str; 6] = [
 ];
 
 /// The run in a few lines.
-pub(super) fn head(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn head(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT run, profile, status, reason, step, seed, generation, host, version, \
          datetime(started_us / 1000000, 'unixepoch') AS \"began (UTC)\", \
@@ -60,7 +60,7 @@ pub(super) fn head(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// Every curve of what was trained, rewarded and held back, with marks where a knob was turned.
-pub(super) fn curves(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn curves(subject: &RunPage) -> anyhow::Result<String> {
     let (database, runs) = (subject.home.database(), [subject.run.to_owned()]);
     let turns = curves::turns(&database, &runs)?;
     let style = ChartStyle {
@@ -80,7 +80,7 @@ pub(super) fn curves(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// Every result with its interval, as numbers and as a bar.
-pub(super) fn benchmarks(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn benchmarks(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT step, suite, value, low, high, n, decision, gain, gain_low, gain_high, parts FROM v_eval WHERE run = {} \
          ORDER BY suite, step",
@@ -158,7 +158,7 @@ fn parts(value: &Value) -> String {
 }
 
 /// What was kept and what was turned away, and why.
-pub(super) fn funnel(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn funnel(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT source, gate, sum(passed) AS passed, sum(rejected) AS rejected, count(nullif(reason, '')) AS reasons, \
          coalesce(max(nullif(reason, '')), '') AS \"one of them\" FROM v_funnel WHERE run = {} GROUP BY source, gate",
@@ -176,7 +176,7 @@ pub(super) fn funnel(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// Who turned what, and where it took effect.
-pub(super) fn steering(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn steering(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT datetime(at_us / 1000000, 'unixepoch') AS \"when (UTC)\", by AS who, action, key, old, new, asked_step AS asked, \
          applied_step AS \"took effect\" FROM v_steer WHERE run = {} ORDER BY at_us",
@@ -186,7 +186,7 @@ pub(super) fn steering(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// The checkpoints, and from what sequences they learnt: by stage, source, who made and who judged them.
-pub(super) fn lineage(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn lineage(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let checkpoints = format!(
         "SELECT step, weights, reason, bytes, kept, hash, path FROM v_checkpoint WHERE run = {run} ORDER BY step"
@@ -201,7 +201,7 @@ pub(super) fn lineage(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// What a person should know.
-pub(super) fn alerts(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn alerts(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT step, level, kind, message FROM v_alert WHERE run = {} ORDER BY at_us",
         quoted(subject.run)
@@ -210,7 +210,7 @@ pub(super) fn alerts(subject: &Subject) -> anyhow::Result<String> {
 }
 
 /// The whole configuration, every default filled in.
-pub(super) fn configuration(subject: &Subject) -> anyhow::Result<String> {
+pub(super) fn configuration(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT json_extract(body, '$.config') FROM v_event WHERE run = {} AND kind = 'run' ORDER BY seq LIMIT 1",
         quoted(subject.run)

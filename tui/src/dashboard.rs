@@ -103,7 +103,7 @@ mod tests {
     fn a_screen_that_is_added_has_its_key_its_state_and_its_place() {
         let mut dashboard = Dashboard::default();
         dashboard.screens.push(Box::<Counter>::default());
-        let number = dashboard.screens.len().to_string();
+        let number = crate::keys::screen_key(dashboard.screens.len() - 1).to_owned();
         update(&mut dashboard, Msg::Size(120, 30));
         for msg in [Msg::Tick, Msg::Key(number.clone()), Msg::Key("up".into())] {
             update(&mut dashboard, msg);

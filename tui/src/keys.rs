@@ -84,7 +84,15 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
 /// The keys that the screens' own stand after.
 const FIRST: usize = 3;
 /// The keys that lead to the screens.
-const DIGITS: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"];
+const SCREEN_KEYS: [&str; 14] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "f1", "f2", "f3", "f4",
+];
+
+/// The key that leads to a screen; empty where there are more screens than keys.
+#[must_use]
+pub fn screen_key(number: usize) -> &'static str {
+    SCREEN_KEYS.get(number).copied().unwrap_or_default()
+}
 
 /// Every key but those of the screens.
 const BINDINGS: [Binding; 28] = [
@@ -171,7 +179,7 @@ const BINDINGS: [Binding; 28] = [
 /// Every key, where the screens have these titles.
 #[must_use]
 pub fn bindings(titles: &[&'static str]) -> Vec<Binding> {
-    let screens = DIGITS.iter().zip(titles).enumerate();
+    let screens = SCREEN_KEYS.iter().zip(titles).enumerate();
     let screens = screens.map(|(number, (key, title))| bind(key, Action::Screen(number), title, ""));
     let (first, others) = BINDINGS.split_at(FIRST);
     first

@@ -1,7 +1,7 @@
 //! The dashboard: state, update, view. Knows `demask-storage` only.
 //!
 //! - `dashboard.rs`: the whole state; `model/`: what the daemon told, what happens, what was counted already;
-//! - `update.rs`: how events and keys change it, whichever screen is shown;
+//! - `update/`: how events and keys change it, whichever screen is shown;
 //! - `keys.rs`: the one table of keys, from which help and footer come;
 //! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
 //! - `chart/`: curves laid over each other, on a screen or as text;

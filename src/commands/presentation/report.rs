@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use demask_actors::home::Home;
 
-use crate::args::Report;
+use crate::args::RunReport;
 use crate::commands::experiment::runs;
 use crate::figure::file;
-use crate::page::{Subject, page};
+use crate::page::{RunPage, page};
 
 /// Writes the page.
 ///
 /// # Errors
 /// No such run; a file that is there already or cannot be written.
-pub fn report(home: &Home, options: &Report) -> anyhow::Result<ExitCode> {
+pub fn report(home: &Home, options: &RunReport) -> anyhow::Result<ExitCode> {
     file::check_output(&options.output, &["html", "htm"], options.force)?;
     let run = runs::find(home, &options.run)?;
-    let whole = page(&Subject {
+    let whole = page(&RunPage {
         home,
         run: &run,
         smooth: options.smooth,

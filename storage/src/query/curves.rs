@@ -15,7 +15,7 @@ pub const TURNED: &str = "turned";
 
 /// A value of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
+pub struct CurvePoint {
     /// The run's step.
     pub step: f64,
     /// When, in seconds since the run began.
@@ -32,12 +32,12 @@ pub struct Curve {
     /// The metric.
     pub name: String,
     /// Its values, none of which is infinite or not a number.
-    pub points: Vec<Point>,
+    pub points: Vec<CurvePoint>,
 }
 
 /// A knob that was turned.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turn {
+pub struct KnobTurn {
     /// The run.
     pub run: String,
     /// The step where it took effect.
@@ -101,7 +101,7 @@ pub fn curves_of(rows: &[Vec<String>]) -> Vec<Curve> {
         let (Ok(step), Ok(value)) = (step.parse(), value.parse()) else {
             continue;
         };
-        let point = Point {
+        let point = CurvePoint {
             step,
             seconds: seconds.parse().unwrap_or(0.0),
             value,
@@ -120,12 +120,12 @@ pub fn curves_of(rows: &[Vec<String>]) -> Vec<Curve> {
 
 /// The turned knobs of an answer whose cells are texts.
 #[must_use]
-pub fn turns_of(rows: &[Vec<String>]) -> Vec<Turn> {
+pub fn turns_of(rows: &[Vec<String>]) -> Vec<KnobTurn> {
     let turn = |row: &Vec<String>| {
         let [run, step, seconds, words] = row.as_slice() else {
             return None;
         };
-        Some(Turn {
+        Some(KnobTurn {
             run: run.clone(),
             step: step.parse().ok()?,
             seconds: seconds.parse().unwrap_or(0.0),
@@ -174,7 +174,7 @@ pub fn metrics(path: &Path, runs: &[String]) -> Result<Vec<String>, StoreError> 
 ///
 /// # Errors
 /// As [`super::query`].
-pub fn turns(path: &Path, runs: &[String]) -> Result<Vec<Turn>, StoreError> {
+pub fn turns(path: &Path, runs: &[String]) -> Result<Vec<KnobTurn>, StoreError> {
     let rows = run(&store::open_read_only(path)?, &turns_sql(runs), 0)?;
     Ok(turns_of(&texts(&rows)))
 }

@@ -7,7 +7,7 @@ pub mod axis;
 pub mod draw;
 mod raster;
 
-use demask_storage::query::curves::{Curve, Turn, smoothed};
+use demask_storage::query::curves::{Curve, KnobTurn, smoothed};
 
 use axis::Axis;
 
@@ -67,7 +67,7 @@ impl Chart {
     #[must_use]
     pub fn each(
         found: &[Curve],
-        turns: &[Turn],
+        turns: &[KnobTurn],
         named: impl Fn(&Curve) -> String,
         style: ChartStyle,
     ) -> Vec<Self> {
@@ -83,7 +83,7 @@ impl Chart {
     #[must_use]
     pub fn of(
         curves: &[&Curve],
-        turns: &[Turn],
+        turns: &[KnobTurn],
         named: impl Fn(&Curve) -> String,
         style: ChartStyle,
     ) -> Option<Self> {

@@ -10,9 +10,10 @@ pub mod seen;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use demask_storage::query::curves::Turn;
+use demask_storage::query::curves::KnobTurn;
 use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
 
+use crate::keys::screen_key;
 use crate::model::seen::Seen;
 use crate::palette::Palette;
 
@@ -31,15 +32,15 @@ pub const ROLLOUTS: usize = 400;
 pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     let named = |gap: &str, all: bool| -> Vec<String> {
         let tab = |(number, name): (usize, &&str)| match all || number == present {
-            true => format!(" {} {name}{gap}", (number + 1) % 10),
-            false => format!(" {}{gap}", (number + 1) % 10),
+            true => format!(" {} {name}{gap}", screen_key(number)),
+            false => format!(" {}{gap}", screen_key(number)),
         };
         titles.iter().enumerate().map(tab).collect()
     };
     let fits = |tabs: &Vec<String>| tabs.iter().map(String::len).sum::<usize>() <= columns;
     let close = |(number, name): (usize, &&str)| {
         let space = if number == 0 { "" } else { " " };
-        format!("{space}{}{name}", (number + 1) % 10)
+        format!("{space}{}{name}", screen_key(number))
     };
     let close = titles.iter().enumerate().map(close).collect();
     let wide = [named(" ", true), named("", true), close];
@@ -106,7 +107,7 @@ pub struct Model {
     /// Runs whose curves are laid over the present one's, each with its name.
     pub overlaid: Vec<(String, String)>,
     /// Knobs that were turned in the run.
-    pub turns: Vec<Turn>,
+    pub turns: Vec<KnobTurn>,
     /// When the last event came, in microseconds since the Unix epoch.
     pub now_us: i64,
     /// Where the run is.

@@ -10,6 +10,8 @@ pub const EVENTS: &str = "opened";
 pub const FUNNEL: &str = "funnel";
 /// Events that are read of a run, the newest.
 const RECENT: u64 = 2000;
+/// Watched samples whose frames are read.
+const WATCHED: u64 = 8;
 /// Points that are read of each of its metrics, about.
 const POINTS: u64 = 300;
 /// Rows of an answer, at most.
@@ -30,13 +32,23 @@ pub fn questions(run: &str) -> Vec<Command> {
              SELECT seq, at_us, body FROM v_event WHERE run = {id} AND kind IN \
              ('sample', 'steer', 'alert', 'checkpoint', 'lifecycle') ORDER BY seq DESC LIMIT {RECENT})) ORDER BY seq"
         )),
+        watched(&id),
         funnel(run),
         ask(points_sql(&all, "*", Some(POINTS))),
         ask(turns_sql(&all)),
     ]
 }
 
-/// Asks for a run's funnel, and what each stage was trained on.
+/// Asks for the frames of a run's last watched samples, whose names begin with the run's, as events.
+fn watched(id: &str) -> Command {
+    ask(format!(
+        "SELECT json_set(body, '$.record', 'frame') AS {EVENTS}, at_us, 0 AS step FROM frame WHERE sample IN (\
+         SELECT sample FROM frame WHERE sample > {id} || '/' AND sample < {id} || '0' GROUP BY sample \
+         ORDER BY max(at_us) DESC, sample DESC LIMIT {WATCHED}) ORDER BY at_us, sample, step"
+    ))
+}
+
+/// Asks for a run's funnel.
 #[must_use]
 pub fn funnel(run: &str) -> Command {
     let id = quoted(run);

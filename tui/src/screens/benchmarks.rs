@@ -8,7 +8,8 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::items::{OpenedResult, interval};
+use super::items::OpenedResult;
+use super::parts::interval;
 use super::{Event, Screen, step_back};
 use crate::keys::Action;
 use crate::model::Model;

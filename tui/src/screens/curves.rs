@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use demask_storage::query::curves::{self, CURVE, Curve, Point, Turn};
+use demask_storage::query::curves::{self, CURVE, Curve, CurvePoint, KnobTurn};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
@@ -46,7 +46,7 @@ pub(crate) struct CurvesScreen {
     /// What the store said of a run's metric.
     stored: BTreeMap<(String, String), Curve>,
     /// Knobs that were turned in runs that are laid over.
-    turns: Vec<Turn>,
+    turns: Vec<KnobTurn>,
 }
 
 impl Screen for CurvesScreen {
@@ -237,7 +237,7 @@ impl CurvesScreen {
         {
             let first = live.front().map_or(0.0, |point| point.0);
             curve.points.retain(|point| point.step < first);
-            curve.points.extend(live.iter().map(|&(step, value)| Point {
+            curve.points.extend(live.iter().map(|&(step, value)| CurvePoint {
                 step,
                 seconds: 0.0,
                 value,

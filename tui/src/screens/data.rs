@@ -152,7 +152,7 @@ fn trained_on(model: &Model) -> Line<'static> {
 
 /// Verdicts of one source at one gate whose reasons are of one kind.
 #[derive(Default)]
-struct Group {
+struct ReasonGroup {
     passed: u64,
     rejected: u64,
     reasons: usize,
@@ -160,8 +160,8 @@ struct Group {
 }
 
 /// The funnel with reasons that differ in their numbers, places and quoted words put together.
-fn grouped(model: &Model) -> BTreeMap<Gate, Group> {
-    let mut groups: BTreeMap<Gate, Group> = BTreeMap::new();
+fn grouped(model: &Model) -> BTreeMap<Gate, ReasonGroup> {
+    let mut groups: BTreeMap<Gate, ReasonGroup> = BTreeMap::new();
     for ((source, gate, reason), (passed, rejected)) in &model.funnel {
         let group = groups
             .entry((source.clone(), gate.clone(), kind(reason)))

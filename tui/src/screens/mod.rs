@@ -1,7 +1,7 @@
-//! The screens, a file each, and the one list of them; `items.rs` is what the Benchmarks screen opens.
+//! The screens, a file each, and the one list of them; `items.rs` and `parts.rs` are what the Benchmarks screen opens.
 //!
 //! A screen owns what a person looks at on it: which row, how far back, which words. What the daemon told is in `model.rs`,
-//! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update.rs`.
+//! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update/`.
 
 use demask_storage::Record;
 use demask_storage::query::curves::{CURVE, TURNED};
@@ -76,6 +76,7 @@ pub(crate) enum Event<'a> {
 }
 
 mod items;
+mod parts;
 
 /// Declares the files of this folder and lists their screens, so that a screen is added by one line.
 macro_rules! screens {

@@ -168,6 +168,7 @@ fn key_of(event: &Event) -> Option<String> {
         KeyCode::Char('p') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-p".into(),
         KeyCode::Char(' ') => "space".into(),
         KeyCode::Char(sign) => sign.to_string(),
+        KeyCode::F(number) => format!("f{number}"),
         KeyCode::Tab => "tab".into(),
         KeyCode::Left => "left".into(),
         KeyCode::Right => "right".into(),

@@ -3,8 +3,8 @@
 
 use demask_storage::query;
 use demask_storage::{
-    Command, Eval, EvalItem, Example, Gate, Metric, Modality, Record, Reply, RolloutSample, Run, RunEnd,
-    RunState, Steer, SteerAction, Trace, TrainUse, Verdict, Writer,
+    Command, Eval, EvalItem, Example, Frame, Gate, Metric, Modality, Record, Reply, RolloutSample, Run,
+    RunEnd, RunState, Steer, SteerAction, Trace, TrainUse, Verdict, Writer,
 };
 use demask_tui::{Dashboard, Effect, Model, Msg, render_to_string, update};
 
@@ -58,6 +58,22 @@ fn item(number: u64, credit: f64) -> Record {
         tokens: 3,
         forwards: 2,
         seconds: 0.5,
+    })
+}
+
+fn frame(step: u64, tokens: [&str; 2]) -> Record {
+    Record::Frame(Frame {
+        run: "a".into(),
+        sample: "a/39/watch".into(),
+        origin: "rollout".into(),
+        prompt: "how many are left?".into(),
+        kind: "text".into(),
+        step,
+        steps: 2,
+        tokens: tokens.map(str::to_owned).to_vec(),
+        confidence: vec![200; 2],
+        grid: 0,
+        picture: None,
     })
 }
 
@@ -152,6 +168,8 @@ fn records() -> Vec<Record> {
         eval(40, 0.75),
         item(0, 1.0),
         item(1, 0.0),
+        frame(0, ["", "3"]),
+        frame(1, ["is ", "3"]),
     ];
     all.extend((0..40_u64).map(|step| {
         Record::Metric(Metric {
@@ -240,6 +258,13 @@ fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     assert!(
         curves.contains("train/loss") && curves.contains("kl=0.02") && curves.contains("30"),
         "{curves}"
+    );
+    desk.press(&["3"]);
+    update(&mut desk.board, Msg::Tick);
+    let denoised = desk.press(&[]);
+    assert!(
+        denoised.contains("how many are left?") && denoised.contains("step 2 of at most 2"),
+        "{denoised}"
     );
     let log = desk.press(&["7"]);
     assert!(

@@ -1,7 +1,8 @@
 //! How events and keys change the state, as far as every screen is meant; the present screen does the rest. Pure: what has to
-//! be done outside is returned.
+//! be done outside is returned. `stored.rs` is a run as the store tells of it.
 
-use demask_storage::query::curves::{self, Turn};
+mod stored;
+
 use demask_storage::{
     Command, Eval, Frame, Level, Record, Reply, RolloutSample, RunState, TrainUse, Verdict,
 };
@@ -10,11 +11,12 @@ use ratatui::layout::{Position, Rect};
 use crate::dashboard::Dashboard;
 use crate::keys::{Action, action};
 use crate::model::message::{Effect, Msg};
-use crate::model::past;
 use crate::model::{LINES, LogLine, Model, POINTS, ROLLOUTS, SAMPLES, Typing, tabs};
 use crate::palette::{self, Does, Palette};
 use crate::screens::Event;
 use crate::view;
+
+use self::stored::{opened, read, turned_at};
 
 /// How far a page goes.
 const PAGE: usize = 10;
@@ -342,96 +344,6 @@ fn refused(model: &mut Model, message: String) {
     model.notice = message;
 }
 
-/// Looks at a run as the store tells of it: one that is over, or with an empty name the daemon's again.
-fn opened(board: &mut Dashboard, run: &str) -> Vec<Effect> {
-    let model = &mut board.model;
-    let live = model
-        .live
-        .take()
-        .or_else(|| model.overview.take().filter(|_| !model.is_past));
-    let present = live
-        .as_ref()
-        .map_or(String::new(), |overview| overview.run.clone());
-    model.is_past = !run.is_empty() && run != present;
-    (model.overview, model.live) = if model.is_past { (None, live) } else { (live, None) };
-    let run = if model.is_past { run.to_owned() } else { present };
-    model.begin(&run);
-    model.log.clear();
-    board.tell(&Event::Begun);
-    if run.is_empty() {
-        return Vec::new();
-    }
-    past::questions(&run).into_iter().map(Effect::Ask).collect()
-}
-
-/// Takes in what the store answered about the run that is looked at.
-fn read(board: &mut Dashboard, columns: &[String], rows: &[Vec<String>]) {
-    match columns.first().map(String::as_str) {
-        Some(past::EVENTS) => read_events(board, rows),
-        Some(past::FUNNEL) => read_funnel(&mut board.model, rows),
-        Some(curves::CURVE) => read_points(&mut board.model, rows),
-        Some(curves::TURNED) => {
-            let turns = curves::turns_of(rows).into_iter();
-            board.model.turns = turns.filter(|turn| turn.run == board.model.run).collect();
-        }
-        _ => {}
-    }
-}
-
-fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
-    let mut records = Vec::new();
-    for row in rows {
-        let Some(Ok(record)) = row.first().map(|body| serde_json::from_str::<Record>(body)) else {
-            continue;
-        };
-        let at_us = row.get(1).and_then(|at| at.parse().ok()).unwrap_or(0);
-        records.push((at_us, record));
-    }
-    let all: Vec<Record> = records.iter().map(|(_, record)| record.clone()).collect();
-    let step = rows.last().and_then(|row| row.get(2)?.parse().ok()).unwrap_or(0);
-    if board.is_past
-        && let Some(overview) = past::overview(&all, step)
-    {
-        if overview.run != board.run {
-            return;
-        }
-        board.overview = Some(overview);
-    }
-    for (at_us, record) in records {
-        board.tell(&Event::Record(&record));
-        keep(&mut board.model, record, at_us);
-    }
-    // Somebody else's word of long ago.
-    board.notice.clear();
-}
-
-fn read_funnel(model: &mut Model, rows: &[Vec<String>]) {
-    model.funnel.clear();
-    for row in rows {
-        let [source, gate, reason, passed, rejected] = row.as_slice() else {
-            continue;
-        };
-        let count = |text: &String| text.parse().unwrap_or(0);
-        let line = (source.clone(), gate.clone(), reason.clone());
-        model.funnel.insert(line, (count(passed), count(rejected)));
-    }
-}
-
-/// The store's points of the run stand before those that came live.
-fn read_points(model: &mut Model, rows: &[Vec<String>]) {
-    for curve in curves::curves_of(rows) {
-        if curve.run != model.run {
-            continue;
-        }
-        let live = model.metrics.entry(curve.name).or_default();
-        let first = live.front().map_or(f64::INFINITY, |point| point.0);
-        let before = curve.points.iter().filter(|point| point.step < first);
-        for point in before.rev() {
-            live.push_front((point.step, point.value));
-        }
-    }
-}
-
 fn take(board: &mut Dashboard, record: Record, at_us: i64) {
     if board.is_past {
         match record {
@@ -535,24 +447,6 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
             );
         }
         _ => {}
-    }
-}
-
-/// A knob that was turned, once, also where the store and the daemon both tell of it.
-fn turned_at(model: &mut Model, step: u64, words: String) {
-    let (run, step) = (model.run.clone(), step as f64);
-    if !model
-        .turns
-        .iter()
-        .any(|turn| turn.step == step && turn.words == words)
-    {
-        let seconds = 0.0;
-        model.turns.push(Turn {
-            run,
-            step,
-            seconds,
-            words,
-        });
     }
 }
 

@@ -1,0 +1,96 @@
+//! The parts of a benchmark's result as a tree, each with its mean and its 95 % interval, drawn as a bar.
+
+use std::collections::BTreeMap;
+
+use ratatui::text::{Line, Span};
+
+use crate::model::Model;
+use crate::theme::{accent, quiet};
+
+/// Columns of a part's bar.
+const BAR: usize = 24;
+
+/// The credit of an item in the order in which items are asked for.
+pub(super) fn credit(item: &[String]) -> f64 {
+    item.get(3).and_then(|credit| credit.parse().ok()).unwrap_or(0.0)
+}
+
+/// Parts of parts: `counting/two` is one of `counting`. Each with the mean credit of its items and the Wilson interval.
+pub(super) fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
+    let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for item in items {
+        let category = match item.get(2).map(String::as_str) {
+            Some("1") => item.get(1).cloned().unwrap_or_default(),
+            _ => format!("held out/{}", item.get(1).map_or("", String::as_str)),
+        };
+        let mut names = vec![String::new()];
+        names.extend(
+            category
+                .match_indices('/')
+                .map(|(at, _)| category[..at].to_owned()),
+        );
+        names.push(category);
+        names.dedup();
+        for name in names {
+            // What is held out counts for itself alone.
+            if name.is_empty() && item.get(2).is_none_or(|counted| counted != "1") {
+                continue;
+            }
+            let (sum, count) = parts.entry(name).or_default();
+            (*sum, *count) = (*sum + credit(item), *count + 1.0);
+        }
+    }
+    let line = |(name, (sum, count)): (String, (f64, f64))| {
+        let depth = if name.is_empty() {
+            0
+        } else {
+            1 + name.matches('/').count()
+        };
+        let last = name.rsplit('/').next().unwrap_or_default().to_owned();
+        let named = if name.is_empty() {
+            "all".to_owned()
+        } else {
+            last.replace('_', " ")
+        };
+        let (low, high) = wilson(sum / count, count);
+        Line::from(vec![
+            Span::styled(
+                format!("{:<26}", format!("{}{named}", "  ".repeat(depth))),
+                accent(model),
+            ),
+            Span::raw(format!("{:>7}", format!("n {count}"))),
+            Span::raw(format!(
+                "  {} {:>5.1} %",
+                interval(low, sum / count, high, BAR),
+                100.0 * sum / count
+            )),
+            Span::styled(format!("  {:.0} to {:.0}", 100.0 * low, 100.0 * high), quiet()),
+        ])
+    };
+    parts.into_iter().map(line).collect()
+}
+
+/// The 95 % interval of a share of so many (Wilson, 1927).
+fn wilson(share: f64, count: f64) -> (f64, f64) {
+    const Z: f64 = 1.959_964;
+    let whole = 1.0 + Z * Z / count;
+    let middle = (share + Z * Z / (2.0 * count)) / whole;
+    let half = Z / whole
+        * (share * (1.0 - share) / count + Z * Z / (4.0 * count * count))
+            .max(0.0)
+            .sqrt();
+    ((middle - half).max(0.0), (middle + half).min(1.0))
+}
+
+/// A value and its interval on a way from 0 to 100 %.
+pub(super) fn interval(low: f64, value: f64, high: f64, columns: usize) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let column = |value: f64| (value.clamp(0.0, 1.0) * columns.saturating_sub(1) as f64).round() as usize;
+    let (low, at, high) = (column(low), column(value), column(high));
+    let mark = |place: usize| match place {
+        _ if place == at => '●',
+        _ if (low..=high).contains(&place) => '━',
+        _ => '·',
+    };
+    (0..columns).map(mark).collect()
+}
