@@ -324,6 +324,20 @@ fn user() -> u32 {
     unsafe { libc::getuid() }
 }
 
+/// Bytes that this user may still write where a path lies, or will lie; none where the system does not say.
+#[must_use]
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let existing = path.ancestors().find(|folder| folder.is_dir())?;
+    let name = std::ffi::CString::new(existing.as_os_str().as_bytes()).ok()?;
+    // SAFETY: `name` is a NUL-terminated string and `stat` a plain struct that the call fills in.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(name.as_ptr(), &raw mut stat) == 0).then_some(stat)
+    }?;
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
 /// The name of this machine, for the rows that say where something was done; empty where the system does not say.
 #[must_use]
 pub fn host_name() -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use demask_actors::engine::process::{Engine, find_program};
-use demask_actors::home::Home;
+use demask_actors::home::{Home, free_bytes};
 use demask_api::{Cuda, EngineInfo};
 use serde::Serialize;
 
@@ -272,18 +272,6 @@ fn disk_space(home: &Home) -> Check {
         );
     }
     check("disk", Status::Ok, found, "")
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let existing = path.ancestors().find(|folder| folder.is_dir())?;
-    let name = std::ffi::CString::new(existing.as_os_str().as_bytes()).ok()?;
-    // SAFETY: `name` is a NUL-terminated string and `stat` a plain struct that the call fills in.
-    let stat = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(name.as_ptr(), &raw mut stat) == 0).then_some(stat)
-    }?;
-    Some(stat.f_bavail * stat.f_frsize)
 }
 
 fn shipped(home: &Home) -> Check {

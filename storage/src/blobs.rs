@@ -18,6 +18,12 @@ impl Blobs {
         Self { root }
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where a blob lies.
     #[must_use]
     pub fn path(&self, hash: &str) -> PathBuf {

@@ -12,6 +12,8 @@ fn run(id: &str) -> Record {
     Record::Run(Run {
         id: id.into(),
         parent: None,
+        parent_step: None,
+        labels: Default::default(),
         profile: format!("profile-{id}"),
         config: serde_json::json!({ "stage": [{ "name": "cot", "kind": "finetune", "steps": 40 }] }),
         config_hash: String::new(),

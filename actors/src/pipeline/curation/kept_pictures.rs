@@ -10,11 +10,14 @@ use demask_datasets::example::{Example, Kind};
 use demask_datasets::pictures::file::png;
 use demask_storage::Blobs;
 
+use crate::home::free_bytes;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::offload;
 
 /// Examples of a life whose pictures are kept.
 const MOST: usize = 4096;
+/// Bytes that must be free for a picture to be kept: what a run cannot do without comes first.
+const LEAST_FREE: u64 = 64 << 20;
 /// Pixels of the longer side, at most.
 const LONGEST: usize = 128;
 
@@ -50,6 +53,9 @@ impl KeptPictures {
                 None if kept.len() >= MOST => return Ok(None),
                 None => {}
             }
+        }
+        if free_bytes(self.blobs.root()).is_some_and(|free| free < LEAST_FREE) {
+            return Ok(None);
         }
         let (blobs, picture) = (self.blobs.clone(), picture.clone());
         let hash = offload(move || blobs.put(&png(&small(&picture)))).await??;

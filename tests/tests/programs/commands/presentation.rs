@@ -158,7 +158,7 @@ fn charts(place: &Place, run: &str) {
         (
             &["plot", "no-such-run"],
             1,
-            "no run begins or ends with no-such-run",
+            "no run has the name 'no-such-run'",
         ),
         (
             &["plot", run, "--smooth", "1"],

@@ -238,20 +238,25 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
 /// Answers one command as a daemon that refuses it; the command.
 fn refuse(listener: &UnixListener) -> Command {
     let (mut stream, _) = listener.accept().unwrap();
-    let mut line = String::new();
-    BufReader::new(stream.try_clone().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
-    let message = "not yet".to_owned();
-    let answer = ServerMessage::Reply {
-        id,
-        protocol: PROTOCOL,
-        version: String::new(),
-        reply: Reply::Refused { message },
-    };
-    writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
-    command
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut asked = None;
+    for line in lines.map_while(Result::ok) {
+        let ClientMessage { id, command, .. } = serde_json::from_str(&line).unwrap();
+        let message = "not yet".to_owned();
+        let answer = ServerMessage::Reply {
+            id,
+            protocol: PROTOCOL,
+            version: String::new(),
+            reply: Reply::Refused { message },
+        };
+        writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
+        // Before an order, which may take long, a client asks whether anybody answers at all.
+        asked = Some(command);
+        if asked != Some(Command::Status) {
+            break;
+        }
+    }
+    asked.unwrap()
 }
 
 #[test]
