@@ -10,6 +10,8 @@ use super::beginnings::{RECORDED, checked};
 use super::run_record::first_life;
 use super::server::{Daemon, refused};
 
+/// L2: most runs that wait.
+const MOST: usize = 10_000;
 /// Who cancels a run that cannot be begun.
 const DAEMON: &str = "daemon";
 
@@ -19,6 +21,13 @@ impl Daemon {
         let mut waiting = queue::waiting(&store::open_read_only(&self.home.database())?)?;
         waiting.retain(|one| !self.begun.contains(&one.run));
         Ok(waiting)
+    }
+
+    /// Their ids alone.
+    fn ids(&self) -> Result<Vec<String>, StoreError> {
+        let mut ids = queue::ids(&store::open_read_only(&self.home.database())?)?;
+        ids.retain(|run| !self.begun.contains(run));
+        Ok(ids)
     }
 
     /// Begins the run whose turn it is, if none is under way. One that cannot be begun is cancelled, and the next one's turn
@@ -50,6 +59,11 @@ impl Daemon {
     pub(super) async fn enqueue(&mut self, by: &str, request: &RunRequest) -> Reply {
         if self.shutting_down {
             return refused("the daemon is ending");
+        }
+        match self.ids() {
+            Ok(ids) if ids.len() < MOST => {}
+            Ok(ids) => return refused(&format!("{} runs wait already; {MOST} may", ids.len())),
+            Err(error) => return refused(&error.to_string()),
         }
         let run = match checked(request) {
             Ok(run) => run,
@@ -83,8 +97,8 @@ impl Daemon {
                 return refusal;
             }
         }
-        let waiting = self.waiting().unwrap_or_default();
-        let before = waiting.iter().take_while(|one| one.run != run).count() as u64;
+        let waiting = self.ids().unwrap_or_default();
+        let before = waiting.iter().take_while(|one| **one != run).count() as u64;
         let ahead = before + u64::from(self.active.is_some());
         self.begin_next().await;
         Reply::Queued { run, ahead }

@@ -19,6 +19,16 @@ pub struct WaitingRun {
     pub request: RunRequest,
 }
 
+/// The ids of those that wait, the next one first.
+///
+/// # Errors
+/// SQLite's.
+pub fn ids(connection: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut query = connection.prepare("SELECT run FROM v_queue ORDER BY place")?;
+    let rows = query.query_map(params![], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// Those that wait, the next one first.
 ///
 /// # Errors

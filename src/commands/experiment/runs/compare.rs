@@ -12,6 +12,13 @@ use super::{config, ending, find, flatten, rows, shown};
 use crate::args::RunsCompare;
 use crate::terminal::print;
 
+/// A value three times.
+const WORDS: [(&str, Which); 3] = [
+    ("last", Which::Last),
+    ("best", Which::Best),
+    ("last tenth", Which::Tail),
+];
+
 /// A run that is compared.
 struct Column {
     run: String,
@@ -76,138 +83,129 @@ impl Column {
     }
 }
 
+/// Several runs, and what there is to compare.
+struct Comparison {
+    columns: Vec<Column>,
+    /// Names of values.
+    values: BTreeSet<String>,
+    suites: BTreeSet<String>,
+    /// Keys of the configuration that are not the same in all.
+    keys: Vec<String>,
+}
+
 /// Prints values, what differs in the configurations, and benchmarks, a column a run.
 ///
 /// # Errors
 /// No such run; the same one twice.
 pub fn compare(home: &Home, options: &RunsCompare) -> anyhow::Result<()> {
-    let columns: Vec<Column> = options
-        .runs
-        .iter()
-        .map(|named| Column::read(home, named, &options.metrics))
-        .collect::<Result<_, _>>()?;
-    let different: BTreeSet<&str> = columns.iter().map(|column| column.run.as_str()).collect();
-    if different.len() < columns.len() {
-        bail!("the same run is named twice: {}", options.runs.join(", "));
-    }
-    let names: BTreeSet<&String> = columns.iter().flat_map(|column| column.series.keys()).collect();
-    let suites: BTreeSet<&String> = columns
-        .iter()
-        .flat_map(|column| column.benchmarks.keys())
-        .collect();
-    let keys = differing(&columns);
+    let compared = Comparison::read(home, options)?;
     if options.output.json {
-        return print::json(&json!({
-            "runs": columns.iter().map(|column| &column.about).collect::<Vec<_>>(),
-            "metrics": names.iter().map(|name| json!({
-                "metric": name,
-                "lower_is_better": is_lower_better(name),
-                "runs": columns.iter().map(|column| column.series.get(*name)).collect::<Vec<_>>(),
-            })).collect::<Vec<_>>(),
-            "configuration": keys.iter().map(|key| json!({
-                "key": key,
-                "values": columns.iter().map(|column| column.configuration.get(*key)).collect::<Vec<_>>(),
-            })).collect::<Vec<_>>(),
-            "benchmarks": suites.iter().map(|suite| json!({
-                "suite": suite,
-                "runs": columns.iter().map(|column| column.benchmarks.get(*suite)).collect::<Vec<_>>(),
-            })).collect::<Vec<_>>(),
-        }));
+        return print::json(&compared.to_json());
     }
-    if names.is_empty() && !options.metrics.is_empty() {
+    if compared.values.is_empty() && !options.metrics.is_empty() {
         print::note("no value of these runs has a name that fits --metric");
     }
-    let words = [
-        ("last", Which::Last),
-        ("best", Which::Best),
-        ("last tenth", Which::Tail),
-    ];
-    let values = names
-        .iter()
-        .flat_map(|name| words.iter().map(move |(word, which)| (*name, *word, *which)));
-    let cell = |column: &Column, name: &String, which| {
-        column
-            .series
-            .get(name)
-            .map_or_else(|| "-".to_owned(), |series| short(series.of(which)))
-    };
-    table(
-        &["value", ""],
-        &columns,
-        values.map(|(name, word, which)| {
-            let mut row = vec![
-                if word == "last" {
-                    name.clone()
-                } else {
-                    String::new()
-                },
-                word.to_owned(),
-            ];
-            row.extend(columns.iter().map(|column| cell(column, name, which)));
-            row
-        }),
-    )?;
-    table(
-        &["benchmark, 95 %"],
-        &columns,
-        suites.iter().map(|suite| {
-            let mut row = vec![(*suite).clone()];
-            row.extend(columns.iter().map(|column| {
-                column
-                    .benchmarks
-                    .get(*suite)
-                    .map_or_else(|| "-".to_owned(), interval)
-            }));
-            row
-        }),
-    )?;
-    table(
-        &["configuration"],
-        &columns,
-        keys.iter().map(|key| {
-            let mut row = vec![(*key).clone()];
-            row.extend(columns.iter().map(|column| {
-                column
-                    .configuration
-                    .get(*key)
-                    .map_or_else(|| "-".to_owned(), shown)
-            }));
-            row
-        }),
-    )
+    compared.print()
+}
+
+impl Comparison {
+    fn read(home: &Home, options: &RunsCompare) -> anyhow::Result<Self> {
+        let read = |named: &String| Column::read(home, named, &options.metrics);
+        let columns: Vec<Column> = options.runs.iter().map(read).collect::<Result<_, _>>()?;
+        let different: BTreeSet<&str> = columns.iter().map(|column| column.run.as_str()).collect();
+        if different.len() < columns.len() {
+            bail!("the same run is named twice: {}", options.runs.join(", "));
+        }
+        let values = columns.iter().flat_map(|column| column.series.keys().cloned());
+        let suites = columns
+            .iter()
+            .flat_map(|column| column.benchmarks.keys().cloned());
+        Ok(Self {
+            values: values.collect(),
+            suites: suites.collect(),
+            keys: differing(&columns),
+            columns,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let values = self.values.iter().map(|name| {
+            let runs = self.each(|column| json!(column.series.get(name)));
+            json!({ "metric": name, "lower_is_better": is_lower_better(name), "runs": runs })
+        });
+        let keys = self.keys.iter().map(|key| {
+            let values = self.each(|column| json!(column.configuration.get(key)));
+            json!({ "key": key, "values": values })
+        });
+        let suites = self.suites.iter().map(|suite| {
+            let runs = self.each(|column| json!(column.benchmarks.get(suite)));
+            json!({ "suite": suite, "runs": runs })
+        });
+        json!({
+            "runs": self.each(|column| column.about.clone()),
+            "metrics": values.collect::<Vec<_>>(),
+            "configuration": keys.collect::<Vec<_>>(),
+            "benchmarks": suites.collect::<Vec<_>>(),
+        })
+    }
+
+    fn print(&self) -> anyhow::Result<()> {
+        let values = self.values.iter().flat_map(|name| {
+            WORDS.map(|(word, which)| {
+                let title = if which == Which::Last { name.as_str() } else { "" };
+                let own = |column: &Column| cell(column.series.get(name), |series| short(series.of(which)));
+                [vec![title.to_owned(), word.to_owned()], self.each(own)].concat()
+            })
+        });
+        self.table(&["value", ""], values)?;
+        let suites = self.suites.iter().map(|suite| {
+            let own = |column: &Column| cell(column.benchmarks.get(suite), interval);
+            [vec![suite.clone()], self.each(own)].concat()
+        });
+        self.table(&["benchmark, 95 %"], suites)?;
+        let keys = self.keys.iter().map(|key| {
+            let own = |column: &Column| cell(column.configuration.get(key), shown);
+            [vec![key.clone()], self.each(own)].concat()
+        });
+        self.table(&["configuration"], keys)
+    }
+
+    fn each<T>(&self, of: impl Fn(&Column) -> T) -> Vec<T> {
+        self.columns.iter().map(of).collect()
+    }
+
+    /// A table with a column a run, if it has a row; an empty line behind it.
+    fn table(&self, head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<()> {
+        let rows: Vec<Vec<String>> = rows.collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let titles = self.each(Column::title);
+        let titles = titles.iter().map(String::as_str);
+        let head: Vec<&str> = head.iter().copied().chain(titles).collect();
+        print::table(&head, &rows)?;
+        println!();
+        Ok(())
+    }
+}
+
+/// What is there, in words.
+fn cell<T>(value: Option<&T>, words: impl Fn(&T) -> String) -> String {
+    value.map_or_else(|| "-".to_owned(), words)
 }
 
 /// The keys whose values are not the same in all.
-fn differing(columns: &[Column]) -> Vec<&String> {
+fn differing(columns: &[Column]) -> Vec<String> {
     let keys: BTreeSet<&String> = columns
         .iter()
         .flat_map(|column| column.configuration.keys())
         .collect();
-    let first = columns.first();
     let same = |key: &str| {
-        let of_first = first.and_then(|column| column.configuration.get(key));
-        columns
-            .iter()
-            .all(|column| column.configuration.get(key) == of_first)
+        let mut values = columns.iter().map(|column| column.configuration.get(key));
+        let first = values.next();
+        values.all(|value| Some(value) == first)
     };
-    keys.into_iter().filter(|key| !same(key)).collect()
-}
-
-/// A table with a column a run, if it has a row; an empty line behind it.
-fn table(head: &[&str], columns: &[Column], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<()> {
-    let rows: Vec<Vec<String>> = rows.collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let titles: Vec<String> = columns.iter().map(Column::title).collect();
-    let head: Vec<&str> = head
-        .iter()
-        .copied()
-        .chain(titles.iter().map(String::as_str))
-        .collect();
-    print::table(&head, &rows)?;
-    println!();
-    Ok(())
+    keys.into_iter().filter(|key| !same(key)).cloned().collect()
 }
 
 fn interval(result: &SuiteOutcome) -> String {

@@ -46,14 +46,14 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     let states = wait(home, &plan, &mut watch)?;
     outcome::show(home, &plan, options.output.json)?;
     let unfinished = plan
-        .trials
+        .runs
         .iter()
-        .filter(|trial| states.of(trial) != StudyRunState::Done)
+        .filter(|run| states.of(run) != StudyRunState::Done)
         .count();
     if unfinished > 0 {
         print::note(&format!(
             "{unfinished} of {} runs did not come to their end; the same command runs them again",
-            plan.trials.len()
+            plan.runs.len()
         ));
         return Ok(ExitCode::from(crate::exit::FAILED));
     }
@@ -64,16 +64,16 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
 fn queue(home: &Home, plan: &StudyPlan) -> anyhow::Result<()> {
     let states = StudyRunStates::read(home, plan)?;
     let mut client = connect(home)?;
-    for trial in &plan.trials {
+    for run in &plan.runs {
         if matches!(
-            states.of(trial),
+            states.of(run),
             StudyRunState::Done | StudyRunState::Running | StudyRunState::Waiting
         ) {
             continue;
         }
-        match client.ask(Command::Enqueue(trial.request.clone()))? {
+        match client.ask(Command::Enqueue(run.request.clone()))? {
             Reply::Queued { .. } => {}
-            Reply::Refused { message } => anyhow::bail!("{}: {message}", trial.title()),
+            Reply::Refused { message } => anyhow::bail!("{}: {message}", run.title()),
             other => anyhow::bail!("the daemon answered {other:?}"),
         }
     }
@@ -85,12 +85,12 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
     let mut states = StudyRunStates::read(home, plan)?;
     let open = |states: &StudyRunStates| {
         let is_open =
-            |trial: &&StudyRun| matches!(states.of(trial), StudyRunState::Running | StudyRunState::Waiting);
-        plan.trials.iter().filter(is_open).count()
+            |run: &&StudyRun| matches!(states.of(run), StudyRunState::Running | StudyRunState::Waiting);
+        plan.runs.iter().filter(is_open).count()
     };
     print::note(&format!(
         "{} runs, {} of them to be waited for; Ctrl-C leaves them to the daemon",
-        plan.trials.len(),
+        plan.runs.len(),
         open(&states)
     ));
     while open(&states) > 0 {
@@ -103,13 +103,13 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
             continue;
         };
         states = StudyRunStates::read(home, plan)?;
-        if let Some(trial) = states.trial(plan, &end.run) {
+        if let Some(run) = states.study_run(plan, &end.run) {
             let left = open(&states);
             let why = match end.status {
                 RunState::Failed => format!(" ({})", end.reason),
                 _ => String::new(),
             };
-            print::note(&format!("{}: {}{why}, {left} left", trial.title(), end.status));
+            print::note(&format!("{}: {}{why}, {left} left", run.title(), end.status));
         }
     }
     Ok(states)
@@ -119,27 +119,26 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
 fn say(plan: &StudyPlan, states: &StudyRunStates, json: bool) -> anyhow::Result<()> {
     if json {
         let all: Vec<_> = plan
-            .trials
+            .runs
             .iter()
-            .map(|trial| {
+            .map(|run| {
                 serde_json::json!({
-                    "setting": trial.setting, "seed": trial.seed, "state": states.of(trial), "run": states.run(trial),
-                    "config_hash": trial.hash,
+                    "setting": run.setting, "seed": run.seed, "state": states.of(run), "run": states.id(run),
+                    "config_hash": run.hash,
                 })
             })
             .collect();
         return print::json(&all);
     }
     let rows: Vec<Vec<String>> = plan
-        .trials
+        .runs
         .iter()
-        .map(|trial| {
-            let run = states.run(trial).unwrap_or("-");
+        .map(|run| {
             vec![
-                trial.setting.clone(),
-                trial.seed.to_string(),
-                states.of(trial).word().to_owned(),
-                run.to_owned(),
+                run.setting.clone(),
+                run.seed.to_string(),
+                states.of(run).word().to_owned(),
+                states.id(run).unwrap_or("-").to_owned(),
             ]
         })
         .collect();

@@ -36,8 +36,8 @@ pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
     let values = values(home, plan, &states)?;
     let rows = rows(plan, &values);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for trial in &plan.trials {
-        *counts.entry(states.of(trial).word()).or_default() += 1;
+    for run in &plan.runs {
+        *counts.entry(states.of(run).word()).or_default() += 1;
     }
     if json {
         return print::json(
@@ -48,48 +48,40 @@ pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
         .iter()
         .map(|(word, count)| format!("{count} {word}"))
         .collect();
-    println!(
-        "study {}: {} runs, {}\n",
-        plan.name,
-        plan.trials.len(),
-        said.join(", ")
-    );
+    let (name, count) = (&plan.name, plan.runs.len());
+    println!("study {name}: {count} runs, {}\n", said.join(", "));
     if rows.is_empty() {
         print::note("no run is done that has a value to compare");
         return Ok(());
     }
-    let mut before = "";
+    let first = format!("less {}", plan.settings.first().map_or("", String::as_str));
+    let head = ["value", "setting", "seeds", "mean", "95 %", &first, "95 %"];
+    let before = std::iter::once(None).chain(rows.iter().map(Some));
     let cells: Vec<Vec<String>> = rows
         .iter()
-        .map(|row| {
-            let metric = if row.metric == before {
-                String::new()
-            } else {
-                row.metric.clone()
-            };
-            before = &row.metric;
-            let [difference, its] = row.difference.as_ref().map_or_else(Default::default, |mean| {
-                [
-                    format!("{}{}", if mean.value > 0.0 { "+" } else { "" }, short(mean.value)),
-                    interval(mean),
-                ]
-            });
-            vec![
-                metric,
-                row.setting.clone(),
-                row.mean.n.to_string(),
-                short(row.mean.value),
-                interval(&row.mean),
-                difference,
-                its,
-            ]
-        })
+        .zip(before)
+        .map(|(row, before)| row.cells(before))
         .collect();
-    let first = format!("less {}", plan.settings.first().map_or("", String::as_str));
-    print::table(
-        &["value", "setting", "seeds", "mean", "95 %", &first, "95 %"],
-        &cells,
-    )
+    print::table(&head, &cells)
+}
+
+impl OutcomeRow {
+    /// The row as it is printed below another, whose value's name it does not repeat.
+    fn cells(&self, before: Option<&Self>) -> Vec<String> {
+        let again = before.is_some_and(|before| before.metric == self.metric);
+        let metric = if again { String::new() } else { self.metric.clone() };
+        let sign = |mean: &Mean| if mean.value > 0.0 { "+" } else { "" };
+        let difference = self.difference.as_ref();
+        vec![
+            metric,
+            self.setting.clone(),
+            self.mean.n.to_string(),
+            short(self.mean.value),
+            interval(&self.mean),
+            difference.map_or_else(String::new, |mean| format!("{}{}", sign(mean), short(mean.value))),
+            difference.map_or_else(String::new, interval),
+        ]
+    }
 }
 
 fn interval(mean: &Mean) -> String {
@@ -102,18 +94,18 @@ fn interval(mean: &Mean) -> String {
 /// The values of the runs that are done.
 fn values(home: &Home, plan: &StudyPlan, states: &StudyRunStates) -> anyhow::Result<Values> {
     let mut values = Values::new();
-    for trial in plan
-        .trials
+    for run in plan
+        .runs
         .iter()
-        .filter(|trial| states.of(trial) == StudyRunState::Done)
+        .filter(|run| states.of(run) == StudyRunState::Done)
     {
-        let Some(run) = states.run(trial) else { continue };
-        let series = series::read(home, run, &plan.metrics)?;
+        let Some(id) = states.id(run) else { continue };
+        let series = series::read(home, id, &plan.metrics)?;
         let of_run = series
             .into_iter()
             .map(|(name, series)| (name, series.of(plan.value)));
-        let of_setting = values.entry(trial.setting.clone()).or_default();
-        of_setting.insert(trial.seed, of_run.collect());
+        let of_setting = values.entry(run.setting.clone()).or_default();
+        of_setting.insert(run.seed, of_run.collect());
     }
     Ok(values)
 }

@@ -58,7 +58,7 @@ pub struct StudyPlan {
     /// Which number of a value stands for a run.
     pub value: Which,
     /// The runs.
-    pub trials: Vec<StudyRun>,
+    pub runs: Vec<StudyRun>,
 }
 
 /// A setting with a seed.
@@ -102,31 +102,17 @@ impl StudyPlan {
         let name = file.name.clone().unwrap_or(stem);
         let settings = settings(&file).map_err(wrong)?;
         check(&file, &settings).map_err(wrong)?;
-        let (profile, origin) = Profile::find(&profile(path, &file.profile)).map_err(usage)?;
-        let mut trials = Vec::new();
+        let (text, origin) = Profile::find(&profile(path, &file.profile)).map_err(usage)?;
+        let mut runs = Vec::new();
         for (setting, set) in &settings {
             for &seed in &file.seeds {
-                let mut set = set.clone();
-                set.push(format!("seed={seed}"));
-                let start = Start {
-                    from_scratch: file.from_scratch,
-                    checkpoint: None,
-                    from: file.from.as_deref(),
-                };
                 let labels = labels(&name, setting, seed).map_err(wrong)?;
-                let (request, profile) = request::request(home, (&profile, &origin), &set, start, labels)
-                    .with_context(|| format!("{}: setting {setting}", path.display()))?;
-                let hash = profile.configuration(file.from_scratch).map_err(usage)?.hash;
-                trials.push(StudyRun {
-                    setting: setting.clone(),
-                    seed,
-                    hash,
-                    request,
-                });
+                let run = file.run(home, (&text, &origin), (setting, set), seed, labels);
+                runs.push(run.with_context(|| format!("{}: setting {setting}", path.display()))?);
             }
         }
-        let hashes: BTreeSet<&str> = trials.iter().map(|trial| trial.hash.as_str()).collect();
-        if hashes.len() < trials.len() {
+        let hashes: BTreeSet<&str> = runs.iter().map(|run| run.hash.as_str()).collect();
+        if hashes.len() < runs.len() {
             return Err(wrong("two settings make the same run; one of them is enough".to_owned()).into());
         }
         Ok(Self {
@@ -134,7 +120,33 @@ impl StudyPlan {
             settings: settings.into_iter().map(|(name, _)| name).collect(),
             metrics: file.metrics,
             value: file.value,
-            trials,
+            runs,
+        })
+    }
+}
+
+impl StudyFile {
+    /// A setting with a seed, of the profile whose text and origin this is.
+    fn run(
+        &self,
+        home: &Home,
+        profile: (&str, &str),
+        (setting, set): (&str, &[String]),
+        seed: u64,
+        labels: Labels,
+    ) -> anyhow::Result<StudyRun> {
+        let set = [set, &[format!("seed={seed}")]].concat();
+        let start = Start {
+            from_scratch: self.from_scratch,
+            checkpoint: None,
+            from: self.from.as_deref(),
+        };
+        let (request, profile) = request::request(home, profile, &set, start, labels)?;
+        Ok(StudyRun {
+            setting: setting.to_owned(),
+            seed,
+            hash: profile.configuration(self.from_scratch).map_err(usage)?.hash,
+            request,
         })
     }
 }

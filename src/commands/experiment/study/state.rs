@@ -92,19 +92,19 @@ impl StudyRunStates {
     }
 
     /// Where a run is.
-    pub fn of(&self, trial: &StudyRun) -> StudyRunState {
+    pub fn of(&self, run: &StudyRun) -> StudyRunState {
         self.known
-            .get(&trial.hash)
+            .get(&run.hash)
             .map_or(StudyRunState::Missing, |(state, _)| *state)
     }
 
     /// The id of a run, if it is there.
-    pub fn run(&self, trial: &StudyRun) -> Option<&str> {
-        self.known.get(&trial.hash).map(|(_, run)| run.as_str())
+    pub fn id(&self, run: &StudyRun) -> Option<&str> {
+        self.known.get(&run.hash).map(|(_, run)| run.as_str())
     }
 
     /// What a run is of the study.
-    pub fn trial<'a>(&self, plan: &'a StudyPlan, run: &str) -> Option<&'a StudyRun> {
-        plan.trials.iter().find(|trial| self.run(trial) == Some(run))
+    pub fn study_run<'a>(&self, plan: &'a StudyPlan, id: &str) -> Option<&'a StudyRun> {
+        plan.runs.iter().find(|run| self.id(run) == Some(id))
     }
 }

@@ -1,7 +1,7 @@
 //! Runs that wait for their turn: one after another, whatever becomes of the one before, and of the daemon (law L1).
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use demask_storage::{Command as Ask, Record};
@@ -23,7 +23,7 @@ fn profile(place: &Place, name: &str, more: &str) -> PathBuf {
 }
 
 /// Has a run wait; its id.
-fn queue(place: &Place, profile: &PathBuf, name: &str) -> String {
+fn queue(place: &Place, profile: &Path, name: &str) -> String {
     let out = place.run(&[
         "run",
         profile.to_str().unwrap(),
