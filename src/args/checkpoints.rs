@@ -83,7 +83,8 @@ pub enum Floating {
 /// `demask merge`.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// A checkpoint: of a run that trains an adapter, which it carries, or the base of the one that --adapter names
+    /// A checkpoint: of a run that trains an adapter, which it carries (also as RUN[@STEP]), or the base of the one that
+    /// --adapter names
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
     /// The folder to write; it must not be there
@@ -103,7 +104,7 @@ pub struct Merge {
 /// `demask grow`.
 #[derive(Debug, Args)]
 pub struct Grow {
-    /// A text model: a checkpoint folder, or a repository that was pulled
+    /// A text model: a checkpoint folder, a repository that was pulled, or RUN[@STEP]
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
     /// The folder to write; it must not be there

@@ -64,7 +64,8 @@ pub enum EvalAction {
 /// `demask eval show`.
 #[derive(Debug, Args)]
 pub struct EvalShow {
-    /// An evaluation's id or a run's (with @STEP: at that step), the beginning or the end of it, or the word latest
+    /// An evaluation's id or a run's (with @STEP or @best: at that step), the beginning or the end of it, the run's name, or the
+    /// word latest
     #[arg(default_value = "latest")]
     pub evaluation: String,
     /// Only items that are not right

@@ -12,8 +12,9 @@ use super::values::{amount, count, place, size, words};
 /// Where the model of a one-off command comes from.
 #[derive(Debug, Args)]
 pub struct Model {
-    /// A checkpoint folder, or a repository that was pulled [default: the shipped tabletop model]
-    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    /// A checkpoint folder, a repository that was pulled, or a run's checkpoint (RUN, RUN@STEP, RUN@best) [default: the shipped
+    /// tabletop model]
+    #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
     pub checkpoint: Option<PathBuf>,
     /// A low-rank adapter to put on it: a folder in PEFT's layout (a checkpoint of a run that trained one is such), or a
     /// repository that was pulled
