@@ -280,7 +280,9 @@ fn open_own(path: &Path) -> std::io::Result<File> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP) => std::io::Error::other("it is a link; remove it: the daemon writes its process id there"),
+            Some(libc::ELOOP) => {
+                std::io::Error::other("it is a link; remove it: the daemon writes its process id there")
+            }
             _ => error,
         })?;
     let found = file.metadata()?;
@@ -300,7 +302,11 @@ fn open_own(path: &Path) -> std::io::Result<File> {
 fn resolved(path: &Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+            return if rest.as_os_str().is_empty() {
+                real
+            } else {
+                real.join(rest)
+            };
         }
     }
     path.to_owned()
@@ -363,9 +369,15 @@ mod tests {
         std::fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, home.pid_file()).unwrap();
         assert!(home.lock().unwrap_err().to_string().contains("it is a link"));
-        assert_eq!((std::fs::read(&target).unwrap(), home.daemon_pid()), (b"precious".into(), None));
+        assert_eq!(
+            (std::fs::read(&target).unwrap(), home.daemon_pid()),
+            (b"precious".into(), None)
+        );
         std::fs::remove_file(home.pid_file()).unwrap();
-        let made = std::process::Command::new("mkfifo").arg(home.pid_file()).status().unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(home.pid_file())
+            .status()
+            .unwrap();
         assert!(made.success() && home.daemon_pid().is_none());
         assert!(home.lock().unwrap_err().to_string().contains("no regular file"));
         std::fs::remove_file(home.pid_file()).unwrap();

@@ -30,7 +30,9 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
         return refuse("pictures are written as PNG; expected a name that ends in .png");
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return refuse("is there and no regular file (a link, a device); pictures are not written through one");
+        return refuse(
+            "is there and no regular file (a link, a device); pictures are not written through one",
+        );
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {

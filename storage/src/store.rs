@@ -111,7 +111,11 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     }
     if !existed {
         // For this user alone: it holds prompts, answers and notes. SQLite gives what it puts beside it the same rights.
-        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let made = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path);
         made.map_err(|source| StoreError::Io {
             path: path.to_owned(),
             source,

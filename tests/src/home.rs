@@ -104,7 +104,9 @@ impl Place {
             .open(self.path().join("daemon.out"))
             .expect("a log");
         command.stdout(Stdio::null()).stderr(log);
-        command.env_remove("DEMASK_ENGINE_FAULT").envs(variables.iter().copied());
+        command
+            .env_remove("DEMASK_ENGINE_FAULT")
+            .envs(variables.iter().copied());
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();
         loop {

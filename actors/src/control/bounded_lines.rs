@@ -42,7 +42,9 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             self.input.consume(take + usize::from(end.is_some()));
             if end.is_some() || (ended && !self.line.is_empty()) {
                 let line = std::mem::take(&mut self.line);
-                return String::from_utf8(line).map(Some).map_err(|error| Error::new(ErrorKind::InvalidData, error));
+                return String::from_utf8(line)
+                    .map(Some)
+                    .map_err(|error| Error::new(ErrorKind::InvalidData, error));
             }
             if ended {
                 return Ok(None);

@@ -28,7 +28,10 @@ pub(super) async fn rows(home: &Home, sql: String, limit: u64) -> Result<Rows, S
     let mut command = Command::new(program);
     command.arg("--home").arg(home.root());
     command.args(["query", "--rows", "--limit", &limit.to_string(), "--", &sql]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let asked = tokio::time::timeout(PROCESS_LIMIT, answer(command.kill_on_drop(true))).await;
     asked.unwrap_or_else(|_| Err(format!("a query may take {} s", PROCESS_LIMIT.as_secs())))
 }
@@ -38,10 +41,17 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
     let mut child = command.spawn().map_err(words)?;
     let (mut said, mut complaint) = (Vec::new(), String::new());
     if let Some(out) = child.stdout.take() {
-        out.take(LONGEST_ANSWER).read_to_end(&mut said).await.map_err(words)?;
+        out.take(LONGEST_ANSWER)
+            .read_to_end(&mut said)
+            .await
+            .map_err(words)?;
     }
     if let Some(errors) = child.stderr.take() {
-        errors.take(1 << 16).read_to_string(&mut complaint).await.map_err(words)?;
+        errors
+            .take(1 << 16)
+            .read_to_string(&mut complaint)
+            .await
+            .map_err(words)?;
     }
     let status = child.wait().await.map_err(words)?;
     if !status.success() {

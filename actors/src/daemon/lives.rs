@@ -43,7 +43,9 @@ impl Lives {
         let count = |letter: u8| self.spent.iter().filter(|&&found| found == letter).count();
         let (begun, aborted) = (count(BEGUN), count(ABORTED));
         let how = if aborted >= ABORTS {
-            format!("the daemon was aborted {aborted} times (a stack or memory that ran out; its log says more)")
+            format!(
+                "the daemon was aborted {aborted} times (a stack or memory that ran out; its log says more)"
+            )
         } else if begun >= LIVES {
             format!("the daemon died {begun} times")
         } else {

@@ -133,7 +133,11 @@ async fn hangs_at_its_end(context: &RunContext) {
 /// How a run ends that did not come to a boundary: its last checkpoint is what it goes on from.
 async fn given_up(context: &RunContext) -> Result<Outcome, RecorderGone> {
     let stopped = context.control.stop_now(&context.recorder).await?;
-    Ok(if stopped { Outcome::Stopped } else { Outcome::Halted })
+    Ok(if stopped {
+        Outcome::Stopped
+    } else {
+        Outcome::Halted
+    })
 }
 
 fn prepare(overview: &mut Overview, context: &RunContext) {

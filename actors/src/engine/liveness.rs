@@ -93,7 +93,10 @@ impl Liveness {
         loop {
             sleep(LOOK).await;
             self.look().await;
-            if let Some(why) = self.signs().hung(self.urgency.is_set() && !patient, Instant::now()) {
+            if let Some(why) = self
+                .signs()
+                .hung(self.urgency.is_set() && !patient, Instant::now())
+            {
                 return why;
             }
         }
@@ -222,8 +225,16 @@ mod tests {
     fn l10_who_does_not_answer_is_given_up_and_within_seconds_where_a_person_waits() {
         let (mut signs, at) = signs();
         signs.hear(1, true, at(10));
-        assert_eq!((signs.hung(false, at(39)), signs.hung(true, at(12))), (None, None));
-        assert!(signs.hung(false, at(40)).unwrap().contains("has not answered for 30 s"));
+        assert_eq!(
+            (signs.hung(false, at(39)), signs.hung(true, at(12))),
+            (None, None)
+        );
+        assert!(
+            signs
+                .hung(false, at(40))
+                .unwrap()
+                .contains("has not answered for 30 s")
+        );
         assert!(signs.hung(true, at(13)).is_some());
     }
 
@@ -232,7 +243,10 @@ mod tests {
         let (mut signs, at) = signs();
         for second in 0..4000 {
             signs.hear(3, false, at(second));
-            assert_eq!((signs.hung(false, at(second)), signs.hung(true, at(second))), (None, None));
+            assert_eq!(
+                (signs.hung(false, at(second)), signs.hung(true, at(second))),
+                (None, None)
+            );
         }
     }
 }

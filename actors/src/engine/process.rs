@@ -3,8 +3,8 @@
 //! An engine may die at any instruction (law L1): every call can answer [`EngineFailure::Died`] with the exit status
 //! and the engine's last words, and the caller starts another from the last checkpoint.
 
-use std::path::{Path, PathBuf};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -148,7 +148,9 @@ impl Engine {
         let mut child = command
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
-        let stream = reach(&mut child, &socket, &log, &options.urgency).await.map_err(start_error)?;
+        let stream = reach(&mut child, &socket, &log, &options.urgency)
+            .await
+            .map_err(start_error)?;
         let info = placeholder_info();
         let mut engine = Self {
             child: AsyncMutex::new(child),
@@ -303,12 +305,7 @@ pub fn find_program() -> PathBuf {
         .unwrap_or_else(|| NAME.into())
 }
 
-async fn reach(
-    child: &mut Child,
-    socket: &Path,
-    log: &Log,
-    urgency: &Urgency,
-) -> Result<UnixStream, String> {
+async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -> Result<UnixStream, String> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {

@@ -166,7 +166,9 @@ pub fn render(
         ..Value::from_pairs(names.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     };
     let mut text = Bounded(Vec::new());
-    environment.get_template("chat")?.render_captured_to(given, &mut text)?;
+    environment
+        .get_template("chat")?
+        .render_captured_to(given, &mut text)?;
     String::from_utf8(text.0).map_err(|error| TemplateError::Jinja(error.to_string()))
 }
 

@@ -62,7 +62,11 @@ fn growth(rule: &Value) -> usize {
                 Some(words) if !words.is_empty() => (words.len(), 0),
                 _ => (1, 1),
             };
-            content.len().div_ceil(found).max(1).saturating_add(between * content.len())
+            content
+                .len()
+                .div_ceil(found)
+                .max(1)
+                .saturating_add(between * content.len())
         }
         _ => 1,
     };
@@ -112,7 +116,9 @@ fn tag(text: &str) -> Result<(), String> {
             beginning()
         ));
     }
-    let words = text.split_whitespace().filter(|word| matches!(*word, "not" | "and" | "or" | "if" | "else" | "in"));
+    let words = text
+        .split_whitespace()
+        .filter(|word| matches!(*word, "not" | "and" | "or" | "if" | "else" | "in"));
     let signs = text.bytes().filter(|byte| b"([{+-*/~|.<>=!,".contains(byte));
     let operators = words.count() + signs.count();
     if operators > MOST_OPERATORS {
@@ -135,18 +141,28 @@ mod tests {
         let asks = json!({"padding": {"strategy": {"Fixed": 1_u64 << 40}}, "truncation": {"max_length": 0}, "model": {}});
         assert_eq!(tokenizer(&asks.to_string()).unwrap(), r#"{"model":{}}"#);
         let doubles = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
-        let rules = |count| json!({"normalizer": {"type": "Sequence", "normalizers": vec![doubles.clone(); count]}});
+        let rules =
+            |count| json!({"normalizer": {"type": "Sequence", "normalizers": vec![doubles.clone(); count]}});
         assert!(tokenizer(&rules(6).to_string()).is_ok());
         let refused = tokenizer(&rules(30).to_string()).unwrap_err();
-        assert!(refused.contains("normalizer makes a text up to 1073741824 times"), "{refused}");
+        assert!(
+            refused.contains("normalizer makes a text up to 1073741824 times"),
+            "{refused}"
+        );
         let usual = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
         assert_eq!(growth(&usual), 3);
-        assert_eq!(growth(&json!({"type": "Replace", "pattern": {"Regex": "x*"}, "content": "yy"})), 4);
+        assert_eq!(
+            growth(&json!({"type": "Replace", "pattern": {"Regex": "x*"}, "content": "yy"})),
+            4
+        );
     }
 
     #[test]
     fn l9_templates_that_nest_without_measure_are_refused() {
-        for known in [super::super::chat_template::LLADA, super::super::chat_template::MMADA] {
+        for known in [
+            super::super::chat_template::LLADA,
+            super::super::chat_template::MMADA,
+        ] {
             template(known).unwrap();
         }
         let refused = |source: String| template(&source).unwrap_err();

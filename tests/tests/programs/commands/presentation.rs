@@ -155,11 +155,7 @@ fn charts(place: &Place, run: &str) {
             2,
             "expected a name that ends in .svg or .png",
         ),
-        (
-            &["plot", "no-such-run"],
-            1,
-            "no run has the name 'no-such-run'",
-        ),
+        (&["plot", "no-such-run"], 1, "no run has the name 'no-such-run'"),
         (
             &["plot", run, "--smooth", "1"],
             2,

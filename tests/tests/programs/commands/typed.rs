@@ -267,7 +267,7 @@ fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     let lock = home.lock().unwrap();
     let (key, value) = ("kl".to_owned(), 0.02);
     for (typed, command) in [
-        (&["ps"][..], Command::Status),
+        (&["ps"][..], Command::Actors),
         (&["pause"], Command::Pause),
         (&["resume"], Command::Resume),
         (&["set", "kl=0.02"], Command::Set { key, value }),

@@ -18,7 +18,9 @@ async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, Str
     let run = start(&mut client, SMOKE).await;
     // The fault's file is removed when it strikes.
     while fault.exists() {
-        wait_for(&mut client, |record| !matches!(record, Record::RunEnd(_))).await.unwrap();
+        wait_for(&mut client, |record| !matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
     }
     (client, run)
 }
@@ -33,7 +35,9 @@ async fn undisturbed() -> String {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, SMOKE).await;
-    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await.unwrap();
+    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
     assert_eq!(place.terminate(), Some(0));
     weights_hash(&last_checkpoint(place.path(), &run))
 }
@@ -43,8 +47,12 @@ async fn l10_a_run_whose_engine_hangs_can_be_stopped() {
     let mut place = Place::default();
     let (mut client, run) = hung(&mut place).await;
     assert_eq!(place.run(&["stop"]).status.code(), Some(0));
-    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await.unwrap();
-    let Record::RunEnd(end) = end.record else { unreachable!() };
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    let Record::RunEnd(end) = end.record else {
+        unreachable!()
+    };
     assert_eq!((end.run.as_str(), end.status), (run.as_str(), RunState::Stopped));
     // L4: the order's row says where it took effect.
     let steered = rows_as_csv(&place, "SELECT action, applied_step IS NOT NULL FROM v_steer");
@@ -57,15 +65,24 @@ async fn l10_l1_a_daemon_whose_engine_hangs_ends_when_asked_and_the_next_goes_on
     let mut place = Place::default();
     let (_client, run) = hung(&mut place).await;
     assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
-    assert!(status(&place, &run).contains("interrupted"), "{}", status(&place, &run));
+    assert!(
+        status(&place, &run).contains("interrupted"),
+        "{}",
+        status(&place, &run)
+    );
     place.forget();
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     if !status(&place, &run).contains("done") {
-        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await.unwrap();
+        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
     }
     assert_eq!(place.terminate(), Some(0));
-    assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), undisturbed().await);
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed().await
+    );
 }
 
 #[tokio::test]
@@ -77,19 +94,29 @@ async fn l10_a_stopped_daemon_is_told_of_and_ended_by_force() {
     assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
     let said = |arguments: &[&str]| {
         let out = place.run(arguments);
-        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
     };
     for arguments in [&["ps"][..], &["daemon", "status"], &["stop"]] {
         let (code, words) = said(arguments);
         assert_eq!(code, Some(1), "{arguments:?}: {words}");
-        assert!(words.contains("has not answered within 5 s") && words.contains("kill -CONT"), "{words}");
+        assert!(
+            words.contains("has not answered within 5 s") && words.contains("kill -CONT"),
+            "{words}"
+        );
     }
     assert_eq!(said(&["daemon", "stop"]).0, Some(0));
-    assert!(!Path::new(&format!("/proc/{pid}/task")).exists() || is_dead(pid), "it is gone");
+    assert!(
+        !Path::new(&format!("/proc/{pid}/task")).exists() || is_dead(pid),
+        "it is gone"
+    );
 }
 
 /// A killed child that its parent has not waited for is a zombie.
 fn is_dead(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'))
 }
