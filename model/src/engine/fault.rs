@@ -67,8 +67,10 @@ impl Fault {
             return Ok(());
         }
         std::fs::remove_file(&self.file).ok();
-        while self.hangs {
-            std::thread::park();
+        if self.hangs {
+            loop {
+                std::thread::park();
+            }
         }
         let words = format!("CUDA error: an illegal memory access was encountered ({FAULT} asked for it)");
         Err(TchError::Torch(words).into())

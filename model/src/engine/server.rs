@@ -198,6 +198,7 @@ impl Client {
 }
 
 /// What is done while samples are drawn.
+#[allow(clippy::large_enum_variant)] // one at a time
 enum Meanwhile {
     /// Samples that are drawn with the others.
     Join(Vec<SampleRequest>),
