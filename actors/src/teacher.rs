@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::profile::Teacher;
+use crate::runtime::http::{in_words, text_within};
 
 /// Tokens that one answer can have cost; a server that says more is not believed.
 const MOST_TOKENS: u64 = 1 << 32;
@@ -283,7 +284,9 @@ impl TeacherClient {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(seconds);
-        let text = self.read(response).await.map_err(again)?;
+        let text = text_within(response, self.patience.longest_body)
+            .await
+            .map_err(again)?;
         if !status.is_success() {
             return Err(failed(status, &text, wait));
         }
@@ -305,20 +308,6 @@ impl TeacherClient {
             });
         }
         Ok((content, used))
-    }
-
-    async fn read(&self, mut response: reqwest::Response) -> Result<String, String> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
-            if bytes.len() + chunk.len() > self.patience.longest_body {
-                return Err(format!(
-                    "an answer of more than {} bytes",
-                    self.patience.longest_body
-                ));
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        String::from_utf8(bytes).map_err(|_| "an answer that is not UTF-8".into())
     }
 }
 
@@ -372,16 +361,6 @@ fn seconds(text: &str) -> Option<Duration> {
 
 fn beginning(text: &str) -> String {
     text.chars().take(200).collect()
-}
-
-fn in_words(error: &reqwest::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        words = format!("{words}: {inner}");
-        cause = inner.source();
-    }
-    words
 }
 
 #[cfg(test)]

@@ -247,6 +247,15 @@ impl Example {
         self
     }
 
+    /// With reasoning where the example brings some.
+    #[must_use]
+    pub const fn own_mode(&self) -> Mode {
+        match self.reasoning {
+            Some(_) => Mode::Think,
+            None => Mode::Direct,
+        }
+    }
+
     /// The answer that is right, in words; empty where none is known.
     #[must_use]
     pub fn reference(&self) -> String {

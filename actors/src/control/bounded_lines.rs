@@ -5,7 +5,7 @@ use std::io::{Error, ErrorKind, Result};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// The longest line, in bytes: a command that carries a profile.
-pub(super) const LONGEST: usize = 4 << 20;
+const LONGEST: usize = 4 << 20;
 
 /// Reads a stream line by line.
 pub(super) struct BoundedLines<R> {

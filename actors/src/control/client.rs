@@ -44,13 +44,15 @@ pub enum ClientError {
         "the daemon{} has not answered within {} s: {}",
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
         limit.as_secs(),
-        silence_advice(*pid)
+        advice
     )]
     Silent {
         /// Its process, where the system says whose the socket is.
         pid: Option<i32>,
         /// How long it was waited for.
         limit: Duration,
+        /// What it is doing, and what a person can do.
+        advice: String,
     },
     /// It speaks another protocol.
     #[error(
@@ -111,9 +113,9 @@ impl Client {
     pub async fn ask(&mut self, command: Command) -> Result<Reply, ClientError> {
         if limit(&command) > PROMPT {
             // L10: one that says nothing at all is told of within seconds, whatever was asked.
-            Box::pin(self.ask(Command::Status)).await?;
+            self.ask_as(new_id(), Command::Status).await?;
         }
-        self.ask_as(uuid::Uuid::now_v7().to_string(), command).await
+        self.ask_as(new_id(), command).await
     }
 
     /// As [`Self::ask`], under an id of the caller's: asked twice, done once.
@@ -123,7 +125,13 @@ impl Client {
     pub async fn ask_as(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
         let limit = limit(&command);
         let asked = tokio::time::timeout(limit, self.answered(id, command)).await;
-        asked.unwrap_or(Err(ClientError::Silent { pid: self.pid, limit }))
+        asked.unwrap_or_else(|_| {
+            Err(ClientError::Silent {
+                pid: self.pid,
+                limit,
+                advice: silence_advice(self.pid),
+            })
+        })
     }
 
     async fn answered(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
@@ -168,6 +176,10 @@ impl Client {
         let line = line.ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, "its socket closed"))?;
         Ok(serde_json::from_str(&line).map_err(io::Error::other)?)
     }
+}
+
+fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 /// How long a daemon may take to answer (law L10): what looks is answered from memory, what is ordered waits for the disk, a query

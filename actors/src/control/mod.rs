@@ -60,6 +60,13 @@ struct State {
     model: Option<PresentModel>,
 }
 
+impl State {
+    /// Whether a stop waits.
+    fn stops(&self) -> bool {
+        self.pending.iter().any(|(_, order)| *order == Command::Stop)
+    }
+}
+
 /// The orders and the present state of one run; shared by the gateway's side and the trainer.
 #[derive(Debug)]
 pub struct Control {
@@ -155,8 +162,7 @@ impl Control {
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
-        let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
-        state.halting || state.pending.iter().any(stops)
+        state.halting || state.stops()
     }
 
     /// Waits until the run is to end.
@@ -266,21 +272,9 @@ impl Control {
     /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending. Who is told so gives
     /// the present step up, nothing of which has taken effect.
     pub async fn ending(&self) {
-        loop {
-            let waiter = self.changed.notified();
-            tokio::pin!(waiter);
-            waiter.as_mut().enable();
-            let ends = {
-                let mut state = self.lock();
-                let stops = |(_, order): &(Steer, Command)| *order == Command::Stop;
-                state.given_up = state.pending.iter().any(stops);
-                state.halting || state.given_up
-            };
-            if ends {
-                return;
-            }
-            waiter.await;
-        }
+        self.ends().await;
+        let mut state = self.lock();
+        state.given_up = state.stops();
     }
 
     /// Whether the run is held.
@@ -349,12 +343,11 @@ impl Control {
         self.lock().model.clone()
     }
 
-    /// Takes a prompt that was asked for out of what waits for a boundary, to be answered now; its row is committed. None where
-    /// it waits no more.
+    /// Takes a prompt that was asked for out of what waits for a boundary, to be answered now; its row is committed.
     ///
     /// # Errors
     /// A recorder that is gone.
-    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<Option<()>, RecorderGone> {
+    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<(), RecorderGone> {
         let taken = {
             let mut state = self.lock();
             let at = state.pending.iter().position(|(steer, _)| steer.id == id);
@@ -364,10 +357,12 @@ impl Control {
                 ..steer
             })
         };
-        let Some(steer) = taken else { return Ok(None) };
-        recorder.record(Record::Steer(steer)).await?;
-        recorder.flush().await?;
-        Ok(Some(()))
+        // Asked again with the same id it waits no more, and is answered again.
+        if let Some(steer) = taken {
+            recorder.record(Record::Steer(steer)).await?;
+            recorder.flush().await?;
+        }
+        Ok(())
     }
 
     /// The run's id and the last boundary's step.

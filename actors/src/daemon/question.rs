@@ -52,10 +52,8 @@ impl AnswerDesk<'_> {
             self.control.ask(self.recorder, id, by, command).await?;
             anyhow::Ok(self.control.take_sample(self.recorder, id).await?)
         };
-        match taken.await {
-            // Who takes it out first answers; asked again with the same id, it is answered again.
-            Ok(_) => {}
-            Err(error) => return refused(&format!("{error:#}")),
+        if let Err(error) = taken.await {
+            return refused(&format!("{error:#}"));
         }
         match tokio::time::timeout(LIMIT, self.said(id, question, &model)).await {
             Ok(Ok(reply)) => reply,

@@ -2,10 +2,21 @@
 
 use crate::engine::process::EngineFailure;
 use crate::inference::error::WorkError;
-use crate::pipeline::external_rewards::RewardFailure;
 use crate::runtime::actor::Cancelled;
 use crate::runtime::recorder::RecorderGone;
 use crate::runtime::supervisor::Silence;
+
+/// Why an external reward gave no values.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("reward {name} failed {tries} times in a row; the last time: {why}")]
+pub struct RewardFailure {
+    /// The reward.
+    pub name: String,
+    /// Tries.
+    pub tries: u32,
+    /// The last failure.
+    pub why: String,
+}
 
 /// Why a run could not go on.
 #[derive(Debug, thiserror::Error)]

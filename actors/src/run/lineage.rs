@@ -17,7 +17,7 @@ use crate::run::context::RunContext;
 pub async fn known(
     context: &RunContext,
     pictures: &KeptPictures,
-    examples: &[TrainingExample],
+    examples: impl IntoIterator<Item = &TrainingExample>,
 ) -> Result<(), RunError> {
     for picked in examples {
         let example = demask_storage::Example {
@@ -48,12 +48,12 @@ pub async fn used(
             )));
         }
     }
-    let given: Vec<TrainingExample> = used
-        .iter()
-        .filter(|picked| picked.trace.is_none())
-        .cloned()
-        .collect();
-    known(context, pictures, &given).await?;
+    known(
+        context,
+        pictures,
+        used.iter().filter(|picked| picked.trace.is_none()),
+    )
+    .await?;
     let subject = |picked: &TrainingExample| picked.trace.clone().unwrap_or(picked.example.id.clone());
     let used = TrainUse {
         run: context.run.clone(),

@@ -1,11 +1,12 @@
 //! What every actor stands on: supervision, addresses that outlive a death, the flight recorder, the one writer of the
-//! store, seeds.
+//! store, seeds, answers of servers.
 //!
 //! Not here: any actor of a run (`pipeline`, `run`), and engine processes (`engine`).
 
 pub mod actor;
 pub mod address;
 pub mod fault_injection;
+pub(crate) mod http;
 pub mod probe;
 pub mod recorder;
 pub mod seeds;

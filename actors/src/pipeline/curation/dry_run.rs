@@ -202,13 +202,9 @@ fn external(profile: &Profile, examples: &[Example]) -> Vec<String> {
         weight.is_some_and(|&weight| weight > 0.0)
     });
     let judging = weighed.filter(|reward| {
-        let mode = |example: &Example| match example.reasoning {
-            Some(_) => Mode::Think,
-            None => Mode::Direct,
-        };
         examples
             .iter()
-            .any(|example| reward.judges(example, mode(example)))
+            .any(|example| reward.judges(example, example.own_mode()))
     });
     judging.map(|reward| reward.name.clone()).collect()
 }

@@ -1,11 +1,12 @@
 //! The address of an external reward: a batch is posted as JSON, its values come back as JSON.
 
+use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
-use reqwest::{Client, Response};
 
 use super::process::LONGEST_ANSWER;
 use super::values::beginning;
 use crate::profile::ExternalReward;
+use crate::runtime::http::{in_words, text_within};
 
 /// Posts batches.
 #[derive(Debug)]
@@ -46,32 +47,10 @@ impl RewardAddress {
             .body(batch.to_vec());
         let response = request.send().await.map_err(|error| in_words(&error))?;
         let status = response.status();
-        let text = body(response).await?;
+        let text = text_within(response, LONGEST_ANSWER).await?;
         match status.is_success() {
             true => Ok(text),
             false => Err(format!("{} answered {status}: {}", self.url, beginning(&text))),
         }
     }
-}
-
-async fn body(mut response: Response) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() as u64 > LONGEST_ANSWER {
-            return Err(format!("its answer is longer than {} MiB", LONGEST_ANSWER >> 20));
-        }
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// An error with what is behind it.
-fn in_words(error: &reqwest::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        words = format!("{words}: {inner}");
-        cause = inner.source();
-    }
-    words
 }

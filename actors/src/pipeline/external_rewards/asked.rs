@@ -11,6 +11,7 @@ use super::batch;
 use super::process::RewardProcess;
 use super::values::{self, ExternalValue};
 use crate::pipeline::judgement::Item;
+use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use crate::runtime::actor::offload;
 
@@ -18,18 +19,6 @@ use crate::runtime::actor::offload;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// Why an external reward gave no values.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("reward {name} failed {tries} times in a row; the last time: {why}")]
-pub struct RewardFailure {
-    /// The reward.
-    pub name: String,
-    /// Tries.
-    pub tries: u32,
-    /// The last failure.
-    pub why: String,
-}
 
 /// Whom batches are sent to.
 #[derive(Debug)]

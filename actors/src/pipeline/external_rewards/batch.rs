@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use demask_api::sequence::Task;
 use demask_datasets::example::{Kind, Mode, Turn};
 use demask_datasets::pictures::file::png;
@@ -78,7 +80,7 @@ fn told<'a>(item: &'a Item, form: PictureForm, blobs: &Blobs) -> Result<BatchIte
     let shown = example.picture.as_ref().filter(|_| !drawing);
     let picture = completion.picture.as_ref().or(shown);
     let written = |picture| match form {
-        PictureForm::Base64 => Ok(base64(&png(picture))),
+        PictureForm::Base64 => Ok(STANDARD.encode(png(picture))),
         PictureForm::Path => blobs
             .put(&png(picture))
             .map(|hash| blobs.path(&hash).to_string_lossy().into_owned())
@@ -100,47 +102,4 @@ fn told<'a>(item: &'a Item, form: PictureForm, blobs: &Blobs) -> Result<BatchIte
         category: &example.category,
         columns: Cow::Borrowed(&example.columns),
     })
-}
-
-/// Base64 with the standard alphabet and padding (RFC 4648, 4).
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let joined = group
-            .iter()
-            .fold(0u32, |joined, &byte| joined << 8 | u32::from(byte));
-        let joined = joined << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let sign = ALPHABET[(joined >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= group.len() {
-                char::from(sign)
-            } else {
-                '='
-            });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    /// The vectors of RFC 4648, 10.
-    #[test]
-    fn base64_is_as_the_standard_has_it() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-        ];
-        for (plain, coded) in vectors {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
-    }
 }

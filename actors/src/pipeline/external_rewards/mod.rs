@@ -19,10 +19,10 @@ use demask_storage::Blobs;
 use futures_util::future::try_join_all;
 
 use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use asked::AskedReward;
 
-pub use asked::RewardFailure;
 pub use trial::{RewardTrial, try_rewards};
 pub use values::ExternalValue;
 

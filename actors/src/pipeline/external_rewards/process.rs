@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::profile::ExternalReward;
 
 /// Bytes of an answer, at most.
-pub(super) const LONGEST_ANSWER: u64 = 64 << 20;
+pub(super) const LONGEST_ANSWER: usize = 64 << 20;
 /// Bytes of a line of the log, at most: a longer one is several.
 const LONGEST_WORDS: u64 = 4000;
 /// Lines of a dead process that an error message repeats.
@@ -179,12 +179,12 @@ fn die_with_parent(_: &mut Command) {}
 async fn next_line(output: &mut BufReader<ChildStdout>) -> Result<Option<String>, String> {
     loop {
         let mut bytes = Vec::new();
-        let mut within = output.take(LONGEST_ANSWER);
+        let mut within = output.take(LONGEST_ANSWER as u64);
         let read = within.read_until(b'\n', &mut bytes).await;
         if read.map_err(|error| error.to_string())? == 0 {
             return Ok(None);
         }
-        if bytes.len() as u64 == LONGEST_ANSWER {
+        if bytes.len() == LONGEST_ANSWER {
             return Err(format!("its answer is longer than {} MiB", LONGEST_ANSWER >> 20));
         }
         let line = String::from_utf8_lossy(&bytes).trim().to_owned();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use demask_datasets::example::{Example, Mode};
+use demask_datasets::example::Example;
 use demask_rewards::completion::Completion;
 use demask_storage::Blobs;
 use serde::Serialize;
@@ -63,7 +63,7 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
     let all = samples
         .iter()
         .flat_map(|(source, all)| all.iter().map(move |one| (source, one)));
-    let modes = all.map(|(source, example)| (source, example, mode(example)));
+    let modes = all.map(|(source, example)| (source, example, example.own_mode()));
     let Some((source, example, mode)) = { modes }.find(|(_, example, mode)| reward.judges(example, *mode))
     else {
         return trial;
@@ -100,11 +100,4 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
     }
     std::fs::remove_dir_all(room).ok();
     trial
-}
-
-fn mode(example: &Example) -> Mode {
-    match example.reasoning {
-        Some(_) => Mode::Think,
-        None => Mode::Direct,
-    }
 }

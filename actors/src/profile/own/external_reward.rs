@@ -21,7 +21,7 @@ const NAME_LENGTH: usize = 40;
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalReward {
-    /// Its name: of the metric `reward/NAME`, of the knob `reward.NAME`, of its part of a rollout's sum.
+    /// Its name: of the metric `reward_part/NAME`, of the knob `reward.NAME`, of its part of a rollout's sum.
     pub name: String,
     /// The program and its arguments; `{run}`, `{name}` and `{folder}` in them stand for the run's id, the reward's name and its
     /// folder.

@@ -48,10 +48,7 @@ impl StageRun {
             };
             let at = self.cursor.step as usize % items.len().max(1);
             let Some(example) = items.get(at) else { continue };
-            let mode = match example.reasoning {
-                Some(_) => Mode::Think,
-                None => Mode::Direct,
-            };
+            let mode = example.own_mode();
             if self.inference.fits(example, mode).is_err() {
                 continue;
             }

@@ -37,8 +37,6 @@ pub(super) struct RolloutGroups {
     totals: BTreeMap<&'static str, Vec<f64>>,
     /// Values of every part of the reward, by its name.
     parts: BTreeMap<String, Vec<f64>>,
-    /// What external rewards said of every sample, and the numbers beside it, by their names.
-    external: BTreeMap<String, Vec<f64>>,
     /// Groups drawn, and those among them whose samples differ in their reward.
     groups: usize,
     informative: usize,
@@ -48,10 +46,8 @@ impl RolloutGroups {
     /// The mean rewards of all that was drawn, and how much of it tells good from bad.
     pub(super) fn measures(&self) -> Vec<(String, f64)> {
         let all: Vec<f64> = self.totals.values().flatten().copied().collect();
-        let by_modality = self.totals.iter().map(|(name, totals)| (*name, totals));
-        let external = self.external.iter().map(|(name, values)| (name.as_str(), values));
+        let by_modality = self.totals.iter();
         let mut values: Vec<(String, f64)> = by_modality
-            .chain(external)
             .map(|(name, totals)| (format!("reward/{name}"), mean(totals)))
             .collect();
         values.push(("reward/total".to_owned(), mean(&all)));
@@ -119,20 +115,6 @@ impl StageRun {
                 .entry(modality(wanted.example.task(wanted.mode)).word())
                 .or_default()
                 .extend(values);
-        }
-        let external = &self.context.profile.external_rewards;
-        let is_external = |name: &str| {
-            let own = name.split('.').next().unwrap_or(name);
-            external.iter().any(|reward| reward.name == own)
-        };
-        for part in group.judged.iter().flat_map(|judged| &judged.scored.parts) {
-            if is_external(&part.name) {
-                drawn
-                    .external
-                    .entry(part.name.clone())
-                    .or_default()
-                    .push(part.value);
-            }
         }
         drawn.groups += 1;
         drawn.informative += usize::from(informative);

@@ -7,8 +7,7 @@ use demask_storage::{Level, RunState};
 
 use super::state::{After, StageRun};
 use crate::control::PresentModel;
-use crate::pipeline::external_rewards::RewardFailure;
-use crate::pipeline::run_error::RunError;
+use crate::pipeline::run_error::{RewardFailure, RunError};
 use crate::profile::{Stage, StageKind};
 use crate::run::checkpoints;
 

@@ -7,8 +7,6 @@ use demask_datasets::formats::{READERS, Reader};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::scoring::OwnScorer;
-
 /// A benchmark of one's own.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,8 +73,6 @@ pub enum OwnKind {
 
 /// The names that `columns` may give the file's own for.
 pub(super) const COLUMNS: [&str; 4] = ["image", "reference", "choices", "category"];
-/// The splits.
-const SPLITS: [&str; 3] = ["test", "validation", "train"];
 /// What files of each format are called.
 const ENDINGS: [(&str, &[&str]); 3] = [
     ("parquet", &[".parquet"]),
@@ -85,48 +81,6 @@ const ENDINGS: [(&str, &[&str]); 3] = [
 ];
 
 impl OwnBenchmark {
-    /// What is wrong with it: the key, and what was expected. `rewards` are the names of the profile's external ones.
-    ///
-    /// # Errors
-    /// The first that is.
-    pub fn check(&self, rewards: &[&str]) -> Result<(), (&'static str, String)> {
-        let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.');
-        if self.name.is_empty() || self.name.len() > 80 || !self.name.chars().all(plain) {
-            let message = format!("is '{}'; expected 1 to 80 letters, digits, _, - or .", self.name);
-            return Err(("name", message));
-        }
-        if super::super::BENCHMARKS.iter().any(|one| one.name() == self.name) {
-            let message = format!("is {}, which is a benchmark of the program", self.name);
-            return Err(("name", message));
-        }
-        if let Some(unknown) = self.columns.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
-            let message = format!(
-                "names {unknown}; there are {}, all other columns are seen by the prompt under their own names",
-                COLUMNS.join(", ")
-            );
-            return Err(("columns", message));
-        }
-        if !SPLITS.contains(&self.split.as_str()) {
-            return Err((
-                "split",
-                format!("is {}; there are {}", self.split, SPLITS.join(", ")),
-            ));
-        }
-        if let Some(format) = self.format.as_ref().filter(|_| self.reader().is_none()) {
-            let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
-            return Err(("format", format!("is {format}; there are {}", known.join(", "))));
-        }
-        for (key, template) in [("prompt", &self.prompt), ("reference", &self.reference)] {
-            let read = template
-                .as_deref()
-                .map(demask_datasets::prompts::row_template::RowTemplate::new);
-            if let Some(Err(why)) = read {
-                return Err((key, format!("of benchmark {} is no template: {why}", self.name)));
-            }
-        }
-        OwnScorer::of(self, rewards).map(drop)
-    }
-
     /// The reader of its format; none where it names one that there is not.
     pub(super) fn reader(&self) -> Option<&'static dyn Reader> {
         let name = match &self.format {

@@ -2,10 +2,11 @@
 //! a source.
 //!
 //! - `official.rs`: official scorers of single answers;
-//! - `held_out.rs`: what is held out of a source; `config.rs`: what one of a person's own is; `items.rs`: its rows as items; `scoring.rs`: how an answer is scored.
+//! - `held_out.rs`: what is held out of a source; `config.rs`: what one of a person's own is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items; `scoring.rs`: how an answer is scored.
 //!
 //! Not here: where paths are looked for (`actors`), who asks an external reward (`actors`).
 
+mod check;
 mod config;
 mod held_out;
 mod items;

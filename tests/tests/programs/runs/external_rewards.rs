@@ -121,7 +121,7 @@ fn the_example_that_ships_is_checked_and_runs() {
     assert!(!parts.as_array().unwrap().contains(&drawn), "{parts}");
     let measured = rows_as_json(
         &place,
-        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/exact'",
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward_part/exact'",
     );
     assert_eq!(measured, json!([{"any": 1}]));
     assert!(place.run(&["daemon", "stop"]).status.success());

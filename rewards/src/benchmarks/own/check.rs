@@ -1,0 +1,53 @@
+//! What is wrong with a benchmark of one's own, told before anything of it is read.
+
+use demask_datasets::formats::READERS;
+use demask_datasets::prompts::row_template::RowTemplate;
+
+use super::config::{COLUMNS, OwnBenchmark};
+use super::scoring::OwnScorer;
+use crate::benchmarks::BENCHMARKS;
+
+/// The splits.
+const SPLITS: [&str; 3] = ["test", "validation", "train"];
+
+impl OwnBenchmark {
+    /// What is wrong with it: the key, and what was expected. `rewards` are the names of the profile's external ones.
+    ///
+    /// # Errors
+    /// The first that is.
+    pub fn check(&self, rewards: &[&str]) -> Result<(), (&'static str, String)> {
+        let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.');
+        if self.name.is_empty() || self.name.len() > 80 || !self.name.chars().all(plain) {
+            let message = format!("is '{}'; expected 1 to 80 letters, digits, _, - or .", self.name);
+            return Err(("name", message));
+        }
+        if BENCHMARKS.iter().any(|one| one.name() == self.name) {
+            let message = format!("is {}, which is a benchmark of the program", self.name);
+            return Err(("name", message));
+        }
+        if let Some(unknown) = self.columns.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
+            let message = format!(
+                "names {unknown}; there are {}, all other columns are seen by the prompt under their own names",
+                COLUMNS.join(", ")
+            );
+            return Err(("columns", message));
+        }
+        if !SPLITS.contains(&self.split.as_str()) {
+            return Err((
+                "split",
+                format!("is {}; there are {}", self.split, SPLITS.join(", ")),
+            ));
+        }
+        if let Some(format) = self.format.as_ref().filter(|_| self.reader().is_none()) {
+            let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
+            return Err(("format", format!("is {format}; there are {}", known.join(", "))));
+        }
+        for (key, template) in [("prompt", &self.prompt), ("reference", &self.reference)] {
+            let read = template.as_deref().map(RowTemplate::new);
+            if let Some(Err(why)) = read {
+                return Err((key, format!("of benchmark {} is no template: {why}", self.name)));
+            }
+        }
+        OwnScorer::of(self, rewards).map(drop)
+    }
+}
