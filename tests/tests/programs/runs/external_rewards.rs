@@ -217,7 +217,7 @@ async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
     assert_eq!((picture.width(), picture.height()), (32, 32));
     let named = rows_as_json(
         &place,
-        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward/letters.letters'",
+        "SELECT count(*) > 0 AS any FROM v_metric WHERE name = 'reward_part/letters.letters'",
     );
     assert_eq!(named, json!([{"any": 1}]));
 }
