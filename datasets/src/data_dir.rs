@@ -19,6 +19,8 @@ static FOLDER: RwLock<Option<PathBuf>> = RwLock::new(None);
 thread_local! {
     /// The folder of what is looked for on this thread alone.
     static HERE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+    /// The folder that this thread looks in before all else.
+    static ONLY: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
 }
 
 /// From now on this folder stands for the one that `DEMASK_DATA` names: a daemon was started in another environment than
@@ -36,6 +38,20 @@ pub fn within<T>(folder: Option<PathBuf>, look: impl FnOnce() -> T) -> T {
     seen
 }
 
+/// What is seen where data is looked for in this folder before all else, on this thread and for this look alone.
+pub fn only<T>(folder: PathBuf, look: impl FnOnce() -> T) -> T {
+    let before = ONLY.replace(Some(folder));
+    let seen = look();
+    ONLY.set(before);
+    seen
+}
+
+/// Whether data is looked for in one folder before all else ([`only`]).
+#[must_use]
+pub fn is_narrowed() -> bool {
+    ONLY.with_borrow(Option::is_some)
+}
+
 /// The folder that data is looked for in.
 #[must_use]
 pub fn folder() -> Option<PathBuf> {
@@ -51,6 +67,11 @@ pub fn folder() -> Option<PathBuf> {
 /// as given.
 #[must_use]
 pub fn find(path: &Path) -> PathBuf {
+    if let Some(only) = ONLY.with_borrow(Clone::clone).map(|only| only.join(path))
+        && is_there(&only)
+    {
+        return only;
+    }
     if let Some(pulled) = pulled(path) {
         return pulled;
     }

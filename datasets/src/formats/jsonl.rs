@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::columns::fields::Fields;
 use super::json_text::{Form, Piece, Pieces};
 use super::packed::{At, Spool, is_packed};
 use super::{RandomAccess, Reader, Rows, columns, packed, shards};

@@ -1,7 +1,8 @@
 //! Readers of data files, a format each, and the one list of them.
 //!
 //! A reader gives the rows of a file or folder as examples, or says why a row gives none. `row.rs` is what every reader
-//! says of a row, `fields.rs` a row's fields whatever the file is, `columns/` what they mean. `shards.rs` says which files a
+//! says of a row, `columns/` a row's fields whatever the file is and what they mean,
+//! `tables/` rows as they are, which mean what a published benchmark says. `shards.rs` says which files a
 //! path means, `packed.rs` unpacks them. Cleaning is in `curation/`; what is generated and not read is in `tabletop/`.
 
 use std::path::Path;
@@ -9,13 +10,14 @@ use std::path::Path;
 use crate::formats::row::{Origin, Place, ReadError, Row};
 
 mod columns;
-mod fields;
 mod json_text;
 mod packed;
 pub mod row;
 pub mod shards;
+pub mod tables;
 
 pub use columns::KNOWN as COLUMNS;
+pub use columns::fields::{Encoded, Fields};
 
 /// The rows of a file or folder, one at a time.
 pub type Rows = Box<dyn Iterator<Item = Row>>;

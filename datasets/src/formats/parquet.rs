@@ -17,7 +17,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::fields::{Encoded, Fields};
+use super::columns::fields::{Encoded, Fields};
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, Place, ReadError, Row, placed};
@@ -236,7 +236,7 @@ fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) ->
 /// The pictures of a field: bytes, a struct with `bytes`, or a list of those. None where it is something else.
 fn pictures(field: &Field) -> Option<Vec<Encoded>> {
     match field {
-        Field::Bytes(bytes) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
+        Field::Bytes(bytes) => Some(vec![Encoded::Bytes(bytes.data().into())]),
         Field::Group(row) => {
             let column = |wanted: &str| {
                 row.get_column_iter()
@@ -244,7 +244,7 @@ fn pictures(field: &Field) -> Option<Vec<Encoded>> {
                     .map(|(_, field)| field)
             };
             match (column("bytes")?, column("path")) {
-                (Field::Bytes(bytes), _) => Some(vec![Encoded::Bytes(bytes.data().to_vec())]),
+                (Field::Bytes(bytes), _) => Some(vec![Encoded::Bytes(bytes.data().into())]),
                 (Field::Null, Some(Field::Str(path))) => Some(vec![Encoded::File(PathBuf::from(path))]),
                 _ => None,
             }
@@ -285,6 +285,23 @@ fn value(field: Field) -> Value {
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         other => Value::String(other.to_string()),
     }
+}
+
+/// Every row of a file with all its columns, class numbers as they are stored; after a row that cannot be read there is none.
+///
+/// # Errors
+/// The file cannot be opened, or is none.
+pub(super) fn whole_rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
+    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let broken = |error: parquet::errors::ParquetError| {
+        ReadError::format(path, format!("a Parquet file was expected: {error}"))
+    };
+    let reader = SerializedFileReader::new(file).map_err(broken)?;
+    let rows = RowIter::from_file_into(Box::new(reader));
+    Ok(rows.map(|row| {
+        let row = row.map_err(|error| format!("the file cannot be read on from here: {error}"))?;
+        Ok(fields(row.into_columns(), &BTreeMap::new()))
+    }))
 }
 
 /// The names of classes that the hub's library leaves in the footer, by column.

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::fields::{Encoded, Fields};
+use super::columns::fields::{Encoded, Fields};
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
@@ -308,7 +308,7 @@ fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> 
     match ending {
         "jpg" | "jpeg" | "png" | "webp" => {
             let pictures = fields.pictures.entry(name("image")).or_default();
-            pictures.push(Encoded::Bytes(bytes));
+            pictures.push(Encoded::Bytes(bytes.into()));
         }
         "txt" | "text" | "caption" => {
             fields.values.insert(name("caption"), Value::String(text(bytes)?));

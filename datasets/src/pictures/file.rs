@@ -76,9 +76,16 @@ pub fn read(path: &Path, pixels: usize) -> Result<Picture, String> {
 /// # Errors
 /// In words: they are no picture, or one without pixels.
 pub fn read_bytes(bytes: &[u8], pixels: usize) -> Result<Picture, String> {
+    square(&decode_bytes(bytes)?, pixels)
+}
+
+/// Decodes a PNG's or JPEG's bytes, with what is transparent over white.
+///
+/// # Errors
+/// In words: they are no picture.
+pub fn decode_bytes(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
-    let reader = reader.map_err(|error| error.to_string())?;
-    square(&decoded(reader, [255; 3])?, pixels)
+    decoded(reader.map_err(|error| error.to_string())?, [255; 3])
 }
 
 fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {

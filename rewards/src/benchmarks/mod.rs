@@ -8,19 +8,26 @@
 
 use std::sync::Arc;
 
+use std::path::PathBuf;
+
+use demask_api::PictureSize;
 use demask_datasets::data_dir;
 use demask_datasets::example::Example;
+use demask_datasets::formats::Encoded;
 
 use crate::completion::Completion;
 use crate::judge::Judge;
 use crate::verifiers::Verifiers;
 
 mod own;
+mod protocol;
+pub mod published;
 mod result;
 mod shared;
 mod suites;
 
 pub use own::{HeldOut, OwnBenchmark, OwnKind};
+pub use protocol::{Decoding, Figure, Protocol, Source};
 pub use result::{SuiteError, SuiteResult, accuracy, mean_of_categories};
 pub use suites::Suites;
 
@@ -67,9 +74,9 @@ pub trait Benchmark: Send + Sync {
     /// The verdict on a response, or the question that a judge model must answer first.
     fn score(&self, protocol: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring;
 
-    /// The verdict on a response, from what the judge model replied.
-    fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Verdict {
-        Verdict::default()
+    /// The verdict on a response, from what a judge model, a network or a detector said; none where that cannot be read.
+    fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Option<Verdict> {
+        None
     }
 
     /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
@@ -87,26 +94,6 @@ pub trait Benchmark: Send + Sync {
     }
 }
 
-/// A way to run a benchmark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protocol {
-    /// The name after the benchmark's, `NAME:PROTOCOL`; empty for the first.
-    pub name: &'static str,
-    /// The name of the result's value.
-    pub metric: &'static str,
-}
-
-impl Protocol {
-    /// A protocol whose value is the share of right answers.
-    #[must_use]
-    pub const fn accuracy(name: &'static str) -> Self {
-        Self {
-            name,
-            metric: "accuracy",
-        }
-    }
-}
-
 /// Where a benchmark's items come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
@@ -114,6 +101,8 @@ pub enum Data {
     Generated,
     /// The items are in the first of these files or folders that is there.
     Files(&'static [&'static str]),
+    /// The items are in a published benchmark's files, in one of the forms that people have.
+    Published(&'static Source),
     /// The items are in a file that a person names: they are there if they can be read.
     Given,
 }
@@ -125,16 +114,28 @@ pub struct Item {
     pub example: Example,
     /// The group that the item counts in: the same question with its choices in another order, the two halves of a pair.
     pub group: Option<String>,
+    /// The picture that is asked about, not yet decoded: [`Suite::with_picture`] does it when the item is asked.
+    pub picture: Option<Encoded>,
+    /// Why the row cannot be asked; it counts as wrong then, since no figure is bettered by leaving it out.
+    pub broken: Option<String>,
+    /// Its text may not be shown or stored: GPQA's authors ask for it.
+    pub is_secret: bool,
 }
 
 impl From<Example> for Item {
     fn from(example: Example) -> Self {
-        Self { example, group: None }
+        Self {
+            example,
+            group: None,
+            picture: None,
+            broken: None,
+            is_secret: false,
+        }
     }
 }
 
 /// What a model is asked about an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// A completion of the item's example.
     Generate {
@@ -145,7 +146,23 @@ pub enum Request {
     Likelihood {
         /// The choices.
         choices: Vec<String>,
+        /// Monte-Carlo samples of each estimate.
+        samples: usize,
+        /// Guidance; 0: none.
+        guidance: f32,
     },
+}
+
+impl Request {
+    /// The log-likelihoods of choices, by so many samples each, without guidance.
+    #[must_use]
+    pub const fn likelihood(choices: Vec<String>, samples: usize) -> Self {
+        Self::Likelihood {
+            choices,
+            samples,
+            guidance: 0.0,
+        }
+    }
 }
 
 /// What the model gave.
@@ -173,10 +190,26 @@ impl Response<'_> {
 pub enum Scoring {
     /// The verdict is known.
     Done(Verdict),
-    /// A judge model is asked this over HTTP; `score_reply` reads what it says.
+    /// A judge model is asked this over HTTP, with the drawing where there is one; `score_reply` reads what it says.
     AskJudge {
+        /// What it is told first; may be empty.
+        system: String,
         /// The prompt for the judge model.
         prompt: String,
+    },
+    /// A reward network is asked how it finds the drawing for this text; `score_reply` reads the number.
+    AskNetwork {
+        /// `clip`, whose number is the cosine, or `image_reward`.
+        network: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// A detector is asked what is in the drawing; `score_reply` reads its JSON.
+    AskDetector {
+        /// The drawing's name in the benchmark's own layout of folders.
+        image: String,
+        /// The classes of things that are looked for.
+        classes: Vec<String>,
     },
     /// The external reward of this name is asked; its value, as a share of its range, is the credit.
     AskReward {
@@ -192,6 +225,26 @@ pub struct Verdict {
     pub credit: f64,
     /// The answer as it was read, for metrics over the whole set.
     pub answer: String,
+}
+
+/// What the answer of an item begins with that nobody could judge.
+const UNJUDGED: &str = "unjudged: ";
+
+impl Verdict {
+    /// Nobody could judge the response: why. It counts as wrong where a benchmark does not say otherwise.
+    #[must_use]
+    pub fn unjudged(why: &str) -> Self {
+        Self {
+            credit: 0.0,
+            answer: format!("{UNJUDGED}{why}"),
+        }
+    }
+
+    /// Whether the response was judged.
+    #[must_use]
+    pub fn is_judged(&self) -> bool {
+        !self.answer.starts_with(UNJUDGED)
+    }
 }
 
 impl From<bool> for Verdict {
@@ -212,13 +265,15 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
-/// Declares the files of this folder and lists their benchmarks, so that a benchmark is added by one line.
+/// Declares the files of this folder and lists their benchmarks, so that a benchmark is added by one line. Those of
+/// `published/` follow by their rooms.
 macro_rules! benchmarks {
-    ($($file:ident::$benchmark:ident),* $(,)?) => {
+    ($($file:ident::$benchmark:ident),* ; $($room:ident::$other:ident::$published:ident),* $(,)?) => {
         $(pub mod $file;)*
 
         /// Every benchmark, in the order in which they are shown.
-        pub static BENCHMARKS: &[&dyn Benchmark] = &[$(&$file::$benchmark),*];
+        pub static BENCHMARKS: &[&dyn Benchmark] =
+            &[$(&$file::$benchmark,)* $(&published::$room::$other::$published),*];
     };
 }
 
@@ -226,9 +281,27 @@ benchmarks! {
     tabletop_draw::TabletopDraw,
     tabletop_ask::TabletopAsk,
     tabletop_sums::TabletopSums,
-    gsm8k::Gsm8k,
     fashion_ask::FashionAsk,
-    fashion_draw::FashionDraw,
+    fashion_draw::FashionDraw;
+    text::mmlu::Mmlu,
+    text::arc_challenge::Arc,
+    text::truthfulqa::TruthfulQa,
+    text::gsm8k::Gsm8k,
+    text::math::Math,
+    text::math_500::Math500,
+    text::gpqa::Gpqa,
+    understanding::pope::Pope,
+    understanding::mme::Mme,
+    understanding::flickr30k::Flickr30k,
+    understanding::vqav2::Vqav2,
+    understanding::gqa::Gqa,
+    understanding::mmmu::Mmmu,
+    understanding::mmbench::MmBench,
+    understanding::seed::Seed,
+    generation::clip_score::ClipScore,
+    generation::image_reward::ImageRewardBench,
+    generation::geneval::GenEval,
+    generation::wise::Wise,
 }
 
 /// A benchmark of the list, or one that a person made.
@@ -243,6 +316,8 @@ enum Held {
 pub struct Suite {
     held: Held,
     protocol: &'static Protocol,
+    /// The folder that its data is looked for in; none: where data is looked for in general.
+    root: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Suite {
@@ -258,6 +333,7 @@ impl Suite {
         protocols.map(move |protocol| Self {
             held: Held::Listed(benchmark),
             protocol,
+            root: None,
         })
     }
 
@@ -268,6 +344,7 @@ impl Suite {
         protocols.map(move |protocol| Self {
             held: held.clone(),
             protocol,
+            root: None,
         })
     }
 
@@ -283,10 +360,32 @@ impl Suite {
         BENCHMARKS.iter().flat_map(|benchmark| Self::of(*benchmark))
     }
 
-    /// The suite of a name.
+    /// The suite of a name; a benchmark's name alone means its first protocol.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
-        Self::all().find(|suite| suite.name() == name)
+        Self::all().find(|suite| suite.is_named(name))
+    }
+
+    /// Whether a person who writes this name means the suite.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        let first = self.benchmark().protocols().first();
+        self.name() == name || (first == Some(self.protocol) && self.benchmark().name() == name)
+    }
+
+    /// The same with its data looked for in this folder.
+    #[must_use]
+    pub fn within(self, root: PathBuf) -> Self {
+        Self {
+            root: Some(root),
+            ..self
+        }
+    }
+
+    fn looked_for<T>(&self, look: impl FnOnce() -> T) -> T {
+        match &self.root {
+            Some(root) => data_dir::only(root.clone(), look),
+            None => look(),
+        }
     }
 
     /// The name: the benchmark's, with the protocol's where it has one.
@@ -310,6 +409,35 @@ impl Suite {
         self.protocol.metric
     }
 
+    /// The protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> &'static Protocol {
+        self.protocol
+    }
+
+    /// Where the data comes from.
+    #[must_use]
+    pub fn data(&self) -> Data {
+        self.benchmark().data()
+    }
+
+    /// The item with its picture decoded, as the protocol has it made to fit; a picture that cannot be decoded is why the item
+    /// is broken.
+    #[must_use]
+    pub fn with_picture(&self, item: &Item, size: PictureSize) -> Item {
+        let mut item = item.clone();
+        match item
+            .picture
+            .take()
+            .map(|picture| picture.fitted(size, self.protocol.fit))
+        {
+            None => {}
+            Some(Ok(picture)) => item.example.picture = Some(picture),
+            Some(Err(why)) => item.broken = Some(why),
+        }
+        item
+    }
+
     /// The items of a full run, at most.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -319,11 +447,12 @@ impl Suite {
     /// Whether the data is on this machine.
     #[must_use]
     pub fn available(&self) -> bool {
-        match self.benchmark().data() {
+        self.looked_for(|| match self.benchmark().data() {
             Data::Generated => true,
             Data::Files(places) => data_dir::first(self.benchmark().name(), places).is_ok(),
+            Data::Published(source) => source.folder(self.benchmark().name()).is_ok(),
             Data::Given => self.benchmark().items(self.protocol, 1).is_ok(),
-        }
+        })
     }
 
     /// Whether the suite can be run in pictures of that size.
@@ -343,7 +472,11 @@ impl Suite {
         let limit = limit.unwrap_or(self.size());
         let mut asked = limit.min(self.size());
         loop {
-            let mut items = self.benchmark().items(self.protocol, asked)?;
+            let mut items = self.looked_for(|| self.benchmark().items(self.protocol, asked))?;
+            // Whole groups alone have a result.
+            if items.iter().any(|item| item.group.is_some()) {
+                return Ok(items);
+            }
             let counted = |item: &&Item| !item.example.held_out;
             let missing = limit.saturating_sub(items.iter().filter(counted).count());
             if missing == 0 || asked >= self.size() || items.len() < asked {
@@ -388,9 +521,9 @@ impl Suite {
         self.benchmark().score(self.protocol, item, response, verifiers)
     }
 
-    /// The verdict on a response, from what the judge model replied.
+    /// The verdict on a response, from what a judge model, a network or a detector said; none where that cannot be read.
     #[must_use]
-    pub fn score_reply(&self, item: &Item, reply: &str) -> Verdict {
+    pub fn score_reply(&self, item: &Item, reply: &str) -> Option<Verdict> {
         self.benchmark().score_reply(self.protocol, item, reply)
     }
 
@@ -399,6 +532,7 @@ impl Suite {
     pub fn aggregate(&self, judged: &[Judged]) -> SuiteResult {
         SuiteResult {
             suite: self.name(),
+            protocol: self.protocol.label().to_owned(),
             ..self.benchmark().aggregate(self.protocol, judged)
         }
     }

@@ -45,9 +45,15 @@ impl From<BadRow> for SuiteError {
 pub struct SuiteResult {
     /// The suite.
     pub suite: String,
+    /// The protocol: how it was asked, answered and scored. No figure is without one.
+    #[serde(default = "ours")]
+    pub protocol: String,
     /// The value's name.
     pub metric: String,
-    /// 0..1.
+    /// The figure as the benchmark's own papers write it (`1410.7 of 2000`); empty where that is the value in percent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub figure: String,
+    /// 0..1, where the metric is a share.
     pub value: f64,
     /// Lower end of the 95 % interval.
     pub low: f64,
@@ -60,6 +66,10 @@ pub struct SuiteResult {
     /// The means of what reward networks say of the drawings that `n` counts; empty where none was asked or drawn.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, Mean>,
+}
+
+fn ours() -> String {
+    super::protocol::OURS.to_owned()
 }
 
 /// The share of right answers. Held-out compositions are the part `composition` and count nowhere else: value, interval and
@@ -92,6 +102,8 @@ pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -
     }
     SuiteResult {
         suite: suite.to_owned(),
+        protocol: protocol.label().to_owned(),
+        figure: String::new(),
         metric: protocol.metric.to_owned(),
         value: value.map_or(0.0, |mean| mean.value),
         // One item says nothing of how far credits lie apart.
@@ -118,6 +130,8 @@ fn result(
     let interval = interval(&shares);
     SuiteResult {
         suite: suite.to_owned(),
+        protocol: protocol.label().to_owned(),
+        figure: String::new(),
         metric: protocol.metric.to_owned(),
         value: interval.value,
         low: interval.low,

@@ -55,6 +55,6 @@ impl Suites {
     /// The suite of a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Suite> {
-        self.all().find(|suite| suite.name() == name)
+        self.all().find(|suite| suite.is_named(name))
     }
 }

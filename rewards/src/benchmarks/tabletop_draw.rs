@@ -35,10 +35,7 @@ impl Benchmark for TabletopDraw {
     }
 
     fn protocols(&self) -> &'static [Protocol] {
-        &[Protocol {
-            name: "",
-            metric: "mean_of_categories",
-        }]
+        const { &[Protocol::of("", "mean_of_categories")] }
     }
 
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {

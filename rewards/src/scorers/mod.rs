@@ -15,8 +15,8 @@ mod generation;
 mod official;
 mod python;
 mod text;
-mod twister;
-mod understanding;
+pub(crate) mod twister;
+pub(crate) mod understanding;
 
 pub use aggregate::Aggregate;
 pub use case::Case;

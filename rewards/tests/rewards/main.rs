@@ -4,5 +4,6 @@
 
 mod benchmarks;
 mod networks;
+mod published;
 mod rewards;
 mod verifiers;

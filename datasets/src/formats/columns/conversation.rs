@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::blank;
 use crate::example::{Example, Kind, Turn};
-use crate::formats::fields::{Fields, kind_of};
+use crate::formats::columns::fields::{Fields, kind_of};
 use crate::formats::row::Origin;
 
 /// Turns that a conversation may have (law L9): each answer's example repeats all before it.

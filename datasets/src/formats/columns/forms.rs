@@ -2,7 +2,7 @@
 
 use super::blank;
 use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
-use crate::formats::fields::{Encoded, Fields};
+use crate::formats::columns::fields::{Encoded, Fields};
 use crate::formats::row::Origin;
 
 /// The example of a row without a picture.

@@ -13,6 +13,7 @@
 //! | `text` or `content` | plain text |
 
 mod conversation;
+pub mod fields;
 mod forms;
 
 use std::path::Path;
@@ -20,7 +21,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::example::{Check, Example, Kind};
-use crate::formats::fields::{Encoded, Fields};
+use crate::formats::columns::fields::{Encoded, Fields};
 use crate::formats::row::{KeptColumns, Origin};
 
 /// Every column that is known: what `[source.columns]` may give another name for.

@@ -16,10 +16,7 @@ use crate::benchmarks::{
 use crate::verifiers::{Verifiers, thought};
 
 /// The metric where an answer may be partly right.
-const MEAN: Protocol = Protocol {
-    name: "",
-    metric: "mean_credit",
-};
+const MEAN: Protocol = Protocol::of("", "mean_credit");
 
 /// What is held out of a source.
 #[derive(Clone)]

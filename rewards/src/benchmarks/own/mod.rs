@@ -29,10 +29,7 @@ pub(super) use held_out::HeldOutRows;
 /// The result of shares.
 const SHARE: Protocol = Protocol::accuracy("");
 /// The result of credits between wrong and right.
-const MEAN: Protocol = Protocol {
-    name: "",
-    metric: "mean_credit",
-};
+const MEAN: Protocol = Protocol::of("", "mean_credit");
 
 /// An own benchmark, its items read when they are first asked for.
 pub(super) struct Own {

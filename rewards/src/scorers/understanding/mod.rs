@@ -9,7 +9,7 @@ mod mmmu;
 mod mmmu_domains;
 mod options;
 mod pope;
-mod prompts;
+pub(crate) mod prompts;
 mod seed;
 mod vqav2;
 

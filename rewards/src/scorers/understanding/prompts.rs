@@ -10,9 +10,9 @@ use super::super::case::Case;
 use super::options::options;
 
 /// The request for one word.
-const SHORT: &str = "Answer the question using a single word or phrase.";
+pub(crate) const SHORT: &str = "Answer the question using a single word or phrase.";
 /// The request for a letter.
-const LETTER: &str = "Answer with the option's letter from the given choices directly.";
+pub(crate) const LETTER: &str = "Answer with the option's letter from the given choices directly.";
 /// The same in Chinese.
 const LETTER_CHINESE: &str = "请直接回答选项字母。";
 /// The request to think first.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use demask_api::Picture;
+use demask_api::{Picture, PictureSize};
 use serde_json::{Map, Value};
 
 use crate::pictures::file as picture_file;
+use crate::pictures::fit::{Fit, fit};
 
 /// A picture as a row has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encoded {
     /// The bytes of a PNG or JPEG file.
-    Bytes(Vec<u8>),
+    Bytes(Arc<[u8]>),
     /// A file.
     File(PathBuf),
 }
@@ -27,6 +29,18 @@ impl Encoded {
             Self::Bytes(bytes) => picture_file::read_bytes(bytes, pixels),
             Self::File(path) => picture_file::read(path, pixels),
         }
+    }
+
+    /// The picture made to fit this size, by bicubic interpolation that takes all pixels into account.
+    ///
+    /// # Errors
+    /// In words: the file cannot be read, or the bytes are no picture.
+    pub fn fitted(&self, size: PictureSize, way: Fit) -> Result<Picture, String> {
+        let image = match self {
+            Self::Bytes(bytes) => picture_file::decode_bytes(bytes)?,
+            Self::File(path) => picture_file::decode(path)?,
+        };
+        Ok(fit(&image, size, way, false))
     }
 }
 
@@ -151,7 +165,7 @@ impl Fields {
                     fields.pictures.entry(name.clone()).or_default();
                     continue;
                 }
-                PICTURE => Encoded::Bytes(part.to_vec()),
+                PICTURE => Encoded::Bytes(part.into()),
                 FILE => Encoded::File(PathBuf::from(text())),
                 _ => return Err(broken()),
             };

@@ -1,0 +1,74 @@
+//! Rows of JSON: an object a line, or one array of objects.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Entry, numbered};
+use crate::formats::columns::fields::{Fields, kind_of};
+use crate::formats::row::ReadError;
+
+/// The largest file that is read whole, in bytes (law L9): VQAv2's answers, the largest of a published benchmark, have 0.3 GB.
+const LARGEST: u64 = 2 << 30;
+
+/// Every row.
+///
+/// # Errors
+/// The file cannot be read, is too large, or is neither lines of objects nor an array of them.
+pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
+    let text = text(path)?;
+    if text.trim_start().starts_with('[') {
+        return match parsed(path, &text)? {
+            Value::Array(rows) => Ok(numbered(path, rows.into_iter().map(fields))),
+            other => Err(ReadError::format(
+                path,
+                format!("an array of objects was expected, found {}", kind_of(&other)),
+            )),
+        };
+    }
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    Ok(numbered(
+        path,
+        lines.map(|line| fields(serde_json::from_str(line).map_err(|error| error.to_string())?)),
+    ))
+}
+
+/// A file that is one JSON value.
+///
+/// # Errors
+/// The file cannot be read, is too large, or is no JSON.
+pub fn document(path: &Path) -> Result<Value, ReadError> {
+    parsed(path, &text(path)?)
+}
+
+fn parsed(path: &Path, text: &str) -> Result<Value, ReadError> {
+    serde_json::from_str(text).map_err(|error| ReadError::format(path, format!("JSON was expected: {error}")))
+}
+
+fn text(path: &Path) -> Result<String, ReadError> {
+    let broken = |error| ReadError::io(path, error);
+    let file = File::open(path).map_err(broken)?;
+    let length = file.metadata().map_err(broken)?.len();
+    if length > LARGEST {
+        return Err(ReadError::format(
+            path,
+            format!("has {length} bytes; at most {LARGEST} are read"),
+        ));
+    }
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).map_err(broken)?;
+    Ok(text)
+}
+
+fn fields(row: Value) -> Result<Fields, String> {
+    let values: Map<String, Value> = match row {
+        Value::Object(values) => values,
+        other => return Err(format!("an object was expected, found {}", kind_of(&other))),
+    };
+    Ok(Fields {
+        values,
+        ..Fields::default()
+    })
+}

@@ -1,0 +1,144 @@
+//! Tables of text with a line of names: VLMEvalKit's `.tsv` and `.csv` files.
+//!
+//! A cell in the column `image` is a picture in base64, or the `index` of the row whose picture is meant (64 signs at most),
+//! or a list of either as Python writes it. A cell that is empty is left out, so that an option that is not there is none.
+//! Source: VLMEvalKit `image_base.py`, `docs/en/Development.md`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value};
+
+use super::python_list::strings;
+use super::{Entry, entry};
+use crate::formats::columns::fields::{Encoded, Fields};
+use crate::formats::row::ReadError;
+
+/// The column of pictures.
+const IMAGE: &str = "image";
+/// The longest cell that names another row and is no picture itself.
+const LONGEST_NAME: usize = 64;
+
+/// Every row.
+///
+/// # Errors
+/// The file cannot be opened, or has no line of names.
+pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> {
+    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .flexible(true)
+        .from_reader(file);
+    let broken = |error: csv::Error| ReadError::format(path, format!("a table was expected: {error}"));
+    let names: Vec<String> = reader
+        .headers()
+        .map_err(broken)?
+        .iter()
+        .map(|name| name.trim_start_matches('\u{feff}').to_owned())
+        .collect();
+    if names.iter().all(String::is_empty) {
+        return Err(ReadError::format(path, "a line of column names was expected"));
+    }
+    let rows: Vec<Result<Row, String>> = reader.records().map(|record| row(&names, record)).collect();
+    let mut pictures = Pictures::of(&rows);
+    Ok((1..)
+        .zip(rows)
+        .map(|(line, row)| entry(path, line, row.and_then(|row| pictures.laid_in(row))))
+        .collect())
+}
+
+/// A row before its pictures are found.
+struct Row {
+    values: Map<String, Value>,
+    /// The cell `image`.
+    image: Option<Arc<str>>,
+}
+
+fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Result<Row, String> {
+    let record = record.map_err(|error| error.to_string())?;
+    if record.len() != names.len() {
+        return Err(format!(
+            "{} cells; the first line names {} columns",
+            record.len(),
+            names.len()
+        ));
+    }
+    let mut row = Row {
+        values: Map::new(),
+        image: None,
+    };
+    for (name, cell) in names.iter().zip(&record).filter(|(_, cell)| !cell.is_empty()) {
+        if name == IMAGE {
+            row.image = Some(cell.into());
+        } else {
+            row.values.insert(name.clone(), cell.into());
+        }
+    }
+    Ok(row)
+}
+
+/// Pictures by their cells; each is unpacked once, however many rows show it.
+struct Pictures {
+    by_index: HashMap<String, Arc<str>>,
+    unpacked: HashMap<Arc<str>, Encoded>,
+}
+
+impl Pictures {
+    fn of(rows: &[Result<Row, String>]) -> Self {
+        let named = rows.iter().flatten().filter_map(|row| {
+            let cell = row.image.as_ref().filter(|cell| cell.len() > LONGEST_NAME)?;
+            Some((row.values.get("index")?.as_str()?.to_owned(), Arc::clone(cell)))
+        });
+        Self {
+            by_index: named.collect(),
+            unpacked: HashMap::new(),
+        }
+    }
+
+    /// The row with its pictures.
+    fn laid_in(&mut self, row: Row) -> Result<Fields, String> {
+        let mut fields = Fields {
+            values: row.values,
+            ..Fields::default()
+        };
+        let Some(cell) = row.image else {
+            return Ok(fields);
+        };
+        let cells = match strings(&cell) {
+            Some(several) => several.into_iter().map(Arc::from).collect(),
+            None => vec![cell],
+        };
+        let pictures: Result<Vec<Encoded>, String> =
+            cells.into_iter().map(|cell| self.picture(cell)).collect();
+        fields.pictures.insert(IMAGE.to_owned(), pictures?);
+        Ok(fields)
+    }
+
+    fn picture(&mut self, cell: Arc<str>) -> Result<Encoded, String> {
+        let cell = match cell.len() > LONGEST_NAME {
+            true => cell,
+            false => match self.by_index.get(cell.trim()) {
+                Some(other) => Arc::clone(other),
+                None => {
+                    return Err(format!(
+                        "`image` names the row {cell}, which has no picture of its own"
+                    ));
+                }
+            },
+        };
+        if let Some(known) = self.unpacked.get(&cell) {
+            return Ok(known.clone());
+        }
+        let cell_text = cell.trim();
+        let bytes = STANDARD
+            .decode(cell_text)
+            .map_err(|error| format!("`image`: a picture in base64 was expected: {error}"))?;
+        let picture = Encoded::Bytes(bytes.into());
+        self.unpacked.insert(cell, picture.clone());
+        Ok(picture)
+    }
+}

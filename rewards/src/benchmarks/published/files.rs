@@ -1,0 +1,300 @@
+//! The files of a benchmark's folder, and their rows as records.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use demask_datasets::example::{Check, Example, Split};
+use demask_datasets::formats::tables::{self, TableRow};
+use demask_datasets::formats::{Encoded, Fields};
+use serde_json::Value;
+
+use super::Published;
+use super::asked::Asked;
+use crate::benchmarks::{Item, SuiteError};
+
+/// The most files of a benchmark's folder (law L9): VQAv2's pictures are 200,000.
+const MOST_FILES: usize = 1_000_000;
+/// How deep folders are looked through.
+const DEEPEST: usize = 6;
+
+/// The files of a folder.
+pub(super) struct Files {
+    root: PathBuf,
+    /// Paths below the root with `/`, sorted.
+    names: Vec<String>,
+    /// Pictures by their names without folders.
+    pictures: HashMap<String, usize>,
+}
+
+impl Files {
+    /// Those of a benchmark's folder.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or has too many files.
+    pub(super) fn of(benchmark: &str, root: PathBuf) -> Result<Self, SuiteError> {
+        let mut names = Vec::new();
+        walk(&root, "", 0, &mut names)
+            .map_err(|why| SuiteError::Absent(format!("the data of benchmark {benchmark}: {why}")))?;
+        names.sort();
+        let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let pictures = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (base(name), at))
+            .collect();
+        Ok(Self {
+            root,
+            names,
+            pictures,
+        })
+    }
+
+    /// The names of files that are meant.
+    pub(super) fn named(&self, is_meant: impl Fn(&str) -> bool) -> Vec<&str> {
+        self.names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| is_meant(name))
+            .collect()
+    }
+
+    /// Whether there is a file that is meant.
+    pub(super) fn has(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        self.names.iter().any(|name| is_meant(name))
+    }
+
+    /// A file's path.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// A picture by its name without folders.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn picture(&self, name: &str) -> Result<Encoded, String> {
+        let base = name.rsplit('/').next().unwrap_or(name);
+        match self.pictures.get(base) {
+            Some(at) => Ok(Encoded::File(self.path(&self.names[*at]))),
+            None => Err(format!(
+                "the picture {base} is nowhere below {}",
+                self.root.display()
+            )),
+        }
+    }
+
+    /// The rows of the tables that are meant, in the order of their names, each with its file's name.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn rows(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<(String, Record)>, SuiteError> {
+        let tables = |name: &str| {
+            let lower = name.to_lowercase();
+            tables::ENDINGS.iter().any(|end| lower.ends_with(end)) && is_meant(name)
+        };
+        let mut rows = Vec::new();
+        for name in self.named(tables) {
+            let read = tables::read(&self.path(name))?;
+            rows.extend(read.into_iter().map(|row| {
+                let record = match row {
+                    Ok(row) => Record::of(row),
+                    Err(bad) => Record::broken(format!("{}:{}", bad.file.display(), bad.line), bad.reason),
+                };
+                (name.to_owned(), record)
+            }));
+        }
+        Ok(rows)
+    }
+
+    /// A file that is one JSON value.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no JSON.
+    pub(super) fn document(&self, name: &str) -> Result<Value, SuiteError> {
+        Ok(tables::document(&self.path(name))?)
+    }
+}
+
+fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Result<(), String> {
+    let broken = |error: std::io::Error| format!("{}: {error}", folder.display());
+    for entry in std::fs::read_dir(folder).map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        // What the hub's cache keeps are links to files; a link to a folder could lead round in a circle.
+        let kind = entry.file_type().map_err(broken)?;
+        let path = format!("{below}{name}");
+        if kind.is_dir() {
+            if depth < DEEPEST {
+                walk(&entry.path(), &format!("{path}/"), depth + 1, names)?;
+            }
+        } else if names.len() < MOST_FILES {
+            names.push(path);
+        } else {
+            return Err(format!("{} has more than {MOST_FILES} files", folder.display()));
+        }
+    }
+    Ok(())
+}
+
+/// A row of a benchmark's files.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// Where it is.
+    pub place: String,
+    /// Its columns.
+    pub fields: Fields,
+    /// The picture that is asked about.
+    pub picture: Option<Encoded>,
+    /// Whether it is asked; else it is shown before questions.
+    pub is_asked: bool,
+    /// Why it cannot be asked.
+    pub broken: Option<String>,
+}
+
+impl Record {
+    /// A row that is asked, about its first picture.
+    pub(super) fn of(row: TableRow) -> Self {
+        let picture = row
+            .fields
+            .pictures
+            .get("image")
+            .and_then(|all| all.first())
+            .cloned();
+        Self {
+            place: row.place,
+            fields: row.fields,
+            picture,
+            is_asked: true,
+            broken: None,
+        }
+    }
+
+    /// A row that cannot be read.
+    pub(super) fn broken(place: String, why: String) -> Self {
+        let row = TableRow {
+            place,
+            fields: Fields::default(),
+        };
+        Self {
+            broken: Some(why),
+            ..Self::of(row)
+        }
+    }
+
+    /// A row of an object's fields.
+    pub(super) fn of_object(place: String, value: &Value) -> Self {
+        match value {
+            Value::Object(values) => Self::of(TableRow {
+                place,
+                fields: Fields {
+                    values: values.clone(),
+                    ..Fields::default()
+                },
+            }),
+            _ => Self::broken(place, "an object was expected".to_owned()),
+        }
+    }
+
+    /// The same, shown and not asked.
+    pub(super) fn shown(self) -> Self {
+        Self {
+            is_asked: false,
+            ..self
+        }
+    }
+
+    /// The same about a picture; why there is none makes the row broken.
+    pub(super) fn about(self, picture: Result<Encoded, String>) -> Self {
+        match picture {
+            Ok(picture) => Self {
+                picture: Some(picture),
+                ..self
+            },
+            Err(why) => Self {
+                broken: self.broken.or(Some(why)),
+                ..self
+            },
+        }
+    }
+
+    /// What is wrong with it, and where.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let why = self.broken.as_ref()?;
+        Some(format!("{}: {why}", self.place))
+    }
+
+    /// A column's value.
+    pub(super) fn value(&self, name: &str) -> &Value {
+        self.fields.values.get(name).unwrap_or(&Value::Null)
+    }
+
+    /// A column's text, as it is written.
+    ///
+    /// # Errors
+    /// It is missing, or no text.
+    pub(super) fn text(&self, name: &str) -> Result<&str, String> {
+        self.value(name)
+            .as_str()
+            .ok_or_else(|| format!("`{name}`: a text was expected; found {}", self.fields.names()))
+    }
+
+    /// A column's text or number in words; empty where it is missing.
+    pub(super) fn word(&self, name: &str) -> String {
+        match self.value(name) {
+            Value::String(text) => text.clone(),
+            Value::Null => String::new(),
+            other => other.to_string(),
+        }
+    }
+
+    /// A column's list of texts.
+    ///
+    /// # Errors
+    /// It is missing, or no list of texts.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        texts(self.value(name)).ok_or_else(|| format!("`{name}`: a list of texts was expected"))
+    }
+
+    /// The item that is asked of it.
+    pub(super) fn item(&self, of: &dyn Published, asked: Result<Asked, String>) -> Item {
+        let broken = self.broken.clone().or_else(|| asked.as_ref().err().cloned());
+        let asked = asked.unwrap_or_else(|_| Asked::text("", ""));
+        let example = Example {
+            id: String::new(),
+            source: of.name().to_owned(),
+            place: self.place.clone(),
+            licence: of.source().licence.to_owned(),
+            split: Split::Test,
+            kind: asked.kind,
+            category: asked.category,
+            held_out: false,
+            prompt: asked.prompt,
+            turns: asked.turns,
+            picture: None,
+            reasoning: None,
+            answer: Some(asked.reference.clone()).filter(|text| !text.is_empty()),
+            check: match asked.reference.is_empty() {
+                true => Check::None,
+                false => Check::Exact {
+                    answer: asked.reference,
+                },
+            },
+            columns: asked.columns,
+        };
+        let mut item = Item::from(example.with_id());
+        item.picture.clone_from(&self.picture);
+        item.group = asked.group;
+        item.is_secret = asked.is_secret;
+        item.broken = broken.map(|why| format!("{}: {why}", self.place));
+        item
+    }
+}
+
+/// A list of texts.
+pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
+    let all = value.as_array()?.iter();
+    all.map(|one| one.as_str().map(str::to_owned)).collect()
+}

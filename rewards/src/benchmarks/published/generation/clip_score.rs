@@ -1,0 +1,118 @@
+//! `clip-score`: how near drawings and their prompts are, by CLIP. The files are prompts: MMaDA's `quantative.txt`, or any.
+//!
+//! Three scales have been published under one name; each is a protocol here, and they are not interchangeable.
+//! `mmada`: 100 · max(cosine, 0) of ViT-L/14, as torchmetrics has it; about 30 is good. `clipscore`: Hessel's 2.5 · max(cosine, 0)
+//! of ViT-B/32 with the prompt after `A photo depicts `. `image-reward`: the plain cosine of ViT-L/14. Which network is asked
+//! is what `--clip` names; its folder is kept with the result.
+
+use std::collections::BTreeMap;
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::super::{Published, understanding};
+use super::{mean_said, prompts};
+use crate::benchmarks::{
+    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+};
+
+/// What Hessel's CLIPScore puts before a prompt.
+const PREFIX: &str = "A photo depicts ";
+
+const SOURCE: Source = Source {
+    licence: "that of the prompts",
+    megabytes: 1,
+    is_gated: false,
+    hub: None,
+    files: &[],
+    from: "Gen-Verse/MMaDA, validation_prompts/quantative.txt, or any list of prompts",
+    places: &["benchmarks/clip-score", "clip-score"],
+};
+
+const PROTOCOLS: &[Protocol] = &[
+    Protocol::of("mmada", "clip_score_100").published(&[Figure {
+        model: "MMaDA-8B (50,000 prompts that are not published)",
+        value: 32.46,
+        cited: "arXiv 2505.15809, table 3",
+    }]),
+    Protocol::of("clipscore", "clip_score_2.5"),
+    Protocol::of("image-reward", "cosine"),
+];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct ClipScore;
+
+impl Published for ClipScore {
+    fn name(&self) -> &'static str {
+        "clip-score"
+    }
+
+    fn about(&self) -> &'static str {
+        "how near drawings are to their prompts, by CLIP"
+    }
+
+    fn size(&self) -> usize {
+        31
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        prompts("clip-score", files)
+    }
+
+    fn asked(&self, _: &Protocol, records: &[Record]) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        Ok(records
+            .iter()
+            .map(|record| Ok(Asked::drawing(record.text("prompt")?)))
+            .collect())
+    }
+
+    fn score(&self, protocol: &Protocol, item: &Item, _: &Response) -> Scoring {
+        let prefix = if protocol.name == "clipscore" { PREFIX } else { "" };
+        Scoring::AskNetwork {
+            network: "clip",
+            text: format!("{prefix}{}", item.example.prompt),
+        }
+    }
+
+    fn score_reply(&self, _: &Protocol, _: &Item, reply: &str) -> Option<Verdict> {
+        let cosine: f64 = reply.parse().ok()?;
+        Some(Verdict {
+            credit: cosine.clamp(0.0, 1.0),
+            answer: reply.to_owned(),
+        })
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        let scaled = |cosine: f64| match protocol.name {
+            "mmada" => 100.0 * cosine.max(0.0),
+            "clipscore" => 2.5 * cosine.max(0.0),
+            _ => cosine,
+        };
+        let said = mean_said(judged, scaled);
+        let figure = said.map_or_else(
+            || "nothing was judged".to_owned(),
+            |said| format!("{:.3} ({})", said.value, protocol.metric),
+        );
+        let full = if protocol.name == "mmada" { 100.0 } else { 1.0 };
+        let value = said.map_or(0.0, |said| said.value / full);
+        let interval = said.and_then(|said| Some((said.low? / full, said.high? / full)));
+        SuiteResult {
+            figure,
+            ..understanding::result(
+                ("clip-score", protocol),
+                said.map_or(0, |said| said.n),
+                value,
+                interval,
+                BTreeMap::new(),
+            )
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `image-reward`: how well people would like drawings, by ImageReward (arXiv 2304.05977). The files are prompts: ImageReward's
+//! own `benchmark-prompts.json`, or any. The score has no bounds; that of a person's choice is about 0 on average.
+
+use std::collections::BTreeMap;
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::super::{Published, understanding};
+use super::{mean_said, prompts};
+use crate::benchmarks::{
+    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+};
+
+const SOURCE: Source = Source {
+    licence: "Apache-2.0",
+    megabytes: 1,
+    is_gated: false,
+    hub: None,
+    files: &[],
+    from: "THUDM/ImageReward, benchmark/benchmark-prompts.json, or any list of prompts",
+    places: &["benchmarks/image-reward", "image-reward"],
+};
+
+const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "image_reward").published(&[Figure {
+    model: "MMaDA-8B (50,000 prompts that are not published)",
+    value: 1.15,
+    cited: "arXiv 2505.15809, table 3",
+}])];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageRewardBench;
+
+impl Published for ImageRewardBench {
+    fn name(&self) -> &'static str {
+        "image-reward"
+    }
+
+    fn about(&self) -> &'static str {
+        "how well people would like drawings for their prompts"
+    }
+
+    fn size(&self) -> usize {
+        100
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        prompts("image-reward", files)
+    }
+
+    fn asked(&self, _: &Protocol, records: &[Record]) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        Ok(records
+            .iter()
+            .map(|record| Ok(Asked::drawing(record.text("prompt")?)))
+            .collect())
+    }
+
+    fn score(&self, _: &Protocol, item: &Item, _: &Response) -> Scoring {
+        Scoring::AskNetwork {
+            network: "image_reward",
+            text: item.example.prompt.clone(),
+        }
+    }
+
+    /// The credit is the score's place on the normal curve's scale, between 0 and 1, for lists of items alone.
+    fn score_reply(&self, _: &Protocol, _: &Item, reply: &str) -> Option<Verdict> {
+        let score: f64 = reply.parse().ok()?;
+        Some(Verdict {
+            credit: 1.0 / (1.0 + (-1.702 * score).exp()),
+            answer: reply.to_owned(),
+        })
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        let said = mean_said(judged, |score| score);
+        let figure = said.map_or_else(
+            || "nothing was judged".to_owned(),
+            |said| format!("{:.3}", said.value),
+        );
+        let interval = said.and_then(|said| Some((said.low?, said.high?)));
+        let value = said.map_or(0.0, |said| said.value);
+        SuiteResult {
+            figure,
+            ..understanding::result(
+                ("image-reward", protocol),
+                said.map_or(0, |said| said.n),
+                value,
+                interval,
+                BTreeMap::new(),
+            )
+        }
+    }
+}

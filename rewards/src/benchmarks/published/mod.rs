@@ -1,0 +1,295 @@
+//! The benchmarks that papers report, each in the protocols that published figures were made with.
+//!
+//! A benchmark here reads its files in every form that people have into [`Record`]s (`files.rs`), makes an item of a record
+//! under a protocol, and scores with the official scorers (`scorers/`), one item or the whole set. `text/`,
+//! `understanding/` and `generation/` hold one file each; `embedded.rs` a few made-up rows of each kind, so that the whole way
+//! can be tried and tested without any download.
+//!
+//! Not here: where a file is fetched from (`demask pull --benchmark`), who asks the model (`actors`).
+
+mod asked;
+pub mod embedded;
+mod files;
+pub mod generation;
+mod spread;
+pub mod text;
+pub mod understanding;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+
+use super::{
+    Benchmark, Data, Item, Judged, Protocol, Request, Response, Scoring, Source, SuiteError, SuiteResult,
+    Verdict,
+};
+use crate::scorers;
+use crate::verifiers::{Verifiers, thought};
+
+use asked::Asked;
+use files::{Files, Record};
+
+/// The share of a benchmark's rows that may be broken; more is another file than it should be.
+const BROKEN_SHARE: f64 = 0.01;
+
+/// A published benchmark.
+trait Published: Send + Sync {
+    /// The name that users type.
+    fn name(&self) -> &'static str;
+
+    /// What is measured, in a line.
+    fn about(&self) -> &'static str;
+
+    /// The items of a full run.
+    fn size(&self) -> usize;
+
+    /// Where its files come from.
+    fn source(&self) -> &'static Source;
+
+    /// The protocols, the one that is meant first.
+    fn protocols(&self) -> &'static [Protocol];
+
+    /// Every record of the files, in their order; those that are shown before a question and not asked are marked.
+    ///
+    /// # Errors
+    /// The files are of no form that is known, or cannot be read.
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError>;
+
+    /// What is asked of each record that is asked, in their order: what is shown before one may depend on all before it.
+    ///
+    /// # Errors
+    /// What is shown before the questions is not there.
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError>;
+
+    /// What the model is asked about an item.
+    fn request(&self, _protocol: &Protocol, _item: &Item) -> Request {
+        Request::Generate { may_think: false }
+    }
+
+    /// The verdict on a completion's text.
+    fn verdict(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Verdict {
+        Verdict::default()
+    }
+
+    /// The verdict on the choices' log-likelihoods.
+    fn likeliest(&self, _protocol: &Protocol, _item: &Item, _likelihoods: &[f64]) -> Verdict {
+        Verdict::default()
+    }
+
+    /// How far the scoring of a response gets, where it takes more than its text.
+    fn score(&self, protocol: &Protocol, item: &Item, response: &Response) -> Scoring {
+        Scoring::Done(match response {
+            Response::Completion(completion) => {
+                self.verdict(protocol, item, thought::split(&completion.text).result)
+            }
+            Response::Likelihood(likelihoods) => self.likeliest(protocol, item, likelihoods),
+        })
+    }
+
+    /// The verdict, from what a judge, a network or a detector said; none where that cannot be read.
+    fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Option<Verdict> {
+        None
+    }
+
+    /// The result of all verdicts.
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        super::accuracy(self.name(), protocol, judged)
+    }
+}
+
+impl<T: Published> Benchmark for T {
+    fn name(&self) -> &str {
+        Published::name(self)
+    }
+
+    fn about(&self) -> &str {
+        Published::about(self)
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        Published::protocols(self)
+    }
+
+    fn data(&self) -> Data {
+        Data::Published(self.source())
+    }
+
+    fn size(&self) -> usize {
+        Published::size(self)
+    }
+
+    fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
+        items(self, protocol, count)
+    }
+
+    fn request(&self, protocol: &Protocol, item: &Item) -> Request {
+        Published::request(self, protocol, item)
+    }
+
+    fn score(&self, protocol: &Protocol, item: &Item, response: &Response, _: &Verifiers) -> Scoring {
+        Published::score(self, protocol, item, response)
+    }
+
+    fn score_reply(&self, protocol: &Protocol, item: &Item, reply: &str) -> Option<Verdict> {
+        Published::score_reply(self, protocol, item, reply)
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        Published::aggregate(self, protocol, judged)
+    }
+}
+
+/// The records of a benchmark in one folder, under one protocol.
+type Known = HashMap<(&'static str, &'static str, PathBuf), Arc<Vec<Record>>>;
+
+/// What was read: a suite's items are asked for several times.
+static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+
+fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<Record>>, SuiteError> {
+    let folder = of.source().folder(of.name())?;
+    let key = (of.name(), protocol.name, folder.clone());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(records) = known().get(&key) {
+        return Ok(Arc::clone(records));
+    }
+    let records = of.read(protocol, &Files::of(of.name(), folder.clone())?)?;
+    let absent = |why: String| SuiteError::Absent(format!("benchmark {}: {why}", of.name()));
+    let all = records.iter().filter(|record| record.is_asked).count();
+    if all == 0 {
+        return Err(absent(format!(
+            "{} has no file of a form that is known",
+            folder.display()
+        )));
+    }
+    let broken: Vec<String> = records.iter().filter_map(Record::complaint).collect();
+    if broken.len() as f64 > BROKEN_SHARE * all as f64 {
+        let first: Vec<&str> = broken.iter().take(3).map(String::as_str).collect();
+        let count = broken.len();
+        return Err(absent(format!(
+            "{count} of {all} rows are broken: {}",
+            first.join("; ")
+        )));
+    }
+    let records = Arc::new(records);
+    known().insert(key, Arc::clone(&records));
+    Ok(records)
+}
+
+/// The first items, whole groups alone.
+fn items(of: &dyn Published, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
+    let records = records(of, protocol)?;
+    let asked = of.asked(protocol, &records)?;
+    let rows = records.iter().filter(|record| record.is_asked);
+    let items: Vec<Item> = rows
+        .zip(asked)
+        .map(|(record, asked)| record.item(of, asked))
+        .collect();
+    Ok(whole_groups(items, count))
+}
+
+/// The first `count` items and the rest of the groups that they begin.
+fn whole_groups(items: Vec<Item>, count: usize) -> Vec<Item> {
+    let mut taken: HashMap<String, ()> = HashMap::new();
+    let mut sizes: HashMap<&str, usize> = HashMap::new();
+    for group in items.iter().filter_map(|item| item.group.as_deref()) {
+        *sizes.entry(group).or_default() += 1;
+    }
+    let mut held = 0;
+    for item in &items {
+        if held >= count {
+            break;
+        }
+        match &item.group {
+            None => held += 1,
+            Some(group) if !taken.contains_key(group) => {
+                held += sizes.get(group.as_str()).copied().unwrap_or(1);
+                taken.insert(group.clone(), ());
+            }
+            Some(_) => {}
+        }
+    }
+    let mut single = 0;
+    let alone = items.iter().filter(|item| item.group.is_none()).count();
+    let most = if taken.is_empty() { count } else { alone };
+    items
+        .into_iter()
+        .filter(|item| match &item.group {
+            Some(group) => taken.contains_key(group),
+            None => {
+                single += 1;
+                single <= most
+            }
+        })
+        .collect()
+}
+
+/// A case for an official scorer.
+fn case(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
+    Value::Object(
+        fields
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+/// What an official scorer says; null where it cannot.
+fn said(scorer: &str, line: &Value) -> Value {
+    scorers::score_line(scorer, line).map_or(Value::Null, |(_, verdict)| verdict)
+}
+
+/// The number or yes-or-no at a path in what a scorer says; 0 where there is none.
+fn number(verdict: &Value, path: &str) -> f64 {
+    match path.split('.').fold(verdict, |at, name| &at[name]) {
+        Value::Bool(yes) => f64::from(u8::from(*yes)),
+        Value::Number(number) => number.as_f64().unwrap_or(0.0),
+        _ => 0.0,
+    }
+}
+
+/// The text before the first of each stop string, as a harness cuts a completion.
+fn cut<'a>(reply: &'a str, stops: &[&str]) -> &'a str {
+    stops
+        .iter()
+        .fold(reply, |reply, stop| reply.split(stop).next().unwrap_or(reply))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use demask_datasets::formats::tables::TableRow;
+
+    #[test]
+    fn groups_are_taken_whole() {
+        let item = |name: &str, group: Option<&str>| {
+            let record = Record::of(TableRow {
+                place: name.to_owned(),
+                fields: demask_datasets::formats::Fields::default(),
+            });
+            let mut item = record.item(&text::arc_challenge::Arc, Ok(Asked::text(name, "x")));
+            item.group = group.map(str::to_owned);
+            item
+        };
+        let names =
+            |items: Vec<Item>| -> Vec<String> { items.into_iter().map(|item| item.example.prompt).collect() };
+        let pairs = || {
+            vec![
+                item("a1", Some("a")),
+                item("b1", Some("b")),
+                item("a2", Some("a")),
+                item("b2", Some("b")),
+            ]
+        };
+        assert_eq!(names(whole_groups(pairs(), 1)), ["a1", "a2"]);
+        assert_eq!(names(whole_groups(pairs(), 3)), ["a1", "b1", "a2", "b2"]);
+        let alone = vec![item("a", None), item("b", None), item("c", None)];
+        assert_eq!(names(whole_groups(alone, 2)), ["a", "b"]);
+    }
+}

@@ -1,0 +1,236 @@
+//! `gsm8k`: word problems of grade school (arXiv 2110.14168).
+//!
+//! Files: OpenAI's `test.jsonl` and `train.jsonl`, or the hub's `openai/gsm8k`, folder `main`. Without a protocol the problems
+//! are asked as our own models are trained and compared as numbers. `lm-eval`: its `gsm8k`, five shots drawn by Python's
+//! generator, `flexible-extract`; `lm-eval-strict` the same with `strict-match`. `mmada`: the same shots after the words that
+//! ask for thought (MMaDA `evaluation/lm`). `llada-instruct`: OpenCompass' four shots as chat.
+
+use std::sync::LazyLock;
+
+use demask_datasets::example::{Check, Turn};
+use demask_datasets::prompts::style::THINK;
+use serde_json::Value;
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::super::{Published, case, cut, items, number, said};
+use super::shots;
+use crate::benchmarks::{
+    Benchmark, Data, Figure, Item, Protocol, Response, Scoring, Source, SuiteError, Verdict,
+};
+use crate::scorers::twister::Twister;
+use crate::verifiers::{Verifiers, thought};
+
+/// OpenCompass' shots.
+static OPENCOMPASS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/gsm8k_opencompass.json")));
+/// The seed of lm-eval's draws.
+const SEED: u64 = 1234;
+/// Rows that are shown.
+const SHOTS: usize = 5;
+/// Where lm-eval cuts a completion.
+const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
+
+const SOURCE: Source = Source {
+    licence: "MIT",
+    megabytes: 5,
+    is_gated: false,
+    hub: Some("openai/gsm8k"),
+    files: &["main/*"],
+    from: "https://github.com/openai/grade-school-math",
+    places: &["benchmarks/gsm8k", "gsm8k", "data/gsm8k"],
+};
+
+const PROTOCOLS: &[Protocol] = &[
+    Protocol::accuracy(""),
+    Protocol::of("lm-eval", "flexible-extract").decoded(256, 256, 32),
+    Protocol::of("lm-eval-strict", "strict-match").decoded(256, 256, 32),
+    Protocol::of("mmada", "flexible-extract")
+        .decoded(256, 256, 64)
+        .published(&[Figure {
+            model: "MMaDA-8B-MixCoT",
+            value: 40.63,
+            cited: "Gen-Verse/MMaDA issue 40, at 1024 tokens",
+        }]),
+    Protocol::accuracy("llada-instruct")
+        .decoded(256, 256, 8)
+        .published(&[Figure {
+            model: "LLaDA-8B-Instruct",
+            value: 78.9,
+            cited: "LLaDA's EVAL.md, OpenCompass, block 8",
+        }]),
+];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Gsm8k;
+
+impl Benchmark for Gsm8k {
+    fn name(&self) -> &'static str {
+        "gsm8k"
+    }
+
+    fn about(&self) -> &'static str {
+        "grade-school word problems in words"
+    }
+
+    fn data(&self) -> Data {
+        Data::Published(&SOURCE)
+    }
+
+    fn size(&self) -> usize {
+        1319
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
+        let mut items = items(&Problems, protocol, count)?;
+        if protocol.name.is_empty() {
+            for item in &mut items {
+                let answer = item.example.reference();
+                item.example.check = Check::Number { answer };
+                item.example = item.example.clone().with_id();
+            }
+        }
+        Ok(items)
+    }
+
+    fn score(&self, protocol: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
+        let Response::Completion(completion) = response else {
+            return Scoring::Done(Verdict::default());
+        };
+        if protocol.name.is_empty() {
+            return Scoring::Done(response.is_right(item, verifiers).into());
+        }
+        Scoring::Done(Problems.verdict(protocol, item, thought::split(&completion.text).result))
+    }
+}
+
+/// Its problems as a published benchmark.
+struct Problems;
+
+impl Published for Problems {
+    fn name(&self) -> &'static str {
+        "gsm8k"
+    }
+
+    fn about(&self) -> &'static str {
+        ""
+    }
+
+    fn size(&self) -> usize {
+        1319
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        let shows = matches!(protocol.name, "lm-eval" | "lm-eval-strict" | "mmada");
+        let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
+        let rows = files.rows(|name| {
+            let is_main = !name.contains("socratic");
+            is_main && (base(name).starts_with("test") || (shows && base(name).starts_with("train")))
+        })?;
+        let records = rows
+            .into_iter()
+            .map(|(name, record)| match base(&name).starts_with("train") {
+                true => record.shown(),
+                false => record,
+            });
+        Ok(records.collect())
+    }
+
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        let train: Vec<&Record> = records.iter().filter(|record| !record.is_asked).collect();
+        let mut random = Twister::new(SEED);
+        let asked = records.iter().filter(|record| record.is_asked).map(|record| {
+            // One draw a document, in order, on one generator.
+            let drawn = random
+                .sample(train.len(), SHOTS.min(train.len()))
+                .unwrap_or_default();
+            let (question, answer) = (record.text("question")?, record.text("answer")?);
+            let mut shots = String::new();
+            if protocol.name != "llada-instruct" {
+                for at in drawn {
+                    let (question, answer) = (train[at].text("question")?, train[at].text("answer")?);
+                    shots.push_str(&format!("Question: {question}\nAnswer: {answer}\n\n"));
+                }
+            }
+            let asked = format!("{shots}Question: {question}\nAnswer:");
+            let asked = match protocol.name {
+                "" => Asked::text(question, final_number(answer)),
+                "mmada" => Asked::text(format!("{THINK}\n\n{asked}"), final_number(answer)),
+                "llada-instruct" => chat(question, answer),
+                _ => Asked::text(asked, final_number(answer)),
+            };
+            Ok(asked.with("gold", answer))
+        });
+        Ok(asked.collect())
+    }
+
+    fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
+        let gold = item.example.columns["gold"].clone();
+        let (path, reply) = match protocol.name {
+            "llada-instruct" => ("opencompass", reply),
+            "lm-eval-strict" => ("gsm8k.strict-match", cut(reply, &STOPS)),
+            _ => ("gsm8k.flexible-extract", cut(reply, &STOPS)),
+        };
+        let verdict = said(
+            "gsm8k",
+            &case([("prediction", reply.into()), ("reference", gold)]),
+        );
+        let end = if protocol.name == "llada-instruct" {
+            "correct"
+        } else {
+            "exact_match"
+        };
+        let extracted = path.split('.').fold(&verdict, |at, name| &at[name]);
+        Verdict {
+            credit: number(&verdict, &format!("{path}.{end}")),
+            answer: extracted["extracted"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// What follows the last `####`.
+fn final_number(answer: &str) -> String {
+    answer
+        .rsplit("####")
+        .next()
+        .unwrap_or(answer)
+        .trim()
+        .replace(',', "")
+}
+
+/// OpenCompass' shots as turns, then the question.
+fn chat(question: &str, answer: &str) -> Asked {
+    let mut turns: Vec<Turn> = OPENCOMPASS["turns"].as_array().map_or_else(Vec::new, |turns| {
+        let turn = |turn: &Value| {
+            Some(Turn {
+                role: turn["role"].as_str()?.to_owned(),
+                content: turn["content"].as_str()?.to_owned(),
+            })
+        };
+        turns.iter().filter_map(turn).collect()
+    });
+    let last = turns
+        .pop()
+        .map_or_else(String::new, |last| last.content.replace("{question}", question));
+    turns.push(Turn::user(&last));
+    Asked {
+        turns,
+        ..Asked::text(last, final_number(answer))
+    }
+}

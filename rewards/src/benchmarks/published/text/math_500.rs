@@ -1,0 +1,73 @@
+//! `math-500`: the 500 problems of MATH's test split that are often used (arXiv 2305.20050). The file is
+//! `HuggingFaceH4/MATH-500`'s `test.jsonl`; protocols and verdicts are MATH's.
+
+use super::super::Published;
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::math;
+use crate::benchmarks::{Item, Protocol, Source, SuiteError, Verdict};
+
+const SOURCE: Source = Source {
+    licence: "MIT",
+    megabytes: 1,
+    is_gated: false,
+    hub: Some("HuggingFaceH4/MATH-500"),
+    files: &["test.jsonl"],
+    from: "https://github.com/openai/prm800k",
+    places: &["benchmarks/math-500", "math-500", "MATH-500"],
+};
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Math500;
+
+impl Published for Math500 {
+    fn name(&self) -> &'static str {
+        "math-500"
+    }
+
+    fn about(&self) -> &'static str {
+        "500 problems of MATH's test split"
+    }
+
+    fn size(&self) -> usize {
+        500
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        const {
+            &[
+                math::PROTOCOLS[2].published(&[]),
+                math::PROTOCOLS[0].published(&[]),
+            ]
+        }
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        let rows = files.rows(|name| {
+            name.rsplit('/')
+                .next()
+                .is_some_and(|base| base.starts_with("test"))
+        })?;
+        Ok(rows.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        Ok(records
+            .iter()
+            .map(|record| math::asked(protocol, record, "subject"))
+            .collect())
+    }
+
+    fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
+        math::verdict(protocol, item, reply)
+    }
+}

@@ -1,0 +1,149 @@
+//! `truthfulqa`: questions that people answer wrongly (arXiv 2109.07958), 817 of them.
+//!
+//! Files: the hub's `truthfulqa/truthful_qa`, folder `multiple_choice`, JSON lines of the same columns, or the authors'
+//! `mc_task.json`. `llada-base`: lm-eval's `truthfulqa_mc2`, the probability of all true answers among all; 128 samples, since
+//! noise is exponentiated. `lm-eval`: its `truthfulqa_mc1`, the likeliest answer.
+
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record, texts};
+use super::super::{Published, case, number, said};
+use super::mmlu::with_kind;
+use super::{of_likelihoods, shots};
+use crate::benchmarks::result::mean_credit;
+use crate::benchmarks::{
+    Figure, Item, Judged, Protocol, Request, Source, SuiteError, SuiteResult, Verdict, accuracy,
+};
+
+/// What is shown before each question.
+static SHOTS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/truthfulqa.json")));
+/// Samples of a log-likelihood.
+const SAMPLES: usize = 128;
+
+const SOURCE: Source = Source {
+    licence: "Apache-2.0",
+    megabytes: 1,
+    is_gated: false,
+    hub: Some("truthfulqa/truthful_qa"),
+    files: &["multiple_choice/validation-*"],
+    from: "https://github.com/sylinrl/TruthfulQA",
+    places: &["benchmarks/truthfulqa", "truthfulqa"],
+};
+
+const PROTOCOLS: &[Protocol] = &[
+    Protocol::of("llada-base", "mc2").published(&[Figure {
+        model: "LLaDA-8B-Base",
+        value: 46.1,
+        cited: "arXiv 2502.09992, table 1",
+    }]),
+    Protocol::of("lm-eval", "mc1"),
+];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct TruthfulQa;
+
+impl Published for TruthfulQa {
+    fn name(&self) -> &'static str {
+        "truthfulqa"
+    }
+
+    fn about(&self) -> &'static str {
+        "questions that common beliefs answer wrongly"
+    }
+
+    fn size(&self) -> usize {
+        817
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        let has_folder = files.has(|name| name.contains("multiple_choice/"));
+        let rows = files.rows(|name| match has_folder {
+            true => name.contains("multiple_choice/validation"),
+            false => name.contains("mc_task") || name.contains("validation") || name.contains("test"),
+        })?;
+        Ok(rows.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        let column = if protocol.metric == "mc1" {
+            "mc1_targets"
+        } else {
+            "mc2_targets"
+        };
+        let shown = SHOTS["text"].as_str().unwrap_or_default();
+        let asked = records.iter().map(|record| {
+            let (choices, labels) = targets(record.value(column))
+                .ok_or_else(|| format!("`{column}`: choices with labels 0 and 1 were expected"))?;
+            let right = labels
+                .iter()
+                .position(|label| *label == 1)
+                .ok_or("no choice is true")?;
+            let text = format!("{shown}\n\nQ: {}\nA:", record.text("question")?);
+            Ok(Asked::text(text, choices[right].clone())
+                .with("choices", json!(choices))
+                .with("labels", json!(labels)))
+        });
+        Ok(asked.collect())
+    }
+
+    fn request(&self, _: &Protocol, item: &Item) -> Request {
+        let choices = texts(&item.example.columns["choices"]).unwrap_or_default();
+        Request::likelihood(choices.iter().map(|one| format!(" {one}")).collect(), SAMPLES)
+    }
+
+    fn likeliest(&self, protocol: &Protocol, item: &Item, likelihoods: &[f64]) -> Verdict {
+        let line = case([
+            ("loglikelihoods", json!(likelihoods)),
+            ("labels", item.example.columns["labels"].clone()),
+        ]);
+        let credit = match protocol.metric {
+            "mc1" => number(&said("choices", &with_kind(line, "truthfulqa_mc1")), "acc"),
+            _ => {
+                let verdict = said("choices", &with_kind(line, "truthfulqa_mc2"));
+                let path = if verdict["acc_v2"].is_number() {
+                    "acc_v2"
+                } else {
+                    "acc_v3"
+                };
+                number(&verdict, path)
+            }
+        };
+        of_likelihoods(credit, likelihoods)
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        match protocol.metric {
+            "mc1" => accuracy(self.name(), protocol, judged),
+            _ => mean_credit(self.name(), protocol, judged),
+        }
+    }
+}
+
+/// Choices and their labels: two lists, as the hub has them, or an object of labels by choice.
+fn targets(value: &Value) -> Option<(Vec<String>, Vec<u64>)> {
+    if let Some(choices) = texts(&value["choices"]) {
+        let labels: Option<Vec<u64>> = value["labels"].as_array()?.iter().map(Value::as_u64).collect();
+        return Some((choices, labels?)).filter(|(choices, labels)| choices.len() == labels.len());
+    }
+    let named = value.as_object()?.iter();
+    let pairs: Option<Vec<(String, u64)>> = named
+        .map(|(choice, label)| Some((choice.clone(), label.as_u64()?)))
+        .collect();
+    Some(pairs?.into_iter().unzip())
+}

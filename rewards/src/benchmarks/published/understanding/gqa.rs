@@ -1,0 +1,195 @@
+//! `gqa`: questions made of scene graphs (arXiv 1902.09506), the balanced half of testdev.
+//!
+//! Files: `testdev_balanced_questions.json` with `images/`, VLMEvalKit's `GQA_TestDev_Balanced.tsv`, the hub's `lmms-lab/GQA`
+//! (questions and pictures in two tables). `official`: equality after LLaVA's conversion, as published figures are made;
+//! `mmada` and `vlmevalkit`: equality of what is stripped and in lower case.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::super::{Published, case, number, said};
+use super::{SHORTEST, WORDS, prompt, protocol};
+use crate::benchmarks::{Figure, Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict, accuracy};
+
+const SOURCE: Source = Source {
+    licence: "MIT; Visual Genome's pictures have their own terms",
+    megabytes: 80,
+    is_gated: false,
+    hub: Some("lmms-lab/GQA"),
+    files: &["testdev_balanced_*/*"],
+    from: "https://cs.stanford.edu/people/dorarad/gqa",
+    places: &["benchmarks/gqa", "gqa"],
+};
+
+const PROTOCOLS: &[Protocol] = &[
+    protocol("official", "accuracy", WORDS).published(&[Figure {
+        model: "LLaVA-1.5-7B",
+        value: 62.0,
+        cited: "LLaVA MODEL_ZOO",
+    }]),
+    protocol("mmada", "accuracy", SHORTEST),
+    protocol("vlmevalkit", "accuracy", WORDS),
+];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct Gqa;
+
+impl Published for Gqa {
+    fn name(&self) -> &'static str {
+        "gqa"
+    }
+
+    fn about(&self) -> &'static str {
+        "questions about things, their properties and where they are"
+    }
+
+    fn size(&self) -> usize {
+        12_578
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        if let Some(name) = files.named(|name| name.ends_with("questions.json")).first() {
+            return official(files, name);
+        }
+        let is_pictures = |name: &str| name.contains("_images/");
+        let pictures: HashMap<String, Record> = files
+            .rows(is_pictures)?
+            .into_iter()
+            .map(|(_, record)| (record.word("id"), record))
+            .collect();
+        let rows = files.rows(|name| !is_pictures(name))?;
+        Ok(rows
+            .into_iter()
+            .map(|(_, record)| {
+                let named = record.word("imageId");
+                match (record.picture.is_some() || named.is_empty(), pictures.get(&named)) {
+                    (true, _) => record,
+                    (
+                        false,
+                        Some(Record {
+                            picture: Some(picture),
+                            ..
+                        }),
+                    ) => record.about(Ok(picture.clone())),
+                    _ => record.about(Err(format!("the picture {named} is not among the pictures"))),
+                }
+            })
+            .collect())
+    }
+
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        let asked = records.iter().map(|record| {
+            let question = record.text("question")?;
+            let row: Map<String, Value> = [("question".to_owned(), Value::from(question))]
+                .into_iter()
+                .collect();
+            let structural = record.value("types")["structural"].as_str().unwrap_or_default();
+            let mut asked =
+                Asked::question(prompt(protocol, "GQA", &row), record.text("answer")?).part(structural);
+            for name in ["types", "groups", "semantic", "isBalanced", "entailed"] {
+                if !record.value(name).is_null() {
+                    asked = asked.with(name, record.value(name).clone());
+                }
+            }
+            Ok(asked
+                .with("question", question)
+                .with("number", record.word("number")))
+        });
+        Ok(asked.collect())
+    }
+
+    fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
+        let reply = reply.trim();
+        let line = case([
+            ("prediction", reply.into()),
+            ("reference", item.example.reference().into()),
+        ]);
+        let verdict = said("gqa.pair", &line);
+        let (path, kept) = match protocol.name {
+            "official" => (
+                "official_after_llava_conversion",
+                verdict["llava_converted"].as_str().unwrap_or(reply),
+            ),
+            _ => ("vlmevalkit", reply),
+        };
+        Verdict {
+            credit: number(&verdict, path),
+            answer: kept.to_owned(),
+        }
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        let mut result = accuracy(self.name(), protocol, judged);
+        result.parts.extend(figures(judged));
+        result
+    }
+}
+
+/// What the official script says beside, where the questions' types are known: binary and open questions, the distance of the
+/// distributions.
+fn figures(judged: &[Judged]) -> BTreeMap<String, f64> {
+    let known = judged
+        .iter()
+        .filter(|one| one.item.example.columns.contains_key("types"));
+    let questions: Map<String, Value> = known
+        .clone()
+        .enumerate()
+        .map(|(at, one)| {
+            let example = &one.item.example;
+            let mut question = Value::Object(example.columns.clone());
+            question["answer"] = example.reference().into();
+            question["isBalanced"] = true.into();
+            (at.to_string(), question)
+        })
+        .collect();
+    let predictions: Vec<Value> = known
+        .enumerate()
+        .map(|(at, one)| json!({ "questionId": at.to_string(), "prediction": one.verdict.answer }))
+        .collect();
+    if predictions.is_empty() {
+        return BTreeMap::new();
+    }
+    let said = said(
+        "gqa.set",
+        &json!({ "questions": questions, "predictions": predictions }),
+    );
+    let parts = ["binary", "open", "distribution"];
+    let there = parts.iter().filter(|name| said["official"][**name].is_number());
+    there
+        .map(|name| (format!("({name})"), number(&said["official"], name) / 100.0))
+        .collect()
+}
+
+/// The official file: an object of questions by their numbers.
+fn official(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+    let document = files.document(name)?;
+    let questions = document.as_object().into_iter().flatten();
+    Ok(questions
+        .filter(|(_, question)| question["isBalanced"] != false)
+        .map(|(number, question)| {
+            let mut record = Record::of_object(format!("{name}:{number}"), question);
+            record
+                .fields
+                .values
+                .insert("number".to_owned(), number.clone().into());
+            let picture = files.picture(&format!("{}.jpg", record.word("imageId")));
+            record.about(picture)
+        })
+        .collect())
+}

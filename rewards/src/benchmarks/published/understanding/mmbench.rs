@@ -1,0 +1,159 @@
+//! `mmbench`: choices about pictures, asked in every rotation of the options (arXiv 2307.06281), the English dev split.
+//!
+//! Files: VLMEvalKit's `MMBench_DEV_EN.tsv` (or its older `mmbench_dev_20230712.tsv`, or the cleaned `…_V11`), the hub's
+//! `lmms-lab/MMBench`, folder `en`. A question counts only if every rotation of it is right (CircularEval); all rotations
+//! are asked together, whatever the limit. `mmada`: MMaDA's copy of VLMEvalKit; `vlmevalkit`: its head. No judge.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::asked::Asked;
+use super::super::files::{Files, Record};
+use super::super::{Published, number, said, spread};
+use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, result, row};
+use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+
+/// The rotations of a question are this far apart.
+const OFFSET: i64 = 1_000_000;
+/// The tables, the one that is meant first.
+const TABLES: [&str; 4] = [
+    "mmbench_dev_en.tsv",
+    "en/dev",
+    "mmbench_dev_20230712.tsv",
+    "mmbench_dev_en_v11.tsv",
+];
+
+const SOURCE: Source = Source {
+    licence: "Apache-2.0",
+    megabytes: 110,
+    is_gated: false,
+    hub: Some("lmms-lab/MMBench"),
+    files: &["en/dev-*"],
+    from: "https://opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv",
+    places: &["benchmarks/mmbench", "mmbench"],
+};
+
+const PROTOCOLS: &[Protocol] = &[
+    protocol("mmada", "circular", SHORTEST),
+    protocol("vlmevalkit", "circular", WORDS),
+];
+
+/// The benchmark.
+#[derive(Clone, Copy, Debug)]
+pub struct MmBench;
+
+impl Published for MmBench {
+    fn name(&self) -> &'static str {
+        "mmbench"
+    }
+
+    fn about(&self) -> &'static str {
+        "twenty abilities of seeing and reasoning, in every rotation of the options"
+    }
+
+    fn size(&self) -> usize {
+        4329
+    }
+
+    fn source(&self) -> &'static Source {
+        &SOURCE
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        PROTOCOLS
+    }
+
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+        let meant = TABLES
+            .iter()
+            .find(|table| files.has(|name| name.to_lowercase().contains(*table)));
+        let Some(table) = meant else {
+            return Ok(Vec::new());
+        };
+        let rows = files.rows(|name| name.to_lowercase().contains(table))?;
+        Ok(rows.into_iter().map(|(_, record)| record).collect())
+    }
+
+    fn asked(
+        &self,
+        protocol: &Protocol,
+        records: &[Record],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+        let asked = records.iter().map(|record| {
+            let row = row(record);
+            let index: i64 = record
+                .word("index")
+                .parse()
+                .map_err(|_| "`index`: a number was expected".to_owned())?;
+            let group = record.word("g_index").parse().unwrap_or(index % OFFSET);
+            let answer = record.word("answer");
+            if answer.is_empty() {
+                return Err("`answer` is missing: those of the test split are secret".to_owned());
+            }
+            let ability = ["l2-category", "L2-category"]
+                .iter()
+                .map(|name| record.word(name))
+                .find(|one| !one.is_empty());
+            let text = prompt(protocol, "MMBench", &row);
+            Ok(Asked::question(text, answer)
+                .part(record.word("category"))
+                .grouped(group.to_string())
+                .with("options", options(&row))
+                .with("index", index)
+                .with("g_index", group)
+                .with("ability", ability.unwrap_or_default()))
+        });
+        Ok(asked.collect())
+    }
+
+    fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
+        let found = inferred(protocol, &item.example.columns["options"], reply);
+        letter_verdict(found, &item.example.reference())
+    }
+
+    fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
+        let rows: Vec<Value> = judged.iter().map(row_of).collect();
+        let set = said("mmbench", &json!({ "kind": "circular", "rows": rows }));
+        let mut parts = BTreeMap::new();
+        for (name, share) in set["accuracy"][0].as_object().into_iter().flatten() {
+            if let Some(share) = share.as_f64().filter(|_| name != "Overall") {
+                parts.insert(name.clone(), share);
+            }
+        }
+        parts.insert(
+            "(vanilla)".to_owned(),
+            number(&set["vanilla_first_pass"]["accuracy"][0], "Overall"),
+        );
+        let mut groups: BTreeMap<&str, bool> = BTreeMap::new();
+        for one in judged {
+            *groups
+                .entry(one.item.group.as_deref().unwrap_or_default())
+                .or_insert(true) &= one.verdict.credit >= 1.0;
+        }
+        let right: Vec<f64> = groups.values().map(|right| f64::from(u8::from(*right))).collect();
+        let share = |drawn: &[usize]| drawn.iter().map(|at| right[*at]).sum::<f64>() / drawn.len() as f64;
+        let value = number(&set["accuracy"][0], "Overall");
+        result(
+            (self.name(), protocol),
+            judged.len(),
+            value,
+            spread::interval(right.len(), share),
+            parts,
+        )
+    }
+}
+
+/// A row as the official report reads it, the letter that was read as the prediction.
+fn row_of(one: &Judged) -> Value {
+    let example = &one.item.example;
+    let mut row = json!({
+        "index": example.columns["index"], "g_index": example.columns["g_index"], "answer": example.reference(),
+        "category": example.category, "l2-category": example.columns["ability"],
+        "prediction": one.verdict.answer,
+    });
+    for (letter, text) in example.columns["options"].as_object().into_iter().flatten() {
+        row[letter] = text.clone();
+    }
+    row
+}

@@ -1,0 +1,396 @@
+//! The published benchmarks over their embedded rows and over the published file layouts in miniature (`fixtures/benchmarks/`,
+//! made-up rows): every form gives the same questions, and an answer that is right by the benchmark's own scorer counts.
+
+use std::path::{Path, PathBuf};
+
+use demask_api::PictureSize;
+use demask_datasets::example::Kind;
+use demask_rewards::benchmarks::published::embedded;
+use demask_rewards::benchmarks::{
+    Data, Item, Judged, Request, Response, Scoring, Suite, SuiteResult, Verdict,
+};
+use demask_rewards::judge::Completion;
+use demask_rewards::verifiers::Verifiers;
+
+const SIZE: PictureSize = PictureSize {
+    width: 16,
+    height: 16,
+};
+
+fn published() -> impl Iterator<Item = Suite> {
+    Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)))
+}
+
+/// The embedded rows, laid down.
+fn laid_down() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    embedded::lay_down(folder.path()).unwrap();
+    folder
+}
+
+fn completion(text: &str) -> Completion {
+    Completion {
+        text: text.to_owned(),
+        picture: None,
+        tokens: 1,
+    }
+}
+
+/// What a perfect model gives, judged.
+fn perfect(suite: &Suite, item: &Item) -> Verdict {
+    let right = item.example.reference();
+    let scored = match suite.request(item) {
+        Request::Likelihood { choices, .. } => {
+            let marked = [format!(" {right}"), format!(" ({right})")];
+            let lettered = item
+                .example
+                .columns
+                .get("options")
+                .and_then(|options| options.get(&right));
+            let named = lettered
+                .and_then(|text| text.as_str())
+                .map(|text| format!(" {text}"));
+            let values: Vec<f64> = choices
+                .iter()
+                .map(|choice| {
+                    if marked.contains(choice) || named.as_ref() == Some(choice) {
+                        -0.1
+                    } else {
+                        -9.0
+                    }
+                })
+                .collect();
+            suite.score(item, &Response::Likelihood(&values), &Verifiers::default())
+        }
+        Request::Generate { .. } => {
+            let said = match suite.name().split(':').next().unwrap() {
+                "gsm8k" => format!("so it is\n#### {right}"),
+                "math" | "math-500" => format!(
+                    "\\boxed{{{right}}} Final Answer: The final answer is ${right}$. I hope it is correct."
+                ),
+                "gpqa" => format!("The correct answer is ({right})"),
+                "mme" | "pope" => right[..1].to_uppercase() + &right[1..],
+                _ => right.clone(),
+            };
+            suite.score(
+                item,
+                &Response::Completion(&completion(&said)),
+                &Verifiers::default(),
+            )
+        }
+    };
+    match scored {
+        Scoring::Done(verdict) => verdict,
+        Scoring::AskNetwork { .. } => suite.score_reply(item, "0.3").unwrap(),
+        Scoring::AskJudge { prompt, .. } => {
+            assert!(prompt.contains(&item.example.prompt), "{prompt}");
+            suite
+                .score_reply(item, "Consistency: 2\nRealism: 2\nAesthetic Quality: 2\nScore: 1")
+                .unwrap()
+        }
+        Scoring::AskDetector { classes, .. } => {
+            let counted = item.example.prompt.contains("two");
+            let one = "[0, 0, 9, 9, 0.95, \"red\"]";
+            let boxes = if counted {
+                format!("{one}, {one}")
+            } else {
+                one.to_owned()
+            };
+            let reply = format!("{{\"detections\": {{\"{}\": [{boxes}]}}}}", classes[0]);
+            suite.score_reply(item, &reply).unwrap()
+        }
+        Scoring::AskReward { reward } => panic!("{reward}"),
+    }
+}
+
+fn judged(suite: &Suite, verdict: impl Fn(&Suite, &Item) -> Verdict) -> (Vec<Judged>, SuiteResult) {
+    let items = suite
+        .items(None)
+        .unwrap_or_else(|error| panic!("{}: {error}", suite.name()));
+    let judged: Vec<Judged> = items
+        .into_iter()
+        .map(|item| {
+            let item = suite.with_picture(&item, SIZE);
+            assert_eq!(item.broken, None, "{}", suite.name());
+            let verdict = verdict(suite, &item);
+            Judged { item, verdict }
+        })
+        .collect();
+    let result = suite.aggregate(&judged);
+    (judged, result)
+}
+
+#[test]
+fn eighteen_benchmarks_are_there() {
+    let mut names: Vec<String> = published()
+        .map(|suite| suite.name().split(':').next().unwrap().to_owned())
+        .collect();
+    names.dedup();
+    // MATH-500 is a part of MATH.
+    assert_eq!(names.len(), 19, "{names:?}");
+    for suite in published() {
+        assert!(!suite.protocol().label().is_empty());
+        assert!(
+            suite.name() == "gsm8k" || suite.name().contains(':'),
+            "{}",
+            suite.name()
+        );
+    }
+    assert_eq!(Suite::find("mmlu").unwrap().name(), "mmlu:llada-base");
+    assert!(Suite::find("mmlu:none").is_none());
+}
+
+#[test]
+fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
+    let folder = laid_down();
+    for suite in published() {
+        let suite = suite.within(folder.path().to_owned());
+        let name = suite.name();
+        assert!(suite.available(), "{name}");
+        let (all, result) = judged(&suite, perfect);
+        assert!(!all.is_empty(), "{name}");
+        assert_eq!(result.protocol, suite.protocol().label(), "{name}");
+        assert!(
+            result.low <= result.value && result.value <= result.high,
+            "{name}: {result:?}"
+        );
+        let is_drawn = all.iter().all(|one| one.item.example.kind == Kind::TextToImage);
+        if !is_drawn && !name.starts_with("flickr30k") && !name.starts_with("truthfulqa:llada-base") {
+            for one in &all {
+                assert_eq!(one.verdict.credit, 1.0, "{name}: {one:?}");
+            }
+        }
+        match name.as_str() {
+            "mme:official" => {
+                // Three of ten tasks of perception, each with all it can reach.
+                assert_eq!(result.figure, "600.0 of 2000, cognition 200.0 of 800");
+            }
+            name if name.starts_with("mme") => {
+                assert!(result.figure.starts_with("600.0 of 2000"), "{}", result.figure)
+            }
+            name if name.starts_with("wise") => assert!(
+                result.figure.starts_with("no overall: 2 of 1000"),
+                "{}",
+                result.figure
+            ),
+            "clip-score:mmada" => assert_eq!(result.figure, "30.000 (clip_score_100)"),
+            "clip-score:clipscore" => assert_eq!(result.figure, "0.750 (clip_score_2.5)"),
+            "image-reward:official" => assert_eq!(result.figure, "0.300"),
+            name if name.starts_with("flickr30k") => {
+                assert!(result.figure.starts_with("CIDEr "), "{}", result.figure)
+            }
+            "truthfulqa:llada-base" => assert!(result.value > 0.4, "{result:?}"),
+            _ => assert!(result.value > 0.999, "{name}: {result:?}"),
+        }
+        if !is_drawn {
+            let mute = |suite: &Suite, item: &Item| match suite.request(item) {
+                Request::Likelihood { choices, .. } => {
+                    let right = item.example.reference();
+                    let flat: Vec<f64> = choices
+                        .iter()
+                        .map(|choice| if choice.contains(&right) { -99.0 } else { -1.0 })
+                        .collect();
+                    let Scoring::Done(verdict) =
+                        suite.score(item, &Response::Likelihood(&flat), &Verifiers::default())
+                    else {
+                        panic!()
+                    };
+                    verdict
+                }
+                Request::Generate { .. } => {
+                    let said = completion("I do not wish to say.");
+                    let Scoring::Done(verdict) =
+                        suite.score(item, &Response::Completion(&said), &Verifiers::default())
+                    else {
+                        panic!()
+                    };
+                    verdict
+                }
+            };
+            if !name.ends_with("ranking") {
+                let (_, mute) = judged(&suite, mute);
+                assert!(mute.value < result.value, "{name}: {mute:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_never_parts_a_group() {
+    let folder = laid_down();
+    let count = |name: &str, limit| {
+        let suite = Suite::find(name).unwrap().within(folder.path().to_owned());
+        suite.items(Some(limit)).unwrap().len()
+    };
+    assert_eq!(count("mme:official", 1), 2);
+    assert_eq!(count("mme:official", 3), 4);
+    assert_eq!(count("mmbench:mmada", 1), 4);
+    assert_eq!(count("mmlu:llada-base", 3), 3);
+    assert_eq!(count("geneval:official", 1), 4);
+}
+
+#[test]
+fn shots_are_the_draws_of_pythons_generator() {
+    let folder = laid_down();
+    let suite = Suite::find("gsm8k:lm-eval")
+        .unwrap()
+        .within(folder.path().to_owned());
+    let items = suite.items(None).unwrap();
+    // random.Random(1234).sample(range(7), 5), twice in a row.
+    let counts = |item: &Item| -> Vec<u32> {
+        let shots = item.example.prompt.split("A table has ").skip(1);
+        shots
+            .map(|shot| shot.split(' ').next().unwrap().parse::<u32>().unwrap() - 2)
+            .collect()
+    };
+    assert_eq!(counts(&items[0]).len(), 5);
+    assert_ne!(counts(&items[0]), counts(&items[1]));
+    assert!(
+        items[0]
+            .example
+            .prompt
+            .ends_with("Question: Ann has 3 apples and gets 4 more. How many has she?\nAnswer:")
+    );
+    let mmlu = Suite::find("mmlu:llada-base")
+        .unwrap()
+        .within(folder.path().to_owned());
+    let prompt = &mmlu.items(None).unwrap()[0].example.prompt;
+    assert!(
+        prompt.starts_with("The following are multiple choice questions (with answers) about elementary mathematics.\n\nWhat is 2 + 2?\nA. 3\nB. 4\nC. 5\nD. 6\nAnswer: B\n\n"),
+        "{prompt}"
+    );
+}
+
+#[test]
+fn secret_questions_are_marked() {
+    let folder = laid_down();
+    for name in ["gpqa:llada-base", "gpqa:lm-eval", "gpqa:llada-instruct"] {
+        let suite = Suite::find(name).unwrap().within(folder.path().to_owned());
+        assert!(
+            suite.items(None).unwrap().iter().all(|item| item.is_secret),
+            "{name}"
+        );
+    }
+}
+
+/// A form of a benchmark's files, as a benchmark's folder.
+fn form(benchmark: &str, form: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/benchmarks")
+        .join(benchmark)
+        .join(form);
+    let to = folder.path().join("benchmarks").join(benchmark);
+    copy(&from, &to);
+    (folder, to)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn every_form_of_a_benchmarks_files_gives_its_questions() {
+    let forms = [
+        ("pope", "official", 12),
+        ("pope", "hub", 12),
+        ("pope", "vlmevalkit", 0),
+        ("mme", "official", 6),
+        ("mme", "hub", 6),
+        ("mme", "vlmevalkit", 6),
+        ("gqa", "official", 0),
+        ("gqa", "hub", 0),
+        ("gqa", "vlmevalkit", 0),
+        ("vqav2", "official", 0),
+        ("vqav2", "hub", 0),
+        ("flickr30k", "hub", 0),
+        ("flickr30k", "vlmevalkit-caption-form", 0),
+        ("mmbench", "hub", 0),
+        ("mmbench", "legacy", 0),
+        ("mmbench", "vlmevalkit", 0),
+        ("mmmu", "hub", 0),
+        ("mmmu", "vlmevalkit", 0),
+        ("seed", "official", 0),
+        ("seed", "hub", 0),
+        ("seed", "vlmevalkit", 0),
+    ];
+    let mut found = Vec::new();
+    for (benchmark, kind, count) in forms {
+        let (folder, _) = form(benchmark, kind);
+        let suites = published().filter(|suite| suite.name().split(':').next() == Some(benchmark));
+        for suite in suites {
+            let suite = suite.within(folder.path().to_owned());
+            let items = suite
+                .items(None)
+                .unwrap_or_else(|error| panic!("{benchmark} {kind}: {error}"));
+            if count > 0 {
+                assert_eq!(items.len(), count, "{benchmark} {kind}");
+            }
+            for item in &items {
+                let item = suite.with_picture(item, SIZE);
+                assert_eq!(item.broken, None, "{} {kind}", suite.name());
+                assert!(item.example.picture.is_some(), "{} {kind}", suite.name());
+                assert!(!item.example.prompt.is_empty() && !item.example.reference().is_empty());
+            }
+            found.push(format!("{} {kind} {}", suite.name(), items.len()));
+        }
+    }
+    insta::assert_snapshot!(found.join("\n"));
+}
+
+#[test]
+fn broken_rows_are_named_and_too_many_are_refused() {
+    let (folder, _) = form("pope", "official");
+    let of = folder.path().join("benchmarks/pope/coco/coco_pope_random.json");
+    let text = std::fs::read_to_string(&of).unwrap();
+    std::fs::write(&of, format!("{text}no row\n")).unwrap();
+    let suite = Suite::find("pope").unwrap().within(folder.path().to_owned());
+    let error = suite.items(None).unwrap_err().to_string();
+    assert!(
+        error.contains("1 of 13 rows are broken") && error.contains("coco_pope_random.json:5"),
+        "{error}"
+    );
+    // One in 200 is asked of nobody, and wrong.
+    let more = text.repeat(60);
+    std::fs::write(&of, format!("{more}no row\n")).unwrap();
+    let items = suite.items(None);
+    assert!(
+        items.is_err(),
+        "what was read once is not read again in one process"
+    );
+    let (fresh, _) = form("pope", "official");
+    std::fs::write(
+        fresh.path().join("benchmarks/pope/coco/coco_pope_random.json"),
+        format!("{more}no row\n"),
+    )
+    .unwrap();
+    let suite = Suite::find("pope").unwrap().within(fresh.path().to_owned());
+    let broken: Vec<String> = suite
+        .items(None)
+        .unwrap()
+        .into_iter()
+        .filter_map(|item| item.broken)
+        .collect();
+    assert_eq!(broken.len(), 1);
+    assert!(broken[0].contains("coco_pope_random.json:241"), "{broken:?}");
+}
+
+#[test]
+fn what_is_not_there_says_how_to_get_it() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let suite = Suite::find("mmlu").unwrap().within(nowhere.path().to_owned());
+    assert!(!suite.available());
+    let error = suite.items(None).unwrap_err().to_string();
+    assert!(error.contains("demask pull --benchmark mmlu"), "{error}");
+    let wise = Suite::find("wise").unwrap().within(nowhere.path().to_owned());
+    let error = wise.items(None).unwrap_err().to_string();
+    assert!(error.contains("PKU-YuanGroup/WISE"), "{error}");
+}
