@@ -119,7 +119,7 @@ impl Inference {
     }
 
     /// The codes of each example's picture; empty where there is none.
-    async fn codes_of(
+    pub(super) async fn codes_of(
         &self,
         link: &dyn EngineLink,
         examples: &[&Example],
@@ -158,11 +158,16 @@ impl Inference {
     /// # Errors
     /// It does not, with both numbers.
     pub fn fits(&self, example: &Example, mode: Mode) -> Result<(), SequenceError> {
-        let codes = match asked_about(example).picture {
+        let codes = self.placeholder_codes(example, mode);
+        self.builder.prompt(example, mode, &codes).map(|_| ())
+    }
+
+    /// As many codes as the picture has that an example asks about.
+    pub(super) fn placeholder_codes(&self, example: &Example, mode: Mode) -> Vec<u32> {
+        match asked_about(example).picture {
             Some(_) => vec![0; self.builder.budgets().of(example.task(mode)).codes],
             None => Vec::new(),
-        };
-        self.builder.prompt(example, mode, &codes).map(|_| ())
+        }
     }
 
     /// Completes: text, then (for think-then-draw) the picture.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use actix::prelude::*;
+use demask_api::LikelihoodEstimator;
 use demask_datasets::example::Mode;
 use demask_rewards::benchmarks::{
     Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult, Verdict,
@@ -20,6 +21,7 @@ use crate::engine::actor::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
+use crate::inference::likelihood::{LikelihoodRequest, in_words};
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::item_result::ItemResult;
@@ -295,10 +297,11 @@ async fn judge_batch(
     trial: &Trial,
     batch: &[(usize, Item)],
 ) -> Result<Batch, RunError> {
-    let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
+    let mut judged = judge_choices(inference, link, (suite, judge), trial, batch).await?;
+    let (mut items, mut wanted) = (Vec::new(), Vec::new());
     for (number, item) in batch {
         let Request::Generate { may_think } = suite.request(item) else {
-            return Err(WorkError::from(unsupported(suite, "log-likelihoods of choices")).into());
+            continue;
         };
         let mode = if may_think { trial.mode } else { Mode::Direct };
         if let Err(why) = inference.fits(&item.example, mode) {
@@ -309,7 +312,7 @@ async fn judge_batch(
         wanted.push(CompletionRequest {
             example: item.example.clone(),
             mode,
-            seed: trial.seed.wrapping_mul(1_000_003).wrapping_add(*number as u64),
+            seed: item_seed(trial, *number),
             watch: None,
         });
     }
@@ -331,6 +334,56 @@ async fn judge_batch(
         });
     }
     Ok((judged, drawn))
+}
+
+/// The seed of an item's noise.
+fn item_seed(trial: &Trial, number: usize) -> u64 {
+    trial.seed.wrapping_mul(1_000_003).wrapping_add(number as u64)
+}
+
+/// Judges the items of a batch that ask for log-likelihoods of choices, and no others.
+async fn judge_choices(
+    inference: &Inference,
+    link: &dyn EngineLink,
+    (suite, judge): (&Suite, &Judge),
+    trial: &Trial,
+    batch: &[(usize, Item)],
+) -> Result<Vec<ItemResult>, RunError> {
+    let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, item) in batch {
+        let Request::Likelihood {
+            choices,
+            samples,
+            guidance,
+        } = suite.request(item)
+        else {
+            continue;
+        };
+        if let Err(why) = inference.choices_fit(&item.example, &choices) {
+            judged.push(ItemResult::too_long(*number, item.clone(), why.to_string()));
+            continue;
+        }
+        items.push((*number, item));
+        wanted.push(LikelihoodRequest {
+            example: item.example.clone(),
+            choices,
+            estimator: LikelihoodEstimator::published(samples),
+            guidance,
+            seed: item_seed(trial, *number),
+        });
+    }
+    let said = inference.log_likelihoods(link, &wanted).await?;
+    for (((number, item), wanted), said) in items.into_iter().zip(&wanted).zip(said) {
+        let values: Vec<f64> = said.iter().map(|said| said.value).collect();
+        match suite.score(item, &Response::Likelihood(&values), judge.verifiers()) {
+            Scoring::Done(verdict) => judged.push(ItemResult {
+                forwards: said.iter().map(|said| said.forwards).sum(),
+                ..ItemResult::chosen(number, item.clone(), verdict, in_words(&wanted.choices, &said))
+            }),
+            _ => return Err(WorkError::from(unsupported(suite, "a judge of log-likelihoods")).into()),
+        }
+    }
+    Ok(judged)
 }
 
 /// The verdicts on what the model gave; an external reward is asked about all that it judges together.

@@ -14,7 +14,7 @@ pub struct ItemResult {
     pub number: usize,
     /// The item and the verdict.
     pub judged: Judged,
-    /// What the model gave; none where the item was too long to be asked.
+    /// What the model gave; none where choices were asked about, or the item was too long to be asked.
     pub completion: Option<Completion>,
     /// The output in words; for a drawing what the detector reads.
     pub output: String,
@@ -39,6 +39,19 @@ impl ItemResult {
             number,
             judged: Judged { item, verdict },
             completion: Some(completion),
+            output,
+            forwards: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// An item whose choices the model was asked about, with their log-likelihoods in words.
+    #[must_use]
+    pub fn chosen(number: usize, item: Item, verdict: Verdict, output: String) -> Self {
+        Self {
+            number,
+            judged: Judged { item, verdict },
+            completion: None,
             output,
             forwards: 0,
             seconds: 0.0,

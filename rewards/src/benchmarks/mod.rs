@@ -134,7 +134,7 @@ impl From<Example> for Item {
 }
 
 /// What a model is asked about an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// A completion of the item's example.
     Generate {
@@ -143,8 +143,12 @@ pub enum Request {
     },
     /// The log-likelihood of each choice as the answer to the item's example.
     Likelihood {
-        /// The choices.
+        /// The choices, each exactly as the model would write it, a leading space too.
         choices: Vec<String>,
+        /// Masked views of each choice of several tokens; one of a single token is exact.
+        samples: usize,
+        /// Classifier-free guidance scale; 0 is off.
+        guidance: f32,
     },
 }
 

@@ -56,7 +56,11 @@ impl Benchmark for Circular {
     fn request(&self, protocol: &Protocol, _: &Item) -> Request {
         let choices = ["yes", "no"].map(str::to_owned).to_vec();
         match *protocol == BY_LIKELIHOOD {
-            true => Request::Likelihood { choices },
+            true => Request::Likelihood {
+                choices,
+                samples: 1,
+                guidance: 0.0,
+            },
             false => Request::Generate { may_think: false },
         }
     }
