@@ -6,10 +6,12 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::profile::Teacher;
@@ -93,6 +95,8 @@ pub struct Question<'a> {
     pub system: &'a str,
     /// The problem.
     pub prompt: &'a str,
+    /// A picture that goes with it, as PNG.
+    pub picture: Option<&'a [u8]>,
     /// Sampling temperature.
     pub temperature: f64,
     /// Sampling seed.
@@ -264,10 +268,7 @@ impl TeacherClient {
         };
         let body = json!({
             "model": self.teacher.model,
-            "messages": [
-                { "role": "system", "content": question.system },
-                { "role": "user", "content": question.prompt },
-            ],
+            "messages": messages(question),
             "temperature": question.temperature,
             "seed": question.seed,
             "max_tokens": question.max_tokens,
@@ -309,6 +310,26 @@ impl TeacherClient {
         }
         Ok((content, used))
     }
+}
+
+/// What is said to the model: nothing first where there is nothing to say, the picture beside the text.
+fn messages(question: &Question<'_>) -> Vec<Value> {
+    let mut messages = Vec::new();
+    if !question.system.is_empty() {
+        messages.push(json!({ "role": "system", "content": question.system }));
+    }
+    let content = match question.picture {
+        None => json!(question.prompt),
+        Some(png) => {
+            let url = format!("data:image/png;base64,{}", STANDARD.encode(png));
+            json!([
+                { "type": "text", "text": question.prompt },
+                { "type": "image_url", "image_url": { "url": url } },
+            ])
+        }
+    };
+    messages.push(json!({ "role": "user", "content": content }));
+    messages
 }
 
 /// Tokens that are set aside; given back unless settled, also when the request is abandoned.
@@ -435,6 +456,7 @@ pub(crate) mod tests {
     const QUESTION: Question<'_> = Question {
         system: "s",
         prompt: "1 + 1?",
+        picture: None,
         temperature: 0.5,
         seed: 1,
         max_tokens: 100,

@@ -1,13 +1,14 @@
 //! libtorch: the networks, their training, their samplers, and the `demask-engine` program around them.
 //!
 //! A room uses those above it in this list only: `device` (kernels, CUDA, transfers), `weights` (parameters in memory and on
-//! the disk), `network` (the backbone), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`, `engine` (what is
+//! the disk), `network` (the backbone), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`, `likelihood`, `engine` (what is
 //! done with each request, the socket). Each room's `mod.rs` says what its files are for.
 
 pub mod device;
 pub mod engine;
 pub mod error;
 pub mod image_tokenizer;
+pub mod likelihood;
 pub mod network;
 pub mod policy;
 pub mod reward_networks;

@@ -11,8 +11,11 @@ use super::values::{codes, count};
 #[derive(Debug, Args)]
 pub struct Pull {
     /// The repository, and a branch, tag or commit of it
-    #[arg(value_name = "OWNER/NAME[@REVISION]")]
-    pub repo: String,
+    #[arg(value_name = "OWNER/NAME[@REVISION]", required_unless_present = "benchmark")]
+    pub repo: Option<String>,
+    /// The data of a benchmark, by its name in `demask eval --list`
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["repo", "files", "dataset"])]
+    pub benchmark: Option<String>,
     /// Only this file, or those that fit a pattern with * and ?; may be given again
     #[arg(long = "file", value_name = "FILE")]
     pub files: Vec<String>,

@@ -15,7 +15,8 @@ pub struct Eval {
     /// Looks at evaluations that were made
     #[command(subcommand)]
     pub action: Option<EvalAction>,
-    /// Suites, see --list, or files with a [[benchmark]]: FILE.toml for all in it, FILE.toml:SUITE for one
+    /// Suites, see --list: NAME:PROTOCOL, or NAME for its first protocol; or files with a [[benchmark]]: FILE.toml for all in it,
+    /// FILE.toml:SUITE for one; with --embedded also `all`
     #[arg(value_name = "SUITE|FILE.toml", required_unless_present = "list")]
     pub suites: Vec<String>,
     /// Name the suites and end
@@ -36,6 +37,15 @@ pub struct Eval {
     /// Also say what this ImageReward makes of drawings, on the mean
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_reward: Option<PathBuf>,
+    /// Who judges what a suite cannot by itself
+    #[command(flatten)]
+    pub judging: Judging,
+    /// Ask the few made-up rows of a published benchmark that the program brings, to try its whole way; nothing is measured
+    #[arg(long)]
+    pub embedded: bool,
+    /// Only the k-th of n parts of the items, for several machines; `demask eval merge` puts them together
+    #[arg(long, value_name = "K/N", value_parser = part)]
+    pub shards: Option<(usize, usize)>,
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -59,6 +69,59 @@ pub enum EvalAction {
     Compare(EvalCompare),
     /// Evaluations that were made, newest first
     History(Json),
+    /// The parts of an evaluation that was made with --shards, as one
+    Merge(EvalMerge),
+}
+
+/// The judges that are no part of the program.
+#[derive(Debug, Args)]
+pub struct Judging {
+    /// The judge model's OpenAI-compatible address, up to /v1 (WISE)
+    #[arg(long, value_name = "URL", requires = "judge_model")]
+    pub judge: Option<String>,
+    /// The judge model's name
+    #[arg(long, value_name = "NAME", requires = "judge")]
+    pub judge_model: Option<String>,
+    /// The environment variable that holds the judge's key
+    #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
+    pub judge_key: String,
+    /// Questions to the judge at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub judge_concurrency: u16,
+    /// Tokens that the judge may be paid for
+    #[arg(long, value_name = "TOKENS", default_value_t = 1_000_000)]
+    pub judge_tokens: u64,
+    /// The detector's program (GenEval): it reads {"image", "path", "classes"} a line and answers {"detections", "colors"} a line
+    #[arg(long, value_name = "COMMAND")]
+    pub detector: Option<String>,
+    /// What a detector said of these drawings before: {"image", "detections", "colors"} a line
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "detector")]
+    pub detections: Option<PathBuf>,
+}
+
+/// `demask eval merge`.
+#[derive(Debug, Args)]
+pub struct EvalMerge {
+    /// The parts' ids, or the beginning or the end of each
+    #[arg(required = true, num_args = 2..)]
+    pub evaluations: Vec<String>,
+    /// Files of benchmarks of your own that were evaluated
+    #[arg(long, value_name = "FILE.toml")]
+    pub suites: Vec<String>,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// A part `K/N` of items.
+fn part(text: &str) -> Result<(usize, usize), String> {
+    let numbers = text
+        .split_once('/')
+        .and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
+    match numbers {
+        Some((part, parts)) if (1..=parts).contains(&part) => Ok((part, parts)),
+        _ => Err("expected K/N, the K-th of N parts, such as 1/4".to_owned()),
+    }
 }
 
 /// `demask eval show`.

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use crate::RunState;
 use crate::record::{EvalItem, Evaluation};
 use crate::store::StoreError;
 
@@ -22,6 +23,50 @@ pub fn interrupted(connection: &Connection, like: &Evaluation) -> Result<Option<
         like.version,
     ];
     Ok(connection.query_row(sql, values, |row| row.get(0)).optional()?)
+}
+
+/// The evaluations that asked the same weights in the same way, whatever suites and however many items, the oldest first: an item
+/// of theirs is what would be computed again.
+///
+/// # Errors
+/// SQLite's.
+pub fn alike(connection: &Connection, like: &Evaluation) -> Result<Vec<String>, StoreError> {
+    let sql =
+        "SELECT id FROM evaluation WHERE checkpoint = ?1 AND settings = ?2 AND seed = ?3 AND version = ?4
+               ORDER BY started_us";
+    let settings = serde_json::to_string(&like.settings).unwrap_or_default();
+    let mut query = connection.prepare(sql)?;
+    let rows = query.query_map(
+        params![like.checkpoint, settings, like.seed as i64, like.version],
+        |row| row.get(0),
+    )?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Every evaluation outside a run, the oldest first.
+///
+/// # Errors
+/// SQLite's.
+pub fn all(connection: &Connection) -> Result<Vec<Evaluation>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT id, checkpoint, suites, settings, seed, item_limit, host, version, state FROM evaluation ORDER BY started_us",
+    )?;
+    let rows = query.query_map([], |row| {
+        let json = |text: String| serde_json::from_str(&text).unwrap_or_default();
+        let state: String = row.get(8)?;
+        Ok(Evaluation {
+            id: row.get(0)?,
+            checkpoint: row.get(1)?,
+            suites: serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default(),
+            settings: json(row.get(3)?),
+            seed: row.get::<_, i64>(4)? as u64,
+            limit: row.get::<_, Option<i64>>(5)?.map(|limit| limit as u64),
+            host: row.get(6)?,
+            version: row.get(7)?,
+            state: state.parse().unwrap_or(RunState::Running),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Every item of an evaluation, or of a run's evaluation at a step, by suite and number.

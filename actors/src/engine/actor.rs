@@ -249,6 +249,7 @@ fn own_seconds(answer: &Answer) -> f64 {
         Answer::PolicyTrained(report) => report.seconds,
         Answer::TokenizerTrained(report) => report.seconds,
         Answer::Samples { seconds, .. }
+        | Answer::LogLikelihoods { seconds, .. }
         | Answer::Codes { seconds, .. }
         | Answer::Saved { seconds, .. }
         | Answer::Scores { seconds, .. } => *seconds,
@@ -279,6 +280,7 @@ fn name(request: &Request) -> &'static str {
         Request::Sample { .. } => "Sample",
         Request::Aside { .. } => "Aside",
         Request::LogProbs { .. } => "LogProbs",
+        Request::LogLikelihoods { .. } => "LogLikelihoods",
         Request::TrainTokenizer { .. } => "TrainTokenizer",
         Request::Encode { .. } => "Encode",
         Request::Decode { .. } => "Decode",

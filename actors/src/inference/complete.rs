@@ -95,6 +95,36 @@ impl Inference {
         Self { size, ..self }
     }
 
+    /// The size of the pictures, where it is known.
+    #[must_use]
+    pub const fn size(&self) -> Option<PictureSize> {
+        self.size
+    }
+
+    /// The same with room for text answers of so many tokens, and for prompts of so many. Published models have one length for
+    /// both, so a longer answer leaves less for the prompt; ours have a length for each, and no answer is longer than theirs.
+    #[must_use]
+    pub fn with_room(&self, answer: Option<usize>, prompt: Option<usize>) -> Self {
+        let mut budgets = *self.builder.budgets();
+        let is_padded = self.builder.style().is_padded();
+        for budget in [&mut budgets.text, &mut budgets.understand] {
+            if let Some(tokens) = answer {
+                let whole = budget.prompt + budget.answer;
+                let tokens = if is_padded {
+                    tokens.min(budget.answer.max(budget.direct_answer))
+                } else {
+                    tokens
+                };
+                if !is_padded {
+                    budget.prompt = whole.saturating_sub(tokens);
+                }
+                (budget.answer, budget.direct_answer) = (tokens, tokens);
+            }
+            budget.prompt = prompt.unwrap_or(budget.prompt);
+        }
+        self.with_budgets(budgets)
+    }
+
     /// The sequence builder.
     #[must_use]
     pub fn builder(&self) -> &SequenceBuilder {
@@ -119,7 +149,7 @@ impl Inference {
     }
 
     /// The codes of each example's picture; empty where there is none.
-    async fn codes_of(
+    pub(super) async fn codes_of(
         &self,
         link: &dyn EngineLink,
         examples: &[&Example],
@@ -158,11 +188,16 @@ impl Inference {
     /// # Errors
     /// It does not, with both numbers.
     pub fn fits(&self, example: &Example, mode: Mode) -> Result<(), SequenceError> {
-        let codes = match asked_about(example).picture {
+        let codes = self.placeholder_codes(example, mode);
+        self.builder.prompt(example, mode, &codes).map(|_| ())
+    }
+
+    /// As many codes as the picture has that an example asks about.
+    pub(super) fn placeholder_codes(&self, example: &Example, mode: Mode) -> Vec<u32> {
+        match asked_about(example).picture {
             Some(_) => vec![0; self.builder.budgets().of(example.task(mode)).codes],
             None => Vec::new(),
-        };
-        self.builder.prompt(example, mode, &codes).map(|_| ())
+        }
     }
 
     /// Completes: text, then (for think-then-draw) the picture.

@@ -8,6 +8,7 @@ pub mod complete;
 pub mod error;
 pub mod image_tokenizer;
 pub mod inpaint;
+pub mod likelihood;
 pub mod published_settings;
 pub mod settings;
 pub mod shipped;

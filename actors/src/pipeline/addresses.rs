@@ -1,7 +1,7 @@
 //! Whom the trainer asks: the addresses of those who make what it trains on.
 
 use crate::pipeline::curation::curator::Curator;
-use crate::pipeline::evaluator::EvaluatorHandle;
+use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
 use crate::pipeline::reasoner::Reasoner;
 use crate::pipeline::rollout::RolloutHandle;
 use crate::runtime::supervisor::Address;

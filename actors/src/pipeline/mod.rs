@@ -5,9 +5,8 @@
 
 pub mod addresses;
 pub mod curation;
-pub mod evaluator;
+pub mod evaluation;
 pub mod external_rewards;
-pub mod item_result;
 pub mod judgement;
 pub mod reasoner;
 pub mod reward_networks;

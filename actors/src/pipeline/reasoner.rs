@@ -266,6 +266,7 @@ impl Work {
         let question = Question {
             system: SYSTEM,
             prompt: &wanted.example.prompt,
+            picture: None,
             temperature: propose.samplers.text.temperature,
             seed: wanted.seed,
             max_tokens: self

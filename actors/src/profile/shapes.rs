@@ -36,7 +36,7 @@ impl Profile {
     }
 
     /// Side in pixels of the pictures that the run is about.
-    fn side(&self) -> usize {
+    pub(crate) fn side(&self) -> usize {
         let reads = self.sources.iter().any(|source| source.kind.reads());
         if reads { self.pixels } else { TABLETOP_PIXELS }
     }

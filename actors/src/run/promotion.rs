@@ -7,7 +7,7 @@ use demask_rewards::statistics::{self, Interval, Z};
 pub use demask_storage::Decision;
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::evaluator::SuiteRun;
+use crate::pipeline::evaluation::evaluator::SuiteRun;
 use crate::profile::Gate;
 
 /// A suite's result as the gate compares it.

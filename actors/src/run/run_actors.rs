@@ -15,7 +15,7 @@ use demask_storage::Blobs;
 use crate::pipeline::addresses::Addresses;
 use crate::pipeline::curation::curator::{self, Curator};
 use crate::pipeline::curation::sources;
-use crate::pipeline::evaluator::EvaluatorHandle;
+use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};

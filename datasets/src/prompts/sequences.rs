@@ -152,6 +152,20 @@ pub enum SequenceError {
         /// The answer's length, with its eos.
         found: usize,
     },
+    /// A prompt does not fit with a choice that may answer it.
+    #[error("the prompt and a choice have {found} tokens, at most {limit} fit")]
+    ChoiceTooLong {
+        /// The budget of both together.
+        limit: usize,
+        /// Their length.
+        found: usize,
+    },
+    /// A choice has no likelihood.
+    #[error("the choice {choice:?} has no token, at least 1 is expected")]
+    EmptyChoice {
+        /// The choice.
+        choice: String,
+    },
     /// Not as many picture codes as the task needs.
     #[error("{expected} picture codes expected, {found} found")]
     Codes {
@@ -178,6 +192,9 @@ impl SequenceError {
             }
             Self::AnswerTooLong { limit, .. } => {
                 format!("the answer is longer than the {limit} tokens that fit")
+            }
+            Self::ChoiceTooLong { limit, .. } => {
+                format!("the prompt and a choice are longer than the {limit} tokens that fit")
             }
             other => other.to_string(),
         }

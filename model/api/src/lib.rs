@@ -5,6 +5,7 @@
 //! are read and written by the engine as checkpoint folders ([`checkpoint`]).
 
 pub mod data;
+pub mod likelihood;
 pub mod network;
 pub mod protocol;
 pub mod sampling;
@@ -24,6 +25,7 @@ pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
 pub use cuda::{Cuda, CudaDevice};
 pub use grid::Grid;
+pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};
 pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
@@ -37,4 +39,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 8;
+pub const PROTOCOL: u32 = 9;

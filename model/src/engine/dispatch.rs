@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, SampleRequest, Sequence,
-    checkpoint,
+    Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame,
+    SampleRequest, Sequence, checkpoint,
 };
 
 use crate::device::{cuda, heartbeat};
@@ -15,6 +15,7 @@ use crate::engine::sample_requests::Sampling;
 use crate::engine::{validation, verify};
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
+use crate::likelihood::{Company, log_likelihoods};
 use crate::network::backbone::Backbone;
 use crate::reward_networks::RewardNetworks;
 use crate::sampler::sampling_limits;
@@ -35,6 +36,9 @@ pub struct Engine {
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
 }
+
+/// Tokens of rows that are scored before it is asked whether anybody waits for them, at most.
+const WAVE: usize = 8192;
 
 /// A cache of more bytes than this is let go of before anything else than sampling is done: it may need the memory.
 const SMALL_CACHE: u64 = 256 << 20;
@@ -114,6 +118,7 @@ impl Engine {
             Request::Sample { requests } => self.sample(requests, on_frame),
             Request::Aside { request } => self.aside(*request, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
+            Request::LogLikelihoods { queries } => self.log_likelihoods(&queries, &|| false),
             Request::TrainTokenizer { pictures, settings } => {
                 let (tokenizer, trainer) = self.tokenizer()?;
                 let mut report = trainer.step(tokenizer, &pictures, &settings)?;
@@ -338,7 +343,12 @@ impl Engine {
     /// A batch that takes no cache from the shelf.
     fn batch(&self) -> Result<Sampling<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        let limits = match cuda::memory(self.place.device) {
+        Ok(Sampling::new(model, self.limits_for(model)))
+    }
+
+    /// How much of a model is computed at one time without gradients.
+    fn limits_for(&self, model: &Model) -> Limits {
+        match cuda::memory(self.place.device) {
             // What lies on the shelf is used again, or let go of before more is taken.
             Some(memory) => sampling_limits(
                 self.limits,
@@ -347,8 +357,7 @@ impl Engine {
                 self.place.kind,
             ),
             None => self.limits,
-        };
-        Ok(Sampling::new(model, limits))
+        }
     }
 
     fn sample(
@@ -363,6 +372,25 @@ impl Engine {
                 return Ok(answer);
             }
         }
+    }
+
+    /// The log-likelihoods of answers, unless nobody waits for them any more, which is asked now and then.
+    ///
+    /// # Errors
+    /// A query without sense, named; nobody waits any more; libtorch's.
+    pub fn log_likelihoods(
+        &mut self,
+        queries: &[LikelihoodQuery],
+        is_gone: &dyn Fn() -> bool,
+    ) -> Result<Answer> {
+        let began = Instant::now();
+        self.shelf.clear_beyond(SMALL_CACHE);
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let tokens = self.limits_for(model).tokens.min(WAVE);
+        let company = Company { tokens, is_gone };
+        let values = log_likelihoods(&model.backbone, queries, &company)?;
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Answer::LogLikelihoods { values, seconds })
     }
 
     fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {

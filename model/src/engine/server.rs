@@ -258,6 +258,9 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
             request => {
                 let handled = whole(engine, |engine| {
                     struck?;
+                    if let Request::LogLikelihoods { queries } = &request {
+                        return engine.log_likelihoods(queries, &|| client.is_gone());
+                    }
                     engine.handle(request, &mut |frame| client.write(&Answer::Frame(frame)))
                 });
                 client.write(&handled.clone().unwrap_or_else(Answer::Failed));

@@ -12,6 +12,9 @@ mod engine {
     mod reward_scores;
     mod validation;
 }
+mod likelihood {
+    mod estimators;
+}
 mod network {
     mod checkpoints;
     mod golden_backbone;

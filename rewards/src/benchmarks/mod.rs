@@ -144,11 +144,11 @@ pub enum Request {
     },
     /// The log-likelihood of each choice as the answer to the item's example.
     Likelihood {
-        /// The choices.
+        /// The choices, each exactly as the model would write it, a leading space too.
         choices: Vec<String>,
-        /// Monte-Carlo samples of each estimate.
+        /// Masked views of each choice of several tokens; one of a single token is exact.
         samples: usize,
-        /// Guidance; 0: none.
+        /// Classifier-free guidance scale; 0 is off.
         guidance: f32,
     },
 }

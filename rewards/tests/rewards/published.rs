@@ -174,6 +174,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
                 result.figure
             ),
             "clip-score:mmada" => assert_eq!(result.figure, "30.000 (clip_score_100)"),
+            "clip-score:image-reward" => assert_eq!(result.figure, "0.300 (cosine)"),
             "clip-score:clipscore" => assert_eq!(result.figure, "0.750 (clip_score_2.5)"),
             "image-reward:official" => assert_eq!(result.figure, "0.300"),
             name if name.starts_with("flickr30k") => {
@@ -361,11 +362,6 @@ fn broken_rows_are_named_and_too_many_are_refused() {
     // One in 200 is asked of nobody, and wrong.
     let more = text.repeat(60);
     std::fs::write(&of, format!("{more}no row\n")).unwrap();
-    let items = suite.items(None);
-    assert!(
-        items.is_err(),
-        "what was read once is not read again in one process"
-    );
     let (fresh, _) = form("pope", "official");
     std::fs::write(
         fresh.path().join("benchmarks/pope/coco/coco_pope_random.json"),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use demask_datasets::hub::{
     Cache, Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch,
 };
+use demask_rewards::benchmarks::{Data, Source, Suite};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -30,13 +31,37 @@ struct Outcome {
 ///
 /// # Errors
 /// No name of a repository; a folder that is a file; whatever the hub, the network or the disk refuses.
-pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
+pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
+    if let Some(name) = &options.benchmark {
+        let source = source(name)?;
+        let Some(hub) = source.hub else {
+            let message = format!(
+                "--benchmark {name}: the hub has no copy that is known; it is from {}, and is looked for in {}",
+                source.from,
+                source.places.join(", ")
+            );
+            return Err(UsageError(message).into());
+        };
+        print::note(&format!(
+            "{name}: {hub}, about {} MB, licence: {}",
+            source.megabytes, source.licence
+        ));
+        if source.is_gated {
+            print::note(&format!(
+                "{hub} is gated: its terms are accepted on its page, and HF_TOKEN names who accepted"
+            ));
+        }
+        options.repo = Some(hub.to_owned());
+        options.dataset = true;
+        options.files = source.files.iter().map(|file| (*file).to_owned()).collect();
+    }
     let kind = if options.dataset {
         RepoKind::Dataset
     } else {
         RepoKind::Model
     };
-    let repo = Repo::parse(&options.repo, kind).map_err(|error| UsageError(error.to_string()))?;
+    let named = options.repo.clone().unwrap_or_default();
+    let repo = Repo::parse(&named, kind).map_err(|error| UsageError(error.to_string()))?;
     if let Some(to) = options.to.as_deref().filter(|to| to.exists() && !to.is_dir()) {
         return Err(UsageError(format!("--to {}: expected a folder, found a file", to.display())).into());
     }
@@ -52,6 +77,27 @@ pub fn pull(options: Pull) -> anyhow::Result<ExitCode> {
         println!("{}", to.map_or(pulled.snapshot, |laid| laid.folder).display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a published benchmark's data comes from.
+fn source(name: &str) -> Result<&'static Source, UsageError> {
+    match Suite::find(name).map(|suite| suite.data()) {
+        Some(Data::Published(source)) => Ok(source),
+        Some(_) => Err(UsageError(format!(
+            "--benchmark {name}: its data is not pulled; see `demask eval --list`"
+        ))),
+        None => {
+            let all = Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)));
+            let mut names: Vec<String> = all
+                .map(|suite| suite.name().split(':').next().unwrap_or_default().to_owned())
+                .collect();
+            names.dedup();
+            Err(UsageError(format!(
+                "--benchmark {name}: there is no such benchmark; there are {}",
+                names.join(", ")
+            )))
+        }
+    }
 }
 
 fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {

@@ -6,22 +6,23 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use demask_actors::home::{Home, host_name};
-use demask_actors::pipeline::evaluator::{Trial, run_suite};
+use demask_actors::pipeline::evaluation::evaluator::{Trial, run_suite};
 use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_datasets::data_dir;
 use demask_datasets::example::Mode;
-use demask_rewards::benchmarks::{OwnBenchmark, Suite, SuiteResult};
-use demask_rewards::rewards::REWARDS;
-use demask_rewards::statistics::Mean;
+use demask_rewards::benchmarks::published::embedded;
+use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite, SuiteResult};
 use demask_storage::{Blobs, Evaluation, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::figures::print_results;
 use super::kept::{Follower, Kept};
+use super::merge::{SHARD, merge};
 use super::named::NamedSuites;
-use super::{compare, show};
+use super::{compare, list, show};
 use crate::args::{Eval, EvalAction};
 use crate::exit::UsageError;
 use crate::model::engine;
@@ -32,6 +33,9 @@ use crate::terminal::print;
 /// Items that are asked for together, and kept before the next are asked: an interruption loses no more.
 const KEPT_TOGETHER: usize = 128;
 
+/// Room for the prompts of embedded rows in tokens, on the shipped model too: nothing is measured by them.
+const EMBEDDED_PROMPT: usize = 4096;
+
 /// Scores and prints: with `--json` one object a suite, a line each.
 ///
 /// # Errors
@@ -41,17 +45,22 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         Some(EvalAction::Show(options)) => return show::show(home, options),
         Some(EvalAction::Compare(options)) => return compare::compare(home, options),
         Some(EvalAction::History(output)) => return show::history(home, output.json),
+        Some(EvalAction::Merge(options)) => return merge(home, options),
         None => {}
     }
-    let named: Vec<NamedSuites> = options
-        .suites
-        .iter()
-        .map(|word| NamedSuites::read(word))
-        .collect::<Result<_, _>>()?;
-    let suites = |pixels| -> Vec<Suite> { named.iter().flat_map(|named| named.suites(pixels)).collect() };
+    let embedded = options.embedded.then(|| laid_down(home)).transpose()?;
+    let named = named(&options)?;
+    let suites = |pixels| -> Vec<Suite> {
+        let all = named.iter().flat_map(|named| named.suites(pixels));
+        all.map(|suite| match &embedded {
+            Some(folder) => suite.within(folder.clone()),
+            None => suite,
+        })
+        .collect()
+    };
     if options.list {
         let all: Vec<Suite> = Suite::all().chain(own(&named)).collect();
-        return list(&all, options.output.json);
+        return list::list(&all, options.output.json);
     }
     if let Some(size) = options.model.size {
         let taken = suites(Some(size.width))
@@ -65,6 +74,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         Mode::Think
     };
     let networks = networks(home, &options)?;
+    let judges = options.judging.judges()?;
     let mut results: Vec<SuiteResult> = Vec::new();
     let mut evaluation = None;
     engine::runtime()?.block_on(async {
@@ -82,6 +92,10 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
             seed: options.seed,
             networks: networks.clone(),
             external: Some(ExternalRewards::of(&rewards, "eval", &Blobs::new(home.blobs()))),
+            judges: judges.clone(),
+            size: session.size,
+            prompt: options.embedded.then_some(EMBEDDED_PROMPT),
+            shard: options.shards,
             batch: KEPT_TOGETHER,
         };
         let mut kept = match options.no_store {
@@ -113,7 +127,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         anyhow::Ok(())
     })?;
     if !options.output.json {
-        print_results(&results)?;
+        print_results(&suites(None), &results)?;
         if let Some(id) = evaluation {
             print::note(&format!("kept as {id}; `demask eval show --wrong` shows items"));
         }
@@ -122,6 +136,51 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         print::note("no picture was drawn, so the reward networks had none to judge");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The suites that are named; `all` of the embedded rows are those of every published benchmark.
+fn named(options: &Eval) -> anyhow::Result<Vec<NamedSuites>> {
+    let mut named = Vec::new();
+    for word in &options.suites {
+        if options.embedded && word == "all" {
+            let published = Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)));
+            named.extend(
+                published
+                    .filter(|suite| can_be_judged(suite, options))
+                    .map(NamedSuites::Listed),
+            );
+        } else {
+            named.push(NamedSuites::read(word)?);
+        }
+    }
+    if let Some(other) = named.iter().find(|one| options.embedded && !one.is_published()) {
+        let names: Vec<String> = other.suites(None).iter().map(Suite::name).collect();
+        let message = format!(
+            "--embedded: {} has no embedded rows; published benchmarks have",
+            names.join(", ")
+        );
+        return Err(UsageError(message).into());
+    }
+    Ok(named)
+}
+
+/// Whether the judge that a suite of drawings needs was named.
+fn can_be_judged(suite: &Suite, options: &Eval) -> bool {
+    match suite.name().split(':').next() {
+        Some("clip-score") => options.clip.is_some(),
+        Some("image-reward") => options.image_reward.is_some(),
+        Some("geneval") => options.judging.detector.is_some() || options.judging.detections.is_some(),
+        Some("wise") => options.judging.judge.is_some(),
+        _ => true,
+    }
+}
+
+/// The folder with the embedded rows.
+fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
+    let folder = home.root().join("embedded");
+    embedded::lay_down(&folder)
+        .with_context(|| format!("{}: the embedded rows cannot be laid down", folder.display()))?;
+    Ok(folder)
 }
 
 /// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.
@@ -142,6 +201,19 @@ fn begin(
         "clip": options.clip,
         "image_reward": options.image_reward,
     });
+    let named_judges = options.judging.named();
+    if named_judges
+        .as_object()
+        .is_some_and(|named| named.values().any(|one| !one.is_null()))
+    {
+        settings["judging"] = named_judges;
+    }
+    if let Some((part, parts)) = options.shards {
+        settings[SHARD] = json!(format!("{part}/{parts}"));
+    }
+    if options.embedded {
+        settings["embedded"] = true.into();
+    }
     // What benchmarks of one's own were, for whoever looks at the evaluation later.
     let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(NamedSuites::benchmarks).collect();
     if !benchmarks.is_empty() {
@@ -213,35 +285,6 @@ fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
     files.flat_map(|named| named.suites(None))
 }
 
-fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        let all: Vec<_> = suites
-            .iter()
-            .map(|suite| serde_json::json!({ "suite": suite.name(), "metric": suite.metric(), "items": suite.size(), "available": suite.available(), "about": suite.about() }))
-            .collect();
-        print::json(&all)?;
-    } else {
-        let rows: Vec<Vec<String>> = suites
-            .iter()
-            .map(|suite| {
-                vec![
-                    suite.name(),
-                    suite.size().to_string(),
-                    if suite.available() { "yes" } else { "no" }.to_owned(),
-                    suite.about().to_owned(),
-                ]
-            })
-            .collect();
-        print::table(&["suite", "items", "here", ""], &rows)?;
-        if suites.iter().any(|suite| !suite.available()) {
-            print::note(
-                "\nWhat is not here is found when DEMASK_DATA names the folder that holds it (README).",
-            );
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 /// On standard error, and only where that is a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} items, {per_sec}, {eta} left");
@@ -249,47 +292,5 @@ fn bar(suite: &Suite) -> ProgressBar {
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
-    }
-}
-
-fn print_results(results: &[SuiteResult]) -> anyhow::Result<()> {
-    let percent = |value: f64| format!("{:.1}", 100.0 * value);
-    let mut asked: Vec<_> = REWARDS
-        .iter()
-        .map(|reward| (reward.name(), reward.title()))
-        .collect();
-    asked.retain(|(name, _)| results.iter().any(|result| result.networks.contains_key(*name)));
-    let rows: Vec<Vec<String>> = results
-        .iter()
-        .map(|result| {
-            let parts: Vec<String> = result
-                .parts
-                .iter()
-                .map(|(name, value)| format!("{name} {}", percent(*value)))
-                .collect();
-            let interval = format!("{}–{}", percent(result.low), percent(result.high));
-            let mut row = vec![
-                result.suite.clone(),
-                percent(result.value),
-                interval,
-                result.n.to_string(),
-            ];
-            row.extend(asked.iter().map(|(name, _)| said(result.networks.get(*name))));
-            row.push(parts.join(", "));
-            row
-        })
-        .collect();
-    let mut head = vec!["suite", "%", "95 %", "items"];
-    head.extend(asked.iter().map(|(_, title)| *title));
-    head.push("parts");
-    print::table(&head, &rows)
-}
-
-/// A mean with its interval.
-fn said(mean: Option<&Mean>) -> String {
-    let Some(mean) = mean else { return String::new() };
-    match (mean.low, mean.high) {
-        (Some(low), Some(high)) => format!("{:.2} [{low:.2}, {high:.2}]", mean.value),
-        _ => format!("{:.2}", mean.value),
     }
 }

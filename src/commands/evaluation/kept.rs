@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use demask_actors::home::Home;
 use demask_actors::inference::error::WorkError;
-use demask_actors::pipeline::evaluator::{SuiteRun, SuiteWatcher};
-use demask_actors::pipeline::item_result::ItemResult;
+use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, SuiteWatcher};
+use demask_actors::pipeline::evaluation::item_result::ItemResult;
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
 use indicatif::ProgressBar;
@@ -19,6 +19,10 @@ pub struct Kept {
     evaluation: Evaluation,
     /// Items of the evaluation that are there already, by suite and number.
     known: BTreeMap<(String, u64), EvalItem>,
+    /// Items of other evaluations of the same weights, asked in the same way.
+    cached: BTreeMap<(String, u64), EvalItem>,
+    /// Rows of those that were taken over and are not kept yet.
+    taken: Vec<EvalItem>,
 }
 
 impl Kept {
@@ -33,6 +37,8 @@ impl Kept {
             blobs: Blobs::new(home.blobs()),
             evaluation,
             known: BTreeMap::new(),
+            cached: BTreeMap::new(),
+            taken: Vec::new(),
             writer,
         };
         if reuse && let Some(id) = evaluations::interrupted(kept.writer.connection(), &kept.evaluation)? {
@@ -43,6 +49,15 @@ impl Kept {
             kept.known = named.collect();
             kept.evaluation.id = id;
         } else {
+            if reuse {
+                for id in evaluations::alike(kept.writer.connection(), &kept.evaluation)? {
+                    let items = evaluations::items(kept.writer.connection(), &id, 0)?;
+                    let named = items
+                        .into_iter()
+                        .map(|item| ((item.suite.clone(), item.number), item));
+                    kept.cached.extend(named);
+                }
+            }
             kept.append(vec![Record::Evaluation(kept.evaluation.clone())])?;
         }
         Ok(kept)
@@ -63,6 +78,7 @@ impl Kept {
     /// # Errors
     /// The store's.
     pub fn result(&mut self, run: &SuiteRun) -> Result<(), StoreError> {
+        self.keep_taken()?;
         let result = run.result.clone();
         self.append(vec![Record::Eval(Eval {
             run: self.evaluation.id.clone(),
@@ -96,7 +112,12 @@ impl Kept {
     fn known_item(&self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {
         let row = self.known.get(&(suite.to_owned(), number as u64))?;
         // The same number of the same suite is another item where the data has changed.
-        (row.item == item.example.id).then(|| ItemResult {
+        (row.item == item.example.id).then(|| Self::of_row(row, number, item))
+    }
+
+    /// The result of an item that a row keeps.
+    pub fn of_row(row: &EvalItem, number: usize, item: &Item) -> ItemResult {
+        ItemResult {
             number,
             judged: Judged {
                 item: item.clone(),
@@ -107,9 +128,44 @@ impl Kept {
             },
             completion: None,
             output: row.output.clone(),
+            reply: None,
             forwards: usize::try_from(row.forwards).unwrap_or(0),
             seconds: row.seconds,
-        })
+        }
+    }
+
+    /// Keeps the rows of items that others computed.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn take_over(&mut self, rows: impl IntoIterator<Item = EvalItem>) -> Result<(), StoreError> {
+        let id = self.evaluation.id.clone();
+        let ours = |row: EvalItem| {
+            Record::Item(EvalItem {
+                run: id.clone(),
+                ..row
+            })
+        };
+        self.append(rows.into_iter().map(ours).collect())
+    }
+
+    /// The result of an item that another evaluation of the same weights computed in the same way; its row is kept here too.
+    fn cached_item(&mut self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {
+        let row = self.cached.get(&(suite.to_owned(), number as u64))?;
+        if row.item != item.example.id {
+            return None;
+        }
+        self.taken.push(row.clone());
+        Some(Self::of_row(row, number, item))
+    }
+
+    fn keep_taken(&mut self) -> Result<(), StoreError> {
+        let taken = std::mem::take(&mut self.taken);
+        if taken.is_empty() {
+            Ok(())
+        } else {
+            self.take_over(taken)
+        }
     }
 }
 
@@ -125,7 +181,9 @@ pub struct Follower<'a> {
 
 impl SuiteWatcher for Follower<'_> {
     fn known(&mut self, number: usize, item: &Item) -> Option<ItemResult> {
-        self.kept.as_ref()?.known_item(&self.suite, number, item)
+        let kept = self.kept.as_mut()?;
+        let known = kept.known_item(&self.suite, number, item);
+        known.or_else(|| kept.cached_item(&self.suite, number, item))
     }
 
     fn judged(&mut self, items: &[ItemResult]) -> Result<(), WorkError> {
@@ -137,7 +195,9 @@ impl SuiteWatcher for Follower<'_> {
             item.row(place, &kept.blobs).map(Record::Item)
         };
         let rows: Result<Vec<Record>, StoreError> = items.iter().map(row).collect();
-        Ok(kept.append(rows?)?)
+        let rows = rows?;
+        kept.keep_taken()?;
+        Ok(kept.append(rows)?)
     }
 
     fn progress(&mut self, done: usize, all: usize) -> bool {

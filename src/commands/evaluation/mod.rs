@@ -4,7 +4,11 @@
 
 pub mod compare;
 pub mod eval;
+mod figures;
+mod judging;
 mod kept;
+mod list;
+mod merge;
 mod named;
 pub mod show;
 mod subject;

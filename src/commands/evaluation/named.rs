@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use demask_actors::profile::{BenchmarkFile, ExternalReward};
-use demask_rewards::benchmarks::{OwnBenchmark, Suite};
+use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite};
 
 use crate::exit::UsageError;
 
@@ -48,6 +48,11 @@ impl NamedSuites {
                 suites
             }
         }
+    }
+
+    /// Whether it is a published benchmark.
+    pub fn is_published(&self) -> bool {
+        matches!(self, Self::Listed(suite) if matches!(suite.data(), Data::Published(_)))
     }
 
     /// What the file says of its benchmarks.

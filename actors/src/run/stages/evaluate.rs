@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use demask_api::PictureSize;
 use demask_datasets::example::Mode;
 use demask_rewards::benchmarks::SuiteResult;
 use demask_storage::{Eval, Record};
 
 use super::state::{After, StageRun};
-use crate::pipeline::evaluator::{BATCH, Evaluate, SuiteRun, Trial};
-use crate::pipeline::item_result::ItemResult;
+use crate::pipeline::evaluation::Judges;
+use crate::pipeline::evaluation::evaluator::{BATCH, Evaluate, SuiteRun, Trial};
+use crate::pipeline::evaluation::item_result::ItemResult;
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
@@ -47,6 +49,10 @@ impl StageRun {
             networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
             // The evaluator has them.
             external: None,
+            judges: Judges::default(),
+            size: Some(PictureSize::square(self.context.profile.side())),
+            prompt: None,
+            shard: None,
             batch: BATCH,
         };
         let control = Arc::clone(&self.context.control);

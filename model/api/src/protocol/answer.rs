@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::picture::Picture;
 use crate::data::sequence::Task;
+use crate::likelihood::LogLikelihood;
 use crate::network::config::BackboneConfig;
 use crate::protocol::cuda::Cuda;
 use crate::protocol::number;
@@ -238,6 +239,13 @@ pub enum Answer {
         /// For each sequence, one value a masked position, in the order asked.
         #[serde(deserialize_with = "number::lists")]
         values: Vec<Vec<f32>>,
+    },
+    LogLikelihoods {
+        /// One a query, in the order asked.
+        values: Vec<LogLikelihood>,
+        /// Wall seconds inside the engine.
+        #[serde(default)]
+        seconds: f64,
     },
     TokenizerTrained(TokenizerReport),
     Codes {

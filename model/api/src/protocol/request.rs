@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::grid::Grid;
 use crate::data::picture::Picture;
 use crate::data::sequence::Sequence;
+use crate::likelihood::LikelihoodQuery;
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::loading::LoadOptions;
 use crate::sampling::SampleRequest;
@@ -108,6 +109,12 @@ pub enum Request {
         sequences: Vec<Sequence>,
         /// For each sequence the masked positions.
         masked: Vec<Vec<usize>>,
+    },
+    /// The log-likelihoods of answers after their prompts, as many at one time as there is room for. Answered by
+    /// `LogLikelihoods`.
+    LogLikelihoods {
+        /// The answers, of any lengths and settings.
+        queries: Vec<LikelihoodQuery>,
     },
     /// One step of the image tokenizer's own training (reconstruction, commitment, entropy). Answered by `TokenizerTrained`.
     TrainTokenizer {

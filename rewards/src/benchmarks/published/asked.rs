@@ -43,6 +43,11 @@ impl Asked {
         Self::of(Kind::WordProblem, prompt, reference)
     }
 
+    /// A text that goes on: a base model reads it as it is, without any chat.
+    pub(super) fn plain(prompt: impl Into<String>, reference: impl Into<String>) -> Self {
+        Self::of(Kind::Text, prompt, reference)
+    }
+
     /// A question about the record's picture.
     pub(super) fn question(prompt: impl Into<String>, reference: impl Into<String>) -> Self {
         Self::of(Kind::Question, prompt, reference)

@@ -90,7 +90,7 @@ impl Published for Arc {
             let asked = match protocol.name {
                 "llada-instruct" => question.opencompass(),
                 "lm-eval" => question.chat(),
-                _ => Asked::text(
+                _ => Asked::plain(
                     format!("Question: {}\nAnswer:", question.question),
                     question.choices[question.right].clone(),
                 ),

@@ -200,7 +200,7 @@ fn with_shots(rows: &[&Record], shows: bool) -> Vec<Result<Asked, String>> {
             let shots: String = others
                 .map(|shot| format!("{} ({})\n\n", shot.text(), letter(shot.right)))
                 .collect();
-            Ok(question.marked(format!("{DESCRIPTION}{shots}{}", question.text())))
+            Ok(question.marked(format!("{DESCRIPTION}{shots}{}", question.text()), false))
         })
         .collect()
 }
@@ -247,10 +247,13 @@ impl Question {
         let lines: String = lines
             .map(|(at, choice)| format!("({}) {choice}\n", letter(at)))
             .collect();
-        self.marked(format!(
-            "What is the correct answer to this question:{}\nChoices:\n{lines}Answer:",
-            self.question
-        ))
+        self.marked(
+            format!(
+                "What is the correct answer to this question:{}\nChoices:\n{lines}Answer:",
+                self.question
+            ),
+            false,
+        )
     }
 
     fn instructed(&self, worked: &str) -> Asked {
@@ -258,12 +261,16 @@ impl Question {
         self.marked(format!(
             "{worked}\nQuestion:\n{}\nChoices:{choices}\nWhen you're ready to answer, please use the format 'The correct answer is (X)' where X is the correct letter choice from 'ABCD'.",
             self.question
-        ))
+        ), true)
     }
 
-    fn marked(&self, prompt: String) -> Asked {
+    fn marked(&self, prompt: String, is_chat: bool) -> Asked {
         let letter = letter(self.right).to_string();
-        let asked = Asked::text(prompt, letter.clone())
+        let asked = match is_chat {
+            true => Asked::text(prompt, letter.clone()),
+            false => Asked::plain(prompt, letter.clone()),
+        };
+        let asked = asked
             .part(self.part.clone())
             .with("marked", Value::from(format!("({letter})")))
             .with("letter", letter);

@@ -126,7 +126,7 @@ impl Published for Mmlu {
             let shots = shown.get(&question.subject).map_or(&[][..], Vec::as_slice);
             let asked = match protocol.name {
                 "llada-instruct" => question.chat(shots),
-                _ => Asked::text(question.with_shots(shots), letter(question.right).to_string()),
+                _ => Asked::plain(question.with_shots(shots), letter(question.right).to_string()),
             };
             Ok(asked
                 .part(question.subject.clone())

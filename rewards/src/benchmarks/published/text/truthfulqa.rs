@@ -95,7 +95,7 @@ impl Published for TruthfulQa {
                 .position(|label| *label == 1)
                 .ok_or("no choice is true")?;
             let text = format!("{shown}\n\nQ: {}\nA:", record.text("question")?);
-            Ok(Asked::text(text, choices[right].clone())
+            Ok(Asked::plain(text, choices[right].clone())
                 .with("choices", json!(choices))
                 .with("labels", json!(labels)))
         });

@@ -1,29 +1,29 @@
 //! The Evaluator: a suite's items through the model, judged; as an actor it serves the newest request and drops those
 //! that it supersedes.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use actix::prelude::*;
+use demask_api::LikelihoodEstimator;
+use demask_api::PictureSize;
 use demask_datasets::example::Mode;
-use demask_rewards::benchmarks::{
-    Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult, Verdict,
-};
+use demask_rewards::benchmarks::{Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult};
 use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::networks::{self, Pair};
 use demask_storage::ActorState;
 
+use super::item_result::ItemResult;
+use super::judges::{Given, Judges};
 use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
+use crate::inference::likelihood::{LikelihoodRequest, in_words};
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::external_rewards::ExternalRewards;
-use crate::pipeline::item_result::ItemResult;
-use crate::pipeline::judgement;
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -51,6 +51,14 @@ pub struct Trial {
     pub networks: Option<Networks>,
     /// External rewards, for suites that are scored by one.
     pub external: Option<ExternalRewards>,
+    /// Judges that are no part of the program.
+    pub judges: Judges,
+    /// The size of pictures that are asked about, where the inference has none.
+    pub size: Option<PictureSize>,
+    /// Room for prompts in tokens, where it is another than the checkpoint's own.
+    pub prompt: Option<usize>,
+    /// The k-th of n parts of the items alone.
+    pub shard: Option<(usize, usize)>,
     /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
     pub batch: usize,
 }
@@ -250,10 +258,20 @@ pub async fn run_suite(
     trial: &Trial,
     watcher: &mut dyn SuiteWatcher,
 ) -> Result<SuiteRun, RunError> {
+    let own = as_protocol_says(inference, suite, trial);
+    let (inference, trial) = own
+        .as_ref()
+        .map_or((inference, trial), |(inference, trial)| (inference, trial));
     let asked = suite.items(trial.limit).map_err(WorkError::from)?;
-    let (all, judge) = (asked.len(), suite.judge().map_err(WorkError::from)?);
+    let is_ours = |number: usize| trial.shard.is_none_or(|(part, parts)| number % parts + 1 == part);
+    let all = (0..asked.len()).filter(|number| is_ours(*number)).count();
+    let judge = suite.judge().map_err(WorkError::from)?;
     let (mut items, mut open, mut said) = (Vec::with_capacity(all), Vec::new(), Vec::new());
-    for (number, item) in asked.into_iter().enumerate() {
+    for (number, item) in asked
+        .into_iter()
+        .enumerate()
+        .filter(|(number, _)| is_ours(*number))
+    {
         match watcher.known(number, &item) {
             Some(known) => items.push(known),
             None => open.push((number, item)),
@@ -272,6 +290,10 @@ pub async fn run_suite(
         let seconds = began.elapsed().as_secs_f64() / batch.len() as f64;
         right.iter_mut().for_each(|item| item.seconds = seconds);
         watcher.judged(&right)?;
+        // Pictures of many thousand items would fill the memory: those that were decoded for this batch go with it.
+        for item in &mut right {
+            item.let_go_of_pictures();
+        }
         items.extend(right);
         go_on = watcher.progress(items.len(), all);
     }
@@ -295,10 +317,13 @@ async fn judge_batch(
     trial: &Trial,
     batch: &[(usize, Item)],
 ) -> Result<Batch, RunError> {
-    let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::with_capacity(batch.len()));
-    for (number, item) in batch {
+    let (batch, broken) = with_pictures(inference, suite, trial, batch);
+    let mut judged = judge_choices(inference, link, (suite, judge), trial, &batch).await?;
+    judged.extend(broken);
+    let (mut items, mut wanted) = (Vec::new(), Vec::new());
+    for (number, item) in &batch {
         let Request::Generate { may_think } = suite.request(item) else {
-            return Err(WorkError::from(unsupported(suite, "log-likelihoods of choices")).into());
+            continue;
         };
         let mode = if may_think { trial.mode } else { Mode::Direct };
         if let Err(why) = inference.fits(&item.example, mode) {
@@ -309,7 +334,7 @@ async fn judge_batch(
         wanted.push(CompletionRequest {
             example: item.example.clone(),
             mode,
-            seed: trial.seed.wrapping_mul(1_000_003).wrapping_add(*number as u64),
+            seed: item_seed(trial, *number),
             watch: None,
         });
     }
@@ -319,57 +344,116 @@ async fn judge_batch(
     }
     let made = inference.complete(link, &wanted, &trial.samplers, None).await?;
     let said: Vec<&Completion> = made.iter().map(|made| &made.completion).collect();
-    let verdicts = verdicts((suite, judge), trial, &items, &wanted, &said).await?;
-    for (((number, item), made), verdict) in items.into_iter().zip(made).zip(verdicts) {
+    let given = Given {
+        suite: (suite, judge),
+        items: &items,
+        wanted: &wanted,
+        said: &said,
+    };
+    let verdicts = given.verdicts(link, trial).await?;
+    for (((number, item), made), (verdict, reply)) in items.into_iter().zip(made).zip(verdicts) {
         if !item.example.held_out {
             let pair = networks::pair(&item.example, &made.completion);
             drawn.extend(pair.filter(|pair| pair.drawn));
         }
         judged.push(ItemResult {
             forwards: made.forwards,
+            reply,
             ..ItemResult::answered(number, item, verdict, made.completion, judge)
         });
     }
     Ok((judged, drawn))
 }
 
-/// The verdicts on what the model gave; an external reward is asked about all that it judges together.
-async fn verdicts(
+/// Items with their pictures decoded, and the results of those that cannot be asked.
+fn with_pictures(
+    inference: &Inference,
+    suite: &Suite,
+    trial: &Trial,
+    batch: &[(usize, Item)],
+) -> (Vec<(usize, Item)>, Vec<ItemResult>) {
+    let (mut whole, mut broken) = (Vec::with_capacity(batch.len()), Vec::new());
+    let size = inference.size().or(trial.size);
+    for (number, item) in batch {
+        let mut item = match size.filter(|_| item.picture.is_some()) {
+            Some(size) => suite.with_picture(item, size),
+            None => item.clone(),
+        };
+        if item.picture.is_some() && item.broken.is_none() {
+            item.broken = Some("the model reads no pictures".to_owned());
+        }
+        match item.broken.clone() {
+            Some(why) => broken.push(ItemResult::too_long(*number, item, why)),
+            None => whole.push((*number, item)),
+        }
+    }
+    (whole, broken)
+}
+
+/// The inference and the samplers that a protocol asks for: answers of its length, filled in at temperature 0.
+fn as_protocol_says(inference: &Inference, suite: &Suite, trial: &Trial) -> Option<(Inference, Trial)> {
+    let decoding = suite.protocol().decoding;
+    if decoding.is_none() && trial.prompt.is_none() {
+        return None;
+    }
+    let inference = inference.with_room(decoding.map(|decoding| decoding.tokens), trial.prompt);
+    let mut trial = trial.clone();
+    if let Some(decoding) = decoding {
+        trial.samplers.text.steps = decoding.steps;
+        trial.samplers.text.block = decoding.block;
+        trial.samplers.text.temperature = 0.0;
+    }
+    Some((inference, trial))
+}
+
+/// The seed of an item's noise.
+fn item_seed(trial: &Trial, number: usize) -> u64 {
+    trial.seed.wrapping_mul(1_000_003).wrapping_add(number as u64)
+}
+
+/// Judges the items of a batch that ask for log-likelihoods of choices, and no others.
+async fn judge_choices(
+    inference: &Inference,
+    link: &dyn EngineLink,
     (suite, judge): (&Suite, &Judge),
     trial: &Trial,
-    items: &[(usize, Item)],
-    wanted: &[CompletionRequest],
-    said: &[&Completion],
-) -> Result<Vec<Verdict>, RunError> {
-    let mut verdicts = vec![Verdict::default(); items.len()];
-    let mut open: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for (at, ((_, item), said)) in items.iter().zip(said).enumerate() {
-        match suite.score(item, &Response::Completion(said), judge.verifiers()) {
-            Scoring::Done(verdict) => verdicts[at] = verdict,
-            Scoring::AskReward { reward } => open.entry(reward).or_default().push(at),
-            Scoring::AskJudge { .. } => {
-                return Err(WorkError::from(unsupported(suite, "a judge model")).into());
-            }
+    batch: &[(usize, Item)],
+) -> Result<Vec<ItemResult>, RunError> {
+    let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, item) in batch {
+        let Request::Likelihood {
+            choices,
+            samples,
+            guidance,
+        } = suite.request(item)
+        else {
+            continue;
+        };
+        if let Err(why) = inference.choices_fit(&item.example, &choices) {
+            judged.push(ItemResult::too_long(*number, item.clone(), why.to_string()));
+            continue;
+        }
+        items.push((*number, item));
+        wanted.push(LikelihoodRequest {
+            example: item.example.clone(),
+            choices,
+            estimator: LikelihoodEstimator::published(samples),
+            guidance,
+            seed: item_seed(trial, *number),
+        });
+    }
+    let said = inference.log_likelihoods(link, &wanted).await?;
+    for (((number, item), wanted), said) in items.into_iter().zip(&wanted).zip(said) {
+        let values: Vec<f64> = said.iter().map(|said| said.value).collect();
+        match suite.score(item, &Response::Likelihood(&values), judge.verifiers()) {
+            Scoring::Done(verdict) => judged.push(ItemResult {
+                forwards: said.iter().map(|said| said.forwards).sum(),
+                ..ItemResult::chosen(number, item.clone(), verdict, in_words(&wanted.choices, &said))
+            }),
+            _ => return Err(WorkError::from(unsupported(suite, "a judge of log-likelihoods")).into()),
         }
     }
-    for (reward, places) in open {
-        let Some(external) = &trial.external else {
-            return Err(WorkError::from(unsupported(suite, "an external reward")).into());
-        };
-        let asked = |&at: &usize| judgement::Item {
-            id: format!("{}/{}", suite.name(), items[at].0),
-            example: wanted[at].example.clone(),
-            mode: wanted[at].mode,
-            completion: said[at].clone(),
-            budget: usize::MAX,
-        };
-        let asked = Arc::new(places.iter().map(asked).collect());
-        let credits = external.credits(&reward, asked).await?;
-        for (at, credit) in places.into_iter().zip(credits) {
-            verdicts[at] = credit.into();
-        }
-    }
-    Ok(verdicts)
+    Ok(judged)
 }
 
 /// What a suite asks for and no engine answers yet.

@@ -7,6 +7,30 @@ use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::verifiers::thought;
 use demask_storage::{Blobs, EvalItem, StoreError};
 
+/// What stands in place of a question that may not be shown.
+const SECRET: &str = "(not kept: its authors ask that it is not shown)";
+
+/// What a judge said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// What can be read.
+    Said(String),
+    /// What cannot be read, each time.
+    Rambled(String),
+    /// Nothing: why.
+    Silent(String),
+}
+
+impl std::fmt::Display for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Said(said) => f.write_str(said),
+            Self::Rambled(said) => write!(f, "the judge said what cannot be read: {said}"),
+            Self::Silent(why) => write!(f, "the judge was silent: {why}"),
+        }
+    }
+}
+
 /// An item, judged.
 #[derive(Clone, Debug)]
 pub struct ItemResult {
@@ -14,10 +38,12 @@ pub struct ItemResult {
     pub number: usize,
     /// The item and the verdict.
     pub judged: Judged,
-    /// What the model gave; none where the item was too long to be asked.
+    /// What the model gave; none where choices were asked about, or the item was too long to be asked.
     pub completion: Option<Completion>,
     /// The output in words; for a drawing what the detector reads.
     pub output: String,
+    /// What a judge, a detector or a network said of it, where one was asked.
+    pub reply: Option<Reply>,
     /// Forward passes.
     pub forwards: usize,
     /// Seconds: the item's share of the batch that it ran in.
@@ -40,6 +66,21 @@ impl ItemResult {
             judged: Judged { item, verdict },
             completion: Some(completion),
             output,
+            reply: None,
+            forwards: 0,
+            seconds: 0.0,
+        }
+    }
+
+    /// An item whose choices the model was asked about, with their log-likelihoods in words.
+    #[must_use]
+    pub fn chosen(number: usize, item: Item, verdict: Verdict, output: String) -> Self {
+        Self {
+            number,
+            judged: Judged { item, verdict },
+            completion: None,
+            output,
+            reply: None,
             forwards: 0,
             seconds: 0.0,
         }
@@ -56,9 +97,18 @@ impl ItemResult {
             },
             completion: None,
             output: format!("not asked: {why}"),
+            reply: None,
             forwards: 0,
             seconds: 0.0,
         }
+    }
+
+    /// Keeps no picture that was decoded for asking, nor a drawing: both were kept with the item's row.
+    pub(crate) fn let_go_of_pictures(&mut self) {
+        if self.judged.item.picture.is_none() {
+            return;
+        }
+        self.judged.item.example.picture = None;
     }
 
     /// Whether the suite's value counts it.
@@ -88,9 +138,12 @@ impl ItemResult {
             item: example.id.clone(),
             category: example.category.clone(),
             counted: self.is_counted(),
-            prompt: example.prompt.clone(),
+            prompt: match item.is_secret {
+                true => SECRET.to_owned(),
+                false => example.prompt.clone(),
+            },
             picture: asked.map(|picture| blobs.put(&png(picture))).transpose()?,
-            output: self.output.clone(),
+            output: self.output_with_reply(),
             drawn: drawn.map(|picture| blobs.put(&png(picture))).transpose()?,
             answer: self.answer(),
             reference: example.reference(),
@@ -102,6 +155,14 @@ impl ItemResult {
             forwards: self.forwards as u64,
             seconds: self.seconds,
         })
+    }
+
+    /// The output, and below it what a judge said of it.
+    fn output_with_reply(&self) -> String {
+        match &self.reply {
+            Some(reply) => format!("{}\njudge: {reply}", self.output),
+            None => self.output.clone(),
+        }
     }
 
     /// The answer as it was read: by the benchmark where it says so, else what follows the reasoning, or what was drawn.

@@ -1,0 +1,228 @@
+//! Who judges what a suite cannot by itself, asked about a batch together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use demask_datasets::pictures::file::png;
+use demask_rewards::benchmarks::{Item, Response, Scoring, Suite, SuiteError, Verdict};
+use demask_rewards::judge::{Completion, Judge};
+use demask_rewards::networks::Pair;
+
+use super::detector::Detector;
+use super::evaluator::Trial;
+use super::item_result::Reply;
+use super::judge_model::{JudgeModel, JudgeQuestion};
+use crate::engine::link::EngineLink;
+use crate::inference::complete::CompletionRequest;
+use crate::inference::error::WorkError;
+use crate::pipeline::judgement;
+use crate::pipeline::run_error::RunError;
+
+/// Judges that are no part of the program.
+#[derive(Clone, Debug, Default)]
+pub struct Judges {
+    /// A judge model.
+    pub model: Option<Arc<JudgeModel>>,
+    /// A detector of things in drawings.
+    pub detector: Option<Arc<Detector>>,
+}
+
+/// A verdict, and what was said where somebody was asked.
+pub(super) type Judgement = (Verdict, Option<Reply>);
+
+/// What the model gave for a batch of items.
+pub(super) struct Given<'a> {
+    /// The suite and its own judge.
+    pub suite: (&'a Suite, &'a Judge),
+    /// The items, by their numbers.
+    pub items: &'a [(usize, Item)],
+    /// How they were asked.
+    pub wanted: &'a [CompletionRequest],
+    /// What came.
+    pub said: &'a [&'a Completion],
+}
+
+/// Those that wait for each kind of judge: places in the batch with what is asked.
+#[derive(Default)]
+struct Open {
+    rewards: BTreeMap<String, Vec<usize>>,
+    networks: Vec<(usize, &'static str, String)>,
+    models: Vec<(usize, JudgeQuestion)>,
+    detectors: Vec<(usize, String, Vec<String>)>,
+}
+
+impl Given<'_> {
+    /// The verdicts, in the order of the items.
+    ///
+    /// # Errors
+    /// A judge that the suite needs was not named; one that fails for good; the engine's.
+    pub(super) async fn verdicts(
+        &self,
+        link: &dyn EngineLink,
+        trial: &Trial,
+    ) -> Result<Vec<Judgement>, RunError> {
+        let (suite, judge) = self.suite;
+        let mut verdicts: Vec<Judgement> = vec![(Verdict::default(), None); self.items.len()];
+        let mut open = Open::default();
+        for (at, ((_, item), said)) in self.items.iter().zip(self.said).enumerate() {
+            match suite.score(item, &Response::Completion(said), judge.verifiers()) {
+                Scoring::Done(verdict) => verdicts[at].0 = verdict,
+                Scoring::AskReward { reward } => open.rewards.entry(reward).or_default().push(at),
+                Scoring::AskNetwork { network, text } => open.networks.push((at, network, text)),
+                Scoring::AskDetector { image, classes } => open.detectors.push((at, image, classes)),
+                Scoring::AskJudge { system, prompt } => {
+                    let picture = said.picture.as_ref().map(png);
+                    let question = JudgeQuestion {
+                        system,
+                        prompt,
+                        picture,
+                    };
+                    open.models.push((at, question));
+                }
+            }
+        }
+        self.by_rewards(trial, open.rewards, &mut verdicts).await?;
+        self.by_networks(link, trial, open.networks, &mut verdicts)
+            .await?;
+        self.by_model(trial, open.models, &mut verdicts).await?;
+        self.by_detector(trial, open.detectors, &mut verdicts).await?;
+        Ok(verdicts)
+    }
+
+    /// What a suite needs and nobody named.
+    fn lacks<T>(&self, what: &'static str) -> Result<T, RunError> {
+        let suite = self.suite.0.name();
+        Err(WorkError::from(SuiteError::Unsupported { suite, what }).into())
+    }
+
+    /// The verdict on a reply; one that cannot be read judges nothing.
+    fn read(&self, at: usize, reply: Reply) -> Judgement {
+        let verdict = match &reply {
+            Reply::Said(said) => self.suite.0.score_reply(&self.items[at].1, said),
+            Reply::Rambled(_) | Reply::Silent(_) => None,
+        };
+        let verdict = verdict.unwrap_or_else(|| Verdict::unjudged(&reply.to_string()));
+        (verdict, Some(reply))
+    }
+
+    async fn by_rewards(
+        &self,
+        trial: &Trial,
+        open: BTreeMap<String, Vec<usize>>,
+        verdicts: &mut [Judgement],
+    ) -> Result<(), RunError> {
+        for (reward, places) in open {
+            let Some(external) = &trial.external else {
+                return self.lacks("an external reward, which is not there");
+            };
+            let asked = |&at: &usize| judgement::Item {
+                id: format!("{}/{}", self.suite.0.name(), self.items[at].0),
+                example: self.wanted[at].example.clone(),
+                mode: self.wanted[at].mode,
+                completion: self.said[at].clone(),
+                budget: usize::MAX,
+            };
+            let asked = Arc::new(places.iter().map(asked).collect());
+            let credits = external.credits(&reward, asked).await?;
+            for (at, credit) in places.into_iter().zip(credits) {
+                verdicts[at] = (credit.into(), None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn by_networks(
+        &self,
+        link: &dyn EngineLink,
+        trial: &Trial,
+        open: Vec<(usize, &'static str, String)>,
+        verdicts: &mut [Judgement],
+    ) -> Result<(), RunError> {
+        let pairs: Vec<Pair> = open
+            .iter()
+            .filter_map(|(at, _, text)| {
+                Some(Pair {
+                    picture: self.said[*at].picture.clone()?,
+                    text: text.clone(),
+                    drawn: true,
+                })
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let Some(networks) = &trial.networks else {
+            return self.lacks("a reward network: name it with --clip or --image-reward");
+        };
+        if pairs.len() != open.len() {
+            return self.lacks("drawings, and none was drawn");
+        }
+        let said = networks.ask(link, pairs).await?;
+        for ((at, network, _), said) in open.into_iter().zip(said) {
+            let number = if network == "clip" {
+                said.cosine
+            } else {
+                said.image_reward
+            };
+            let Some(number) = number else {
+                return match network {
+                    "clip" => self.lacks("a CLIP: name it with --clip"),
+                    _ => self.lacks("an ImageReward: name it with --image-reward"),
+                };
+            };
+            verdicts[at] = self.read(at, Reply::Said(number.to_string()));
+        }
+        Ok(())
+    }
+
+    async fn by_model(
+        &self,
+        trial: &Trial,
+        open: Vec<(usize, JudgeQuestion)>,
+        verdicts: &mut [Judgement],
+    ) -> Result<(), RunError> {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let Some(model) = &trial.judges.model else {
+            return self.lacks("a judge model: name its address with --judge URL --judge-model NAME");
+        };
+        let (places, questions): (Vec<usize>, Vec<JudgeQuestion>) = open.into_iter().unzip();
+        let is_read = |at: usize, said: &str| {
+            let item = &self.items[places[at]].1;
+            self.suite.0.score_reply(item, said).is_some()
+        };
+        let replies = model.ask(&questions, is_read).await;
+        let replies = replies.map_err(|error| RunError::about("the judge model", error))?;
+        for (at, reply) in places.iter().zip(replies) {
+            verdicts[*at] = self.read(*at, reply);
+        }
+        Ok(())
+    }
+
+    async fn by_detector(
+        &self,
+        trial: &Trial,
+        open: Vec<(usize, String, Vec<String>)>,
+        verdicts: &mut [Judgement],
+    ) -> Result<(), RunError> {
+        for (at, image, classes) in open {
+            let Some(detector) = &trial.judges.detector else {
+                return self.lacks(
+                    "a detector: name its program with --detector, or what it said with --detections FILE",
+                );
+            };
+            let drawn = self.said[at].picture.as_ref().map(png).unwrap_or_default();
+            let said = detector
+                .detect(&image, &drawn, &classes)
+                .await
+                .map_err(RunError::Failed)?;
+            let reply = match self.suite.0.score_reply(&self.items[at].1, &said) {
+                Some(_) => Reply::Said(said),
+                None => Reply::Rambled(said),
+            };
+            verdicts[at] = self.read(at, reply);
+        }
+        Ok(())
+    }
+}

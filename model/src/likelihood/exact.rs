@@ -1,0 +1,59 @@
+//! Designs that draw nothing: every view of a short answer, and the chain rule from left to right.
+
+use super::design::{AnswerMask, ViewDesign};
+
+/// Every masked view of an answer: the value is exact, at 2^l - 1 views.
+pub(super) fn every_view(length: usize) -> ViewDesign {
+    let mut design = ViewDesign::default();
+    for count in 1..=length {
+        let views = subsets(length, count)
+            .into_iter()
+            .map(|masked| design.view(masked))
+            .collect();
+        design.exact(1.0, views);
+    }
+    design
+}
+
+/// The chain rule: view i has the positions from i on masked, and position i counts. The value is the sum.
+pub(super) fn chain(length: usize) -> ViewDesign {
+    let mut design = ViewDesign::default();
+    for at in 0..length {
+        let view = design.single(AnswerMask {
+            masked: (at..length).collect(),
+            counted: vec![at],
+        });
+        design.exact(1.0, vec![view]);
+    }
+    design
+}
+
+/// All sets of `count` of `length` positions, each ascending, in lexicographic order.
+pub(super) fn subsets(length: usize, count: usize) -> Vec<Vec<usize>> {
+    let mut all = Vec::new();
+    let mut set: Vec<usize> = (0..count).collect();
+    loop {
+        all.push(set.clone());
+        // The last position that can still move on; those behind it follow close.
+        let Some(moving) = (0..count).rev().find(|&at| set[at] < length - count + at) else {
+            return all;
+        };
+        set[moving] += 1;
+        for at in moving + 1..count {
+            set[at] = set[at - 1] + 1;
+        }
+    }
+}
+
+/// How many sets of `count` of `length` positions there are, as far as that is below `limit`.
+pub(super) fn subset_count(length: usize, count: usize, limit: usize) -> usize {
+    let count = count.min(length - count);
+    let mut all = 1_usize;
+    for at in 0..count {
+        all = all.saturating_mul(length - at) / (at + 1);
+        if all >= limit {
+            return limit;
+        }
+    }
+    all
+}

@@ -1,0 +1,261 @@
+//! Many answers scored together: the views of all of them as rows of the network, alike in length, as many at one time as there
+//! is room for. Only the logits of positions that count are made. Nothing takes a gradient.
+//!
+//! An answer's views are its own seed's, so its value is the same in any company, as far as matrix products give a row the same
+//! bits in any company (law L8). Sums are in f64. Legend: N counted positions, V vocabulary.
+
+#![allow(non_snake_case)]
+
+use demask_api::{LikelihoodQuery, LogLikelihood};
+use tch::{Kind, Tensor};
+
+use super::design::{AnswerMask, ViewDesign};
+use super::{design_of, validation};
+use crate::device::kernels::fused::label_log_prob;
+use crate::device::transfer::{self, Packet};
+use crate::error::{ModelError, Result};
+use crate::network::backbone::Backbone;
+use crate::training::loss::{Gathered, LossRow, alike, gather_with};
+use crate::training::threads;
+
+/// Logits that exist at one time.
+const LOGITS: usize = 1 << 26;
+
+/// Who waits for the log-likelihoods, and how much is computed before that is asked again.
+pub struct Company<'a> {
+    /// Tokens of a wave of rows, at most (but always a row).
+    pub tokens: usize,
+    /// Whether nobody waits any more; asked between two waves.
+    pub is_gone: &'a dyn Fn() -> bool,
+}
+
+impl std::fmt::Debug for Company<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Company")
+            .field("tokens", &self.tokens)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The log-likelihoods of answers, in their order.
+///
+/// # Errors
+/// A query without sense, named; nobody waits any more; libtorch's.
+pub fn log_likelihoods(
+    backbone: &Backbone,
+    queries: &[LikelihoodQuery],
+    company: &Company<'_>,
+) -> Result<Vec<LogLikelihood>> {
+    validation::queries(backbone.config(), queries)?;
+    let mut open: Vec<OpenQuery<'_>> = Vec::new();
+    let (mut done, mut tokens) = (Vec::with_capacity(queries.len()), 0);
+    for query in queries {
+        let next = OpenQuery::new(query);
+        tokens += next.tokens();
+        open.push(next);
+        if tokens >= company.tokens {
+            done.extend(scored(backbone, std::mem::take(&mut open), company)?);
+            tokens = 0;
+        }
+    }
+    done.extend(scored(backbone, open, company)?);
+    Ok(done)
+}
+
+/// A query on its way.
+struct OpenQuery<'a> {
+    query: &'a LikelihoodQuery,
+    design: ViewDesign,
+    log_probs: Vec<Vec<f64>>,
+}
+
+impl<'a> OpenQuery<'a> {
+    fn new(query: &'a LikelihoodQuery) -> Self {
+        let design = design_of(query);
+        Self {
+            query,
+            log_probs: vec![Vec::new(); design.masks().len()],
+            design,
+        }
+    }
+
+    fn is_guided(&self) -> bool {
+        self.query.guidance != 0.0
+    }
+
+    /// Rows of the network that its views take.
+    fn forwards(&self) -> usize {
+        self.design.masks().len() * if self.is_guided() { 2 } else { 1 }
+    }
+
+    fn tokens(&self) -> usize {
+        self.forwards() * (self.query.prompt.len() + self.query.answer.len())
+    }
+
+    /// A view with its unconditional half.
+    fn view_row(&self, view: usize, mask_token: u32) -> ViewRow {
+        let (prompt, view) = (&self.query.prompt, &self.design.masks()[view]);
+        ViewRow {
+            conditional: self.row(view, mask_token, prompt.clone()),
+            unconditional: self
+                .is_guided()
+                .then(|| self.row(view, mask_token, vec![mask_token; prompt.len()])),
+            guidance: self.query.guidance,
+        }
+    }
+
+    /// A view as a row, after a prompt.
+    fn row(&self, view: &AnswerMask, mask_token: u32, prompt: Vec<u32>) -> LossRow {
+        let answer = &self.query.answer;
+        let start = prompt.len();
+        let mut ids = prompt;
+        ids.extend(answer);
+        for &at in &view.masked {
+            ids[start + at] = mask_token;
+        }
+        let targets = view.counted.iter().map(|&at| (start + at, answer[at], 1.0));
+        LossRow {
+            ids,
+            left_pad: 0,
+            targets: targets.collect(),
+        }
+    }
+
+    fn finished(self) -> LogLikelihood {
+        let (value, standard_error) = self.design.estimate(&self.log_probs);
+        LogLikelihood {
+            value,
+            standard_error,
+            forwards: self.forwards(),
+        }
+    }
+}
+
+/// Queries with all their views computed, wave after wave.
+fn scored(
+    backbone: &Backbone,
+    mut open: Vec<OpenQuery<'_>>,
+    company: &Company<'_>,
+) -> Result<Vec<LogLikelihood>> {
+    let rows = |(number, query): (usize, &OpenQuery<'_>)| {
+        let own = query.tokens() / query.forwards();
+        (0..query.design.masks().len()).map(move |view| (own, number, view))
+    };
+    let mut views: Vec<(usize, usize, usize)> = open.iter().enumerate().flat_map(rows).collect();
+    // Alike in length from wave to wave too, and guided ones by themselves.
+    views.sort_by_key(|&(length, number, _)| (open[number].is_guided(), length));
+    let mut rest = views.as_slice();
+    while !rest.is_empty() {
+        if (company.is_gone)() {
+            return Err(ModelError::Refused("nobody waits for the answer any more".into()));
+        }
+        let (wave, behind) = rest.split_at(wave_length(rest, &open, company.tokens));
+        let rows: Vec<ViewRow> = wave
+            .iter()
+            .map(|&(_, number, view)| open[number].view_row(view, backbone.config().mask_token_id))
+            .collect();
+        let found = wave_log_probs(backbone, &rows, company.tokens)?;
+        for (&(_, number, view), log_probs) in wave.iter().zip(found) {
+            open[number].log_probs[view] = log_probs;
+        }
+        rest = behind;
+    }
+    Ok(open.into_iter().map(OpenQuery::finished).collect())
+}
+
+/// How many of these views, at least one, have no more tokens than that; all of them guided, or none.
+fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], most: usize) -> usize {
+    let guided = open[views[0].1].is_guided();
+    let mut tokens = 0;
+    let fits = |&&(length, number, _): &&(usize, usize, usize)| {
+        tokens += if guided { 2 * length } else { length };
+        tokens <= most && open[number].is_guided() == guided
+    };
+    views.iter().take_while(fits).count().max(1)
+}
+
+/// A view as a row of the network, with its unconditional half where it is guided.
+struct ViewRow {
+    conditional: LossRow,
+    unconditional: Option<LossRow>,
+    guidance: f32,
+}
+
+/// The log-probabilities of each row's counted tokens; all rows are guided, or none. Each thread takes a part of them.
+fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<Vec<Vec<f64>>> {
+    let conditional: Vec<LossRow> = rows.iter().map(|row| row.conditional.clone()).collect();
+    let mut parts = threads::parts(backbone, &conditional);
+    let found = threads::each(backbone, &mut parts, |backbone, part| {
+        let own: Vec<LossRow> = part.iter().map(|&at| conditional[at].clone()).collect();
+        let mut found = Vec::with_capacity(own.len());
+        for group in alike(&own, most) {
+            let group: Vec<usize> = group.into_iter().map(|at| part[at]).collect();
+            let together: Vec<&ViewRow> = group.iter().map(|&at| &rows[at]).collect();
+            found.extend(group.into_iter().zip(group_log_probs(backbone, &together)?));
+        }
+        Ok(found)
+    })?;
+    let mut all = vec![Vec::new(); rows.len()];
+    for (at, log_probs) in found.into_iter().flatten() {
+        all[at] = log_probs;
+    }
+    Ok(all)
+}
+
+/// The same for rows that go through the network together.
+fn group_log_probs(backbone: &Backbone, rows: &[&ViewRow]) -> Result<Vec<Vec<f64>>> {
+    let unconditional = rows.iter().filter_map(|row| row.unconditional.clone());
+    let together: Vec<LossRow> = rows
+        .iter()
+        .map(|row| row.conditional.clone())
+        .chain(unconditional)
+        .collect();
+    let counts = rows.iter().map(|row| row.conditional.targets.len());
+    let count: usize = counts.clone().sum();
+    let guided = together.len() > rows.len();
+    let mut packet = Packet::new();
+    let scales = rows
+        .iter()
+        .flat_map(|row| std::iter::repeat_n(row.guidance + 1.0, row.conditional.targets.len()));
+    let scales = packet.floats(scales.take(if guided { count } else { 0 }));
+    let values = tch::no_grad(|| {
+        let (gathered, arrived) = gather_with(backbone, &together, packet)?;
+        let half = guided.then(|| (count as i64, arrived.get(scales)));
+        let chunk = (LOGITS / backbone.config().rows().max(1)).max(1);
+        let parts: Vec<Tensor> = (0..count)
+            .step_by(chunk)
+            .map(|at| {
+                let range = (at as i64, chunk.min(count - at) as i64);
+                label_log_probs(backbone, &gathered, half.as_ref(), range)
+            })
+            .collect::<Result<_>>()?;
+        transfer::read(&Tensor::f_cat(&parts, 0)?)
+    })?;
+    let mut values = values.into_iter();
+    Ok(counts
+        .map(|count| values.by_ref().take(count).collect())
+        .collect())
+}
+
+/// The log-probabilities of the labels `at..at + length` of the conditional half. With guidance `half` says where the
+/// unconditional half begins, and how far from it each position goes, [N].
+fn label_log_probs(
+    backbone: &Backbone,
+    gathered: &Gathered,
+    half: Option<&(i64, Tensor)>,
+    (at, length): (i64, i64),
+) -> Result<Tensor> {
+    let labels_N = gathered.labels_N.f_narrow(0, at, length)?;
+    let logits_NV = backbone.head(&gathered.x_ND.f_narrow(0, at, length)?, None)?;
+    let Some((start, scales_N)) = half else {
+        return label_log_prob(&logits_NV, &labels_N);
+    };
+    let others_ND = gathered.x_ND.f_narrow(0, start + at, length)?;
+    let others_NV = backbone.head(&others_ND, None)?.f_to_kind(Kind::Float)?;
+    let scales_N1 = scales_N.f_narrow(0, at, length)?.f_unsqueeze(1)?;
+    let away_NV = logits_NV
+        .f_to_kind(Kind::Float)?
+        .f_sub(&others_NV)?
+        .f_mul(&scales_N1)?;
+    label_log_prob(&others_NV.f_add(&away_NV)?, &labels_N)
+}

@@ -1,0 +1,70 @@
+//! What a query for a log-likelihood must be before libtorch meets it (law L9). Each refusal names the query, what was expected
+//! and what was found.
+
+use demask_api::{BackboneConfig, LikelihoodEstimator, LikelihoodQuery};
+
+use crate::error::Result;
+use crate::training::validation::{in_range, refuse, unknown_token};
+
+/// Queries of one request, at most.
+const QUERIES: usize = 65_536;
+/// Masked views of one query, at most.
+const VIEWS: usize = 65_536;
+/// Masked positions of all views of one query, at most: they are held together.
+const POSITIONS: usize = 1 << 26;
+
+/// Every query of a request.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused) naming the query by its place, from 0.
+pub(super) fn queries(config: &BackboneConfig, queries: &[LikelihoodQuery]) -> Result<()> {
+    if queries.len() > QUERIES {
+        let found = queries.len();
+        return refuse(format!(
+            "{found} answers to be scored; at most {QUERIES} at one time"
+        ));
+    }
+    let numbered = queries.iter().enumerate();
+    numbered
+        .into_iter()
+        .try_for_each(|(number, query)| check(config, number, query))
+}
+
+fn check(config: &BackboneConfig, number: usize, query: &LikelihoodQuery) -> Result<()> {
+    let refuse = |message: String| refuse(format!("answer {number}: {message}"));
+    let (prompt, answer) = (query.prompt.len(), query.answer.len());
+    let longest = config.max_sequence_length;
+    if answer == 0 {
+        return refuse("no token whose likelihood is asked; expected at least 1".into());
+    }
+    if prompt + answer > longest {
+        return refuse(format!(
+            "a prompt of {prompt} and an answer of {answer} tokens; the model takes at most {longest} together"
+        ));
+    }
+    for (what, ids) in [("prompt", &query.prompt), ("answer", &query.answer)] {
+        if let Some(message) = unknown_token(config, ids) {
+            return refuse(format!("{what}: {message}"));
+        }
+    }
+    if let Some(at) = query.answer.iter().position(|&id| id == config.mask_token_id) {
+        return refuse(format!(
+            "the mask token at {at} of the answer, which has no likelihood"
+        ));
+    }
+    in_range("guidance", f64::from(query.guidance), f64::MIN, f64::MAX)?;
+    let views = query.estimator.views(answer);
+    if views == 0 || views > VIEWS || views.saturating_mul(answer) > POSITIONS {
+        return refuse(format!(
+            "{views} samples of {answer} tokens; expected 1 to {VIEWS}, and at most {POSITIONS} positions together"
+        ));
+    }
+    match query.estimator {
+        LikelihoodEstimator::Published { samples, batch } if batch == 0 || !samples.is_multiple_of(batch) => {
+            refuse(format!(
+                "{samples} samples in batches of {batch}; expected a divisor"
+            ))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,82 @@
+//! `demask eval --list`: the suites, what of their data is here, and how the rest is got.
+
+use std::process::ExitCode;
+
+use demask_rewards::benchmarks::{Data, Suite};
+use serde_json::json;
+
+use crate::terminal::print;
+
+/// Prints a row a suite, or with `--json` an object each.
+///
+/// # Errors
+/// Standard output's.
+pub fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        let all: Vec<_> = suites.iter().map(object).collect();
+        print::json(&all)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<Vec<String>> = suites.iter().map(row).collect();
+    print::table(&["suite", "metric", "items", "here", "licence", ""], &rows)?;
+    if suites.iter().any(|suite| !suite.available()) {
+        print::note(
+            "\nWhat is not here: `demask pull --benchmark NAME` fetches what the hub has; the rest is found below the folder that \
+             DEMASK_DATA names (README). `demask eval --embedded all` tries every way on a few made-up rows.",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn object(suite: &Suite) -> serde_json::Value {
+    let protocol = suite.protocol();
+    let published: Vec<_> = protocol
+        .published
+        .iter()
+        .map(|figure| json!({ "model": figure.model, "value": figure.value, "cited": figure.cited }))
+        .collect();
+    let mut object = json!({
+        "suite": suite.name(), "protocol": protocol.label(), "metric": suite.metric(), "items": suite.size(),
+        "available": suite.available(), "about": suite.about(), "published": published,
+    });
+    if let Data::Published(source) = suite.data() {
+        object["licence"] = source.licence.into();
+        object["megabytes"] = source.megabytes.into();
+        object["gated"] = source.is_gated.into();
+        object["hub"] = source.hub.into();
+        object["from"] = source.from.into();
+        object["places"] = json!(source.places);
+    }
+    object
+}
+
+fn row(suite: &Suite) -> Vec<String> {
+    let (here, licence) = match suite.data() {
+        _ if suite.available() => ("yes".to_owned(), licence(suite)),
+        Data::Published(source) => {
+            let size = format!("{} MB", source.megabytes);
+            let how = match (source.hub, source.is_gated) {
+                (Some(_), true) => "no: gated, ",
+                (Some(_), false) => "no: pull, ",
+                (None, _) => "no: ",
+            };
+            (format!("{how}{size}"), licence(suite))
+        }
+        _ => ("no".to_owned(), licence(suite)),
+    };
+    vec![
+        suite.name(),
+        suite.metric().to_owned(),
+        suite.size().to_string(),
+        here,
+        licence,
+        suite.about().to_owned(),
+    ]
+}
+
+fn licence(suite: &Suite) -> String {
+    match suite.data() {
+        Data::Published(source) => source.licence.to_owned(),
+        _ => String::new(),
+    }
+}

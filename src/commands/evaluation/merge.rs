@@ -1,0 +1,146 @@
+//! `demask eval merge`: the parts of an evaluation that several machines made, as one.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use demask_actors::home::Home;
+use demask_actors::pipeline::evaluation::evaluator::SuiteRun;
+use demask_rewards::benchmarks::{Judged, Suite};
+use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
+
+use super::figures::print_results;
+use super::kept::Kept;
+use super::named::NamedSuites;
+use crate::args::EvalMerge;
+use crate::terminal::print;
+
+/// The key of a part's place among all in an evaluation's settings.
+pub const SHARD: &str = "shard";
+
+/// Merges parts that differ in their place alone, computes each suite's result of all items, and keeps it as an evaluation.
+///
+/// # Errors
+/// No such evaluation; parts that differ in more; items that no part has, or two have.
+pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
+    let parts = parts(home, &options.evaluations)?;
+    let (first, _) = &parts[0];
+    let without_place = |evaluation: &Evaluation| {
+        let mut settings = evaluation.settings.clone();
+        settings.as_object_mut().map(|settings| settings.remove(SHARD));
+        (
+            evaluation.suites.clone(),
+            settings,
+            evaluation.seed,
+            evaluation.limit,
+        )
+    };
+    let alike = without_place(first);
+    for (other, _) in &parts[1..] {
+        if without_place(other) != alike {
+            bail!(
+                "{} and {} are no parts of one evaluation: weights, suites, seed, limit or samplers differ",
+                first.id,
+                other.id
+            );
+        }
+    }
+    let suites: Vec<Suite> = named(first, &options.suites)?;
+    let (suite_names, settings, seed, limit) = alike;
+    let merged = Evaluation {
+        id: uuid::Uuid::now_v7().to_string(),
+        suites: suite_names,
+        settings,
+        seed,
+        limit,
+        state: RunState::Running,
+        ..first.clone()
+    };
+    let limit = merged.limit.and_then(|limit| usize::try_from(limit).ok());
+    let mut runs = Vec::new();
+    for suite in &suites {
+        runs.push(of_suite(suite, limit, &parts)?);
+    }
+    let rows = parts.iter().flat_map(|(_, items)| items.values().cloned());
+    let mut kept = Kept::begin(home, merged, false)?;
+    kept.take_over(rows)?;
+    let mut results = Vec::new();
+    for run in runs {
+        kept.result(&run)?;
+        if options.output.json {
+            println!("{}", serde_json::to_string(&run.result)?);
+        }
+        results.push(run.result);
+    }
+    kept.end()?;
+    if !options.output.json {
+        print_results(&suites, &results)?;
+        print::note(&format!("kept as {}", kept.id()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A part: what was evaluated, and its items by suite and number.
+type Part = (Evaluation, BTreeMap<(String, u64), EvalItem>);
+
+fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
+    let connection = store::open_read_only(&home.database())?;
+    let all = evaluations::all(&connection)?;
+    named
+        .iter()
+        .map(|name| {
+            let found: Vec<&Evaluation> = all.iter().filter(|one| one.id.starts_with(name) || one.id.ends_with(name)).collect();
+            let [one] = found.as_slice() else {
+                bail!("{} evaluations begin or end with '{name}'; expected one: `demask eval history` lists them", found.len());
+            };
+            if one.state != RunState::Done {
+                bail!("{} is not finished: the same command goes on with it", one.id);
+            }
+            let items = evaluations::items(&connection, &one.id, 0)?;
+            let items = items.into_iter().map(|item| ((item.suite.clone(), item.number), item));
+            Ok(((*one).clone(), items.collect()))
+        })
+        .collect()
+}
+
+/// The suites of an evaluation: the program's, and those of files that are named.
+fn named(evaluation: &Evaluation, files: &[String]) -> anyhow::Result<Vec<Suite>> {
+    let mut known: Vec<Suite> = Suite::all().collect();
+    for word in files {
+        known.extend(NamedSuites::read(word)?.suites(None));
+    }
+    evaluation
+        .suites
+        .iter()
+        .map(|name| match known.iter().find(|suite| suite.name() == *name) {
+            Some(suite) => Ok(suite.clone()),
+            None => bail!("{name} is no suite of the program: name its file too, `demask eval merge ID ID --suites FILE.toml`"),
+        })
+        .collect()
+}
+
+fn of_suite(suite: &Suite, limit: Option<usize>, parts: &[Part]) -> anyhow::Result<SuiteRun> {
+    let (mut items, mut missing) = (Vec::new(), 0);
+    let asked = suite.items(limit)?;
+    let all = asked.len();
+    for (number, item) in asked.into_iter().enumerate() {
+        let key = (suite.name(), number as u64);
+        let mut rows = parts.iter().filter_map(|(_, items)| items.get(&key));
+        match (rows.next(), rows.next()) {
+            (Some(row), None) => items.push(Kept::of_row(row, number, &item)),
+            (Some(_), Some(_)) => bail!("item {number} of {} is in two parts", suite.name()),
+            (None, _) => missing += 1,
+        }
+    }
+    if missing > 0 {
+        bail!(
+            "{missing} of {all} items of {} are in no part: all n parts of --shards k/n are merged together",
+            suite.name()
+        );
+    }
+    let judged: Vec<Judged> = items.iter().map(|item| item.judged.clone()).collect();
+    Ok(SuiteRun {
+        result: suite.aggregate(&judged),
+        items,
+    })
+}
