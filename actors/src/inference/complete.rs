@@ -101,26 +101,22 @@ impl Inference {
         self.size
     }
 
-    /// The same with room for text answers of so many tokens, and for prompts of so many. Published models have one length for
-    /// both, so a longer answer leaves less for the prompt; ours have a length for each, and no answer is longer than theirs.
+    /// The same with text answers of so many tokens. Published models have one length for prompt and answer, so a longer answer
+    /// leaves less for the prompt; ours have a length for each, and no answer is longer than theirs.
     #[must_use]
-    pub fn with_room(&self, answer: Option<usize>, prompt: Option<usize>) -> Self {
+    pub fn with_answers(&self, tokens: usize) -> Self {
         let mut budgets = *self.builder.budgets();
         let is_padded = self.builder.style().is_padded();
         for budget in [&mut budgets.text, &mut budgets.understand] {
-            if let Some(tokens) = answer {
-                let whole = budget.prompt + budget.answer;
-                let tokens = if is_padded {
-                    tokens.min(budget.answer.max(budget.direct_answer))
-                } else {
-                    tokens
-                };
-                if !is_padded {
-                    budget.prompt = whole.saturating_sub(tokens);
-                }
-                (budget.answer, budget.direct_answer) = (tokens, tokens);
+            let whole = budget.prompt + budget.answer;
+            let tokens = match is_padded {
+                true => tokens.min(budget.answer.max(budget.direct_answer)),
+                false => tokens,
+            };
+            if !is_padded {
+                budget.prompt = whole.saturating_sub(tokens);
             }
-            budget.prompt = prompt.unwrap_or(budget.prompt);
+            (budget.answer, budget.direct_answer) = (tokens, tokens);
         }
         self.with_budgets(budgets)
     }

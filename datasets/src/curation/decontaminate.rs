@@ -4,10 +4,15 @@
 //! shorter than that overlaps when all of its words stand in the text, in order and together, provided there are at least
 //! [`SHORTEST`] of them; a shorter item overlaps only an equal text. Prompt, reasoning and answer are all looked through. A
 //! picture overlaps when its pixels are an item's, whatever is said of it; what is said of it is text like any other.
+//!
+//! Of a published benchmark the question and its choices are looked for without what a protocol puts around them, a choice and
+//! a question about a picture only where they are long enough to be nobody else's words; its pictures by what they show
+//! (`likeness.rs`), so that another size, another quality or another format is the same picture.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::curation::dedup::words;
+use crate::curation::likeness::Likeness;
 use crate::example::Example;
 
 /// Words that may not be shared in a row.
@@ -20,7 +25,7 @@ pub const SHORTEST: usize = 6;
 pub struct Overlap {
     /// The benchmark.
     pub benchmark: String,
-    /// `13-gram`, `whole` or `picture`.
+    /// `13-gram`, `whole`, `picture` or `likeness`.
     pub rule: &'static str,
 }
 
@@ -32,6 +37,8 @@ pub struct Forbidden {
     runs: HashMap<usize, HashMap<u64, usize>>,
     whole: HashMap<u64, usize>,
     pictures: HashMap<u64, usize>,
+    /// What published pictures show, and the benchmark of each.
+    likenesses: Vec<(Likeness, usize)>,
     seen: HashSet<u64>,
 }
 
@@ -45,17 +52,48 @@ impl Forbidden {
                 self.pictures.entry(key).or_insert(number);
                 continue;
             }
-            let words = words(&item.prompt);
-            if !self.seen.insert(hash(&words)) {
-                continue;
-            }
-            self.whole.entry(hash(&words)).or_insert(number);
-            if words.len() >= SHORTEST {
-                let length = words.len().min(GRAM);
-                let table = self.runs.entry(length).or_default();
-                for run in words.windows(length) {
-                    table.entry(hash(run)).or_insert(number);
+            self.register_text(&item.prompt, number);
+        }
+    }
+
+    /// Registers a published benchmark: for each item its question and then its choices, and whether it is about a picture;
+    /// what its pictures show.
+    pub fn register_published<'a>(
+        &mut self,
+        benchmark: &str,
+        items: impl IntoIterator<Item = (&'a [String], bool)>,
+        pictures: impl IntoIterator<Item = Likeness>,
+    ) {
+        let number = self.names.len();
+        self.names.push(benchmark.to_owned());
+        for (texts, has_picture) in items {
+            for (at, text) in texts.iter().enumerate() {
+                let length = words(text).len();
+                let is_its_own = match (at, has_picture) {
+                    (0, false) => true,
+                    (_, false) => length >= SHORTEST,
+                    (_, true) => length >= GRAM,
+                };
+                if is_its_own {
+                    self.register_text(text, number);
                 }
+            }
+        }
+        let likenesses = pictures.into_iter().map(|likeness| (likeness, number));
+        self.likenesses.extend(likenesses);
+    }
+
+    fn register_text(&mut self, text: &str, number: usize) {
+        let words = words(text);
+        if words.is_empty() || !self.seen.insert(hash(&words)) {
+            return;
+        }
+        self.whole.entry(hash(&words)).or_insert(number);
+        if words.len() >= SHORTEST {
+            let length = words.len().min(GRAM);
+            let table = self.runs.entry(length).or_default();
+            for run in words.windows(length) {
+                table.entry(hash(run)).or_insert(number);
             }
         }
     }
@@ -77,6 +115,9 @@ impl Forbidden {
         if let Some(number) = picture {
             return Some(named(number, "picture"));
         }
+        if let Some(number) = self.shown_before(example) {
+            return Some(named(&number, "likeness"));
+        }
         let reasoning = example.reasoning.as_deref().unwrap_or_default();
         let answer = example.answer.as_deref().unwrap_or_default();
         let said = example.turns.iter().map(|turn| turn.content.as_str());
@@ -96,6 +137,18 @@ impl Forbidden {
             }
         }
         None
+    }
+}
+
+impl Forbidden {
+    /// The published benchmark that has a picture which shows what the example's does.
+    fn shown_before(&self, example: &Example) -> Option<usize> {
+        if self.likenesses.is_empty() {
+            return None;
+        }
+        let likeness = Likeness::of(example.picture.as_ref()?)?;
+        let found = self.likenesses.iter().find(|(other, _)| likeness.is_of(other));
+        found.map(|(_, number)| *number)
     }
 }
 

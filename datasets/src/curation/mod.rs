@@ -5,3 +5,4 @@
 pub mod decontaminate;
 pub mod dedup;
 pub mod held_out;
+pub mod likeness;

@@ -10,6 +10,7 @@ mod cleaning;
 mod files;
 mod hub;
 mod layouts;
+mod likeness;
 mod picture_fit;
 mod published;
 mod readers;

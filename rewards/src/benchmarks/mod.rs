@@ -116,6 +116,8 @@ pub struct Item {
     pub group: Option<String>,
     /// The picture that is asked about, not yet decoded: [`Suite::with_picture`] does it when the item is asked.
     pub picture: Option<Encoded>,
+    /// The question and its choices alone, without what a protocol puts around them; empty where the example says it.
+    pub bare: Vec<String>,
     /// Why the row cannot be asked; it counts as wrong then, since no figure is bettered by leaving it out.
     pub broken: Option<String>,
     /// Its text may not be shown or stored: GPQA's authors ask for it.
@@ -128,6 +130,7 @@ impl From<Example> for Item {
             example,
             group: None,
             picture: None,
+            bare: Vec::new(),
             broken: None,
             is_secret: false,
         }
@@ -395,6 +398,12 @@ impl Suite {
             "" => self.benchmark().name().to_owned(),
             protocol => format!("{}:{protocol}", self.benchmark().name()),
         }
+    }
+
+    /// The benchmark's name, without a protocol.
+    #[must_use]
+    pub fn benchmark_name(&self) -> &str {
+        self.benchmark().name()
     }
 
     /// What is measured, in a line.

@@ -33,9 +33,6 @@ use crate::terminal::print;
 /// Items that are asked for together, and kept before the next are asked: an interruption loses no more.
 const KEPT_TOGETHER: usize = 128;
 
-/// Room for the prompts of embedded rows in tokens, on the shipped model too: nothing is measured by them.
-const EMBEDDED_PROMPT: usize = 4096;
-
 /// Scores and prints: with `--json` one object a suite, a line each.
 ///
 /// # Errors
@@ -94,7 +91,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
             external: Some(ExternalRewards::of(&rewards, "eval", &Blobs::new(home.blobs()))),
             judges: judges.clone(),
             size: session.size,
-            prompt: options.embedded.then_some(EMBEDDED_PROMPT),
+            cuts: options.embedded,
             shard: options.shards,
             batch: KEPT_TOGETHER,
         };
@@ -108,6 +105,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
                 suite: suite.name(),
                 bar: bar.clone(),
                 kept: kept.as_mut(),
+                credits: Vec::new(),
             };
             let run = run_suite(&session.inference, &session.engine, suite, &trial, &mut follower).await?;
             bar.finish_and_clear();
@@ -122,6 +120,12 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
         }
         if let Some(kept) = &mut kept {
             kept.end()?;
+            if kept.reused() > 0 {
+                print::note(&format!(
+                    "{} items were taken over from earlier evaluations of these weights; --fresh computes them again",
+                    kept.reused()
+                ));
+            }
             evaluation = Some(kept.id().to_owned());
         }
         anyhow::Ok(())
@@ -176,7 +180,10 @@ fn can_be_judged(suite: &Suite, options: &Eval) -> bool {
 }
 
 /// The folder with the embedded rows.
-fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// The file system's.
+pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
     let folder = home.root().join("embedded");
     embedded::lay_down(&folder)
         .with_context(|| format!("{}: the embedded rows cannot be laid down", folder.display()))?;

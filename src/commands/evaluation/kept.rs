@@ -7,6 +7,7 @@ use demask_actors::inference::error::WorkError;
 use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, SuiteWatcher};
 use demask_actors::pipeline::evaluation::item_result::ItemResult;
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
+use demask_rewards::statistics::mean;
 use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
 use indicatif::ProgressBar;
 
@@ -23,6 +24,8 @@ pub struct Kept {
     cached: BTreeMap<(String, u64), EvalItem>,
     /// Rows of those that were taken over and are not kept yet.
     taken: Vec<EvalItem>,
+    /// How many were taken over.
+    reused: usize,
 }
 
 impl Kept {
@@ -39,6 +42,7 @@ impl Kept {
             known: BTreeMap::new(),
             cached: BTreeMap::new(),
             taken: Vec::new(),
+            reused: 0,
             writer,
         };
         if reuse && let Some(id) = evaluations::interrupted(kept.writer.connection(), &kept.evaluation)? {
@@ -71,6 +75,11 @@ impl Kept {
     /// How many items are there already.
     pub fn known(&self) -> usize {
         self.known.len()
+    }
+
+    /// How many items other evaluations had computed.
+    pub fn reused(&self) -> usize {
+        self.reused
     }
 
     /// Keeps a suite's result.
@@ -156,6 +165,7 @@ impl Kept {
             return None;
         }
         self.taken.push(row.clone());
+        self.reused += 1;
         Some(Self::of_row(row, number, item))
     }
 
@@ -177,6 +187,21 @@ pub struct Follower<'a> {
     pub bar: ProgressBar,
     /// Where items are kept; none where nothing is.
     pub kept: Option<&'a mut Kept>,
+    /// The credits of the items so far.
+    pub credits: Vec<f64>,
+}
+
+impl Follower<'_> {
+    /// Says the mean credit so far and its interval beside the bar; the suite's own figure may be another.
+    fn say_so_far(&mut self, items: &[ItemResult]) {
+        let counted = items.iter().filter(|item| item.is_counted());
+        self.credits.extend(counted.map(|item| item.judged.verdict.credit));
+        if let Some(mean) = mean(&self.credits) {
+            let half = mean.high.map_or(0.0, |high| high - mean.value);
+            self.bar
+                .set_message(format!("{} {:.1} ± {:.1} %", self.suite, 100.0 * mean.value, 100.0 * half));
+        }
+    }
 }
 
 impl SuiteWatcher for Follower<'_> {
@@ -187,6 +212,7 @@ impl SuiteWatcher for Follower<'_> {
     }
 
     fn judged(&mut self, items: &[ItemResult]) -> Result<(), WorkError> {
+        self.say_so_far(items);
         let Some(kept) = self.kept.as_mut() else {
             return Ok(());
         };

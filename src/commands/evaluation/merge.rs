@@ -9,6 +9,7 @@ use demask_actors::pipeline::evaluation::evaluator::SuiteRun;
 use demask_rewards::benchmarks::{Judged, Suite};
 use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
 
+use super::eval::laid_down;
 use super::figures::print_results;
 use super::kept::Kept;
 use super::named::NamedSuites;
@@ -45,7 +46,14 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let suites: Vec<Suite> = named(first, &options.suites)?;
+    let mut suites: Vec<Suite> = named(first, &options.suites)?;
+    if first.settings["embedded"] == true {
+        let folder = laid_down(home)?;
+        suites = suites
+            .into_iter()
+            .map(|suite| suite.within(folder.clone()))
+            .collect();
+    }
     let (suite_names, settings, seed, limit) = alike;
     let merged = Evaluation {
         id: uuid::Uuid::now_v7().to_string(),

@@ -26,6 +26,7 @@ mod models {
     mod evaluation;
     mod own_benchmarks;
     mod published;
+    mod published_benchmarks;
 }
 mod runs {
     mod asked;

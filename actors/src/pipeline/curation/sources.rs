@@ -11,7 +11,8 @@ use demask_datasets::curation::held_out::is_held_out;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Check, Example, Mode, Split};
 use demask_datasets::formats::row::{Place, ReadError, Row};
-use demask_datasets::formats::{RandomAccess, Reader, Rows};
+use demask_datasets::formats::{Encoded, RandomAccess, Reader, Rows};
+use demask_rewards::benchmarks::{Data, Suite, SuiteError};
 use demask_rewards::verifiers::class_means::ClassMeans;
 use demask_storage::{CleanCheck, Gate, Record, Verdict};
 
@@ -28,7 +29,7 @@ const ENOUGH_ROWS: u64 = 1000;
 const PROGRESS: u64 = 1024;
 
 /// The rules that an example is checked by.
-const RULES: &str = "13-gram, whole, picture";
+const RULES: &str = "13-gram, whole, picture, likeness";
 
 /// Why a source could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -197,21 +198,47 @@ impl Report {
 /// profile, so that a check that was not made is a row too (law L6).
 pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
+    let mut seen = std::collections::HashSet::new();
     for suite in profile.suites().checked() {
-        match suite.examples(None) {
-            Ok(items) => forbidden.register(&suite.name(), &items),
-            Err(error) => profile.sources.iter().for_each(|source| {
+        // What is asked is the same under every protocol.
+        let name = suite.benchmark_name().to_owned();
+        if !seen.insert(name.clone()) {
+            continue;
+        }
+        if let Err(error) = register(&suite, &name, &mut forbidden) {
+            profile.sources.iter().for_each(|source| {
                 report(Report::Clean {
                     source: source.name.clone(),
-                    benchmark: suite.name(),
+                    benchmark: name.clone(),
                     rule: format!("not checked: {error}"),
                     checked: 0,
                     overlapped: 0,
                 });
-            }),
+            });
         }
     }
     forbidden
+}
+
+/// Registers a benchmark's items: a published one's by its questions, choices and pictures, another's as it asks them.
+fn register(suite: &Suite, name: &str, forbidden: &mut Forbidden) -> Result<(), SuiteError> {
+    if !matches!(suite.data(), Data::Published(_)) {
+        forbidden.register(name, &suite.examples(None)?);
+        return Ok(());
+    }
+    let items = suite.items(None)?;
+    // One picture is shown by many rows.
+    let pictures: std::collections::HashSet<&Encoded> =
+        items.iter().filter_map(|item| item.picture.as_ref()).collect();
+    let likenesses: Vec<_> = pictures
+        .into_iter()
+        .filter_map(|picture| picture.likeness().ok().flatten())
+        .collect();
+    let texts = items
+        .iter()
+        .map(|item| (item.bare.as_slice(), item.picture.is_some()));
+    forbidden.register_published(name, texts, likenesses);
+    Ok(())
 }
 
 /// A source's rows of law L6: how many of its examples were checked against each benchmark, and how many overlapped.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use demask_api::LikelihoodEstimator;
 use demask_api::PictureSize;
-use demask_datasets::example::Mode;
+use demask_datasets::example::{Example, Mode};
 use demask_rewards::benchmarks::{Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult};
 use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::networks::{self, Pair};
@@ -55,8 +55,8 @@ pub struct Trial {
     pub judges: Judges,
     /// The size of pictures that are asked about, where the inference has none.
     pub size: Option<PictureSize>,
-    /// Room for prompts in tokens, where it is another than the checkpoint's own.
-    pub prompt: Option<usize>,
+    /// Whether a prompt that is too long loses its beginning instead of not being asked: for rows that measure nothing.
+    pub cuts: bool,
     /// The k-th of n parts of the items alone.
     pub shard: Option<(usize, usize)>,
     /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
@@ -382,6 +382,9 @@ fn with_pictures(
         if item.picture.is_some() && item.broken.is_none() {
             item.broken = Some("the model reads no pictures".to_owned());
         }
+        if trial.cuts {
+            cut_to_fit(inference, suite, &mut item);
+        }
         match item.broken.clone() {
             Some(why) => broken.push(ItemResult::too_long(*number, item, why)),
             None => whole.push((*number, item)),
@@ -390,20 +393,37 @@ fn with_pictures(
     (whole, broken)
 }
 
+/// Takes as much off the beginning of an item's prompt as it must lose to be asked.
+fn cut_to_fit(inference: &Inference, suite: &Suite, item: &mut Item) {
+    let request = suite.request(item);
+    let fits = |example: &Example| match &request {
+        Request::Likelihood { choices, .. } => inference.choices_fit(example, choices).is_ok(),
+        Request::Generate { .. } => inference.fits(example, Mode::Direct).is_ok(),
+    };
+    if fits(&item.example) {
+        return;
+    }
+    let mut example = item.example.clone();
+    example.turns.clear();
+    let starts: Vec<usize> = item.example.prompt.char_indices().map(|(at, _)| at).collect();
+    // The shortest beginning whose loss makes it fit: a longer loss fits too.
+    let lost = starts.partition_point(|start| {
+        example.prompt = item.example.prompt[*start..].to_owned();
+        !fits(&example)
+    });
+    let start = starts.get(lost).copied().unwrap_or(item.example.prompt.len());
+    example.prompt = item.example.prompt[start..].to_owned();
+    item.example = example;
+}
+
 /// The inference and the samplers that a protocol asks for: answers of its length, filled in at temperature 0.
 fn as_protocol_says(inference: &Inference, suite: &Suite, trial: &Trial) -> Option<(Inference, Trial)> {
-    let decoding = suite.protocol().decoding;
-    if decoding.is_none() && trial.prompt.is_none() {
-        return None;
-    }
-    let inference = inference.with_room(decoding.map(|decoding| decoding.tokens), trial.prompt);
+    let decoding = suite.protocol().decoding?;
     let mut trial = trial.clone();
-    if let Some(decoding) = decoding {
-        trial.samplers.text.steps = decoding.steps;
-        trial.samplers.text.block = decoding.block;
-        trial.samplers.text.temperature = 0.0;
-    }
-    Some((inference, trial))
+    trial.samplers.text.steps = decoding.steps;
+    trial.samplers.text.block = decoding.block;
+    trial.samplers.text.temperature = 0.0;
+    Some((inference.with_answers(decoding.tokens), trial))
 }
 
 /// The seed of an item's noise.

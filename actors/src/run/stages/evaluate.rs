@@ -51,7 +51,7 @@ impl StageRun {
             external: None,
             judges: Judges::default(),
             size: Some(PictureSize::square(self.context.profile.side())),
-            prompt: None,
+            cuts: false,
             shard: None,
             batch: BATCH,
         };

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use demask_api::{Picture, PictureSize};
 use serde_json::{Map, Value};
 
+use crate::curation::likeness::Likeness;
 use crate::pictures::file as picture_file;
 use crate::pictures::fit::{Fit, fit};
 
 /// A picture as a row has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Encoded {
     /// The bytes of a PNG or JPEG file.
     Bytes(Arc<[u8]>),
@@ -29,6 +30,18 @@ impl Encoded {
             Self::Bytes(bytes) => picture_file::read_bytes(bytes, pixels),
             Self::File(path) => picture_file::read(path, pixels),
         }
+    }
+
+    /// What the picture shows; none of a blank one.
+    ///
+    /// # Errors
+    /// In words: the file cannot be read, or the bytes are no picture.
+    pub fn likeness(&self) -> Result<Option<Likeness>, String> {
+        let image = match self {
+            Self::Bytes(bytes) => picture_file::decode_bytes(bytes)?,
+            Self::File(path) => picture_file::decode(path)?,
+        };
+        Ok(Likeness::of_image(&image))
     }
 
     /// The picture made to fit this size, by bicubic interpolation that takes all pixels into account.

@@ -14,6 +14,8 @@ pub(super) struct Asked {
     pub turns: Vec<Turn>,
     /// The right answer, in words.
     pub reference: String,
+    /// The question and its choices alone, without what a protocol puts around them: what must not be trained on (law L6).
+    pub bare: Vec<String>,
     /// The part that it counts in.
     pub category: String,
     /// The group that it counts in.
@@ -31,6 +33,7 @@ impl Asked {
             prompt: prompt.into(),
             turns: Vec::new(),
             reference: reference.into(),
+            bare: Vec::new(),
             category: String::new(),
             group: None,
             columns: Map::new(),
@@ -56,6 +59,15 @@ impl Asked {
     /// A drawing.
     pub(super) fn drawing(prompt: impl Into<String>) -> Self {
         Self::of(Kind::TextToImage, prompt, "")
+    }
+
+    /// The same, of a question with these choices.
+    pub(super) fn bare<'a>(self, question: &str, choices: impl IntoIterator<Item = &'a String>) -> Self {
+        let texts = std::iter::once(question.to_owned()).chain(choices.into_iter().cloned());
+        Self {
+            bare: texts.collect(),
+            ..self
+        }
     }
 
     /// The same in this part.

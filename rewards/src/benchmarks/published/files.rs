@@ -258,6 +258,26 @@ impl Record {
         texts(self.value(name)).ok_or_else(|| format!("`{name}`: a list of texts was expected"))
     }
 
+    /// What must not be trained on where a benchmark does not say: captions; a question and its options; the prompt.
+    fn bare(&self, prompt: &str) -> Vec<String> {
+        if let Ok(captions) = self.texts("captions") {
+            return captions;
+        }
+        let Ok(question) = self.text("question") else {
+            return vec![prompt.to_owned()];
+        };
+        let options = self
+            .fields
+            .values
+            .iter()
+            .filter(|(name, _)| matches!(name.as_bytes(), [b'A'..=b'Z']));
+        let options = options.filter_map(|(_, text)| text.as_str());
+        std::iter::once(question)
+            .chain(options)
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The item that is asked of it.
     pub(super) fn item(&self, of: &dyn Published, asked: Result<Asked, String>) -> Item {
         let broken = self.broken.clone().or_else(|| asked.as_ref().err().cloned());
@@ -284,7 +304,12 @@ impl Record {
             },
             columns: asked.columns,
         };
+        let bare = match asked.bare.is_empty() {
+            true => self.bare(&example.prompt),
+            false => asked.bare,
+        };
         let mut item = Item::from(example.with_id());
+        item.bare = bare;
         item.picture.clone_from(&self.picture);
         item.group = asked.group;
         item.is_secret = asked.is_secret;

@@ -96,6 +96,7 @@ impl Published for Arc {
                 ),
             };
             Ok(asked
+                .bare(&question.question, &question.choices)
                 .with("choices", json!(question.choices))
                 .with("labels", json!(question.labels))
                 .with("answerKey", question.labels[question.right].clone())

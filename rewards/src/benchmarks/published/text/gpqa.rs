@@ -271,6 +271,7 @@ impl Question {
             false => Asked::plain(prompt, letter.clone()),
         };
         let asked = asked
+            .bare(&self.question, &self.choices)
             .part(self.part.clone())
             .with("marked", Value::from(format!("({letter})")))
             .with("letter", letter);

@@ -175,7 +175,7 @@ impl Published for Problems {
                 "llada-instruct" => chat(question, answer),
                 _ => Asked::text(asked, final_number(answer)),
             };
-            Ok(asked.with("gold", answer))
+            Ok(asked.bare(question, []).with("gold", answer))
         });
         Ok(asked.collect())
     }

@@ -119,6 +119,7 @@ pub(super) fn asked(protocol: &Protocol, record: &Record, part: &str) -> Result<
         _ => minerva(problem),
     };
     Ok(Asked::text(text, gold)
+        .bare(problem, [])
         .part(record.word(part))
         .with("solution", solution))
 }

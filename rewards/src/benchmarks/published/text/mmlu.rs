@@ -129,6 +129,7 @@ impl Published for Mmlu {
                 _ => Asked::plain(question.with_shots(shots), letter(question.right).to_string()),
             };
             Ok(asked
+                .bare(&question.question, &question.choices)
                 .part(question.subject.clone())
                 .with("answer", question.right))
         });

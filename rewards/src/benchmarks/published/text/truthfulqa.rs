@@ -96,6 +96,7 @@ impl Published for TruthfulQa {
                 .ok_or("no choice is true")?;
             let text = format!("{shown}\n\nQ: {}\nA:", record.text("question")?);
             Ok(Asked::plain(text, choices[right].clone())
+                .bare(record.text("question")?, &choices)
                 .with("choices", json!(choices))
                 .with("labels", json!(labels)))
         });
