@@ -4,8 +4,8 @@ use demask_storage::query::curves::quoted;
 use demask_storage::{Command, Eval};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
 use super::described;
 use super::parts::{self, credit};
