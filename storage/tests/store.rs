@@ -477,8 +477,8 @@ fn l4_a_run_that_is_called_as_before_has_an_event_of_it() {
             name: Some(name.into()),
             ..Default::default()
         };
-        let run = "r".into();
-        let relabelled = demask_storage::Relabelled { run, labels };
+        let (run, by) = ("r".into(), "ann (cli)".into());
+        let relabelled = demask_storage::Relabelled { run, by, labels };
         writer.append(&[Record::Relabelled(relabelled)], at_us).unwrap();
     }
     let told = query::query(&path, "SELECT count(*) FROM v_event WHERE kind = 'relabelled'", 0).unwrap();
