@@ -33,7 +33,10 @@ pub enum HomeError {
         pid: u32,
     },
     /// The socket's folder belongs to someone else.
-    #[error("{path} belongs to user {found}, expected {expected}: it is not safe to talk through it")]
+    #[error(
+        "{path} belongs to user {found}, expected {expected}: it is not safe to talk through it; set XDG_RUNTIME_DIR to a folder of \
+         your own with a short path"
+    )]
     Foreign {
         /// The folder.
         path: PathBuf,

@@ -125,7 +125,10 @@ mod tests {
         };
         let mut unmended = || unreachable!("it is not waited for");
         let words = reach_by(&home, foreign, &mut unmended).unwrap_err().to_string();
-        assert!(words.contains("belongs to user 1, expected 2"), "{words}");
+        assert!(
+            words.contains("belongs to user 1, expected 2") && words.contains("set XDG_RUNTIME_DIR"),
+            "{words}"
+        );
         let refused = || -> anyhow::Result<()> {
             let (socket, cause) = (home.socket_dir(), std::io::ErrorKind::PermissionDenied.into());
             Err(ClientError::Refused { socket, cause }.into())

@@ -148,6 +148,13 @@ impl Overview {
     /// The run in a line: where it is, how fast it goes, when the present stage ends.
     #[must_use]
     pub fn headline(&self) -> String {
+        self.headline_within(usize::MAX)
+    }
+
+    /// The same in so many columns, if it can be: the words about the time that is left become fewer, then the pace is left out,
+    /// then the time.
+    #[must_use]
+    pub fn headline_within(&self, columns: usize) -> String {
         let mut parts = vec![
             self.profile.clone(),
             self.state.to_string(),
@@ -160,13 +167,20 @@ impl Overview {
         if self.state != RunState::Running {
             return parts.join(" · ");
         }
-        if self.tokens_per_s > 0.0 {
-            parts.push(format!("{:.0} tokens/s", self.tokens_per_s));
-        }
-        if let Some(left) = self.time_left() {
-            parts.push(format!("{left} left in it"));
-        }
-        parts.join(" · ")
+        let pace = (self.tokens_per_s > 0.0).then(|| format!("{:.0} tokens/s", self.tokens_per_s));
+        let left = self.time_left();
+        let time = |words: &str| left.as_ref().map(|left| format!("{left} {words}"));
+        let line = |pace: Option<&String>, time: Option<String>| {
+            let more = pace.cloned().into_iter().chain(time);
+            parts.iter().cloned().chain(more).collect::<Vec<_>>().join(" · ")
+        };
+        let lines = [
+            line(pace.as_ref(), time("left in it")),
+            line(pace.as_ref(), time("left")),
+            line(None, time("left")),
+        ];
+        let fits = |line: &String| line.chars().count() <= columns;
+        lines.into_iter().find(fits).unwrap_or_else(|| line(None, None))
     }
 
     /// The time to the end of the present stage as a person says it; none while it is not known or the run is held.
@@ -213,4 +227,39 @@ pub struct Frame {
     pub grid: u64,
     /// For a picture: width, height and RGB bytes (hex) of the present guess.
     pub picture: Option<(u64, u64, String)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_headline_is_shortened_by_whole_words() {
+        let overview = Overview {
+            profile: "tabletop".to_owned(),
+            state: RunState::Running,
+            step: 172,
+            total_steps: 213,
+            tokens_per_s: 9134.0,
+            eta_s: Some(29.0),
+            run: String::new(),
+            detail: String::new(),
+            stages: Vec::new(),
+            stage: 0,
+            elapsed_s: 0.0,
+            devices: Vec::new(),
+            knobs: Vec::new(),
+            last_checkpoint: None,
+        };
+        let begun = "tabletop · running · step 172/213";
+        for (columns, rest) in [
+            (67, " · 9134 tokens/s · 29 s left in it"),
+            (61, " · 9134 tokens/s · 29 s left"),
+            (60, " · 29 s left"),
+            (44, ""),
+            (10, ""),
+        ] {
+            assert_eq!(overview.headline_within(columns), format!("{begun}{rest}"));
+        }
+    }
 }

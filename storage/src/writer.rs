@@ -126,8 +126,8 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
 fn log_event(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
     let body = serde_json::to_string(record).map_err(|error| StoreError::Query(error.to_string()))?;
     let key = match record {
-        // The same words may be true twice: a run that was stopped and goes on may be stopped again.
-        Record::Lifecycle(_) | Record::RunEnd(_) => {
+        // The same words may be true twice: a run that was stopped and goes on may be stopped again, one be called as before.
+        Record::Lifecycle(_) | Record::RunEnd(_) | Record::Relabelled(_) => {
             format!("{at_us}:{}", blake3::hash(body.as_bytes()).to_hex())
         }
         _ => blake3::hash(body.as_bytes()).to_hex().to_string(),

@@ -403,7 +403,7 @@ fn curves_are_thinned_by_the_question_and_knobs_that_were_turned_are_marks() {
     );
     assert_eq!(whole[0].points.len(), 1002);
     assert_eq!((whole[0].points[2].step, whole[0].points[2].seconds), (10.0, 2.0));
-    let sql = curves::points_sql(&runs, "train/loss", Some(100));
+    let sql = curves::points_sql(&runs, &["train/loss".to_owned()], Some(100));
     let thin = curves::curves_of(&curves::texts(&query::query(&path, &sql, 0).unwrap()));
     assert!(
         (90..=130).contains(&thin[0].points.len()),
@@ -429,4 +429,61 @@ fn curves_are_thinned_by_the_question_and_knobs_that_were_turned_are_marks() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[test]
+fn l9_a_query_is_held_to_its_limits_and_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    drop(Writer::open(&path).unwrap());
+    let refused = |sql: &str| query::query(&path, sql, 0).unwrap_err().to_string();
+    let big = refused("SELECT printf('%.100000000c', 'x')");
+    assert!(big.contains("a value may have 16 MiB"), "{big}");
+    let like = refused(&format!("SELECT 'x' LIKE '{}'", "%x".repeat(600)));
+    assert!(like.contains("pattern"), "{like}");
+    assert_eq!(
+        query::query(&path, "SELECT 'x' LIKE '%x'", 0).unwrap().rows,
+        [[serde_json::json!(1)]]
+    );
+    let megabyte = "SELECT printf('%.1000000c', 'x') UNION ALL SELECT printf('%.1000000c', 'y')";
+    let alone = |largest| query::query_alone(&path, megabyte, 0, largest);
+    assert_eq!(alone(3 << 20).unwrap().rows.len(), 2);
+    let large = alone(1 << 20).unwrap_err().to_string();
+    assert!(large.contains("larger than 1 MiB"), "{large}");
+}
+
+#[test]
+fn a_store_is_its_users_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut writer = Writer::open(&path).unwrap();
+    writer.append(&records(), 1).unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", entry.path().display());
+    }
+}
+
+#[test]
+fn l4_a_run_that_is_called_as_before_has_an_event_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let mut writer = Writer::open(&path).unwrap();
+    writer.append(&records(), 1).unwrap();
+    for (at_us, name) in [(2, "one"), (3, "other"), (4, "one")] {
+        let labels = demask_storage::Labels {
+            name: Some(name.into()),
+            ..Default::default()
+        };
+        let (run, by) = ("r".into(), "ann (cli)".into());
+        let relabelled = demask_storage::Relabelled { run, by, labels };
+        writer.append(&[Record::Relabelled(relabelled)], at_us).unwrap();
+    }
+    let told = query::query(&path, "SELECT count(*) FROM v_event WHERE kind = 'relabelled'", 0).unwrap();
+    assert_eq!(told.rows, [[serde_json::json!(3)]]);
+    let (run, _) = journal::run(writer.connection(), "r").unwrap().unwrap();
+    assert_eq!(run.labels.name.as_deref(), Some("one"));
+    assert_eq!(journal::unfinished(writer.connection()).unwrap(), Some(run));
 }

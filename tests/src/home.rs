@@ -6,6 +6,8 @@ use std::process::{Child, Command, Output, Stdio};
 use demask_actors::control::client::Client;
 use demask_actors::home::Home;
 
+use crate::processes::children;
+
 /// The folder of the built programs: two above the test's own.
 ///
 /// # Panics
@@ -136,7 +138,8 @@ impl Place {
     /// # Panics
     /// When there is no daemon.
     pub fn kill_engine(&self) -> bool {
-        let daemon = self.pid().expect("a daemon whose engine to kill");
+        let daemon = self.pid().and_then(|pid| i32::try_from(pid).ok());
+        let daemon = daemon.expect("a daemon whose engine to kill");
         let Some(engine) = children(daemon).into_iter().next() else {
             return false;
         };
@@ -181,16 +184,8 @@ impl Drop for Place {
     }
 }
 
-/// The living children of a process, from `/proc`.
-fn children(parent: u32) -> Vec<i32> {
-    let processes = std::fs::read_dir("/proc").expect("/proc");
-    let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    let born_of = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which may hold anything, come the state and the parent.
-        let mut after = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        after.next().is_some_and(|state| state != "Z")
-            && after.next().is_some_and(|found| found == parent.to_string())
-    };
-    pids.filter(born_of).collect()
+/// All that a program wrote: what it printed, and what it said of it.
+#[must_use]
+pub fn said(out: &Output) -> String {
+    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
 }

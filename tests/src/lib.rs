@@ -3,11 +3,13 @@
 //! No test is here, and nothing that only one test needs.
 
 pub mod home;
+pub mod http;
+pub mod processes;
 pub mod profile;
 pub mod runs;
 pub mod store;
 pub mod weights;
 
-pub use home::{Place, programs};
+pub use home::{Place, programs, said};
 pub use profile::SMOKE;
-pub use runs::{finish, next_event, start, wait_for};
+pub use runs::{ended, finish, next_event, start, subscribed, undisturbed, wait_for, wait_until};

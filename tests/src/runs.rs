@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use demask_actors::control::client::Client;
-use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, ServerMessage};
+use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, RunState, ServerMessage};
 
 use crate::home::Place;
-use crate::weights::last_checkpoint;
+use crate::weights::{last_checkpoint, weights_hash};
 
 /// Starts a run of a profile; its id.
 ///
@@ -76,5 +76,61 @@ pub async fn wait_for(client: &mut Client, mut fits: impl FnMut(&Record) -> bool
         if fits(&envelope.record) {
             return Some(envelope);
         }
+    }
+}
+
+/// Starts the daemon; a connection that is told of every event.
+///
+/// # Panics
+/// When the daemon ends instead.
+pub async fn subscribed(place: &mut Place) -> Client {
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    client
+}
+
+/// How the run ends that is under way.
+///
+/// # Panics
+/// When the daemon goes away before.
+pub async fn ended(client: &mut Client) -> RunState {
+    let end = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
+    match end.expect("a run that ends").record {
+        Record::RunEnd(end) => end.status,
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// The weights at the end of a run that nothing interrupts.
+///
+/// # Panics
+/// When it fails.
+pub async fn undisturbed(place: &mut Place, profile: &str) -> String {
+    let mut client = subscribed(place).await;
+    let run = start(&mut client, profile).await;
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    weights_hash(&last_checkpoint(place.path(), &run))
+}
+
+/// Waits until something is so that the run under way brings about.
+///
+/// # Panics
+/// When the run ends before, or the daemon.
+pub async fn wait_until(client: &mut Client, what: &str, is_so: impl Fn() -> bool) {
+    while !is_so() {
+        let Reply::Status(status) = client.ask(Ask::Status).await.expect("a daemon") else {
+            panic!("no status")
+        };
+        let is_over = matches!(
+            status.state,
+            RunState::Done | RunState::Stopped | RunState::Failed
+        );
+        // It may have come about just before the end.
+        assert!(
+            !is_over || is_so(),
+            "the run is {} before {what}: {}",
+            status.state,
+            status.detail
+        );
     }
 }

@@ -95,6 +95,11 @@ pub fn render_to_string(
 }
 
 fn header(model: &Model, frame: &mut Frame, area: Rect) {
+    let missed = if model.missed > 0 {
+        format!(" · missed {}", model.missed)
+    } else {
+        String::new()
+    };
     let state = match &model.overview {
         None if model.away_ticks < 4 => "connecting".into(),
         _ if !model.connected => format!(
@@ -103,12 +108,10 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
         ),
         None => "connecting".into(),
         Some(overview) if overview.run.is_empty() => "no run · `demask run` begins one".into(),
-        Some(overview) => headline(overview, usize::from(area.width)),
-    };
-    let missed = if model.missed > 0 {
-        format!(" · missed {}", model.missed)
-    } else {
-        String::new()
+        Some(overview) => headline(
+            overview,
+            usize::from(area.width).saturating_sub(missed.chars().count()),
+        ),
     };
     let state = match model.is_past {
         true => earlier(&state, usize::from(area.width)),
@@ -133,8 +136,9 @@ fn earlier(state: &str, columns: usize) -> String {
 
 /// The run in a line. What a running one is at has its place on the Overview too: here it is where it fits.
 fn headline(overview: &Overview, columns: usize) -> String {
-    let (line, detail) = (overview.headline(), &overview.detail);
-    let fits = " demask  ".len() + line.chars().count() + 3 + detail.chars().count() <= columns;
+    let room = columns.saturating_sub(" demask  ".len());
+    let (line, detail) = (overview.headline_within(room), &overview.detail);
+    let fits = line.chars().count() + 3 + detail.chars().count() <= room;
     match (detail.is_empty(), overview.state.word()) {
         (true, _) => line,
         (false, "running") if !fits => line,

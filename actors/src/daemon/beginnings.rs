@@ -27,13 +27,9 @@ impl Daemon {
     /// can start. Without one it is the turn of the first that waits.
     pub(super) async fn go_on(&mut self) -> anyhow::Result<()> {
         let connection = store::open_read_only(&self.home.database())?;
-        let unfinished = journal::unfinished(&connection)?;
-        let found = unfinished
-            .map(|found| journal::run(&connection, &found.run))
-            .transpose()?
-            .flatten();
+        let found = journal::unfinished(&connection)?;
         drop(connection);
-        if let Some((run, _)) = found {
+        if let Some(run) = found {
             let id = run.id.clone();
             let lives = Lives::of(&self.home, &id);
             if let Some(why) = lives.spent() {

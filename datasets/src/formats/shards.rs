@@ -25,7 +25,7 @@ const WORDS: [(&str, Split); 7] = [
 /// The files that a path means, in order; `endings` are those of the format's names.
 ///
 /// # Errors
-/// There is none; a folder that cannot be listed; more than a source may have.
+/// There is none; a folder that cannot be listed; what is neither a file nor a folder; more than a source may have.
 pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>, ReadError> {
     let mut found = Vec::new();
     for one in expanded(path)? {
@@ -43,6 +43,12 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
         let message =
             format!("a file was expected, or a folder with files in {expected}; found a folder without");
         return Err(ReadError::format(path, message));
+    }
+    // L10: to open a queue waits for whoever writes into it, and no stop is heard meanwhile.
+    let is_other = |path: &&PathBuf| path.metadata().is_ok_and(|about| !about.is_file());
+    if let Some(other) = found.iter().find(is_other) {
+        let message = "a regular file was expected; found a queue, a socket or a device".to_owned();
+        return Err(ReadError::format(other, message));
     }
     if found.len() > Place::MOST_FILES {
         let (count, most) = (found.len(), Place::MOST_FILES);
@@ -179,6 +185,21 @@ fn split(path: &Path) -> Option<Split> {
 mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
+
+    #[test]
+    fn l10_a_queue_is_no_file_of_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("rows.jsonl");
+        let made = std::process::Command::new("mkfifo").arg(&queue).status().unwrap();
+        assert!(made.success());
+        for path in [folder.path(), &queue] {
+            let refused = files(path, &[".jsonl"], Split::Train).unwrap_err().to_string();
+            assert!(
+                refused.contains("rows.jsonl") && refused.contains("a regular file was expected"),
+                "{refused}"
+            );
+        }
+    }
 
     #[test]
     fn braces_stand_for_what_a_shell_makes_of_them() {

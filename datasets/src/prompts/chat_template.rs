@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 pub use crate::example::Turn;
-use crate::prompts::foreign;
+use crate::prompts::{bounded, foreign};
 
 /// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
 pub const LLADA: &str = concat!(
@@ -85,7 +85,7 @@ impl TokenizerSettings {
     /// one called `default` is taken.
     ///
     /// # Errors
-    /// A file that cannot be read or is no JSON; a list of templates without a `default`.
+    /// A file that cannot be read or is no JSON; a list of templates without a `default`; a template beyond the limits (law L9).
     pub fn read(dir: &Path) -> Result<Self, TemplateError> {
         let path = dir.join(TOKENIZER_CONFIG);
         let settings: serde_json::Value = match read(&path)? {
@@ -96,6 +96,9 @@ impl TokenizerSettings {
             Some(source) => Some(source),
             None => template(&settings["chat_template"]).map_err(|message| broken(&path, &message))?,
         };
+        if let Some(source) = &template {
+            foreign::template(source).map_err(TemplateError::Jinja)?;
+        }
         let named = settings.as_object().into_iter().flatten();
         let names = named.filter_map(|(key, value)| {
             let text = value.as_str().or_else(|| value["content"].as_str())?;
@@ -147,7 +150,8 @@ fn broken(path: &Path, message: &dyn std::fmt::Display) -> TemplateError {
 }
 
 /// A conversation as the template writes it. `names` are its variables for special tokens; the assistant's header is
-/// asked for (`add_generation_prompt`).
+/// asked for (`add_generation_prompt`). A foreign template has been held to the limits where it was read
+/// ([`TokenizerSettings::read`], `PromptStyle`).
 ///
 /// # Errors
 /// A template that is no Jinja, that refuses these turns, or that does not end.
@@ -157,7 +161,6 @@ pub fn render(
     names: &BTreeMap<String, String>,
 ) -> Result<String, TemplateError> {
     let mut environment = environment()?;
-    foreign::template(source).map_err(TemplateError::Jinja)?;
     let source = without_generation_marks(source);
     environment.add_template("chat", &source)?;
     let given = context! {
@@ -165,29 +168,8 @@ pub fn render(
         add_generation_prompt => true, tools => (), documents => (),
         ..Value::from_pairs(names.iter().map(|(name, text)| (name.as_str(), text.as_str())))
     };
-    let mut text = Bounded(Vec::new());
-    environment
-        .get_template("chat")?
-        .render_captured_to(given, &mut text)?;
-    String::from_utf8(text.0).map_err(|error| TemplateError::Jinja(error.to_string()))
-}
-
-/// What a template writes, up to a limit (law L9).
-struct Bounded(Vec<u8>);
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > LONGEST_TEXT {
-            let most = LONGEST_TEXT >> 20;
-            return Err(std::io::Error::other(format!("it writes more than {most} MiB")));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    let text = bounded::render(&environment.get_template("chat")?, given, LONGEST_TEXT)?;
+    Ok(text)
 }
 
 fn environment() -> Result<Environment<'static>, Error> {

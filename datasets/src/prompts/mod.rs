@@ -2,11 +2,13 @@
 //!
 //! - `text_tokenizer.rs`, `special_tokens.rs`: words to tokens and back; special tokens by role and family;
 //! - `chat_template.rs`, `style.rs`, `published.rs`: how a checkpoint is prompted, and where its folder says so;
+//! - `row_template.rs`: a row's columns as a text; `bounded.rs`, `foreign.rs`: what templates and tokenizers may ask for;
 //! - `layout.rs`, `sequences.rs`: the published layouts; examples as sequences;
 //! - `choices.rs`: a prompt and the choices that may answer it, for their likelihood.
 //!
 //! Picture codes come from the engine; which examples are taken is not decided here.
 
+mod bounded;
 pub mod chat_template;
 pub mod choices;
 mod foreign;

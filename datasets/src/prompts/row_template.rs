@@ -4,6 +4,8 @@
 use minijinja::{Environment, Error, UndefinedBehavior, context};
 use serde_json::{Map, Value};
 
+use crate::prompts::{bounded, foreign};
+
 /// Steps that a template may take for one row.
 const FUEL: u64 = 1_000_000;
 /// Bytes of a text that is made, at most.
@@ -22,8 +24,9 @@ impl RowTemplate {
     /// `row["a name"]`.
     ///
     /// # Errors
-    /// It is no Jinja: where and why, in words.
+    /// It is no Jinja, or beyond a limit: where and why, in words.
     pub fn new(source: &str) -> Result<Self, String> {
+        foreign::template(source)?;
         let mut environment = Environment::new();
         environment.set_fuel(Some(FUEL));
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -52,16 +55,8 @@ impl RowTemplate {
             (name.as_str(), value)
         }));
         let template = self.environment.get_template(NAME).map_err(failed)?;
-        let text = template
-            .render(context! { row => columns.clone(), ..columns })
-            .map_err(failed)?;
-        match text.len() <= LONGEST {
-            true => Ok(text),
-            false => Err(format!(
-                "it makes {} bytes of a row; {LONGEST} are allowed",
-                text.len()
-            )),
-        }
+        let given = context! { row => columns.clone(), ..columns };
+        bounded::render(&template, given, LONGEST).map_err(failed)
     }
 }
 
@@ -109,6 +104,11 @@ mod tests {
         let endless = "{% for a in range(10000) %}{% for b in range(10000) %}x{% endfor %}{% endfor %}";
         let endless = render(endless, row.clone()).unwrap_err();
         assert!(endless.contains("fuel"), "{endless}");
+        let long = json!({"word": "x".repeat(200)});
+        let long = render("{% for a in range(10000) %}{{ word }}{% endfor %}", long).unwrap_err();
+        assert!(long.contains("more than 1048576 bytes"), "{long}");
+        let deep = render(&format!("{{{{ {}1 }}}}", "-".repeat(1000)), row.clone()).unwrap_err();
+        assert!(deep.contains("operators"), "{deep}");
         let broken = render("{% if %}", row).unwrap_err();
         assert!(broken.contains("line 1 of the template"), "{broken}");
     }

@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Quirks, Template};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::example::{Mode, Turn};
 use crate::prompts::chat_template::{self, LLADA, MMADA, TemplateError};
+use crate::prompts::foreign;
 use crate::prompts::special_tokens::{Family, SpecialTokens};
 use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
@@ -54,10 +56,19 @@ pub struct PromptStyle {
     /// Whose conventions.
     pub family: Family,
     /// The checkpoint's own chat template, a Jinja source.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "within_limits")]
     pub template: Option<String>,
     /// Special tokens by the names that templates call them by.
     pub names: BTreeMap<String, String>,
+}
+
+/// A template that stands in a file: it may be somebody else's (law L9).
+fn within_limits<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D::Error> {
+    let template = Option::<String>::deserialize(file)?;
+    if let Some(source) = &template {
+        foreign::template(source).map_err(|words| D::Error::custom(format!("template: {words}")))?;
+    }
+    Ok(template)
 }
 
 impl PromptStyle {

@@ -79,8 +79,11 @@ fn without_long_words(text: &str) -> Vec<&str> {
 
 /// Somebody's `tokenizer.json`, within limits.
 fn read(json: &str) -> Result<Tokenizer, TokenizerError> {
-    let json = foreign::tokenizer(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
-    Ok(Tokenizer::from_bytes(json.as_bytes())?)
+    foreign::tokenizer(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
+    let mut read = Tokenizer::from_bytes(json.as_bytes())?;
+    // Whoever asks wants the words as they are, not as many as the file would have.
+    read.with_padding(None).with_truncation(None)?;
+    Ok(read)
 }
 
 /// Breaks a special token's name that stands in given words, so that it stays words through a chat template. No text has
@@ -332,6 +335,30 @@ mod tests {
             read.encode("a red circle").unwrap(),
             TOKENIZER.encode("a red circle").unwrap()
         );
+    }
+
+    #[test]
+    fn l9_a_tokenizers_padding_and_truncation_are_left_out() {
+        let mut asks: serde_json::Value = serde_json::from_str(&TOKENIZER.to_json().unwrap()).unwrap();
+        asks["truncation"] = serde_json::json!({"direction": "Right", "max_length": 1, "strategy": "LongestFirst", "stride": 0});
+        asks["padding"] = serde_json::json!({
+            "strategy": {"Fixed": 1_u64 << 40}, "direction": "Right", "pad_to_multiple_of": null,
+            "pad_id": 0, "pad_type_id": 0, "pad_token": "x"
+        });
+        let read = TextTokenizer::from_json(&asks.to_string()).unwrap();
+        let text = "a red circle left of a blue square";
+        assert_eq!(read.encode(text).unwrap(), TOKENIZER.encode(text).unwrap());
+    }
+
+    #[test]
+    fn l9_a_word_without_an_end_is_cut_for_training() {
+        let long = format!("short {} short", "ü".repeat(2 * LONGEST_WORD + 5));
+        let pieces = without_long_words(&long);
+        assert_eq!(pieces.concat(), long);
+        assert_eq!(pieces.len(), 3);
+        let longest = pieces.iter().flat_map(|piece| piece.split_whitespace());
+        assert_eq!(longest.map(|word| word.chars().count()).max(), Some(LONGEST_WORD));
+        assert_eq!(without_long_words("a red circle"), ["a red circle"]);
     }
 
     #[test]

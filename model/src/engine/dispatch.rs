@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame,
-    SampleRequest, Sequence, checkpoint,
+    Answer, EngineError, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request,
+    SampleFrame, SampleRequest, Sequence, checkpoint,
 };
+
+use tch::TchError;
 
 use crate::device::{cuda, heartbeat};
 use crate::engine::checkpoint::{Model, check_manifest, load_backbone};
@@ -115,8 +117,8 @@ impl Engine {
                 .map(Answer::PolicyTrained)
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
-            Request::Sample { requests } => self.sample(requests, on_frame),
-            Request::Aside { request } => self.aside(*request, on_frame),
+            Request::Sample { requests } => alone(self.sampling()?, requests, &|| false, on_frame),
+            Request::Aside { request } => self.aside(*request, &|| false, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::LogLikelihoods { queries } => self.log_likelihoods(&queries, &|| false),
             Request::TrainTokenizer { pictures, settings } => {
@@ -302,22 +304,20 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Does what is asked for aside, also while others are being sampled: samples in a batch of their own, or codes.
+    /// Does what is asked for aside, also while others are being sampled: samples in a batch of their own, or codes. Samples are
+    /// given up between two passes when whoever asked is gone.
     ///
     /// # Errors
     /// Why it could not; anything else than samples and codes.
-    pub fn aside(&self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+    pub fn aside(
+        &self,
+        request: Request,
+        is_gone: &dyn Fn() -> bool,
+        on_frame: &mut dyn FnMut(SampleFrame),
+    ) -> Result<Answer> {
         let began = Instant::now();
         match request {
-            Request::Sample { requests } => {
-                let mut sampling = self.batch()?;
-                sampling.join(0, requests)?;
-                loop {
-                    if let Some((_, answer)) = sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
-                        return Ok(answer);
-                    }
-                }
-            }
+            Request::Sample { requests } => alone(self.batch(0)?, requests, is_gone, on_frame),
             Request::Encode { pictures } => {
                 let model = self.model.as_ref().ok_or_else(not_loaded)?;
                 let tokenizer = model.tokenizer.as_ref().ok_or_else(no_tokenizer)?;
@@ -337,40 +337,26 @@ impl Engine {
     /// # Errors
     /// No model is loaded.
     pub fn sampling(&self) -> Result<Sampling<'_>> {
-        Ok(self.batch()?.keeping(&self.shelf))
+        // What lies on the shelf is used again, or let go of before more is taken.
+        Ok(self.batch(self.shelf.bytes())?.keeping(&self.shelf))
     }
 
-    /// A batch that takes no cache from the shelf.
-    fn batch(&self) -> Result<Sampling<'_>> {
+    /// A batch that takes no cache from the shelf, with so many bytes to take beside those that are free.
+    fn batch(&self, more: u64) -> Result<Sampling<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        Ok(Sampling::new(model, self.limits_for(model)))
+        Ok(Sampling::new(model, self.limits_for(model, more)))
     }
 
-    /// How much of a model is computed at one time without gradients.
-    fn limits_for(&self, model: &Model) -> Limits {
+    /// How much of a model is computed at one time without gradients, with so many bytes to take beside those that are free.
+    fn limits_for(&self, model: &Model, more: u64) -> Limits {
         match cuda::memory(self.place.device) {
-            // What lies on the shelf is used again, or let go of before more is taken.
             Some(memory) => sampling_limits(
                 self.limits,
-                memory.available() + self.shelf.bytes(),
+                memory.available() + more,
                 model.backbone.config(),
                 self.place.kind,
             ),
             None => self.limits,
-        }
-    }
-
-    fn sample(
-        &mut self,
-        requests: Vec<SampleRequest>,
-        on_frame: &mut dyn FnMut(SampleFrame),
-    ) -> Result<Answer> {
-        let mut sampling = self.sampling()?;
-        sampling.join(0, requests)?;
-        loop {
-            if let Some((_, answer)) = sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
-                return Ok(answer);
-            }
         }
     }
 
@@ -386,7 +372,7 @@ impl Engine {
         let began = Instant::now();
         self.shelf.clear_beyond(SMALL_CACHE);
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        let tokens = self.limits_for(model).tokens.min(WAVE);
+        let tokens = self.limits_for(model, self.shelf.bytes()).tokens.min(WAVE);
         let company = Company { tokens, is_gone };
         let values = log_likelihoods(&model.backbone, queries, &company)?;
         let seconds = began.elapsed().as_secs_f64();
@@ -413,6 +399,30 @@ impl Engine {
             })
             .collect::<Result<_>>()?;
         Ok(Answer::LogProbs { values })
+    }
+}
+
+/// One request in a batch of its own, until it is answered or nobody waits for it any more.
+fn alone(
+    mut sampling: Sampling<'_>,
+    requests: Vec<SampleRequest>,
+    is_gone: &dyn Fn() -> bool,
+    on_frame: &mut dyn FnMut(SampleFrame),
+) -> Result<Answer> {
+    sampling.join(0, requests)?;
+    loop {
+        match sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
+            Some((_, Answer::Failed(EngineError::Device { message }))) => {
+                return Err(ModelError::Torch(TchError::Torch(message)));
+            }
+            Some((_, answer)) => return Ok(answer),
+            None if is_gone() => {
+                return Err(ModelError::Refused(
+                    "nobody waits for these samples any more".into(),
+                ));
+            }
+            None => {}
+        }
     }
 }
 

@@ -255,6 +255,9 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
                 shutdown.ask();
                 return Served::Asked;
             }
+            Request::Aside { request } => {
+                aside(engine, *request, &client).map_err(|message| EngineError::Device { message })
+            }
             request => {
                 let handled = whole(engine, |engine| {
                     struck?;
@@ -311,8 +314,7 @@ fn sample_together(
             let requests = match meanwhile {
                 Meanwhile::Join(requests) => requests,
                 Meanwhile::Aside(request) => {
-                    let done = engine.aside(request, &mut |frame| client.write(&Answer::Frame(frame)));
-                    client.write(&answered(done)?);
+                    aside(engine, request, &client).map_err(of_device)?;
                     continue;
                 }
             };
@@ -334,7 +336,7 @@ fn sample_together(
         })?;
         for (number, answer) in answers {
             if let Answer::Failed(EngineError::Device { message }) = answer {
-                return Err(ModelError::Torch(TchError::Torch(message)));
+                return Err(of_device(message));
             }
             if let Some(client) = clients.remove(&number) {
                 client.write(&answer);
@@ -344,12 +346,22 @@ fn sample_together(
     Ok(())
 }
 
-/// The answer to what was asked aside; its failure is told to who asked, unless it is the device's.
-fn answered(done: Result<Answer>) -> Result<Answer> {
-    match done.map_err(EngineError::from) {
-        Ok(answer) => Ok(answer),
-        Err(EngineError::Device { message }) => Err(ModelError::Torch(TchError::Torch(message))),
-        Err(error) => Ok(Answer::Failed(error)),
+/// Does what a client asks for aside and answers it. Whatever goes wrong stays between the two, unless it is the device: then its
+/// words come back.
+fn aside(engine: &Engine, request: Request, client: &Client) -> std::result::Result<(), String> {
+    let done = caught(|| {
+        engine.aside(request, &|| client.is_gone(), &mut |frame| {
+            client.write(&Answer::Frame(frame));
+        })
+    });
+    let done = match done {
+        Ok(done) => done.map_err(EngineError::from),
+        Err(words) => Err(of_panic(words)),
+    };
+    client.write(&done.clone().unwrap_or_else(Answer::Failed));
+    match done {
+        Err(EngineError::Device { message }) => Err(message),
+        _ => Ok(()),
     }
 }
 
@@ -359,22 +371,41 @@ fn whole<T>(
     engine: &mut Engine,
     work: impl FnOnce(&mut Engine) -> Result<T>,
 ) -> std::result::Result<T, EngineError> {
-    let panic = match std::panic::catch_unwind(AssertUnwindSafe(|| work(engine))) {
+    let words = match caught(|| work(engine)) {
         Ok(done) => return done.map_err(EngineError::from),
-        Err(panic) => panic,
+        Err(words) => words,
     };
-    let words = panic.downcast_ref::<&str>().map(ToString::to_string);
-    let message = words
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default();
-    if let failed @ EngineError::Device { .. } = of_libtorch(message.clone()) {
-        return Err(failed);
+    let mut failed = of_panic(words);
+    if let EngineError::Internal { message } = &mut failed
+        && let Err(error) = engine.recover()
+    {
+        message.push_str(&format!("; {error}"));
     }
-    let left = engine.recover().err();
-    let left = left.map(|error| format!("; {error}")).unwrap_or_default();
-    Err(EngineError::Internal {
-        message: format!("a panic: {message}{left}"),
+    Err(failed)
+}
+
+/// What a piece of work ends with, or the words of its panic.
+fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let words = panic.downcast_ref::<&str>().map(ToString::to_string);
+        words
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default()
     })
+}
+
+/// What a panic means for whoever asked.
+fn of_panic(words: String) -> EngineError {
+    match of_libtorch(words.clone()) {
+        failed @ EngineError::Device { .. } => failed,
+        _ => EngineError::Internal {
+            message: format!("a panic: {words}"),
+        },
+    }
+}
+
+fn of_device(message: String) -> ModelError {
+    ModelError::Torch(TchError::Torch(message))
 }
 
 fn refused(why: &impl ToString) -> Answer {

@@ -384,6 +384,12 @@ impl Suite {
         }
     }
 
+    /// Whether its data is looked for in a folder of its own ([`Suite::within`]).
+    #[must_use]
+    pub const fn is_narrowed(&self) -> bool {
+        self.root.is_some()
+    }
+
     fn looked_for<T>(&self, look: impl FnOnce() -> T) -> T {
         match &self.root {
             Some(root) => data_dir::only(root.clone(), look),

@@ -45,7 +45,8 @@ pub fn print_results(suites: &[Suite], results: &[SuiteResult]) -> anyhow::Resul
     head.extend(asked.iter().map(|(_, title)| *title));
     head.push("parts");
     print::table(&head, &rows)?;
-    for suite in suites {
+    let own_data = suites.iter().filter(|suite| !suite.is_narrowed());
+    for suite in own_data {
         for figure in suite.protocol().published {
             let name = suite.name();
             print::note(&format!(

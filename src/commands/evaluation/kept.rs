@@ -195,11 +195,16 @@ impl Follower<'_> {
     /// Says the mean credit so far and its interval beside the bar; the suite's own figure may be another.
     fn say_so_far(&mut self, items: &[ItemResult]) {
         let counted = items.iter().filter(|item| item.is_counted());
-        self.credits.extend(counted.map(|item| item.judged.verdict.credit));
+        self.credits
+            .extend(counted.map(|item| item.judged.verdict.credit));
         if let Some(mean) = mean(&self.credits) {
             let half = mean.high.map_or(0.0, |high| high - mean.value);
-            self.bar
-                .set_message(format!("{} {:.1} ± {:.1} %", self.suite, 100.0 * mean.value, 100.0 * half));
+            self.bar.set_message(format!(
+                "{} {:.1} ± {:.1} %",
+                self.suite,
+                100.0 * mean.value,
+                100.0 * half
+            ));
         }
     }
 }

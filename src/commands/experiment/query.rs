@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use demask_actors::home::Home;
 use demask_storage::query::{self, Format as Printed};
@@ -22,16 +24,23 @@ fn list(options: &Query) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends this process when the query has not ended it in time (law L10): inside one of SQLite's functions nothing else can.
-fn end_in_time() {
-    std::thread::spawn(|| {
+/// Ends this process when the query has not ended in time (law L10): inside one of SQLite's functions nothing else can. True says
+/// that it has: whoever reads the rows may take longer.
+fn end_in_time() -> Arc<AtomicBool> {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&has_ended);
+    std::thread::spawn(move || {
         std::thread::sleep(query::PROCESS_LIMIT);
+        if seen.load(Ordering::SeqCst) {
+            return;
+        }
         print::note(&format!(
             "the query was given up: a query may take {} s",
             query::PROCESS_LIMIT.as_secs()
         ));
         std::process::exit(1);
     });
+    has_ended
 }
 
 /// Runs one SELECT and prints its rows; without one, says what can be asked.
@@ -42,8 +51,14 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
     let Some(sql) = &options.sql else {
         return list(&options);
     };
-    end_in_time();
-    let rows = query::query_alone(&home.database(), sql, options.limit)?;
+    let has_ended = end_in_time();
+    // Rows for the daemon are held there once more.
+    let largest = match options.rows {
+        true => query::LARGEST_RESULT,
+        false => query::LARGEST_PRINTED,
+    };
+    let rows = query::query_alone(&home.database(), sql, options.limit, largest)?;
+    has_ended.store(true, Ordering::SeqCst);
     if options.rows {
         return print::json_line(&rows).map(|()| ExitCode::SUCCESS);
     }

@@ -85,12 +85,11 @@ fn same_under_way(home: &Home, asked: &Profile, from_scratch: bool) -> anyhow::R
     }
     let found = journal::unfinished(&store::open_read_only(&home.database())?)?;
     let Some(found) = found else { return Ok(None) };
-    Ok(same(&found.config, asked)?.then_some(found.run))
+    Ok(same(found.config, asked)?.then_some(found.id))
 }
 
 /// Whether a stored configuration is that of a profile, however the run began.
-fn same(stored: &str, asked: &Profile) -> anyhow::Result<bool> {
-    let mut stored: Value = serde_json::from_str(stored)?;
+fn same(mut stored: Value, asked: &Profile) -> anyhow::Result<bool> {
     if let Some(keys) = stored.as_object_mut() {
         keys.remove("from_scratch");
     }
@@ -112,16 +111,16 @@ mod tests {
     }
 
     /// As the daemon records it.
-    fn stored(profile: &Profile, from_scratch: bool) -> String {
+    fn stored(profile: &Profile, from_scratch: bool) -> Value {
         let mut config = serde_json::to_value(profile).unwrap();
         config["from_scratch"] = from_scratch.into();
-        config.to_string()
+        serde_json::from_str(&config.to_string()).unwrap()
     }
 
     #[test]
     fn a_configuration_is_the_same_however_the_run_began_and_another_in_any_value() {
         let one = profile(&["ema=0.1", "optimizer.beta1=0.899999999999999911"]);
-        assert!(same(&stored(&one, true), &one).unwrap() && same(&stored(&one, false), &one).unwrap());
+        assert!(same(stored(&one, true), &one).unwrap() && same(stored(&one, false), &one).unwrap());
         for flag in [
             "seed=77",
             "ema=0.2",
@@ -129,7 +128,7 @@ mod tests {
             "source.0.weight=9",
         ] {
             assert!(
-                !same(&stored(&one, false), &profile(&["ema=0.1", flag])).unwrap(),
+                !same(stored(&one, false), &profile(&["ema=0.1", flag])).unwrap(),
                 "{flag}"
             );
         }

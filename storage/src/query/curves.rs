@@ -58,13 +58,17 @@ fn list(runs: &[String]) -> String {
     runs.iter().map(|run| quoted(run)).collect::<Vec<_>>().join(", ")
 }
 
-/// Asks for the metrics of these runs whose names fit a pattern (`reward/*`), each thinned to about so many points (means of
+/// Asks for the metrics of these runs whose names fit one of these patterns (`reward/*`), each thinned to about so many points (means of
 /// neighbouring steps) where a number is given.
 #[must_use]
-pub fn points_sql(runs: &[String], pattern: &str, most: Option<u64>) -> String {
-    let (runs, pattern) = (list(runs), quoted(pattern));
+pub fn points_sql(runs: &[String], patterns: &[String], most: Option<u64>) -> String {
+    let fits = patterns
+        .iter()
+        .map(|pattern| format!("name GLOB {}", quoted(pattern)));
+    let fits = fits.reduce(|one, other| format!("{one} OR {other}"));
+    let (runs, fits) = (list(runs), fits.unwrap_or_else(|| "FALSE".to_owned()));
     let began = "(SELECT started_us FROM v_run WHERE v_run.run = v_metric.run)";
-    let of = format!("FROM v_metric WHERE run IN ({runs}) AND name GLOB {pattern} AND value IS NOT NULL");
+    let of = format!("FROM v_metric WHERE run IN ({runs}) AND ({fits}) AND value IS NOT NULL");
     match most {
         None => format!(
             "SELECT run AS {CURVE}, name, step, (at_us - {began}) / 1e6 AS seconds, value {of} ORDER BY run, name, step"
@@ -140,18 +144,12 @@ pub fn turns_of(rows: &[Vec<String>]) -> Vec<KnobTurn> {
 /// # Errors
 /// As [`super::query`].
 pub fn curves(path: &Path, runs: &[String], patterns: &[String]) -> Result<Vec<Curve>, StoreError> {
-    let mut found: Vec<Curve> = Vec::new();
-    for pattern in patterns {
-        let rows = run(&store::open_read_only(path)?, &points_sql(runs, pattern, None), 0)?;
-        let fresh = curves_of(&texts(&rows));
-        let is_known = |curve: &Curve| {
-            found
-                .iter()
-                .any(|known| (&known.run, &known.name) == (&curve.run, &curve.name))
-        };
-        let fresh: Vec<Curve> = fresh.into_iter().filter(|curve| !is_known(curve)).collect();
-        found.extend(fresh);
-    }
+    let rows = run(
+        &store::open_read_only(path)?,
+        &points_sql(runs, patterns, None),
+        0,
+    )?;
+    let mut found = curves_of(&texts(&rows));
     let place = |curve: &Curve| runs.iter().position(|run| *run == curve.run);
     found.sort_by(|one, other| (&one.name, place(one)).cmp(&(&other.name, place(other))));
     Ok(found)

@@ -50,8 +50,10 @@ pub const PROCESS_LIMIT: Duration = Duration::from_secs(35);
 const LONGEST_VALUE: i32 = 16 << 20;
 /// Bytes of a pattern of LIKE or GLOB, whose time grows with a power of its stars.
 const LONGEST_PATTERN: i32 = 1000;
-/// Bytes of all cells of a result together, beside other work and in a process of its own.
-const LARGEST_RESULT: (usize, usize) = (128 << 20, 512 << 20);
+/// Bytes of all cells of a result together, beside other work: it is held there, and written for somebody else, as a whole.
+pub const LARGEST_RESULT: usize = 128 << 20;
+/// Bytes of all cells of a result that a process of its own prints.
+pub const LARGEST_PRINTED: usize = 512 << 20;
 /// Bytes that SQLite may use in a process that is there for one query.
 const LARGEST_HEAP: i64 = 512 << 20;
 
@@ -87,14 +89,15 @@ pub fn query(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
     run(&store::open_read_only(path)?, sql, limit)
 }
 
-/// As [`query`], in a process that is there for nothing else: what SQLite may use of its memory is bounded too.
+/// As [`query`], in a process that is there for nothing else: what SQLite may use of its memory is bounded too, and the result
+/// may have as many bytes as are named.
 ///
 /// # Errors
 /// As [`query`].
-pub fn query_alone(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
+pub fn query_alone(path: &Path, sql: &str, limit: u64, largest: usize) -> Result<Rows, StoreError> {
     let connection = store::open_read_only(path)?;
     connection.pragma_update(None, "hard_heap_limit", LARGEST_HEAP)?;
-    bounded(&connection, sql, limit, LARGEST_RESULT.1)
+    bounded(&connection, sql, limit, largest)
 }
 
 /// As [`query`], on an open connection, which is guarded from now on.
@@ -102,7 +105,7 @@ pub fn query_alone(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreErro
 /// # Errors
 /// As [`query`].
 pub fn run(connection: &Connection, sql: &str, limit: u64) -> Result<Rows, StoreError> {
-    bounded(connection, sql, limit, LARGEST_RESULT.0)
+    bounded(connection, sql, limit, LARGEST_RESULT)
 }
 
 fn bounded(connection: &Connection, sql: &str, limit: u64, largest: usize) -> Result<Rows, StoreError> {

@@ -8,38 +8,42 @@ use crate::record::{Checkpoint, Labels, Run, Steer};
 use crate::store::StoreError;
 use crate::vocabulary::RunState;
 
-/// A run that was begun and did not end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfinished {
-    /// Its id.
-    pub run: String,
-    /// Its profile's name.
-    pub profile: String,
-    /// Its configuration as JSON.
-    pub config: String,
-    /// Its seed.
-    pub seed: u64,
-    /// How many lives it has had, less one.
-    pub generation: u64,
+/// The columns of a run, as [`begun`] reads them.
+const RUN: &str = "id, parent, parent_step, profile, config, config_hash, seed, host, version, generation, name, tags, note, status";
+
+/// A row of [`RUN`]: a run as it was begun, and where it is.
+fn begun(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Run, RunState)> {
+    let (config, tags): (String, String) = (row.get(4)?, row.get(11)?);
+    let run = Run {
+        id: row.get(0)?,
+        parent: row.get(1)?,
+        parent_step: row.get::<_, Option<i64>>(2)?.map(|step| step as u64),
+        profile: row.get(3)?,
+        config: serde_json::from_str(&config).unwrap_or_default(),
+        config_hash: row.get(5)?,
+        seed: row.get::<_, i64>(6)? as u64,
+        host: row.get(7)?,
+        version: row.get(8)?,
+        generation: row.get::<_, i64>(9)? as u64,
+        labels: Labels {
+            name: row.get(10)?,
+            tags: serde_json::from_str(&tags).unwrap_or_default(),
+            note: row.get(12)?,
+        },
+    };
+    Ok((run, row.get(13)?))
 }
 
 /// The newest run without an end.
 ///
 /// # Errors
 /// SQLite's.
-pub fn unfinished(connection: &Connection) -> Result<Option<Unfinished>, StoreError> {
-    let sql = "SELECT id, profile, config, seed, generation FROM run WHERE status IN ('running', 'interrupted') ORDER BY started_us DESC LIMIT 1";
-    Ok(connection
-        .query_row(sql, [], |row| {
-            Ok(Unfinished {
-                run: row.get(0)?,
-                profile: row.get(1)?,
-                config: row.get(2)?,
-                seed: row.get::<_, i64>(3)? as u64,
-                generation: row.get::<_, i64>(4)? as u64,
-            })
-        })
-        .optional()?)
+pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
+    let sql = format!(
+        "SELECT {RUN} FROM run WHERE status IN ('running', 'interrupted') ORDER BY started_us DESC LIMIT 1"
+    );
+    let found = connection.query_row(&sql, [], begun).optional()?;
+    Ok(found.map(|(run, _)| run))
 }
 
 /// A run as it was begun, and where it is; none where there is no such run.
@@ -47,30 +51,8 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Unfinished>, StoreEr
 /// # Errors
 /// SQLite's.
 pub fn run(connection: &Connection, id: &str) -> Result<Option<(Run, RunState)>, StoreError> {
-    let sql = "SELECT id, parent, parent_step, profile, config, config_hash, seed, host, version, generation, name, tags, note, status
-               FROM run WHERE id = ?1";
-    let read = |row: &rusqlite::Row<'_>| {
-        let (config, tags): (String, String) = (row.get(4)?, row.get(11)?);
-        let run = Run {
-            id: row.get(0)?,
-            parent: row.get(1)?,
-            parent_step: row.get::<_, Option<i64>>(2)?.map(|step| step as u64),
-            profile: row.get(3)?,
-            config: serde_json::from_str(&config).unwrap_or_default(),
-            config_hash: row.get(5)?,
-            seed: row.get::<_, i64>(6)? as u64,
-            host: row.get(7)?,
-            version: row.get(8)?,
-            generation: row.get::<_, i64>(9)? as u64,
-            labels: Labels {
-                name: row.get(10)?,
-                tags: serde_json::from_str(&tags).unwrap_or_default(),
-                note: row.get(12)?,
-            },
-        };
-        Ok((run, row.get(13)?))
-    };
-    Ok(connection.query_row(sql, params![id], read).optional()?)
+    let sql = format!("SELECT {RUN} FROM run WHERE id = ?1");
+    Ok(connection.query_row(&sql, params![id], begun).optional()?)
 }
 
 /// Steps of a run's checkpoints that runs began with which are yet to end, or to begin.

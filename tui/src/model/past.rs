@@ -34,7 +34,7 @@ pub fn questions(run: &str) -> Vec<Command> {
         )),
         watched(&id),
         funnel(run),
-        ask(points_sql(&all, "*", Some(POINTS))),
+        ask(points_sql(&all, &["*".to_owned()], Some(POINTS))),
         ask(turns_sql(&all)),
     ]
 }
@@ -61,7 +61,7 @@ pub fn funnel(run: &str) -> Command {
 /// Asks for points of a metric of these runs.
 #[must_use]
 pub fn points(runs: &[String], name: &str) -> Command {
-    ask(points_sql(runs, &exactly(name), Some(POINTS)))
+    ask(points_sql(runs, &[exactly(name)], Some(POINTS)))
 }
 
 /// Asks for the knobs that were turned in these runs.

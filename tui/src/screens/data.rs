@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
-use ratatui::text::{Line, Span};
+use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
 
-use super::{Event, Screen, step_back};
+use super::{Event, Screen, described, step_back};
 use crate::keys::Action;
 use crate::lineage;
 use crate::model::message::Effect;
@@ -198,37 +198,12 @@ fn told(model: &Model, pictures: &Pictures, story: &[Vec<String>], frame: &mut F
     let shown: Vec<(&str, &str)> = pairs()
         .filter(|(name, _)| lineage::PICTURES.contains(name))
         .collect();
-    let beside = if shown.is_empty() || !pictures.shown() {
-        0
-    } else {
-        (area.width / 3).clamp(18, 66)
-    };
-    let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
-    let mut lines = Vec::new();
-    for (name, value) in pairs().filter(|(name, _)| !lineage::PICTURES.contains(name)) {
-        for (number, text) in value.lines().enumerate() {
-            let name = if number == 0 { name } else { "" };
-            lines.push(Line::from(vec![
-                Span::styled(format!("{name:<11}"), accent(model)),
-                text.to_owned().into(),
-            ]));
-        }
-    }
-    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    frame.render_widget(
-        text.block(panel("one sequence; enter: its parent, esc: back")),
-        left,
-    );
-    if beside == 0 {
-        return;
-    }
-    let places = Layout::vertical(vec![Constraint::Fill(1); shown.len()]).split(right);
-    for ((name, hash), place) in shown.iter().zip(places.iter()) {
-        let block = panel(name);
-        let inner = block.inner(*place);
-        frame.render_widget(block, *place);
-        pictures.draw_blob(frame, inner, hash);
-    }
+    let words: Vec<(&str, String)> = pairs()
+        .filter(|(name, _)| !lineage::PICTURES.contains(name))
+        .map(|(name, words)| (name, words.to_owned()))
+        .collect();
+    let title = "one sequence; enter: its parent, esc: back";
+    described((model, pictures), title, &words, &shown, frame, area);
 }
 
 impl DataScreen {

@@ -4,9 +4,10 @@ use demask_storage::query::curves::quoted;
 use demask_storage::{Command, Eval};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
-use ratatui::text::{Line, Span};
-use ratatui::widgets::{Paragraph, Row, Table, TableState, Wrap};
+use ratatui::text::Line;
+use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
+use super::described;
 use super::parts::{self, credit};
 use crate::model::Model;
 use crate::model::message::Effect;
@@ -205,13 +206,7 @@ fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Fra
         .into_iter()
         .filter(|(_, hash)| !hash.is_empty() && *hash != "null")
         .collect();
-    let beside = if shown.is_empty() || !pictures.shown() {
-        0
-    } else {
-        (area.width / 3).clamp(18, 66)
-    };
-    let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
-    let mut lines = Vec::new();
+    let mut words = Vec::new();
     for (name, value) in item.iter().filter_map(|pair| Some((pair.first()?, pair.get(1)?))) {
         if ["picture", "drawn"].contains(&name.as_str()) || value == "null" {
             continue;
@@ -227,27 +222,8 @@ fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Fra
             ("credit", Ok(credit)) if credit <= 0.0 => " (wrong)",
             _ => "",
         };
-        for (number, text) in value.lines().enumerate() {
-            let name = if number == 0 { name.as_str() } else { "" };
-            lines.push(Line::from(vec![
-                Span::styled(format!("{name:<11}"), accent(model)),
-                Span::raw(format!("{text}{verdict}")),
-            ]));
-        }
+        words.push((name.as_str(), format!("{value}{verdict}")));
     }
-    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
-    frame.render_widget(
-        text.block(panel("one item; up and down: the others, esc back")),
-        left,
-    );
-    if beside == 0 {
-        return;
-    }
-    let places = Layout::vertical(vec![Constraint::Fill(1); shown.len()]).split(right);
-    for ((name, hash), place) in shown.iter().zip(places.iter()) {
-        let block = panel(name);
-        let inner = block.inner(*place);
-        frame.render_widget(block, *place);
-        pictures.draw_blob(frame, inner, hash);
-    }
+    let title = "one item; up and down: the others, esc back";
+    described((model, pictures), title, &words, &shown, frame, area);
 }

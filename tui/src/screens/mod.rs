@@ -6,7 +6,9 @@
 use demask_storage::Record;
 use demask_storage::query::curves::{CURVE, TURNED};
 use ratatui::Frame;
-use ratatui::layout::{Position, Rect};
+use ratatui::layout::{Constraint, Layout, Position, Rect};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::keys::Action;
 use crate::lineage;
@@ -14,6 +16,7 @@ use crate::model::Model;
 use crate::model::message::Effect;
 use crate::model::past;
 use crate::pictures::Pictures;
+use crate::theme::{accent, panel};
 
 /// A screen. Its state is its own fields.
 pub(crate) trait Screen {
@@ -126,5 +129,44 @@ fn step_back(at: usize, limit: usize, is_back: bool) -> usize {
     match is_back {
         true => (at + 1).min(limit),
         false => at.saturating_sub(1),
+    }
+}
+
+/// All that is known of one thing under a title: names with their words, and its pictures by their names beside them.
+fn described(
+    (model, pictures): (&Model, &Pictures),
+    title: &str,
+    words: &[(&str, String)],
+    shown: &[(&str, &str)],
+    frame: &mut Frame,
+    area: Rect,
+) {
+    let beside = if shown.is_empty() || !pictures.shown() {
+        0
+    } else {
+        (area.width / 3).clamp(18, 66)
+    };
+    let [left, right] = Layout::horizontal([Constraint::Min(20), Constraint::Length(beside)]).areas(area);
+    let mut lines = Vec::new();
+    for (name, words) in words {
+        for (number, text) in words.lines().enumerate() {
+            let name = if number == 0 { name } else { "" };
+            lines.push(Line::from(vec![
+                Span::styled(format!("{name:<11}"), accent(model)),
+                Span::raw(text),
+            ]));
+        }
+    }
+    let text = Paragraph::new(lines).wrap(Wrap { trim: false });
+    frame.render_widget(text.block(panel(title)), left);
+    if beside == 0 {
+        return;
+    }
+    let places = Layout::vertical(vec![Constraint::Fill(1); shown.len()]).split(right);
+    for ((name, hash), place) in shown.iter().zip(places.iter()) {
+        let block = panel(name);
+        let inner = block.inner(*place);
+        frame.render_widget(block, *place);
+        pictures.draw_blob(frame, inner, hash);
     }
 }

@@ -456,6 +456,32 @@ fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_the
 }
 
 #[test]
+fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
+    let engine = Engine::start();
+    let (mut client, mut wrong, mut leaving) = (engine.connect(), engine.connect(), engine.connect());
+    load(&mut client);
+    wire::write(&mut client, &asked(1, false)).unwrap();
+    let others = samples(&mut client);
+    wire::write(&mut client, &asked(1, true)).unwrap();
+    let first: Answer = wire::read(&mut client).unwrap().unwrap();
+    assert!(matches!(first, Answer::Frame(_)));
+    let aside = json!({"ask": "aside", "request": asked(7, true)});
+    wire::write(&mut leaving, &aside).unwrap();
+    let first: Answer = wire::read(&mut leaving).unwrap().unwrap();
+    assert!(matches!(first, Answer::Frame(_)));
+    drop(leaving);
+    let mut beyond = asked(7, false);
+    beyond["requests"][0]["target"]["end"] = json!(33);
+    let refused = ask_json(&mut wrong, json!({"ask": "aside", "request": beyond}));
+    assert!(
+        matches!(refused, Answer::Failed(EngineError::Refused { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(samples(&mut client), others);
+    assert!(matches!(hello(&mut wrong), Answer::Hello(_)));
+}
+
+#[test]
 fn a_loss_that_is_no_number_is_reported() {
     let engine = Engine::start();
     let mut client = engine.connect();

@@ -2,15 +2,9 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-fn said(out: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    )
-}
+use demask_tests::said;
 
 fn copied(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();

@@ -3,16 +3,8 @@
 
 use std::process::Output;
 
-use demask_tests::Place;
+use demask_tests::{Place, said};
 use serde_json::Value;
-
-fn said(out: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    )
-}
 
 fn lines(out: &Output) -> Vec<Value> {
     assert!(out.status.success(), "{}", said(out));

@@ -1,22 +1,12 @@
 //! Runs to look at: `demask plot`, `demask report`, the views behind them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::Output;
-
 use demask_storage::{Command, Record, Reply};
 use demask_tests::profile::smoke;
 use demask_tests::runs::{start, wait_for};
 use demask_tests::store::rows_as_json;
-use demask_tests::{Place, SMOKE};
+use demask_tests::{Place, SMOKE, said};
 use serde_json::{Value, json};
-
-fn said(out: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&out.stdout),
-        String::from_utf8_lossy(&out.stderr)
-    )
-}
 
 /// A home with a run in which a knob was turned, and its id.
 fn steered() -> (Place, String) {

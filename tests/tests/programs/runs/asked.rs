@@ -7,7 +7,7 @@ use demask_storage::{Command as Ask, Record, Reply, RunState};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, SMOKE, start, wait_for};
+use demask_tests::{Place, SMOKE, start, undisturbed, wait_for, wait_until};
 use serde_json::{Value, json};
 
 fn said(place: &Place, arguments: &[&str]) -> Value {
@@ -42,9 +42,8 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     let refused = place.run(&["ask", "What is 3 + 4?"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("no run is under way"));
     start(&mut client, &text).await;
-    while !place.path().join("asked").exists() {
-        tokio::task::yield_now().await;
-    }
+    let asked = place.path().join("asked");
+    wait_until(&mut client, "its reward is asked", || asked.exists()).await;
     let answer = said(&place, &["What is 3 + 4?", "--reference", "7"]);
     assert_eq!((&answer["reply"], &answer["step"]), (&json!("said"), &json!(1)));
     let right = answer["answer"].as_str().unwrap().trim() == "7";
@@ -98,14 +97,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
 
 #[tokio::test]
 async fn l8_a_run_that_is_asked_all_the_time_ends_in_the_same_weights() {
-    let mut calm = Place::default();
-    let mut client = calm.serve().await;
-    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
-    let run = start(&mut client, SMOKE).await;
-    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
-        .await
-        .unwrap();
-    let expected = weights_hash(&last_checkpoint(calm.path(), &run));
+    let expected = undisturbed(&mut Place::default(), SMOKE).await;
 
     let mut place = Place::default();
     let mut client = place.serve().await;

@@ -2,16 +2,16 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 use demask_actors::control::client::Client;
 use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::processes::{is_alive, wait_for_end};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, start, wait_for};
+use demask_tests::{Place, ended, http, start, subscribed, undisturbed, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// The example that ships: ten lines of Python, and the profile that uses them.
@@ -68,28 +68,6 @@ learning_rate = 1e-3
 "#,
         place.path().to_str().unwrap()
     ))
-}
-
-async fn subscribed(place: &mut Place) -> Client {
-    let mut client = place.serve().await;
-    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
-    client
-}
-
-async fn ended(client: &mut Client) -> RunState {
-    let end = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
-    match end.unwrap().record {
-        Record::RunEnd(end) => end.status,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// The weights at the end of a run that nothing interrupts.
-async fn whole(place: &mut Place, profile: &str) -> String {
-    let mut client = subscribed(place).await;
-    let run = start(&mut client, profile).await;
-    assert_eq!(ended(&mut client).await, RunState::Done);
-    weights_hash(&last_checkpoint(place.path(), &run))
 }
 
 fn lines(place: &Place, file: &str) -> Vec<Value> {
@@ -190,7 +168,7 @@ async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
     );
     let text = profile(&place, "    pass", "picture = \"path\"\nbatch = 2")
         .replace("[rewards]", &format!("{own}[rewards]"));
-    whole(&mut place, &text).await;
+    undisturbed(&mut place, &text).await;
     let batches = lines(&place, "batches.jsonl");
     let items: Vec<&Value> = batches
         .iter()
@@ -234,10 +212,10 @@ const STUMBLES: &str = r#"
 async fn l1_crash_silence_and_a_bad_answer_within_the_budget_change_nothing() {
     let (mut calm, mut place) = (Place::default(), Place::default());
     let expected = profile(&calm, "    pass", "");
-    let expected = whole(&mut calm, &expected).await;
+    let expected = undisturbed(&mut calm, &expected).await;
     // The time limit is the silent one's alone: others answer long before.
     let stumbling = profile(&place, STUMBLES, "time_limit = 10.0\nrestarts = 3");
-    assert_eq!(whole(&mut place, &stumbling).await, expected);
+    assert_eq!(undisturbed(&mut place, &stumbling).await, expected);
     assert_eq!(lines(&place, "pids").len(), 4);
     let alerts = rows_as_json(&place, "SELECT count(*) AS n FROM v_alert");
     assert_eq!(alerts, json!([{"n": 0}]));
@@ -247,7 +225,7 @@ async fn l1_crash_silence_and_a_bad_answer_within_the_budget_change_nothing() {
 async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on_to_the_same_weights() {
     let (mut calm, mut place) = (Place::default(), Place::default());
     let expected = profile(&calm, "    pass", "");
-    let expected = whole(&mut calm, &expected).await;
+    let expected = undisturbed(&mut calm, &expected).await;
     let broken = r#"
     if batch["batch"] == 2 or sum(1 for _ in open("pids")) > 1:
         if not os.path.exists("mended"): print("broken", file=sys.stderr); sys.exit(1)
@@ -279,15 +257,8 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
     assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), expected);
 }
 
-/// Whether a process is there, and no zombie.
-fn lives(pid: &Value) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
-    state.is_some_and(|state| state != 'Z')
-}
-
 /// The process of a reward that hangs at its first batch.
-async fn hanging(place: &mut Place) -> (Client, Value) {
+async fn hanging(place: &mut Place) -> (Client, i32) {
     let text = profile(
         place,
         "    open('asked', 'w').close(); time.sleep(3600)",
@@ -295,11 +266,10 @@ async fn hanging(place: &mut Place) -> (Client, Value) {
     );
     let mut client = subscribed(place).await;
     start(&mut client, &text).await;
-    while !place.path().join("asked").exists() {
-        tokio::task::yield_now().await;
-    }
-    let pid = lines(place, "pids").remove(0);
-    assert!(lives(&pid));
+    let asked = place.path().join("asked");
+    wait_until(&mut client, "its reward is asked", || asked.exists()).await;
+    let pid = lines(place, "pids")[0].as_i64().unwrap().try_into().unwrap();
+    assert!(is_alive(pid));
     (client, pid)
 }
 
@@ -309,9 +279,7 @@ async fn l10_a_stop_ends_a_run_whose_reward_is_silent() {
     let (mut client, pid) = hanging(&mut place).await;
     client.ask(Ask::Stop).await.unwrap();
     assert_eq!(ended(&mut client).await, RunState::Stopped);
-    while lives(&pid) {
-        tokio::task::yield_now().await;
-    }
+    wait_for_end(pid).await;
     assert_eq!(place.terminate(), Some(0));
 }
 
@@ -320,9 +288,7 @@ async fn a_reward_does_not_outlive_a_daemon_that_is_killed() {
     let mut place = Place::default();
     let (_client, pid) = hanging(&mut place).await;
     place.kill();
-    while lives(&pid) {
-        tokio::task::yield_now().await;
-    }
+    wait_for_end(pid).await;
 }
 
 /// Values every batch posted to a port of this machine by the parity of its answers' lengths; the address.
@@ -331,23 +297,14 @@ fn address() -> String {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            answer(stream.unwrap());
+            answer(&stream.unwrap());
         }
     });
     format!("http://{address}/score")
 }
 
-fn answer(mut stream: TcpStream) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut line, mut length) = (String::new(), 0);
-    while reader.read_line(&mut line).unwrap() > 2 {
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
+fn answer(stream: &TcpStream) {
+    let body = http::request_body(stream);
     let batch: Value = serde_json::from_slice(&body).unwrap();
     let items = batch["items"].as_array().unwrap();
     let values: Vec<usize> = items
@@ -355,11 +312,7 @@ fn answer(mut stream: TcpStream) {
         .map(|item| item["answer"].as_str().unwrap().len() % 2)
         .collect();
     let reply = json!({ "values": values }).to_string();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        reply.len()
-    );
-    stream.write_all(format!("{head}{reply}").as_bytes()).unwrap();
+    http::answer(stream, "200 OK", &reply);
 }
 
 #[tokio::test]

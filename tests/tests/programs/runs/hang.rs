@@ -2,12 +2,11 @@
 //! that says nothing is told of, and ended by force. No test here measures time: what would never end is given up by the program.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::path::Path;
-
 use demask_storage::{Command as Ask, Record, RunState};
+use demask_tests::processes::is_alive;
 use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, SMOKE, start, wait_for};
+use demask_tests::{Place, SMOKE, start, undisturbed, wait_for};
 
 /// A daemon whose engine hangs at its fifth step, two after a checkpoint, and the run that waits for it.
 async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, String) {
@@ -27,19 +26,6 @@ async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, Str
 
 fn status(place: &Place, run: &str) -> String {
     rows_as_csv(place, &format!("SELECT status FROM v_run WHERE run = '{run}'"))
-}
-
-/// The weights that an undisturbed run ends in.
-async fn undisturbed() -> String {
-    let mut place = Place::default();
-    let mut client = place.serve().await;
-    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
-    let run = start(&mut client, SMOKE).await;
-    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
-        .await
-        .unwrap();
-    assert_eq!(place.terminate(), Some(0));
-    weights_hash(&last_checkpoint(place.path(), &run))
 }
 
 #[tokio::test]
@@ -81,7 +67,7 @@ async fn l10_l1_a_daemon_whose_engine_hangs_ends_when_asked_and_the_next_goes_on
     assert_eq!(place.terminate(), Some(0));
     assert_eq!(
         weights_hash(&last_checkpoint(place.path(), &run)),
-        undisturbed().await
+        undisturbed(&mut Place::default(), SMOKE).await
     );
 }
 
@@ -108,15 +94,5 @@ async fn l10_a_stopped_daemon_is_told_of_and_ended_by_force() {
         );
     }
     assert_eq!(said(&["daemon", "stop"]).0, Some(0));
-    assert!(
-        !Path::new(&format!("/proc/{pid}/task")).exists() || is_dead(pid),
-        "it is gone"
-    );
-}
-
-/// A killed child that its parent has not waited for is a zombie.
-fn is_dead(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with('Z'))
+    assert!(!is_alive(pid), "it is gone");
 }

@@ -1,19 +1,13 @@
 //! What runs are called, and runs side by side.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::Output;
-
-use demask_tests::Place;
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
+use demask_tests::{Place, said};
 use serde_json::{Value, json};
 
 const STAGES: &str = "[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\n\
                       [[stage]]\nname = \"look\"\nkind = \"evaluate\"\nsuites = [\"tabletop-sums\"]\nlimit = 4\n";
-
-fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
-}
 
 fn printed(place: &Place, arguments: &[&str]) -> Value {
     let out = place.run(arguments);

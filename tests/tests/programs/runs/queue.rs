@@ -2,18 +2,13 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
 
 use demask_storage::{Command as Ask, Record};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, SMOKE, start, wait_for};
+use demask_tests::{Place, SMOKE, said, start, wait_for};
 use serde_json::{Value, json};
-
-fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
-}
 
 fn profile(place: &Place, name: &str, more: &str) -> PathBuf {
     let file = place.path().join(format!("{name}.toml"));

@@ -1,38 +1,12 @@
 //! Runs that go on after their end, and runs that begin with another's weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::Output;
-
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, SMOKE, start, wait_for};
+use demask_tests::{Place, SMOKE, ended, said, start, undisturbed, wait_for};
 use serde_json::json;
-
-fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
-}
-
-/// Starts a run and reads its events until it ends; its id and how it ended.
-async fn ended(client: &mut demask_actors::control::client::Client) -> RunState {
-    let end = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
-    match end.unwrap().record {
-        Record::RunEnd(end) => end.status,
-        other => unreachable!("{other:?}"),
-    }
-}
-
-/// The weights that a smoke run ends with when nothing happens to it.
-async fn calm() -> String {
-    let mut place = Place::default();
-    let mut client = place.serve().await;
-    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
-    let run = start(&mut client, SMOKE).await;
-    assert_eq!(ended(&mut client).await, RunState::Done);
-    assert_eq!(place.terminate(), Some(0));
-    weights_hash(&last_checkpoint(place.path(), &run))
-}
 
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_that_was_not() {
@@ -75,7 +49,10 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
     let ends = rows_as_json(&place, "SELECT count(*) AS n FROM v_event WHERE kind = 'run_end'");
     assert_eq!(ends, json!([{"n": 3}]), "two stops and the end");
     assert_eq!(place.terminate(), Some(0));
-    assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), calm().await);
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -103,7 +80,10 @@ async fn l1_l8_a_run_that_failed_goes_on_once_its_cause_is_mended() {
         said(&out)
     );
     assert_eq!(place.terminate(), Some(0));
-    assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), calm().await);
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
 }
 
 const LITTLE: &str = "[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 4\nbatch = 4\n\

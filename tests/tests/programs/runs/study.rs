@@ -1,20 +1,14 @@
 //! Studies: settings by seeds through the queue, gone on with whatever broke them off.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::process::Output;
-
 use demask_storage::{Command as Ask, Record};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
-use demask_tests::{Place, wait_for};
+use demask_tests::{Place, said, wait_for};
 use serde_json::{Value, json};
 
 const STUDY: &str = "profile = \"little.toml\"\nfrom_scratch = true\nseeds = [1, 2]\nmetrics = [\"train/loss\"]\nvalue = \"tail\"\n\
                      [grid]\n\"stage.little.learning_rate\" = [1e-3, 1e-2]\n";
-
-fn said(out: &Output) -> String {
-    String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()
-}
 
 fn written(place: &Place) -> String {
     let stages = "[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\n";

@@ -2,11 +2,10 @@
 //! the lineage.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use demask_tests::store::rows_as_json;
-use demask_tests::{Place, SMOKE};
+use demask_tests::{Place, SMOKE, http};
 use serde_json::{Value, json};
 
 const PROBLEMS: u32 = 12;
@@ -18,29 +17,14 @@ fn school() -> String {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
-            answer(stream.unwrap(), number == 0);
+            answer(&stream.unwrap(), number == 0);
         }
     });
     format!("http://{address}/v1")
 }
 
-/// The body of a request.
-fn asked(stream: &TcpStream) -> Vec<u8> {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut line, mut length) = (String::new(), 0);
-    while reader.read_line(&mut line).unwrap() > 2 {
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-        line.clear();
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).unwrap();
-    body
-}
-
-fn answer(mut stream: TcpStream, turned_away: bool) {
-    let body = asked(&stream);
+fn answer(stream: &TcpStream, turned_away: bool) {
+    let body = http::request_body(stream);
     let (status, reply) = if turned_away {
         ("503 Service Unavailable\r\nRetry-After: 0", "busy".to_owned())
     } else {
@@ -49,11 +33,7 @@ fn answer(mut stream: TcpStream, turned_away: bool) {
             taught(&serde_json::from_slice(&body).unwrap()).to_string(),
         )
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        reply.len()
-    );
-    stream.write_all(format!("{head}{reply}").as_bytes()).unwrap();
+    http::answer(stream, status, &reply);
 }
 
 fn taught(request: &Value) -> Value {
@@ -118,11 +98,10 @@ fn closed_school() -> String {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
+            let stream = stream.unwrap();
             // What is asked does not matter; it is read, so that the answer is not cut off.
-            asked(&stream);
-            let reply = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 6\r\nConnection: close\r\n\r\nno key";
-            stream.write_all(reply.as_bytes()).unwrap();
+            drop(http::request_body(&stream));
+            http::answer(&stream, "401 Unauthorized", "no key");
         }
     });
     format!("http://{address}/v1")

@@ -12,7 +12,7 @@ use super::super::files::{Files, Record};
 use super::super::{Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
 };
 
 /// What Hessel's CLIPScore puts before a prompt.
@@ -29,11 +29,7 @@ const SOURCE: Source = Source {
 };
 
 const PROTOCOLS: &[Protocol] = &[
-    Protocol::of("mmada", "clip_score_100").published(&[Figure {
-        model: "MMaDA-8B (50,000 prompts that are not published)",
-        value: 32.46,
-        cited: "arXiv 2505.15809, table 3",
-    }]),
+    Protocol::of("mmada", "clip_score_100"),
     Protocol::of("clipscore", "clip_score_2.5"),
     Protocol::of("image-reward", "cosine"),
 ];

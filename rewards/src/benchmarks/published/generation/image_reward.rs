@@ -8,7 +8,7 @@ use super::super::files::{Files, Record};
 use super::super::{Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
 };
 
 const SOURCE: Source = Source {
@@ -21,11 +21,7 @@ const SOURCE: Source = Source {
     places: &["benchmarks/image-reward", "image-reward"],
 };
 
-const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "image_reward").published(&[Figure {
-    model: "MMaDA-8B (50,000 prompts that are not published)",
-    value: 1.15,
-    cited: "arXiv 2505.15809, table 3",
-}])];
+const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "image_reward")];
 
 /// The benchmark.
 #[derive(Clone, Copy, Debug)]

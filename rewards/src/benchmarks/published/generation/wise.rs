@@ -14,7 +14,7 @@ use super::super::asked::Asked;
 use super::super::files::{Files, Record};
 use super::super::{Published, number, said, understanding};
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
 };
 use crate::statistics::mean;
 
@@ -34,11 +34,7 @@ const SOURCE: Source = Source {
 };
 
 const PROTOCOLS: &[Protocol] = &[
-    Protocol::of("legacy", "wiscore").published(&[Figure {
-        model: "MMaDA-8B (most likely the cultural category alone)",
-        value: 67.0,
-        cited: "arXiv 2505.15809, table 3",
-    }]),
+    Protocol::of("legacy", "wiscore"),
     Protocol::of("verified", "wiscore_binary"),
 ];
 

@@ -44,13 +44,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol::accuracy(""),
     Protocol::of("lm-eval", "flexible-extract").decoded(256, 256, 32),
     Protocol::of("lm-eval-strict", "strict-match").decoded(256, 256, 32),
-    Protocol::of("mmada", "flexible-extract")
-        .decoded(256, 256, 64)
-        .published(&[Figure {
-            model: "MMaDA-8B-MixCoT",
-            value: 40.63,
-            cited: "Gen-Verse/MMaDA issue 40, at 1024 tokens",
-        }]),
+    Protocol::of("mmada", "flexible-extract").decoded(256, 256, 64),
     Protocol::accuracy("llada-instruct")
         .decoded(256, 256, 8)
         .published(&[Figure {

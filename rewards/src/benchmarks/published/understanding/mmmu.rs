@@ -14,7 +14,7 @@ use super::super::asked::Asked;
 use super::super::files::{Files, Record};
 use super::super::{Published, case, number, said};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
-use crate::benchmarks::{Figure, Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict, accuracy};
+use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict, accuracy};
 use crate::scorers::understanding::prompts::{LETTER, SHORT};
 
 const SOURCE: Source = Source {
@@ -28,11 +28,7 @@ const SOURCE: Source = Source {
 };
 
 const PROTOCOLS: &[Protocol] = &[
-    protocol("official", "accuracy", WORDS).published(&[Figure {
-        model: "LLaVA-1.5-13B",
-        value: 36.7,
-        cited: "MMMU's repository, with guesses",
-    }]),
+    protocol("official", "accuracy", WORDS),
     protocol("mmada", "accuracy", SHORTEST),
     protocol("vlmevalkit", "accuracy", WORDS),
 ];
