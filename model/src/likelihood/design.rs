@@ -6,22 +6,16 @@
 
 use std::collections::HashMap;
 
-/// A masked view of an answer: what is hidden, and of what the log-probability counts. Positions are the answer's own, from 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnswerMask {
-    /// The masked positions, ascending.
-    pub masked: Vec<usize>,
-    /// Those of them that count, ascending, at least one.
-    pub counted: Vec<usize>,
-}
+use super::answer_mask::AnswerMask;
+use super::replicates::Replicates;
 
 /// The distinct views of an answer, and what is made of them.
 #[derive(Clone, Debug, Default)]
 pub struct ViewDesign {
     masks: Vec<AnswerMask>,
     strata: Vec<Stratum>,
-    /// The view with all positions masked, where it serves as a control variate.
-    control: Option<usize>,
+    /// In place of strata.
+    replicates: Option<Replicates>,
     known: HashMap<Vec<usize>, usize>,
 }
 
@@ -31,8 +25,8 @@ struct Stratum {
     factor: f64,
     /// Independent draws: the views of each, as places among the masks, whose mean is the draw's value.
     units: Vec<Vec<usize>>,
-    /// The share of the draws' variance that is left: 1 where they were drawn with replacement, 0 where they are all there are.
-    left: f64,
+    /// Whether they are all there are: nothing was drawn.
+    is_exact: bool,
 }
 
 impl ViewDesign {
@@ -66,58 +60,53 @@ impl ViewDesign {
         self.strata.push(Stratum {
             factor,
             units: vec![views],
-            left: 0.0,
+            is_exact: true,
         });
     }
 
-    /// Adds a part that is estimated: `factor` times the mean over independent draws, of whose variance the share `left` is
-    /// left.
-    pub(super) fn sampled(&mut self, factor: f64, units: Vec<Vec<usize>>, left: f64) {
-        self.strata.push(Stratum { factor, units, left });
+    /// Adds a part that is estimated: `factor` times the mean over independent draws.
+    pub(super) fn sampled(&mut self, factor: f64, units: Vec<Vec<usize>>) {
+        self.strata.push(Stratum {
+            factor,
+            units,
+            is_exact: false,
+        });
     }
 
-    /// Takes the view with all positions masked as the control variate of all others.
-    pub(super) fn control_by(&mut self, view: usize) {
-        self.control = Some(view);
+    /// Takes draws of the whole in place of parts.
+    pub(super) fn replicated(&mut self, replicates: Replicates) {
+        self.replicates = Some(replicates);
     }
 
     /// The value and its standard error, from the log-probabilities of each view's counted tokens, in the views' order. The
     /// standard error is 0 where nothing was drawn, absent where a part was drawn only once.
     #[must_use]
     pub fn estimate(&self, log_probs: &[Vec<f64>]) -> (f64, Option<f64>) {
-        let values: Vec<f64> = (0..self.masks.len())
-            .map(|view| self.value(view, log_probs))
-            .collect();
+        if let Some(replicates) = &self.replicates {
+            let (value, variance) = of_draws(&replicates.values(&self.masks, log_probs));
+            return (value, variance.map(f64::sqrt));
+        }
         let (mut sum, mut variance) = (0.0, Some(0.0));
         for stratum in &self.strata {
-            let units: Vec<f64> = stratum
-                .units
-                .iter()
-                .map(|views| mean(views.iter().map(|&view| values[view])))
-                .collect();
-            let centre = mean(units.iter().copied());
+            let view = |&view: &usize| mean(log_probs[view].iter().copied());
+            let units = stratum.units.iter().map(|views| mean(views.iter().map(view)));
+            let (centre, own) = of_draws(&units.collect::<Vec<_>>());
             sum += stratum.factor * centre;
-            if stratum.left > 0.0 {
-                let count = units.len() as f64;
-                let squares: f64 = units.iter().map(|unit| (unit - centre).powi(2)).sum();
-                let own = stratum.left * squares / (count - 1.0) / count;
-                let own = (units.len() > 1).then_some(stratum.factor.powi(2) * own);
-                variance = variance.zip(own).map(|(all, own)| all + own);
+            if !stratum.is_exact {
+                let pair = variance.zip(own);
+                variance = pair.map(|(all, own)| all + stratum.factor.powi(2) * own);
             }
         }
         (sum, variance.map(f64::sqrt))
     }
+}
 
-    /// The mean log-probability of a view's counted tokens, less what the control variate has there, plus its mean over all.
-    fn value(&self, view: usize, log_probs: &[Vec<f64>]) -> f64 {
-        let own = mean(log_probs[view].iter().copied());
-        let Some(control) = self.control else {
-            return own;
-        };
-        let all = &log_probs[control];
-        let there = mean(self.masks[view].counted.iter().map(|&at| all[at]));
-        own - there + mean(all.iter().copied())
-    }
+/// The mean of independent draws, and the variance of that mean where there are at least two.
+fn of_draws(draws: &[f64]) -> (f64, Option<f64>) {
+    let (centre, count) = (mean(draws.iter().copied()), draws.len() as f64);
+    let squares: f64 = draws.iter().map(|draw| (draw - centre).powi(2)).sum();
+    let variance = squares / (count - 1.0) / count;
+    (centre, (draws.len() > 1).then_some(variance))
 }
 
 /// The mean of some numbers.

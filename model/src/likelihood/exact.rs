@@ -1,6 +1,7 @@
 //! Designs that draw nothing: every view of a short answer, and the chain rule from left to right.
 
-use super::design::{AnswerMask, ViewDesign};
+use super::answer_mask::AnswerMask;
+use super::design::ViewDesign;
 
 /// Every masked view of an answer: the value is exact, at 2^l - 1 views.
 pub(super) fn every_view(length: usize) -> ViewDesign {
@@ -29,7 +30,7 @@ pub(super) fn chain(length: usize) -> ViewDesign {
 }
 
 /// All sets of `count` of `length` positions, each ascending, in lexicographic order.
-pub(super) fn subsets(length: usize, count: usize) -> Vec<Vec<usize>> {
+fn subsets(length: usize, count: usize) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
     let mut set: Vec<usize> = (0..count).collect();
     loop {
@@ -43,17 +44,4 @@ pub(super) fn subsets(length: usize, count: usize) -> Vec<Vec<usize>> {
             set[at] = set[at - 1] + 1;
         }
     }
-}
-
-/// How many sets of `count` of `length` positions there are, as far as that is below `limit`.
-pub(super) fn subset_count(length: usize, count: usize, limit: usize) -> usize {
-    let count = count.min(length - count);
-    let mut all = 1_usize;
-    for at in 0..count {
-        all = all.saturating_mul(length - at) / (at + 1);
-        if all >= limit {
-            return limit;
-        }
-    }
-    all
 }

@@ -1,7 +1,9 @@
 //! How likely an answer is after its prompt: a masked-diffusion model's log-likelihoods, from masked views of the answer.
 //!
-//! - `design.rs`: the masked views of an answer, and how their log-probabilities become one number with its standard error;
-//! - `published.rs`: LLaDA's draws; `reduced.rs`: the same number with less variance; `exact.rs`: all views, and the chain rule;
+//! - `answer_mask.rs`, `design.rs`: a masked view of an answer; all of them, and how their log-probabilities become one number
+//!   with its standard error;
+//! - `published.rs`: LLaDA's draws; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less variance;
+//! - `exact.rs`: all views, and the chain rule;
 //! - `scoring.rs`: many answers, batched; `validation.rs`: what a query must be.
 //!
 //! Nothing is kept between two views of an answer: attention is bidirectional, so a prompt's keys and values depend on which
@@ -10,18 +12,22 @@
 //!
 //! Not here: which answers are compared and what their likelihoods mean, which is `demask-rewards`'.
 
+mod answer_mask;
 pub mod design;
 mod exact;
 pub mod published;
 mod reduced;
+mod replicates;
 pub mod scoring;
+mod surrogate;
 mod validation;
 
 use demask_api::{LikelihoodEstimator, LikelihoodQuery};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-pub use design::{AnswerMask, ViewDesign};
+pub use answer_mask::AnswerMask;
+pub use design::ViewDesign;
 pub use scoring::{Company, log_likelihoods};
 
 /// The masked views of an answer of `length` tokens, at least one. The same seed gives the same ones.

@@ -24,7 +24,7 @@ pub(super) fn design(length: usize, samples: usize, batch: usize, rng: &mut ChaC
     if let [only] = units.as_slice() {
         units = only.iter().map(|&view| vec![view]).collect();
     }
-    design.sampled(length as f64, units, 1.0);
+    design.sampled(length as f64, units);
     design
 }
 
@@ -48,7 +48,7 @@ pub fn counts(start: usize, length: usize, batch: usize) -> Vec<usize> {
 }
 
 /// So many of `length` positions, uniform.
-pub(super) fn positions(length: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+fn positions(length: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut all = permutation(length, rng);
     all.truncate(count);
     all

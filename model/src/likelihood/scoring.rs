@@ -9,7 +9,8 @@
 use demask_api::{LikelihoodQuery, LogLikelihood};
 use tch::{Kind, Tensor};
 
-use super::design::{AnswerMask, ViewDesign};
+use super::answer_mask::AnswerMask;
+use super::design::ViewDesign;
 use super::{design_of, validation};
 use crate::device::kernels::fused::label_log_prob;
 use crate::device::transfer::{self, Packet};
