@@ -175,7 +175,7 @@ fn main() -> anyhow::Result<()> {
             let worst = fewer.iter().copied().fold(f64::INFINITY, f64::min);
             let third = fewer.iter().filter(|&&fewer| fewer >= 3.0).count();
             let line = json!({"estimator": name, "published_batch": batch, "items": tables.len(),
-                "times_fewer_median": median(fewer.clone()), "worst": worst, "at_least_3": third});
+                "times_fewer_median": median(fewer.clone()), "worst": worst, "at_least_3": third, "by_item": fewer});
             println!("{line}");
         }
     }

@@ -3,7 +3,9 @@
 
 use std::io::ErrorKind;
 
-use demask_api::{Answer, Grid, Request, SampleRequest, Task, TrainReport, wire};
+use demask_api::{
+    Answer, Grid, LikelihoodEstimator, LogLikelihood, Request, SampleRequest, Task, TrainReport, wire,
+};
 use proptest::prelude::*;
 
 fn report(loss: f64) -> TrainReport {
@@ -39,6 +41,46 @@ fn a_report_of_a_loss_that_is_no_number_arrives() {
         panic!("no values");
     };
     assert!(values[0][0] == -1.5 && values[0][1].is_nan() && values[1].is_empty());
+}
+
+#[test]
+fn log_likelihoods_arrive_with_what_is_not_known_of_them() {
+    let one = |value, standard_error| LogLikelihood {
+        value,
+        standard_error,
+        forwards: 3,
+    };
+    let said = Answer::LogLikelihoods {
+        values: vec![
+            one(-1.25, Some(0.5)),
+            one(-2.0, None),
+            one(f64::NEG_INFINITY, Some(f64::NAN)),
+        ],
+        seconds: 1.0,
+    };
+    let mut bytes = Vec::new();
+    wire::write(&mut bytes, &said).unwrap();
+    let Some(Answer::LogLikelihoods { values, .. }) = wire::read(&mut bytes.as_slice()).unwrap() else {
+        panic!("no values");
+    };
+    assert_eq!(values[..2], [one(-1.25, Some(0.5)), one(-2.0, None)]);
+    assert!(values[2].value.is_nan() && values[2].standard_error.is_none());
+    let whole = LikelihoodEstimator::published(96);
+    assert_eq!(
+        whole,
+        LikelihoodEstimator::Published {
+            samples: 96,
+            batch: 32
+        }
+    );
+    let prime = LikelihoodEstimator::published(37);
+    assert_eq!(
+        prime,
+        LikelihoodEstimator::Published {
+            samples: 37,
+            batch: 1
+        }
+    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod measurements {
 mod models {
     mod adapters;
     mod evaluation;
+    mod likelihood;
     mod own_benchmarks;
     mod published;
     mod published_benchmarks;

@@ -379,6 +379,39 @@ fn a_client_that_goes_away_in_the_middle_harms_nobody() {
     assert!(matches!(train(&mut engine.connect(), 0), Answer::Trained(report) if report.step == 1));
 }
 
+/// Work for hours is begun and its client goes: the next one is answered all the same.
+#[test]
+fn l10_log_likelihoods_that_nobody_waits_for_are_given_up() {
+    let engine = Engine::start();
+    let mut client = engine.connect();
+    load(&mut client);
+    let query = |samples: usize| {
+        json!({"prompt": [1, 2, 3], "answer": (0..20).map(|at| at % 9).collect::<Vec<u32>>(), "seed": samples,
+            "estimator": {"kind": "published", "samples": samples, "batch": 8}})
+    };
+    let ask = |queries: Vec<serde_json::Value>| json!({"ask": "log_likelihoods", "queries": queries});
+    let answer = ask_json(&mut client, ask(vec![query(16), query(8)]));
+    let Answer::LogLikelihoods { values, seconds } = answer else {
+        panic!("{answer:?}")
+    };
+    assert!(
+        values
+            .iter()
+            .all(|one| one.value < 0.0 && one.standard_error > Some(0.0))
+    );
+    assert_eq!((values[0].forwards, values[1].forwards), (16, 8));
+    assert!(seconds > 0.0);
+    wire::write(&mut client, &ask(vec![query(65_536); 400])).unwrap();
+    wait_until_read(&client);
+    drop(client);
+    engine.assert_alive();
+    let message = refusal(ask_json(&mut engine.connect(), ask(vec![query(8), query(12)])));
+    assert_eq!(
+        message,
+        "answer 1: 12 samples in batches of 8; expected a divisor"
+    );
+}
+
 fn samples(stream: &mut UnixStream) -> Vec<(Vec<u32>, Vec<u16>)> {
     loop {
         match wire::read(stream).unwrap().unwrap() {

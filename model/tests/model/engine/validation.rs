@@ -4,8 +4,8 @@
 
 use crate::common::{group, ragged, sequence, settings};
 use demask_api::{
-    Answer, EstimatorConfig, ModelSource, ObjectiveConfig, PolicyGroup, PolicySample, Request, SampleRequest,
-    Sequence, Span, StepSettings, Task,
+    Answer, EstimatorConfig, LikelihoodEstimator, LikelihoodQuery, ModelSource, ObjectiveConfig, PolicyGroup,
+    PolicySample, Request, SampleRequest, Sequence, Span, StepSettings, Task,
 };
 use demask_model::ModelError;
 use demask_model::engine::Engine;
@@ -436,7 +436,27 @@ fn any_request() -> impl Strategy<Value = Request> {
                 "unconditional": unconditional, "unconditional_left_pad": pad
             }))
         });
-    prop_oneof![train, scores, policy, sampling]
+    let estimator = prop::sample::select(vec![
+        LikelihoodEstimator::published(4),
+        LikelihoodEstimator::Published { samples: 3, batch: 2 },
+        LikelihoodEstimator::Reduced { samples: 20 },
+        LikelihoodEstimator::Chain,
+    ]);
+    let tokens = || prop::collection::vec(0..21u32, 0..20);
+    let guidance = prop::sample::select(vec![0.0, 1.5, f32::INFINITY]);
+    let query =
+        (tokens(), tokens(), estimator, guidance).prop_map(|(prompt, answer, estimator, guidance)| {
+            LikelihoodQuery {
+                prompt,
+                answer,
+                estimator,
+                guidance,
+                seed: 3,
+            }
+        });
+    let likelihoods =
+        prop::collection::vec(query, 0..3).prop_map(|queries| Request::LogLikelihoods { queries });
+    prop_oneof![train, scores, policy, sampling, likelihoods]
 }
 
 proptest! {
