@@ -43,6 +43,10 @@ pub struct Eval {
     /// Ask the few made-up rows of a published benchmark that the program brings, to try its whole way; nothing is measured
     #[arg(long)]
     pub embedded: bool,
+    /// How log-likelihoods are worked out: LLaDA's draws; the same value and error by a fifth of them; or the chain rule from left
+    /// to right, which is another number
+    #[arg(long, value_enum, default_value_t = Likelihood::Published)]
+    pub likelihood: Likelihood,
     /// Only the k-th of n parts of the items, for several machines; `demask eval merge` puts them together
     #[arg(long, value_name = "K/N", value_parser = part)]
     pub shards: Option<(usize, usize)>,
@@ -71,6 +75,17 @@ pub enum EvalAction {
     History(Json),
     /// The parts of an evaluation that was made with --shards, as one
     Merge(EvalMerge),
+}
+
+/// How log-likelihoods are worked out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Likelihood {
+    /// LLaDA's draws, as many as the protocol says
+    Published,
+    /// The same value and standard error by a fifth of the draws
+    Reduced,
+    /// The chain rule from left to right
+    Chain,
 }
 
 /// The judges that are no part of the program.

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
-pub use evaluation::{Eval, EvalAction, EvalCompare, EvalMerge, EvalShow, Judging};
+pub use evaluation::{Eval, EvalAction, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
 pub use experiment::{AskModel, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
 pub use output::Json;
 pub use presentation::{Across, Plot, RunReport};

@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use demask_actors::home::{Home, host_name};
-use demask_actors::pipeline::evaluation::evaluator::{Trial, run_suite};
+use demask_actors::pipeline::evaluation::evaluator::{LikelihoodWay, Trial, run_suite};
 use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
@@ -23,7 +23,7 @@ use super::kept::{Follower, Kept};
 use super::merge::{SHARD, merge};
 use super::named::NamedSuites;
 use super::{compare, list, show};
-use crate::args::{Eval, EvalAction};
+use crate::args::{Eval, EvalAction, Likelihood};
 use crate::exit::UsageError;
 use crate::model::engine;
 use crate::model::pulled::pulled;
@@ -92,6 +92,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
             judges: judges.clone(),
             size: session.size,
             cuts: options.embedded,
+            likelihood: options.likelihood.into(),
             shard: options.shards,
             batch: KEPT_TOGETHER,
         };
@@ -168,6 +169,16 @@ fn named(options: &Eval) -> anyhow::Result<Vec<NamedSuites>> {
     Ok(named)
 }
 
+impl From<Likelihood> for LikelihoodWay {
+    fn from(likelihood: Likelihood) -> Self {
+        match likelihood {
+            Likelihood::Published => Self::Published,
+            Likelihood::Reduced => Self::Reduced,
+            Likelihood::Chain => Self::Chain,
+        }
+    }
+}
+
 /// Whether the judge that a suite of drawings needs was named.
 fn can_be_judged(suite: &Suite, options: &Eval) -> bool {
     match suite.name().split(':').next() {
@@ -217,6 +228,9 @@ fn begin(
     }
     if let Some((part, parts)) = options.shards {
         settings[SHARD] = json!(format!("{part}/{parts}"));
+    }
+    if options.likelihood != Likelihood::Published {
+        settings["likelihood"] = json!(format!("{:?}", options.likelihood).to_lowercase());
     }
     if options.embedded {
         settings["embedded"] = true.into();

@@ -36,6 +36,44 @@ pub const BATCH: usize = 384;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
 
+/// How log-likelihoods are worked out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LikelihoodWay {
+    /// LLaDA's draws, as many as the protocol says.
+    #[default]
+    Published,
+    /// The same value in expectation and the same standard error by a fifth of the draws.
+    Reduced,
+    /// The chain rule from left to right: another number, exact, a forward pass a token.
+    Chain,
+}
+
+impl LikelihoodWay {
+    /// What it is called beside a protocol; nothing where it is the protocol's own.
+    const fn named(self) -> Option<&'static str> {
+        match self {
+            Self::Published => None,
+            Self::Reduced => Some("reduced"),
+            Self::Chain => Some("chain"),
+        }
+    }
+
+    /// The estimator where a protocol says so many samples.
+    fn estimator(self, samples: usize) -> LikelihoodEstimator {
+        match self {
+            Self::Published => LikelihoodEstimator::published(samples),
+            Self::Reduced => LikelihoodEstimator::Reduced {
+                samples: samples.div_ceil(FEWER),
+            },
+            Self::Chain => LikelihoodEstimator::Chain,
+        }
+    }
+}
+
+/// How many times fewer draws reach the published standard error by [`LikelihoodWay::Reduced`]: 24 for 128 were measured
+/// (`tests/benches/LOG.md`).
+const FEWER: usize = 5;
+
 /// How a suite is run.
 #[derive(Clone, Debug)]
 pub struct Trial {
@@ -57,6 +95,8 @@ pub struct Trial {
     pub size: Option<PictureSize>,
     /// Whether a prompt that is too long loses its beginning instead of not being asked: for rows that measure nothing.
     pub cuts: bool,
+    /// How log-likelihoods are worked out, where not as published.
+    pub likelihood: LikelihoodWay,
     /// The k-th of n parts of the items alone.
     pub shard: Option<(usize, usize)>,
     /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
@@ -299,10 +339,15 @@ pub async fn run_suite(
     }
     items.sort_by_key(|item| item.number);
     let judged: Vec<Judged> = items.iter().map(|item| item.judged.clone()).collect();
-    let result = SuiteResult {
+    let mut result = SuiteResult {
         networks: networks::means(&said),
         ..suite.aggregate(&judged)
     };
+    let first = judged.first().map(|one| suite.request(&one.item));
+    if let (Some(Request::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
+        // A figure that was worked out in another way is not of the published protocol.
+        result.protocol = format!("{}, {way}", result.protocol);
+    }
     Ok(SuiteRun { result, items })
 }
 
@@ -457,7 +502,7 @@ async fn judge_choices(
         wanted.push(LikelihoodRequest {
             example: item.example.clone(),
             choices,
-            estimator: LikelihoodEstimator::published(samples),
+            estimator: trial.likelihood.estimator(samples),
             guidance,
             seed: item_seed(trial, *number),
         });

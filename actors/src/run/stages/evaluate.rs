@@ -9,7 +9,7 @@ use demask_storage::{Eval, Record};
 
 use super::state::{After, StageRun};
 use crate::pipeline::evaluation::Judges;
-use crate::pipeline::evaluation::evaluator::{BATCH, Evaluate, SuiteRun, Trial};
+use crate::pipeline::evaluation::evaluator::{BATCH, Evaluate, LikelihoodWay, SuiteRun, Trial};
 use crate::pipeline::evaluation::item_result::ItemResult;
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::run_error::RunError;
@@ -52,6 +52,7 @@ impl StageRun {
             judges: Judges::default(),
             size: Some(PictureSize::square(self.context.profile.side())),
             cuts: false,
+            likelihood: LikelihoodWay::default(),
             shard: None,
             batch: BATCH,
         };
