@@ -18,8 +18,8 @@ pub enum LikelihoodEstimator {
         /// Views that share a random start; divides `samples`. 32 in the published class, 8 in its script.
         batch: usize,
     },
-    /// The same number with less variance: all sets of a count where they are few, counts in strata, positions masked
-    /// equally often, the view with all masked as a control variate.
+    /// The same number with less variance: every view of a short answer, and then it is exact; else counts in strata, positions
+    /// masked about equally often, and a linear model of the answer that is corrected without bias.
     Reduced {
         /// Masked views at most, at least 1.
         samples: usize,
