@@ -9,8 +9,9 @@ use demask_actors::inference::complete::Inference;
 use demask_actors::inference::error::WorkError;
 use demask_actors::inference::likelihood::LikelihoodRequest;
 use demask_actors::inference::settings::SamplerSettings;
-use demask_actors::pipeline::evaluator::{SuiteRun, SuiteWatcher, Trial, run_suite};
-use demask_actors::pipeline::item_result::ItemResult;
+use demask_actors::pipeline::evaluation::Judges;
+use demask_actors::pipeline::evaluation::evaluator::{LikelihoodWay, SuiteRun, SuiteWatcher, Trial, run_suite};
+use demask_actors::pipeline::evaluation::item_result::ItemResult;
 use demask_api::{LikelihoodEstimator, LoadOptions, LogLikelihood, ModelSource};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
@@ -146,6 +147,11 @@ async fn run((inference, engine): (&Inference, &Engine), batch: usize, kept: &mu
         seed: 11,
         networks: None,
         external: None,
+        judges: Judges::default(),
+        size: None,
+        cuts: false,
+        likelihood: LikelihoodWay::default(),
+        shard: None,
         batch,
     };
     let suite = Suite::of(&Colours).next().unwrap();

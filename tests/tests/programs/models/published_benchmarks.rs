@@ -296,8 +296,14 @@ fn a_likelihood_that_is_worked_out_in_another_way_is_named_beside_the_protocol()
     let place = Place::default();
     let protocol = |more: &[&str]| lines(&eval(&place, more)).remove(0)["protocol"].clone();
     assert_eq!(protocol(&["arc-challenge"]), json!("llada-base"));
-    assert_eq!(protocol(&["arc-challenge", "--likelihood", "reduced"]), json!("llada-base, reduced"));
-    assert_eq!(protocol(&["arc-challenge", "--likelihood", "chain"]), json!("llada-base, chain"));
+    assert_eq!(
+        protocol(&["arc-challenge", "--likelihood", "reduced"]),
+        json!("llada-base, reduced")
+    );
+    assert_eq!(
+        protocol(&["arc-challenge", "--likelihood", "chain"]),
+        json!("llada-base, chain")
+    );
     assert_eq!(protocol(&["pope", "--likelihood", "chain"]), json!("official"));
 }
 
