@@ -359,7 +359,7 @@ fn a_benchmark_whose_data_is_not_there_is_refused_with_its_line() {
     let gate = "[gate]\nsuites = [\"gsm8k\"]\n";
     for (more, line) in [(stage, 12), (gate, 10)] {
         let error = Profile::anchored(&of(more), "x.toml", true).unwrap_err();
-        let words = ["names gsm8k", "gsm8k/test.jsonl", "DEMASK_DATA"];
+        let words = ["names gsm8k", "benchmarks/gsm8k", "DEMASK_DATA"];
         assert!(
             error.line == Some(line) && words.iter().all(|word| error.message.contains(word)),
             "{error}"

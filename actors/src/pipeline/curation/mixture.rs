@@ -487,7 +487,7 @@ mod tests {
                     rule,
                     checked,
                     ..
-                } if *source == name && *benchmark == suite.name() => {
+                } if *source == name && *benchmark == suite.benchmark_name() => {
                     Some((rule.starts_with("not checked"), *checked))
                 }
                 _ => None,

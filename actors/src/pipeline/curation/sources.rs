@@ -205,7 +205,11 @@ pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidde
         if !seen.insert(name.clone()) {
             continue;
         }
-        if let Err(error) = register(&suite, &name, &mut forbidden) {
+        let registered = match suite.available() {
+            true => register(&suite, &name, &mut forbidden).map_err(|error| error.to_string()),
+            false => Err("its data is not here".to_owned()),
+        };
+        if let Err(error) = registered {
             profile.sources.iter().for_each(|source| {
                 report(Report::Clean {
                     source: source.name.clone(),
