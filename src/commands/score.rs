@@ -36,7 +36,7 @@ pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let mut lines = Lines::open(file)?;
+    let mut lines = LineBatches::open(file)?;
     let mut out = Output::new(options.json);
     while let Some(batch) = lines.batch()? {
         for (number, scored) in scored(asked, batch) {
@@ -51,13 +51,13 @@ pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
 }
 
 /// The lines of a file or of standard input, a batch at a time.
-struct Lines {
+struct LineBatches {
     source: Box<dyn BufRead>,
     name: String,
     number: usize,
 }
 
-impl Lines {
+impl LineBatches {
     fn open(file: &Path) -> anyhow::Result<Self> {
         let source: Box<dyn BufRead> = if file == Path::new("-") {
             Box::new(BufReader::new(io::stdin()))

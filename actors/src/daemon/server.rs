@@ -86,12 +86,12 @@ pub(super) struct Daemon {
     pub(super) shutting_down: bool,
 }
 
-struct Signals {
+struct StopSignals {
     term: Signal,
     int: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.term.recv() => libc::SIGTERM,
@@ -102,7 +102,7 @@ impl Signals {
 
 impl Daemon {
     async fn serve(home: Home, recorder: Recorder, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
-        let mut signals = Signals {
+        let mut signals = StopSignals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         };

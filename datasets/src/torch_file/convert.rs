@@ -145,7 +145,7 @@ fn moved(converted: Converted, output: &Path) -> Converted {
 
 /// `pytorch_model.bin.index.json`, and what it becomes.
 #[derive(Deserialize, Serialize)]
-struct Index {
+struct TorchIndex {
     #[serde(default)]
     metadata: BTreeMap<String, serde_json::Value>,
     weight_map: BTreeMap<String, String>,
@@ -161,7 +161,7 @@ fn shards(input: &Path, work: &Path, options: &Options) -> Result<Vec<Converted>
         return Ok(vec![file(&single, &work.join(NEW_SINGLE), options, None)?]);
     }
     let text = std::fs::read_to_string(&path).map_err(|source| io(&path, source))?;
-    let mut index: Index = serde_json::from_str(&text)
+    let mut index: TorchIndex = serde_json::from_str(&text)
         .map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
     let mut promised: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (tensor, shard) in &index.weight_map {

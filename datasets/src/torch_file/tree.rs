@@ -132,12 +132,12 @@ fn spend(depth: usize, budget: &mut usize) -> Result<(), Flaw> {
 
 /// What an entry is called.
 #[derive(Clone, Debug)]
-enum Key {
+enum EntryKey {
     Text(Rc<str>),
     Number(i64),
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
@@ -147,14 +147,14 @@ impl fmt::Display for Key {
 }
 
 /// A container's entries by key; of a list by number.
-fn children(heap: &Heap, value: &Value) -> Result<Vec<(Key, Value)>, Flaw> {
+fn children(heap: &Heap, value: &Value) -> Result<Vec<(EntryKey, Value)>, Flaw> {
     let key = |key: &Value| match key {
         Value::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
             "a key of {} bytes, expected at most {LONGEST_KEY}",
             text.len()
         ))),
-        Value::Text(text) => Some(Ok(Key::Text(Rc::clone(text)))),
-        Value::Int(number) => Some(Ok(Key::Number(*number))),
+        Value::Text(text) => Some(Ok(EntryKey::Text(Rc::clone(text)))),
+        Value::Int(number) => Some(Ok(EntryKey::Number(*number))),
         _ => None,
     };
     match value {
@@ -166,14 +166,14 @@ fn children(heap: &Heap, value: &Value) -> Result<Vec<(Key, Value)>, Flaw> {
         Value::Items(number) => {
             let entries = (0i64..).zip(heap.items(*number));
             Ok(entries
-                .map(|(at, value)| (Key::Number(at), value.clone()))
+                .map(|(at, value)| (EntryKey::Number(at), value.clone()))
                 .collect())
         }
         _ => Ok(Vec::new()),
     }
 }
 
-fn listed(mut keys: impl ExactSizeIterator<Item = Key>) -> String {
+fn listed(mut keys: impl ExactSizeIterator<Item = EntryKey>) -> String {
     let count = keys.len();
     let first: Vec<String> = keys
         .by_ref()

@@ -20,12 +20,12 @@ pub struct Sampling<'a> {
     model: &'a Model,
     workers: WorkerPool<'a>,
     /// By number.
-    open: BTreeMap<usize, Open>,
+    open: BTreeMap<usize, OpenRequest>,
 }
 
 /// A request on its way.
 #[derive(Debug)]
-struct Open {
+struct OpenRequest {
     /// The tickets of its rows.
     tickets: Range<usize>,
     /// Of each row that is a picture, where its codes stand and how they lie.
@@ -82,7 +82,7 @@ impl<'a> Sampling<'a> {
         };
         let pictures: Vec<_> = requests.iter().map(drawn).collect();
         let tickets = self.workers.submit(requests)?;
-        let open = Open {
+        let open = OpenRequest {
             samples: pictures.iter().map(|_| None).collect(),
             left: pictures.len(),
             tickets,
@@ -140,7 +140,7 @@ impl<'a> Sampling<'a> {
                 open.left -= 1;
             }
         }
-        let complete: Vec<(usize, Open)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
+        let complete: Vec<(usize, OpenRequest)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
         let answers = complete.into_iter().map(|(number, open)| {
             let answer = self.answer(open);
             (
@@ -152,7 +152,7 @@ impl<'a> Sampling<'a> {
     }
 
     /// The samples in the order asked, pictures decoded.
-    fn answer(&self, open: Open) -> Result<Answer> {
+    fn answer(&self, open: OpenRequest) -> Result<Answer> {
         let began = Instant::now();
         let mut samples: Vec<Sample> = open
             .samples
@@ -185,7 +185,7 @@ impl<'a> Sampling<'a> {
 }
 
 /// The request that a row is of, and its place there.
-fn owner(open: &BTreeMap<usize, Open>, ticket: usize) -> Option<(usize, usize)> {
+fn owner(open: &BTreeMap<usize, OpenRequest>, ticket: usize) -> Option<(usize, usize)> {
     let mut all = open.iter();
     all.find(|(_, open)| open.tickets.contains(&ticket))
         .map(|(&number, open)| (number, ticket - open.tickets.start))

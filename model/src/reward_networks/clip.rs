@@ -17,7 +17,7 @@ use crate::network::attention_mask::SHUT;
 
 /// `config.json` of a CLIP model. Field names and defaults are the published ones; others are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "Published")]
+#[serde(from = "PublishedClip")]
 pub struct ClipConfig {
     /// Width of the common space, E.
     pub projection_dim: usize,
@@ -29,7 +29,7 @@ pub struct ClipConfig {
 
 /// As it is written: older files carry each tower a second time, and that one then counts.
 #[derive(Deserialize)]
-struct Published {
+struct PublishedClip {
     #[serde(default = "five_hundred_twelve")]
     projection_dim: usize,
     #[serde(default)]
@@ -44,8 +44,8 @@ fn five_hundred_twelve() -> usize {
     512
 }
 
-impl From<Published> for ClipConfig {
-    fn from(published: Published) -> Self {
+impl From<PublishedClip> for ClipConfig {
+    fn from(published: PublishedClip) -> Self {
         Self {
             projection_dim: published.projection_dim,
             text: published.text_config_dict.unwrap_or(published.text_config),

@@ -21,7 +21,7 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
         return None;
     }
     let tokens = tokens(text);
-    let mut parser = Parser {
+    let mut parser = LatexParser {
         tokens: &tokens,
         at: 0,
         depth: 0,
@@ -74,14 +74,14 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-struct Parser<'a> {
+struct LatexParser<'a> {
     tokens: &'a [Token],
     at: usize,
     depth: usize,
     met_broken: Cell<bool>,
 }
 
-impl Parser<'_> {
+impl LatexParser<'_> {
     fn peek(&self) -> Option<&Token> {
         let token = self.tokens.get(self.at);
         if token == Some(&Token::Broken) {
@@ -239,7 +239,7 @@ impl Parser<'_> {
     /// Whether a bar begins an absolute value: what follows can be an expression and another bar comes.
     fn bar_begins(&self) -> bool {
         let rest = &self.tokens[self.at + 1..];
-        let mut parser = Parser {
+        let mut parser = LatexParser {
             tokens: rest,
             at: 0,
             depth: self.depth + 1,

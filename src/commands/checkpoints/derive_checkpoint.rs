@@ -105,7 +105,7 @@ impl Derived {
         let began = Instant::now();
         let dtype = self.dtype.unwrap_or_else(|| stored(&self.checkpoint)).name();
         let attach = self.attachments()?;
-        let step = Step::new();
+        let step = DerivationProgress::new();
         let written = engine::runtime()?.block_on(async {
             let engine = engine::start_engine(home, "cpu", dtype).await?;
             step.says(format!("reading {}", self.checkpoint.display()));
@@ -169,11 +169,11 @@ impl Derived {
 }
 
 /// Where the work is: a spinner on a terminal, else a line.
-struct Step {
+struct DerivationProgress {
     spinner: Option<ProgressBar>,
 }
 
-impl Step {
+impl DerivationProgress {
     fn new() -> Self {
         let spinner = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
         if let Some(spinner) = &spinner {

@@ -19,7 +19,7 @@ use crate::terminal::print;
 
 /// What a pull came to, as `--json` prints it.
 #[derive(Serialize)]
-struct Outcome {
+struct PullReport {
     #[serde(flatten)]
     pulled: Pulled,
     /// With `--to`: the folder, and what became of it.
@@ -65,14 +65,14 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
     if let Some(to) = options.to.as_deref().filter(|to| to.exists() && !to.is_dir()) {
         return Err(UsageError(format!("--to {}: expected a folder, found a file", to.display())).into());
     }
-    let Outcome { pulled, to } = if std::io::stderr().is_terminal() {
+    let PullReport { pulled, to } = if std::io::stderr().is_terminal() {
         fetch(&repo, &options, &Bars::default())?
     } else {
-        fetch(&repo, &options, &Lines::default())?
+        fetch(&repo, &options, &LineProgress::default())?
     };
     print::note(&summary(&pulled, to.as_ref()));
     if options.output.json {
-        print::json(&Outcome { pulled, to })?;
+        print::json(&PullReport { pulled, to })?;
     } else {
         println!("{}", to.map_or(pulled.snapshot, |laid| laid.folder).display());
     }
@@ -100,7 +100,7 @@ fn source(name: &str) -> Result<&'static Source, UsageError> {
     }
 }
 
-fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {
+fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<PullReport> {
     let settings = Settings::from_environment()?;
     if let Some(to) = &options.to {
         let root = settings.cache.clone();
@@ -119,7 +119,7 @@ fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outco
             }
             None => None,
         };
-        Ok(Outcome { pulled, to })
+        Ok(PullReport { pulled, to })
     })
 }
 
@@ -206,14 +206,14 @@ impl Watch for Bars {
 
 /// Where no terminal is: a line a file, and one for each tenth of a large one.
 #[derive(Default)]
-struct Lines {
+struct LineProgress {
     each: Mutex<HashMap<String, (u64, u64)>>,
 }
 
 /// A file from this many bytes on is large.
 const LARGE: u64 = 64 << 20;
 
-impl Lines {
+impl LineProgress {
     /// The tenth that was reached now, in words.
     fn tenth(&self, file: &str, bytes: u64) -> Option<String> {
         let mut each = locked(&self.each);
@@ -225,7 +225,7 @@ impl Lines {
     }
 }
 
-impl Watch for Lines {
+impl Watch for LineProgress {
     fn saw(&self, event: Event<'_>) {
         let line = match event {
             Event::Begun {

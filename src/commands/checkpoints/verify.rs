@@ -13,7 +13,7 @@ use crate::model::pulled::pulled;
 use crate::terminal::print;
 
 #[derive(Serialize)]
-struct Report {
+struct VerifyReport {
     passed: bool,
     tensors: Vec<TensorCheck>,
 }
@@ -38,7 +38,7 @@ pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
     })?;
     let passed = !tensors.is_empty() && tensors.iter().all(|tensor| tensor.passed);
     if options.output.json {
-        print::json(&Report { passed, tensors })?;
+        print::json(&VerifyReport { passed, tensors })?;
     } else {
         show(passed, &tensors, &options.dtype)?;
     }

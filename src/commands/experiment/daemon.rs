@@ -283,12 +283,12 @@ mod tests {
     use std::path::PathBuf;
 
     /// A home in a folder that is gone with it, as is its socket.
-    struct Place {
+    struct TemporaryHome {
         root: PathBuf,
         home: Home,
     }
 
-    impl Place {
+    impl TemporaryHome {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("demask-{name}-{}", std::process::id()));
             let home = Home::open(Some(root.clone())).unwrap();
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TemporaryHome {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.root).ok();
             std::fs::remove_file(self.home.socket().unwrap()).ok();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn who_starts_one_beside_somebody_else_has_that_one() {
-        let place = Place::new("beside");
+        let place = TemporaryHome::new("beside");
         let lock = place.home.lock().unwrap();
         let _listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
         // One that ends at once, as a daemon does whose home is taken.
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(answering(&place.home, loser(), 0).unwrap(), std::process::id());
         drop(lock);
         // A home of its own: what this process had open, a child of another test may hold for a moment longer.
-        let free = Place::new("free");
+        let free = TemporaryHome::new("free");
         let said = answering(&free.home, loser(), 0).unwrap_err().to_string();
         assert!(said.contains("ended at once"), "{said}");
     }

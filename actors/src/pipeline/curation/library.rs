@@ -8,7 +8,7 @@ use demask_datasets::formats::row::Place;
 
 /// Where an example that was kept lies, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct KeptExample {
     place: Place,
     /// Which of the row's examples it is.
     which: u16,
@@ -22,7 +22,7 @@ pub struct Library {
     most: usize,
     bytes: usize,
     examples: Vec<Example>,
-    kept: Vec<Kept>,
+    kept: Vec<KeptExample>,
     rows: Option<Box<dyn RandomAccess>>,
     problems: bool,
     /// Rows that were read, the unreadable ones too.
@@ -65,7 +65,7 @@ impl Library {
         if let Some(place) = place {
             let which = u16::try_from(which).unwrap_or(u16::MAX);
             let id = short(&example.id);
-            self.kept.push(Kept { place, which, id });
+            self.kept.push(KeptExample { place, which, id });
             if self.bytes > self.most {
                 return;
             }

@@ -255,12 +255,12 @@ pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]
 }
 
 /// Where a source's rows come from while they are checked: a row, and its place where it can be read again.
-enum Reading {
+enum SourceReading {
     Again(Box<dyn RandomAccess>),
     Once(Rows),
 }
 
-impl Reading {
+impl SourceReading {
     fn next(&mut self) -> Option<(Option<Place>, Row)> {
         match self {
             Self::Again(rows) => rows.next_row().map(|(place, row)| (Some(place), row)),
@@ -353,8 +353,8 @@ pub fn read(
     }
     kept.count = count;
     kept.read_through(match rows {
-        Reading::Again(rows) => Some(rows),
-        Reading::Once(_) => None,
+        SourceReading::Again(rows) => Some(rows),
+        SourceReading::Once(_) => None,
     });
     Ok(kept)
 }
@@ -419,14 +419,14 @@ pub fn classes(profile: &Profile) -> ClassMeans {
 }
 
 /// A source's rows, such as can be read again if its format can.
-fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<Reading, ReadError> {
+fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<SourceReading, ReadError> {
     let again = match source.kind.reader() {
         Some(reader) => reader.open_again(path, profile.origin(source), room)?,
         None => None,
     };
     Ok(match again {
-        Some(rows) => Reading::Again(rows),
-        None => Reading::Once(rows(source, profile, path)?),
+        Some(rows) => SourceReading::Again(rows),
+        None => SourceReading::Once(rows(source, profile, path)?),
     })
 }
 

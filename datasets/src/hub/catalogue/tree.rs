@@ -16,7 +16,7 @@ const PAGES: usize = 500;
 
 /// `/api/models/OWNER/NAME/tree/COMMIT?recursive=true` is a list of these.
 #[derive(Deserialize)]
-struct Entry {
+struct TreeEntry {
     #[serde(rename = "type")]
     kind: String,
     path: String,
@@ -56,7 +56,7 @@ pub async fn ask(
             ));
         }
         let page = page(http, asked, url, watch).await?;
-        let entries: Vec<Entry> = serde_json::from_slice(&page.bytes)
+        let entries: Vec<TreeEntry> = serde_json::from_slice(&page.bytes)
             .map_err(|error| not_a_hub(format!("an answer that is no page of a listing ({error})")))?;
         let here = entries.into_iter().filter(|entry| entry.kind == "file");
         files.extend(here.map(|entry| (entry.path.clone(), entry.into())));
@@ -84,8 +84,8 @@ fn address(http: &Http, asked: &Asked<'_>, commit: &str) -> Url {
     url
 }
 
-impl From<Entry> for Listed {
-    fn from(one: Entry) -> Self {
+impl From<TreeEntry> for Listed {
+    fn from(one: TreeEntry) -> Self {
         let (lfs_sha256, lfs_size) = one.lfs.map(|large| (large.oid, large.size)).unzip();
         Self {
             size: one.size.or(lfs_size),

@@ -104,7 +104,7 @@ impl Fetch<'_> {
 
     /// One connection: from where the file ends to where the server ends.
     async fn once(&self) -> Result<(), Failure> {
-        let mut part = Part::open(self.incomplete)
+        let mut part = IncompleteFile::open(self.incomplete)
             .await
             .map_err(|error| self.io(error))?;
         if self.remote.size == Some(part.bytes) {
@@ -130,7 +130,7 @@ impl Fetch<'_> {
 
     /// Does the answer go on where the file ends, and is the whole as long as it should be? A server that knows no ranges
     /// sends all: then the file begins anew.
-    async fn agree(&self, response: &Response, part: &mut Part) -> Result<(), Failure> {
+    async fn agree(&self, response: &Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         let headers = response.headers();
         if let Some(how) = text(headers, CONTENT_ENCODING.as_str()).filter(|&how| how != "identity") {
             let why = format!("it is sent packed ({how}), asked for as it is");
@@ -162,7 +162,7 @@ impl Fetch<'_> {
         }
     }
 
-    async fn copy(&self, mut response: Response, part: &mut Part) -> Result<(), Failure> {
+    async fn copy(&self, mut response: Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
             let bytes = part.bytes + chunk.len() as u64;
             if let Some(size) = self.remote.size.filter(|&size| bytes > size) {
@@ -199,7 +199,7 @@ impl Fetch<'_> {
     }
 
     /// What is here of the right file stays; an empty beginning does not.
-    fn wrong_size(&self, expected: u64, found: u64, part: &Part) -> Failure {
+    fn wrong_size(&self, expected: u64, found: u64, part: &IncompleteFile) -> Failure {
         if part.bytes == 0
             && let Err(error) = self.forget()
         {
@@ -230,12 +230,12 @@ impl Fetch<'_> {
 }
 
 /// The file until it is whole.
-struct Part {
+struct IncompleteFile {
     file: BufWriter<File>,
     bytes: u64,
 }
 
-impl Part {
+impl IncompleteFile {
     async fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path).await?;
         let bytes = file.metadata().await?.len();

@@ -75,7 +75,7 @@ impl Published for Arc {
         })?;
         let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| record).collect();
         if protocol.name == "llada-instruct" {
-            records.retain(|record| Question::of(record).is_ok_and(|question| question.choices.len() == 4));
+            records.retain(|record| ArcQuestion::of(record).is_ok_and(|question| question.choices.len() == 4));
         }
         Ok(records)
     }
@@ -86,7 +86,7 @@ impl Published for Arc {
         records: &[Record],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
-            let question = Question::of(record)?;
+            let question = ArcQuestion::of(record)?;
             let asked = match protocol.name {
                 "llada-instruct" => question.opencompass(),
                 "lm-eval" => question.chat(),
@@ -144,14 +144,14 @@ impl Published for Arc {
 }
 
 /// A question with its choices.
-struct Question {
+struct ArcQuestion {
     question: String,
     choices: Vec<String>,
     labels: Vec<String>,
     right: usize,
 }
 
-impl Question {
+impl ArcQuestion {
     /// Of the hub's columns, or AI2's own, where the question is an object.
     fn of(record: &Record) -> Result<Self, String> {
         let (question, choices) = match record.value("question") {

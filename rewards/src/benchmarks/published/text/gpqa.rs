@@ -124,7 +124,7 @@ impl Published for Gpqa {
                     .map(|row| {
                         let mut order = [3, 0, 1, 2];
                         random.shuffle(&mut order);
-                        Ok(Question::of(row, order)?.instructed(&worked))
+                        Ok(GpqaQuestion::of(row, order)?.instructed(&worked))
                     })
                     .collect()
             }
@@ -173,11 +173,11 @@ impl Published for Gpqa {
 /// lm-eval's task: one generator orders the choices of all rows for the shots, then goes on and orders them for the questions.
 fn with_shots(rows: &[&Record], shows: bool) -> Vec<Result<Asked, String>> {
     let mut random = Twister::new(ORDER_SEED);
-    let mut ordered = || -> Vec<Result<Question, String>> {
+    let mut ordered = || -> Vec<Result<GpqaQuestion, String>> {
         let question = |row: &&Record| {
             let mut order = [0, 1, 2, 3];
             random.shuffle(&mut order);
-            Question::of(row, order)
+            GpqaQuestion::of(row, order)
         };
         rows.iter().map(question).collect()
     };
@@ -206,7 +206,7 @@ fn with_shots(rows: &[&Record], shows: bool) -> Vec<Result<Asked, String>> {
 }
 
 /// A question with its choices in an order.
-struct Question {
+struct GpqaQuestion {
     id: String,
     part: String,
     question: String,
@@ -214,7 +214,7 @@ struct Question {
     right: usize,
 }
 
-impl Question {
+impl GpqaQuestion {
     fn of(record: &Record, order: [usize; 4]) -> Result<Self, String> {
         let clean = |name: &str| -> String {
             let value = record.value(name);

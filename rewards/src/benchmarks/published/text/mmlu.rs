@@ -112,9 +112,9 @@ impl Published for Mmlu {
         protocol: &Protocol,
         records: &[Record],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
-        let mut shown: BTreeMap<String, Vec<Question>> = BTreeMap::new();
+        let mut shown: BTreeMap<String, Vec<MmluQuestion>> = BTreeMap::new();
         for record in records.iter().filter(|record| !record.is_asked) {
-            if let Ok(question) = Question::of(record) {
+            if let Ok(question) = MmluQuestion::of(record) {
                 let of = shown.entry(question.subject.clone()).or_default();
                 if of.len() < SHOTS {
                     of.push(question);
@@ -122,7 +122,7 @@ impl Published for Mmlu {
             }
         }
         let asked = records.iter().filter(|record| record.is_asked).map(|record| {
-            let question = Question::of(record)?;
+            let question = MmluQuestion::of(record)?;
             let shots = shown.get(&question.subject).map_or(&[][..], Vec::as_slice);
             let asked = match protocol.name {
                 "llada-instruct" => question.chat(shots),
@@ -190,14 +190,14 @@ pub(super) fn with_kind(mut line: Value, scorer: &str) -> Value {
 }
 
 /// A question with its choices.
-struct Question {
+struct MmluQuestion {
     subject: String,
     question: String,
     choices: Vec<String>,
     right: usize,
 }
 
-impl Question {
+impl MmluQuestion {
     fn of(record: &Record) -> Result<Self, String> {
         let choices = match record.value("choices") {
             Value::Null => COLUMNS[1..5]

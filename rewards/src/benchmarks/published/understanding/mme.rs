@@ -160,7 +160,7 @@ impl Published for Mme {
             .find_map(|name| set[*name].as_f64())
             .unwrap_or(0.0);
         parts.insert("(cognition, of 800)".to_owned(), cognition / 800.0);
-        let shares = Shares::of(&groups);
+        let shares = MmeShares::of(&groups);
         let interval = spread::interval(groups.len(), |drawn| shares.perception(drawn) / PERCEPTION);
         SuiteResult {
             figure: format!("{perception:.1} of 2000, cognition {cognition:.1} of 800"),
@@ -242,9 +242,9 @@ fn scores<'a>(protocol: &Protocol, judged: impl Iterator<Item = &'a Judged>) -> 
 }
 
 /// Each picture's task, right answers and questions.
-struct Shares(Vec<(String, f64, f64)>);
+struct MmeShares(Vec<(String, f64, f64)>);
 
-impl Shares {
+impl MmeShares {
     fn of(groups: &[Vec<&Judged>]) -> Self {
         let one = |group: &Vec<&Judged>| {
             let right = group.iter().map(|one| one.verdict.credit).sum();
