@@ -225,7 +225,9 @@ impl TeacherClient {
                         tries: number + 1,
                     });
                 }
-                Err(AttemptFailure::Refused(status, body)) => return Err(TeacherError::Refused { status, body }),
+                Err(AttemptFailure::Refused(status, body)) => {
+                    return Err(TeacherError::Refused { status, body });
+                }
                 Err(AttemptFailure::Again { why, wait, used }) => {
                     match used {
                         // An answer of no use was paid for all the same.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use demask_actors::engine::process::{Engine, find_program};
+use demask_actors::engine::process::{EngineProcess, find_program};
 use demask_actors::home::{Home, free_bytes};
 use demask_api::{Cuda, EngineInfo};
 use serde::Serialize;
@@ -91,7 +91,12 @@ fn show(report: &DoctorReport) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(name: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> DoctorCheck {
+fn check(
+    name: &'static str,
+    status: Status,
+    found: impl Into<String>,
+    fix: impl Into<String>,
+) -> DoctorCheck {
     DoctorCheck {
         name,
         status,
@@ -140,7 +145,7 @@ fn engine_program() -> DoctorCheck {
 
 fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
     engine::runtime()?.block_on(async {
-        let engine: Engine = engine::start_engine(home, "auto", "auto").await?;
+        let engine: EngineProcess = engine::start_engine(home, "auto", "auto").await?;
         let info = engine.info().clone();
         engine.stop().await;
         Ok(info)

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use demask_rewards::scorers::{self, Aggregate, Scorer};
+use demask_rewards::scorers::{self, Aggregate, OfficialScorer};
 use serde_json::{Map, Value, json};
 
-use crate::args::Score;
+use crate::args::ScoreArgs;
 use crate::exit::{FAILED, UsageError};
 use crate::terminal::print;
 
@@ -23,7 +23,7 @@ const BATCH_BYTES: usize = 16 << 20;
 ///
 /// # Errors
 /// A scorer that does not exist, a file that cannot be read, with `--strict` a line that cannot be scored.
-pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
+pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     if options.list {
         return list(options.json);
     }
@@ -103,7 +103,7 @@ impl LineBatches {
 }
 
 /// A line with its verdict, and the scorer that gave it; or why it has none.
-type Scored = Result<(&'static Scorer, Map<String, Value>), String>;
+type Scored = Result<(&'static OfficialScorer, Map<String, Value>), String>;
 
 /// The batch scored by all processors, in its order.
 fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {

@@ -42,7 +42,7 @@ enum StreamStart {
 
 /// A command on its way to the supervisor.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingCommand {
     /// The message.
     pub message: ClientMessage,
     /// Where the reply goes.
@@ -54,7 +54,7 @@ pub struct Asked {
 struct Desk {
     home: Home,
     recorder: Recorder,
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<PendingCommand>,
     probe: Probe,
     answered: Arc<Mutex<RecentReplies>>,
 }
@@ -122,7 +122,7 @@ fn changes(command: &Command) -> bool {
 pub fn open(
     home: &Home,
     recorder: Recorder,
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<PendingCommand>,
     probe: Probe,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
@@ -177,8 +177,12 @@ impl Desk {
                 message.id.clone(),
                 match message.command {
                     Command::Subscribe { since: 0 } if message.protocol == PROTOCOL => Some(StreamStart::Now),
-                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(StreamStart::After(since)),
-                    Command::Follow { recent } if message.protocol == PROTOCOL => Some(StreamStart::Recent(recent)),
+                    Command::Subscribe { since } if message.protocol == PROTOCOL => {
+                        Some(StreamStart::After(since))
+                    }
+                    Command::Follow { recent } if message.protocol == PROTOCOL => {
+                        Some(StreamStart::Recent(recent))
+                    }
                     _ => None,
                 },
             );
@@ -219,7 +223,7 @@ impl Desk {
         }
         let id = message.id.clone();
         let (reply, wait) = oneshot::channel();
-        if self.asked.send(Asked { message, reply }).await.is_err() {
+        if self.asked.send(PendingCommand { message, reply }).await.is_err() {
             return Reply::Refused {
                 message: "the daemon is ending".into(),
             };

@@ -19,14 +19,14 @@ use tokio::task::{JoinError, JoinHandle};
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
-use crate::control::gateway::{self, Asked};
+use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
 use crate::engine::memory::resident;
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
 use crate::runtime::recorder::Recorder;
-use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
+use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
 /// Between two looks at everything for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -107,7 +107,7 @@ impl Daemon {
             int: signal(SignalKind::interrupt())?,
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
-        let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+        let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
         let written = supervisor.roster.add("recorder", "supervisor");
         let served = supervisor.roster.add("gateway", "supervisor");
         let mut daemon = Self {
@@ -209,7 +209,7 @@ impl Daemon {
         }
     }
 
-    async fn reply(&mut self, asked: Asked) {
+    async fn reply(&mut self, asked: PendingCommand) {
         let message = asked.message;
         let reply = match message.command {
             Command::Status => Reply::Status(Box::new(self.overview())),

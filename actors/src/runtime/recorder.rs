@@ -118,7 +118,11 @@ impl Recorder {
                     record,
                 })
                 .ok();
-        } else if self.queue.try_send(RecorderMessage::Record(Box::new(record))).is_err() {
+        } else if self
+            .queue
+            .try_send(RecorderMessage::Record(Box::new(record)))
+            .is_err()
+        {
             self.counters.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -210,7 +214,9 @@ fn write_all(
 }
 
 /// Up to [`BATCH`] records, waiting [`GATHER`] after the first; a flush ends the wait.
-async fn gather(items: &mut mpsc::Receiver<RecorderMessage>) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
+async fn gather(
+    items: &mut mpsc::Receiver<RecorderMessage>,
+) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
     let (mut records, mut flushes) = (Vec::new(), Vec::new());
     let mut deadline = None;
     while records.len() < BATCH && flushes.is_empty() {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::columns::fields::{Encoded, Fields};
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
-use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, RowPlace, ReadError, Row, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
@@ -167,7 +167,7 @@ impl Shards {
 }
 
 impl RandomAccess for Shards {
-    fn next_row(&mut self) -> Option<(Place, Row)> {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
             // A shard that cannot be opened or read on is a bad row; the next one comes after it.
             if self.present.is_none() {
@@ -179,7 +179,7 @@ impl RandomAccess for Shards {
                     Err(error) => {
                         let (line, reason) = (0, error.to_string());
                         let file = path;
-                        return Some((Place::new(next, 0, 0), Err(BadRow { file, line, reason })));
+                        return Some((RowPlace::new(next, 0, 0), Err(BadRow { file, line, reason })));
                     }
                 }
             }
@@ -188,7 +188,7 @@ impl RandomAccess for Shards {
             let path = self.files[shard].clone();
             let sample = sample(open, at);
             self.number += 1;
-            let (line, place) = (self.number, Place::new(shard, at, self.number));
+            let (line, place) = (self.number, RowPlace::new(shard, at, self.number));
             match sample {
                 Ok(Some(sample)) => {
                     self.at = sample.end;
@@ -205,7 +205,7 @@ impl RandomAccess for Shards {
         }
     }
 
-    fn read_again(&mut self, place: Place) -> Row {
+    fn read_again(&mut self, place: RowPlace) -> Row {
         let (number, line) = (place.file(), u64::from(place.line));
         let path = self.files.get(number).cloned().unwrap_or_default();
         let bad = |reason: String| BadRow {

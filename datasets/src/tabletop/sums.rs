@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::chance::{featured, pick, scene_for};
 use super::draft::{Draft, split_of};
 use crate::example::{Check, Split};
-use crate::scene::request::{Category, Request, Want};
+use crate::scene::request::{Category, SceneRequest, Want};
 
 /// The largest value that a problem passes through.
 pub const LARGEST: u32 = 99;
@@ -189,7 +189,7 @@ pub(super) fn think_then_draw(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
         colour: Some(colour),
         size: None,
     };
-    let request = Request {
+    let request = SceneRequest {
         category: Category::Counting,
         wants: vec![want],
         relation: None,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::TorchFile;
 use super::error::{Flaw, broken, short};
 use super::pickle::{self, Keys};
-use super::source::{Region, Source};
+use super::source::{OpenFile, Region};
 
 /// The longest central directory and the longest pickle that are read, in bytes.
 const LONGEST: u64 = 64 << 20;
@@ -16,7 +16,7 @@ const LONGEST: u64 = 64 << 20;
 const END: usize = 22;
 
 /// Reads the pickle of an archive.
-pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
+pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     let entries = directory(&source)?;
     let mut roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let (Some(prefix), None) = (roots.next(), roots.next()) else {
@@ -74,7 +74,7 @@ struct ArchiveEntry {
 
 impl ArchiveEntry {
     /// Where its bytes are.
-    fn region(self, source: &Source) -> Result<Region, Flaw> {
+    fn region(self, source: &OpenFile) -> Result<Region, Flaw> {
         if self.method != 0 || self.packed != self.len {
             let method = self.method;
             return broken(format!(
@@ -103,7 +103,7 @@ impl ArchiveEntry {
 }
 
 /// Every entry by its name.
-fn directory(source: &Source) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
+fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     let (start, len, count) = locate(source)?;
     if len > LONGEST {
         return broken(format!(
@@ -127,7 +127,7 @@ fn directory(source: &Source) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
 }
 
 /// The central directory: its first byte, its length, its entries.
-fn locate(source: &Source) -> Result<(u64, u64, u64), Flaw> {
+fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
     let tail_len = source.len().min(END as u64 + 65_535);
     let tail_start = source.len() - tail_len;
     let tail = source.read(tail_start, tail_len)?;

@@ -9,15 +9,15 @@ use std::time::Instant;
 
 use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Sampler};
 
-use crate::engine::checkpoint::Model;
+use crate::engine::checkpoint::LoadedModel;
 use crate::error::{ModelError, Result};
 use crate::sampler::validation;
 use crate::sampler::{Limits, Shelf, WorkerPool};
 
 /// A running batch and the requests whose rows are in it.
 #[derive(Debug)]
-pub struct Sampling<'a> {
-    model: &'a Model,
+pub struct RunningRequests<'a> {
+    model: &'a LoadedModel,
     workers: WorkerPool<'a>,
     /// By number.
     open: BTreeMap<usize, OpenRequest>,
@@ -47,10 +47,10 @@ struct Drawing {
 /// What pictures that are decoded together share: as many codes may lie otherwise.
 type Shape = (Option<Grid>, usize);
 
-impl<'a> Sampling<'a> {
+impl<'a> RunningRequests<'a> {
     /// Nothing runs yet.
     #[must_use]
-    pub fn new(model: &'a Model, limits: Limits) -> Self {
+    pub fn new(model: &'a LoadedModel, limits: Limits) -> Self {
         Self {
             model,
             workers: WorkerPool::new(&model.backbone, limits),
@@ -140,7 +140,8 @@ impl<'a> Sampling<'a> {
                 open.left -= 1;
             }
         }
-        let complete: Vec<(usize, OpenRequest)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
+        let complete: Vec<(usize, OpenRequest)> =
+            self.open.extract_if(.., |_, open| open.left == 0).collect();
         let answers = complete.into_iter().map(|(number, open)| {
             let answer = self.answer(open);
             (
@@ -192,7 +193,7 @@ fn owner(open: &BTreeMap<usize, OpenRequest>, ticket: usize) -> Option<(usize, u
 }
 
 /// Tokens of pictures of one shape to pictures; none without an image tokenizer.
-fn decode(model: &Model, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
+fn decode(model: &LoadedModel, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
     let Some((tokenizer, _)) = &model.tokenizer else {
         return Ok(Vec::new());
     };

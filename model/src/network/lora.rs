@@ -126,11 +126,14 @@ impl Lora {
         let mut products: BTreeMap<String, Vec<AdapterPart>> = BTreeMap::new();
         for layer in layers {
             let names = || (tensor_name(&layer.module, 'A'), tensor_name(&layer.module, 'B'));
-            products.entry(layer.product.clone()).or_default().push(AdapterPart {
-                module: layer.module.clone(),
-                outs: layer.outs,
-                adapted: modules.contains(layer.module.as_str()).then(names),
-            });
+            products
+                .entry(layer.product.clone())
+                .or_default()
+                .push(AdapterPart {
+                    module: layer.module.clone(),
+                    outs: layer.outs,
+                    adapted: modules.contains(layer.module.as_str()).then(names),
+                });
         }
         products.retain(|_, parts| parts.iter().any(|part| part.adapted.is_some()));
         Self {

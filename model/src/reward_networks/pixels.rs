@@ -122,7 +122,9 @@ impl Pixels {
         let resize = match (published.do_resize, published.size) {
             (Some(false), _) => Resize::No,
             (_, None) => Resize::Shorter(side),
-            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side })) => Resize::Shorter(side),
+            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side })) => {
+                Resize::Shorter(side)
+            }
             (_, Some(PublishedSize::Exactly { height, width })) => Resize::Exactly(width, height),
         };
         let cut = match (published.do_center_crop, published.crop_size, resize) {
@@ -134,7 +136,9 @@ impl Pixels {
                 );
             }
             (_, None, _) => (side, side),
-            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side }), _) => (side, side),
+            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side }), _) => {
+                (side, side)
+            }
             (_, Some(PublishedSize::Exactly { height, width }), _) => (width, height),
         };
         if cut != (side, side) || matches!(resize, Resize::Shorter(shorter) if shorter < side) {

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use super::expr::{Expr, Relation};
+use super::expr::{Expr, RelationKind};
 use super::tokens::{SPACES, Token, differential, sign};
 
 /// The depth of groups and the length of texts that are parsed.
@@ -132,15 +132,15 @@ impl LatexParser<'_> {
         Some(left)
     }
 
-    fn relation_sign(&self) -> Option<Relation> {
+    fn relation_sign(&self) -> Option<RelationKind> {
         match self.peek()? {
-            Token::Sign("=") => Some(Relation::Equal),
-            Token::Sign("<") => Some(Relation::Less),
-            Token::Sign(">") => Some(Relation::Greater),
+            Token::Sign("=") => Some(RelationKind::Equal),
+            Token::Sign("<") => Some(RelationKind::Less),
+            Token::Sign(">") => Some(RelationKind::Greater),
             Token::Command(name) => match name.as_str() {
-                "le" | "leq" | "leqq" | "leqslant" => Some(Relation::LessOrEqual),
-                "ge" | "geq" | "geqq" | "geqslant" => Some(Relation::GreaterOrEqual),
-                "neq" => Some(Relation::Unequal),
+                "le" | "leq" | "leqq" | "leqslant" => Some(RelationKind::LessOrEqual),
+                "ge" | "geq" | "geqq" | "geqslant" => Some(RelationKind::GreaterOrEqual),
+                "neq" => Some(RelationKind::Unequal),
                 _ => None,
             },
             _ => None,

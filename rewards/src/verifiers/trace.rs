@@ -5,7 +5,7 @@ use super::thought::split;
 
 /// Why a trace was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum TraceFlaw {
     /// Not `<think>` reasoning `</think>` result.
     #[error("not in the reasoning format")]
     Format,
@@ -25,23 +25,23 @@ pub enum Flaw {
 /// Checks a trace against the right answer; `Ok` holds the number of sums that were checked.
 ///
 /// # Errors
-/// The first [`Flaw`].
-pub fn verify(text: &str, expected: &str) -> Result<usize, Flaw> {
+/// The first [`TraceFlaw`].
+pub fn verify(text: &str, expected: &str) -> Result<usize, TraceFlaw> {
     let parts = split(text);
     let reasoning = parts
         .reasoning
         .filter(|reasoning| !reasoning.is_empty())
-        .ok_or(Flaw::Format)?;
+        .ok_or(TraceFlaw::Format)?;
     let mut checked = 0;
     for step in steps(reasoning).filter(|step| step.contains('=')) {
         match holds(step) {
             Some(true) => checked += 1,
-            Some(false) => return Err(Flaw::Step(step.trim().to_owned())),
+            Some(false) => return Err(TraceFlaw::Step(step.trim().to_owned())),
             None => {}
         }
     }
     if !same(parts.result, expected) {
-        return Err(Flaw::Answer {
+        return Err(TraceFlaw::Answer {
             found: parts.result.to_owned(),
             expected: expected.to_owned(),
         });
@@ -188,7 +188,11 @@ fn value(tokens: &[TraceToken]) -> Option<f64> {
     let (mut sum, mut product) = (0.0, *first);
     let mut pairs = rest.chunks_exact(2);
     for pair in &mut pairs {
-        let [TraceToken::Operator(operator), TraceToken::Number { value: operand, .. }] = pair else {
+        let [
+            TraceToken::Operator(operator),
+            TraceToken::Number { value: operand, .. },
+        ] = pair
+        else {
             return None;
         };
         match operator {

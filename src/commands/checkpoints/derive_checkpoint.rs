@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use demask_actors::engine::process::{Engine, unexpected};
+use demask_actors::engine::process::{EngineProcess, unexpected};
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
@@ -135,7 +135,7 @@ impl Derived {
         written
     }
 
-    async fn load(&self, engine: &Engine) -> anyhow::Result<(u64, BackboneConfig)> {
+    async fn load(&self, engine: &EngineProcess) -> anyhow::Result<(u64, BackboneConfig)> {
         let model = ModelSource::Checkpoint {
             dir: self.checkpoint.clone(),
             resume: false,

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_datasets::hub::{
-    Cache, Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch,
+    Cache, Hub, Laid, PullEvent, PullOrigin, Pulled, Repo, RepoKind, RetryPolicy, Settings, Watch,
 };
-use demask_rewards::benchmarks::{Data, Source, Suite};
+use demask_rewards::benchmarks::{BenchmarkSource, Data, Suite};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -80,7 +80,7 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
 }
 
 /// Where a published benchmark's data comes from.
-fn source(name: &str) -> Result<&'static Source, UsageError> {
+fn source(name: &str) -> Result<&'static BenchmarkSource, UsageError> {
     match Suite::find(name).map(|suite| suite.data()) {
         Some(Data::Published(source)) => Ok(source),
         Some(_) => Err(UsageError(format!(
@@ -107,14 +107,14 @@ fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<PullR
         let outside = Cache { root }.check_outside(to);
         outside.map_err(|error| UsageError(format!("--to {error}")))?;
     }
-    let hub = Hub::new(&settings, Patience::default())?;
+    let hub = Hub::new(&settings, RetryPolicy::default())?;
     engine::runtime()?.block_on(async {
         let pulled = hub
             .pull(repo, &options.files, usize::from(options.jobs), watch)
             .await?;
         let to = match &options.to {
             Some(folder) => {
-                watch.saw(Event::Note(&format!("copying to {}", folder.display())));
+                watch.saw(PullEvent::Note(&format!("copying to {}", folder.display())));
                 Some(pulled.lay_into(folder).await?)
             }
             None => None,
@@ -124,11 +124,11 @@ fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<PullR
 }
 
 fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
-    let of = |origin: Origin| {
+    let of = |origin: PullOrigin| {
         let files = pulled.files.iter().filter(|file| file.origin == origin);
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
     };
-    let ((fetched, bytes), (here, _)) = (of(Origin::Hub), of(Origin::Cache));
+    let ((fetched, bytes), (here, _)) = (of(PullOrigin::Hub), of(PullOrigin::Cache));
     let cache = format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes));
     let Some(Laid { written, kept, .. }) = to else {
         return cache;
@@ -138,19 +138,22 @@ fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
 }
 
 /// What a person is told in a line: all but the bytes.
-fn line(event: &Event<'_>) -> Option<String> {
+fn line(event: &PullEvent<'_>) -> Option<String> {
     Some(match event {
-        Event::Listed { commit, files } => format!("commit {commit}, files: {files}"),
-        Event::Done {
+        PullEvent::Listed { commit, files } => format!("commit {commit}, files: {files}"),
+        PullEvent::Done {
             file,
             bytes,
-            origin: Origin::Hub,
+            origin: PullOrigin::Hub,
         } => format!("{file}: {}", HumanBytes(*bytes)),
-        Event::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
-        Event::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
-        Event::Note(note) => (*note).to_owned(),
+        PullEvent::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
+        PullEvent::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
+        PullEvent::Note(note) => (*note).to_owned(),
         // Of thousands that are here, how many is enough.
-        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } | Event::Done { .. } => {
+        PullEvent::Begun { .. }
+        | PullEvent::Here { .. }
+        | PullEvent::Checking { .. }
+        | PullEvent::Done { .. } => {
             return None;
         }
     })
@@ -177,20 +180,20 @@ impl Bars {
 }
 
 impl Watch for Bars {
-    fn saw(&self, event: Event<'_>) {
+    fn saw(&self, event: PullEvent<'_>) {
         match event {
-            Event::Begun { file, size } => self.begin(file, size),
-            Event::Here { file, bytes } => {
+            PullEvent::Begun { file, size } => self.begin(file, size),
+            PullEvent::Here { file, bytes } => {
                 locked(&self.each)
                     .get(file)
                     .inspect(|bar| bar.set_position(bytes));
             }
-            Event::Checking { file } => {
+            PullEvent::Checking { file } => {
                 locked(&self.each)
                     .get(file)
                     .inspect(|bar| bar.set_message(format!("{file}, checking")));
             }
-            Event::Done { file, .. } => {
+            PullEvent::Done { file, .. } => {
                 locked(&self.each)
                     .remove(file)
                     .inspect(ProgressBar::finish_and_clear);
@@ -226,16 +229,16 @@ impl LineProgress {
 }
 
 impl Watch for LineProgress {
-    fn saw(&self, event: Event<'_>) {
+    fn saw(&self, event: PullEvent<'_>) {
         let line = match event {
-            Event::Begun {
+            PullEvent::Begun {
                 file,
                 size: Some(size),
             } if size >= LARGE => {
                 locked(&self.each).insert(file.to_owned(), (size, 0));
                 None
             }
-            Event::Here { file, bytes } => self.tenth(file, bytes),
+            PullEvent::Here { file, bytes } => self.tenth(file, bytes),
             _ => line(&event),
         };
         if let Some(line) = line {

@@ -7,7 +7,7 @@ use demask_actors::home::Home;
 use demask_api::{Answer, Request, TensorCheck};
 use serde::Serialize;
 
-use crate::args::Verify;
+use crate::args::VerifyArgs;
 use crate::model::engine;
 use crate::model::pulled::pulled;
 use crate::terminal::print;
@@ -22,7 +22,7 @@ struct VerifyReport {
 ///
 /// # Errors
 /// A folder or file that cannot be read, an engine that does not start.
-pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
+pub fn verify(home: &Home, options: VerifyArgs) -> anyhow::Result<ExitCode> {
     let request = Request::Verify {
         checkpoint: pulled(home, "CHECKPOINT", &options.checkpoint)?,
         reference: std::path::absolute(&options.reference)?,

@@ -13,7 +13,7 @@ use demask_actors::control::client::ClientError;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
-use crate::args::{Daemon, Images, LogFormat};
+use crate::args::{DaemonCommand, Images, LogFormat};
 use crate::commands::experiment::control;
 use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
@@ -26,16 +26,16 @@ const FORCE_WAIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A daemon that does not start or end.
-pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
+pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
     match options {
-        Daemon::Start {
+        DaemonCommand::Start {
             foreground: true,
             log_format,
         } => {
             log_to_stderr(log_format);
             demask_actors::daemon::serve(home)?;
         }
-        Daemon::Start {
+        DaemonCommand::Start {
             foreground: false,
             log_format,
         } => match home.daemon_pid() {
@@ -45,9 +45,9 @@ pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
             ),
             None => println!("daemon started, process {}", start(home, Some(log_format))?),
         },
-        Daemon::Stop => stop(home)?,
-        Daemon::Status(output) => return status(home, output.json),
-        Daemon::Logs { lines, follow } => logs(home, lines, follow)?,
+        DaemonCommand::Stop => stop(home)?,
+        DaemonCommand::Status(output) => return status(home, output.json),
+        DaemonCommand::Logs { lines, follow } => logs(home, lines, follow)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -147,9 +147,8 @@ impl AskedReward {
     fn open(&self) -> Result<RewardTransport, String> {
         match self.reward.url {
             Some(_) => RewardAddress::open(&self.reward).map(RewardTransport::Address),
-            None => {
-                RewardProcess::start(&self.reward, &self.run).map(|process| RewardTransport::Process(Box::new(process)))
-            }
+            None => RewardProcess::start(&self.reward, &self.run)
+                .map(|process| RewardTransport::Process(Box::new(process))),
         }
     }
 }

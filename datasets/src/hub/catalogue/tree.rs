@@ -6,7 +6,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::hub::catalogue::listed::Listed;
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::http::{Http, Page};
 use crate::hub::wire::patience::Tries;
 use crate::hub::{HubError, Watch};
@@ -39,7 +39,7 @@ struct Pointer {
 /// Every refusal; an answer that is no page, pages that go in a circle, or more than [`PAGES`] of them.
 pub async fn ask(
     http: &Http,
-    asked: &Asked<'_>,
+    asked: &AnswerSubject<'_>,
     commit: &str,
     watch: &dyn Watch,
 ) -> Result<BTreeMap<String, Listed>, HubError> {
@@ -65,7 +65,7 @@ pub async fn ask(
     Ok(files)
 }
 
-async fn page(http: &Http, asked: &Asked<'_>, url: Url, watch: &dyn Watch) -> Result<Page, HubError> {
+async fn page(http: &Http, asked: &AnswerSubject<'_>, url: Url, watch: &dyn Watch) -> Result<Page, HubError> {
     let what = asked.words();
     let mut tries = Tries::new(&what, &http.patience, watch);
     loop {
@@ -76,7 +76,7 @@ async fn page(http: &Http, asked: &Asked<'_>, url: Url, watch: &dyn Watch) -> Re
     }
 }
 
-fn address(http: &Http, asked: &Asked<'_>, commit: &str) -> Url {
+fn address(http: &Http, asked: &AnswerSubject<'_>, commit: &str) -> Url {
     let repo = asked.repo;
     let parts = ["api", repo.kind.plural()].into_iter().chain(repo.id.split('/'));
     let mut url = http.address(parts.chain(["tree", commit]));

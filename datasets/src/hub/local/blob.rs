@@ -9,12 +9,12 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use crate::hub::local::cache::length;
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::headers::{content_range, text};
 use crate::hub::wire::http::Http;
 use crate::hub::wire::patience::{Failure, Tries};
 use crate::hub::wire::remote::Remote;
-use crate::hub::{Event, HubError, Watch};
+use crate::hub::{HubError, PullEvent, Watch};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub struct Fetch<'a> {
     /// Who is asked.
     pub http: &'a Http,
     /// For what.
-    pub asked: Asked<'a>,
+    pub asked: AnswerSubject<'a>,
     /// What the hub says of it.
     pub remote: &'a Remote,
     /// Its path in the repository.
@@ -47,7 +47,7 @@ impl Fetch<'_> {
         let mut left_over = self.left_over()? > 0;
         loop {
             self.complete().await?;
-            self.watch.saw(Event::Checking { file: self.file });
+            self.watch.saw(PullEvent::Checking { file: self.file });
             let Err(wrong) = self.check().await? else {
                 break;
             };
@@ -86,11 +86,11 @@ impl Fetch<'_> {
         let mut tries = Tries::new(&what, &self.http.patience, self.watch);
         let mut most = self.left_over()?;
         let (file, size) = (self.file, self.remote.size);
-        self.watch.saw(Event::Begun { file, size });
+        self.watch.saw(PullEvent::Begun { file, size });
         loop {
             let outcome = self.once().await;
             let here = length(self.incomplete).unwrap_or_default();
-            self.watch.saw(Event::Here { file, bytes: here });
+            self.watch.saw(PullEvent::Here { file, bytes: here });
             let Err(failure) = outcome else {
                 return Ok(());
             };
@@ -175,7 +175,7 @@ impl Fetch<'_> {
                 .map_err(|error| self.io(error))?;
             part.bytes = bytes;
             let file = self.file;
-            self.watch.saw(Event::Here { file, bytes });
+            self.watch.saw(PullEvent::Here { file, bytes });
         }
         Ok(())
     }

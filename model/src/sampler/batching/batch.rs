@@ -136,7 +136,8 @@ impl<'a> Batch<'a> {
     /// Queues rows that are made already, with tickets of the caller's.
     pub(super) fn queue(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
         if !rows.is_empty() {
-            self.waiting.insert(self.clients, Submission { rows, admitted: 0 });
+            self.waiting
+                .insert(self.clients, Submission { rows, admitted: 0 });
             self.clients += 1;
         }
     }
@@ -273,8 +274,9 @@ impl<'a> Batch<'a> {
             slots: slots + halves.saturating_sub(free),
             places: KvCache::places(places.max(length)),
         };
-        let kept =
-            |room: CacheExtent| room.slots <= self.limits.rows && room.slots * room.places <= self.limits.tokens;
+        let kept = |room: CacheExtent| {
+            room.slots <= self.limits.rows && room.slots * room.places <= self.limits.tokens
+        };
         if !kept(least) {
             return idle.then_some(least);
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::network::chunk::Chunk;
@@ -150,8 +150,8 @@ struct Guidance {
 struct PlannedGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    index: Place,
-    guidance: Option<(Place, Place)>,
+    index: PacketPlace,
+    guidance: Option<(PacketPlace, PacketPlace)>,
     noise: PlannedNoise,
 }
 

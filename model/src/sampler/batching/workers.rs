@@ -275,7 +275,12 @@ impl Drop for Workers {
 }
 
 impl Worker {
-    fn start(backbone: Backbone, limits: Limits, number: usize, report: SyncSender<WorkerReport>) -> Result<Self> {
+    fn start(
+        backbone: Backbone,
+        limits: Limits,
+        number: usize,
+        report: SyncSender<WorkerReport>,
+    ) -> Result<Self> {
         let (instructions, received) = channel();
         let work = move || {
             meet_threads();

@@ -66,7 +66,10 @@ const RULES: [(&str, MatchRule); 42] = [
     ),
     (r"@[a-zA-Z_][a-zA-Z_0-9]*", MatchRule::Word),
     (r"#\p{L}+", MatchRule::Word),
-    (r"\p{L}[\p{L}\p{Nd}]*(?:[.!?]\p{L}[\p{L}\p{Nd}]*)*", MatchRule::Word),
+    (
+        r"\p{L}[\p{L}\p{Nd}]*(?:[.!?]\p{L}[\p{L}\p{Nd}]*)*",
+        MatchRule::Word,
+    ),
     (
         r"(?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+(?:[-_](?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+)*",
         MatchRule::Word,

@@ -140,7 +140,11 @@ fn overlap(a: &DetectedObject, b: &DetectedObject) -> f32 {
     if union == 0.0 { 0.0 } else { shared / union }
 }
 
-fn reasons(kept: &[(&str, Vec<DetectedObject>)], metadata: &Map<String, Value>, options: &GenevalOptions) -> Vec<String> {
+fn reasons(
+    kept: &[(&str, Vec<DetectedObject>)],
+    metadata: &Map<String, Value>,
+    options: &GenevalOptions,
+) -> Vec<String> {
     let found = |class: &str| {
         kept.iter()
             .find(|(kept, _)| *kept == class)

@@ -1,6 +1,6 @@
 //! Sets, intervals and tuples against each other, and the sets that inequalities describe.
 
-use crate::algebra::{Expr, Named, Relation, value_of};
+use crate::algebra::{Expr, Named, RelationKind, value_of};
 
 /// How two elements are compared: by the verifier, which compares sets among them by what is here.
 pub type Same = fn(&Expr, &Expr) -> bool;
@@ -268,12 +268,12 @@ pub fn solutions(relation: &Expr) -> Option<Expr> {
             let above =
                 |open: bool| Expr::Interval(Box::new(bound.clone()), Box::new(infinity()), open, true);
             Some(match kind {
-                Relation::Equal => Expr::Set(vec![bound]),
-                Relation::Unequal => Expr::Union(Box::new(below(true)), Box::new(above(true))),
-                Relation::Less => below(true),
-                Relation::LessOrEqual => below(false),
-                Relation::Greater => above(true),
-                Relation::GreaterOrEqual => above(false),
+                RelationKind::Equal => Expr::Set(vec![bound]),
+                RelationKind::Unequal => Expr::Union(Box::new(below(true)), Box::new(above(true))),
+                RelationKind::Less => below(true),
+                RelationKind::LessOrEqual => below(false),
+                RelationKind::Greater => above(true),
+                RelationKind::GreaterOrEqual => above(false),
             })
         }
         _ => None,
