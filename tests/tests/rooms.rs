@@ -20,7 +20,10 @@ const ARROWS: [(&str, &[&str]); 8] = [
 /// Entries that a folder has at most, beside the file that opens it.
 const ENTRIES: usize = 12;
 
-/// Names that more than one type has, at most five, and why each is the right word in every place.
+/// Names that more than one type may have.
+const MOST_SHARED: usize = 5;
+
+/// Names that more than one type has, and why each is the right word in every place.
 const SHARED_NAMES: [(&str, &str); 5] = [
     (
         "Follower",
@@ -166,8 +169,13 @@ fn a_type_name_is_defined_once() {
         "the types of the house were not found"
     );
     defined.retain(|_, places| places.len() > 1);
-    assert!(SHARED_NAMES.len() <= 5, "at most five names may be shared");
-    for (name, reason) in SHARED_NAMES {
+    let shared = BTreeMap::from(SHARED_NAMES);
+    assert!(
+        shared.len() <= MOST_SHARED,
+        "{} names are shared, expected at most {MOST_SHARED}",
+        shared.len()
+    );
+    for (name, reason) in shared {
         let places = defined.remove(name);
         assert!(
             places.is_some(),
