@@ -128,7 +128,7 @@ pub struct TeacherClient {
 }
 
 /// One try's failure.
-enum Failure {
+enum AttemptFailure {
     Refused(u16, String),
     Again {
         why: String,
@@ -225,8 +225,10 @@ impl TeacherClient {
                         tries: number + 1,
                     });
                 }
-                Err(Failure::Refused(status, body)) => return Err(TeacherError::Refused { status, body }),
-                Err(Failure::Again { why, wait, used }) => {
+                Err(AttemptFailure::Refused(status, body)) => {
+                    return Err(TeacherError::Refused { status, body });
+                }
+                Err(AttemptFailure::Again { why, wait, used }) => {
                     match used {
                         // An answer of no use was paid for all the same.
                         Some(tokens) => aside.settle(tokens),
@@ -260,8 +262,8 @@ impl TeacherClient {
         }
     }
 
-    async fn try_once(&self, question: &Question<'_>) -> Result<(String, Option<u64>), Failure> {
-        let again = |why: String| Failure::Again {
+    async fn try_once(&self, question: &Question<'_>) -> Result<(String, Option<u64>), AttemptFailure> {
+        let again = |why: String| AttemptFailure::Again {
             why,
             wait: None,
             used: None,
@@ -302,7 +304,7 @@ impl TeacherClient {
         // L9: the number is the server's word, and the store's and the cap's sums must hold it.
         let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
         if content.trim().is_empty() {
-            return Err(Failure::Again {
+            return Err(AttemptFailure::Again {
                 why: "an empty answer".into(),
                 wait: None,
                 used,
@@ -352,20 +354,20 @@ impl Drop for Aside<'_> {
     }
 }
 
-fn failed(status: StatusCode, text: &str, wait: Option<Duration>) -> Failure {
+fn failed(status: StatusCode, text: &str, wait: Option<Duration>) -> AttemptFailure {
     let passing = status.is_server_error()
         || matches!(
             status,
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT
         );
     if passing {
-        return Failure::Again {
+        return AttemptFailure::Again {
             why: format!("{status}: {}", beginning(text)),
             wait,
             used: None,
         };
     }
-    Failure::Refused(status.as_u16(), beginning(text))
+    AttemptFailure::Refused(status.as_u16(), beginning(text))
 }
 
 fn wait_before(patience: &Patience, number: u32, asked: Option<Duration>) -> Duration {

@@ -15,17 +15,17 @@ use demask_actors::pipeline::scorer::{Scorer, Verify};
 use demask_actors::profile::Profile;
 use demask_actors::runtime::fault_injection::FaultInjection;
 use demask_actors::runtime::recorder::Recorder;
-use demask_actors::runtime::supervisor::{Address, Budget, SupervisorHandle};
+use demask_actors::runtime::supervisor::{Address, RestartBudget, SupervisorHandle};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
 
 const PROFILE: &str = include_str!("../profiles/smoke.toml");
 
 fn supervisor(test: impl AsyncFnOnce(SupervisorHandle, Recorder)) {
-    office_with(Budget::default(), test);
+    office_with(RestartBudget::default(), test);
 }
 
-fn office_with(budget: Budget, test: impl AsyncFnOnce(SupervisorHandle, Recorder)) {
+fn office_with(budget: RestartBudget, test: impl AsyncFnOnce(SupervisorHandle, Recorder)) {
     let folder = tempfile::tempdir().unwrap();
     actix::System::new().block_on(async {
         let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
@@ -163,10 +163,10 @@ fn l1_a_scorer_that_died_is_followed_by_one_that_says_the_same() {
 
 #[test]
 fn an_actor_that_keeps_dying_is_given_up_and_who_asks_is_told() {
-    let budget = Budget {
+    let budget = RestartBudget {
         restarts: 2,
         first_wait: Duration::from_millis(1),
-        ..Budget::default()
+        ..RestartBudget::default()
     };
     office_with(budget, async |supervisor, recorder| {
         let places: Vec<(&str, u64)> = vec![("curator", 1); 20];

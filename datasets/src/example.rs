@@ -5,7 +5,7 @@ use demask_api::sequence::Task;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::scene::request::Request;
+use crate::scene::request::SceneRequest;
 
 /// What the user says to get a caption.
 pub const CAPTION_PROMPT: &str = "describe the table";
@@ -149,7 +149,7 @@ pub enum Check {
     /// The drawn picture, read back as a table.
     Scene {
         /// What must lie on it.
-        request: Request,
+        request: SceneRequest,
     },
     /// The drawn picture's class, by a classifier of the source's training pictures.
     Class {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-struct Options {
+struct EngineArguments {
     socket: PathBuf,
     device: String,
     dtype: String,
@@ -83,7 +83,7 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<Options>> {
+fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<EngineArguments>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
     while let Some(flag) = arguments.next() {
@@ -122,7 +122,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<O
         }
     }
     let socket = socket.context("--socket PATH is missing; see --help")?;
-    Ok(Some(Options {
+    Ok(Some(EngineArguments {
         socket,
         device,
         dtype,

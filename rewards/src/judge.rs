@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use demask_datasets::example::{Example, Mode};
 
 pub use crate::completion::Completion;
-use crate::rewards::{Case, Evidence, REWARDS, Reward};
+use crate::rewards::{Evidence, REWARDS, Reward, RewardCase};
 use crate::scored::Scored;
 use crate::verifiers::Verifiers;
 use crate::verifiers::class_means::ClassMeans;
@@ -85,7 +85,7 @@ impl Judge {
         weights: &BTreeMap<String, f64>,
         budget: usize,
     ) -> Scored {
-        let evidence = Evidence::Case(Case {
+        let evidence = Evidence::Case(RewardCase {
             example,
             mode,
             completion,

@@ -35,7 +35,7 @@ pub struct Pull {
 
 /// `demask verify`.
 #[derive(Debug, Args)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// A folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
     pub checkpoint: PathBuf,
     /// Recorded tensors

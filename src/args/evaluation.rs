@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::output::Json;
-use super::sampling::Model;
+use super::sampling::ModelArgs;
 use super::values::count;
 
 /// `demask eval`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Eval {
+pub struct EvalArgs {
     /// Looks at evaluations that were made
     #[command(subcommand)]
     pub action: Option<EvalAction>,
@@ -24,7 +24,7 @@ pub struct Eval {
     pub list: bool,
     /// The model
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     /// So many items a suite; held-out compositions among them come on top
     #[arg(long, value_parser = count)]
     pub limit: Option<usize>,

@@ -9,7 +9,7 @@ use super::runs::LabelFlags;
 
 /// `demask run`.
 #[derive(Debug, Args)]
-pub struct Run {
+pub struct RunArgs {
     /// A shipped profile's name (`demask profile list`) or a TOML file [default: tabletop]
     #[arg(value_name = "NAME|FILE.toml", conflicts_with = "profile")]
     pub name: Option<String>,
@@ -53,7 +53,7 @@ pub struct Run {
 
 /// `demask daemon`.
 #[derive(Debug, Subcommand)]
-pub enum Daemon {
+pub enum DaemonCommand {
     /// Start it in the background; an unfinished run goes on from its last checkpoint
     Start {
         /// Stay in the foreground
@@ -155,8 +155,8 @@ pub struct Query {
     /// One SELECT statement; without it the views and their columns are listed
     pub sql: Option<String>,
     /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
+    pub format: QueryFormat,
     /// The same as --format json
     #[arg(long)]
     pub json: bool,
@@ -167,7 +167,7 @@ pub struct Query {
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum QueryFormat {
     /// Aligned columns
     Table,
     /// Comma-separated values

@@ -16,15 +16,16 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, Verify};
-pub use evaluation::{Eval, EvalAction, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
-pub use experiment::{AskModel, Attach, Daemon, Format, Images, LogFormat, Query, Run, Set};
+pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, VerifyArgs};
+pub use evaluation::EvalArgs as Eval;
+pub use evaluation::{EvalAction, EvalArgs, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
+pub use experiment::{AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set};
 pub use output::Json;
 pub use presentation::{Across, Plot, RunReport};
-pub use profile::{Check, Profile};
+pub use profile::{CheckArgs, ProfileCommand};
 pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
-pub use sampling::{Cache, Describe, Fill, Generate, Imagine, Model};
-pub use score::Score;
+pub use sampling::{CacheKind, Describe, Fill, Generate, Imagine, ModelArgs};
+pub use score::ScoreArgs;
 
 /// A research platform for multimodal masked-diffusion language models: train, align, watch and steer.
 #[derive(Debug, Parser)]
@@ -35,7 +36,7 @@ pub struct Cli {
     pub home: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: DemaskCommand,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -70,24 +71,24 @@ Examples:
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum DemaskCommand {
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
         after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml --name first --tag paper --note 'twice the batch'\n  demask run my.toml --from first@best\n  demask run my.toml --set seed=8 --queue"
     )]
-    Run(Run),
+    Run(RunArgs),
     /// Profiles: list and show them, begin one, check one, every key
     #[command(
         subcommand,
         after_help = "Examples:\n  demask profile list\n  demask profile show smoke\n  demask profile init --output my.toml --from tabletop-align\n  demask profile check my.toml\n  demask profile schema --table sampling.text\n  demask profile schema > profile.schema.json"
     )]
-    Profile(Profile),
+    Profile(ProfileCommand),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,
         after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does.\nRUST_LOG says how much it logs; DEMASK_LOG_FORMAT is --log-format where another command starts it."
     )]
-    Daemon(Daemon),
+    Daemon(DaemonCommand),
     /// Open the dashboard on the running daemon
     #[command(after_help = "Examples:\n  demask attach\n  demask attach --images halfblocks")]
     Attach(Attach),
@@ -146,12 +147,12 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] of FILE.toml is a benchmark of your own: file, prompt template, scorer (README).\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
-    Eval(Eval),
+    Eval(EvalArgs),
     /// Grade recorded predictions as a benchmark's own tool grades them; no model runs
     #[command(
         after_help = "A line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the inputs beside\nit; the same line comes back with its \"verdict\". SCORER is a family or a scorer, as --list names them.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are named on standard error and make the command fail at the end; --strict stops at the first."
     )]
-    Score(Score),
+    Score(ScoreArgs),
     /// Fetch a model or a data set from the Hugging Face Hub into its cache
     #[command(
         after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied into that folder, outside the cache. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
@@ -189,7 +190,7 @@ pub enum Command {
     Report(RunReport),
     /// Compare a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
-    Verify(Verify),
+    Verify(VerifyArgs),
     /// Turn a PyTorch checkpoint into safetensors; nothing in it is ever run
     #[command(
         after_help = "Examples:\n  demask convert pytorch_model.bin model.safetensors\n  demask convert ImageReward.pt image-reward/ --dtype f16\n  demask convert epoch3.ckpt model.safetensors --key state_dict\n  demask convert LLaDA-8B-Base/ LLaDA-8B-Base-safetensors/"

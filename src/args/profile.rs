@@ -8,7 +8,7 @@ use super::output::Json;
 
 /// `demask profile`.
 #[derive(Debug, Subcommand)]
-pub enum Profile {
+pub enum ProfileCommand {
     /// The profiles that come with the program
     List(Json),
     /// The whole profile, every default filled in, with a line on each key
@@ -37,7 +37,7 @@ pub enum Profile {
     #[command(
         after_help = "Examples:\n  demask profile check tabletop\n  DEMASK_DATA=FOLDER demask profile check gsm8k-fashion --from-scratch\n  demask profile check my.toml --set source.0.limit=1000 --json\nExits 1 when the run would fail, 2 when the profile is wrong."
     )]
-    Check(Check),
+    Check(CheckArgs),
     /// Every key: JSON Schema for editors, or a table to read and grep
     #[command(
         after_help = "Examples:\n  demask profile schema > profile.schema.json\n  demask profile schema --table stage\n  demask profile schema --table | grep temperature\n  demask profile schema --markdown > profile.md"
@@ -57,7 +57,7 @@ pub enum Profile {
 
 /// `demask profile check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct CheckArgs {
     /// A shipped profile's name or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,

@@ -11,7 +11,7 @@ use super::values::{amount, count, place, size, words};
 
 /// Where the model of a one-off command comes from.
 #[derive(Debug, Args)]
-pub struct Model {
+pub struct ModelArgs {
     /// A checkpoint folder, a repository that was pulled, or a run's checkpoint (RUN, RUN@STEP, RUN@best) [default: the shipped
     /// tabletop model]
     #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
@@ -48,7 +48,7 @@ pub struct Model {
 
 /// What is kept between the steps of the text sampler.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Cache {
+pub enum CacheKind {
     /// Nothing
     None,
     /// What stands before the active block
@@ -71,7 +71,7 @@ pub struct Generate {
     pub samples: usize,
     /// The model
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     /// Denoising steps, a multiple of the blocks [default: as the checkpoint says; 256 for published models]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
@@ -95,7 +95,7 @@ pub struct Generate {
     pub factor: Option<f64>,
     /// Keep keys and values between steps: exact without, faster with
     #[arg(long, value_enum)]
-    pub cache: Option<Cache>,
+    pub cache: Option<CacheKind>,
     /// Seed of the noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -117,7 +117,7 @@ pub struct Fill {
     pub text: String,
     /// The model
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     /// Denoising steps, at most one a masked token [default: as --sampling says, else one a masked token]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
@@ -149,7 +149,7 @@ pub struct Imagine {
     pub output: PathBuf,
     /// The model
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     /// Denoising steps [default: as the checkpoint says, else 12]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
@@ -213,7 +213,7 @@ pub struct Describe {
     pub question: Option<String>,
     /// The model
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     /// How the picture becomes one of the model's size, a square unless --size says otherwise: crop (its middle), squash (all
     /// of it, squeezed), pad (all of it, white around it)
     #[arg(long, default_value = "crop")]

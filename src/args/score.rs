@@ -6,7 +6,7 @@ use clap::Args;
 
 /// Predictions to grade, and how the verdicts are shown.
 #[derive(Debug, Args)]
-pub struct Score {
+pub struct ScoreArgs {
     /// The scorer or its family: gsm8k, math, vqav2, geneval, cider, …
     #[arg(required_unless_present = "list")]
     pub scorer: Option<String>,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use demask_actors::engine::process::{Engine, find_program};
+use demask_actors::engine::process::{EngineProcess, find_program};
 use demask_actors::home::{Home, free_bytes};
 use demask_api::{Cuda, EngineInfo};
 use serde::Serialize;
@@ -21,7 +21,7 @@ enum Status {
 
 /// One thing that was looked at.
 #[derive(Serialize)]
-struct Check {
+struct DoctorCheck {
     name: &'static str,
     status: Status,
     found: String,
@@ -30,9 +30,9 @@ struct Check {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     ok: bool,
-    checks: Vec<Check>,
+    checks: Vec<DoctorCheck>,
     /// What the engine found of CUDA; none when it does not answer.
     cuda: Option<Cuda>,
 }
@@ -58,7 +58,7 @@ pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     ];
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     let cuda = engine.ok().map(|info| info.device.cuda);
-    let report = Report { ok, checks, cuda };
+    let report = DoctorReport { ok, checks, cuda };
     if json {
         print::json(&report)?;
     } else {
@@ -71,7 +71,7 @@ pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn show(report: &Report) -> anyhow::Result<()> {
+fn show(report: &DoctorReport) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = report
         .checks
         .iter()
@@ -91,8 +91,13 @@ fn show(report: &Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check(name: &'static str, status: Status, found: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check {
+fn check(
+    name: &'static str,
+    status: Status,
+    found: impl Into<String>,
+    fix: impl Into<String>,
+) -> DoctorCheck {
+    DoctorCheck {
         name,
         status,
         found: found.into(),
@@ -100,11 +105,11 @@ fn check(name: &'static str, status: Status, found: impl Into<String>, fix: impl
     }
 }
 
-fn version() -> Check {
+fn version() -> DoctorCheck {
     check("demask", Status::Ok, env!("CARGO_PKG_VERSION"), "")
 }
 
-fn engine_program() -> Check {
+fn engine_program() -> DoctorCheck {
     let program = find_program();
     match Command::new(&program).arg("--version").output() {
         Ok(out) if out.status.success() => {
@@ -140,14 +145,14 @@ fn engine_program() -> Check {
 
 fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
     engine::runtime()?.block_on(async {
-        let engine: Engine = engine::start_engine(home, "auto", "auto").await?;
+        let engine: EngineProcess = engine::start_engine(home, "auto", "auto").await?;
         let info = engine.info().clone();
         engine.stop().await;
         Ok(info)
     })
 }
 
-fn engine_answers(started: &anyhow::Result<EngineInfo>) -> Check {
+fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorCheck {
     match started {
         Ok(info) => {
             let device = &info.device;
@@ -171,7 +176,7 @@ fn engine_answers(started: &anyhow::Result<EngineInfo>) -> Check {
     }
 }
 
-fn libtorch() -> Check {
+fn libtorch() -> DoctorCheck {
     match std::env::var_os("LIBTORCH").map(PathBuf::from) {
         None => check(
             "LIBTORCH",
@@ -194,7 +199,7 @@ fn libtorch() -> Check {
     }
 }
 
-fn processor() -> Check {
+fn processor() -> DoctorCheck {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let bf16 = ["amx_bf16", "avx512_bf16"]
@@ -210,7 +215,7 @@ fn processor() -> Check {
 }
 
 /// What the engine found of CUDA. It is worth a warning where there is a device and the engine computes beside it.
-fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> Check {
+fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> DoctorCheck {
     let Some(EngineInfo { device, .. }) = engine else {
         let (status, found) = if device_files {
             (Status::Warn, "an NVIDIA device")
@@ -241,7 +246,7 @@ fn has_device_files() -> bool {
     Path::new("/dev/nvidia0").exists()
 }
 
-fn home_writable(home: &Home) -> Check {
+fn home_writable(home: &Home) -> DoctorCheck {
     let probe = home.root().join(".doctor");
     let tried = std::fs::create_dir_all(home.root()).and_then(|()| std::fs::write(&probe, b"x"));
     std::fs::remove_file(&probe).ok();
@@ -257,7 +262,7 @@ fn home_writable(home: &Home) -> Check {
     }
 }
 
-fn disk_space(home: &Home) -> Check {
+fn disk_space(home: &Home) -> DoctorCheck {
     const ENOUGH: u64 = 2 << 30;
     let Some(free) = free_bytes(home.root()) else {
         return check("disk", Status::Warn, "free space is not known", "");
@@ -274,7 +279,7 @@ fn disk_space(home: &Home) -> Check {
     check("disk", Status::Ok, found, "")
 }
 
-fn shipped(home: &Home) -> Check {
+fn shipped(home: &Home) -> DoctorCheck {
     match demask_actors::inference::shipped::folder(home) {
         Ok(folder) => check("shipped model", Status::Ok, folder.display().to_string(), ""),
         Err(error) => check(
@@ -286,14 +291,14 @@ fn shipped(home: &Home) -> Check {
     }
 }
 
-fn daemon(home: &Home) -> Check {
+fn daemon(home: &Home) -> DoctorCheck {
     match home.daemon_pid() {
         Some(pid) => check("daemon", Status::Ok, format!("running, process {pid}"), ""),
         None => check("daemon", Status::Ok, "not running (`demask run` starts it)", ""),
     }
 }
 
-fn terminal() -> Check {
+fn terminal() -> DoctorCheck {
     let term = std::env::var("TERM").unwrap_or_default();
     if term.is_empty() || term == "dumb" {
         return check(

@@ -21,7 +21,7 @@ use self::evaluation::eval;
 use self::experiment::{ask, control, daemon, profile, query, queue, resume, run, runs, study};
 use self::presentation::{plot, report};
 use self::sampling::{describe, fill, generate, imagine};
-use crate::args::{Cli, Command};
+use crate::args::{Cli, DemaskCommand};
 
 /// Does what was typed.
 ///
@@ -30,34 +30,34 @@ use crate::args::{Cli, Command};
 pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let home = Home::open(cli.home)?;
     match cli.command {
-        Command::Run(options) => run::run(&home, options),
-        Command::Profile(options) => profile::profile(options),
-        Command::Daemon(options) => daemon::daemon(&home, options),
-        Command::Attach(options) => daemon::attach(&home, options.images),
-        Command::Ps(output) => control::ps(&home, output.json),
-        Command::Pause(output) => control::send(&home, Order::Pause, output.json),
-        Command::Resume(options) => resume::resume(&home, &options),
-        Command::Stop(output) => control::send(&home, Order::Stop, output.json),
-        Command::Checkpoint(output) => control::send(&home, Order::Checkpoint, output.json),
-        Command::Ask(options) => ask::ask(&home, &options),
-        Command::Set(options) => control::set(&home, &options.assignment, options.output.json),
-        Command::Generate(options) => generate::generate(&home, options),
-        Command::Fill(options) => fill::fill(&home, &options),
-        Command::Imagine(options) => imagine::imagine(&home, options),
-        Command::Describe(options) => describe::describe(&home, options),
-        Command::Eval(options) => eval::eval(&home, options),
-        Command::Score(options) => score::score(&options),
-        Command::Pull(options) => pull::pull(options),
-        Command::Query(options) => query::query(&home, options),
-        Command::Runs(options) => runs::runs(&home, options),
-        Command::Queue(options) => queue::queue(&home, options),
-        Command::Study(options) => study::study(&home, &options),
-        Command::Plot(options) => plot::plot(&home, &options),
-        Command::Report(options) => report::report(&home, &options),
-        Command::Verify(options) => verify::verify(&home, options),
-        Command::Convert(options) => convert::convert(options),
-        Command::Merge(options) => merge::merge(&home, &options),
-        Command::Grow(options) => grow::grow(&home, &options),
-        Command::Doctor(output) => doctor::doctor(&home, output.json),
+        DemaskCommand::Run(options) => run::run(&home, options),
+        DemaskCommand::Profile(options) => profile::profile(options),
+        DemaskCommand::Daemon(options) => daemon::daemon(&home, options),
+        DemaskCommand::Attach(options) => daemon::attach(&home, options.images),
+        DemaskCommand::Ps(output) => control::ps(&home, output.json),
+        DemaskCommand::Pause(output) => control::send(&home, Order::Pause, output.json),
+        DemaskCommand::Resume(options) => resume::resume(&home, &options),
+        DemaskCommand::Stop(output) => control::send(&home, Order::Stop, output.json),
+        DemaskCommand::Checkpoint(output) => control::send(&home, Order::Checkpoint, output.json),
+        DemaskCommand::Ask(options) => ask::ask(&home, &options),
+        DemaskCommand::Set(options) => control::set(&home, &options.assignment, options.output.json),
+        DemaskCommand::Generate(options) => generate::generate(&home, options),
+        DemaskCommand::Fill(options) => fill::fill(&home, &options),
+        DemaskCommand::Imagine(options) => imagine::imagine(&home, options),
+        DemaskCommand::Describe(options) => describe::describe(&home, options),
+        DemaskCommand::Eval(options) => eval::eval(&home, options),
+        DemaskCommand::Score(options) => score::score(&options),
+        DemaskCommand::Pull(options) => pull::pull(options),
+        DemaskCommand::Query(options) => query::query(&home, options),
+        DemaskCommand::Runs(options) => runs::runs(&home, options),
+        DemaskCommand::Queue(options) => queue::queue(&home, options),
+        DemaskCommand::Study(options) => study::study(&home, &options),
+        DemaskCommand::Plot(options) => plot::plot(&home, &options),
+        DemaskCommand::Report(options) => report::report(&home, &options),
+        DemaskCommand::Verify(options) => verify::verify(&home, options),
+        DemaskCommand::Convert(options) => convert::convert(options),
+        DemaskCommand::Merge(options) => merge::merge(&home, &options),
+        DemaskCommand::Grow(options) => grow::grow(&home, &options),
+        DemaskCommand::Doctor(output) => doctor::doctor(&home, output.json),
     }
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use demask_rewards::scorers::{self, Aggregate, Scorer};
+use demask_rewards::scorers::{self, Aggregate, OfficialScorer};
 use serde_json::{Map, Value, json};
 
-use crate::args::Score;
+use crate::args::ScoreArgs;
 use crate::exit::{FAILED, UsageError};
 use crate::terminal::print;
 
@@ -23,7 +23,7 @@ const BATCH_BYTES: usize = 16 << 20;
 ///
 /// # Errors
 /// A scorer that does not exist, a file that cannot be read, with `--strict` a line that cannot be scored.
-pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
+pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     if options.list {
         return list(options.json);
     }
@@ -36,7 +36,7 @@ pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
-    let mut lines = Lines::open(file)?;
+    let mut lines = LineBatches::open(file)?;
     let mut out = Output::new(options.json);
     while let Some(batch) = lines.batch()? {
         for (number, scored) in scored(asked, batch) {
@@ -51,13 +51,13 @@ pub fn score(options: &Score) -> anyhow::Result<ExitCode> {
 }
 
 /// The lines of a file or of standard input, a batch at a time.
-struct Lines {
+struct LineBatches {
     source: Box<dyn BufRead>,
     name: String,
     number: usize,
 }
 
-impl Lines {
+impl LineBatches {
     fn open(file: &Path) -> anyhow::Result<Self> {
         let source: Box<dyn BufRead> = if file == Path::new("-") {
             Box::new(BufReader::new(io::stdin()))
@@ -103,7 +103,7 @@ impl Lines {
 }
 
 /// A line with its verdict, and the scorer that gave it; or why it has none.
-type Scored = Result<(&'static Scorer, Map<String, Value>), String>;
+type Scored = Result<(&'static OfficialScorer, Map<String, Value>), String>;
 
 /// The batch scored by all processors, in its order.
 fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use demask_actors::engine::process::{Engine, EngineOptions};
+use demask_actors::engine::process::{EngineOptions, EngineProcess};
 use demask_actors::home::Home;
 use tokio::runtime::Runtime;
 
@@ -20,7 +20,7 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 ///
 /// # Errors
 /// No engine program, or one that does not start.
-pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Result<Engine> {
+pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Result<EngineProcess> {
     let socket = home.socket()?;
     let socket_dir = socket.parent().unwrap_or(Path::new("/tmp")).to_owned();
     let options = EngineOptions {
@@ -29,5 +29,5 @@ pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Res
         dtype: dtype.to_owned(),
         ..EngineOptions::default()
     };
-    Ok(Engine::start(&options).await?)
+    Ok(EngineProcess::start(&options).await?)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use demask_actors::engine::actor::FrameSink;
-use demask_actors::engine::process::Engine;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::home::Home;
 use demask_actors::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use demask_actors::inference::settings::SamplerSettings;
@@ -14,14 +14,14 @@ use serde_json::{Map, Value};
 
 use super::engine::start_engine;
 use super::settings::ModelSettings;
-use crate::args::Model;
+use crate::args::ModelArgs;
 
 /// A loaded model: an engine, and the inference that fits its checkpoint.
 pub struct Session {
     /// The model's folder.
     pub folder: PathBuf,
     /// The engine.
-    pub engine: Engine,
+    pub engine: EngineProcess,
     /// Its tokenizer and budgets.
     pub inference: Inference,
     /// Its samplers.
@@ -41,12 +41,12 @@ impl Session {
     ///
     /// # Errors
     /// A checkpoint that is not there or broken, named; an engine that does not start.
-    pub async fn open(home: &Home, model: &Model) -> anyhow::Result<Self> {
+    pub async fn open(home: &Home, model: &ModelArgs) -> anyhow::Result<Self> {
         Self::load(home, model, ModelSettings::new(home, model)?).await
     }
 
     /// The same for a command that draws or reads pictures, which is what the task is.
-    pub async fn open_seeing(home: &Home, model: &Model, task: Task) -> anyhow::Result<Self> {
+    pub async fn open_seeing(home: &Home, model: &ModelArgs, task: Task) -> anyhow::Result<Self> {
         let settings = ModelSettings::new(home, model)?;
         if settings.inference.builder().budgets().of(Task::Understand).codes == 0 {
             bail!("the model knows no pictures: it has no codes for them");
@@ -64,7 +64,7 @@ impl Session {
         Self::load(home, model, settings).await
     }
 
-    async fn load(home: &Home, model: &Model, settings: ModelSettings) -> anyhow::Result<Self> {
+    async fn load(home: &Home, model: &ModelArgs, settings: ModelSettings) -> anyhow::Result<Self> {
         let engine = start_engine(home, &model.device, "auto").await?;
         let source = ModelSource::Checkpoint {
             dir: settings.folder.clone(),

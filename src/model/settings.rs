@@ -16,7 +16,7 @@ use demask_datasets::prompts::sequences::MARKS;
 use demask_datasets::prompts::special_tokens::Family;
 use serde_json::{Map, Value};
 
-use crate::args::Model;
+use crate::args::ModelArgs;
 use crate::exit::UsageError;
 use crate::model::adapter;
 use crate::model::pulled::pulled;
@@ -48,7 +48,7 @@ impl ModelSettings {
     ///
     /// # Errors
     /// A folder that is missing or broken, named; a size or a quirk that cannot be.
-    pub fn new(home: &Home, model: &Model) -> anyhow::Result<Self> {
+    pub fn new(home: &Home, model: &ModelArgs) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
             Some(named) => pulled(home, "--checkpoint", named).with_context(|| instead(named))?,
             None => shipped::folder(home)?,
@@ -114,7 +114,7 @@ impl ModelSettings {
     ///
     /// # Errors
     /// It is too long, with both numbers.
-    pub fn has_room(&self, model: &Model, task: Task) -> anyhow::Result<()> {
+    pub fn has_room(&self, model: &ModelArgs, task: Task) -> anyhow::Result<()> {
         let Some(size) = model.size else { return Ok(()) };
         let budget = self.inference.builder().budgets().of(task);
         let answer = budget.answer.max(budget.direct_answer);
@@ -165,7 +165,7 @@ fn sampling(named: &str) -> anyhow::Result<(SamplerSettings, Map<String, Value>)
 }
 
 /// A sampler's quirks, or all of them, with those that the flags set.
-fn quirks(model: &Model, usual: Quirks) -> anyhow::Result<Quirks> {
+fn quirks(model: &ModelArgs, usual: Quirks) -> anyhow::Result<Quirks> {
     let mut quirks = if model.as_published {
         Quirks::published()
     } else {

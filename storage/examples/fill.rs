@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use demask_storage::{Checkpoint, Eval, Example, Metric, Record, Run, RunEnd, TrainUse, Writer};
+use demask_storage::{Checkpoint, Eval, ExampleRecord, Metric, Record, Run, RunEnd, TrainUse, Writer};
 
 /// Runs in the store.
 const RUNS: u64 = 4;
@@ -88,8 +88,8 @@ fn first(run: &str, number: u64) -> Vec<Record> {
     std::iter::once(begun).chain(examples).collect()
 }
 
-fn example(run: &str, at: u64) -> Example {
-    Example {
+fn example(run: &str, at: u64) -> ExampleRecord {
+    ExampleRecord {
         id: id(run, at),
         run: run.to_owned(),
         source: ["draw", "ask", "sums"][(at % 3) as usize].into(),

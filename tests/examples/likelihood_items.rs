@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use demask_actors::engine::link::EngineLink;
-use demask_actors::engine::process::{Engine, EngineOptions};
+use demask_actors::engine::process::{EngineOptions, EngineProcess};
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_api::{LoadOptions, ModelSource, Request};
@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let engine = Engine::start(&EngineOptions::default()).await?;
+        let engine = EngineProcess::start(&EngineOptions::default()).await?;
         engine.ask(&Request::Load { model }).await?;
         for (kind, mode) in KINDS {
             let mut left = count;

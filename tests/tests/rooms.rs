@@ -1,4 +1,5 @@
-//! The house as the README draws it: which crate may use which, no circle between the rooms of a crate, no room too full.
+//! The house as the README draws it: which crate may use which, no circle between the rooms of a crate, no room too full, a type's
+//! name for one type.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,34 @@ const ARROWS: [(&str, &[&str]); 8] = [
 
 /// Entries that a folder has at most, beside the file that opens it.
 const ENTRIES: usize = 12;
+
+/// Names that more than one type may have.
+const MOST_SHARED: usize = 5;
+
+/// Names that more than one type has, and why each is the right word in every place.
+const SHARED_NAMES: [(&str, &str); 5] = [
+    (
+        "Follower",
+        "who follows a suite: its progress in the actor, its items in the command; private to each",
+    ),
+    (
+        "Item",
+        "a benchmark's item; a completion that waits for its judgement; an operation in a profiler's table",
+    ),
+    (
+        "Profile",
+        "a run's settings, as a person writes them; the times of operations, as every profiler calls them",
+    ),
+    (
+        "Reply",
+        "the daemon's to a command; a judging model's to a question",
+    ),
+    (
+        "Request",
+        "what an engine is asked over its socket; what a benchmark asks of a model",
+    ),
+];
+
 fn house() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
 }
@@ -116,6 +145,73 @@ fn no_circle_goes_through_the_rooms_of_a_crate() {
         }
         assert!(uses.is_empty(), "{krate}/src: a circle through {:?}", uses.keys());
     }
+}
+
+#[test]
+fn a_type_name_is_defined_once() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in ARROWS
+        .iter()
+        .flat_map(|(krate, _)| files(&house().join(krate).join("src")))
+    {
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for name in types_of(&text) {
+                defined
+                    .entry(name.into())
+                    .or_default()
+                    .push(file.display().to_string());
+            }
+        }
+    }
+    assert!(
+        defined.contains_key("Backbone"),
+        "the types of the house were not found"
+    );
+    defined.retain(|_, places| places.len() > 1);
+    let shared = BTreeMap::from(SHARED_NAMES);
+    assert!(
+        shared.len() <= MOST_SHARED,
+        "{} names are shared, expected at most {MOST_SHARED}",
+        shared.len()
+    );
+    for (name, reason) in shared {
+        let places = defined.remove(name);
+        assert!(
+            places.is_some(),
+            "{name} is defined once: its line here ({reason}) can go"
+        );
+    }
+    assert!(
+        defined.is_empty(),
+        "names that are defined more than once: {defined:#?}\nExpected: one type of a name; the other is called what it is in its room"
+    );
+}
+
+/// The names of the types that a file defines outside of its tests.
+fn types_of(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let tests_begin = line == "#[cfg(test)]" && lines.peek().is_some_and(|next| next.ends_with('{'));
+        if tests_begin {
+            lines.by_ref().find(|line| *line == "}");
+        }
+        names.extend(type_of(line));
+    }
+    names
+}
+
+/// The name of the type that a line defines.
+fn type_of(line: &str) -> Option<&str> {
+    let mut words = line
+        .split_whitespace()
+        .skip_while(|word| word.starts_with("pub") || word.ends_with(')'));
+    let is_type = words
+        .next()
+        .is_some_and(|word| ["struct", "enum", "trait", "union"].contains(&word));
+    let name = words.next()?.split(['<', '(', ';', ':', '{']).next()?;
+    (is_type && name.starts_with(char::is_uppercase)).then_some(name)
 }
 
 /// A file that its `main.rs` does not name would be compiled by nobody, and its tests would pass unseen.

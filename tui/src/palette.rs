@@ -16,7 +16,7 @@ pub struct Palette {
 
 /// One thing that can be chosen.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct PaletteEntry {
     /// Key, or what would be typed.
     pub key: String,
     /// In words.
@@ -55,8 +55,8 @@ impl Palette {
 
     /// The entries that the typed letters are found in, best first.
     #[must_use]
-    pub fn found(&self, bindings: &[Binding], knobs: &[Knob]) -> Vec<Entry> {
-        let mut scored: Vec<(usize, usize, Entry)> = entries(bindings, knobs)
+    pub fn found(&self, bindings: &[Binding], knobs: &[Knob]) -> Vec<PaletteEntry> {
+        let mut scored: Vec<(usize, usize, PaletteEntry)> = entries(bindings, knobs)
             .into_iter()
             .enumerate()
             .filter_map(|(number, entry)| {
@@ -69,16 +69,16 @@ impl Palette {
     }
 }
 
-fn entries(bindings: &[Binding], knobs: &[Knob]) -> Vec<Entry> {
+fn entries(bindings: &[Binding], knobs: &[Knob]) -> Vec<PaletteEntry> {
     let bound = bindings
         .iter()
         .filter(|binding| binding.action != Action::Palette)
-        .map(|binding| Entry {
+        .map(|binding| PaletteEntry {
             key: binding.key.to_owned(),
             words: binding.help.to_owned(),
             does: Does::Act(binding.action),
         });
-    let turned = knobs.iter().map(|knob| Entry {
+    let turned = knobs.iter().map(|knob| PaletteEntry {
         key: format!("set {}", knob.key),
         words: format!("{} ({}) {}", knob.value, knob.allowed(), knob.help),
         does: Does::Turn(knob.key.clone()),

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use demask_actors::engine::process::{Engine, EngineOptions};
+use demask_actors::engine::process::{EngineOptions, EngineProcess};
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::{CompletionRequest, Inference};
@@ -33,7 +33,7 @@ struct Tally {
 struct Course {
     inference: Inference,
     /// One for each batch.
-    engines: Vec<Engine>,
+    engines: Vec<EngineProcess>,
     judge: Judge,
 }
 
@@ -118,7 +118,7 @@ impl Course {
                 rows: Some(2 * batch / if length > 0 { 2 } else { 1 }),
                 ..EngineOptions::default()
             };
-            let engine = Engine::start(&options).await?;
+            let engine = EngineProcess::start(&options).await?;
             let model = ModelSource::Checkpoint {
                 dir: checkpoint.clone(),
                 resume: false,
@@ -138,7 +138,7 @@ impl Course {
 
     async fn run(
         &self,
-        engine: &Engine,
+        engine: &EngineProcess,
         items: &[Example],
         batch: usize,
         samplers: &SamplerSettings,

@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use demask_actors::engine::process::{Engine, EngineOptions, unexpected};
+use demask_actors::engine::process::{EngineOptions, EngineProcess, unexpected};
 use demask_api::{
     Answer, BackboneConfig, LoadOptions, ModelSource, Request, Sample, SampleRequest, Sampler, Span,
     published,
@@ -22,7 +22,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
     let path = options.folder.join("config.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let config = published::read(&text)?;
-    let engine = Engine::start(&EngineOptions {
+    let engine = EngineProcess::start(&EngineOptions {
         dtype: options.dtype.clone(),
         threads: Some(options.threads),
         // A row with guidance counts twice.
@@ -46,7 +46,7 @@ pub async fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 async fn line(
-    engine: &Engine,
+    engine: &EngineProcess,
     options: &Options,
     config: &BackboneConfig,
     sampler: &Sampler,
@@ -76,7 +76,7 @@ async fn line(
     Ok(line)
 }
 
-async fn fill(engine: &Engine, requests: Vec<SampleRequest>) -> anyhow::Result<Vec<Sample>> {
+async fn fill(engine: &EngineProcess, requests: Vec<SampleRequest>) -> anyhow::Result<Vec<Sample>> {
     match engine.ask(&Request::Sample { requests }).await? {
         Answer::Samples { samples, .. } => Ok(samples),
         other => Err(unexpected("samples", &other).into()),

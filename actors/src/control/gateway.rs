@@ -31,7 +31,7 @@ const CATCH_UP: u64 = 500;
 
 /// Where a stream of events begins.
 #[derive(Clone, Copy)]
-enum Since {
+enum StreamStart {
     /// Now.
     Now,
     /// After this sequence number.
@@ -42,7 +42,7 @@ enum Since {
 
 /// A command on its way to the supervisor.
 #[derive(Debug)]
-pub struct Asked {
+pub struct PendingCommand {
     /// The message.
     pub message: ClientMessage,
     /// Where the reply goes.
@@ -54,20 +54,20 @@ pub struct Asked {
 struct Desk {
     home: Home,
     recorder: Recorder,
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<PendingCommand>,
     probe: Probe,
-    answered: Arc<Mutex<Memory>>,
+    answered: Arc<Mutex<RecentReplies>>,
 }
 
 /// The last replies to commands that change something, by message id.
 #[derive(Debug, Default)]
-struct Memory {
+struct RecentReplies {
     replies: HashMap<String, Reply>,
     /// Oldest first.
     order: VecDeque<String>,
 }
 
-impl Memory {
+impl RecentReplies {
     fn keep(&mut self, id: String, reply: Reply) {
         if self.order.len() >= REMEMBERED
             && let Some(oldest) = self.order.pop_front()
@@ -122,7 +122,7 @@ fn changes(command: &Command) -> bool {
 pub fn open(
     home: &Home,
     recorder: Recorder,
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<PendingCommand>,
     probe: Probe,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
@@ -176,9 +176,13 @@ impl Desk {
             let (id, since) = (
                 message.id.clone(),
                 match message.command {
-                    Command::Subscribe { since: 0 } if message.protocol == PROTOCOL => Some(Since::Now),
-                    Command::Subscribe { since } if message.protocol == PROTOCOL => Some(Since::After(since)),
-                    Command::Follow { recent } if message.protocol == PROTOCOL => Some(Since::Recent(recent)),
+                    Command::Subscribe { since: 0 } if message.protocol == PROTOCOL => Some(StreamStart::Now),
+                    Command::Subscribe { since } if message.protocol == PROTOCOL => {
+                        Some(StreamStart::After(since))
+                    }
+                    Command::Follow { recent } if message.protocol == PROTOCOL => {
+                        Some(StreamStart::Recent(recent))
+                    }
                     _ => None,
                 },
             );
@@ -219,7 +223,7 @@ impl Desk {
         }
         let id = message.id.clone();
         let (reply, wait) = oneshot::channel();
-        if self.asked.send(Asked { message, reply }).await.is_err() {
+        if self.asked.send(PendingCommand { message, reply }).await.is_err() {
             return Reply::Refused {
                 message: "the daemon is ending".into(),
             };
@@ -253,15 +257,15 @@ impl Desk {
     /// Sends events until the client goes; commands may still come in on the same connection.
     async fn stream(
         &self,
-        since: Since,
+        since: StreamStart,
         mut watch: tokio::sync::broadcast::Receiver<Envelope>,
         mut out: OwnedWriteHalf,
         mut lines: BoundedLines<tokio::net::unix::OwnedReadHalf>,
     ) -> anyhow::Result<()> {
         let mut sent = match since {
-            Since::Now => 0,
-            Since::After(seq) => self.catch_up(seq, &mut out).await?,
-            Since::Recent(count) => self.missed(count, &mut out).await?,
+            StreamStart::Now => 0,
+            StreamStart::After(seq) => self.catch_up(seq, &mut out).await?,
+            StreamStart::Recent(count) => self.missed(count, &mut out).await?,
         };
         loop {
             tokio::select! {
@@ -359,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_newest_replies_are_remembered_and_the_oldest_forgotten() {
-        let mut memory = Memory::default();
+        let mut memory = RecentReplies::default();
         for number in 0..=REMEMBERED as u64 {
             memory.keep(number.to_string(), accepted(number));
         }

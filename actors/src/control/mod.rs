@@ -599,28 +599,28 @@ mod tests {
     }
 
     #[derive(Clone, Debug)]
-    enum Event {
+    enum ControlEvent {
         Ask(Command),
         Step,
         Crash,
     }
 
-    fn events() -> impl Strategy<Value = Vec<Event>> {
+    fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
         let order = prop_oneof![
             (0.0..1.0f64).prop_map(set),
             Just(Command::Checkpoint),
             Just(Command::Pause)
         ];
         let event = prop_oneof![
-            order.prop_map(Event::Ask),
-            Just(Event::Step),
-            Just(Event::Step),
-            Just(Event::Crash)
+            order.prop_map(ControlEvent::Ask),
+            Just(ControlEvent::Step),
+            Just(ControlEvent::Step),
+            Just(ControlEvent::Crash)
         ];
         proptest::collection::vec(event, 1..24)
     }
 
-    struct Life<'a> {
+    struct ControlLife<'a> {
         recorder: &'a Recorder,
         path: &'a std::path::Path,
         control: Control,
@@ -630,7 +630,7 @@ mod tests {
         seen: BTreeMap<u64, f64>,
     }
 
-    impl Life<'_> {
+    impl ControlLife<'_> {
         fn journal(&self) -> Vec<Steer> {
             journal::steers(&store::open_read_only(self.path).unwrap(), "r").unwrap()
         }
@@ -650,17 +650,17 @@ mod tests {
             assert_eq!(before, value, "step {step}");
         }
 
-        async fn happens(&mut self, event: Event) {
+        async fn happens(&mut self, event: ControlEvent) {
             match event {
-                Event::Ask(order) => self.ask(order).await,
-                Event::Step => {
+                ControlEvent::Ask(order) => self.ask(order).await,
+                ControlEvent::Step => {
                     // A pause would hold for ever here, so it is resumed with it.
                     self.ask(Command::Resume).await;
                     self.boundary(self.step).await;
                     self.step += 1;
                 }
                 // Back to the start, and forward again to where it died.
-                Event::Crash => {
+                ControlEvent::Crash => {
                     self.control = Control::new("r", knobs(), self.journal());
                     for redo in 1..self.step {
                         self.boundary(redo).await;
@@ -679,7 +679,7 @@ mod tests {
         fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {
             with_recorder(async |recorder, path| {
                 let control = Control::new("r", knobs(), Vec::new());
-                let mut life = Life { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };
+                let mut life = ControlLife { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };
                 for event in events {
                     life.happens(event).await;
                 }

@@ -19,14 +19,14 @@ use tokio::task::{JoinError, JoinHandle};
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
-use crate::control::gateway::{self, Asked};
+use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
 use crate::engine::memory::resident;
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
 use crate::runtime::recorder::Recorder;
-use crate::runtime::supervisor::{Budget, Probe, SupervisorHandle};
+use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
 /// Between two looks at everything for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -86,12 +86,12 @@ pub(super) struct Daemon {
     pub(super) shutting_down: bool,
 }
 
-struct Signals {
+struct StopSignals {
     term: Signal,
     int: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.term.recv() => libc::SIGTERM,
@@ -102,12 +102,12 @@ impl Signals {
 
 impl Daemon {
     async fn serve(home: Home, recorder: Recorder, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
-        let mut signals = Signals {
+        let mut signals = StopSignals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
-        let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+        let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
         let written = supervisor.roster.add("recorder", "supervisor");
         let served = supervisor.roster.add("gateway", "supervisor");
         let mut daemon = Self {
@@ -209,7 +209,7 @@ impl Daemon {
         }
     }
 
-    async fn reply(&mut self, asked: Asked) {
+    async fn reply(&mut self, asked: PendingCommand) {
         let message = asked.message;
         let reply = match message.command {
             Command::Status => Reply::Status(Box::new(self.overview())),

@@ -11,7 +11,7 @@ use demask_storage::ActorState;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::engine::liveness::Urgency;
-use crate::engine::process::{Engine, EngineFailure, EngineOptions};
+use crate::engine::process::{EngineFailure, EngineOptions, EngineProcess};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
 /// Where denoising frames go.
@@ -37,14 +37,14 @@ pub struct Who;
 /// Finish: the engine is asked to exit, and no other is made.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Finish;
+pub struct FinishEngine;
 
 /// The actor.
 pub struct EngineHost {
     life: Life,
     options: EngineOptions,
     /// Started at the first request.
-    engine: Arc<OnceCell<Engine>>,
+    engine: Arc<OnceCell<EngineProcess>>,
 }
 
 impl EngineHost {
@@ -64,10 +64,10 @@ impl Actor for EngineHost {
 }
 
 async fn running<'a>(
-    engine: &'a OnceCell<Engine>,
+    engine: &'a OnceCell<EngineProcess>,
     options: &EngineOptions,
-) -> Result<&'a Engine, EngineFailure> {
-    engine.get_or_try_init(|| Engine::start(options)).await
+) -> Result<&'a EngineProcess, EngineFailure> {
+    engine.get_or_try_init(|| EngineProcess::start(options)).await
 }
 
 impl Handler<Ask> for EngineHost {
@@ -114,10 +114,10 @@ impl Handler<Who> for EngineHost {
     }
 }
 
-impl Handler<Finish> for EngineHost {
+impl Handler<FinishEngine> for EngineHost {
     type Result = ResponseActFuture<Self, ()>;
 
-    fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _: FinishEngine, _: &mut Self::Context) -> Self::Result {
         self.life.probe.say(ActorState::Stopped, "finishing");
         let engine = Arc::clone(&self.engine);
         let work = async move {
@@ -214,7 +214,7 @@ impl EngineAddress {
     /// Ends it in good order.
     pub async fn finish(&self) {
         if let Ok(host) = self.host().await {
-            host.send(Finish).await.ok();
+            host.send(FinishEngine).await.ok();
         }
     }
 

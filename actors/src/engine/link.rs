@@ -6,7 +6,7 @@ use std::pin::Pin;
 use demask_api::{Answer, Request};
 
 use super::actor::{EngineAddress, FrameSink};
-use super::process::{Engine, EngineFailure};
+use super::process::{EngineFailure, EngineProcess};
 
 /// An answer on its way.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
@@ -17,7 +17,7 @@ pub trait EngineLink {
     fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_>;
 }
 
-impl EngineLink for Engine {
+impl EngineLink for EngineProcess {
     fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_> {
         Box::pin(async move {
             let mut show = |frame| {

@@ -103,7 +103,7 @@ pub enum EngineFailure {
 /// A running engine. It does requests in the order in which they come, but draws samples that are asked for at one time
 /// together.
 #[derive(Debug)]
-pub struct Engine {
+pub struct EngineProcess {
     child: AsyncMutex<Child>,
     /// Connections on which nothing is asked; another is made where there is none.
     idle: Mutex<Vec<UnixStream>>,
@@ -113,7 +113,7 @@ pub struct Engine {
     info: EngineInfo,
 }
 
-impl Engine {
+impl EngineProcess {
     /// Starts an engine and waits until it says hello.
     ///
     /// # Errors
@@ -272,7 +272,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for EngineProcess {
     fn drop(&mut self) {
         std::fs::remove_file(&self.socket).ok();
     }

@@ -28,8 +28,8 @@ pub struct Item {
 
 /// Judge completions under these reward weights.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<Vec<Judged>, RunError>")]
-pub struct Score {
+#[rtype(result = "Result<Vec<JudgedCompletion>, RunError>")]
+pub struct JudgeCompletions {
     /// The step.
     pub step: u64,
     /// What to judge.
@@ -42,7 +42,7 @@ pub struct Score {
 
 /// A judged completion.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judged {
+pub struct JudgedCompletion {
     /// Every reward that applies, weighted.
     pub scored: Scored,
     /// The completion in words.

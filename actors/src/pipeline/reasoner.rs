@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::verifiers::trace::Flaw;
+use demask_rewards::verifiers::trace::TraceFlaw;
 use demask_storage::{Alert, Level, Record, Trace, journal, store};
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
@@ -83,7 +83,7 @@ pub struct Proposal {
     /// `weights:N` or `teacher:MODEL`.
     pub generator: String,
     /// Why it is not acceptable, if it is not.
-    pub flaw: Option<Flaw>,
+    pub flaw: Option<TraceFlaw>,
 }
 
 /// The actor.
@@ -383,7 +383,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
     use crate::engine::process::EngineOptions;
-    use crate::runtime::supervisor::Budget;
+    use crate::runtime::supervisor::RestartBudget;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
     use demask_datasets::prompts::sequences::Budgets;
@@ -457,7 +457,7 @@ mod tests {
         System::new().block_on(async {
             let (url, asked) = scripted(script).await;
             let (recorder, _thread) = Recorder::start(&database).unwrap();
-            let supervisor = SupervisorHandle::open(recorder.clone(), Budget::default());
+            let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
             let faults = FaultInjection::at(&[("reasoner", 4)]);
             let engine = EngineAddress::spawn(&supervisor, "engine/0", EngineOptions::default());
             let scorer = Scorer::spawn(

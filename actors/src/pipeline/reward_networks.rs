@@ -12,7 +12,7 @@ use demask_rewards::networks::{self, Pair};
 use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 use crate::inference::error::WorkError;
-use crate::pipeline::judgement::{Judged, Score};
+use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion};
 use crate::pipeline::run_error::RunError;
 use crate::profile::RewardFolders;
 
@@ -67,8 +67,8 @@ impl Networks {
     pub(crate) async fn add(
         &self,
         link: &dyn EngineLink,
-        score: &Score,
-        judged: &mut [Judged],
+        score: &JudgeCompletions,
+        judged: &mut [JudgedCompletion],
     ) -> Result<(), WorkError> {
         let pairs = score
             .items

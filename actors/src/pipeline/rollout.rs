@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use crate::inference::settings::SamplerSettings;
-use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
 use crate::pipeline::run_error::RunError;
 use crate::pipeline::scorer::Scorer;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -52,7 +52,7 @@ pub struct Group {
     /// What was made.
     pub made: Vec<CompletionResult>,
     /// How good it is.
-    pub judged: Vec<Judged>,
+    pub judged: Vec<JudgedCompletion>,
     /// The weights version that drew it.
     pub weights: u64,
     /// L2: frees the group's place when it is dropped.
@@ -142,7 +142,7 @@ impl Handler<Roll> for Rollout {
                 .complete(&engine, &wanted, &roll.samplers, None)
                 .await?;
             faults.strike("rollout", roll.step);
-            let score = Score {
+            let score = JudgeCompletions {
                 step: roll.step,
                 items: Arc::new(items(&roll, &wanted, &made)),
                 weights: roll.rewards.clone(),
@@ -178,7 +178,7 @@ fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -
 fn groups(
     roll: &Roll,
     made: Vec<CompletionResult>,
-    judged: Vec<Judged>,
+    judged: Vec<JudgedCompletion>,
     permits: Vec<OwnedSemaphorePermit>,
 ) -> Vec<Group> {
     let (mut made, mut judged) = (made.into_iter(), judged.into_iter());

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use demask_rewards::judge::Judge;
-use demask_rewards::verifiers::trace::{self, Flaw};
+use demask_rewards::verifiers::trace::{self, TraceFlaw};
 use rayon::prelude::*;
 
 use crate::engine::actor::EngineAddress;
 use crate::pipeline::external_rewards::ExternalRewards;
-use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message, offload};
@@ -26,7 +26,7 @@ const THREADS: usize = 2;
 
 /// Verify reasoning traces: the text and the right answer of each.
 #[derive(Clone, Debug, Message)]
-#[rtype(result = "Result<Vec<Option<Flaw>>, RunError>")]
+#[rtype(result = "Result<Vec<Option<TraceFlaw>>, RunError>")]
 pub struct Verify {
     /// The step.
     pub step: u64,
@@ -88,10 +88,10 @@ impl Supervised for Scorer {
     }
 }
 
-impl Handler<Score> for Scorer {
-    type Result = AtomicResponse<Self, Result<Vec<Judged>, RunError>>;
+impl Handler<JudgeCompletions> for Scorer {
+    type Result = AtomicResponse<Self, Result<Vec<JudgedCompletion>, RunError>>;
 
-    fn handle(&mut self, score: Score, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, score: JudgeCompletions, _: &mut Self::Context) -> Self::Result {
         let (judge, pool, faults) = (self.judge.clone(), Arc::clone(&self.pool), self.faults.clone());
         let (networks, external) = (self.networks.clone(), self.external.clone());
         handle_message(self, "Score", async move {
@@ -106,7 +106,7 @@ impl Handler<Score> for Scorer {
                         .collect()
                 })
             };
-            let mut judged: Vec<Judged> = offload(judged).await?;
+            let mut judged: Vec<JudgedCompletion> = offload(judged).await?;
             if let Some((networks, engine)) = networks {
                 networks.add(&engine, &score, &mut judged).await?;
             }
@@ -122,15 +122,15 @@ impl Handler<Score> for Scorer {
     }
 }
 
-fn judged(judge: &Judge, item: &Item, weights: &BTreeMap<String, f64>) -> Judged {
-    Judged {
+fn judged(judge: &Judge, item: &Item, weights: &BTreeMap<String, f64>) -> JudgedCompletion {
+    JudgedCompletion {
         scored: judge.score(&item.example, item.mode, &item.completion, weights, item.budget),
         words: judge.words(&item.completion),
     }
 }
 
 impl Handler<Verify> for Scorer {
-    type Result = AtomicResponse<Self, Result<Vec<Option<Flaw>>, RunError>>;
+    type Result = AtomicResponse<Self, Result<Vec<Option<TraceFlaw>>, RunError>>;
 
     fn handle(&mut self, verify: Verify, _: &mut Self::Context) -> Self::Result {
         let (pool, faults) = (Arc::clone(&self.pool), self.faults.clone());

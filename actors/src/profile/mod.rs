@@ -30,8 +30,8 @@ pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
 pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, Limits, RewardFolders, Rounds, Sampling, Source, SourceKind, Stage,
-    StageKind, Teacher,
+    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rounds, RunLimits, Sampling, Source, SourceKind,
+    Stage, StageKind, Teacher,
 };
 use text::{line_of, located, place};
 
@@ -139,7 +139,7 @@ pub struct Profile {
     pub checkpoint: CheckpointKnobs,
     /// Limits beyond which a run stops.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: RunLimits,
     /// A teacher for reasoning traces, at an OpenAI-compatible address.
     pub teacher: Option<Teacher>,
     /// When a checkpoint is promoted.

@@ -121,8 +121,8 @@ impl Default for CheckpointKnobs {
 
 /// Limits beyond which a run stops.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
+#[serde(rename = "Limits", default, deny_unknown_fields)]
+pub struct RunLimits {
     /// Share of a source's rows that may be unreadable or longer than the budgets.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub bad_row_share: f64,
@@ -137,7 +137,7 @@ pub struct Limits {
     pub not_finite: u32,
 }
 
-impl Default for Limits {
+impl Default for RunLimits {
     fn default() -> Self {
         Self {
             bad_row_share: 0.05,

@@ -24,7 +24,7 @@ impl Profile {
             .parse()
             .map_err(|error: toml_edit::TomlError| wrong(&error))?;
         let keys = keys();
-        let mut page = Page {
+        let mut page = ProfilePage {
             keys: keys.iter().map(|key| (key.path.as_str(), key)).collect(),
             text: String::new(),
         };
@@ -34,12 +34,12 @@ impl Profile {
 }
 
 /// What is written, and what the keys mean.
-struct Page<'a> {
+struct ProfilePage<'a> {
     keys: BTreeMap<&'a str, &'a Key>,
     text: String,
 }
 
-impl Page<'_> {
+impl ProfilePage<'_> {
     /// A table's own keys, then the tables in it. `header` is its name in the file, `path` that of its keys.
     fn table(&mut self, header: &str, path: &str, table: &dyn TableLike) {
         for (name, item) in table.iter() {

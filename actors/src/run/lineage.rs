@@ -3,7 +3,7 @@
 
 use demask_api::sequence::Task;
 use demask_datasets::example::Example;
-use demask_storage::{Gate, Modality, Record, TrainUse, Verdict};
+use demask_storage::{Gate, GateVerdict, Modality, Record, TrainUse};
 
 use crate::pipeline::curation::kept_pictures::KeptPictures;
 use crate::pipeline::curation::training_example::{TrainingExample, location};
@@ -20,7 +20,7 @@ pub async fn known(
     examples: impl IntoIterator<Item = &TrainingExample>,
 ) -> Result<(), RunError> {
     for picked in examples {
-        let example = demask_storage::Example {
+        let example = demask_storage::ExampleRecord {
             picture: pictures.keep(&picked.example).await?,
             ..row(context, picked)
         };
@@ -64,9 +64,9 @@ pub async fn used(
     Ok(context.recorder.record(Record::TrainUse(used)).await?)
 }
 
-fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Example {
+fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::ExampleRecord {
     let example = &picked.example;
-    demask_storage::Example {
+    demask_storage::ExampleRecord {
         id: example.id.clone(),
         run: context.run.clone(),
         source: example.source.clone(),
@@ -103,7 +103,7 @@ pub async fn rejected(
     gate: Gate,
     reason: &str,
 ) -> Result<(), RunError> {
-    let verdict = Verdict {
+    let verdict = GateVerdict {
         subject: location(example),
         run: context.run.clone(),
         round: 0,

@@ -30,7 +30,7 @@ pub struct BatchMaker {
 
 /// A step's batch.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub struct TrainingBatch {
     /// What was drawn and fits.
     pub used: Vec<TrainingExample>,
     /// Its sequences, one each; none where only examples were asked for.
@@ -42,7 +42,7 @@ pub struct Batch {
 /// A batch on its way; nobody works on it once this is dropped.
 pub struct Prefetch {
     demand: Demand,
-    task: JoinHandle<Result<Batch, RunError>>,
+    task: JoinHandle<Result<TrainingBatch, RunError>>,
 }
 
 impl Prefetch {
@@ -58,7 +58,7 @@ impl Prefetch {
     ///
     /// # Errors
     /// As [`BatchMaker::make`].
-    pub async fn take(mut self, demand: &Demand) -> Result<Option<Batch>, RunError> {
+    pub async fn take(mut self, demand: &Demand) -> Result<Option<TrainingBatch>, RunError> {
         if self.demand != *demand {
             return Ok(None);
         }
@@ -81,7 +81,7 @@ impl BatchMaker {
     ///
     /// # Errors
     /// The engine's; sources that cannot be read.
-    pub async fn make(&self, demand: Demand, written: bool) -> Result<Batch, RunError> {
+    pub async fn make(&self, demand: Demand, written: bool) -> Result<TrainingBatch, RunError> {
         let picked = self.curator.ask(demand).await??;
         if !written {
             return Ok(self.askable(picked));
@@ -91,7 +91,7 @@ impl BatchMaker {
             .map(|picked| (picked.example.clone(), picked.mode, picked.drop_condition))
             .collect();
         let made = self.inference.sequences(&self.engine, &asked).await?;
-        let mut batch = Batch::default();
+        let mut batch = TrainingBatch::default();
         for (picked, made) in picked.into_iter().zip(made) {
             match made {
                 Ok(sequence) => {
@@ -105,8 +105,8 @@ impl BatchMaker {
     }
 
     /// What can be asked of the model; a prompt that is too long is turned away.
-    fn askable(&self, picked: Vec<TrainingExample>) -> Batch {
-        let mut batch = Batch::default();
+    fn askable(&self, picked: Vec<TrainingExample>) -> TrainingBatch {
+        let mut batch = TrainingBatch::default();
         for picked in picked {
             let reasons = picked.example.reasoning.is_some() || picked.example.kind == Kind::WordProblem;
             let mode = if reasons { Mode::Think } else { Mode::Direct };

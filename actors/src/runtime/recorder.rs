@@ -22,7 +22,7 @@ const BEHIND: usize = 4096;
 /// Between two tries while the disk is full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
-enum Item {
+enum RecorderMessage {
     Record(Box<Record>),
     /// Answered once everything before it is committed.
     Flush(oneshot::Sender<()>),
@@ -45,12 +45,12 @@ pub struct RecorderGone;
 /// Where actors hand records in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    queue: mpsc::Sender<Item>,
+    queue: mpsc::Sender<RecorderMessage>,
     events: broadcast::Sender<Envelope>,
     counters: Arc<Counters>,
 }
 
-impl std::fmt::Debug for Item {
+impl std::fmt::Debug for RecorderMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Record(_) => "Record",
@@ -99,7 +99,7 @@ impl Recorder {
         if record.durable() {
             return self
                 .queue
-                .send(Item::Record(Box::new(record)))
+                .send(RecorderMessage::Record(Box::new(record)))
                 .await
                 .map_err(|_| RecorderGone);
         }
@@ -118,7 +118,11 @@ impl Recorder {
                     record,
                 })
                 .ok();
-        } else if self.queue.try_send(Item::Record(Box::new(record))).is_err() {
+        } else if self
+            .queue
+            .try_send(RecorderMessage::Record(Box::new(record)))
+            .is_err()
+        {
             self.counters.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -130,7 +134,7 @@ impl Recorder {
     pub async fn flush(&self) -> Result<(), RecorderGone> {
         let (done, wait) = oneshot::channel();
         self.queue
-            .send(Item::Flush(done))
+            .send(RecorderMessage::Flush(done))
             .await
             .map_err(|_| RecorderGone)?;
         wait.await.map_err(|_| RecorderGone)
@@ -138,7 +142,7 @@ impl Recorder {
 
     /// Ends the writer's thread, whoever still holds a clone: called once, last, after [`Self::flush`].
     pub fn close(&self) {
-        self.queue.blocking_send(Item::Close).ok();
+        self.queue.blocking_send(RecorderMessage::Close).ok();
     }
 
     /// Committed events from now on.
@@ -182,7 +186,7 @@ pub fn now_us() -> i64 {
 
 fn write_all(
     mut writer: Writer,
-    mut items: mpsc::Receiver<Item>,
+    mut items: mpsc::Receiver<RecorderMessage>,
     events: &broadcast::Sender<Envelope>,
     counters: &Counters,
 ) {
@@ -210,7 +214,9 @@ fn write_all(
 }
 
 /// Up to [`BATCH`] records, waiting [`GATHER`] after the first; a flush ends the wait.
-async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
+async fn gather(
+    items: &mut mpsc::Receiver<RecorderMessage>,
+) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
     let (mut records, mut flushes) = (Vec::new(), Vec::new());
     let mut deadline = None;
     while records.len() < BATCH && flushes.is_empty() {
@@ -222,9 +228,9 @@ async fn gather(items: &mut mpsc::Receiver<Item>) -> (Vec<Record>, Vec<oneshot::
             },
         };
         match next {
-            Some(Item::Record(record)) => records.push(*record),
-            Some(Item::Flush(done)) => flushes.push(done),
-            Some(Item::Close) | None => return (records, flushes, false),
+            Some(RecorderMessage::Record(record)) => records.push(*record),
+            Some(RecorderMessage::Flush(done)) => flushes.push(done),
+            Some(RecorderMessage::Close) | None => return (records, flushes, false),
         }
         deadline.get_or_insert_with(|| Instant::now() + GATHER);
     }

@@ -21,7 +21,7 @@ use crate::runtime::recorder::Recorder;
 
 /// How often an actor may be made again.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct RestartBudget {
     /// Restarts within the window; one more and the supervisor gives up.
     pub restarts: usize,
     /// The window.
@@ -32,7 +32,7 @@ pub struct Budget {
     pub longest_wait: Duration,
 }
 
-impl Default for Budget {
+impl Default for RestartBudget {
     fn default() -> Self {
         Self {
             restarts: 8,
@@ -131,7 +131,7 @@ struct SupervisedActor {
 /// The actor.
 pub struct Supervisor {
     recorder: Recorder,
-    budget: Budget,
+    budget: RestartBudget,
     actors: BTreeMap<String, SupervisedActor>,
     retired: bool,
 }
@@ -147,7 +147,7 @@ pub struct SupervisorHandle {
 impl SupervisorHandle {
     /// Starts the supervisor on the present arbiter.
     #[must_use]
-    pub fn open(recorder: Recorder, budget: Budget) -> Self {
+    pub fn open(recorder: Recorder, budget: RestartBudget) -> Self {
         let roster = Roster::default();
         roster.add("supervisor", "").say(ActorState::Idle, "");
         let supervisor = Supervisor {
@@ -405,7 +405,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         System::new().block_on(async {
             let (recorder, thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
-            let budget = Budget {
+            let budget = RestartBudget {
                 restarts: 3,
                 window: Duration::from_secs(600),
                 first_wait: Duration::from_millis(1),

@@ -17,7 +17,7 @@ const SHINGLE: usize = 3;
 
 /// What a text is, beside those that came before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Novelty {
     /// New.
     New,
     /// Equal after normalising case, white space and punctuation, to the one of this number.
@@ -71,19 +71,19 @@ impl Dedup {
     }
 
     /// Looks a text up and, when it is new, remembers it under the next number.
-    pub fn admit(&mut self, text: &str) -> Seen {
+    pub fn admit(&mut self, text: &str) -> Novelty {
         let words = words(text);
         let mut key = [0; 16];
         key.copy_from_slice(&blake3::hash(words.join(" ").as_bytes()).as_bytes()[..16]);
         if let Some(&number) = self.exact.get(&key) {
-            return Seen::Exact(number as usize);
+            return Novelty::Exact(number as usize);
         }
         let number = self.admitted;
         // Signatures are the most of the work and of the memory; where only equal texts count there are none.
         if self.threshold <= 1.0 {
             let signature = signature(&words);
             if let Some(number) = self.near(&signature) {
-                return Seen::Near(number);
+                return Novelty::Near(number);
             }
             let mut before = [NONE; BANDS];
             for ((band, table), before) in self.bands.iter_mut().enumerate().zip(&mut before) {
@@ -94,7 +94,7 @@ impl Dedup {
         }
         self.exact.insert(key, number);
         self.admitted = number.saturating_add(1);
-        Seen::New
+        Novelty::New
     }
 
     fn near(&self, signature: &[u32; HASHES]) -> Option<usize> {

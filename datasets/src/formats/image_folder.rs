@@ -173,7 +173,7 @@ fn captions(
     bad: &mut Vec<BadRow>,
 ) -> Result<(), ReadError> {
     #[derive(serde::Deserialize)]
-    struct Line {
+    struct MetadataLine {
         #[serde(alias = "file_name")]
         file: PathBuf,
         #[serde(alias = "text")]
@@ -189,7 +189,7 @@ fn captions(
         if line.trim().is_empty() {
             continue;
         }
-        match serde_json::from_str::<Line>(line) {
+        match serde_json::from_str::<MetadataLine>(line) {
             Ok(line) => {
                 let caption = line.caption.trim().to_owned();
                 listed.entry(root.join(line.file)).or_insert(caption);

@@ -16,7 +16,7 @@ pub enum Form {
 
 /// A value's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct ValueText {
     /// Its first byte in the text.
     pub at: u64,
     /// The line or element, from 1.
@@ -66,7 +66,7 @@ impl<R: BufRead> Pieces<R> {
     ///
     /// # Errors
     /// The text cannot be read.
-    pub fn next_piece(&mut self) -> io::Result<Option<Piece>> {
+    pub fn next_piece(&mut self) -> io::Result<Option<ValueText>> {
         if self.form.is_none() {
             self.form = Some(self.find_form()?);
         }
@@ -96,7 +96,7 @@ impl<R: BufRead> Pieces<R> {
         self.at += count as u64;
     }
 
-    fn line(&mut self) -> io::Result<Option<Piece>> {
+    fn line(&mut self) -> io::Result<Option<ValueText>> {
         loop {
             let (at, mut bytes, mut whole) = (self.at, Vec::new(), true);
             let ended = loop {
@@ -126,7 +126,7 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    fn element(&mut self) -> io::Result<Option<Piece>> {
+    fn element(&mut self) -> io::Result<Option<ValueText>> {
         // Between two elements lie a comma and white space; a bracket ends them.
         loop {
             let seen = self.text.fill_buf()?;
@@ -174,8 +174,8 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    fn piece(&self, at: u64, bytes: Vec<u8>, whole: bool) -> Piece {
-        Piece {
+    fn piece(&self, at: u64, bytes: Vec<u8>, whole: bool) -> ValueText {
+        ValueText {
             at,
             number: self.number,
             bytes: whole.then_some(bytes),

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::columns::fields::Fields;
-use super::json_text::{Form, Piece, Pieces};
+use super::json_text::{Form, ValueText, Pieces};
 use super::packed::{At, Spool, is_packed};
 use super::{RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::example::Example;
-use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, RowPlace, ReadError, Row, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 8] = [
@@ -133,15 +133,15 @@ impl JsonLines {
     }
 
     /// Where a row can be read again: in its own file, or where it was laid down.
-    fn place(&mut self, file: usize, path: &Path, piece: &Piece) -> std::io::Result<Place> {
+    fn place(&mut self, file: usize, path: &Path, piece: &ValueText) -> std::io::Result<RowPlace> {
         let within = match (&mut self.spool, &piece.bytes) {
             (Some(spool), Some(bytes)) if is_packed(path) => spool.append(bytes)?,
             _ => piece.at,
         };
-        Ok(Place::new(file, within, piece.number))
+        Ok(RowPlace::new(file, within, piece.number))
     }
 
-    fn row(&self, path: &Path, piece: &Piece) -> Row {
+    fn row(&self, path: &Path, piece: &ValueText) -> Row {
         let bad = |reason| BadRow {
             file: path.to_owned(),
             line: piece.number,
@@ -158,7 +158,7 @@ impl JsonLines {
             .map_err(bad)
     }
 
-    fn bytes_again(&mut self, place: Place) -> std::io::Result<Option<Vec<u8>>> {
+    fn bytes_again(&mut self, place: RowPlace) -> std::io::Result<Option<Vec<u8>>> {
         let (number, path) = (
             place.file(),
             self.files.get(place.file()).cloned().unwrap_or_default(),
@@ -192,7 +192,7 @@ impl Iterator for JsonLines {
 }
 
 impl RandomAccess for JsonLines {
-    fn next_row(&mut self) -> Option<(Place, Row)> {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
             // A file that cannot be opened or read on is a bad row; the next one comes after it.
             if self.text.is_none() && self.next >= self.files.len() {
@@ -205,7 +205,7 @@ impl RandomAccess for JsonLines {
             let (number, path) = self.present();
             let broken = |line, reason| {
                 let file = path.clone();
-                Some((Place::new(number, 0, line), Err(BadRow { file, line, reason })))
+                Some((RowPlace::new(number, 0, line), Err(BadRow { file, line, reason })))
             };
             let text = match (begun, &mut self.text) {
                 (Ok(()), Some(text)) => text,
@@ -233,9 +233,9 @@ impl RandomAccess for JsonLines {
         }
     }
 
-    fn read_again(&mut self, place: Place) -> Row {
+    fn read_again(&mut self, place: RowPlace) -> Row {
         let path = self.files.get(place.file()).cloned().unwrap_or_default();
-        let piece = self.bytes_again(place).map(|bytes| Piece {
+        let piece = self.bytes_again(place).map(|bytes| ValueText {
             at: place.within(),
             number: u64::from(place.line),
             bytes,

@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use crate::formats::row::{Origin, Place, ReadError, Row};
+use crate::formats::row::{Origin, ReadError, Row, RowPlace};
 
 mod columns;
 mod json_text;
@@ -25,10 +25,10 @@ pub type Rows = Box<dyn Iterator<Item = Row>>;
 /// The rows of a source in their order, each of which can be read again at its place: what is too large for memory is.
 pub trait RandomAccess: Send {
     /// The next row and its place.
-    fn next_row(&mut self) -> Option<(Place, Row)>;
+    fn next_row(&mut self) -> Option<(RowPlace, Row)>;
 
     /// The row at a place once more.
-    fn read_again(&mut self, place: Place) -> Row;
+    fn read_again(&mut self, place: RowPlace) -> Row;
 }
 
 /// The rows of random access as an iterator.

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::columns::fields::{Encoded, Fields};
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
-use crate::formats::row::{BadRow, KeptColumns, Origin, Place, ReadError, Row, placed};
+use crate::formats::row::{BadRow, KeptColumns, Origin, RowPlace, ReadError, Row, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 1] = [".parquet"];
@@ -145,7 +145,7 @@ impl Parquet {
 }
 
 impl RandomAccess for Parquet {
-    fn next_row(&mut self) -> Option<(Place, Row)> {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
             // A file that cannot be opened or read on is a bad row; the next one comes after it.
             if self.rows.is_none() && self.next >= self.files.len() {
@@ -164,7 +164,7 @@ impl RandomAccess for Parquet {
                     line,
                     reason,
                 };
-                Some((Place::new(file, 0, line), Err(bad)))
+                Some((RowPlace::new(file, 0, line), Err(bad)))
             };
             if let Err(error) = begun {
                 return bad(error.to_string());
@@ -184,7 +184,7 @@ impl RandomAccess for Parquet {
             let laid = self.spool.as_mut().map(|spool| spool.append(&fields.to_bytes()));
             return match laid.transpose() {
                 Ok(at) => {
-                    let place = Place::new(file, at.unwrap_or(0), line);
+                    let place = RowPlace::new(file, at.unwrap_or(0), line);
                     Some((place, self.examples(fields, &path, line)))
                 }
                 Err(error) => {
@@ -195,7 +195,7 @@ impl RandomAccess for Parquet {
         }
     }
 
-    fn read_again(&mut self, place: Place) -> Row {
+    fn read_again(&mut self, place: RowPlace) -> Row {
         let path = self.files.get(place.file()).cloned().unwrap_or_default();
         let line = u64::from(place.line);
         let bytes = match &mut self.spool {

@@ -35,17 +35,17 @@ pub type Row = Result<Vec<Example>, BadRow>;
 
 /// Where a row lies, so that it can be read again. Compact: a source may have millions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RowPlace {
     /// The number of the file in the highest 16 bits, the byte or item in it in the others.
     pub at: u64,
     /// The line or item, from 1, as a person counts it.
     pub line: u32,
 }
 
-/// Bits of [`Place::at`] that are the byte or item.
+/// Bits of [`RowPlace::at`] that are the byte or item.
 const WITHIN: u32 = 48;
 
-impl Place {
+impl RowPlace {
     /// Files that a source may have.
     pub const MOST_FILES: usize = 1 << (64 - WITHIN);
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::row::{Place, ReadError};
+use super::row::{ReadError, RowPlace};
 use crate::example::Split;
 
 /// Folders in folders that are looked through (law L9).
@@ -50,8 +50,8 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
         let message = "a regular file was expected; found a queue, a socket or a device".to_owned();
         return Err(ReadError::format(other, message));
     }
-    if found.len() > Place::MOST_FILES {
-        let (count, most) = (found.len(), Place::MOST_FILES);
+    if found.len() > RowPlace::MOST_FILES {
+        let (count, most) = (found.len(), RowPlace::MOST_FILES);
         return Err(ReadError::format(
             path,
             format!("{count} files, at most {most} are read"),
@@ -106,10 +106,10 @@ fn braces(text: &str) -> Result<Vec<String>, String> {
         None => inside.split(',').map(str::to_owned).collect(),
     };
     let after = braces(after)?;
-    if here.len() * after.len() > Place::MOST_FILES {
+    if here.len() * after.len() > RowPlace::MOST_FILES {
         return Err(format!(
             "{{{inside}}} stands for too many files; at most {}",
-            Place::MOST_FILES
+            RowPlace::MOST_FILES
         ));
     }
     let joined = here
@@ -124,8 +124,8 @@ fn numbers(first: &str, last: &str) -> Result<Vec<String>, String> {
         parsed.map_err(|_| format!("{{{first}..{last}}}: two numbers were expected, found {text:?}"))
     };
     let (low, high) = (number(first)?, number(last)?);
-    if low > high || high - low >= Place::MOST_FILES as u64 {
-        let most = Place::MOST_FILES;
+    if low > high || high - low >= RowPlace::MOST_FILES as u64 {
+        let most = RowPlace::MOST_FILES;
         return Err(format!(
             "{{{first}..{last}}}: from low to high, at most {most} numbers, was expected"
         ));

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::columns::fields::{Encoded, Fields};
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
-use crate::formats::row::{BadRow, Origin, Place, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, RowPlace, ReadError, Row, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
@@ -56,7 +56,7 @@ impl Reader for WebDatasetReader {
 }
 
 /// A shard that is open: its bytes in a file.
-struct Open {
+struct OpenShard {
     number: usize,
     file: File,
     begin: u64,
@@ -72,7 +72,7 @@ struct Shards {
     unpacked: Option<File>,
     /// Where each packed shard's begin there, and their length.
     places: Vec<Option<(u64, u64)>>,
-    present: Option<Open>,
+    present: Option<OpenShard>,
     /// The shard that is opened next.
     next: usize,
     /// The byte of the present shard that is read next.
@@ -80,11 +80,11 @@ struct Shards {
     /// The sample of the present shard that was read last, from 1.
     number: u64,
     /// The shard that was last read again.
-    again: Option<Open>,
+    again: Option<OpenShard>,
 }
 
 /// A sample as a shard has it.
-struct Sample {
+struct ShardSample {
     key: String,
     fields: Result<Fields, String>,
     /// The byte behind it.
@@ -111,14 +111,14 @@ impl Shards {
     }
 
     /// Opens a shard, unpacked if need be.
-    fn shard(&mut self, number: usize) -> Result<Open, ReadError> {
+    fn shard(&mut self, number: usize) -> Result<OpenShard, ReadError> {
         let path = self.files.get(number).cloned().unwrap_or_default();
         let failed = |error| ReadError::io(&path, error);
         if !is_packed(&path) && path.extension().is_none_or(|ending| ending != "tgz") {
             let file = File::open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             let begin = 0;
-            return Ok(Open {
+            return Ok(OpenShard {
                 number,
                 file,
                 begin,
@@ -144,7 +144,7 @@ impl Shards {
             }
         };
         self.unpacked = Some(file.try_clone().map_err(failed)?);
-        Ok(Open {
+        Ok(OpenShard {
             number,
             file,
             begin,
@@ -152,7 +152,7 @@ impl Shards {
         })
     }
 
-    fn row(&self, path: &Path, sample: Sample, line: u64) -> Row {
+    fn row(&self, path: &Path, sample: ShardSample, line: u64) -> Row {
         let base = path.parent().unwrap_or(Path::new("."));
         let read = sample
             .fields
@@ -167,7 +167,7 @@ impl Shards {
 }
 
 impl RandomAccess for Shards {
-    fn next_row(&mut self) -> Option<(Place, Row)> {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
             // A shard that cannot be opened or read on is a bad row; the next one comes after it.
             if self.present.is_none() {
@@ -179,7 +179,7 @@ impl RandomAccess for Shards {
                     Err(error) => {
                         let (line, reason) = (0, error.to_string());
                         let file = path;
-                        return Some((Place::new(next, 0, 0), Err(BadRow { file, line, reason })));
+                        return Some((RowPlace::new(next, 0, 0), Err(BadRow { file, line, reason })));
                     }
                 }
             }
@@ -188,7 +188,7 @@ impl RandomAccess for Shards {
             let path = self.files[shard].clone();
             let sample = sample(open, at);
             self.number += 1;
-            let (line, place) = (self.number, Place::new(shard, at, self.number));
+            let (line, place) = (self.number, RowPlace::new(shard, at, self.number));
             match sample {
                 Ok(Some(sample)) => {
                     self.at = sample.end;
@@ -205,7 +205,7 @@ impl RandomAccess for Shards {
         }
     }
 
-    fn read_again(&mut self, place: Place) -> Row {
+    fn read_again(&mut self, place: RowPlace) -> Row {
         let (number, line) = (place.file(), u64::from(place.line));
         let path = self.files.get(number).cloned().unwrap_or_default();
         let bad = |reason: String| BadRow {
@@ -228,7 +228,7 @@ impl RandomAccess for Shards {
 }
 
 /// The sample that begins at a byte of a shard; none at the shard's end.
-fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
+fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     if at >= open.length {
         return Ok(None);
     }
@@ -239,7 +239,7 @@ fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
     }
     .take(open.length - at);
     let mut archive = tar::Archive::new(inside);
-    let mut present: Option<Sample> = None;
+    let mut present: Option<ShardSample> = None;
     let mut seen = BTreeSet::new();
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -260,7 +260,7 @@ fn sample(open: &Open, at: u64) -> io::Result<Option<Sample>> {
         if present.as_ref().is_some_and(|sample| sample.key != key) || !seen.insert(column.to_owned()) {
             return Ok(present);
         }
-        let sample = present.get_or_insert_with(|| Sample {
+        let sample = present.get_or_insert_with(|| ShardSample {
             key: key.to_owned(),
             fields: Ok(Fields::default()),
             end,

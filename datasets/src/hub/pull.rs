@@ -2,13 +2,13 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::{Event, HubError, Origin, Patience, Pulled, PulledFile, Repo, Settings, Watch};
+use super::{HubError, PullEvent, PullOrigin, Pulled, PulledFile, Repo, RetryPolicy, Settings, Watch};
 use crate::hub::catalogue::listing::Listing;
 use crate::hub::catalogue::wanted::Wanted;
 use crate::hub::local::blob::{Fetch, free};
-use crate::hub::local::cache::{Cache, Shelf, length, write};
+use crate::hub::local::cache::{Cache, CachedRepo, length, write};
 use crate::hub::local::lock::Lock;
-use crate::hub::wire::answer::Asked;
+use crate::hub::wire::answer::AnswerSubject;
 use crate::hub::wire::http::Http;
 use crate::hub::wire::remote::Remote;
 
@@ -25,7 +25,7 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError::Setting`].
-    pub fn new(settings: &Settings, patience: Patience) -> Result<Self, HubError> {
+    pub fn new(settings: &Settings, patience: RetryPolicy) -> Result<Self, HubError> {
         let root = settings.cache.clone();
         Ok(Self {
             http: Http::new(settings, patience)?,
@@ -77,7 +77,7 @@ impl Hub {
     ) -> Result<Pulled, HubError> {
         let Wanted { shelf, repo, wanted } = asked_for;
         let chosen = listing.select(repo, wanted)?;
-        watch.saw(Event::Listed {
+        watch.saw(PullEvent::Listed {
             commit: &listing.commit,
             files: chosen.len(),
         });
@@ -110,7 +110,7 @@ impl Hub {
     }
 
     /// Is there room for what the listing says is to come?
-    fn room(&self, shelf: &Shelf, listing: &Listing, chosen: &[String]) -> Result<(), HubError> {
+    fn room(&self, shelf: &CachedRepo, listing: &Listing, chosen: &[String]) -> Result<(), HubError> {
         let to_come = |file: &String| {
             let one = listing.files.get(file)?;
             let here = |etag: &str| length(&shelf.blob(etag)).or_else(|| length(&shelf.incomplete(etag)));
@@ -137,21 +137,21 @@ impl Hub {
         let listed = listing.files.get(file).and_then(|listed| listed.size);
         let there = shelf.has(&listing.commit, file);
         if let Some(bytes) = there.filter(|&bytes| listed.is_none_or(|size| size == bytes)) {
-            return Ok(done(file, bytes, Origin::Cache, None, watch));
+            return Ok(done(file, bytes, PullOrigin::Cache, None, watch));
         }
-        let asked = Asked {
+        let asked = AnswerSubject {
             repo,
             file: Some(file),
         };
         let remote = Remote::ask(&self.http, &asked, &listing.commit, file, watch).await?;
         shelf.prepare(&listing.commit, file)?;
         let path = shelf.lock(&remote.etag);
-        let lock = Lock::take(&path, || watch.saw(Event::Held { file })).await;
+        let lock = Lock::take(&path, || watch.saw(PullEvent::Held { file })).await;
         let _lock = lock.map_err(HubError::at(&path))?;
         let blob = shelf.blob(remote.etag.as_str());
         let whole = length(&blob).filter(|&bytes| remote.size.is_none_or(|size| size == bytes));
         let (bytes, origin, checked) = match whole {
-            Some(bytes) => (bytes, Origin::Cache, None),
+            Some(bytes) => (bytes, PullOrigin::Cache, None),
             None => {
                 let incomplete = shelf.incomplete(remote.etag.as_str());
                 let (http, remote) = (&self.http, &remote);
@@ -164,7 +164,7 @@ impl Hub {
                     blob: &blob,
                     watch,
                 };
-                (fetch.run().await?, Origin::Hub, remote.check())
+                (fetch.run().await?, PullOrigin::Hub, remote.check())
             }
         };
         shelf.link(&listing.commit, file, &remote.etag)?;
@@ -174,7 +174,7 @@ impl Hub {
 
 /// What one file needs.
 struct One<'a> {
-    shelf: &'a Shelf,
+    shelf: &'a CachedRepo,
     repo: &'a Repo,
     listing: &'a Listing,
     file: &'a str,
@@ -184,11 +184,11 @@ struct One<'a> {
 fn done(
     file: &str,
     bytes: u64,
-    origin: Origin,
+    origin: PullOrigin,
     checked: Option<&'static str>,
     watch: &dyn Watch,
 ) -> PulledFile {
-    watch.saw(Event::Done { file, bytes, origin });
+    watch.saw(PullEvent::Done { file, bytes, origin });
     let file = file.to_owned();
     PulledFile {
         file,

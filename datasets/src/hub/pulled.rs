@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Where a pulled file was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Origin {
+pub enum PullOrigin {
     /// In the cache already.
     Cache,
     /// It was fetched, or the rest of it.
@@ -22,7 +22,7 @@ pub struct PulledFile {
     /// Its length.
     pub bytes: u64,
     /// Where it was.
-    pub origin: Origin,
+    pub origin: PullOrigin,
     /// What was compared with the hub's word of it: `sha256`, `git sha1` or `size`; nothing where nothing could be, or it was here.
     pub checked: Option<&'static str>,
 }

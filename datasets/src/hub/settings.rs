@@ -19,14 +19,14 @@ pub struct Settings {
     pub cache: PathBuf,
     /// `HF_TOKEN`, or the file that `hf auth login` leaves below `HF_HOME` (`HF_TOKEN_PATH`); none with
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`.
-    pub token: Option<Token>,
+    pub token: Option<AccessToken>,
     /// `HF_HUB_OFFLINE`: nothing is asked, only the cache is read.
     pub offline: bool,
 }
 
 /// A token and where it was found. It is never printed.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct AccessToken {
     /// The header that carries it.
     pub header: HeaderValue,
     /// The variable or the file.
@@ -112,10 +112,10 @@ fn expanded(path: &str, set: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     }
 }
 
-fn token(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<Token>, HubError> {
+fn token(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<AccessToken>, HubError> {
     for name in ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] {
         if let Some(token) = set(name) {
-            return Token::new(&token, name).map(Some);
+            return AccessToken::new(&token, name).map(Some);
         }
     }
     let file = set("HF_TOKEN_PATH").map_or_else(|| home(set).join("token"), |path| expanded(&path, set));
@@ -124,10 +124,10 @@ fn token(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<Token>, HubError
     };
     let origin = file.display().to_string();
     let given = !token.trim().is_empty();
-    given.then(|| Token::new(&token, &origin)).transpose()
+    given.then(|| AccessToken::new(&token, &origin)).transpose()
 }
 
-impl Token {
+impl AccessToken {
     /// A token, found somewhere.
     ///
     /// # Errors

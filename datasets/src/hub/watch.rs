@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::Origin;
+use super::PullOrigin;
 
 /// What happens on the way.
 #[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
+pub enum PullEvent<'a> {
     /// The files are known.
     Listed {
         /// The commit that the revision stands for.
@@ -40,7 +40,7 @@ pub enum Event<'a> {
         /// Its length.
         bytes: u64,
         /// Whether it had to be fetched.
-        origin: Origin,
+        origin: PullOrigin,
     },
     /// Another pull is fetching it.
     Held {
@@ -63,5 +63,5 @@ pub enum Event<'a> {
 /// Is told.
 pub trait Watch {
     /// One event. It is called between reads of the network, so it must not wait.
-    fn saw(&self, event: Event<'_>);
+    fn saw(&self, event: PullEvent<'_>);
 }

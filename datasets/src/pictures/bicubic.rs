@@ -30,15 +30,15 @@ pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u3
 }
 
 /// Which pixels of a line make one of the new line: the first, and the weight of each from there on.
-struct Taps {
+struct BicubicTaps {
     first: u32,
     weights: Vec<i64>,
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // pixels of a line, and weights of a few units
-fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<Taps> {
+fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<BicubicTaps> {
     if from == to {
-        let itself = |first| Taps {
+        let itself = |first| BicubicTaps {
             first,
             weights: vec![1 << PRECISION],
         };
@@ -53,7 +53,7 @@ fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<Taps> {
         let weight = |pixel: u32| kernel((f64::from(pixel) - centre + 0.5) / spread);
         let sum: f64 = (first..end).map(weight).sum();
         let fixed = |pixel: u32| (weight(pixel) / sum * f64::from(1 << PRECISION)).round() as i64;
-        Taps {
+        BicubicTaps {
             first,
             weights: (first..end).map(fixed).collect(),
         }
@@ -74,7 +74,7 @@ fn kernel(x: f64) -> f64 {
     }
 }
 
-fn weighted(taps: &Taps, pixel: impl Fn(u32) -> [u8; 3]) -> image::Rgb<u8> {
+fn weighted(taps: &BicubicTaps, pixel: impl Fn(u32) -> [u8; 3]) -> image::Rgb<u8> {
     let mut sums = [1i64 << (PRECISION - 1); 3];
     for (at, weight) in (taps.first..).zip(&taps.weights) {
         for (sum, value) in sums.iter_mut().zip(pixel(at)) {

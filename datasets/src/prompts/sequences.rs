@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::example::{Example, Kind, Mode, Turn};
 use crate::prompts::layout;
-use crate::prompts::style::{Asked, ChatError, PromptStyle};
+use crate::prompts::style::{ChatError, PromptStyle, PromptTask};
 use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 
 /// A picture's codes stand between two marks.
@@ -344,13 +344,13 @@ impl SequenceBuilder {
         let answer = answer_budget(budget, example.kind, mode);
         match task {
             Task::Text => {
-                let asked = Asked::Answer { mode, picture: false };
+                let asked = PromptTask::Answer { mode, picture: false };
                 let head = self.padded(self.chat(&turns, asked)?, budget.prompt)?;
                 Ok(self.text_prompt(task, head, answer))
             }
             Task::Understand => {
                 let image = self.image_ids(self.picture(task, codes)?);
-                let asked = Asked::Answer { mode, picture: true };
+                let asked = PromptTask::Answer { mode, picture: true };
                 let chat = self.chat(&turns, asked)?;
                 fits_prompt(chat.len() + 1, budget.prompt)?;
                 let asked = layout::mmu_prompt(&specials, &image, &chat);
@@ -417,7 +417,7 @@ impl SequenceBuilder {
         ))
     }
 
-    fn chat(&self, turns: &[Turn], asked: Asked) -> Result<Vec<u32>, ChatError> {
+    fn chat(&self, turns: &[Turn], asked: PromptTask) -> Result<Vec<u32>, ChatError> {
         self.style
             .conversation(&self.tokenizer, &self.quirks, turns, asked)
     }
@@ -477,7 +477,7 @@ impl SequenceBuilder {
 
     fn think_then_draw(&self, turns: &[Turn], budget: Budget) -> Result<Prompt, SequenceError> {
         let specials = self.tokenizer.specials();
-        let chat = self.chat(turns, Asked::ThinkThenDraw)?;
+        let chat = self.chat(turns, PromptTask::ThinkThenDraw)?;
         let head = self.padded([vec![specials.r2i], chat].concat(), budget.prompt)?;
         let len = budget.prompt + budget.answer;
         let answer = if self.style.is_padded() {

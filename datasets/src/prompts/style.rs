@@ -37,7 +37,7 @@ pub enum ChatError {
 
 /// What is asked for, as far as the prompt's words depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum PromptTask {
     /// Text, or text about a picture.
     Answer {
         /// With reasoning or without.
@@ -93,7 +93,7 @@ impl PromptStyle {
         tokenizer: &TextTokenizer,
         quirks: &Quirks,
         text: &str,
-        asked: Asked,
+        asked: PromptTask,
     ) -> Result<Vec<u32>, ChatError> {
         self.conversation(tokenizer, quirks, &[Turn::user(text)], asked)
     }
@@ -108,9 +108,9 @@ impl PromptStyle {
         tokenizer: &TextTokenizer,
         quirks: &Quirks,
         turns: &[Turn],
-        asked: Asked,
+        asked: PromptTask,
     ) -> Result<Vec<u32>, ChatError> {
-        let typo = quirks.eot_as_text && matches!(asked, Asked::Answer { picture: true, .. });
+        let typo = quirks.eot_as_text && matches!(asked, PromptTask::Answer { picture: true, .. });
         let mut turns = turns.to_vec();
         if let Some(last) = turns.iter_mut().rfind(|turn| turn.is_users()) {
             last.content = self.words(&last.content, asked);
@@ -129,16 +129,16 @@ impl PromptStyle {
     }
 
     /// What the user says, with the words that ask for reasoning.
-    fn words(&self, text: &str, asked: Asked) -> String {
+    fn words(&self, text: &str, asked: PromptTask) -> String {
         match (self.family, asked) {
-            (Family::Tabletop, Asked::Answer { mode, .. }) => format!("{text}{}", mode.instruction()),
+            (Family::Tabletop, PromptTask::Answer { mode, .. }) => format!("{text}{}", mode.instruction()),
             (
                 Family::Mmada,
-                Asked::Answer {
+                PromptTask::Answer {
                     mode: Mode::Think, ..
                 },
             ) => format!("{THINK}\n{text}"),
-            (Family::Mmada, Asked::ThinkThenDraw) => format!("{THINK_THEN_DRAW}\n{text}"),
+            (Family::Mmada, PromptTask::ThinkThenDraw) => format!("{THINK_THEN_DRAW}\n{text}"),
             _ => text.to_owned(),
         }
     }

@@ -148,7 +148,7 @@ impl Relation {
 
 /// What must lie on a table: exactly the wanted objects, nothing else, and the first related to the second as named.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Request {
+pub struct SceneRequest {
     /// Which benchmark part it is.
     pub category: Category,
     /// The objects, of different shapes.
@@ -166,7 +166,7 @@ pub struct Piece {
     pub score: f64,
 }
 
-impl Request {
+impl SceneRequest {
     /// The prompt in words.
     #[must_use]
     pub fn words(&self) -> String {

@@ -4,7 +4,7 @@ use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::scene::request::{Relation, Request, Want};
+use crate::scene::request::{Relation, SceneRequest, Want};
 use crate::scene::table::{CELLS, Colour, Object, Scene, Shape, Size};
 
 /// The pairs that are kept out of training and validation, in words and in pictures: composition is tested on them.
@@ -88,7 +88,7 @@ pub(super) fn place(rng: &mut ChaCha8Rng, objects: &[Object]) -> Scene {
 }
 
 /// Draws a table that the request holds on, with nothing else on it.
-pub(super) fn scene_for(rng: &mut ChaCha8Rng, request: &Request) -> Scene {
+pub(super) fn scene_for(rng: &mut ChaCha8Rng, request: &SceneRequest) -> Scene {
     let objects: Vec<Object> = request
         .wants
         .iter()

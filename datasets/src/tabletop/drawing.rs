@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::chance::{colour_for, featured, maybe_size, pick, relation, scene_for, shape, two_shapes};
 use super::draft::Draft;
 use crate::example::Check;
-use crate::scene::request::{Category, Request, Want};
+use crate::scene::request::{Category, SceneRequest, Want};
 use crate::scene::table::{Colour, Shape};
 
 /// The categories that can name a held-out pair.
@@ -37,7 +37,7 @@ pub(super) fn draft(rng: &mut ChaCha8Rng, index: u64, held_out: bool) -> Draft {
     }
 }
 
-fn request(rng: &mut ChaCha8Rng, category: Category, held_out: bool) -> Request {
+fn request(rng: &mut ChaCha8Rng, category: Category, held_out: bool) -> SceneRequest {
     let one = |shape, colour, size| Want {
         count: 1,
         shape,
@@ -76,7 +76,7 @@ fn request(rng: &mut ChaCha8Rng, category: Category, held_out: bool) -> Request 
         }
         Category::ColourAttribution => coloured_pair(rng, held_out),
     };
-    Request {
+    SceneRequest {
         category,
         wants,
         relation: asked_relation,

@@ -13,7 +13,7 @@ pub mod generator;
 pub mod render;
 mod sums;
 
-pub use crate::scene::request::{Category, Piece, Relation, Request, Want};
+pub use crate::scene::request::{Category, Piece, Relation, SceneRequest, Want};
 pub use crate::scene::table::{Colour, Object, Scene, Shape, Size};
 pub use generator::Tabletop;
 pub use render::{CellPicture, cell_picture, render};

@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use super::chance::{featured, pick, scene_for};
 use super::draft::{Draft, split_of};
 use crate::example::{Check, Split};
-use crate::scene::request::{Category, Request, Want};
+use crate::scene::request::{Category, SceneRequest, Want};
 
 /// The largest value that a problem passes through.
 pub const LARGEST: u32 = 99;
@@ -16,13 +16,13 @@ const EXERCISES: usize = 3;
 const MOST_DRAWN: u32 = 4;
 
 #[derive(Clone, Copy)]
-enum Step {
+enum SumStep {
     Add(u32),
     Take(u32),
     Times(u32),
 }
 
-impl Step {
+impl SumStep {
     fn apply(self, value: u32) -> Option<u32> {
         let result = match self {
             Self::Add(n) => value + n,
@@ -53,7 +53,7 @@ impl Step {
 /// A problem: what there is at first, what happens, and the values in between.
 struct Sum {
     start: u32,
-    steps: Vec<Step>,
+    steps: Vec<SumStep>,
     values: Vec<u32>,
 }
 
@@ -65,7 +65,7 @@ impl Sum {
             values: vec![start],
         };
         while sum.steps.len() < count {
-            let step = Step::draw(rng);
+            let step = SumStep::draw(rng);
             if let Some(next) = step.apply(sum.result()) {
                 sum.steps.push(step);
                 sum.values.push(next);
@@ -163,18 +163,18 @@ fn story(rng: &mut ChaCha8Rng, sum: &Sum) -> String {
     }
 }
 
-fn event(rng: &mut ChaCha8Rng, setting: u32, step: Step) -> String {
+fn event(rng: &mut ChaCha8Rng, setting: u32, step: SumStep) -> String {
     let times = |n| if n == 2 { "double" } else { "triple" };
     match (setting, step) {
-        (0, Step::Add(n)) => format!("{} {n}", pick(rng, &["buys", "finds", "gets"])),
-        (0, Step::Take(n)) => format!("{} {n}", pick(rng, &["loses", "sells", "gives"])),
-        (0, Step::Times(n)) => format!("{}s them", times(n)),
-        (1, Step::Add(n)) => format!("{n} {}", pick(rng, &["come", "join"])),
-        (1, Step::Take(n)) => format!("{n} {}", pick(rng, &["leave", "go"])),
-        (1, Step::Times(n)) => format!("they {}", times(n)),
-        (_, Step::Add(n)) => format!("{} {n}", pick(rng, &["add", "put"])),
-        (_, Step::Take(n)) => format!("{} {n}", pick(rng, &["take", "remove"])),
-        (_, Step::Times(n)) => format!("{} them", times(n)),
+        (0, SumStep::Add(n)) => format!("{} {n}", pick(rng, &["buys", "finds", "gets"])),
+        (0, SumStep::Take(n)) => format!("{} {n}", pick(rng, &["loses", "sells", "gives"])),
+        (0, SumStep::Times(n)) => format!("{}s them", times(n)),
+        (1, SumStep::Add(n)) => format!("{n} {}", pick(rng, &["come", "join"])),
+        (1, SumStep::Take(n)) => format!("{n} {}", pick(rng, &["leave", "go"])),
+        (1, SumStep::Times(n)) => format!("they {}", times(n)),
+        (_, SumStep::Add(n)) => format!("{} {n}", pick(rng, &["add", "put"])),
+        (_, SumStep::Take(n)) => format!("{} {n}", pick(rng, &["take", "remove"])),
+        (_, SumStep::Times(n)) => format!("{} them", times(n)),
     }
 }
 
@@ -189,7 +189,7 @@ pub(super) fn think_then_draw(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
         colour: Some(colour),
         size: None,
     };
-    let request = Request {
+    let request = SceneRequest {
         category: Category::Counting,
         wants: vec![want],
         relation: None,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::TorchFile;
 use super::error::{Flaw, broken, short};
 use super::pickle::{self, Keys};
-use super::source::{Region, Source};
+use super::source::{OpenFile, Region};
 
 /// The longest central directory and the longest pickle that are read, in bytes.
 const LONGEST: u64 = 64 << 20;
@@ -16,7 +16,7 @@ const LONGEST: u64 = 64 << 20;
 const END: usize = 22;
 
 /// Reads the pickle of an archive.
-pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
+pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     let entries = directory(&source)?;
     let mut roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
     let (Some(prefix), None) = (roots.next(), roots.next()) else {
@@ -64,7 +64,7 @@ pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
 
 /// One line of the central directory.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
+struct ArchiveEntry {
     header: u64,
     len: u64,
     packed: u64,
@@ -72,9 +72,9 @@ struct Entry {
     crc: u32,
 }
 
-impl Entry {
+impl ArchiveEntry {
     /// Where its bytes are.
-    fn region(self, source: &Source) -> Result<Region, Flaw> {
+    fn region(self, source: &OpenFile) -> Result<Region, Flaw> {
         if self.method != 0 || self.packed != self.len {
             let method = self.method;
             return broken(format!(
@@ -103,7 +103,7 @@ impl Entry {
 }
 
 /// Every entry by its name.
-fn directory(source: &Source) -> Result<HashMap<String, Entry>, Flaw> {
+fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     let (start, len, count) = locate(source)?;
     if len > LONGEST {
         return broken(format!(
@@ -127,7 +127,7 @@ fn directory(source: &Source) -> Result<HashMap<String, Entry>, Flaw> {
 }
 
 /// The central directory: its first byte, its length, its entries.
-fn locate(source: &Source) -> Result<(u64, u64, u64), Flaw> {
+fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
     let tail_len = source.len().min(END as u64 + 65_535);
     let tail_start = source.len() - tail_len;
     let tail = source.read(tail_start, tail_len)?;
@@ -162,7 +162,7 @@ fn locate(source: &Source) -> Result<(u64, u64, u64), Flaw> {
 }
 
 /// The entry at a byte of the central directory, and where the next one begins.
-fn entry_at(bytes: &[u8], at: usize) -> Option<(String, Entry, usize)> {
+fn entry_at(bytes: &[u8], at: usize) -> Option<(String, ArchiveEntry, usize)> {
     let line = bytes.get(at..at.checked_add(46)?)?;
     if !line.starts_with(b"PK\x01\x02") {
         return None;
@@ -170,7 +170,7 @@ fn entry_at(bytes: &[u8], at: usize) -> Option<(String, Entry, usize)> {
     let long = |from: usize| usize::from(u16_at(line, from));
     let (name_end, extra_end) = (at + 46 + long(28), at + 46 + long(28) + long(30));
     let name = String::from_utf8_lossy(bytes.get(at + 46..name_end)?).into_owned();
-    let mut entry = Entry {
+    let mut entry = ArchiveEntry {
         header: u64::from(u32_at(line, 42)),
         len: u64::from(u32_at(line, 24)),
         packed: u64::from(u32_at(line, 20)),
@@ -182,7 +182,7 @@ fn entry_at(bytes: &[u8], at: usize) -> Option<(String, Entry, usize)> {
 }
 
 /// Takes the numbers that did not fit from the zip64 field, in its order.
-fn zip64(mut extra: &[u8], entry: &mut Entry) -> Option<()> {
+fn zip64(mut extra: &[u8], entry: &mut ArchiveEntry) -> Option<()> {
     while extra.len() >= 4 {
         let (id, len) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
         let mut field = extra.get(4..4 + len)?;

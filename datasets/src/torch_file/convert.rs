@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TorchFile;
 use super::error::{Flaw, TorchFileError};
-use super::tree::Named;
+use super::tree::NamedTensors;
 use super::write::{beside, write};
 
 /// A folder's list of shards, as transformers writes it.
@@ -23,7 +23,7 @@ const BESIDE: u64 = 64 << 20;
 
 /// How to convert.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ConvertOptions {
     /// Keys of the dictionary that is meant, joined by dots. Absent: the only one that holds tensors.
     pub key: Option<String>,
     /// The type of floating tensors. Absent: as they are.
@@ -51,7 +51,11 @@ pub struct Converted {
 /// # Errors
 /// [`TorchFileError`]: as [`TorchFile::open`] and [`TorchFile::tensors`]; a folder without weights, an index that its
 /// shards do not keep to, an output that cannot be written.
-pub fn convert(input: &Path, output: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    options: &ConvertOptions,
+) -> Result<Vec<Converted>, TorchFileError> {
     if input.is_dir() {
         return folder(input, output, options);
     }
@@ -73,7 +77,7 @@ pub fn convert(input: &Path, output: &Path, options: &Options) -> Result<Vec<Con
 fn file(
     input: &Path,
     output: &Path,
-    options: &Options,
+    options: &ConvertOptions,
     promised: Option<&BTreeSet<&str>>,
 ) -> Result<Converted, TorchFileError> {
     let opened = TorchFile::open(input)?;
@@ -94,7 +98,7 @@ fn file(
     })
 }
 
-fn lacking(promised: &BTreeSet<&str>, named: &Named) -> Option<String> {
+fn lacking(promised: &BTreeSet<&str>, named: &NamedTensors) -> Option<String> {
     let missing = promised.iter().find(|name| !named.tensors.contains_key(**name));
     missing.map(ToString::to_string)
 }
@@ -108,7 +112,7 @@ fn io(path: &Path, source: std::io::Error) -> TorchFileError {
 }
 
 /// Converts a folder into one beside the output, which takes its place when it is whole.
-fn folder(input: &Path, output: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+fn folder(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Vec<Converted>, TorchFileError> {
     if output.exists() {
         return Err(wrong(
             output,
@@ -145,13 +149,13 @@ fn moved(converted: Converted, output: &Path) -> Converted {
 
 /// `pytorch_model.bin.index.json`, and what it becomes.
 #[derive(Deserialize, Serialize)]
-struct Index {
+struct TorchIndex {
     #[serde(default)]
     metadata: BTreeMap<String, serde_json::Value>,
     weight_map: BTreeMap<String, String>,
 }
 
-fn shards(input: &Path, work: &Path, options: &Options) -> Result<Vec<Converted>, TorchFileError> {
+fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Converted>, TorchFileError> {
     let path = input.join(INDEX);
     if !path.exists() {
         let single = input.join(SINGLE);
@@ -161,7 +165,7 @@ fn shards(input: &Path, work: &Path, options: &Options) -> Result<Vec<Converted>
         return Ok(vec![file(&single, &work.join(NEW_SINGLE), options, None)?]);
     }
     let text = std::fs::read_to_string(&path).map_err(|source| io(&path, source))?;
-    let mut index: Index = serde_json::from_str(&text)
+    let mut index: TorchIndex = serde_json::from_str(&text)
         .map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
     let mut promised: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (tensor, shard) in &index.weight_map {

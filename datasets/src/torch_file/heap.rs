@@ -10,7 +10,7 @@ use super::error::{Flaw, broken};
 
 /// A value of a pickle; containers and tensors are numbers in the [`Heap`].
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum HeapValue {
     /// `None`, and what is read but never looked at: numbers that are not whole, bytes.
     Other(&'static str),
     /// `True` or `False`.
@@ -31,7 +31,7 @@ pub(super) enum Value {
     Tensor(usize),
 }
 
-impl Value {
+impl HeapValue {
     /// What it is, for a message.
     pub(super) fn what(&self) -> &'static str {
         match self {
@@ -165,46 +165,46 @@ impl Tensor {
 /// Everything that a pickle made.
 #[derive(Debug, Default)]
 pub(super) struct Heap {
-    items: Vec<Vec<Value>>,
-    dicts: Vec<Vec<(Value, Value)>>,
+    items: Vec<Vec<HeapValue>>,
+    dicts: Vec<Vec<(HeapValue, HeapValue)>>,
     storages: Vec<Storage>,
     tensors: Vec<Tensor>,
 }
 
 impl Heap {
-    pub(super) fn add_items(&mut self, items: Vec<Value>) -> Value {
+    pub(super) fn add_items(&mut self, items: Vec<HeapValue>) -> HeapValue {
         self.items.push(items);
-        Value::Items(self.items.len() - 1)
+        HeapValue::Items(self.items.len() - 1)
     }
 
-    pub(super) fn add_dict(&mut self, pairs: Vec<(Value, Value)>) -> Value {
+    pub(super) fn add_dict(&mut self, pairs: Vec<(HeapValue, HeapValue)>) -> HeapValue {
         self.dicts.push(pairs);
-        Value::Dict(self.dicts.len() - 1)
+        HeapValue::Dict(self.dicts.len() - 1)
     }
 
-    pub(super) fn add_storage(&mut self, storage: Storage) -> Value {
+    pub(super) fn add_storage(&mut self, storage: Storage) -> HeapValue {
         self.storages.push(storage);
-        Value::Storage(self.storages.len() - 1)
+        HeapValue::Storage(self.storages.len() - 1)
     }
 
-    pub(super) fn add_tensor(&mut self, tensor: Tensor) -> Value {
+    pub(super) fn add_tensor(&mut self, tensor: Tensor) -> HeapValue {
         self.tensors.push(tensor);
-        Value::Tensor(self.tensors.len() - 1)
+        HeapValue::Tensor(self.tensors.len() - 1)
     }
 
-    pub(super) fn items(&self, number: usize) -> &[Value] {
+    pub(super) fn items(&self, number: usize) -> &[HeapValue] {
         &self.items[number]
     }
 
-    pub(super) fn items_mut(&mut self, number: usize) -> &mut Vec<Value> {
+    pub(super) fn items_mut(&mut self, number: usize) -> &mut Vec<HeapValue> {
         &mut self.items[number]
     }
 
-    pub(super) fn dict(&self, number: usize) -> &[(Value, Value)] {
+    pub(super) fn dict(&self, number: usize) -> &[(HeapValue, HeapValue)] {
         &self.dicts[number]
     }
 
-    pub(super) fn dict_mut(&mut self, number: usize) -> &mut Vec<(Value, Value)> {
+    pub(super) fn dict_mut(&mut self, number: usize) -> &mut Vec<(HeapValue, HeapValue)> {
         &mut self.dicts[number]
     }
 

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use super::TorchFile;
 use super::error::{Flaw, broken, short};
-use super::heap::{Heap, Value, width};
+use super::heap::{Heap, HeapValue, width};
 use super::pickle::{self, Keys};
-use super::source::{Region, Source};
+use super::source::{OpenFile, Region};
 
 /// How such a file begins: the pickled magic number.
 pub(super) const MAGIC: [u8; 14] = [
@@ -20,17 +20,17 @@ const PROTOCOL: i64 = 1001;
 const LONGEST: u64 = 64 << 20;
 
 /// Reads the pickle of such a file.
-pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
+pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     let bytes = source.read(0, source.len().min(LONGEST))?;
     let mut at = 0;
-    let mut next = |keys| -> Result<(Value, Heap), Flaw> {
+    let mut next = |keys| -> Result<(HeapValue, Heap), Flaw> {
         let (value, heap, len) = pickle::read(&bytes[at..], keys)?;
         at += len;
         Ok((value, heap))
     };
     next(Keys::Archive)?;
     match next(Keys::Archive)?.0 {
-        Value::Int(PROTOCOL) => {}
+        HeapValue::Int(PROTOCOL) => {}
         other => return broken(format!("{} where protocol {PROTOCOL} was expected", other.what())),
     }
     next(Keys::Archive)?;
@@ -47,9 +47,9 @@ pub(super) fn read(source: Source) -> Result<TorchFile, Flaw> {
 
 /// Where each storage is: one after the other, in the order of their names.
 fn regions(
-    source: &Source,
+    source: &OpenFile,
     mut at: u64,
-    keys: &Value,
+    keys: &HeapValue,
     names: &Heap,
     heap: &Heap,
 ) -> Result<HashMap<String, Region>, Flaw> {
@@ -58,12 +58,12 @@ fn regions(
         .iter()
         .map(|storage| (&*storage.key, storage.dtype.map_or(1, width)))
         .collect();
-    let &Value::Items(number) = keys else {
+    let &HeapValue::Items(number) = keys else {
         return broken("the list of storages is missing");
     };
     let mut regions = HashMap::new();
     for key in names.items(number) {
-        let Value::Text(key) = key else {
+        let HeapValue::Text(key) = key else {
             return broken(format!("a storage named by {}, expected a text", key.what()));
         };
         let Some(width) = widths.get(&**key) else {

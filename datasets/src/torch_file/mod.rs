@@ -27,22 +27,22 @@ mod write;
 use std::collections::HashMap;
 use std::path::Path;
 
-pub use convert::{Converted, Options, convert};
+pub use convert::{ConvertOptions, Converted, convert};
 pub use error::TorchFileError;
 pub use safetensors::Dtype;
-pub use tree::Named;
+pub use tree::NamedTensors;
 
 use crate::torch_file::error::Flaw;
-use crate::torch_file::heap::{Heap, Value};
-use crate::torch_file::source::{Region, Source};
+use crate::torch_file::heap::{Heap, HeapValue};
+use crate::torch_file::source::{OpenFile, Region};
 
 /// An opened checkpoint: its pickle has been read, its tensors' elements have not.
 #[derive(Debug)]
 pub struct TorchFile {
-    source: Source,
+    source: OpenFile,
     regions: HashMap<String, Region>,
     heap: Heap,
-    root: Value,
+    root: HeapValue,
 }
 
 impl TorchFile {
@@ -55,7 +55,7 @@ impl TorchFile {
     }
 
     fn read(path: &Path) -> Result<Self, Flaw> {
-        let source = Source::open(path)?;
+        let source = OpenFile::open(path)?;
         match source.peek()? {
             start if start.starts_with(b"PK\x03\x04") => archive::read(source),
             start if start.starts_with(&legacy::MAGIC) => legacy::read(source),
@@ -68,7 +68,7 @@ impl TorchFile {
     ///
     /// # Errors
     /// No tensor at all; a key that leads nowhere; several dictionaries that hold tensors, named.
-    pub fn tensors(&self, key: Option<&str>) -> Result<Named, TorchFileError> {
+    pub fn tensors(&self, key: Option<&str>) -> Result<NamedTensors, TorchFileError> {
         tree::tensors(&self.heap, &self.root, key).map_err(|flaw| flaw.at(self.source.path()))
     }
 }

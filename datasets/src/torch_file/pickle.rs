@@ -10,7 +10,7 @@ use safetensors::Dtype;
 
 use super::allowed::Global;
 use super::error::{Flaw, broken, short};
-use super::heap::{Heap, Storage, Tensor, Value};
+use super::heap::{Heap, HeapValue, Storage, Tensor};
 
 /// The most tensors of one file.
 const MOST_TENSORS: usize = 1 << 20;
@@ -28,7 +28,7 @@ pub(super) enum Keys {
 ///
 /// # Errors
 /// What is cut off, makes no sense, or asks for more than [`Global`]s.
-pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(Value, Heap, usize), Flaw> {
+pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize), Flaw> {
     let mut machine = Machine {
         bytes,
         at: 0,
@@ -47,10 +47,10 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     keys: Keys,
-    stack: Vec<Value>,
+    stack: Vec<HeapValue>,
     /// Height of the stack at each open mark.
     marks: Vec<usize>,
-    memo: HashMap<u64, Value>,
+    memo: HashMap<u64, HeapValue>,
     heap: Heap,
 }
 
@@ -93,16 +93,16 @@ impl Machine<'_> {
     /// Numbers and constants.
     fn scalar(&mut self, code: u8) -> Result<bool, Flaw> {
         let value = match code {
-            b'N' => Value::Other("nothing"),
-            0x88 | 0x89 => Value::Bool,
-            b'J' => Value::Int(i64::from(self.number(4)? as u32 as i32)),
-            b'K' => Value::Int(self.number(1)? as i64),
-            b'M' => Value::Int(self.number(2)? as i64),
+            b'N' => HeapValue::Other("nothing"),
+            0x88 | 0x89 => HeapValue::Bool,
+            b'J' => HeapValue::Int(i64::from(self.number(4)? as u32 as i32)),
+            b'K' => HeapValue::Int(self.number(1)? as i64),
+            b'M' => HeapValue::Int(self.number(2)? as i64),
             0x8a => self.long(1)?,
             0x8b => self.long(4)?,
             b'G' => {
                 self.take(8)?;
-                Value::Other("a number that is not whole")
+                HeapValue::Other("a number that is not whole")
             }
             _ => return Ok(false),
         };
@@ -111,17 +111,17 @@ impl Machine<'_> {
     }
 
     /// A whole number of any length, of which at most 64 bits may count.
-    fn long(&mut self, prefix: usize) -> Result<Value, Flaw> {
+    fn long(&mut self, prefix: usize) -> Result<HeapValue, Flaw> {
         let count = self.number(prefix)?;
         let digits = self.take_long(count)?;
         let negative = digits.last().is_some_and(|last| last & 0x80 != 0);
         let fill = if negative { 0xff } else { 0 };
         if digits.len() > 8 && digits[8..].iter().any(|&digit| digit != fill) {
-            return Ok(Value::Other("a number of more than 64 bits"));
+            return Ok(HeapValue::Other("a number of more than 64 bits"));
         }
         let mut whole = [fill; 8];
         whole[..digits.len().min(8)].copy_from_slice(&digits[..digits.len().min(8)]);
-        Ok(Value::Int(i64::from_le_bytes(whole)))
+        Ok(HeapValue::Int(i64::from_le_bytes(whole)))
     }
 
     /// Texts and bytes.
@@ -138,9 +138,9 @@ impl Machine<'_> {
         let count = self.number(prefix)?;
         let found = self.take_long(count)?;
         let value = if is_text {
-            Value::Text(String::from_utf8_lossy(found).into())
+            HeapValue::Text(String::from_utf8_lossy(found).into())
         } else {
-            Value::Other("bytes")
+            HeapValue::Other("bytes")
         };
         self.stack.push(value);
         Ok(true)
@@ -189,14 +189,14 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    fn push_items(&mut self, items: Vec<Value>) {
+    fn push_items(&mut self, items: Vec<HeapValue>) {
         let items = self.heap.add_items(items);
         self.stack.push(items);
     }
 
-    fn extend(&mut self, items: Vec<Value>) -> Result<(), Flaw> {
+    fn extend(&mut self, items: Vec<HeapValue>) -> Result<(), Flaw> {
         match *self.top()? {
-            Value::Items(number) => {
+            HeapValue::Items(number) => {
                 self.heap.items_mut(number).extend(items);
                 Ok(())
             }
@@ -204,8 +204,8 @@ impl Machine<'_> {
         }
     }
 
-    fn set(&mut self, flat: Vec<Value>) -> Result<(), Flaw> {
-        let Value::Dict(number) = *self.top()? else {
+    fn set(&mut self, flat: Vec<HeapValue>) -> Result<(), Flaw> {
+        let HeapValue::Dict(number) = *self.top()? else {
             let what = self.top()?.what();
             return broken(format!("{what} is given entries, expected a dictionary"));
         };
@@ -260,7 +260,7 @@ impl Machine<'_> {
             }
             0x93 => {
                 let parts = self.pop_many(2)?;
-                let [Value::Text(module), Value::Text(name)] = &parts[..] else {
+                let [HeapValue::Text(module), HeapValue::Text(name)] = &parts[..] else {
                     return broken(format!("a name that is no text, at byte {start}"));
                 };
                 global(module, name, start)?
@@ -275,17 +275,17 @@ impl Machine<'_> {
     }
 
     /// A call, as the pickle writes it: what stands for its result.
-    fn reduce(&mut self, start: usize) -> Result<Value, Flaw> {
+    fn reduce(&mut self, start: usize) -> Result<HeapValue, Flaw> {
         let call = self.pop_many(2)?;
-        let [Value::Global(global), Value::Items(number)] = call[..] else {
+        let [HeapValue::Global(global), HeapValue::Items(number)] = call[..] else {
             let what = call[0].what();
             return Err(Flaw::Forbidden(format!("a call of {what}"), start));
         };
         let arguments = self.heap.items(number);
         match (global, arguments) {
             (Global::OrderedDict, []) => Ok(self.heap.add_dict(Vec::new())),
-            (Global::Size, [Value::Items(sides)]) => Ok(Value::Items(*sides)),
-            (Global::Parameter, [Value::Tensor(number), ..]) => Ok(Value::Tensor(*number)),
+            (Global::Size, [HeapValue::Items(sides)]) => Ok(HeapValue::Items(*sides)),
+            (Global::Parameter, [HeapValue::Tensor(number), ..]) => Ok(HeapValue::Tensor(*number)),
             (Global::Tensor, [storage, offset, shape, strides, ..]) => {
                 let tensor = self.tensor(storage, offset, shape, strides, None)?;
                 self.add_tensor(tensor)
@@ -299,7 +299,7 @@ impl Machine<'_> {
                     strides,
                     _,
                     _,
-                    Value::Global(Global::Dtype(dtype)),
+                    HeapValue::Global(Global::Dtype(dtype)),
                     ..,
                 ],
             ) => {
@@ -310,10 +310,10 @@ impl Machine<'_> {
         }
     }
 
-    fn add_tensor(&mut self, tensor: Tensor) -> Result<Value, Flaw> {
+    fn add_tensor(&mut self, tensor: Tensor) -> Result<HeapValue, Flaw> {
         let value = self.heap.add_tensor(tensor);
         match value {
-            Value::Tensor(number) if number >= MOST_TENSORS => {
+            HeapValue::Tensor(number) if number >= MOST_TENSORS => {
                 broken(format!("more than {MOST_TENSORS} tensors"))
             }
             value => Ok(value),
@@ -322,13 +322,13 @@ impl Machine<'_> {
 
     fn tensor(
         &self,
-        storage: &Value,
-        offset: &Value,
-        shape: &Value,
-        strides: &Value,
+        storage: &HeapValue,
+        offset: &HeapValue,
+        shape: &HeapValue,
+        strides: &HeapValue,
         dtype: Option<Dtype>,
     ) -> Result<Tensor, Flaw> {
-        let &Value::Storage(number) = storage else {
+        let &HeapValue::Storage(number) = storage else {
             return broken(format!("a tensor in {}, expected a storage", storage.what()));
         };
         let found = self.heap.storage(number);
@@ -339,9 +339,9 @@ impl Machine<'_> {
         Tensor::new(number, found, dtype, count(offset)?, shape, strides)
     }
 
-    fn counts(&self, value: &Value) -> Result<Vec<u64>, Flaw> {
+    fn counts(&self, value: &HeapValue) -> Result<Vec<u64>, Flaw> {
         match *value {
-            Value::Items(number) if self.heap.items(number).len() <= 64 => {
+            HeapValue::Items(number) if self.heap.items(number).len() <= 64 => {
                 self.heap.items(number).iter().map(count).collect()
             }
             ref other => broken(format!(
@@ -355,7 +355,7 @@ impl Machine<'_> {
     fn build(&mut self, start: usize) -> Result<(), Flaw> {
         drop(self.pop()?);
         match self.top()? {
-            Value::Dict(_) => Ok(()),
+            HeapValue::Dict(_) => Ok(()),
             other => Err(Flaw::Forbidden(
                 format!("attributes set on {}", other.what()),
                 start,
@@ -364,20 +364,20 @@ impl Machine<'_> {
     }
 
     /// A storage, by its name in the file.
-    fn storage(&mut self) -> Result<Value, Flaw> {
+    fn storage(&mut self) -> Result<HeapValue, Flaw> {
         let parts = match self.pop()? {
-            Value::Items(number) => self.heap.items(number),
+            HeapValue::Items(number) => self.heap.items(number),
             other => return broken(format!("a reference that is {}, expected a tuple", other.what())),
         };
         let (core, rest) = parts.split_at_checked(5).unwrap_or((parts, &[]));
-        let views = !matches!(rest, [] | [Value::Other("nothing")]);
+        let views = !matches!(rest, [] | [HeapValue::Other("nothing")]);
         let kept =
             |text: &Rc<str>| &**text == "storage" && !views && (rest.is_empty() || self.keys == Keys::Legacy);
         match core {
             [
-                Value::Text(word),
-                Value::Global(Global::Storage(dtype)),
-                Value::Text(key),
+                HeapValue::Text(word),
+                HeapValue::Global(Global::Storage(dtype)),
+                HeapValue::Text(key),
                 _,
                 len,
             ] if kept(word) => {
@@ -392,7 +392,7 @@ impl Machine<'_> {
         }
     }
 
-    fn pop(&mut self) -> Result<Value, Flaw> {
+    fn pop(&mut self) -> Result<HeapValue, Flaw> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.pop() {
             Some(value) if self.stack.len() >= floor => Ok(value),
@@ -404,13 +404,13 @@ impl Machine<'_> {
     }
 
     /// The last so many values, in the order in which they came.
-    fn pop_many(&mut self, count: usize) -> Result<Vec<Value>, Flaw> {
-        let mut values: Vec<Value> = (0..count).map(|_| self.pop()).collect::<Result<_, _>>()?;
+    fn pop_many(&mut self, count: usize) -> Result<Vec<HeapValue>, Flaw> {
+        let mut values: Vec<HeapValue> = (0..count).map(|_| self.pop()).collect::<Result<_, _>>()?;
         values.reverse();
         Ok(values)
     }
 
-    fn above_mark(&mut self) -> Result<Vec<Value>, Flaw> {
+    fn above_mark(&mut self) -> Result<Vec<HeapValue>, Flaw> {
         match self.marks.pop() {
             Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
             _ => broken(format!(
@@ -420,7 +420,7 @@ impl Machine<'_> {
         }
     }
 
-    fn top(&self) -> Result<&Value, Flaw> {
+    fn top(&self) -> Result<&HeapValue, Flaw> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
         top.ok_or_else(|| Flaw::Broken(format!("the pickle looks at an empty stack, at byte {}", self.at)))
@@ -463,16 +463,16 @@ impl Machine<'_> {
     }
 }
 
-fn global(module: &str, name: &str, start: usize) -> Result<Value, Flaw> {
-    let found = Global::named(module, name).map(Value::Global);
+fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {
+    let found = Global::named(module, name).map(HeapValue::Global);
     found.ok_or_else(|| Flaw::Forbidden(short(&format!("{module}.{name}")), start))
 }
 
 /// A number that counts something.
-fn count(value: &Value) -> Result<u64, Flaw> {
+fn count(value: &HeapValue) -> Result<u64, Flaw> {
     match *value {
-        Value::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
-        Value::Int(number) => broken(format!("{number} where a count was expected")),
+        HeapValue::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
+        HeapValue::Int(number) => broken(format!("{number} where a count was expected")),
         ref other => broken(format!("{} where a count was expected", other.what())),
     }
 }

@@ -22,13 +22,13 @@ pub(super) struct Region {
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct OpenFile {
     file: File,
     len: u64,
     path: PathBuf,
 }
 
-impl Source {
+impl OpenFile {
     pub(super) fn open(path: &Path) -> Result<Self, Flaw> {
         let file = File::open(path)?;
         let found = file.metadata()?;

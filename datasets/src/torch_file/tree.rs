@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::error::{Flaw, broken, short};
-use super::heap::{Heap, Value};
+use super::heap::{Heap, HeapValue};
 
 /// How deep containers may lie in one another, and how many entries may be walked.
 const DEEPEST: usize = 64;
@@ -18,7 +18,7 @@ const NAMED: usize = 12;
 
 /// Tensors of a checkpoint.
 #[derive(Debug, Default)]
-pub struct Named {
+pub struct NamedTensors {
     /// The dictionary that was taken: keys from the outside in, joined by dots; empty for the file itself.
     pub key: String,
     /// Tensors by name, as numbers in the file.
@@ -28,14 +28,14 @@ pub struct Named {
 }
 
 /// The tensors below a key, or below the only dictionary that holds any.
-pub(super) fn tensors(heap: &Heap, root: &Value, key: Option<&str>) -> Result<Named, Flaw> {
+pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Result<NamedTensors, Flaw> {
     let (key, value) = match key {
         Some(key) => (key.to_owned(), follow(heap, root, key)?),
         None => choose(heap, root)?,
     };
     let mut walk = Walk {
         heap,
-        named: Named::default(),
+        named: NamedTensors::default(),
         left: MOST_ENTRIES,
         letters: MOST_NAMES,
     };
@@ -49,7 +49,7 @@ pub(super) fn tensors(heap: &Heap, root: &Value, key: Option<&str>) -> Result<Na
 }
 
 /// The value at a dotted key. A key that has dots itself is found whole.
-fn follow(heap: &Heap, root: &Value, key: &str) -> Result<Value, Flaw> {
+fn follow(heap: &Heap, root: &HeapValue, key: &str) -> Result<HeapValue, Flaw> {
     let (mut value, mut rest) = (root.clone(), key);
     while !rest.is_empty() {
         let entries = children(heap, &value)?;
@@ -70,12 +70,14 @@ fn follow(heap: &Heap, root: &Value, key: &str) -> Result<Value, Flaw> {
 }
 
 /// The file's own value when it holds tensors directly, else its only entry that holds tensors anywhere.
-fn choose(heap: &Heap, root: &Value) -> Result<(String, Value), Flaw> {
+fn choose(heap: &Heap, root: &HeapValue) -> Result<(String, HeapValue), Flaw> {
     let (mut key, mut value) = (Vec::new(), root.clone());
     for _ in 0..DEEPEST {
         let entries = children(heap, &value)?;
-        if matches!(value, Value::Tensor(_))
-            || entries.iter().any(|(_, entry)| matches!(entry, Value::Tensor(_)))
+        if matches!(value, HeapValue::Tensor(_))
+            || entries
+                .iter()
+                .any(|(_, entry)| matches!(entry, HeapValue::Tensor(_)))
         {
             return Ok((key.join("."), value));
         }
@@ -104,8 +106,8 @@ fn choose(heap: &Heap, root: &Value) -> Result<(String, Value), Flaw> {
 }
 
 /// Whether there is a tensor anywhere in a value.
-fn holds(heap: &Heap, value: &Value, depth: usize, budget: &mut usize) -> Result<bool, Flaw> {
-    if matches!(value, Value::Tensor(_)) {
+fn holds(heap: &Heap, value: &HeapValue, depth: usize, budget: &mut usize) -> Result<bool, Flaw> {
+    if matches!(value, HeapValue::Tensor(_)) {
         return Ok(true);
     }
     spend(depth, budget)?;
@@ -132,12 +134,12 @@ fn spend(depth: usize, budget: &mut usize) -> Result<(), Flaw> {
 
 /// What an entry is called.
 #[derive(Clone, Debug)]
-enum Key {
+enum EntryKey {
     Text(Rc<str>),
     Number(i64),
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for EntryKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => f.write_str(text),
@@ -147,33 +149,33 @@ impl fmt::Display for Key {
 }
 
 /// A container's entries by key; of a list by number.
-fn children(heap: &Heap, value: &Value) -> Result<Vec<(Key, Value)>, Flaw> {
-    let key = |key: &Value| match key {
-        Value::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
+fn children(heap: &Heap, value: &HeapValue) -> Result<Vec<(EntryKey, HeapValue)>, Flaw> {
+    let key = |key: &HeapValue| match key {
+        HeapValue::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
             "a key of {} bytes, expected at most {LONGEST_KEY}",
             text.len()
         ))),
-        Value::Text(text) => Some(Ok(Key::Text(Rc::clone(text)))),
-        Value::Int(number) => Some(Ok(Key::Number(*number))),
+        HeapValue::Text(text) => Some(Ok(EntryKey::Text(Rc::clone(text)))),
+        HeapValue::Int(number) => Some(Ok(EntryKey::Number(*number))),
         _ => None,
     };
     match value {
-        Value::Dict(number) => {
+        HeapValue::Dict(number) => {
             let entries = heap.dict(*number).iter();
             let named = entries.filter_map(|(name, value)| Some(key(name)?.map(|key| (key, value.clone()))));
             named.collect()
         }
-        Value::Items(number) => {
+        HeapValue::Items(number) => {
             let entries = (0i64..).zip(heap.items(*number));
             Ok(entries
-                .map(|(at, value)| (Key::Number(at), value.clone()))
+                .map(|(at, value)| (EntryKey::Number(at), value.clone()))
                 .collect())
         }
         _ => Ok(Vec::new()),
     }
 }
 
-fn listed(mut keys: impl ExactSizeIterator<Item = Key>) -> String {
+fn listed(mut keys: impl ExactSizeIterator<Item = EntryKey>) -> String {
     let count = keys.len();
     let first: Vec<String> = keys
         .by_ref()
@@ -189,18 +191,18 @@ fn listed(mut keys: impl ExactSizeIterator<Item = Key>) -> String {
 
 struct Walk<'a> {
     heap: &'a Heap,
-    named: Named,
+    named: NamedTensors,
     /// Entries and bytes of names that may still come.
     left: usize,
     letters: usize,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, value: &Value, name: &mut String, depth: usize) -> Result<(), Flaw> {
+    fn visit(&mut self, value: &HeapValue, name: &mut String, depth: usize) -> Result<(), Flaw> {
         spend(depth, &mut self.left)?;
         match value {
-            Value::Tensor(number) => self.keep(name, *number),
-            Value::Dict(_) | Value::Items(_) => {
+            HeapValue::Tensor(number) => self.keep(name, *number),
+            HeapValue::Dict(_) | HeapValue::Items(_) => {
                 let length = name.len();
                 for (key, entry) in children(self.heap, value)? {
                     let dot = if length == 0 { "" } else { "." };

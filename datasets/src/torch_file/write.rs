@@ -13,7 +13,7 @@ use super::TorchFile;
 use super::elements::written;
 use super::error::{Flaw, TorchFileError, broken};
 use super::heap::{Tensor, width};
-use super::tree::Named;
+use super::tree::NamedTensors;
 
 /// What is refused: tensors that repeat their storage so often that they would fill the disk. In bytes, over a
 /// multiple of the file's length.
@@ -32,7 +32,7 @@ struct Header<'a> {
 /// Writes the named tensors; bytes of all elements.
 pub(super) fn write(
     file: &TorchFile,
-    named: &Named,
+    named: &NamedTensors,
     dtype: Option<Dtype>,
     path: &Path,
 ) -> Result<u64, TorchFileError> {
@@ -53,7 +53,7 @@ pub(super) fn write(
 }
 
 /// Names of the storages that the tensors are views into, each once.
-fn used<'a>(file: &'a TorchFile, named: &Named) -> std::collections::BTreeSet<&'a str> {
+fn used<'a>(file: &'a TorchFile, named: &NamedTensors) -> std::collections::BTreeSet<&'a str> {
     let storage = |&number: &usize| &*file.heap.storage(file.heap.tensor(number).storage).key;
     named.tensors.values().map(storage).collect()
 }
@@ -69,7 +69,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 /// that each tensor is aligned.
 fn plan<'a>(
     file: &'a TorchFile,
-    named: &'a Named,
+    named: &'a NamedTensors,
     dtype: Option<Dtype>,
 ) -> Result<(Vec<u8>, Vec<&'a Tensor>, u64), Flaw> {
     let mut order: Vec<(&str, &Tensor)> = named

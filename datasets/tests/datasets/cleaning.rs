@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_datasets::curation::decontaminate::Forbidden;
-use demask_datasets::curation::dedup::{Dedup, Seen};
+use demask_datasets::curation::dedup::{Dedup, Novelty};
 use demask_datasets::example::{Example, Kind, Split};
 use demask_datasets::tabletop::Tabletop;
 use proptest::prelude::*;
@@ -12,20 +12,20 @@ const LONG: &str = "Natalia sold clips to forty eight of her friends in April an
 #[test]
 fn equal_and_nearly_equal_texts_are_found() {
     let mut dedup = Dedup::new(0.7);
-    assert_eq!(dedup.admit(LONG), Seen::New);
+    assert_eq!(dedup.admit(LONG), Novelty::New);
     assert_eq!(
         dedup.admit(&LONG.to_uppercase().replace(' ', "  ")),
-        Seen::Exact(0)
+        Novelty::Exact(0)
     );
-    assert_eq!(dedup.admit(&LONG.replace("mother", "father")), Seen::Near(0));
+    assert_eq!(dedup.admit(&LONG.replace("mother", "father")), Novelty::Near(0));
     assert_eq!(
         dedup.admit("Something else altogether, with other words in it."),
-        Seen::New
+        Novelty::New
     );
     assert_eq!(dedup.len(), 2);
     let mut exact = Dedup::new(2.0);
     exact.admit(LONG);
-    assert_eq!(exact.admit(&LONG.replace("mother", "father")), Seen::New);
+    assert_eq!(exact.admit(&LONG.replace("mother", "father")), Novelty::New);
 }
 
 fn problem(prompt: &str) -> Example {
@@ -105,10 +105,10 @@ proptest! {
     #[test]
     fn a_text_is_its_own_duplicate(texts in proptest::collection::vec("[a-z0-9 ,.]{0,80}", 1..12)) {
         let mut dedup = Dedup::new(0.8);
-        let new = texts.iter().filter(|text| dedup.admit(text) == Seen::New).count();
+        let new = texts.iter().filter(|text| dedup.admit(text) == Novelty::New).count();
         prop_assert_eq!(dedup.len(), new);
         for text in &texts {
-            prop_assert_ne!(dedup.admit(text), Seen::New);
+            prop_assert_ne!(dedup.admit(text), Novelty::New);
         }
         prop_assert_eq!(dedup.len(), new);
     }

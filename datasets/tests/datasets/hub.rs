@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::hub_server::{COMMIT, CUT, Fault, File, PAGE, Server};
 use demask_datasets::hub::{
-    Cache, Event, Hub, HubError, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Token, Watch,
-    checkpoint_folder,
+    AccessToken, Cache, Hub, HubError, Laid, PullEvent, PullOrigin, Pulled, Repo, RepoKind, RetryPolicy,
+    Settings, Watch, checkpoint_folder,
 };
 use proptest::prelude::*;
 
@@ -23,11 +23,11 @@ const LARGE: usize = 300_000;
 struct Heard(Mutex<Vec<String>>);
 
 impl Watch for Heard {
-    fn saw(&self, event: Event<'_>) {
+    fn saw(&self, event: PullEvent<'_>) {
         let line = match event {
-            Event::Waiting { what, why, wait } => format!("{what}: {why} {}", wait.as_millis()),
-            Event::Note(note) => note.to_owned(),
-            Event::Held { file } => format!("held {file}"),
+            PullEvent::Waiting { what, why, wait } => format!("{what}: {why} {}", wait.as_millis()),
+            PullEvent::Note(note) => note.to_owned(),
+            PullEvent::Held { file } => format!("held {file}"),
             _ => return,
         };
         self.0.lock().unwrap().push(line);
@@ -70,17 +70,17 @@ impl Place {
     }
 
     fn with_token(mut self) -> Self {
-        self.settings.token = Some(Token::new("hf_secret", "HF_TOKEN").unwrap());
+        self.settings.token = Some(AccessToken::new("hf_secret", "HF_TOKEN").unwrap());
         self
     }
 
     fn pull_as(&self, name: &str, kind: RepoKind, files: &[&str]) -> Result<Pulled, HubError> {
         let repo = Repo::parse(name, kind)?;
         let files: Vec<String> = files.iter().map(ToString::to_string).collect();
-        let patience = Patience {
+        let patience = RetryPolicy {
             tries: 3,
             first_wait: Duration::from_millis(1),
-            ..Patience::default()
+            ..RetryPolicy::default()
         };
         let hub = Hub::new(&self.settings, patience)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -166,7 +166,7 @@ fn what_is_here_is_not_fetched_again_and_a_commit_is_not_even_asked_for() {
     place.pull("o/tiny", &[]).unwrap();
     place.server.forget();
     let again = place.pull("o/tiny", &[]).unwrap();
-    assert!(again.files.iter().all(|file| file.origin == Origin::Cache));
+    assert!(again.files.iter().all(|file| file.origin == PullOrigin::Cache));
     assert_eq!(place.server.seen("").len(), 1, "the listing");
     place.server.forget();
     let named = format!("o/tiny@{COMMIT}");
@@ -201,7 +201,7 @@ fn what_python_fetched_is_used_with_the_hub_and_without() {
     );
     place.settings.offline = false;
     let pulled = place.pull("o/tiny", &["model.safetensors"]).unwrap();
-    assert_eq!(pulled.files[0].origin, Origin::Cache);
+    assert_eq!(pulled.files[0].origin, PullOrigin::Cache);
     assert!(place.server.seen("GET /store/").is_empty());
     place.server.forget();
     place.settings.offline = true;
@@ -231,7 +231,7 @@ fn a_blob_of_another_file_of_the_same_content_is_linked_and_a_broken_one_is_fetc
     assert!(place.server.seen("GET /store/").is_empty(), "the blob was there");
     fs::write(place.shelf().join("blobs").join(large().etag()), b"cut short").unwrap();
     let pulled = place.pull("o/tiny", &["model.safetensors"]).unwrap();
-    assert_eq!(pulled.files[0].origin, Origin::Hub);
+    assert_eq!(pulled.files[0].origin, PullOrigin::Hub);
     assert_eq!(
         fs::read(pulled.snapshot.join("model.safetensors")).unwrap(),
         large().bytes
@@ -692,7 +692,7 @@ fn two_pulls_at_once_fetch_each_file_once() {
     let fetched = pulls
         .iter()
         .flat_map(|pulled| &pulled.files)
-        .filter(|file| file.origin == Origin::Hub);
+        .filter(|file| file.origin == PullOrigin::Hub);
     assert_eq!(fetched.count(), 4);
     // The empty file needs no request at all.
     let gets = place.server.seen("GET /store/").len() + place.server.seen("GET /o/tiny/resolve/").len();

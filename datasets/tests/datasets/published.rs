@@ -8,7 +8,7 @@ use demask_api::{Quirks, Span, Template};
 use demask_datasets::example::{Check, Example, Kind, Mode, Split};
 use demask_datasets::prompts::published;
 use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder, SequenceError};
-use demask_datasets::prompts::style::{Asked, PromptStyle, THINK};
+use demask_datasets::prompts::style::{PromptStyle, PromptTask, THINK};
 use demask_datasets::prompts::text_tokenizer::{Family, SpecialTokens, Stated, TextTokenizer};
 use demask_datasets::tabletop::Tabletop;
 
@@ -201,7 +201,7 @@ fn a_special_name_in_what_the_user_says_stays_words() {
             &t,
             &Quirks::default(),
             said,
-            Asked::Answer {
+            PromptTask::Answer {
                 mode: Mode::Direct,
                 picture: false,
             },

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use demask_datasets::torch_file::{Options, TorchFile, TorchFileError, convert};
+use demask_datasets::torch_file::{ConvertOptions, TorchFile, TorchFileError, convert};
 use proptest::prelude::*;
 use safetensors::{Dtype, SafeTensors};
 
@@ -34,7 +34,7 @@ fn read(path: &Path) -> Tensors {
 }
 
 /// Converts into a fresh folder.
-fn converted(input: &Path, options: &Options) -> Result<Tensors, TorchFileError> {
+fn converted(input: &Path, options: &ConvertOptions) -> Result<Tensors, TorchFileError> {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out.safetensors");
     let done = convert(input, &output, options);
@@ -44,7 +44,7 @@ fn converted(input: &Path, options: &Options) -> Result<Tensors, TorchFileError>
 }
 
 fn plain(input: &Path) -> Result<Tensors, TorchFileError> {
-    converted(input, &Options::default())
+    converted(input, &ConvertOptions::default())
 }
 
 /// Why a file made of these bytes is refused.
@@ -87,7 +87,7 @@ fn every_protocol_and_the_only_dictionary_that_holds_tensors() {
 fn one_of_several_dictionaries_is_chosen_by_its_key() {
     let error = plain(&fixture("several.pt")).unwrap_err().to_string();
     assert!(error.contains("model, ema") && error.contains("--key"), "{error}");
-    let with = |key: &str| Options {
+    let with = |key: &str| ConvertOptions {
         key: Some(key.to_owned()),
         dtype: None,
     };
@@ -111,7 +111,7 @@ fn one_of_several_dictionaries_is_chosen_by_its_key() {
 
 #[test]
 fn floating_tensors_are_rounded_to_another_type_and_others_kept() {
-    let bf16 = Options {
+    let bf16 = ConvertOptions {
         key: None,
         dtype: Some(Dtype::BF16),
     };
@@ -369,21 +369,21 @@ fn the_output_is_named_safetensors_and_left_alone_when_something_fails() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out.safetensors");
     std::fs::write(&output, "before").unwrap();
-    convert(&fixture("system.pt"), &output, &Options::default()).unwrap_err();
+    convert(&fixture("system.pt"), &output, &ConvertOptions::default()).unwrap_err();
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "before");
-    convert(&fixture("kinds.pt"), &output, &Options::default()).unwrap();
+    convert(&fixture("kinds.pt"), &output, &ConvertOptions::default()).unwrap();
     assert!(!read(&output).is_empty());
     let error = convert(
         &fixture("kinds.pt"),
         &dir.path().join("out.pt"),
-        &Options::default(),
+        &ConvertOptions::default(),
     )
     .unwrap_err();
     assert!(error.to_string().contains(".safetensors"), "{error}");
     let error = convert(
         &fixture("kinds.pt"),
         &dir.path().join("no/out.safetensors"),
-        &Options::default(),
+        &ConvertOptions::default(),
     );
     assert!(matches!(error.unwrap_err(), TorchFileError::Io { .. }));
 }
@@ -414,12 +414,14 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
         ("w", shard(3), "No such file"),
     ] {
         index(tensor, &second);
-        let error = convert(&from, &to, &Options::default()).unwrap_err().to_string();
+        let error = convert(&from, &to, &ConvertOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(words), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
     index("w", &shard(2));
-    assert_eq!(convert(&from, &to, &Options::default()).unwrap().len(), 2);
+    assert_eq!(convert(&from, &to, &ConvertOptions::default()).unwrap().len(), 2);
     assert_eq!(
         read(&to.join("model-00001-of-00002.safetensors")),
         read(&fixture("state.safetensors"))
@@ -429,7 +431,9 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     assert_eq!(written["weight_map"]["w"], "model-00002-of-00002.safetensors");
     assert!(written["metadata"]["total_size"].as_u64().unwrap() > 16);
     assert!(to.join("config.json").exists());
-    let error = convert(&from, &to, &Options::default()).unwrap_err().to_string();
+    let error = convert(&from, &to, &ConvertOptions::default())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("it exists"), "{error}");
 }
 
@@ -438,7 +442,12 @@ fn survives(bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("any.pt");
     std::fs::write(&path, bytes).unwrap();
-    convert(&path, &dir.path().join("out.safetensors"), &Options::default()).ok();
+    convert(
+        &path,
+        &dir.path().join("out.safetensors"),
+        &ConvertOptions::default(),
+    )
+    .ok();
 }
 
 proptest! {

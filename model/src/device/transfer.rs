@@ -66,22 +66,22 @@ fn read_as(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
 /// Lists of numbers that cross together.
 #[derive(Debug, Default)]
 pub struct Packet {
-    parts: Vec<Part>,
+    parts: Vec<PacketPart>,
 }
 
 /// Where in what arrives a list is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(usize);
+pub struct PacketPlace(usize);
 
 #[derive(Debug)]
-enum Part {
+enum PacketPart {
     Longs(Vec<i64>),
     Ints(Vec<i32>),
     Floats(Vec<f32>),
     Doubles(Vec<f64>),
 }
 
-impl Part {
+impl PacketPart {
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Longs(values) => bytemuck::cast_slice(values),
@@ -120,29 +120,29 @@ impl Packet {
         Self::default()
     }
 
-    fn push(&mut self, part: Part) -> Place {
+    fn push(&mut self, part: PacketPart) -> PacketPlace {
         self.parts.push(part);
-        Place(self.parts.len() - 1)
+        PacketPlace(self.parts.len() - 1)
     }
 
     /// Adds a list of i64.
-    pub fn longs(&mut self, values: impl IntoIterator<Item = i64>) -> Place {
-        self.push(Part::Longs(values.into_iter().collect()))
+    pub fn longs(&mut self, values: impl IntoIterator<Item = i64>) -> PacketPlace {
+        self.push(PacketPart::Longs(values.into_iter().collect()))
     }
 
     /// Adds a list of i32.
-    pub fn ints(&mut self, values: impl IntoIterator<Item = i32>) -> Place {
-        self.push(Part::Ints(values.into_iter().collect()))
+    pub fn ints(&mut self, values: impl IntoIterator<Item = i32>) -> PacketPlace {
+        self.push(PacketPart::Ints(values.into_iter().collect()))
     }
 
     /// Adds a list of f32.
-    pub fn floats(&mut self, values: impl IntoIterator<Item = f32>) -> Place {
-        self.push(Part::Floats(values.into_iter().collect()))
+    pub fn floats(&mut self, values: impl IntoIterator<Item = f32>) -> PacketPlace {
+        self.push(PacketPart::Floats(values.into_iter().collect()))
     }
 
     /// Adds a list of f64.
-    pub fn doubles(&mut self, values: impl IntoIterator<Item = f64>) -> Place {
-        self.push(Part::Doubles(values.into_iter().collect()))
+    pub fn doubles(&mut self, values: impl IntoIterator<Item = f64>) -> PacketPlace {
+        self.push(PacketPart::Doubles(values.into_iter().collect()))
     }
 
     /// Brings all of it to the device, in one copy that nothing waits for.
@@ -153,7 +153,7 @@ impl Packet {
         count(|crossings| crossings.uploads += 1);
         heartbeat::beat();
         let tensors = if device == Device::Cpu {
-            self.parts.iter().map(Part::tensor).collect::<Result<_>>()?
+            self.parts.iter().map(PacketPart::tensor).collect::<Result<_>>()?
         } else {
             self.in_one(device)?
         };
@@ -194,7 +194,7 @@ pub struct Arrived {
 
 impl Arrived {
     /// A list, [its length].
-    pub fn get(&self, place: Place) -> Tensor {
+    pub fn get(&self, place: PacketPlace) -> Tensor {
         self.tensors[place.0].shallow_clone()
     }
 }

@@ -29,7 +29,7 @@ const AVERAGE: &str = "backbone.average";
 
 /// A model with everything that training needs.
 #[derive(Debug)]
-pub struct Model {
+pub struct LoadedModel {
     /// The backbone, if the model has one.
     pub backbone: Backbone,
     /// Its optimiser.
@@ -47,7 +47,7 @@ pub struct Saved {
     pub bytes: u64,
 }
 
-impl Model {
+impl LoadedModel {
     /// Reads a folder for training: ours, or a published backbone. `resume` also reads the optimiser's state, which only
     /// a whole checkpoint of ours has.
     ///

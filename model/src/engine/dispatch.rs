@@ -11,9 +11,9 @@ use demask_api::{
 use tch::TchError;
 
 use crate::device::{cuda, heartbeat};
-use crate::engine::checkpoint::{Model, check_manifest, load_backbone};
+use crate::engine::checkpoint::{LoadedModel, check_manifest, load_backbone};
 use crate::engine::device_choice::Place;
-use crate::engine::sample_requests::Sampling;
+use crate::engine::sample_requests::RunningRequests;
 use crate::engine::{validation, verify};
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
@@ -32,7 +32,7 @@ use crate::{policy, training};
 pub struct Engine {
     place: Place,
     limits: Limits,
-    model: Option<Model>,
+    model: Option<LoadedModel>,
     /// The model's cache between two runs of samples.
     shelf: Shelf,
     reference: Option<Backbone>,
@@ -102,7 +102,7 @@ impl Engine {
                 settings,
             } => {
                 // Taken apart, because the reference is borrowed from the engine at the same time.
-                let Model {
+                let LoadedModel {
                     backbone, optimizer, ..
                 } = loaded(&mut self.model)?;
                 policy::train(
@@ -216,7 +216,7 @@ impl Engine {
         }
     }
 
-    fn model(&mut self) -> Result<&mut Model> {
+    fn model(&mut self) -> Result<&mut LoadedModel> {
         loaded(&mut self.model)
     }
 
@@ -266,7 +266,7 @@ impl Engine {
                 let tokenizer = tokenizer
                     .map(|tokenizer| TokenizerTrainer::new(&tokenizer).map(|trainer| (tokenizer, trainer)))
                     .transpose()?;
-                Model {
+                LoadedModel {
                     backbone,
                     optimizer,
                     tokenizer,
@@ -279,7 +279,7 @@ impl Engine {
                 image_tokenizer,
                 options,
             } => {
-                let mut model = Model::load_with(&dir, resume, &options, device, kind)?;
+                let mut model = LoadedModel::load_with(&dir, resume, &options, device, kind)?;
                 if average {
                     model.take_average(&dir, resume)?;
                 }
@@ -336,19 +336,19 @@ impl Engine {
     ///
     /// # Errors
     /// No model is loaded.
-    pub fn sampling(&self) -> Result<Sampling<'_>> {
+    pub fn sampling(&self) -> Result<RunningRequests<'_>> {
         // What lies on the shelf is used again, or let go of before more is taken.
         Ok(self.batch(self.shelf.bytes())?.keeping(&self.shelf))
     }
 
     /// A batch that takes no cache from the shelf, with so many bytes to take beside those that are free.
-    fn batch(&self, more: u64) -> Result<Sampling<'_>> {
+    fn batch(&self, more: u64) -> Result<RunningRequests<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        Ok(Sampling::new(model, self.limits_for(model, more)))
+        Ok(RunningRequests::new(model, self.limits_for(model, more)))
     }
 
     /// How much of a model is computed at one time without gradients, with so many bytes to take beside those that are free.
-    fn limits_for(&self, model: &Model, more: u64) -> Limits {
+    fn limits_for(&self, model: &LoadedModel, more: u64) -> Limits {
         match cuda::memory(self.place.device) {
             Some(memory) => sampling_limits(
                 self.limits,
@@ -404,7 +404,7 @@ impl Engine {
 
 /// One request in a batch of its own, until it is answered or nobody waits for it any more.
 fn alone(
-    mut sampling: Sampling<'_>,
+    mut sampling: RunningRequests<'_>,
     requests: Vec<SampleRequest>,
     is_gone: &dyn Fn() -> bool,
     on_frame: &mut dyn FnMut(SampleFrame),
@@ -426,7 +426,7 @@ fn alone(
     }
 }
 
-fn loaded(model: &mut Option<Model>) -> Result<&mut Model> {
+fn loaded(model: &mut Option<LoadedModel>) -> Result<&mut LoadedModel> {
     model.as_mut().ok_or_else(not_loaded)
 }
 

@@ -9,23 +9,23 @@ use std::time::Instant;
 
 use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Sampler};
 
-use crate::engine::checkpoint::Model;
+use crate::engine::checkpoint::LoadedModel;
 use crate::error::{ModelError, Result};
 use crate::sampler::validation;
 use crate::sampler::{Limits, Shelf, WorkerPool};
 
 /// A running batch and the requests whose rows are in it.
 #[derive(Debug)]
-pub struct Sampling<'a> {
-    model: &'a Model,
+pub struct RunningRequests<'a> {
+    model: &'a LoadedModel,
     workers: WorkerPool<'a>,
     /// By number.
-    open: BTreeMap<usize, Open>,
+    open: BTreeMap<usize, OpenRequest>,
 }
 
 /// A request on its way.
 #[derive(Debug)]
-struct Open {
+struct OpenRequest {
     /// The tickets of its rows.
     tickets: Range<usize>,
     /// Of each row that is a picture, where its codes stand and how they lie.
@@ -47,10 +47,10 @@ struct Drawing {
 /// What pictures that are decoded together share: as many codes may lie otherwise.
 type Shape = (Option<Grid>, usize);
 
-impl<'a> Sampling<'a> {
+impl<'a> RunningRequests<'a> {
     /// Nothing runs yet.
     #[must_use]
-    pub fn new(model: &'a Model, limits: Limits) -> Self {
+    pub fn new(model: &'a LoadedModel, limits: Limits) -> Self {
         Self {
             model,
             workers: WorkerPool::new(&model.backbone, limits),
@@ -82,7 +82,7 @@ impl<'a> Sampling<'a> {
         };
         let pictures: Vec<_> = requests.iter().map(drawn).collect();
         let tickets = self.workers.submit(requests)?;
-        let open = Open {
+        let open = OpenRequest {
             samples: pictures.iter().map(|_| None).collect(),
             left: pictures.len(),
             tickets,
@@ -140,7 +140,8 @@ impl<'a> Sampling<'a> {
                 open.left -= 1;
             }
         }
-        let complete: Vec<(usize, Open)> = self.open.extract_if(.., |_, open| open.left == 0).collect();
+        let complete: Vec<(usize, OpenRequest)> =
+            self.open.extract_if(.., |_, open| open.left == 0).collect();
         let answers = complete.into_iter().map(|(number, open)| {
             let answer = self.answer(open);
             (
@@ -152,7 +153,7 @@ impl<'a> Sampling<'a> {
     }
 
     /// The samples in the order asked, pictures decoded.
-    fn answer(&self, open: Open) -> Result<Answer> {
+    fn answer(&self, open: OpenRequest) -> Result<Answer> {
         let began = Instant::now();
         let mut samples: Vec<Sample> = open
             .samples
@@ -185,14 +186,14 @@ impl<'a> Sampling<'a> {
 }
 
 /// The request that a row is of, and its place there.
-fn owner(open: &BTreeMap<usize, Open>, ticket: usize) -> Option<(usize, usize)> {
+fn owner(open: &BTreeMap<usize, OpenRequest>, ticket: usize) -> Option<(usize, usize)> {
     let mut all = open.iter();
     all.find(|(_, open)| open.tickets.contains(&ticket))
         .map(|(&number, open)| (number, ticket - open.tickets.start))
 }
 
 /// Tokens of pictures of one shape to pictures; none without an image tokenizer.
-fn decode(model: &Model, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
+fn decode(model: &LoadedModel, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
     let Some((tokenizer, _)) = &model.tokenizer else {
         return Ok(Vec::new());
     };

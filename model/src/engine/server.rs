@@ -138,7 +138,7 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
             }
             Ok(request) => {
                 let (done, answered) = channel();
-                let client = Client {
+                let client = Requester {
                     stream: stream.try_clone()?,
                     lost: Cell::new(false),
                     _done: done,
@@ -157,18 +157,18 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
 /// A request and who waits for its answer.
 struct Job {
     request: Request,
-    client: Client,
+    client: Requester,
 }
 
 /// Who waits for an answer; with its end the next request is read.
-struct Client {
+struct Requester {
     stream: UnixStream,
     /// It does not take what is written.
     lost: Cell<bool>,
     _done: Sender<()>,
 }
 
-impl Client {
+impl Requester {
     /// Whether it has closed its side.
     fn is_gone(&self) -> bool {
         let mut byte = 0u8;
@@ -224,7 +224,7 @@ impl Inbox {
 
     /// The next request if it has come and asks for samples, or for something aside. Any other waits for those before it, and so
     /// does what follows it.
-    fn meanwhile(&mut self) -> Option<(Meanwhile, Client)> {
+    fn meanwhile(&mut self) -> Option<(Meanwhile, Requester)> {
         let next = self.next.take().or_else(|| self.jobs.try_recv().ok())?;
         match next {
             Job {
@@ -282,7 +282,7 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
 /// Samples for one client and for all who come meanwhile and want the same.
 fn sample(
     engine: &mut Engine,
-    first: (Vec<SampleRequest>, Client),
+    first: (Vec<SampleRequest>, Requester),
     inbox: &mut Inbox,
     struck: Result<()>,
 ) -> std::result::Result<(), EngineError> {
@@ -304,7 +304,7 @@ fn sample_together(
     engine: &Engine,
     requests: Vec<SampleRequest>,
     inbox: &mut Inbox,
-    clients: &mut BTreeMap<usize, Client>,
+    clients: &mut BTreeMap<usize, Requester>,
 ) -> Result<()> {
     let mut sampling = engine.sampling()?;
     sampling.join(0, requests)?;
@@ -348,7 +348,7 @@ fn sample_together(
 
 /// Does what a client asks for aside and answers it. Whatever goes wrong stays between the two, unless it is the device: then its
 /// words come back.
-fn aside(engine: &Engine, request: Request, client: &Client) -> std::result::Result<(), String> {
+fn aside(engine: &Engine, request: Request, client: &Requester) -> std::result::Result<(), String> {
     let done = caught(|| {
         engine.aside(request, &|| client.is_gone(), &mut |frame| {
             client.write(&Answer::Frame(frame));

@@ -20,7 +20,9 @@ use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{self, ImageTokenizer};
 use crate::network::attention_mask::AttentionMask;
 use crate::network::backbone::Backbone;
-use crate::reward_networks::{Clip, ImageReward, MED_CONFIG, RewardKind, verify_clip, verify_image_reward};
+use crate::reward_networks::{
+    Clip, ImageRewardNetwork, MED_CONFIG, RewardKind, verify_clip, verify_image_reward,
+};
 use crate::sampler::sample;
 use crate::training::loss::{LossRow, backward_chunks, gather};
 use crate::training::optimizer::AdamW;
@@ -62,7 +64,7 @@ pub fn verify_in(
     match RewardKind::of(&config) {
         Some(RewardKind::Clip) => return verify_clip(&Clip::load(checkpoint, device)?, &recorded),
         Some(RewardKind::ImageReward) => {
-            return verify_image_reward(&ImageReward::load(checkpoint, device)?, &recorded);
+            return verify_image_reward(&ImageRewardNetwork::load(checkpoint, device)?, &recorded);
         }
         None => {}
     }

@@ -103,7 +103,7 @@ impl TokenizerTrainer {
         };
         // Locality: a picture put together from patches of two must have the codes of its patches.
         let mix = (weights.locality > 0.0 && step >= weights.local_from)
-            .then(|| Mix::draw(&latents, step))
+            .then(|| PatchMix::draw(&latents, step))
             .transpose()?;
         let (wanted, given) = match &mix {
             Some(mix) => (mix.of(&pixels)?, mix.of(&signs)?),
@@ -165,12 +165,12 @@ impl TokenizerTrainer {
 
 /// Which patches of a batch are another picture's.
 #[derive(Debug)]
-struct Mix {
+struct PatchMix {
     /// [B, 1, S, S]: whether the patch stays.
     stays: Tensor,
 }
 
-impl Mix {
+impl PatchMix {
     /// Half of the patches of latents [B, Z, S, S], the same for the same step.
     fn draw(latents: &Tensor, step: u64) -> Result<Self> {
         let (count, _, height, width) = latents.size4()?;

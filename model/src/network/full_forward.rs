@@ -43,7 +43,7 @@ impl Backbone {
     fn unpacked(&self, ids_BL: &Tensor, pads: &[usize], length: usize) -> Result<Tensor> {
         let place = (self.device(), self.kind());
         let mut packet = Packet::new();
-        let planned = packing::Planned::new(pads, length, place, &mut packet);
+        let planned = packing::PlannedPacking::new(pads, length, place, &mut packet);
         let index = packet.longs(real_tokens(pads, length).map(|(row, at)| (row * length + at) as i64));
         let arrived = packet.send(place.0)?;
         let (packing, index_T) = (planned.arrive(&arrived, self.rotary())?, arrived.get(index));
@@ -79,10 +79,10 @@ impl Backbone {
         pads: &[usize],
         length: usize,
         packet: &mut Packet,
-    ) -> Option<packing::Planned> {
+    ) -> Option<packing::PlannedPacking> {
         let place = (self.device(), self.kind());
         let packs = pads.iter().any(|&pad| pad > 0) && packing::packs(place.0, place.1, length);
-        packs.then(|| packing::Planned::new(pads, length, place, packet))
+        packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
     /// Every position of every row, keys and values kept nowhere.

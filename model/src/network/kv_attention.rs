@@ -9,9 +9,9 @@
 use tch::Tensor;
 
 use crate::device::kernels::fused;
-use crate::device::kernels::ragged::{self, RaggedRows, Row};
+use crate::device::kernels::ragged::{self, RaggedRow, RaggedRows};
 use crate::device::kernels::rotary::{Rotary, Turns};
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 use crate::network::chunk::Chunk;
 
@@ -27,13 +27,13 @@ pub(crate) struct Plan {
 
 /// A plan whose tables are in a packet that has not been sent.
 #[derive(Debug)]
-pub(crate) struct Planned {
-    kept: Place,
-    positions: Place,
-    rows: ragged::Planned,
+pub(crate) struct PlannedAttention {
+    kept: PacketPlace,
+    positions: PacketPlace,
+    rows: ragged::PlannedRagged,
 }
 
-impl Planned {
+impl PlannedAttention {
     /// For chunks of rows in a cache of `capacity` places a slot.
     pub fn new(chunks: &[Chunk], capacity: usize, packet: &mut Packet) -> Self {
         let kept = chunks.iter().flat_map(|chunk| {
@@ -43,7 +43,7 @@ impl Planned {
         let positions = chunks
             .iter()
             .flat_map(|chunk| chunk.places.iter().map(|place| (chunk.offset + place) as i64));
-        let rows = chunks.iter().map(|chunk| Row {
+        let rows = chunks.iter().map(|chunk| RaggedRow {
             queries: chunk.places.len(),
             first_key: chunk.slot * capacity,
             keys: chunk.keys,
@@ -53,7 +53,7 @@ impl Planned {
         Self {
             kept: packet.longs(kept),
             positions: packet.longs(positions),
-            rows: ragged::Planned::anywhere(rows.collect(), capacity, packet),
+            rows: ragged::PlannedRagged::anywhere(rows.collect(), capacity, packet),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::device::kernels::columns::{ChunkRow, PlaceRow};
 use crate::device::kernels::fused;
 use crate::device::kernels::kernel_set::KernelSet;
 use crate::device::kernels::rotary::{Rotary, Turns};
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
 use crate::network::kv_attention::{self, Plan};
@@ -84,14 +84,17 @@ impl Pass {
 /// A pass whose tables are in a packet that has not been sent.
 #[derive(Debug)]
 pub struct PlannedPass {
-    ids: Place,
+    ids: PacketPlace,
     way: PlannedWay,
 }
 
 #[derive(Debug)]
 enum PlannedWay {
-    Kernel { places: Place, chunks: Place },
-    Composed(kv_attention::Planned),
+    Kernel {
+        places: PacketPlace,
+        chunks: PacketPlace,
+    },
+    Composed(kv_attention::PlannedAttention),
 }
 
 impl PlannedWay {
@@ -269,7 +272,7 @@ impl KvCache {
             ids.resize(rounded(ids.len()), 0);
             PlannedWay::kernel(chunks, packet)
         } else {
-            PlannedWay::Composed(kv_attention::Planned::new(chunks, self.capacity, packet))
+            PlannedWay::Composed(kv_attention::PlannedAttention::new(chunks, self.capacity, packet))
         };
         PlannedPass {
             ids: packet.longs(ids),

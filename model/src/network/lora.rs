@@ -32,14 +32,14 @@ pub struct Lora {
     targets: Vec<String>,
     parameters: Parameters,
     /// The parts of each product of the backbone, by the product's name, the adapted ones with their A and B.
-    products: BTreeMap<String, Vec<Part>>,
+    products: BTreeMap<String, Vec<AdapterPart>>,
     /// The seed of this step's dropout, and how many masks were drawn from it.
     noise: Cell<Option<(u64, u64)>>,
 }
 
 /// One layer of a product.
 #[derive(Clone, Debug)]
-struct Part {
+struct AdapterPart {
     module: String,
     outs: i64,
     /// The names of A and B.
@@ -123,14 +123,17 @@ impl Lora {
         modules: &BTreeSet<&str>,
         parameters: Parameters,
     ) -> Self {
-        let mut products: BTreeMap<String, Vec<Part>> = BTreeMap::new();
+        let mut products: BTreeMap<String, Vec<AdapterPart>> = BTreeMap::new();
         for layer in layers {
             let names = || (tensor_name(&layer.module, 'A'), tensor_name(&layer.module, 'B'));
-            products.entry(layer.product.clone()).or_default().push(Part {
-                module: layer.module.clone(),
-                outs: layer.outs,
-                adapted: modules.contains(layer.module.as_str()).then(names),
-            });
+            products
+                .entry(layer.product.clone())
+                .or_default()
+                .push(AdapterPart {
+                    module: layer.module.clone(),
+                    outs: layer.outs,
+                    adapted: modules.contains(layer.module.as_str()).then(names),
+                });
         }
         products.retain(|_, parts| parts.iter().any(|part| part.adapted.is_some()));
         Self {
@@ -190,7 +193,7 @@ impl Lora {
         let low = self.low(x, &a_all)?.f_mul_scalar(self.config.scale())?;
         let b_all = match parts.as_slice() {
             [
-                Part {
+                AdapterPart {
                     adapted: Some((_, b)),
                     ..
                 },
@@ -225,7 +228,7 @@ impl Lora {
     }
 
     /// B of each layer, [O, 0] of one that is not adapted.
-    fn beside(&self, parts: &[Part]) -> Result<Vec<Tensor>> {
+    fn beside(&self, parts: &[AdapterPart]) -> Result<Vec<Tensor>> {
         let parts = parts.iter().map(|part| match &part.adapted {
             Some((_, b)) => Ok(self.parameters.leaf(b)?.shallow_clone()),
             None => {

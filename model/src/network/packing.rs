@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 use crate::device::kernels::fused::{self, PackedRows};
 use crate::device::kernels::ragged::{self, RaggedRows};
 use crate::device::kernels::rotary::{Rotary, Turns};
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 
 /// Packed rows on their device, by who turns and attends.
@@ -27,21 +27,21 @@ pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
 
 /// A packing whose tables are in a packet that has not been sent.
 #[derive(Debug)]
-pub enum Planned {
+pub enum PlannedPacking {
     /// The index and the padding, of so many rows and positions.
     #[doc(hidden)]
     Kernel {
-        index: Place,
-        pads: Place,
+        index: PacketPlace,
+        pads: PacketPlace,
         batch: i64,
         length: i64,
     },
     /// The positions and the rows.
     #[doc(hidden)]
-    Composed(Place, ragged::Planned),
+    Composed(PacketPlace, ragged::PlannedRagged),
 }
 
-impl Planned {
+impl PlannedPacking {
     /// Plans rows with so much padding each, all of `length` positions.
     pub fn new(pads: &[usize], length: usize, (device, kind): (Device, Kind), packet: &mut Packet) -> Self {
         if fused::applies_to(device, kind) {
@@ -54,7 +54,7 @@ impl Planned {
         }
         let positions = packet.longs(real_tokens(pads, length).map(|(_, at)| at as i64));
         let lengths: Vec<usize> = pads.iter().map(|&pad| length - pad).collect();
-        Self::Composed(positions, ragged::Planned::of_themselves(&lengths, packet))
+        Self::Composed(positions, ragged::PlannedRagged::of_themselves(&lengths, packet))
     }
 
     /// The packing, once the packet has arrived.

@@ -59,7 +59,7 @@ pub(super) fn prepare(
         })
         .collect();
     let (rows, advantages) = weighted_rows(planned, objective.normalization, samples.len());
-    let mut parts: Vec<Vec<Rows>> = threads::parts(backbone, &rows)
+    let mut parts: Vec<Vec<WeightedRows>> = threads::parts(backbone, &rows)
         .into_iter()
         .map(|part| grouped(&part, &rows, &advantages, backbone.room().forward_tokens()))
         .collect();
@@ -72,9 +72,9 @@ pub(super) fn prepare(
     let old: Vec<Vec<Tensor>> = scores(backbone)?;
     let mut reference: Option<Vec<Vec<Tensor>>> = reference.map(scores).transpose()?;
     let mut reference = reference.iter_mut().flatten().map(|part| part.drain(..));
-    let with_scores = |(part, old): (Vec<Rows>, Vec<Tensor>)| {
+    let with_scores = |(part, old): (Vec<WeightedRows>, Vec<Tensor>)| {
         let mut reference = reference.next();
-        let scored = |(group, old): (Rows, Tensor)| ScoredRows {
+        let scored = |(group, old): (WeightedRows, Tensor)| ScoredRows {
             old,
             reference: reference.as_mut().and_then(Iterator::next),
             advantages: group.advantages,
@@ -118,18 +118,18 @@ fn weighted_rows(
 }
 
 /// Rows that go through the backbone together, and the advantage of each of their targets.
-struct Rows {
+struct WeightedRows {
     rows: Vec<LossRow>,
     advantages: Vec<f32>,
 }
 
 /// A part's rows in groups of at most so many tokens.
-fn grouped(part: &[usize], rows: &[LossRow], advantages: &[f32], most: usize) -> Vec<Rows> {
+fn grouped(part: &[usize], rows: &[LossRow], advantages: &[f32], most: usize) -> Vec<WeightedRows> {
     let own: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
     let of_target = |&at: &usize| std::iter::repeat_n(advantages[part[at]], own[at].targets.len());
     alike(&own, most)
         .into_iter()
-        .map(|group| Rows {
+        .map(|group| WeightedRows {
             advantages: group.iter().flat_map(of_target).collect(),
             rows: group.iter().map(|&at| own[at].clone()).collect(),
         })

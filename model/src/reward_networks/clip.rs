@@ -17,35 +17,35 @@ use crate::network::attention_mask::SHUT;
 
 /// `config.json` of a CLIP model. Field names and defaults are the published ones; others are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(from = "Published")]
+#[serde(from = "PublishedClip")]
 pub struct ClipConfig {
     /// Width of the common space, E.
     pub projection_dim: usize,
     /// The text tower.
-    pub text: TextConfig,
+    pub text: ClipTextConfig,
     /// The picture tower.
-    pub vision: VisionConfig,
+    pub vision: ClipVisionConfig,
 }
 
 /// As it is written: older files carry each tower a second time, and that one then counts.
 #[derive(Deserialize)]
-struct Published {
+struct PublishedClip {
     #[serde(default = "five_hundred_twelve")]
     projection_dim: usize,
     #[serde(default)]
-    text_config: TextConfig,
+    text_config: ClipTextConfig,
     #[serde(default)]
-    vision_config: VisionConfig,
-    text_config_dict: Option<TextConfig>,
-    vision_config_dict: Option<VisionConfig>,
+    vision_config: ClipVisionConfig,
+    text_config_dict: Option<ClipTextConfig>,
+    vision_config_dict: Option<ClipVisionConfig>,
 }
 
 fn five_hundred_twelve() -> usize {
     512
 }
 
-impl From<Published> for ClipConfig {
-    fn from(published: Published) -> Self {
+impl From<PublishedClip> for ClipConfig {
+    fn from(published: PublishedClip) -> Self {
         Self {
             projection_dim: published.projection_dim,
             text: published.text_config_dict.unwrap_or(published.text_config),
@@ -57,7 +57,7 @@ impl From<Published> for ClipConfig {
 /// The text tower's shape.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct TextConfig {
+pub struct ClipTextConfig {
     /// Rows of the vocabulary.
     pub vocab_size: usize,
     /// Width, D.
@@ -81,7 +81,7 @@ pub struct TextConfig {
     pub pad_token_id: i64,
 }
 
-impl Default for TextConfig {
+impl Default for ClipTextConfig {
     fn default() -> Self {
         Self {
             vocab_size: 49_408,
@@ -101,7 +101,7 @@ impl Default for TextConfig {
 /// The picture tower's shape.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct VisionConfig {
+pub struct ClipVisionConfig {
     /// Width, D.
     pub hidden_size: usize,
     /// Width of the feed-forward.
@@ -122,7 +122,7 @@ pub struct VisionConfig {
     pub layer_norm_eps: f64,
 }
 
-impl Default for VisionConfig {
+impl Default for ClipVisionConfig {
     fn default() -> Self {
         Self {
             hidden_size: 768,

@@ -30,9 +30,9 @@ const HEAD: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)
 #[serde(default)]
 pub struct ImageRewardConfig {
     /// The vision transformer.
-    pub vision: VisionConfig,
+    pub vision: BlipVisionConfig,
     /// The text encoder.
-    pub text: TextConfig,
+    pub text: BlipTextConfig,
     /// Subtracted from the head's number.
     pub mean: f64,
     /// Divides what is left.
@@ -42,8 +42,8 @@ pub struct ImageRewardConfig {
 impl Default for ImageRewardConfig {
     fn default() -> Self {
         Self {
-            vision: VisionConfig::default(),
-            text: TextConfig::default(),
+            vision: BlipVisionConfig::default(),
+            text: BlipTextConfig::default(),
             mean: 0.167_173_628_300_524_26,
             std: 1.033_339_496_605_407_2,
         }
@@ -53,7 +53,7 @@ impl Default for ImageRewardConfig {
 /// The vision transformer's shape; its feed-forward is four times as wide.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct VisionConfig {
+pub struct BlipVisionConfig {
     /// Side of a picture in pixels, P.
     pub image_size: usize,
     /// Side of a patch in pixels.
@@ -66,7 +66,7 @@ pub struct VisionConfig {
     pub heads: usize,
 }
 
-impl Default for VisionConfig {
+impl Default for BlipVisionConfig {
     fn default() -> Self {
         Self {
             image_size: 224,
@@ -81,7 +81,7 @@ impl Default for VisionConfig {
 /// The text encoder's shape. What it reads of the picture is as wide as the vision transformer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
-pub struct TextConfig {
+pub struct BlipTextConfig {
     /// Rows of the vocabulary: BERT's and two more.
     pub vocab_size: usize,
     /// Width, D.
@@ -102,7 +102,7 @@ pub struct TextConfig {
     pub pad_token_id: i64,
 }
 
-impl Default for TextConfig {
+impl Default for BlipTextConfig {
     fn default() -> Self {
         Self {
             vocab_size: 30_524,
@@ -222,12 +222,12 @@ fn ignored(name: &str) -> bool {
 
 /// The network.
 #[derive(Debug)]
-pub struct ImageReward {
+pub struct ImageRewardNetwork {
     config: ImageRewardConfig,
     net: Frozen,
 }
 
-impl ImageReward {
+impl ImageRewardNetwork {
     /// Reads `config.json` (or the published `med_config.json`) and `model.safetensors` of a folder; published names,
     /// any floating dtype, computed in f32.
     ///

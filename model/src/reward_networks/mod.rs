@@ -18,7 +18,7 @@ mod scoring;
 mod texts;
 
 pub use clip::{Activation, Clip, ClipConfig};
-pub use image_reward::{ImageReward, ImageRewardConfig};
+pub use image_reward::{ImageRewardConfig, ImageRewardNetwork};
 pub use recorded::{verify_clip, verify_image_reward};
 pub use scoring::RewardNetworks;
 
@@ -30,7 +30,7 @@ pub const MED_CONFIG: &str = "med_config.json";
 pub enum RewardKind {
     /// [`Clip`].
     Clip,
-    /// [`ImageReward`].
+    /// [`ImageRewardNetwork`].
     ImageReward,
 }
 

@@ -59,12 +59,12 @@ enum Cut {
 /// `preprocessor_config.json`: the published names.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Published {
+struct PublishedPreprocessor {
     do_resize: Option<bool>,
-    size: Option<Size>,
+    size: Option<PublishedSize>,
     resample: Option<u8>,
     do_center_crop: Option<bool>,
-    crop_size: Option<Size>,
+    crop_size: Option<PublishedSize>,
     do_rescale: Option<bool>,
     rescale_factor: Option<f64>,
     do_normalize: Option<bool>,
@@ -74,7 +74,7 @@ struct Published {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
-enum Size {
+enum PublishedSize {
     Side(usize),
     Shorter { shortest_edge: usize },
     Exactly { height: usize, width: usize },
@@ -111,7 +111,7 @@ impl Pixels {
         if !path.exists() {
             return Ok(Self::clip(side));
         }
-        let published: Published = read_config(&path, "an image processor")?;
+        let published: PublishedPreprocessor = read_config(&path, "an image processor")?;
         let wrong = |message: String| Err(ModelError::checkpoint(&path, message));
         let number = published.resample.unwrap_or(3);
         let Some(filter) = Filter::numbered(number) else {
@@ -122,8 +122,10 @@ impl Pixels {
         let resize = match (published.do_resize, published.size) {
             (Some(false), _) => Resize::No,
             (_, None) => Resize::Shorter(side),
-            (_, Some(Size::Side(side) | Size::Shorter { shortest_edge: side })) => Resize::Shorter(side),
-            (_, Some(Size::Exactly { height, width })) => Resize::Exactly(width, height),
+            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side })) => {
+                Resize::Shorter(side)
+            }
+            (_, Some(PublishedSize::Exactly { height, width })) => Resize::Exactly(width, height),
         };
         let cut = match (published.do_center_crop, published.crop_size, resize) {
             (Some(false), _, Resize::Exactly(width, height)) => (width, height),
@@ -134,8 +136,10 @@ impl Pixels {
                 );
             }
             (_, None, _) => (side, side),
-            (_, Some(Size::Side(side) | Size::Shorter { shortest_edge: side }), _) => (side, side),
-            (_, Some(Size::Exactly { height, width }), _) => (width, height),
+            (_, Some(PublishedSize::Side(side) | PublishedSize::Shorter { shortest_edge: side }), _) => {
+                (side, side)
+            }
+            (_, Some(PublishedSize::Exactly { height, width }), _) => (width, height),
         };
         if cut != (side, side) || matches!(resize, Resize::Shorter(shorter) if shorter < side) {
             return wrong(format!(

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use demask_api::TensorCheck;
 use tch::Tensor;
 
-use super::{Clip, ImageReward};
+use super::{Clip, ImageRewardNetwork};
 use crate::error::{ModelError, Result};
 use crate::weights::compare::compare;
 
@@ -44,7 +44,7 @@ pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>>
 ///
 /// # Errors
 /// A file without pixels, inputs of another shape; libtorch's.
-pub fn verify_image_reward(network: &ImageReward, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
+pub fn verify_image_reward(network: &ImageRewardNetwork, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     let found = tch::no_grad(|| -> Result<Found> {
         let Some(pixels) = recorded.get("pixel_values") else {
             return Ok(Vec::new());

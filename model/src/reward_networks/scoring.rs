@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::pixels::Pixels;
 use super::texts::Texts;
-use super::{Clip, ImageReward};
+use super::{Clip, ImageRewardNetwork};
 use crate::error::{ModelError, Result};
 
 /// Pictures of one forward pass.
@@ -20,7 +20,7 @@ const IMAGE_REWARD_TOKENS: usize = 35;
 pub struct RewardNetworks {
     folders: (Option<PathBuf>, Option<PathBuf>),
     clip: Option<(Clip, Texts, Pixels)>,
-    image_reward: Option<(ImageReward, Texts, Pixels)>,
+    image_reward: Option<(ImageRewardNetwork, Texts, Pixels)>,
 }
 
 impl RewardNetworks {
@@ -105,8 +105,8 @@ fn load_clip(dir: &Path, device: Device) -> Result<(Clip, Texts, Pixels)> {
     Ok((network, texts, pixels))
 }
 
-fn load_image_reward(dir: &Path, device: Device) -> Result<(ImageReward, Texts, Pixels)> {
-    let network = ImageReward::load(dir, device)?;
+fn load_image_reward(dir: &Path, device: Device) -> Result<(ImageRewardNetwork, Texts, Pixels)> {
+    let network = ImageRewardNetwork::load(dir, device)?;
     let text = &network.config().text;
     let texts = Texts::load(
         dir,
@@ -132,7 +132,7 @@ fn cosines(clip: &(Clip, Texts, Pixels), pictures: &[Picture], texts: &[String])
 
 /// ImageReward's number of each picture for its text.
 fn rewards(
-    network: &(ImageReward, Texts, Pixels),
+    network: &(ImageRewardNetwork, Texts, Pixels),
     pictures: &[Picture],
     texts: &[String],
 ) -> Result<Vec<f64>> {

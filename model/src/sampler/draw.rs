@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use crate::device::kernels::columns::measure;
 #[cfg(fused)]
 use crate::device::kernels::fused;
-use crate::device::transfer::{self, Arrived, Packet, Place};
+use crate::device::transfer::{self, Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 
 /// How one row is drawn.
@@ -122,7 +122,7 @@ pub(super) struct RowNoise {
 #[derive(Debug)]
 pub(super) struct PlannedNoise {
     warm: bool,
-    values: Option<(Place, Place)>,
+    values: Option<(PacketPlace, PacketPlace)>,
 }
 
 impl PlannedNoise {

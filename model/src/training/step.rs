@@ -132,14 +132,14 @@ fn step(
 }
 
 /// The losses of all micro-batches and the gradient's norm, read from the device together.
-fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(Tally, f64)> {
+fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(StepTally, f64)> {
     let mut figures: Vec<Tensor> = descended
         .iter()
         .flat_map(|one| one.losses.iter().map(Tensor::shallow_clone))
         .collect();
     figures.push(optimizer.norm()?);
     let figures = transfer::read(&Tensor::f_cat(&figures, 0)?)?;
-    let (mut tally, mut at) = (Tally::default(), 0);
+    let (mut tally, mut at) = (StepTally::default(), 0);
     for one in descended {
         let end = at + one.losses.len() * TASKS.len();
         let parts: Vec<&[f64]> = figures[at..end].chunks_exact(TASKS.len()).collect();
@@ -164,14 +164,14 @@ struct Descended {
 }
 
 #[derive(Default)]
-struct Tally {
+struct StepTally {
     loss: f64,
     tasks: BTreeMap<Task, (f64, f64)>,
     tokens: u64,
     masked: u64,
 }
 
-impl Tally {
+impl StepTally {
     fn add(&mut self, task: Task, own: &TaskShare, loss: f64, share: f64) {
         self.tokens += own.tokens;
         self.masked += own.masked as u64;

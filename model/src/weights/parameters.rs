@@ -18,7 +18,7 @@ use crate::weights::stored::StoredTensors;
 #[derive(Debug)]
 pub struct Parameters {
     slots: Vec<Slot>,
-    places: Vec<Place>,
+    places: Vec<SlotPlace>,
     /// The leaf that begins with the slot of a name.
     index: BTreeMap<String, usize>,
     purpose: Purpose,
@@ -31,7 +31,7 @@ pub struct Parameters {
 
 /// Where the values of a slot lie.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct SlotPlace {
     /// In the flat master.
     flat: i64,
     /// The number of its leaf.
@@ -425,13 +425,13 @@ fn part(flat: &Tensor, at: i64, slot: &Slot) -> Result<Tensor> {
     Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
 }
 
-fn places(slots: &[Slot]) -> Vec<Place> {
+fn places(slots: &[Slot]) -> Vec<SlotPlace> {
     let (mut places, mut flat, mut leaves, mut within) = (Vec::with_capacity(slots.len()), 0, 0, 0);
     for slot in slots {
         if !slot.stacked {
             (leaves, within) = (leaves + 1, 0);
         }
-        places.push(Place {
+        places.push(SlotPlace {
             flat,
             leaf: usize::saturating_sub(leaves, 1),
             within,

@@ -39,14 +39,14 @@ pub struct StoredTensors {
     /// The file or the index: what complaints name.
     path: PathBuf,
     files: Vec<(PathBuf, File)>,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, StoredTensor>,
     /// What is on its way to a GPU; made when something is.
     staging: RefCell<Option<Staging>>,
 }
 
 /// Where a tensor lies and what it is.
 #[derive(Debug)]
-struct Entry {
+struct StoredTensor {
     file: usize,
     offset: u64,
     bytes: usize,
@@ -56,7 +56,7 @@ struct Entry {
 
 /// `model.safetensors.index.json`.
 #[derive(Deserialize)]
-struct Index {
+struct SafetensorsIndex {
     weight_map: BTreeMap<String, String>,
 }
 
@@ -102,7 +102,7 @@ impl StoredTensors {
 
     fn indexed(dir: &Path, path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
-        let index: Index = serde_json::from_str(&text)
+        let index: SafetensorsIndex = serde_json::from_str(&text)
             .map_err(|error| ModelError::checkpoint(path, format!("not an index of weights: {error}")))?;
         let mut stored = Self {
             path: path.to_owned(),
@@ -144,7 +144,7 @@ impl StoredTensors {
             let kind = kind_of(info.dtype)
                 .map_err(|message| ModelError::checkpoint(path, format!("{name}: {message}")))?;
             let (start, end) = info.data_offsets;
-            let entry = Entry {
+            let entry = StoredTensor {
                 file: self.files.len(),
                 offset: LENGTH + (header + start) as u64,
                 bytes: end - start,
@@ -203,7 +203,7 @@ impl StoredTensors {
         self.mapped(name, |tensor| Ok(tch::no_grad(|| into.f_copy_(tensor))?))
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry> {
+    fn entry(&self, name: &str) -> Result<&StoredTensor> {
         heartbeat::beat();
         let entry = self.entries.get(name);
         entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
@@ -252,7 +252,7 @@ impl StoredTensors {
 }
 
 /// The file of an index's entry; only a plain name is one.
-fn shard(dir: &Path, index_path: &Path, name: &str, index: &Index) -> Result<PathBuf> {
+fn shard(dir: &Path, index_path: &Path, name: &str, index: &SafetensorsIndex) -> Result<PathBuf> {
     if name.contains('/') || name.contains('\\') || name.starts_with('.') || name.is_empty() {
         let message = format!("lists the file {name:?}, expected a plain name");
         return Err(ModelError::checkpoint(index_path, message));

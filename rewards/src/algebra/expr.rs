@@ -24,7 +24,7 @@ pub enum Expr {
     /// A function by its name; unknown names are functions of their own.
     Function(String, Vec<Expr>),
     /// A relation.
-    Relation(Relation, Box<Expr>, Box<Expr>),
+    Relation(RelationKind, Box<Expr>, Box<Expr>),
     /// Relations that hold together, in order.
     And(Vec<Expr>),
     /// A finite set, in the order in which it was written.
@@ -62,7 +62,7 @@ pub enum Named {
 
 /// A relation's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relation {
+pub enum RelationKind {
     /// =
     Equal,
     /// ≠
@@ -77,7 +77,7 @@ pub enum Relation {
     GreaterOrEqual,
 }
 
-impl Relation {
+impl RelationKind {
     /// The relation with its sides exchanged; none for ≠, as the graders have it.
     pub fn flipped(self) -> Option<Self> {
         Some(match self {

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use super::expr::{Expr, Relation};
+use super::expr::{Expr, RelationKind};
 use super::tokens::{SPACES, Token, differential, sign};
 
 /// The depth of groups and the length of texts that are parsed.
@@ -21,7 +21,7 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
         return None;
     }
     let tokens = tokens(text);
-    let mut parser = Parser {
+    let mut parser = LatexParser {
         tokens: &tokens,
         at: 0,
         depth: 0,
@@ -74,14 +74,14 @@ fn tokens(text: &str) -> Vec<Token> {
     tokens
 }
 
-struct Parser<'a> {
+struct LatexParser<'a> {
     tokens: &'a [Token],
     at: usize,
     depth: usize,
     met_broken: Cell<bool>,
 }
 
-impl Parser<'_> {
+impl LatexParser<'_> {
     fn peek(&self) -> Option<&Token> {
         let token = self.tokens.get(self.at);
         if token == Some(&Token::Broken) {
@@ -132,15 +132,15 @@ impl Parser<'_> {
         Some(left)
     }
 
-    fn relation_sign(&self) -> Option<Relation> {
+    fn relation_sign(&self) -> Option<RelationKind> {
         match self.peek()? {
-            Token::Sign("=") => Some(Relation::Equal),
-            Token::Sign("<") => Some(Relation::Less),
-            Token::Sign(">") => Some(Relation::Greater),
+            Token::Sign("=") => Some(RelationKind::Equal),
+            Token::Sign("<") => Some(RelationKind::Less),
+            Token::Sign(">") => Some(RelationKind::Greater),
             Token::Command(name) => match name.as_str() {
-                "le" | "leq" | "leqq" | "leqslant" => Some(Relation::LessOrEqual),
-                "ge" | "geq" | "geqq" | "geqslant" => Some(Relation::GreaterOrEqual),
-                "neq" => Some(Relation::Unequal),
+                "le" | "leq" | "leqq" | "leqslant" => Some(RelationKind::LessOrEqual),
+                "ge" | "geq" | "geqq" | "geqslant" => Some(RelationKind::GreaterOrEqual),
+                "neq" => Some(RelationKind::Unequal),
                 _ => None,
             },
             _ => None,
@@ -239,7 +239,7 @@ impl Parser<'_> {
     /// Whether a bar begins an absolute value: what follows can be an expression and another bar comes.
     fn bar_begins(&self) -> bool {
         let rest = &self.tokens[self.at + 1..];
-        let mut parser = Parser {
+        let mut parser = LatexParser {
             tokens: rest,
             at: 0,
             depth: self.depth + 1,

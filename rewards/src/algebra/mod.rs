@@ -15,7 +15,7 @@ mod value;
 
 pub mod extended;
 
-pub use expr::{Expr, Named, Relation};
+pub use expr::{Expr, Named, RelationKind};
 pub use latex::parse_latex;
 pub use probe::{is_zero, value_of};
 pub use value::Value;

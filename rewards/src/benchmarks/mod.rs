@@ -27,7 +27,7 @@ mod shared;
 mod suites;
 
 pub use own::{HeldOut, OwnBenchmark, OwnKind};
-pub use protocol::{Decoding, Figure, Protocol, Source};
+pub use protocol::{BenchmarkSource, Decoding, Figure, Protocol};
 pub use result::{SuiteError, SuiteResult, accuracy, mean_of_categories};
 pub use suites::Suites;
 
@@ -102,7 +102,7 @@ pub enum Data {
     /// The items are in the first of these files or folders that is there.
     Files(&'static [&'static str]),
     /// The items are in a published benchmark's files, in one of the forms that people have.
-    Published(&'static Source),
+    Published(&'static BenchmarkSource),
     /// The items are in a file that a person names: they are there if they can be read.
     Given,
 }

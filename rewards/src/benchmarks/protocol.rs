@@ -93,7 +93,7 @@ impl Protocol {
 
 /// Where a published benchmark's files come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct BenchmarkSource {
     /// The licence.
     pub licence: &'static str,
     /// Its size in megabytes, roughly.
@@ -110,7 +110,7 @@ pub struct Source {
     pub places: &'static [&'static str],
 }
 
-impl Source {
+impl BenchmarkSource {
     /// The folder with the benchmark's files.
     ///
     /// # Errors

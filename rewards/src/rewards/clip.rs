@@ -5,9 +5,9 @@ use super::{Evidence, Needs, Reward};
 
 /// The reward `clip`.
 #[derive(Clone, Copy, Debug)]
-pub struct Clip;
+pub struct ClipReward;
 
-impl Reward for Clip {
+impl Reward for ClipReward {
     fn name(&self) -> &'static str {
         "clip"
     }

@@ -6,9 +6,9 @@ use demask_datasets::example::Mode;
 
 /// The reward `format`.
 #[derive(Clone, Copy, Debug)]
-pub struct Format;
+pub struct FormatReward;
 
-impl Reward for Format {
+impl Reward for FormatReward {
     fn name(&self) -> &'static str {
         "format"
     }

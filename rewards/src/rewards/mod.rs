@@ -50,14 +50,14 @@ pub enum Needs {
 #[derive(Clone, Copy, Debug)]
 pub enum Evidence<'a> {
     /// The completion beside its example.
-    Case(Case<'a>),
+    Case(RewardCase<'a>),
     /// The numbers of the reward networks.
     Network(NetworkScore),
 }
 
 /// A completion beside its example.
 #[derive(Clone, Copy, Debug)]
-pub struct Case<'a> {
+pub struct RewardCase<'a> {
     /// The example.
     pub example: &'a Example,
     /// Whether reasoning was asked for.
@@ -82,7 +82,7 @@ pub struct NetworkScore {
 impl Evidence<'_> {
     /// The completion beside its example, if that is what is known.
     #[must_use]
-    pub const fn case(&self) -> Option<&Case<'_>> {
+    pub const fn case(&self) -> Option<&RewardCase<'_>> {
         match self {
             Self::Case(case) => Some(case),
             Self::Network(_) => None,
@@ -99,7 +99,7 @@ impl Evidence<'_> {
     }
 }
 
-impl Case<'_> {
+impl RewardCase<'_> {
     /// Whether a text was asked for or written, so that its length and repetition count.
     #[must_use]
     pub fn has_text(&self) -> bool {
@@ -119,11 +119,11 @@ macro_rules! rewards {
 
 rewards! {
     correct::Correct,
-    format::Format,
-    tabletop::Tabletop,
+    format::FormatReward,
+    tabletop::TabletopReward,
     length::Length,
     repetition::Repetition,
-    clip::Clip,
+    clip::ClipReward,
     image_reward::ImageReward,
 }
 

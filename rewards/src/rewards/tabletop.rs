@@ -5,9 +5,9 @@ use demask_datasets::example::Check;
 
 /// The reward `draw`.
 #[derive(Clone, Copy, Debug)]
-pub struct Tabletop;
+pub struct TabletopReward;
 
-impl Reward for Tabletop {
+impl Reward for TabletopReward {
     fn name(&self) -> &'static str {
         "draw"
     }

@@ -23,7 +23,7 @@ pub use case::Case;
 
 /// A scorer: its names and what it computes.
 #[derive(Debug, Clone, Copy)]
-pub struct Scorer {
+pub struct OfficialScorer {
     /// The file of cases that it belongs to, and the first name that users type.
     pub family: &'static str,
     /// The name in a line's `scorer`; `family.kind` for lines with a `kind`.
@@ -76,7 +76,7 @@ impl ScoreError {
 }
 
 /// Every scorer.
-pub fn all() -> impl Iterator<Item = &'static Scorer> {
+pub fn all() -> impl Iterator<Item = &'static OfficialScorer> {
     text::SCORERS
         .iter()
         .chain(generation::SCORERS)
@@ -104,19 +104,19 @@ fn spelled(name: &str) -> &str {
 ///
 /// # Errors
 /// The line is not an object, names no scorer, or lacks a field.
-pub fn score_line(asked: &str, line: &Value) -> Result<(&'static Scorer, Value), ScoreError> {
+pub fn score_line(asked: &str, line: &Value) -> Result<(&'static OfficialScorer, Value), ScoreError> {
     let line = line.as_object().ok_or(ScoreError::NotAnObject)?;
     let scorer = scorer_of(asked, line)?;
     Ok((scorer, (scorer.verdict)(&Case::new(line))?))
 }
 
-fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static Scorer, ScoreError> {
+fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static OfficialScorer, ScoreError> {
     let family = spelled(asked);
     let text = |field: &str| line.get(field).and_then(Value::as_str);
     if let Some(scorer) = all().find(|scorer| scorer.name == family && scorer.family != family) {
         return Ok(scorer);
     }
-    let candidates: Vec<&Scorer> = all().filter(|scorer| scorer.family == family).collect();
+    let candidates: Vec<&OfficialScorer> = all().filter(|scorer| scorer.family == family).collect();
     if candidates.is_empty() {
         return Err(ScoreError::Unknown(asked.to_owned()));
     }
@@ -151,7 +151,10 @@ fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static Scorer, 
 }
 
 /// The scorer of single answers, where the line is a prediction and does not say more.
-fn by_fields(candidates: &[&'static Scorer], line: &Map<String, Value>) -> Option<&'static Scorer> {
+fn by_fields(
+    candidates: &[&'static OfficialScorer],
+    line: &Map<String, Value>,
+) -> Option<&'static OfficialScorer> {
     line.get("prediction")?.as_str()?;
     let single = ["answer", "pair", "can_infer", "wise", "geneval", "completion"];
     candidates

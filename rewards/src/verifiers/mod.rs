@@ -20,7 +20,7 @@ pub mod trace;
 #[derive(Clone, Debug, Default)]
 pub struct Verifiers {
     /// Reads drawn tables.
-    pub detector: tabletop_detector::Detector,
+    pub detector: tabletop_detector::TabletopDetector,
     /// Tells the classes of drawn pictures apart; it knows none unless it was taught some.
     pub classes: class_means::ClassMeans,
 }

@@ -12,7 +12,7 @@ const FAR: f64 = 2200.0;
 
 /// All that can stand in a cell, drawn.
 #[derive(Clone, Debug)]
-pub struct Detector {
+pub struct TabletopDetector {
     templates: Vec<(Option<Object>, CellPicture)>,
 }
 
@@ -25,7 +25,7 @@ pub struct Reading {
     pub unknown: usize,
 }
 
-impl Default for Detector {
+impl Default for TabletopDetector {
     fn default() -> Self {
         let contents = std::iter::once(None).chain(Object::all().map(Some));
         Self {
@@ -34,7 +34,7 @@ impl Default for Detector {
     }
 }
 
-impl Detector {
+impl TabletopDetector {
     /// Reads a picture.
     #[must_use]
     pub fn read(&self, picture: &Picture) -> Reading {
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_object_is_read_back_in_every_cell() {
-        let detector = Detector::default();
+        let detector = TabletopDetector::default();
         for object in Object::all() {
             for cell in 0..CELLS {
                 let mut scene = Scene::default();
@@ -94,7 +94,7 @@ mod tests {
             .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
             .collect();
         assert!(
-            Detector::default()
+            TabletopDetector::default()
                 .read(&Picture {
                     width: 32,
                     height: 32,

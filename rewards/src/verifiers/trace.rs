@@ -5,7 +5,7 @@ use super::thought::split;
 
 /// Why a trace was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
+pub enum TraceFlaw {
     /// Not `<think>` reasoning `</think>` result.
     #[error("not in the reasoning format")]
     Format,
@@ -25,23 +25,23 @@ pub enum Flaw {
 /// Checks a trace against the right answer; `Ok` holds the number of sums that were checked.
 ///
 /// # Errors
-/// The first [`Flaw`].
-pub fn verify(text: &str, expected: &str) -> Result<usize, Flaw> {
+/// The first [`TraceFlaw`].
+pub fn verify(text: &str, expected: &str) -> Result<usize, TraceFlaw> {
     let parts = split(text);
     let reasoning = parts
         .reasoning
         .filter(|reasoning| !reasoning.is_empty())
-        .ok_or(Flaw::Format)?;
+        .ok_or(TraceFlaw::Format)?;
     let mut checked = 0;
     for step in steps(reasoning).filter(|step| step.contains('=')) {
         match holds(step) {
             Some(true) => checked += 1,
-            Some(false) => return Err(Flaw::Step(step.trim().to_owned())),
+            Some(false) => return Err(TraceFlaw::Step(step.trim().to_owned())),
             None => {}
         }
     }
     if !same(parts.result, expected) {
-        return Err(Flaw::Answer {
+        return Err(TraceFlaw::Answer {
             found: parts.result.to_owned(),
             expected: expected.to_owned(),
         });
@@ -89,8 +89,8 @@ fn equal(left: &str, right: &str, between: bool) -> Option<bool> {
         return None;
     }
     let (left, right) = (tokens(left), tokens(right));
-    let words = left.iter().rposition(|token| *token == Token::Other);
-    let end = right.iter().position(|token| *token == Token::Other);
+    let words = left.iter().rposition(|token| *token == TraceToken::Other);
+    let end = right.iter().position(|token| *token == TraceToken::Other);
     let right = &right[..end.unwrap_or(right.len())];
     let left = &left[words.map_or(0, |at| at + 1)..];
     if left.len() < 2 && !between {
@@ -98,25 +98,25 @@ fn equal(left: &str, right: &str, between: bool) -> Option<bool> {
     }
     let (value, result) = (value(left)?, value(right)?);
     let rounding = match right {
-        [Token::Number { decimals, .. }] if *decimals > 0 => 0.5 * 0.1_f64.powi(*decimals),
+        [TraceToken::Number { decimals, .. }] if *decimals > 0 => 0.5 * 0.1_f64.powi(*decimals),
         _ => 0.0,
     };
     Some((value - result).abs() <= rounding + 1e-9 * result.abs().max(1.0))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Token {
+enum TraceToken {
     Number { value: f64, decimals: i32 },
     Operator(char),
     Other,
 }
 
 /// Numbers and operators of an expression; everything else, parentheses too, is `Other`.
-fn tokens(text: &str) -> Vec<Token> {
-    let mut found: Vec<Token> = Vec::new();
+fn tokens(text: &str) -> Vec<TraceToken> {
+    let mut found: Vec<TraceToken> = Vec::new();
     let mut rest = text.trim_start();
     while let Some(sign) = rest.chars().next() {
-        let after_number = matches!(found.last(), Some(Token::Number { .. }));
+        let after_number = matches!(found.last(), Some(TraceToken::Number { .. }));
         let (token, length) = match sign {
             '$' | '€' | '£' => (None, sign.len_utf8()),
             '0'..='9' | '.' => {
@@ -130,17 +130,17 @@ fn tokens(text: &str) -> Vec<Token> {
                 let (token, length) = numeral(&rest[sign.len_utf8()..]);
                 (Some(negative(token)), sign.len_utf8() + length)
             }
-            '+' | '*' | '/' | '-' => (Some(Token::Operator(sign)), 1),
-            '−' => (Some(Token::Operator('-')), sign.len_utf8()),
-            '×' | '·' => (Some(Token::Operator('*')), sign.len_utf8()),
-            '÷' => (Some(Token::Operator('/')), sign.len_utf8()),
-            'x' if after_number => (Some(Token::Operator('*')), 1),
+            '+' | '*' | '/' | '-' => (Some(TraceToken::Operator(sign)), 1),
+            '−' => (Some(TraceToken::Operator('-')), sign.len_utf8()),
+            '×' | '·' => (Some(TraceToken::Operator('*')), sign.len_utf8()),
+            '÷' => (Some(TraceToken::Operator('/')), sign.len_utf8()),
+            'x' if after_number => (Some(TraceToken::Operator('*')), 1),
             _ => {
                 let word = rest
                     .char_indices()
                     .find(|&(at, next)| at > 0 && !next.is_alphanumeric())
                     .map_or(rest.len(), |(at, _)| at);
-                (Some(Token::Other), word)
+                (Some(TraceToken::Other), word)
             }
         };
         found.extend(token);
@@ -150,7 +150,7 @@ fn tokens(text: &str) -> Vec<Token> {
 }
 
 /// The number that a text begins with (thousands separators, decimals, a percent sign), and its length in bytes.
-fn numeral(text: &str) -> (Token, usize) {
+fn numeral(text: &str) -> (TraceToken, usize) {
     let signs = text.as_bytes();
     let digit = |at: usize| signs.get(at).is_some_and(u8::is_ascii_digit);
     let mut end = 0;
@@ -159,20 +159,20 @@ fn numeral(text: &str) -> (Token, usize) {
     }
     let written: String = text[..end].chars().filter(|&sign| sign != ',').collect();
     let Ok(value) = written.parse::<f64>() else {
-        return (Token::Other, end.max(1));
+        return (TraceToken::Other, end.max(1));
     };
     let decimals = written.split_once('.').map_or(0, |(_, after)| after.len());
     let decimals = i32::try_from(decimals).unwrap_or(i32::MAX);
     if signs.get(end) == Some(&b'%') {
         let (value, decimals) = (value / 100.0, decimals.saturating_add(2));
-        return (Token::Number { value, decimals }, end + 1);
+        return (TraceToken::Number { value, decimals }, end + 1);
     }
-    (Token::Number { value, decimals }, end)
+    (TraceToken::Number { value, decimals }, end)
 }
 
-fn negative(token: Token) -> Token {
+fn negative(token: TraceToken) -> TraceToken {
     match token {
-        Token::Number { value, decimals } => Token::Number {
+        TraceToken::Number { value, decimals } => TraceToken::Number {
             value: -value,
             decimals,
         },
@@ -181,14 +181,18 @@ fn negative(token: Token) -> Token {
 }
 
 /// `a op b op c …`, products before sums, or a number; none when it is not of that form.
-fn value(tokens: &[Token]) -> Option<f64> {
-    let Some((Token::Number { value: first, .. }, rest)) = tokens.split_first() else {
+fn value(tokens: &[TraceToken]) -> Option<f64> {
+    let Some((TraceToken::Number { value: first, .. }, rest)) = tokens.split_first() else {
         return None;
     };
     let (mut sum, mut product) = (0.0, *first);
     let mut pairs = rest.chunks_exact(2);
     for pair in &mut pairs {
-        let [Token::Operator(operator), Token::Number { value: operand, .. }] = pair else {
+        let [
+            TraceToken::Operator(operator),
+            TraceToken::Number { value: operand, .. },
+        ] = pair
+        else {
             return None;
         };
         match operator {

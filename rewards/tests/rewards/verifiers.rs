@@ -12,7 +12,7 @@ use demask_rewards::rewards::length::length;
 use demask_rewards::rewards::{REWARDS, default_weights};
 use demask_rewards::verifiers::answer::same;
 use demask_rewards::verifiers::thought::{format_reward, split};
-use demask_rewards::verifiers::trace::{Flaw, verify};
+use demask_rewards::verifiers::trace::{TraceFlaw, verify};
 use proptest::prelude::*;
 
 #[test]
@@ -80,8 +80,8 @@ fn a_true_trace_passes() {
 
 #[test]
 fn each_flaw_of_a_trace_is_named() {
-    assert_eq!(verify("5", "5"), Err(Flaw::Format));
-    assert_eq!(verify("<think></think>5", "5"), Err(Flaw::Format));
+    assert_eq!(verify("5", "5"), Err(TraceFlaw::Format));
+    assert_eq!(verify("<think></think>5", "5"), Err(TraceFlaw::Format));
     for (trace, step) in [
         ("3 + 4 = 8. 8 - 3 = 5.", "3 + 4 = 8"),
         ("2+3=5, 2 + 3 * 4 = 20", "2 + 3 * 4 = 20"),
@@ -94,13 +94,13 @@ fn each_flaw_of_a_trace_is_named() {
     ] {
         assert_eq!(
             verify(&format!("<think>{trace}</think>5"), "5"),
-            Err(Flaw::Step(step.into()))
+            Err(TraceFlaw::Step(step.into()))
         );
     }
     let (found, expected) = ("8".to_owned(), "7".to_owned());
     assert_eq!(
         verify("<think>3 + 4 = 7.</think>8", "7"),
-        Err(Flaw::Answer { found, expected })
+        Err(TraceFlaw::Answer { found, expected })
     );
 }
 

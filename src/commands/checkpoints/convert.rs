@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use demask_datasets::torch_file::{self, Converted, Dtype, Options, TorchFileError};
+use demask_datasets::torch_file::{self, ConvertOptions, Converted, Dtype, TorchFileError};
 
 use crate::args::{Convert, Floating};
 use crate::exit::UsageError;
@@ -21,7 +21,7 @@ pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
         Floating::F16 => Dtype::F16,
         Floating::Bf16 => Dtype::BF16,
     });
-    let how = Options {
+    let how = ConvertOptions {
         key: options.key,
         dtype,
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use demask_actors::engine::process::{Engine, unexpected};
+use demask_actors::engine::process::{EngineProcess, unexpected};
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
@@ -105,7 +105,7 @@ impl Derived {
         let began = Instant::now();
         let dtype = self.dtype.unwrap_or_else(|| stored(&self.checkpoint)).name();
         let attach = self.attachments()?;
-        let step = Step::new();
+        let step = DerivationProgress::new();
         let written = engine::runtime()?.block_on(async {
             let engine = engine::start_engine(home, "cpu", dtype).await?;
             step.says(format!("reading {}", self.checkpoint.display()));
@@ -135,7 +135,7 @@ impl Derived {
         written
     }
 
-    async fn load(&self, engine: &Engine) -> anyhow::Result<(u64, BackboneConfig)> {
+    async fn load(&self, engine: &EngineProcess) -> anyhow::Result<(u64, BackboneConfig)> {
         let model = ModelSource::Checkpoint {
             dir: self.checkpoint.clone(),
             resume: false,
@@ -169,11 +169,11 @@ impl Derived {
 }
 
 /// Where the work is: a spinner on a terminal, else a line.
-struct Step {
+struct DerivationProgress {
     spinner: Option<ProgressBar>,
 }
 
-impl Step {
+impl DerivationProgress {
     fn new() -> Self {
         let spinner = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
         if let Some(spinner) = &spinner {

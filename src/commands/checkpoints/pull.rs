@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_datasets::hub::{
-    Cache, Event, Hub, Laid, Origin, Patience, Pulled, Repo, RepoKind, Settings, Watch,
+    Cache, Hub, Laid, PullEvent, PullOrigin, Pulled, Repo, RepoKind, RetryPolicy, Settings, Watch,
 };
-use demask_rewards::benchmarks::{Data, Source, Suite};
+use demask_rewards::benchmarks::{BenchmarkSource, Data, Suite};
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -19,7 +19,7 @@ use crate::terminal::print;
 
 /// What a pull came to, as `--json` prints it.
 #[derive(Serialize)]
-struct Outcome {
+struct PullReport {
     #[serde(flatten)]
     pulled: Pulled,
     /// With `--to`: the folder, and what became of it.
@@ -65,14 +65,14 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
     if let Some(to) = options.to.as_deref().filter(|to| to.exists() && !to.is_dir()) {
         return Err(UsageError(format!("--to {}: expected a folder, found a file", to.display())).into());
     }
-    let Outcome { pulled, to } = if std::io::stderr().is_terminal() {
+    let PullReport { pulled, to } = if std::io::stderr().is_terminal() {
         fetch(&repo, &options, &Bars::default())?
     } else {
-        fetch(&repo, &options, &Lines::default())?
+        fetch(&repo, &options, &LineProgress::default())?
     };
     print::note(&summary(&pulled, to.as_ref()));
     if options.output.json {
-        print::json(&Outcome { pulled, to })?;
+        print::json(&PullReport { pulled, to })?;
     } else {
         println!("{}", to.map_or(pulled.snapshot, |laid| laid.folder).display());
     }
@@ -80,7 +80,7 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
 }
 
 /// Where a published benchmark's data comes from.
-fn source(name: &str) -> Result<&'static Source, UsageError> {
+fn source(name: &str) -> Result<&'static BenchmarkSource, UsageError> {
     match Suite::find(name).map(|suite| suite.data()) {
         Some(Data::Published(source)) => Ok(source),
         Some(_) => Err(UsageError(format!(
@@ -100,35 +100,35 @@ fn source(name: &str) -> Result<&'static Source, UsageError> {
     }
 }
 
-fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<Outcome> {
+fn fetch(repo: &Repo, options: &Pull, watch: &dyn Watch) -> anyhow::Result<PullReport> {
     let settings = Settings::from_environment()?;
     if let Some(to) = &options.to {
         let root = settings.cache.clone();
         let outside = Cache { root }.check_outside(to);
         outside.map_err(|error| UsageError(format!("--to {error}")))?;
     }
-    let hub = Hub::new(&settings, Patience::default())?;
+    let hub = Hub::new(&settings, RetryPolicy::default())?;
     engine::runtime()?.block_on(async {
         let pulled = hub
             .pull(repo, &options.files, usize::from(options.jobs), watch)
             .await?;
         let to = match &options.to {
             Some(folder) => {
-                watch.saw(Event::Note(&format!("copying to {}", folder.display())));
+                watch.saw(PullEvent::Note(&format!("copying to {}", folder.display())));
                 Some(pulled.lay_into(folder).await?)
             }
             None => None,
         };
-        Ok(Outcome { pulled, to })
+        Ok(PullReport { pulled, to })
     })
 }
 
 fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
-    let of = |origin: Origin| {
+    let of = |origin: PullOrigin| {
         let files = pulled.files.iter().filter(|file| file.origin == origin);
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
     };
-    let ((fetched, bytes), (here, _)) = (of(Origin::Hub), of(Origin::Cache));
+    let ((fetched, bytes), (here, _)) = (of(PullOrigin::Hub), of(PullOrigin::Cache));
     let cache = format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes));
     let Some(Laid { written, kept, .. }) = to else {
         return cache;
@@ -138,19 +138,22 @@ fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
 }
 
 /// What a person is told in a line: all but the bytes.
-fn line(event: &Event<'_>) -> Option<String> {
+fn line(event: &PullEvent<'_>) -> Option<String> {
     Some(match event {
-        Event::Listed { commit, files } => format!("commit {commit}, files: {files}"),
-        Event::Done {
+        PullEvent::Listed { commit, files } => format!("commit {commit}, files: {files}"),
+        PullEvent::Done {
             file,
             bytes,
-            origin: Origin::Hub,
+            origin: PullOrigin::Hub,
         } => format!("{file}: {}", HumanBytes(*bytes)),
-        Event::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
-        Event::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
-        Event::Note(note) => (*note).to_owned(),
+        PullEvent::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
+        PullEvent::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
+        PullEvent::Note(note) => (*note).to_owned(),
         // Of thousands that are here, how many is enough.
-        Event::Begun { .. } | Event::Here { .. } | Event::Checking { .. } | Event::Done { .. } => {
+        PullEvent::Begun { .. }
+        | PullEvent::Here { .. }
+        | PullEvent::Checking { .. }
+        | PullEvent::Done { .. } => {
             return None;
         }
     })
@@ -177,20 +180,20 @@ impl Bars {
 }
 
 impl Watch for Bars {
-    fn saw(&self, event: Event<'_>) {
+    fn saw(&self, event: PullEvent<'_>) {
         match event {
-            Event::Begun { file, size } => self.begin(file, size),
-            Event::Here { file, bytes } => {
+            PullEvent::Begun { file, size } => self.begin(file, size),
+            PullEvent::Here { file, bytes } => {
                 locked(&self.each)
                     .get(file)
                     .inspect(|bar| bar.set_position(bytes));
             }
-            Event::Checking { file } => {
+            PullEvent::Checking { file } => {
                 locked(&self.each)
                     .get(file)
                     .inspect(|bar| bar.set_message(format!("{file}, checking")));
             }
-            Event::Done { file, .. } => {
+            PullEvent::Done { file, .. } => {
                 locked(&self.each)
                     .remove(file)
                     .inspect(ProgressBar::finish_and_clear);
@@ -206,14 +209,14 @@ impl Watch for Bars {
 
 /// Where no terminal is: a line a file, and one for each tenth of a large one.
 #[derive(Default)]
-struct Lines {
+struct LineProgress {
     each: Mutex<HashMap<String, (u64, u64)>>,
 }
 
 /// A file from this many bytes on is large.
 const LARGE: u64 = 64 << 20;
 
-impl Lines {
+impl LineProgress {
     /// The tenth that was reached now, in words.
     fn tenth(&self, file: &str, bytes: u64) -> Option<String> {
         let mut each = locked(&self.each);
@@ -225,17 +228,17 @@ impl Lines {
     }
 }
 
-impl Watch for Lines {
-    fn saw(&self, event: Event<'_>) {
+impl Watch for LineProgress {
+    fn saw(&self, event: PullEvent<'_>) {
         let line = match event {
-            Event::Begun {
+            PullEvent::Begun {
                 file,
                 size: Some(size),
             } if size >= LARGE => {
                 locked(&self.each).insert(file.to_owned(), (size, 0));
                 None
             }
-            Event::Here { file, bytes } => self.tenth(file, bytes),
+            PullEvent::Here { file, bytes } => self.tenth(file, bytes),
             _ => line(&event),
         };
         if let Some(line) = line {

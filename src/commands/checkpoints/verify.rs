@@ -7,13 +7,13 @@ use demask_actors::home::Home;
 use demask_api::{Answer, Request, TensorCheck};
 use serde::Serialize;
 
-use crate::args::Verify;
+use crate::args::VerifyArgs;
 use crate::model::engine;
 use crate::model::pulled::pulled;
 use crate::terminal::print;
 
 #[derive(Serialize)]
-struct Report {
+struct VerifyReport {
     passed: bool,
     tensors: Vec<TensorCheck>,
 }
@@ -22,7 +22,7 @@ struct Report {
 ///
 /// # Errors
 /// A folder or file that cannot be read, an engine that does not start.
-pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
+pub fn verify(home: &Home, options: VerifyArgs) -> anyhow::Result<ExitCode> {
     let request = Request::Verify {
         checkpoint: pulled(home, "CHECKPOINT", &options.checkpoint)?,
         reference: std::path::absolute(&options.reference)?,
@@ -38,7 +38,7 @@ pub fn verify(home: &Home, options: Verify) -> anyhow::Result<ExitCode> {
     })?;
     let passed = !tensors.is_empty() && tensors.iter().all(|tensor| tensor.passed);
     if options.output.json {
-        print::json(&Report { passed, tensors })?;
+        print::json(&VerifyReport { passed, tensors })?;
     } else {
         show(passed, &tensors, &options.dtype)?;
     }

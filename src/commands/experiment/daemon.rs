@@ -13,7 +13,7 @@ use demask_actors::control::client::ClientError;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
-use crate::args::{Daemon, Images, LogFormat};
+use crate::args::{DaemonCommand, Images, LogFormat};
 use crate::commands::experiment::control;
 use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
@@ -26,16 +26,16 @@ const FORCE_WAIT: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A daemon that does not start or end.
-pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
+pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
     match options {
-        Daemon::Start {
+        DaemonCommand::Start {
             foreground: true,
             log_format,
         } => {
             log_to_stderr(log_format);
             demask_actors::daemon::serve(home)?;
         }
-        Daemon::Start {
+        DaemonCommand::Start {
             foreground: false,
             log_format,
         } => match home.daemon_pid() {
@@ -45,9 +45,9 @@ pub fn daemon(home: &Home, options: Daemon) -> anyhow::Result<ExitCode> {
             ),
             None => println!("daemon started, process {}", start(home, Some(log_format))?),
         },
-        Daemon::Stop => stop(home)?,
-        Daemon::Status(output) => return status(home, output.json),
-        Daemon::Logs { lines, follow } => logs(home, lines, follow)?,
+        DaemonCommand::Stop => stop(home)?,
+        DaemonCommand::Status(output) => return status(home, output.json),
+        DaemonCommand::Logs { lines, follow } => logs(home, lines, follow)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -283,12 +283,12 @@ mod tests {
     use std::path::PathBuf;
 
     /// A home in a folder that is gone with it, as is its socket.
-    struct Place {
+    struct TemporaryHome {
         root: PathBuf,
         home: Home,
     }
 
-    impl Place {
+    impl TemporaryHome {
         fn new(name: &str) -> Self {
             let root = std::env::temp_dir().join(format!("demask-{name}-{}", std::process::id()));
             let home = Home::open(Some(root.clone())).unwrap();
@@ -296,7 +296,7 @@ mod tests {
         }
     }
 
-    impl Drop for Place {
+    impl Drop for TemporaryHome {
         fn drop(&mut self) {
             std::fs::remove_dir_all(&self.root).ok();
             std::fs::remove_file(self.home.socket().unwrap()).ok();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn who_starts_one_beside_somebody_else_has_that_one() {
-        let place = Place::new("beside");
+        let place = TemporaryHome::new("beside");
         let lock = place.home.lock().unwrap();
         let _listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
         // One that ends at once, as a daemon does whose home is taken.
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(answering(&place.home, loser(), 0).unwrap(), std::process::id());
         drop(lock);
         // A home of its own: what this process had open, a child of another test may hold for a moment longer.
-        let free = Place::new("free");
+        let free = TemporaryHome::new("free");
         let said = answering(&free.home, loser(), 0).unwrap_err().to_string();
         assert!(said.contains("ended at once"), "{said}");
     }

@@ -20,13 +20,13 @@ use crate::terminal::print;
 ///
 /// # Errors
 /// A profile that is not there or wrong, a file that cannot be written.
-pub fn profile(options: args::Profile) -> anyhow::Result<ExitCode> {
+pub fn profile(options: args::ProfileCommand) -> anyhow::Result<ExitCode> {
     match options {
-        args::Profile::List(output) => list(output.json)?,
-        args::Profile::Show { name, output } => show(&name, output.json)?,
-        args::Profile::Init { output, from } => init(&output, &from)?,
-        args::Profile::Check(options) => return check(&options),
-        args::Profile::Schema {
+        args::ProfileCommand::List(output) => list(output.json)?,
+        args::ProfileCommand::Show { name, output } => show(&name, output.json)?,
+        args::ProfileCommand::Init { output, from } => init(&output, &from)?,
+        args::ProfileCommand::Check(options) => return check(&options),
+        args::ProfileCommand::Schema {
             table,
             markdown,
             json,
@@ -151,7 +151,7 @@ fn cells(key: &Key) -> Vec<String> {
     ]
 }
 
-fn check(options: &args::Check) -> anyhow::Result<ExitCode> {
+fn check(options: &args::CheckArgs) -> anyhow::Result<ExitCode> {
     let (text, origin) = Profile::find(&options.name).map_err(usage)?;
     let text = assigned(&text, &origin, &options.set)?;
     let text = Profile::anchored(&text, &origin, options.from_scratch).map_err(usage)?;

@@ -9,11 +9,11 @@ use demask_actors::home::Home;
 use demask_storage::query::{self, Format as Printed};
 
 use crate::args::store_help::{help, views};
-use crate::args::{Format, Query};
+use crate::args::{Query, QueryFormat};
 use crate::terminal::print;
 
 fn list(options: &Query) -> anyhow::Result<ExitCode> {
-    if options.json || matches!(options.format, Format::Json | Format::Jsonl) {
+    if options.json || matches!(options.format, QueryFormat::Json | QueryFormat::Jsonl) {
         let all = views().map(|(view, columns)| {
             serde_json::json!({ "view": view, "columns": columns.split(' ').collect::<Vec<_>>() })
         });
@@ -64,10 +64,10 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
     }
     let format = match options.format {
         _ if options.json => Printed::Json,
-        Format::Table => Printed::Table,
-        Format::Csv => Printed::Csv,
-        Format::Json => Printed::Json,
-        Format::Jsonl => Printed::JsonLines,
+        QueryFormat::Table => Printed::Table,
+        QueryFormat::Csv => Printed::Csv,
+        QueryFormat::Json => Printed::Json,
+        QueryFormat::Jsonl => Printed::JsonLines,
     };
     std::io::stdout()
         .lock()

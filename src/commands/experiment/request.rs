@@ -8,7 +8,7 @@ use demask_actors::profile::{self, Profile};
 use demask_actors::run::named_checkpoint::NamedCheckpoint;
 use demask_storage::{Labels, Parent, RunRequest};
 
-use crate::args::{LabelFlags, Run};
+use crate::args::{LabelFlags, RunArgs};
 use crate::exit::UsageError;
 use crate::model::pulled::pulled;
 
@@ -27,7 +27,7 @@ pub struct Start<'a> {
 ///
 /// # Errors
 /// A wrong profile or flag; data or a checkpoint that is not there.
-pub fn of_flags(home: &Home, options: &Run) -> anyhow::Result<(RunRequest, Profile)> {
+pub fn of_flags(home: &Home, options: &RunArgs) -> anyhow::Result<(RunRequest, Profile)> {
     let (text, origin) = Profile::find(options.name.as_deref().unwrap_or(&options.profile)).map_err(usage)?;
     let start = Start {
         from_scratch: options.from_scratch,

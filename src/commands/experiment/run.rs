@@ -8,7 +8,7 @@ use demask_actors::profile::Profile;
 use demask_storage::{Command, Reply, RunRequest, journal, store};
 use serde_json::Value;
 
-use crate::args::{Images, Run};
+use crate::args::{Images, RunArgs};
 use crate::commands::experiment::daemon;
 use crate::commands::experiment::follow::{Since, watched};
 use crate::commands::experiment::request;
@@ -20,7 +20,7 @@ use crate::terminal::print;
 ///
 /// # Errors
 /// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
-pub fn run(home: &Home, options: Run) -> anyhow::Result<ExitCode> {
+pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
     let (request, asked) = request::of_flags(home, &options)?;
     daemon::ensure(home)?;
     if options.queue {

@@ -19,7 +19,7 @@ use crate::terminal::print;
 
 /// A part of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Piece {
+enum TextPiece {
     /// Words that stay.
     Words(String),
     /// So many masks.
@@ -71,7 +71,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
 }
 
 /// Cuts a text at its holes, `[MASK]` and `[MASK:N]`.
-fn pieces(text: &str) -> Result<Vec<Piece>, UsageError> {
+fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("[MASK") {
@@ -88,8 +88,8 @@ fn pieces(text: &str) -> Result<Vec<Piece>, UsageError> {
                 "[MASK{inside}]: expected [MASK] or [MASK:N], N tokens, at least 1"
             ))
         })?;
-        pieces.push(Piece::Words(before.to_owned()));
-        pieces.push(Piece::Hole(count));
+        pieces.push(TextPiece::Words(before.to_owned()));
+        pieces.push(TextPiece::Hole(count));
         rest = behind;
     }
     if pieces.is_empty() {
@@ -98,16 +98,16 @@ fn pieces(text: &str) -> Result<Vec<Piece>, UsageError> {
             "nothing to fill: no [MASK] or [MASK:N] in the text, as in {example}"
         )));
     }
-    pieces.push(Piece::Words(rest.to_owned()));
-    pieces.retain(|piece| *piece != Piece::Words(String::new()));
+    pieces.push(TextPiece::Words(rest.to_owned()));
+    pieces.retain(|piece| *piece != TextPiece::Words(String::new()));
     Ok(pieces)
 }
 
 /// How many tokens are not known.
-fn masks(pieces: &[Piece]) -> usize {
-    let of = |piece: &Piece| match piece {
-        Piece::Words(_) => 0,
-        Piece::Hole(count) => *count,
+fn masks(pieces: &[TextPiece]) -> usize {
+    let of = |piece: &TextPiece| match piece {
+        TextPiece::Words(_) => 0,
+        TextPiece::Hole(count) => *count,
     };
     pieces.iter().map(of).sum()
 }
@@ -134,13 +134,13 @@ fn sampler(said: &Map<String, Value>, quirks: Quirks, masks: usize) -> anyhow::R
 }
 
 /// The text as tokens between its marks, and where the holes are.
-fn tokens(tokenizer: &TextTokenizer, pieces: &[Piece]) -> anyhow::Result<(Vec<u32>, Vec<Span>)> {
+fn tokens(tokenizer: &TextTokenizer, pieces: &[TextPiece]) -> anyhow::Result<(Vec<u32>, Vec<Span>)> {
     let specials = tokenizer.specials();
     let (mut ids, mut holes) = (vec![specials.bos], Vec::new());
     for piece in pieces {
         match piece {
-            Piece::Words(words) => ids.extend(tokenizer.encode(words)?),
-            Piece::Hole(count) => {
+            TextPiece::Words(words) => ids.extend(tokenizer.encode(words)?),
+            TextPiece::Hole(count) => {
                 // A space by itself before a hole belongs to the first token in it.
                 let alone = |id: &u32| tokenizer.decode(&[*id]).is_ok_and(|text| text == " ");
                 if ids.len() > 1 && ids.last().is_some_and(alone) {
@@ -216,14 +216,14 @@ mod tests {
 
     #[test]
     fn holes_are_found_and_bad_ones_named() {
-        let words = |text: &str| Piece::Words(text.to_owned());
+        let words = |text: &str| TextPiece::Words(text.to_owned());
         assert_eq!(
             pieces("The [MASK:8] sat on the [MASK]").unwrap(),
             [
                 words("The "),
-                Piece::Hole(8),
+                TextPiece::Hole(8),
                 words(" sat on the "),
-                Piece::Hole(1)
+                TextPiece::Hole(1)
             ]
         );
         for (text, part) in [

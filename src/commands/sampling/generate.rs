@@ -11,7 +11,7 @@ use demask_datasets::example::{Kind, Mode};
 
 use super::preview::show_text;
 use super::prompts;
-use crate::args::{Cache, Generate};
+use crate::args::{CacheKind, Generate};
 use crate::exit::UsageError;
 use crate::model::engine::runtime;
 use crate::model::session::Session;
@@ -150,11 +150,11 @@ fn text_sampler(session: &Session, mode: Mode, options: &Generate) -> anyhow::Re
     Ok(fitted)
 }
 
-fn cache(named: Cache) -> TextCache {
+fn cache(named: CacheKind) -> TextCache {
     match named {
-        Cache::None => TextCache::None,
-        Cache::Prefix => TextCache::Prefix,
-        Cache::Dual => TextCache::Dual {
+        CacheKind::None => TextCache::None,
+        CacheKind::Prefix => TextCache::Prefix,
+        CacheKind::Dual => TextCache::Dual {
             refresh: 1,
             vicinity: 0,
         },

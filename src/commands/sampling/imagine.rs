@@ -137,7 +137,7 @@ fn kept(options: &Imagine, file: &Path, made: &CompletionResult) -> anyhow::Resu
     save(picture, scale, file)?;
     // Only a table can be read back.
     Ok((picture.width == PIXELS && picture.height == PIXELS)
-        .then(|| demask_rewards::verifiers::tabletop_detector::Detector::default().read(picture)))
+        .then(|| demask_rewards::verifiers::tabletop_detector::TabletopDetector::default().read(picture)))
 }
 
 fn described(

@@ -43,11 +43,11 @@ pub enum Record {
     /// A checkpoint is complete on disk.
     Checkpoint(Checkpoint),
     /// An example passed or failed a gate of curation.
-    Example(Example),
+    Example(ExampleRecord),
     /// A reasoning trace was proposed.
     Trace(Trace),
     /// A gate's verdict on a trace or an example; every rejection is a row with its reason.
-    Verdict(Verdict),
+    Verdict(GateVerdict),
     /// One sample of a rollout group.
     Sample(RolloutSample),
     /// A sequence was trained on (law L5).
@@ -193,7 +193,7 @@ pub struct Checkpoint {
 
 /// An example as the curator saw it. The id is derived from its content, so the same one arrives once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Example {
+pub struct ExampleRecord {
     /// Content-derived id.
     pub id: String,
     /// The run that saw it first.
@@ -246,7 +246,7 @@ pub struct Trace {
 
 /// A gate's verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
+pub struct GateVerdict {
     /// The trace's or example's id.
     pub subject: String,
     /// The run.

@@ -4,7 +4,7 @@
 mod stored;
 
 use demask_storage::{
-    Command, Eval, Frame, Level, Record, Reply, RolloutSample, RunState, TrainUse, Verdict,
+    Command, Eval, Frame, GateVerdict, Level, Record, Reply, RolloutSample, RunState, TrainUse,
 };
 use ratatui::layout::{Position, Rect};
 
@@ -463,7 +463,7 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
 }
 
 /// A verdict, counted once: the last one on a subject at a gate holds.
-fn judged(model: &mut Model, verdict: Verdict) {
+fn judged(model: &mut Model, verdict: GateVerdict) {
     let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
     let name = (verdict.subject, verdict.gate.to_string());
     let before = model.verdicts.put(name, (line.clone(), verdict.passed));

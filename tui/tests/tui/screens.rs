@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{
-    ActorState, ActorView, Alert, DeviceView, Envelope, Eval, Frame, Knob, Level, Metric, Overview, Record,
-    Reply, RolloutSample, StageView, TrainUse, Verdict,
+    ActorState, ActorView, Alert, DeviceView, Envelope, Eval, Frame, GateVerdict, Knob, Level, Metric,
+    Overview, Record, Reply, RolloutSample, StageView, TrainUse,
 };
 use demask_tui::{Dashboard, Effect, Model, Msg, render_to_string, update};
 
@@ -124,7 +124,7 @@ fn sample(number: u64, total: f64, advantage: f64) -> Msg {
 }
 
 fn verdict(subject: &str, gate: &str, passed: bool, reason: &str) -> Msg {
-    event(Record::Verdict(Verdict {
+    event(Record::Verdict(GateVerdict {
         subject: subject.into(),
         run: "01a2".into(),
         round: 1,

@@ -3,8 +3,8 @@
 
 use demask_storage::query;
 use demask_storage::{
-    Command, Eval, EvalItem, Example, Frame, Gate, Metric, Modality, Record, Reply, RolloutSample, Run,
-    RunEnd, RunState, Steer, SteerAction, Trace, TrainUse, Verdict, Writer,
+    Command, Eval, EvalItem, ExampleRecord, Frame, Gate, GateVerdict, Metric, Modality, Record, Reply,
+    RolloutSample, Run, RunEnd, RunState, Steer, SteerAction, Trace, TrainUse, Writer,
 };
 use demask_tui::{Dashboard, Effect, Model, Msg, render_to_string, update};
 
@@ -80,7 +80,7 @@ fn frame(step: u64, tokens: [&str; 2]) -> Record {
 }
 
 fn records() -> Vec<Record> {
-    let example = Example {
+    let example = ExampleRecord {
         id: "problem".into(),
         run: "a".into(),
         source: "school".into(),
@@ -106,7 +106,7 @@ fn records() -> Vec<Record> {
         text: "<think>5 - 2 = 3.</think>3".into(),
     };
     let verdict = |gate: Gate| {
-        Record::Verdict(Verdict {
+        Record::Verdict(GateVerdict {
             subject: "a/r1/0".into(),
             run: "a".into(),
             round: 1,

@@ -9,7 +9,7 @@ use demask_datasets::data_dir;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_rewards::completion::Completion;
-use demask_rewards::rewards::{Case, Evidence, Needs, NetworkScore, REWARDS, Reward};
+use demask_rewards::rewards::{Evidence, Needs, NetworkScore, REWARDS, Reward, RewardCase};
 use demask_rewards::verifiers::Verifiers;
 use demask_storage::Gate;
 use serde::Serialize;
@@ -245,7 +245,7 @@ fn speaking(
                     return drawn && example.picture.is_some() && speaks;
                 }
                 let value = |completion: &Completion| {
-                    let evidence = Evidence::Case(Case {
+                    let evidence = Evidence::Case(RewardCase {
                         example,
                         mode: Mode::Think,
                         completion,

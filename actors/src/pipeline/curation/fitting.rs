@@ -5,7 +5,7 @@ use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::prompts::sequences::{SequenceBuilder, SequenceError};
 use demask_storage::Gate;
 
-use crate::pipeline::curation::library::Library;
+use crate::pipeline::curation::library::ExampleLibrary;
 use crate::pipeline::curation::sources::{Report, SourceError};
 use crate::pipeline::curation::training_example::location;
 use crate::profile::{Profile, Source, Stage, StageKind};
@@ -53,7 +53,7 @@ impl<'a> Fitting<'a> {
     pub fn measure(
         &mut self,
         source: &Source,
-        library: &mut Library,
+        library: &mut ExampleLibrary,
         report: &mut dyn FnMut(Report),
         told: &mut dyn FnMut(u64) -> bool,
     ) -> Result<(), SourceError> {
@@ -100,7 +100,14 @@ impl<'a> Fitting<'a> {
         bad as f64 > self.profile.limits.bad_row_share * rows as f64
     }
 
-    fn refused(&self, source: &Source, library: &Library, long: u64, seen: u64, first: &str) -> SourceError {
+    fn refused(
+        &self,
+        source: &Source,
+        library: &ExampleLibrary,
+        long: u64,
+        seen: u64,
+        first: &str,
+    ) -> SourceError {
         SourceError::TooLong {
             name: source.name.clone(),
             long,

@@ -4,12 +4,12 @@
 
 use demask_datasets::example::{Example, Kind};
 use demask_datasets::formats::RandomAccess;
-use demask_datasets::formats::row::Place;
+use demask_datasets::formats::row::RowPlace;
 
 /// Where an example that was kept lies, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
-    place: Place,
+struct KeptExample {
+    place: RowPlace,
     /// Which of the row's examples it is.
     which: u16,
     /// The beginning of its id: a file may have changed under the run.
@@ -17,12 +17,12 @@ struct Kept {
 }
 
 /// What was kept of a source.
-pub struct Library {
+pub struct ExampleLibrary {
     /// Bytes of examples that are kept in memory, if their rows can be read again.
     most: usize,
     bytes: usize,
     examples: Vec<Example>,
-    kept: Vec<Kept>,
+    kept: Vec<KeptExample>,
     rows: Option<Box<dyn RandomAccess>>,
     problems: bool,
     /// Rows that were read, the unreadable ones too.
@@ -33,16 +33,16 @@ pub struct Library {
     pub(super) first_bad: String,
 }
 
-impl std::fmt::Debug for Library {
+impl std::fmt::Debug for ExampleLibrary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Library")
+        f.debug_struct("ExampleLibrary")
             .field("len", &self.len())
             .field("in_memory", &self.in_memory())
             .finish_non_exhaustive()
     }
 }
 
-impl Library {
+impl ExampleLibrary {
     /// An empty one that keeps so many bytes of examples in memory where their rows can be read again, else all.
     #[must_use]
     pub(super) fn new(most: usize) -> Self {
@@ -60,12 +60,12 @@ impl Library {
     }
 
     /// Keeps an example, of a row that lies at a place if it can be read again.
-    pub(super) fn push(&mut self, example: Example, place: Option<Place>, which: usize) {
+    pub(super) fn push(&mut self, example: Example, place: Option<RowPlace>, which: usize) {
         self.problems |= example.kind == Kind::WordProblem;
         if let Some(place) = place {
             let which = u16::try_from(which).unwrap_or(u16::MAX);
             let id = short(&example.id);
-            self.kept.push(Kept { place, which, id });
+            self.kept.push(KeptExample { place, which, id });
             if self.bytes > self.most {
                 return;
             }

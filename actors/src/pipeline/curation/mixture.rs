@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::pipeline::curation::dry_run::{ENOUGH, generated, unjudged};
 use crate::pipeline::curation::fitting::Fitting;
-use crate::pipeline::curation::library::Library;
+use crate::pipeline::curation::library::ExampleLibrary;
 use crate::pipeline::curation::sources::{self, Report, SourceError};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::profile::{Profile, Source, SourceKind};
@@ -48,7 +48,7 @@ pub struct Mixture {
     seed: u64,
     world: Tabletop,
     sources: Vec<Source>,
-    read: BTreeMap<String, Library>,
+    read: BTreeMap<String, ExampleLibrary>,
     /// Sources of word problems: accepted traces are trained on in their place.
     solvable: BTreeSet<String>,
     forbidden: Forbidden,
@@ -108,7 +108,7 @@ impl Mixture {
     }
 
     /// What was read from each source that is a file or folder.
-    pub fn read(&mut self) -> &mut BTreeMap<String, Library> {
+    pub fn read(&mut self) -> &mut BTreeMap<String, ExampleLibrary> {
         &mut self.read
     }
 
@@ -327,7 +327,7 @@ impl Mixture {
 }
 
 /// The sources that give word problems: a verified trace is a worked problem, so it may stand in their place.
-fn solvable(sources: &[Source], read: &BTreeMap<String, Library>) -> BTreeSet<String> {
+fn solvable(sources: &[Source], read: &BTreeMap<String, ExampleLibrary>) -> BTreeSet<String> {
     let solves = |source: &&Source| match read.get(&source.name) {
         Some(library) => library.has_problems(),
         None => source.kind == SourceKind::Tabletop(Kind::WordProblem),

@@ -6,17 +6,17 @@
 use std::path::{Path, PathBuf};
 
 use demask_datasets::curation::decontaminate::Forbidden;
-use demask_datasets::curation::dedup::{Dedup, Seen};
+use demask_datasets::curation::dedup::{Dedup, Novelty};
 use demask_datasets::curation::held_out::is_held_out;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Check, Example, Mode, Split};
-use demask_datasets::formats::row::{Place, ReadError, Row};
+use demask_datasets::formats::row::{ReadError, Row, RowPlace};
 use demask_datasets::formats::{Encoded, RandomAccess, Reader, Rows};
 use demask_rewards::benchmarks::{Data, Suite, SuiteError};
 use demask_rewards::verifiers::class_means::ClassMeans;
-use demask_storage::{CleanCheck, Gate, Record, Verdict};
+use demask_storage::{CleanCheck, Gate, GateVerdict, Record};
 
-use super::library::Library;
+use super::library::ExampleLibrary;
 use super::training_example::location;
 use crate::profile::{Profile, Source, SourceKind};
 
@@ -156,7 +156,7 @@ impl Report {
                 subject,
                 gate,
                 reason,
-            } => Some(Record::Verdict(Verdict {
+            } => Some(Record::Verdict(GateVerdict {
                 subject,
                 run: run.to_owned(),
                 round: 0,
@@ -180,7 +180,7 @@ impl Report {
                 checked,
                 overlapped,
             })),
-            Self::Done { source, kept, .. } => Some(Record::Verdict(Verdict {
+            Self::Done { source, kept, .. } => Some(Record::Verdict(GateVerdict {
                 subject: format!("source {source}"),
                 run: run.to_owned(),
                 round: 0,
@@ -259,13 +259,13 @@ pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]
 }
 
 /// Where a source's rows come from while they are checked: a row, and its place where it can be read again.
-enum Reading {
+enum SourceReading {
     Again(Box<dyn RandomAccess>),
     Once(Rows),
 }
 
-impl Reading {
-    fn next(&mut self) -> Option<(Option<Place>, Row)> {
+impl SourceReading {
+    fn next(&mut self) -> Option<(Option<RowPlace>, Row)> {
         match self {
             Self::Again(rows) => rows.next_row().map(|(place, row)| (Some(place), row)),
             Self::Once(rows) => rows.next().map(|row| (None, row)),
@@ -285,7 +285,7 @@ pub fn read(
     forbidden: &Forbidden,
     report: &mut dyn FnMut(Report),
     told: &mut dyn FnMut(u64) -> bool,
-) -> Result<Library, SourceError> {
+) -> Result<ExampleLibrary, SourceError> {
     let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
     let unreadable = |error| SourceError::Unreadable {
         name: source.name.clone(),
@@ -299,7 +299,7 @@ pub fn read(
         overlaps: vec![0; forbidden.benchmarks().len()],
         checked: 0,
     };
-    let mut kept = Library::new(profile.limits.source_memory << 20);
+    let mut kept = ExampleLibrary::new(profile.limits.source_memory << 20);
     let mut count = 0;
     while let Some((place, row)) = rows.next() {
         if count % PROGRESS == 0 && !told(count) {
@@ -357,8 +357,8 @@ pub fn read(
     }
     kept.count = count;
     kept.read_through(match rows {
-        Reading::Again(rows) => Some(rows),
-        Reading::Once(_) => None,
+        SourceReading::Again(rows) => Some(rows),
+        SourceReading::Once(_) => None,
     });
     Ok(kept)
 }
@@ -393,7 +393,11 @@ pub fn held_out_items(source: &Source, profile: &Profile) -> Result<Vec<Example>
 ///
 /// # Errors
 /// A row cannot be read again.
-pub fn first(source: &Source, library: &mut Library, most: usize) -> Result<Vec<Example>, SourceError> {
+pub fn first(
+    source: &Source,
+    library: &mut ExampleLibrary,
+    most: usize,
+) -> Result<Vec<Example>, SourceError> {
     let changed = |error| SourceError::Changed {
         name: source.name.clone(),
         error,
@@ -423,14 +427,14 @@ pub fn classes(profile: &Profile) -> ClassMeans {
 }
 
 /// A source's rows, such as can be read again if its format can.
-fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<Reading, ReadError> {
+fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<SourceReading, ReadError> {
     let again = match source.kind.reader() {
         Some(reader) => reader.open_again(path, profile.origin(source), room)?,
         None => None,
     };
     Ok(match again {
-        Some(rows) => Reading::Again(rows),
-        None => Reading::Once(rows(source, profile, path)?),
+        Some(rows) => SourceReading::Again(rows),
+        None => SourceReading::Once(rows(source, profile, path)?),
     })
 }
 
@@ -501,12 +505,12 @@ impl Gates<'_> {
             }
         };
         match self.dedup.admit(&text) {
-            Seen::New => None,
-            Seen::Exact(number) => Some((
+            Novelty::New => None,
+            Novelty::Exact(number) => Some((
                 Gate::ExactDedup,
                 format!("equal to row {} of those kept", number + 1),
             )),
-            Seen::Near(number) => Some((
+            Novelty::Near(number) => Some((
                 Gate::NearDedup,
                 format!("nearly row {} of those kept", number + 1),
             )),

@@ -22,7 +22,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// Whom batches are sent to.
 #[derive(Debug)]
-enum Way {
+enum RewardTransport {
     Process(Box<RewardProcess>),
     Address(RewardAddress),
 }
@@ -30,7 +30,7 @@ enum Way {
 /// The present line, and how many batches were sent.
 #[derive(Debug, Default)]
 struct Present {
-    line: Option<Way>,
+    line: Option<RewardTransport>,
     batches: u64,
 }
 
@@ -109,13 +109,13 @@ impl AskedReward {
         };
         let limit = Duration::from_secs_f64(self.reward.time_limit);
         let answered = match &mut to {
-            Way::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
-            Way::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
+            RewardTransport::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
+            RewardTransport::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
         };
         let silent = |_| {
             let said = match &to {
-                Way::Process(process) => process.said_last(),
-                Way::Address(_) => String::new(),
+                RewardTransport::Process(process) => process.said_last(),
+                RewardTransport::Address(_) => String::new(),
             };
             format!("no answer within {} s (time_limit){said}", self.reward.time_limit)
         };
@@ -144,12 +144,11 @@ impl AskedReward {
         made.await.map_err(|error| error.to_string())?
     }
 
-    fn open(&self) -> Result<Way, String> {
+    fn open(&self) -> Result<RewardTransport, String> {
         match self.reward.url {
-            Some(_) => RewardAddress::open(&self.reward).map(Way::Address),
-            None => {
-                RewardProcess::start(&self.reward, &self.run).map(|process| Way::Process(Box::new(process)))
-            }
+            Some(_) => RewardAddress::open(&self.reward).map(RewardTransport::Address),
+            None => RewardProcess::start(&self.reward, &self.run)
+                .map(|process| RewardTransport::Process(Box::new(process))),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use demask_storage::Blobs;
 use futures_util::future::try_join_all;
 
-use crate::pipeline::judgement::{Item, Judged, Score};
+use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
 use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use asked::AskedReward;
@@ -49,7 +49,11 @@ impl ExternalRewards {
     ///
     /// # Errors
     /// A reward failed more often than its budget allows.
-    pub async fn add(&self, score: &Score, judged: &mut [Judged]) -> Result<(), RewardFailure> {
+    pub async fn add(
+        &self,
+        score: &JudgeCompletions,
+        judged: &mut [JudgedCompletion],
+    ) -> Result<(), RewardFailure> {
         let weight = |asked: &AskedReward| score.weights.get(&asked.reward.name).copied().unwrap_or(0.0);
         let weighed = self.rewards.iter().filter(|asked| weight(asked) > 0.0);
         let all = weighed.map(async |asked| {

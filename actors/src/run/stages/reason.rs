@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use demask_datasets::example::{Example, Kind};
 use demask_rewards::verifiers::thought;
-use demask_rewards::verifiers::trace::Flaw;
-use demask_storage::{Gate, Record, Verdict};
+use demask_rewards::verifiers::trace::TraceFlaw;
+use demask_storage::{Gate, GateVerdict, Record};
 
 use super::state::{After, StageRun};
 use crate::pipeline::curation::curator::{Take, TraceOutcome};
@@ -107,7 +107,7 @@ impl StageRun {
         passed: bool,
         reason: &str,
     ) -> Result<(), RunError> {
-        let verdict = Verdict {
+        let verdict = GateVerdict {
             subject: proposal.id.clone(),
             run: self.context.run.clone(),
             round,
@@ -150,10 +150,10 @@ fn accepted(proposal: &Proposal) -> Accepted {
     }
 }
 
-fn flaw_word(flaw: &Flaw) -> &'static str {
+fn flaw_word(flaw: &TraceFlaw) -> &'static str {
     match flaw {
-        Flaw::Format => "not in the reasoning format",
-        Flaw::Step(_) => "a written step is not true",
-        Flaw::Answer { .. } => "the result is wrong",
+        TraceFlaw::Format => "not in the reasoning format",
+        TraceFlaw::Step(_) => "a written step is not true",
+        TraceFlaw::Answer { .. } => "the result is wrong",
     }
 }

@@ -15,7 +15,7 @@ use crate::pipeline::curation::training_example::location;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::lineage;
-use crate::run::prefetch::{Batch, BatchMaker, Prefetch};
+use crate::run::prefetch::{BatchMaker, Prefetch, TrainingBatch};
 
 /// Steps between two watched samples while training.
 const WATCH_EVERY: u64 = 25;
@@ -68,7 +68,7 @@ impl StageRun {
     }
 
     /// The batch of a step: the one that is ready, if it is what is demanded now.
-    pub(super) async fn batch(&mut self, demand: Demand, written: bool) -> Result<Batch, RunError> {
+    pub(super) async fn batch(&mut self, demand: Demand, written: bool) -> Result<TrainingBatch, RunError> {
         if let Some(ready) = self.ready.take()
             && let Some(batch) = ready.take(&demand).await?
         {
@@ -81,7 +81,7 @@ impl StageRun {
     ///
     /// # Errors
     /// Nothing fits any more, batch after batch: a run must not end well that has learnt nothing.
-    pub(super) async fn turned_away(&mut self, batch: &Batch) -> Result<(), RunError> {
+    pub(super) async fn turned_away(&mut self, batch: &TrainingBatch) -> Result<(), RunError> {
         for (example, why) in &batch.rejected {
             lineage::rejected(&self.context, example, Gate::Parse, why).await?;
         }

@@ -43,8 +43,8 @@ pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> 
     if names.iter().all(String::is_empty) {
         return Err(ReadError::format(path, "a line of column names was expected"));
     }
-    let rows: Vec<Result<Row, String>> = reader.records().map(|record| row(&names, record)).collect();
-    let mut pictures = Pictures::of(&rows);
+    let rows: Vec<Result<TsvRow, String>> = reader.records().map(|record| row(&names, record)).collect();
+    let mut pictures = CellPictures::of(&rows);
     Ok((1..)
         .zip(rows)
         .map(|(line, row)| entry(path, line, row.and_then(|row| pictures.laid_in(row))))
@@ -52,13 +52,13 @@ pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> 
 }
 
 /// A row before its pictures are found.
-struct Row {
+struct TsvRow {
     values: Map<String, Value>,
     /// The cell `image`.
     image: Option<Arc<str>>,
 }
 
-fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Result<Row, String> {
+fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Result<TsvRow, String> {
     let record = record.map_err(|error| error.to_string())?;
     if record.len() != names.len() {
         return Err(format!(
@@ -67,7 +67,7 @@ fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Resul
             names.len()
         ));
     }
-    let mut row = Row {
+    let mut row = TsvRow {
         values: Map::new(),
         image: None,
     };
@@ -82,13 +82,13 @@ fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Resul
 }
 
 /// Pictures by their cells; each is unpacked once, however many rows show it.
-struct Pictures {
+struct CellPictures {
     by_index: HashMap<String, Arc<str>>,
     unpacked: HashMap<Arc<str>, Encoded>,
 }
 
-impl Pictures {
-    fn of(rows: &[Result<Row, String>]) -> Self {
+impl CellPictures {
+    fn of(rows: &[Result<TsvRow, String>]) -> Self {
         let named = rows.iter().flatten().filter_map(|row| {
             let cell = row.image.as_ref().filter(|cell| cell.len() > LONGEST_NAME)?;
             Some((row.values.get("index")?.as_str()?.to_owned(), Arc::clone(cell)))
@@ -100,7 +100,7 @@ impl Pictures {
     }
 
     /// The row with its pictures.
-    fn laid_in(&mut self, row: Row) -> Result<Fields, String> {
+    fn laid_in(&mut self, row: TsvRow) -> Result<Fields, String> {
         let mut fields = Fields {
             values: row.values,
             ..Fields::default()

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::tree;
 use crate::hub::catalogue::listed::Listed;
 use crate::hub::repo::{is_commit, stays_inside};
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::http::Http;
 use crate::hub::wire::patience::Tries;
 use crate::hub::{HubError, Repo, Watch};
@@ -68,7 +68,7 @@ impl Listing {
     /// # Errors
     /// Every refusal; an answer that is no listing; a path that would leave its folder.
     pub async fn ask(http: &Http, repo: &Repo, watch: &dyn Watch) -> Result<Self, HubError> {
-        let asked = Asked { repo, file: None };
+        let asked = AnswerSubject { repo, file: None };
         let what = asked.words();
         let mut tries = Tries::new(&what, &http.patience, watch);
         let page = loop {

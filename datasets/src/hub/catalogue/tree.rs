@@ -6,7 +6,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::hub::catalogue::listed::Listed;
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::http::{Http, Page};
 use crate::hub::wire::patience::Tries;
 use crate::hub::{HubError, Watch};
@@ -16,7 +16,7 @@ const PAGES: usize = 500;
 
 /// `/api/models/OWNER/NAME/tree/COMMIT?recursive=true` is a list of these.
 #[derive(Deserialize)]
-struct Entry {
+struct TreeEntry {
     #[serde(rename = "type")]
     kind: String,
     path: String,
@@ -39,7 +39,7 @@ struct Pointer {
 /// Every refusal; an answer that is no page, pages that go in a circle, or more than [`PAGES`] of them.
 pub async fn ask(
     http: &Http,
-    asked: &Asked<'_>,
+    asked: &AnswerSubject<'_>,
     commit: &str,
     watch: &dyn Watch,
 ) -> Result<BTreeMap<String, Listed>, HubError> {
@@ -56,7 +56,7 @@ pub async fn ask(
             ));
         }
         let page = page(http, asked, url, watch).await?;
-        let entries: Vec<Entry> = serde_json::from_slice(&page.bytes)
+        let entries: Vec<TreeEntry> = serde_json::from_slice(&page.bytes)
             .map_err(|error| not_a_hub(format!("an answer that is no page of a listing ({error})")))?;
         let here = entries.into_iter().filter(|entry| entry.kind == "file");
         files.extend(here.map(|entry| (entry.path.clone(), entry.into())));
@@ -65,7 +65,7 @@ pub async fn ask(
     Ok(files)
 }
 
-async fn page(http: &Http, asked: &Asked<'_>, url: Url, watch: &dyn Watch) -> Result<Page, HubError> {
+async fn page(http: &Http, asked: &AnswerSubject<'_>, url: Url, watch: &dyn Watch) -> Result<Page, HubError> {
     let what = asked.words();
     let mut tries = Tries::new(&what, &http.patience, watch);
     loop {
@@ -76,7 +76,7 @@ async fn page(http: &Http, asked: &Asked<'_>, url: Url, watch: &dyn Watch) -> Re
     }
 }
 
-fn address(http: &Http, asked: &Asked<'_>, commit: &str) -> Url {
+fn address(http: &Http, asked: &AnswerSubject<'_>, commit: &str) -> Url {
     let repo = asked.repo;
     let parts = ["api", repo.kind.plural()].into_iter().chain(repo.id.split('/'));
     let mut url = http.address(parts.chain(["tree", commit]));
@@ -84,8 +84,8 @@ fn address(http: &Http, asked: &Asked<'_>, commit: &str) -> Url {
     url
 }
 
-impl From<Entry> for Listed {
-    fn from(one: Entry) -> Self {
+impl From<TreeEntry> for Listed {
+    fn from(one: TreeEntry) -> Self {
         let (lfs_sha256, lfs_size) = one.lfs.map(|large| (large.oid, large.size)).unzip();
         Self {
             size: one.size.or(lfs_size),

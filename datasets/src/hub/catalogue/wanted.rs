@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::hub::catalogue::listing::{Listing, fits};
-use crate::hub::local::cache::Shelf;
+use crate::hub::local::cache::CachedRepo;
 use crate::hub::repo::is_commit;
-use crate::hub::{Event, HubError, Origin, Pulled, PulledFile, Repo, Watch};
+use crate::hub::{HubError, PullEvent, PullOrigin, Pulled, PulledFile, Repo, Watch};
 
 /// What is asked for, and its place in the cache.
 pub struct Wanted<'a> {
     /// Its place in the cache.
-    pub shelf: Shelf,
+    pub shelf: CachedRepo,
     /// The repository.
     pub repo: &'a Repo,
     /// The files, by name or pattern; none means all.
@@ -65,12 +65,12 @@ impl Wanted<'_> {
             Some(listing) => listing.select(self.repo, self.wanted)?,
             None => self.chosen(&there).map_err(&missing)?,
         };
-        watch.saw(Event::Note(&format!(
+        watch.saw(PullEvent::Note(&format!(
             "{why}: {} as it was last pulled, commit {commit}",
             self.repo
         )));
         if kept.is_none() && self.wanted.is_empty() {
-            watch.saw(Event::Note(
+            watch.saw(PullEvent::Note(
                 "whether that is all of it is not known: no listing was kept with it",
             ));
         }
@@ -98,7 +98,7 @@ impl Wanted<'_> {
         Some(PulledFile {
             bytes: self.shelf.has(commit, &file)?,
             file,
-            origin: Origin::Cache,
+            origin: PullOrigin::Cache,
             checked: None,
         })
     }

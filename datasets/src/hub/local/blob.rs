@@ -9,12 +9,12 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use crate::hub::local::cache::length;
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::headers::{content_range, text};
 use crate::hub::wire::http::Http;
 use crate::hub::wire::patience::{Failure, Tries};
 use crate::hub::wire::remote::Remote;
-use crate::hub::{Event, HubError, Watch};
+use crate::hub::{HubError, PullEvent, Watch};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 1 << 20;
@@ -24,7 +24,7 @@ pub struct Fetch<'a> {
     /// Who is asked.
     pub http: &'a Http,
     /// For what.
-    pub asked: Asked<'a>,
+    pub asked: AnswerSubject<'a>,
     /// What the hub says of it.
     pub remote: &'a Remote,
     /// Its path in the repository.
@@ -47,7 +47,7 @@ impl Fetch<'_> {
         let mut left_over = self.left_over()? > 0;
         loop {
             self.complete().await?;
-            self.watch.saw(Event::Checking { file: self.file });
+            self.watch.saw(PullEvent::Checking { file: self.file });
             let Err(wrong) = self.check().await? else {
                 break;
             };
@@ -86,11 +86,11 @@ impl Fetch<'_> {
         let mut tries = Tries::new(&what, &self.http.patience, self.watch);
         let mut most = self.left_over()?;
         let (file, size) = (self.file, self.remote.size);
-        self.watch.saw(Event::Begun { file, size });
+        self.watch.saw(PullEvent::Begun { file, size });
         loop {
             let outcome = self.once().await;
             let here = length(self.incomplete).unwrap_or_default();
-            self.watch.saw(Event::Here { file, bytes: here });
+            self.watch.saw(PullEvent::Here { file, bytes: here });
             let Err(failure) = outcome else {
                 return Ok(());
             };
@@ -104,7 +104,7 @@ impl Fetch<'_> {
 
     /// One connection: from where the file ends to where the server ends.
     async fn once(&self) -> Result<(), Failure> {
-        let mut part = Part::open(self.incomplete)
+        let mut part = IncompleteFile::open(self.incomplete)
             .await
             .map_err(|error| self.io(error))?;
         if self.remote.size == Some(part.bytes) {
@@ -130,7 +130,7 @@ impl Fetch<'_> {
 
     /// Does the answer go on where the file ends, and is the whole as long as it should be? A server that knows no ranges
     /// sends all: then the file begins anew.
-    async fn agree(&self, response: &Response, part: &mut Part) -> Result<(), Failure> {
+    async fn agree(&self, response: &Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         let headers = response.headers();
         if let Some(how) = text(headers, CONTENT_ENCODING.as_str()).filter(|&how| how != "identity") {
             let why = format!("it is sent packed ({how}), asked for as it is");
@@ -162,7 +162,7 @@ impl Fetch<'_> {
         }
     }
 
-    async fn copy(&self, mut response: Response, part: &mut Part) -> Result<(), Failure> {
+    async fn copy(&self, mut response: Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
             let bytes = part.bytes + chunk.len() as u64;
             if let Some(size) = self.remote.size.filter(|&size| bytes > size) {
@@ -175,7 +175,7 @@ impl Fetch<'_> {
                 .map_err(|error| self.io(error))?;
             part.bytes = bytes;
             let file = self.file;
-            self.watch.saw(Event::Here { file, bytes });
+            self.watch.saw(PullEvent::Here { file, bytes });
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl Fetch<'_> {
     }
 
     /// What is here of the right file stays; an empty beginning does not.
-    fn wrong_size(&self, expected: u64, found: u64, part: &Part) -> Failure {
+    fn wrong_size(&self, expected: u64, found: u64, part: &IncompleteFile) -> Failure {
         if part.bytes == 0
             && let Err(error) = self.forget()
         {
@@ -230,12 +230,12 @@ impl Fetch<'_> {
 }
 
 /// The file until it is whole.
-struct Part {
+struct IncompleteFile {
     file: BufWriter<File>,
     bytes: u64,
 }
 
-impl Part {
+impl IncompleteFile {
     async fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path).await?;
         let bytes = file.metadata().await?.len();

@@ -42,9 +42,9 @@ impl Cache {
 
     /// A repository's place in it.
     #[must_use]
-    pub(in crate::hub) fn shelf(&self, repo: &Repo) -> Shelf {
+    pub(in crate::hub) fn shelf(&self, repo: &Repo) -> CachedRepo {
         let name = repo.folder_name();
-        Shelf {
+        CachedRepo {
             folder: self.root.join(&name),
             locks: self.root.join(".locks").join(name),
         }
@@ -87,12 +87,12 @@ impl Cache {
 
 /// A repository's place in the cache.
 #[derive(Clone, Debug)]
-pub struct Shelf {
+pub struct CachedRepo {
     folder: PathBuf,
     locks: PathBuf,
 }
 
-impl Shelf {
+impl CachedRepo {
     /// Where its blobs lie.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {

@@ -34,7 +34,7 @@ pub struct Laid {
 
 /// What has a file's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum FilePlace {
     /// Nothing, or what the cache has too.
     Free,
     /// The file.
@@ -55,9 +55,9 @@ impl Pulled {
         let (mut kept, mut to_write, mut taken) = (Vec::new(), Vec::new(), Vec::new());
         for file in &self.files {
             match self.place(&folder, file)? {
-                Place::Right => kept.push(file.file.clone()),
-                Place::Free => to_write.push(file),
-                Place::Taken => taken.push(file.file.as_str()),
+                FilePlace::Right => kept.push(file.file.clone()),
+                FilePlace::Free => to_write.push(file),
+                FilePlace::Taken => taken.push(file.file.as_str()),
             }
         }
         if !taken.is_empty() {
@@ -97,24 +97,24 @@ impl Pulled {
         Etag::parse(blob.file_name()?.to_str()?).filter(|etag| etag.check().is_some())
     }
 
-    fn place(&self, folder: &Path, file: &PulledFile) -> Result<Place, HubError> {
+    fn place(&self, folder: &Path, file: &PulledFile) -> Result<FilePlace, HubError> {
         let path = folder.join(&file.file);
         let itself = match fs::symlink_metadata(&path) {
             Ok(itself) => itself,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Place::Free),
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(Place::Taken),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FilePlace::Free),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(FilePlace::Taken),
             Err(error) => return Err(HubError::at(&path)(error)),
         };
         let Some(bytes) = length(&path) else {
-            return Ok(Place::Taken);
+            return Ok(FilePlace::Taken);
         };
         let same = bytes == file.bytes && self.same(&file.file, &path).map_err(HubError::at(&path))?;
         Ok(match (same, itself.is_symlink()) {
-            (true, false) => Place::Right,
+            (true, false) => FilePlace::Right,
             // A link to the same content, as into the cache, becomes a file.
-            (true, true) => Place::Free,
-            _ if self.in_cache(&path, bytes).map_err(HubError::at(&path))? => Place::Free,
-            _ => Place::Taken,
+            (true, true) => FilePlace::Free,
+            _ if self.in_cache(&path, bytes).map_err(HubError::at(&path))? => FilePlace::Free,
+            _ => FilePlace::Taken,
         })
     }
 

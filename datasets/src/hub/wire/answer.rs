@@ -8,14 +8,14 @@ use crate::hub::{HubError, Repo};
 
 /// What an answer is about.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct AnswerSubject<'a> {
     /// The repository.
     pub repo: &'a Repo,
     /// The file of it, if one.
     pub file: Option<&'a str>,
 }
 
-impl Asked<'_> {
+impl AnswerSubject<'_> {
     /// In words: `OWNER/NAME@REVISION: FILE`.
     #[must_use]
     pub fn words(&self) -> String {
@@ -28,7 +28,7 @@ impl Asked<'_> {
 
 /// Where answers come from.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct HubEndpoint<'a> {
     /// The hub.
     pub endpoint: &'a Url,
     /// Where the token was found that it is given.
@@ -49,7 +49,11 @@ pub fn below<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Ur
 ///
 /// # Errors
 /// What every other status from 300 on means.
-pub async fn checked(asked: &Asked<'_>, place: Place<'_>, response: Response) -> Result<Response, Failure> {
+pub async fn checked(
+    asked: &AnswerSubject<'_>,
+    place: HubEndpoint<'_>,
+    response: Response,
+) -> Result<Response, Failure> {
     let status = response.status();
     if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
         return Ok(response);
@@ -73,7 +77,7 @@ pub async fn checked(asked: &Asked<'_>, place: Place<'_>, response: Response) ->
 
 /// An answer that no hub gives.
 #[must_use]
-pub fn not_a_hub(asked: &Asked<'_>, endpoint: &Url, why: String) -> HubError {
+pub fn not_a_hub(asked: &AnswerSubject<'_>, endpoint: &Url, why: String) -> HubError {
     HubError::NotAHub {
         what: asked.words(),
         why,
@@ -81,7 +85,13 @@ pub fn not_a_hub(asked: &Asked<'_>, endpoint: &Url, why: String) -> HubError {
     }
 }
 
-fn meaning(asked: &Asked<'_>, place: Place<'_>, status: StatusCode, code: &str, said: String) -> HubError {
+fn meaning(
+    asked: &AnswerSubject<'_>,
+    place: HubEndpoint<'_>,
+    status: StatusCode,
+    code: &str,
+    said: String,
+) -> HubError {
     let repo = asked.repo;
     let (id, page) = (repo.id.clone(), below(place.endpoint, repo.address()).to_string());
     let (what, file) = (asked.words(), asked.file.unwrap_or_default().to_owned());

@@ -7,10 +7,10 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, LOCATION, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, Url};
 
-use crate::hub::wire::answer::{self, Asked, Place, below};
+use crate::hub::wire::answer::{self, AnswerSubject, HubEndpoint, below};
 use crate::hub::wire::headers::{COMMIT, LINKED_ETAG, next_page, text};
-use crate::hub::wire::patience::{Failure, Patience};
-use crate::hub::{HubError, Settings, Token};
+use crate::hub::wire::patience::{Failure, RetryPolicy};
+use crate::hub::{AccessToken, HubError, Settings};
 
 /// The longest way of redirects.
 const REDIRECTS: usize = 10;
@@ -32,9 +32,9 @@ pub struct Http {
     client: Client,
     /// The hub.
     pub endpoint: Url,
-    token: Option<Token>,
+    token: Option<AccessToken>,
     /// How long and how often it is asked.
-    pub patience: Patience,
+    pub patience: RetryPolicy,
 }
 
 impl Http {
@@ -42,7 +42,7 @@ impl Http {
     ///
     /// # Errors
     /// [`HubError::Setting`]: the system's TLS or proxy settings cannot be used.
-    pub fn new(settings: &Settings, patience: Patience) -> Result<Self, HubError> {
+    pub fn new(settings: &Settings, patience: RetryPolicy) -> Result<Self, HubError> {
         let client = Client::builder()
             .user_agent(concat!("demask/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
@@ -68,8 +68,8 @@ impl Http {
     }
 
     /// Where answers come from.
-    fn place(&self) -> Place<'_> {
-        Place {
+    fn place(&self) -> HubEndpoint<'_> {
+        HubEndpoint {
             endpoint: &self.endpoint,
             token: self.token.as_ref().map(|token| token.origin.as_str()),
         }
@@ -79,7 +79,7 @@ impl Http {
     ///
     /// # Errors
     /// Every status from 400 on but 416; the connection's.
-    pub async fn bytes(&self, asked: &Asked<'_>, url: Url, start: u64) -> Result<Response, Failure> {
+    pub async fn bytes(&self, asked: &AnswerSubject<'_>, url: Url, start: u64) -> Result<Response, Failure> {
         let start = (start > 0).then_some(start);
         let (response, _) = self.follow(asked, Method::GET, url, start).await?;
         Ok(response)
@@ -89,7 +89,7 @@ impl Http {
     ///
     /// # Errors
     /// Every status from 400 on; a longer answer; the connection's.
-    pub async fn page(&self, asked: &Asked<'_>, url: Url) -> Result<Page, Failure> {
+    pub async fn page(&self, asked: &AnswerSubject<'_>, url: Url) -> Result<Page, Failure> {
         let mut response = self.bytes(asked, url, 0).await?;
         let next = next_page(response.headers()).and_then(|next| response.url().join(next).ok());
         let mut bytes = Vec::new();
@@ -108,13 +108,17 @@ impl Http {
     ///
     /// # Errors
     /// Every status from 400 on; the connection's.
-    pub async fn head(&self, asked: &Asked<'_>, url: Url) -> Result<(Response, Option<String>), Failure> {
+    pub async fn head(
+        &self,
+        asked: &AnswerSubject<'_>,
+        url: Url,
+    ) -> Result<(Response, Option<String>), Failure> {
         self.follow(asked, Method::HEAD, url, None).await
     }
 
     async fn follow(
         &self,
-        asked: &Asked<'_>,
+        asked: &AnswerSubject<'_>,
         method: Method,
         mut url: Url,
         start: Option<u64>,

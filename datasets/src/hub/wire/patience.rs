@@ -6,11 +6,11 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 use crate::hub::wire::headers::text;
-use crate::hub::{Event, HubError, Watch};
+use crate::hub::{HubError, PullEvent, Watch};
 
 /// How long and how often to try.
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Tries in a row that bring nothing new.
     pub tries: u32,
     /// Wait after the first failure; doubled after each further one.
@@ -23,7 +23,7 @@ pub struct Patience {
     pub silence: Duration,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             tries: 5,
@@ -113,7 +113,7 @@ pub fn may_pass(status: StatusCode) -> bool {
 /// Tries in a row.
 pub struct Tries<'a> {
     what: &'a str,
-    patience: &'a Patience,
+    patience: &'a RetryPolicy,
     watch: &'a dyn Watch,
     failed: u32,
 }
@@ -121,7 +121,7 @@ pub struct Tries<'a> {
 impl<'a> Tries<'a> {
     /// None yet.
     #[must_use]
-    pub fn new(what: &'a str, patience: &'a Patience, watch: &'a dyn Watch) -> Self {
+    pub fn new(what: &'a str, patience: &'a RetryPolicy, watch: &'a dyn Watch) -> Self {
         Self {
             what,
             patience,
@@ -155,7 +155,7 @@ impl<'a> Tries<'a> {
         }
         let doubled = patience.first_wait.saturating_mul(1 << (self.failed - 1).min(16));
         let wait = asked.unwrap_or(doubled.min(patience.longest_wait));
-        self.watch.saw(Event::Waiting {
+        self.watch.saw(PullEvent::Waiting {
             what: &what,
             why: &why,
             wait,

@@ -3,7 +3,7 @@
 use reqwest::Url;
 use reqwest::header::{CONTENT_LENGTH, ETAG};
 
-use crate::hub::wire::answer::{self, Asked};
+use crate::hub::wire::answer::{self, AnswerSubject};
 use crate::hub::wire::etag::Etag;
 use crate::hub::wire::headers::{LINKED_ETAG, LINKED_SIZE, XET_HASH, text};
 use crate::hub::wire::http::Http;
@@ -34,7 +34,7 @@ impl Remote {
     /// Every refusal; [`HubError::NotAHub`] where the answer is not of that commit or does not name the content.
     pub async fn ask(
         http: &Http,
-        asked: &Asked<'_>,
+        asked: &AnswerSubject<'_>,
         commit: &str,
         file: &str,
         watch: &dyn Watch,
@@ -52,7 +52,7 @@ impl Remote {
     }
 }
 
-async fn once(http: &Http, asked: &Asked<'_>, commit: &str, url: &Url) -> Result<Remote, Failure> {
+async fn once(http: &Http, asked: &AnswerSubject<'_>, commit: &str, url: &Url) -> Result<Remote, Failure> {
     let (response, seen) = http.head(asked, url.clone()).await?;
     let not_a_hub = |why: String| answer::not_a_hub(asked, &http.endpoint, why);
     match seen {

@@ -62,7 +62,7 @@ impl Profile {
 
 /// Something that was going on for a while.
 #[derive(Clone, Debug)]
-struct Event {
+struct ProfilerSpan {
     name: String,
     gpu: bool,
     /// Its thread or stream.
@@ -87,7 +87,7 @@ pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T
 }
 
 /// Each name's calls and own time.
-fn summed(mut events: Vec<Event>) -> Profile {
+fn summed(mut events: Vec<ProfilerSpan>) -> Profile {
     // On a line what began earlier, and of two that began together the longer one, holds the other.
     events.sort_by_key(|event| (event.gpu, event.line, event.start, std::cmp::Reverse(event.took)));
     let mut own: Vec<u64> = events.iter().map(|event| event.took).collect();
@@ -133,7 +133,7 @@ impl Recording {
         Ok(Self { running: true })
     }
 
-    fn end(mut self) -> Result<Vec<Event>> {
+    fn end(mut self) -> Result<Vec<ProfilerSpan>> {
         self.running = false;
         shim::end()
     }
@@ -154,7 +154,7 @@ fn named(error: &ModelError) -> ModelError {
 
 #[cfg(not(fused))]
 mod shim {
-    use super::{Event, named};
+    use super::{ProfilerSpan, named};
     use crate::error::{ModelError, Result};
 
     pub(super) fn begin(_cuda: bool) -> Result<()> {
@@ -162,7 +162,7 @@ mod shim {
         Err(named(&ModelError::Refused(why)))
     }
 
-    pub(super) fn end() -> Result<Vec<Event>> {
+    pub(super) fn end() -> Result<Vec<ProfilerSpan>> {
         Ok(Vec::new())
     }
 }
@@ -171,7 +171,7 @@ mod shim {
 mod shim {
     use std::ffi::{CStr, c_char, c_int, c_void};
 
-    use super::{Event, named};
+    use super::{ProfilerSpan, named};
     use crate::device::kernels::ffi::check;
     use crate::error::Result;
 
@@ -187,8 +187,8 @@ mod shim {
         check(unsafe { demask_profile_begin(cuda.into()) }).map_err(|error| named(&error))
     }
 
-    pub(super) fn end() -> Result<Vec<Event>> {
-        let mut events: Vec<Event> = Vec::new();
+    pub(super) fn end() -> Result<Vec<ProfilerSpan>> {
+        let mut events: Vec<ProfilerSpan> = Vec::new();
         // SAFETY: `keep` is given the list that it expects, and only during this call.
         check(unsafe { demask_profile_end((&raw mut events).cast(), keep) })
             .map_err(|error| named(&error))?;
@@ -205,8 +205,8 @@ mod shim {
         took: u64,
     ) {
         // SAFETY: `end` gave the list, which nobody else has now; the name is a string that lives until this returns.
-        let (events, name) = unsafe { (&mut *to.cast::<Vec<Event>>(), CStr::from_ptr(name)) };
-        events.push(Event {
+        let (events, name) = unsafe { (&mut *to.cast::<Vec<ProfilerSpan>>(), CStr::from_ptr(name)) };
+        events.push(ProfilerSpan {
             name: name.to_string_lossy().into_owned(),
             gpu: gpu != 0,
             line,
@@ -224,9 +224,9 @@ mod tests {
 
     use super::*;
 
-    fn event(name: &str, gpu: bool, start: u64, took: u64) -> Event {
+    fn event(name: &str, gpu: bool, start: u64, took: u64) -> ProfilerSpan {
         let (name, line) = (name.to_owned(), 1);
-        Event {
+        ProfilerSpan {
             name,
             gpu,
             line,

@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 
 /// One row's queries, which follow those of the row before, and its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct RaggedRow {
     /// How many queries of T.
     pub queries: usize,
     /// The first of its keys in S.
@@ -35,7 +35,7 @@ pub struct Row {
 /// Rows that attend together, the same at every block.
 #[derive(Debug)]
 pub struct RaggedRows {
-    rows: Vec<Row>,
+    rows: Vec<RaggedRow>,
     /// The first query of each row and, last, T: [R + 1], i32.
     first_query_R: Tensor,
     /// The first key of each row and, last, where the last row's end: [R + 1], i32.
@@ -49,9 +49,9 @@ pub struct RaggedRows {
 
 /// Rows whose tables are in a packet that has not been sent.
 #[derive(Debug)]
-pub struct Planned {
-    rows: Vec<Row>,
-    places: (Place, Place, Option<Place>),
+pub struct PlannedRagged {
+    rows: Vec<RaggedRow>,
+    places: (PacketPlace, PacketPlace, Option<PacketPlace>),
     longest_keys: usize,
 }
 
@@ -60,10 +60,10 @@ fn int(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
-impl Planned {
+impl PlannedRagged {
     /// Plans rows whose keys may lie anywhere in S; no row that takes the place of one of these has more than
     /// `longest_keys`.
-    pub fn anywhere(rows: Vec<Row>, longest_keys: usize, packet: &mut Packet) -> Self {
+    pub fn anywhere(rows: Vec<RaggedRow>, longest_keys: usize, packet: &mut Packet) -> Self {
         let first_key = rows.iter().map(|row| int(row.first_key));
         let end = rows.last().map_or(0, |row| int(row.first_key + row.keys));
         let places = (
@@ -81,10 +81,10 @@ impl Planned {
     /// Plans rows of such lengths whose keys are their own queries' places.
     pub fn of_themselves(lengths: &[usize], packet: &mut Packet) -> Self {
         let mut first = 0;
-        let rows: Vec<Row> = lengths
+        let rows: Vec<RaggedRow> = lengths
             .iter()
             .map(|&length| {
-                let row = Row {
+                let row = RaggedRow {
                     queries: length,
                     first_key: first,
                     keys: length,
@@ -118,7 +118,7 @@ impl Planned {
     }
 }
 
-fn first_queries(rows: &[Row]) -> Vec<i32> {
+fn first_queries(rows: &[RaggedRow]) -> Vec<i32> {
     let mut first = 0;
     let ends = rows.iter().map(|row| {
         first += row.queries;
@@ -264,7 +264,7 @@ pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
 }
 
 /// 1 for pairs of which neither is weak, [1, 1, Q, keys], made where the queries `like` it are.
-fn weaker(row: &Row, like: &Tensor) -> Result<Tensor> {
+fn weaker(row: &RaggedRow, like: &Tensor) -> Result<Tensor> {
     let strong = |count: usize, weak: usize| -> Result<Tensor> {
         let number = Tensor::f_arange(count as i64, (Kind::Int64, like.device()))?;
         Ok(number.f_ge(weak as i64)?.f_to_kind(like.kind())?)
@@ -314,7 +314,7 @@ mod tests {
         wave.view([count, heads, WIDTH])
     }
 
-    fn sent(plan: impl FnOnce(&mut Packet) -> Planned) -> RaggedRows {
+    fn sent(plan: impl FnOnce(&mut Packet) -> PlannedRagged) -> RaggedRows {
         let mut packet = Packet::new();
         let planned = plan(&mut packet);
         planned.arrive(&packet.send(Device::Cpu).unwrap())
@@ -361,7 +361,7 @@ mod tests {
             turn in 0usize..7,
         ) {
             let slots = chunks.len() + 1;
-            let rows: Vec<Row> = chunks.iter().enumerate().map(|(number, &(queries, keys))| Row {
+            let rows: Vec<RaggedRow> = chunks.iter().enumerate().map(|(number, &(queries, keys))| RaggedRow {
                 queries,
                 first_key: (number + turn) % slots * CAPACITY,
                 keys,
@@ -374,7 +374,7 @@ mod tests {
                 numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.1),
                 numbers((slots * CAPACITY) as i64, KEY_HEADS, 0.2),
             );
-            let rows = sent(|packet| Planned::anywhere(rows, CAPACITY, packet));
+            let rows = sent(|packet| PlannedRagged::anywhere(rows, CAPACITY, packet));
             let found = rows.attend(&q, &k, &v).unwrap();
             prop_assert!(far(&found, &by_tables(&rows, &q, &k, &v)) < 1e-12);
         }
@@ -383,7 +383,7 @@ mod tests {
         #[test]
         fn packed_rows_attend_as_their_tables_say(lengths in proptest::collection::vec(1usize..9, 1..6)) {
             let count = lengths.iter().sum::<usize>() as i64;
-            let rows = sent(|packet| Planned::of_themselves(&lengths, packet));
+            let rows = sent(|packet| PlannedRagged::of_themselves(&lengths, packet));
             let of = |salt, heads| numbers(count, heads, salt).set_requires_grad(true);
             let inputs = [of(0.0, HEADS), of(0.1, KEY_HEADS), of(0.2, KEY_HEADS)];
             let weights = numbers(count, HEADS, 0.3).view([count, HEADS * WIDTH]);
@@ -405,14 +405,14 @@ mod tests {
     #[test]
     fn other_lengths_are_not_taken_over_where_they_are_launched_one_by_one() {
         let of = |keys: usize| {
-            let row = Row {
+            let row = RaggedRow {
                 queries: 2,
                 first_key: CAPACITY,
                 keys,
                 soft_pad_keys: 0,
                 soft_pad_queries: 0,
             };
-            sent(|packet| Planned::anywhere(vec![row], CAPACITY, packet))
+            sent(|packet| PlannedRagged::anywhere(vec![row], CAPACITY, packet))
         };
         let mut rows = of(7);
         assert!(rows.refill(&of(7), false).unwrap());

@@ -5,7 +5,7 @@ use demask_api::{EstimatorConfig, PolicySample};
 use rand::Rng as _;
 
 use super::view::{MaskedView, answer_positions, choose_at_least_one};
-use super::{Entry, Estimator, InnerStep};
+use super::{Estimator, EstimatorEntry, InnerStep};
 
 /// The least ratio of the first mask; the second has the rest.
 const LEAST_RATIO: f64 = 0.2;
@@ -16,7 +16,7 @@ const RATIO_WIDTH: f64 = 0.6;
 #[derive(Clone, Debug)]
 pub struct Coupled;
 
-pub(super) const ENTRY: Entry = Entry {
+pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
     name: "coupled",
     make: |config| match config {
         EstimatorConfig::Coupled => Some(Box::new(Coupled)),

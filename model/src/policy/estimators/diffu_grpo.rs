@@ -5,7 +5,7 @@ use demask_api::{EstimatorConfig, PolicySample};
 use rand::Rng as _;
 
 use super::view::{MaskedView, answer_positions};
-use super::{Entry, Estimator, InnerStep};
+use super::{Estimator, EstimatorEntry, InnerStep};
 use crate::error::Result;
 use crate::training::validation::in_range;
 
@@ -15,7 +15,7 @@ pub struct DiffuGrpo {
     prompt_mask: f64,
 }
 
-pub(super) const ENTRY: Entry = Entry {
+pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
     name: "diffu_grpo",
     make: |config| match config {
         EstimatorConfig::DiffuGrpo { prompt_mask } => Some(Box::new(DiffuGrpo {

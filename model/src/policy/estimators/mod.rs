@@ -82,7 +82,7 @@ impl InnerStep {
 
 /// An entry of the list of estimators.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct EstimatorEntry {
     /// Its name in profiles and requests: the `kind` of its [`EstimatorConfig`].
     pub name: &'static str,
     /// Makes it of its own settings; none of another's.
@@ -90,7 +90,7 @@ pub struct Entry {
 }
 
 /// Every estimator.
-pub const ESTIMATORS: &[Entry] = &[
+pub const ESTIMATORS: &[EstimatorEntry] = &[
     uni_grpo::ENTRY,
     diffu_grpo::ENTRY,
     coupled::ENTRY,

@@ -7,7 +7,7 @@ use demask_api::{EstimatorConfig, PolicySample};
 use rand::Rng as _;
 
 use super::view::{MaskedView, answer_positions};
-use super::{Entry, Estimator, InnerStep};
+use super::{Estimator, EstimatorEntry, InnerStep};
 use crate::error::Result;
 use crate::training::mask_sampling::masked;
 use crate::training::validation::refuse;
@@ -21,7 +21,7 @@ pub struct TraceRl {
     views: usize,
 }
 
-pub(super) const ENTRY: Entry = Entry {
+pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
     name: "trace_rl",
     make: |config| match config {
         EstimatorConfig::TraceRl { merge, views } => Some(Box::new(TraceRl {

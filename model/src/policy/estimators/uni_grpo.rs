@@ -5,7 +5,7 @@ use demask_api::{EstimatorConfig, PolicySample, Spacing};
 use rand::Rng as _;
 
 use super::view::{MaskedView, answer_positions, choose_at_least_one};
-use super::{Entry, Estimator, InnerStep};
+use super::{Estimator, EstimatorEntry, InnerStep};
 
 /// Diffusion steps of the paper's schedule, T.
 pub const DIFFUSION_STEPS: f64 = 1000.0;
@@ -16,7 +16,7 @@ pub struct UniGrpo {
     spacing: Spacing,
 }
 
-pub(super) const ENTRY: Entry = Entry {
+pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
     name: "uni_grpo",
     make: |config| match config {
         EstimatorConfig::UniGrpo { spacing } => Some(Box::new(UniGrpo { spacing: *spacing })),

@@ -28,7 +28,7 @@ pub type OnFrame<'a> = &'a mut dyn FnMut(usize, SampleFrame, Option<&[u32]>) -> 
 
 /// A cache: how many rows, and of how many places each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Room {
+struct CacheExtent {
     slots: usize,
     places: usize,
 }
@@ -58,14 +58,14 @@ pub struct Batch<'a> {
     free: Vec<usize>,
     running: Vec<Running>,
     /// By client.
-    waiting: BTreeMap<usize, Client>,
+    waiting: BTreeMap<usize, Submission>,
     submitted: usize,
     clients: usize,
 }
 
 /// Rows that were submitted together and wait.
 #[derive(Debug, Default)]
-struct Client {
+struct Submission {
     rows: VecDeque<(usize, SamplingRow)>,
     /// How many of them have been let in.
     admitted: usize,
@@ -136,7 +136,8 @@ impl<'a> Batch<'a> {
     /// Queues rows that are made already, with tickets of the caller's.
     pub(super) fn queue(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
         if !rows.is_empty() {
-            self.waiting.insert(self.clients, Client { rows, admitted: 0 });
+            self.waiting
+                .insert(self.clients, Submission { rows, admitted: 0 });
             self.clients += 1;
         }
     }
@@ -245,7 +246,7 @@ impl<'a> Batch<'a> {
     }
 
     /// The cache that a row of so many halves of that length may have its places in; none while it has to wait.
-    fn room_for(&self, halves: usize, length: usize) -> Option<Room> {
+    fn room_for(&self, halves: usize, length: usize) -> Option<CacheExtent> {
         let idle = self.running.is_empty();
         let rows: usize = self
             .running
@@ -261,7 +262,7 @@ impl<'a> Batch<'a> {
             .as_ref()
             .map_or((0, 0), |cache| (cache.slots(), cache.capacity()));
         if self.free.len() >= halves && places >= length {
-            return Some(Room { slots, places });
+            return Some(CacheExtent { slots, places });
         }
         // What nobody uses need not be kept: the next one is made for those that come.
         let (slots, places, free) = if idle {
@@ -269,22 +270,23 @@ impl<'a> Batch<'a> {
         } else {
             (slots, places, self.free.len())
         };
-        let least = Room {
+        let least = CacheExtent {
             slots: slots + halves.saturating_sub(free),
             places: KvCache::places(places.max(length)),
         };
-        let kept =
-            |room: Room| room.slots <= self.limits.rows && room.slots * room.places <= self.limits.tokens;
+        let kept = |room: CacheExtent| {
+            room.slots <= self.limits.rows && room.slots * room.places <= self.limits.tokens
+        };
         if !kept(least) {
             return idle.then_some(least);
         }
         let waiting = || self.waiting.values().flat_map(|client| &client.rows);
         let longest = waiting().map(|(_, row)| row.state().request.ids.len()).max();
-        let all = Room {
+        let all = CacheExtent {
             slots: (slots + waiting().count() * halves).min(self.limits.rows),
             places: KvCache::places(longest.unwrap_or(0).max(least.places)),
         };
-        let ample = Room {
+        let ample = CacheExtent {
             slots: all.slots.min(self.limits.tokens / all.places.max(1)),
             ..all
         };
@@ -292,7 +294,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Sees to it that the cache is so large.
-    fn make(&mut self, room: Room) -> Result<()> {
+    fn make(&mut self, room: CacheExtent) -> Result<()> {
         let same = |cache: &KvCache| (cache.slots(), cache.capacity()) == (room.slots, room.places);
         if self.cache.as_ref().is_some_and(same) {
             return Ok(());

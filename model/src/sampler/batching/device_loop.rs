@@ -51,7 +51,7 @@ pub(super) struct DeviceBlock {
     block: i64,
     mask_token: i64,
     writable: Writable,
-    graph: Recording,
+    graph: GraphRecording,
     /// Holds the tokens of the computed places, which the steps fill in.
     pass: Pass,
     /// Which of T are the active blocks' positions, [N].
@@ -67,7 +67,7 @@ pub(super) struct DeviceBlock {
 
 /// A step as one launch.
 #[derive(Debug)]
-enum Recording {
+enum GraphRecording {
     /// Nobody asked for it, or it cannot be.
     Off,
     /// Not yet: a step is done once by itself before.
@@ -115,9 +115,9 @@ impl DeviceBlock {
             mask_token: i64::from(backbone.config().mask_token_id),
             writable,
             graph: if device.is_cuda() && stepping == Stepping::Graph {
-                Recording::Wanted
+                GraphRecording::Wanted
             } else {
-                Recording::Off
+                GraphRecording::Off
             },
             pass: planned.arrive(&arrived, backbone.rotary())?,
             window_N: arrived.get(window),
@@ -218,10 +218,10 @@ impl DeviceBlock {
         tch::no_grad(|| {
             for step in 0..steps {
                 match &self.graph {
-                    Recording::Made(graph) => graph.replay()?,
-                    Recording::Off => self.step(backbone, cache)?,
-                    Recording::Wanted if step + 1 < steps => self.step_and_record(backbone, cache)?,
-                    Recording::Wanted => self.step(backbone, cache)?,
+                    GraphRecording::Made(graph) => graph.replay()?,
+                    GraphRecording::Off => self.step(backbone, cache)?,
+                    GraphRecording::Wanted if step + 1 < steps => self.step_and_record(backbone, cache)?,
+                    GraphRecording::Wanted => self.step(backbone, cache)?,
                 }
             }
             let drawn = fetched(&self.measures_SN7.f_narrow(0, 0, steps as i64)?)?;
@@ -237,11 +237,11 @@ impl DeviceBlock {
         };
         CudaGraph::warm(device, || self.step(backbone, cache))?;
         self.graph = match CudaGraph::record(device, || self.step(backbone, cache)) {
-            Ok(graph) => Recording::Made(graph),
+            Ok(graph) => GraphRecording::Made(graph),
             Err(error) if error.is_device_fault() => return Err(error),
             Err(error) => {
                 tracing::warn!("{error}; kernels are launched one by one");
-                Recording::Off
+                GraphRecording::Off
             }
         };
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::device::transfer::{Arrived, Packet, Place};
+use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::network::chunk::Chunk;
@@ -71,14 +71,14 @@ pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInp
     let device = backbone.device();
     let mut packet = Packet::new();
     let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
-    let groups: Vec<Planned<'_, '_>> = groups(inputs, places)
+    let groups: Vec<PlannedGroup<'_, '_>> = groups(inputs, places)
         .into_iter()
-        .map(|(columns, members)| Planned::new(columns, members, device, &mut packet))
+        .map(|(columns, members)| PlannedGroup::new(columns, members, device, &mut packet))
         .collect();
     let arrived = packet.send(device)?;
     let pass = planned.arrive(&arrived, backbone.rotary())?;
     let hidden_TD = backbone.run(cache, &pass)?;
-    let mut groups: Vec<Group<'_, '_>> = groups.into_iter().map(|group| group.arrive(&arrived)).collect();
+    let mut groups: Vec<DrawGroup<'_, '_>> = groups.into_iter().map(|group| group.arrive(&arrived)).collect();
     let measures: Vec<Tensor> = groups
         .iter_mut()
         .map(|group| tch::no_grad(|| group.measures(backbone, &hidden_TD)))
@@ -131,7 +131,7 @@ fn groups<'t, 'r>(
 }
 
 /// Turns whose logits are made and drawn from together.
-struct Group<'t, 'r> {
+struct DrawGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
     /// Where their drawn positions stand among the hidden states, those of unconditional halves behind: [N + G] or a few more.
@@ -147,15 +147,15 @@ struct Guidance {
 }
 
 /// A group whose tables are in a packet that has not been sent.
-struct Planned<'t, 'r> {
+struct PlannedGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    index: Place,
-    guidance: Option<(Place, Place)>,
+    index: PacketPlace,
+    guidance: Option<(PacketPlace, PacketPlace)>,
     noise: PlannedNoise,
 }
 
-impl<'t, 'r> Planned<'t, 'r> {
+impl<'t, 'r> PlannedGroup<'t, 'r> {
     fn new(columns: Columns, members: Vec<Member<'t, 'r>>, device: Device, packet: &mut Packet) -> Self {
         let rows = members.iter().flat_map(|(_, places)| &places.row);
         let unconditional = members.iter().flat_map(|(_, places)| &places.unconditional);
@@ -177,12 +177,12 @@ impl<'t, 'r> Planned<'t, 'r> {
         }
     }
 
-    fn arrive(self, arrived: &Arrived) -> Group<'t, 'r> {
+    fn arrive(self, arrived: &Arrived) -> DrawGroup<'t, 'r> {
         let guidance = self.guidance.map(|(at, scales)| Guidance {
             at_G: arrived.get(at),
             scales_G1: arrived.get(scales).unsqueeze(1),
         });
-        Group {
+        DrawGroup {
             columns: self.columns,
             members: self.members,
             index: arrived.get(self.index),
@@ -192,7 +192,7 @@ impl<'t, 'r> Planned<'t, 'r> {
     }
 }
 
-impl Group<'_, '_> {
+impl DrawGroup<'_, '_> {
     /// What is drawn at all positions, [N, 7].
     fn measures(&mut self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
         let logits_NV = self.logits(backbone, hidden_TD)?;

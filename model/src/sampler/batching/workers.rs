@@ -155,7 +155,7 @@ impl Drop for WorkerPool<'_> {
 struct Workers {
     all: Vec<Worker>,
     /// Gone before the hands are waited for: who has reports waits until they are heard (law L2).
-    reports: Option<Receiver<Report>>,
+    reports: Option<Receiver<WorkerReport>>,
 }
 
 #[derive(Debug)]
@@ -174,18 +174,18 @@ enum Instruction {
 }
 
 /// What a worker says after a pass.
-struct Report {
+struct WorkerReport {
     worker: usize,
     passed: Result<Passed>,
 }
 
 struct Passed {
     done: Vec<(usize, Sample)>,
-    frames: Vec<Frame>,
+    frames: Vec<PictureFrame>,
     running: Vec<usize>,
 }
 
-struct Frame {
+struct PictureFrame {
     ticket: usize,
     frame: SampleFrame,
     guess: Option<Vec<u32>>,
@@ -245,7 +245,7 @@ impl Workers {
         };
         let first = if waits { reports.recv().ok() } else { None };
         let rest = std::iter::from_fn(|| reports.try_recv().ok());
-        for Report { worker, passed } in first.into_iter().chain(rest).take(self.all.len()) {
+        for WorkerReport { worker, passed } in first.into_iter().chain(rest).take(self.all.len()) {
             let passed = passed?;
             let worker = &mut self.all[worker];
             worker.running = passed.running;
@@ -275,14 +275,19 @@ impl Drop for Workers {
 }
 
 impl Worker {
-    fn start(backbone: Backbone, limits: Limits, number: usize, report: SyncSender<Report>) -> Result<Self> {
+    fn start(
+        backbone: Backbone,
+        limits: Limits,
+        number: usize,
+        report: SyncSender<WorkerReport>,
+    ) -> Result<Self> {
         let (instructions, received) = channel();
         let work = move || {
             meet_threads();
             tch::set_num_threads(1);
             let worked = std::panic::catch_unwind(AssertUnwindSafe(|| {
                 work(&backbone, limits, &received, &|passed| {
-                    let reports = Report {
+                    let reports = WorkerReport {
                         worker: number,
                         passed,
                     };
@@ -292,7 +297,7 @@ impl Worker {
             if worked.is_err() {
                 let passed = Err(ModelError::Refused("a sampling thread panicked".into()));
                 report
-                    .send(Report {
+                    .send(WorkerReport {
                         worker: number,
                         passed,
                     })
@@ -354,7 +359,7 @@ fn pass(batch: &mut Batch<'_>) -> Result<Passed> {
     let mut frames = Vec::new();
     let done = batch.step(&mut |ticket, frame, guess| {
         let guess = guess.map(<[u32]>::to_vec);
-        frames.push(Frame { ticket, frame, guess });
+        frames.push(PictureFrame { ticket, frame, guess });
         Ok(())
     })?;
     Ok(Passed {

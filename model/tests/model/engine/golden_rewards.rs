@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use demask_model::engine::verify::verify;
-use demask_model::reward_networks::{Clip, ImageReward, RewardKind};
+use demask_model::reward_networks::{Clip, ImageRewardNetwork, RewardKind};
 use demask_model::weights::safetensors;
 use tch::{Device, Kind, Tensor};
 
@@ -87,7 +87,7 @@ fn a_tensor_that_is_missing_extra_or_misshapen_is_named() {
     let misshapen = altered("image-reward", same, |tensors| {
         tensors.insert(head.into(), Tensor::zeros([2, 2], (Kind::Float, Device::Cpu)));
     });
-    let error = ImageReward::load(misshapen.path(), Device::Cpu)
+    let error = ImageRewardNetwork::load(misshapen.path(), Device::Cpu)
         .unwrap_err()
         .to_string();
     assert!(error.contains(head) && error.contains("[64, 128]"), "{error}");

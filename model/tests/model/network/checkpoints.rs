@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{learner, numbers, ragged, settings};
 use demask_api::{EngineError, StepSettings};
-use demask_model::engine::checkpoint::Model;
+use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::training;
 use demask_model::weights::safetensors;
 use tch::{Device, Kind};
 
 /// A model that has learnt for two steps, with a moving average and an image tokenizer.
-fn model(kind: Kind) -> Model {
+fn model(kind: Kind) -> LoadedModel {
     let backbone = demask_model::Backbone::fresh(&crate::common::config(), 1, Device::Cpu, kind).unwrap();
     let optimizer = demask_model::training::optimizer::AdamW::new(backbone.parameters()).unwrap();
     let mut tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 2, Device::Cpu).unwrap();
     let mut training = TokenizerTrainer::new(&tokenizer).unwrap();
     let picture = demask_api::Picture::filled(4, 4, [10, 200, 70]);
     training.step(&mut tokenizer, &[picture], &settings(0)).unwrap();
-    let mut model = Model {
+    let mut model = LoadedModel {
         backbone,
         optimizer,
         tokenizer: Some((tokenizer, training)),
@@ -31,7 +31,7 @@ fn model(kind: Kind) -> Model {
     model
 }
 
-fn step(model: &mut Model, seed: u64) {
+fn step(model: &mut LoadedModel, seed: u64) {
     let settings = StepSettings {
         ema: 0.9,
         ..settings(seed)
@@ -39,7 +39,7 @@ fn step(model: &mut Model, seed: u64) {
     training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
 }
 
-fn state(model: &Model) -> Vec<(String, Vec<f64>)> {
+fn state(model: &LoadedModel) -> Vec<(String, Vec<f64>)> {
     let mut all = crate::common::state(model.backbone.parameters(), &model.optimizer);
     let (tokenizer, training) = model.tokenizer.as_ref().unwrap();
     all.push(("pixels".into(), numbers(tokenizer.parameters().master())));
@@ -53,7 +53,7 @@ fn state(model: &Model) -> Vec<(String, Vec<f64>)> {
 }
 
 /// A saved model in a folder of its own.
-fn saved(optimizer: bool) -> (tempfile::TempDir, PathBuf, Model) {
+fn saved(optimizer: bool) -> (tempfile::TempDir, PathBuf, LoadedModel) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("checkpoint");
     let model = model(Kind::Float);
@@ -63,7 +63,9 @@ fn saved(optimizer: bool) -> (tempfile::TempDir, PathBuf, Model) {
 }
 
 fn refusal(dir: &Path, resume: bool) -> String {
-    let error = Model::load(dir, resume, Device::Cpu, Kind::Float).err().unwrap();
+    let error = LoadedModel::load(dir, resume, Device::Cpu, Kind::Float)
+        .err()
+        .unwrap();
     EngineError::from(error).to_string()
 }
 
@@ -74,7 +76,7 @@ fn l8_a_checkpoint_comes_back_bit_for_bit_and_goes_on_bit_for_bit() {
         let dir = place.path().join("a/b/checkpoint");
         let mut model = model(kind);
         let saved = model.save(&dir, &BTreeMap::new(), true).unwrap();
-        let mut back = Model::load(&dir, true, Device::Cpu, kind).unwrap();
+        let mut back = LoadedModel::load(&dir, true, Device::Cpu, kind).unwrap();
         assert_eq!(back.optimizer.step_count(), 2);
         assert_eq!(state(&back), state(&model));
         let again = back
@@ -172,7 +174,7 @@ fn a_lost_or_broken_manifest_is_named() {
 fn a_checkpoint_without_moments_is_not_resumed() {
     let (_place, dir, model) = saved(false);
     assert!(refusal(&dir, true).contains("cannot be resumed"));
-    let back = Model::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
+    let back = LoadedModel::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
     assert_eq!(
         back.backbone.parameters().master(),
         model.backbone.parameters().master()
@@ -185,7 +187,7 @@ fn a_checkpoint_without_moments_is_not_resumed() {
 fn a_truncated_published_file_is_named() {
     let (_place, dir, _) = saved(false);
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
-    Model::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
+    LoadedModel::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
     let file = dir.join("model.safetensors");
     let whole = std::fs::read(&file).unwrap();
     for length in [0, 5, 40, whole.len() - 1] {
@@ -264,7 +266,7 @@ fn l1_the_rest_of_a_killed_save_is_removed() {
 fn the_moving_average_can_be_taken_for_the_weights() {
     let (_place, dir, model) = saved(true);
     let average = model.optimizer.state("o").unwrap().remove("o.average").unwrap();
-    let back = Model::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
+    let back = LoadedModel::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
     back.take_average(&dir, false).unwrap();
     assert_eq!(back.backbone.parameters().master(), &average);
     assert_ne!(&average, model.backbone.parameters().master());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::common::numbers;
 use demask_api::{BackboneConfig, Growth, LoadOptions, Purpose};
 use demask_model::Backbone;
-use demask_model::engine::checkpoint::Model;
+use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::training::optimizer::AdamW;
 use tch::{Device, Kind};
 
@@ -24,7 +24,7 @@ fn text_model(tied: bool) -> (tempfile::TempDir, PathBuf, Backbone) {
     let backbone = Backbone::fresh(&config, 3, Device::Cpu, Kind::Float).unwrap();
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("text");
-    let model = Model {
+    let model = LoadedModel {
         optimizer: AdamW::new(backbone.parameters()).unwrap(),
         backbone,
         tokenizer: None,
@@ -33,7 +33,7 @@ fn text_model(tied: bool) -> (tempfile::TempDir, PathBuf, Backbone) {
     (place, dir, model.backbone)
 }
 
-fn grow(dir: &Path, purpose: Purpose, seed: u64) -> Result<Model, String> {
+fn grow(dir: &Path, purpose: Purpose, seed: u64) -> Result<LoadedModel, String> {
     let options = LoadOptions {
         purpose,
         grow: Some(Growth {
@@ -42,7 +42,7 @@ fn grow(dir: &Path, purpose: Purpose, seed: u64) -> Result<Model, String> {
         }),
         ..LoadOptions::default()
     };
-    Model::load_with(dir, false, &options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
+    LoadedModel::load_with(dir, false, &options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::common::{config, numbers, ragged, settings, shards};
 use demask_api::{BackboneConfig, LoadOptions, Purpose, published};
-use demask_model::engine::checkpoint::Model;
+use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
 use demask_model::network::slots::slots;
 use demask_model::weights::safetensors;
@@ -262,9 +262,9 @@ fn l7_weights_for_sampling_compute_the_same_bits() {
 }
 
 /// A saved model whose run kept a moving average.
-fn trained(dir: &Path) -> Model {
+fn trained(dir: &Path) -> LoadedModel {
     let (backbone, optimizer) = crate::common::learner(3);
-    let mut model = Model {
+    let mut model = LoadedModel {
         backbone,
         optimizer,
         tokenizer: None,
@@ -286,7 +286,7 @@ fn weights_for_sampling_are_not_trained() {
     let dir = place.path().join("checkpoint");
     trained(&dir);
     let options = LoadOptions::sampling();
-    let open = |resume| Model::load_with(&dir, resume, &options, Device::Cpu, Kind::Float);
+    let open = |resume| LoadedModel::load_with(&dir, resume, &options, Device::Cpu, Kind::Float);
     let message = open(true).unwrap_err().to_string();
     assert!(message.contains("resume and purpose sample"), "{message}");
     let mut model = open(false).unwrap();
@@ -316,9 +316,10 @@ fn the_moving_average_may_be_sampled_from() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("checkpoint");
     trained(&dir);
-    let training = Model::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
+    let training = LoadedModel::load(&dir, false, Device::Cpu, Kind::Float).unwrap();
     training.take_average(&dir, false).unwrap();
-    let sampling = Model::load_with(&dir, false, &LoadOptions::sampling(), Device::Cpu, Kind::Float).unwrap();
+    let sampling =
+        LoadedModel::load_with(&dir, false, &LoadOptions::sampling(), Device::Cpu, Kind::Float).unwrap();
     assert_ne!(named(&sampling.backbone), named(&training.backbone));
     sampling.take_average(&dir, false).unwrap();
     assert_eq!(named(&sampling.backbone), named(&training.backbone));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{numbers, ragged, settings};
 use demask_api::{EstimatorConfig, LoadOptions, LoraConfig, ObjectiveConfig, Purpose, StepSettings};
-use demask_model::engine::checkpoint::Model;
+use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
 use demask_model::training::loss::{LossRow, backward_chunks, gather};
 use demask_model::training::optimizer::AdamW;
@@ -38,7 +38,7 @@ fn base() -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("base");
     let (backbone, optimizer) = crate::common::learner(3);
-    let model = Model {
+    let model = LoadedModel {
         backbone,
         optimizer,
         tokenizer: None,
@@ -47,11 +47,11 @@ fn base() -> (tempfile::TempDir, PathBuf) {
     (place, dir)
 }
 
-fn open(dir: &Path, resume: bool, options: &LoadOptions) -> Result<Model, String> {
-    Model::load_with(dir, resume, options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
+fn open(dir: &Path, resume: bool, options: &LoadOptions) -> Result<LoadedModel, String> {
+    LoadedModel::load_with(dir, resume, options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
 }
 
-fn adapted(dir: &Path, config: LoraConfig) -> Model {
+fn adapted(dir: &Path, config: LoraConfig) -> LoadedModel {
     let options = LoadOptions {
         lora: Some(config),
         ..LoadOptions::default()
@@ -59,7 +59,7 @@ fn adapted(dir: &Path, config: LoraConfig) -> Model {
     open(dir, false, &options).unwrap()
 }
 
-fn train(model: &mut Model, steps: u64) {
+fn train(model: &mut LoadedModel, steps: u64) {
     for seed in 0..steps {
         let report = training::train(
             &mut model.backbone,
@@ -99,7 +99,7 @@ fn an_adapter_begins_as_the_base_bit_for_bit() {
             lora: Some(lora()),
             ..LoadOptions::default()
         };
-        let model = Model::load_with(&dir, false, &options, Device::Cpu, kind).unwrap();
+        let model = LoadedModel::load_with(&dir, false, &options, Device::Cpu, kind).unwrap();
         let plain = Backbone::load(&dir, Device::Cpu, kind).unwrap();
         assert_eq!(logits(&model.backbone), logits(&plain), "{kind:?}");
     }
@@ -196,7 +196,7 @@ fn l8_what_is_saved_goes_on_bit_for_bit() {
     assert_eq!(back.optimizer.step_count(), 2);
     train(&mut model, 2);
     train(&mut back, 2);
-    let values = |model: &Model| named(model.backbone.trained().named().unwrap());
+    let values = |model: &LoadedModel| named(model.backbone.trained().named().unwrap());
     assert_eq!(values(&back), values(&model));
     // For sampling: the same numbers, nothing to train.
     let sampling = open(&saved, false, &LoadOptions::sampling()).unwrap();

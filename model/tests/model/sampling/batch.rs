@@ -8,8 +8,8 @@ use demask_api::{
     Answer, Attention, BackboneConfig, Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, Quirks,
     Remasking, Sample, SampleRequest, Sampler, StepSettings, TextCache, TextSampler,
 };
-use demask_model::engine::checkpoint::Model;
-use demask_model::engine::sample_requests::Sampling;
+use demask_model::engine::checkpoint::LoadedModel;
+use demask_model::engine::sample_requests::RunningRequests;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::sampler::{Batch, Limits, Shelf, Stepping, WorkerPool};
 use demask_model::{AttentionMask, Backbone, training};
@@ -779,7 +779,7 @@ fn drawn<'a>(samples: &'a [Sample]) -> Vec<(&'a [u32], &'a [u16], usize)> {
 fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
     let (backbone, optimizer) = crate::common::learner(3);
     let tokenizer = None;
-    let model = Model {
+    let model = LoadedModel {
         backbone,
         optimizer,
         tokenizer,
@@ -796,7 +796,7 @@ fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
             .collect()
     };
     let (many, few, dropped) = (rows(0, 7), rows(20, 2), rows(40, 3));
-    let mut sampling = Sampling::new(
+    let mut sampling = RunningRequests::new(
         &model,
         Limits {
             rows: 2,
@@ -804,7 +804,7 @@ fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
         },
     );
     let mut order = Vec::new();
-    let mut step = |sampling: &mut Sampling| {
+    let mut step = |sampling: &mut RunningRequests| {
         for (number, answer) in sampling.step(&mut |_, _| ()).unwrap() {
             let Answer::Samples { samples, seconds, .. } = answer else {
                 panic!("no samples");
@@ -840,13 +840,13 @@ fn a_picture_that_cannot_be_decoded_fails_alone() {
     let (backbone, optimizer) = crate::common::learner(3);
     let tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 1, Device::Cpu).unwrap();
     let trainer = TokenizerTrainer::new(&tokenizer).unwrap();
-    let model = Model {
+    let model = LoadedModel {
         backbone,
         optimizer,
         tokenizer: Some((tokenizer, trainer)),
     };
     let image = Sampler::Image(ImageSampler::default());
-    let mut sampling = Sampling::new(&model, Limits::default());
+    let mut sampling = RunningRequests::new(&model, Limits::default());
     let watched = SampleRequest {
         watch: true,
         ..row(1, 0, 3, 3, &image)

@@ -6,8 +6,8 @@ use demask_api::{
     Answer, Grid, ImageSampler, ImageTokenizerConfig, Picture, PictureSize, QuantizerLosses, SampleFrame,
     SampleRequest, Sampler, Span, StackConfig,
 };
-use demask_model::engine::checkpoint::Model;
-use demask_model::engine::sample_requests::Sampling;
+use demask_model::engine::checkpoint::LoadedModel;
+use demask_model::engine::sample_requests::RunningRequests;
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer, to_pictures, to_tensor};
 use demask_model::sampler::Limits;
 use tch::{Device, Tensor};
@@ -156,8 +156,8 @@ fn drawing(id: u64, codes: usize, grid: Option<(usize, usize)>) -> SampleRequest
 }
 
 /// The pictures of requests that run together, and their frames.
-fn drawn(model: &Model, requests: Vec<Vec<SampleRequest>>) -> (Vec<Picture>, Vec<SampleFrame>) {
-    let mut sampling = Sampling::new(model, Limits::default());
+fn drawn(model: &LoadedModel, requests: Vec<Vec<SampleRequest>>) -> (Vec<Picture>, Vec<SampleFrame>) {
+    let mut sampling = RunningRequests::new(model, Limits::default());
     for (number, requests) in requests.into_iter().enumerate() {
         sampling.join(number, requests).unwrap();
     }
@@ -178,7 +178,7 @@ fn as_many_codes_in_other_shapes_are_decoded_each_in_its_own() {
     let (backbone, optimizer) = crate::common::learner(3);
     let tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 1, Device::Cpu).unwrap();
     let trainer = TokenizerTrainer::new(&tokenizer).unwrap();
-    let model = Model {
+    let model = LoadedModel {
         backbone,
         optimizer,
         tokenizer: Some((tokenizer, trainer)),

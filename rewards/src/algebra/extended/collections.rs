@@ -1,6 +1,6 @@
 //! Elements, sets, intervals and tuples.
 
-use super::super::expr::{Expr, Named, Relation};
+use super::super::expr::{Expr, Named, RelationKind};
 use super::super::probe::value_of;
 use super::super::tokens::Token;
 use super::Parser;
@@ -14,7 +14,7 @@ impl Parser<'_> {
         let is_named = self.take("=") || self.take_command(&["in"]);
         is_named.then_some(())?;
         let elements = self.semicolons(false)?;
-        Some(relation(Relation::Equal, name, collected(elements)))
+        Some(relation(RelationKind::Equal, name, collected(elements)))
     }
 
     pub(super) fn elements(&mut self, text: &str) -> Option<Expr> {
@@ -113,7 +113,7 @@ impl Parser<'_> {
             let is_named = parser.take("=") || parser.take_command(&["in"]);
             is_named.then_some(())?;
             let set = parser.set_relation()?;
-            Some(relation(Relation::Equal, name, set))
+            Some(relation(RelationKind::Equal, name, set))
         });
         named.or_else(|| self.difference())
     }

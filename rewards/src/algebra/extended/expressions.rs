@@ -2,7 +2,7 @@
 
 use num_traits::Signed;
 
-use super::super::expr::{Expr, Named, Relation};
+use super::super::expr::{Expr, Named, RelationKind};
 use super::super::tokens::Token;
 use super::functions::{is_function, is_operator};
 use super::{DEEPEST, Parser, is_only_symbols};
@@ -27,21 +27,21 @@ impl Parser<'_> {
         Some(left)
     }
 
-    pub(super) fn relation_sign(&self) -> Option<Option<Relation>> {
+    pub(super) fn relation_sign(&self) -> Option<Option<RelationKind>> {
         Some(Some(match self.peek()? {
-            Token::Sign("=" | "==") => Relation::Equal,
-            Token::Sign("<") => Relation::Less,
-            Token::Sign("<=") => Relation::LessOrEqual,
-            Token::Sign(">") => Relation::Greater,
-            Token::Sign(">=") => Relation::GreaterOrEqual,
-            Token::Sign("!=") => Relation::Unequal,
+            Token::Sign("=" | "==") => RelationKind::Equal,
+            Token::Sign("<") => RelationKind::Less,
+            Token::Sign("<=") => RelationKind::LessOrEqual,
+            Token::Sign(">") => RelationKind::Greater,
+            Token::Sign(">=") => RelationKind::GreaterOrEqual,
+            Token::Sign("!=") => RelationKind::Unequal,
             Token::Command(name) => match name.as_str() {
-                "equiv" => Relation::Equal,
-                "lt" => Relation::Less,
-                "le" | "leq" | "leqslant" => Relation::LessOrEqual,
-                "gt" => Relation::Greater,
-                "ge" | "geq" | "geqslant" => Relation::GreaterOrEqual,
-                "ne" | "neq" => Relation::Unequal,
+                "equiv" => RelationKind::Equal,
+                "lt" => RelationKind::Less,
+                "le" | "leq" | "leqslant" => RelationKind::LessOrEqual,
+                "gt" => RelationKind::Greater,
+                "ge" | "geq" | "geqslant" => RelationKind::GreaterOrEqual,
+                "ne" | "neq" => RelationKind::Unequal,
                 "approx" => return Some(None),
                 _ => return None,
             },
@@ -287,11 +287,11 @@ impl Parser<'_> {
     }
 }
 
-pub(super) fn relation(kind: Relation, left: Expr, right: Expr) -> Expr {
+pub(super) fn relation(kind: RelationKind, left: Expr, right: Expr) -> Expr {
     Expr::Relation(kind, Box::new(left), Box::new(right))
 }
 
-fn chained(kind: Relation, left: Expr, right: Expr) -> Expr {
+fn chained(kind: RelationKind, left: Expr, right: Expr) -> Expr {
     let last = |expr: &Expr| {
         if let Expr::Relation(_, _, right) = expr {
             Some((**right).clone())

@@ -11,7 +11,7 @@ use super::config::{OwnBenchmark, OwnKind};
 use super::official::Official;
 use crate::benchmarks::{Item, Response, Scoring, Verdict};
 use crate::completion::Completion;
-use crate::rewards::{self, Case, Evidence, Needs, Reward};
+use crate::rewards::{self, Evidence, Needs, Reward, RewardCase};
 use crate::verifiers::{Verifiers, answer, thought};
 
 /// The longest answer in tokens that a reward of the program is told: length counts nothing here.
@@ -280,7 +280,7 @@ fn listed(reward: &dyn Reward, item: &Item, completion: &Completion, verifiers: 
         true => Mode::Think,
         false => Mode::Direct,
     };
-    let evidence = Evidence::Case(Case {
+    let evidence = Evidence::Case(RewardCase {
         example: &item.example,
         mode,
         completion,

@@ -87,7 +87,10 @@ impl Files {
     ///
     /// # Errors
     /// A file cannot be read.
-    pub(super) fn rows(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<(String, Record)>, SuiteError> {
+    pub(super) fn rows(
+        &self,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, PublishedRecord)>, SuiteError> {
         let tables = |name: &str| {
             let lower = name.to_lowercase();
             tables::ENDINGS.iter().any(|end| lower.ends_with(end)) && is_meant(name)
@@ -97,8 +100,10 @@ impl Files {
             let read = tables::read(&self.path(name))?;
             rows.extend(read.into_iter().map(|row| {
                 let record = match row {
-                    Ok(row) => Record::of(row),
-                    Err(bad) => Record::broken(format!("{}:{}", bad.file.display(), bad.line), bad.reason),
+                    Ok(row) => PublishedRecord::of(row),
+                    Err(bad) => {
+                        PublishedRecord::broken(format!("{}:{}", bad.file.display(), bad.line), bad.reason)
+                    }
                 };
                 (name.to_owned(), record)
             }));
@@ -141,7 +146,7 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Re
 
 /// A row of a benchmark's files.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(super) struct PublishedRecord {
     /// Where it is.
     pub place: String,
     /// Its columns.
@@ -154,7 +159,7 @@ pub(super) struct Record {
     pub broken: Option<String>,
 }
 
-impl Record {
+impl PublishedRecord {
     /// A row that is asked, about its first picture.
     pub(super) fn of(row: TableRow) -> Self {
         let picture = row

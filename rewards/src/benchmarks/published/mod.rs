@@ -1,6 +1,6 @@
 //! The benchmarks that papers report, each in the protocols that published figures were made with.
 //!
-//! A benchmark here reads its files in every form that people have into [`Record`]s (`files.rs`), makes an item of a record
+//! A benchmark here reads its files in every form that people have into [`PublishedRecord`]s (`files.rs`), makes an item of a record
 //! under a protocol, and scores with the official scorers (`scorers/`), one item or the whole set. `text/`,
 //! `understanding/` and `generation/` hold one file each; `embedded.rs` a few made-up rows of each kind, so that the whole way
 //! can be tried and tested without any download.
@@ -22,14 +22,14 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::{
-    Benchmark, Data, Item, Judged, Protocol, Request, Response, Scoring, Source, SuiteError, SuiteResult,
-    Verdict,
+    Benchmark, BenchmarkSource, Data, Item, Judged, Protocol, Request, Response, Scoring, SuiteError,
+    SuiteResult, Verdict,
 };
 use crate::scorers;
 use crate::verifiers::{Verifiers, thought};
 
 use asked::Asked;
-use files::{Files, Record};
+use files::{Files, PublishedRecord};
 
 /// The share of a benchmark's rows that may be broken; more is another file than it should be.
 const BROKEN_SHARE: f64 = 0.01;
@@ -46,7 +46,7 @@ trait Published: Send + Sync {
     fn size(&self) -> usize;
 
     /// Where its files come from.
-    fn source(&self) -> &'static Source;
+    fn source(&self) -> &'static BenchmarkSource;
 
     /// The protocols, the one that is meant first.
     fn protocols(&self) -> &'static [Protocol];
@@ -55,7 +55,7 @@ trait Published: Send + Sync {
     ///
     /// # Errors
     /// The files are of no form that is known, or cannot be read.
-    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError>;
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError>;
 
     /// What is asked of each record that is asked, in their order: what is shown before one may depend on all before it.
     ///
@@ -64,7 +64,7 @@ trait Published: Send + Sync {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError>;
 
     /// What the model is asked about an item.
@@ -146,12 +146,12 @@ impl<T: Published> Benchmark for T {
 }
 
 /// The records of a benchmark in one folder, under one protocol.
-type Known = HashMap<(&'static str, &'static str, PathBuf), Arc<Vec<Record>>>;
+type Known = HashMap<(&'static str, &'static str, PathBuf), Arc<Vec<PublishedRecord>>>;
 
 /// What was read: a suite's items are asked for several times.
 static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
 
-fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<Record>>, SuiteError> {
+fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<PublishedRecord>>, SuiteError> {
     let folder = of.source().folder(of.name())?;
     let key = (of.name(), protocol.name, folder.clone());
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,7 +167,7 @@ fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<Record>>, 
             folder.display()
         )));
     }
-    let broken: Vec<String> = records.iter().filter_map(Record::complaint).collect();
+    let broken: Vec<String> = records.iter().filter_map(PublishedRecord::complaint).collect();
     if broken.len() as f64 > BROKEN_SHARE * all as f64 {
         let first: Vec<&str> = broken.iter().take(3).map(String::as_str).collect();
         let count = broken.len();
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn groups_are_taken_whole() {
         let item = |name: &str, group: Option<&str>| {
-            let record = Record::of(TableRow {
+            let record = PublishedRecord::of(TableRow {
                 place: name.to_owned(),
                 fields: demask_datasets::formats::Fields::default(),
             });

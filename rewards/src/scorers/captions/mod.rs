@@ -5,18 +5,18 @@ mod corpus;
 mod overlap;
 mod tokens;
 
-use super::{Scorer, official};
+use super::{OfficialScorer, official};
 
 /// The scorers of this folder.
-pub const SCORERS: &[Scorer] = &[
-    Scorer {
+pub const SCORERS: &[OfficialScorer] = &[
+    OfficialScorer {
         family: "flickr30k",
         name: "flickr30k.tokenise",
         official: official::CAPTIONS,
         about: "a caption's tokens",
         verdict: tokens::tokenise,
     },
-    Scorer {
+    OfficialScorer {
         family: "flickr30k",
         name: "flickr30k.corpus",
         official: official::CAPTIONS,

@@ -15,7 +15,7 @@ use super::abbreviations::is_abbreviation;
 
 /// What becomes of a match.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum MatchRule {
     /// The token as it is.
     Word,
     /// The same with a straight apostrophe.
@@ -31,97 +31,100 @@ enum Kind {
 }
 
 /// A rule as it is written: a pattern and what becomes of it.
-const RULES: [(&str, Kind); 42] = [
-    (r"cannot(?:[^A-Za-z]|$)", Kind::Halves(3)),
+const RULES: [(&str, MatchRule); 42] = [
+    (r"cannot(?:[^A-Za-z]|$)", MatchRule::Halves(3)),
     (
         r"(?:gonna|gotta|lemme|gimme|wanna)(?:[^A-Za-z]|$)",
-        Kind::Halves(3),
+        MatchRule::Halves(3),
     ),
-    (r"'t(?:is|was)(?:[^A-Za-z]|$)", Kind::Halves(2)),
+    (r"'t(?:is|was)(?:[^A-Za-z]|$)", MatchRule::Halves(2)),
     (
         r"</?[A-Za-z!?][A-Za-z0-9_:.-]*(?: +[A-Za-z][A-Za-z0-9_:.-]*(?: *= *(?:'[^']*'|\x22[^\x22]*\x22|[A-Za-z0-9_:.-]+))?)* */?>",
-        Kind::Word,
+        MatchRule::Word,
     ),
-    (r"&amp;", Kind::Named("&")),
-    (r"&lt;", Kind::Named("<")),
-    (r"&gt;", Kind::Named(">")),
-    (r"&nbsp;", Kind::Dropped),
-    (r"(\p{L}[\p{L}\p{Nd}]*)['’](?:[msd]|re|ve|ll)", Kind::Word),
-    (r"([A-Za-z]*[A-MO-Za-mo-z])n['’‘`]t", Kind::Word),
+    (r"&amp;", MatchRule::Named("&")),
+    (r"&lt;", MatchRule::Named("<")),
+    (r"&gt;", MatchRule::Named(">")),
+    (r"&nbsp;", MatchRule::Dropped),
+    (r"(\p{L}[\p{L}\p{Nd}]*)['’](?:[msd]|re|ve|ll)", MatchRule::Word),
+    (r"([A-Za-z]*[A-MO-Za-mo-z])n['’‘`]t", MatchRule::Word),
     (
         r"['’]n['’]?|[lLdDjJ]['’]|Dunkin['’]|somethin['’]|ol['’]|['’]em|[A-HJ-XZa-hj-xz]['’][\p{L}]{2}[\p{L}]*|['’][2-9]0s|['’]till?|\p{L}+[aeiouy]['’][aeiouA-Z]\p{L}*|['’]cause|c['’]mon|e['’]er|s['’]mores|ev['’]ry|li['’]l|nat['’]l",
-        Kind::Word,
+        MatchRule::Word,
     ),
-    (r"y['’]", Kind::Word),
-    (r"((?:['’](?:[msd]|re|ve|ll)))(?:[^A-Za-z]|$)", Kind::Clitic),
-    (r"(n['’‘`]t)(?:[^A-Za-z]|$)", Kind::Clitic),
-    (r"https?://[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-]", Kind::Word),
+    (r"y['’]", MatchRule::Word),
+    (r"((?:['’](?:[msd]|re|ve|ll)))(?:[^A-Za-z]|$)", MatchRule::Clitic),
+    (r"(n['’‘`]t)(?:[^A-Za-z]|$)", MatchRule::Clitic),
+    (r"https?://[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-]", MatchRule::Word),
     (
         r"(?:www\.(?:[^\s\x22<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s\x22`'<>|.!?(){},_$/-]+\.)+(?:com|net|org|edu))(?:/[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-])?",
-        Kind::Word,
+        MatchRule::Word,
     ),
     (
         r"[a-zA-Z0-9][^\s\x22<>|(){}]*@(?:[^\s\x22<>|(){}.]+\.)*[^\s\x22<>|(){}.,;:!?]+",
-        Kind::Word,
+        MatchRule::Word,
     ),
-    (r"@[a-zA-Z_][a-zA-Z_0-9]*", Kind::Word),
-    (r"#\p{L}+", Kind::Word),
-    (r"\p{L}[\p{L}\p{Nd}]*(?:[.!?]\p{L}[\p{L}\p{Nd}]*)*", Kind::Word),
+    (r"@[a-zA-Z_][a-zA-Z_0-9]*", MatchRule::Word),
+    (r"#\p{L}+", MatchRule::Word),
+    (
+        r"\p{L}[\p{L}\p{Nd}]*(?:[.!?]\p{L}[\p{L}\p{Nd}]*)*",
+        MatchRule::Word,
+    ),
     (
         r"(?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+(?:[-_](?:[dDoOlL]['’]\p{L})?[\p{L}\p{Nd}]+)*",
-        Kind::Word,
+        MatchRule::Word,
     ),
-    (r"[A-Z]+(?:[+&][A-Z]+)+", Kind::Word),
-    (r"(?:[Pp]h|[Ee]d)\.[Dd]\.", Kind::Word),
+    (r"[A-Z]+(?:[+&][A-Z]+)+", MatchRule::Word),
+    (r"(?:[Pp]h|[Ee]d)\.[Dd]\.", MatchRule::Word),
     (
         r"[A-Za-z](?:\.[A-Za-z])+\.?(?:-[\p{L}\p{Nd}]+)*|(?:anti|non|pre|post|pro|ex)-[A-Za-z](?:\.[A-Za-z])+\.?|[A-Za-z]\.-[\p{L}]+",
-        Kind::Word,
+        MatchRule::Word,
     ),
     (
         r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}",
-        Kind::Word,
+        MatchRule::Word,
     ),
     (
         r"[-+]?(?:\p{Nd}*(?:[.:,]\p{Nd}+)+|\p{Nd}+)(?:-\p{L}+)?",
-        Kind::Word,
+        MatchRule::Word,
     ),
     (
         r"(?:\p{Nd}{1,4}[- \x{a0}])?\p{Nd}{1,4}(?:\\?/|⁄)\p{Nd}{1,4}",
-        Kind::Joined,
+        MatchRule::Joined,
     ),
-    (r"\p{Nd}{1,2}[-/]\p{Nd}{1,2}[-/]\p{Nd}{2,4}", Kind::Word),
+    (r"\p{Nd}{1,2}[-/]\p{Nd}{1,2}[-/]\p{Nd}{2,4}", MatchRule::Word),
     (
         r"(?:\([0-9]{2,3}\)[ \x{a0}]?|(?:\+\+?)?(?:[0-9]{2,4}[- \x{a0}])?[0-9]{2,4}[- \x{a0}])[0-9]{3,4}[- \x{a0}]?[0-9]{3,5}|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}|1-[0-9]{3}-[0-9]{3}-[0-9]{4}",
-        Kind::Joined,
+        MatchRule::Joined,
     ),
     (
         r"([<>]?[:;=]['\x22]?[-o*']?[)\](\[dDpP:}{@|\\])(?:[^A-Za-z]|$)",
-        Kind::Joined,
+        MatchRule::Joined,
     ),
     (
         r"[\^x=~<>]\.[\^x=~<>]|[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][_.]?[-^x=~<>']\)",
-        Kind::Joined,
+        MatchRule::Joined,
     ),
-    (r"[A-Z]+\$", Kind::Word),
-    (r"[¢]", Kind::Named("cents")),
-    (r"[£]", Kind::Named("#")),
-    (r"[\x{20a0}€]", Kind::Named("$")),
-    (r"\*+|@+|#+|_+|\$", Kind::Word),
-    (r"[?!]{2,}|-{5,}", Kind::Word),
+    (r"[A-Z]+\$", MatchRule::Word),
+    (r"[¢]", MatchRule::Named("cents")),
+    (r"[£]", MatchRule::Named("#")),
+    (r"[\x{20a0}€]", MatchRule::Named("$")),
+    (r"\*+|@+|#+|_+|\$", MatchRule::Word),
+    (r"[?!]{2,}|-{5,}", MatchRule::Word),
     (
         r"[.]+|…|[?!,:;]|-{1,4}|[–—―\x{96}\x{97}]|[\x22'`’‘“”‛‹›«»\x{91}-\x{94}]+?",
-        Kind::Dropped,
+        MatchRule::Dropped,
     ),
-    (r"\(", Kind::Named("-lrb-")),
-    (r"\)", Kind::Named("-rrb-")),
-    (r"\[", Kind::Named("-lsb-")),
-    (r"\]", Kind::Named("-rsb-")),
+    (r"\(", MatchRule::Named("-lrb-")),
+    (r"\)", MatchRule::Named("-rrb-")),
+    (r"\[", MatchRule::Named("-lsb-")),
+    (r"\]", MatchRule::Named("-rsb-")),
 ];
 
 /// Signs that are tokens alone; whatever is in no rule and not here is deleted, as emoji are.
 const SIGNS: &str = r"[+&~^|\\/=%<>¦§´¨©¬®¯°-³µ-º×÷„\x{2016}\x{2017}\x{2020}-\x{2023}\x{2030}-\x{2038}\x{203b}\x{203e}-\x{2042}\x{2044}\x{207a}-\x{207f}\x{208a}-\x{208e}\x{2100}-\x{214f}\x{2190}-\x{21ff}\x{2200}-\x{2bff}\x{3001}-\x{3020}\x{30fb}\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff20}\x{ff3b}-\x{ff40}\x{ff5b}-\x{ff65}¤¥]";
 
-static COMPILED: LazyLock<Vec<(Regex, Kind)>> = LazyLock::new(|| {
+static COMPILED: LazyLock<Vec<(Regex, MatchRule)>> = LazyLock::new(|| {
     let written = RULES.iter().enumerate().map(|(i, (text, kind))| {
         let caseless = if i < 3 || i == 8 || i == 9 || i == 12 || i == 13 {
             "(?i)"
@@ -131,7 +134,7 @@ static COMPILED: LazyLock<Vec<(Regex, Kind)>> = LazyLock::new(|| {
         (pattern(&format!("^{caseless}(?:{text})")), *kind)
     });
     written
-        .chain([(pattern(&format!("^{SIGNS}")), Kind::Word)])
+        .chain([(pattern(&format!("^{SIGNS}")), MatchRule::Word)])
         .collect()
 });
 
@@ -207,7 +210,7 @@ fn lex(rest: &str, text: &mut String) -> Option<usize> {
         push(text, fraction);
         return Some(sign.len_utf8());
     }
-    let mut best: Option<(usize, usize, Kind)> = None;
+    let mut best: Option<(usize, usize, MatchRule)> = None;
     for (rule, kind) in COMPILED.iter() {
         let Some(found) = rule.captures(rest) else {
             continue;
@@ -220,9 +223,9 @@ fn lex(rest: &str, text: &mut String) -> Option<usize> {
     let (_, length, kind) = best?;
     let token = &rest[..length];
     match kind {
-        Kind::Word => push(text, &token.replace('\u{ad}', "")),
-        Kind::Clitic => push(text, &token.replace(['’', '‘', '`'], "'")),
-        Kind::Joined => push(
+        MatchRule::Word => push(text, &token.replace('\u{ad}', "")),
+        MatchRule::Clitic => push(text, &token.replace(['’', '‘', '`'], "'")),
+        MatchRule::Joined => push(
             text,
             &token
                 .replace(' ', "\u{a0}")
@@ -230,9 +233,9 @@ fn lex(rest: &str, text: &mut String) -> Option<usize> {
                 .replace(')', "-rrb-")
                 .replace("-lrb-\u{a0}", "-lrb- "),
         ),
-        Kind::Named(name) => push(text, name),
-        Kind::Dropped => {}
-        Kind::Halves(first) => {
+        MatchRule::Named(name) => push(text, name),
+        MatchRule::Dropped => {}
+        MatchRule::Halves(first) => {
             let letters = token.len()
                 - token
                     .trim_start_matches(|c: char| c == '\'' || c.is_ascii_alphabetic())

@@ -11,14 +11,14 @@ use super::classes::{CLASSES, COLORS};
 
 /// A detected object: left, top, right, bottom, score; what the colour classifier says of it.
 #[derive(Debug, Clone)]
-struct Object {
+struct DetectedObject {
     corners: [f32; 4],
     score: f32,
     color: String,
 }
 
 /// The script's `--options`.
-struct Options {
+struct GenevalOptions {
     threshold: f32,
     counting_threshold: f32,
     max_objects: usize,
@@ -33,14 +33,14 @@ struct Options {
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     let detections = case.object(&["prediction"])?;
     let metadata = case.object(&["reference"])?;
-    let options = Options::read(case);
+    let options = GenevalOptions::read(case);
     let is_counting = metadata.get("tag").and_then(Value::as_str) == Some("counting");
     let threshold = if is_counting {
         options.counting_threshold
     } else {
         options.threshold
     };
-    let mut kept: Vec<(&str, Vec<Object>)> = Vec::new();
+    let mut kept: Vec<(&str, Vec<DetectedObject>)> = Vec::new();
     for class in CLASSES {
         if let Some(boxes) = detections.get(class).and_then(Value::as_array) {
             let objects = boxes.iter().map(object).collect::<Option<Vec<_>>>();
@@ -61,7 +61,7 @@ pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "correct": reasons.is_empty(), "reason": reasons.join("\n"), "kept": shown }))
 }
 
-impl Options {
+impl GenevalOptions {
     fn read(case: &Case<'_>) -> Self {
         let said = case.find(&["options"]);
         let option = |name: &str, default: f64| {
@@ -79,10 +79,10 @@ impl Options {
     }
 }
 
-fn object(value: &Value) -> Option<Object> {
+fn object(value: &Value) -> Option<DetectedObject> {
     let fields = value.as_array()?;
     let at = |i: usize| fields.get(i).and_then(number).map(|value| value as f32);
-    Some(Object {
+    Some(DetectedObject {
         corners: [at(0)?, at(1)?, at(2)?, at(3)?],
         score: at(4)?,
         color: fields
@@ -93,7 +93,7 @@ fn object(value: &Value) -> Option<Object> {
     })
 }
 
-fn shown(object: &Object) -> Value {
+fn shown(object: &DetectedObject) -> Value {
     let numbers = object
         .corners
         .iter()
@@ -103,7 +103,7 @@ fn shown(object: &Object) -> Value {
 }
 
 /// Best first, above the threshold, at most so many, without those that overlap a kept one.
-fn keep(mut objects: Vec<Object>, threshold: f32, options: &Options) -> Vec<Object> {
+fn keep(mut objects: Vec<DetectedObject>, threshold: f32, options: &GenevalOptions) -> Vec<DetectedObject> {
     objects.sort_by(|a, b| {
         let by_place = || {
             a.corners
@@ -118,7 +118,7 @@ fn keep(mut objects: Vec<Object>, threshold: f32, options: &Options) -> Vec<Obje
     });
     objects.retain(|object| object.score > threshold);
     objects.truncate(options.max_objects);
-    let mut kept: Vec<Object> = Vec::new();
+    let mut kept: Vec<DetectedObject> = Vec::new();
     for object in objects {
         if options.max_overlap == 1.0
             || kept
@@ -132,7 +132,7 @@ fn keep(mut objects: Vec<Object>, threshold: f32, options: &Options) -> Vec<Obje
 }
 
 /// Intersection over union, edges counted as pixels.
-fn overlap(a: &Object, b: &Object) -> f32 {
+fn overlap(a: &DetectedObject, b: &DetectedObject) -> f32 {
     let area = |c: [f32; 4]| (c[2] - c[0] + 1.0).max(0.0) * (c[3] - c[1] + 1.0).max(0.0);
     let (a, b) = (a.corners, b.corners);
     let shared = area([a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])]);
@@ -140,7 +140,11 @@ fn overlap(a: &Object, b: &Object) -> f32 {
     if union == 0.0 { 0.0 } else { shared / union }
 }
 
-fn reasons(kept: &[(&str, Vec<Object>)], metadata: &Map<String, Value>, options: &Options) -> Vec<String> {
+fn reasons(
+    kept: &[(&str, Vec<DetectedObject>)],
+    metadata: &Map<String, Value>,
+    options: &GenevalOptions,
+) -> Vec<String> {
     let found = |class: &str| {
         kept.iter()
             .find(|(kept, _)| *kept == class)
@@ -153,7 +157,7 @@ fn reasons(kept: &[(&str, Vec<Object>)], metadata: &Map<String, Value>, options:
             .map_or(&[][..], Vec::as_slice)
     };
     let mut reasons = Vec::new();
-    let mut groups: Vec<Option<&[Object]>> = Vec::new();
+    let mut groups: Vec<Option<&[DetectedObject]>> = Vec::new();
     for wanted in list("include") {
         let (class, count) = class_and_count(wanted);
         let objects = found(class);
@@ -187,7 +191,7 @@ fn class_and_count(wanted: &Value) -> (&str, usize) {
     )
 }
 
-fn color_reason(wanted: &Value, class: &str, count: usize, objects: &[Object]) -> Option<String> {
+fn color_reason(wanted: &Value, class: &str, count: usize, objects: &[DetectedObject]) -> Option<String> {
     let color = wanted.get("color")?.as_str()?;
     let count_of = |color: &str| objects.iter().filter(|object| object.color == color).count();
     if count_of(color) >= count {
@@ -208,9 +212,9 @@ fn color_reason(wanted: &Value, class: &str, count: usize, objects: &[Object]) -
 fn position_reason(
     wanted: &Value,
     class: &str,
-    objects: &[Object],
-    groups: &[Option<&[Object]>],
-    options: &Options,
+    objects: &[DetectedObject],
+    groups: &[Option<&[DetectedObject]>],
+    options: &GenevalOptions,
 ) -> Option<String> {
     let position = wanted.get("position")?;
     let relation = position.get(0)?.as_str()?;
@@ -237,7 +241,7 @@ fn position_reason(
 }
 
 /// Where `a` lies from `b`: none, one or two relations. All in single precision.
-fn relations(a: &Object, b: &Object, position_threshold: f32) -> Vec<&'static str> {
+fn relations(a: &DetectedObject, b: &DetectedObject, position_threshold: f32) -> Vec<&'static str> {
     let center = |c: &[f32; 4], axis: usize| (c[axis] + c[axis + 2]) / 2.0;
     let size = |c: &[f32; 4], axis: usize| (c[axis + 2] - c[axis]).abs();
     let offset: Vec<f32> = (0..2)

@@ -6,53 +6,53 @@ mod geneval_summary;
 mod wise;
 mod wise_summary;
 
-use super::{Scorer, official};
+use super::{OfficialScorer, official};
 
 /// The scorers of this folder.
-pub const SCORERS: &[Scorer] = &[
-    Scorer {
+pub const SCORERS: &[OfficialScorer] = &[
+    OfficialScorer {
         family: "geneval",
         name: "geneval",
         official: official::GENEVAL,
         about: "a picture's detections and colours against its prompt",
         verdict: geneval::verdict,
     },
-    Scorer {
+    OfficialScorer {
         family: "geneval",
         name: "geneval_summary",
         official: official::GENEVAL,
         about: "the summary of all pictures, as printed",
         verdict: geneval_summary::verdict,
     },
-    Scorer {
+    OfficialScorer {
         family: "wise",
         name: "wise",
         official: official::WISE,
         about: "the legacy judge's three scores and WiScore",
         verdict: wise::legacy,
     },
-    Scorer {
+    OfficialScorer {
         family: "wise",
         name: "wise_verified",
         official: official::WISE,
         about: "the verified judge's score",
         verdict: wise::verified,
     },
-    Scorer {
+    OfficialScorer {
         family: "wise",
         name: "wise_summary",
         official: official::WISE,
         about: "the legacy report, as printed",
         verdict: wise_summary::legacy,
     },
-    Scorer {
+    OfficialScorer {
         family: "wise",
         name: "wise_verified_summary",
         official: official::WISE,
         about: "the verified report, as printed",
         verdict: wise_summary::verified,
     },
-    Scorer {
+    OfficialScorer {
         family: "wise",
         name: "wise_segment",
         official: official::WISE,

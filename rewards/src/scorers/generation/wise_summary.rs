@@ -10,13 +10,13 @@ use super::super::case::Case;
 use super::wise::{ASPECTS, wiscore};
 
 /// The categories with their first and last prompt; what a report calls the score; each category's weight.
-struct Protocol {
+struct WiseProtocol {
     categories: [(&'static str, u64, u64); 6],
     score: &'static str,
     weights: [f64; 6],
 }
 
-const LEGACY: Protocol = Protocol {
+const LEGACY: WiseProtocol = WiseProtocol {
     categories: [
         ("CULTURE", 1, 400),
         ("TIME", 401, 567),
@@ -29,7 +29,7 @@ const LEGACY: Protocol = Protocol {
     weights: [0.4, 0.167, 0.133, 0.1, 0.1, 0.1],
 };
 
-const VERIFIED: Protocol = Protocol {
+const VERIFIED: WiseProtocol = WiseProtocol {
     categories: [
         ("CULTURE", 1, 400),
         ("TIME", 401, 520),
@@ -77,7 +77,7 @@ fn digits(case: &Case<'_>, name: &str) -> Result<Vec<f64>, ScoreError> {
         .collect()
 }
 
-fn report(case: &Case<'_>, protocol: &Protocol, scores: Vec<f64>) -> Result<Value, ScoreError> {
+fn report(case: &Case<'_>, protocol: &WiseProtocol, scores: Vec<f64>) -> Result<Value, ScoreError> {
     let first = case.whole(&["first_id"])?;
     let asked = case.text(&["category"])?;
     let present: Vec<u64> = (first..).take(scores.len()).collect();
@@ -100,7 +100,7 @@ fn report(case: &Case<'_>, protocol: &Protocol, scores: Vec<f64>) -> Result<Valu
     Ok(json!({ "text": text }))
 }
 
-fn asked_range(asked: &str, protocol: &Protocol) -> (u64, u64) {
+fn asked_range(asked: &str, protocol: &WiseProtocol) -> (u64, u64) {
     let [culture, time, space, biology, _, chemistry] = protocol.categories;
     match asked {
         "culture" => (culture.1, culture.2),
@@ -126,7 +126,7 @@ fn lacking(asked: &str, missing: &[u64]) -> String {
     )
 }
 
-fn full(asked: &str, protocol: &Protocol, means: &[(&str, f64, usize); 6]) -> String {
+fn full(asked: &str, protocol: &WiseProtocol, means: &[(&str, f64, usize); 6]) -> String {
     let rule = "=".repeat(50);
     let mut table = String::new();
     for (name, mean, count) in means.iter().filter(|mean| mean.2 > 0) {

@@ -7,116 +7,116 @@ mod gsm8k;
 mod letters;
 mod math;
 
-use super::{Scorer, official};
+use super::{OfficialScorer, official};
 
 /// The scorers of this folder.
-pub const SCORERS: &[Scorer] = &[
-    Scorer {
+pub const SCORERS: &[OfficialScorer] = &[
+    OfficialScorer {
         family: "gsm8k",
         name: "gsm8k",
         official: official::LM_EVAL,
         about: "GSM8K: strict and flexible extraction, exact match; OpenCompass",
         verdict: gsm8k::verdict,
     },
-    Scorer {
+    OfficialScorer {
         family: "math",
         name: "math.answer",
         official: official::MATH,
         about: "a bare final answer by four graders",
         verdict: math::answer,
     },
-    Scorer {
+    OfficialScorer {
         family: "math",
         name: "math.completion",
         official: official::MATH,
         about: "a whole output against a solution",
         verdict: math::completion,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "arc_challenge",
         official: official::LM_EVAL,
         about: "ARC from log-likelihoods: acc, acc_norm",
         verdict: choices::arc,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "mmlu",
         official: official::LM_EVAL,
         about: "MMLU from log-likelihoods: acc",
         verdict: choices::mmlu,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "gpqa_n_shot",
         official: official::LM_EVAL,
         about: "GPQA from log-likelihoods: acc, acc_norm",
         verdict: choices::gpqa,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "truthfulqa_mc1",
         official: official::LM_EVAL,
         about: "TruthfulQA from log-likelihoods, one right answer",
         verdict: choices::truthful_one,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "truthfulqa_mc2",
         official: official::LM_EVAL,
         about: "TruthfulQA from log-likelihoods, several right answers",
         verdict: choices::truthful_many,
     },
-    Scorer {
+    OfficialScorer {
         family: "choices",
         name: "group",
         official: official::LM_EVAL,
         about: "means and standard errors of a group of subtasks",
         verdict: choices::group,
     },
-    Scorer {
+    OfficialScorer {
         family: "letters",
         name: "gpqa_generative",
         official: official::LM_EVAL,
         about: "GPQA's letter out of a generated answer",
         verdict: letters::gpqa,
     },
-    Scorer {
+    OfficialScorer {
         family: "letters",
         name: "arc_challenge_chat",
         official: official::LM_EVAL,
         about: "ARC's letter out of a chat answer",
         verdict: letters::arc,
     },
-    Scorer {
+    OfficialScorer {
         family: "letters",
         name: "opencompass_first_option",
         official: official::OPENCOMPASS,
         about: "the first option letter, for MMLU and ARC of instruct models",
         verdict: first_option::verdict,
     },
-    Scorer {
+    OfficialScorer {
         family: "letters",
         name: "gpqa_preprocess",
         official: official::LM_EVAL,
         about: "GPQA's clean-up of questions and choices",
         verdict: letters::preprocess,
     },
-    Scorer {
+    OfficialScorer {
         family: "fewshot",
         name: "fewshot_gsm8k",
         official: official::PYTHON,
         about: "the rows shown before a GSM8K question",
         verdict: fewshot::gsm8k,
     },
-    Scorer {
+    OfficialScorer {
         family: "fewshot",
         name: "gpqa_shuffle_rng42",
         official: official::PYTHON,
         about: "the order of a GPQA row's choices in lm-eval",
         verdict: fewshot::gpqa,
     },
-    Scorer {
+    OfficialScorer {
         family: "fewshot",
         name: "gpqa_shuffle_opencompass_seed0",
         official: official::PYTHON,

@@ -72,7 +72,7 @@ fn by_start(reply: &str) -> &'static str {
 }
 
 /// A question: its task, its picture, whether each reader finds it right, whether the official one reads neither.
-struct Row<'a> {
+struct MmeQuestion<'a> {
     category: &'a str,
     image: &'a str,
     official: bool,
@@ -98,7 +98,7 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
             let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
             let (gold, reply) = (text("answer")?, text("prediction")?);
             let read = official(reply);
-            Ok(Row {
+            Ok(MmeQuestion {
                 category: text("category")?,
                 image: text("image")?,
                 official: read == gold.to_lowercase(),
@@ -117,13 +117,13 @@ fn share(of: impl Iterator<Item = bool>) -> f64 {
     f64::from(right) / f64::from(all)
 }
 
-fn official_scores(rows: &[Row<'_>]) -> Value {
+fn official_scores(rows: &[MmeQuestion<'_>]) -> Value {
     let mut tasks = Map::new();
     let mut group = |names: &[&str]| -> f64 {
         names
             .iter()
             .filter_map(|name| {
-                let of: Vec<&Row<'_>> = rows.iter().filter(|row| row.category == *name).collect();
+                let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == *name).collect();
                 if of.is_empty() {
                     return None;
                 }
@@ -146,7 +146,7 @@ fn official_scores(rows: &[Row<'_>]) -> Value {
     json!({ "perception": perception, "cognition": cognition, "tasks": tasks })
 }
 
-fn kit_scores(rows: &[Row<'_>]) -> Value {
+fn kit_scores(rows: &[MmeQuestion<'_>]) -> Value {
     let mut scores = Map::new();
     let mut group = |names: &[&str]| -> f64 {
         names

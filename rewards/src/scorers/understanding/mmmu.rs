@@ -77,14 +77,14 @@ fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
 
 /// A number or a text, as compared.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Normal {
+pub enum NormalizedAnswer {
     /// A number, rounded to two places.
     Number(f64),
     /// A lower-case text.
     Text(String),
 }
 
-impl Normal {
+impl NormalizedAnswer {
     fn to_json(&self) -> Value {
         match self {
             Self::Number(number) => float(*number),
@@ -94,16 +94,19 @@ impl Normal {
 }
 
 /// `normalize_str`: a number where Python's `float` reads one; a text of one sign becomes two with a space.
-fn normalise(text: &str) -> Vec<Normal> {
+fn normalise(text: &str) -> Vec<NormalizedAnswer> {
     let text = python::strip(text);
     if let Some(number) = python::float(&text.replace(',', "")) {
-        return vec![Normal::Number(python::round(number, 2))];
+        return vec![NormalizedAnswer::Number(python::round(number, 2))];
     }
     let text = text.to_lowercase();
     if python::length(&text) == 1 {
-        return vec![Normal::Text(format!(" {text}")), Normal::Text(format!("{text} "))];
+        return vec![
+            NormalizedAnswer::Text(format!(" {text}")),
+            NormalizedAnswer::Text(format!("{text} ")),
+        ];
     }
-    vec![Normal::Text(text)]
+    vec![NormalizedAnswer::Text(text)]
 }
 
 /// The numbers in a text: those with commas, then those with exponents, then the others.
@@ -122,9 +125,9 @@ fn extract_numbers(text: &str) -> Vec<&str> {
 }
 
 /// `parse_open_response`: a set, numbers first, then texts, each sorted as text.
-fn parse_open(reply: &str) -> Vec<Normal> {
+fn parse_open(reply: &str) -> Vec<NormalizedAnswer> {
     let keys = key_parts(reply);
-    let mut found: Vec<Normal> = Vec::new();
+    let mut found: Vec<NormalizedAnswer> = Vec::new();
     let numbers = keys
         .iter()
         .flat_map(|key| extract_numbers(key))
@@ -137,10 +140,10 @@ fn parse_open(reply: &str) -> Vec<Normal> {
         }
     }
     found.sort_by(|a, b| match (a, b) {
-        (Normal::Number(a), Normal::Number(b)) => format!("{a:?}").cmp(&format!("{b:?}")),
-        (Normal::Number(_), Normal::Text(_)) => std::cmp::Ordering::Less,
-        (Normal::Text(_), Normal::Number(_)) => std::cmp::Ordering::Greater,
-        (Normal::Text(a), Normal::Text(b)) => a.cmp(b),
+        (NormalizedAnswer::Number(a), NormalizedAnswer::Number(b)) => format!("{a:?}").cmp(&format!("{b:?}")),
+        (NormalizedAnswer::Number(_), NormalizedAnswer::Text(_)) => std::cmp::Ordering::Less,
+        (NormalizedAnswer::Text(_), NormalizedAnswer::Number(_)) => std::cmp::Ordering::Greater,
+        (NormalizedAnswer::Text(a), NormalizedAnswer::Text(b)) => a.cmp(b),
     });
     found
 }
@@ -176,7 +179,7 @@ fn key_parts(reply: &str) -> Vec<String> {
     if keys.is_empty() { vec![lower] } else { keys }
 }
 
-fn golds(gold: &Value) -> Vec<Normal> {
+fn golds(gold: &Value) -> Vec<NormalizedAnswer> {
     match gold {
         Value::Array(golds) => golds
             .iter()
@@ -188,17 +191,17 @@ fn golds(gold: &Value) -> Vec<Normal> {
 }
 
 /// `eval_open`: any predicted number equals a gold, or any predicted text contains a gold text.
-fn is_right(golds: &[Normal], predicted: &[Normal]) -> bool {
+fn is_right(golds: &[NormalizedAnswer], predicted: &[NormalizedAnswer]) -> bool {
     predicted.iter().any(|said| match said {
-        Normal::Number(_) => golds.contains(said),
-        Normal::Text(said) => golds
+        NormalizedAnswer::Number(_) => golds.contains(said),
+        NormalizedAnswer::Text(said) => golds
             .iter()
-            .any(|gold| matches!(gold, Normal::Text(gold) if said.contains(gold.as_str()))),
+            .any(|gold| matches!(gold, NormalizedAnswer::Text(gold) if said.contains(gold.as_str()))),
     })
 }
 
-fn listed(normals: &[Normal]) -> Value {
-    normals.iter().map(Normal::to_json).collect()
+fn listed(normals: &[NormalizedAnswer]) -> Value {
+    normals.iter().map(NormalizedAnswer::to_json).collect()
 }
 
 /// An open question.

@@ -50,19 +50,19 @@ pub fn extract(reply: &str) -> &'static str {
 }
 
 /// A question with its category, label and reply.
-struct Row<'a> {
+struct PopeQuestion<'a> {
     category: &'a str,
     label: &'a str,
     reply: &'a str,
 }
 
-fn rows<'a>(case: &Case<'a>) -> Result<Vec<Row<'a>>, ScoreError> {
+fn rows<'a>(case: &Case<'a>) -> Result<Vec<PopeQuestion<'a>>, ScoreError> {
     let wrong = || ScoreError::wrong(&["rows"], "a list of {\"category\", \"label\", \"answer\"}");
     case.list(&["rows"])?
         .iter()
         .map(|row| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
-            Ok(Row {
+            Ok(PopeQuestion {
                 category: text("category")?,
                 label: text("label")?,
                 reply: text("answer").or_else(|_| text("prediction"))?,
@@ -79,7 +79,7 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let rows = rows(case)?;
     let mut figures = Map::new();
     for category in ["random", "popular", "adversarial"] {
-        let of: Vec<&Row<'_>> = rows.iter().filter(|row| row.category == category).collect();
+        let of: Vec<&PopeQuestion<'_>> = rows.iter().filter(|row| row.category == category).collect();
         if !of.is_empty() {
             figures.insert(category.to_owned(), official_figures(&of));
         }
@@ -99,7 +99,7 @@ pub fn merged(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "vlmevalkit": kit_figures(&rows(case)?) }))
 }
 
-fn official_figures(rows: &[&Row<'_>]) -> Value {
+fn official_figures(rows: &[&PopeQuestion<'_>]) -> Value {
     let count = |predicted: &str, label: &str| {
         rows.iter()
             .filter(|row| {
@@ -150,7 +150,7 @@ fn f1(precision: f64, recall: f64) -> f64 {
     }
 }
 
-fn lmms_figures(rows: &[Row<'_>]) -> Value {
+fn lmms_figures(rows: &[PopeQuestion<'_>]) -> Value {
     let read: Vec<(String, String)> = rows
         .iter()
         .map(|row| {
@@ -175,7 +175,7 @@ fn lmms_figures(rows: &[Row<'_>]) -> Value {
     })
 }
 
-fn kit_figures(rows: &[Row<'_>]) -> Value {
+fn kit_figures(rows: &[PopeQuestion<'_>]) -> Value {
     let exploded: Vec<(&str, bool, &str)> = rows
         .iter()
         .flat_map(|row| {

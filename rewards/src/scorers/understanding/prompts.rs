@@ -39,17 +39,17 @@ pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
         .get("question")
         .and_then(Value::as_str)
         .ok_or_else(|| ScoreError::Missing("row.question".to_owned()))?;
-    let (mmada, with_thought, kit) = match Kind::of(dataset) {
-        Kind::YesOrNo if dataset.contains("MME") => {
+    let (mmada, with_thought, kit) = match QuestionKind::of(dataset) {
+        QuestionKind::YesOrNo if dataset.contains("MME") => {
             let asked = format!("{question} {SHORT}");
             (asked.clone(), asked, question.to_owned())
         }
-        Kind::YesOrNo => (question.to_owned(), question.to_owned(), question.to_owned()),
-        Kind::Open => {
+        QuestionKind::YesOrNo => (question.to_owned(), question.to_owned(), question.to_owned()),
+        QuestionKind::Open => {
             let asked = format!("{question}\n{SHORT}");
             (asked.clone(), asked.clone(), asked)
         }
-        Kind::Choice => {
+        QuestionKind::Choice => {
             let asked = choice(row, question);
             let bare = asked.replace(LETTER, "");
             let thought = format!("{}\n{THINK}", bare.trim());
@@ -65,13 +65,13 @@ pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
 }
 
 /// What a data set asks for.
-enum Kind {
+enum QuestionKind {
     YesOrNo,
     Choice,
     Open,
 }
 
-impl Kind {
+impl QuestionKind {
     fn of(dataset: &str) -> Self {
         let is_in = |names: &[&str]| names.iter().any(|name| dataset.contains(name));
         if is_in(&["MMMU", "MMBench", "SEEDBench"]) {

@@ -8,17 +8,17 @@
 use std::collections::BTreeMap;
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
-    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
 
 /// What Hessel's CLIPScore puts before a prompt.
 const PREFIX: &str = "A photo depicts ";
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "that of the prompts",
     megabytes: 1,
     is_gated: false,
@@ -51,7 +51,7 @@ impl Published for ClipScore {
         31
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -59,11 +59,15 @@ impl Published for ClipScore {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         prompts("clip-score", files)
     }
 
-    fn asked(&self, _: &Protocol, records: &[Record]) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+    fn asked(
+        &self,
+        _: &Protocol,
+        records: &[PublishedRecord],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         Ok(records
             .iter()
             .map(|record| Ok(Asked::drawing(record.text("prompt")?)))

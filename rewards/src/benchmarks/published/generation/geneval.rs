@@ -11,17 +11,17 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, said};
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    BenchmarkSource, Figure, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
     mean_of_categories,
 };
 
 /// Drawings of a prompt.
 const SAMPLES: usize = 4;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT",
     megabytes: 1,
     is_gated: false,
@@ -61,7 +61,7 @@ impl Published for GenEval {
         553 * SAMPLES
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -69,7 +69,7 @@ impl Published for GenEval {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| name.ends_with("evaluation_metadata.jsonl"))?;
         let numbered = rows.into_iter().enumerate().flat_map(|(prompt, (_, record))| {
             (0..SAMPLES).map(move |sample| {
@@ -82,7 +82,11 @@ impl Published for GenEval {
         Ok(numbered.collect())
     }
 
-    fn asked(&self, _: &Protocol, records: &[Record]) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+    fn asked(
+        &self,
+        _: &Protocol,
+        records: &[PublishedRecord],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let mut values = record.fields.values.clone();
             let image = values.remove("image").unwrap_or_default();
@@ -192,7 +196,7 @@ mod tests {
             "tag": "colors", "prompt": "a photo of a red cow", "image": "00000/samples/0000.png",
             "include": [{"class": "cow", "count": 1, "color": "red"}],
         });
-        let record = Record::of(TableRow {
+        let record = PublishedRecord::of(TableRow {
             place: "x:1".into(),
             fields: demask_datasets::formats::Fields {
                 values: metadata.as_object().unwrap().clone(),

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
-    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "Apache-2.0",
     megabytes: 1,
     is_gated: false,
@@ -40,7 +40,7 @@ impl Published for ImageRewardBench {
         100
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -48,11 +48,15 @@ impl Published for ImageRewardBench {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         prompts("image-reward", files)
     }
 
-    fn asked(&self, _: &Protocol, records: &[Record]) -> Result<Vec<Result<Asked, String>>, SuiteError> {
+    fn asked(
+        &self,
+        _: &Protocol,
+        records: &[PublishedRecord],
+    ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         Ok(records
             .iter()
             .map(|record| Ok(Asked::drawing(record.text("prompt")?)))

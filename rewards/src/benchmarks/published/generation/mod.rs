@@ -9,12 +9,12 @@ pub mod geneval;
 pub mod image_reward;
 pub mod wise;
 
-use super::files::{Files, Record};
+use super::files::{Files, PublishedRecord};
 use crate::benchmarks::{Judged, SuiteError};
 use crate::statistics::{Mean, mean};
 
 /// The prompts of files: a text with a prompt a line, or a table with a column `prompt` or `Prompt`.
-fn prompts(benchmark: &str, files: &Files) -> Result<Vec<Record>, SuiteError> {
+fn prompts(benchmark: &str, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
     let mut records = Vec::new();
     for name in files.named(|name| name.ends_with(".txt") && !name.to_lowercase().contains("license")) {
         let path = files.path(name);
@@ -23,7 +23,7 @@ fn prompts(benchmark: &str, files: &Files) -> Result<Vec<Record>, SuiteError> {
         })?;
         let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
         records.extend(lines.map(|(line, number)| {
-            Record::of_object(
+            PublishedRecord::of_object(
                 format!("{}:{number}", path.display()),
                 &serde_json::json!({ "prompt": line.trim() }),
             )

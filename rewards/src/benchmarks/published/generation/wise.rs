@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, number, said, understanding};
 use crate::benchmarks::{
-    Item, Judged, Protocol, Response, Scoring, Source, SuiteError, SuiteResult, Verdict,
+    BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
 use crate::statistics::mean;
 
@@ -23,7 +23,7 @@ const JUDGE: &str = "judge_prompt.txt";
 /// What the judge is told first.
 const SYSTEM: &str = "judge_system.txt";
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "none is given: for your own use",
     megabytes: 1,
     is_gated: false,
@@ -77,7 +77,7 @@ impl Published for Wise {
         1000
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -85,9 +85,9 @@ impl Published for Wise {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| !name.contains("rewrite"))?;
-        let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| record).collect();
+        let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
         let text = |name: &str| std::fs::read_to_string(files.path(name));
         let judge = text(JUDGE).map_err(|error| {
             let path = files.path(JUDGE);
@@ -97,14 +97,14 @@ impl Published for Wise {
             ))
         })?;
         let prompts = json!({ "judge": judge, "system": text(SYSTEM).unwrap_or_default() });
-        records.push(Record::of_object(JUDGE.to_owned(), &prompts).shown());
+        records.push(PublishedRecord::of_object(JUDGE.to_owned(), &prompts).shown());
         Ok(records)
     }
 
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let shown = records.iter().find(|record| !record.is_asked);
         let (judge, system) =

@@ -8,16 +8,16 @@
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record, texts};
+use super::super::files::{Files, PublishedRecord, texts};
 use super::super::{Published, case, cut, number, said};
 use super::mmlu::with_kind;
 use super::{letter, lettered, of_likelihoods};
-use crate::benchmarks::{Figure, Item, Protocol, Request, Source, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
 
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "CC-BY-SA-4.0",
     megabytes: 1,
     is_gated: false,
@@ -60,7 +60,7 @@ impl Published for Arc {
         1172
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -68,14 +68,15 @@ impl Published for Arc {
         PROTOCOLS
     }
 
-    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| {
             let name = name.to_lowercase();
             name.contains("test") && !name.contains("easy")
         })?;
-        let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| record).collect();
+        let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
         if protocol.name == "llada-instruct" {
-            records.retain(|record| Question::of(record).is_ok_and(|question| question.choices.len() == 4));
+            records
+                .retain(|record| ArcQuestion::of(record).is_ok_and(|question| question.choices.len() == 4));
         }
         Ok(records)
     }
@@ -83,10 +84,10 @@ impl Published for Arc {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
-            let question = Question::of(record)?;
+            let question = ArcQuestion::of(record)?;
             let asked = match protocol.name {
                 "llada-instruct" => question.opencompass(),
                 "lm-eval" => question.chat(),
@@ -144,16 +145,16 @@ impl Published for Arc {
 }
 
 /// A question with its choices.
-struct Question {
+struct ArcQuestion {
     question: String,
     choices: Vec<String>,
     labels: Vec<String>,
     right: usize,
 }
 
-impl Question {
+impl ArcQuestion {
     /// Of the hub's columns, or AI2's own, where the question is an object.
-    fn of(record: &Record) -> Result<Self, String> {
+    fn of(record: &PublishedRecord) -> Result<Self, String> {
         let (question, choices) = match record.value("question") {
             Value::Object(own) => (own.get("stem"), own.get("choices")),
             text => (Some(text), Some(record.value("choices"))),

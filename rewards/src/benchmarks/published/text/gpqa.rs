@@ -9,11 +9,11 @@
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::mmlu::with_kind;
 use super::{letter, of_likelihoods};
-use crate::benchmarks::{Figure, Item, Protocol, Request, Source, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
 use crate::scorers::twister::Twister;
 
 /// Samples of a log-likelihood.
@@ -36,7 +36,7 @@ const DESCRIPTION: &str = "Here are some example questions from experts. Answer 
 /// The file of worked examples.
 const WORKED: &str = "worked_examples.txt";
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "CC-BY-4.0, not to be shown in the open",
     megabytes: 3,
     is_gated: true,
@@ -79,7 +79,7 @@ impl Published for Gpqa {
         448
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -87,14 +87,14 @@ impl Published for Gpqa {
         PROTOCOLS
     }
 
-    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let table = if protocol.name == "llada-instruct" {
             "gpqa_diamond"
         } else {
             "gpqa_main"
         };
         let rows = files.rows(|name| name.contains(table))?;
-        let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| record).collect();
+        let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
         if protocol.name == "llada-instruct" {
             let path = files.path(WORKED);
             let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -103,7 +103,7 @@ impl Published for Gpqa {
                     path.display()
                 ))
             })?;
-            let worked = Record::of_object(WORKED.to_owned(), &json!({ "worked": text }));
+            let worked = PublishedRecord::of_object(WORKED.to_owned(), &json!({ "worked": text }));
             records.push(worked.shown());
         }
         Ok(records)
@@ -112,9 +112,9 @@ impl Published for Gpqa {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
-        let rows: Vec<&Record> = records.iter().filter(|record| record.is_asked).collect();
+        let rows: Vec<&PublishedRecord> = records.iter().filter(|record| record.is_asked).collect();
         Ok(match protocol.name {
             "llada-instruct" => {
                 let worked = records.iter().find(|record| !record.is_asked);
@@ -124,7 +124,7 @@ impl Published for Gpqa {
                     .map(|row| {
                         let mut order = [3, 0, 1, 2];
                         random.shuffle(&mut order);
-                        Ok(Question::of(row, order)?.instructed(&worked))
+                        Ok(GpqaQuestion::of(row, order)?.instructed(&worked))
                     })
                     .collect()
             }
@@ -171,13 +171,13 @@ impl Published for Gpqa {
 }
 
 /// lm-eval's task: one generator orders the choices of all rows for the shots, then goes on and orders them for the questions.
-fn with_shots(rows: &[&Record], shows: bool) -> Vec<Result<Asked, String>> {
+fn with_shots(rows: &[&PublishedRecord], shows: bool) -> Vec<Result<Asked, String>> {
     let mut random = Twister::new(ORDER_SEED);
-    let mut ordered = || -> Vec<Result<Question, String>> {
-        let question = |row: &&Record| {
+    let mut ordered = || -> Vec<Result<GpqaQuestion, String>> {
+        let question = |row: &&PublishedRecord| {
             let mut order = [0, 1, 2, 3];
             random.shuffle(&mut order);
-            Question::of(row, order)
+            GpqaQuestion::of(row, order)
         };
         rows.iter().map(question).collect()
     };
@@ -206,7 +206,7 @@ fn with_shots(rows: &[&Record], shows: bool) -> Vec<Result<Asked, String>> {
 }
 
 /// A question with its choices in an order.
-struct Question {
+struct GpqaQuestion {
     id: String,
     part: String,
     question: String,
@@ -214,8 +214,8 @@ struct Question {
     right: usize,
 }
 
-impl Question {
-    fn of(record: &Record, order: [usize; 4]) -> Result<Self, String> {
+impl GpqaQuestion {
+    fn of(record: &PublishedRecord, order: [usize; 4]) -> Result<Self, String> {
         let clean = |name: &str| -> String {
             let value = record.value(name);
             let verdict = said("gpqa_preprocess", &case([("prediction", value.clone())]));

@@ -12,11 +12,11 @@ use demask_datasets::prompts::style::THINK;
 use serde_json::Value;
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, cut, items, number, said};
 use super::shots;
 use crate::benchmarks::{
-    Benchmark, Data, Figure, Item, Protocol, Response, Scoring, Source, SuiteError, Verdict,
+    Benchmark, BenchmarkSource, Data, Figure, Item, Protocol, Response, Scoring, SuiteError, Verdict,
 };
 use crate::scorers::twister::Twister;
 use crate::verifiers::{Verifiers, thought};
@@ -30,7 +30,7 @@ const SHOTS: usize = 5;
 /// Where lm-eval cuts a completion.
 const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT",
     megabytes: 5,
     is_gated: false,
@@ -118,7 +118,7 @@ impl Published for Problems {
         1319
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -126,7 +126,7 @@ impl Published for Problems {
         PROTOCOLS
     }
 
-    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let shows = matches!(protocol.name, "lm-eval" | "lm-eval-strict" | "mmada");
         let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
         let rows = files.rows(|name| {
@@ -145,9 +145,9 @@ impl Published for Problems {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
-        let train: Vec<&Record> = records.iter().filter(|record| !record.is_asked).collect();
+        let train: Vec<&PublishedRecord> = records.iter().filter(|record| !record.is_asked).collect();
         let mut random = Twister::new(SEED);
         let asked = records.iter().filter(|record| record.is_asked).map(|record| {
             // One draw a document, in order, on one generator.

@@ -8,15 +8,15 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, cut, number, said};
 use super::shots;
-use crate::benchmarks::{Figure, Item, Protocol, Source, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, SuiteError, Verdict};
 
 /// Minerva's shots.
 static MINERVA: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/minerva_math.json")));
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT",
     megabytes: 5,
     is_gated: false,
@@ -61,7 +61,7 @@ impl Published for Math {
         5000
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -69,7 +69,7 @@ impl Published for Math {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         // The original folders have a file a problem; the hub's have a table a subject.
         let rows = files.rows(|name| {
             let base = name.rsplit('/').next().unwrap_or(name);
@@ -88,7 +88,7 @@ impl Published for Math {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         Ok(records
             .iter()
@@ -102,7 +102,7 @@ impl Published for Math {
 }
 
 /// What is asked of a problem, which counts in the part that a column names.
-pub(super) fn asked(protocol: &Protocol, record: &Record, part: &str) -> Result<Asked, String> {
+pub(super) fn asked(protocol: &Protocol, record: &PublishedRecord, part: &str) -> Result<Asked, String> {
     let (problem, solution) = (record.text("problem")?, record.text("solution")?);
     let gold = said(
         "math.completion",

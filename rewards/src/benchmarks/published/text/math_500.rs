@@ -3,11 +3,11 @@
 
 use super::super::Published;
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::math;
-use crate::benchmarks::{Item, Protocol, Source, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Item, Protocol, SuiteError, Verdict};
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT",
     megabytes: 1,
     is_gated: false,
@@ -34,7 +34,7 @@ impl Published for Math500 {
         500
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -47,7 +47,7 @@ impl Published for Math500 {
         }
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| {
             name.rsplit('/')
                 .next()
@@ -59,7 +59,7 @@ impl Published for Math500 {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         Ok(records
             .iter()

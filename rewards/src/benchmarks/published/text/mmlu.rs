@@ -12,11 +12,11 @@ use demask_datasets::example::Turn;
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::{letter, lettered, of_likelihoods, right_choice, shots};
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Request, Source, SuiteError, SuiteResult, Verdict, accuracy,
+    BenchmarkSource, Figure, Item, Judged, Protocol, Request, SuiteError, SuiteResult, Verdict, accuracy,
     mean_of_categories,
 };
 
@@ -27,7 +27,7 @@ const SHOTS: usize = 5;
 /// Columns of the original files, which have no line of names.
 const COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT",
     megabytes: 5,
     is_gated: false,
@@ -69,7 +69,7 @@ impl Published for Mmlu {
         14_042
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -77,7 +77,7 @@ impl Published for Mmlu {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let has_all = files.has(|name| name.contains("all/test"));
         let is_meant = |name: &str| {
             let base = name.rsplit('/').next().unwrap_or(name);
@@ -110,11 +110,11 @@ impl Published for Mmlu {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
-        let mut shown: BTreeMap<String, Vec<Question>> = BTreeMap::new();
+        let mut shown: BTreeMap<String, Vec<MmluQuestion>> = BTreeMap::new();
         for record in records.iter().filter(|record| !record.is_asked) {
-            if let Ok(question) = Question::of(record) {
+            if let Ok(question) = MmluQuestion::of(record) {
                 let of = shown.entry(question.subject.clone()).or_default();
                 if of.len() < SHOTS {
                     of.push(question);
@@ -122,7 +122,7 @@ impl Published for Mmlu {
             }
         }
         let asked = records.iter().filter(|record| record.is_asked).map(|record| {
-            let question = Question::of(record)?;
+            let question = MmluQuestion::of(record)?;
             let shots = shown.get(&question.subject).map_or(&[][..], Vec::as_slice);
             let asked = match protocol.name {
                 "llada-instruct" => question.chat(shots),
@@ -190,15 +190,15 @@ pub(super) fn with_kind(mut line: Value, scorer: &str) -> Value {
 }
 
 /// A question with its choices.
-struct Question {
+struct MmluQuestion {
     subject: String,
     question: String,
     choices: Vec<String>,
     right: usize,
 }
 
-impl Question {
-    fn of(record: &Record) -> Result<Self, String> {
+impl MmluQuestion {
+    fn of(record: &PublishedRecord) -> Result<Self, String> {
         let choices = match record.value("choices") {
             Value::Null => COLUMNS[1..5]
                 .iter()

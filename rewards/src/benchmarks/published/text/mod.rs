@@ -14,7 +14,7 @@ pub mod truthfulqa;
 
 use serde_json::Value;
 
-use super::files::Record;
+use super::files::PublishedRecord;
 use crate::benchmarks::Verdict;
 
 /// A file of `shots/`.
@@ -48,7 +48,7 @@ pub(super) fn of_likelihoods(credit: f64, likelihoods: &[f64]) -> Verdict {
 }
 
 /// The right choice of a row: a letter, a number from 0, or the number's word.
-fn right_choice(record: &Record, column: &str, count: usize) -> Result<usize, String> {
+fn right_choice(record: &PublishedRecord, column: &str, count: usize) -> Result<usize, String> {
     let found = match record.value(column) {
         Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),
         Value::String(text) => match text.trim().as_bytes() {

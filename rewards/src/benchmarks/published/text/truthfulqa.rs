@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record, texts};
+use super::super::files::{Files, PublishedRecord, texts};
 use super::super::{Published, case, number, said};
 use super::mmlu::with_kind;
 use super::{of_likelihoods, shots};
 use crate::benchmarks::result::mean_credit;
 use crate::benchmarks::{
-    Figure, Item, Judged, Protocol, Request, Source, SuiteError, SuiteResult, Verdict, accuracy,
+    BenchmarkSource, Figure, Item, Judged, Protocol, Request, SuiteError, SuiteResult, Verdict, accuracy,
 };
 
 /// What is shown before each question.
@@ -23,7 +23,7 @@ static SHOTS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/truth
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "Apache-2.0",
     megabytes: 1,
     is_gated: false,
@@ -59,7 +59,7 @@ impl Published for TruthfulQa {
         817
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -67,7 +67,7 @@ impl Published for TruthfulQa {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let has_folder = files.has(|name| name.contains("multiple_choice/"));
         let rows = files.rows(|name| match has_folder {
             true => name.contains("multiple_choice/validation"),
@@ -79,7 +79,7 @@ impl Published for TruthfulQa {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let column = if protocol.metric == "mc1" {
             "mc1_targets"

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record, texts};
+use super::super::files::{Files, PublishedRecord, texts};
 use super::super::{Published, number, said, spread};
 use super::{protocol, result};
-use crate::benchmarks::{Figure, Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
 /// Tokens, steps and block of a caption.
 const CAPTION: (usize, usize, usize) = (64, 64, 64);
@@ -22,7 +22,7 @@ const PROMPT: &str = "Provide a one-sentence caption for the provided image.";
 /// VLMEvalKit's prompt.
 const KIT_PROMPT: &str = "Please describe this image in general. Directly provide the description, do not include prefix like \"This image depicts\". ";
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "research use; Flickr's terms",
     megabytes: 4400,
     is_gated: false,
@@ -59,7 +59,7 @@ impl Published for Flickr30k {
         31_783
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -67,7 +67,7 @@ impl Published for Flickr30k {
         PROTOCOLS
     }
 
-    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let mut records = match files
             .named(|name| name.ends_with("dataset_flickr30k.json"))
             .first()
@@ -88,7 +88,7 @@ impl Published for Flickr30k {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let text = if protocol.name == "vlmevalkit" {
             KIT_PROMPT
@@ -170,7 +170,7 @@ fn corpus(all: &[(&Item, &str)]) -> Value {
     )
 }
 
-fn karpathy(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+fn karpathy(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let document = files.document(name)?;
     let pictures = document["images"].as_array().into_iter().flatten().zip(1..);
     Ok(pictures
@@ -183,13 +183,13 @@ fn karpathy(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
             let captions: Vec<&str> = captions.collect();
             let file = row["filename"].as_str().unwrap_or_default();
             let record = json!({ "captions": captions, "split": row["split"], "filename": file });
-            Record::of_object(format!("{name}:{line}"), &record).about(files.picture(file))
+            PublishedRecord::of_object(format!("{name}:{line}"), &record).about(files.picture(file))
         })
         .collect())
 }
 
 /// The original file: `NAME.jpg#K`, a tab, the caption.
-fn tokens(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+fn tokens(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| SuiteError::Absent(format!("benchmark flickr30k: {}: {error}", path.display())))?;
@@ -204,13 +204,13 @@ fn tokens(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
         .into_iter()
         .map(|(file, captions)| {
             let record = json!({ "captions": captions, "filename": file });
-            Record::of_object(format!("{name}:{file}"), &record).about(files.picture(file))
+            PublishedRecord::of_object(format!("{name}:{file}"), &record).about(files.picture(file))
         })
         .collect())
 }
 
 /// Tables: captions in `caption`, `raw` or `answer`, as a list or as the text of one.
-fn tables(files: &Files) -> Result<Vec<Record>, SuiteError> {
+fn tables(files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
     let rows = files.rows(|_| true)?;
     Ok(rows
         .into_iter()

@@ -9,12 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::{SHORTEST, WORDS, prompt, protocol};
-use crate::benchmarks::{Figure, Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict, accuracy};
+use crate::benchmarks::{
+    BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
+};
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT; Visual Genome's pictures have their own terms",
     megabytes: 80,
     is_gated: false,
@@ -51,7 +53,7 @@ impl Published for Gqa {
         12_578
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -59,12 +61,12 @@ impl Published for Gqa {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         if let Some(name) = files.named(|name| name.ends_with("questions.json")).first() {
             return official(files, name);
         }
         let is_pictures = |name: &str| name.contains("_images/");
-        let pictures: HashMap<String, Record> = files
+        let pictures: HashMap<String, PublishedRecord> = files
             .rows(is_pictures)?
             .into_iter()
             .map(|(_, record)| (record.word("id"), record))
@@ -78,7 +80,7 @@ impl Published for Gqa {
                     (true, _) => record,
                     (
                         false,
-                        Some(Record {
+                        Some(PublishedRecord {
                             picture: Some(picture),
                             ..
                         }),
@@ -92,7 +94,7 @@ impl Published for Gqa {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let question = record.text("question")?;
@@ -177,13 +179,13 @@ fn figures(judged: &[Judged]) -> BTreeMap<String, f64> {
 }
 
 /// The official file: an object of questions by their numbers.
-fn official(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+fn official(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let document = files.document(name)?;
     let questions = document.as_object().into_iter().flatten();
     Ok(questions
         .filter(|(_, question)| question["isBalanced"] != false)
         .map(|(number, question)| {
-            let mut record = Record::of_object(format!("{name}:{number}"), question);
+            let mut record = PublishedRecord::of_object(format!("{name}:{number}"), question);
             record
                 .fields
                 .values

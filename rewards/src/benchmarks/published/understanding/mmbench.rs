@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, number, said, spread};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, result, row};
-use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
 /// The rotations of a question are this far apart.
 const OFFSET: i64 = 1_000_000;
@@ -24,7 +24,7 @@ const TABLES: [&str; 4] = [
     "mmbench_dev_en_v11.tsv",
 ];
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "Apache-2.0",
     megabytes: 110,
     is_gated: false,
@@ -56,7 +56,7 @@ impl Published for MmBench {
         4329
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -64,7 +64,7 @@ impl Published for MmBench {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let meant = TABLES
             .iter()
             .find(|table| files.has(|name| name.to_lowercase().contains(*table)));
@@ -78,7 +78,7 @@ impl Published for MmBench {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let row = row(record);

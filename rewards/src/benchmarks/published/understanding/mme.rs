@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said, spread};
 use super::{SHORTEST, WORDS, prompt, protocol, result};
-use crate::benchmarks::{Figure, Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "research use, on request",
     megabytes: 864,
     is_gated: false,
@@ -58,7 +58,7 @@ impl Published for Mme {
         2374
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -66,7 +66,7 @@ impl Published for Mme {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let texts = files.named(|name| name.ends_with(".txt") && !name.contains("eval_tool"));
         if !texts.is_empty() {
             return texts
@@ -93,7 +93,7 @@ impl Published for Mme {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let (question, task) = (record.text("question")?, record.text("category")?);
@@ -160,7 +160,7 @@ impl Published for Mme {
             .find_map(|name| set[*name].as_f64())
             .unwrap_or(0.0);
         parts.insert("(cognition, of 800)".to_owned(), cognition / 800.0);
-        let shares = Shares::of(&groups);
+        let shares = MmeShares::of(&groups);
         let interval = spread::interval(groups.len(), |drawn| shares.perception(drawn) / PERCEPTION);
         SuiteResult {
             figure: format!("{perception:.1} of 2000, cognition {cognition:.1} of 800"),
@@ -176,7 +176,7 @@ impl Published for Mme {
 }
 
 /// The two questions of a text of the release, and their picture.
-fn of_text(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+fn of_text(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| SuiteError::Absent(format!("benchmark mme: {}: {error}", path.display())))?;
@@ -209,7 +209,10 @@ fn of_text(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
         .map(|(line, number)| {
             let place = format!("{}:{number}", path.display());
             let Some((question, answer)) = line.split_once('\t') else {
-                return Record::broken(place, "a question, a tab and Yes or No were expected".to_owned());
+                return PublishedRecord::broken(
+                    place,
+                    "a question, a tab and Yes or No were expected".to_owned(),
+                );
             };
             let row =
                 json!({ "question": question, "answer": answer.trim(), "category": task, "picture": base });
@@ -217,7 +220,7 @@ fn of_text(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
                 Some(name) => Ok(demask_datasets::formats::Encoded::File(files.path(name))),
                 None => Err(format!("the picture {stem} is not beside its text")),
             };
-            Record::of_object(place, &row).about(found)
+            PublishedRecord::of_object(place, &row).about(found)
         })
         .collect())
 }
@@ -242,9 +245,9 @@ fn scores<'a>(protocol: &Protocol, judged: impl Iterator<Item = &'a Judged>) -> 
 }
 
 /// Each picture's task, right answers and questions.
-struct Shares(Vec<(String, f64, f64)>);
+struct MmeShares(Vec<(String, f64, f64)>);
 
-impl Shares {
+impl MmeShares {
     fn of(groups: &[Vec<&Judged>]) -> Self {
         let one = |group: &Vec<&Judged>| {
             let right = group.iter().map(|one| one.verdict.credit).sum();

@@ -11,13 +11,15 @@ use demask_datasets::formats::tables::python_list::strings;
 use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
-use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict, accuracy};
+use crate::benchmarks::{
+    BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
+};
 use crate::scorers::understanding::prompts::{LETTER, SHORT};
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "Apache-2.0",
     megabytes: 350,
     is_gated: false,
@@ -50,7 +52,7 @@ impl Published for Mmmu {
         900
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -58,12 +60,13 @@ impl Published for Mmmu {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| {
             let base = name.rsplit('/').next().unwrap_or(name);
             base.starts_with("validation") || base.ends_with(".tsv")
         })?;
-        let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| normalised(record)).collect();
+        let mut records: Vec<PublishedRecord> =
+            rows.into_iter().map(|(_, record)| normalised(record)).collect();
         records.retain(|record| record.value("split").is_null() || record.word("split") == "validation");
         Ok(records)
     }
@@ -71,7 +74,7 @@ impl Published for Mmmu {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let row = row(record);
@@ -172,7 +175,7 @@ impl Published for Mmmu {
 }
 
 /// A row of the hub as the tables have it: options by letter, the first picture.
-fn normalised(mut record: Record) -> Record {
+fn normalised(mut record: PublishedRecord) -> PublishedRecord {
     if let Some(listed) = record.value("options").as_str().and_then(strings) {
         for (letter, text) in ('A'..='Z').zip(listed) {
             record.fields.values.insert(letter.to_string(), text.into());

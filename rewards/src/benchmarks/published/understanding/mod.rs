@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::files::Record;
+use super::files::PublishedRecord;
 use super::{case, said};
 use crate::benchmarks::{Protocol, SuiteResult, Verdict};
 
@@ -53,7 +53,7 @@ fn prompt(protocol: &Protocol, dataset: &str, row: &Map<String, Value>) -> Strin
 }
 
 /// A row's columns for prompts and matching: question, hint, options by letter that are there.
-fn row(record: &Record) -> Map<String, Value> {
+fn row(record: &PublishedRecord) -> Map<String, Value> {
     let mut row = Map::new();
     for (name, value) in &record.fields.values {
         let is_option = matches!(name.as_bytes(), [b'A'..=b'Z']);

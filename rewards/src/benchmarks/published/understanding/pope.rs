@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said, spread};
 use super::{SHORTEST, WORDS, protocol, result};
-use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "MIT; COCO's pictures have their own terms",
     megabytes: 250,
     is_gated: false,
@@ -51,7 +51,7 @@ impl Published for Pope {
         9000
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -59,7 +59,7 @@ impl Published for Pope {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let (official, full) = (files.has(is_official), files.has(|name| name.contains("Full/")));
         let rows = files.rows(|name| match (official, full) {
             (true, _) => is_official(name),
@@ -90,7 +90,7 @@ impl Published for Pope {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let question = record.text("question")?;

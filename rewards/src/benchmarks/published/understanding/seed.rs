@@ -11,16 +11,16 @@ use serde_json::{Map, Value, json};
 
 use super::super::Published;
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::text::of_likelihoods;
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
-use crate::benchmarks::{Figure, Item, Protocol, Request, Source, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
 use crate::scorers::understanding::prompts::LETTER;
 
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "CC-BY-NC-4.0",
     megabytes: 3000,
     is_gated: false,
@@ -58,7 +58,7 @@ impl Published for Seed {
         14_233
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -66,12 +66,13 @@ impl Published for Seed {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         if let Some(name) = files.named(|name| name.ends_with("SEED-Bench.json")).first() {
             return official(files, name);
         }
         let rows = files.rows(|_| true)?;
-        let mut records: Vec<Record> = rows.into_iter().map(|(_, record)| lettered(record)).collect();
+        let mut records: Vec<PublishedRecord> =
+            rows.into_iter().map(|(_, record)| lettered(record)).collect();
         records.retain(|record| record.value("data_type").is_null() || record.word("data_type") == "image");
         Ok(records)
     }
@@ -79,7 +80,7 @@ impl Published for Seed {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let row = row(record);
@@ -151,7 +152,7 @@ impl Published for Seed {
 }
 
 /// A row with its choices by letter.
-fn lettered(mut record: Record) -> Record {
+fn lettered(mut record: PublishedRecord) -> PublishedRecord {
     for (letter, name) in [
         ("A", "choice_a"),
         ("B", "choice_b"),
@@ -167,7 +168,7 @@ fn lettered(mut record: Record) -> Record {
 }
 
 /// The official file: questions, and the names of their types.
-fn official(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
+fn official(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let document = files.document(name)?;
     let none = Map::new();
     let kinds = document["question_type"].as_object().unwrap_or(&none);
@@ -179,7 +180,7 @@ fn official(files: &Files, name: &str) -> Result<Vec<Record>, SuiteError> {
     Ok(questions
         .filter(|(question, _)| question["data_type"] == "image")
         .map(|(question, line): (&Value, i32)| {
-            let mut record = lettered(Record::of_object(format!("{name}:{line}"), question));
+            let mut record = lettered(PublishedRecord::of_object(format!("{name}:{line}"), question));
             let kind = question["question_type_id"]
                 .as_u64()
                 .and_then(|id| names.get(&id));

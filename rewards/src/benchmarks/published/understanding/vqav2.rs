@@ -9,13 +9,13 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::super::asked::Asked;
-use super::super::files::{Files, Record};
+use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::{WORDS, prompt, protocol};
 use crate::benchmarks::result::mean_credit;
-use crate::benchmarks::{Item, Judged, Protocol, Source, SuiteError, SuiteResult, Verdict};
+use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
-const SOURCE: Source = Source {
+const SOURCE: BenchmarkSource = BenchmarkSource {
     licence: "CC-BY-4.0; COCO's pictures have their own terms",
     megabytes: 13_000,
     is_gated: false,
@@ -47,7 +47,7 @@ impl Published for Vqav2 {
         214_354
     }
 
-    fn source(&self) -> &'static Source {
+    fn source(&self) -> &'static BenchmarkSource {
         &SOURCE
     }
 
@@ -55,7 +55,7 @@ impl Published for Vqav2 {
         PROTOCOLS
     }
 
-    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<Record>, SuiteError> {
+    fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let is_of =
             |name: &str, what: &str| name.ends_with(&format!("_{what}.json")) && !name.contains("test");
         let questions = files.named(|name| is_of(name, "questions"));
@@ -74,7 +74,7 @@ impl Published for Vqav2 {
     fn asked(
         &self,
         protocol: &Protocol,
-        records: &[Record],
+        records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
         let asked = records.iter().map(|record| {
             let question = record.text("question")?;
@@ -126,7 +126,7 @@ impl Published for Vqav2 {
 }
 
 /// The official files, joined by the questions' numbers.
-fn official(files: &Files, questions: &str, answers: &str) -> Result<Vec<Record>, SuiteError> {
+fn official(files: &Files, questions: &str, answers: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let (asked, answered) = (files.document(questions)?, files.document(answers)?);
     let rows = answered["annotations"].as_array().into_iter().flatten();
     let by_number: HashMap<u64, &Value> = rows
@@ -136,7 +136,7 @@ fn official(files: &Files, questions: &str, answers: &str) -> Result<Vec<Record>
     Ok(all
         .zip(1..)
         .map(|(question, line)| {
-            let mut record = Record::of_object(format!("{questions}:{line}"), question);
+            let mut record = PublishedRecord::of_object(format!("{questions}:{line}"), question);
             let number = question["question_id"].as_u64();
             let Some(answer) = number.and_then(|number| by_number.get(&number)) else {
                 return record.about(Err("no annotation has its question_id".to_owned()));

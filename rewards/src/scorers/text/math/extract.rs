@@ -13,7 +13,7 @@ use crate::algebra::{Expr, extended};
 
 /// What a text was read as: an expression, or the text itself.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum ExtractedAnswer {
     /// An expression.
     Expr(Expr),
     /// The text that the first match was, cleaned.
@@ -199,7 +199,7 @@ fn plain_patterns() -> Vec<Pattern> {
 type Found<'t> = (usize, usize, Captures<'t>, bool);
 
 /// The answers of a text: the expression that was read, and the cleaned text of the first match.
-pub fn answers(text: &str) -> Vec<Answer> {
+pub fn answers(text: &str) -> Vec<ExtractedAnswer> {
     let lower = text.to_lowercase();
     let mut answers = Vec::new();
     let mut fallback: Option<String> = None;
@@ -220,7 +220,7 @@ pub fn answers(text: &str) -> Vec<Answer> {
                 fallback = Some(written);
             }
             if let Some(expr) = expr {
-                answers.push(Answer::Expr(expr));
+                answers.push(ExtractedAnswer::Expr(expr));
                 break;
             }
         }
@@ -228,7 +228,7 @@ pub fn answers(text: &str) -> Vec<Answer> {
             break;
         }
     }
-    answers.extend(fallback.map(Answer::Text));
+    answers.extend(fallback.map(ExtractedAnswer::Text));
     answers
 }
 

@@ -4,7 +4,7 @@ use crate::algebra::Expr;
 
 /// The expression; `None` where Python's parser raises.
 pub fn parse_plain(text: &str) -> Option<Expr> {
-    let mut parser = Parser {
+    let mut parser = PlainParser {
         rest: text.trim(),
         depth: 0,
     };
@@ -12,12 +12,12 @@ pub fn parse_plain(text: &str) -> Option<Expr> {
     parser.rest.is_empty().then_some(expr)
 }
 
-struct Parser<'a> {
+struct PlainParser<'a> {
     rest: &'a str,
     depth: usize,
 }
 
-impl Parser<'_> {
+impl PlainParser<'_> {
     fn take(&mut self, sign: &str) -> bool {
         let Some(rest) = self.rest.strip_prefix(sign) else {
             return false;

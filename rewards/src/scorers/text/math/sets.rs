@@ -1,6 +1,6 @@
 //! Sets, intervals and tuples against each other, and the sets that inequalities describe.
 
-use crate::algebra::{Expr, Named, Relation, value_of};
+use crate::algebra::{Expr, Named, RelationKind, value_of};
 
 /// How two elements are compared: by the verifier, which compares sets among them by what is here.
 pub type Same = fn(&Expr, &Expr) -> bool;
@@ -109,14 +109,14 @@ fn distinct(elements: &[Expr]) -> Vec<Expr> {
 
 /// A piece of the number line: from, to, whether its ends are open.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct NumberInterval {
     from: f64,
     to: f64,
     from_open: bool,
     to_open: bool,
 }
 
-impl Piece {
+impl NumberInterval {
     fn is_near(&self, other: &Self) -> bool {
         let near = |a: f64, b: f64| a == b || (a - b).abs() <= 1e-12 * a.abs().max(1.0);
         near(self.from, other.from)
@@ -151,11 +151,11 @@ fn end(expr: &Expr) -> Option<f64> {
 }
 
 /// A set of real numbers as its pieces from left to right; none where it is of another kind.
-fn pieces(set: &Expr) -> Option<Vec<Piece>> {
+fn pieces(set: &Expr) -> Option<Vec<NumberInterval>> {
     let joined = match set {
         Expr::Interval(from, to, from_open, to_open) => {
             let (from, to) = (end(from)?, end(to)?);
-            vec![Piece {
+            vec![NumberInterval {
                 from,
                 to,
                 from_open: *from_open || from.is_infinite(),
@@ -163,7 +163,7 @@ fn pieces(set: &Expr) -> Option<Vec<Piece>> {
             }]
         }
         Expr::Named(Named::Empty) => Vec::new(),
-        Expr::Named(Named::Numbers('R')) => vec![Piece {
+        Expr::Named(Named::Numbers('R')) => vec![NumberInterval {
             from: f64::NEG_INFINITY,
             to: f64::INFINITY,
             from_open: true,
@@ -171,7 +171,7 @@ fn pieces(set: &Expr) -> Option<Vec<Piece>> {
         }],
         Expr::Set(elements) => elements
             .iter()
-            .map(|element| Some(Piece::point(end(element)?)))
+            .map(|element| Some(NumberInterval::point(end(element)?)))
             .collect::<Option<Vec<_>>>()?,
         Expr::Union(a, b) => pieces(a)?.into_iter().chain(pieces(b)?).collect(),
         Expr::Intersection(a, b) => complement(&merged(
@@ -190,9 +190,9 @@ fn pieces(set: &Expr) -> Option<Vec<Piece>> {
     Some(merged(joined))
 }
 
-fn merged(mut pieces: Vec<Piece>) -> Vec<Piece> {
+fn merged(mut pieces: Vec<NumberInterval>) -> Vec<NumberInterval> {
     pieces.sort_by(|a, b| a.from.total_cmp(&b.from).then(a.from_open.cmp(&b.from_open)));
-    let mut merged: Vec<Piece> = Vec::new();
+    let mut merged: Vec<NumberInterval> = Vec::new();
     for piece in pieces {
         match merged.last_mut() {
             Some(last)
@@ -211,12 +211,12 @@ fn merged(mut pieces: Vec<Piece>) -> Vec<Piece> {
 }
 
 /// The pieces of the number line between these.
-fn complement(pieces: &[Piece]) -> Vec<Piece> {
+fn complement(pieces: &[NumberInterval]) -> Vec<NumberInterval> {
     let mut from = (f64::NEG_INFINITY, true);
     let mut gaps = Vec::new();
     for piece in pieces {
         if piece.from > from.0 || (piece.from == from.0 && !from.1 && piece.from_open) {
-            gaps.push(Piece {
+            gaps.push(NumberInterval {
                 from: from.0,
                 to: piece.from,
                 from_open: from.1,
@@ -226,7 +226,7 @@ fn complement(pieces: &[Piece]) -> Vec<Piece> {
         from = (piece.to, !piece.to_open);
     }
     if from.0 < f64::INFINITY {
-        gaps.push(Piece {
+        gaps.push(NumberInterval {
             from: from.0,
             to: f64::INFINITY,
             from_open: from.1,
@@ -268,12 +268,12 @@ pub fn solutions(relation: &Expr) -> Option<Expr> {
             let above =
                 |open: bool| Expr::Interval(Box::new(bound.clone()), Box::new(infinity()), open, true);
             Some(match kind {
-                Relation::Equal => Expr::Set(vec![bound]),
-                Relation::Unequal => Expr::Union(Box::new(below(true)), Box::new(above(true))),
-                Relation::Less => below(true),
-                Relation::LessOrEqual => below(false),
-                Relation::Greater => above(true),
-                Relation::GreaterOrEqual => above(false),
+                RelationKind::Equal => Expr::Set(vec![bound]),
+                RelationKind::Unequal => Expr::Union(Box::new(below(true)), Box::new(above(true))),
+                RelationKind::Less => below(true),
+                RelationKind::LessOrEqual => below(false),
+                RelationKind::Greater => above(true),
+                RelationKind::GreaterOrEqual => above(false),
             })
         }
         _ => None,

@@ -5,18 +5,18 @@
 use num_bigint::BigInt;
 use num_rational::BigRational;
 
-use super::extract::{Answer, answers};
+use super::extract::{ExtractedAnswer, answers};
 use super::sets;
 use crate::algebra::extended::is_only_symbols;
-use crate::algebra::{Expr, Named, Relation, Value, is_zero, value_of};
+use crate::algebra::{Expr, Named, RelationKind, Value, is_zero, value_of};
 
 /// Whether any answer read out of the prediction equals any read out of the gold.
 pub fn verified(gold: &str, prediction: &str) -> bool {
     let (golds, predictions) = (answers(gold), answers(prediction));
     golds.iter().any(|gold| {
         predictions.iter().any(|prediction| match (gold, prediction) {
-            (Answer::Expr(gold), Answer::Expr(prediction)) => same(gold, prediction),
-            (Answer::Text(gold), Answer::Text(prediction)) => {
+            (ExtractedAnswer::Expr(gold), ExtractedAnswer::Expr(prediction)) => same(gold, prediction),
+            (ExtractedAnswer::Text(gold), ExtractedAnswer::Text(prediction)) => {
                 !gold.trim().is_empty() && gold.trim() == prediction.trim()
             }
             _ => false,
@@ -74,7 +74,7 @@ fn is_relation(expr: &Expr) -> bool {
 
 fn is_equation(expr: &Expr) -> bool {
     match expr {
-        Expr::Relation(kind, ..) => *kind == Relation::Equal,
+        Expr::Relation(kind, ..) => *kind == RelationKind::Equal,
         Expr::And(parts) => parts.iter().all(is_equation),
         _ => false,
     }
@@ -82,7 +82,7 @@ fn is_equation(expr: &Expr) -> bool {
 
 fn is_assignment(expr: &Expr) -> bool {
     match expr {
-        Expr::Relation(Relation::Equal, left, _) => is_only_symbols(left),
+        Expr::Relation(RelationKind::Equal, left, _) => is_only_symbols(left),
         Expr::And(parts) => is_equation(expr) && parts.first().is_some_and(is_assignment),
         _ => false,
     }
@@ -93,7 +93,7 @@ fn shortened(expr: &Expr) -> Expr {
     match expr {
         Expr::And(parts) => match (parts.first(), parts.last()) {
             (Some(Expr::Relation(_, left, _)), Some(Expr::Relation(_, _, right))) => {
-                Expr::Relation(Relation::Equal, left.clone(), right.clone())
+                Expr::Relation(RelationKind::Equal, left.clone(), right.clone())
             }
             _ => expr.clone(),
         },
@@ -136,8 +136,8 @@ fn same_relation(gold: &Expr, prediction: &Expr) -> bool {
             }
             (gold_kind == kind && same(&difference(a, b), &difference(c, d)))
                 || (gold_kind.flipped() == Some(*kind) && same(&difference(a, b), &difference(d, c)))
-                || (*gold_kind == Relation::Equal
-                    && *kind == Relation::Equal
+                || (*gold_kind == RelationKind::Equal
+                    && *kind == RelationKind::Equal
                     && are_proportional(&difference(a, b), &difference(c, d)))
         }
         _ => false,
