@@ -17,7 +17,6 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, VerifyArgs};
-pub use evaluation::EvalArgs as Eval;
 pub use evaluation::{EvalAction, EvalArgs, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
 pub use experiment::{AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set};
 pub use output::Json;

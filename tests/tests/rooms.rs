@@ -24,28 +24,7 @@ const ENTRIES: usize = 12;
 const MOST_SHARED: usize = 5;
 
 /// Names that more than one type has, and why each is the right word in every place.
-const SHARED_NAMES: [(&str, &str); 5] = [
-    (
-        "Follower",
-        "who follows a suite: its progress in the actor, its items in the command; private to each",
-    ),
-    (
-        "Item",
-        "a benchmark's item; a completion that waits for its judgement; an operation in a profiler's table",
-    ),
-    (
-        "Profile",
-        "a run's settings, as a person writes them; the times of operations, as every profiler calls them",
-    ),
-    (
-        "Reply",
-        "the daemon's to a command; a judging model's to a question",
-    ),
-    (
-        "Request",
-        "what an engine is asked over its socket; what a benchmark asks of a model",
-    ),
-];
+const SHARED_NAMES: [(&str, &str); 0] = [];
 
 fn house() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()

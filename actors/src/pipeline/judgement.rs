@@ -13,7 +13,7 @@ use crate::pipeline::run_error::RunError;
 
 /// A completion to judge.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub struct JudgementItem {
     /// Its name, the same when it is asked about again.
     pub id: String,
     /// What was asked.
@@ -33,7 +33,7 @@ pub struct JudgeCompletions {
     /// The step.
     pub step: u64,
     /// What to judge.
-    pub items: Arc<Vec<Item>>,
+    pub items: Arc<Vec<JudgementItem>>,
     /// Weight of each reward.
     pub weights: BTreeMap<String, f64>,
     /// Given up early when the run is ending.

@@ -14,7 +14,7 @@ use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use crate::inference::settings::SamplerSettings;
-use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
+use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::run_error::RunError;
 use crate::pipeline::scorer::Scorer;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -154,7 +154,7 @@ impl Handler<Roll> for Rollout {
     }
 }
 
-fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<Item> {
+fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<JudgementItem> {
     let budget = |wanted: &CompletionRequest| {
         let task = wanted.example.task(wanted.mode);
         roll.inference.builder().budgets().of(task).answer
@@ -164,7 +164,7 @@ fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -
         .iter()
         .zip(made)
         .zip(groups)
-        .map(|((wanted, made), number)| Item {
+        .map(|((wanted, made), number)| JudgementItem {
             id: format!("{}/{}/{number}", roll.step, wanted.example.id),
             example: wanted.example.clone(),
             mode: wanted.mode,

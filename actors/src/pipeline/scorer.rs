@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::engine::actor::EngineAddress;
 use crate::pipeline::external_rewards::ExternalRewards;
-use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
+use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message, offload};
@@ -122,7 +122,7 @@ impl Handler<JudgeCompletions> for Scorer {
     }
 }
 
-fn judged(judge: &Judge, item: &Item, weights: &BTreeMap<String, f64>) -> JudgedCompletion {
+fn judged(judge: &Judge, item: &JudgementItem, weights: &BTreeMap<String, f64>) -> JudgedCompletion {
     JudgedCompletion {
         scored: judge.score(&item.example, item.mode, &item.completion, weights, item.budget),
         words: judge.words(&item.completion),

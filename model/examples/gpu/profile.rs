@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use demask_api::{LoraConfig, Purpose};
-use demask_model::device::kernels::profiler::{self, Profile};
+use demask_model::device::kernels::profiler::{self, ProfilerTable};
 use demask_model::network::lora::Lora;
 use demask_model::sampler::{Batch, Limits, Stepping};
 use demask_model::training::optimizer::AdamW;
@@ -101,7 +101,7 @@ fn seen(
     )
 }
 
-fn table(profile: &Profile) -> String {
+fn table(profile: &ProfilerTable) -> String {
     let line = |gpu: bool| {
         let own = profile.items.iter().filter(move |item| item.gpu == gpu);
         let all: f64 = own.clone().map(|item| item.micros).sum();
@@ -119,7 +119,7 @@ fn table(profile: &Profile) -> String {
     lines.join("\n")
 }
 
-fn items(profile: &Profile) -> Vec<Value> {
-    let item = |item: &profiler::Item| json!({"name": item.name, "gpu": item.gpu, "calls": item.calls, "us": item.micros});
+fn items(profile: &ProfilerTable) -> Vec<Value> {
+    let item = |item: &profiler::ProfilerItem| json!({"name": item.name, "gpu": item.gpu, "calls": item.calls, "us": item.micros});
     profile.items.iter().map(item).collect()
 }

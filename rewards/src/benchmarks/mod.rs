@@ -65,8 +65,8 @@ pub trait Benchmark: Send + Sync {
     }
 
     /// What the model is asked about an item.
-    fn request(&self, _protocol: &Protocol, item: &Item) -> Request {
-        Request::Generate {
+    fn request(&self, _protocol: &Protocol, item: &Item) -> ItemRequest {
+        ItemRequest::Generate {
             may_think: item.example.reasoning.is_some(),
         }
     }
@@ -139,7 +139,7 @@ impl From<Example> for Item {
 
 /// What a model is asked about an item.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request {
+pub enum ItemRequest {
     /// A completion of the item's example.
     Generate {
         /// Whether the model may reason first where the run reasons.
@@ -156,7 +156,7 @@ pub enum Request {
     },
 }
 
-impl Request {
+impl ItemRequest {
     /// The log-likelihoods of choices, by so many samples each, without guidance.
     #[must_use]
     pub const fn likelihood(choices: Vec<String>, samples: usize) -> Self {
@@ -526,7 +526,7 @@ impl Suite {
 
     /// What the model is asked about an item.
     #[must_use]
-    pub fn request(&self, item: &Item) -> Request {
+    pub fn request(&self, item: &Item) -> ItemRequest {
         self.benchmark().request(self.protocol, item)
     }
 

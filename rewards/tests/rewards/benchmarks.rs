@@ -7,7 +7,7 @@ use std::path::Path;
 use demask_datasets::example::{Example, Kind, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_rewards::benchmarks::{
-    BENCHMARKS, Benchmark, Data, Item, Judged, Protocol, Request, Response, Scoring, Suite, SuiteError,
+    BENCHMARKS, Benchmark, Data, Item, ItemRequest, Judged, Protocol, Response, Scoring, Suite, SuiteError,
     SuiteResult, Verdict,
 };
 use demask_rewards::judge::Completion;
@@ -54,11 +54,11 @@ impl Benchmark for Circular {
         Ok((0..count).map(item).collect())
     }
 
-    fn request(&self, protocol: &Protocol, _: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, _: &Item) -> ItemRequest {
         let choices = ["yes", "no"].map(str::to_owned).to_vec();
         match *protocol == BY_LIKELIHOOD {
-            true => Request::likelihood(choices, 1),
-            false => Request::Generate { may_think: false },
+            true => ItemRequest::likelihood(choices, 1),
+            false => ItemRequest::Generate { may_think: false },
         }
     }
 
@@ -114,7 +114,7 @@ fn a_benchmark_that_is_added_is_run_like_the_others_under_each_protocol() {
     assert_eq!(names, ["circular", "circular:judged"]);
     let verifiers = Verifiers::default();
     let by_likelihood = judged(&suites[0], |at, item| {
-        assert!(matches!(suites[0].request(item), Request::Likelihood { .. }));
+        assert!(matches!(suites[0].request(item), ItemRequest::Likelihood { .. }));
         // The last of the four orders is answered wrong, so its question does not count.
         let said = [if at == 3 { -2.0 } else { -0.5 }, -1.0];
         match suites[0].score(item, &Response::Likelihood(&said), &verifiers) {

@@ -7,7 +7,7 @@ use demask_api::PictureSize;
 use demask_datasets::example::Kind;
 use demask_rewards::benchmarks::published::embedded;
 use demask_rewards::benchmarks::{
-    Data, Item, Judged, Request, Response, Scoring, Suite, SuiteResult, Verdict,
+    Data, Item, ItemRequest, Judged, Response, Scoring, Suite, SuiteResult, Verdict,
 };
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
@@ -40,7 +40,7 @@ fn completion(text: &str) -> Completion {
 fn perfect(suite: &Suite, item: &Item) -> Verdict {
     let right = item.example.reference();
     let scored = match suite.request(item) {
-        Request::Likelihood { choices, .. } => {
+        ItemRequest::Likelihood { choices, .. } => {
             let marked = [format!(" {right}"), format!(" ({right})")];
             let lettered = item
                 .example
@@ -62,7 +62,7 @@ fn perfect(suite: &Suite, item: &Item) -> Verdict {
                 .collect();
             suite.score(item, &Response::Likelihood(&values), &Verifiers::default())
         }
-        Request::Generate { .. } => {
+        ItemRequest::Generate { .. } => {
             let said = match suite.name().split(':').next().unwrap() {
                 "gsm8k" => format!("so it is\n#### {right}"),
                 "math" | "math-500" => format!(
@@ -185,7 +185,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
         }
         if !is_drawn {
             let mute = |suite: &Suite, item: &Item| match suite.request(item) {
-                Request::Likelihood { choices, .. } => {
+                ItemRequest::Likelihood { choices, .. } => {
                     let right = item.example.reference();
                     let flat: Vec<f64> = choices
                         .iter()
@@ -198,7 +198,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
                     };
                     verdict
                 }
-                Request::Generate { .. } => {
+                ItemRequest::Generate { .. } => {
                     let said = completion("I do not wish to say.");
                     let Scoring::Done(verdict) =
                         suite.score(item, &Response::Completion(&said), &Verifiers::default())

@@ -23,7 +23,7 @@ use super::kept::{Follower, Kept};
 use super::merge::{SHARD, merge};
 use super::named::NamedSuites;
 use super::{compare, list, show};
-use crate::args::{Eval, EvalAction, Likelihood};
+use crate::args::{EvalAction, EvalArgs, Likelihood};
 use crate::exit::UsageError;
 use crate::model::engine;
 use crate::model::pulled::pulled;
@@ -37,7 +37,7 @@ const KEPT_TOGETHER: usize = 128;
 ///
 /// # Errors
 /// A suite that does not exist; a checkpoint that is broken.
-pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
+pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
     match &options.action {
         Some(EvalAction::Show(options)) => return show::show(home, options),
         Some(EvalAction::Compare(options)) => return compare::compare(home, options),
@@ -144,7 +144,7 @@ pub fn eval(home: &Home, options: Eval) -> anyhow::Result<ExitCode> {
 }
 
 /// The suites that are named; `all` of the embedded rows are those of every published benchmark.
-fn named(options: &Eval) -> anyhow::Result<Vec<NamedSuites>> {
+fn named(options: &EvalArgs) -> anyhow::Result<Vec<NamedSuites>> {
     let mut named = Vec::new();
     for word in &options.suites {
         if options.embedded && word == "all" {
@@ -180,7 +180,7 @@ impl From<Likelihood> for LikelihoodWay {
 }
 
 /// Whether the judge that a suite of drawings needs was named.
-fn can_be_judged(suite: &Suite, options: &Eval) -> bool {
+fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
     match suite.name().split(':').next() {
         Some("clip-score") => options.clip.is_some(),
         Some("image-reward") => options.image_reward.is_some(),
@@ -204,7 +204,7 @@ pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
 /// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.
 fn begin(
     home: &Home,
-    options: &Eval,
+    options: &EvalArgs,
     (suites, named): (&[Suite], &[NamedSuites]),
     session: &Session,
     trial: &Trial,
@@ -284,7 +284,7 @@ fn weights_stamp(folder: &Path) -> Vec<String> {
 }
 
 /// The reward networks that are named.
-fn networks(home: &Home, options: &Eval) -> anyhow::Result<Option<Networks>> {
+fn networks(home: &Home, options: &EvalArgs) -> anyhow::Result<Option<Networks>> {
     let found = |flag: &str, named: &Option<PathBuf>| {
         let named = named.as_deref().map(data_dir::find);
         named.map(|named| pulled(home, flag, &named)).transpose()

@@ -9,7 +9,9 @@ use actix::prelude::*;
 use demask_api::LikelihoodEstimator;
 use demask_api::PictureSize;
 use demask_datasets::example::{Example, Mode};
-use demask_rewards::benchmarks::{Item, Judged, Request, Response, Scoring, Suite, SuiteError, SuiteResult};
+use demask_rewards::benchmarks::{
+    Item, ItemRequest, Judged, Response, Scoring, Suite, SuiteError, SuiteResult,
+};
 use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::networks::{self, Pair};
 use demask_storage::ActorState;
@@ -217,7 +219,7 @@ impl Handler<Evaluate> for Evaluator {
                 let name = suite.name();
                 let mut whole = wanted();
                 if whole {
-                    let mut follower = Follower(|done: usize, all: usize| {
+                    let mut follower = ProgressFollower(|done: usize, all: usize| {
                         let how_far = format!("{name} {done} of {all}");
                         probe.say(ActorState::Busy, &how_far);
                         request.control.report(|overview| overview.detail = how_far);
@@ -242,9 +244,9 @@ impl Handler<Evaluate> for Evaluator {
 }
 
 /// Follows a suite by its progress alone.
-struct Follower<F>(F);
+struct ProgressFollower<F>(F);
 
-impl<F: FnMut(usize, usize) -> bool> SuiteWatcher for Follower<F> {
+impl<F: FnMut(usize, usize) -> bool> SuiteWatcher for ProgressFollower<F> {
     fn progress(&mut self, done: usize, all: usize) -> bool {
         (self.0)(done, all)
     }
@@ -344,7 +346,7 @@ pub async fn run_suite(
         ..suite.aggregate(&judged)
     };
     let first = judged.first().map(|one| suite.request(&one.item));
-    if let (Some(Request::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
+    if let (Some(ItemRequest::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
         // A figure that was worked out in another way is not of the published protocol.
         result.protocol = format!("{}, {way}", result.protocol);
     }
@@ -367,7 +369,7 @@ async fn judge_batch(
     judged.extend(broken);
     let (mut items, mut wanted) = (Vec::new(), Vec::new());
     for (number, item) in &batch {
-        let Request::Generate { may_think } = suite.request(item) else {
+        let ItemRequest::Generate { may_think } = suite.request(item) else {
             continue;
         };
         let mode = if may_think { trial.mode } else { Mode::Direct };
@@ -442,8 +444,8 @@ fn with_pictures(
 fn cut_to_fit(inference: &Inference, suite: &Suite, item: &mut Item) {
     let request = suite.request(item);
     let fits = |example: &Example| match &request {
-        Request::Likelihood { choices, .. } => inference.choices_fit(example, choices).is_ok(),
-        Request::Generate { .. } => inference.fits(example, Mode::Direct).is_ok(),
+        ItemRequest::Likelihood { choices, .. } => inference.choices_fit(example, choices).is_ok(),
+        ItemRequest::Generate { .. } => inference.fits(example, Mode::Direct).is_ok(),
     };
     if fits(&item.example) {
         return;
@@ -486,7 +488,7 @@ async fn judge_choices(
 ) -> Result<Vec<ItemResult>, RunError> {
     let (mut items, mut wanted, mut judged) = (Vec::new(), Vec::new(), Vec::new());
     for (number, item) in batch {
-        let Request::Likelihood {
+        let ItemRequest::Likelihood {
             choices,
             samples,
             guidance,

@@ -12,7 +12,7 @@ const SECRET: &str = "(not kept: its authors ask that it is not shown)";
 
 /// What a judge said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum JudgeReply {
     /// What can be read.
     Said(String),
     /// What cannot be read, each time.
@@ -21,7 +21,7 @@ pub enum Reply {
     Silent(String),
 }
 
-impl std::fmt::Display for Reply {
+impl std::fmt::Display for JudgeReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Said(said) => f.write_str(said),
@@ -43,7 +43,7 @@ pub struct ItemResult {
     /// The output in words; for a drawing what the detector reads.
     pub output: String,
     /// What a judge, a detector or a network said of it, where one was asked.
-    pub reply: Option<Reply>,
+    pub reply: Option<JudgeReply>,
     /// Forward passes.
     pub forwards: usize,
     /// Seconds: the item's share of the batch that it ran in.

@@ -4,7 +4,7 @@
 
 use futures_util::future::join_all;
 
-use super::item_result::Reply;
+use super::item_result::JudgeReply;
 use crate::profile::Teacher;
 use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
 
@@ -51,10 +51,10 @@ impl JudgeModel {
         &self,
         questions: &[JudgeQuestion],
         is_read: impl Fn(usize, &str) -> bool,
-    ) -> Result<Vec<Reply>, TeacherError> {
+    ) -> Result<Vec<JudgeReply>, TeacherError> {
         let is_read = &is_read;
         let asked = questions.iter().enumerate().map(|(at, question)| async move {
-            let mut last = Reply::Silent(String::new());
+            let mut last = JudgeReply::Silent(String::new());
             for seed in 0..TRIES {
                 let question = Question {
                     system: &question.system,
@@ -65,9 +65,9 @@ impl JudgeModel {
                     max_tokens: self.max_tokens,
                 };
                 last = match self.client.ask(&question).await {
-                    Ok(said) if is_read(at, &said.text) => return Ok(Reply::Said(said.text)),
-                    Ok(said) => Reply::Rambled(said.text),
-                    Err(TeacherError::Failed { last, .. }) => return Ok(Reply::Silent(last)),
+                    Ok(said) if is_read(at, &said.text) => return Ok(JudgeReply::Said(said.text)),
+                    Ok(said) => JudgeReply::Rambled(said.text),
+                    Err(TeacherError::Failed { last, .. }) => return Ok(JudgeReply::Silent(last)),
                     Err(error) => return Err(error),
                 };
             }

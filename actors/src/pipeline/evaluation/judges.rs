@@ -10,7 +10,7 @@ use demask_rewards::networks::Pair;
 
 use super::detector::Detector;
 use super::evaluator::Trial;
-use super::item_result::Reply;
+use super::item_result::JudgeReply;
 use super::judge_model::{JudgeModel, JudgeQuestion};
 use crate::engine::link::EngineLink;
 use crate::inference::complete::CompletionRequest;
@@ -28,7 +28,7 @@ pub struct Judges {
 }
 
 /// A verdict, and what was said where somebody was asked.
-pub(super) type Judgement = (Verdict, Option<Reply>);
+pub(super) type Judgement = (Verdict, Option<JudgeReply>);
 
 /// What the model gave for a batch of items.
 pub(super) struct Given<'a> {
@@ -96,10 +96,10 @@ impl Given<'_> {
     }
 
     /// The verdict on a reply; one that cannot be read judges nothing.
-    fn read(&self, at: usize, reply: Reply) -> Judgement {
+    fn read(&self, at: usize, reply: JudgeReply) -> Judgement {
         let verdict = match &reply {
-            Reply::Said(said) => self.suite.0.score_reply(&self.items[at].1, said),
-            Reply::Rambled(_) | Reply::Silent(_) => None,
+            JudgeReply::Said(said) => self.suite.0.score_reply(&self.items[at].1, said),
+            JudgeReply::Rambled(_) | JudgeReply::Silent(_) => None,
         };
         let verdict = verdict.unwrap_or_else(|| Verdict::unjudged(&reply.to_string()));
         (verdict, Some(reply))
@@ -115,7 +115,7 @@ impl Given<'_> {
             let Some(external) = &trial.external else {
                 return self.lacks("an external reward, which is not there");
             };
-            let asked = |&at: &usize| judgement::Item {
+            let asked = |&at: &usize| judgement::JudgementItem {
                 id: format!("{}/{}", self.suite.0.name(), self.items[at].0),
                 example: self.wanted[at].example.clone(),
                 mode: self.wanted[at].mode,
@@ -170,7 +170,7 @@ impl Given<'_> {
                     _ => self.lacks("an ImageReward: name it with --image-reward"),
                 };
             };
-            verdicts[at] = self.read(at, Reply::Said(number.to_string()));
+            verdicts[at] = self.read(at, JudgeReply::Said(number.to_string()));
         }
         Ok(())
     }
@@ -218,8 +218,8 @@ impl Given<'_> {
                 .await
                 .map_err(RunError::Failed)?;
             let reply = match self.suite.0.score_reply(&self.items[at].1, &said) {
-                Some(_) => Reply::Said(said),
-                None => Reply::Rambled(said),
+                Some(_) => JudgeReply::Said(said),
+                None => JudgeReply::Rambled(said),
             };
             verdicts[at] = self.read(at, reply);
         }

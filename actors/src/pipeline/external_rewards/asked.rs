@@ -10,7 +10,7 @@ use super::address::RewardAddress;
 use super::batch;
 use super::process::RewardProcess;
 use super::values::{self, ExternalValue};
-use crate::pipeline::judgement::Item;
+use crate::pipeline::judgement::JudgementItem;
 use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use crate::runtime::actor::offload;
@@ -59,7 +59,7 @@ impl AskedReward {
     /// A batch failed more often than its budget allows.
     pub(super) async fn values(
         self: &Arc<Self>,
-        items: &Arc<Vec<Item>>,
+        items: &Arc<Vec<JudgementItem>>,
         places: &[usize],
     ) -> Result<Vec<Option<ExternalValue>>, RewardFailure> {
         let mut present = self.present.lock().await;
@@ -73,7 +73,7 @@ impl AskedReward {
     async fn batch(
         self: &Arc<Self>,
         present: &mut Present,
-        items: &Arc<Vec<Item>>,
+        items: &Arc<Vec<JudgementItem>>,
         places: &[usize],
     ) -> Result<Vec<Option<ExternalValue>>, RewardFailure> {
         let (mut tries, mut wait) = (0, FIRST_WAIT);
@@ -96,7 +96,7 @@ impl AskedReward {
     async fn once(
         self: &Arc<Self>,
         present: &mut Present,
-        items: &Arc<Vec<Item>>,
+        items: &Arc<Vec<JudgementItem>>,
         places: &[usize],
     ) -> Result<Vec<Option<ExternalValue>>, String> {
         present.batches += 1;
@@ -133,12 +133,12 @@ impl AskedReward {
     async fn line(
         self: &Arc<Self>,
         number: u64,
-        items: &Arc<Vec<Item>>,
+        items: &Arc<Vec<JudgementItem>>,
         places: &[usize],
     ) -> Result<Vec<u8>, String> {
         let (own, items, places) = (Arc::clone(self), Arc::clone(items), places.to_vec());
         let made = offload(move || {
-            let told: Vec<&Item> = places.iter().filter_map(|&at| items.get(at)).collect();
+            let told: Vec<&JudgementItem> = places.iter().filter_map(|&at| items.get(at)).collect();
             batch::line(&own.reward, (&own.run, number), &told, &own.blobs)
         });
         made.await.map_err(|error| error.to_string())?

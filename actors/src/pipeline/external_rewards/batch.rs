@@ -13,7 +13,7 @@ use demask_storage::Blobs;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::pipeline::judgement::Item;
+use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, PictureForm};
 
 /// A batch.
@@ -59,7 +59,7 @@ struct BatchItem<'a> {
 pub(super) fn line(
     reward: &ExternalReward,
     (run, number): (&str, u64),
-    items: &[&Item],
+    items: &[&JudgementItem],
     blobs: &Blobs,
 ) -> Result<Vec<u8>, String> {
     let batch = RewardBatch {
@@ -74,7 +74,7 @@ pub(super) fn line(
     serde_json::to_vec(&batch).map_err(|error| error.to_string())
 }
 
-fn told<'a>(item: &'a Item, form: PictureForm, blobs: &Blobs) -> Result<BatchItem<'a>, String> {
+fn told<'a>(item: &'a JudgementItem, form: PictureForm, blobs: &Blobs) -> Result<BatchItem<'a>, String> {
     let (example, completion) = (&item.example, &item.completion);
     let drawing = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
     let shown = example.picture.as_ref().filter(|_| !drawing);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use demask_storage::Blobs;
 use futures_util::future::try_join_all;
 
-use crate::pipeline::judgement::{Item, JudgeCompletions, JudgedCompletion};
+use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use asked::AskedReward;
@@ -80,7 +80,11 @@ impl ExternalRewards {
     ///
     /// # Errors
     /// It failed more often than its budget allows; there is none of this name.
-    pub async fn credits(&self, name: &str, items: Arc<Vec<Item>>) -> Result<Vec<f64>, RewardFailure> {
+    pub async fn credits(
+        &self,
+        name: &str,
+        items: Arc<Vec<JudgementItem>>,
+    ) -> Result<Vec<f64>, RewardFailure> {
         let Some(asked) = self.rewards.iter().find(|asked| asked.reward.name == name) else {
             return Err(RewardFailure {
                 name: name.to_owned(),
@@ -98,7 +102,8 @@ impl ExternalRewards {
 }
 
 /// The places of the items that a reward judges.
-fn places(asked: &AskedReward, items: &[Item]) -> Vec<usize> {
-    let judged = |(at, item): (usize, &Item)| asked.reward.judges(&item.example, item.mode).then_some(at);
+fn places(asked: &AskedReward, items: &[JudgementItem]) -> Vec<usize> {
+    let judged =
+        |(at, item): (usize, &JudgementItem)| asked.reward.judges(&item.example, item.mode).then_some(at);
     items.iter().enumerate().filter_map(judged).collect()
 }

@@ -9,7 +9,7 @@ use demask_storage::Blobs;
 use serde::Serialize;
 
 use super::asked::AskedReward;
-use crate::pipeline::judgement::Item;
+use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, Profile};
 
 /// What an external reward said of one example's own answer.
@@ -71,7 +71,7 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
     trial.source = Some(source.clone());
     trial.prompt.clone_from(&example.prompt);
     trial.answer = example.reference();
-    let item = Item {
+    let item = JudgementItem {
         id: "0".to_owned(),
         example: example.clone(),
         mode,

@@ -9,7 +9,7 @@ use crate::error::{ModelError, Result};
 
 /// One kernel or operator, all calls together.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Item {
+pub struct ProfilerItem {
     /// Its name.
     pub name: String,
     /// Whether it ran on the GPU.
@@ -22,12 +22,12 @@ pub struct Item {
 
 /// What a piece of work was made of, the most expensive first.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Profile {
+pub struct ProfilerTable {
     /// Kernels, copies, operators and calls of the CUDA runtime.
-    pub items: Vec<Item>,
+    pub items: Vec<ProfilerItem>,
 }
 
-impl Profile {
+impl ProfilerTable {
     /// Operators of libtorch that the CPU went through, those within others too.
     #[must_use]
     pub fn operators(&self) -> u64 {
@@ -54,7 +54,7 @@ impl Profile {
         self.count(|item| !item.gpu && WAITS.contains(&&item.name[..]))
     }
 
-    fn count(&self, of: impl Fn(&Item) -> bool) -> u64 {
+    fn count(&self, of: impl Fn(&ProfilerItem) -> bool) -> u64 {
         let items = self.items.iter().filter(|item| of(item));
         items.map(|item| item.calls).sum()
     }
@@ -76,7 +76,7 @@ struct ProfilerSpan {
 ///
 /// # Errors
 /// Those of `work`; a profiler that runs already, or a build without C++ of its own.
-pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T, Profile)> {
+pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T, ProfilerTable)> {
     let recording = Recording::begin(device)?;
     let worked = work();
     if let Device::Cuda(number) = device {
@@ -87,7 +87,7 @@ pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T
 }
 
 /// Each name's calls and own time.
-fn summed(mut events: Vec<ProfilerSpan>) -> Profile {
+fn summed(mut events: Vec<ProfilerSpan>) -> ProfilerTable {
     // On a line what began earlier, and of two that began together the longer one, holds the other.
     events.sort_by_key(|event| (event.gpu, event.line, event.start, std::cmp::Reverse(event.took)));
     let mut own: Vec<u64> = events.iter().map(|event| event.took).collect();
@@ -111,15 +111,15 @@ fn summed(mut events: Vec<ProfilerSpan>) -> Profile {
         let sum = by_name.entry((event.gpu, event.name)).or_default();
         *sum = (sum.0 + 1, sum.1 + own);
     }
-    let item = |((gpu, name), (calls, nanos)): ((bool, String), (u64, u64))| Item {
+    let item = |((gpu, name), (calls, nanos)): ((bool, String), (u64, u64))| ProfilerItem {
         name,
         gpu,
         calls,
         micros: nanos as f64 / 1e3,
     };
-    let mut items: Vec<Item> = by_name.into_iter().map(item).collect();
+    let mut items: Vec<ProfilerItem> = by_name.into_iter().map(item).collect();
     items.sort_by(|a, b| b.gpu.cmp(&a.gpu).then(b.micros.total_cmp(&a.micros)));
-    Profile { items }
+    ProfilerTable { items }
 }
 
 /// A profiler that runs; it ends with this.

@@ -17,7 +17,8 @@ use std::sync::OnceLock;
 
 use super::result::mean_credit;
 use super::{
-    Benchmark, Data, Item, Judged, Protocol, Request, Response, Scoring, SuiteError, SuiteResult, accuracy,
+    Benchmark, Data, Item, ItemRequest, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult,
+    accuracy,
 };
 use crate::verifiers::Verifiers;
 use scoring::OwnScorer;
@@ -88,8 +89,8 @@ impl Benchmark for Own {
         Ok(self.all()?.iter().take(count).cloned().collect())
     }
 
-    fn request(&self, _: &Protocol, _: &Item) -> Request {
-        Request::Generate {
+    fn request(&self, _: &Protocol, _: &Item) -> ItemRequest {
+        ItemRequest::Generate {
             may_think: self.config.may_think(),
         }
     }

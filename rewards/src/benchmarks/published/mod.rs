@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::{
-    Benchmark, BenchmarkSource, Data, Item, Judged, Protocol, Request, Response, Scoring, SuiteError,
+    Benchmark, BenchmarkSource, Data, Item, ItemRequest, Judged, Protocol, Response, Scoring, SuiteError,
     SuiteResult, Verdict,
 };
 use crate::scorers;
@@ -68,8 +68,8 @@ trait Published: Send + Sync {
     ) -> Result<Vec<Result<Asked, String>>, SuiteError>;
 
     /// What the model is asked about an item.
-    fn request(&self, _protocol: &Protocol, _item: &Item) -> Request {
-        Request::Generate { may_think: false }
+    fn request(&self, _protocol: &Protocol, _item: &Item) -> ItemRequest {
+        ItemRequest::Generate { may_think: false }
     }
 
     /// The verdict on a completion's text.
@@ -128,7 +128,7 @@ impl<T: Published> Benchmark for T {
         items(self, protocol, count)
     }
 
-    fn request(&self, protocol: &Protocol, item: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, item: &Item) -> ItemRequest {
         Published::request(self, protocol, item)
     }
 

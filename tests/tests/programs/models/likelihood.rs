@@ -3,20 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use demask_actors::engine::process::{Engine, EngineOptions};
+use demask_actors::engine::process::{EngineOptions, EngineProcess};
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_actors::inference::error::WorkError;
 use demask_actors::inference::likelihood::LikelihoodRequest;
 use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::pipeline::evaluation::Judges;
-use demask_actors::pipeline::evaluation::evaluator::{LikelihoodWay, SuiteRun, SuiteWatcher, Trial, run_suite};
+use demask_actors::pipeline::evaluation::evaluator::{
+    LikelihoodWay, SuiteRun, SuiteWatcher, Trial, run_suite,
+};
 use demask_actors::pipeline::evaluation::item_result::ItemResult;
 use demask_api::{LikelihoodEstimator, LoadOptions, LogLikelihood, ModelSource};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use demask_rewards::benchmarks::{
-    Benchmark, Data, Item, Protocol, Request, Response, Scoring, Suite, SuiteError, Verdict,
+    Benchmark, Data, Item, ItemRequest, Protocol, Response, Scoring, Suite, SuiteError, Verdict,
 };
 use demask_rewards::verifiers::Verifiers;
 use demask_tests::home::programs;
@@ -63,7 +65,7 @@ impl Benchmark for Colours {
             .collect())
     }
 
-    fn request(&self, protocol: &Protocol, item: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, item: &Item) -> ItemRequest {
         let mut choices = COLOURS.map(str::to_owned).to_vec();
         // A choice of several tokens, which is estimated.
         choices.push("small green triangle right".into());
@@ -71,7 +73,7 @@ impl Benchmark for Colours {
         if items[TOO_LONG] == *item {
             choices.push("red ".repeat(400));
         }
-        Request::Likelihood {
+        ItemRequest::Likelihood {
             choices,
             samples: 16,
             guidance: 0.0,
@@ -113,7 +115,7 @@ impl SuiteWatcher for Kept {
 }
 
 /// Does something with the shipped model on an engine.
-fn with_model(work: impl AsyncFnOnce(&Inference, &Engine)) {
+fn with_model(work: impl AsyncFnOnce(&Inference, &EngineProcess)) {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop");
     let inference = checkpoint_settings::inference(&dir).unwrap();
     let options = EngineOptions {
@@ -132,14 +134,14 @@ fn with_model(work: impl AsyncFnOnce(&Inference, &Engine)) {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(async {
-        let engine = Engine::start(&options).await.unwrap();
+        let engine = EngineProcess::start(&options).await.unwrap();
         engine.ask(&demask_api::Request::Load { model }).await.unwrap();
         work(&inference, &engine).await;
         engine.stop().await;
     });
 }
 
-async fn run((inference, engine): (&Inference, &Engine), batch: usize, kept: &mut Kept) -> SuiteRun {
+async fn run((inference, engine): (&Inference, &EngineProcess), batch: usize, kept: &mut Kept) -> SuiteRun {
     let trial = Trial {
         limit: None,
         mode: Mode::Think,

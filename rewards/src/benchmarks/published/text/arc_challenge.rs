@@ -12,7 +12,7 @@ use super::super::files::{Files, PublishedRecord, texts};
 use super::super::{Published, case, cut, number, said};
 use super::mmlu::with_kind;
 use super::{letter, lettered, of_likelihoods};
-use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
@@ -106,13 +106,13 @@ impl Published for Arc {
         Ok(asked.collect())
     }
 
-    fn request(&self, protocol: &Protocol, item: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, item: &Item) -> ItemRequest {
         match protocol.name {
             "llada-base" => {
                 let choices = texts(&item.example.columns["choices"]).unwrap_or_default();
-                Request::likelihood(choices.iter().map(|one| format!(" {one}")).collect(), SAMPLES)
+                ItemRequest::likelihood(choices.iter().map(|one| format!(" {one}")).collect(), SAMPLES)
             }
-            _ => Request::Generate { may_think: false },
+            _ => ItemRequest::Generate { may_think: false },
         }
     }
 

@@ -13,7 +13,7 @@ use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::mmlu::with_kind;
 use super::{letter, of_likelihoods};
-use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::twister::Twister;
 
 /// Samples of a log-likelihood.
@@ -132,10 +132,10 @@ impl Published for Gpqa {
         })
     }
 
-    fn request(&self, protocol: &Protocol, _: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, _: &Item) -> ItemRequest {
         match protocol.name {
-            "llada-instruct" => Request::Generate { may_think: false },
-            _ => Request::likelihood(
+            "llada-instruct" => ItemRequest::Generate { may_think: false },
+            _ => ItemRequest::likelihood(
                 ["A", "B", "C", "D"].map(|one| format!(" ({one})")).to_vec(),
                 SAMPLES,
             ),

@@ -16,7 +16,7 @@ use super::super::files::{Files, PublishedRecord};
 use super::super::{Published, case, number, said};
 use super::{letter, lettered, of_likelihoods, right_choice, shots};
 use crate::benchmarks::{
-    BenchmarkSource, Figure, Item, Judged, Protocol, Request, SuiteError, SuiteResult, Verdict, accuracy,
+    BenchmarkSource, Figure, Item, ItemRequest, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
     mean_of_categories,
 };
 
@@ -136,10 +136,10 @@ impl Published for Mmlu {
         Ok(asked.collect())
     }
 
-    fn request(&self, protocol: &Protocol, _: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, _: &Item) -> ItemRequest {
         match protocol.name {
-            "llada-instruct" => Request::Generate { may_think: false },
-            _ => Request::likelihood(["A", "B", "C", "D"].map(|one| format!(" {one}")).to_vec(), 1),
+            "llada-instruct" => ItemRequest::Generate { may_think: false },
+            _ => ItemRequest::likelihood(["A", "B", "C", "D"].map(|one| format!(" {one}")).to_vec(), 1),
         }
     }
 

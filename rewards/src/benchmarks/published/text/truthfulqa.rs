@@ -15,7 +15,7 @@ use super::mmlu::with_kind;
 use super::{of_likelihoods, shots};
 use crate::benchmarks::result::mean_credit;
 use crate::benchmarks::{
-    BenchmarkSource, Figure, Item, Judged, Protocol, Request, SuiteError, SuiteResult, Verdict, accuracy,
+    BenchmarkSource, Figure, Item, ItemRequest, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
 
 /// What is shown before each question.
@@ -103,9 +103,9 @@ impl Published for TruthfulQa {
         Ok(asked.collect())
     }
 
-    fn request(&self, _: &Protocol, item: &Item) -> Request {
+    fn request(&self, _: &Protocol, item: &Item) -> ItemRequest {
         let choices = texts(&item.example.columns["choices"]).unwrap_or_default();
-        Request::likelihood(choices.iter().map(|one| format!(" {one}")).collect(), SAMPLES)
+        ItemRequest::likelihood(choices.iter().map(|one| format!(" {one}")).collect(), SAMPLES)
     }
 
     fn likeliest(&self, protocol: &Protocol, item: &Item, likelihoods: &[f64]) -> Verdict {

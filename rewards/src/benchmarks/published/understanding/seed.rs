@@ -14,7 +14,7 @@ use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::text::of_likelihoods;
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
-use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, Request, SuiteError, Verdict};
+use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::understanding::prompts::LETTER;
 
 /// Samples of a log-likelihood.
@@ -106,16 +106,16 @@ impl Published for Seed {
         Ok(asked.collect())
     }
 
-    fn request(&self, protocol: &Protocol, item: &Item) -> Request {
+    fn request(&self, protocol: &Protocol, item: &Item) -> ItemRequest {
         let texts = item.example.columns["options"].as_object().into_iter().flatten();
         match protocol.name {
-            "ranking" => Request::likelihood(
+            "ranking" => ItemRequest::likelihood(
                 texts
                     .map(|(_, text)| format!(" {}", text.as_str().unwrap_or_default()))
                     .collect(),
                 SAMPLES,
             ),
-            _ => Request::Generate { may_think: false },
+            _ => ItemRequest::Generate { may_think: false },
         }
     }
 
