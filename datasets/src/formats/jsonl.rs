@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::columns::fields::Fields;
-use super::json_text::{Form, ValueText, Pieces};
+use super::json_text::{Form, Pieces, ValueText};
 use super::packed::{At, Spool, is_packed};
 use super::{RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::example::Example;
-use crate::formats::row::{BadRow, Origin, RowPlace, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 8] = [

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use super::columns::fields::{Encoded, Fields};
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
-use crate::formats::row::{BadRow, KeptColumns, Origin, RowPlace, ReadError, Row, placed};
+use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 1] = [".parquet"];

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::columns::fields::{Encoded, Fields};
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
-use crate::formats::row::{BadRow, Origin, RowPlace, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
 const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
