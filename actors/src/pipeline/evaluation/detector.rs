@@ -31,7 +31,7 @@ pub enum Detector {
         /// The program and its arguments.
         command: Vec<String>,
         /// It, once it was started.
-        process: Mutex<Option<Process>>,
+        process: Box<Mutex<Option<Process>>>,
         /// Where pictures are laid for it.
         room: tempfile::TempDir,
     },
@@ -62,7 +62,7 @@ impl Detector {
             tempfile::tempdir().map_err(|error| format!("no folder for pictures can be made: {error}"))?;
         Ok(Self::Program {
             command,
-            process: Mutex::new(None),
+            process: Box::new(Mutex::new(None)),
             room,
         })
     }
