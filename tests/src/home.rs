@@ -112,7 +112,10 @@ impl Place {
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();
         loop {
-            if let Ok(client) = Client::connect(&home, "test").await {
+            // A listener of a daemon that was killed lives on for a moment in what another test forks: only who answers is the daemon.
+            if let Ok(mut client) = Client::connect(&home, "test").await
+                && client.ask(demask_storage::Command::Status).await.is_ok()
+            {
                 self.daemon = Some(child);
                 return client;
             }
