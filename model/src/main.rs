@@ -76,8 +76,7 @@ fn run() -> anyhow::Result<()> {
     let fault = Fault::from_environment()?;
     let served = server::serve(&mut engine, &options.socket, &shutdown, fault)
         .with_context(|| format!("socket {}", options.socket.display()))?;
-    if let Served::DeviceFailed(message) = served {
-        tracing::error!("the device failed, and this engine ends: {message}");
+    if let Served::DeviceFailed(_) = served {
         shutdown::at_once();
     }
     Ok(())

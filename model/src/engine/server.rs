@@ -180,6 +180,10 @@ impl Requester {
 
     /// Writes to a client; one that does not take it is let go.
     fn write(&self, answer: &Answer) {
+        // Said before anybody hears of it: who hears may end this process at once.
+        if let Answer::Failed(EngineError::Device { message }) = answer {
+            tracing::error!("the device failed, and this engine ends: {message}");
+        }
         if self.lost.get() {
             return;
         }

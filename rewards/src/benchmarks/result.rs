@@ -24,8 +24,8 @@ pub enum SuiteError {
     /// A row of the data is broken.
     #[error("{0}")]
     Row(BadRow),
-    /// The suite asks for what no engine answers yet.
-    #[error("suite {suite} needs {what}, which cannot be asked for yet")]
+    /// The suite asks for what is not there, or what nobody was named for.
+    #[error("suite {suite} needs {what}")]
     Unsupported {
         /// The suite.
         suite: String,

@@ -263,6 +263,24 @@ fn shots_are_the_draws_of_pythons_generator() {
 }
 
 #[test]
+fn our_own_protocol_of_gsm8k_reasons_and_published_ones_do_not() {
+    let folder = laid_down();
+    let first = |name: &str| {
+        let suite = Suite::find(name).unwrap().within(folder.path().to_owned());
+        let item = suite.items(Some(1)).unwrap().remove(0);
+        (suite.request(&item), item)
+    };
+    let (request, item) = first("gsm8k");
+    assert_eq!(request, ItemRequest::Generate { may_think: true });
+    assert!(item.example.reasoning.is_some(), "{item:?}");
+    assert_eq!(item.bare.concat(), item.example.prompt);
+    let (request, item) = first("gsm8k:mmada");
+    assert_eq!(request, ItemRequest::Generate { may_think: false });
+    // L6: what is kept from training is the question, not the training rows that are shown before it.
+    assert_eq!(item.bare, ["Ann has 3 apples and gets 4 more. How many has she?"]);
+}
+
+#[test]
 fn secret_questions_are_marked() {
     let folder = laid_down();
     for name in ["gpqa:llada-base", "gpqa:lm-eval", "gpqa:llada-instruct"] {

@@ -11,9 +11,11 @@ use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_datasets::data_dir;
-use demask_datasets::example::Mode;
+use demask_datasets::example::{Kind, Mode};
 use demask_rewards::benchmarks::published::embedded;
-use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite, SuiteResult};
+use demask_rewards::benchmarks::{Data, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
+use demask_rewards::judge::Completion;
+use demask_rewards::verifiers::Verifiers;
 use demask_storage::{Blobs, Evaluation, RunState};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -46,7 +48,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
         None => {}
     }
     let embedded = options.embedded.then(|| laid_down(home)).transpose()?;
-    let named = named(&options)?;
+    let named = named(&options, embedded.as_deref())?;
     let suites = |pixels| -> Vec<Suite> {
         let all = named.iter().flat_map(|named| named.suites(pixels));
         all.map(|suite| match &embedded {
@@ -144,21 +146,21 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The suites that are named; `all` of the embedded rows are those of every published benchmark.
-fn named(options: &EvalArgs) -> anyhow::Result<Vec<NamedSuites>> {
+fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<NamedSuites>> {
     let mut named = Vec::new();
     for word in &options.suites {
-        if options.embedded && word == "all" {
+        if let (Some(folder), "all") = (embedded, word.as_str()) {
             let published = Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)));
             named.extend(
                 published
-                    .filter(|suite| can_be_judged(suite, options))
+                    .filter(|suite| can_be_judged(&suite.clone().within(folder.to_owned()), options))
                     .map(NamedSuites::Listed),
             );
         } else {
             named.push(NamedSuites::read(word)?);
         }
     }
-    if let Some(other) = named.iter().find(|one| options.embedded && !one.is_published()) {
+    if let Some(other) = named.iter().find(|one| embedded.is_some() && !one.is_published()) {
         let names: Vec<String> = other.suites(None).iter().map(Suite::name).collect();
         let message = format!(
             "--embedded: {} has no embedded rows; published benchmarks have",
@@ -179,14 +181,24 @@ impl From<Likelihood> for LikelihoodWay {
     }
 }
 
-/// Whether the judge that a suite of drawings needs was named.
+/// Whether the judge that a suite needs was named, by what its first item asks for.
 fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
-    match suite.name().split(':').next() {
-        Some("clip-score") => options.clip.is_some(),
-        Some("image-reward") => options.image_reward.is_some(),
-        Some("geneval") => options.judging.detector.is_some() || options.judging.detections.is_some(),
-        Some("wise") => options.judging.judge.is_some(),
-        _ => true,
+    let first = suite
+        .items(Some(1))
+        .ok()
+        .and_then(|items| items.into_iter().next());
+    let Some(item) = first.filter(|item| item.example.kind == Kind::TextToImage) else {
+        return true;
+    };
+    let nothing = Completion::default();
+    match suite.score(&item, &Response::Completion(&nothing), &Verifiers::default()) {
+        Scoring::AskNetwork { network: "clip", .. } => options.clip.is_some(),
+        Scoring::AskNetwork { .. } => options.image_reward.is_some(),
+        Scoring::AskDetector { .. } => {
+            options.judging.detector.is_some() || options.judging.detections.is_some()
+        }
+        Scoring::AskJudge { .. } => options.judging.judge.is_some(),
+        Scoring::AskReward { .. } | Scoring::Done(_) => true,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The gates, in order: `parse`, `exact_dedup`, `near_dedup`, `decontaminate` (law L6). Whatever a gate turns away is reported
 //! with the reason; a source with too many unreadable rows is refused.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use demask_datasets::curation::decontaminate::Forbidden;
@@ -198,7 +199,9 @@ impl Report {
 /// profile, so that a check that was not made is a row too (law L6).
 pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
     let mut forbidden = Forbidden::default();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
+    // What is generated shows nobody's photograph; to look at those of a benchmark takes its time.
+    let reads = profile.sources.iter().any(|source| source.kind.reads());
     for suite in profile.suites().checked() {
         // What is asked is the same under every protocol.
         let name = suite.benchmark_name().to_owned();
@@ -206,7 +209,7 @@ pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidde
             continue;
         }
         let registered = match suite.available() {
-            true => register(&suite, &name, &mut forbidden).map_err(|error| error.to_string()),
+            true => register(&suite, (&name, reads), &mut forbidden).map_err(|error| error.to_string()),
             false => Err("its data is not here".to_owned()),
         };
         if let Err(error) = registered {
@@ -225,15 +228,19 @@ pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidde
 }
 
 /// Registers a benchmark's items: a published one's by its questions, choices and pictures, another's as it asks them.
-fn register(suite: &Suite, name: &str, forbidden: &mut Forbidden) -> Result<(), SuiteError> {
+fn register(
+    suite: &Suite,
+    (name, with_pictures): (&str, bool),
+    forbidden: &mut Forbidden,
+) -> Result<(), SuiteError> {
     if !matches!(suite.data(), Data::Published(_)) {
         forbidden.register(name, &suite.examples(None)?);
         return Ok(());
     }
     let items = suite.items(None)?;
     // One picture is shown by many rows.
-    let pictures: std::collections::HashSet<&Encoded> =
-        items.iter().filter_map(|item| item.picture.as_ref()).collect();
+    let shown = items.iter().filter_map(|item| item.picture.as_ref());
+    let pictures: HashSet<&Encoded> = shown.filter(|_| with_pictures).collect();
     let likenesses: Vec<_> = pictures
         .into_iter()
         .filter_map(|picture| picture.likeness().ok().flatten())

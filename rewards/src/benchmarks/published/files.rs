@@ -291,7 +291,7 @@ impl PublishedRecord {
             id: String::new(),
             source: of.name().to_owned(),
             place: self.place.clone(),
-            licence: of.source().licence.to_owned(),
+            licence: of.description().source.licence.to_owned(),
             split: Split::Test,
             kind: asked.kind,
             category: asked.category,

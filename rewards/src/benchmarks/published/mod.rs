@@ -15,9 +15,7 @@ mod spread;
 pub mod text;
 pub mod understanding;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -34,22 +32,29 @@ use files::{Files, PublishedRecord};
 /// The share of a benchmark's rows that may be broken; more is another file than it should be.
 const BROKEN_SHARE: f64 = 0.01;
 
+/// What a published benchmark is.
+pub(super) struct Description {
+    /// The name that users type.
+    name: &'static str,
+    /// What is measured, in a line.
+    about: &'static str,
+    /// The items of a full run.
+    size: usize,
+    /// Where its files come from.
+    source: BenchmarkSource,
+    /// The protocols, the one that is meant first.
+    protocols: &'static [Protocol],
+}
+
 /// A published benchmark.
 trait Published: Send + Sync {
+    /// What it is.
+    fn description(&self) -> &'static Description;
+
     /// The name that users type.
-    fn name(&self) -> &'static str;
-
-    /// What is measured, in a line.
-    fn about(&self) -> &'static str;
-
-    /// The items of a full run.
-    fn size(&self) -> usize;
-
-    /// Where its files come from.
-    fn source(&self) -> &'static BenchmarkSource;
-
-    /// The protocols, the one that is meant first.
-    fn protocols(&self) -> &'static [Protocol];
+    fn name(&self) -> &'static str {
+        self.description().name
+    }
 
     /// Every record of the files, in their order; those that are shown before a question and not asked are marked.
     ///
@@ -109,19 +114,19 @@ impl<T: Published> Benchmark for T {
     }
 
     fn about(&self) -> &str {
-        Published::about(self)
+        self.description().about
     }
 
     fn protocols(&self) -> &'static [Protocol] {
-        Published::protocols(self)
+        self.description().protocols
     }
 
     fn data(&self) -> Data {
-        Data::Published(self.source())
+        Data::Published(&self.description().source)
     }
 
     fn size(&self) -> usize {
-        Published::size(self)
+        self.description().size
     }
 
     fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
@@ -145,19 +150,9 @@ impl<T: Published> Benchmark for T {
     }
 }
 
-/// The records of a benchmark in one folder, under one protocol.
-type Known = HashMap<(&'static str, &'static str, PathBuf), Arc<Vec<PublishedRecord>>>;
-
-/// What was read: a suite's items are asked for several times.
-static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
-
-fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<PublishedRecord>>, SuiteError> {
-    let folder = of.source().folder(of.name())?;
-    let key = (of.name(), protocol.name, folder.clone());
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(records) = known().get(&key) {
-        return Ok(Arc::clone(records));
-    }
+/// What the files have, unless too much of it is broken.
+fn records(of: &dyn Published, protocol: &Protocol) -> Result<Vec<PublishedRecord>, SuiteError> {
+    let folder = of.description().source.folder(of.name())?;
     let records = of.read(protocol, &Files::of(of.name(), folder.clone())?)?;
     let absent = |why: String| SuiteError::Absent(format!("benchmark {}: {why}", of.name()));
     let all = records.iter().filter(|record| record.is_asked).count();
@@ -176,8 +171,6 @@ fn records(of: &dyn Published, protocol: &Protocol) -> Result<Arc<Vec<PublishedR
             first.join("; ")
         )));
     }
-    let records = Arc::new(records);
-    known().insert(key, Arc::clone(&records));
     Ok(records)
 }
 
@@ -193,39 +186,29 @@ fn items(of: &dyn Published, protocol: &Protocol, count: usize) -> Result<Vec<It
     Ok(whole_groups(items, count))
 }
 
-/// The first `count` items and the rest of the groups that they begin.
+/// The first `count` items and the rest of the groups that they begin; an item without a group is one of its own.
 fn whole_groups(items: Vec<Item>, count: usize) -> Vec<Item> {
-    let mut taken: HashMap<String, ()> = HashMap::new();
+    let groups: Vec<String> = items
+        .iter()
+        .enumerate()
+        .map(|(at, item)| item.group.clone().unwrap_or_else(|| format!("item {at}")))
+        .collect();
     let mut sizes: HashMap<&str, usize> = HashMap::new();
-    for group in items.iter().filter_map(|item| item.group.as_deref()) {
+    for group in &groups {
         *sizes.entry(group).or_default() += 1;
     }
-    let mut held = 0;
-    for item in &items {
+    let (mut taken, mut held) = (HashSet::new(), 0);
+    for group in &groups {
         if held >= count {
             break;
         }
-        match &item.group {
-            None => held += 1,
-            Some(group) if !taken.contains_key(group) => {
-                held += sizes.get(group.as_str()).copied().unwrap_or(1);
-                taken.insert(group.clone(), ());
-            }
-            Some(_) => {}
+        if taken.insert(group) {
+            held += sizes[group.as_str()];
         }
     }
-    let mut single = 0;
-    let alone = items.iter().filter(|item| item.group.is_none()).count();
-    let most = if taken.is_empty() { count } else { alone };
-    items
-        .into_iter()
-        .filter(|item| match &item.group {
-            Some(group) => taken.contains_key(group),
-            None => {
-                single += 1;
-                single <= most
-            }
-        })
+    let all = items.into_iter().zip(&groups);
+    all.filter(|(_, group)| taken.contains(group))
+        .map(|(item, _)| item)
         .collect()
 }
 

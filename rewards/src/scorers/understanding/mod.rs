@@ -6,7 +6,7 @@ mod mmada;
 mod mmbench;
 mod mme;
 mod mmmu;
-mod mmmu_domains;
+pub(crate) mod mmmu_domains;
 mod options;
 mod pope;
 pub(crate) mod prompts;

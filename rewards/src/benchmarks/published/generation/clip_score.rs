@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, understanding};
+use super::super::{Description, Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
@@ -18,14 +18,20 @@ use crate::benchmarks::{
 /// What Hessel's CLIPScore puts before a prompt.
 const PREFIX: &str = "A photo depicts ";
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "that of the prompts",
-    megabytes: 1,
-    is_gated: false,
-    hub: None,
-    files: &[],
-    from: "Gen-Verse/MMaDA, validation_prompts/quantative.txt, or any list of prompts",
-    places: &["benchmarks/clip-score", "clip-score"],
+const DESCRIPTION: Description = Description {
+    name: "clip-score",
+    about: "how near drawings are to their prompts, by CLIP",
+    size: 31,
+    source: BenchmarkSource {
+        licence: "that of the prompts",
+        megabytes: 1,
+        is_gated: false,
+        hub: None,
+        files: &[],
+        from: "Gen-Verse/MMaDA, validation_prompts/quantative.txt, or any list of prompts",
+        places: &["benchmarks/clip-score", "clip-score"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -39,24 +45,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct ClipScore;
 
 impl Published for ClipScore {
-    fn name(&self) -> &'static str {
-        "clip-score"
-    }
-
-    fn about(&self) -> &'static str {
-        "how near drawings are to their prompts, by CLIP"
-    }
-
-    fn size(&self) -> usize {
-        31
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

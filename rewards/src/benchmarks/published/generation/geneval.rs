@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, said};
+use super::super::{Description, Published, said};
 use crate::benchmarks::{
     BenchmarkSource, Figure, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
     mean_of_categories,
@@ -21,14 +21,20 @@ use crate::benchmarks::{
 /// Drawings of a prompt.
 const SAMPLES: usize = 4;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT",
-    megabytes: 1,
-    is_gated: false,
-    hub: None,
-    files: &[],
-    from: "https://github.com/djghosh13/geneval, prompts/evaluation_metadata.jsonl",
-    places: &["benchmarks/geneval", "geneval"],
+const DESCRIPTION: Description = Description {
+    name: "geneval",
+    about: "whether drawings show the things that were asked for, by a detector",
+    size: 553 * SAMPLES,
+    source: BenchmarkSource {
+        licence: "MIT",
+        megabytes: 1,
+        is_gated: false,
+        hub: None,
+        files: &[],
+        from: "https://github.com/djghosh13/geneval, prompts/evaluation_metadata.jsonl",
+        places: &["benchmarks/geneval", "geneval"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "mean_of_tasks").published(&[
@@ -49,24 +55,8 @@ const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "mean_of_tasks").publi
 pub struct GenEval;
 
 impl Published for GenEval {
-    fn name(&self) -> &'static str {
-        "geneval"
-    }
-
-    fn about(&self) -> &'static str {
-        "whether drawings show the things that were asked for, by a detector"
-    }
-
-    fn size(&self) -> usize {
-        553 * SAMPLES
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

@@ -5,20 +5,26 @@ use std::collections::BTreeMap;
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, understanding};
+use super::super::{Description, Published, understanding};
 use super::{mean_said, prompts};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "Apache-2.0",
-    megabytes: 1,
-    is_gated: false,
-    hub: None,
-    files: &[],
-    from: "THUDM/ImageReward, benchmark/benchmark-prompts.json, or any list of prompts",
-    places: &["benchmarks/image-reward", "image-reward"],
+const DESCRIPTION: Description = Description {
+    name: "image-reward",
+    about: "how well people would like drawings for their prompts",
+    size: 100,
+    source: BenchmarkSource {
+        licence: "Apache-2.0",
+        megabytes: 1,
+        is_gated: false,
+        hub: None,
+        files: &[],
+        from: "THUDM/ImageReward, benchmark/benchmark-prompts.json, or any list of prompts",
+        places: &["benchmarks/image-reward", "image-reward"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "image_reward")];
@@ -28,24 +34,8 @@ const PROTOCOLS: &[Protocol] = &[Protocol::of("official", "image_reward")];
 pub struct ImageRewardBench;
 
 impl Published for ImageRewardBench {
-    fn name(&self) -> &'static str {
-        "image-reward"
-    }
-
-    fn about(&self) -> &'static str {
-        "how well people would like drawings for their prompts"
-    }
-
-    fn size(&self) -> usize {
-        100
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

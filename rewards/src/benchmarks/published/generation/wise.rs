@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, number, said, understanding};
+use super::super::{Description, Published, number, said, understanding};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
@@ -23,14 +23,20 @@ const JUDGE: &str = "judge_prompt.txt";
 /// What the judge is told first.
 const SYSTEM: &str = "judge_system.txt";
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "none is given: for your own use",
-    megabytes: 1,
-    is_gated: false,
-    hub: None,
-    files: &[],
-    from: "https://github.com/PKU-YuanGroup/WISE, data/ and the judge's prompt",
-    places: &["benchmarks/wise", "wise"],
+const DESCRIPTION: Description = Description {
+    name: "wise",
+    about: "whether drawings show what the world knows of a prompt, by a judge model",
+    size: 1000,
+    source: BenchmarkSource {
+        licence: "none is given: for your own use",
+        megabytes: 1,
+        is_gated: false,
+        hub: None,
+        files: &[],
+        from: "https://github.com/PKU-YuanGroup/WISE, data/ and the judge's prompt",
+        places: &["benchmarks/wise", "wise"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -65,24 +71,8 @@ const VERIFIED: [Category; 6] = [
 pub struct Wise;
 
 impl Published for Wise {
-    fn name(&self) -> &'static str {
-        "wise"
-    }
-
-    fn about(&self) -> &'static str {
-        "whether drawings show what the world knows of a prompt, by a judge model"
-    }
-
-    fn size(&self) -> usize {
-        1000
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord, texts};
-use super::super::{Published, case, cut, number, said};
+use super::super::{Description, Published, case, cut, number, said};
 use super::mmlu::with_kind;
 use super::{letter, lettered, of_likelihoods};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
@@ -17,14 +17,20 @@ use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, Su
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "CC-BY-SA-4.0",
-    megabytes: 1,
-    is_gated: false,
-    hub: Some("allenai/ai2_arc"),
-    files: &["ARC-Challenge/test-*"],
-    from: "https://allenai.org/data/arc",
-    places: &["benchmarks/arc-challenge", "arc-challenge"],
+const DESCRIPTION: Description = Description {
+    name: "arc-challenge",
+    about: "science questions of school that retrieval alone gets wrong",
+    size: 1172,
+    source: BenchmarkSource {
+        licence: "CC-BY-SA-4.0",
+        megabytes: 1,
+        is_gated: false,
+        hub: Some("allenai/ai2_arc"),
+        files: &["ARC-Challenge/test-*"],
+        from: "https://allenai.org/data/arc",
+        places: &["benchmarks/arc-challenge", "arc-challenge"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -48,24 +54,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Arc;
 
 impl Published for Arc {
-    fn name(&self) -> &'static str {
-        "arc-challenge"
-    }
-
-    fn about(&self) -> &'static str {
-        "science questions of school that retrieval alone gets wrong"
-    }
-
-    fn size(&self) -> usize {
-        1172
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

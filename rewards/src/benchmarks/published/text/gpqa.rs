@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::mmlu::with_kind;
 use super::{letter, of_likelihoods};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
@@ -32,18 +32,24 @@ const CHOICES: [&str; 4] = [
     "Correct Answer",
 ];
 /// What stands before the shots.
-const DESCRIPTION: &str = "Here are some example questions from experts. Answer the final question yourself, following the format of the previous questions exactly.\n";
+const INTRODUCTION: &str = "Here are some example questions from experts. Answer the final question yourself, following the format of the previous questions exactly.\n";
 /// The file of worked examples.
 const WORKED: &str = "worked_examples.txt";
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "CC-BY-4.0, not to be shown in the open",
-    megabytes: 3,
-    is_gated: true,
-    hub: Some("Idavidrein/gpqa"),
-    files: &["gpqa_main.csv", "gpqa_diamond.csv"],
-    from: "https://github.com/idavidrein/gpqa",
-    places: &["benchmarks/gpqa", "gpqa"],
+const DESCRIPTION: Description = Description {
+    name: "gpqa",
+    about: "questions of biology, physics and chemistry by experts",
+    size: 448,
+    source: BenchmarkSource {
+        licence: "CC-BY-4.0, not to be shown in the open",
+        megabytes: 3,
+        is_gated: true,
+        hub: Some("Idavidrein/gpqa"),
+        files: &["gpqa_main.csv", "gpqa_diamond.csv"],
+        from: "https://github.com/idavidrein/gpqa",
+        places: &["benchmarks/gpqa", "gpqa"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -67,24 +73,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Gpqa;
 
 impl Published for Gpqa {
-    fn name(&self) -> &'static str {
-        "gpqa"
-    }
-
-    fn about(&self) -> &'static str {
-        "questions of biology, physics and chemistry by experts"
-    }
-
-    fn size(&self) -> usize {
-        448
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
@@ -200,7 +190,7 @@ fn with_shots(rows: &[&PublishedRecord], shows: bool) -> Vec<Result<Asked, Strin
             let shots: String = others
                 .map(|shot| format!("{} ({})\n\n", shot.text(), letter(shot.right)))
                 .collect();
-            Ok(question.marked(format!("{DESCRIPTION}{shots}{}", question.text()), false))
+            Ok(question.marked(format!("{INTRODUCTION}{shots}{}", question.text()), false))
         })
         .collect()
 }

@@ -5,39 +5,54 @@
 //! generator, `flexible-extract`; `lm-eval-strict` the same with `strict-match`. `mmada`: the same shots after the words that
 //! ask for thought (MMaDA `evaluation/lm`). `llada-instruct`: OpenCompass' four shots as chat.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use demask_datasets::example::{Check, Turn};
+use demask_datasets::example::{Split, Turn};
+use demask_datasets::formats::Reader;
+use demask_datasets::formats::jsonl::JsonLinesReader;
+use demask_datasets::formats::parquet::ParquetReader;
+use demask_datasets::formats::row::{KeptColumns, Origin};
 use demask_datasets::prompts::style::THINK;
 use serde_json::Value;
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, cut, items, number, said};
+use super::super::{Description, Published, case, cut, items, number, said};
 use super::shots;
+use crate::benchmarks::shared::take_items;
 use crate::benchmarks::{
-    Benchmark, BenchmarkSource, Data, Figure, Item, Protocol, Response, Scoring, SuiteError, Verdict,
+    Benchmark, BenchmarkSource, Data, Figure, Item, ItemRequest, Protocol, Response, Scoring, SuiteError,
+    Verdict,
 };
 use crate::scorers::twister::Twister;
-use crate::verifiers::{Verifiers, thought};
+use crate::verifiers::Verifiers;
 
 /// OpenCompass' shots.
 static OPENCOMPASS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/gsm8k_opencompass.json")));
 /// The seed of lm-eval's draws.
 const SEED: u64 = 1234;
+/// Pixels of a picture's side; the problems have none.
+const PIXELS: usize = 32;
 /// Rows that are shown.
 const SHOTS: usize = 5;
 /// Where lm-eval cuts a completion.
 const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT",
-    megabytes: 5,
-    is_gated: false,
-    hub: Some("openai/gsm8k"),
-    files: &["main/*"],
-    from: "https://github.com/openai/grade-school-math",
-    places: &["benchmarks/gsm8k", "gsm8k", "data/gsm8k"],
+const DESCRIPTION: Description = Description {
+    name: "gsm8k",
+    about: "grade-school word problems in words",
+    size: 1319,
+    source: BenchmarkSource {
+        licence: "MIT",
+        megabytes: 5,
+        is_gated: false,
+        hub: Some("openai/gsm8k"),
+        files: &["main/*"],
+        from: "https://github.com/openai/grade-school-math",
+        places: &["benchmarks/gsm8k", "gsm8k", "data/gsm8k"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -60,19 +75,19 @@ pub struct Gsm8k;
 
 impl Benchmark for Gsm8k {
     fn name(&self) -> &'static str {
-        "gsm8k"
+        DESCRIPTION.name
     }
 
     fn about(&self) -> &'static str {
-        "grade-school word problems in words"
+        DESCRIPTION.about
     }
 
     fn data(&self) -> Data {
-        Data::Published(&SOURCE)
+        Data::Published(const { &DESCRIPTION.source })
     }
 
     fn size(&self) -> usize {
-        1319
+        DESCRIPTION.size
     }
 
     fn protocols(&self) -> &'static [Protocol] {
@@ -80,62 +95,75 @@ impl Benchmark for Gsm8k {
     }
 
     fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
-        let mut items = items(&Problems, protocol, count)?;
-        if protocol.name.is_empty() {
-            for item in &mut items {
-                let answer = item.example.reference();
-                item.example.check = Check::Number { answer };
-                item.example = item.example.clone().with_id();
-            }
+        match protocol.name.is_empty() {
+            true => as_trained(count),
+            false => items(&Problems, protocol, count),
         }
-        Ok(items)
+    }
+
+    fn request(&self, _: &Protocol, item: &Item) -> ItemRequest {
+        // Ours have reasoning; no published protocol asks for it but in its own words.
+        ItemRequest::Generate {
+            may_think: item.example.reasoning.is_some(),
+        }
     }
 
     fn score(&self, protocol: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
-        let Response::Completion(completion) = response else {
-            return Scoring::Done(Verdict::default());
-        };
-        if protocol.name.is_empty() {
-            return Scoring::Done(response.is_right(item, verifiers).into());
+        match protocol.name.is_empty() {
+            true => Scoring::Done(response.is_right(item, verifiers).into()),
+            false => Published::score(&Problems, protocol, item, response),
         }
-        Scoring::Done(Problems.verdict(protocol, item, thought::split(&completion.text).result))
     }
+}
+
+/// The problems as the readers of training data give them: with worked reasoning, the answer a number.
+fn as_trained(count: usize) -> Result<Vec<Item>, SuiteError> {
+    let files = Files::of(DESCRIPTION.name, DESCRIPTION.source.folder(DESCRIPTION.name)?)?;
+    let tests = files.named(|name| is_main(name, "test"));
+    let Some(name) = tests.first() else {
+        return Err(SuiteError::Absent(
+            "benchmark gsm8k: its folder has no test file".to_owned(),
+        ));
+    };
+    let origin = Origin {
+        source: DESCRIPTION.name.to_owned(),
+        licence: DESCRIPTION.source.licence.to_owned(),
+        split: Split::Test,
+        pixels: PIXELS,
+        columns: BTreeMap::new(),
+        keep: KeptColumns::Nothing,
+    };
+    let reader: &dyn Reader = match name.ends_with(".parquet") {
+        true => &ParquetReader,
+        false => &JsonLinesReader,
+    };
+    let mut items = take_items(reader.open(&files.path(name), origin)?, None, count)?;
+    for item in &mut items {
+        item.bare = vec![item.example.prompt.clone()];
+    }
+    Ok(items)
+}
+
+/// Whether a file is of a split of the problems themselves, not of their Socratic version.
+fn is_main(name: &str, split: &str) -> bool {
+    let base = name.rsplit('/').next().unwrap_or(name);
+    base.starts_with(split) && !name.contains("socratic")
 }
 
 /// Its problems as a published benchmark.
 struct Problems;
 
 impl Published for Problems {
-    fn name(&self) -> &'static str {
-        "gsm8k"
-    }
-
-    fn about(&self) -> &'static str {
-        ""
-    }
-
-    fn size(&self) -> usize {
-        1319
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let shows = matches!(protocol.name, "lm-eval" | "lm-eval-strict" | "mmada");
-        let base = |name: &str| name.rsplit('/').next().unwrap_or(name).to_owned();
-        let rows = files.rows(|name| {
-            let is_main = !name.contains("socratic");
-            is_main && (base(name).starts_with("test") || (shows && base(name).starts_with("train")))
-        })?;
+        let rows = files.rows(|name| is_main(name, "test") || (shows && is_main(name, "train")))?;
         let records = rows
             .into_iter()
-            .map(|(name, record)| match base(&name).starts_with("train") {
+            .map(|(name, record)| match is_main(&name, "train") {
                 true => record.shown(),
                 false => record,
             });
@@ -164,7 +192,6 @@ impl Published for Problems {
             }
             let asked = format!("{shots}Question: {question}\nAnswer:");
             let asked = match protocol.name {
-                "" => Asked::text(question, final_number(answer)),
                 "mmada" => Asked::text(format!("{THINK}\n\n{asked}"), final_number(answer)),
                 "llada-instruct" => chat(question, answer),
                 _ => Asked::text(asked, final_number(answer)),

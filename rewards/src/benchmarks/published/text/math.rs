@@ -9,21 +9,27 @@ use serde_json::Value;
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, cut, number, said};
+use super::super::{Description, Published, case, cut, number, said};
 use super::shots;
 use crate::benchmarks::{BenchmarkSource, Figure, Item, Protocol, SuiteError, Verdict};
 
 /// Minerva's shots.
 static MINERVA: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/minerva_math.json")));
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT",
-    megabytes: 5,
-    is_gated: false,
-    hub: Some("EleutherAI/hendrycks_math"),
-    files: &["*/test-*"],
-    from: "https://github.com/hendrycks/math",
-    places: &["benchmarks/math", "math", "MATH"],
+const DESCRIPTION: Description = Description {
+    name: "math",
+    about: "problems of mathematics competitions in seven subjects",
+    size: 5000,
+    source: BenchmarkSource {
+        licence: "MIT",
+        megabytes: 5,
+        is_gated: false,
+        hub: Some("EleutherAI/hendrycks_math"),
+        files: &["*/test-*"],
+        from: "https://github.com/hendrycks/math",
+        places: &["benchmarks/math", "math", "MATH"],
+    },
+    protocols: PROTOCOLS,
 };
 
 pub(super) const PROTOCOLS: &[Protocol] = &[
@@ -49,24 +55,8 @@ pub(super) const PROTOCOLS: &[Protocol] = &[
 pub struct Math;
 
 impl Published for Math {
-    fn name(&self) -> &'static str {
-        "math"
-    }
-
-    fn about(&self) -> &'static str {
-        "problems of mathematics competitions in seven subjects"
-    }
-
-    fn size(&self) -> usize {
-        5000
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

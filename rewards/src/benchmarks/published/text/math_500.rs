@@ -1,20 +1,29 @@
 //! `math-500`: the 500 problems of MATH's test split that are often used (arXiv 2305.20050). The file is
 //! `HuggingFaceH4/MATH-500`'s `test.jsonl`; protocols and verdicts are MATH's.
 
-use super::super::Published;
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
+use super::super::{Description, Published};
 use super::math;
 use crate::benchmarks::{BenchmarkSource, Item, Protocol, SuiteError, Verdict};
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT",
-    megabytes: 1,
-    is_gated: false,
-    hub: Some("HuggingFaceH4/MATH-500"),
-    files: &["test.jsonl"],
-    from: "https://github.com/openai/prm800k",
-    places: &["benchmarks/math-500", "math-500", "MATH-500"],
+const DESCRIPTION: Description = Description {
+    name: "math-500",
+    about: "500 problems of MATH's test split",
+    size: 500,
+    source: BenchmarkSource {
+        licence: "MIT",
+        megabytes: 1,
+        is_gated: false,
+        hub: Some("HuggingFaceH4/MATH-500"),
+        files: &["test.jsonl"],
+        from: "https://github.com/openai/prm800k",
+        places: &["benchmarks/math-500", "math-500", "MATH-500"],
+    },
+    protocols: &[
+        math::PROTOCOLS[2].published(&[]),
+        math::PROTOCOLS[0].published(&[]),
+    ],
 };
 
 /// The benchmark.
@@ -22,29 +31,8 @@ const SOURCE: BenchmarkSource = BenchmarkSource {
 pub struct Math500;
 
 impl Published for Math500 {
-    fn name(&self) -> &'static str {
-        "math-500"
-    }
-
-    fn about(&self) -> &'static str {
-        "500 problems of MATH's test split"
-    }
-
-    fn size(&self) -> usize {
-        500
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        const {
-            &[
-                math::PROTOCOLS[2].published(&[]),
-                math::PROTOCOLS[0].published(&[]),
-            ]
-        }
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

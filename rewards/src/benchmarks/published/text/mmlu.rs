@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::{letter, lettered, of_likelihoods, right_choice, shots};
 use crate::benchmarks::{
     BenchmarkSource, Figure, Item, ItemRequest, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
@@ -27,14 +27,20 @@ const SHOTS: usize = 5;
 /// Columns of the original files, which have no line of names.
 const COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT",
-    megabytes: 5,
-    is_gated: false,
-    hub: Some("cais/mmlu"),
-    files: &["all/dev-*", "all/test-*"],
-    from: "https://people.eecs.berkeley.edu/~hendrycks/data.tar",
-    places: &["benchmarks/mmlu", "mmlu"],
+const DESCRIPTION: Description = Description {
+    name: "mmlu",
+    about: "57 subjects from school to profession, four choices",
+    size: 14_042,
+    source: BenchmarkSource {
+        licence: "MIT",
+        megabytes: 5,
+        is_gated: false,
+        hub: Some("cais/mmlu"),
+        files: &["all/dev-*", "all/test-*"],
+        from: "https://people.eecs.berkeley.edu/~hendrycks/data.tar",
+        places: &["benchmarks/mmlu", "mmlu"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -57,24 +63,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Mmlu;
 
 impl Published for Mmlu {
-    fn name(&self) -> &'static str {
-        "mmlu"
-    }
-
-    fn about(&self) -> &'static str {
-        "57 subjects from school to profession, four choices"
-    }
-
-    fn size(&self) -> usize {
-        14_042
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

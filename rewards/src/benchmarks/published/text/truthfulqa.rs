@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord, texts};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::mmlu::with_kind;
 use super::{of_likelihoods, shots};
 use crate::benchmarks::result::mean_credit;
@@ -23,14 +23,20 @@ static SHOTS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/truth
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "Apache-2.0",
-    megabytes: 1,
-    is_gated: false,
-    hub: Some("truthfulqa/truthful_qa"),
-    files: &["multiple_choice/validation-*"],
-    from: "https://github.com/sylinrl/TruthfulQA",
-    places: &["benchmarks/truthfulqa", "truthfulqa"],
+const DESCRIPTION: Description = Description {
+    name: "truthfulqa",
+    about: "questions that common beliefs answer wrongly",
+    size: 817,
+    source: BenchmarkSource {
+        licence: "Apache-2.0",
+        megabytes: 1,
+        is_gated: false,
+        hub: Some("truthfulqa/truthful_qa"),
+        files: &["multiple_choice/validation-*"],
+        from: "https://github.com/sylinrl/TruthfulQA",
+        places: &["benchmarks/truthfulqa", "truthfulqa"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -47,24 +53,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct TruthfulQa;
 
 impl Published for TruthfulQa {
-    fn name(&self) -> &'static str {
-        "truthfulqa"
-    }
-
-    fn about(&self) -> &'static str {
-        "questions that common beliefs answer wrongly"
-    }
-
-    fn size(&self) -> usize {
-        817
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord, texts};
-use super::super::{Published, number, said, spread};
+use super::super::{Description, Published, number, said, spread};
 use super::{protocol, result};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
@@ -22,14 +22,20 @@ const PROMPT: &str = "Provide a one-sentence caption for the provided image.";
 /// VLMEvalKit's prompt.
 const KIT_PROMPT: &str = "Please describe this image in general. Directly provide the description, do not include prefix like \"This image depicts\". ";
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "research use; Flickr's terms",
-    megabytes: 4400,
-    is_gated: false,
-    hub: Some("lmms-lab/flickr30k"),
-    files: &["data/*"],
-    from: "https://shannon.cs.illinois.edu/DenotationGraph",
-    places: &["benchmarks/flickr30k", "flickr30k"],
+const DESCRIPTION: Description = Description {
+    name: "flickr30k",
+    about: "captions against five people's",
+    size: 31_783,
+    source: BenchmarkSource {
+        licence: "research use; Flickr's terms",
+        megabytes: 4400,
+        is_gated: false,
+        hub: Some("lmms-lab/flickr30k"),
+        files: &["data/*"],
+        from: "https://shannon.cs.illinois.edu/DenotationGraph",
+        places: &["benchmarks/flickr30k", "flickr30k"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -47,24 +53,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Flickr30k;
 
 impl Published for Flickr30k {
-    fn name(&self) -> &'static str {
-        "flickr30k"
-    }
-
-    fn about(&self) -> &'static str {
-        "captions against five people's"
-    }
-
-    fn size(&self) -> usize {
-        31_783
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

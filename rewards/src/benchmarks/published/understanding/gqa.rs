@@ -10,20 +10,26 @@ use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::{SHORTEST, WORDS, prompt, protocol};
 use crate::benchmarks::{
     BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT; Visual Genome's pictures have their own terms",
-    megabytes: 80,
-    is_gated: false,
-    hub: Some("lmms-lab/GQA"),
-    files: &["testdev_balanced_*/*"],
-    from: "https://cs.stanford.edu/people/dorarad/gqa",
-    places: &["benchmarks/gqa", "gqa"],
+const DESCRIPTION: Description = Description {
+    name: "gqa",
+    about: "questions about things, their properties and where they are",
+    size: 12_578,
+    source: BenchmarkSource {
+        licence: "MIT; Visual Genome's pictures have their own terms",
+        megabytes: 80,
+        is_gated: false,
+        hub: Some("lmms-lab/GQA"),
+        files: &["testdev_balanced_*/*"],
+        from: "https://cs.stanford.edu/people/dorarad/gqa",
+        places: &["benchmarks/gqa", "gqa"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -41,24 +47,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Gqa;
 
 impl Published for Gqa {
-    fn name(&self) -> &'static str {
-        "gqa"
-    }
-
-    fn about(&self) -> &'static str {
-        "questions about things, their properties and where they are"
-    }
-
-    fn size(&self) -> usize {
-        12_578
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

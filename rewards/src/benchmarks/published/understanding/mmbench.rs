@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, number, said, spread};
+use super::super::{Description, Published, number, said, spread};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, result, row};
 use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
@@ -24,14 +24,20 @@ const TABLES: [&str; 4] = [
     "mmbench_dev_en_v11.tsv",
 ];
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "Apache-2.0",
-    megabytes: 110,
-    is_gated: false,
-    hub: Some("lmms-lab/MMBench"),
-    files: &["en/dev-*"],
-    from: "https://opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv",
-    places: &["benchmarks/mmbench", "mmbench"],
+const DESCRIPTION: Description = Description {
+    name: "mmbench",
+    about: "twenty abilities of seeing and reasoning, in every rotation of the options",
+    size: 4329,
+    source: BenchmarkSource {
+        licence: "Apache-2.0",
+        megabytes: 110,
+        is_gated: false,
+        hub: Some("lmms-lab/MMBench"),
+        files: &["en/dev-*"],
+        from: "https://opencompass.openxlab.space/utils/VLMEval/MMBench_DEV_EN.tsv",
+        places: &["benchmarks/mmbench", "mmbench"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -44,24 +50,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct MmBench;
 
 impl Published for MmBench {
-    fn name(&self) -> &'static str {
-        "mmbench"
-    }
-
-    fn about(&self) -> &'static str {
-        "twenty abilities of seeing and reasoning, in every rotation of the options"
-    }
-
-    fn size(&self) -> usize {
-        4329
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

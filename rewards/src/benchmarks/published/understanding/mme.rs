@@ -9,19 +9,25 @@ use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said, spread};
+use super::super::{Description, Published, case, number, said, spread};
 use super::{SHORTEST, WORDS, prompt, protocol, result};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "research use, on request",
-    megabytes: 864,
-    is_gated: false,
-    hub: Some("lmms-lab/MME"),
-    files: &["data/*"],
-    from: "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models",
-    places: &["benchmarks/mme", "mme"],
+const DESCRIPTION: Description = Description {
+    name: "mme",
+    about: "perception and cognition, by pairs of yes-or-no questions",
+    size: 2374,
+    source: BenchmarkSource {
+        licence: "research use, on request",
+        megabytes: 864,
+        is_gated: false,
+        hub: Some("lmms-lab/MME"),
+        files: &["data/*"],
+        from: "https://github.com/BradyFU/Awesome-Multimodal-Large-Language-Models",
+        places: &["benchmarks/mme", "mme"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -46,24 +52,8 @@ const INNER: [&str; 2] = ["images", "questions_answers_YN"];
 pub struct Mme;
 
 impl Published for Mme {
-    fn name(&self) -> &'static str {
-        "mme"
-    }
-
-    fn about(&self) -> &'static str {
-        "perception and cognition, by pairs of yes-or-no questions"
-    }
-
-    fn size(&self) -> usize {
-        2374
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

@@ -5,28 +5,33 @@
 //! would guess, the answer is wrong here, so a figure may lie below one that was made with guesses. `mmada` and `vlmevalkit`
 //! turn an open question into a choice of its answer or another after it was asked, as VLMEvalKit does.
 
-use std::collections::BTreeMap;
-
 use demask_datasets::formats::tables::python_list::strings;
 use serde_json::{Map, Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
+use crate::scorers::understanding::mmmu_domains::DOMAINS;
 use crate::scorers::understanding::prompts::{LETTER, SHORT};
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "Apache-2.0",
-    megabytes: 350,
-    is_gated: false,
-    hub: Some("MMMU/MMMU"),
-    files: &["*/validation-*"],
-    from: "https://mmmu-benchmark.github.io",
-    places: &["benchmarks/mmmu", "mmmu"],
+const DESCRIPTION: Description = Description {
+    name: "mmmu",
+    about: "college questions of 30 subjects with diagrams, tables and pictures",
+    size: 900,
+    source: BenchmarkSource {
+        licence: "Apache-2.0",
+        megabytes: 350,
+        is_gated: false,
+        hub: Some("MMMU/MMMU"),
+        files: &["*/validation-*"],
+        from: "https://mmmu-benchmark.github.io",
+        places: &["benchmarks/mmmu", "mmmu"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -40,24 +45,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Mmmu;
 
 impl Published for Mmmu {
-    fn name(&self) -> &'static str {
-        "mmmu"
-    }
-
-    fn about(&self) -> &'static str {
-        "college questions of 30 subjects with diagrams, tables and pictures"
-    }
-
-    fn size(&self) -> usize {
-        900
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
@@ -134,42 +123,17 @@ impl Published for Mmmu {
 
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         let mut result = accuracy(self.name(), protocol, judged);
-        let (mut answers, mut predictions) = (Map::new(), Map::new());
-        for (at, one) in judged.iter().enumerate() {
-            let named = one
-                .item
-                .example
-                .columns
-                .get("id")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
-            // Two rows may not share a number here, or one would be lost.
-            let id = format!(
-                "{}_{at}",
-                named.rsplit_once('_').map_or(named, |(before, _)| before)
-            );
-            let truth = if one.verdict.credit >= 1.0 { "A" } else { "B" };
-            answers.insert(
-                id.clone(),
-                json!({ "question_type": "multiple-choice", "ground_truth": truth }),
-            );
-            predictions.insert(id, "A".into());
+        for (domain, subjects) in DOMAINS {
+            let of = judged
+                .iter()
+                .filter(|one| subjects.contains(&one.item.example.category.as_str()));
+            let (right, all) = of.fold((0.0, 0.0), |(right, all), one| {
+                (right + one.verdict.credit, all + 1.0)
+            });
+            if all > 0.0 {
+                result.parts.insert(format!("({domain})"), right / all);
+            }
         }
-        let said = said(
-            "mmmu.aggregate",
-            &json!({ "answers": answers, "predictions": predictions }),
-        );
-        let domains = said["official"].as_object().into_iter().flatten();
-        let shares: BTreeMap<String, f64> = domains
-            .filter(|(name, figures)| name.starts_with("Overall-") && figures["num"].as_u64() > Some(0))
-            .map(|(name, figures)| {
-                (
-                    format!("({})", name.trim_start_matches("Overall-")),
-                    number(figures, "acc"),
-                )
-            })
-            .collect();
-        result.parts.extend(shares);
         result
     }
 }

@@ -10,19 +10,25 @@ use serde_json::{Value, json};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said, spread};
+use super::super::{Description, Published, case, number, said, spread};
 use super::{SHORTEST, WORDS, protocol, result};
 use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "MIT; COCO's pictures have their own terms",
-    megabytes: 250,
-    is_gated: false,
-    hub: Some("lmms-lab/POPE"),
-    files: &["Full/*"],
-    from: "https://github.com/RUCAIBox/POPE",
-    places: &["benchmarks/pope", "pope"],
+const DESCRIPTION: Description = Description {
+    name: "pope",
+    about: "whether things are seen that are not in the picture",
+    size: 9000,
+    source: BenchmarkSource {
+        licence: "MIT; COCO's pictures have their own terms",
+        megabytes: 250,
+        is_gated: false,
+        hub: Some("lmms-lab/POPE"),
+        files: &["Full/*"],
+        from: "https://github.com/RUCAIBox/POPE",
+        places: &["benchmarks/pope", "pope"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -39,24 +45,8 @@ const SPLITS: [&str; 3] = ["random", "popular", "adversarial"];
 pub struct Pope;
 
 impl Published for Pope {
-    fn name(&self) -> &'static str {
-        "pope"
-    }
-
-    fn about(&self) -> &'static str {
-        "whether things are seen that are not in the picture"
-    }
-
-    fn size(&self) -> usize {
-        9000
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::Published;
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::text::of_likelihoods;
+use super::super::{Description, Published};
 use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::understanding::prompts::LETTER;
@@ -20,14 +20,20 @@ use crate::scorers::understanding::prompts::LETTER;
 /// Samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "CC-BY-NC-4.0",
-    megabytes: 3000,
-    is_gated: false,
-    hub: Some("lmms-lab/SEED-Bench"),
-    files: &["data/*"],
-    from: "https://github.com/AILab-CVC/SEED-Bench",
-    places: &["benchmarks/seed", "seed", "SEED-Bench"],
+const DESCRIPTION: Description = Description {
+    name: "seed",
+    about: "scenes, things, their places and numbers, texts in pictures",
+    size: 14_233,
+    source: BenchmarkSource {
+        licence: "CC-BY-NC-4.0",
+        megabytes: 3000,
+        is_gated: false,
+        hub: Some("lmms-lab/SEED-Bench"),
+        files: &["data/*"],
+        from: "https://github.com/AILab-CVC/SEED-Bench",
+        places: &["benchmarks/seed", "seed", "SEED-Bench"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -46,24 +52,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Seed;
 
 impl Published for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-
-    fn about(&self) -> &'static str {
-        "scenes, things, their places and numbers, texts in pictures"
-    }
-
-    fn size(&self) -> usize {
-        14_233
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {

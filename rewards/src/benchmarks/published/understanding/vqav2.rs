@@ -10,19 +10,25 @@ use serde_json::{Map, Value};
 
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
-use super::super::{Published, case, number, said};
+use super::super::{Description, Published, case, number, said};
 use super::{WORDS, prompt, protocol};
 use crate::benchmarks::result::mean_credit;
 use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
-const SOURCE: BenchmarkSource = BenchmarkSource {
-    licence: "CC-BY-4.0; COCO's pictures have their own terms",
-    megabytes: 13_000,
-    is_gated: false,
-    hub: Some("lmms-lab/VQAv2"),
-    files: &["data/validation-*"],
-    from: "https://visualqa.org/download.html",
-    places: &["benchmarks/vqav2", "vqav2"],
+const DESCRIPTION: Description = Description {
+    name: "vqav2",
+    about: "open questions about pictures, against ten people's answers",
+    size: 214_354,
+    source: BenchmarkSource {
+        licence: "CC-BY-4.0; COCO's pictures have their own terms",
+        megabytes: 13_000,
+        is_gated: false,
+        hub: Some("lmms-lab/VQAv2"),
+        files: &["data/validation-*"],
+        from: "https://visualqa.org/download.html",
+        places: &["benchmarks/vqav2", "vqav2"],
+    },
+    protocols: PROTOCOLS,
 };
 
 const PROTOCOLS: &[Protocol] = &[
@@ -35,24 +41,8 @@ const PROTOCOLS: &[Protocol] = &[
 pub struct Vqav2;
 
 impl Published for Vqav2 {
-    fn name(&self) -> &'static str {
-        "vqav2"
-    }
-
-    fn about(&self) -> &'static str {
-        "open questions about pictures, against ten people's answers"
-    }
-
-    fn size(&self) -> usize {
-        214_354
-    }
-
-    fn source(&self) -> &'static BenchmarkSource {
-        &SOURCE
-    }
-
-    fn protocols(&self) -> &'static [Protocol] {
-        PROTOCOLS
+    fn description(&self) -> &'static Description {
+        &DESCRIPTION
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
