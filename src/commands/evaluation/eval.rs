@@ -6,13 +6,13 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use demask_actors::home::{Home, host_name};
-use demask_actors::pipeline::evaluation::evaluator::{LikelihoodWay, Trial, run_suite};
+use demask_actors::pipeline::evaluation::evaluator::run_suite;
+use demask_actors::pipeline::evaluation::trial::{LikelihoodWay, Trial};
 use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
-use demask_rewards::benchmarks::published::embedded;
 use demask_rewards::benchmarks::{Data, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
@@ -23,7 +23,7 @@ use serde_json::json;
 use super::figures::print_results;
 use super::kept::{Follower, Kept};
 use super::merge::{SHARD, merge};
-use super::named::NamedSuites;
+use super::named::{NamedSuites, laid_down};
 use super::{compare, list, show};
 use crate::args::{EvalAction, EvalArgs, Likelihood};
 use crate::exit::UsageError;
@@ -200,17 +200,6 @@ fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
         Scoring::AskJudge { .. } => options.judging.judge.is_some(),
         Scoring::AskReward { .. } | Scoring::Done(_) => true,
     }
-}
-
-/// The folder with the embedded rows.
-///
-/// # Errors
-/// The file system's.
-pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
-    let folder = home.root().join("embedded");
-    embedded::lay_down(&folder)
-        .with_context(|| format!("{}: the embedded rows cannot be laid down", folder.display()))?;
-    Ok(folder)
 }
 
 /// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.

@@ -9,10 +9,9 @@ use demask_actors::pipeline::evaluation::evaluator::SuiteRun;
 use demask_rewards::benchmarks::{Judged, Suite};
 use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
 
-use super::eval::laid_down;
 use super::figures::print_results;
 use super::kept::Kept;
-use super::named::NamedSuites;
+use super::named::{NamedSuites, laid_down};
 use crate::args::EvalMerge;
 use crate::terminal::print;
 

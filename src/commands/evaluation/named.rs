@@ -1,8 +1,11 @@
 //! Which suites a person means: by their names, or those of a file of one's own benchmarks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use demask_actors::home::Home;
 use demask_actors::profile::{BenchmarkFile, ExternalReward};
+use demask_rewards::benchmarks::published::embedded;
 use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite};
 
 use crate::exit::UsageError;
@@ -89,4 +92,15 @@ fn find(name: &str) -> Result<Suite, UsageError> {
             "no suite {name}; there are {known}, and those of a file of your own: demask eval FILE.toml"
         ))
     })
+}
+
+/// The folder with the embedded rows.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
+    let folder = home.root().join("embedded");
+    embedded::lay_down(&folder)
+        .with_context(|| format!("{}: the embedded rows cannot be laid down", folder.display()))?;
+    Ok(folder)
 }

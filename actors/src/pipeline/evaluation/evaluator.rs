@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use actix::prelude::*;
-use demask_api::LikelihoodEstimator;
-use demask_api::PictureSize;
 use demask_datasets::example::{Example, Mode};
 use demask_rewards::benchmarks::{
     Item, ItemRequest, Judged, Response, Scoring, Suite, SuiteError, SuiteResult,
@@ -17,16 +15,15 @@ use demask_rewards::networks::{self, Pair};
 use demask_storage::ActorState;
 
 use super::item_result::ItemResult;
-use super::judges::{Given, Judges};
+use super::judges::Given;
+use super::trial::Trial;
 use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
 use crate::inference::likelihood::{LikelihoodRequest, in_words};
-use crate::inference::settings::SamplerSettings;
 use crate::pipeline::external_rewards::ExternalRewards;
-use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::FaultInjection;
@@ -37,73 +34,6 @@ use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 pub const BATCH: usize = 384;
 /// Messages that may wait.
 const MAILBOX: usize = 4;
-
-/// How log-likelihoods are worked out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LikelihoodWay {
-    /// LLaDA's draws, as many as the protocol says.
-    #[default]
-    Published,
-    /// The same value in expectation and the same standard error by a fifth of the draws.
-    Reduced,
-    /// The chain rule from left to right: another number, exact, a forward pass a token.
-    Chain,
-}
-
-impl LikelihoodWay {
-    /// What it is called beside a protocol; nothing where it is the protocol's own.
-    const fn named(self) -> Option<&'static str> {
-        match self {
-            Self::Published => None,
-            Self::Reduced => Some("reduced"),
-            Self::Chain => Some("chain"),
-        }
-    }
-
-    /// The estimator where a protocol says so many samples.
-    fn estimator(self, samples: usize) -> LikelihoodEstimator {
-        match self {
-            Self::Published => LikelihoodEstimator::published(samples),
-            Self::Reduced => LikelihoodEstimator::Reduced {
-                samples: samples.div_ceil(FEWER),
-            },
-            Self::Chain => LikelihoodEstimator::Chain,
-        }
-    }
-}
-
-/// How many times fewer draws reach the published standard error by [`LikelihoodWay::Reduced`]: 24 for 128 were measured
-/// (`tests/benches/LOG.md`).
-const FEWER: usize = 5;
-
-/// How a suite is run.
-#[derive(Clone, Debug)]
-pub struct Trial {
-    /// At most this many items.
-    pub limit: Option<usize>,
-    /// With reasoning or without.
-    pub mode: Mode,
-    /// The samplers.
-    pub samplers: SamplerSettings,
-    /// Their seed.
-    pub seed: u64,
-    /// Reward networks that are asked about drawings, beside the judge.
-    pub networks: Option<Networks>,
-    /// External rewards, for suites that are scored by one.
-    pub external: Option<ExternalRewards>,
-    /// Judges that are no part of the program.
-    pub judges: Judges,
-    /// The size of pictures that are asked about, where the inference has none.
-    pub size: Option<PictureSize>,
-    /// Whether a prompt that is too long loses its beginning instead of not being asked: for rows that measure nothing.
-    pub cuts: bool,
-    /// How log-likelihoods are worked out, where not as published.
-    pub likelihood: LikelihoodWay,
-    /// The k-th of n parts of the items alone.
-    pub shard: Option<(usize, usize)>,
-    /// Items that are asked for together: [`BATCH`], or fewer where each is to be kept soon after. No result depends on it.
-    pub batch: usize,
-}
 
 /// Run these suites on the weights that the engine has.
 #[derive(Clone, Message)]

@@ -8,24 +8,14 @@ use demask_rewards::benchmarks::{Item, Response, Scoring, Suite, SuiteError, Ver
 use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::networks::Pair;
 
-use super::detector::Detector;
-use super::evaluator::Trial;
 use super::item_result::JudgeReply;
-use super::judge_model::{JudgeModel, JudgeQuestion};
+use super::judge_model::JudgeQuestion;
+use super::trial::Trial;
 use crate::engine::link::EngineLink;
 use crate::inference::complete::CompletionRequest;
 use crate::inference::error::WorkError;
 use crate::pipeline::judgement;
 use crate::pipeline::run_error::RunError;
-
-/// Judges that are no part of the program.
-#[derive(Clone, Debug, Default)]
-pub struct Judges {
-    /// A judge model.
-    pub model: Option<Arc<JudgeModel>>,
-    /// A detector of things in drawings.
-    pub detector: Option<Arc<Detector>>,
-}
 
 /// A verdict, and what was said where somebody was asked.
 pub(super) type Judgement = (Verdict, Option<JudgeReply>);

@@ -1,6 +1,7 @@
 //! Benchmarks on a model: what is asked, what comes, who judges it.
 //!
 //! - `evaluator.rs`: a suite's items through the model, and the actor; `item_result.rs`: an item with what came of it;
+//! - `trial.rs`: how a suite is run, and who is named to judge;
 //! - `judges.rs`: judges that are no part of the program, asked about a batch: a judge model behind an address (`judge_model.rs`), a
 //!   detector (`detector.rs`), a reward network, an external reward.
 //!
@@ -11,5 +12,6 @@ pub mod evaluator;
 pub mod item_result;
 pub mod judge_model;
 mod judges;
+pub mod trial;
 
-pub use judges::Judges;
+pub use trial::Judges;

@@ -9,8 +9,9 @@ use demask_storage::{Eval, Record};
 
 use super::state::{After, StageRun};
 use crate::pipeline::evaluation::Judges;
-use crate::pipeline::evaluation::evaluator::{BATCH, Evaluate, LikelihoodWay, SuiteRun, Trial};
+use crate::pipeline::evaluation::evaluator::{BATCH, Evaluate, SuiteRun};
 use crate::pipeline::evaluation::item_result::ItemResult;
+use crate::pipeline::evaluation::trial::{LikelihoodWay, Trial};
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;

@@ -10,10 +10,9 @@ use demask_actors::inference::error::WorkError;
 use demask_actors::inference::likelihood::LikelihoodRequest;
 use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::pipeline::evaluation::Judges;
-use demask_actors::pipeline::evaluation::evaluator::{
-    LikelihoodWay, SuiteRun, SuiteWatcher, Trial, run_suite,
-};
+use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, SuiteWatcher, run_suite};
 use demask_actors::pipeline::evaluation::item_result::ItemResult;
+use demask_actors::pipeline::evaluation::trial::{LikelihoodWay, Trial};
 use demask_api::{LikelihoodEstimator, LoadOptions, LogLikelihood, ModelSource};
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
