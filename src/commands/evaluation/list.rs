@@ -18,7 +18,7 @@ pub fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = suites.iter().map(row).collect();
-    print::table(&["suite", "metric", "items", "here", "licence", ""], &rows)?;
+    print::table(&["suite", "items", "here", "licence, or what it is"], &rows)?;
     if suites.iter().any(|suite| !suite.available()) {
         print::note(
             "\nWhat is not here: `demask pull --benchmark NAME` fetches what the hub has; the rest is found below the folder that \
@@ -50,33 +50,27 @@ fn object(suite: &Suite) -> serde_json::Value {
     object
 }
 
+/// A row that fits 80 columns: what a published benchmark is, is known by its name; `--json` says all.
 fn row(suite: &Suite) -> Vec<String> {
-    let (here, licence) = match suite.data() {
-        _ if suite.available() => ("yes".to_owned(), licence(suite)),
-        Data::Published(source) => {
-            let size = format!("{} MB", source.megabytes);
-            let how = match (source.hub, source.is_gated) {
-                (Some(_), true) => "no: gated, ",
-                (Some(_), false) => "no: pull, ",
-                (None, _) => "no: ",
-            };
-            (format!("{how}{size}"), licence(suite))
-        }
-        _ => ("no".to_owned(), licence(suite)),
+    let source = match suite.data() {
+        Data::Published(source) => Some(source),
+        _ => None,
     };
+    let here = match source {
+        _ if suite.available() => "yes".to_owned(),
+        Some(source) if source.is_gated => format!("no: gated, {} MB", source.megabytes),
+        Some(source) if source.hub.is_some() => format!("no: pull, {} MB", source.megabytes),
+        Some(_) | None => "no".to_owned(),
+    };
+    // The rest of a licence is in the files' own terms.
+    let short = |licence: &'static str| licence.split([';', ',']).next().unwrap_or(licence);
     vec![
         suite.name(),
-        suite.metric().to_owned(),
         suite.size().to_string(),
         here,
-        licence,
-        suite.about().to_owned(),
+        source.map_or_else(
+            || suite.about().to_owned(),
+            |source| short(source.licence).to_owned(),
+        ),
     ]
-}
-
-fn licence(suite: &Suite) -> String {
-    match suite.data() {
-        Data::Published(source) => source.licence.to_owned(),
-        _ => String::new(),
-    }
 }
