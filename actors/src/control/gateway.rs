@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::bounded_lines::BoundedLines;
 use super::query_process;
 use crate::home::Home;
+use crate::runtime::actor::offload;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::Probe;
 
@@ -298,7 +299,7 @@ impl Desk {
     /// What somebody who comes in the middle has missed; the last sequence number sent.
     async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
         let path = self.home.database();
-        let events = tokio::task::spawn_blocking(move || {
+        let events = offload(move || {
             events::recent_events(&store::open_read_only(&path)?, recent)
         })
         .await??;
@@ -313,7 +314,7 @@ impl Desk {
         let mut sent = since;
         loop {
             let path = self.home.database();
-            let events = tokio::task::spawn_blocking(move || {
+            let events = offload(move || {
                 events::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
             })
             .await??;

@@ -303,7 +303,7 @@ impl Control {
         // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
         while state.replay.is_empty()
             && state.pending.front().is_some_and(|(steer, _)| {
-                steer.asked_step < step || step == 0 || state.paused || state.given_up
+                steer.asked_step < step.max(1) || state.paused || state.given_up
             })
             && let Some((mut steer, order)) = state.pending.pop_front()
         {

@@ -69,7 +69,7 @@ impl Daemon {
             log: Some(self.home.engine_log()),
             ..EngineOptions::default()
         };
-        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options);
+        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options, Arc::clone(&self.engines));
         let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
         let context = RunContext {
             home: self.home.clone(),

@@ -10,4 +10,4 @@ mod run_record;
 mod server;
 mod turns;
 
-pub use server::{serve, serve_with};
+pub use server::{serve, serve_here, serve_with};

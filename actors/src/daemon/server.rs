@@ -22,6 +22,7 @@ use super::run_record::run_end;
 use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
 use crate::engine::memory::resident;
+use crate::engine::starter::{EngineStarter, ProcessStarter};
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
@@ -55,7 +56,8 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
         "daemon {} of {root} is up, process {own}",
         env!("CARGO_PKG_VERSION")
     );
-    let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), driver));
+    let serving = serve_here(home.clone(), recorder.clone(), driver, Arc::new(ProcessStarter));
+    let served = actix::System::new().block_on(serving);
     recorder.close();
     thread.join().ok();
     if let Ok(socket) = home.socket() {
@@ -63,6 +65,19 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
     }
     tracing::info!("daemon ended");
     served
+}
+
+/// Serves a home whose lock the caller holds, on the present arbiter, with somebody else to start the engines: for simulations.
+///
+/// # Errors
+/// A store or socket that cannot be opened; a recorder that is gone.
+pub async fn serve_here(
+    home: Home,
+    recorder: Recorder,
+    driver: Rc<dyn RunDriver>,
+    engines: Arc<dyn EngineStarter>,
+) -> anyhow::Result<()> {
+    Daemon::serve(home, recorder, driver, engines).await
 }
 
 /// The run that is under way. Its control changes with each life.
@@ -78,6 +93,7 @@ pub(super) struct Daemon {
     pub(super) home: Home,
     pub(super) recorder: Recorder,
     pub(super) driver: Rc<dyn RunDriver>,
+    pub(super) engines: Arc<dyn EngineStarter>,
     pub(super) supervisor: SupervisorHandle,
     pub(super) active: Option<Active>,
     /// Runs of the queue that this daemon has begun.
@@ -101,7 +117,12 @@ impl StopSignals {
 }
 
 impl Daemon {
-    async fn serve(home: Home, recorder: Recorder, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+    async fn serve(
+        home: Home,
+        recorder: Recorder,
+        driver: Rc<dyn RunDriver>,
+        engines: Arc<dyn EngineStarter>,
+    ) -> anyhow::Result<()> {
         let mut signals = StopSignals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -114,6 +135,7 @@ impl Daemon {
             home,
             recorder,
             driver,
+            engines,
             supervisor,
             active: None,
             begun: HashSet::new(),
@@ -125,7 +147,7 @@ impl Daemon {
         let mut tick = tokio::time::interval(PUBLISH);
         while !(daemon.shutting_down && daemon.active.is_none()) {
             tokio::select! {
-                Some(asked) = asked.recv() => daemon.reply(asked).await,
+                biased;
                 signal = signals.next() => {
                     if daemon.shutting_down {
                         std::process::exit(128 + signal);
@@ -138,6 +160,8 @@ impl Daemon {
                     daemon.forget_lives();
                     publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
                 }
+                // The last: whoever asks much keeps nothing else waiting.
+                Some(asked) = asked.recv() => daemon.reply(asked).await,
             }
         }
         // The last reply is on its way out.

@@ -2,6 +2,7 @@
 //! several at one time all go to the engine, which orders them. What a dead one had loaded is gone with it: whoever asked
 //! loads a checkpoint again.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -11,7 +12,8 @@ use demask_storage::ActorState;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::engine::liveness::Urgency;
-use crate::engine::process::{EngineFailure, EngineOptions, EngineProcess};
+use crate::engine::process::{EngineFailure, EngineOptions};
+use crate::engine::starter::{EngineStarter, RunningEngine};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
 /// Where denoising frames go.
@@ -43,19 +45,33 @@ pub struct FinishEngine;
 pub struct EngineHost {
     life: Life,
     options: EngineOptions,
+    starter: Arc<dyn EngineStarter>,
     /// Started at the first request.
-    engine: Arc<OnceCell<EngineProcess>>,
+    engine: EngineCell,
 }
+
+/// The engine, once it was started; alone on the actor's thread.
+type EngineCell = Rc<OnceCell<Box<dyn RunningEngine>>>;
 
 impl EngineHost {
     /// A host whose engine is started at the first request.
     #[must_use]
-    pub fn new(life: Life, options: EngineOptions) -> Self {
+    pub fn new(life: Life, options: EngineOptions, starter: Arc<dyn EngineStarter>) -> Self {
         Self {
             life,
             options,
-            engine: Arc::default(),
+            starter,
+            engine: Rc::default(),
         }
+    }
+
+    /// What a request needs that outlasts the message's turn.
+    fn parts(&self) -> (EngineCell, EngineOptions, Arc<dyn EngineStarter>) {
+        (
+            Rc::clone(&self.engine),
+            self.options.clone(),
+            Arc::clone(&self.starter),
+        )
     }
 }
 
@@ -64,10 +80,12 @@ impl Actor for EngineHost {
 }
 
 async fn running<'a>(
-    engine: &'a OnceCell<EngineProcess>,
+    engine: &'a OnceCell<Box<dyn RunningEngine>>,
     options: &EngineOptions,
-) -> Result<&'a EngineProcess, EngineFailure> {
-    engine.get_or_try_init(|| EngineProcess::start(options)).await
+    starter: &dyn EngineStarter,
+) -> Result<&'a dyn RunningEngine, EngineFailure> {
+    let started = engine.get_or_try_init(|| starter.start(options)).await?;
+    Ok(&**started)
 }
 
 impl Handler<Ask> for EngineHost {
@@ -75,13 +93,14 @@ impl Handler<Ask> for EngineHost {
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
         let handling = self.life.probe.handle(name(&ask.request));
-        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
+        let (engine, options, starter) = self.parts();
         let work = async move {
-            let engine = running(&engine, &options).await?;
+            let engine = running(&engine, &options, &*starter).await?;
             let sink = ask.frames;
             let mut on_frame = move |frame| sink.iter().for_each(|sink| sink(SampleFrame::clone(&frame)));
             tokio::select! {
-                answer = engine.ask_watched(&ask.request, &mut on_frame) => answer,
+                biased;
+                answer = engine.ask(&ask.request, &mut on_frame) => answer,
                 // The sender is never used, only dropped.
                 _ = ask.waited_for => Err(abandoned()),
             }
@@ -106,11 +125,8 @@ impl Handler<Who> for EngineHost {
     type Result = ResponseFuture<Result<(u32, DeviceInfo), EngineFailure>>;
 
     fn handle(&mut self, _: Who, _: &mut Self::Context) -> Self::Result {
-        let (engine, options) = (Arc::clone(&self.engine), self.options.clone());
-        Box::pin(async move {
-            let info = running(&engine, &options).await?.info();
-            Ok((info.pid, info.device.clone()))
-        })
+        let (engine, options, starter) = self.parts();
+        Box::pin(async move { Ok(running(&engine, &options, &*starter).await?.who()) })
     }
 }
 
@@ -119,7 +135,7 @@ impl Handler<FinishEngine> for EngineHost {
 
     fn handle(&mut self, _: FinishEngine, _: &mut Self::Context) -> Self::Result {
         self.life.probe.say(ActorState::Stopped, "finishing");
-        let engine = Arc::clone(&self.engine);
+        let engine = Rc::clone(&self.engine);
         let work = async move {
             if let Some(engine) = engine.get() {
                 engine.stop().await;
@@ -146,11 +162,16 @@ pub struct EngineAddress {
 impl EngineAddress {
     /// Asks the supervisor for an engine host.
     #[must_use]
-    pub fn spawn(supervisor: &SupervisorHandle, name: &str, options: EngineOptions) -> Self {
+    pub fn spawn(
+        supervisor: &SupervisorHandle,
+        name: &str,
+        options: EngineOptions,
+        starter: Arc<dyn EngineStarter>,
+    ) -> Self {
         let urgency = options.urgency.clone();
         Self {
             host: supervisor.spawn(name, "supervisor", move |life| {
-                EngineHost::new(life, options.clone())
+                EngineHost::new(life, options.clone(), Arc::clone(&starter))
             }),
             computed: Arc::default(),
             asked: Arc::default(),

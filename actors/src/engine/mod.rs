@@ -7,3 +7,4 @@ pub mod link;
 pub mod liveness;
 pub mod memory;
 pub mod process;
+pub mod starter;

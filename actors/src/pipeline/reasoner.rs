@@ -383,6 +383,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
     use crate::engine::process::EngineOptions;
+    use crate::engine::starter::ProcessStarter;
     use crate::runtime::supervisor::RestartBudget;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
@@ -459,7 +460,12 @@ mod tests {
             let (recorder, _thread) = Recorder::start(&database).unwrap();
             let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
             let faults = FaultInjection::at(&[("reasoner", 4)]);
-            let engine = EngineAddress::spawn(&supervisor, "engine/0", EngineOptions::default());
+            let engine = EngineAddress::spawn(
+                &supervisor,
+                "engine/0",
+                EngineOptions::default(),
+                Arc::new(ProcessStarter),
+            );
             let scorer = Scorer::spawn(
                 &supervisor,
                 Judge::default(),

@@ -18,7 +18,7 @@ use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementIt
 use crate::pipeline::run_error::RunError;
 use crate::pipeline::scorer::Scorer;
 use crate::runtime::actor::{Supervised, handle_message};
-use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::fault_injection::{FaultInjection, SeededBug};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
 /// Messages that may wait: the trainer asks for one step's groups at a time.
@@ -149,9 +149,28 @@ impl Handler<Roll> for Rollout {
                 control: Arc::clone(&roll.control),
             };
             let judged = scorer.ask(score).await??;
+            let made = seeded_bugs(&faults, &permits, made);
             Ok(groups(&roll, made, judged, held))
         })
     }
+}
+
+/// What a simulation has to find.
+fn seeded_bugs(
+    faults: &FaultInjection,
+    permits: &Arc<Semaphore>,
+    mut made: Vec<CompletionResult>,
+) -> Vec<CompletionResult> {
+    if faults.has(SeededBug::LostPermit) {
+        let permits = Arc::clone(permits);
+        actix::spawn(async move { permits.acquire_owned().await.map(OwnedSemaphorePermit::forget) });
+    }
+    if faults.has(SeededBug::DoubleUse)
+        && let [first, .., last] = &mut made[..]
+    {
+        *last = first.clone();
+    }
+    made
 }
 
 fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -> Vec<JudgementItem> {

@@ -25,6 +25,7 @@ use crate::pipeline::run_error::RunError;
 use crate::profile::{self, Profile, StageKind};
 use crate::run::context::RunContext;
 use crate::run::promotion::Promoted;
+use crate::runtime::actor::offload;
 use crate::runtime::supervisor::Address;
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
@@ -350,10 +351,8 @@ async fn fresh(context: &RunContext, curator: &Address<Curator>) -> Result<Loade
     let corpus = curator.ask(Corpus).await??;
     let vocabulary = profile.text_vocabulary;
     // L10: nobody is answered while this thread counts pairs.
-    let trained = tokio::task::spawn_blocking(move || TextTokenizer::train(&corpus, vocabulary)).await;
-    let tokenizer = trained
-        .map_err(|error| RunError::Failed(error.to_string()))?
-        .map_err(|error| RunError::Failed(error.to_string()))?;
+    let trained = offload(move || TextTokenizer::train(&corpus, vocabulary)).await?;
+    let tokenizer = trained.map_err(|error| RunError::Failed(error.to_string()))?;
     let image_tokenizer_from = image_tokenizer_from(context)?;
     let image_tokenizer = match &image_tokenizer_from {
         Some(dir) => Some(

@@ -5,6 +5,7 @@
 //! supervisor makes another.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -47,6 +48,17 @@ pub fn handle_message<A: Supervised, T: 'static, E: Display + 'static>(
     })))
 }
 
+thread_local! {
+    /// Whether work is done where it is asked for.
+    static HERE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on work that this thread gives to others is done on it, in its turn: in a simulation the order of everything follows
+/// from a seed.
+pub fn work_here() {
+    HERE.set(true);
+}
+
 /// Work on a thread of its own was not begun: the program is ending.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -60,6 +72,9 @@ pub struct Cancelled(String);
 /// # Panics
 /// When the work does.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cancelled> {
+    if HERE.get() {
+        return Ok(work());
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => Ok(done),
         Err(error) => match error.try_into_panic() {

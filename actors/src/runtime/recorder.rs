@@ -66,6 +66,33 @@ impl Recorder {
     /// # Errors
     /// As [`Writer::open`]; the system's when no thread can be made.
     pub fn start(database: &Path) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+        let (recorder, writing) = Self::open(database, SimulatedDisk::default())?;
+        let body = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(writing.run()),
+                Err(error) => tracing::error!("nothing can be recorded: {error}"),
+            }
+        };
+        let thread = std::thread::Builder::new().name("recorder".into()).spawn(body);
+        let thread = thread.map_err(|source| StoreError::Io {
+            path: database.to_owned(),
+            source,
+        })?;
+        Ok((recorder, thread))
+    }
+
+    /// The same as a task of the present thread, by its clock, on a disk with ways of its own: for simulations.
+    ///
+    /// # Errors
+    /// As [`Writer::open`].
+    pub fn start_here(database: &Path, disk: SimulatedDisk) -> Result<Self, StoreError> {
+        let (recorder, writing) = Self::open(database, disk)?;
+        tokio::task::spawn_local(writing.run());
+        Ok(recorder)
+    }
+
+    fn open(database: &Path, disk: SimulatedDisk) -> Result<(Self, Writing), StoreError> {
         let writer = Writer::open(database)?;
         let (queue, items) = mpsc::channel(QUEUE);
         let (events, _) = broadcast::channel(BEHIND);
@@ -74,21 +101,19 @@ impl Recorder {
             written: AtomicU64::new(last),
             ..Default::default()
         });
-        let shared = (events.clone(), Arc::clone(&counters));
-        let body = move || write_all(writer, items, &shared.0, &shared.1);
-        let thread = std::thread::Builder::new().name("recorder".into()).spawn(body);
-        let thread = thread.map_err(|source| StoreError::Io {
-            path: database.to_owned(),
-            source,
-        })?;
-        Ok((
-            Self {
-                queue,
-                events,
-                counters,
-            },
-            thread,
-        ))
+        let writing = Writing {
+            writer,
+            items,
+            events: events.clone(),
+            counters: Arc::clone(&counters),
+            disk,
+        };
+        let recorder = Self {
+            queue,
+            events,
+            counters,
+        };
+        Ok((recorder, writing))
     }
 
     /// Hands a record in: a durable one waits for room (L2), others are dropped and counted when there is none.
@@ -184,32 +209,52 @@ pub fn now_us() -> i64 {
         .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-fn write_all(
-    mut writer: Writer,
-    mut items: mpsc::Receiver<RecorderMessage>,
-    events: &broadcast::Sender<Envelope>,
-    counters: &Counters,
-) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-    else {
-        return;
-    };
-    loop {
-        let (records, flushes, open) = runtime.block_on(gather(&mut items));
-        if commit(&mut writer, &records, events, counters) {
-            for flush in flushes {
-                flush.send(()).ok();
+/// How a simulated disk behaves; a real one takes its own time.
+#[derive(Default)]
+pub struct SimulatedDisk {
+    /// How long the next commit takes more; absent: no longer than it does.
+    pub delay: Option<Box<dyn FnMut() -> Duration + Send>>,
+    /// It acknowledges before it has written, as no disk may: a bug that a simulation must find (L4).
+    pub acknowledges_early: bool,
+}
+
+/// The writer's side of the queue.
+struct Writing {
+    writer: Writer,
+    items: mpsc::Receiver<RecorderMessage>,
+    events: broadcast::Sender<Envelope>,
+    counters: Arc<Counters>,
+    disk: SimulatedDisk,
+}
+
+impl Writing {
+    /// Until nothing comes any more.
+    async fn run(mut self) {
+        loop {
+            let (records, mut flushes, open) = gather(&mut self.items).await;
+            if self.disk.acknowledges_early {
+                acknowledge(std::mem::take(&mut flushes));
+            }
+            if let Some(delay) = &mut self.disk.delay {
+                tokio::time::sleep(delay()).await;
+            }
+            if self.commit(&records).await {
+                acknowledge(flushes);
+            }
+            // Else whoever waits sees that nobody answers: what is not written is not acknowledged.
+            if !open {
+                break;
             }
         }
-        // Else whoever waits sees that nobody answers: what is not written is not acknowledged.
-        if !open {
-            break;
+        if let Err(error) = self.writer.finish() {
+            tracing::warn!("the store's log could not be folded in: {error}");
         }
     }
-    if let Err(error) = writer.finish() {
-        tracing::warn!("the store's log could not be folded in: {error}");
+}
+
+fn acknowledge(flushes: Vec<oneshot::Sender<()>>) {
+    for flush in flushes {
+        flush.send(()).ok();
     }
 }
 
@@ -237,48 +282,51 @@ async fn gather(
     (records, flushes, true)
 }
 
-/// Commits a batch; while the disk is full, or somebody else holds the database, it waits and tries again, so that nothing
-/// is lost. False when something could not be written for another cause.
-fn commit(
-    writer: &mut Writer,
-    records: &[Record],
-    events: &broadcast::Sender<Envelope>,
-    counters: &Counters,
-) -> bool {
-    if records.is_empty() {
-        return true;
+impl Writing {
+    /// Commits a batch, or, when something of it could not be written, each of its records by itself: one bad record must not take
+    /// its neighbours along. False when something was not written.
+    async fn commit(&mut self, records: &[Record]) -> bool {
+        if records.is_empty() || self.append(records).await {
+            return true;
+        }
+        if records.len() > 1 {
+            for record in records {
+                self.append(std::slice::from_ref(record)).await;
+            }
+        }
+        false
     }
-    loop {
-        match writer.append(records, now_us()) {
-            Ok(envelopes) => {
-                if counters.full.swap(false, Relaxed) {
-                    tracing::info!("there is room on the disk again");
-                }
-                for envelope in envelopes {
-                    note(&envelope.record);
-                    counters.written.store(envelope.seq, Relaxed);
-                    events.send(envelope).ok();
-                }
-                return true;
-            }
-            Err(StoreError::Full) => {
-                if !counters.full.swap(true, Relaxed) {
-                    tracing::error!("the disk is full: the run waits until there is room");
-                    announce_full(events);
-                }
-                std::thread::park_timeout(FULL_RETRY);
-            }
-            // It waited for some seconds already.
-            Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
-            Err(error) => {
-                tracing::error!("{} records could not be written: {error}", records.len());
-                // One bad record must not take its neighbours along.
-                if records.len() > 1 {
-                    for record in records {
-                        commit(writer, std::slice::from_ref(record), events, counters);
+
+    /// Commits all of these or none; while the disk is full, or somebody else holds the database, it waits and tries again, so that
+    /// nothing is lost. False when they could not be written for another cause.
+    async fn append(&mut self, records: &[Record]) -> bool {
+        let (counters, events) = (&self.counters, &self.events);
+        loop {
+            match self.writer.append(records, now_us()) {
+                Ok(envelopes) => {
+                    if counters.full.swap(false, Relaxed) {
+                        tracing::info!("there is room on the disk again");
                     }
+                    for envelope in envelopes {
+                        note(&envelope.record);
+                        counters.written.store(envelope.seq, Relaxed);
+                        events.send(envelope).ok();
+                    }
+                    return true;
                 }
-                return false;
+                Err(StoreError::Full) => {
+                    if !counters.full.swap(true, Relaxed) {
+                        tracing::error!("the disk is full: the run waits until there is room");
+                        announce_full(events);
+                    }
+                    tokio::time::sleep(FULL_RETRY).await;
+                }
+                // It waited for some seconds already.
+                Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
+                Err(error) => {
+                    tracing::error!("{} records could not be written: {error}", records.len());
+                    return false;
+                }
             }
         }
     }

@@ -69,7 +69,8 @@ impl StageRun {
         self.end_of_step(&stage, done, after).await?;
         let waited = std::mem::take(&mut self.waited);
         let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
-        let share = (self.context.engine.computed() - computed) / seconds;
+        // A step that was all waiting for room took no time.
+        let share = (self.context.engine.computed() - computed) / seconds.max(f64::EPSILON);
         self.metric(
             step,
             vec![

@@ -1,0 +1,182 @@
+//! What all schedules share: the profile, its data, the tokenizer that the run begins with, and what an undisturbed run leaves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use demask_actors::inference::checkpoint_settings;
+use demask_actors::inference::complete::Inference;
+use demask_actors::inference::settings::SamplerSettings;
+use demask_actors::profile::Profile;
+use demask_actors::runtime::seeds::seed_of;
+use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+use demask_storage::Writer;
+use tempfile::TempDir;
+
+use crate::laws::Remains;
+use crate::schedule::Schedule;
+use crate::world;
+
+/// Every kind of stage that works on text.
+const PROFILE: &str = r#"
+name = "simulated"
+seed = 11
+start_from = "START"
+
+[engine]
+device = "cpu"
+
+[budgets]
+text_to_image = { prompt = 8, answer = 0, direct_answer = 0, codes = 0 }
+text = { prompt = 120, answer = 60, direct_answer = 8, codes = 0 }
+understand = { prompt = 8, answer = 8, direct_answer = 8, codes = 0 }
+think_then_draw = { prompt = 8, answer = 8, direct_answer = 8, codes = 0 }
+
+[sampling]
+rollout_temperature = 1.0
+text = { steps = 2, block = 0 }
+
+[checkpoint]
+every_steps = 2
+keep = 2
+
+[gate]
+suites = ["tabletop-sums"]
+limit = 2
+
+[[source]]
+name = "sums"
+kind = "jsonl"
+path = "TRAIN"
+licence = "ours"
+
+[[stage]]
+name = "pretrain"
+kind = "pretrain"
+steps = 3
+batch = 2
+learning_rate = 1e-3
+final_rate = 1.0
+
+[[stage]]
+name = "reason"
+kind = "reason"
+batch = 2
+group = 2
+
+[[stage]]
+name = "cot"
+kind = "finetune"
+steps = 2
+batch = 2
+learning_rate = 1e-3
+final_rate = 1.0
+
+[[stage]]
+name = "unigrpo"
+kind = "align"
+steps = 2
+batch = 2
+group = 2
+learning_rate = 1e-3
+final_rate = 1.0
+objective = { clip = 0.2, kl = 0.01, inner_steps = 2 }
+
+[[stage]]
+name = "after"
+kind = "evaluate"
+suites = ["tabletop-sums"]
+limit = 2
+"#;
+
+/// The name of the empty store.
+const STORE: &str = "empty.db";
+/// Steps of all stages.
+pub const STEPS: u64 = 9;
+/// The learning rate before anybody turns it.
+pub const LEARNING_RATE: f64 = 1e-3;
+/// The seed of the profile.
+const SEED: u64 = 11;
+
+/// What all schedules share.
+pub struct Ground {
+    folder: TempDir,
+    /// The profile's text.
+    pub profile: String,
+    /// What the engine writes and reads with.
+    pub inference: Inference,
+    /// The step of each step's seed.
+    pub steps: BTreeMap<u64, u64>,
+    calm: OnceLock<Remains>,
+}
+
+impl Ground {
+    /// Made, and an undisturbed run lived through.
+    pub fn prepare() -> Arc<Self> {
+        let ground = Arc::new(Self::make());
+        let calm = world::live_through(&Schedule::calm(), &ground);
+        assert!(calm.violations.is_empty(), "the calm run: {:?}\n{}", calm.violations, calm.log.join("\n"));
+        ground.calm.set(calm.remains.unwrap()).ok();
+        ground
+    }
+
+    fn make() -> Self {
+        let folder = scratch();
+        let lines: Vec<String> = (0..40_u32).map(line).collect();
+        let train = folder.path().join("train.jsonl");
+        std::fs::write(&train, lines.concat()).unwrap();
+        let start = folder.path().join("start");
+        std::fs::create_dir(&start).unwrap();
+        let store = folder.path().join(STORE);
+        Writer::open(&store).unwrap().finish().unwrap();
+        let profile = PROFILE
+            .replace("START", start.to_str().unwrap())
+            .replace("TRAIN", train.to_str().unwrap());
+        let parsed = Profile::parse(&profile, "simulated").unwrap();
+        let tokenizer = TextTokenizer::train(&lines, 400).unwrap();
+        let inference = Inference::new(tokenizer, parsed.budgets);
+        let files = checkpoint_settings::files(&inference, &SamplerSettings::default()).unwrap();
+        for (name, text) in files {
+            std::fs::write(start.join(name), text).unwrap();
+        }
+        Self {
+            folder,
+            profile,
+            inference,
+            steps: (0..STEPS).map(|step| (seed_of(SEED, step, 1), step)).collect(),
+            calm: OnceLock::new(),
+        }
+    }
+
+    /// A folder for a home.
+    pub fn room(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// A store as a daemon makes it: to make one takes longer than the rest of a schedule.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join(STORE)
+    }
+
+    /// What an undisturbed run leaves; none while that is being found out.
+    pub fn calm(&self) -> Option<&Remains> {
+        self.calm.get()
+    }
+}
+
+/// A folder, in memory where there is such: nothing here is about the disk.
+fn scratch() -> TempDir {
+    let name = |builder: &mut tempfile::Builder<'_, '_>| builder.prefix("demask-simulation-").tempdir_in("/dev/shm");
+    name(&mut tempfile::Builder::new()).or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+fn line(at: u32) -> String {
+    let who = ["Tom", "Ann", "Ben", "Zoe", "Kim"][at as usize % 5];
+    let thing = ["apples", "pens", "coins", "keys", "birds", "cups", "nuts", "hats"][at as usize / 5];
+    let (first, second) = (at % 7 + 1, at % 3 + 2);
+    let sum = first + second;
+    format!(
+        "{{\"question\": \"{who} starts with {first} {thing} and finds {second}. Count the {thing} of {who}.\", \
+         \"answer\": \"{who} has {first}+{second} = <<{first}+{second}={sum}>>{sum} now.\\n#### {sum}\"}}\n"
+    )
+}

@@ -1,0 +1,168 @@
+//! The laws, checked on what a schedule leaves behind: rows and weights, against those of a run that nothing disturbed.
+
+use std::collections::BTreeMap;
+
+use demask_actors::home::Home;
+use demask_storage::{Command, RunState, Steer, journal, store};
+
+use crate::engine::{TakenStep, WEIGHTS, Weights, rate_at};
+use crate::ground::{Ground, STEPS};
+use crate::people::{Cast, query};
+use crate::schedule::Schedule;
+
+/// What a run says that it did, a line a row; each is the same however often it was interrupted (L1, L5, L6, L8).
+const TABLES: [(&str, &str); 7] = [
+    (
+        "lineage",
+        "SELECT step || '|' || stage || '|' || subject || '|' || source || '|' || generator || '|' || verifier || '|' || score \
+         FROM v_lineage ORDER BY step, subject",
+    ),
+    (
+        "rollouts",
+        "SELECT sample || '|' || example || '|' || weights || '|' || text || '|' || total || '|' || advantage || '|' || trained \
+         FROM v_rollout ORDER BY sample",
+    ),
+    (
+        "traces",
+        "SELECT trace || '|' || round || '|' || example || '|' || generator || '|' || text || '|' || gate || '|' || passed \
+         FROM v_trace ORDER BY trace, gate",
+    ),
+    (
+        "evaluations",
+        "SELECT step || '|' || checkpoint || '|' || suite || '|' || value || '|' || n || '|' || coalesce(decision, '') \
+         FROM v_eval ORDER BY step, suite",
+    ),
+    (
+        "items",
+        "SELECT body FROM (SELECT step || '|' || suite || '|' || item || '|' || output AS body FROM v_item) ORDER BY body",
+    ),
+    (
+        "clean",
+        // What is checked again after a death is counted again.
+        "SELECT benchmark || '|' || source || '|' || rule || '|' || (checked > 0) || '|' || overlapped FROM v_clean ORDER BY 1",
+    ),
+    (
+        "metrics",
+        "SELECT name || '|' || step || '|' || value FROM v_metric WHERE name GLOB 'train/loss' OR name GLOB 'policy/*' \
+         OR name GLOB 'reason/*' OR name GLOB 'reward/*' ORDER BY name, step",
+    ),
+];
+
+/// What is left of a schedule.
+pub struct Remains {
+    ended: Option<RunState>,
+    status: String,
+    tables: BTreeMap<&'static str, Vec<String>>,
+    /// Of the newest checkpoint, with its step.
+    checkpoint: Option<(u64, Weights)>,
+    steers: Vec<Steer>,
+}
+
+impl Remains {
+    pub fn of(home: &Home, cast: &Cast) -> Self {
+        let run = cast.run.clone().unwrap_or_default();
+        let table = |sql| query(home, sql).into_iter().map(|line| line.replace(&run, "RUN")).collect();
+        let connection = store::open_read_only(&home.database()).unwrap();
+        let newest = journal::checkpoints(&connection, &run).unwrap().into_iter().next();
+        let checkpoint = newest.map(|saved| {
+            let text = std::fs::read_to_string(home.root().join(&saved.path).join(WEIGHTS));
+            (saved.step, text.map_or_else(|_| Weights::default(), |text| serde_json::from_str(&text).unwrap()))
+        });
+        Self {
+            ended: cast.ended,
+            status: query(home, "SELECT status || ': ' || reason FROM v_run").concat(),
+            tables: TABLES.into_iter().map(|(name, sql)| (name, table(sql))).collect(),
+            checkpoint,
+            steers: journal::steers(&connection, &run).unwrap(),
+        }
+    }
+}
+
+/// Every law that is found broken.
+pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground) -> Vec<String> {
+    let mut broken = Vec::new();
+    let stops = schedule.acts.iter().any(|act| act.command == Command::Stop);
+    match left.ended {
+        Some(RunState::Done) => {}
+        Some(RunState::Stopped) if stops => {}
+        ended => broken.push(format!("L1: the run ended {ended:?}: {}", left.status)),
+    }
+    broken.extend(orders(left, cast, schedule.is_undisturbed()));
+    broken.extend(weights(left, ground));
+    if let Some(calm) = ground.calm() {
+        broken.extend(rows(left, calm));
+    }
+    broken
+}
+
+/// L3, L4: whatever was acknowledged is a row, and took effect if the run came to its end.
+fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (id, command) in &cast.acknowledged {
+        match left.steers.iter().filter(|row| row.id == *id).collect::<Vec<_>>()[..] {
+            [row] if row.applied_step.is_some() => {}
+            // It was on its way to the disk at the last boundary, or the run was stopped meanwhile.
+            [row] if row.asked_step + 4 >= STEPS || left.ended == Some(RunState::Stopped) => {}
+            [_] => broken.push(format!("L4: {id} ({command:?}) was acknowledged and never took effect")),
+            ref rows => broken.push(format!("L4: {id} ({command:?}) has {} rows", rows.len())),
+        }
+    }
+    // Steps that a death had done again are behind the one at which somebody asked.
+    for row in left.steers.iter().filter(|_| is_undisturbed) {
+        if row.applied_step.is_some_and(|applied| applied < row.asked_step) {
+            broken.push(format!("L3: {} took effect before it was asked for", row.id));
+        }
+    }
+    broken
+}
+
+/// L1, L8: the weights are those of every step, taken once, in order.
+fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
+    let Some((step, weights)) = &left.checkpoint else {
+        // It may be stopped before it has one.
+        let is_early = left.ended == Some(RunState::Stopped);
+        return if is_early { Vec::new() } else { vec!["L1: there is no checkpoint".into()] };
+    };
+    let mut broken = Vec::new();
+    if left.ended == Some(RunState::Done) && *step != STEPS {
+        broken.push(format!("L1: the last checkpoint is of step {step} of {STEPS}"));
+    }
+    for taken in &weights.taken {
+        let wanted = rate_at(taken.step, left.steers.iter());
+        if (taken.learning_rate - wanted).abs() > 1e-12 {
+            let (step, rate) = (taken.step, taken.learning_rate);
+            broken.push(format!("L4: step {step} was taken with {rate}, the rows say {wanted}"));
+        }
+    }
+    if let Some(calm) = ground.calm().and_then(|calm| calm.checkpoint.as_ref()) {
+        let same = |taken: &TakenStep| (taken.step, taken.content, taken.subjects.len());
+        let wanted: Vec<_> = calm.1.taken.iter().filter(|taken| taken.step < *step).map(same).collect();
+        let found: Vec<_> = weights.taken.iter().map(same).collect();
+        if wanted != found {
+            broken.push(format!("L8: the weights took {found:?}, undisturbed {wanted:?}"));
+        }
+    }
+    broken
+}
+
+/// L1, L5, L6, L8: the rows are those of a run that nothing disturbed; of a stopped one, some of them and no others.
+fn rows(left: &Remains, calm: &Remains) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (name, wanted) in &calm.tables {
+        let found = &left.tables[name];
+        let differs = match left.ended {
+            Some(RunState::Done) => found != wanted,
+            _ => found.iter().any(|line| !wanted.contains(line)),
+        };
+        if differs {
+            let more = found.iter().find(|line| !wanted.contains(line));
+            let less = wanted.iter().find(|line| !found.contains(line));
+            broken.push(format!(
+                "L5, L8: {name} has {} rows, undisturbed {}; too much: {more:?}; missing: {less:?}",
+                found.len(),
+                wanted.len()
+            ));
+        }
+    }
+    broken
+}

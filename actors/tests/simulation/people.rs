@@ -1,0 +1,221 @@
+//! Those who use the daemon: one who asks for the run and steers it as the schedule says, and one who keeps looking. They talk to it
+//! through its socket.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use demask_actors::control::client::{Client, ClientError};
+use demask_actors::home::Home;
+use demask_storage::{Command, Reply, RunRequest, RunState, journal, store};
+use tokio::time::{Instant, sleep};
+
+use crate::engine::SharedLaboratory;
+use crate::ground::Ground;
+use crate::schedule::{Act, Schedule};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// L10: how long a life of a daemon may last, whatever it lives through.
+const LONGEST_LIFE: Duration = Duration::from_secs(900);
+/// L10: how long after a stop something that hangs may go on hanging.
+const LONGEST_STOP: Duration = Duration::from_secs(5);
+
+/// What people have done, and seen, over all lives of the daemon.
+#[derive(Default)]
+pub struct Cast {
+    acts: Vec<Act>,
+    /// The act that comes next; one whose answer did not come is done again, under the same id.
+    next: usize,
+    pub run: Option<String>,
+    /// Orders that were acknowledged, by id.
+    pub acknowledged: Vec<(String, Command)>,
+    /// How the run ended.
+    pub ended: Option<RunState>,
+    goes_on_after_stop: bool,
+    stop_asked: Option<Instant>,
+    hangs_since: Option<Instant>,
+    pub log: Vec<String>,
+    pub violations: Vec<String>,
+}
+
+/// Shared by the people of a schedule.
+pub type SharedCast = Rc<RefCell<Cast>>;
+
+impl Cast {
+    pub fn of(schedule: &Schedule) -> SharedCast {
+        Rc::new(RefCell::new(Self {
+            acts: schedule.acts.clone(),
+            goes_on_after_stop: schedule.seed.is_multiple_of(2),
+            ..Self::default()
+        }))
+    }
+
+    /// A new life of the daemon: what was timed in the one before is not known any more.
+    pub fn begin_life(&mut self) {
+        (self.stop_asked, self.hangs_since) = (None, None);
+    }
+
+    fn breaks(&mut self, violation: String) {
+        self.violations.push(violation);
+    }
+}
+
+async fn connected(home: &Home) -> Client {
+    loop {
+        if let Ok(client) = Client::connect(home, "simulation").await {
+            return client;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A person who asks for the run, then does what the schedule says.
+pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
+    let mut client = connected(&home).await;
+    if begin(&home, ground, &mut client, &cast).await.is_err() {
+        return;
+    }
+    loop {
+        let next = {
+            let cast = cast.borrow();
+            cast.acts.get(cast.next).cloned().map(|act| (cast.next, act))
+        };
+        let Some((number, act)) = next else { return };
+        sleep(act.after).await;
+        let id = format!("act-{number}");
+        let said = client.ask_as(id.clone(), act.command.clone()).await;
+        let mut cast = cast.borrow_mut();
+        cast.log.push(format!("{id} {:?}: {said:?}", act.command));
+        match said {
+            Ok(Reply::Accepted { .. }) => {
+                cast.next += 1;
+                acknowledged(&home, &mut cast, id, act.command);
+            }
+            Ok(_) => cast.next += 1,
+            Err(error @ ClientError::Silent { .. }) => return cast.breaks(format!("L10: {error}")),
+            // It is done again in the daemon's next life.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Has the run begun unless it was.
+async fn begin(home: &Home, ground: &Ground, client: &mut Client, cast: &SharedCast) -> Result<(), ClientError> {
+    let known = query(home, "SELECT run FROM v_run");
+    if let Some(run) = known.into_iter().next() {
+        cast.borrow_mut().run = Some(run);
+        return Ok(());
+    }
+    let request = RunRequest {
+        profile: ground.profile.clone(),
+        origin: "simulated".into(),
+        ..RunRequest::default()
+    };
+    match client.ask_as("run".into(), Command::Run(request)).await? {
+        Reply::Started { run } => {
+            if query(home, "SELECT run FROM v_run") != [run.clone()] {
+                cast.borrow_mut().breaks("L4: a run was begun that has no row".into());
+            }
+            cast.borrow_mut().run = Some(run);
+        }
+        other => cast.borrow_mut().breaks(format!("the run was not begun: {other:?}")),
+    }
+    Ok(())
+}
+
+/// L4: what is acknowledged is on the disk.
+fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
+    if matches!(command, Command::Shutdown | Command::Sample { .. }) {
+        return;
+    }
+    let run = cast.run.clone().unwrap_or_default();
+    let rows = store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, &run));
+    if !rows.unwrap().iter().any(|row| row.id == id) {
+        cast.breaks(format!("L4: {id} ({command:?}) was acknowledged and has no row"));
+    }
+    if command == Command::Stop {
+        cast.stop_asked = Some(Instant::now());
+    }
+    cast.acknowledged.push((id, command));
+}
+
+/// A person who looks until the run is over; then the daemon is asked to end.
+pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
+    let mut client = connected(&home).await;
+    let began = Instant::now();
+    loop {
+        sleep(LOOK).await;
+        let seen = client.ask(Command::Status).await;
+        let overview = match seen {
+            Ok(Reply::Status(overview)) => overview,
+            Ok(other) => return cast.borrow_mut().breaks(format!("a status is {other:?}")),
+            Err(error @ ClientError::Silent { .. }) => return cast.borrow_mut().breaks(format!("L10: {error}")),
+            Err(error) => {
+                cast.borrow_mut().log.push(format!("who looks: {error}"));
+                return std::future::pending().await;
+            }
+        };
+        if began.elapsed() > LONGEST_LIFE {
+            let (state, detail) = (overview.state, overview.detail);
+            return cast
+                .borrow_mut()
+                .breaks(format!("L10: the run does not end: {state:?} at step {}, {detail}", overview.step));
+        }
+        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging);
+        let Some(run) = cast.borrow().run.clone() else { continue };
+        // A daemon that died after the run's end knows nothing of it; the rows do.
+        let state = match overview.state {
+            RunState::Idle => ended_before(&home, &run),
+            state if overview.run == run => Some(state),
+            _ => None,
+        };
+        let Some(state) = state else { continue };
+        match state {
+            RunState::Stopped if cast.borrow().goes_on_after_stop => {
+                if let Ok(Reply::Started { .. }) = client.ask(Command::ResumeRun { run }).await {
+                    let mut cast = cast.borrow_mut();
+                    (cast.goes_on_after_stop, cast.stop_asked) = (false, None);
+                    cast.log.push("the stopped run goes on".into());
+                }
+            }
+            RunState::Done | RunState::Failed | RunState::Stopped => {
+                cast.borrow_mut().ended = Some(state);
+                cast.borrow_mut().log.push(format!("{state:?}: {}", overview.detail));
+                client.ask(Command::Shutdown).await.ok();
+                return std::future::pending().await;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// How the run ended, if it has.
+fn ended_before(home: &Home, run: &str) -> Option<RunState> {
+    let connection = store::open_read_only(&home.database()).unwrap();
+    let (_, status) = journal::run(&connection, run).unwrap()?;
+    let is_over = matches!(status, RunState::Done | RunState::Failed | RunState::Stopped);
+    is_over.then_some(status)
+}
+
+fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
+    let Some(asked) = cast.stop_asked.filter(|_| hangs) else {
+        cast.hangs_since = None;
+        return;
+    };
+    let since = *cast.hangs_since.get_or_insert_with(Instant::now);
+    if since.max(asked).elapsed() > LONGEST_STOP {
+        cast.breaks("L10: a stop waits for an engine that hangs".into());
+        cast.stop_asked = None;
+    }
+}
+
+/// The first column, as text.
+pub fn query(home: &Home, sql: &str) -> Vec<String> {
+    let rows = demask_storage::query::query(&home.database(), sql, 100_000).unwrap().rows;
+    let text = |row: Vec<serde_json::Value>| match row.into_iter().next() {
+        Some(serde_json::Value::String(text)) => text,
+        other => other.map(|value| value.to_string()).unwrap_or_default(),
+    };
+    rows.into_iter().map(text).collect()
+}

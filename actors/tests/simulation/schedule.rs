@@ -1,0 +1,165 @@
+//! What happens in a schedule, from its seed alone: what people ask and when, when the daemon is killed, what the engine and the disk
+//! do, which actors panic.
+
+use std::time::Duration;
+
+use demask_actors::runtime::fault_injection::SeededBug;
+use demask_storage::Command;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// A bug that must be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    Actors(SeededBug),
+    /// The disk acknowledges before it has written.
+    LateRows,
+}
+
+/// Something that a person asks for, so long after the thing before.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub after: Duration,
+    pub command: Command,
+}
+
+/// What the engine may do to a request, how often in all.
+#[derive(Clone, Debug, Default)]
+pub struct EngineFaults {
+    pub deaths: u32,
+    pub hangs: u32,
+    pub full_disks: u32,
+    pub failed_starts: u32,
+}
+
+/// A schedule.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub seed: u64,
+    pub bug: Option<Bug>,
+    pub acts: Vec<Act>,
+    /// When the first lives of the daemon are killed.
+    pub kills: Vec<Duration>,
+    pub engine: EngineFaults,
+    /// The slowest request as a rule.
+    pub slowest: Duration,
+    /// The slowest commit.
+    pub slowest_commit: Duration,
+    pub panics: Vec<(&'static str, u64)>,
+}
+
+/// Actors and the steps at which each may panic: its work on that step is done, and nobody knows.
+const PANICS: [(&str, &[u64]); 5] = [
+    ("curator", &[0, 1, 2, 4, 6, 7]),
+    ("trainer", &[0, 2, 3, 5, 6, 7]),
+    ("reasoner", &[3]),
+    ("rollout", &[6, 7]),
+    ("scorer", &[3, 6, 7]),
+];
+
+impl Schedule {
+    /// Nothing happens but the run.
+    pub fn calm() -> Self {
+        Self {
+            seed: u64::MAX,
+            bug: None,
+            acts: Vec::new(),
+            kills: Vec::new(),
+            engine: EngineFaults::default(),
+            slowest: Duration::from_millis(20),
+            slowest_commit: Duration::from_millis(1),
+            panics: Vec::new(),
+        }
+    }
+
+    /// Whether nothing dies in it.
+    pub fn is_undisturbed(&self) -> bool {
+        let EngineFaults {
+            deaths,
+            hangs,
+            failed_starts,
+            ..
+        } = self.engine;
+        deaths + hangs + failed_starts == 0 && self.kills.is_empty() && self.panics.is_empty()
+    }
+
+    /// What follows from a seed.
+    pub fn of(seed: u64, bug: Option<Bug>) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let slowest = Duration::from_millis(*[2, 20, 200, 900].choose(&mut rng).unwrap());
+        let mut schedule = Self {
+            seed,
+            bug,
+            acts: acts(&mut rng, slowest),
+            kills: Vec::new(),
+            engine: EngineFaults::default(),
+            slowest,
+            slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
+            panics: Vec::new(),
+        };
+        // Few enough that no budget of lives is spent: each is to be survived.
+        for _ in 0..rng.random_range(0..4) {
+            match rng.random_range(0..8) {
+                0 | 1 => {
+                    let whole = slowest * 60;
+                    schedule.kills.push(whole.mul_f64(rng.random::<f64>()));
+                }
+                2 | 3 => schedule.engine.deaths += 1,
+                4 => schedule.engine.hangs = 1,
+                5 => schedule.engine.full_disks += 1,
+                6 => schedule.engine.failed_starts = 1,
+                _ => {
+                    let (actor, steps) = *PANICS.choose(&mut rng).unwrap();
+                    schedule.panics.push((actor, *steps.choose(&mut rng).unwrap()));
+                }
+            }
+        }
+        schedule
+    }
+}
+
+fn acts(rng: &mut ChaCha8Rng, slowest: Duration) -> Vec<Act> {
+    let mut acts = Vec::new();
+    let mut is_held = false;
+    for _ in 0..rng.random_range(0..7) {
+        let command = match rng.random_range(0..16) {
+            0..=4 => Command::Set {
+                key: "learning_rate".into(),
+                value: *[0.0005, 0.002, 0.004].choose(rng).unwrap(),
+            },
+            5 => Command::Set {
+                key: "kl".into(),
+                value: 0.5,
+            },
+            6 | 7 => {
+                is_held = true;
+                Command::Pause
+            }
+            8 => {
+                is_held = false;
+                Command::Resume
+            }
+            9 | 10 => Command::Checkpoint,
+            11 => Command::Sample {
+                prompt: "Tom starts with 3 pens and finds 4. Count the pens of Tom.".into(),
+                picture: false,
+            },
+            12 => Command::Actors,
+            13 | 14 => Command::Shutdown,
+            _ => Command::Stop,
+        };
+        let most = slowest * 12;
+        acts.push(Act {
+            after: most.mul_f64(rng.random::<f64>().powi(2)),
+            command,
+        });
+    }
+    if is_held {
+        acts.push(Act {
+            after: slowest * 5,
+            command: Command::Resume,
+        });
+    }
+    acts
+}

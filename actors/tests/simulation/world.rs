@@ -1,0 +1,164 @@
+//! A schedule from its beginning to its end: lives of a daemon, each in a clock of its own, over one home.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::System;
+use demask_actors::daemon::serve_here;
+use demask_actors::home::Home;
+use demask_actors::run::driver::StageDriver;
+use demask_actors::runtime::actor::work_here;
+use demask_actors::runtime::fault_injection::FaultInjection;
+use demask_actors::runtime::recorder::{Recorder, SimulatedDisk};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::engine::{Laboratory, ScriptedStarter, SharedLaboratory};
+use crate::ground::Ground;
+use crate::laws::{self, Remains};
+use crate::people::{self, Cast, SharedCast};
+use crate::schedule::{Bug, Schedule};
+
+/// Lives of a daemon after which a schedule is given up.
+const MOST_LIVES: u64 = 16;
+
+/// What a schedule came to.
+pub struct Story {
+    pub seed: u64,
+    /// Lives of daemons.
+    pub lives: u64,
+    pub violations: Vec<String>,
+    pub log: Vec<String>,
+    pub remains: Option<Remains>,
+}
+
+/// How a daemon's life ended.
+#[derive(Debug)]
+enum LifeEnd {
+    Killed,
+    InGoodOrder,
+    Failed(String),
+    /// Somebody saw a law broken.
+    Broken,
+}
+
+/// Lives through a schedule.
+pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
+    let folder = tempfile::tempdir_in(ground.room()).unwrap();
+    let home = Home::open(Some(folder.path().join("home"))).unwrap();
+    std::fs::create_dir(home.root()).unwrap();
+    std::fs::copy(ground.store(), home.database()).unwrap();
+    let laboratory = Laboratory::of(schedule, ground, home.database());
+    let cast = Cast::of(schedule);
+    let bug = match schedule.bug {
+        Some(Bug::Actors(bug)) => Some(bug),
+        _ => None,
+    };
+    let faults = FaultInjection::at(&schedule.panics).with_bug(bug);
+    let mut story = Story {
+        seed: schedule.seed,
+        lives: 0,
+        violations: Vec::new(),
+        log: vec![format!("{schedule:?}")],
+        remains: None,
+    };
+    while cast.borrow().ended.is_none() && story.violations.is_empty() {
+        let kill = usize::try_from(story.lives).ok().and_then(|life| schedule.kills.get(life));
+        let life = Life {
+            schedule,
+            ground,
+            home: &home,
+            laboratory: &laboratory,
+            cast: &cast,
+            faults: &faults,
+            number: story.lives,
+        };
+        cast.borrow_mut().begin_life();
+        let end = life.live(kill.copied());
+        std::fs::remove_file(home.socket().unwrap()).ok();
+        story.lives += 1;
+        cast.borrow_mut().log.push(format!("life {} ended: {end:?}", story.lives));
+        match end {
+            LifeEnd::Failed(why) => story.violations.push(format!("L1: the daemon failed: {why}")),
+            LifeEnd::Broken | LifeEnd::Killed | LifeEnd::InGoodOrder => {}
+        }
+        if story.lives == MOST_LIVES {
+            story.violations.push(format!("L1: {MOST_LIVES} lives of the daemon do not end the run"));
+        }
+        story.violations.append(&mut cast.borrow_mut().violations);
+        story.violations.append(&mut laboratory.lock().unwrap().violations);
+    }
+    if story.violations.is_empty() {
+        let remains = Remains::of(&home, &cast.borrow());
+        story.violations = laws::broken(&remains, &cast.borrow(), schedule, ground);
+        story.remains = Some(remains);
+    }
+    story.log.append(&mut cast.borrow_mut().log);
+    story.log.append(&mut laboratory.lock().unwrap().log);
+    story
+}
+
+/// One life of the daemon.
+struct Life<'a> {
+    schedule: &'a Schedule,
+    ground: &'a Arc<Ground>,
+    home: &'a Home,
+    laboratory: &'a SharedLaboratory,
+    cast: &'a SharedCast,
+    faults: &'a FaultInjection,
+    number: u64,
+}
+
+impl Life<'_> {
+    /// Until it is killed after so long, or ends.
+    fn live(&self, kill: Option<Duration>) -> LifeEnd {
+        let clock = || {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .unwrap()
+        };
+        // Everything that lives in it is dropped where it stands: that is the kill.
+        System::with_tokio_rt(clock).block_on(self.lived(kill))
+    }
+
+    async fn lived(&self, kill: Option<Duration>) -> LifeEnd {
+        work_here();
+        let _lock = self.home.lock().unwrap();
+        let recorder = Recorder::start_here(&self.home.database(), self.disk()).unwrap();
+        let engines = Arc::new(ScriptedStarter(Arc::clone(self.laboratory)));
+        let driver = Rc::new(StageDriver::with_faults(self.faults.clone()));
+        let mut serving = actix::spawn(serve_here(self.home.clone(), recorder, driver, engines));
+        let (home, ground, cast) = (self.home.clone(), Arc::clone(self.ground), Rc::clone(self.cast));
+        actix::spawn(async move { people::steer(home, &ground, cast).await });
+        let watching = people::watch(self.home.clone(), Rc::clone(self.cast), Arc::clone(self.laboratory));
+        let killed = async {
+            match kill {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut serving => match ended {
+                Ok(Ok(())) => LifeEnd::InGoodOrder,
+                Ok(Err(error)) => LifeEnd::Failed(format!("{error:#}")),
+                Err(error) => LifeEnd::Failed(error.to_string()),
+            },
+            () = killed => LifeEnd::Killed,
+            () = watching => LifeEnd::Broken,
+        }
+    }
+
+    fn disk(&self) -> SimulatedDisk {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed ^ (self.number << 32));
+        let slowest = self.schedule.slowest_commit;
+        let delay = move || slowest.mul_f64(rng.random::<f64>().powi(3));
+        SimulatedDisk {
+            delay: Some(Box::new(delay)),
+            acknowledges_early: self.schedule.bug == Some(Bug::LateRows),
+        }
+    }
+}
