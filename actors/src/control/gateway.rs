@@ -299,10 +299,7 @@ impl Desk {
     /// What somebody who comes in the middle has missed; the last sequence number sent.
     async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
         let path = self.home.database();
-        let events = offload(move || {
-            events::recent_events(&store::open_read_only(&path)?, recent)
-        })
-        .await??;
+        let events = offload(move || events::recent_events(&store::open_read_only(&path)?, recent)).await??;
         let sent = events.last().map_or(0, |last| last.seq);
         for envelope in events {
             line(out, &ServerMessage::Event(envelope)).await?;
@@ -314,10 +311,9 @@ impl Desk {
         let mut sent = since;
         loop {
             let path = self.home.database();
-            let events = offload(move || {
-                events::events_since(&store::open_read_only(&path)?, sent, CATCH_UP)
-            })
-            .await??;
+            let events =
+                offload(move || events::events_since(&store::open_read_only(&path)?, sent, CATCH_UP))
+                    .await??;
             let Some(last) = events.last() else {
                 return Ok(sent);
             };

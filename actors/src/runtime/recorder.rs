@@ -68,7 +68,9 @@ impl Recorder {
     pub fn start(database: &Path) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
         let (recorder, writing) = Self::open(database, SimulatedDisk::default())?;
         let body = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
             match runtime {
                 Ok(runtime) => runtime.block_on(writing.run()),
                 Err(error) => tracing::error!("nothing can be recorded: {error}"),

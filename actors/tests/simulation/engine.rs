@@ -13,8 +13,8 @@ use demask_actors::engine::link::Asking;
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
 use demask_actors::engine::starter::{EngineStarter, RunningEngine, Starting};
 use demask_api::{
-    Answer, Cuda, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample, SampleFrame,
-    SampleRequest, Sequence, StepSettings, TrainReport,
+    Answer, Cuda, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample,
+    SampleFrame, SampleRequest, Sequence, StepSettings, TrainReport,
 };
 use demask_datasets::example::{Example, Mode};
 use demask_storage::{journal, store};
@@ -143,7 +143,9 @@ impl Laboratory {
     fn check_rate(&mut self, step: u64, rate: f64) {
         let found = store::open_read_only(&self.database)
             .and_then(|connection| {
-                let run = journal::unfinished(&connection)?.map(|run| run.id).unwrap_or_default();
+                let run = journal::unfinished(&connection)?
+                    .map(|run| run.id)
+                    .unwrap_or_default();
                 journal::steers(&connection, &run)
             })
             .unwrap();
@@ -182,7 +184,11 @@ pub fn rate_at<'a>(step: u64, steers: impl Iterator<Item = &'a demask_storage::S
     for steer in steers {
         let applies = steer.applied_step.is_some_and(|at| at <= step);
         if applies && steer.key.as_deref() == Some("learning_rate") {
-            rate = steer.new.as_ref().and_then(|new| new.parse().ok()).unwrap_or(rate);
+            rate = steer
+                .new
+                .as_ref()
+                .and_then(|new| new.parse().ok())
+                .unwrap_or(rate);
         }
     }
     rate
@@ -298,7 +304,11 @@ impl ScriptedEngine {
 
     fn dies(&self, why: &str) -> Result<Answer, EngineFailure> {
         self.dead.set(true);
-        self.laboratory.lock().unwrap().log.push(format!("the engine died: {why}"));
+        self.laboratory
+            .lock()
+            .unwrap()
+            .log
+            .push(format!("the engine died: {why}"));
         Err(died(why))
     }
 
@@ -339,7 +349,9 @@ impl ScriptedEngine {
 
     fn load(&self, model: &ModelSource) -> Answer {
         let weights = match model {
-            ModelSource::Checkpoint { dir, resume: true, .. } => match std::fs::read_to_string(dir.join(WEIGHTS)) {
+            ModelSource::Checkpoint {
+                dir, resume: true, ..
+            } => match std::fs::read_to_string(dir.join(WEIGHTS)) {
                 Ok(text) => serde_json::from_str(&text).unwrap(),
                 Err(error) => {
                     let mut laboratory = self.laboratory.lock().unwrap();
@@ -373,7 +385,9 @@ impl ScriptedEngine {
         laboratory.check_rate(step, settings.learning_rate);
         if let Some(before) = weights.taken.last().filter(|before| before.step >= step) {
             let before = before.step;
-            laboratory.breaks(format!("L1: step {step} is taken on weights that took step {before}"));
+            laboratory.breaks(format!(
+                "L1: step {step} is taken on weights that took step {before}"
+            ));
         }
         if sequences.iter().any(|sequence| sequence.id.is_empty()) {
             laboratory.breaks(format!("L5: a sequence of step {step} has no name"));
@@ -412,7 +426,9 @@ impl ScriptedEngine {
     fn policy(&self, groups: &[PolicyGroup], inner_steps: usize, settings: &StepSettings) -> Answer {
         if let Some(weights) = &*self.weights.borrow() {
             let mut laboratory = self.laboratory.lock().unwrap();
-            groups.iter().for_each(|group| laboratory.check_drawn(weights, group));
+            groups
+                .iter()
+                .for_each(|group| laboratory.check_drawn(weights, group));
         }
         let samples = groups.iter().flat_map(|group| &group.samples);
         let sequences: Vec<&Sequence> = samples.map(|sample| &sample.sequence).collect();

@@ -115,7 +115,12 @@ impl Ground {
     pub fn prepare() -> Arc<Self> {
         let ground = Arc::new(Self::make());
         let calm = world::live_through(&Schedule::calm(), &ground);
-        assert!(calm.violations.is_empty(), "the calm run: {:?}\n{}", calm.violations, calm.log.join("\n"));
+        assert!(
+            calm.violations.is_empty(),
+            "the calm run: {:?}\n{}",
+            calm.violations,
+            calm.log.join("\n")
+        );
         ground.calm.set(calm.remains.unwrap()).ok();
         ground
     }
@@ -166,8 +171,11 @@ impl Ground {
 
 /// A folder, in memory where there is such: nothing here is about the disk.
 fn scratch() -> TempDir {
-    let name = |builder: &mut tempfile::Builder<'_, '_>| builder.prefix("demask-simulation-").tempdir_in("/dev/shm");
-    name(&mut tempfile::Builder::new()).or_else(|_| tempfile::tempdir()).unwrap()
+    let name =
+        |builder: &mut tempfile::Builder<'_, '_>| builder.prefix("demask-simulation-").tempdir_in("/dev/shm");
+    name(&mut tempfile::Builder::new())
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn line(at: u32) -> String {

@@ -61,12 +61,26 @@ pub struct Remains {
 impl Remains {
     pub fn of(home: &Home, cast: &Cast) -> Self {
         let run = cast.run.clone().unwrap_or_default();
-        let table = |sql| query(home, sql).into_iter().map(|line| line.replace(&run, "RUN")).collect();
+        let table = |sql| {
+            query(home, sql)
+                .into_iter()
+                .map(|line| line.replace(&run, "RUN"))
+                .collect()
+        };
         let connection = store::open_read_only(&home.database()).unwrap();
-        let newest = journal::checkpoints(&connection, &run).unwrap().into_iter().next();
+        let newest = journal::checkpoints(&connection, &run)
+            .unwrap()
+            .into_iter()
+            .next();
         let checkpoint = newest.map(|saved| {
             let text = std::fs::read_to_string(home.root().join(&saved.path).join(WEIGHTS));
-            (saved.step, text.map_or_else(|_| Weights::default(), |text| serde_json::from_str(&text).unwrap()))
+            (
+                saved.step,
+                text.map_or_else(
+                    |_| Weights::default(),
+                    |text| serde_json::from_str(&text).unwrap(),
+                ),
+            )
         });
         Self {
             ended: cast.ended,
@@ -103,7 +117,9 @@ fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
             [row] if row.applied_step.is_some() => {}
             // It was on its way to the disk at the last boundary, or the run was stopped meanwhile.
             [row] if row.asked_step + 4 >= STEPS || left.ended == Some(RunState::Stopped) => {}
-            [_] => broken.push(format!("L4: {id} ({command:?}) was acknowledged and never took effect")),
+            [_] => broken.push(format!(
+                "L4: {id} ({command:?}) was acknowledged and never took effect"
+            )),
             ref rows => broken.push(format!("L4: {id} ({command:?}) has {} rows", rows.len())),
         }
     }
@@ -121,7 +137,11 @@ fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
     let Some((step, weights)) = &left.checkpoint else {
         // It may be stopped before it has one.
         let is_early = left.ended == Some(RunState::Stopped);
-        return if is_early { Vec::new() } else { vec!["L1: there is no checkpoint".into()] };
+        return if is_early {
+            Vec::new()
+        } else {
+            vec!["L1: there is no checkpoint".into()]
+        };
     };
     let mut broken = Vec::new();
     if left.ended == Some(RunState::Done) && *step != STEPS {
@@ -131,12 +151,20 @@ fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
         let wanted = rate_at(taken.step, left.steers.iter());
         if (taken.learning_rate - wanted).abs() > 1e-12 {
             let (step, rate) = (taken.step, taken.learning_rate);
-            broken.push(format!("L4: step {step} was taken with {rate}, the rows say {wanted}"));
+            broken.push(format!(
+                "L4: step {step} was taken with {rate}, the rows say {wanted}"
+            ));
         }
     }
     if let Some(calm) = ground.calm().and_then(|calm| calm.checkpoint.as_ref()) {
         let same = |taken: &TakenStep| (taken.step, taken.content, taken.subjects.len());
-        let wanted: Vec<_> = calm.1.taken.iter().filter(|taken| taken.step < *step).map(same).collect();
+        let wanted: Vec<_> = calm
+            .1
+            .taken
+            .iter()
+            .filter(|taken| taken.step < *step)
+            .map(same)
+            .collect();
         let found: Vec<_> = weights.taken.iter().map(same).collect();
         if wanted != found {
             broken.push(format!("L8: the weights took {found:?}, undisturbed {wanted:?}"));

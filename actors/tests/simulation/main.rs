@@ -25,7 +25,7 @@ use schedule::{Bug, Schedule};
 use world::Story;
 
 /// Schedules of an ordinary run of the tests.
-const SCHEDULES: u64 = 10_000;
+const SCHEDULES: u64 = 1_000;
 /// Within how many schedules a seeded bug must be found.
 const FOUND_WITHIN: u64 = 50;
 

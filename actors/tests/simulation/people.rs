@@ -101,7 +101,12 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
 }
 
 /// Has the run begun unless it was.
-async fn begin(home: &Home, ground: &Ground, client: &mut Client, cast: &SharedCast) -> Result<(), ClientError> {
+async fn begin(
+    home: &Home,
+    ground: &Ground,
+    client: &mut Client,
+    cast: &SharedCast,
+) -> Result<(), ClientError> {
     let known = query(home, "SELECT run FROM v_run");
     if let Some(run) = known.into_iter().next() {
         cast.borrow_mut().run = Some(run);
@@ -115,11 +120,14 @@ async fn begin(home: &Home, ground: &Ground, client: &mut Client, cast: &SharedC
     match client.ask_as("run".into(), Command::Run(request)).await? {
         Reply::Started { run } => {
             if query(home, "SELECT run FROM v_run") != [run.clone()] {
-                cast.borrow_mut().breaks("L4: a run was begun that has no row".into());
+                cast.borrow_mut()
+                    .breaks("L4: a run was begun that has no row".into());
             }
             cast.borrow_mut().run = Some(run);
         }
-        other => cast.borrow_mut().breaks(format!("the run was not begun: {other:?}")),
+        other => cast
+            .borrow_mut()
+            .breaks(format!("the run was not begun: {other:?}")),
     }
     Ok(())
 }
@@ -130,7 +138,8 @@ fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
         return;
     }
     let run = cast.run.clone().unwrap_or_default();
-    let rows = store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, &run));
+    let rows =
+        store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, &run));
     if !rows.unwrap().iter().any(|row| row.id == id) {
         cast.breaks(format!("L4: {id} ({command:?}) was acknowledged and has no row"));
     }
@@ -150,7 +159,9 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
         let overview = match seen {
             Ok(Reply::Status(overview)) => overview,
             Ok(other) => return cast.borrow_mut().breaks(format!("a status is {other:?}")),
-            Err(error @ ClientError::Silent { .. }) => return cast.borrow_mut().breaks(format!("L10: {error}")),
+            Err(error @ ClientError::Silent { .. }) => {
+                return cast.borrow_mut().breaks(format!("L10: {error}"));
+            }
             Err(error) => {
                 cast.borrow_mut().log.push(format!("who looks: {error}"));
                 return std::future::pending().await;
@@ -158,12 +169,15 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
         };
         if began.elapsed() > LONGEST_LIFE {
             let (state, detail) = (overview.state, overview.detail);
-            return cast
-                .borrow_mut()
-                .breaks(format!("L10: the run does not end: {state:?} at step {}, {detail}", overview.step));
+            return cast.borrow_mut().breaks(format!(
+                "L10: the run does not end: {state:?} at step {}, {detail}",
+                overview.step
+            ));
         }
         look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging);
-        let Some(run) = cast.borrow().run.clone() else { continue };
+        let Some(run) = cast.borrow().run.clone() else {
+            continue;
+        };
         // A daemon that died after the run's end knows nothing of it; the rows do.
         let state = match overview.state {
             RunState::Idle => ended_before(&home, &run),
@@ -181,7 +195,9 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
             }
             RunState::Done | RunState::Failed | RunState::Stopped => {
                 cast.borrow_mut().ended = Some(state);
-                cast.borrow_mut().log.push(format!("{state:?}: {}", overview.detail));
+                cast.borrow_mut()
+                    .log
+                    .push(format!("{state:?}: {}", overview.detail));
                 client.ask(Command::Shutdown).await.ok();
                 return std::future::pending().await;
             }
@@ -212,7 +228,9 @@ fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
 
 /// The first column, as text.
 pub fn query(home: &Home, sql: &str) -> Vec<String> {
-    let rows = demask_storage::query::query(&home.database(), sql, 100_000).unwrap().rows;
+    let rows = demask_storage::query::query(&home.database(), sql, 100_000)
+        .unwrap()
+        .rows;
     let text = |row: Vec<serde_json::Value>| match row.into_iter().next() {
         Some(serde_json::Value::String(text)) => text,
         other => other.map(|value| value.to_string()).unwrap_or_default(),

@@ -64,7 +64,9 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
         remains: None,
     };
     while cast.borrow().ended.is_none() && story.violations.is_empty() {
-        let kill = usize::try_from(story.lives).ok().and_then(|life| schedule.kills.get(life));
+        let kill = usize::try_from(story.lives)
+            .ok()
+            .and_then(|life| schedule.kills.get(life));
         let life = Life {
             schedule,
             ground,
@@ -78,16 +80,22 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
         let end = life.live(kill.copied());
         std::fs::remove_file(home.socket().unwrap()).ok();
         story.lives += 1;
-        cast.borrow_mut().log.push(format!("life {} ended: {end:?}", story.lives));
+        cast.borrow_mut()
+            .log
+            .push(format!("life {} ended: {end:?}", story.lives));
         match end {
             LifeEnd::Failed(why) => story.violations.push(format!("L1: the daemon failed: {why}")),
             LifeEnd::Broken | LifeEnd::Killed | LifeEnd::InGoodOrder => {}
         }
         if story.lives == MOST_LIVES {
-            story.violations.push(format!("L1: {MOST_LIVES} lives of the daemon do not end the run"));
+            story
+                .violations
+                .push(format!("L1: {MOST_LIVES} lives of the daemon do not end the run"));
         }
         story.violations.append(&mut cast.borrow_mut().violations);
-        story.violations.append(&mut laboratory.lock().unwrap().violations);
+        story
+            .violations
+            .append(&mut laboratory.lock().unwrap().violations);
     }
     if story.violations.is_empty() {
         let remains = Remains::of(&home, &cast.borrow());
@@ -133,7 +141,11 @@ impl Life<'_> {
         let mut serving = actix::spawn(serve_here(self.home.clone(), recorder, driver, engines));
         let (home, ground, cast) = (self.home.clone(), Arc::clone(self.ground), Rc::clone(self.cast));
         actix::spawn(async move { people::steer(home, &ground, cast).await });
-        let watching = people::watch(self.home.clone(), Rc::clone(self.cast), Arc::clone(self.laboratory));
+        let watching = people::watch(
+            self.home.clone(),
+            Rc::clone(self.cast),
+            Arc::clone(self.laboratory),
+        );
         let killed = async {
             match kill {
                 Some(after) => tokio::time::sleep(after).await,
