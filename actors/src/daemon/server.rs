@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState};
+use demask_storage::{ActorState, Alert, Command, Level, Overview, Record, Reply, RunState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
@@ -19,12 +19,14 @@ use tokio::task::{JoinError, JoinHandle};
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
+use super::{sockets, store_health};
 use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
 use crate::engine::memory::resident;
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
+use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
@@ -49,12 +51,19 @@ pub fn serve(home: &Home) -> anyhow::Result<()> {
 /// As [`serve`].
 pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
     let _lock = home.lock()?;
+    // L1: before anything is written to it.
+    let found = store_health::at_start(home)?;
     let (recorder, thread) = Recorder::start(&home.database())?;
     let (root, own) = (home.root().display(), std::process::id());
     tracing::info!(
         "daemon {} of {root} is up, process {own}",
         env!("CARGO_PKG_VERSION")
     );
+    tell(&recorder, found);
+    match sockets::sweep(home) {
+        0 => {}
+        count => tracing::info!("{count} sockets of engines that were killed are swept away"),
+    }
     let served = actix::System::new().block_on(Daemon::serve(home.clone(), recorder.clone(), driver));
     recorder.close();
     thread.join().ok();
@@ -63,6 +72,20 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
     }
     tracing::info!("daemon ended");
     served
+}
+
+/// What was found at the start, in the log and for whoever watches; the same is told once.
+fn tell(recorder: &Recorder, found: Vec<String>) {
+    for message in found {
+        let (run, kind) = (String::new(), "store".to_owned());
+        recorder.offer(Record::Alert(Alert {
+            run,
+            step: 0,
+            level: Level::Error,
+            kind,
+            message,
+        }));
+    }
 }
 
 /// The run that is under way. Its control changes with each life.
@@ -108,6 +131,7 @@ impl Daemon {
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
         let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
+        let _watch = LoopWatch::begin(recorder.clone(), supervisor.roster.clone());
         let written = supervisor.roster.add("recorder", "supervisor");
         let served = supervisor.roster.add("gateway", "supervisor");
         let mut daemon = Self {
