@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::beginnings::RECORDED;
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
@@ -245,6 +246,11 @@ impl Daemon {
             Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
             Command::QueueCancel { run } => self.queue_cancel(&message.id, &message.by, &run).await,
             // One that is under way is held at most.
+            Command::ResumeRun { ref run } if self.is_at_its_end(run) => {
+                let run = run.clone();
+                self.end_of_active().await;
+                self.resume_run(&message.id, &message.by, &run).await
+            }
             Command::ResumeRun { run } if self.active.as_ref().is_some_and(|active| active.run == run) => {
                 return self.order(&message.id, &message.by, Command::Resume, asked.reply);
             }
@@ -268,6 +274,27 @@ impl Daemon {
             command => return self.order(&message.id, &message.by, command, asked.reply),
         };
         asked.reply.send(reply).ok();
+    }
+
+    /// Whether this run is still here but has ended: who heard of its end may go on with it at once.
+    fn is_at_its_end(&self, run: &str) -> bool {
+        let ended = |active: &Active| {
+            let state = active.control.borrow().overview().state;
+            matches!(state, RunState::Done | RunState::Stopped | RunState::Failed)
+        };
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.run == run && ended(active))
+    }
+
+    /// Waits until the run that is at its end is gone, but not for a full disk.
+    async fn end_of_active(&mut self) {
+        let gone = tokio::time::timeout(RECORDED, ended(&mut self.active)).await;
+        if let Ok(gone) = gone
+            && let Err(error) = self.ended(gone).await
+        {
+            tracing::error!("the end of a run: {error:#}");
+        }
     }
 
     /// A question to the run's model is answered in a task of its own.
