@@ -64,7 +64,10 @@ pub async fn next_event(client: &mut Client) -> Option<Envelope> {
         match client.next().await {
             Ok(ServerMessage::Event(envelope)) => return Some(envelope),
             Ok(_) => {}
-            Err(_) => return None,
+            Err(error) => {
+                println!("no more events: {error}");
+                return None;
+            }
         }
     }
 }
