@@ -1,13 +1,14 @@
 //! `demask-engine`: one process a device. Weights, optimiser, forward and backward, sampling; asked over a Unix socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use demask_model::device::cuda;
 use demask_model::engine::Engine;
 use demask_model::engine::device_choice::{Place, keep_freed_memory};
-use demask_model::engine::fault::Fault;
+use demask_model::engine::fault::{FAULT, Fault};
+use demask_model::engine::sandbox::Sandbox;
 use demask_model::engine::server::{self, Served};
 use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
@@ -15,11 +16,13 @@ use demask_model::sampler::Limits;
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
-                     [--deterministic on|off] [--die-with PID]
+                     [--deterministic on|off] [--die-with PID] [--writes FOLDER]...
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
 --deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
 the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=avx512|avx2|plain: the CPU's attention kernels.
+--writes: it writes below this folder only, or below several; an empty one is nowhere. Without it everywhere. Where the kernel has
+Landlock and seccomp it also reaches no network and starts no program. DEMASK_SANDBOX=off: neither; network: sockets are allowed.
 It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
 requests that have come, a second one at once.
 
@@ -43,6 +46,23 @@ struct EngineArguments {
     rows: Option<usize>,
     deterministic: Option<bool>,
     die_with: Option<i32>,
+    writes: Option<Vec<PathBuf>>,
+}
+
+impl EngineArguments {
+    fn sandbox(&self) -> Sandbox {
+        let mut writes = self.writes.clone();
+        // A test's fault removes its file when it strikes.
+        if let (Some(folders), Some(fault)) = (&mut writes, std::env::var_os(FAULT)) {
+            folders.extend(Path::new(&fault).parent().map(Path::to_owned));
+        }
+        Sandbox {
+            writes,
+            sockets: self.socket.parent().map(Path::to_owned),
+            network: false,
+            gpu: Sandbox::may_use_gpu(&self.device),
+        }
+    }
 }
 
 fn run() -> anyhow::Result<()> {
@@ -56,6 +76,10 @@ fn run() -> anyhow::Result<()> {
         // Saying that a line could not be written, to the same full disk, would be a panic.
         .log_internal_errors(false)
         .init();
+    // Before there is another thread, which would not be held.
+    let held = options.sandbox().apply();
+    // Not louder: what a command's engine writes is on the person's terminal. Who starts it is told, and so is the doctor.
+    tracing::debug!("sandbox: {held}");
     if let Some(parent) = options.die_with {
         shutdown::die_with_parent(parent).context("--die-with")?;
     }
@@ -72,7 +96,7 @@ fn run() -> anyhow::Result<()> {
     }
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
-    let mut engine = Engine::new(place).with_limits(limits);
+    let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
     let fault = Fault::from_environment()?;
     let served = server::serve(&mut engine, &options.socket, &shutdown, fault)
         .with_context(|| format!("socket {}", options.socket.display()))?;
@@ -85,6 +109,7 @@ fn run() -> anyhow::Result<()> {
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<EngineArguments>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
+    let mut writes: Option<Vec<PathBuf>> = None;
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -117,6 +142,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 });
             }
             "--die-with" => die_with = Some(number(&flag, &value()?)?),
+            "--writes" => {
+                let (folder, folders) = (value()?, writes.get_or_insert_default());
+                if !folder.is_empty() {
+                    folders.push(PathBuf::from(folder));
+                }
+            }
             other => bail!("unknown argument {other}; see --help"),
         }
     }
@@ -129,6 +160,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         rows,
         deterministic,
         die_with,
+        writes,
     }))
 }
 

@@ -1,6 +1,7 @@
 //! What can be typed: one table of commands, with an example for each.
 
 mod checkpoints;
+mod doctor;
 mod evaluation;
 mod experiment;
 mod output;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, VerifyArgs};
+pub use doctor::DoctorArgs;
 pub use evaluation::{EvalAction, EvalArgs, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
 pub use experiment::{AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set};
 pub use output::Json;
@@ -207,7 +209,7 @@ pub enum DemaskCommand {
     Grow(Grow),
     /// Say what was found on this machine, what is missing and how to mend it
     #[command(
-        after_help = "Examples:\n  demask doctor\n  demask doctor --json\nExits 1 when something must be mended."
+        after_help = "Examples:\n  demask doctor\n  demask doctor --json\n  demask doctor --profile my.toml\n  demask doctor --repair\nExits 1 when something must be mended."
     )]
-    Doctor(Json),
+    Doctor(DoctorArgs),
 }

@@ -58,6 +58,6 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         DemaskCommand::Convert(options) => convert::convert(options),
         DemaskCommand::Merge(options) => merge::merge(&home, &options),
         DemaskCommand::Grow(options) => grow::grow(&home, &options),
-        DemaskCommand::Doctor(output) => doctor::doctor(&home, output.json),
+        DemaskCommand::Doctor(options) => doctor::doctor(&home, &options),
     }
 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use demask_actors::control::client::Client;
 use demask_actors::home::Home;
+use demask_actors::runtime::loop_watch::LATE_LOOP;
 
 use crate::processes::children;
 
@@ -61,6 +62,8 @@ impl Place {
             .arg("--home")
             .arg(self.path())
             .args(arguments)
+            // L10: a daemon in which something computes on the loop that answers everybody ends at once.
+            .env(LATE_LOOP, "fatal")
             .stdin(Stdio::null());
         command
     }

@@ -2,14 +2,18 @@
 //!
 //! No test is here, and nothing that only one test needs.
 
+pub mod acknowledged;
+pub mod dice;
 pub mod home;
 pub mod http;
+pub mod likeness;
 pub mod processes;
 pub mod profile;
+pub mod published;
 pub mod runs;
 pub mod store;
 pub mod weights;
 
 pub use home::{Place, programs, said};
 pub use profile::SMOKE;
-pub use runs::{ended, finish, next_event, start, subscribed, undisturbed, wait_for, wait_until};
+pub use runs::{begin, ended, finish, next_event, start, subscribed, undisturbed, wait_for, wait_until};

@@ -8,15 +8,23 @@ use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, RunSta
 use crate::home::Place;
 use crate::weights::{last_checkpoint, weights_hash};
 
-/// Starts a run of a profile; its id.
+/// Starts a run of a profile from random weights; its id.
 ///
 /// # Panics
 /// When it is refused.
 pub async fn start(client: &mut Client, profile: &str) -> String {
+    begin(client, profile, true).await
+}
+
+/// Starts a run of a profile, from random weights or from what the profile names; its id.
+///
+/// # Panics
+/// When it is refused.
+pub async fn begin(client: &mut Client, profile: &str, from_scratch: bool) -> String {
     let run = Ask::Run(RunRequest {
         profile: profile.to_owned(),
         origin: "test".to_owned(),
-        from_scratch: true,
+        from_scratch,
         ..RunRequest::default()
     });
     match client.ask(run).await.expect("a daemon") {
@@ -33,15 +41,7 @@ pub async fn start(client: &mut Client, profile: &str) -> String {
 pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
-    let begin = Ask::Run(RunRequest {
-        profile: profile.to_owned(),
-        origin: "test".to_owned(),
-        ..RunRequest::default()
-    });
-    let run = match client.ask(begin).await.expect("a daemon") {
-        Reply::Started { run } => run,
-        other => panic!("the run was not started: {other:?}"),
-    };
+    let run = begin(&mut client, profile, false).await;
     if kill {
         wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_))).await;
         place.kill();
@@ -64,7 +64,10 @@ pub async fn next_event(client: &mut Client) -> Option<Envelope> {
         match client.next().await {
             Ok(ServerMessage::Event(envelope)) => return Some(envelope),
             Ok(_) => {}
-            Err(_) => return None,
+            Err(error) => {
+                println!("no more events: {error}");
+                return None;
+            }
         }
     }
 }

@@ -40,3 +40,25 @@ pub fn last_checkpoint(home: &Path, run: &str) -> PathBuf {
         .max()
         .expect("a checkpoint")
 }
+
+/// The BLAKE3 of every file of tensors that a checkpoint lists, the optimiser's too, in the order of their names.
+///
+/// # Panics
+/// When the folder is no checkpoint.
+#[must_use]
+pub fn tensor_hashes(checkpoint: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(checkpoint.join("manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_str(&text).expect("a manifest in JSON");
+    let files = manifest["files"].as_array().expect("files");
+    let mut hashes: Vec<String> = files
+        .iter()
+        .filter(|file| {
+            file["name"]
+                .as_str()
+                .is_some_and(|name| name.ends_with(".safetensors"))
+        })
+        .map(|file| format!("{}={}", file["name"], file["blake3"]))
+        .collect();
+    hashes.sort();
+    hashes
+}

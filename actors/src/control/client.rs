@@ -186,7 +186,9 @@ fn new_id() -> String {
 /// for itself.
 fn limit(command: &Command) -> Duration {
     match command {
-        Command::Status | Command::Actors | Command::Shutdown => PROMPT,
+        Command::Status | Command::Actors => PROMPT,
+        // Whoever asks for it goes on to end a daemon by force that says nothing, and all that takes no longer.
+        Command::Shutdown => PROMPT - Duration::from_secs(1),
         Command::Subscribe { .. } | Command::Follow { .. } => PROMPT,
         Command::Query { .. } => Duration::from_secs(45),
         // It may have to wait for a step of training, and is then sampled.

@@ -61,12 +61,18 @@ impl Daemon {
         tracing::info!("run {run} ({}), life {generation}", profile.name);
         let lives = Lives::of(&self.home, &run);
         lives.begin();
+        // It must be there before the engine is: else that may write all over the home.
+        if let Err(error) = std::fs::create_dir_all(self.home.checkpoints("")) {
+            tracing::warn!("{}: {error}", self.home.checkpoints("").display());
+        }
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),
             device: profile.engine.device.clone(),
             dtype: profile.engine.dtype.clone(),
             threads: profile.engine.threads,
             log: Some(self.home.engine_log()),
+            // What a run saves, and nothing else.
+            writes: Some(vec![self.home.checkpoints("")]),
             ..EngineOptions::default()
         };
         let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options, Arc::clone(&self.engines));

@@ -5,9 +5,12 @@
 mod beginnings;
 mod lives;
 mod question;
+pub mod repair;
 mod run_lifecycle;
 mod run_record;
 mod server;
+pub mod sockets;
+pub mod store_health;
 mod turns;
 
 pub use server::{serve, serve_here, serve_with};

@@ -31,6 +31,8 @@ pub(super) async fn live(
     present: Rc<RefCell<Arc<Control>>>,
 ) -> anyhow::Result<()> {
     let outcome = lives(&mut context, &driver, &present).await;
+    // L1: another drive of this run would ask an engine that has ended.
+    driver.let_go();
     context.engine.finish().await;
     let (status, reason) = match outcome? {
         Outcome::Done => (RunState::Done, "all stages are done"),

@@ -11,14 +11,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{ActorState, Command, Overview, Record, Reply, RunState};
+use demask_storage::{ActorState, Alert, Command, Level, Overview, Record, Reply, RunState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::beginnings::RECORDED;
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
+use super::{sockets, store_health};
 use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
 use crate::engine::memory::resident;
@@ -26,6 +28,7 @@ use crate::engine::starter::{EngineStarter, ProcessStarter};
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
+use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
@@ -50,12 +53,19 @@ pub fn serve(home: &Home) -> anyhow::Result<()> {
 /// As [`serve`].
 pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
     let _lock = home.lock()?;
+    // L1: before anything is written to it.
+    let found = store_health::at_start(home)?;
     let (recorder, thread) = Recorder::start(&home.database())?;
     let (root, own) = (home.root().display(), std::process::id());
     tracing::info!(
         "daemon {} of {root} is up, process {own}",
         env!("CARGO_PKG_VERSION")
     );
+    tell(&recorder, found);
+    match sockets::sweep(home) {
+        0 => {}
+        count => tracing::info!("{count} sockets of engines that were killed are swept away"),
+    }
     let serving = serve_here(home.clone(), recorder.clone(), driver, Arc::new(ProcessStarter));
     let served = actix::System::new().block_on(serving);
     recorder.close();
@@ -78,6 +88,20 @@ pub async fn serve_here(
     engines: Arc<dyn EngineStarter>,
 ) -> anyhow::Result<()> {
     Daemon::serve(home, recorder, driver, engines).await
+}
+
+/// What was found at the start, in the log and for whoever watches; the same is told once.
+fn tell(recorder: &Recorder, found: Vec<String>) {
+    for message in found {
+        let (run, kind) = (String::new(), "store".to_owned());
+        recorder.offer(Record::Alert(Alert {
+            run,
+            step: 0,
+            level: Level::Error,
+            kind,
+            message,
+        }));
+    }
 }
 
 /// The run that is under way. Its control changes with each life.
@@ -129,6 +153,7 @@ impl Daemon {
         };
         let (sender, mut asked) = mpsc::channel(QUEUE);
         let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
+        let _watch = LoopWatch::begin(recorder.clone(), supervisor.roster.clone());
         let written = supervisor.roster.add("recorder", "supervisor");
         let served = supervisor.roster.add("gateway", "supervisor");
         let mut daemon = Self {
@@ -245,6 +270,11 @@ impl Daemon {
             Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
             Command::QueueCancel { run } => self.queue_cancel(&message.id, &message.by, &run).await,
             // One that is under way is held at most.
+            Command::ResumeRun { ref run } if self.is_at_its_end(run) => {
+                let run = run.clone();
+                self.end_of_active().await;
+                self.resume_run(&message.id, &message.by, &run).await
+            }
             Command::ResumeRun { run } if self.active.as_ref().is_some_and(|active| active.run == run) => {
                 return self.order(&message.id, &message.by, Command::Resume, asked.reply);
             }
@@ -268,6 +298,27 @@ impl Daemon {
             command => return self.order(&message.id, &message.by, command, asked.reply),
         };
         asked.reply.send(reply).ok();
+    }
+
+    /// Whether this run is still here but has ended: who heard of its end may go on with it at once.
+    fn is_at_its_end(&self, run: &str) -> bool {
+        let ended = |active: &Active| {
+            let state = active.control.borrow().overview().state;
+            matches!(state, RunState::Done | RunState::Stopped | RunState::Failed)
+        };
+        self.active
+            .as_ref()
+            .is_some_and(|active| active.run == run && ended(active))
+    }
+
+    /// Waits until the run that is at its end is gone, but not for a full disk.
+    async fn end_of_active(&mut self) {
+        let gone = tokio::time::timeout(RECORDED, ended(&mut self.active)).await;
+        if let Ok(gone) = gone
+            && let Err(error) = self.ended(gone).await
+        {
+            tracing::error!("the end of a run: {error:#}");
+        }
     }
 
     /// A question to the run's model is answered in a task of its own.

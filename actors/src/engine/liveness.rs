@@ -62,17 +62,20 @@ struct Signs {
 #[derive(Debug)]
 pub struct Liveness {
     socket: PathBuf,
+    /// Its process, where that is known.
+    pid: Option<u32>,
     urgency: Urgency,
     signs: Mutex<Signs>,
     line: tokio::sync::Mutex<Option<UnixStream>>,
 }
 
 impl Liveness {
-    /// Of the engine that serves this socket.
+    /// Of the engine that serves this socket as this process.
     #[must_use]
-    pub fn new(socket: PathBuf, urgency: Urgency) -> Self {
+    pub fn new(socket: PathBuf, pid: Option<u32>, urgency: Urgency) -> Self {
         Self {
             socket,
+            pid,
             urgency,
             signs: Mutex::new(Signs::new(Instant::now())),
             line: tokio::sync::Mutex::new(None),
@@ -80,7 +83,7 @@ impl Liveness {
     }
 
     /// Returns when the engine hangs, with how that was seen; never while it gets on. Whoever waits for an answer of hours lets this
-    /// run beside it. What writes or reads a file is given its time, urgent or not.
+    /// run beside it. What writes or reads a file is given its time, urgent or not, unless its process is stopped.
     pub async fn hangs(&self, request: &Request) -> String {
         let patient = matches!(request, Request::Save { .. } | Request::Load { .. });
         {
@@ -92,6 +95,10 @@ impl Liveness {
         }
         loop {
             sleep(LOOK).await;
+            // It will not write or read either, whatever it was asked.
+            if self.urgency.is_set() && self.pid.is_some_and(is_stopped) {
+                return "its process is stopped and was given up".into();
+            }
             self.look().await;
             if let Some(why) = self
                 .signs()
@@ -123,6 +130,16 @@ impl Liveness {
             Ok(Err(_)) | Err(_) => *line = None,
         }
     }
+}
+
+/// Whether a process is stopped, as SIGSTOP and a terminal do it.
+#[must_use]
+pub fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // After the name, which may hold anything, comes the state.
+    stat.rsplit(") ")
+        .next()
+        .is_some_and(|after| after.starts_with(['T', 't']))
 }
 
 async fn beat(line: &mut Option<UnixStream>, socket: &PathBuf) -> std::io::Result<Option<(u64, bool)>> {

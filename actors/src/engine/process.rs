@@ -43,6 +43,8 @@ pub struct EngineOptions {
     pub log: Option<PathBuf>,
     /// Set once a person wants what it does to end.
     pub urgency: Urgency,
+    /// Folders below which it may write; absent: everywhere.
+    pub writes: Option<Vec<PathBuf>>,
 }
 
 impl Default for EngineOptions {
@@ -56,6 +58,7 @@ impl Default for EngineOptions {
             rows: None,
             log: None,
             urgency: Urgency::default(),
+            writes: None,
         }
     }
 }
@@ -135,6 +138,13 @@ impl EngineProcess {
         if let Some(threads) = options.threads {
             command.args(["--threads", &threads.to_string()]);
         }
+        if let Some(folders) = &options.writes {
+            // An empty one is nowhere.
+            command.args(["--writes", ""]);
+            for folder in folders {
+                command.arg("--writes").arg(folder);
+            }
+        }
         if let Some(rows) = options.rows {
             command.args(["--rows", &rows.to_string()]);
         }
@@ -152,10 +162,11 @@ impl EngineProcess {
             .await
             .map_err(start_error)?;
         let info = placeholder_info();
+        let pid = child.id();
         let mut engine = Self {
             child: AsyncMutex::new(child),
             idle: Mutex::new(vec![stream]),
-            liveness: Liveness::new(socket.clone(), options.urgency.clone()),
+            liveness: Liveness::new(socket.clone(), pid, options.urgency.clone()),
             socket,
             log,
             info,
@@ -172,6 +183,9 @@ impl EngineProcess {
             Ok(other) => return Err(unexpected("hello", &other)),
             Err(EngineFailure::Engine(refusal)) => return Err(other_protocol(refusal.to_string())),
             Err(failure) => return Err(failure),
+        }
+        if options.log.is_some() {
+            tracing::info!("engine, process {}: {}", engine.info.pid, engine.info.sandbox);
         }
         Ok(engine)
     }
@@ -408,5 +422,6 @@ fn placeholder_info() -> EngineInfo {
         libtorch: String::new(),
         pid: 0,
         device,
+        sandbox: String::new(),
     }
 }

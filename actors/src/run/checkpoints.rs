@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::inference::checkpoint_settings;
 use crate::inference::complete::Inference;
+use crate::inference::error::WorkError;
 use crate::inference::image_tokenizer::{image_tokenizer_config, image_tokenizer_shape};
 use crate::inference::settings::SamplerSettings;
 use crate::inference::shipped;
@@ -30,6 +31,8 @@ use crate::runtime::supervisor::Address;
 
 /// The marker that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
+/// What the run is, as its row says, beside the checkpoints: so that they can be gone on with though the store is lost (law L1).
+pub const RUN: &str = "run.json";
 
 /// What a checkpoint says of the run: `state.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -96,6 +99,7 @@ pub async fn save(
     weights: u64,
     reason: &str,
 ) -> Result<(), RunError> {
+    describe_run(context)?;
     let dir = folder(context, cursor.step);
     // One of the same step stays until this one's row is on disk: its own may be acknowledged, and the only one.
     let before = context.home.set_aside(&dir);
@@ -209,8 +213,23 @@ fn needed(profile: &Profile, kept: &[Checkpoint], best: Option<&Promoted>) -> BT
 /// # Errors
 /// The file system's, naming the file.
 pub fn mark_promoted(context: &RunContext, promoted: &Promoted) -> Result<(), RunError> {
-    let path = context.home.checkpoints(&context.run).join(PROMOTED);
-    let text = serde_json::to_string_pretty(promoted).map_err(|error| RunError::Failed(error.to_string()))?;
+    write_beside(context, PROMOTED, promoted)
+}
+
+/// Says beside the checkpoints what the run is, unless that is there.
+fn describe_run(context: &RunContext) -> Result<(), RunError> {
+    let folder = context.home.checkpoints(&context.run);
+    if folder.join(RUN).is_file() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&folder).map_err(|source| StoreError::Io { path: folder, source })?;
+    write_beside(context, RUN, &*context.begun)
+}
+
+/// Writes a file beside the checkpoints, whole or not at all.
+fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Result<(), RunError> {
+    let path = context.home.checkpoints(&context.run).join(name);
+    let text = serde_json::to_string_pretty(what).map_err(|error| RunError::Failed(error.to_string()))?;
     let draft = path.with_extension("draft");
     let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
     written.map_err(|source| RunError::Store(StoreError::Io { path, source }))
@@ -279,9 +298,10 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
     let path = dir.join(checkpoint::STATE);
     let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
     let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
-    let inference = Arc::new(checkpoint_settings::inference(dir)?);
+    let folder = dir.to_owned();
+    let inference = beside(move || checkpoint_settings::inference(&folder)).await?;
     Ok(Loaded {
-        inference,
+        inference: Arc::new(inference),
         cursor,
         weights,
     })
@@ -302,8 +322,14 @@ async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
         None => shipped::folder(&context.home).map_err(|error| RunError::Failed(error.to_string()))?,
     };
     let (inference, image_tokenizer) = match &context.profile.grow {
-        Some(growth) => grown(context, growth, &dir)?,
-        None => (checkpoint_settings::inference(&dir)?, None),
+        Some(growth) => grown(context, growth, &dir).await?,
+        None => {
+            let folder = dir.clone();
+            (
+                beside(move || checkpoint_settings::inference(&folder)).await?,
+                None,
+            )
+        }
     };
     let model = ModelSource::Checkpoint {
         dir,
@@ -323,7 +349,7 @@ async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
 }
 
 /// How a text model that is given picture codes is prompted, and the folder of its image tokenizer.
-fn grown(
+async fn grown(
     context: &RunContext,
     growth: &Growth,
     dir: &Path,
@@ -333,7 +359,17 @@ fn grown(
         .profile
         .codes_of_growth(growth, &image_tokenizer_shape(&images)?)
         .map_err(|(key, message)| RunError::Failed(format!("{key} {message}")))?;
-    Ok((checkpoint_settings::grown(dir, Some(codes))?, Some(images)))
+    let folder = dir.to_owned();
+    let inference = beside(move || checkpoint_settings::grown(&folder, Some(codes))).await?;
+    Ok((inference, Some(images)))
+}
+
+/// Reads what a folder says of prompts beside the event loop (L10): a published tokenizer takes a second.
+async fn beside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
+) -> Result<T, RunError> {
+    let read = offload(read).await;
+    Ok(read.map_err(|error| RunError::Failed(error.to_string()))??)
 }
 
 /// The checkpoint whose image tokenizer is taken over, if one is named.

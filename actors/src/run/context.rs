@@ -58,6 +58,6 @@ pub trait RunDriver {
     fn knobs(&self, profile: &Profile) -> Vec<Knob>;
     /// Goes on from the run's last checkpoint, or from the start.
     fn drive(&self, context: RunContext) -> Driving;
-    /// Lets go of the actors of a run whose drive was given up.
+    /// Lets go of the actors of a run that has ended, however it did.
     fn let_go(&self) {}
 }

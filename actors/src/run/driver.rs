@@ -33,16 +33,21 @@ impl StageDriver {
         }
     }
 
-    /// The trainer of the run's actors, which are spawned if need be; the actors of another run are to be released.
-    fn trainer(&self, context: &RunContext) -> Result<(Address<Trainer>, Option<RunActors>), RunError> {
-        let before = self.run_actors.take();
-        let (present, other) = match before {
-            Some(run_actors) if run_actors.run == context.run => (run_actors, None),
-            other => (RunActors::spawn(context, &self.faults)?, other),
+    /// The trainer of the run's actors, which are spawned if need be; the actors of another run are released first, as they have
+    /// the same names.
+    fn trainer(&self, context: &RunContext) -> Result<Address<Trainer>, RunError> {
+        let present = match self.run_actors.take() {
+            Some(run_actors) if run_actors.run == context.run => run_actors,
+            other => {
+                if let Some(other) = other {
+                    other.release();
+                }
+                RunActors::spawn(context, &self.faults)?
+            }
         };
         let trainer = present.trainer.clone();
         self.run_actors.replace(Some(present));
-        Ok((trainer, other))
+        Ok(trainer)
     }
 }
 
@@ -54,15 +59,11 @@ impl RunDriver for StageDriver {
     fn drive(&self, context: RunContext) -> Driving {
         let driver = self.clone();
         Box::pin(async move {
-            let (trainer, other) = driver.trainer(&context)?;
-            if let Some(other) = other {
-                other.release().await;
-            }
+            let trainer = driver.trainer(&context)?;
             let walked = drive(&context, &trainer).await;
             let again = matches!(&walked, Err(error) if error.mendable());
-            let run_actors = if again { None } else { driver.run_actors.take() };
-            if let Some(run_actors) = run_actors {
-                run_actors.release().await;
+            if !again {
+                driver.let_go();
             }
             Ok(walked?)
         })
@@ -70,7 +71,7 @@ impl RunDriver for StageDriver {
 
     fn let_go(&self) {
         if let Some(run_actors) = self.run_actors.take() {
-            actix::spawn(run_actors.release());
+            run_actors.release();
         }
     }
 }

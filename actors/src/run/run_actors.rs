@@ -93,9 +93,9 @@ impl RunActors {
         })
     }
 
-    /// Lets all of them go.
-    pub async fn release(self) {
-        self.supervisor.release(&NAMES).await;
+    /// Lets all of them go; another run's may be spawned after this.
+    pub fn release(self) {
+        self.supervisor.release(&NAMES);
     }
 }
 

@@ -1,5 +1,5 @@
 //! What every actor stands on: supervision, addresses that outlive a death, the flight recorder, the one writer of the
-//! store, seeds, answers of servers.
+//! store, seeds, answers of servers, the watch over the event loop.
 //!
 //! Not here: any actor of a run (`pipeline`, `run`), and engine processes (`engine`).
 
@@ -7,6 +7,7 @@ pub mod actor;
 pub mod address;
 pub mod fault_injection;
 pub(crate) mod http;
+pub mod loop_watch;
 pub mod probe;
 pub mod recorder;
 pub mod seeds;

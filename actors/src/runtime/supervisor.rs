@@ -193,10 +193,11 @@ impl SupervisorHandle {
         }
     }
 
-    /// These are not made again, and end when nobody holds their addresses any more.
-    pub async fn release(&self, names: &[&str]) {
+    /// These are not made again, and end when nobody holds their addresses any more. Whoever is spawned under their names after this
+    /// call is another.
+    pub fn release(&self, names: &[&str]) {
         let names = names.iter().map(|&name| name.to_owned()).collect();
-        self.supervisor.send(Release(names)).await.ok();
+        self.supervisor.do_send(Release(names));
     }
 
     /// From now on nobody is made again.

@@ -31,6 +31,8 @@ use crate::{policy, training};
 #[derive(Debug)]
 pub struct Engine {
     place: Place,
+    /// What the process may do beside computing, in words.
+    sandbox: String,
     limits: Limits,
     model: Option<LoadedModel>,
     /// The model's cache between two runs of samples.
@@ -51,6 +53,7 @@ impl Engine {
     pub fn new(place: Place) -> Self {
         Self {
             place,
+            sandbox: String::new(),
             limits: Limits::default(),
             model: None,
             shelf: Shelf::default(),
@@ -63,6 +66,12 @@ impl Engine {
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
+    }
+
+    /// The engine in a process that may do only so much, in words.
+    #[must_use]
+    pub fn with_sandbox(self, sandbox: String) -> Self {
+        Self { sandbox, ..self }
     }
 
     /// Does what is asked; frames go out through `on_frame` before the answer.
@@ -213,6 +222,7 @@ impl Engine {
             libtorch: crate::device::cuda::torch_version(),
             pid: std::process::id(),
             device: self.place.info(),
+            sandbox: self.sandbox.clone(),
         }
     }
 

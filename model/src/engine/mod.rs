@@ -3,6 +3,7 @@
 //! - `dispatch.rs`: one request after the other; `sample_requests.rs`: requests for samples, whose rows run together;
 //! - `server.rs`, `shutdown.rs`, `fault.rs`: the socket; when the process ends; a failure that a test asks for;
 //! - `device_choice.rs`: the device and dtype to compute with;
+//! - `sandbox.rs`: what the process may do beside computing;
 //! - `checkpoint.rs`: a model's folder; `verify.rs`: a checkpoint against recorded tensors;
 //! - `validation.rs`: what a model and a request for log-probabilities must be.
 //!
@@ -13,6 +14,7 @@ pub mod device_choice;
 mod dispatch;
 pub mod fault;
 pub mod sample_requests;
+pub mod sandbox;
 pub mod server;
 pub mod shutdown;
 pub mod validation;

@@ -107,7 +107,9 @@ impl Derived {
         let attach = self.attachments()?;
         let step = DerivationProgress::new();
         let written = engine::runtime()?.block_on(async {
-            let engine = engine::start_engine(home, "cpu", dtype).await?;
+            // Beside the folder's final name it is written first.
+            let writes = self.output.parent().map(Path::to_owned).into_iter().collect();
+            let engine = engine::start_writer(home, "cpu", dtype, writes).await?;
             step.says(format!("reading {}", self.checkpoint.display()));
             let (parameters, config) = self.load(&engine).await.context(self.blame.clone())?;
             step.says(format!("writing {}", self.output.display()));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use demask_actors::control::client::ClientError;
+use demask_actors::engine::liveness::is_stopped;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
 
@@ -173,7 +174,10 @@ fn stop(home: &Home) -> anyhow::Result<()> {
 /// Ends a daemon that does not answer (law L10). Nothing is lost by it: the next one goes on with the run from its last checkpoint.
 fn end_by_force(home: &Home, pid: u32, silence: &anyhow::Error) -> anyhow::Result<()> {
     print::note(&format!("{silence:#}"));
-    for (signal, name) in [(libc::SIGTERM, "SIGTERM"), (libc::SIGKILL, "SIGKILL")] {
+    let signals = [(libc::SIGTERM, "SIGTERM"), (libc::SIGKILL, "SIGKILL")];
+    // A process that is stopped takes no other signal.
+    let useless = usize::from(is_stopped(pid));
+    for &(signal, name) in &signals[useless..] {
         // SAFETY: a signal to the process that holds this home's lock.
         if unsafe { libc::kill(libc::pid_t::try_from(pid)?, signal) } != 0 {
             return Err(std::io::Error::last_os_error()).with_context(|| format!("{name} to process {pid}"));

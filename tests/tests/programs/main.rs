@@ -32,6 +32,7 @@ mod models {
 mod runs {
     mod asked;
     mod crash;
+    mod damaged_store;
     mod device_error;
     mod external_rewards;
     mod full_disk;
@@ -43,6 +44,7 @@ mod runs {
     mod queue;
     mod resume;
     mod rounds;
+    mod sandbox;
     mod study;
     mod teacher;
 }

@@ -1,7 +1,7 @@
 //! A step of a run, whatever its stage: done, measured, and what follows at its end (the gate, a checkpoint).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use demask_storage::{Level, RunState};
 
@@ -62,6 +62,8 @@ impl StageRun {
             },
         };
         if after == After::Again {
+            // The next try is timed by itself.
+            self.waited = Duration::ZERO;
             return Ok(self.cursor.step);
         }
         let step = self.cursor.step;
@@ -69,8 +71,11 @@ impl StageRun {
         self.end_of_step(&stage, done, after).await?;
         let waited = std::mem::take(&mut self.waited);
         let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
-        // A step that was all waiting for room took no time.
-        let share = (self.context.engine.computed() - computed) / seconds.max(f64::EPSILON);
+        // A number that is not finite would be none for who watches.
+        let share = match self.context.engine.computed() - computed {
+            computed if seconds > 0.0 => computed / seconds,
+            _ => 0.0,
+        };
         self.metric(
             step,
             vec![

@@ -42,6 +42,9 @@ pub struct EngineInfo {
     pub pid: u32,
     /// The device that it computes on.
     pub device: DeviceInfo,
+    /// What its process may do beside computing, in words; empty where it does not say.
+    #[serde(default)]
+    pub sandbox: String,
 }
 
 /// One optimiser step's result.

@@ -5,21 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use demask_tests::published::lay_out;
 use demask_tests::{Place, finish};
 use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
-
-const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
-/// Our special tokens and LLaDA's for the same roles.
-const RENAMED: [(&str, &str); 6] = [
-    ("<|soi|>", "<|reserved_token_0|>"),
-    ("<|eoi|>", "<|reserved_token_1|>"),
-    ("<|t2i|>", "<|reserved_token_4|>"),
-    ("<|mmu|>", "<|reserved_token_5|>"),
-    ("[iPAD]", "<|reserved_token_9|>"),
-    ("<|r2i|>", "<|reserved_token_10|>"),
-];
 
 /// The shipped weights in a folder as MMaDA is published, and where its image tokenizer lies.
 struct Published {
@@ -31,29 +21,7 @@ struct Published {
 impl Published {
     fn new(family: &str) -> Self {
         let place = Place::default();
-        let (folder, image_tokenizer) = (place.path().join("published"), place.path().join("magvitv2"));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::create_dir_all(&image_tokenizer).unwrap();
-        let shipped = |name: &str| Path::new(SHIPPED).join(name);
-        std::fs::copy(shipped("model.safetensors"), folder.join("model.safetensors")).unwrap();
-        for name in ["config.json", "model.safetensors"] {
-            let from = shipped("image_tokenizer").join(name);
-            std::fs::copy(from, image_tokenizer.join(name)).unwrap();
-        }
-        let mut tokenizer = std::fs::read_to_string(shipped("tokenizer.json")).unwrap();
-        for (ours, theirs) in RENAMED {
-            tokenizer = tokenizer.replace(ours, theirs);
-        }
-        std::fs::write(folder.join("tokenizer.json"), tokenizer).unwrap();
-        let text = std::fs::read_to_string(shipped("config.json")).unwrap();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
-        config["model_type"] = json!(family);
-        // Room for the words that ask MMaDA to think.
-        config["max_sequence_length"] = json!(400);
-        if family == "llada" {
-            config["codebook_size"] = json!(0);
-        }
-        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+        let (folder, image_tokenizer) = lay_out(place.path(), family);
         Self {
             place,
             folder,

@@ -6,7 +6,7 @@ use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::processes::is_alive;
 use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, SMOKE, start, undisturbed, wait_for};
+use demask_tests::{Place, SMOKE, said, start, undisturbed, wait_for};
 
 /// A daemon whose engine hangs at its fifth step, two after a checkpoint, and the run that waits for it.
 async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, String) {
@@ -43,6 +43,13 @@ async fn l10_a_run_whose_engine_hangs_can_be_stopped() {
     // L4: the order's row says where it took effect.
     let steered = rows_as_csv(&place, "SELECT action, applied_step IS NOT NULL FROM v_steer");
     assert!(steered.contains("stop,1"), "{steered}");
+    // L1: the same daemon goes on with it, with another engine.
+    let resumed = place.run(&["resume", &run, "--follow"]);
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
     assert_eq!(place.terminate(), Some(0));
 }
 

@@ -1,115 +1,16 @@
-//! `demask doctor`: what this machine has, what is missing, how to mend it.
+//! The engine: its program, what it answers, what it computes on, what it may do beside.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use demask_actors::engine::process::{EngineProcess, find_program};
-use demask_actors::home::{Home, free_bytes};
+use demask_actors::home::Home;
 use demask_api::{Cuda, EngineInfo};
-use serde::Serialize;
 
+use super::check::{DoctorCheck, Status, check};
 use crate::model::engine;
-use crate::terminal::print;
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Serialize)]
-struct DoctorCheck {
-    name: &'static str,
-    status: Status,
-    found: String,
-    /// What to do; empty when nothing has to be done.
-    fix: String,
-}
-
-#[derive(Serialize)]
-struct DoctorReport {
-    ok: bool,
-    checks: Vec<DoctorCheck>,
-    /// What the engine found of CUDA; none when it does not answer.
-    cuda: Option<Cuda>,
-}
-
-/// Looks, prints, exits 1 when something must be mended.
-///
-/// # Errors
-/// Standard output's.
-pub fn doctor(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
-    let engine = ask_engine(home);
-    let checks = vec![
-        version(),
-        engine_program(),
-        engine_answers(&engine),
-        libtorch(),
-        processor(),
-        graphics(engine.as_ref().ok(), has_device_files()),
-        home_writable(home),
-        disk_space(home),
-        shipped(home),
-        daemon(home),
-        terminal(),
-    ];
-    let ok = checks.iter().all(|check| check.status != Status::Fail);
-    let cuda = engine.ok().map(|info| info.device.cuda);
-    let report = DoctorReport { ok, checks, cuda };
-    if json {
-        print::json(&report)?;
-    } else {
-        show(&report)?;
-    }
-    Ok(if ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(crate::exit::FAILED)
-    })
-}
-
-fn show(report: &DoctorReport) -> anyhow::Result<()> {
-    let rows: Vec<Vec<String>> = report
-        .checks
-        .iter()
-        .map(|check| {
-            let status = match check.status {
-                Status::Ok => "ok",
-                Status::Warn => "warn",
-                Status::Fail => "FAIL",
-            };
-            vec![status.to_owned(), check.name.to_owned(), check.found.clone()]
-        })
-        .collect();
-    print::table(&["", "what", "found"], &rows)?;
-    for check in report.checks.iter().filter(|check| !check.fix.is_empty()) {
-        println!("\n{}: {}", check.name, check.fix);
-    }
-    Ok(())
-}
-
-fn check(
-    name: &'static str,
-    status: Status,
-    found: impl Into<String>,
-    fix: impl Into<String>,
-) -> DoctorCheck {
-    DoctorCheck {
-        name,
-        status,
-        found: found.into(),
-        fix: fix.into(),
-    }
-}
-
-fn version() -> DoctorCheck {
-    check("demask", Status::Ok, env!("CARGO_PKG_VERSION"), "")
-}
-
-fn engine_program() -> DoctorCheck {
+pub(super) fn engine_program() -> DoctorCheck {
     let program = find_program();
     match Command::new(&program).arg("--version").output() {
         Ok(out) if out.status.success() => {
@@ -143,7 +44,7 @@ fn engine_program() -> DoctorCheck {
     }
 }
 
-fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
+pub(super) fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
     engine::runtime()?.block_on(async {
         let engine: EngineProcess = engine::start_engine(home, "auto", "auto").await?;
         let info = engine.info().clone();
@@ -152,7 +53,7 @@ fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {
     })
 }
 
-fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorCheck {
+pub(super) fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorCheck {
     match started {
         Ok(info) => {
             let device = &info.device;
@@ -176,7 +77,7 @@ fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorCheck {
     }
 }
 
-fn libtorch() -> DoctorCheck {
+pub(super) fn libtorch() -> DoctorCheck {
     match std::env::var_os("LIBTORCH").map(PathBuf::from) {
         None => check(
             "LIBTORCH",
@@ -199,23 +100,8 @@ fn libtorch() -> DoctorCheck {
     }
 }
 
-fn processor() -> DoctorCheck {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let bf16 = ["amx_bf16", "avx512_bf16"]
-        .into_iter()
-        .find(|flag| flags.contains(flag));
-    let found = format!(
-        "{cores} cores, {}",
-        bf16.map_or("no fast bf16: training uses f32".to_owned(), |f| format!(
-            "bf16 by {f}"
-        ))
-    );
-    check("processor", Status::Ok, found, "")
-}
-
 /// What the engine found of CUDA. It is worth a warning where there is a device and the engine computes beside it.
-fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> DoctorCheck {
+pub(super) fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> DoctorCheck {
     let Some(EngineInfo { device, .. }) = engine else {
         let (status, found) = if device_files {
             (Status::Warn, "an NVIDIA device")
@@ -242,73 +128,30 @@ fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> DoctorCheck {
     check("graphics", status, found, fix)
 }
 
-fn has_device_files() -> bool {
+pub(super) fn has_device_files() -> bool {
     Path::new("/dev/nvidia0").exists()
 }
 
-fn home_writable(home: &Home) -> DoctorCheck {
-    let probe = home.root().join(".doctor");
-    let tried = std::fs::create_dir_all(home.root()).and_then(|()| std::fs::write(&probe, b"x"));
-    std::fs::remove_file(&probe).ok();
-    let place = home.root().display().to_string();
-    match tried {
-        Ok(()) => check("home", Status::Ok, place, ""),
-        Err(error) => check(
-            "home",
-            Status::Fail,
-            format!("{place}: {error}"),
-            "name a folder that you may write to with --home or DEMASK_HOME",
-        ),
-    }
-}
-
-fn disk_space(home: &Home) -> DoctorCheck {
-    const ENOUGH: u64 = 2 << 30;
-    let Some(free) = free_bytes(home.root()) else {
-        return check("disk", Status::Warn, "free space is not known", "");
+/// What the engine's process may do beside computing.
+pub(super) fn sandbox(engine: Option<&EngineInfo>) -> DoctorCheck {
+    let Some(engine) = engine else {
+        return check(
+            "sandbox",
+            Status::Ok,
+            "not known while the engine does not answer",
+            "",
+        );
     };
-    let found = format!("{:.1} GB free", free as f64 / 1e9);
-    if free < ENOUGH {
-        return check(
-            "disk",
-            Status::Warn,
-            found,
-            "a long run keeps several checkpoints: make room or move the home",
-        );
-    }
-    check("disk", Status::Ok, found, "")
-}
-
-fn shipped(home: &Home) -> DoctorCheck {
-    match demask_actors::inference::shipped::folder(home) {
-        Ok(folder) => check("shipped model", Status::Ok, folder.display().to_string(), ""),
-        Err(error) => check(
-            "shipped model",
-            Status::Fail,
-            format!("{error:#}"),
-            "name its folder in DEMASK_SHIPPED; without it give --checkpoint, or --from-scratch to a run",
-        ),
-    }
-}
-
-fn daemon(home: &Home) -> DoctorCheck {
-    match home.daemon_pid() {
-        Some(pid) => check("daemon", Status::Ok, format!("running, process {pid}"), ""),
-        None => check("daemon", Status::Ok, "not running (`demask run` starts it)", ""),
-    }
-}
-
-fn terminal() -> DoctorCheck {
-    let term = std::env::var("TERM").unwrap_or_default();
-    if term.is_empty() || term == "dumb" {
-        return check(
-            "terminal",
-            Status::Warn,
-            format!("TERM is '{term}'"),
-            "the dashboard needs a terminal; use --headless here",
-        );
-    }
-    check("terminal", Status::Ok, term, "")
+    let words = &engine.sandbox;
+    let holds = words.contains("no network") && !words.contains("writes everywhere");
+    let fix = if holds {
+        ""
+    } else {
+        "the engine trusts what it reads: models of others are safer where the kernel has Landlock (5.13 and later) and seccomp, and \
+         DEMASK_SANDBOX is not set"
+    };
+    let status = if holds { Status::Ok } else { Status::Warn };
+    check("sandbox", status, words.clone(), fix)
 }
 
 #[cfg(test)]
@@ -330,6 +173,7 @@ mod tests {
             libtorch: String::new(),
             pid: 1,
             device,
+            sandbox: String::new(),
         }
     }
 

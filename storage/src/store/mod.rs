@@ -1,4 +1,11 @@
 //! The database file: opened, brought up to date, never by two writers.
+//!
+//! - `damage.rs`: what is wrong with the files; `log.rs`: SQLite's log, read without SQLite;
+//! - `salvage.rs`: rows that can still be read out of a damaged store.
+
+pub mod damage;
+pub mod log;
+pub mod salvage;
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -6,18 +13,20 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use self::damage::Damage;
+
 /// Marks the file as ours in its header ("dmsk").
 pub const APPLICATION_ID: i32 = 0x646d_736b;
 /// Each migration once, in order; only ever added to.
 const MIGRATIONS: [&str; 8] = [
-    include_str!("schema/0001_first.sql"),
-    include_str!("schema/0002_metric_by_number.sql"),
-    include_str!("schema/0003_clean.sql"),
-    include_str!("schema/0004_modality.sql"),
-    include_str!("schema/0005_item.sql"),
-    include_str!("schema/0006_funnel.sql"),
-    include_str!("schema/0007_reward.sql"),
-    include_str!("schema/0008_runs.sql"),
+    include_str!("../schema/0001_first.sql"),
+    include_str!("../schema/0002_metric_by_number.sql"),
+    include_str!("../schema/0003_clean.sql"),
+    include_str!("../schema/0004_modality.sql"),
+    include_str!("../schema/0005_item.sql"),
+    include_str!("../schema/0006_funnel.sql"),
+    include_str!("../schema/0007_reward.sql"),
+    include_str!("../schema/0008_runs.sql"),
 ];
 /// How much of the file a reader maps rather than copies: more than a store ever has.
 const MAPPED: i64 = 1 << 36;
@@ -47,13 +56,15 @@ pub enum StoreError {
         /// Its application id.
         found: i32,
     },
-    /// Not a database at all, or a broken one.
+    /// Its files are damaged; nothing was touched.
     #[error(
-        "{path} is not a SQLite database, or a broken one: move it away, or name another home with --home"
+        "the store {path} is damaged: {damage}; `demask doctor --repair` sets it aside and rebuilds its runs from their checkpoints"
     )]
-    Garbage {
+    Damaged {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        damage: Damage,
     },
     /// No such file.
     #[error("{path} does not exist; `demask run` makes it")]
@@ -97,7 +108,7 @@ impl From<rusqlite::Error> for StoreError {
 /// Opens the file for its one writer, making it and bringing it up to date as needed.
 ///
 /// # Errors
-/// [`StoreError::Newer`] and [`StoreError::Foreign`] leave the file untouched.
+/// [`StoreError::Newer`], [`StoreError::Foreign`] and [`StoreError::Damaged`] leave the file untouched.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Io {
@@ -106,6 +117,8 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
         })?;
     }
     let existed = path.is_file();
+    // L1: SQLite throws away a log whose header is broken.
+    undamaged(path)?;
     if existed {
         check(&open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)?;
     }
@@ -129,6 +142,16 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Whether the files are as SQLite leaves them, as far as two short reads can tell.
+fn undamaged(path: &Path) -> Result<(), StoreError> {
+    let path = path.to_owned();
+    match damage::of_files(&path) {
+        Ok(None) => Ok(()),
+        Ok(Some(damage)) => Err(StoreError::Damaged { path, damage }),
+        Err(source) => Err(StoreError::Io { path, source }),
+    }
+}
+
 /// Opens the file for reading only.
 ///
 /// # Errors
@@ -139,6 +162,8 @@ pub fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
             path: path.to_owned(),
         });
     }
+    // Else a log that SQLite does not read would be taken for rows that never were.
+    undamaged(path)?;
     let connection = open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     check(&connection, path)?;
     connection.pragma_update(None, "mmap_size", MAPPED)?;
@@ -161,7 +186,10 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found = connection.query_row("PRAGMA application_id", [], |row| row.get(0));
     let found: i32 = found.map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
-            StoreError::Garbage { path: path.clone() }
+            StoreError::Damaged {
+                path: path.clone(),
+                damage: Damage::Garbage,
+            }
         }
         _ => error.into(),
     })?;

@@ -1,0 +1,252 @@
+//! A damaged store made whole again (law L1): set aside as it is, what of its rows can be read brought over, and the runs whose rows
+//! are lost rebuilt from what their checkpoints say. Nothing is ever deleted.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use demask_api::checkpoint::{MANIFEST, STATE};
+use demask_storage::store::damage;
+use demask_storage::store::{log, salvage};
+use demask_storage::{Alert, Checkpoint, Level, Record, Run, RunEnd, RunState, Writer, journal, store};
+
+use super::store_health::{FoundCheckpoint, checkpoints_on_disk, runs_on_disk};
+use crate::home::{Home, host_name};
+use crate::profile::Profile;
+use crate::run::checkpoints::{Cursor, RUN};
+use crate::runtime::recorder::now_us;
+
+/// How long the pages of a store may be looked through.
+pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
+/// Why a rebuilt run has stopped.
+const REBUILT: &str = "its rows were lost and rebuilt from its checkpoints; `demask resume` goes on with it";
+/// Why a rebuilt run cannot be gone on with.
+const UNKNOWN: &str =
+    "its rows were lost with its configuration; `demask run PROFILE --from` begins another with its weights";
+
+/// What a repair did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Repair {
+    /// What was wrong with the store, in words; nothing where only rows were missing.
+    pub damage: Option<String>,
+    /// Where the damaged files are.
+    pub aside: Option<PathBuf>,
+    /// Transactions of a broken log that could be saved.
+    pub transactions: u64,
+    /// Rows that could be read out of a damaged database.
+    pub rows: u64,
+    /// Runs that have a row again.
+    pub runs: Vec<String>,
+    /// Checkpoints that have a row again.
+    pub checkpoints: usize,
+}
+
+impl Repair {
+    /// Whether anything was to be done.
+    #[must_use]
+    pub fn did_something(&self) -> bool {
+        self.damage.is_some() || !self.runs.is_empty() || self.checkpoints > 0
+    }
+}
+
+/// Makes a home's store whole again.
+///
+/// # Errors
+/// A daemon has the home; the file system's: the store is as it was then.
+pub fn repair(home: &Home) -> anyhow::Result<Repair> {
+    let _lock = home.lock()?;
+    let database = home.database();
+    let mut repair = Repair::default();
+    let damage = damage::of_store(&database, LOOK_LIMIT)?;
+    if let Some(damage) = &damage {
+        let aside = set_aside(home)?;
+        make_whole(&database, &aside, &mut repair)?;
+        (repair.damage, repair.aside) = (Some(damage.to_string()), Some(aside));
+    }
+    add_rows(home, damage.is_some(), &mut repair)?;
+    Ok(repair)
+}
+
+/// Copies the store into a folder of its own.
+fn set_aside(home: &Home) -> anyhow::Result<PathBuf> {
+    let aside = home.root().join(format!("damaged-{}", now_us() / 1_000_000));
+    std::fs::create_dir_all(&aside)?;
+    let database = home.database();
+    for file in [damage::log_of(&database), damage::index_of(&database), database] {
+        let (Some(name), true) = (file.file_name(), file.is_file()) else {
+            continue;
+        };
+        let copy = aside.join(name);
+        std::fs::copy(&file, &copy)?;
+        std::fs::File::open(&copy)?.sync_all()?;
+    }
+    Ok(aside)
+}
+
+/// Puts a whole store in the place of the damaged one, of which there is a copy: with what its log had committed if it is whole
+/// then, else without, else a new one with every row that can be read.
+fn make_whole(database: &Path, aside: &Path, repair: &mut Repair) -> anyhow::Result<()> {
+    let copy = |name: &Path| aside.join(name.file_name().unwrap_or_default());
+    let (work, log) = (
+        database.with_extension("rebuilt.db"),
+        copy(&damage::log_of(database)),
+    );
+    let is_whole = || -> std::io::Result<bool> { Ok(damage::of_store(&work, LOOK_LIMIT)?.is_none()) };
+    clear(&work);
+    std::fs::copy(copy(database), &work)?;
+    if log.is_file() {
+        repair.transactions = log::fold_in(&work, &log)?;
+        if !is_whole()? {
+            repair.transactions = 0;
+            clear(&work);
+            std::fs::copy(copy(database), &work)?;
+        }
+    }
+    if !is_whole()? {
+        clear(&work);
+        repair.rows = salvaged(&copy(database), &log, &work)?;
+    }
+    std::fs::File::open(&work)?.sync_all()?;
+    // What lies beside the old one must not be taken for the new one's; it is in the copy.
+    for file in [damage::log_of(database), damage::index_of(database)] {
+        std::fs::remove_file(file).ok();
+    }
+    std::fs::rename(&work, database)?;
+    clear(&work);
+    Ok(())
+}
+
+/// A new store with the rows that can be read of a damaged one; how many.
+fn salvaged(database: &Path, log: &Path, work: &Path) -> anyhow::Result<u64> {
+    let mut whole = store::open(work)?;
+    // SQLite writes beside what it reads: the copy that is kept stays as it is.
+    let read = work.with_extension("damaged.db");
+    clear(&read);
+    std::fs::copy(database, &read)?;
+    std::fs::copy(log, damage::log_of(&read)).ok();
+    let rows = salvage::salvage(&read, &mut whole)?;
+    whole.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    drop(whole);
+    clear(&read);
+    Ok(rows)
+}
+
+/// Removes a work file and what SQLite puts beside it.
+fn clear(work: &Path) {
+    for file in [damage::log_of(work), damage::index_of(work), work.to_owned()] {
+        std::fs::remove_file(file).ok();
+    }
+}
+
+/// Rows of what the checkpoints say and the store does not. A checkpoint beside others that have rows was not acknowledged, unless
+/// rows were lost.
+fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result<()> {
+    let runs = runs_on_disk(home);
+    if runs.is_empty() && !were_lost {
+        return Ok(());
+    }
+    let mut writer = Writer::open(&home.database())?;
+    let mut records = Vec::new();
+    for run in runs {
+        let found = checkpoints_on_disk(home, &run);
+        let known = journal::run(writer.connection(), &run)?;
+        let Some(newest) = found.last() else { continue };
+        if known.is_some() && !were_lost {
+            continue;
+        }
+        if known.is_none() {
+            let row = described(home, &run);
+            let end = RunEnd {
+                run: run.clone(),
+                status: state(row.as_ref(), newest),
+                reason: if row.is_some() { REBUILT } else { UNKNOWN }.to_owned(),
+            };
+            records.push(Record::Run(row.unwrap_or_else(|| nameless(&run))));
+            records.push(Record::RunEnd(end));
+            repair.runs.push(run.clone());
+        }
+        let rows = journal::checkpoints(writer.connection(), &run)?;
+        for one in found
+            .iter()
+            .filter(|one| rows.iter().all(|row| row.step != one.step))
+        {
+            records.push(Record::Checkpoint(checkpoint(&run, one)?));
+            repair.checkpoints += 1;
+        }
+    }
+    if repair.did_something() {
+        records.push(alert(repair));
+        writer.append(&records, now_us())?;
+    }
+    Ok(writer.finish()?)
+}
+
+/// The run as the file beside its checkpoints says.
+fn described(home: &Home, run: &str) -> Option<Run> {
+    let text = std::fs::read_to_string(home.checkpoints(run).join(RUN)).ok()?;
+    let described: Run = serde_json::from_str(&text).ok()?;
+    (described.id == run).then_some(described)
+}
+
+/// A run of which nothing is known but its checkpoints.
+fn nameless(run: &str) -> Run {
+    Run {
+        id: run.to_owned(),
+        parent: None,
+        profile: "lost".to_owned(),
+        config: serde_json::json!({}),
+        config_hash: String::new(),
+        seed: 0,
+        host: host_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: 0,
+        parent_step: None,
+        labels: demask_storage::Labels::default(),
+    }
+}
+
+/// How a rebuilt run has ended.
+fn state(run: Option<&Run>, newest: &FoundCheckpoint) -> RunState {
+    let Some(run) = run else {
+        return RunState::Failed;
+    };
+    let text = std::fs::read_to_string(newest.folder.join(STATE)).unwrap_or_default();
+    let cursor: Cursor = serde_json::from_str(&text).unwrap_or_default();
+    match Profile::of_configuration(run.config.clone()) {
+        Ok((profile, _)) if cursor.step >= profile.total_steps() => RunState::Done,
+        Ok(_) => RunState::Stopped,
+        Err(_) => RunState::Failed,
+    }
+}
+
+fn checkpoint(run: &str, found: &FoundCheckpoint) -> std::io::Result<Checkpoint> {
+    let manifest = std::fs::read(found.folder.join(MANIFEST))?;
+    let name = found.folder.file_name().unwrap_or_default().to_string_lossy();
+    Ok(Checkpoint {
+        hash: blake3::hash(&manifest).to_hex().to_string(),
+        run: run.to_owned(),
+        step: found.step,
+        weights: found.manifest.step,
+        path: format!("checkpoints/{run}/{name}"),
+        reason: "rebuilt".to_owned(),
+        bytes: found.manifest.files.iter().map(|file| file.bytes).sum(),
+        kept: true,
+    })
+}
+
+fn alert(repair: &Repair) -> Record {
+    let message = format!(
+        "the store was repaired: {}; {} transactions of its log and {} rows were saved, {} runs and {} checkpoints rebuilt",
+        repair.damage.as_deref().unwrap_or("rows were missing"),
+        repair.transactions,
+        repair.rows,
+        repair.runs.len(),
+        repair.checkpoints
+    );
+    Record::Alert(Alert {
+        run: String::new(),
+        step: 0,
+        level: Level::Warn,
+        kind: "store_repaired".to_owned(),
+        message,
+    })
+}

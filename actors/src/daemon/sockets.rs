@@ -1,0 +1,68 @@
+//! Sockets that engines have left behind: one that is killed, with whoever started it, removes nothing.
+
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+
+use crate::home::Home;
+
+/// Engines' sockets in the home's folder of sockets that no process has open. Other homes' engines may be among them.
+#[must_use]
+pub fn stale(home: &Home) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home.socket_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut stale: Vec<PathBuf> = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.starts_with("engine-") && name.ends_with(".sock") && is_socket(&entry.path())
+        })
+        .map(|entry| entry.path())
+        .filter(|path| is_dead(path))
+        .collect();
+    stale.sort();
+    stale
+}
+
+/// Removes them; how many there were.
+pub fn sweep(home: &Home) -> usize {
+    let swept = stale(home)
+        .into_iter()
+        .filter(|path| std::fs::remove_file(path).is_ok());
+    swept.count()
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// Whether no process has the socket open. A datagram never waits, and an engine that is asked so notices nothing: it is told that
+/// this is a stream's socket.
+fn is_dead(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_nobody_has_open_is_dead_and_what_somebody_has_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dead, alive) = (folder.path().join("dead"), folder.path().join("alive"));
+        drop(UnixListener::bind(&dead).unwrap());
+        let listener = UnixListener::bind(&alive).unwrap();
+        assert!(is_dead(&dead) && !is_dead(&alive) && is_socket(&dead));
+        listener.set_nonblocking(true).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+        drop(listener);
+        assert!(is_dead(&alive) && !is_dead(&folder.path().join("nothing")));
+    }
+}

@@ -1,0 +1,219 @@
+//! Watches the daemon's event loop (law L10): nobody is answered while one task computes on it, so what takes long there is told of.
+//!
+//! A task of the loop beats; a thread looks whether the beat is late. A busy machine makes every beat late and nobody can help
+//! it, so what counts is the processor's time that the loop's thread has had since its last beat: work that stood in the way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use demask_storage::{ActorState, Alert, Level, Record};
+
+use super::probe::Roster;
+use super::recorder::Recorder;
+
+/// `fatal`: a daemon whose loop is late ends at once; for tests.
+pub const LATE_LOOP: &str = "DEMASK_LATE_LOOP";
+/// Between two beats.
+const BEAT: Duration = Duration::from_millis(25);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(25);
+/// Work between two beats that is told of.
+const LATE: Duration = Duration::from_millis(200);
+/// How often a daemon tells of it: what is late again and again is late for one reason.
+const TELLINGS: u32 = 20;
+/// The exit code where it is fatal.
+const EXIT: i32 = 86;
+
+/// What the loop says of itself.
+#[derive(Debug)]
+struct Pulse {
+    beats: AtomicU64,
+    /// Nanoseconds of processor time that its thread had had at the last beat.
+    worked: AtomicU64,
+    over: AtomicBool,
+}
+
+/// Watches the loop of the thread that made it, until it is dropped.
+#[derive(Debug)]
+pub struct LoopWatch {
+    pulse: Arc<Pulse>,
+    beating: tokio::task::JoinHandle<()>,
+}
+
+impl LoopWatch {
+    /// Begins to watch the loop of this thread; none where the system does not say how much a thread has worked.
+    #[must_use]
+    pub fn begin(recorder: Recorder, roster: Roster) -> Option<Self> {
+        let clock = clock::of_this_thread()?;
+        let pulse = Arc::new(Pulse {
+            beats: AtomicU64::new(0),
+            worked: AtomicU64::new(clock::read(clock)?),
+            over: AtomicBool::new(false),
+        });
+        let watched = Arc::clone(&pulse);
+        let looking = move || look(&watched, clock, &recorder, &roster);
+        std::thread::Builder::new()
+            .name("loop-watch".into())
+            .spawn(looking)
+            .ok()?;
+        let own = Arc::clone(&pulse);
+        let beating = actix::spawn(async move {
+            loop {
+                tokio::time::sleep(BEAT).await;
+                own.worked.store(clock::read(clock).unwrap_or(0), SeqCst);
+                own.beats.fetch_add(1, SeqCst);
+            }
+        });
+        Some(Self { pulse, beating })
+    }
+}
+
+impl Drop for LoopWatch {
+    fn drop(&mut self) {
+        self.pulse.over.store(true, SeqCst);
+        self.beating.abort();
+    }
+}
+
+fn look(pulse: &Pulse, clock: clock::ThreadClock, recorder: &Recorder, roster: &Roster) {
+    let fatal = std::env::var(LATE_LOOP).is_ok_and(|value| value == "fatal");
+    let (mut told, mut tellings) = (None, 0);
+    while !pulse.over.load(SeqCst) {
+        std::thread::sleep(LOOK);
+        let beats = pulse.beats.load(SeqCst);
+        let before = pulse.worked.load(SeqCst);
+        // The thread may be gone.
+        let Some(now) = clock::read(clock).filter(|_| !pulse.over.load(SeqCst)) else {
+            return;
+        };
+        let worked = Duration::from_nanos(now.saturating_sub(before));
+        // It beat meanwhile, or this was told.
+        if worked < LATE || beats != pulse.beats.load(SeqCst) || told == Some(beats) || tellings == TELLINGS {
+            continue;
+        }
+        (told, tellings) = (Some(beats), tellings + 1);
+        let message = format!(
+            "the daemon's event loop has answered nobody during {} ms of work; under way: {}",
+            worked.as_millis(),
+            under_way(roster)
+        );
+        if fatal {
+            tracing::error!("{message}");
+            std::process::exit(EXIT);
+        }
+        let (run, kind) = (String::new(), "late_loop".to_owned());
+        recorder.offer(Record::Alert(Alert {
+            run,
+            step: 0,
+            level: Level::Warn,
+            kind,
+            message,
+        }));
+    }
+}
+
+/// Actors that are doing something, with the message that they are about.
+fn under_way(roster: &Roster) -> String {
+    let views = roster.views();
+    let busy = views.iter().filter(|view| view.state == ActorState::Busy);
+    let said: Vec<String> = busy
+        .map(|view| format!("{} ({})", view.name, view.last_message))
+        .collect();
+    if said.is_empty() {
+        "no actor's message".to_owned()
+    } else {
+        said.join(", ")
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod clock {
+    /// How much a thread has worked.
+    pub type ThreadClock = libc::clockid_t;
+
+    /// The clock of the thread that asks; it can be read from any other while the thread lives.
+    pub fn of_this_thread() -> Option<ThreadClock> {
+        let mut clock = 0;
+        // SAFETY: the calling thread lives; the call fills in a number.
+        let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        (failed == 0).then_some(clock)
+    }
+
+    /// Nanoseconds.
+    pub fn read(clock: ThreadClock) -> Option<u64> {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the call fills in a plain struct; a clock whose thread is gone is an error.
+        if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+            return None;
+        }
+        Some(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod clock {
+    /// How much a thread has worked: not known here.
+    pub type ThreadClock = ();
+
+    pub fn of_this_thread() -> Option<ThreadClock> {
+        None
+    }
+
+    pub fn read((): ThreadClock) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Works on the loop's thread for so long, as the processor counts it.
+    fn work(time: Duration) {
+        let own = clock::of_this_thread().unwrap();
+        let begun = clock::read(own).unwrap();
+        while Duration::from_nanos(clock::read(own).unwrap() - begun) < time {
+            std::hint::black_box((0..1000).sum::<u64>());
+        }
+    }
+
+    #[test]
+    fn l10_work_on_the_loop_is_told_with_who_does_it_and_waiting_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        actix::System::new().block_on(async {
+            let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
+            let roster = Roster::default();
+            let mut events = recorder.watch();
+            let probe = roster.add("curator", "");
+            let _watch = LoopWatch::begin(recorder.clone(), roster).unwrap();
+            tokio::time::sleep(BEAT * 2).await;
+            // Whoever waits does not stand in the way: this thread sleeps, as on a machine that has no time for it.
+            std::thread::sleep(LATE * 2);
+            recorder.flush().await.unwrap();
+            assert!(events.try_recv().is_err(), "nothing was told");
+            let handling = probe.handle("Take");
+            // The thread that looks wants a look after the work was too long.
+            let told = loop {
+                work(LATE * 2);
+                tokio::time::sleep(BEAT).await;
+                recorder.flush().await.unwrap();
+                if let Ok(told) = events.try_recv() {
+                    break told;
+                }
+            };
+            drop(handling);
+            let Record::Alert(alert) = told.record else {
+                panic!("{told:?}")
+            };
+            assert!(
+                alert.kind == "late_loop" && alert.message.contains("curator (Take)"),
+                "{alert:?}"
+            );
+        });
+    }
+}

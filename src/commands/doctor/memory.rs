@@ -1,0 +1,151 @@
+//! Whether a run of a profile has the memory that its weights take in training.
+
+use std::path::Path;
+
+use demask_actors::home::Home;
+use demask_actors::inference::shipped;
+use demask_actors::profile::{Profile, StageKind};
+use demask_api::checkpoint::CONFIG;
+use demask_api::{BackboneConfig, published};
+
+use super::check::{DoctorCheck, Status, check};
+use crate::exit::UsageError;
+
+/// Numbers that training keeps of each weight: itself, its gradient, AdamW's two moments.
+const KEPT: u64 = 4;
+/// Bytes of a number.
+const WIDTH: u64 = 4;
+
+/// The profile that is named.
+///
+/// # Errors
+/// It is not there, or wrong.
+pub(super) fn profile(name: &str) -> anyhow::Result<Profile> {
+    let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
+    let (text, origin) = Profile::find(name).map_err(|error| usage(&error))?;
+    Ok(Profile::parse(&text, &origin).map_err(|error| usage(&error))?)
+}
+
+/// What training takes at the least, and what is free.
+pub(super) fn memory(home: &Home, profile: &Profile, from_scratch: bool) -> DoctorCheck {
+    let name = "memory";
+    let config = match shape(home, profile, from_scratch) {
+        Ok(config) => config,
+        Err(why) => {
+            return check(
+                name,
+                Status::Warn,
+                why,
+                "name a checkpoint that is there in start_from",
+            );
+        }
+    };
+    let needed = numbers(&config).and_then(|numbers| numbers.checked_mul(kept(profile) * WIDTH));
+    let Some(free) = free_memory() else {
+        return check(name, Status::Warn, "free memory is not known", "");
+    };
+    weigh(needed, free)
+}
+
+fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
+    let shown = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    let needs = needed.map_or("more than 16 EB".to_owned(), shown);
+    let found = format!(
+        "training the profile's model takes {needs} at the least (weights, gradients, moments); {} are free",
+        shown(free)
+    );
+    if needed.is_some_and(|needed| needed <= free) {
+        return check("memory", Status::Ok, found, "");
+    }
+    let fix = "train an adapter (lora), a smaller model, or on a machine with more memory";
+    check("memory", Status::Fail, found, fix)
+}
+
+/// The network that the run trains.
+fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
+    if from_scratch {
+        return Ok(profile.model.clone());
+    }
+    let folder = match &profile.start_from {
+        Some(folder) => folder.clone(),
+        None => shipped::folder(home).map_err(|error| format!("{error:#}"))?,
+    };
+    read(&folder.join(CONFIG))
+}
+
+fn read(path: &Path) -> Result<BackboneConfig, String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    published::read(&text).map_err(|error| named(&error))
+}
+
+/// Numbers that training keeps of each weight of the profile.
+fn kept(profile: &Profile) -> u64 {
+    if profile.lora.is_some() || profile.adapter.is_some() {
+        return 1;
+    }
+    let aligns = profile.stages.iter().any(|stage| stage.kind == StageKind::Align);
+    // UniGRPO keeps the policy that it began with, an average is one more copy.
+    KEPT + u64::from(aligns) + u64::from(profile.ema > 0.0)
+}
+
+/// Weights of a network, without biases and norms.
+fn numbers(config: &BackboneConfig) -> Option<u64> {
+    let [model, hidden, rows] = [config.d_model, config.hidden(), config.rows()].map(|count| count as u64);
+    let keys = (config.kv_heads() as u64).checked_mul(config.head_dim() as u64)?;
+    let attention = model.checked_add(keys)?.checked_mul(2)?;
+    let forward = hidden.checked_mul(3)?;
+    let layer = attention.checked_add(forward)?.checked_mul(model)?;
+    let tables = rows
+        .checked_mul(model)?
+        .checked_mul(if config.weight_tying { 1 } else { 2 })?;
+    layer.checked_mul(config.n_layers as u64)?.checked_add(tables)
+}
+
+/// Memory that a process can still have: the system's, or what its control group leaves it.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let system = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024;
+    let read = |name: &str| {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
+            .ok()?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    };
+    let group = read("memory.max").map(|most| most.saturating_sub(read("memory.current").unwrap_or(0)));
+    Some(group.map_or(system, |group| group.min(system)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_model_that_does_not_fit_is_told_with_both_figures() {
+        let row = weigh(Some(64_000_000_000), 8_000_000_000);
+        assert!(
+            row.status == Status::Fail
+                && row.found.contains("64.0 GB")
+                && row.found.contains("8.0 GB are free")
+        );
+        assert!(weigh(None, u64::MAX).status == Status::Fail);
+        assert!(weigh(Some(1), 1).status == Status::Ok);
+    }
+
+    #[test]
+    fn the_weights_of_a_network_are_counted() {
+        let config = BackboneConfig {
+            d_model: 4,
+            n_heads: 2,
+            n_layers: 3,
+            mlp_hidden_size: Some(5),
+            vocab_size: 7,
+            ..BackboneConfig::default()
+        };
+        // A layer has four squares of 4, and three matrices of 4 by 5; there are two tables of 7 rows.
+        assert_eq!(numbers(&config), Some(3 * (4 * 16 + 3 * 20) + 2 * 7 * 4));
+    }
+}

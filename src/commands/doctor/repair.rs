@@ -1,0 +1,48 @@
+//! `demask doctor --repair`: what was done to a store, told.
+
+use std::process::ExitCode;
+
+use demask_actors::daemon::repair::{self, Repair};
+use demask_actors::home::Home;
+
+use crate::terminal::print;
+
+/// Repairs the home's store and tells what was done.
+///
+/// # Errors
+/// A daemon has the home; the file system's.
+pub(super) fn repair(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
+    let done = repair::repair(home)?;
+    if json {
+        print::json(&done)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for line in told(&done) {
+        println!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(done: &Repair) -> Vec<String> {
+    if !done.did_something() {
+        return vec![
+            "nothing is to be repaired: the store is whole, and every run with checkpoints has a row".into(),
+        ];
+    }
+    let mut lines = Vec::new();
+    if let (Some(damage), Some(aside)) = (&done.damage, &done.aside) {
+        lines.push(format!("the store was damaged: {damage}"));
+        lines.push(format!("as it was, it is in {}", aside.display()));
+        lines.push(format!(
+            "saved: {} transactions of its log, {} rows read from what is broken",
+            done.transactions, done.rows
+        ));
+    }
+    lines.push(format!(
+        "rebuilt from checkpoints: {} runs, {} checkpoints",
+        done.runs.len(),
+        done.checkpoints
+    ));
+    lines.extend(done.runs.iter().map(|run| format!("  {run}")));
+    lines
+}

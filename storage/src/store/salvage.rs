@@ -1,0 +1,114 @@
+//! Rows that can still be read out of a damaged store, brought into a new one.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+
+use super::StoreError;
+
+/// A table: its columns, and whether its rows are ordered by a number that is no column.
+struct SalvagedTable {
+    name: String,
+    columns: Vec<String>,
+    rowid: bool,
+}
+
+/// Copies what can be read of a damaged store into a whole one; how many rows. What cannot be read is passed over.
+///
+/// # Errors
+/// The new store's.
+pub fn salvage(damaged: &Path, whole: &mut Connection) -> Result<u64, StoreError> {
+    // A copy that nobody else has open; what it is not, a database perhaps, only means that it has no rows.
+    let Ok(old) = Connection::open(damaged) else {
+        return Ok(0);
+    };
+    let mut count = 0;
+    for table in tables(whole)? {
+        count += copy(&old, whole, &table)?;
+    }
+    Ok(count)
+}
+
+fn tables(connection: &Connection) -> Result<Vec<SalvagedTable>, StoreError> {
+    let mut query = connection.prepare(
+        "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite_%'",
+    )?;
+    let named: Vec<(String, bool)> = query
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let table = |(name, without_rowid): (String, bool)| {
+        let mut query =
+            connection.prepare("SELECT name, type = 'INTEGER' AND pk = 1 FROM pragma_table_info(?1)")?;
+        let columns: Vec<(String, bool)> = query
+            .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        // An integer key is the number itself.
+        let rowid = !without_rowid && !columns.iter().any(|(_, key)| *key);
+        let columns = columns.into_iter().map(|(column, _)| column).collect();
+        Ok(SalvagedTable { name, columns, rowid })
+    };
+    named.into_iter().map(table).collect()
+}
+
+/// Row by row, from both ends: a broken page in the middle hides what is behind it.
+fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Result<u64, StoreError> {
+    let there = |column: &&String| {
+        let sql = format!("SELECT \"{column}\" FROM \"{}\" LIMIT 0", table.name);
+        old.prepare(&sql).is_ok()
+    };
+    let mut columns: Vec<String> = table
+        .columns
+        .iter()
+        .filter(there)
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    if columns.is_empty() {
+        return Ok(0);
+    }
+    if table.rowid {
+        columns.push("rowid".into());
+    }
+    let (names, name) = (columns.join(", "), &table.name);
+    let marks = vec!["?"; columns.len()].join(", ");
+    let transaction = whole.transaction()?;
+    let mut count = 0;
+    {
+        let mut insert = transaction.prepare(&format!(
+            "INSERT OR IGNORE INTO \"{name}\" ({names}) VALUES ({marks})"
+        ))?;
+        let ends: &[&str] = if table.rowid { &["ASC", "DESC"] } else { &["ASC"] };
+        for end in ends {
+            let order = if table.rowid {
+                format!(" ORDER BY rowid {end}")
+            } else {
+                String::new()
+            };
+            let Ok(mut select) = old.prepare(&format!("SELECT {names} FROM \"{name}\"{order}")) else {
+                continue;
+            };
+            let Ok(mut rows) = select.query([]) else { continue };
+            let whole = loop {
+                match rows.next() {
+                    Ok(Some(row)) => {
+                        let values: Result<Vec<Value>, _> =
+                            (0..columns.len()).map(|at| row.get(at)).collect();
+                        // A row that breaks a rule of the table was read from a broken page.
+                        count += values.map_or(0, |values| {
+                            insert
+                                .execute(params_from_iter(values))
+                                .map_or(0, |added| added as u64)
+                        });
+                    }
+                    Ok(None) => break true,
+                    Err(_) => break false,
+                }
+            };
+            if whole {
+                break;
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(count)
+}

@@ -1,0 +1,158 @@
+//! Storms: runs, evaluations and whole homes that are killed, stopped and starved again and again. Nothing acknowledged may be
+//! lost, nothing be done twice, and the end be that of a run that nobody disturbed (laws L1, L8, L10).
+//!
+//! `tests/benches/kills.sh` builds and starts it. What a round does follows from the seed, the kind and the round's number.
+
+mod disk;
+mod evaluation;
+mod fire;
+mod kinds;
+mod stopped;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use demask_tests::dice::Dice;
+
+use crate::kinds::{KINDS, Kind};
+
+const HELP: &str = "storms [--seed N] [--first ROUND] KIND[=COUNT]...
+
+Kinds, each 20 times unless a count is given; a line of COUNT is a kill, a stop, a full disk:
+  plain             the daemon or its engine is killed at any moment of a smoke run
+  lora              the same of an adapter on the shipped model
+  grow              the same of a text model that is given picture codes
+  promotion         the same of a run whose gate promotes and rolls back
+  rewards           the same with a reward in Python, which is killed too
+  queue             the same of three runs that wait for one another
+  first-checkpoint  killed while the first checkpoint is written
+  save              killed while any checkpoint is written
+  resume            killed while the run is being gone on with
+  evaluation        `demask eval`, or its engine, is killed
+  stop              engine, reward or daemon is stopped or hangs, and a person stops the run
+  disk              the disk is full, and has room again; now and then the daemon is killed meanwhile
+--first begins with a later round: `--seed 7 --first 12 save=1` does round 12 of seed 7 again.";
+
+/// What rounds did.
+#[derive(Debug, Default)]
+pub struct Struck {
+    /// Kills, stops, full disks.
+    pub blows: u32,
+    /// Records and orders that had been acknowledged.
+    pub acknowledged: usize,
+    /// The most memory that a daemon held, in bytes.
+    pub peak: u64,
+    /// Seconds from a person's stop to its effect, each.
+    pub stops: Vec<f64>,
+}
+
+struct Storm {
+    seed: u64,
+    first: u64,
+    kinds: Vec<(Kind, u32)>,
+}
+
+fn main() -> ExitCode {
+    let storm = match asked(std::env::args().skip(1)) {
+        Ok(storm) => storm,
+        Err(wrong) => {
+            eprintln!("storms: {wrong}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    println!("seed {}", storm.seed);
+    let mut failed = 0;
+    for &(kind, count) in &storm.kinds {
+        failed += if kind == Kind::Disk && !disk::is_inside() {
+            disk::inside(storm.seed, storm.first, count)
+        } else {
+            rage(&storm, kind, count)
+        };
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Rounds of a kind until enough was struck; how many failed.
+fn rage(storm: &Storm, kind: Kind, count: u32) -> u32 {
+    let begun = Instant::now();
+    let calm = kinds::calm(kind);
+    let (mut total, mut failed, mut round) = (Struck::default(), 0, storm.first);
+    while total.blows < count {
+        let left = count - total.blows;
+        let did = std::panic::catch_unwind(|| {
+            let mut dice = Dice::new(storm.seed ^ (round << 32) ^ ((kind as u64) << 56));
+            kinds::round(kind, &mut dice, left, &calm)
+        });
+        let Ok(did) = did else {
+            println!("{} round {round}: FAILED", kind.name());
+            // What is broken may strike nothing: it must not go on for ever.
+            (failed, total.blows, round) = (failed + 1, total.blows + 1, round + 1);
+            continue;
+        };
+        total.blows += did.blows;
+        total.acknowledged += did.acknowledged;
+        total.peak = total.peak.max(did.peak);
+        total.stops.extend(did.stops);
+        round += 1;
+    }
+    total.stops.sort_by(f64::total_cmp);
+    let stops = match (total.stops.first(), total.stops.last()) {
+        (Some(least), Some(most)) => {
+            let within = total.stops.iter().filter(|&&seconds| seconds <= 5.0).count();
+            let median = total.stops[total.stops.len() / 2];
+            format!(
+                "; {within} of {} stops within 5 s: {least:.2} to {most:.2} s, median {median:.2}",
+                total.stops.len()
+            )
+        }
+        _ => String::new(),
+    };
+    println!(
+        "{}: {} of {count} blows in {} rounds, {failed} failed; {} records and orders acknowledged; daemon at most {:.0} MB; {:.0} s{stops}",
+        kind.name(),
+        total.blows,
+        round - storm.first,
+        total.acknowledged,
+        total.peak as f64 / 1e6,
+        begun.elapsed().as_secs_f64(),
+    );
+    failed
+}
+
+fn asked(mut arguments: impl Iterator<Item = String>) -> Result<Storm, String> {
+    let mut storm = Storm {
+        seed: 1,
+        first: 0,
+        kinds: Vec::new(),
+    };
+    while let Some(word) = arguments.next() {
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|_| format!("{text}: expected a number"))
+        };
+        let mut value = || arguments.next().ok_or(format!("{word} needs a number"));
+        match word.as_str() {
+            "--help" => {
+                println!("{HELP}");
+                std::process::exit(0);
+            }
+            "--seed" => storm.seed = number(&value()?)?,
+            "--first" => storm.first = number(&value()?)?,
+            _ => {
+                let (name, count) = word.split_once('=').unwrap_or((&word, "20"));
+                let kind = KINDS.into_iter().find(|kind| kind.name() == name);
+                let kind = kind.ok_or(format!("{name}: no such kind"))?;
+                let count = u32::try_from(number(count)?).map_err(|error| error.to_string())?;
+                storm.kinds.push((kind, count));
+            }
+        }
+    }
+    if storm.kinds.is_empty() {
+        return Err("which kind?".into());
+    }
+    Ok(storm)
+}

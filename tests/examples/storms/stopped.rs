@@ -1,0 +1,163 @@
+//! Processes that are stopped or hang, and a person who stops the run: it ends within seconds, and goes on later to the same end.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use demask_actors::control::client::Client;
+use demask_actors::engine::memory::resident;
+use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::dice::Dice;
+use demask_tests::likeness::{deeds, differences};
+use demask_tests::processes::children;
+use demask_tests::{Place, begin, said, wait_for};
+
+use crate::Struck;
+use crate::kinds::Kind;
+
+/// Rows by which two ends are compared, for each profile.
+const DEEDS: usize = 7;
+/// Events before the hang, at most.
+const EVENTS: u64 = 40;
+/// The steps of the smoke profile.
+const STEPS: u64 = 17;
+
+/// What hangs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hang {
+    /// The engine's process is stopped.
+    Engine,
+    /// The engine's work never ends.
+    Work,
+    /// Every child of the daemon is stopped, its reward too.
+    Children,
+    /// The daemon is stopped.
+    Daemon,
+}
+
+const HANGS: [Hang; 4] = [Hang::Engine, Hang::Work, Hang::Children, Hang::Daemon];
+
+pub async fn round(dice: &mut Dice, calm: &[String]) -> Struck {
+    let hang = HANGS[dice.below(HANGS.len() as u64) as usize];
+    let kind = if hang == Hang::Children {
+        Kind::Rewards
+    } else {
+        Kind::Plain
+    };
+    let mut place = Place::default();
+    let fault = place.path().join("fault");
+    if hang == Hang::Work {
+        std::fs::write(&fault, format!("hang {}\n", 1 + dice.below(STEPS))).expect("a file");
+    }
+    let variables = [("DEMASK_ENGINE_FAULT", fault.as_path())];
+    let mut client = place.serve_with(&variables).await;
+    client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+    let profile = kind.profile(place.path());
+    let run = begin(&mut client, &profile, kind.from_scratch()).await;
+    let over = bring_about(hang, &mut client, &mut place, &fault, dice).await;
+    let mut struck = Struck {
+        blows: 1,
+        ..Struck::default()
+    };
+    if !over {
+        let begun = Instant::now();
+        if hang == Hang::Daemon {
+            stop_silent(&mut place);
+        } else {
+            stop(&mut client).await;
+        }
+        struck.stops.push(begun.elapsed().as_secs_f64());
+        client = go_on(hang, client, &mut place, &run).await;
+        let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+        let end = end.map(|end| end.record);
+        assert!(
+            matches!(&end, Some(Record::RunEnd(end)) if end.status == RunState::Done),
+            "{hang:?}: {end:?}"
+        );
+    }
+    struck.peak = resident(place.pid().map_or(0, u64::from)).1;
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    let calm = if kind == Kind::Plain {
+        &calm[..DEEDS]
+    } else {
+        &calm[DEEDS..]
+    };
+    // A stop writes a checkpoint and one more row of the funnel's life; the tensors alone must be the same.
+    let differences = differences(&deeds(&place, &run)[..1], &calm[..1]);
+    assert!(differences.is_empty(), "{hang:?}: {differences:?}");
+    struck
+}
+
+/// Whether the run was over before anything hung.
+async fn bring_about(
+    hang: Hang,
+    client: &mut Client,
+    place: &mut Place,
+    fault: &Path,
+    dice: &mut Dice,
+) -> bool {
+    let (mut left, mut over) = (1 + dice.below(EVENTS), false);
+    if hang == Hang::Work {
+        // The fault's file is removed when it strikes.
+        while fault.exists() && !over {
+            let heard = wait_for(client, |_| true);
+            if let Ok(event) = tokio::time::timeout(Duration::from_millis(1), heard).await {
+                over = matches!(event.map(|event| event.record), Some(Record::RunEnd(_)));
+            }
+        }
+        return over;
+    }
+    wait_for(client, |record| {
+        over = matches!(record, Record::RunEnd(_));
+        left = left.saturating_sub(u64::from(!matches!(record, Record::Example(_))));
+        left == 0 || over
+    })
+    .await;
+    let daemon = place.pid().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+    let whom = match hang {
+        Hang::Daemon => vec![daemon],
+        _ => children(daemon),
+    };
+    for pid in whom {
+        // SAFETY: a signal to our child or to its child, which has not been seen to be reaped.
+        unsafe { libc::kill(pid, libc::SIGSTOP) };
+    }
+    over
+}
+
+/// A person's stop of a run, until it is told that the run has ended. A run that was at its end is done instead.
+async fn stop(client: &mut Client) {
+    let taken = client.ask(Ask::Stop).await.expect("a daemon");
+    if matches!(taken, Reply::Refused { .. }) {
+        return;
+    }
+    let ended = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
+    assert!(ended.is_some(), "the daemon went away");
+}
+
+/// A person's stop of a daemon that says nothing.
+fn stop_silent(place: &mut Place) {
+    let out = place.run(&["daemon", "stop"]);
+    assert!(out.status.success(), "{}", said(&out));
+    place.forget();
+}
+
+/// Has the run go on; whoever tells of it.
+async fn go_on(hang: Hang, mut client: Client, place: &mut Place, run: &str) -> Client {
+    if hang == Hang::Daemon {
+        let mut client = place.serve().await;
+        client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
+        return client;
+    }
+    let run = run.to_owned();
+    // Events of the end before are not heard again.
+    let answer = client.ask(Ask::ResumeRun { run }).await.expect("a daemon");
+    match answer {
+        Reply::Started { .. } => client,
+        // It was done when it was stopped.
+        _ => {
+            let mut client = Client::connect(&place.home(), "test").await.expect("a daemon");
+            client.ask(Ask::Subscribe { since: 1 }).await.expect("a daemon");
+            client
+        }
+    }
+}

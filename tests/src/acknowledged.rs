@@ -1,0 +1,93 @@
+//! What a daemon that is killed again and again has told the world: all of it must be in the store at the end (law L1).
+
+use std::collections::{BTreeMap, HashSet};
+
+use demask_actors::control::client::Client;
+use demask_storage::{Command as Ask, Record, Reply, events, store};
+
+use crate::home::Place;
+use crate::runs::next_event;
+use crate::store::rows_as_csv;
+
+/// What was told so far of the runs of a home.
+#[derive(Debug, Default)]
+pub struct Acknowledged {
+    /// The last event's number.
+    pub last: u64,
+    /// Durable records, as the store keeps them.
+    pub bodies: Vec<String>,
+    /// Ids of orders that were taken.
+    pub orders: Vec<String>,
+    /// How runs have ended.
+    pub ended: BTreeMap<String, String>,
+    /// Runs that are to end.
+    runs: usize,
+}
+
+impl Acknowledged {
+    /// Nothing yet, of a home in which so many runs will end.
+    #[must_use]
+    pub fn of_runs(runs: usize) -> Self {
+        Self {
+            runs,
+            ..Self::default()
+        }
+    }
+
+    /// Whether all runs have ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.ended.len() >= self.runs
+    }
+
+    /// Reads events until enough came or all runs have ended.
+    ///
+    /// # Panics
+    /// When the daemon goes away.
+    pub async fn hear(&mut self, client: &mut Client, mut enough: impl FnMut(&Record) -> bool) {
+        while !self.is_over() {
+            let envelope = next_event(client).await.expect("the daemon went away by itself");
+            if envelope.record.logged() {
+                self.last = self.last.max(envelope.seq);
+                self.bodies
+                    .push(serde_json::to_string(&envelope.record).expect("a record is JSON"));
+            }
+            if let Record::RunEnd(end) = &envelope.record {
+                self.ended
+                    .insert(end.run.clone(), format!("{}: {}", end.status, end.reason));
+            }
+            if enough(&envelope.record) {
+                return;
+            }
+        }
+    }
+
+    /// Orders a checkpoint, which changes no result; once acknowledged its row must outlive any kill (L4).
+    pub async fn order(&mut self, client: &mut Client) {
+        let id = format!("order-{}", self.orders.len());
+        if let Ok(Reply::Accepted { .. }) = client.ask_as(id.clone(), Ask::Checkpoint).await {
+            self.orders.push(id);
+        }
+    }
+
+    /// What of it the store does not have.
+    ///
+    /// # Panics
+    /// When the store cannot be read.
+    #[must_use]
+    pub fn lost(&self, place: &Place) -> Vec<String> {
+        let store = store::open_read_only(&place.home().database()).expect("a store");
+        let kept: HashSet<String> = events::events_since(&store, 0, u64::MAX >> 1)
+            .expect("events")
+            .into_iter()
+            .map(|envelope| serde_json::to_string(&envelope.record).expect("a record is JSON"))
+            .collect();
+        let lost = self.bodies.iter().filter(|body| !kept.contains(*body)).cloned();
+        let no_row = |id: &&String| {
+            let sql = format!("SELECT count(*) FROM v_steer WHERE id = '{id}' AND by LIKE '% (test)'");
+            rows_as_csv(place, &sql).lines().nth(1) != Some("1")
+        };
+        let orders = self.orders.iter().filter(no_row);
+        lost.chain(orders.map(|id| format!("the order {id}"))).collect()
+    }
+}
