@@ -47,11 +47,17 @@ impl Reader for ImageFolderReader {
     /// Pictures at its top, or a file of captions with pictures anywhere: JSON lines and texts beside them describe them.
     fn is_certain_of(&self, folder: &Path) -> bool {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        if entries.map(|entry| entry.path()).any(|path| is_picture(&path) && !path.is_dir()) {
+        if entries
+            .map(|entry| entry.path())
+            .any(|path| is_picture(&path) && !path.is_dir())
+        {
             return true;
         }
         let has_captions = CAPTIONS.iter().any(|name| folder.join(name).is_file());
-        has_captions && self.files(folder, Split::Train).is_ok_and(|files| !files.is_empty())
+        has_captions
+            && self
+                .files(folder, Split::Train)
+                .is_ok_and(|files| !files.is_empty())
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -176,7 +182,11 @@ impl Iterator for ImageFolder {
 }
 
 fn is_picture(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 

@@ -104,6 +104,6 @@ impl OwnBenchmark {
 fn exact() -> String {
     "exact".into()
 }
-fn test() -> Split {
+pub(super) fn test() -> Split {
     Split::Test
 }

@@ -1,6 +1,7 @@
 //! The rows of an own benchmark's file as items: prompt and right answer made of the row's columns.
 
 use demask_datasets::example::{Check, Example, Kind};
+use demask_datasets::formats::Rows;
 use demask_datasets::formats::row::{KeptColumns, Origin};
 use demask_datasets::prompts::row_template::RowTemplate;
 use serde_json::{Map, Value};
@@ -25,19 +26,8 @@ struct ItemMaker<'a> {
     reference: Option<RowTemplate>,
 }
 
-/// Every item, in the file's order, as many as the limit allows.
-///
-/// # Errors
-/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
-/// a row out.
-pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, String> {
-    let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
-    let maker = ItemMaker {
-        own,
-        scorer,
-        prompt: template(&own.prompt)?,
-        reference: template(&own.reference)?,
-    };
+/// The rows of an own benchmark's file, with all their columns.
+fn rows(own: &OwnBenchmark) -> Result<Rows, String> {
     let reader = own.reader()?;
     let origin = Origin {
         source: own.name.clone(),
@@ -53,9 +43,29 @@ pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, 
             .collect(),
         keep: KeptColumns::Whole,
     };
-    let rows = reader
-        .open(&own.file, origin)
-        .map_err(|error| error.to_string())?;
+    reader.open(&own.file, origin).map_err(|error| error.to_string())
+}
+
+/// Whether the first row of a file shows a picture.
+pub(super) fn shows_a_picture(own: &OwnBenchmark) -> Result<bool, String> {
+    let first = rows(own)?.next().transpose().map_err(|bad| bad.to_string())?;
+    Ok(first.is_some_and(|examples| examples.iter().any(|example| example.picture.is_some())))
+}
+
+/// Every item, in the file's order, as many as the limit allows.
+///
+/// # Errors
+/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
+/// a row out.
+pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, String> {
+    let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
+    let maker = ItemMaker {
+        own,
+        scorer,
+        prompt: template(&own.prompt)?,
+        reference: template(&own.reference)?,
+    };
+    let rows = rows(own)?;
     let most = own.limit.unwrap_or(usize::MAX);
     let mut items = Vec::new();
     for row in rows {

@@ -1,7 +1,7 @@
 //! Benchmarks that a person makes without Rust: a file, a prompt template, a scorer (`[[benchmark]]`), and what is held out of
 //! a source.
 //!
-//! - `config.rs`: what one of a person's own is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items,
+//! - `config.rs`: what one of a person's own is, `rows_file.rs`: what a bare file of rows is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items,
 //!   `choices.rs`: their choices;
 //! - `scoring.rs`: how an answer is scored, `official.rs`: official scorers of single answers;
 //! - `held_out.rs`: what is held out of a source; `read_once.rs`: a file's items, kept once they were read.
@@ -15,6 +15,7 @@ mod held_out;
 mod items;
 mod official;
 mod read_once;
+mod rows_file;
 mod scoring;
 
 use std::sync::Arc;

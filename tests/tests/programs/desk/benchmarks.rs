@@ -284,6 +284,47 @@ range = [5, 10]
     assert!(items[1]["picture"].is_string(), "{items}");
 }
 
+#[test]
+fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
+    let place = Place::default();
+    let rows = place.path().join("sums.jsonl");
+    let row =
+        |sum: u32| json!({"prompt": format!("What is {sum} + 2?"), "answer": sum + 2, "category": "sum"});
+    fs::write(
+        &rows,
+        (1..4).map(|sum| format!("{}\n", row(sum))).collect::<String>(),
+    )
+    .unwrap();
+    let rows = rows.to_str().unwrap();
+    let items = place.path().join("items.jsonl");
+    let found = results(
+        &place,
+        &[rows, "--scorer", "number", "--items", items.to_str().unwrap()],
+    );
+    assert_eq!((&found[0]["suite"], &found[0]["n"]), (&json!("sums"), &json!(3)));
+    let text = fs::read_to_string(&items).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let references: Vec<&Value> = lines.iter().map(|line| &line["reference"]).collect();
+    assert_eq!(references, ["3", "4", "5"]);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["output"].is_string() && line["credit"].is_number()),
+        "{text}"
+    );
+    let again = place.run(&["eval", rows, "--items", items.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(2), "what is there is not written over");
+    let unknown = place.run(&["eval", rows, "--scorer", "nubmer"]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(
+        unknown.status.code() == Some(2) && said.contains("is nubmer; there are exact"),
+        "{said}"
+    );
+}
+
 /// Rows of which some are held out.
 fn source(place: &Place) -> String {
     let rows: String = (0..40)
