@@ -148,7 +148,12 @@ impl Screen for RunsScreen {
             "benchmarks",
         ])
         .style(accent(model));
-        let words = " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run · + - move what waits ";
+        let words = match area.width < 100 {
+            true => " ▸ shown ▪ laid over · enter opens, space lays over, + - move what waits ",
+            false => {
+                " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run · + - move what waits "
+            }
+        };
         let table = Table::new(rows, widths)
             .header(head)
             .row_highlight_style(chosen())

@@ -491,12 +491,12 @@ fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_the
 /// A policy step that takes its time.
 fn long_step() -> Request {
     Request::Policy {
-        groups: (0..4)
+        groups: (0..2)
             .map(|_| crate::common::group(&[1.0, -0.5, 0.25, -1.5, 0.75]))
             .collect(),
         estimator: demask_api::EstimatorConfig::default(),
         objective: demask_api::ObjectiveConfig {
-            inner_steps: 1000,
+            inner_steps: 300,
             ..demask_api::ObjectiveConfig::default()
         },
         settings: crate::common::settings(5),
@@ -529,7 +529,7 @@ fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_th
         Answer::Heartbeat { busy: true, .. }
     ) {}
     // By the weights that the step began with, also behind its first inner step.
-    for _ in 0..5 {
+    for _ in 0..3 {
         wire::write(&mut person, &aside).unwrap();
         assert_eq!(samples(&mut person), before);
     }
@@ -538,7 +538,7 @@ fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_th
     };
     assert_eq!(
         (asked_meanwhile.losses, asked_meanwhile.step),
-        (report.losses, 1000)
+        (report.losses, 300)
     );
     assert_eq!(saved(&mut client), expected);
     wire::write(&mut person, &aside).unwrap();

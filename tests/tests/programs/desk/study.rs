@@ -114,8 +114,8 @@ fn a_wrong_study_is_told_with_its_line_and_starts_nothing() {
     let place = Place::default();
     let file = written(&place);
     for (from, to, words) in [
-        ("seeds = [1, 2]", "seeds = []", "expected one at least"),
-        ("seeds = [1, 2]", "sedes = [1, 2]", "rates.toml, line 3"),
+        ("seeds = [1, 2, 3]", "seeds = []", "expected one at least"),
+        ("seeds = [1, 2, 3]", "sedes = [1, 2, 3]", "rates.toml, line 3"),
         ("[1e-3, 1e-2]", "1e-3", "expected a list of values"),
         ("[1e-3, 1e-2]", "[1e-3, 1e-3]", "the same name"),
         ("learning_rate", "learning_rat", "learning_rat"),
