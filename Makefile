@@ -16,7 +16,7 @@ DESTDIR ?=
 BUILT = target/release
 SHARE = $(DESTDIR)$(PREFIX)/share/demask
 # Files that a list declares by a macro, where `cargo fmt` does not see them.
-LISTED = $(wildcard rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
+LISTED = $(wildcard model/api/src/training/estimators/*.rs rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
 
 # The checker of unused dependencies, in a version that is pinned, built once into the target folder.
 MACHETE_VERSION = 0.9.2

@@ -7,7 +7,7 @@ mod common;
 use common::{MASK, config, group, ragged, settings};
 use demask_api::{
     Commit, End, EstimatorConfig, ImageSampler, ObjectiveConfig, SampleRequest, Sampler, Spacing, Span,
-    TextCache, TextSampler,
+    TextCache, TextSampler, UniGrpo,
 };
 use demask_model::device::transfer::{Crossings, crossings};
 use demask_model::sampler::{Batch, Limits, Stepping};
@@ -127,9 +127,9 @@ fn a_policy_step_reads_once_an_inner_step() {
     let mut optimizer = AdamW::new(backbone.parameters()).unwrap();
     tch::set_num_threads(1);
     let reference = backbone.frozen_copy().unwrap();
-    let estimator = EstimatorConfig::UniGrpo {
+    let estimator = EstimatorConfig::from(UniGrpo {
         spacing: Spacing::Cyclic,
-    };
+    });
     let objective = ObjectiveConfig {
         inner_steps: 3,
         kl: 0.1,

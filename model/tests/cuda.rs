@@ -15,7 +15,7 @@ use common::{EOS, MASK, config, numbers, ragged, settings};
 use demask_api::{
     Attention, BackboneConfig, Commit, Credit, End, EstimatorConfig, FeatureCache, ImageMethod, ImageSampler,
     LoraConfig, ObjectiveConfig, Picture, Purpose, Remasking, Sample, SampleRequest, Sampler, Spacing,
-    StepSettings, TextCache, TextSampler,
+    StepSettings, TextCache, TextSampler, UniGrpo,
 };
 use demask_model::device::cuda::graph::CudaGraph;
 use demask_model::image_tokenizer::ImageTokenizer;
@@ -180,9 +180,9 @@ fn aligned(config: &BackboneConfig, (device, kind): (Device, Kind)) -> Learnt {
     let reference = Backbone::fresh(config, 6, device, kind).unwrap();
     let mut optimizer = AdamW::new(backbone.trained()).unwrap();
     let groups = [common::group(&[1.0, -0.5, 0.0, 0.5, -1.0])];
-    let estimator = EstimatorConfig::UniGrpo {
+    let estimator = EstimatorConfig::from(UniGrpo {
         spacing: Spacing::Cyclic,
-    };
+    });
     let objective = ObjectiveConfig {
         inner_steps: 1,
         ..ObjectiveConfig::default()

@@ -3,7 +3,7 @@
 
 mod common;
 
-use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing};
+use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing, UniGrpo};
 use demask_model::{policy, training};
 use tch::{Kind, Tensor};
 
@@ -29,9 +29,9 @@ fn learnt(threads: i32) -> (Tensor, Vec<f64>) {
         common::group(&[1.0, -0.5, 0.0, 0.5, -1.0]),
         common::group(&[0.3, 0.3, -0.6, 0.1, -0.1]),
     ];
-    let estimator = EstimatorConfig::UniGrpo {
+    let estimator = EstimatorConfig::from(UniGrpo {
         spacing: Spacing::Cyclic,
-    };
+    });
     let objective = ObjectiveConfig {
         inner_steps: 2,
         ..ObjectiveConfig::default()

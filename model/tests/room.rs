@@ -7,7 +7,9 @@ mod common;
 use std::path::Path;
 
 use common::{config, group, ragged, sequence, settings};
-use demask_api::{BackboneConfig, EstimatorConfig, LoraConfig, ObjectiveConfig, Purpose, Sequence, Spacing};
+use demask_api::{
+    BackboneConfig, EstimatorConfig, LoraConfig, ObjectiveConfig, Purpose, Sequence, Spacing, UniGrpo,
+};
 use demask_model::network::lora::Lora;
 use demask_model::network::room::{Trained, token_bytes};
 use demask_model::training::loss::{LossRow, gather};
@@ -59,9 +61,9 @@ fn a_step_without_memory_is_done_again_in_halves() {
 #[test]
 fn a_policy_step_without_memory_is_done_again_in_halves() {
     tch::set_num_threads(1);
-    let estimator = EstimatorConfig::UniGrpo {
+    let estimator = EstimatorConfig::from(UniGrpo {
         spacing: Spacing::Cyclic,
-    };
+    });
     let objective = ObjectiveConfig {
         inner_steps: 2,
         ..ObjectiveConfig::default()

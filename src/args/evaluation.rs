@@ -16,9 +16,19 @@ pub struct EvalArgs {
     #[command(subcommand)]
     pub action: Option<EvalAction>,
     /// Suites, see --list: NAME:PROTOCOL, or NAME for its first protocol; or files with a [[benchmark]]: FILE.toml for all in it,
-    /// FILE.toml:SUITE for one; with --embedded also `all`
-    #[arg(value_name = "SUITE|FILE.toml", required_unless_present = "list")]
+    /// FILE.toml:SUITE for one; or a file of rows (.jsonl, .parquet, .tar, a folder), each with a prompt and its right answer, and a
+    /// picture where it is about one; with --embedded also `all`
+    #[arg(value_name = "SUITE|FILE", required_unless_present = "list")]
     pub suites: Vec<String>,
+    /// How the rows of a file are scored: exact, number, choice, f1, an official scorer, a reward's name
+    #[arg(long, value_name = "SCORER", default_value = "exact")]
+    pub scorer: String,
+    /// Write every item to this file, a line of JSON each: prompt, output, answer, right answer, credit
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "no_store")]
+    pub items: Option<PathBuf>,
+    /// Write over a file of items that is there
+    #[arg(long)]
+    pub force: bool,
     /// Name the suites and end
     #[arg(long)]
     pub list: bool,
@@ -120,9 +130,12 @@ pub struct EvalMerge {
     /// The parts' ids, or the beginning or the end of each
     #[arg(required = true, num_args = 2..)]
     pub evaluations: Vec<String>,
-    /// Files of benchmarks of your own that were evaluated
-    #[arg(long, value_name = "FILE.toml")]
+    /// Files of benchmarks of your own, or of rows, that were evaluated
+    #[arg(long, value_name = "FILE")]
     pub suites: Vec<String>,
+    /// How the rows of a file were scored
+    #[arg(long, value_name = "SCORER", default_value = "exact")]
+    pub scorer: String,
     /// Output
     #[command(flatten)]
     pub output: Json,

@@ -68,7 +68,8 @@ Examples:
   demask study rates.toml --dry-run
   demask study rates.toml
   demask study rates.toml --detach
-  demask study show rates.toml --json";
+  demask study show rates.toml --json
+  demask study show rates.toml --plot rates.svg";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -146,7 +147,7 @@ pub enum DemaskCommand {
     Describe(Describe),
     /// Score a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] of FILE.toml is a benchmark of your own: file, prompt template, scorer (README).\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval prompts.jsonl --scorer number --items answers.jsonl\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] of FILE.toml is a benchmark of your own: file, prompt template, scorer (README).\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
     )]
     Eval(EvalArgs),
     /// Grade recorded predictions as a benchmark's own tool grades them; no model runs

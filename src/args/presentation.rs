@@ -16,7 +16,7 @@ pub struct Plot {
     #[arg(long = "metric", value_name = "GLOB", default_value = "train/loss")]
     pub metrics: Vec<String>,
     /// Smooth the lines: the weight of what came before, 0 to 0.999; the values themselves are drawn faintly
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, value_parser = weight)]
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, value_parser = super::values::weight)]
     pub smooth: f64,
     /// A logarithmic scale; values at or below 0 are left out
     #[arg(long)]
@@ -57,7 +57,7 @@ pub struct RunReport {
     #[arg(long, value_name = "FILE.html")]
     pub output: PathBuf,
     /// Weight of what came before in the curves, 0 to 0.999
-    #[arg(long, value_name = "WEIGHT", default_value_t = 0.6, value_parser = weight)]
+    #[arg(long, value_name = "WEIGHT", default_value_t = 0.6, value_parser = super::values::weight)]
     pub smooth: f64,
     /// Samples and items of each kind
     #[arg(long, default_value_t = 12)]
@@ -65,12 +65,4 @@ pub struct RunReport {
     /// Write over a file that is there
     #[arg(long)]
     pub force: bool,
-}
-
-/// A weight of smoothing.
-fn weight(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(weight) if (0.0..=0.999).contains(&weight) => Ok(weight),
-        _ => Err("expected a number from 0 to 0.999".to_owned()),
-    }
 }

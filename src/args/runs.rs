@@ -168,6 +168,18 @@ pub enum StudyAction {
         /// The study
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
+        /// Also draw it into this file, .svg or .png: each setting's mean over the seeds at each step, and its 95 % interval
+        #[arg(long, value_name = "FILE")]
+        plot: Option<PathBuf>,
+        /// Smooth the lines: the weight of what came before, 0 to 0.999
+        #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, value_parser = super::values::weight, requires = "plot")]
+        smooth: f64,
+        /// Pixels of a value's chart
+        #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "900x340", value_parser = super::values::size, requires = "plot")]
+        size: demask_api::PictureSize,
+        /// Write over a file that is there
+        #[arg(long, requires = "plot")]
+        force: bool,
         /// Output
         #[command(flatten)]
         output: Json,

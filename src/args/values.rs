@@ -71,3 +71,11 @@ pub fn words(text: &str) -> Result<String, String> {
     }
     Ok(text.to_owned())
 }
+
+/// A weight of smoothing.
+pub(super) fn weight(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(weight) if (0.0..=0.999).contains(&weight) => Ok(weight),
+        _ => Err("expected a number from 0 to 0.999".to_owned()),
+    }
+}

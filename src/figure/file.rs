@@ -6,12 +6,12 @@ use anyhow::{Context as _, bail};
 
 use crate::exit::UsageError;
 
-/// What is wrong with a name to write to, told before anything is made; its ending.
+/// What is wrong with a name to write to, which a flag gives, told before anything is made; its ending.
 ///
 /// # Errors
 /// A folder, another ending than these; a file that is there, unless it may be written over; a folder that is missing.
-pub fn check_output(path: &Path, endings: &[&str], force: bool) -> anyhow::Result<String> {
-    let refuse = |why: String| Err(UsageError(format!("--output {}: {why}", path.display())).into());
+pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> anyhow::Result<String> {
+    let refuse = |why: String| Err(UsageError(format!("{flag} {}: {why}", path.display())).into());
     let expected = endings
         .iter()
         .map(|ending| format!(".{ending}"))

@@ -9,7 +9,7 @@ use demask_tui::chart::draw::{colour, said};
 use demask_tui::chart::{Chart, Series};
 use plotters::backend::DrawingBackend;
 use plotters::coord::Shift;
-use plotters::element::{PathElement, Rectangle, Text};
+use plotters::element::{PathElement, Polygon, Rectangle, Text};
 use plotters::prelude::{
     BitMapBackend, Color as _, DrawingArea, IntoDrawingArea as _, RGBColor, SVGBackend, ShapeStyle, WHITE,
 };
@@ -257,6 +257,7 @@ fn lines<B: DrawingBackend>(
 ) -> anyhow::Result<()> {
     let (red, green, blue) = colour(number);
     let faint = ShapeStyle::from(&RGBColor(red, green, blue).mix(0.25)).stroke_width(1);
+    band(area, chart, series, RGBColor(red, green, blue), place)?;
     for (points, style) in [(&series.behind, faint), (&series.points, line(number))] {
         let at = |&(x, y): &(f64, f64)| Some((place.x(chart.x.place(x)?), place.y(chart.y.place(y)?)));
         let drawn = thinned(points.iter().filter_map(at));
@@ -269,4 +270,29 @@ fn lines<B: DrawingBackend>(
         area.draw(&PathElement::new(drawn, style)).map_err(told)?;
     }
     Ok(())
+}
+
+/// The interval around a line; of a point alone a stroke.
+fn band<B: DrawingBackend>(
+    area: &Area<'_, B>,
+    chart: &Chart,
+    series: &Series,
+    colour: RGBColor,
+    place: PlotArea,
+) -> anyhow::Result<()> {
+    let at = |x: f64, y: f64| Some((place.x(chart.x.place(x)?), place.y(chart.y.place(y)?)));
+    let ends = |&(x, low, high): &(f64, f64, f64)| Some((at(x, low)?, at(x, high)?));
+    let ends: Vec<((i32, i32), (i32, i32))> = series.band.iter().filter_map(ends).collect();
+    if let [(low, high)] = ends.as_slice() {
+        let stroke = PathElement::new([*low, *high], ShapeStyle::from(&colour).stroke_width(2));
+        return area.draw(&stroke).map_err(told);
+    }
+    let above = ends.iter().map(|(_, high)| *high);
+    let below = ends.iter().rev().map(|(low, _)| *low);
+    let around: Vec<(i32, i32)> = above.chain(below).collect();
+    if around.is_empty() {
+        return Ok(());
+    }
+    area.draw(&Polygon::new(around, colour.mix(0.15).filled()))
+        .map_err(told)
 }

@@ -1,6 +1,6 @@
 //! Fills a store as runs would, through its own writer, for measuring queries: `tests/benches/query.py` calls it.
 //!
-//!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000]
+//!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000] [RUNS, default 4]
 #![allow(missing_docs)]
 
 use std::error::Error;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use demask_storage::{Checkpoint, Eval, ExampleRecord, Metric, Record, Run, RunEnd, TrainUse, Writer};
 
-/// Runs in the store.
+/// Runs in the store where nobody says how many.
 const RUNS: u64 = 4;
 /// Values recorded at each step.
 const NAMES: [&str; 20] = [
@@ -41,9 +41,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let path = PathBuf::from(arguments.next().ok_or("which database file?")?);
     let wanted: u64 = arguments.next().map_or(Ok(1_000_000), |text| text.parse())?;
+    let runs: u64 = arguments.next().map_or(Ok(RUNS), |text| text.parse())?;
     let mut writer = Writer::open(&path)?;
-    let steps = wanted / RUNS / NAMES.len() as u64;
-    for number in 0..RUNS {
+    let steps = wanted / runs.max(1) / NAMES.len() as u64;
+    for number in 0..runs {
         let run = uuid::Uuid::now_v7().to_string();
         let began = i64::try_from(number)? * 10_000_000_000;
         let mut batch = first(&run, number);
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     writer.finish()?;
     println!(
         "{} metric rows in {}",
-        steps * RUNS * NAMES.len() as u64,
+        steps * runs * NAMES.len() as u64,
         path.display()
     );
     Ok(())

@@ -194,7 +194,8 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         Ok(())
     };
     match record {
-        Record::Run(r) => put(
+        Record::Run(r) => {
+            put(
             // What people call it stays as it is: it may have been changed since.
             "INSERT INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, 'running', '', ?11, ?12, ?13, ?14)
              ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, status = 'running', reason = '', ended_us = NULL",
@@ -202,11 +203,30 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
                 r.id, r.parent, r.profile, json(&r.config), r.config_hash, r.seed as i64, r.host, r.version, r.generation as i64,
                 at, r.parent_step.map(|step| step as i64), r.labels.name, json(&r.labels.tags), r.labels.note
             ],
-        ),
-        Record::Relabelled(r) => put(
-            "UPDATE run SET name = ?2, tags = ?3, note = ?4 WHERE id = ?1",
-            params![r.run, r.labels.name, json(&r.labels.tags), r.labels.note],
-        ),
+            )?;
+            // It may have been called otherwise while it waited, behind the back of the daemon that begins it.
+            if r.generation > 0 {
+                return Ok(());
+            }
+            put(
+                "UPDATE run SET name = labels ->> '$.name', tags = coalesce(labels -> '$.tags', '[]'),
+                 note = coalesce(labels ->> '$.note', '')
+                 FROM (SELECT json_extract(request, '$.labels') AS labels FROM queue WHERE run = ?1)
+                 WHERE id = ?1 AND labels IS NOT NULL",
+                params![r.id],
+            )
+        }
+        Record::Relabelled(r) => {
+            let tags = json(&r.labels.tags);
+            put(
+                "UPDATE run SET name = ?2, tags = ?3, note = ?4 WHERE id = ?1",
+                params![r.run, r.labels.name, tags, r.labels.note],
+            )?;
+            put(
+                "UPDATE queue SET request = json_set(request, '$.labels', json(?2)) WHERE run = ?1",
+                params![r.run, json(&r.labels)],
+            )
+        }
         Record::Queued(r) => put(
             "INSERT INTO queue VALUES (?1, (SELECT coalesce(max(place), 0) + 1 FROM queue), ?2, ?3, ?4, ?5, ?6, NULL)
              ON CONFLICT (run) DO NOTHING",

@@ -47,9 +47,11 @@ pub enum Action {
     Smooth,
     /// Curves on a logarithmic scale, or on a linear one.
     Scale,
-    /// A shorter part of the curves.
+    /// Curves along time, or along steps.
+    Across,
+    /// A shorter part of the curves; a run that waits comes earlier.
     ZoomIn,
-    /// A longer one.
+    /// A longer one; a run that waits comes later.
     ZoomOut,
     /// Only items that are wrong, or all.
     Wrong,
@@ -95,7 +97,7 @@ pub fn screen_key(number: usize) -> &'static str {
 }
 
 /// Every key but those of the screens.
-const BINDINGS: [Binding; 28] = [
+const BINDINGS: [Binding; 29] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
         "ctrl-c",
@@ -151,8 +153,19 @@ const BINDINGS: [Binding; 28] = [
     ),
     bind("s", Action::Smooth, "Curves: smooth more, or not at all", ""),
     bind("g", Action::Scale, "Curves: logarithmic scale, or linear", ""),
-    bind("+", Action::ZoomIn, "Curves: a shorter part", ""),
-    bind("-", Action::ZoomOut, "Curves: a longer part; esc: all of it", ""),
+    bind("x", Action::Across, "Curves: along time, or along steps", ""),
+    bind(
+        "+",
+        Action::ZoomIn,
+        "Curves: a shorter part; Runs: earlier in the queue",
+        "",
+    ),
+    bind(
+        "-",
+        Action::ZoomOut,
+        "Curves: a longer part, esc: all of it; Runs: later",
+        "",
+    ),
     bind("w", Action::Wrong, "Benchmarks: only items that are wrong", ""),
     bind(
         "/",

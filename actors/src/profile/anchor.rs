@@ -157,7 +157,7 @@ impl Profile {
         for (path, names) in named.chain(gate) {
             let mut named = names.iter().filter_map(|name| suites.find(name));
             if let Some(suite) = named.find(|suite| !suite.available()) {
-                let why = suite.items(Some(0)).err().map(|error| error.to_string());
+                let why = suite.items(Some(1)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data is not here".to_owned());
                 return wrong(&path, &format!("suites names {}: {why}", suite.name()));
             }

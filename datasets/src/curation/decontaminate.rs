@@ -9,6 +9,7 @@
 //! a question about a picture only where they are long enough to be nobody else's words; its pictures by what they show
 //! (`likeness.rs`), so that another size, another quality or another format is the same picture.
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 
 use crate::curation::dedup::words;
@@ -43,11 +44,12 @@ pub struct Forbidden {
 }
 
 impl Forbidden {
-    /// Registers a benchmark's items.
-    pub fn register(&mut self, benchmark: &str, items: &[Example]) {
+    /// Registers a benchmark's items. None of them is kept.
+    pub fn register(&mut self, benchmark: &str, items: impl IntoIterator<Item = impl Borrow<Example>>) {
         let number = self.names.len();
         self.names.push(benchmark.to_owned());
         for item in items {
+            let item = item.borrow();
             if let Some(key) = picture_key(item) {
                 self.pictures.entry(key).or_insert(number);
                 continue;

@@ -52,6 +52,10 @@ impl Reader for IdxReader {
         false
     }
 
+    fn endings(&self) -> &'static [&'static str] {
+        &["-idx3-ubyte", "-idx3-ubyte.gz"]
+    }
+
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(Idx::open(path, origin)?))
     }

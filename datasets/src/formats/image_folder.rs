@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Reader, Rows};
-use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
+use crate::example::{CAPTION_PROMPT, Check, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
 use crate::pictures::file as picture_file;
 
 /// The files of captions; the first that names a picture says what it shows.
 pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
+
+/// What the names of pictures end in.
+const ENDINGS: &[&str] = &[".png", ".jpg", ".jpeg"];
 
 /// The reader of the format `image_folder`.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,33 @@ impl Reader for ImageFolderReader {
 
     fn has_columns(&self) -> bool {
         false
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        ENDINGS
+    }
+
+    /// Every picture: no name of one says a split.
+    fn files(&self, path: &Path, _: Split) -> Result<Vec<PathBuf>, ReadError> {
+        let mut files = Vec::new();
+        list(path, &mut files)?;
+        Ok(files)
+    }
+
+    /// Pictures at its top, or a file of captions with pictures anywhere: JSON lines and texts beside them describe them.
+    fn is_certain_of(&self, folder: &Path) -> bool {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        if entries
+            .map(|entry| entry.path())
+            .any(|path| is_picture(&path) && !path.is_dir())
+        {
+            return true;
+        }
+        let has_captions = CAPTIONS.iter().any(|name| folder.join(name).is_file());
+        has_captions
+            && self
+                .files(folder, Split::Train)
+                .is_ok_and(|files| !files.is_empty())
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -151,14 +181,22 @@ impl Iterator for ImageFolder {
     }
 }
 
+fn is_picture(path: &Path) -> bool {
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
 fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
-        let extension = path.extension().map(|word| word.to_string_lossy().to_lowercase());
         if path.is_dir() {
             list(&path, files)?;
-        } else if matches!(extension.as_deref(), Some("png" | "jpg" | "jpeg")) {
+        } else if is_picture(&path) {
             files.push(path);
         }
     }

@@ -11,11 +11,11 @@ use super::columns::fields::Fields;
 use super::json_text::{Form, Pieces, ValueText};
 use super::packed::{At, Spool, is_packed};
 use super::{RandomAccess, Reader, Rows, columns, packed, shards};
-use crate::example::Example;
+use crate::example::{Example, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
-const ENDINGS: [&str; 8] = [
+const ENDINGS: &[&str] = &[
     ".jsonl",
     ".ndjson",
     ".json",
@@ -24,6 +24,7 @@ const ENDINGS: [&str; 8] = [
     ".jsonl.zst",
     ".json.zst",
     ".ndjson.gz",
+    ".ndjson.zst",
 ];
 /// A hub data set's own descriptions, which are no rows.
 const DESCRIPTIONS: [&str; 4] = [
@@ -44,6 +45,20 @@ impl Reader for JsonLinesReader {
 
     fn about(&self) -> &'static str {
         "JSON lines or arrays, packed or not: conversations, problems, questions, captioned pictures, instructions, plain text"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        ENDINGS
+    }
+
+    fn files(&self, path: &Path, split: Split) -> Result<Vec<PathBuf>, ReadError> {
+        let mut files = shards::files(path, ENDINGS, split)?;
+        files.retain(|file| {
+            !file
+                .file_name()
+                .is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known))
+        });
+        Ok(files)
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -96,14 +111,8 @@ impl JsonLines {
     /// # Errors
     /// A file cannot be opened; a folder has none.
     pub fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
-        let mut files = shards::files(path, &ENDINGS, origin.split)?;
-        files.retain(|file| {
-            !file
-                .file_name()
-                .is_some_and(|name| DESCRIPTIONS.iter().any(|known| name == *known))
-        });
         let mut rows = Self {
-            files,
+            files: JsonLinesReader.files(path, origin.split)?,
             next: 0,
             text: None,
             forms: Vec::new(),

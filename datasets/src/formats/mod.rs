@@ -5,8 +5,9 @@
 //! `tables/` rows as they are, which mean what a published benchmark says. `shards.rs` says which files a
 //! path means, `packed.rs` unpacks them. Cleaning is in `curation/`; what is generated and not read is in `tabletop/`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::example::Split;
 use crate::formats::row::{Origin, ReadError, Row, RowPlace};
 
 mod columns;
@@ -60,6 +61,24 @@ pub trait Reader: Sync {
         true
     }
 
+    /// What the names of such files end in, in lower case; none where names tell nothing.
+    fn endings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The files that a path means, in order.
+    ///
+    /// # Errors
+    /// As [`shards::files`].
+    fn files(&self, path: &Path, split: Split) -> Result<Vec<PathBuf>, ReadError> {
+        shards::files(path, self.endings(), split)
+    }
+
+    /// Whether a folder is of this format whatever else lies in it.
+    fn is_certain_of(&self, _folder: &Path) -> bool {
+        false
+    }
+
     /// Opens a file or folder.
     ///
     /// # Errors
@@ -97,4 +116,27 @@ readers! {
     webdataset::WebDatasetReader,
     image_folder::ImageFolderReader,
     idx::IdxReader,
+}
+
+/// The reader of a file, a pattern or a folder that nobody named the format of: by the names of its files; of a folder by
+/// those of the wanted split where there are any. None where no name tells.
+#[must_use]
+pub fn reader_of(path: &Path, split: Split) -> Option<&'static dyn Reader> {
+    let mut readers = READERS.iter().copied();
+    if !path.is_dir() {
+        let name = path.to_string_lossy().to_lowercase();
+        return readers.find(|reader| reader.endings().iter().any(|ending| name.ends_with(ending)));
+    }
+    if let Some(certain) = readers.find(|reader| reader.is_certain_of(path)) {
+        return Some(certain);
+    }
+    let has_files = |reader: &dyn Reader, split| {
+        let is_told = !reader.endings().is_empty();
+        is_told && reader.files(path, split).is_ok_and(|files| !files.is_empty())
+    };
+    let any_split = [split].into_iter().chain(Split::ALL);
+    any_split
+        .flat_map(|split| READERS.iter().copied().map(move |reader| (reader, split)))
+        .find(|(reader, split)| has_files(*reader, *split))
+        .map(|(reader, _)| reader)
 }

@@ -23,7 +23,7 @@ use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
-const ENDINGS: [&str; 1] = [".parquet"];
+const ENDINGS: &[&str] = &[".parquet"];
 
 /// The reader of the format `parquet`.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,10 @@ impl Reader for ParquetReader {
 
     fn about(&self) -> &'static str {
         "Parquet files as the hub keeps data sets: conversations, questions, captioned pictures, plain text"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        ENDINGS
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -71,7 +75,7 @@ struct Parquet {
 impl Parquet {
     fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut rows = Self {
-            files: shards::files(path, &ENDINGS, origin.split)?,
+            files: shards::files(path, ENDINGS, origin.split)?,
             next: 0,
             rows: None,
             number: 0,

@@ -18,7 +18,7 @@ use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
-const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst"];
 /// Bytes that a file of a sample may have (law L9).
 const LARGEST: u64 = 64 << 20;
 /// The unit of a tar file.
@@ -35,6 +35,10 @@ impl Reader for WebDatasetReader {
 
     fn about(&self) -> &'static str {
         "WebDataset's tar shards: pictures with captions, classes or JSON beside them"
+    }
+
+    fn endings(&self) -> &'static [&'static str] {
+        ENDINGS
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -93,7 +97,7 @@ struct ShardSample {
 
 impl Shards {
     fn open(path: &Path, origin: Origin, room: &Path) -> Result<Self, ReadError> {
-        let files = shards::files(path, &ENDINGS, origin.split)?;
+        let files = shards::files(path, ENDINGS, origin.split)?;
         let mut shards = Self {
             places: vec![None; files.len()],
             files,

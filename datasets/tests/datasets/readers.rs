@@ -6,7 +6,7 @@ use std::path::Path;
 
 use demask_datasets::example::{Kind, Split};
 use demask_datasets::formats::row::{KeptColumns, Origin, ReadError};
-use demask_datasets::formats::{READERS, Reader, Rows};
+use demask_datasets::formats::{READERS, Reader, Rows, reader_of};
 use demask_datasets::source_kind::{NAMES, SourceKind, TABLETOP};
 use demask_datasets::tabletop::Tabletop;
 
@@ -89,5 +89,51 @@ fn every_reader_has_a_file_of_its_name() {
     for reader in READERS {
         let file = folder.join(format!("{}.rs", reader.name()));
         assert!(file.is_file() && !reader.about().is_empty(), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_format_that_nobody_named_is_told_by_the_names_of_files() {
+    let told = |files: &[&str], path: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        for name in files {
+            let file = dir.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, "").unwrap();
+        }
+        let found = reader_of(&dir.path().join(path), Split::Test);
+        found.map(Reader::name)
+    };
+    for (path, expected) in [
+        ("rows.jsonl.zst", Some("jsonl")),
+        ("rows.NDJSON.gz", Some("jsonl")),
+        ("shard.tar.zst", Some("webdataset")),
+        ("shard-{00..02}.tar", Some("webdataset")),
+        ("part-*.parquet", Some("parquet")),
+        ("rows.txt", None),
+    ] {
+        assert_eq!(told(&[], path), expected, "{path}");
+    }
+    for (files, expected) in [
+        // A hub data set that was pulled.
+        (
+            vec!["README.md", "data/test-00000.parquet", "data/train-00000.parquet"],
+            Some("parquet"),
+        ),
+        (vec!["dataset_infos.json", "test.parquet"], Some("parquet")),
+        // Only of another split: the reader itself says so.
+        (vec!["data/train-00000.parquet"], Some("parquet")),
+        (vec!["a/shard-0.tar", "a/shard-1.tar"], Some("webdataset")),
+        (vec!["rows.jsonl", "pictures/1.png"], Some("jsonl")),
+        (vec!["captions.jsonl", "pictures/1.png"], Some("image_folder")),
+        (vec!["1.jpg", "notes.json"], Some("image_folder")),
+        (vec!["cats/1.png", "dogs/2.png"], Some("image_folder")),
+        (
+            vec!["t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"],
+            Some("idx"),
+        ),
+        (vec!["notes.txt"], None),
+    ] {
+        assert_eq!(told(&files, ""), expected, "{files:?}");
     }
 }

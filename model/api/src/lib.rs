@@ -15,7 +15,7 @@ pub use data::{grid, picture, sequence};
 pub use network::{checkpoint, config, loading, published};
 pub use protocol::{answer, cuda, number, request, wire};
 pub use sampling::quirks;
-pub use training::{policy, step_settings};
+pub use training::{estimators, policy, step_settings};
 
 pub use answer::{
     Answer, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame, TensorCheck,
@@ -24,11 +24,13 @@ pub use answer::{
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
 pub use cuda::{Cuda, CudaDevice};
+pub use estimators::uni_grpo::Spacing;
+pub use estimators::{Coupled, DiffuGrpo, EstimatorConfig, TraceRl, UniGrpo};
 pub use grid::Grid;
 pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};
-pub use policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicySample, Spacing};
+pub use policy::{ObjectiveConfig, PolicyGroup, PolicySample};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{ModelSource, Request};
 pub use sampling::{

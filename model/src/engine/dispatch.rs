@@ -4,13 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{
-    Answer, EngineError, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request,
-    SampleFrame, SampleRequest, Sequence, checkpoint,
+    Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, Sequence,
+    checkpoint,
 };
 
-use tch::TchError;
-
-use crate::device::{cuda, heartbeat};
+use crate::device::heartbeat;
+use crate::engine::aside::{AnsweredBetween, AsideDesk, Bystanders, Nobody, alone, limits_on, no_tokenizer};
 use crate::engine::checkpoint::{LoadedModel, check_manifest, load_backbone};
 use crate::engine::device_choice::Place;
 use crate::engine::sample_requests::RunningRequests;
@@ -19,8 +18,8 @@ use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::likelihood::{Company, log_likelihoods};
 use crate::network::backbone::Backbone;
+use crate::policy::step::PolicyRequest;
 use crate::reward_networks::RewardNetworks;
-use crate::sampler::sampling_limits;
 use crate::sampler::{Limits, Shelf};
 use crate::training::loss::LossRow;
 use crate::training::mask_sampling::masked;
@@ -79,6 +78,20 @@ impl Engine {
     /// # Errors
     /// Why it could not; the model is then as it was.
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
+        self.handle_among(request, on_frame, &mut Nobody)
+    }
+
+    /// Does what is asked; of those who ask aside meanwhile some are answered between two micro-batches of a step, by the weights
+    /// that it began with.
+    ///
+    /// # Errors
+    /// As [`Self::handle`].
+    pub fn handle_among(
+        &mut self,
+        request: Request,
+        on_frame: &mut dyn FnMut(SampleFrame),
+        bystanders: &mut dyn Bystanders,
+    ) -> Result<Answer> {
         let began = Instant::now();
         let seconds = || began.elapsed().as_secs_f64();
         // Training and decoding may need the memory that a large cache of the last samples still holds.
@@ -95,12 +108,13 @@ impl Engine {
                 micro_batches,
                 settings,
             } => {
-                let model = self.model()?;
-                training::train(
-                    &mut model.backbone,
-                    &mut model.optimizer,
+                let (parts, mut between) = self.trained(bystanders)?;
+                training::train_with(
+                    parts.backbone,
+                    parts.optimizer,
                     &micro_batches,
                     &settings,
+                    &mut between,
                 )
                 .map(Answer::Trained)
             }
@@ -110,24 +124,25 @@ impl Engine {
                 objective,
                 settings,
             } => {
-                // Taken apart, because the reference is borrowed from the engine at the same time.
-                let LoadedModel {
-                    backbone, optimizer, ..
-                } = loaded(&mut self.model)?;
-                policy::train(
-                    backbone,
-                    optimizer,
-                    self.reference.as_ref(),
-                    &groups,
-                    &estimator,
-                    &objective,
-                    &settings,
+                let asked = PolicyRequest {
+                    groups: &groups,
+                    estimator: &estimator,
+                    objective: &objective,
+                    settings: &settings,
+                };
+                let (parts, mut between) = self.trained(bystanders)?;
+                policy::train_with(
+                    parts.backbone,
+                    parts.optimizer,
+                    parts.reference,
+                    asked,
+                    &mut between,
                 )
                 .map(Answer::PolicyTrained)
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
             Request::Sample { requests } => alone(self.sampling()?, requests, &|| false, on_frame),
-            Request::Aside { request } => self.aside(*request, &|| false, on_frame),
+            Request::Aside { request } => self.desk()?.answer(*request, &|| false, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),
             Request::LogLikelihoods { queries } => self.log_likelihoods(&queries, &|| false),
             Request::TrainTokenizer { pictures, settings } => {
@@ -314,32 +329,16 @@ impl Engine {
         Ok(answer)
     }
 
-    /// Does what is asked for aside, also while others are being sampled: samples in a batch of their own, or codes. Samples are
-    /// given up between two passes when whoever asked is gone.
+    /// The loaded model, to be asked aside while others are being sampled.
     ///
     /// # Errors
-    /// Why it could not; anything else than samples and codes.
-    pub fn aside(
-        &self,
-        request: Request,
-        is_gone: &dyn Fn() -> bool,
-        on_frame: &mut dyn FnMut(SampleFrame),
-    ) -> Result<Answer> {
-        let began = Instant::now();
-        match request {
-            Request::Sample { requests } => alone(self.batch(0)?, requests, is_gone, on_frame),
-            Request::Encode { pictures } => {
-                let model = self.model.as_ref().ok_or_else(not_loaded)?;
-                let tokenizer = model.tokenizer.as_ref().ok_or_else(no_tokenizer)?;
-                Ok(Answer::Codes {
-                    codes: tokenizer.0.encode(&pictures)?,
-                    seconds: began.elapsed().as_secs_f64(),
-                })
-            }
-            _ => Err(ModelError::Refused(
-                "only samples and codes can be asked for aside".into(),
-            )),
-        }
+    /// No model is loaded.
+    pub fn desk(&self) -> Result<AsideDesk<'_>> {
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        Ok(AsideDesk {
+            model: model.into(),
+            limits: self.limits_for(model, 0),
+        })
     }
 
     /// A running batch of the loaded model, for requests that come while others are being sampled.
@@ -359,15 +358,32 @@ impl Engine {
 
     /// How much of a model is computed at one time without gradients, with so many bytes to take beside those that are free.
     fn limits_for(&self, model: &LoadedModel, more: u64) -> Limits {
-        match cuda::memory(self.place.device) {
-            Some(memory) => sampling_limits(
-                self.limits,
-                memory.available() + more,
-                model.backbone.config(),
-                self.place.kind,
-            ),
-            None => self.limits,
-        }
+        limits_on(&self.place, self.limits, model.backbone.config(), more)
+    }
+
+    /// What a step works on, and what it may be interrupted by.
+    fn trained<'a>(
+        &'a mut self,
+        bystanders: &'a mut dyn Bystanders,
+    ) -> Result<(TrainedParts<'a>, AnsweredBetween<'a>)> {
+        let LoadedModel {
+            backbone,
+            optimizer,
+            tokenizer,
+        } = loaded(&mut self.model)?;
+        let between = AnsweredBetween {
+            bystanders,
+            tokenizer: tokenizer.as_ref().map(|(tokenizer, _)| tokenizer),
+            step: optimizer.step_count(),
+            place: &self.place,
+            most: self.limits,
+        };
+        let parts = TrainedParts {
+            backbone,
+            optimizer,
+            reference: self.reference.as_ref(),
+        };
+        Ok((parts, between))
     }
 
     /// The log-likelihoods of answers, unless nobody waits for them any more, which is asked now and then.
@@ -412,36 +428,15 @@ impl Engine {
     }
 }
 
-/// One request in a batch of its own, until it is answered or nobody waits for it any more.
-fn alone(
-    mut sampling: RunningRequests<'_>,
-    requests: Vec<SampleRequest>,
-    is_gone: &dyn Fn() -> bool,
-    on_frame: &mut dyn FnMut(SampleFrame),
-) -> Result<Answer> {
-    sampling.join(0, requests)?;
-    loop {
-        match sampling.step(&mut |_, frame| on_frame(frame))?.pop() {
-            Some((_, Answer::Failed(EngineError::Device { message }))) => {
-                return Err(ModelError::Torch(TchError::Torch(message)));
-            }
-            Some((_, answer)) => return Ok(answer),
-            None if is_gone() => {
-                return Err(ModelError::Refused(
-                    "nobody waits for these samples any more".into(),
-                ));
-            }
-            None => {}
-        }
-    }
+/// What a step works on.
+struct TrainedParts<'a> {
+    backbone: &'a mut Backbone,
+    optimizer: &'a mut AdamW,
+    reference: Option<&'a Backbone>,
 }
 
 fn loaded(model: &mut Option<LoadedModel>) -> Result<&mut LoadedModel> {
     model.as_mut().ok_or_else(not_loaded)
-}
-
-fn no_tokenizer() -> ModelError {
-    ModelError::Refused("the model has no image tokenizer".into())
 }
 
 fn not_loaded() -> ModelError {

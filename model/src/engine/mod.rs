@@ -1,6 +1,7 @@
 //! The engine: what is done with each request, and the process around it.
 //!
 //! - `dispatch.rs`: one request after the other; `sample_requests.rs`: requests for samples, whose rows run together;
+//!   `aside.rs`: what a person asks for meanwhile;
 //! - `server.rs`, `shutdown.rs`, `fault.rs`: the socket; when the process ends; a failure that a test asks for;
 //! - `device_choice.rs`: the device and dtype to compute with;
 //! - `sandbox.rs`: what the process may do beside computing;
@@ -9,6 +10,7 @@
 //!
 //! Not here: anything that computes. The types of requests and answers are `demask-api`'s.
 
+pub mod aside;
 pub mod checkpoint;
 pub mod device_choice;
 mod dispatch;

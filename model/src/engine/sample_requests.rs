@@ -11,13 +11,36 @@ use demask_api::{Answer, Grid, Picture, Sample, SampleFrame, SampleRequest, Samp
 
 use crate::engine::checkpoint::LoadedModel;
 use crate::error::{ModelError, Result};
+use crate::image_tokenizer::ImageTokenizer;
+use crate::network::backbone::Backbone;
 use crate::sampler::validation;
 use crate::sampler::{Limits, Shelf, WorkerPool};
+
+/// What of a model is sampled.
+#[derive(Clone, Copy, Debug)]
+pub struct SampledModel<'a> {
+    /// The backbone.
+    pub backbone: &'a Backbone,
+    /// The image tokenizer, if the model has one.
+    pub tokenizer: Option<&'a ImageTokenizer>,
+    /// The optimiser's step that the weights are of.
+    pub step: u64,
+}
+
+impl<'a> From<&'a LoadedModel> for SampledModel<'a> {
+    fn from(model: &'a LoadedModel) -> Self {
+        Self {
+            backbone: &model.backbone,
+            tokenizer: model.tokenizer.as_ref().map(|(tokenizer, _)| tokenizer),
+            step: model.optimizer.step_count(),
+        }
+    }
+}
 
 /// A running batch and the requests whose rows are in it.
 #[derive(Debug)]
 pub struct RunningRequests<'a> {
-    model: &'a LoadedModel,
+    model: SampledModel<'a>,
     workers: WorkerPool<'a>,
     /// By number.
     open: BTreeMap<usize, OpenRequest>,
@@ -50,10 +73,11 @@ type Shape = (Option<Grid>, usize);
 impl<'a> RunningRequests<'a> {
     /// Nothing runs yet.
     #[must_use]
-    pub fn new(model: &'a LoadedModel, limits: Limits) -> Self {
+    pub fn new(model: impl Into<SampledModel<'a>>, limits: Limits) -> Self {
+        let model = model.into();
         Self {
             model,
-            workers: WorkerPool::new(&model.backbone, limits),
+            workers: WorkerPool::new(model.backbone, limits),
             open: BTreeMap::new(),
         }
     }
@@ -180,7 +204,7 @@ impl<'a> RunningRequests<'a> {
         Ok(Answer::Samples {
             samples,
             seconds: open.seconds + began.elapsed().as_secs_f64(),
-            step: self.model.optimizer.step_count(),
+            step: self.model.step,
         })
     }
 }
@@ -193,8 +217,8 @@ fn owner(open: &BTreeMap<usize, OpenRequest>, ticket: usize) -> Option<(usize, u
 }
 
 /// Tokens of pictures of one shape to pictures; none without an image tokenizer.
-fn decode(model: &LoadedModel, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
-    let Some((tokenizer, _)) = &model.tokenizer else {
+fn decode(model: SampledModel<'_>, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
+    let Some(tokenizer) = model.tokenizer else {
         return Ok(Vec::new());
     };
     let offset = model.backbone.config().image_offset();

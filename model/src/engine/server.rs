@@ -5,7 +5,7 @@
 //! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufReader, ErrorKind};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -22,6 +22,7 @@ use demask_api::{Answer, EngineError, Request, SampleRequest, wire};
 use tch::TchError;
 
 use crate::device::heartbeat;
+use crate::engine::aside::{AsideDesk, Bystanders};
 use crate::engine::dispatch::Engine;
 use crate::engine::fault::Fault;
 use crate::engine::shutdown::{ShutdownSignal, UntilAsked};
@@ -213,23 +214,27 @@ enum Meanwhile {
 /// What has come and is not begun.
 struct Inbox {
     jobs: Receiver<Job>,
-    next: Option<Job>,
+    /// Those that have come and wait, at most one a client (law L2).
+    waiting: VecDeque<Job>,
 }
 
 impl Inbox {
     fn new(jobs: Receiver<Job>) -> Self {
-        Self { jobs, next: None }
+        Self {
+            jobs,
+            waiting: VecDeque::new(),
+        }
     }
 
     /// The next request, waited for; none when nobody can send one any more.
     fn wait(&mut self) -> Option<Job> {
-        self.next.take().or_else(|| self.jobs.recv().ok())
+        self.waiting.pop_front().or_else(|| self.jobs.recv().ok())
     }
 
     /// The next request if it has come and asks for samples, or for something aside. Any other waits for those before it, and so
     /// does what follows it.
     fn meanwhile(&mut self) -> Option<(Meanwhile, Requester)> {
-        let next = self.next.take().or_else(|| self.jobs.try_recv().ok())?;
+        let next = self.waiting.pop_front().or_else(|| self.jobs.try_recv().ok())?;
         match next {
             Job {
                 request: Request::Sample { requests },
@@ -240,10 +245,40 @@ impl Inbox {
                 client,
             } => Some((Meanwhile::Aside(*request), client)),
             other => {
-                self.next = Some(other);
+                self.waiting.push_front(other);
                 None
             }
         }
+    }
+
+    /// The first of those that have come and ask for something aside; the others keep their order.
+    fn aside(&mut self) -> Option<(Request, Requester)> {
+        let at = self.aside_at()?;
+        let Job { request, client } = self.waiting.remove(at)?;
+        match request {
+            Request::Aside { request } => Some((*request, client)),
+            other => Some((other, client)),
+        }
+    }
+
+    fn aside_at(&mut self) -> Option<usize> {
+        self.waiting.extend(self.jobs.try_iter());
+        let is_aside = |job: &Job| matches!(job.request, Request::Aside { .. });
+        self.waiting.iter().position(is_aside)
+    }
+}
+
+/// Those who ask aside while a model is trained: they need not wait for those before them.
+impl Bystanders for Inbox {
+    fn are_waiting(&mut self) -> bool {
+        self.aside_at().is_some()
+    }
+
+    fn answer(&mut self, desk: &AsideDesk<'_>) -> Result<()> {
+        while let Some((request, client)) = self.aside() {
+            answer_aside(Ok(*desk), request, &client).map_err(of_device)?;
+        }
+        Ok(())
     }
 }
 
@@ -260,7 +295,8 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
                 return Served::Asked;
             }
             Request::Aside { request } => {
-                aside(engine, *request, &client).map_err(|message| EngineError::Device { message })
+                let answered = answer_aside(engine.desk(), *request, &client);
+                answered.map_err(|message| EngineError::Device { message })
             }
             request => {
                 let handled = whole(engine, |engine| {
@@ -268,7 +304,11 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
                     if let Request::LogLikelihoods { queries } = &request {
                         return engine.log_likelihoods(queries, &|| client.is_gone());
                     }
-                    engine.handle(request, &mut |frame| client.write(&Answer::Frame(frame)))
+                    engine.handle_among(
+                        request,
+                        &mut |frame| client.write(&Answer::Frame(frame)),
+                        &mut inbox,
+                    )
                 });
                 client.write(&handled.clone().unwrap_or_else(Answer::Failed));
                 handled.map(|_| ())
@@ -318,7 +358,7 @@ fn sample_together(
             let requests = match meanwhile {
                 Meanwhile::Join(requests) => requests,
                 Meanwhile::Aside(request) => {
-                    aside(engine, request, &client).map_err(of_device)?;
+                    answer_aside(engine.desk(), request, &client).map_err(of_device)?;
                     continue;
                 }
             };
@@ -352,9 +392,13 @@ fn sample_together(
 
 /// Does what a client asks for aside and answers it. Whatever goes wrong stays between the two, unless it is the device: then its
 /// words come back.
-fn aside(engine: &Engine, request: Request, client: &Requester) -> std::result::Result<(), String> {
+fn answer_aside(
+    desk: Result<AsideDesk<'_>>,
+    request: Request,
+    client: &Requester,
+) -> std::result::Result<(), String> {
     let done = caught(|| {
-        engine.aside(request, &|| client.is_gone(), &mut |frame| {
+        desk?.answer(request, &|| client.is_gone(), &mut |frame| {
             client.write(&Answer::Frame(frame));
         })
     });

@@ -186,7 +186,7 @@ struct ViewRow {
 fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<Vec<Vec<f64>>> {
     let conditional: Vec<LossRow> = rows.iter().map(|row| row.conditional.clone()).collect();
     let mut parts = threads::parts(backbone, &conditional);
-    let found = threads::each(backbone, &mut parts, |backbone, part| {
+    let found = threads::each(backbone, &mut parts, &mut |_| Ok(()), |backbone, part, _| {
         let own: Vec<LossRow> = part.iter().map(|&at| conditional[at].clone()).collect();
         let mut found = Vec::with_capacity(own.len());
         for group in alike(&own, most) {

@@ -32,6 +32,11 @@ use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
+/// Operations of a micro-batch of a policy step on a processor.
+const OPERATIONS: u64 = 70_000_000_000;
+/// Tokens that such a micro-batch has at least: fewer would waste the matrix products.
+const LEAST_TOKENS: usize = 512;
+
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
 pub struct Backbone {
@@ -159,6 +164,19 @@ impl Backbone {
         Ok(copy)
     }
 
+    /// A copy for sampling alone whose trained weights have these values, flat and f32 as [`Parameters::master`] has them.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn frozen_at(&self, master: &Tensor) -> Result<Self> {
+        let copy = self.frozen_copy()?;
+        for (name, value) in self.trained().named_like(master)? {
+            let mut own = copy.trained().value(&name)?;
+            tch::no_grad(|| own.f_copy_(&value))?;
+        }
+        Ok(copy)
+    }
+
     /// A backbone on the same weights, whose gradients are taken apart from these: for another thread.
     ///
     /// # Errors
@@ -214,6 +232,19 @@ impl Backbone {
     #[must_use]
     pub fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// Tokens of a micro-batch of a policy step: no more than are done in a second or so of a processor core, since a person's
+    /// question is answered between two of them (law L10); but on a GPU as many as there is room for.
+    #[must_use]
+    pub fn policy_tokens(&self) -> usize {
+        let room = self.room.forward_tokens();
+        if self.device.is_cuda() {
+            return room;
+        }
+        // Two operations a weight forward, four backward.
+        let most = OPERATIONS / (6 * self.parameters.count()).max(1);
+        room.min(usize::try_from(most).unwrap_or(room).max(LEAST_TOKENS))
     }
 
     /// Works out how much of a batch goes through for training of so many numbers, where the device says how much memory is

@@ -1,8 +1,7 @@
 //! Learning from scored groups: UniGRPO and what shares its interface (`mmada.md` 5.2, `peers.md` B.11, B.22).
 //!
 //! - `step.rs`: a policy step, `inner_steps` optimiser steps on the same groups;
-//! - `estimators/`: which masked views stand for a completion's likelihood, one file each;
-//! - `views.rs`: the views of all samples as rows, with their log-probabilities under the old policy and the reference;
+//! - `views.rs`: the views of all samples, which the estimator plans (`api/src/training/estimators/`), as rows, with their log-probabilities under the old policy and the reference;
 //! - `objective.rs`: the clipped ratio, the penalty and their sums;
 //! - `validation.rs`: what a policy step must be asked.
 //!
@@ -12,12 +11,10 @@
 //!
 //! Not here: rewards, advantages and rollouts, which the actors bring.
 
-pub mod estimators;
 mod objective;
 pub mod step;
 mod validation;
 mod views;
 
-pub use estimators::{Estimator, InnerStep, MaskedView};
-pub use step::train;
+pub use step::{train, train_with};
 pub use views::score;

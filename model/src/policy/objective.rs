@@ -12,6 +12,7 @@ use super::views::ScoredRows;
 use crate::device::transfer::{self, Packet};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
+use crate::training::interlude::Pause;
 use crate::training::loss::{descend, gather_with};
 use crate::training::optimizer::AdamW;
 
@@ -66,6 +67,7 @@ pub(super) fn descend_on(
     backbone: &Backbone,
     batches: &[ScoredRows],
     objective: &ObjectiveConfig,
+    pause: &mut Pause<'_>,
 ) -> Result<Tensor> {
     let mut sums = Tensor::f_zeros([SUMS as i64], (Kind::Double, backbone.device()))?;
     for batch in batches {
@@ -102,6 +104,8 @@ pub(super) fn descend_on(
             sums = sums.f_add(&own.f_to_kind(Kind::Double)?)?;
             Ok(loss)
         })?;
+        drop((gathered, arrived));
+        pause(backbone)?;
     }
     Ok(sums)
 }

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, StepSettings};
 
-use super::estimators::{self, Estimator};
 use super::objective::{Tally, descend_on};
 use super::validation;
 use super::views::{InnerViews, Policies, prepare};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
-use crate::training::optimizer::AdamW;
+use crate::training::interlude::{Interlude, Uninterrupted};
+use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::step::retried;
 use crate::training::threads;
 
@@ -32,14 +32,52 @@ pub fn train(
     objective: &ObjectiveConfig,
     settings: &StepSettings,
 ) -> Result<PolicyReport> {
+    let asked = PolicyRequest {
+        groups,
+        estimator,
+        objective,
+        settings,
+    };
+    train_with(backbone, optimizer, reference, asked, &mut Uninterrupted)
+}
+
+/// What a policy step is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyRequest<'a> {
+    /// The scored groups.
+    pub groups: &'a [PolicyGroup],
+    /// Which masked views stand for a completion.
+    pub estimator: &'a EstimatorConfig,
+    /// What is climbed.
+    pub objective: &'a ObjectiveConfig,
+    /// Learning rate and seed.
+    pub settings: &'a StepSettings,
+}
+
+/// Trains as [`train`] does; between two of a step's micro-batches there may be an interlude.
+///
+/// # Errors
+/// Those of [`train`]; the interlude's.
+pub fn train_with(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    reference: Option<&Backbone>,
+    asked: PolicyRequest<'_>,
+    interlude: &mut dyn Interlude,
+) -> Result<PolicyReport> {
+    let PolicyRequest {
+        groups,
+        estimator,
+        objective,
+        settings,
+    } = asked;
     let started = Instant::now();
     backbone.trained().trainable()?;
-    let estimator = estimators::find(estimator)?;
-    validation::check(backbone.config(), groups, &*estimator, objective, settings)?;
+    validation::check(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     let step = PolicyStep {
         samples: &samples,
-        estimator: &*estimator,
+        estimator,
         objective,
         settings,
     };
@@ -51,7 +89,7 @@ pub fn train(
     let reference = reference.filter(|_| objective.kl != 0.0);
     backbone.work_room_out(optimizer.numbers());
     let mut report = retried(backbone, longest, |backbone| {
-        step.run(backbone, optimizer, reference)
+        step.run(backbone, optimizer, reference, interlude)
     })?;
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
@@ -60,7 +98,7 @@ pub fn train(
 /// What a policy step was asked for.
 struct PolicyStep<'a> {
     samples: &'a [&'a PolicySample],
-    estimator: &'a dyn Estimator,
+    estimator: &'a EstimatorConfig,
     objective: &'a ObjectiveConfig,
     settings: &'a StepSettings,
 }
@@ -72,17 +110,21 @@ impl PolicyStep<'_> {
         backbone: &mut Backbone,
         optimizer: &mut AdamW,
         reference: Option<&Backbone>,
+        interlude: &mut dyn Interlude,
     ) -> Result<PolicyReport> {
         let policies = Policies { backbone, reference };
         let (objective, seed) = (self.objective, self.settings.seed);
         let mut views: Vec<InnerViews> = (0..objective.inner_steps)
-            .map(|inner| prepare(policies, self.samples, self.estimator, objective, (seed, inner)))
+            .map(|inner| {
+                let step = (seed, inner);
+                prepare(policies, self.samples, self.estimator, objective, step, interlude)
+            })
             .collect::<Result<_>>()?;
         // One step alone changes nothing before it is known to be finite; of several the later ones start from changed weights.
         let before = (objective.inner_steps > 1)
             .then(|| optimizer.snapshot(backbone.trained()))
             .transpose()?;
-        let mut report = self.inner_steps(backbone, optimizer, &mut views);
+        let mut report = self.inner_steps(backbone, optimizer, &mut views, (before.as_ref(), interlude));
         if !report.as_ref().is_ok_and(|report| report.finite) {
             match before {
                 Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
@@ -101,6 +143,7 @@ impl PolicyStep<'_> {
         backbone: &mut Backbone,
         optimizer: &mut AdamW,
         views: &mut [InnerViews],
+        (before, interlude): (Option<&Snapshot>, &mut dyn Interlude),
     ) -> Result<PolicyReport> {
         let mut report = PolicyReport {
             step: 0,
@@ -112,11 +155,30 @@ impl PolicyStep<'_> {
             seconds: 0.0,
             finite: true,
         };
-        for parts in views {
+        // Behind the first inner step the present weights are no longer those that the step began with.
+        let mut begun_with: Option<Backbone> = None;
+        for (number, parts) in views.iter_mut().enumerate() {
+            let mut pause = |present: &Backbone| {
+                if !interlude.is_wanted() {
+                    return Ok(());
+                }
+                let Some(before) = before.filter(|_| number > 0) else {
+                    return interlude.take(present);
+                };
+                let begun_with = match &mut begun_with {
+                    Some(known) => known,
+                    none => none.insert(present.frozen_at(before.master())?),
+                };
+                interlude.take(begun_with)
+            };
             let tokens: usize = parts.iter().flatten().map(|batch| batch.advantages.len()).sum();
-            let sums = threads::gradients(backbone, optimizer, parts, |backbone, batches| {
-                descend_on(backbone, batches, self.objective)
-            })?;
+            let sums = threads::gradients(
+                backbone,
+                optimizer,
+                parts,
+                &mut pause,
+                |backbone, batches, pause| descend_on(backbone, batches, self.objective, pause),
+            )?;
             let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
             let figures = (tally.loss, grad_norm);
             let (settings, trained) = (self.settings, backbone.trained_mut());

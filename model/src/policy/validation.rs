@@ -1,9 +1,8 @@
 //! What a policy step must be asked before libtorch meets it.
 
-use demask_api::{BackboneConfig, ObjectiveConfig, PolicyGroup, StepSettings};
+use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings};
 
-use super::estimators::Estimator;
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::training::validation::{in_range, refuse, sequence, settings};
 
 /// Checks groups, estimator, objective and settings.
@@ -13,7 +12,7 @@ use crate::training::validation::{in_range, refuse, sequence, settings};
 pub fn check(
     backbone: &BackboneConfig,
     groups: &[PolicyGroup],
-    estimator: &dyn Estimator,
+    estimator: &EstimatorConfig,
     objective: &ObjectiveConfig,
     step: &StepSettings,
 ) -> Result<()> {
@@ -24,7 +23,7 @@ pub fn check(
             "a policy step on {samples} samples with {inner} inner steps: both must be at least 1"
         ));
     }
-    estimator.check_settings()?;
+    estimator.check_settings().map_err(ModelError::Refused)?;
     in_range("clip", objective.clip, 0.0, f64::MAX)?;
     in_range("kl", objective.kl, 0.0, f64::MAX)?;
     settings(step)?;
@@ -36,7 +35,7 @@ pub fn check(
                 "sequence {id}: no answer position, so nothing to learn from"
             ));
         }
-        estimator.check_sample(sample)?;
+        estimator.check_sample(sample).map_err(ModelError::Refused)?;
         if !sample.advantage.is_finite() {
             let found = sample.advantage;
             return refuse(format!(

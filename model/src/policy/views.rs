@@ -1,12 +1,13 @@
 //! The masked views of all samples at one inner step, as rows with the weight of each token, and their log-probabilities
 //! under the old policy and the reference.
 
-use demask_api::{LossNormalization, ObjectiveConfig, PolicySample};
+use demask_api::estimators::{InnerStep, MaskedView};
+use demask_api::{EstimatorConfig, LossNormalization, ObjectiveConfig, PolicySample};
 use tch::Tensor;
 
-use super::estimators::{Estimator, InnerStep, MaskedView};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
+use crate::training::interlude::Interlude;
 use crate::training::loss::{LossRow, alike, gather, log_probs};
 use crate::training::threads;
 
@@ -38,9 +39,10 @@ pub(super) struct Policies<'a> {
 pub(super) fn prepare(
     policies: Policies<'_>,
     samples: &[&PolicySample],
-    estimator: &dyn Estimator,
+    estimator: &EstimatorConfig,
     objective: &ObjectiveConfig,
     (seed, inner): (u64, usize),
+    interlude: &mut dyn Interlude,
 ) -> Result<InnerViews> {
     let Policies { backbone, reference } = policies;
     let mask_token = backbone.config().mask_token_id;
@@ -61,12 +63,21 @@ pub(super) fn prepare(
     let (rows, advantages) = weighted_rows(planned, objective.normalization, samples.len());
     let mut parts: Vec<Vec<WeightedRows>> = threads::parts(backbone, &rows)
         .into_iter()
-        .map(|part| grouped(&part, &rows, &advantages, backbone.room().forward_tokens()))
+        .map(|part| grouped(&part, &rows, &advantages, backbone.policy_tokens()))
         .collect();
     // Both policies go over the same groups of rows: a row's bits may depend on its company.
     let mut scores = |policy: &Backbone| {
-        threads::each(policy, &mut parts, |policy, part| {
-            part.iter().map(|group| score(policy, &group.rows)).collect()
+        let mut pause = |_: &Backbone| match interlude.is_wanted() {
+            true => interlude.take(backbone),
+            false => Ok(()),
+        };
+        threads::each(policy, &mut parts, &mut pause, |policy, part, pause| {
+            let scored = part.iter().map(|group| {
+                let scored = score(policy, &group.rows)?;
+                pause(policy)?;
+                Ok(scored)
+            });
+            scored.collect()
         })
     };
     let old: Vec<Vec<Tensor>> = scores(backbone)?;

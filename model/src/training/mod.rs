@@ -2,13 +2,14 @@
 //!
 //! - `step.rs`: a step on micro-batches of sequences;
 //! - `mask_sampling.rs`: the forward process, which tokens of a sequence are masked; `loss.rs`: the loss at masked positions;
-//! - `threads.rs`: a batch in parts, a thread each;
+//! - `threads.rs`: a batch in parts, a thread each; `interlude.rs`: what may be done between two micro-batches;
 //! - `optimizer/`: AdamW, and Muon for the blocks' matrices;
 //! - `validation.rs`: what a sequence and the settings of a step must be.
 //!
 //! Not here: steps on scored groups (`policy`), the image tokenizer's step (`image_tokenizer/training.rs`), the learning
 //! rate's schedule and everything that decides what to train on (the actors).
 
+pub mod interlude;
 pub mod loss;
 pub mod mask_sampling;
 pub mod optimizer;
@@ -16,4 +17,4 @@ pub mod step;
 pub mod threads;
 pub mod validation;
 
-pub use step::train;
+pub use step::{train, train_with};

@@ -13,6 +13,7 @@ use crate::device::cuda;
 use crate::device::transfer::{self, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
+use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::loss::{
     Gathered, LossRow, alike, answer_divisor, descend, gather_with, position_weight,
 };
@@ -39,6 +40,20 @@ pub fn train(
     micro_batches: &[Vec<Sequence>],
     settings: &StepSettings,
 ) -> Result<TrainReport> {
+    train_with(backbone, optimizer, micro_batches, settings, &mut Uninterrupted)
+}
+
+/// Trains one step as [`train`] does; between two of its micro-batches there may be an interlude.
+///
+/// # Errors
+/// Those of [`train`]; the interlude's.
+pub fn train_with(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    micro_batches: &[Vec<Sequence>],
+    settings: &StepSettings,
+    interlude: &mut dyn Interlude,
+) -> Result<TrainReport> {
     if micro_batches.iter().all(Vec::is_empty) {
         return Err(ModelError::Refused("a training step without a sequence".into()));
     }
@@ -55,7 +70,7 @@ pub fn train(
     backbone.work_room_out(optimizer.numbers());
     retried(backbone, longest, |backbone| {
         backbone.set_dropout(Some(settings.seed));
-        let report = step(backbone, optimizer, micro_batches, settings);
+        let report = step(backbone, optimizer, (micro_batches, settings), interlude);
         backbone.set_dropout(None);
         if report.is_err() {
             optimizer.discard(backbone.trained_mut())?;
@@ -95,9 +110,14 @@ pub(crate) fn retried<T>(
 fn step(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
-    micro_batches: &[Vec<Sequence>],
-    settings: &StepSettings,
+    (micro_batches, settings): (&[Vec<Sequence>], &StepSettings),
+    interlude: &mut dyn Interlude,
 ) -> Result<TrainReport> {
+    // Weights are changed behind the last micro-batch alone.
+    let mut pause = |backbone: &Backbone| match interlude.is_wanted() {
+        true => interlude.take(backbone),
+        false => Ok(()),
+    };
     let started = Instant::now();
     let rows: usize = micro_batches.iter().map(Vec::len).sum();
     let (mut descended, mut first_row) = (Vec::new(), 0);
@@ -109,7 +129,7 @@ fn step(
             rows,
             share,
         };
-        descended.push(batch.train(backbone, optimizer, settings)?);
+        descended.push(batch.train(backbone, optimizer, settings, &mut pause)?);
         first_row += sequences.len();
     }
     let (tally, grad_norm) = read(&descended, optimizer)?;
@@ -201,6 +221,7 @@ impl MicroBatch<'_> {
         backbone: &mut Backbone,
         optimizer: &mut AdamW,
         settings: &StepSettings,
+        pause: &mut Pause<'_>,
     ) -> Result<Descended> {
         let sequences = self.sequences;
         let mask_token = backbone.config().mask_token_id;
@@ -233,10 +254,10 @@ impl MicroBatch<'_> {
             .collect();
         let tasks: Vec<usize> = sequences.iter().map(|one| task_number(one.task)).collect();
         let mut parts = threads::parts(backbone, &rows);
-        let losses = threads::gradients(backbone, optimizer, &mut parts, |backbone, part| {
+        let losses = threads::gradients(backbone, optimizer, &mut parts, pause, |backbone, part, pause| {
             let rows: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
             let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
-            task_losses(backbone, &rows, &tasks)
+            task_losses(backbone, &rows, &tasks, pause)
         })?;
         Ok(Descended {
             shares,
@@ -247,7 +268,12 @@ impl MicroBatch<'_> {
 }
 
 /// Takes the gradient of the rows' weighted losses and gives each task's part of their sum, [tasks] f64.
-fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result<Tensor> {
+fn task_losses(
+    backbone: &Backbone,
+    rows: &[LossRow],
+    tasks: &[usize],
+    pause: &mut Pause<'_>,
+) -> Result<Tensor> {
     let mut losses = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
     for group in alike(rows, backbone.room().forward_tokens()) {
         let mut packet = Packet::new();
@@ -258,6 +284,8 @@ fn task_losses(backbone: &Backbone, rows: &[LossRow], tasks: &[usize]) -> Result
         let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
         let (gathered, arrived) = gather_with(backbone, &rows, packet)?;
         losses = losses.f_add(&group_losses(backbone, &gathered, &arrived.get(of_target))?)?;
+        drop((gathered, arrived));
+        pause(backbone)?;
     }
     Ok(losses)
 }

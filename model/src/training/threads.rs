@@ -8,6 +8,7 @@ use crate::device::heartbeat;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::Result;
 use crate::network::backbone::Backbone;
+use crate::training::interlude::Pause;
 use crate::training::loss::LossRow;
 use crate::training::optimizer::AdamW;
 
@@ -35,20 +36,21 @@ pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
     parts
 }
 
-/// Does `work` on each part at the same time.
+/// Does `work` on each part at the same time. The first part is done by the thread that calls, and is given `pause`.
 ///
 /// # Errors
 /// The first part's that failed.
-pub fn each<P, T, F>(backbone: &Backbone, parts: &mut [P], work: F) -> Result<Vec<T>>
+pub fn each<P, T, F>(backbone: &Backbone, parts: &mut [P], pause: &mut Pause<'_>, work: F) -> Result<Vec<T>>
 where
     P: Send,
     T: Send,
-    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<T> + Sync,
 {
-    on_twins(backbone, parts, work)?.0.into_iter().collect()
+    on_twins(backbone, parts, pause, work)?.0.into_iter().collect()
 }
 
-/// Does `work`, which takes gradients, on each part at the same time; all gradients are in the optimiser's accumulator then.
+/// Does `work`, which takes gradients, on each part at the same time; all gradients are in the optimiser's accumulator then. The
+/// first part is done by the thread that calls, and is given `pause`.
 ///
 /// # Errors
 /// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].
@@ -56,14 +58,15 @@ pub fn gradients<P, T, F>(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
     parts: &mut [P],
+    pause: &mut Pause<'_>,
     work: F,
 ) -> Result<Vec<T>>
 where
     P: Send,
     T: Send,
-    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<T> + Sync,
 {
-    let (made, twins) = on_twins(backbone, parts, work)?;
+    let (made, twins) = on_twins(backbone, parts, pause, work)?;
     heartbeat::beat();
     optimizer.accumulate(backbone.trained_mut())?;
     for mut twin in twins {
@@ -73,17 +76,22 @@ where
 }
 
 /// The first part is done here, with the backbone itself; the others each by a twin in a thread, which come back.
-fn on_twins<P, T, F>(backbone: &Backbone, parts: &mut [P], work: F) -> Result<(Vec<Result<T>>, Vec<Backbone>)>
+fn on_twins<P, T, F>(
+    backbone: &Backbone,
+    parts: &mut [P],
+    pause: &mut Pause<'_>,
+    work: F,
+) -> Result<(Vec<Result<T>>, Vec<Backbone>)>
 where
     P: Send,
     T: Send,
-    F: Fn(&Backbone, &mut P) -> Result<T> + Sync,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<T> + Sync,
 {
     let Some((first, others)) = parts.split_first_mut() else {
         return Ok((Vec::new(), Vec::new()));
     };
     if others.is_empty() {
-        return Ok((vec![work(backbone, first)], Vec::new()));
+        return Ok((vec![work(backbone, first, pause)], Vec::new()));
     }
     let twins: Vec<Backbone> = others.iter().map(|_| backbone.twin()).collect::<Result<_>>()?;
     let _restored = Threads(tch::get_num_threads());
@@ -93,12 +101,12 @@ where
             scope.spawn(move || {
                 meet_threads();
                 tch::set_num_threads(1);
-                (work(&twin, part), twin)
+                (work(&twin, part, &mut |_| Ok(())), twin)
             })
         };
         let started: Vec<_> = twins.into_iter().zip(others).map(start).collect();
         tch::set_num_threads(1);
-        let mut made = vec![work(backbone, first)];
+        let mut made = vec![work(backbone, first, pause)];
         let mut twins = Vec::with_capacity(started.len());
         for thread in started {
             let (one, twin) = thread

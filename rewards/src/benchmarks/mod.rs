@@ -484,8 +484,13 @@ impl Suite {
     /// # Errors
     /// The data is not on this machine, or broken.
     pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>, SuiteError> {
-        let limit = limit.unwrap_or(self.size());
-        let mut asked = limit.min(self.size());
+        // A file that a person names is not read to its end to be counted first.
+        let size = match self.data() {
+            Data::Given => usize::MAX,
+            _ => self.size(),
+        };
+        let limit = limit.unwrap_or(size);
+        let mut asked = limit.min(size);
         loop {
             let mut items = self.looked_for(|| self.benchmark().items(self.protocol, asked))?;
             // Whole groups alone have a result.
@@ -494,7 +499,7 @@ impl Suite {
             }
             let counted = |item: &&Item| !item.example.held_out;
             let missing = limit.saturating_sub(items.iter().filter(counted).count());
-            if missing == 0 || asked >= self.size() || items.len() < asked {
+            if missing == 0 || asked >= size || items.len() < asked {
                 let last = items
                     .iter()
                     .enumerate()
@@ -503,7 +508,7 @@ impl Suite {
                 items.truncate(end.unwrap_or(items.len()));
                 return Ok(items);
             }
-            asked = (asked + missing).min(self.size());
+            asked = asked.saturating_add(missing).min(size);
         }
     }
 

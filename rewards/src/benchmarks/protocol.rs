@@ -66,6 +66,12 @@ impl Protocol {
         Self::of(name, "accuracy")
     }
 
+    /// A protocol whose value is the mean credit, where an answer may be partly right.
+    #[must_use]
+    pub const fn mean_credit(name: &'static str) -> Self {
+        Self::of(name, "mean_credit")
+    }
+
     /// The same with answers of so many tokens, in so many steps, by blocks of so many.
     #[must_use]
     pub const fn decoded(self, tokens: usize, steps: usize, block: usize) -> Self {

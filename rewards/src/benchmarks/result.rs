@@ -89,7 +89,7 @@ pub fn mean_of_categories(suite: &str, protocol: &Protocol, judged: &[Judged]) -
     result(suite, protocol, judged, mean_of_shares)
 }
 
-/// The mean credit, where an answer may be partly right; held-out compositions as in [`accuracy`].
+/// The mean credit, where an answer may be partly right. Held-out compositions count nowhere.
 #[must_use]
 pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
     let counted = || judged.iter().filter(|one| !one.item.example.held_out);

@@ -27,6 +27,7 @@ use super::named::{NamedSuites, laid_down};
 use super::{compare, list, show};
 use crate::args::{EvalAction, EvalArgs, Likelihood};
 use crate::exit::UsageError;
+use crate::figure::file::{self, check_output};
 use crate::model::engine;
 use crate::model::pulled::pulled;
 use crate::model::session::Session;
@@ -46,6 +47,9 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
         Some(EvalAction::History(output)) => return show::history(home, output.json),
         Some(EvalAction::Merge(options)) => return merge(home, options),
         None => {}
+    }
+    if let Some(file) = &options.items {
+        check_output("--items", file, &["jsonl"], options.force)?;
     }
     let embedded = options.embedded.then(|| laid_down(home)).transpose()?;
     let named = named(&options, embedded.as_deref())?;
@@ -129,6 +133,10 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
                     kept.reused()
                 ));
             }
+            if let Some(file) = &options.items {
+                let lines: Vec<String> = kept.items()?.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+                file::write(file, (lines.join("\n") + "\n").as_bytes())?;
+            }
             evaluation = Some(kept.id().to_owned());
         }
         anyhow::Ok(())
@@ -157,7 +165,7 @@ fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<Name
                     .map(NamedSuites::Listed),
             );
         } else {
-            named.push(NamedSuites::read(word)?);
+            named.push(NamedSuites::read(word, &options.scorer)?);
         }
     }
     if let Some(other) = named.iter().find(|one| embedded.is_some() && !one.is_published()) {

@@ -105,6 +105,14 @@ impl Kept {
         })])
     }
 
+    /// Every item of the evaluation, by suite and number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn items(&self) -> Result<Vec<EvalItem>, StoreError> {
+        evaluations::items(self.writer.connection(), &self.evaluation.id, 0)
+    }
+
     /// Ends the evaluation.
     ///
     /// # Errors

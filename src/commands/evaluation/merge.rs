@@ -45,7 +45,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
             );
         }
     }
-    let mut suites: Vec<Suite> = named(first, &options.suites)?;
+    let mut suites: Vec<Suite> = named(first, options)?;
     if first.settings["embedded"] == true {
         let folder = laid_down(home)?;
         suites = suites
@@ -111,10 +111,10 @@ fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
 }
 
 /// The suites of an evaluation: the program's, and those of files that are named.
-fn named(evaluation: &Evaluation, files: &[String]) -> anyhow::Result<Vec<Suite>> {
+fn named(evaluation: &Evaluation, options: &EvalMerge) -> anyhow::Result<Vec<Suite>> {
     let mut known: Vec<Suite> = Suite::all().collect();
-    for word in files {
-        known.extend(NamedSuites::read(word)?.suites(None));
+    for word in &options.suites {
+        known.extend(NamedSuites::read(word, &options.scorer)?.suites(None));
     }
     evaluation
         .suites

@@ -19,12 +19,18 @@ pub enum NamedSuites {
 }
 
 impl NamedSuites {
-    /// What a word of the command line means: `SUITE`, `FILE.toml` or `FILE.toml:SUITE`.
+    /// What a word of the command line means: `SUITE`, `FILE.toml` or `FILE.toml:SUITE`, or a file of rows, which are scored by
+    /// `scorer`.
     ///
     /// # Errors
     /// There is no such suite; a file that is wrong, with its line.
-    pub fn read(word: &str) -> Result<Self, UsageError> {
+    pub fn read(word: &str, scorer: &str) -> Result<Self, UsageError> {
         let Some((file, which)) = in_file(word) else {
+            if Suite::find(word).is_none() && OwnBenchmark::is_of_rows(Path::new(word)) {
+                let read = BenchmarkFile::of_rows(Path::new(word), scorer);
+                let read = read.map_err(|error| UsageError(error.to_string()))?;
+                return Ok(Self::File(Box::new(read), None));
+            }
             return find(word).map(Self::Listed);
         };
         let read = BenchmarkFile::read(Path::new(file)).map_err(|error| UsageError(error.to_string()))?;

@@ -27,7 +27,12 @@ const COLUMNS: u16 = 100;
 /// No such run; no value of such a metric; a file that cannot be written.
 pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     let ending = match &options.output {
-        Some(path) => Some(file::check_output(path, &["svg", "png"], options.force)?),
+        Some(path) => Some(file::check_output(
+            "--output",
+            path,
+            &["svg", "png"],
+            options.force,
+        )?),
         None => None,
     };
     let mut chosen: Vec<String> = Vec::new();

@@ -14,7 +14,7 @@ use crate::page::{RunPage, page};
 /// # Errors
 /// No such run; a file that is there already or cannot be written.
 pub fn report(home: &Home, options: &RunReport) -> anyhow::Result<ExitCode> {
-    file::check_output(&options.output, &["html", "htm"], options.force)?;
+    file::check_output("--output", &options.output, &["html", "htm"], options.force)?;
     let run = runs::find(home, &options.run)?;
     let whole = page(&RunPage {
         home,

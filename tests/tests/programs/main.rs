@@ -17,6 +17,14 @@ mod commands {
     mod score;
     mod typed;
 }
+/// A researcher's second day, each from a clean home: one's own data, rewards, benchmarks, several runs.
+mod desk {
+    mod align;
+    mod benchmarks;
+    mod own_data;
+    mod resume;
+    mod study;
+}
 mod measurements {
     mod gpu_bench;
     mod rivals;
@@ -25,7 +33,6 @@ mod models {
     mod adapters;
     mod evaluation;
     mod likelihood;
-    mod own_benchmarks;
     mod published;
     mod published_benchmarks;
 }
@@ -40,11 +47,8 @@ mod runs {
     mod hang;
     mod loop_pieces;
     mod many;
-    mod own_data;
     mod queue;
-    mod resume;
     mod rounds;
     mod sandbox;
-    mod study;
     mod teacher;
 }

@@ -43,6 +43,8 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
     /// The values themselves where the line is smoothed.
     pub behind: Vec<(f64, f64)>,
+    /// The interval of each point where it is known: where it is, its lower and its upper end. Drawn on paper alone.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
 /// A chart of one metric.
@@ -108,6 +110,7 @@ impl Chart {
                     name: named(curve),
                     points: at(smoothed(&raw, style.smooth)),
                     behind: if style.smooth > 0.0 { at(raw) } else { Vec::new() },
+                    band: Vec::new(),
                 }
             })
             .filter(|series| !series.points.is_empty())
@@ -138,13 +141,15 @@ impl Chart {
     }
 }
 
+/// Seconds of the longest curve.
+pub(crate) fn longest(curves: &[&Curve]) -> f64 {
+    let ends = curves.iter().filter_map(|curve| curve.points.last());
+    ends.map(|point| point.seconds).fold(0.0, f64::max)
+}
+
 /// Seconds of the unit that times are said in, and its name.
-fn unit(curves: &[&Curve], along: Along) -> (f64, &'static str) {
-    let longest = curves
-        .iter()
-        .filter_map(|curve| curve.points.last())
-        .map(|point| point.seconds)
-        .fold(0.0, f64::max);
+pub(crate) fn unit(curves: &[&Curve], along: Along) -> (f64, &'static str) {
+    let longest = longest(curves);
     match along {
         Along::Step => (1.0, "step"),
         Along::Time if longest < 180.0 => (1.0, "seconds"),

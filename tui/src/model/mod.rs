@@ -2,8 +2,9 @@
 //! screen's own.
 //!
 //! `message.rs` is what happens to it and what it asks for outside; `past.rs` a run as the store tells of it; `seen.rs` what was
-//! counted already.
+//! counted already; `clock.rs` when a run's steps were.
 
+pub(crate) mod clock;
 pub mod message;
 pub mod past;
 pub mod seen;
@@ -116,6 +117,8 @@ pub struct Model {
     pub actors: BTreeMap<String, ActorView>,
     /// Metrics: step and value.
     pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
+    /// When the run's last steps were, in microseconds since the Unix epoch.
+    pub times: VecDeque<(f64, i64)>,
     /// Log lines.
     pub log: VecDeque<LogLine>,
     /// Lines that were ever added to the log.
@@ -199,6 +202,7 @@ impl Model {
     pub fn begin(&mut self, run: &str) {
         run.clone_into(&mut self.run);
         self.metrics.clear();
+        self.times.clear();
         self.turns.clear();
         self.evals.clear();
         self.samples.clear();

@@ -8,6 +8,8 @@ use serde_json::Value;
 pub const EVENTS: &str = "opened";
 /// The column that marks an answer as a run's funnel.
 pub const FUNNEL: &str = "funnel";
+/// The column that marks an answer as the beginnings of runs.
+pub const BEGAN: &str = "began";
 /// Events that are read of a run, the newest.
 const RECENT: u64 = 2000;
 /// Watched samples whose frames are read.
@@ -68,6 +70,24 @@ pub fn points(runs: &[String], name: &str) -> Command {
 #[must_use]
 pub fn turns(runs: &[String]) -> Command {
     ask(turns_sql(runs))
+}
+
+/// Asks when these runs began.
+#[must_use]
+pub fn beginnings(runs: &[String]) -> Command {
+    let runs: Vec<String> = runs.iter().map(|run| quoted(run)).collect();
+    ask(format!(
+        "SELECT run AS {BEGAN}, started_us FROM v_run WHERE run IN ({})",
+        runs.join(", ")
+    ))
+}
+
+/// When runs began, of an answer, in microseconds since the Unix epoch.
+pub(crate) fn beginnings_of(rows: &[Vec<String>]) -> impl Iterator<Item = (String, i64)> {
+    rows.iter().filter_map(|row| match row.as_slice() {
+        [run, began] => Some((run.clone(), began.parse().ok()?)),
+        _ => None,
+    })
 }
 
 /// The pattern that fits this name alone.

@@ -12,9 +12,10 @@ use super::Event;
 use super::Screen;
 use super::step_back;
 use crate::chart::draw::{draw, said};
-use crate::chart::{Along, Chart, ChartStyle};
+use crate::chart::{Along, Chart, ChartStyle, longest, unit};
 use crate::keys::Action;
 use crate::model::Model;
+use crate::model::clock::RunClock;
 use crate::model::message::Effect;
 use crate::model::past;
 use crate::pictures::Pictures;
@@ -41,6 +42,10 @@ pub(crate) struct CurvesScreen {
     smooth: usize,
     /// On a logarithmic scale.
     log: bool,
+    /// What lies across.
+    along: Along,
+    /// When each run that is drawn began, in microseconds since the Unix epoch.
+    began: BTreeMap<String, i64>,
     /// The part of the way across that is seen, as shares of it; none: all.
     window: Option<(f64, f64)>,
     /// What the store said of a run's metric.
@@ -68,6 +73,7 @@ impl Screen for CurvesScreen {
                     }
                 }
                 Some(curves::TURNED) => self.turns = curves::turns_of(rows),
+                Some(past::BEGAN) => self.began.extend(past::beginnings_of(rows)),
                 _ => {}
             },
             _ => {}
@@ -92,6 +98,12 @@ impl Screen for CurvesScreen {
             }
             Action::Smooth => self.smooth = (self.smooth + 1) % SMOOTHING.len(),
             Action::Scale => self.log = !self.log,
+            Action::Across => {
+                (self.along, self.window) = match self.along {
+                    Along::Step => (Along::Time, None),
+                    Along::Time => (Along::Step, None),
+                };
+            }
             Action::ZoomIn => self.zoom(0.5),
             Action::ZoomOut => self.zoom(2.0),
             Action::Back => self.pan(-0.25),
@@ -105,7 +117,6 @@ impl Screen for CurvesScreen {
     fn draw(&self, model: &Model, _: &Pictures, frame: &mut Frame, area: Rect) {
         let [left, right] = parts(area);
         self.list(model, frame, left);
-        let style = self.style(model);
         let block = panel("curves").title_bottom(self.said());
         let inner = block.inner(right);
         frame.render_widget(block, right);
@@ -116,7 +127,7 @@ impl Screen for CurvesScreen {
         }
         let rows = Layout::vertical(vec![Constraint::Fill(1); names.len()]).split(inner);
         for (name, place) in names.iter().zip(rows.iter()) {
-            self.chart(model, name, style, frame, *place);
+            self.chart(model, name, frame, *place);
         }
     }
 }
@@ -147,7 +158,10 @@ impl CurvesScreen {
         };
         let overlaid = model.overlaid.iter().map(|(run, _)| run.clone());
         let runs: Vec<String> = std::iter::once(model.run.clone()).chain(overlaid).collect();
-        let mut effects = vec![Effect::Ask(past::points(&runs, name))];
+        let mut effects = vec![
+            Effect::Ask(past::points(&runs, name)),
+            Effect::Ask(past::beginnings(&runs)),
+        ];
         if runs.len() > 1 {
             effects.push(Effect::Ask(past::turns(&runs)));
         }
@@ -165,19 +179,22 @@ impl CurvesScreen {
         chosen.iter().cloned().chain(others).take(room).collect()
     }
 
-    fn style(&self, model: &Model) -> ChartStyle {
-        let last = model
-            .metrics
-            .values()
-            .filter_map(|points| Some(points.back()?.0))
-            .fold(0.0, f64::max);
+    /// How curves are drawn; a part of the way across is one of the longest curve's.
+    fn style(&self, model: &Model, found: &[Curve]) -> ChartStyle {
+        let along = self.along;
+        let steps = model.metrics.values().filter_map(|points| Some(points.back()?.0));
+        let all: Vec<&Curve> = found.iter().collect();
+        let (last, least) = match along {
+            Along::Step => (steps.fold(0.0, f64::max), 1.0),
+            Along::Time => (longest(&all) / unit(&all, along).0, 1e-6),
+        };
         ChartStyle {
             smooth: SMOOTHING[self.smooth],
             log: self.log,
-            along: Along::Step,
+            along,
             window: self
                 .window
-                .map(|(low, high)| (low * last, (high * last).max(low * last + 1.0))),
+                .map(|(low, high)| (low * last, (high * last).max(low * last + least))),
         }
     }
 
@@ -188,12 +205,14 @@ impl CurvesScreen {
             weight => format!("smoothed {weight}"),
         }];
         words.push(if self.log { "logarithmic" } else { "linear" }.to_owned());
-        if let Some((low, high)) = self.window {
-            words.push(format!(
-                "{:.0} to {:.0} % of the steps",
-                100.0 * low,
-                100.0 * high
-            ));
+        let across = match self.along {
+            Along::Step => "of the steps",
+            Along::Time => "of the time",
+        };
+        match self.window {
+            Some((low, high)) => words.push(format!("{:.0} to {:.0} % {across}", 100.0 * low, 100.0 * high)),
+            None if self.along == Along::Time => words.push("along time".to_owned()),
+            None => {}
         }
         Line::styled(format!(" {} ", words.join(" · ")), quiet())
     }
@@ -235,18 +254,24 @@ impl CurvesScreen {
         if run == model.run
             && let Some(live) = model.metrics.get(name)
         {
+            let clock = RunClock {
+                stored: std::mem::take(&mut curve.points),
+                began: self.began.get(run).copied(),
+                times: &model.times,
+            };
             let first = live.front().map_or(0.0, |point| point.0);
-            curve.points.retain(|point| point.step < first);
-            curve.points.extend(live.iter().map(|&(step, value)| CurvePoint {
+            let before = clock.stored.iter().filter(|point| point.step < first);
+            let after = live.iter().map(|&(step, value)| CurvePoint {
                 step,
-                seconds: 0.0,
+                seconds: clock.seconds(step),
                 value,
-            }));
+            });
+            curve.points = before.copied().chain(after).collect();
         }
         (!curve.points.is_empty()).then_some(curve)
     }
 
-    fn chart(&self, model: &Model, name: &str, style: ChartStyle, frame: &mut Frame, area: Rect) {
+    fn chart(&self, model: &Model, name: &str, frame: &mut Frame, area: Rect) {
         let overlaid = model.overlaid.iter().map(|(run, _)| run.as_str());
         let runs = std::iter::once(model.run.as_str()).chain(overlaid);
         let found: Vec<Curve> = runs.filter_map(|run| self.curve(model, run, name)).collect();
@@ -256,7 +281,15 @@ impl CurvesScreen {
             None if alone => String::new(),
             None => "this run".to_owned(),
         };
+        let style = self.style(model, &found);
         let mut turns = model.turns.clone();
+        // What came live says the step alone.
+        if let Some(own) = found.iter().find(|curve| curve.run == model.run) {
+            for turn in turns.iter_mut().filter(|turn| turn.seconds == 0.0) {
+                let at = own.points.iter().find(|point| point.step >= turn.step);
+                turn.seconds = at.map_or(turn.seconds, |point| point.seconds);
+            }
+        }
         turns.extend(self.turns.iter().filter(|turn| turn.run != model.run).cloned());
         let all: Vec<&Curve> = found.iter().collect();
         match Chart::of(&all, &turns, named, style) {

@@ -1,4 +1,5 @@
-//! The runs of the store: opened to be looked at as the present one is, or laid over its curves.
+//! The runs of the store: opened to be looked at as the present one is, or laid over its curves; above them those that wait for
+//! their turn, which may be put in another order.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Position, Rect};
@@ -18,8 +19,10 @@ use crate::theme::{accent, chosen, panel};
 
 /// The column that marks an answer as the list of runs.
 pub(crate) const RUNS: &str = "runs";
-/// Runs that are listed, the newest.
+/// Runs that are listed, the newest; and as many that wait.
 const LISTED: u64 = 500;
+/// What the status of a run that waits begins with, before its place.
+const WAITS: &str = "waits ";
 
 /// The list, and which of it is chosen.
 #[derive(Default)]
@@ -38,12 +41,14 @@ impl Screen for RunsScreen {
     fn on_show(&mut self, _: &Model) -> Vec<Effect> {
         vec![Effect::Ask(Command::Query {
             sql: format!(
-                "SELECT run AS {RUNS}, profile, status, step, seed, datetime(started_us / 1000000, 'unixepoch') AS began, \
+                "SELECT * FROM (SELECT run AS {RUNS}, coalesce(name, profile) AS profile, '{WAITS}' || place AS status, '' AS step, \
+                 '' AS seed, '' AS began, '' AS benchmarks FROM v_queue ORDER BY v_queue.place LIMIT {LISTED}) \
+                 UNION ALL SELECT * FROM (SELECT run, profile, status, step, seed, datetime(started_us / 1000000, 'unixepoch') AS began, \
                  coalesce((SELECT group_concat(suite || ' ' || round(100 * value, 1), ', ') FROM (SELECT suite, value, max(step) \
                  FROM v_eval WHERE v_eval.run = v_run.run GROUP BY suite)), '') AS benchmarks \
-                 FROM v_run ORDER BY started_us DESC LIMIT {LISTED}"
+                 FROM v_run ORDER BY started_us DESC LIMIT {LISTED})"
             ),
-            limit: LISTED,
+            limit: 2 * LISTED,
         })]
     }
 
@@ -61,6 +66,10 @@ impl Screen for RunsScreen {
             Action::Up | Action::Down => {
                 let last = self.rows.len().saturating_sub(1);
                 self.at = step_back(self.at, last, action == Action::Down);
+            }
+            Action::ZoomIn | Action::ZoomOut => return self.moved(model, action == Action::ZoomIn),
+            Action::Open | Action::Mark if self.place().is_some() => {
+                model.notice = "that run waits for its turn: + and - put it earlier or later".into();
             }
             Action::Open => model.opening = self.chosen().map(|(run, _)| run),
             Action::Close if model.is_past => model.opening = Some(String::new()),
@@ -139,17 +148,46 @@ impl Screen for RunsScreen {
             "benchmarks",
         ])
         .style(accent(model));
-        let words = " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run ";
+        let words = match area.width < 100 {
+            true => " ▸ shown ▪ laid over · enter opens, space lays over, + - move what waits ",
+            false => {
+                " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run · + - move what waits "
+            }
+        };
         let table = Table::new(rows, widths)
             .header(head)
             .row_highlight_style(chosen())
-            .block(panel("runs, newest first").title_bottom(Line::from(words)));
+            .block(panel("runs, those that wait first, then the newest").title_bottom(Line::from(words)));
         let mut state = TableState::default().with_selected(self.at);
         frame.render_stateful_widget(table, area, &mut state);
     }
 }
 
 impl RunsScreen {
+    /// The place of the chosen run among those that wait, from 1, if it waits.
+    fn place(&self) -> Option<u64> {
+        self.rows.get(self.at)?.get(2)?.strip_prefix(WAITS)?.parse().ok()
+    }
+
+    /// Has the chosen run wait a place less or more, and asks how they wait then.
+    fn moved(&mut self, model: &Model, earlier: bool) -> Vec<Effect> {
+        let (Some(place), Some((run, _))) = (self.place(), self.chosen()) else {
+            return Vec::new();
+        };
+        let place = if earlier { place - 1 } else { place + 1 };
+        let last = self
+            .rows
+            .iter()
+            .filter(|row| row.get(2).is_some_and(|status| status.starts_with(WAITS)));
+        if place == 0 || place > last.count() as u64 {
+            return Vec::new();
+        }
+        self.at = step_back(self.at, self.rows.len().saturating_sub(1), !earlier);
+        let mut effects = vec![Effect::Ask(Command::QueueMove { run, place })];
+        effects.extend(self.on_show(model));
+        effects
+    }
+
     /// The chosen run's id, and what a legend calls it.
     fn chosen(&self) -> Option<(String, String)> {
         let row = self.rows.get(self.at)?;

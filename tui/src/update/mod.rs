@@ -367,6 +367,7 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
         Record::Overview(overview) => model.overview = Some(overview),
         Record::Actor(actor) => drop(model.actors.insert(actor.name.clone(), actor)),
         Record::Metric(metric) => {
+            timed(model, metric.step as f64, at_us);
             for (name, value) in metric.values {
                 let points = model.metrics.entry(name).or_default();
                 // A step that was done again after a crash, or that came both from the store and live.
@@ -447,6 +448,17 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
             );
         }
         _ => {}
+    }
+}
+
+/// When a step was, the last time that it was done.
+fn timed(model: &mut Model, step: f64, at_us: i64) {
+    while model.times.back().is_some_and(|&(known, _)| known >= step) {
+        model.times.pop_back();
+    }
+    model.times.push_back((step, at_us));
+    while model.times.len() > POINTS {
+        model.times.pop_front();
     }
 }
 

@@ -3,8 +3,8 @@
 
 use demask_storage::query;
 use demask_storage::{
-    Command, Eval, EvalItem, ExampleRecord, Frame, Gate, GateVerdict, Metric, Modality, Record, Reply,
-    RolloutSample, Run, RunEnd, RunState, Steer, SteerAction, Trace, TrainUse, Writer,
+    Command, Eval, EvalItem, ExampleRecord, Frame, Gate, GateVerdict, Metric, Modality, Queued, Record,
+    Reply, RolloutSample, Run, RunEnd, RunRequest, RunState, Steer, SteerAction, Trace, TrainUse, Writer,
 };
 use demask_tui::{Dashboard, Effect, Model, Msg, render_to_string, update};
 
@@ -343,4 +343,61 @@ fn the_items_of_a_result_are_read_from_the_store() {
     ] {
         assert!(item.contains(words), "{words}: {item}");
     }
+}
+
+#[test]
+fn curves_lie_along_time_too() {
+    let mut desk = Desk::new();
+    desk.press(&["0"]);
+    let list = desk.press(&[]);
+    let at = list.lines().position(|line| line.contains("profile-a")).unwrap();
+    desk.press(&vec!["down"; at - 4]);
+    let steps = desk.press(&["enter", "9"]);
+    assert!(steps.contains("step") && !steps.contains("along time"), "{steps}");
+    let time = desk.press(&["x"]);
+    assert!(time.contains("seconds") && time.contains("along time"), "{time}");
+    let again = desk.press(&["x"]);
+    assert_eq!(again, steps);
+}
+
+#[test]
+fn runs_that_wait_are_listed_first_and_put_in_another_order() {
+    let mut desk = Desk::new();
+    let waits = |id: &str| {
+        Record::Queued(Queued {
+            run: id.into(),
+            by: "a person".into(),
+            profile: format!("later-{id}"),
+            config_hash: String::new(),
+            request: RunRequest {
+                profile: String::new(),
+                origin: String::new(),
+                from_scratch: true,
+                parent: None,
+                labels: Default::default(),
+            },
+        })
+    };
+    let mut writer = Writer::open(&desk.database).unwrap();
+    writer.append(&["c", "d"].map(waits), 6_000_000).unwrap();
+    let list = desk.press(&["0"]);
+    let line = |words: &str| list.lines().position(|line| line.contains(words)).unwrap();
+    assert!(
+        line("waits 1") < line("waits 2") && line("later-d") < line("profile-a"),
+        "{list}"
+    );
+    // The first of those that wait is chosen: it cannot be opened, nor come earlier, but later.
+    let opened = desk.press(&["enter"]);
+    assert!(opened.contains("waits for its turn"), "{opened}");
+    assert!(update(&mut desk.board, Msg::Key("+".into())).is_empty());
+    let asked = update(&mut desk.board, Msg::Key("-".into()));
+    let moved = Command::QueueMove {
+        run: "c".into(),
+        place: 2,
+    };
+    assert_eq!(asked[0], Effect::Ask(moved));
+    assert!(
+        matches!(&asked[1], Effect::Ask(Command::Query { .. })),
+        "how they wait then"
+    );
 }

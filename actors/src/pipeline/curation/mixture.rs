@@ -75,9 +75,9 @@ impl Mixture {
         let mut forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
         let reading = || profile.sources.iter().filter(|source| source.kind.reads());
         for source in reading() {
-            let items = sources::held_out_items(source, profile)?;
-            if !items.is_empty() {
-                forbidden.register(&format!("{}-test", source.name), &items);
+            let mut items = sources::held_out_items(source, profile)?.peekable();
+            if items.peek().is_some() {
+                forbidden.register(&format!("{}-test", source.name), items);
             }
         }
         let mut read = BTreeMap::new();
@@ -456,12 +456,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut profile = given(dir.path(), 0);
         profile.sources[0].test_share = 0.4;
-        let held = sources::held_out_items(&profile.sources[0], &profile).unwrap();
+        let held = || -> Vec<Example> {
+            let held = sources::held_out_items(&profile.sources[0], &profile);
+            held.unwrap().collect()
+        };
+        let held_again = held();
+        let held = held();
         assert!(!held.is_empty() && held.len() < 10);
-        assert_eq!(
-            held,
-            sources::held_out_items(&profile.sources[0], &profile).unwrap()
-        );
+        assert_eq!(held, held_again);
         let mut mixture = opened(&profile).unwrap();
         assert_eq!(mixture.read()["given"].len(), 10 - held.len());
         let batch = mixture.batch(1, 64, &BTreeMap::new(), &[], 0.5).unwrap();

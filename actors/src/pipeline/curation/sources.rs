@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::dedup::{Dedup, Novelty};
-use demask_datasets::curation::held_out::is_held_out;
+use demask_datasets::curation::held_out::{held_out_rows, is_held_out};
 use demask_datasets::data_dir;
-use demask_datasets::example::{Check, Example, Mode, Split};
+use demask_datasets::example::{Check, Example, Mode};
 use demask_datasets::formats::row::{ReadError, Row, RowPlace};
 use demask_datasets::formats::{Encoded, RandomAccess, Reader, Rows};
 use demask_rewards::benchmarks::{Data, Suite, SuiteError};
@@ -234,7 +234,7 @@ fn register(
     forbidden: &mut Forbidden,
 ) -> Result<(), SuiteError> {
     if !matches!(suite.data(), Data::Published(_)) {
-        forbidden.register(name, &suite.examples(None)?);
+        forbidden.register(name, suite.examples(None)?);
         return Ok(());
     }
     let items = suite.items(None)?;
@@ -370,30 +370,27 @@ pub fn read(
     Ok(kept)
 }
 
-/// The rows of a source that are held out of training, if a share of them is: what no other row may overlap (law L6).
+/// The examples of a source that are held out of training, if a share of them is: what no other row may overlap (law L6). They
+/// are read one after another.
 ///
 /// # Errors
 /// It is not readable at all.
-pub fn held_out_items(source: &Source, profile: &Profile) -> Result<Vec<Example>, SourceError> {
-    if source.test_share == 0.0 {
-        return Ok(Vec::new());
-    }
-    let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
-    let rows = rows(source, profile, &path).map_err(|error| SourceError::Unreadable {
-        name: source.name.clone(),
-        error,
-    })?;
-    let mut items = Vec::new();
-    for examples in rows
-        .flatten()
-        .filter(|examples| is_held_out(source.test_share, examples))
-    {
-        items.extend(examples.into_iter().map(|example| Example {
-            split: Split::Test,
-            ..example
-        }));
-    }
-    Ok(items)
+pub fn held_out_items(
+    source: &Source,
+    profile: &Profile,
+) -> Result<impl Iterator<Item = Example> + use<>, SourceError> {
+    let rows: Rows = match source.test_share == 0.0 {
+        true => Box::new(std::iter::empty()),
+        false => {
+            let path = data_dir::find(source.path.as_deref().unwrap_or(Path::new("")));
+            let unreadable = |error| SourceError::Unreadable {
+                name: source.name.clone(),
+                error,
+            };
+            rows(source, profile, &path).map_err(unreadable)?
+        }
+    };
+    Ok(held_out_rows(rows, source.test_share))
 }
 
 /// The first examples of what was kept of a source, at most so many.

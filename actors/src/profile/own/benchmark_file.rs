@@ -73,6 +73,26 @@ impl BenchmarkFile {
         Ok(found)
     }
 
+    /// The benchmark that a file of rows is by itself, scored so ([`OwnBenchmark::of_rows`]).
+    ///
+    /// # Errors
+    /// It cannot be read; there is no such scorer.
+    pub fn of_rows(file: &Path, scorer: &str) -> Result<Self, ProfileError> {
+        let origin = file.display().to_string();
+        let wrong = |message| ProfileError {
+            origin: origin.clone(),
+            line: None,
+            message,
+        };
+        let mut found = Self {
+            profile: None,
+            benchmarks: vec![OwnBenchmark::of_rows(file, scorer).map_err(wrong)?],
+            rewards: Vec::new(),
+        };
+        found.settle(&origin).map_err(|(_, message)| wrong(message))?;
+        Ok(found)
+    }
+
     /// Checks all and finds what is named.
     fn settle(&mut self, origin: &str) -> Result<(), Wrong> {
         for (number, reward) in self.rewards.iter_mut().enumerate() {

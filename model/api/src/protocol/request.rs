@@ -12,7 +12,8 @@ use crate::likelihood::LikelihoodQuery;
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::loading::LoadOptions;
 use crate::sampling::SampleRequest;
-use crate::training::policy::{EstimatorConfig, ObjectiveConfig, PolicyGroup};
+use crate::training::estimators::EstimatorConfig;
+use crate::training::policy::{ObjectiveConfig, PolicyGroup};
 use crate::training::step_settings::StepSettings;
 
 /// Where weights come from.

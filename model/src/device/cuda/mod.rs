@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 use demask_api::Cuda;
 
-pub use determinism::{DETERMINISTIC, deterministic, set_deterministic, strictly};
+pub use determinism::{DETERMINISTIC, deterministic, leniently, set_deterministic, strictly};
 pub use library::library_folder;
 pub use memory::{Memory, forget_peak, memory, release};
 pub use opening::open_library;

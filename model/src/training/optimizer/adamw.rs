@@ -42,6 +42,14 @@ pub struct Snapshot {
     average: Option<Tensor>,
 }
 
+impl Snapshot {
+    /// The weights, flat, f32.
+    #[must_use]
+    pub fn master(&self) -> &Tensor {
+        &self.master
+    }
+}
+
 impl AdamW {
     /// A fresh state.
     ///

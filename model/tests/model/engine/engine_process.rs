@@ -488,6 +488,63 @@ fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_the
     assert!(refusal(refused).contains("only samples and codes"));
 }
 
+/// A policy step that takes its time.
+fn long_step() -> Request {
+    Request::Policy {
+        groups: (0..2)
+            .map(|_| crate::common::group(&[1.0, -0.5, 0.25, -1.5, 0.75]))
+            .collect(),
+        estimator: demask_api::EstimatorConfig::default(),
+        objective: demask_api::ObjectiveConfig {
+            inner_steps: 300,
+            ..demask_api::ObjectiveConfig::default()
+        },
+        settings: crate::common::settings(5),
+    }
+}
+
+#[test]
+fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_the_same() {
+    let saved = |stream: &mut UnixStream| match save(stream, "end") {
+        Answer::Saved { hash, step, .. } => (hash, step),
+        other => panic!("{other:?}"),
+    };
+    let calm = Engine::start();
+    let mut client = calm.connect();
+    load(&mut client);
+    let Answer::PolicyTrained(report) = ask(&mut client, &long_step()) else {
+        panic!("no report")
+    };
+    let expected = saved(&mut client);
+
+    let engine = Engine::start();
+    let (mut client, mut person, mut watch) = (engine.connect(), engine.connect(), engine.connect());
+    load(&mut client);
+    let aside = json!({"ask": "aside", "request": asked(7, false)});
+    wire::write(&mut person, &aside).unwrap();
+    let before = samples(&mut person);
+    wire::write(&mut client, &long_step()).unwrap();
+    while !matches!(
+        ask(&mut watch, &Request::Heartbeat),
+        Answer::Heartbeat { busy: true, .. }
+    ) {}
+    // By the weights that the step began with, also behind its first inner step.
+    for _ in 0..3 {
+        wire::write(&mut person, &aside).unwrap();
+        assert_eq!(samples(&mut person), before);
+    }
+    let Answer::PolicyTrained(asked_meanwhile) = wire::read(&mut client).unwrap().unwrap() else {
+        panic!("no report")
+    };
+    assert_eq!(
+        (asked_meanwhile.losses, asked_meanwhile.step),
+        (report.losses, 300)
+    );
+    assert_eq!(saved(&mut client), expected);
+    wire::write(&mut person, &aside).unwrap();
+    assert_ne!(samples(&mut person), before, "the weights have moved");
+}
+
 #[test]
 fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
     let engine = Engine::start();

@@ -4,8 +4,9 @@
 
 use crate::common::{group, ragged, sequence, settings};
 use demask_api::{
-    Answer, EstimatorConfig, LikelihoodEstimator, LikelihoodQuery, ModelSource, ObjectiveConfig, PolicyGroup,
-    PolicySample, Request, SampleRequest, Sequence, Span, StepSettings, Task,
+    Answer, Coupled, DiffuGrpo, EstimatorConfig, LikelihoodEstimator, LikelihoodQuery, ModelSource,
+    ObjectiveConfig, PolicyGroup, PolicySample, Request, SampleRequest, Sequence, Span, StepSettings, Task,
+    TraceRl,
 };
 use demask_model::ModelError;
 use demask_model::engine::Engine;
@@ -135,7 +136,7 @@ fn a_policy_step_without_sense_is_refused() {
         ..plain()
     };
     refused(&mut engine, policy(whole(), usual(), endless), "kl is inf");
-    let sure = EstimatorConfig::DiffuGrpo { prompt_mask: 1.5 };
+    let sure = EstimatorConfig::from(DiffuGrpo { prompt_mask: 1.5 });
     refused(
         &mut engine,
         policy(whole(), sure, plain()),
@@ -373,9 +374,9 @@ fn any_sequence() -> impl Strategy<Value = Sequence> {
 fn any_estimator() -> impl Strategy<Value = EstimatorConfig> {
     prop::sample::select(vec![
         EstimatorConfig::default(),
-        EstimatorConfig::DiffuGrpo { prompt_mask: 0.5 },
-        EstimatorConfig::Coupled,
-        EstimatorConfig::TraceRl { merge: 0, views: 1 },
+        EstimatorConfig::from(DiffuGrpo { prompt_mask: 0.5 }),
+        EstimatorConfig::from(Coupled {}),
+        EstimatorConfig::from(TraceRl { merge: 0, views: 1 }),
     ])
 }
 

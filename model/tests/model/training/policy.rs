@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 
 use crate::common::{MASK, group, learner, numbers, ragged, settings, state};
+use demask_api::estimators::{Estimator as _, InnerStep, MaskedView};
 use demask_api::{
-    Adam, EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample,
-    SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler,
+    Adam, Coupled, DiffuGrpo, EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport,
+    PolicySample, SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler, TraceRl,
+    UniGrpo,
 };
 use demask_model::Backbone;
-use demask_model::policy::estimators::find;
-use demask_model::policy::{self, InnerStep, MaskedView};
+use demask_model::policy::{self, step::PolicyRequest};
 use demask_model::sampler::sample;
+use demask_model::training::interlude::Interlude;
 use demask_model::training::loss::{LossRow, alike, backward_chunks, gather};
 use demask_model::training::mask_sampling::masked;
 use demask_model::training::optimizer::AdamW;
@@ -21,16 +23,16 @@ const ADVANTAGES: [f32; 5] = [1.0, -0.5, 0.25, -1.5, 0.75];
 
 fn estimators() -> Vec<EstimatorConfig> {
     vec![
-        EstimatorConfig::UniGrpo {
+        EstimatorConfig::from(UniGrpo {
             spacing: Spacing::Cyclic,
-        },
-        EstimatorConfig::UniGrpo {
+        }),
+        EstimatorConfig::from(UniGrpo {
             spacing: Spacing::ToEnd,
-        },
-        EstimatorConfig::DiffuGrpo { prompt_mask: 0.15 },
-        EstimatorConfig::Coupled,
-        EstimatorConfig::TraceRl { merge: 2, views: 2 },
-        EstimatorConfig::TraceRl { merge: 1, views: 0 },
+        }),
+        EstimatorConfig::from(DiffuGrpo { prompt_mask: 0.15 }),
+        EstimatorConfig::from(Coupled {}),
+        EstimatorConfig::from(TraceRl { merge: 2, views: 2 }),
+        EstimatorConfig::from(TraceRl { merge: 1, views: 0 }),
     ]
 }
 
@@ -42,7 +44,7 @@ fn views(
     seed: u64,
 ) -> Vec<MaskedView> {
     let step = InnerStep { number, count, seed };
-    find(config).unwrap().views(sample, MASK, step)
+    config.views(sample, MASK, step)
 }
 
 fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
@@ -344,7 +346,7 @@ fn clipped_tokens_have_no_gradient() {
         ..ObjectiveConfig::default()
     };
     // The same views at every inner step: after the first, what became likelier is clipped.
-    let same = EstimatorConfig::DiffuGrpo { prompt_mask: 0.0 };
+    let same = EstimatorConfig::from(DiffuGrpo { prompt_mask: 0.0 });
     let report = train(&mut learner, None, &[all_good], &same, &sharp, &plain(1e-3));
     assert!(report.clipped[0] == 0.0 && report.clipped[3] > 0.5, "{report:?}");
     assert!(report.grad_norm[3] < report.grad_norm[0], "{report:?}");
@@ -434,19 +436,16 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
         assert!(!view.counted.is_empty());
         for (at, (&seen, &clean)) in view.ids.iter().zip(&sequence.ids).enumerate() {
             let hidden = view.counted.iter().any(|&(counted, _)| counted == at);
-            let prompt = matches!(estimator, EstimatorConfig::DiffuGrpo { .. }) && !answer.contains(&at);
-            let later = matches!(estimator, EstimatorConfig::TraceRl { .. }) && answer.contains(&at);
+            let prompt = estimator.name() == DiffuGrpo::NAME && !answer.contains(&at);
+            let later = estimator.name() == TraceRl::NAME && answer.contains(&at);
             assert!(
                 seen == clean || hidden || ((prompt || later) && at >= sequence.left_pad && seen == MASK)
             );
         }
     }
-    let whole = matches!(
-        estimator,
-        EstimatorConfig::Coupled
-            | EstimatorConfig::DiffuGrpo { .. }
-            | EstimatorConfig::TraceRl { views: 0, .. }
-    );
+    let every_moment = EstimatorConfig::from(TraceRl { merge: 1, views: 0 });
+    let is_whole = [Coupled::NAME, DiffuGrpo::NAME].contains(&estimator.name());
+    let whole = is_whole || *estimator == every_moment;
     counted.sort_unstable();
     assert!(
         counted.windows(2).all(|pair| pair[0] < pair[1]),
@@ -463,7 +462,7 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
 fn a_trace_view_is_what_the_sampler_saw() {
     for sample in group(&ADVANTAGES).samples {
         let answer = sample.sequence.answer[0].start..sample.sequence.answer[0].end;
-        let every_moment = EstimatorConfig::TraceRl { merge: 1, views: 0 };
+        let every_moment = EstimatorConfig::from(TraceRl { merge: 1, views: 0 });
         let found = views(&every_moment, &sample, (0, 2), 1);
         let steps: BTreeSet<u16> = sample.commit_step.iter().copied().collect();
         assert_eq!(found.len(), steps.len());
@@ -474,8 +473,62 @@ fn a_trace_view_is_what_the_sampler_saw() {
             }
         }
         // Two inner steps of two views each look at different moments.
-        let one_moment = EstimatorConfig::TraceRl { merge: 1, views: 1 };
+        let one_moment = EstimatorConfig::from(TraceRl { merge: 1, views: 1 });
         let of = |inner| views(&one_moment, &sample, (inner, 2), 1);
         assert!(found.len() < 2 || of(0) != of(1));
+    }
+}
+
+/// Looks at the weights whenever it may.
+#[derive(Default)]
+struct Looking {
+    seen: Vec<Vec<f64>>,
+}
+
+impl Interlude for Looking {
+    fn is_wanted(&mut self) -> bool {
+        true
+    }
+
+    fn take(&mut self, begun_with: &Backbone) -> demask_model::Result<()> {
+        let named = begun_with.trained().named()?;
+        self.seen.push(named.values().flat_map(numbers).collect());
+        Ok(())
+    }
+}
+
+#[test]
+fn l8_an_interlude_sees_the_weights_that_the_step_began_with_and_changes_nothing() {
+    for inner_steps in [1, 3] {
+        let (groups, estimator) = (
+            [group(&ADVANTAGES), group(&ADVANTAGES)],
+            EstimatorConfig::default(),
+        );
+        let (objective, settings) = (objective(0.0, inner_steps), settings(3));
+        let mut calm = learner(1);
+        let began: Vec<f64> = calm
+            .0
+            .trained()
+            .named()
+            .unwrap()
+            .values()
+            .flat_map(numbers)
+            .collect();
+        train(&mut calm, None, &groups, &estimator, &objective, &settings);
+        let (mut backbone, mut optimizer) = learner(1);
+        let asked = PolicyRequest {
+            groups: &groups,
+            estimator: &estimator,
+            objective: &objective,
+            settings: &settings,
+        };
+        let mut looking = Looking::default();
+        policy::train_with(&mut backbone, &mut optimizer, None, asked, &mut looking).unwrap();
+        assert!(looking.seen.len() >= 2 * inner_steps, "scores and gradients");
+        assert!(looking.seen.iter().all(|seen| *seen == began));
+        assert_eq!(
+            state(backbone.parameters(), &optimizer),
+            state(calm.0.parameters(), &calm.1)
+        );
     }
 }

@@ -7,15 +7,12 @@ use super::config::{COLUMNS, OwnBenchmark};
 use super::scoring::OwnScorer;
 use crate::benchmarks::BENCHMARKS;
 
-/// The splits.
-const SPLITS: [&str; 3] = ["test", "validation", "train"];
-
 impl OwnBenchmark {
-    /// What is wrong with it: the key, and what was expected. `rewards` are the names of the profile's external ones.
+    /// Its scorer, where all of it is right. `rewards` are the names of the profile's external ones.
     ///
     /// # Errors
-    /// The first that is.
-    pub fn check(&self, rewards: &[&str]) -> Result<(), (&'static str, String)> {
+    /// What is wrong first: the key, and what was expected.
+    pub(super) fn check(&self, rewards: &[&str]) -> Result<OwnScorer, (&'static str, String)> {
         let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.');
         if self.name.is_empty() || self.name.len() > 80 || !self.name.chars().all(plain) {
             let message = format!("is '{}'; expected 1 to 80 letters, digits, _, - or .", self.name);
@@ -32,13 +29,8 @@ impl OwnBenchmark {
             );
             return Err(("columns", message));
         }
-        if !SPLITS.contains(&self.split.as_str()) {
-            return Err((
-                "split",
-                format!("is {}; there are {}", self.split, SPLITS.join(", ")),
-            ));
-        }
-        if let Some(format) = self.format.as_ref().filter(|_| self.reader().is_none()) {
+        let unknown = |format: &&String| !READERS.iter().any(|reader| reader.name() == format.as_str());
+        if let Some(format) = self.format.as_ref().filter(unknown) {
             let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
             return Err(("format", format!("is {format}; there are {}", known.join(", "))));
         }
@@ -48,6 +40,6 @@ impl OwnBenchmark {
                 return Err((key, format!("of benchmark {} is no template: {why}", self.name)));
             }
         }
-        OwnScorer::of(self, rewards).map(drop)
+        OwnScorer::of(self, rewards)
     }
 }

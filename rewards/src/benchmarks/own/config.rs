@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_datasets::formats::{READERS, Reader};
+use demask_datasets::example::Split;
+use demask_datasets::formats::{READERS, Reader, reader_of};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +47,8 @@ pub struct OwnBenchmark {
     pub think: Option<bool>,
     /// Which split's files of a folder: `test`, `validation` or `train`.
     #[serde(default = "test")]
-    pub split: String,
+    #[schemars(with = "String")]
+    pub split: Split,
     /// At most this many items, the first.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: Option<usize>,
@@ -73,53 +75,24 @@ pub enum OwnKind {
 
 /// The names that `columns` may give the file's own for.
 pub(super) const COLUMNS: [&str; 4] = ["image", "reference", "choices", "category"];
-/// What files of each format are called.
-const ENDINGS: [(&str, &[&str]); 3] = [
-    ("parquet", &[".parquet"]),
-    ("webdataset", &[".tar", ".tar.gz", ".tgz"]),
-    ("jsonl", &[".jsonl", ".ndjson", ".json", ".gz", ".zst"]),
-];
-
 impl OwnBenchmark {
-    /// The reader of its format; none where it names one that there is not.
-    pub(super) fn reader(&self) -> Option<&'static dyn Reader> {
-        let name = match &self.format {
-            Some(format) => format.as_str(),
-            None => self.format_of_name(),
+    /// The reader of its format.
+    ///
+    /// # Errors
+    /// There is none of that name, or the file's name tells none.
+    pub(super) fn reader(&self) -> Result<&'static dyn Reader, String> {
+        let found = match &self.format {
+            Some(format) => READERS.iter().copied().find(|reader| reader.name() == format),
+            None => reader_of(&self.file, self.split),
         };
-        READERS.iter().copied().find(|reader| reader.name() == name)
-    }
-
-    fn format_of_name(&self) -> &'static str {
-        let file = self.file.to_string_lossy().to_lowercase();
-        let named = ENDINGS
-            .iter()
-            .find(|(_, endings)| endings.iter().any(|ending| file.ends_with(ending)));
-        match named {
-            Some((format, _)) => format,
-            None => self.format_of_folder(),
-        }
-    }
-
-    /// What a folder's files are; pictures where none tells.
-    fn format_of_folder(&self) -> &'static str {
-        let entries = std::fs::read_dir(&self.file).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries
-            .map(|entry| entry.file_name().to_string_lossy().to_lowercase())
-            .collect();
-        names.sort();
-        // A folder of pictures may have its captions in JSON lines.
-        let pictures = |name: &String| [".png", ".jpg", ".jpeg"].iter().any(|end| name.ends_with(end));
-        if names.iter().any(pictures) {
-            return "image_folder";
-        }
-        let of = |name: &String| {
-            let found = ENDINGS
-                .iter()
-                .find(|(_, endings)| endings.iter().any(|ending| name.ends_with(ending)));
-            found.map(|(format, _)| *format)
-        };
-        names.iter().find_map(of).unwrap_or("image_folder")
+        found.ok_or_else(|| {
+            let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
+            format!(
+                "the format of {} is not told by its name; name it in format: {}",
+                self.file.display(),
+                known.join(", ")
+            )
+        })
     }
 
     /// Whether the model may reason first.
@@ -131,6 +104,6 @@ impl OwnBenchmark {
 fn exact() -> String {
     "exact".into()
 }
-fn test() -> String {
-    "test".into()
+pub(super) fn test() -> Split {
+    Split::Test
 }

@@ -3,20 +3,21 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use demask_datasets::curation::held_out::is_held_out;
-use demask_datasets::example::{Check, Split};
+use demask_datasets::curation::held_out::held_out_rows;
+use demask_datasets::example::{Check, Example};
 use demask_datasets::formats::Reader;
 use demask_datasets::formats::row::Origin;
 
+use super::read_once::ReadOnce;
 use super::scoring::f1;
-use crate::benchmarks::result::{accuracy, mean_credit};
+use crate::benchmarks::result::mean_credit;
 use crate::benchmarks::{
     Benchmark, Data, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult,
 };
 use crate::verifiers::{Verifiers, thought};
 
-/// The metric where an answer may be partly right.
-const MEAN: Protocol = Protocol::of("", "mean_credit");
+/// Whatever the rows are: one free answer among them may be partly right.
+const MEAN: Protocol = Protocol::mean_credit("");
 
 /// What is held out of a source.
 #[derive(Clone)]
@@ -33,68 +34,64 @@ pub struct HeldOut {
 
 /// The benchmark `SOURCE-test`.
 pub(in crate::benchmarks) struct HeldOutRows {
-    name: String,
     about: String,
     held_out: HeldOut,
-    items: OnceLock<Result<Vec<Item>, String>>,
+    items: ReadOnce,
+    /// How many there are, once they were counted.
+    count: OnceLock<usize>,
 }
 
 impl HeldOutRows {
     pub(in crate::benchmarks) fn new(held_out: HeldOut) -> Self {
         let source = &held_out.origin.source;
+        let read = held_out.clone();
         Self {
-            name: format!("{source}-test"),
             about: format!(
                 "what is held out of source {source}, a share of {}",
                 held_out.share
             ),
+            items: ReadOnce::new(&format!("{source}-test"), move |count| read.items(count)),
             held_out,
-            items: OnceLock::new(),
+            count: OnceLock::new(),
         }
-    }
-
-    fn all(&self) -> Result<&Vec<Item>, SuiteError> {
-        let read = self.items.get_or_init(|| read(&self.held_out));
-        let named = |why: &String| SuiteError::Absent(format!("benchmark {}: {why}", self.name));
-        read.as_ref().map_err(named)
     }
 }
 
-/// Every held-out example that an answer can be held against. A row that cannot be read is told by the source itself.
-fn read(held_out: &HeldOut) -> Result<Vec<Item>, String> {
-    let HeldOut { path, reader, .. } = held_out;
-    let rows = reader
-        .open(path, held_out.origin.clone())
-        .map_err(|error| error.to_string())?;
-    let rows = rows
-        .flatten()
-        .filter(|examples| is_held_out(held_out.share, examples));
-    let answered = rows.flatten().filter(|example| {
-        let can_be_asked = !example.prompt.is_empty();
-        can_be_asked && (example.check != Check::None || example.answer.is_some())
-    });
-    let items: Vec<Item> = answered
-        .map(|mut example| {
-            example.split = Split::Test;
-            example.into()
-        })
-        .collect();
-    match items.is_empty() {
-        true => Err(format!(
-            "nothing that is held out of {} has an answer to be compared with",
-            path.display()
-        )),
-        false => Ok(items),
+impl HeldOut {
+    /// The first items, at most `count`; the source is read no further than to the last of them.
+    fn items(&self, count: usize) -> Result<Vec<Item>, String> {
+        let items: Vec<Item> = self.answered()?.take(count).map(Item::from).collect();
+        match items.is_empty() {
+            true => Err(format!(
+                "nothing that is held out of {} has an answer to be compared with",
+                self.path.display()
+            )),
+            false => Ok(items),
+        }
+    }
+
+    /// Every held-out example that an answer can be held against.
+    fn answered(&self) -> Result<impl Iterator<Item = Example> + use<>, String> {
+        let rows = self.reader.open(&self.path, self.origin.clone());
+        let rows = held_out_rows(rows.map_err(|error| error.to_string())?, self.share);
+        Ok(rows.filter(|example| {
+            let can_be_asked = !example.prompt.is_empty();
+            can_be_asked && (example.check != Check::None || example.answer.is_some())
+        }))
     }
 }
 
 impl Benchmark for HeldOutRows {
     fn name(&self) -> &str {
-        &self.name
+        self.items.name()
     }
 
     fn about(&self) -> &str {
         &self.about
+    }
+
+    fn protocols(&self) -> &'static [Protocol] {
+        const { &[MEAN] }
     }
 
     fn data(&self) -> Data {
@@ -102,11 +99,12 @@ impl Benchmark for HeldOutRows {
     }
 
     fn size(&self) -> usize {
-        self.all().map_or(0, Vec::len)
+        let count = || self.held_out.answered().map_or(0, Iterator::count);
+        *self.count.get_or_init(count)
     }
 
     fn items(&self, _: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
-        Ok(self.all()?.iter().take(count).cloned().collect())
+        self.items.first(count)
     }
 
     /// By the example's own check; a free answer by the words that it has in common with the given one.
@@ -122,10 +120,6 @@ impl Benchmark for HeldOutRows {
     }
 
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
-        let free = judged.iter().any(|one| one.item.example.check == Check::None);
-        match free {
-            true => mean_credit(&self.name, &MEAN, judged),
-            false => accuracy(&self.name, protocol, judged),
-        }
+        mean_credit(self.name(), protocol, judged)
     }
 }

@@ -1,12 +1,14 @@
 //! The rows of an own benchmark's file as items: prompt and right answer made of the row's columns.
 
-use demask_datasets::example::{Check, Example, Kind, Split};
+use demask_datasets::example::{Check, Example, Kind};
+use demask_datasets::formats::Rows;
 use demask_datasets::formats::row::{KeptColumns, Origin};
 use demask_datasets::prompts::row_template::RowTemplate;
 use serde_json::{Map, Value};
 
+use super::choices::{Choices, letter};
 use super::config::{OwnBenchmark, OwnKind};
-use super::scoring::{choices, letter};
+use super::scoring::OwnScorer;
 use crate::benchmarks::Item;
 
 /// Side of pictures where nobody says.
@@ -19,27 +21,18 @@ const REFERENCES: [&str; 4] = ["reference", "answer", "target", "label"];
 /// Makes items of rows.
 struct ItemMaker<'a> {
     own: &'a OwnBenchmark,
+    scorer: &'a OwnScorer,
     prompt: Option<RowTemplate>,
     reference: Option<RowTemplate>,
 }
 
-/// Every item, in the file's order, as many as the limit allows.
-///
-/// # Errors
-/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
-/// a row out.
-pub(super) fn read(own: &OwnBenchmark) -> Result<Vec<Item>, String> {
-    let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
-    let maker = ItemMaker {
-        own,
-        prompt: template(&own.prompt)?,
-        reference: template(&own.reference)?,
-    };
-    let reader = own.reader().ok_or("its format is not known")?;
+/// The rows of an own benchmark's file, with all their columns.
+fn rows(own: &OwnBenchmark) -> Result<Rows, String> {
+    let reader = own.reader()?;
     let origin = Origin {
         source: own.name.clone(),
         licence: own.licence.clone(),
-        split: split(&own.split),
+        split: own.split,
         pixels: own.pixels.unwrap_or(PIXELS),
         // What is renamed keeps its own name beside, for templates to see.
         columns: own
@@ -50,9 +43,29 @@ pub(super) fn read(own: &OwnBenchmark) -> Result<Vec<Item>, String> {
             .collect(),
         keep: KeptColumns::Whole,
     };
-    let rows = reader
-        .open(&own.file, origin)
-        .map_err(|error| error.to_string())?;
+    reader.open(&own.file, origin).map_err(|error| error.to_string())
+}
+
+/// Whether the first row of a file shows a picture.
+pub(super) fn shows_a_picture(own: &OwnBenchmark) -> Result<bool, String> {
+    let first = rows(own)?.next().transpose().map_err(|bad| bad.to_string())?;
+    Ok(first.is_some_and(|examples| examples.iter().any(|example| example.picture.is_some())))
+}
+
+/// Every item, in the file's order, as many as the limit allows.
+///
+/// # Errors
+/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
+/// a row out.
+pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, String> {
+    let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
+    let maker = ItemMaker {
+        own,
+        scorer,
+        prompt: template(&own.prompt)?,
+        reference: template(&own.reference)?,
+    };
+    let rows = rows(own)?;
     let most = own.limit.unwrap_or(usize::MAX);
     let mut items = Vec::new();
     for row in rows {
@@ -87,16 +100,8 @@ impl ItemMaker<'_> {
         if prompt.is_empty() {
             return Err("prompt: it is empty".to_owned());
         }
-        let reference = match &self.reference {
-            Some(template) => template
-                .render(&columns)
-                .map_err(|why| format!("reference: {why}"))?
-                .trim()
-                .to_owned(),
-            None => first(&columns, &REFERENCES)?.map_or_else(String::new, |(_, text)| text),
-        };
-        let needs_one = matches!(self.own.scorer.as_str(), "exact" | "number" | "choice" | "f1");
-        if needs_one && reference.is_empty() {
+        let reference = self.reference(&columns)?;
+        if reference.is_empty() && self.scorer.needs_reference(&columns) {
             return Err(format!(
                 "reference: the scorer {} needs a right answer, in a column {} or by a template; found {}",
                 self.own.scorer,
@@ -104,12 +109,9 @@ impl ItemMaker<'_> {
                 names(&columns)
             ));
         }
-        if self.own.scorer == "choice" && choices(&columns).is_empty() {
-            return Err(format!(
-                "choices: the scorer choice needs a list in the column choices; found {}",
-                names(&columns)
-            ));
-        }
+        self.scorer
+            .try_row(&reference, &columns)
+            .map_err(|why| format!("reference: the scorer {}: {why}", self.own.scorer))?;
         if self.own.kind == OwnKind::Question && row.picture.is_none() {
             return Err(format!(
                 "image: a question is about a picture, in the column image; found {}",
@@ -117,6 +119,34 @@ impl ItemMaker<'_> {
             ));
         }
         Ok(self.made(row, columns, prompt, reference).into())
+    }
+
+    /// The right answer, of choices the letter; empty where there is none.
+    fn reference(&self, columns: &Map<String, Value>) -> Result<String, String> {
+        let given = match &self.reference {
+            Some(template) => template
+                .render(columns)
+                .map_err(|why| format!("reference: {why}"))?
+                .trim()
+                .into(),
+            None => first(columns, &REFERENCES)?.map_or(Value::Null, |name| columns[name].clone()),
+        };
+        let text = if given.is_null() {
+            String::new()
+        } else {
+            word(&given)
+        };
+        if !matches!(self.scorer, OwnScorer::Choice) || text.is_empty() {
+            return Ok(text);
+        }
+        let choices = Choices::of(columns)?;
+        if choices.texts.is_empty() {
+            return Err(format!(
+                "choices: the scorer choice needs a list in the column choices; found {}",
+                names(columns)
+            ));
+        }
+        choices.right(&given).map(|number| letter(number).to_string())
     }
 
     /// A row's columns, those that are given another name under both.
@@ -187,21 +217,21 @@ fn owned((known, own): (&String, &String)) -> (String, String) {
 
 /// The column that asks, with lettered choices below it where there are any.
 fn plain_prompt(columns: &Map<String, Value>) -> Result<String, String> {
-    let Some((_, asked)) = first(columns, &PROMPTS)? else {
+    let Some(name) = first(columns, &PROMPTS)? else {
         return Err(format!(
             "prompt: a column {} was expected, or a template; found {}",
             PROMPTS.join(", "),
             names(columns)
         ));
     };
-    let choices = choices(columns);
-    let lines = choices.iter().enumerate();
+    let choices = Choices::of(columns)?;
+    let lines = choices.texts.iter().enumerate();
     let lines = lines.map(|(number, choice)| format!("\n{}. {choice}", letter(number)));
-    Ok(asked + &lines.collect::<String>())
+    Ok(word(&columns[name]) + &lines.collect::<String>())
 }
 
 /// The first of some columns that says something.
-fn first(columns: &Map<String, Value>, known: &[&str]) -> Result<Option<(String, String)>, String> {
+fn first<'a>(columns: &Map<String, Value>, known: &[&'a str]) -> Result<Option<&'a str>, String> {
     let there = |name: &&&str| columns.get(**name).is_some_and(|value| !value.is_null());
     let Some(name) = known.iter().find(there) else {
         return Ok(None);
@@ -210,7 +240,7 @@ fn first(columns: &Map<String, Value>, known: &[&str]) -> Result<Option<(String,
         Value::Array(_) | Value::Object(_) => Err(format!(
             "{name}: a text, a number or true or false was expected; a template can take it apart"
         )),
-        value => Ok(Some(((*name).to_owned(), word(value)))),
+        _ => Ok(Some(name)),
     }
 }
 
@@ -227,11 +257,4 @@ fn names(columns: &Map<String, Value>) -> String {
         true => "nothing".to_owned(),
         false => names.join(", "),
     }
-}
-
-fn split(word: &str) -> Split {
-    Split::ALL
-        .into_iter()
-        .find(|split| split.name() == word)
-        .unwrap_or(Split::Test)
 }

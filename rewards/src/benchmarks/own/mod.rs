@@ -1,19 +1,24 @@
 //! Benchmarks that a person makes without Rust: a file, a prompt template, a scorer (`[[benchmark]]`), and what is held out of
 //! a source.
 //!
-//! - `official.rs`: official scorers of single answers;
-//! - `held_out.rs`: what is held out of a source; `config.rs`: what one of a person's own is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items; `scoring.rs`: how an answer is scored.
+//! - `config.rs`: what one of a person's own is, `rows_file.rs`: what a bare file of rows is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items,
+//!   `choices.rs`: their choices;
+//! - `scoring.rs`: how an answer is scored, `official.rs`: official scorers of single answers;
+//! - `held_out.rs`: what is held out of a source; `read_once.rs`: a file's items, kept once they were read.
 //!
 //! Not here: where paths are looked for (`actors`), who asks an external reward (`actors`).
 
 mod check;
+mod choices;
 mod config;
 mod held_out;
 mod items;
 mod official;
+mod read_once;
+mod rows_file;
 mod scoring;
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use super::result::mean_credit;
 use super::{
@@ -21,6 +26,7 @@ use super::{
     accuracy,
 };
 use crate::verifiers::Verifiers;
+use read_once::ReadOnce;
 use scoring::OwnScorer;
 
 pub use config::{OwnBenchmark, OwnKind};
@@ -30,13 +36,13 @@ pub(super) use held_out::HeldOutRows;
 /// The result of shares.
 const SHARE: Protocol = Protocol::accuracy("");
 /// The result of credits between wrong and right.
-const MEAN: Protocol = Protocol::of("", "mean_credit");
+const MEAN: Protocol = Protocol::mean_credit("");
 
 /// An own benchmark, its items read when they are first asked for.
 pub(super) struct Own {
     config: OwnBenchmark,
-    scorer: OwnScorer,
-    items: OnceLock<Result<Vec<Item>, String>>,
+    scorer: Arc<OwnScorer>,
+    items: ReadOnce,
 }
 
 impl Own {
@@ -45,19 +51,15 @@ impl Own {
     /// # Errors
     /// As [`OwnBenchmark::check`].
     pub(super) fn new(config: OwnBenchmark, external: &[&str]) -> Result<Self, (&'static str, String)> {
-        config.check(external)?;
-        let scorer = OwnScorer::of(&config, external)?;
+        let scorer = Arc::new(config.check(external)?);
+        let (own, by) = (config.clone(), Arc::clone(&scorer));
+        // A broken row is told before any is asked: the whole file is read.
+        let items = ReadOnce::new(&config.name, move |_| items::read(&own, &by));
         Ok(Self {
             config,
             scorer,
-            items: OnceLock::new(),
+            items,
         })
-    }
-
-    fn all(&self) -> Result<&Vec<Item>, SuiteError> {
-        let read = self.items.get_or_init(|| items::read(&self.config));
-        let named = |why: &String| SuiteError::Absent(format!("benchmark {}: {why}", self.config.name));
-        read.as_ref().map_err(named)
     }
 }
 
@@ -82,11 +84,11 @@ impl Benchmark for Own {
     }
 
     fn size(&self) -> usize {
-        self.all().map_or(0, Vec::len)
+        self.items.size()
     }
 
     fn items(&self, _: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
-        Ok(self.all()?.iter().take(count).cloned().collect())
+        self.items.first(count)
     }
 
     fn request(&self, _: &Protocol, _: &Item) -> ItemRequest {

@@ -13,6 +13,8 @@ struct Answers {
     gold: &'static str,
     /// The number of the verdict that counts.
     value: &'static str,
+    /// Whether its numbers may lie between wrong and right.
+    is_graded: bool,
 }
 
 /// Those that score one answer by itself.
@@ -21,41 +23,49 @@ const ANSWERS: [Answers; 8] = [
         name: "gsm8k",
         gold: "reference",
         value: "gsm8k.flexible-extract.exact_match",
+        is_graded: false,
     },
     Answers {
         name: "math.answer",
         gold: "reference",
         value: "hendrycks.is_equiv",
+        is_graded: false,
     },
     Answers {
         name: "math.completion",
         gold: "reference",
         value: "minerva_math_v2.math_verify",
+        is_graded: false,
     },
     Answers {
         name: "gqa.pair",
         gold: "answer",
         value: "official_after_llava_conversion",
+        is_graded: false,
     },
     Answers {
         name: "vqav2.pair",
         gold: "answers",
         value: "lmms_eval",
+        is_graded: true,
     },
     Answers {
         name: "gpqa_generative",
         gold: "answer",
         value: "lm_eval.flexible-extract.exact_match",
+        is_graded: false,
     },
     Answers {
         name: "arc_challenge_chat",
         gold: "reference",
         value: "remove_whitespace.exact_match",
+        is_graded: false,
     },
     Answers {
         name: "opencompass_first_option",
         gold: "reference",
         value: "correct",
+        is_graded: false,
     },
 ];
 
@@ -63,6 +73,7 @@ const ANSWERS: [Answers; 8] = [
 pub(super) struct Official {
     answers: &'static Answers,
     value: String,
+    is_graded: bool,
 }
 
 impl Official {
@@ -79,9 +90,10 @@ impl Official {
         let Some(answers) = ANSWERS.iter().find(|one| one.name == name) else {
             return Ok(None);
         };
-        let found = Self {
+        let mut found = Self {
             answers,
             value: value.unwrap_or(answers.value).to_owned(),
+            is_graded: answers.is_graded,
         };
         // Every verdict of a scorer has the same numbers.
         let choices = json!({ "choices": ["1", "2", "3", "4"] });
@@ -92,6 +104,7 @@ impl Official {
         );
         let verdict = verdict.map_err(|why| format!("{name}: {why}"))?;
         if number(&verdict, &found.value).is_some() {
+            found.is_graded &= !at(&verdict, &found.value).is_boolean();
             return Ok(Some(found));
         }
         let mut paths = Vec::new();
@@ -101,6 +114,17 @@ impl Official {
             found.value,
             paths.join(", ")
         ))
+    }
+
+    /// Whether a credit may lie between wrong and right.
+    pub(super) const fn is_graded(&self) -> bool {
+        self.is_graded
+    }
+
+    /// Whether the row itself has the right answers that the scorer reads: several people's, as VQA has them.
+    pub(super) fn has_answers(&self, columns: &Map<String, Value>) -> bool {
+        let gold = self.answers.gold;
+        gold == "answers" && columns.get(gold).is_some_and(|all| !all.is_null())
     }
 
     /// The credit of an answer, from 0 to 1.
@@ -121,7 +145,16 @@ impl Official {
         Ok(if percent { found / 100.0 } else { found })
     }
 
-    fn verdict(&self, said: &str, right: &str, columns: &Map<String, Value>) -> Result<Value, String> {
+    /// What the scorer says of an answer.
+    ///
+    /// # Errors
+    /// The row lacks what it needs, in words.
+    pub(super) fn verdict(
+        &self,
+        said: &str,
+        right: &str,
+        columns: &Map<String, Value>,
+    ) -> Result<Value, String> {
         let mut line = Map::new();
         line.insert("prediction".to_owned(), said.into());
         let gold = match self.answers.gold {
@@ -140,9 +173,13 @@ impl Official {
     }
 }
 
+fn at<'a>(verdict: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(verdict, |at, name| &at[name])
+}
+
 /// The number or the yes-or-no at a path.
 fn number(verdict: &Value, path: &str) -> Option<f64> {
-    match path.split('.').fold(verdict, |at, name| &at[name]) {
+    match at(verdict, path) {
         Value::Bool(yes) => Some(f64::from(u8::from(*yes))),
         Value::Number(number) => number.as_f64(),
         _ => None,

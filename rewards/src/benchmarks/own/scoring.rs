@@ -7,6 +7,7 @@ use demask_datasets::example::Mode;
 use regex::Regex;
 use serde_json::{Map, Value};
 
+use super::choices::{Choices, letter};
 use super::config::{OwnBenchmark, OwnKind};
 use super::official::Official;
 use crate::benchmarks::{Item, Response, Scoring, Verdict};
@@ -78,7 +79,31 @@ impl OwnScorer {
 
     /// Whether a credit may lie between wrong and right, so that their mean is the result and not a share.
     pub(super) fn is_graded(&self) -> bool {
-        !matches!(self, Self::Exact | Self::Number | Self::Choice | Self::Pattern(_))
+        match self {
+            Self::Exact | Self::Number | Self::Choice | Self::Pattern(_) => false,
+            Self::Official(official) => official.is_graded(),
+            Self::F1 | Self::Listed(_) | Self::External(_) => true,
+        }
+    }
+
+    /// Whether a row of these columns needs a right answer beside them.
+    pub(super) fn needs_reference(&self, columns: &Map<String, Value>) -> bool {
+        match self {
+            Self::Exact | Self::Number | Self::Choice | Self::F1 => true,
+            Self::Official(official) => !official.has_answers(columns),
+            Self::Pattern(_) | Self::Listed(_) | Self::External(_) => false,
+        }
+    }
+
+    /// Scores a row's right answer, since what no answer can be held against would make every answer wrong.
+    ///
+    /// # Errors
+    /// What the scorer says of it.
+    pub(super) fn try_row(&self, right: &str, columns: &Map<String, Value>) -> Result<(), String> {
+        match self {
+            Self::Official(official) => official.verdict(right, right, columns).map(drop),
+            _ => Ok(()),
+        }
     }
 
     /// The verdict on what the model gave.
@@ -91,7 +116,12 @@ impl OwnScorer {
         let verdict = match self {
             Self::Exact => answer::same(said, &right).into(),
             Self::Number => number(said, &right),
-            Self::Choice => choice(said, &right, &choices(&item.example.columns)),
+            // What has more choices than letters was no item.
+            Self::Choice => choice(
+                said,
+                &right,
+                &Choices::of(&item.example.columns).unwrap_or_default(),
+            ),
             Self::Pattern(pattern) => matched(pattern, &completion.text, &right),
             Self::F1 => f1(said, &right).into(),
             Self::Official(official) => match official.credit(said, &right, &item.example.columns) {
@@ -154,53 +184,17 @@ fn number(said: &str, right: &str) -> Verdict {
     }
 }
 
-/// A row's choices: a list, the list `text` of an object as ARC has it, or the values of an object by their letters.
-pub(super) fn choices(columns: &Map<String, Value>) -> Vec<String> {
-    let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    match columns.get("choices") {
-        Some(Value::Array(all)) => all.iter().map(word).collect(),
-        Some(Value::Object(named)) => match named.get("text") {
-            Some(Value::Array(all)) => all.iter().map(word).collect(),
-            _ => named.values().map(word).collect(),
-        },
-        _ => Vec::new(),
-    }
-}
-
-/// The letter of a choice.
-pub(super) fn letter(number: usize) -> char {
-    u8::try_from(number)
-        .ok()
-        .and_then(|number| b'A'.checked_add(number))
-        .map_or('?', char::from)
-}
-
-/// Right answers are named by letter, by number from 0, or by the choice's text; answers are read by letter or text.
-fn choice(said: &str, right: &str, choices: &[String]) -> Verdict {
-    let Some(wanted) = named(right, choices).or_else(|| {
-        let number: usize = right.trim().parse().ok()?;
-        (number < choices.len()).then_some(number)
-    }) else {
-        return Verdict::default();
-    };
-    let found = named(said, choices).or_else(|| lettered(said, choices.len()));
+/// The right answer is the letter that the item was given; answers are read by letter, words or the row's own label.
+fn choice(said: &str, right: &str, choices: &Choices) -> Verdict {
+    let found = choices
+        .said(said)
+        .or_else(|| lettered(said, choices.texts.len()))
+        .map(|number| letter(number).to_string());
+    let is_right = found.as_deref() == Some(right);
     Verdict {
-        answer: found.map(|found| letter(found).to_string()).unwrap_or_default(),
-        ..(found == Some(wanted)).into()
+        answer: found.unwrap_or_default(),
+        ..is_right.into()
     }
-}
-
-/// The choice that a text is: its letter alone, or its words.
-fn named(text: &str, choices: &[String]) -> Option<usize> {
-    let bare = text.trim().trim_matches(['(', ')', '.', ':', '*', ' ']);
-    let by_letter = match bare.as_bytes() {
-        [one] if one.is_ascii_alphabetic() => Some(usize::from(one.to_ascii_uppercase() - b'A')),
-        _ => None,
-    };
-    by_letter.filter(|&number| number < choices.len()).or_else(|| {
-        let words = answer::normal(text);
-        choices.iter().position(|choice| answer::normal(choice) == words)
-    })
 }
 
 /// The last letter that stands alone in capitals, as in "the answer is (B)" or "B. blue"; "A" as an article does not count when
@@ -297,12 +291,13 @@ mod tests {
 
     #[test]
     fn a_choice_is_read_by_its_letter_or_its_words() {
-        let all = ["red", "blue", "green"].map(str::to_owned);
+        let row = serde_json::json!({"choices": ["red", "blue", "green"]});
+        let all = Choices::of(row.as_object().unwrap()).unwrap();
         let cases = [
             ("B", "B", 1.0),
-            ("(b)", "1", 1.0),
+            ("(b)", "B", 1.0),
             ("Blue.", "B", 1.0),
-            ("The answer is (B).", "blue", 1.0),
+            ("The answer is (B).", "B", 1.0),
             ("A blue one is B", "B", 1.0),
             ("C. green", "C", 1.0),
             ("D", "B", 0.0),

@@ -1,9 +1,11 @@
-//! `demask runs edit`: another name, other tags, another note.
+//! `demask runs edit`: another name, other tags, another note, of a run that waits for its turn too.
 
 use anyhow::Context as _;
 use demask_actors::control::client::who;
 use demask_actors::home::Home;
-use demask_storage::{Record, Relabelled, Writer, journal};
+use demask_storage::runs::find::{self, FindError};
+use demask_storage::runs::queue;
+use demask_storage::{Labels, Record, Relabelled, Writer, journal};
 
 use crate::args::RunsEdit;
 use crate::connection::append::append;
@@ -15,10 +17,8 @@ use crate::terminal::print;
 /// # Errors
 /// No such run; a name or tag that may not be kept; the store's.
 pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
-    let run = super::find(home, &options.run)?;
     let mut writer = Writer::open(&home.database())?;
-    let (found, _) = journal::run(writer.connection(), &run)?.context("the run is gone")?;
-    let mut labels = found.labels;
+    let (run, mut labels) = labelled(&writer, &options.run)?;
     if let Some(name) = &options.run_name {
         labels.name = (!name.is_empty()).then(|| name.clone());
     }
@@ -44,4 +44,22 @@ pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
         if tags.is_empty() { "none" } else { &tags }
     );
     Ok(())
+}
+
+/// The run that is meant, one that was begun or one that waits, and what it is called.
+fn labelled(writer: &Writer, named: &str) -> anyhow::Result<(String, Labels)> {
+    let none = match find::find(writer.connection(), named) {
+        Ok(run) => {
+            let (found, _) = journal::run(writer.connection(), &run)?.context("the run is gone")?;
+            return Ok((run, found.labels));
+        }
+        Err(none @ FindError::None(_)) => none,
+        Err(error) => return Err(error.into()),
+    };
+    let waiting = queue::waiting(writer.connection())?;
+    match queue::named(&waiting, named) {
+        Ok(one) => Ok((one.run.clone(), one.request.labels.clone())),
+        Err(_) if waiting.is_empty() => Err(none.into()),
+        Err(why) => anyhow::bail!("{none}; {why}"),
+    }
 }

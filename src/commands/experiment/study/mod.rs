@@ -1,8 +1,9 @@
 //! `demask study`: settings by seeds. `plan.rs` reads the file and lists the runs; `state.rs` says where each of them is;
-//! `outcome.rs` makes means, intervals and differences of those that are done.
+//! `outcome.rs` makes means, intervals and differences of those that are done, `plot.rs` a picture of them.
 
 mod outcome;
 mod plan;
+mod plot;
 mod state;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use demask_actors::home::Home;
 use demask_storage::{Command, Record, Reply, RunState};
 
 use self::plan::{StudyPlan, StudyRun};
+use self::plot::StudyPicture;
 use self::state::{StudyRunState, StudyRunStates};
 use crate::args::{Study, StudyAction};
 use crate::commands::experiment::daemon;
@@ -23,8 +25,26 @@ use crate::terminal::print;
 /// # Errors
 /// A wrong study or profile, nothing is queued then; a daemon that goes away; a run that failed.
 pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
-    if let Some(StudyAction::Show { file, output }) = &options.action {
+    if let Some(StudyAction::Show {
+        file,
+        plot,
+        smooth,
+        size,
+        force,
+        output,
+    }) = &options.action
+    {
         let plan = StudyPlan::read(home, file)?;
+        if let Some(picture) = plot {
+            let picture = StudyPicture {
+                file: picture,
+                size: *size,
+                smooth: *smooth,
+                force: *force,
+            };
+            let count = picture.draw(home, &plan)?;
+            print::note(&format!("{}: {count} values", picture.file.display()));
+        }
         outcome::show(home, &plan, output.json)?;
         return Ok(ExitCode::SUCCESS);
     }

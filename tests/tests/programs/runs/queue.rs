@@ -70,6 +70,13 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     let ps: Value = serde_json::from_slice(&ps.stdout).unwrap();
     assert_eq!(ps["queue"][1]["name"], "bad");
     assert!(said(&place.run(&["ps"])).contains("waiting for their turn"));
+    // One that waits is called otherwise, and is so when its turn has come.
+    let edited = place.run(&[
+        "runs", "edit", "second", "--name", "2nd", "--tag", "late", "--json",
+    ]);
+    let edited: Value = serde_json::from_slice(&edited.stdout).unwrap();
+    assert_eq!(edited["labels"]["tags"], json!(["late"]));
+    assert_eq!(waiting(&place), ["third", "bad", "2nd"]);
     let unknown = place.run(&["queue", "cancel", "nobody"]);
     assert!(
         unknown.status.code() == Some(1) && said(&unknown).contains("no run that waits"),
@@ -95,7 +102,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
             ("first", "done"),
             ("third", "done"),
             ("bad", "failed"),
-            ("second", "done")
+            ("2nd", "done")
         ]
     );
     assert!(waiting(&place).is_empty());

@@ -4,10 +4,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::store::rows_as_json;
+use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, start, wait_for};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::json;
 
 /// A model that learns nothing, in seconds.
@@ -89,6 +94,66 @@ fn conversations_of_packed_shards_are_trained_on() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// A Parquet file with a column `messages`, as the hub's library writes a list of structs: a question and its answer a row.
+fn write_talks(path: &Path, rows: usize) {
+    let schema =
+        "message schema { OPTIONAL GROUP messages (LIST) { REPEATED GROUP list { OPTIONAL GROUP element {
+        OPTIONAL BYTE_ARRAY role (UTF8); OPTIONAL BYTE_ARRAY content (UTF8); } } } }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = fs::File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let said = |row: usize| {
+        [
+            format!("How many are {row} and 2?"),
+            format!("They are {}.", row + 2),
+        ]
+    };
+    let columns = [
+        (0..rows)
+            .flat_map(|_| ["user".to_owned(), "assistant".to_owned()])
+            .collect::<Vec<_>>(),
+        (0..rows).flat_map(said).collect(),
+    ];
+    for words in columns {
+        let words: Vec<ByteArray> = words.iter().map(|word| ByteArray::from(word.as_str())).collect();
+        let continues: Vec<i16> = (0..rows).flat_map(|_| [0, 1]).collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let values = column.typed::<ByteArrayType>();
+        values
+            .write_batch(&words, Some(&vec![4; 2 * rows]), Some(&continues))
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_parquet_file_of_messages_is_fine_tuned_on() {
+    let place = Place::default();
+    let talks = place.path().join("talks.parquet");
+    write_talks(&talks, 20);
+    let profile = place.path().join("own.toml");
+    let text = format!(
+        "name = \"talks\"\n{MODEL}\n[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"talks\"\nkind = \"parquet\"\n\
+         path = {talks:?}\n[[stage]]\nname = \"sft\"\nkind = \"finetune\"\nsteps = 3\nbatch = 6\n"
+    );
+    fs::write(&profile, text).unwrap();
+    let out = place.run_profile(&profile);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let kept = "SELECT passed FROM v_funnel WHERE source = 'talks' AND gate = 'accept'";
+    assert_eq!(rows_as_json(&place, kept), json!([{"passed": 20}]));
+    // L5: what was trained on names its row.
+    let named = "SELECT count(*) AS n, count(DISTINCT step) AS steps, min(place LIKE '%talks.parquet:%') AS placed \
+                 FROM v_lineage WHERE source = 'talks'";
+    assert_eq!(
+        rows_as_json(&place, named),
+        json!([{"n": 18, "steps": 3, "placed": 1}])
+    );
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
 #[test]
 fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     let place = Place::default();
@@ -162,20 +227,6 @@ fn write_shards(folder: &Path) -> PathBuf {
     folder.join("stripes-{0000..0002}.tar")
 }
 
-/// The BLAKE3 of the last checkpoint's weights.
-fn weights(place: &Place, run: &str) -> String {
-    let folder = place.path().join("checkpoints").join(run);
-    let steps = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let text = fs::read_to_string(steps.max().unwrap().join("manifest.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let files = manifest["files"].as_array().unwrap();
-    let model = files
-        .iter()
-        .find(|file| file["name"] == "model.safetensors")
-        .unwrap();
-    model["blake3"].as_str().unwrap().to_owned()
-}
-
 async fn trained(profile: &str, kills: u32) -> String {
     let mut place = Place::default();
     let mut client = place.serve().await;
@@ -194,7 +245,7 @@ async fn trained(profile: &str, kills: u32) -> String {
         "{record:?}"
     );
     assert_eq!(place.terminate(), Some(0));
-    weights(&place, &run)
+    weights_hash(&last_checkpoint(place.path(), &run))
 }
 
 #[tokio::test]

@@ -3,36 +3,28 @@
 
 use std::collections::BTreeSet;
 
-use demask_api::{EstimatorConfig, PolicySample};
 use rand::Rng as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::view::{MaskedView, answer_positions};
-use super::{Estimator, EstimatorEntry, InnerStep};
-use crate::error::Result;
-use crate::training::mask_sampling::masked;
-use crate::training::validation::refuse;
+use super::view::{MaskedView, answer_positions, masked};
+use super::{Estimator, InnerStep};
+use crate::training::policy::PolicySample;
 
-/// Settings of [`EstimatorConfig::TraceRl`].
-#[derive(Clone, Debug)]
+/// TraceRL's: what the sampler saw when it committed a token, some steps of its trajectory together (`peers.md` B.14).
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TraceRl {
-    /// Steps of the sampler that count as one moment.
-    merge: u16,
-    /// Moments an inner step; 0 takes all.
-    views: usize,
+    /// Steps of the sampler that count as one.
+    #[schemars(range(min = 1, max = 65535))]
+    pub merge: u16,
+    /// Views an inner step, spread over the trajectory; 0 takes all of them.
+    pub views: usize,
 }
 
-pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
-    name: "trace_rl",
-    make: |config| match config {
-        EstimatorConfig::TraceRl { merge, views } => Some(Box::new(TraceRl {
-            merge: *merge,
-            views: *views,
-        })),
-        _ => None,
-    },
-};
-
 impl Estimator for TraceRl {
+    const NAME: &'static str = "trace_rl";
+
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
         let answer = answer_positions(&sample.sequence);
         let moments = self.moments(&sample.commit_step);
@@ -44,13 +36,13 @@ impl Estimator for TraceRl {
             .collect()
     }
 
-    fn check_sample(&self, sample: &PolicySample) -> Result<()> {
+    fn check_sample(&self, sample: &PolicySample) -> Result<(), String> {
         let (steps, positions) = (sample.commit_step.len(), sample.sequence.answer_len());
         if steps == positions {
             return Ok(());
         }
         let id = &sample.sequence.id;
-        refuse(format!(
+        Err(format!(
             "sequence {id}: {steps} commit steps, expected one for each of {positions} answer positions"
         ))
     }

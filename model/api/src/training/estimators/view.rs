@@ -1,10 +1,9 @@
 //! A masked view of a completion, and how positions are chosen for one.
 
-use demask_api::Sequence;
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
-use crate::training::mask_sampling::masked;
+use crate::data::sequence::Sequence;
 
 /// One masked input that stands for a completion's likelihood.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +22,17 @@ impl MaskedView {
             counted: positions.iter().map(|&at| (at, 1.0)).collect(),
         }
     }
+}
+
+/// Token ids with the mask token at the positions.
+pub(super) fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u32> {
+    let mut ids = ids.to_vec();
+    for &at in positions {
+        if let Some(id) = ids.get_mut(at) {
+            *id = mask_token;
+        }
+    }
+    ids
 }
 
 /// The positions of a sequence's answer, span after span.

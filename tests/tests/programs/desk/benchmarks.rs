@@ -156,6 +156,80 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
 }
 
 #[test]
+fn a_right_answer_that_cannot_be_held_against_any_is_told_before_anything_is_asked() {
+    let place = Place::default();
+    let (toml, rows) = (place.path().join("my.toml"), place.path().join("rows.jsonl"));
+    let eval = |row: &Value, more: &str| {
+        fs::write(&rows, format!("{row}\n")).unwrap();
+        let text = format!("[[benchmark]]\nname = \"my\"\nfile = \"rows.jsonl\"\n{more}\n");
+        fs::write(&toml, text).unwrap();
+        place.run(&["eval", toml.to_str().unwrap(), "--json"])
+    };
+    let mmlu = json!({"question": "2 + 6?", "choices": ["4", "2", "8", "0"], "answer": 2});
+    let arc =
+        json!({"question": "2 + 6?", "choices": {"text": ["4", "8"], "label": ["1", "2"]}, "answerKey": "2"});
+    let misnamed = json!({"question": "2 + 6?", "solution": "8"});
+    for (row, more, expected) in [
+        (
+            json!({"question": "2 + 6?", "choices": ["4", "8"], "answer": "six"}),
+            "scorer = \"choice\"",
+            "rows.jsonl:1: reference: six fits none of A 4, B 8",
+        ),
+        (
+            misnamed.clone(),
+            "scorer = \"gsm8k\"",
+            "rows.jsonl:1: reference: the scorer gsm8k needs a right answer",
+        ),
+        (
+            misnamed,
+            "scorer = \"vqav2.pair\"",
+            "rows.jsonl:1: reference: the scorer vqav2.pair needs a right answer",
+        ),
+    ] {
+        let out = eval(&row, more);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(1), "{more}: {said}");
+        assert!(said.contains(expected), "{more}: {said}");
+    }
+    // ARC's labels and MMLU's numbers are the letters that they mean.
+    let arc_columns = "scorer = \"choice\"\ncolumns = { reference = \"answerKey\" }";
+    for (row, more, metric) in [
+        (&mmlu, "scorer = \"choice\"", "accuracy"),
+        (&arc, arc_columns, "accuracy"),
+        (
+            &json!({"question": "2 + 6?", "answer": "#### 8"}),
+            "scorer = \"gsm8k\"",
+            "accuracy",
+        ),
+        (
+            &json!({"question": "2 + 6?", "answers": ["8", "eight"]}),
+            "scorer = \"vqav2.pair\"",
+            "mean_credit",
+        ),
+    ] {
+        let out = eval(row, more);
+        assert!(
+            out.status.success(),
+            "{more}: {}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert_eq!(found["metric"], metric, "{more}");
+    }
+    let kept = rows_as_json(
+        &place,
+        "SELECT i.reference FROM v_item i JOIN v_evaluation e ON e.run = i.run ORDER BY e.started_us",
+    );
+    let letters: Vec<&Value> = kept
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| &item["reference"])
+        .collect();
+    assert_eq!(letters[..2], [&json!("C"), &json!("B")], "{kept}");
+}
+
+#[test]
 fn questions_about_pictures_and_drawings_are_asked_too() {
     let place = Place::default();
     let picture = image::RgbImage::from_pixel(32, 32, image::Rgb([200, 30, 30]));
@@ -208,6 +282,47 @@ range = [5, 10]
         "{items}"
     );
     assert!(items[1]["picture"].is_string(), "{items}");
+}
+
+#[test]
+fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
+    let place = Place::default();
+    let rows = place.path().join("sums.jsonl");
+    let row =
+        |sum: u32| json!({"prompt": format!("What is {sum} + 2?"), "answer": sum + 2, "category": "sum"});
+    fs::write(
+        &rows,
+        (1..4).map(|sum| format!("{}\n", row(sum))).collect::<String>(),
+    )
+    .unwrap();
+    let rows = rows.to_str().unwrap();
+    let items = place.path().join("items.jsonl");
+    let found = results(
+        &place,
+        &[rows, "--scorer", "number", "--items", items.to_str().unwrap()],
+    );
+    assert_eq!((&found[0]["suite"], &found[0]["n"]), (&json!("sums"), &json!(3)));
+    let text = fs::read_to_string(&items).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let references: Vec<&Value> = lines.iter().map(|line| &line["reference"]).collect();
+    assert_eq!(references, ["3", "4", "5"]);
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["output"].is_string() && line["credit"].is_number()),
+        "{text}"
+    );
+    let again = place.run(&["eval", rows, "--items", items.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(2), "what is there is not written over");
+    let unknown = place.run(&["eval", rows, "--scorer", "nubmer"]);
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(
+        unknown.status.code() == Some(2) && said.contains("is nubmer; there are exact"),
+        "{said}"
+    );
 }
 
 /// Rows of which some are held out.

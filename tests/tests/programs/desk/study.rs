@@ -7,7 +7,7 @@ use demask_tests::store::rows_as_json;
 use demask_tests::{Place, said, wait_for};
 use serde_json::{Value, json};
 
-const STUDY: &str = "profile = \"little.toml\"\nfrom_scratch = true\nseeds = [1, 2]\nmetrics = [\"train/loss\"]\nvalue = \"tail\"\n\
+const STUDY: &str = "profile = \"little.toml\"\nfrom_scratch = true\nseeds = [1, 2, 3]\nmetrics = [\"train/loss\"]\nvalue = \"tail\"\n\
                      [grid]\n\"stage.little.learning_rate\" = [1e-3, 1e-2]\n";
 
 fn written(place: &Place) -> String {
@@ -24,7 +24,7 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
     let file = written(&place);
     let dry = place.run(&["study", &file, "--dry-run"]);
     assert!(
-        dry.status.success() && said(&dry).matches("missing").count() == 4,
+        dry.status.success() && said(&dry).matches("missing").count() == 6,
         "{}",
         said(&dry)
     );
@@ -41,7 +41,7 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
     let found: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!(
         (&found["study"], &found["runs"]),
-        (&json!("rates"), &json!({"done": 4}))
+        (&json!("rates"), &json!({"done": 6}))
     );
     let rows = found["rows"].as_array().unwrap();
     let settings: Vec<&str> = rows.iter().map(|row| row["setting"].as_str().unwrap()).collect();
@@ -53,22 +53,23 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
         );
         rows_as_json(&place, &sql)[0]["value"].as_f64().unwrap()
     };
-    let [first, second] = [0.001, 0.01].map(|rate| [loss(rate, 1), loss(rate, 2)]);
+    let [first, second] = [0.001, 0.01].map(|rate| [1, 2, 3].map(|seed| loss(rate, seed)));
     let mean = |row: &Value| row["value"].as_f64().unwrap();
-    assert!((mean(&rows[0]["mean"]) - (first[0] + first[1]) / 2.0).abs() < 1e-9);
+    assert!((mean(&rows[0]["mean"]) - first.iter().sum::<f64>() / 3.0).abs() < 1e-9);
     assert!(rows[0]["difference"].is_null());
-    let differences = [second[0] - first[0], second[1] - first[1]];
-    let difference = (differences[0] + differences[1]) / 2.0;
+    let differences = [0, 1, 2].map(|seed| second[seed] - first[seed]);
+    let difference = differences.iter().sum::<f64>() / 3.0;
     assert!((mean(&rows[1]["difference"]) - difference).abs() < 1e-9);
-    // Two numbers: half their distance times the 12.7 of one degree of freedom.
-    let half = 12.7062 * (differences[0] - differences[1]).abs() / 2.0;
+    // Three numbers: the 4.3 of two degrees of freedom times the deviation of their mean.
+    let squares: f64 = differences.iter().map(|one| (one - difference).powi(2)).sum();
+    let half = 4.302_65 * (squares / 2.0 / 3.0).sqrt();
     assert!(
         (rows[1]["difference"]["high"].as_f64().unwrap() - difference - half).abs() < 1e-4 * half.max(1e-3)
     );
 
     let again = place.run(&["study", &file]);
     assert!(
-        again.status.success() && said(&again).contains("4 runs, 0 of them to be waited for"),
+        again.status.success() && said(&again).contains("6 runs, 0 of them to be waited for"),
         "{}",
         said(&again)
     );
@@ -76,12 +77,35 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
         &place,
         "SELECT count(*) AS n, count(DISTINCT config_hash) AS hashes, min(tags) AS tags FROM v_run",
     );
-    assert_eq!(runs, json!([{"n": 4, "hashes": 4, "tags": "[\"study:rates\"]"}]));
+    assert_eq!(runs, json!([{"n": 6, "hashes": 6, "tags": "[\"study:rates\"]"}]));
     let shown = said(&place.run(&["study", "show", &file]));
     assert!(
-        shown.contains("less learning_rate=0.001") && shown.contains("4 done"),
+        shown.contains("less learning_rate=0.001") && shown.contains("6 done"),
         "{shown}"
     );
+    for (name, beginning) in [("rates.svg", &b"<svg"[..]), ("rates.png", b"\x89PNG")] {
+        let picture = place.path().join(name);
+        let out = place.run(&["study", "show", &file, "--plot", picture.to_str().unwrap()]);
+        assert!(out.status.success(), "{}", said(&out));
+        assert!(std::fs::read(&picture).unwrap().starts_with(beginning), "{name}");
+    }
+    let svg = std::fs::read_to_string(place.path().join("rates.svg")).unwrap();
+    for words in [
+        "train/loss",
+        "learning_rate=0.001",
+        "learning_rate=0.01",
+        "<polygon",
+    ] {
+        assert!(svg.contains(words), "{words}");
+    }
+    let again = place.run(&[
+        "study",
+        "show",
+        &file,
+        "--plot",
+        place.path().join("rates.svg").to_str().unwrap(),
+    ]);
+    assert_eq!(again.status.code(), Some(2), "what is there is not written over");
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
@@ -90,8 +114,8 @@ fn a_wrong_study_is_told_with_its_line_and_starts_nothing() {
     let place = Place::default();
     let file = written(&place);
     for (from, to, words) in [
-        ("seeds = [1, 2]", "seeds = []", "expected one at least"),
-        ("seeds = [1, 2]", "sedes = [1, 2]", "rates.toml, line 3"),
+        ("seeds = [1, 2, 3]", "seeds = []", "expected one at least"),
+        ("seeds = [1, 2, 3]", "sedes = [1, 2, 3]", "rates.toml, line 3"),
         ("[1e-3, 1e-2]", "1e-3", "expected a list of values"),
         ("[1e-3, 1e-2]", "[1e-3, 1e-3]", "the same name"),
         ("learning_rate", "learning_rat", "learning_rat"),

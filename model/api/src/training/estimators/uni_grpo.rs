@@ -1,30 +1,39 @@
 //! UniGRPO's structured noising (`mmada.md` 5.2): prompt clean, answer masked at a ratio that moves from one inner step to the
 //! next, so that the inner steps together see the answer at all ratios.
 
-use demask_api::{EstimatorConfig, PolicySample, Spacing};
 use rand::Rng as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::view::{MaskedView, answer_positions, choose_at_least_one};
-use super::{Estimator, EstimatorEntry, InnerStep};
+use super::{Estimator, InnerStep};
+use crate::training::policy::PolicySample;
 
 /// Diffusion steps of the paper's schedule, T.
 pub const DIFFUSION_STEPS: f64 = 1000.0;
 
-/// Settings of [`EstimatorConfig::UniGrpo`].
-#[derive(Clone, Debug)]
-pub struct UniGrpo {
-    spacing: Spacing,
+/// Where the mask ratios of the inner steps lie after the first, which is drawn uniformly (`peers.md` B.11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Spacing {
+    /// Algorithm 1: evenly from the start up to T.
+    ToEnd,
+    /// The example of section 5.2: T / mu apart, modulo T; every start is a rotated stratified sample.
+    #[default]
+    Cyclic,
 }
 
-pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
-    name: "uni_grpo",
-    make: |config| match config {
-        EstimatorConfig::UniGrpo { spacing } => Some(Box::new(UniGrpo { spacing: *spacing })),
-        _ => None,
-    },
-};
+/// UniGRPO's structured noising: prompt clean, answer masked at a ratio an inner step.
+#[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UniGrpo {
+    /// How the ratios are spaced.
+    pub spacing: Spacing,
+}
 
 impl Estimator for UniGrpo {
+    const NAME: &'static str = "uni_grpo";
+
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
         // The start is common to a sample's inner steps: their times follow from it.
         let first = (step.common_rng().random::<f64>() * DIFFUSION_STEPS).floor();

@@ -1,31 +1,26 @@
 //! d1's diffu-GRPO (`peers.md` B.12): the whole answer masked, as the first step of a sampler sees it; masks in the prompt
 //! make the inner steps' views differ.
 
-use demask_api::{EstimatorConfig, PolicySample};
 use rand::Rng as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::view::{MaskedView, answer_positions};
-use super::{Estimator, EstimatorEntry, InnerStep};
-use crate::error::Result;
-use crate::training::validation::in_range;
+use super::{Estimator, InnerStep};
+use crate::training::policy::PolicySample;
 
-/// Settings of [`EstimatorConfig::DiffuGrpo`].
-#[derive(Clone, Debug)]
+/// d1's: the whole answer masked, prompt tokens masked with a small probability (`peers.md` B.12).
+#[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct DiffuGrpo {
-    prompt_mask: f64,
+    /// Probability that a prompt token is masked.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub prompt_mask: f64,
 }
 
-pub(super) const ENTRY: EstimatorEntry = EstimatorEntry {
-    name: "diffu_grpo",
-    make: |config| match config {
-        EstimatorConfig::DiffuGrpo { prompt_mask } => Some(Box::new(DiffuGrpo {
-            prompt_mask: *prompt_mask,
-        })),
-        _ => None,
-    },
-};
-
 impl Estimator for DiffuGrpo {
+    const NAME: &'static str = "diffu_grpo";
+
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
         let sequence = &sample.sequence;
         let answer = answer_positions(sequence);
@@ -39,7 +34,13 @@ impl Estimator for DiffuGrpo {
         vec![view]
     }
 
-    fn check_settings(&self) -> Result<()> {
-        in_range("prompt_mask", self.prompt_mask, 0.0, 1.0)
+    fn check_settings(&self) -> Result<(), String> {
+        match (0.0..=1.0).contains(&self.prompt_mask) {
+            true => Ok(()),
+            false => Err(format!(
+                "prompt_mask is {}, expected a finite number, 0 to 1",
+                self.prompt_mask
+            )),
+        }
     }
 }
