@@ -2,6 +2,7 @@
 //!
 //! No test is here, and nothing that only one test needs.
 
+pub mod fuzz;
 pub mod home;
 pub mod http;
 pub mod processes;

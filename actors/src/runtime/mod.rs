@@ -7,6 +7,7 @@ pub mod actor;
 pub mod address;
 pub mod fault_injection;
 pub(crate) mod http;
+pub mod ids;
 pub mod probe;
 pub mod recorder;
 pub mod seeds;
