@@ -101,7 +101,7 @@ impl Parquet {
             let classes = classes(about);
             let wanted = self.wanted(path, about.schema())?;
             let rows = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
-            Ok((classes, rows.map_err(broken)?))
+            Ok::<_, ReadError>((classes, rows.map_err(broken)?))
         });
         let (classes, rows) = begun.map_err(|why| ReadError::format(path, why))??;
         (self.classes, self.rows) = (classes, Some(rows));
@@ -308,7 +308,7 @@ pub(super) fn whole_rows(path: &Path) -> Result<impl Iterator<Item = Result<Fiel
     };
     let begun = survived(|| {
         let reader = SerializedFileReader::new(file).map_err(broken)?;
-        Ok(RowIter::from_file_into(Box::new(reader)))
+        Ok::<_, ReadError>(RowIter::from_file_into(Box::new(reader)))
     });
     let mut rows = Some(begun.map_err(|why| ReadError::format(path, why))??);
     Ok(std::iter::from_fn(move || {
