@@ -3,11 +3,12 @@
 //! - `args/`: what can be typed; `commands/`: what each command does;
 //! - `model/`: the model that a one-off command works with; `connection/`: the daemon, found and asked;
 //! - `figure/`: charts in files; `page/`: a run as one page;
-//! - `terminal/`: what a person sees; `exit.rs`: exit codes.
+//! - `terminal/`: what a person sees; `exit.rs`: exit codes; `descriptors.rs`: how many files may be open.
 
 mod args;
 mod commands;
 mod connection;
+mod descriptors;
 mod exit;
 mod figure;
 mod model;
@@ -25,6 +26,10 @@ use crate::terminal::print;
 
 fn main() -> ExitCode {
     end_quietly_with_the_pipe();
+    if let Err(words) = descriptors::enough() {
+        print::note(&format!("demask: {words}"));
+        return ExitCode::from(FAILED);
+    }
     // A home in the environment is an argument to clap, so it would not show the help by itself.
     if std::env::args_os().len() < 2 {
         print::note(Cli::command().render_help().to_string().trim_end_matches('\n'));

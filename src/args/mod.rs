@@ -74,6 +74,9 @@ Examples:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum DemaskCommand {
+    /// For programs: renders the templates that come as frames on standard input, within a limit of memory
+    #[command(hide = true)]
+    RenderTemplates,
     /// Start a run (and the daemon, if none is up) and open the dashboard
     #[command(
         after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml --name first --tag paper --note 'twice the batch'\n  demask run my.toml --from first@best\n  demask run my.toml --set seed=8 --queue"

@@ -10,6 +10,7 @@ mod experiment;
 mod presentation;
 mod sampling;
 mod score;
+mod templates;
 
 use std::process::ExitCode;
 
@@ -28,8 +29,12 @@ use crate::args::{Cli, DemaskCommand};
 /// # Errors
 /// The command's own.
 pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    if matches!(cli.command, DemaskCommand::RenderTemplates) {
+        return templates::serve();
+    }
     let home = Home::open(cli.home)?;
     match cli.command {
+        DemaskCommand::RenderTemplates => templates::serve(),
         DemaskCommand::Run(options) => run::run(&home, options),
         DemaskCommand::Profile(options) => profile::profile(options),
         DemaskCommand::Daemon(options) => daemon::daemon(&home, options),

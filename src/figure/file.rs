@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use demask_api::work_file;
 
 use crate::exit::UsageError;
 
@@ -43,8 +44,8 @@ pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> a
 /// # Errors
 /// The system's, with the file's name; then nothing is left behind.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let work = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    work_file::sweep(path);
+    let work = work_file::beside(path);
     let written = std::fs::write(&work, bytes).and_then(|()| std::fs::rename(&work, path));
     if written.is_err() {
         std::fs::remove_file(&work).ok();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use demask_api::Picture;
+use demask_api::{Picture, work_file};
 use demask_datasets::tabletop::render::PIXELS;
 use image::RgbImage;
 use image::imageops::{FilterType, resize, thumbnail};
@@ -105,8 +105,8 @@ pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let (width, height) = (image.width() * scale, image.height() * scale);
     let large = resize(&image, width, height, FilterType::Nearest);
     // Beside it first: a picture is there whole or not at all.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let work = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+    work_file::sweep(path);
+    let work = work_file::beside(path);
     // Nobody else's file is taken for it, and no link is followed.
     let file = std::fs::File::create_new(&work).with_context(|| path.display().to_string())?;
     let mut out = std::io::BufWriter::new(file);

@@ -4,6 +4,7 @@
 
 pub mod acknowledged;
 pub mod dice;
+pub mod fuzz;
 pub mod home;
 pub mod http;
 pub mod likeness;

@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::home::{Home, HomeError};
+use crate::runtime::ids;
 
 /// How long a daemon may take for what it answers from memory.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -179,7 +180,7 @@ impl Client {
 }
 
 fn new_id() -> String {
-    uuid::Uuid::now_v7().to_string()
+    ids::new_id().to_string()
 }
 
 /// How long a daemon may take to answer (law L10): what looks is answered from memory, what is ordered waits for the disk, a query

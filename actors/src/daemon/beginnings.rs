@@ -18,6 +18,7 @@ use crate::engine::actor::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::profile::Profile;
 use crate::run::context::RunContext;
+use crate::runtime::ids;
 
 /// How long rows may take to be on disk before the person who waits for them is told.
 pub(super) const RECORDED: Duration = Duration::from_secs(10);
@@ -196,5 +197,5 @@ impl Daemon {
 /// The id of a new run, whose labels are right.
 pub(super) fn checked(request: &RunRequest) -> anyhow::Result<String> {
     request.labels.check().map_err(anyhow::Error::msg)?;
-    Ok(uuid::Uuid::now_v7().to_string())
+    Ok(ids::new_id().to_string())
 }

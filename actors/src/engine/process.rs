@@ -16,6 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::liveness::{Liveness, Urgency};
+use crate::runtime::ids;
 
 /// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -403,7 +404,7 @@ fn missing_hint(error: &std::io::Error) -> String {
 }
 
 fn short_id() -> String {
-    let id = uuid::Uuid::now_v7().simple().to_string();
+    let id = ids::new_id().simple().to_string();
     id.chars().skip(18).collect()
 }
 

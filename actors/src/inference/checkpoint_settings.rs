@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, TOKENIZER};
+use demask_api::{bounded_file, limits};
 use demask_datasets::prompts::published as published_folder;
 pub use demask_datasets::prompts::published::BUDGETS;
-use demask_datasets::prompts::sequences::MARKS;
+use demask_datasets::prompts::sequences::{Budgets, MARKS};
 use demask_datasets::prompts::style::PromptStyle;
 use demask_datasets::prompts::text_tokenizer::Family;
 use serde::Serialize;
@@ -38,7 +39,11 @@ pub fn inference(dir: &Path) -> Result<Inference, WorkError> {
     let budgets = if is_published {
         published_settings::budgets(dir, published_settings::CODES)?
     } else {
-        read_json(dir, BUDGETS)?
+        let budgets: Budgets = read_json(dir, BUDGETS)?;
+        budgets
+            .check()
+            .map_err(|error| broken(&dir.join(BUDGETS), &error))?;
+        budgets
     };
     Ok(Inference::new(tokenizer, budgets).with_style(style))
 }
@@ -65,7 +70,7 @@ pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Inference, WorkError> {
 /// A picture of so many codes fits into a sequence, with a word beside it.
 fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
     let longest = published_folder::Facts::read(dir)?.max_sequence_length;
-    match longest.filter(|&longest| codes + MARKS >= longest) {
+    match longest.filter(|&longest| codes.saturating_add(MARKS) >= longest) {
         None => Ok(()),
         Some(longest) => Err(WorkError::File {
             path: dir.join(CONFIG).display().to_string(),
@@ -114,7 +119,7 @@ pub fn samplers(dir: &Path) -> Result<SamplerSettings, WorkError> {
 /// A file of a checkpoint; the default where there is none.
 fn read_json<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> Result<T, WorkError> {
     let path = dir.join(name);
-    match std::fs::read_to_string(&path) {
+    match bounded_file::read_text(&path, limits::LONGEST_CONFIG) {
         Ok(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(T::default()),
         Err(error) => Err(broken(&path, &error)),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use demask_api::{ImageTokenizerConfig, checkpoint};
+use demask_api::{ImageTokenizerConfig, bounded_file, checkpoint, limits, validation};
 
 use super::error::WorkError;
 
@@ -17,11 +17,14 @@ pub fn image_tokenizer_config(dir: &Path) -> Result<ImageTokenizerConfig, WorkEr
 /// The shape of the image tokenizer in a folder of its own.
 ///
 /// # Errors
-/// As [`image_tokenizer_config`].
+/// As [`image_tokenizer_config`]; a number beyond its limit (law L9).
 pub fn image_tokenizer_shape(folder: &Path) -> Result<ImageTokenizerConfig, WorkError> {
     let path = folder.join(checkpoint::CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|error| broken(&path, &error))?;
-    serde_json::from_str(&text).map_err(|error| broken(&path, &error))
+    let text =
+        bounded_file::read_text(&path, limits::LONGEST_CONFIG).map_err(|error| broken(&path, &error))?;
+    let config = serde_json::from_str(&text).map_err(|error| broken(&path, &error))?;
+    validation::image_tokenizer(&config).map_err(|error| broken(&path, &error))?;
+    Ok(config)
 }
 
 fn broken(path: &Path, error: &dyn std::error::Error) -> WorkError {

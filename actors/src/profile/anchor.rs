@@ -9,7 +9,7 @@ use demask_api::checkpoint::{
 };
 use demask_datasets::data_dir;
 use demask_datasets::formats::shards::is_there;
-use demask_datasets::prompts::published::is_published;
+use demask_datasets::prompts::published::{BUDGETS, is_published};
 use toml_edit::{DocumentMut, Value};
 
 use super::text::{self, line_of};
@@ -309,9 +309,15 @@ pub fn can_start(folder: &Path) -> Result<(), String> {
     if folder.join(MANIFEST).is_file() || (published && folder.join(TOKENIZER).is_file()) {
         return Ok(());
     }
-    let found = match published {
-        true => format!("found {CONFIG} without {TOKENIZER}"),
-        false => format!("found neither {MANIFEST} nor {CONFIG}"),
+    let has = |file: &str| folder.join(file).symlink_metadata().is_ok();
+    let found = match [MANIFEST, CONFIG].map(has) {
+        _ if published => format!("found {CONFIG} without {TOKENIZER}"),
+        [true, _] => format!("found {MANIFEST}, which is no file,"),
+        [false, true] if !folder.join(CONFIG).is_file() => format!("found {CONFIG}, which is no file,"),
+        [false, true] => {
+            format!("found {CONFIG} and {BUDGETS}, but no {MANIFEST}: a checkpoint that is not whole,")
+        }
+        [false, false] => format!("found neither {MANIFEST} nor {CONFIG}"),
     };
     Err(format!(
         "expected a checkpoint folder ({MANIFEST}), or a published model's ({CONFIG} and {TOKENIZER}), of which a run takes \

@@ -1,7 +1,7 @@
 //! Whether the networks of a profile can be made, and whether what they are given fits them.
 
 use demask_api::sequence::Task;
-use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig};
+use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig, validation};
 use demask_datasets::prompts::sequences::MARKS;
 
 use super::wrong::{Wrong, wrong};
@@ -26,7 +26,7 @@ impl Profile {
         for (path, task) in TASKS {
             let budget = self.budgets.of(task);
             let picture = if budget.codes > 0 { budget.codes + MARKS } else { 0 };
-            let length = budget.prompt + picture + budget.answer.max(budget.direct_answer);
+            let length = budget.prompt + picture + budget.answer.max(budget.direct_answer); // each within its range
             if length > longest {
                 let message = format!("takes {length} positions; model.max_sequence_length is {longest}");
                 return wrong(path, &message);
@@ -107,6 +107,10 @@ fn check_backbone(model: &BackboneConfig) -> Result<(), Wrong> {
 }
 
 fn check_image_tokenizer(tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
+    validation::image_tokenizer(tokenizer).or_else(|error| {
+        let message = format!("is {}; allowed is {}", error.found, error.allowed);
+        wrong(&format!("image_tokenizer.{}", error.field), &message)
+    })?;
     for (name, stack) in [("encoder", &tokenizer.encoder), ("decoder", &tokenizer.decoder)] {
         check_stack(&format!("image_tokenizer.{name}"), stack, tokenizer)?;
     }

@@ -8,7 +8,9 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Answer, EngineError, Growth, LoadOptions, ModelSource, Request, checkpoint};
+use demask_api::{
+    Answer, EngineError, Growth, LoadOptions, ModelSource, Request, bounded_file, checkpoint, limits,
+};
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
@@ -296,7 +298,8 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
         other => return Err(unexpected("loaded", &other).into()),
     };
     let path = dir.join(checkpoint::STATE);
-    let text = std::fs::read_to_string(&path).map_err(|error| RunError::about(path.display(), error))?;
+    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+        .map_err(|error| RunError::about(path.display(), error))?;
     let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
     let folder = dir.to_owned();
     let inference = beside(move || checkpoint_settings::inference(&folder)).await?;

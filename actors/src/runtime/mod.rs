@@ -7,6 +7,7 @@ pub mod actor;
 pub mod address;
 pub mod fault_injection;
 pub(crate) mod http;
+pub mod ids;
 pub mod loop_watch;
 pub mod probe;
 pub mod recorder;

@@ -4,7 +4,7 @@
 //! and the picture is centred in the model's square.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use demask_api::Picture;
@@ -27,6 +27,9 @@ pub const FASHION: [&str; 10] = [
     "a bag",
     "an ankle boot",
 ];
+
+/// Pictures of a file (law L9); the published files have 60,000.
+const MOST_PICTURES: usize = 1 << 24;
 
 /// What is asked about a picture.
 pub const WHAT: &str = "what is this?";
@@ -109,10 +112,24 @@ impl Idx {
                 ),
             ));
         }
-        let mut labels = vec![0; count];
-        reader.read_exact(&mut labels).map_err(|error| {
-            ReadError::format(&label_path, format!("{count} labels were expected: {error}"))
-        })?;
+        if count > MOST_PICTURES {
+            return Err(ReadError::format(
+                &path,
+                format!("{count} pictures; at most {MOST_PICTURES} are read"),
+            ));
+        }
+        let mut labels = Vec::new();
+        reader
+            .take(count as u64)
+            .read_to_end(&mut labels)
+            .map_err(|error| ReadError::format(&label_path, format!("{count} labels were expected: {error}")))?;
+        if labels.len() != count {
+            let found = labels.len();
+            return Err(ReadError::format(&label_path, format!("{count} labels were expected, found {found}")));
+        }
+        for (path, bytes) in [(&label_path, 8 + count), (&path, 16 + count * rows * columns)] {
+            unpacks(path, bytes as u64)?;
+        }
         Ok(Self {
             images,
             labels,
@@ -192,6 +209,19 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
         example(Kind::TextToImage, class.to_owned(), None, drawn),
         example(Kind::Question, WHAT.to_owned(), Some(class), exact),
     ]
+}
+
+/// Whether a packed file is whole: its checksum stands behind the last byte, which nobody else reads.
+fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
+    if path.extension().is_none_or(|ending| ending != "gz") {
+        return Ok(());
+    }
+    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let unpacked = &mut GzDecoder::new(BufReader::new(file)).take(bytes + 1);
+    io::copy(unpacked, &mut io::sink()).map_err(|error| {
+        ReadError::format(path, format!("it is damaged, or not whole: {error}; fetch it again"))
+    })?;
+    Ok(())
 }
 
 fn find(folder: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read + Send>), ReadError> {

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use demask_api::bounded_file;
+
 use super::{Reader, Rows};
 use crate::example::{CAPTION_PROMPT, Check, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
@@ -15,6 +17,11 @@ pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
 
 /// What the names of pictures end in.
 const ENDINGS: &[&str] = &[".png", ".jpg", ".jpeg"];
+/// Bytes of a picture's own file of words, and of a file of captions (law L9).
+const LONGEST_CAPTION: u64 = 1 << 20;
+const LONGEST_LIST: u64 = 1 << 30;
+/// Folders that lie in one another.
+const DEEPEST: usize = 64;
 
 /// The reader of the format `image_folder`.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +90,7 @@ impl ImageFolder {
     /// It cannot be listed or has no picture, or a file of captions cannot be read. A broken line of captions is a bad row.
     pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut files = Vec::new();
-        list(root, &mut files)?;
+        list(root, DEEPEST, &mut files)?;
         if files.is_empty() {
             return Err(ReadError::format(
                 root,
@@ -112,7 +119,7 @@ impl ImageFolder {
             None => {}
         }
         let beside = file.with_extension("txt");
-        if let Ok(text) = std::fs::read_to_string(&beside) {
+        if let Ok(text) = bounded_file::read_text(&beside, LONGEST_CAPTION) {
             let text = text.trim();
             return if text.is_empty() {
                 Err(format!("{} is empty", beside.display()))
@@ -190,12 +197,18 @@ fn is_picture(path: &Path) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+fn list(folder: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+    if deeper == 0 {
+        return Err(ReadError::format(
+            folder,
+            format!("folders lie more than {DEEPEST} deep in one another, or in a circle of links"),
+        ));
+    }
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
         if path.is_dir() {
-            list(&path, files)?;
+            list(&path, deeper - 1, files)?;
         } else if is_picture(&path) {
             files.push(path);
         }
@@ -218,7 +231,7 @@ fn captions(
         caption: String,
     }
     let path = root.join(name);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match bounded_file::read_text(&path, LONGEST_LIST) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(ReadError::io(&path, error)),

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -98,12 +99,16 @@ impl Parquet {
         let broken = |error: parquet::errors::ParquetError| {
             ReadError::format(path, format!("a Parquet file was expected: {error}"))
         };
-        let reader = SerializedFileReader::new(file).map_err(broken)?;
-        let about = reader.metadata().file_metadata();
-        self.classes = classes(about);
-        let wanted = self.wanted(path, about.schema())?;
-        let rows = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
-        self.rows = Some(rows.map_err(broken)?);
+        let begun = survived(|| {
+            let reader = SerializedFileReader::new(file).map_err(broken)?;
+            let about = reader.metadata().file_metadata();
+            let classes = classes(about);
+            let wanted = self.wanted(path, about.schema())?;
+            let rows = RowIter::from_file_into(Box::new(reader)).project(Some(wanted));
+            Ok::<_, ReadError>((classes, rows.map_err(broken)?))
+        });
+        let (classes, rows) = begun.map_err(|why| ReadError::format(path, why))??;
+        (self.classes, self.rows) = (classes, Some(rows));
         Ok(())
     }
 
@@ -173,8 +178,14 @@ impl RandomAccess for Parquet {
             if let Err(error) = begun {
                 return bad(error.to_string());
             }
-            let row = match self.rows.as_mut().and_then(Iterator::next) {
-                Some(Ok(row)) => row,
+            let (rows, classes) = (&mut self.rows, &self.classes);
+            let read = survived(|| {
+                let row = rows.as_mut().and_then(Iterator::next)?;
+                let fields = row.map(|row| fields(row.into_columns(), classes));
+                Some(fields.map_err(|error| error.to_string()))
+            });
+            let fields = match read.transpose().map(|read| read.and_then(|row| row)) {
+                Some(Ok(fields)) => fields,
                 None => {
                     self.rows = None;
                     continue;
@@ -184,7 +195,6 @@ impl RandomAccess for Parquet {
                     return bad(format!("the file cannot be read on from here: {error}"));
                 }
             };
-            let fields = fields(row.into_columns(), &self.classes);
             let laid = self.spool.as_mut().map(|spool| spool.append(&fields.to_bytes()));
             return match laid.transpose() {
                 Ok(at) => {
@@ -300,12 +310,37 @@ pub(super) fn whole_rows(path: &Path) -> Result<impl Iterator<Item = Result<Fiel
     let broken = |error: parquet::errors::ParquetError| {
         ReadError::format(path, format!("a Parquet file was expected: {error}"))
     };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let rows = RowIter::from_file_into(Box::new(reader));
-    Ok(rows.map(|row| {
-        let row = row.map_err(|error| format!("the file cannot be read on from here: {error}"))?;
-        Ok(fields(row.into_columns(), &BTreeMap::new()))
+    let begun = survived(|| {
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        Ok::<_, ReadError>(RowIter::from_file_into(Box::new(reader)))
+    });
+    let mut rows = Some(begun.map_err(|why| ReadError::format(path, why))??);
+    Ok(std::iter::from_fn(move || {
+        let reading = rows.as_mut()?;
+        let read = survived(|| {
+            let row = reading.next()?;
+            let fields = row.map(|row| fields(row.into_columns(), &BTreeMap::new()));
+            Some(fields.map_err(|error| error.to_string()))
+        });
+        let row = read.transpose()?.and_then(|row| row);
+        if row.is_err() {
+            rows = None;
+        }
+        Some(row.map_err(|error| format!("the file cannot be read on from here: {error}")))
     }))
+}
+
+/// What the library makes of a file. Where it gives up on one that makes no sense, that is the file's error, and nobody else's
+/// (law L9).
+fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|cause| {
+        let words = cause
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or(cause.downcast_ref::<&str>().copied())
+            .unwrap_or("without a word");
+        format!("the reader of Parquet gave it up: {words}")
+    })
 }
 
 /// The names of classes that the hub's library leaves in the footer, by column.

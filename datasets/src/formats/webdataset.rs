@@ -19,8 +19,11 @@ use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// What the names of such files end in.
 const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst"];
-/// Bytes that a file of a sample may have (law L9).
+/// Bytes that the files of a sample may have together (law L9).
 const LARGEST: u64 = 64 << 20;
+/// By how much a packed shard may grow, and bytes that it may have in any case (law L9): pictures hardly shrink, texts to a tenth.
+const MOST_GROWTH: u64 = 200;
+const SPARE: u64 = 256 << 20;
 /// The unit of a tar file.
 const BLOCK: u64 = 512;
 
@@ -142,7 +145,16 @@ impl Shards {
             None => {
                 let begin = file.seek(SeekFrom::End(0)).map_err(failed)?;
                 let mut inside = packed::open(&path)?;
-                let length = io::copy(&mut inside, &mut file).map_err(failed)?;
+                let packed = path.metadata().map_err(failed)?.len();
+                let most = packed.saturating_mul(MOST_GROWTH).saturating_add(SPARE);
+                let length = io::copy(&mut inside.by_ref().take(most + 1), &mut file).map_err(failed)?;
+                if length > most {
+                    file.set_len(begin).ok();
+                    return Err(ReadError::format(
+                        &path,
+                        format!("it unpacks to more than {most} bytes, {MOST_GROWTH} times what it has"),
+                    ));
+                }
                 self.places[number] = Some((begin, length));
                 (begin, length)
             }
@@ -244,10 +256,19 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     .take(open.length - at);
     let mut archive = tar::Archive::new(inside);
     let mut present: Option<ShardSample> = None;
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut held) = (BTreeSet::new(), 0_u64);
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let end = at + (entry.raw_file_position() + entry.size()).next_multiple_of(BLOCK);
+        let behind = entry.raw_file_position().checked_add(entry.size());
+        let Some(end) = behind
+            .and_then(|end| end.checked_next_multiple_of(BLOCK)?.checked_add(at))
+            .filter(|&end| end <= open.length.next_multiple_of(BLOCK))
+        else {
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("an entry of {} bytes is cut off", entry.size()),
+            ));
+        };
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let member = entry
             .header()
@@ -271,11 +292,14 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         });
         sample.end = end;
         let size = entry.size();
-        if size > LARGEST {
-            sample.fields = Err(format!(".{column} has {size} bytes, at most {LARGEST} are read"));
+        held = held.saturating_add(size);
+        if held > LARGEST {
+            sample.fields = Err(format!(
+                "with .{column}, of {size} bytes, it has {held}; at most {LARGEST} are read"
+            ));
             continue;
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
         if bytes.len() as u64 != size {
             return Err(io::Error::new(

@@ -121,9 +121,10 @@ pub enum HubError {
         /// The endpoint.
         endpoint: String,
     },
-    /// A path that would leave the snapshot's folder.
+    /// A path that would leave the snapshot's folder, or that a terminal would obey.
     #[error(
-        "{repo} lists the path `{path}`, which leaves the folder it would be written to: nothing is pulled"
+        "{repo} lists the path `{}`, which leaves the folder it would be written to, or has characters that are not seen: nothing \
+         is pulled", path.escape_debug()
     )]
     Path {
         /// The repository.
@@ -194,6 +195,17 @@ pub enum HubError {
         folder: PathBuf,
         /// What is in the way there, by path.
         files: String,
+    },
+    /// A link in the folder for plain files, through which they would be written elsewhere.
+    #[error(
+        "{}: {} is a link, through which files would come to lie outside of the folder; nothing was written: remove it or name another folder",
+        folder.display(), link.display()
+    )]
+    ThroughALink {
+        /// The folder that the files should go to.
+        folder: PathBuf,
+        /// The link.
+        link: PathBuf,
     },
     /// A file of the cache that is not what its name says.
     #[error(

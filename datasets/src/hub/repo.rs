@@ -104,11 +104,19 @@ pub fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A path below a folder, never out of it: parts between single slashes, none of them `.` or `..`.
+/// A path below a folder, never out of it: parts between single slashes, none of them `.` or `..`; nothing in it that a
+/// terminal would obey.
 #[must_use]
 pub fn stays_inside(path: &str) -> bool {
     let inside = |part: &str| !matches!(part, "" | "." | "..");
-    path.split('/').all(inside) && !path.contains(['\\', '\0'])
+    path.split('/').all(inside) && !path.contains('\\') && !path.contains(is_unseen)
+}
+
+/// Whether a terminal would obey a character in place of showing it, or show what follows in another order.
+#[must_use]
+pub fn is_unseen(sign: char) -> bool {
+    sign.is_control()
+        || matches!(sign, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn wrong_id(id: &str) -> Option<String> {

@@ -19,13 +19,28 @@ pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
 /// A part of the picture at another size: what is cut away is not computed.
 #[must_use]
 pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u32; 2]) -> RgbImage {
-    let columns = taps(image.width(), whole[0], start[0], size[0]);
-    let rows = taps(image.height(), whole[1], start[1], size[1]);
-    let across = RgbImage::from_fn(size[0], image.height(), |x, y| {
-        weighted(&columns[x as usize], |at| image.get_pixel(at, y).0)
+    let pixel = |x, y| image.get_pixel(x, y).0;
+    resize_pixels([image.width(), image.height()], pixel, whole, start, size)
+}
+
+/// The same of a picture that is known pixel by pixel; `from` are its sides. Only the rows that count are kept in between.
+pub(super) fn resize_pixels(
+    from: [u32; 2],
+    pixel: impl Fn(u32, u32) -> [u8; 3],
+    whole: [u32; 2],
+    start: [u32; 2],
+    size: [u32; 2],
+) -> RgbImage {
+    let columns = taps(from[0], whole[0], start[0], size[0]);
+    let rows = taps(from[1], whole[1], start[1], size[1]);
+    let end = |taps: &BicubicTaps| taps.first + u32::try_from(taps.weights.len()).unwrap_or(0);
+    let top = rows.iter().map(|taps| taps.first).min().unwrap_or(0);
+    let bottom = rows.iter().map(end).max().unwrap_or(0).max(top);
+    let across = RgbImage::from_fn(size[0], bottom - top, |x, y| {
+        weighted(&columns[x as usize], |at| pixel(at, top + y))
     });
     RgbImage::from_fn(size[0], size[1], |x, y| {
-        weighted(&rows[y as usize], |at| across.get_pixel(x, at).0)
+        weighted(&rows[y as usize], |at| across.get_pixel(x, at - top).0)
     })
 }
 

@@ -1,16 +1,16 @@
 //! A picture of a file, made square and as large as the model takes it.
 
-use std::io::{BufRead, Cursor, Seek};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
-use demask_api::Picture;
+use demask_api::{Picture, bounded_file};
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageReader, Rgb, RgbImage};
+use image::{DynamicImage, ImageDecoder as _, ImageReader, RgbImage};
 
 /// Decodes PNG or JPEG, whatever the file's name ends in. What is transparent lies over white, as on paper.
 ///
 /// # Errors
-/// In words, naming the file: it cannot be read or decoded.
+/// In words, naming the file: it cannot be read or decoded, or is beyond the limits (law L9).
 pub fn decode(path: &Path) -> Result<DynamicImage, String> {
     decode_over(path, [255; 3])
 }
@@ -20,21 +20,32 @@ pub fn decode(path: &Path) -> Result<DynamicImage, String> {
 /// # Errors
 /// The file cannot be read or is no picture.
 pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String> {
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let file = bounded_file::open(path).map(|file| ImageReader::new(BufReader::new(file)));
+    let reader = file.and_then(ImageReader::with_guessed_format);
     let reader = reader.map_err(|error| named(path, &error))?;
     decoded(reader, ground).map_err(|why| named(path, &why))
 }
 
-/// The most pixels of a picture from outside (law L9): what Pillow takes for a bomb.
-const MOST_PIXELS: u64 = 178_956_970;
+/// Bytes that a decoded picture may have (law L9): 67 million pixels of eight-bit colour.
+const MOST_BYTES: u64 = 192 << 20;
+/// Pixels of a side.
+const LONGEST_SIDE: u32 = 1 << 15;
 
+/// Decodes a picture whose head says that it is within the limits: nothing is asked for before that is known.
 fn decoded<R: BufRead + Seek>(mut reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
     let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MOST_PIXELS * 4);
+    limits.max_alloc = Some(2 * MOST_BYTES);
     reader.limits(limits);
-    let image = reader
-        .decode()
-        .map_err(|error| format!("a PNG or JPEG picture was expected: {error}"))?;
+    let broken = |error: image::ImageError| format!("a PNG or JPEG picture was expected: {error}");
+    let decoder = reader.into_decoder().map_err(broken)?;
+    let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
+    if width.max(height) > LONGEST_SIDE || bytes > MOST_BYTES {
+        return Err(format!(
+            "a picture of {width} x {height} pixels, {bytes} bytes when it is decoded; at most {LONGEST_SIDE} pixels a side and \
+             {MOST_BYTES} bytes are read"
+        ));
+    }
+    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
     Ok(laid_over(image, ground))
 }
 
@@ -43,20 +54,22 @@ fn laid_over(image: DynamicImage, ground: [u8; 3]) -> DynamicImage {
     if !image.color().has_alpha() {
         return image;
     }
-    let image = image.to_rgba8();
     let mix = |over: u8, under: u8, alpha: u8| {
         let (over, under, alpha) = (u32::from(over), u32::from(under), u32::from(alpha));
         u8::try_from((over * alpha + under * (255 - alpha) + 127) / 255).unwrap_or(u8::MAX)
     };
-    DynamicImage::ImageRgb8(RgbImage::from_fn(image.width(), image.height(), |x, y| {
-        let [red, green, blue, alpha] = image.get_pixel(x, y).0;
-        let [under_red, under_green, under_blue] = ground;
-        Rgb([
-            mix(red, under_red, alpha),
-            mix(green, under_green, alpha),
-            mix(blue, under_blue, alpha),
-        ])
-    }))
+    let image = image.into_rgba8();
+    let (width, height) = image.dimensions();
+    let mut bytes = image.into_raw();
+    // In place: a pixel's three bytes lie never behind its four.
+    for pixel in 0..bytes.len() / 4 {
+        let alpha = bytes[4 * pixel + 3];
+        for (channel, &under) in ground.iter().enumerate() {
+            bytes[3 * pixel + channel] = mix(bytes[4 * pixel + channel], under, alpha);
+        }
+    }
+    bytes.truncate(bytes.len() / 4 * 3);
+    RgbImage::from_raw(width, height, bytes).map_or_else(DynamicImage::default, DynamicImage::ImageRgb8)
 }
 
 fn named(path: &Path, error: &dyn std::fmt::Display) -> String {

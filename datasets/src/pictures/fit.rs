@@ -1,12 +1,13 @@
 //! A picture of any size as a model reads it: of the model's own size, mostly a square (`mmada.md` 7.5).
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use demask_api::{Picture, PictureSize};
 use image::imageops::FilterType;
-use image::{DynamicImage, Rgb, RgbImage};
+use image::{DynamicImage, RgbImage};
 
-use crate::pictures::bicubic::{resize, resize_part};
+use crate::pictures::bicubic::{resize, resize_part, resize_pixels};
 
 /// How a picture becomes one of another shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,16 +40,20 @@ impl FromStr for Fit {
 pub fn fit(image: &DynamicImage, size: PictureSize, fit: Fit, sharp: bool) -> Picture {
     let pixels = |side: usize| u32::try_from(side).unwrap_or(u32::MAX).max(1);
     let (width, height) = (pixels(size.width), pixels(size.height));
-    let image = image.to_rgb8();
+    let image = match image {
+        DynamicImage::ImageRgb8(image) => Cow::Borrowed(image),
+        other => Cow::Owned(other.to_rgb8()),
+    };
+    let image = image.as_ref();
     let times = image.width() / width;
     let whole = (image.width(), image.height()) == (times * width, times * height) && times > 0;
     let fitted = if whole && sharp {
-        image::imageops::resize(&image, width, height, FilterType::Nearest)
+        image::imageops::resize(image, width, height, FilterType::Nearest)
     } else {
         match fit {
-            Fit::Crop => cropped(&image, [width, height]),
-            Fit::Squash => resize(&image, width, height),
-            Fit::Pad => resize(&padded(&image, [width, height]), width, height),
+            Fit::Crop => cropped(image, [width, height]),
+            Fit::Squash => resize(image, width, height),
+            Fit::Pad => padded(image, [width, height]),
         }
     };
     Picture {
@@ -90,7 +95,8 @@ fn cropped(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     resize_part(image, [across, down], start, [width, height])
 }
 
-/// The picture in the middle of the smallest white one of the shape of `size` that holds it, to a pixel.
+/// The picture in the middle of the smallest white one of the shape of `size` that holds it, to a pixel, at that size. The white
+/// is never made: of a line of pixels it would be a square of its length.
 fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     let (across, down) = (image.width().max(1), image.height().max(1));
     let [wide, high] = if is_wider([across, down], [width, height]) {
@@ -98,10 +104,15 @@ fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     } else {
         [scaled(down, width, height).max(across), down]
     };
-    let mut whole = RgbImage::from_pixel(wide, high, Rgb([255; 3]));
-    let (left, top) = (i64::from((wide - across) / 2), i64::from((high - down) / 2));
-    image::imageops::replace(&mut whole, image, left, top);
-    whole
+    let (left, top) = ((wide - across) / 2, (high - down) / 2);
+    let pixel = |x: u32, y: u32| {
+        let inside = (x.checked_sub(left), y.checked_sub(top));
+        let (Some(x), Some(y)) = inside else {
+            return [255; 3];
+        };
+        image.get_pixel_checked(x, y).map_or([255; 3], |pixel| pixel.0)
+    };
+    resize_pixels([wide, high], pixel, [width, height], [0, 0], [width, height])
 }
 
 /// Whether the first shape is wider for its height than the second.

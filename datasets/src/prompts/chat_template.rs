@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use demask_api::{bounded_file, limits};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -15,6 +16,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 pub use crate::example::Turn;
+use crate::prompts::template_worker::{self, TemplateJob};
 use crate::prompts::{bounded, foreign};
 
 /// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
@@ -135,7 +137,7 @@ fn template(value: &serde_json::Value) -> Result<Option<String>, String> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, TemplateError> {
-    match std::fs::read_to_string(path) {
+    match bounded_file::read_text(path, limits::LONGEST_CONFIG) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(broken(path, &error)),
@@ -156,6 +158,26 @@ fn broken(path: &Path, message: &dyn std::fmt::Display) -> TemplateError {
 /// # Errors
 /// A template that is no Jinja, that refuses these turns, or that does not end.
 pub fn render(
+    source: &str,
+    turns: &[Turn],
+    names: &BTreeMap<String, String>,
+) -> Result<String, TemplateError> {
+    let job = foreign::may_grow(source).then(|| TemplateJob::Chat {
+        source: source.to_owned(),
+        turns: turns.to_vec(),
+        names: names.clone(),
+    });
+    match job.and_then(|job| template_worker::rendered(&job)) {
+        Some(rendered) => rendered.map_err(TemplateError::Jinja),
+        None => render_here(source, turns, names),
+    }
+}
+
+/// The same in this process, whatever memory it takes.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_here(
     source: &str,
     turns: &[Turn],
     names: &BTreeMap<String, String>,

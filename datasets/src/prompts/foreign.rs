@@ -1,15 +1,6 @@
-//! Limits for what somebody else's tokenizer and chat template may ask for (law L9): checked before a library that would build what
-//! they ask for, whatever its size.
+//! Limits for what somebody else's chat template may ask for (law L9): checked before a library that would build what it asks
+//! for, whatever its size.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use serde_json::Value;
-
-/// Bytes of a `tokenizer.json`; the largest known ones have 35 MB.
-const LONGEST_TOKENIZER: usize = 256 << 20;
-/// By how much a tokenizer's own rules may lengthen a text; SentencePiece's usual table alone makes 33 bytes of a character.
-const MOST_GROWTH: usize = 256;
 /// Bytes of a template; the longest known ones have 20 kB.
 const LONGEST_TEMPLATE: usize = 512 << 10;
 /// Bytes of one of its tags.
@@ -21,93 +12,6 @@ const WORDS: [&[u8]; 7] = [b"not", b"and", b"or", b"if", b"else", b"in", b"is"];
 const SIGNS: &[u8] = b"([{+-*/%~|.<>=!,";
 /// Tags in all: each may be a level of blocks.
 const MOST_TAGS: usize = 2000;
-
-/// What a `tokenizer.json` does to a text before and after its words are looked up.
-#[derive(Deserialize)]
-struct TextRules {
-    #[serde(default)]
-    normalizer: Value,
-    #[serde(default)]
-    pre_tokenizer: Value,
-    #[serde(default)]
-    decoder: Value,
-}
-
-/// Refuses a `tokenizer.json` whose rules could fill the memory.
-///
-/// # Errors
-/// Too long, no JSON, or rules that lengthen a text without measure, in words.
-pub(super) fn tokenizer(json: &str) -> Result<(), String> {
-    if json.len() > LONGEST_TOKENIZER {
-        return Err(format!(
-            "it has {} bytes; at most {LONGEST_TOKENIZER} are read",
-            json.len()
-        ));
-    }
-    let rules: TextRules = serde_json::from_str(json).map_err(|error| error.to_string())?;
-    let parts = [
-        ("normalizer", &rules.normalizer),
-        ("pre_tokenizer", &rules.pre_tokenizer),
-        ("decoder", &rules.decoder),
-    ];
-    for (part, rule) in parts {
-        let growth = growth(rule);
-        if growth > MOST_GROWTH {
-            return Err(format!(
-                "its {part} makes a text up to {growth} times as long; at most {MOST_GROWTH} times is taken"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// By how much a rule, with those inside it, lengthens a text at most; a number too large to count is the largest.
-fn growth(rule: &Value) -> usize {
-    let inside = ["normalizers", "pretokenizers", "decoders"]
-        .iter()
-        .filter_map(|name| rule[name].as_array())
-        .flatten()
-        .map(growth)
-        .fold(1_usize, usize::saturating_mul);
-    let own = match rule["type"].as_str() {
-        Some("Replace") => replacement(rule),
-        // It stands before every piece between two special tokens, however short.
-        Some("Prepend") => rule["prepend"].as_str().map_or(1, |words| 1 + words.len()),
-        // Half the bytes become characters of two.
-        Some("ByteLevel") => 2,
-        Some("Precompiled") => rule["precompiled_charsmap"].as_str().map_or(1, longest_entry),
-        _ => 1,
-    };
-    own.saturating_mul(inside)
-}
-
-fn replacement(rule: &Value) -> usize {
-    let Some(content) = rule["content"].as_str() else {
-        return 1;
-    };
-    // A regular expression may match a character, or nothing between two.
-    let (found, between) = match rule["pattern"]["String"].as_str() {
-        Some(words) if !words.is_empty() => (words.len(), 0),
-        _ => (1, 1),
-    };
-    let instead = content.len().div_ceil(found).max(1);
-    instead.saturating_add(between * content.len())
-}
-
-/// Bytes of the longest text that SentencePiece's table puts in place of a character: after the trie, whose bytes the first four
-/// count, come the texts, each ended by a 0. A table that cannot be read is refused by the library that reads it next.
-fn longest_entry(table: &str) -> usize {
-    let Ok(bytes) = STANDARD.decode(table) else {
-        return 1;
-    };
-    let Some((head, rest)) = bytes.split_first_chunk::<4>() else {
-        return 1;
-    };
-    let trie = u32::from_le_bytes(*head) as usize / 4 * 4;
-    let texts = rest.get(trie..).unwrap_or_default();
-    let longest = texts.split(|&byte| byte == 0).map(<[u8]>::len).max();
-    longest.unwrap_or_default().max(1)
-}
 
 /// Refuses a template that a parser could drown in.
 ///
@@ -141,6 +45,122 @@ pub(super) fn template(source: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Words that take what a template makes back into it, or make more of it than there was.
+const GROWING: [&str; 17] = [
+    "set",
+    "macro",
+    "call",
+    "caller",
+    "filter",
+    "with",
+    "block",
+    "extends",
+    "include",
+    "import",
+    "from",
+    "recursive",
+    "namespace",
+    "dict",
+    "cycler",
+    "joiner",
+    "lipsum",
+];
+/// Filters and methods that make nothing longer than what they are given.
+const SHORTENING: [&str; 23] = [
+    "trim",
+    "upper",
+    "lower",
+    "title",
+    "capitalize",
+    "length",
+    "count",
+    "first",
+    "last",
+    "int",
+    "float",
+    "string",
+    "strip",
+    "lstrip",
+    "rstrip",
+    "split",
+    "startswith",
+    "endswith",
+    "get",
+    "items",
+    "keys",
+    "values",
+    "range",
+];
+
+/// Whether a template could make more and more of what it was given: it keeps what it made, or puts texts together. One that only
+/// looks at its variables and writes them cannot, since what it writes is counted.
+pub(super) fn may_grow(source: &str) -> bool {
+    let mut rest = source;
+    while let Some(at) = rest.find('{') {
+        let opened = &rest[at..];
+        let bytes = opened.as_bytes();
+        let end = match bytes.get(1) {
+            Some(b'{') => measured(bytes, b"}}").0,
+            Some(b'%') if whole_tag(opened, "raw").is_some() => return true,
+            Some(b'%') => measured(bytes, b"%}").0,
+            Some(b'#') => after_comment(opened),
+            _ => {
+                rest = &opened[1..];
+                continue;
+            }
+        };
+        if bytes.get(1) != Some(&b'#') && tag_may_grow(&bytes[2..end.saturating_sub(2).max(2)]) {
+            return true;
+        }
+        rest = &opened[end..];
+    }
+    false
+}
+
+/// Whether a tag without its marks keeps, repeats or joins anything.
+fn tag_may_grow(tag: &[u8]) -> bool {
+    let mut at = 0;
+    // What the word before was called by: a filter behind |, anything before a bracket is called.
+    let (mut is_filter, mut word): (bool, &[u8]) = (false, b"");
+    while let Some(&byte) = tag.get(at) {
+        let known = |word: &[u8], names: &[&str]| names.iter().any(|name| name.as_bytes() == word);
+        let length = match byte {
+            b'\'' | b'"' => quoted(&tag[at..]),
+            byte if byte.is_ascii_alphabetic() || byte == b'_' => {
+                let letters = tag[at..]
+                    .iter()
+                    .take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_');
+                let length = letters.count();
+                word = &tag[at..at + length];
+                if known(word, &GROWING) || is_filter && !known(word, &SHORTENING) {
+                    return true;
+                }
+                is_filter = false;
+                at += length;
+                continue;
+            }
+            b'(' if !word.is_empty() && !known(word, &SHORTENING) && !known(word, &CONDITIONS) => {
+                return true;
+            }
+            // The signs at the edges of a tag trim white space; a product, a sum, a remainder is another text.
+            b'-' | b'+' if at == 0 || at + 1 == tag.len() => 1,
+            b'~' | b'+' | b'*' | b'%' => return true,
+            _ => 1,
+        };
+        if byte == b'|' {
+            is_filter = true;
+        }
+        if !byte.is_ascii_whitespace() {
+            word = b"";
+        }
+        at += length;
+    }
+    false
+}
+
+/// Words before a bracket that call nothing.
+const CONDITIONS: [&str; 7] = ["not", "and", "or", "if", "elif", "in", "is"];
 
 /// Where a tag ends, which a text is opened with; refuses one that is too long or too deep.
 fn tag(opened: &str, close: &[u8; 2]) -> Result<usize, String> {
@@ -239,54 +259,6 @@ fn after_comment(opened: &str) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn l9_a_tokenizers_rules_that_lengthen_a_text_without_measure_are_refused() {
-        let doubles = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
-        let rules =
-            |count| json!({"normalizer": {"type": "Sequence", "normalizers": vec![doubles.clone(); count]}});
-        assert!(tokenizer(&rules(6).to_string()).is_ok());
-        let refused = tokenizer(&rules(30).to_string()).unwrap_err();
-        assert!(
-            refused.contains("normalizer makes a text up to 1073741824 times"),
-            "{refused}"
-        );
-        let usual = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-        assert_eq!(growth(&usual), 3);
-        assert_eq!(
-            growth(&json!({"type": "Replace", "pattern": {"Regex": "x*"}, "content": "yy"})),
-            4
-        );
-        let levels = vec![json!({"type": "ByteLevel"}); 30];
-        let levels = json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": levels}});
-        assert!(
-            tokenizer(&levels.to_string())
-                .unwrap_err()
-                .contains("pre_tokenizer")
-        );
-        let prepends = json!({"normalizer": {"type": "Prepend", "prepend": "x".repeat(1000)}});
-        assert!(
-            tokenizer(&prepends.to_string())
-                .unwrap_err()
-                .contains("up to 1001 times")
-        );
-    }
-
-    #[test]
-    fn l9_a_table_of_characters_grows_by_its_longest_entry() {
-        let table = |texts: &[u8]| {
-            let bytes = [&8_u32.to_le_bytes()[..], &[7; 8], texts].concat();
-            json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(bytes)})
-        };
-        assert_eq!(growth(&table(b"ab\0abcde\0c\0")), 5);
-        let refused = json!({"normalizer": table(&[b'x'; 1000])});
-        assert!(
-            tokenizer(&refused.to_string())
-                .unwrap_err()
-                .contains("up to 1000 times")
-        );
-    }
 
     #[test]
     fn l9_templates_that_nest_without_measure_are_refused() {
@@ -302,6 +274,38 @@ mod tests {
         assert!(refused("{% if x %}".repeat(5000)).contains("tags"));
         assert!(refused("x".repeat(1 << 20)).contains("bytes"));
         template(&"a { b } c ".repeat(1000)).unwrap();
+    }
+
+    #[test]
+    fn l9_what_may_grow_is_told_from_what_cannot() {
+        for plain in [
+            super::super::chat_template::LLADA,
+            super::super::chat_template::MMADA,
+            "{{ question }}{% for one in choices %}\n{{ \"ABCD\"[loop.index0] }}. {{ one }}{% endfor %}",
+            "{{- answer.split('####')[1].strip() -}}{# set x = x ~ x #}{% if not (a and b) %}{{ a | trim | upper }}{% endif %}",
+        ] {
+            assert!(!may_grow(plain), "{plain}");
+        }
+        for grows in [
+            "{% set x = 'a' %}",
+            "{{ a ~ a }}",
+            "{{ a + a }}",
+            "{{ 'a' * 100 }}",
+            "{{ '%s' % a }}",
+            "{{ a | replace('a', 'aa') }}",
+            "{{ a.replace('a', 'aa') }}",
+            "{{ a | join('x') }}",
+            "{%- macro m(a) -%}{{ m(a) }}{% endmacro %}",
+            "{% for a in b recursive %}{{ loop(a) }}{% endfor %}",
+            "{% filter upper %}a{% endfilter %}",
+            "{% call m() %}{% endcall %}",
+            "{% with a = b %}{% endwith %}",
+            "{{ namespace(a=1) }}",
+            "{{ a | tojson(indent=9) }}",
+            "{% raw %}{% set x = 1 %}{% endraw %}",
+        ] {
+            assert!(may_grow(grows), "{grows}");
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, MANIFEST, TOKENIZER};
+use demask_api::{bounded_file, limits, validation};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::prompts::chat_template::{TemplateError, TokenizerSettings};
 use crate::prompts::special_tokens::{Family, Stated};
@@ -63,10 +65,13 @@ impl Facts {
     /// Reads a folder's `config.json`.
     ///
     /// # Errors
-    /// It is missing, or no configuration.
+    /// It is missing, or no configuration; a number beyond its limit (law L9).
     pub fn read(dir: &Path) -> Result<Self, FolderError> {
         let path = dir.join(CONFIG);
-        serde_json::from_str(&text(&path)?).map_err(|error| broken(&path, &error))
+        let text = text(&path, limits::LONGEST_CONFIG)?;
+        let fields = serde_json::from_str(&text).map_err(|error| broken(&path, &error))?;
+        validation::backbone_fields(&fields).map_err(|error| broken(&path, &error))?;
+        serde_json::from_value(Value::Object(fields)).map_err(|error| broken(&path, &error))
     }
 
     /// Whose model it is: one with picture codes is MMaDA's.
@@ -111,7 +116,7 @@ pub fn style(dir: &Path) -> Result<PromptStyle, FolderError> {
 /// `tokenizer.json` or `config.json` is missing or broken; they disagree; a special token is missing.
 pub fn tokenizer(dir: &Path, family: Family) -> Result<TextTokenizer, FolderError> {
     let path = dir.join(TOKENIZER);
-    let json = text(&path)?;
+    let json = text(&path, limits::LONGEST_TOKENIZER)?;
     let read = if family == Family::Tabletop {
         TextTokenizer::from_json(&json)
     } else {
@@ -128,8 +133,8 @@ pub fn tokenizer(dir: &Path, family: Family) -> Result<TextTokenizer, FolderErro
     })
 }
 
-fn text(path: &Path) -> Result<String, FolderError> {
-    std::fs::read_to_string(path).map_err(|error| broken(path, &error))
+fn text(path: &Path, longest: u64) -> Result<String, FolderError> {
+    bounded_file::read_text(path, longest).map_err(|error| broken(path, &error))
 }
 
 fn broken(path: &Path, error: &dyn std::error::Error) -> FolderError {

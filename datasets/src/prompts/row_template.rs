@@ -4,6 +4,7 @@
 use minijinja::{Environment, Error, UndefinedBehavior, context};
 use serde_json::{Map, Value};
 
+use crate::prompts::template_worker::{self, TemplateJob};
 use crate::prompts::{bounded, foreign};
 
 /// Steps that a template may take for one row.
@@ -17,6 +18,8 @@ const NAME: &str = "template";
 #[derive(Debug)]
 pub struct RowTemplate {
     environment: Environment<'static>,
+    /// The source, where it is rendered in a process that may not fill the memory.
+    apart: Option<String>,
 }
 
 impl RowTemplate {
@@ -34,7 +37,8 @@ impl RowTemplate {
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| in_words(&error))?;
-        Ok(Self { environment })
+        let apart = foreign::may_grow(source).then(|| source.to_owned());
+        Ok(Self { environment, apart })
     }
 
     /// The text that it makes of a row.
@@ -42,6 +46,19 @@ impl RowTemplate {
     /// # Errors
     /// A column that is not there, with those that are; a template that does not end, or makes too much.
     pub fn render(&self, row: &Map<String, Value>) -> Result<String, String> {
+        let job = self.apart.clone().map(|source| TemplateJob::Row {
+            source,
+            row: row.clone(),
+        });
+        let apart = job.and_then(|job| template_worker::rendered(&job));
+        apart.unwrap_or_else(|| self.render_here(row))
+    }
+
+    /// The same in this process, whatever memory it takes.
+    ///
+    /// # Errors
+    /// As [`Self::render`].
+    pub fn render_here(&self, row: &Map<String, Value>) -> Result<String, String> {
         let failed = |error: Error| {
             let names: Vec<&str> = row.keys().map(String::as_str).collect();
             format!(

@@ -16,7 +16,9 @@
 //! what is said after it, as when the model is asked.
 
 use demask_api::Quirks;
+use demask_api::limits::{self, CountRange};
 use demask_api::sequence::{Sequence, Span, Task};
+use demask_api::validation::{self, OutOfRange};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,10 +38,13 @@ pub struct Budget {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub prompt: usize,
     /// The text that answers, with reasoning; captions, and answers to instructions.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub answer: usize,
     /// The text that answers a question or a problem without reasoning.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub direct_answer: usize,
     /// Picture codes; 0 where there is no picture.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub codes: usize,
 }
 
@@ -110,6 +115,30 @@ impl Budgets {
             understand: budget(room.saturating_sub(answer), answer, codes),
             think_then_draw: budget(text - text / 2, text / 2, codes),
         }
+    }
+
+    /// Whether every length is within the limit of a sequence (law L9).
+    ///
+    /// # Errors
+    /// The first that is not, with the limit.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let most = CountRange {
+            least: 0,
+            ..limits::POSITIONS
+        };
+        let tasks = [
+            ("text_to_image", &self.text_to_image),
+            ("text", &self.text),
+            ("understand", &self.understand),
+            ("think_then_draw", &self.think_then_draw),
+        ];
+        tasks.into_iter().try_for_each(|(task, budget)| {
+            let within = |part: &str, length| validation::within(&format!("{task}.{part}"), length, most);
+            within("prompt", budget.prompt)?;
+            within("answer", budget.answer)?;
+            within("direct_answer", budget.direct_answer)?;
+            within("codes", budget.codes)
+        })
     }
 
     /// These lengths, for pictures of so many codes.

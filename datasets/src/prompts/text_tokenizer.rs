@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use demask_api::tokenizer_rules;
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -14,7 +15,6 @@ use tokenizers::{
     AddedToken, DecoderWrapper, ModelWrapper, PreTokenizerWrapper, SplitDelimiterBehavior, Tokenizer,
 };
 
-use crate::prompts::foreign;
 use crate::prompts::special_tokens::ROLES;
 pub use crate::prompts::special_tokens::{Family, SpecialTokens, Stated};
 
@@ -79,7 +79,7 @@ fn without_long_words(text: &str) -> Vec<&str> {
 
 /// Somebody's `tokenizer.json`, within limits.
 fn read(json: &str) -> Result<Tokenizer, TokenizerError> {
-    foreign::tokenizer(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
+    tokenizer_rules::check(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
     let mut read = Tokenizer::from_bytes(json.as_bytes())?;
     // Whoever asks wants the words as they are, not as many as the file would have.
     read.with_padding(None).with_truncation(None)?;

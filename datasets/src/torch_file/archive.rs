@@ -6,12 +6,15 @@
 use std::collections::HashMap;
 
 use super::TorchFile;
+use super::allowance::Allowance;
 use super::error::{Flaw, broken, short};
 use super::pickle::{self, Keys};
 use super::source::{OpenFile, Region};
 
-/// The longest central directory and the longest pickle that are read, in bytes.
+/// The longest pickle that is read, in bytes.
 const LONGEST: u64 = 64 << 20;
+/// The longest central directory, in bytes: more entries than a pickle may name storages.
+const LONGEST_DIRECTORY: u64 = 16 << 20;
 /// The end of the central directory is at least this long, and its comment at most 65535 more.
 const END: usize = 22;
 
@@ -44,6 +47,10 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     let bytes = source.read(region.start, region.len)?;
     let (root, heap, _) = pickle::read(&bytes, Keys::Archive)?;
     let mut regions = HashMap::new();
+    let mut bytes = Allowance::new(
+        "bytes of storages in it, as many as the file has: its entries overlap",
+        source.len(),
+    );
     for storage in heap.storages() {
         if regions.contains_key(&*storage.key) {
             continue;
@@ -52,7 +59,9 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
         let Some(entry) = entries.get(&name) else {
             return broken(format!("{} is missing from the archive", short(&name)));
         };
-        regions.insert(storage.key.to_string(), entry.region(&source)?);
+        let region = entry.region(&source)?;
+        bytes.spend(region.len)?;
+        regions.insert(storage.key.to_string(), region);
     }
     Ok(TorchFile {
         source,
@@ -105,9 +114,9 @@ impl ArchiveEntry {
 /// Every entry by its name.
 fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     let (start, len, count) = locate(source)?;
-    if len > LONGEST {
+    if len > LONGEST_DIRECTORY {
         return broken(format!(
-            "a list of entries of {len} bytes, expected at most {LONGEST}"
+            "a list of entries of {len} bytes, expected at most {LONGEST_DIRECTORY}"
         ));
     }
     let bytes = source.read(start, len)?;

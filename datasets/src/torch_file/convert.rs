@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use demask_api::{bounded_file, limits, work_file};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::TorchFile;
 use super::error::{Flaw, TorchFileError};
 use super::tree::NamedTensors;
-use super::write::{beside, write};
+use super::write::write;
 
 /// A folder's list of shards, as transformers writes it.
 const INDEX: &str = "pytorch_model.bin.index.json";
@@ -57,6 +58,7 @@ pub fn convert(
     options: &ConvertOptions,
 ) -> Result<Vec<Converted>, TorchFileError> {
     if input.is_dir() {
+        work_file::sweep(output);
         return folder(input, output, options);
     }
     let output = if output.is_dir() {
@@ -64,6 +66,7 @@ pub fn convert(
     } else {
         output.to_owned()
     };
+    work_file::sweep(&output);
     if output.extension().is_none_or(|kind| kind != "safetensors") {
         return Err(TorchFileError::Output {
             path: output,
@@ -119,14 +122,8 @@ fn folder(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Vec<C
             "it exists; name a folder that does not, into which all is written",
         ));
     }
-    let work = beside(output);
-    std::fs::create_dir(&work).map_err(|source| match source.kind() {
-        std::io::ErrorKind::AlreadyExists => wrong(
-            &work,
-            "it is in the way, left by a conversion that was cut off; remove it and try again",
-        ),
-        _ => io(&work, source),
-    })?;
+    let work = work_file::beside(output);
+    std::fs::create_dir(&work).map_err(|source| io(&work, source))?;
     let done = shards(input, &work, options)
         .and_then(|converted| along(input, &work).map(|()| converted))
         .and_then(|converted| match std::fs::rename(&work, output) {
@@ -164,7 +161,7 @@ fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Con
         }
         return Ok(vec![file(&single, &work.join(NEW_SINGLE), options, None)?]);
     }
-    let text = std::fs::read_to_string(&path).map_err(|source| io(&path, source))?;
+    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG).map_err(|source| io(&path, source))?;
     let mut index: TorchIndex = serde_json::from_str(&text)
         .map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
     let mut promised: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

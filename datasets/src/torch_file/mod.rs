@@ -8,10 +8,12 @@
 //! - `source.rs`: bytes of a file by place; `archive.rs`: the zip that holds a pickle and the storages;
 //!   `legacy.rs`: the same before PyTorch 1.6, one pickle after another;
 //! - `pickle.rs`: the machine that reads a pickle; `allowed.rs`: what a pickle may name; `heap.rs`: what it made;
+//!   `allowance.rs`: what a file may cost;
 //! - `tree.rs`: nested containers to named tensors; `elements.rs`: a tensor's elements in order, of another dtype if
 //!   wanted;
 //! - `convert.rs`: files and folders of shards to safetensors; `write.rs`: a safetensors file, whole or not at all.
 
+mod allowance;
 mod allowed;
 mod archive;
 mod convert;

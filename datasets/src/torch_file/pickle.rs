@@ -1,19 +1,28 @@
 //! The machine that reads a pickle (protocols 2 to 5) and builds tensors and plain containers, nothing else.
 //!
-//! The instructions are those of Python's `pickletools`. It never recurses, and what it holds is in proportion to the
-//! bytes that it has read.
+//! The instructions are those of Python's `pickletools`. It never recurses, and all that it holds, copies and what is kept
+//! under numbers included, comes out of one allowance (law L9): a byte of a pickle may ask for a list.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use safetensors::Dtype;
 
+use super::allowance::Allowance;
 use super::allowed::Global;
 use super::error::{Flaw, broken, short};
 use super::heap::{Heap, HeapValue, Storage, Tensor};
 
-/// The most tensors of one file.
-const MOST_TENSORS: usize = 1 << 20;
+/// Bytes of memory that a pickle may fill.
+const MOST_BYTES: u64 = 192 << 20;
+/// Values that may lie on the stack at a time, and marks that may be open; Python's own writes a thousand values at a time.
+const MOST_STACKED: usize = 1 << 20;
+/// Bytes that a value takes in a list or a dictionary that grows: room for as many again is asked for each time.
+const VALUE: u64 = 2 * size_of::<HeapValue>() as u64;
+/// Bytes of a value that is kept under a number: a table that is half empty when it grows.
+const KEPT: u64 = 80;
+/// Bytes of a container, a storage or a tensor by itself.
+const ENTRY: u64 = 64;
 
 /// How storages are referred to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +46,7 @@ pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize),
         marks: Vec::new(),
         memo: HashMap::new(),
         heap: Heap::default(),
+        memory: Allowance::new("bytes of memory that its pickle fills", MOST_BYTES),
     };
     while machine.step()? {}
     let root = machine.pop()?;
@@ -52,6 +62,7 @@ struct Machine<'a> {
     marks: Vec<usize>,
     memo: HashMap<u64, HeapValue>,
     heap: Heap,
+    memory: Allowance,
 }
 
 impl Machine<'_> {
@@ -62,7 +73,7 @@ impl Machine<'_> {
             b'.' => return Ok(false),
             0x80 => self.protocol()?,
             0x95 => drop(self.take(8)?),
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' => self.mark()?,
             b'0' => drop(self.pop()?),
             b'1' => drop(self.above_mark()?),
             b'2' => self.duplicate()?,
@@ -86,8 +97,7 @@ impl Machine<'_> {
 
     fn duplicate(&mut self) -> Result<(), Flaw> {
         let top = self.top()?.clone();
-        self.stack.push(top);
-        Ok(())
+        self.push(top)
     }
 
     /// Numbers and constants.
@@ -106,7 +116,7 @@ impl Machine<'_> {
             }
             _ => return Ok(false),
         };
-        self.stack.push(value);
+        self.push(value)?;
         Ok(true)
     }
 
@@ -138,29 +148,28 @@ impl Machine<'_> {
         let count = self.number(prefix)?;
         let found = self.take_long(count)?;
         let value = if is_text {
-            HeapValue::Text(String::from_utf8_lossy(found).into())
+            let text: Rc<str> = String::from_utf8_lossy(found).into();
+            self.memory.spend(ENTRY + text.len() as u64)?;
+            HeapValue::Text(text)
         } else {
             HeapValue::Other("bytes")
         };
-        self.stack.push(value);
+        self.push(value)?;
         Ok(true)
     }
 
     /// Tuples, lists, sets, dictionaries.
     fn container(&mut self, code: u8) -> Result<bool, Flaw> {
         match code {
-            b')' | b']' | 0x8f => self.push_items(Vec::new()),
-            b'}' => {
-                let dict = self.heap.add_dict(Vec::new());
-                self.stack.push(dict);
-            }
+            b')' | b']' | 0x8f => self.push_items(Vec::new())?,
+            b'}' => self.push_dict()?,
             b't' | b'l' | 0x91 => {
                 let items = self.above_mark()?;
-                self.push_items(items);
+                self.push_items(items)?;
             }
             0x85..=0x87 => {
                 let items = self.pop_many(usize::from(code - 0x84))?;
-                self.push_items(items);
+                self.push_items(items)?;
             }
             b'a' => {
                 let item = self.pop()?;
@@ -180,8 +189,7 @@ impl Machine<'_> {
             }
             b'd' => {
                 let pairs = self.above_mark()?;
-                let dict = self.heap.add_dict(Vec::new());
-                self.stack.push(dict);
+                self.push_dict()?;
                 self.set(pairs)?;
             }
             _ => return Ok(false),
@@ -189,14 +197,27 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    fn push_items(&mut self, items: Vec<HeapValue>) {
+    fn push_items(&mut self, items: Vec<HeapValue>) -> Result<(), Flaw> {
+        self.memory.spend(ENTRY + VALUE * items.len() as u64)?;
         let items = self.heap.add_items(items);
-        self.stack.push(items);
+        self.push(items)
+    }
+
+    fn push_dict(&mut self) -> Result<(), Flaw> {
+        let dict = self.add_dict()?;
+        self.push(dict)
+    }
+
+    fn add_dict(&mut self) -> Result<HeapValue, Flaw> {
+        self.memory.spend(ENTRY)?;
+        Ok(self.heap.add_dict(Vec::new()))
     }
 
     fn extend(&mut self, items: Vec<HeapValue>) -> Result<(), Flaw> {
         match *self.top()? {
             HeapValue::Items(number) => {
+                let room = added(self.heap.items(number).len(), items.len());
+                self.memory.spend(room)?;
                 self.heap.items_mut(number).extend(items);
                 Ok(())
             }
@@ -212,6 +233,8 @@ impl Machine<'_> {
         if !flat.len().is_multiple_of(2) {
             return broken("a dictionary's key without a value");
         }
+        self.memory
+            .spend(added(2 * self.heap.dict(number).len(), flat.len()))?;
         let mut values = flat.into_iter();
         while let (Some(key), Some(value)) = (values.next(), values.next()) {
             self.heap.dict_mut(number).push((key, value));
@@ -225,8 +248,7 @@ impl Machine<'_> {
             b'q' => self.keep_at(1)?,
             b'r' => self.keep_at(4)?,
             0x94 => {
-                let value = self.top()?.clone();
-                self.memo.insert(self.memo.len() as u64, value);
+                self.keep(self.memo.len() as u64)?;
             }
             b'h' => self.recall(1)?,
             b'j' => self.recall(4)?,
@@ -237,6 +259,11 @@ impl Machine<'_> {
 
     fn keep_at(&mut self, prefix: usize) -> Result<(), Flaw> {
         let number = self.number(prefix)?;
+        self.keep(number)
+    }
+
+    fn keep(&mut self, number: u64) -> Result<(), Flaw> {
+        self.memory.spend(KEPT)?;
         let value = self.top()?.clone();
         self.memo.insert(number, value);
         Ok(())
@@ -247,8 +274,7 @@ impl Machine<'_> {
         let Some(value) = self.memo.get(&number).cloned() else {
             return broken(format!("the pickle recalls number {number}, which it never kept"));
         };
-        self.stack.push(value);
-        Ok(())
+        self.push(value)
     }
 
     /// Names, what is built of them, and storages.
@@ -270,7 +296,7 @@ impl Machine<'_> {
             b'Q' => self.storage()?,
             _ => return Ok(false),
         };
-        self.stack.push(value);
+        self.push(value)?;
         Ok(true)
     }
 
@@ -283,7 +309,7 @@ impl Machine<'_> {
         };
         let arguments = self.heap.items(number);
         match (global, arguments) {
-            (Global::OrderedDict, []) => Ok(self.heap.add_dict(Vec::new())),
+            (Global::OrderedDict, []) => self.add_dict(),
             (Global::Size, [HeapValue::Items(sides)]) => Ok(HeapValue::Items(*sides)),
             (Global::Parameter, [HeapValue::Tensor(number), ..]) => Ok(HeapValue::Tensor(*number)),
             (Global::Tensor, [storage, offset, shape, strides, ..]) => {
@@ -311,13 +337,10 @@ impl Machine<'_> {
     }
 
     fn add_tensor(&mut self, tensor: Tensor) -> Result<HeapValue, Flaw> {
-        let value = self.heap.add_tensor(tensor);
-        match value {
-            HeapValue::Tensor(number) if number >= MOST_TENSORS => {
-                broken(format!("more than {MOST_TENSORS} tensors"))
-            }
-            value => Ok(value),
-        }
+        let sides = tensor.shape.len() + tensor.strides.len();
+        self.memory
+            .spend((2 * size_of::<Tensor>() + 8 * sides) as u64 + ENTRY)?;
+        Ok(self.heap.add_tensor(tensor))
     }
 
     fn tensor(
@@ -386,10 +409,30 @@ impl Machine<'_> {
                     dtype: *dtype,
                     len: count(len)?,
                 };
+                self.memory.spend(ENTRY + size_of::<Storage>() as u64)?;
                 Ok(self.heap.add_storage(storage))
             }
             _ => broken("a reference that is no storage as torch.save writes it"),
         }
+    }
+
+    fn mark(&mut self) -> Result<(), Flaw> {
+        if self.marks.len() >= MOST_STACKED {
+            return broken(format!("more than {MOST_STACKED} open marks in its pickle"));
+        }
+        self.marks.push(self.stack.len());
+        Ok(())
+    }
+
+    fn push(&mut self, value: HeapValue) -> Result<(), Flaw> {
+        if self.stack.len() >= MOST_STACKED {
+            return broken(format!(
+                "more than {MOST_STACKED} values on the stack of its pickle, at byte {}",
+                self.at
+            ));
+        }
+        self.stack.push(value);
+        Ok(())
     }
 
     fn pop(&mut self) -> Result<HeapValue, Flaw> {
@@ -461,6 +504,12 @@ impl Machine<'_> {
         self.at += end + 1;
         Ok(line)
     }
+}
+
+/// Bytes that a container of so many values takes more when so many are added: a first one makes room for four.
+const fn added(held: usize, values: usize) -> u64 {
+    let first = if held == 0 && values > 0 { 4 * VALUE } else { 0 };
+    first + VALUE * values as u64
 }
 
 fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {

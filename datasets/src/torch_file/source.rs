@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use demask_api::bounded_file;
+
 use super::error::{Flaw, broken};
 
 /// Bytes at a time when a long stretch is read in order.
@@ -30,11 +32,8 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn open(path: &Path) -> Result<Self, Flaw> {
-        let file = File::open(path)?;
+        let file = bounded_file::open(path)?;
         let found = file.metadata()?;
-        if !found.is_file() {
-            return broken("expected a file");
-        }
         Ok(Self {
             file,
             len: found.len(),

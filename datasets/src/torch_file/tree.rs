@@ -4,15 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
+use super::allowance::Allowance;
 use super::error::{Flaw, broken, short};
 use super::heap::{Heap, HeapValue};
 
-/// How deep containers may lie in one another, and how many entries may be walked.
+/// How deep containers may lie in one another.
 const DEEPEST: usize = 64;
-const MOST_ENTRIES: usize = 1 << 22;
-/// The longest key, and all kept names together, in bytes: a file could repeat one without end.
+/// Entries that are walked, those of a container again each time that it is referred to.
+const MOST_ENTRIES: u64 = 1 << 22;
+/// The longest key, and all names that are made or kept together, in bytes: a file could repeat one without end.
 const LONGEST_KEY: usize = 4096;
-const MOST_NAMES: usize = 64 << 20;
+const MOST_NAMES: u64 = 64 << 20;
+/// Bytes that a name takes beside its letters.
+const NAME: u64 = 128;
 /// How many keys a message names.
 const NAMED: usize = 12;
 
@@ -29,15 +33,18 @@ pub struct NamedTensors {
 
 /// The tensors below a key, or below the only dictionary that holds any.
 pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Result<NamedTensors, Flaw> {
-    let (key, value) = match key {
-        Some(key) => (key.to_owned(), follow(heap, root, key)?),
-        None => choose(heap, root)?,
-    };
     let mut walk = Walk {
         heap,
         named: NamedTensors::default(),
-        left: MOST_ENTRIES,
-        letters: MOST_NAMES,
+        entries: Allowance::new(
+            "entries in it, those of a container again at each reference",
+            MOST_ENTRIES,
+        ),
+        letters: Allowance::new("bytes of names in it", MOST_NAMES),
+    };
+    let (key, value) = match key {
+        Some(key) => (key.to_owned(), walk.follow(root, key)?),
+        None => walk.choose(root)?,
     };
     walk.visit(&value, &mut String::new(), 0)?;
     let mut named = walk.named;
@@ -46,90 +53,6 @@ pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Resul
         return broken("there is no tensor in it");
     }
     Ok(named)
-}
-
-/// The value at a dotted key. A key that has dots itself is found whole.
-fn follow(heap: &Heap, root: &HeapValue, key: &str) -> Result<HeapValue, Flaw> {
-    let (mut value, mut rest) = (root.clone(), key);
-    while !rest.is_empty() {
-        let entries = children(heap, &value)?;
-        let fits =
-            |name: &str| rest == name || rest.strip_prefix(name).is_some_and(|tail| tail.starts_with('.'));
-        let named = entries.into_iter().map(|(key, entry)| (key.to_string(), entry));
-        let longest = named
-            .filter(|(name, _)| fits(name))
-            .max_by_key(|(name, _)| name.len());
-        let Some((name, next)) = longest else {
-            let has = listed(children(heap, &value)?.into_iter().map(|(key, _)| key));
-            return broken(format!("no entry {} in it; it has {has}", short(rest)));
-        };
-        rest = rest[name.len()..].trim_start_matches('.');
-        value = next;
-    }
-    Ok(value)
-}
-
-/// The file's own value when it holds tensors directly, else its only entry that holds tensors anywhere.
-fn choose(heap: &Heap, root: &HeapValue) -> Result<(String, HeapValue), Flaw> {
-    let (mut key, mut value) = (Vec::new(), root.clone());
-    for _ in 0..DEEPEST {
-        let entries = children(heap, &value)?;
-        if matches!(value, HeapValue::Tensor(_))
-            || entries
-                .iter()
-                .any(|(_, entry)| matches!(entry, HeapValue::Tensor(_)))
-        {
-            return Ok((key.join("."), value));
-        }
-        let mut budget = MOST_ENTRIES;
-        let mut holding = Vec::new();
-        for (name, entry) in entries {
-            if holds(heap, &entry, 0, &mut budget)? {
-                holding.push((name, entry));
-            }
-        }
-        match holding.len() {
-            0 => return broken("there is no tensor in it"),
-            1 => holding.into_iter().for_each(|(name, entry)| {
-                key.push(name.to_string());
-                value = entry;
-            }),
-            _ => {
-                let names = listed(holding.into_iter().map(|(name, _)| name));
-                return broken(format!(
-                    "several of its entries hold tensors: {names}; choose one with --key"
-                ));
-            }
-        }
-    }
-    broken(format!("containers lie more than {DEEPEST} deep in it"))
-}
-
-/// Whether there is a tensor anywhere in a value.
-fn holds(heap: &Heap, value: &HeapValue, depth: usize, budget: &mut usize) -> Result<bool, Flaw> {
-    if matches!(value, HeapValue::Tensor(_)) {
-        return Ok(true);
-    }
-    spend(depth, budget)?;
-    for (_, entry) in children(heap, value)? {
-        if holds(heap, &entry, depth + 1, budget)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn spend(depth: usize, budget: &mut usize) -> Result<(), Flaw> {
-    if depth > DEEPEST {
-        return broken(format!(
-            "containers lie more than {DEEPEST} deep in it, or in a circle"
-        ));
-    }
-    match budget.checked_sub(1) {
-        Some(left) => *budget = left,
-        None => return broken(format!("more than {MOST_ENTRIES} entries in it")),
-    }
-    Ok(())
 }
 
 /// What an entry is called.
@@ -148,9 +71,35 @@ impl fmt::Display for EntryKey {
     }
 }
 
-/// A container's entries by key; of a list by number.
-fn children(heap: &Heap, value: &HeapValue) -> Result<Vec<(EntryKey, HeapValue)>, Flaw> {
-    let key = |key: &HeapValue| match key {
+/// How many entries a container has, those included that have no name.
+fn size(heap: &Heap, value: &HeapValue) -> u64 {
+    match value {
+        HeapValue::Dict(number) => heap.dict(*number).len() as u64,
+        HeapValue::Items(number) => heap.items(*number).len() as u64,
+        _ => 0,
+    }
+}
+
+/// A container's entries by key; of a list by number. Nothing is copied but a key.
+fn children<'a>(
+    heap: &'a Heap,
+    value: &HeapValue,
+) -> impl Iterator<Item = Result<(EntryKey, &'a HeapValue), Flaw>> + 'a {
+    let (pairs, items) = match value {
+        HeapValue::Dict(number) => (heap.dict(*number), &[][..]),
+        HeapValue::Items(number) => (&[][..], heap.items(*number)),
+        _ => (&[][..], &[][..]),
+    };
+    let named = pairs
+        .iter()
+        .filter_map(|(name, value)| Some(key_of(name)?.map(|key| (key, value))));
+    let numbered = (0i64..).zip(items);
+    named.chain(numbered.map(|(at, value)| Ok((EntryKey::Number(at), value))))
+}
+
+/// What a key of a dictionary names; none for one that is neither a text nor a number.
+fn key_of(key: &HeapValue) -> Option<Result<EntryKey, Flaw>> {
+    match key {
         HeapValue::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
             "a key of {} bytes, expected at most {LONGEST_KEY}",
             text.len()
@@ -158,56 +107,137 @@ fn children(heap: &Heap, value: &HeapValue) -> Result<Vec<(EntryKey, HeapValue)>
         HeapValue::Text(text) => Some(Ok(EntryKey::Text(Rc::clone(text)))),
         HeapValue::Int(number) => Some(Ok(EntryKey::Number(*number))),
         _ => None,
-    };
-    match value {
-        HeapValue::Dict(number) => {
-            let entries = heap.dict(*number).iter();
-            let named = entries.filter_map(|(name, value)| Some(key(name)?.map(|key| (key, value.clone()))));
-            named.collect()
-        }
-        HeapValue::Items(number) => {
-            let entries = (0i64..).zip(heap.items(*number));
-            Ok(entries
-                .map(|(at, value)| (EntryKey::Number(at), value.clone()))
-                .collect())
-        }
-        _ => Ok(Vec::new()),
     }
 }
 
-fn listed(mut keys: impl ExactSizeIterator<Item = EntryKey>) -> String {
-    let count = keys.len();
+/// The first of some keys, and how many more there are.
+fn listed(keys: &[EntryKey]) -> String {
     let first: Vec<String> = keys
-        .by_ref()
+        .iter()
         .take(NAMED)
         .map(|key| short(&key.to_string()))
         .collect();
-    match count {
+    match keys.len() {
         0 => "none".to_owned(),
         count if count > NAMED => format!("{} and {} more", first.join(", "), count - NAMED),
         _ => first.join(", "),
     }
 }
 
+/// A walk through what a pickle made, which may take only so many steps in all.
 struct Walk<'a> {
     heap: &'a Heap,
     named: NamedTensors,
-    /// Entries and bytes of names that may still come.
-    left: usize,
-    letters: usize,
+    entries: Allowance,
+    letters: Allowance,
 }
 
 impl Walk<'_> {
+    /// The value at a dotted key. A key that has dots itself is found whole.
+    fn follow(&mut self, root: &HeapValue, key: &str) -> Result<HeapValue, Flaw> {
+        let (mut value, mut rest) = (root.clone(), key);
+        while !rest.is_empty() {
+            self.entries.spend(1 + size(self.heap, &value))?;
+            let fits = |name: &str| {
+                rest == name || rest.strip_prefix(name).is_some_and(|tail| tail.starts_with('.'))
+            };
+            let mut longest: Option<(String, &HeapValue)> = None;
+            for entry in children(self.heap, &value) {
+                let (name, next) = entry?;
+                let name = name.to_string();
+                if fits(&name)
+                    && longest
+                        .as_ref()
+                        .is_none_or(|(known, _)| name.len() >= known.len())
+                {
+                    longest = Some((name, next));
+                }
+            }
+            let Some((name, next)) = longest else {
+                let has = children(self.heap, &value).map(|entry| entry.map(|(key, _)| key));
+                let has = listed(&has.collect::<Result<Vec<_>, _>>()?);
+                return broken(format!("no entry {} in it; it has {has}", short(rest)));
+            };
+            let next = next.clone();
+            rest = rest[name.len()..].trim_start_matches('.');
+            value = next;
+        }
+        Ok(value)
+    }
+
+    /// The file's own value when it holds tensors directly, else its only entry that holds tensors anywhere.
+    fn choose(&mut self, root: &HeapValue) -> Result<(String, HeapValue), Flaw> {
+        let (mut key, mut value) = (Vec::new(), root.clone());
+        for _ in 0..DEEPEST {
+            self.entries.spend(1 + size(self.heap, &value))?;
+            let mut has_tensors = matches!(value, HeapValue::Tensor(_));
+            for entry in children(self.heap, &value) {
+                has_tensors |= matches!(entry?.1, HeapValue::Tensor(_));
+            }
+            if has_tensors {
+                return Ok((key.join("."), value));
+            }
+            let mut holding = Vec::new();
+            for entry in children(self.heap, &value) {
+                let (name, entry) = entry?;
+                if self.holds(entry, 0)? {
+                    holding.push((name, entry.clone()));
+                }
+            }
+            match <[_; 1]>::try_from(holding) {
+                Ok([(name, entry)]) => {
+                    key.push(name.to_string());
+                    value = entry;
+                }
+                Err(none) if none.is_empty() => return broken("there is no tensor in it"),
+                Err(several) => {
+                    let names: Vec<EntryKey> = several.into_iter().map(|(name, _)| name).collect();
+                    return broken(format!(
+                        "several of its entries hold tensors: {}; choose one with --key",
+                        listed(&names)
+                    ));
+                }
+            }
+        }
+        broken(format!("containers lie more than {DEEPEST} deep in it"))
+    }
+
+    /// Whether there is a tensor anywhere in a value.
+    fn holds(&mut self, value: &HeapValue, depth: usize) -> Result<bool, Flaw> {
+        if matches!(value, HeapValue::Tensor(_)) {
+            return Ok(true);
+        }
+        self.enter(value, depth)?;
+        for entry in children(self.heap, value) {
+            if self.holds(entry?.1, depth + 1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Pays for a value and all entries of it before they are looked at.
+    fn enter(&mut self, value: &HeapValue, depth: usize) -> Result<(), Flaw> {
+        if depth > DEEPEST {
+            return broken(format!(
+                "containers lie more than {DEEPEST} deep in it, or in a circle"
+            ));
+        }
+        self.entries.spend(1 + size(self.heap, value))
+    }
+
     fn visit(&mut self, value: &HeapValue, name: &mut String, depth: usize) -> Result<(), Flaw> {
-        spend(depth, &mut self.left)?;
+        self.enter(value, depth)?;
         match value {
             HeapValue::Tensor(number) => self.keep(name, *number),
             HeapValue::Dict(_) | HeapValue::Items(_) => {
                 let length = name.len();
-                for (key, entry) in children(self.heap, value)? {
+                for entry in children(self.heap, value) {
+                    let (key, entry) = entry?;
                     let dot = if length == 0 { "" } else { "." };
                     name.push_str(&format!("{dot}{key}"));
-                    self.visit(&entry, name, depth + 1)?;
+                    self.letters.spend((name.len() - length) as u64)?;
+                    self.visit(entry, name, depth + 1)?;
                     name.truncate(length);
                 }
                 Ok(())
@@ -221,10 +251,7 @@ impl Walk<'_> {
     }
 
     fn copied(&mut self, name: &str) -> Result<String, Flaw> {
-        match self.letters.checked_sub(name.len()) {
-            Some(left) => self.letters = left,
-            None => return broken(format!("names of more than {MOST_NAMES} bytes in it")),
-        }
+        self.letters.spend(NAME + name.len() as u64)?;
         Ok(name.to_owned())
     }
 

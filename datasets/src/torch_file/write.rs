@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use demask_api::work_file;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::Serialize;
@@ -43,7 +44,7 @@ pub(super) fn write(
         check.unwrap_or(Ok(())).map_err(inside)?;
     }
     let (header, order, bytes) = plan(file, named, dtype).map_err(inside)?;
-    let work = beside(path);
+    let work = work_file::beside(path);
     let done = fill(file, &header, &order, dtype, &work)
         .and_then(|()| std::fs::rename(&work, path).map_err(|source| Flaw::Io(source).at(path)));
     if done.is_err() {
@@ -56,13 +57,6 @@ pub(super) fn write(
 fn used<'a>(file: &'a TorchFile, named: &NamedTensors) -> std::collections::BTreeSet<&'a str> {
     let storage = |&number: &usize| &*file.heap.storage(file.heap.tensor(number).storage).key;
     named.tensors.values().map(storage).collect()
-}
-
-/// The file that is written until it is whole.
-pub(super) fn beside(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    path.with_file_name(name)
 }
 
 /// The header, the tensors in the order of their bytes, and how many bytes they take. Wide elements come first, so

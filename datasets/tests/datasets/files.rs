@@ -233,3 +233,43 @@ fn a_file_cut_short_gives_what_it_has_and_says_where_it_ends() {
             .contains("IDX header")
     );
 }
+
+#[test]
+fn l9_a_packed_file_with_a_wrong_checksum_is_refused_before_the_first_row() {
+    for part in ["images-idx3", "labels-idx1"] {
+        let dir = tempfile::tempdir().unwrap();
+        idx(dir.path(), "train", &[0, 9, 3], 3, true);
+        let path = dir.path().join(format!("train-{part}-ubyte.gz"));
+        let mut bytes = fs::read(&path).unwrap();
+        let sum = bytes.len() - 8;
+        bytes[sum] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let words = Idx::open(dir.path(), origin(Split::Train))
+            .unwrap_err()
+            .to_string();
+        assert!(words.contains(part) && words.contains("it is damaged"), "{words}");
+    }
+}
+
+#[test]
+fn l9_more_labels_than_a_file_may_have_take_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let words = [0x803u32, u32::MAX, 28, 28]
+        .iter()
+        .flat_map(|word| word.to_be_bytes());
+    fs::write(
+        dir.path().join("train-images-idx3-ubyte"),
+        words.collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    let words = [0x801u32, u32::MAX].iter().flat_map(|word| word.to_be_bytes());
+    fs::write(
+        dir.path().join("train-labels-idx1-ubyte"),
+        words.collect::<Vec<u8>>(),
+    )
+    .unwrap();
+    let words = Idx::open(dir.path(), origin(Split::Train))
+        .unwrap_err()
+        .to_string();
+    assert!(words.contains("at most 16777216 are read"), "{words}");
+}

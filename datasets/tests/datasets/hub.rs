@@ -1106,3 +1106,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn l9_nothing_is_laid_through_a_link_that_lies_in_the_folder() {
+    let place = Place::tiny();
+    let (folder, elsewhere) = (
+        place.folder.path().join("to"),
+        place.folder.path().join("elsewhere"),
+    );
+    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, folder.join("sub folder")).unwrap();
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    let words = lay(&pulled, &folder).unwrap_err().to_string();
+    assert!(words.contains("sub folder is a link"), "{words}");
+    assert_eq!(
+        fs::read_dir(&elsewhere).unwrap().count(),
+        0,
+        "nothing was written there"
+    );
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nor here");
+}
+
+#[test]
+fn l9_what_a_killed_pull_left_in_a_folder_is_swept_by_the_next() {
+    let place = Place::tiny();
+    let folder = place.folder.path().join("to");
+    fs::create_dir_all(&folder).unwrap();
+    let left = folder.join(format!(".config.json.{}.Ab12xy.part", u32::MAX));
+    fs::write(&left, "half").unwrap();
+    let pulled = place.pull("o/tiny", &[]).unwrap();
+    lay(&pulled, &folder).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn l9_names_and_words_of_a_hub_cannot_command_a_terminal() {
+    let hostile = File::small("a\u{1b}]0;mine\u{7}.txt", "x");
+    let place = Place::new(vec![hostile]);
+    let words = place.words(&[]);
+    assert!(words.contains("characters that are not seen"), "{words}");
+    assert!(!words.contains('\u{1b}') && !words.contains('\u{7}'), "{words:?}");
+    let place = Place::tiny();
+    let said = "X-Error-Code: RepoNotFound\r\nX-Error-Message: gone \t\r\n";
+    place
+        .server
+        .answer("GET /api/models/o/tiny/revision/main", "404 Not Found", said);
+    assert!(!place.words(&[]).contains('\t'));
+}

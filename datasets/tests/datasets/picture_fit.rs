@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Picture, PictureSize};
-use demask_datasets::pictures::file::{decode, decode_over, read};
+use demask_datasets::pictures::file::{decode, decode_bytes, decode_over, read};
 use demask_datasets::pictures::fit::{Fit, fit, fit_picture};
 use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
@@ -152,5 +152,56 @@ proptest! {
         }
         let padded = fit(&image, size(wide, high), Fit::Pad, false);
         prop_assert_eq!((padded.size(), padded.rgb.len()), (size(wide, high), 3 * wide * high));
+    }
+}
+
+/// A PNG that says that it has this size, and has next to nothing.
+fn hollow(width: u32, height: u32) -> Vec<u8> {
+    let mut png = Vec::new();
+    RgbImage::new(1, 1)
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .unwrap();
+    png[16..20].copy_from_slice(&width.to_be_bytes());
+    png[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut sum = flate2::Crc::new();
+    sum.update(&png[12..29]);
+    png[29..33].copy_from_slice(&sum.sum().to_be_bytes());
+    png
+}
+
+#[test]
+fn l9_a_picture_that_is_too_large_is_refused_by_its_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bomb.png");
+    for (width, height) in [(40_000, 2), (2, 40_000), (20_000, 20_000), (32_768, 32_768)] {
+        let bomb = hollow(width, height);
+        std::fs::write(&file, &bomb).unwrap();
+        let size = format!("{width} x {height} pixels");
+        for words in [
+            decode(&file).unwrap_err(),
+            read(&file, 32).unwrap_err(),
+            decode_bytes(&bomb).unwrap_err(),
+        ] {
+            assert!(
+                words.contains(&size) && words.contains("201326592 bytes are read"),
+                "{words}"
+            );
+        }
+    }
+    let device = decode(std::path::Path::new("/dev/zero")).unwrap_err();
+    assert!(device.contains("regular file"), "{device}");
+}
+
+#[test]
+fn l9_a_line_of_pixels_becomes_a_square_without_one_of_its_length() {
+    // White beside it would make 30,000 by 30,000 pixels, and covering a square 15 million rows.
+    for (width, height) in [(2, 30_000), (30_000, 2)] {
+        let line = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb([9, 8, 7])));
+        for way in [Fit::Crop, Fit::Squash, Fit::Pad] {
+            let fitted = fit(&line, size(512, 512), way, false);
+            assert_eq!((fitted.width, fitted.height), (512, 512));
+            let middle = fitted.at(256, 256);
+            assert!(way == Fit::Pad || middle == [9, 8, 7], "{middle:?}");
+        }
     }
 }

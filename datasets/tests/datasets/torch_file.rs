@@ -37,6 +37,9 @@ fn read(path: &Path) -> Tensors {
 fn converted(input: &Path, options: &ConvertOptions) -> Result<Tensors, TorchFileError> {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out.safetensors");
+    // What a conversion left that was killed: the next one sweeps it away.
+    let half = dir.path().join(format!(".out.safetensors.{}.part", u32::MAX));
+    std::fs::write(half, "half").unwrap();
     let done = convert(input, &output, options);
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
     assert_eq!(left.len(), usize::from(done.is_ok()), "{left:?}");
@@ -216,6 +219,12 @@ fn archive(entries: &[(&str, &[u8])], large: bool) -> Vec<u8> {
 
 /// A pickle of `{"w": tensor}`: a view of four f32 in storage 0.
 fn pickled(offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
+    let tensor = pickled_in("0", offset, shape, strides);
+    [b"\x80\x02}\x8c\x01w".to_vec(), tensor, b"s.".to_vec()].concat()
+}
+
+/// The instructions for a view of four f32 in a storage.
+fn pickled_in(storage: &str, offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
     let text = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
     let numbers = |numbers: &[u32]| {
         let each = numbers
@@ -224,17 +233,15 @@ fn pickled(offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
         [vec![b'('], each.collect(), vec![b't']].concat()
     };
     [
-        b"\x80\x02}".to_vec(),
-        text("w"),
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
         text("storage"),
         b"ctorch\nFloatStorage\n".to_vec(),
-        text("0"),
+        text(storage),
         text("cpu"),
         vec![b'K', 4, b't', b'Q', b'K', offset],
         numbers(shape),
         numbers(strides),
-        b"\x89}tRs.".to_vec(),
+        b"\x89}tR".to_vec(),
     ]
     .concat()
 }
@@ -362,6 +369,63 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     ] {
         refused(&saved(pickle, &[0; 16], false));
     }
+}
+
+#[test]
+fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
+    let head = b"\x80\x02".to_vec();
+    let many =
+        |part: &[u8], times: usize, end: &[u8]| [head.clone(), part.repeat(times), end.to_vec()].concat();
+    // A dictionary of keys that name nothing, in a list so often that all of it would be walked 1.6 thousand million times.
+    let keys = [b"]}q\0(".to_vec(), b"NN".repeat(40_000), b"u0(".to_vec()].concat();
+    let references = [head.clone(), keys, b"h\0".repeat(40_000), b"e.".to_vec()].concat();
+    for (pickle, limit) in [
+        (references, "more than 4194304 entries"),
+        (
+            many(b"]0", 3_500_000, b"]."),
+            "more than 201326592 bytes of memory",
+        ),
+        (
+            many(b"N\x940", 3_000_000, b"]."),
+            "more than 201326592 bytes of memory",
+        ),
+        (
+            many(b"]", 1_100_000, b"."),
+            "more than 1048576 values on the stack",
+        ),
+        (many(b"(", 1_100_000, b"."), "more than 1048576 open marks"),
+    ] {
+        let words = refused(&saved(&pickle, &[0; 16], false));
+        assert!(words.contains(limit), "{words}");
+    }
+}
+
+#[test]
+fn l9_entries_of_an_archive_that_overlap_are_refused() {
+    let names = ["0", "1"].map(|key| pickled_in(key, 0, &[4], &[1]));
+    let pickle = [b"\x80\x02](".to_vec(), names.concat(), b"e.".to_vec()].concat();
+    let mut bytes = archive(
+        &[
+            ("m/data.pkl", &pickle[..]),
+            ("m/data/0", &[7; 2000]),
+            ("m/data/1", &[7; 2000]),
+        ],
+        false,
+    );
+    // The second storage is said to lie where the first one does: its list entry's last number, before its name.
+    let name = bytes.windows(8).rposition(|part| part == b"m/data/1").unwrap();
+    let first = bytes.windows(8).position(|part| part == b"m/data/0").unwrap() as u32 - 30;
+    bytes[name - 4..name].copy_from_slice(&first.to_le_bytes());
+    let cut = bytes.windows(8).position(|part| part == b"m/data/1").unwrap() - 30;
+    let (list, end) = (
+        bytes.windows(4).position(|part| part == b"PK\x01\x02").unwrap(),
+        bytes.len() - 22,
+    );
+    let moved = u32::try_from(cut).unwrap();
+    bytes[end + 16..end + 20].copy_from_slice(&moved.to_le_bytes());
+    let bytes = [&bytes[..cut], &bytes[list..]].concat();
+    let words = refused(&bytes);
+    assert!(words.contains("its entries overlap"), "{words}");
 }
 
 #[test]

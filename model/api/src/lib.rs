@@ -4,15 +4,18 @@
 //! crate alone. Requests and answers cross a Unix socket as length-prefixed JSON ([`wire`]); weights never do, they
 //! are read and written by the engine as checkpoint folders ([`checkpoint`]).
 
+pub mod bounded_file;
 pub mod data;
 pub mod likelihood;
+pub mod limits;
 pub mod network;
 pub mod protocol;
 pub mod sampling;
 pub mod training;
+pub mod work_file;
 
 pub use data::{grid, picture, sequence};
-pub use network::{checkpoint, config, loading, published};
+pub use network::{checkpoint, config, loading, memory, published, tokenizer_rules, validation};
 pub use protocol::{answer, cuda, number, request, wire};
 pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};

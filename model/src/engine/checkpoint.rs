@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use demask_api::checkpoint::{
     ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS, carries_adapter,
 };
-use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose};
+use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose, bounded_file, limits};
 use tch::{Device, Kind};
 
 use crate::device::heartbeat;
@@ -372,7 +372,7 @@ fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
 /// The first file that is missing, truncated or changed, named with what was expected and found.
 pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
     let path = dir.join(MANIFEST);
-    let text = match std::fs::read_to_string(&path) {
+    let text = match bounded_file::read_text(&path, limits::LONGEST_CONFIG) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return without_manifest(dir),
         Err(error) => return Err(ModelError::io(&path, error)),
@@ -381,6 +381,18 @@ pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
         .map_err(|error| ModelError::checkpoint(&path, format!("not a manifest: {error}")))?;
     if manifest.version != 1 {
         let message = format!("layout version {}, expected 1", manifest.version);
+        return Err(ModelError::checkpoint(&path, message));
+    }
+    if manifest.files.len() > limits::MOST_FILES {
+        let message = format!(
+            "lists {} files, at most {} are read",
+            manifest.files.len(),
+            limits::MOST_FILES
+        );
+        return Err(ModelError::checkpoint(&path, message));
+    }
+    if let Some(outside) = manifest.files.iter().find(|file| !file.is_inside()) {
+        let message = format!("lists {:?}, expected names of files in its folder", outside.name);
         return Err(ModelError::checkpoint(&path, message));
     }
     manifest.files.iter().try_for_each(|file| check_file(dir, file))?;
@@ -407,7 +419,8 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
     let path = dir.join(&file.name);
     let named = |message: String| Err(ModelError::checkpoint(&path, message));
     let found = match std::fs::metadata(&path) {
-        Ok(metadata) => metadata.len(),
+        Ok(metadata) if metadata.is_file() => metadata.len(),
+        Ok(_) => return named("expected a regular file".into()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return named(format!(
                 "missing; the manifest lists it with {} bytes",

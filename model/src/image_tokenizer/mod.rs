@@ -15,7 +15,9 @@ mod training;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use demask_api::{Grid, ImageTokenizerConfig, Picture, PictureSize, Purpose, TensorCheck};
+use demask_api::{
+    Grid, ImageTokenizerConfig, Picture, PictureSize, Purpose, TensorCheck, bounded_file, limits, validation,
+};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -25,6 +27,7 @@ pub use training::{TokenizerTrainer, entropies};
 
 use crate::error::{ModelError, Result};
 use crate::weights::compare::{compare, compare_tokens};
+use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
@@ -44,6 +47,7 @@ impl ImageTokenizer {
     /// A configuration that makes no network.
     pub fn fresh(config: &ImageTokenizerConfig, seed: u64, device: Device) -> Result<Self> {
         check(config)?;
+        footprint::check_image_tokenizer(config, device)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let slots = stack::slots(config);
         let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&stack::initial(slot, &mut rng)?)?);
@@ -69,11 +73,14 @@ impl ImageTokenizer {
     /// The errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, purpose: Purpose) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+        let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+            .map_err(|source| ModelError::io(&path, source))?;
         let config: ImageTokenizerConfig = serde_json::from_str(&text).map_err(|error| {
             ModelError::checkpoint(&path, format!("not an image tokenizer's configuration: {error}"))
         })?;
-        check(&config)?;
+        let named = |error: ModelError| ModelError::checkpoint(&path, error.to_string());
+        check(&config).map_err(named)?;
+        footprint::check_image_tokenizer(&config, device).map_err(named)?;
         let stored = StoredTensors::in_folder(dir)?;
         // The published file carries the look-up-free quantiser's constant tables; they follow from the bits.
         let ignored = ["quantize.embedding", "quantize.power_vals"];
@@ -293,6 +300,9 @@ pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -
 
 fn check(config: &ImageTokenizerConfig) -> Result<()> {
     let refuse = |message: String| Err(ModelError::Refused(format!("image tokenizer: {message}")));
+    if let Err(error) = validation::image_tokenizer(config) {
+        return refuse(error.to_string());
+    }
     for (name, half) in [("encoder", &config.encoder), ("decoder", &config.decoder)] {
         if half.ch_mult.is_empty() || half.ch_mult.len() != half.num_res_blocks.len() {
             let (levels, blocks) = (half.ch_mult.len(), half.num_res_blocks.len());

@@ -8,6 +8,7 @@
 use std::cell::{Ref, RefCell};
 use std::path::Path;
 
+use demask_api::checkpoint::CONFIG;
 use demask_api::{BackboneConfig, Growth, Purpose};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +29,7 @@ use crate::network::lora::Lora;
 use crate::network::room::{self, Room};
 use crate::network::slots::{BlockNames, PREFIX, initial, slots};
 use crate::weights::fit;
+use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
@@ -59,6 +61,7 @@ impl Backbone {
     /// A configuration that makes no network.
     pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         check(config)?;
+        footprint::check(config, device, kind, Purpose::Train)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
         let parameters = Parameters::build(slots(config), device, kind, Purpose::Train, fill)?;
@@ -71,6 +74,7 @@ impl Backbone {
     /// A configuration that makes no network; libtorch's, out of memory among them.
     pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
         check(config)?;
+        footprint::check(config, device, kind, Purpose::Sample)?;
         tch::manual_seed(seed);
         let deviation = 1.0 / (config.d_model as f64).sqrt();
         let fill = |slot: &Slot, into: &mut Tensor| {
@@ -116,6 +120,9 @@ impl Backbone {
             Some(growth) => growth::grown(&stored_config, growth, text_tokens(dir, &stored_config)?)?,
             None => stored_config.clone(),
         };
+        check(&config)?;
+        footprint::check(&config, device, kind, purpose)
+            .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
         let stored = StoredTensors::in_folder(dir)?;
         let source = source(&stored_config, &stored);
         fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;

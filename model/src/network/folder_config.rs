@@ -4,16 +4,11 @@ use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, TOKENIZER};
 use demask_api::config::{LLADA_TOKENIZER, LLADA_VOCABULARY};
-use demask_api::{BackboneConfig, published};
+use demask_api::{BackboneConfig, bounded_file, limits, published, tokenizer_rules, validation};
 
 use crate::error::{ModelError, Result};
 use crate::network::slots::PREFIX;
 use crate::weights::stored::StoredTensors;
-
-/// No network of this family has more.
-const LAYERS: usize = 1024;
-/// Rows of a vocabulary at most: a drawn token is told as an f32, which holds every number up to here exactly.
-const VOCABULARY: usize = 1 << 24;
 
 /// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
 /// say and there is one.
@@ -22,10 +17,11 @@ const VOCABULARY: usize = 1 << 24;
 /// A missing or broken file, options that are not computed here, a configuration that makes no network.
 pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
     let path = dir.join(CONFIG);
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+        .map_err(|source| ModelError::io(&path, source))?;
     let mut config =
         published::read(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))?;
-    check(&config)?;
+    heads(&config).map_err(|message| ModelError::checkpoint(&path, message))?;
     let tokenizer = dir.join(TOKENIZER);
     if config.codebook_size > 0 && config.image_token_offset.is_none() && tokenizer.is_file() {
         config.image_token_offset = Some(tokenizer_length(&tokenizer)?);
@@ -35,8 +31,12 @@ pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
 
 /// Tokens of a `tokenizer.json`, the added ones too.
 fn tokenizer_length(path: &Path) -> Result<u32> {
-    let tokenizer = tokenizers::Tokenizer::from_file(path)
-        .map_err(|error| ModelError::checkpoint(path, format!("not a tokenizer: {error}")))?;
+    let wrong =
+        |error: &dyn std::fmt::Display| ModelError::checkpoint(path, format!("not a tokenizer: {error}"));
+    let json = bounded_file::read_text(path, limits::LONGEST_TOKENIZER)
+        .map_err(|source| ModelError::io(path, source))?;
+    tokenizer_rules::check(&json).map_err(|words| wrong(&words))?;
+    let tokenizer = tokenizers::Tokenizer::from_bytes(&json).map_err(|error| wrong(&error))?;
     Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
 }
 
@@ -75,31 +75,25 @@ pub(crate) fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Refuses what makes no network.
+/// Refuses what makes no network: a number beyond its limit (law L9), heads that do not fit.
 pub(crate) fn check(config: &BackboneConfig) -> Result<()> {
-    let refuse = |message: String| Err(ModelError::Refused(format!("config.json: {message}")));
+    let within = validation::backbone(config).map_err(|error| error.to_string());
+    within
+        .and_then(|()| heads(config))
+        .map_err(|message| ModelError::Refused(format!("config.json: {message}")))
+}
+
+/// Whether a network's heads divide its width, and its key and value heads its heads.
+fn heads(config: &BackboneConfig) -> std::result::Result<(), String> {
     let (width, heads, kv_heads) = (config.d_model, config.n_heads, config.kv_heads());
     if heads == 0 || !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {
-        return refuse(format!(
+        return Err(format!(
             "d_model {width} cannot be split evenly into {heads} heads of even width"
         ));
     }
     if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-        return refuse(format!(
+        return Err(format!(
             "n_heads {heads} is not a multiple of n_kv_heads {kv_heads}"
-        ));
-    }
-    if config.rows() > VOCABULARY {
-        return refuse(format!(
-            "a vocabulary of {}; expected at most {VOCABULARY}",
-            config.rows()
-        ));
-    }
-    let layers = config.n_layers;
-    if config.rows() == 0 || !(1..=LAYERS).contains(&layers) {
-        return refuse(format!(
-            "vocab_size is {} and n_layers {layers}; expected at least 1 of each, and at most {LAYERS} layers",
-            config.rows()
         ));
     }
     Ok(())

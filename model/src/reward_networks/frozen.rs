@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use demask_api::{bounded_file, limits};
 use serde::de::DeserializeOwned;
 use tch::{Device, Kind, Tensor};
 
@@ -157,7 +158,8 @@ pub(super) fn norm_shapes(shapes: &mut Vec<Shape>, name: &str, width: usize) {
 /// # Errors
 /// A file that is missing or is not one, named.
 pub(super) fn read_config<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
+    let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
+        .map_err(|source| ModelError::io(path, source))?;
     serde_json::from_str(&text)
         .map_err(|error| ModelError::checkpoint(path, format!("not {what}'s configuration: {error}")))
 }

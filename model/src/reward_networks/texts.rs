@@ -6,6 +6,7 @@
 
 use std::path::Path;
 
+use demask_api::{bounded_file, limits, tokenizer_rules};
 use tch::Tensor;
 use tokenizers::{Tokenizer, TruncationParams};
 
@@ -25,10 +26,12 @@ impl Texts {
     /// A file that is missing or is none.
     pub(super) fn load(dir: &Path, most: usize, pad: i64) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::TOKENIZER);
-        let bytes = std::fs::read(&path).map_err(|source| ModelError::io(&path, source))?;
+        let json = bounded_file::read_text(&path, limits::LONGEST_TOKENIZER)
+            .map_err(|source| ModelError::io(&path, source))?;
         let wrong =
             |error: tokenizers::Error| ModelError::checkpoint(&path, format!("not a tokenizer: {error}"));
-        let mut tokenizer = Tokenizer::from_bytes(&bytes).map_err(wrong)?;
+        tokenizer_rules::check(&json).map_err(|words| wrong(words.into()))?;
+        let mut tokenizer = Tokenizer::from_bytes(&json).map_err(wrong)?;
         let cut = TruncationParams {
             max_length: most,
             ..TruncationParams::default()

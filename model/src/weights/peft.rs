@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use demask_api::checkpoint::ADAPTER_CONFIG;
-use demask_api::{LINEAR_LAYERS, LoraConfig};
+use demask_api::{LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
 use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
@@ -70,9 +70,11 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     let rank = fields.get("r").and_then(Value::as_u64);
     let rank = rank.filter(|&rank| rank > 0);
     let rank = rank.ok_or_else(|| named("r, the rank, is missing or no positive number".into()))?;
+    let rank = usize::try_from(rank).unwrap_or(usize::MAX);
+    validation::within("r", rank, limits::RANK).map_err(|error| named(error.to_string()))?;
     let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or no number".into()))?;
     Ok(LoraConfig {
-        rank: usize::try_from(rank).unwrap_or(usize::MAX),
+        rank,
         alpha,
         rank_stabilized: fields.get("use_rslora").and_then(Value::as_bool) == Some(true),
         dropout: number("lora_dropout").unwrap_or(0.0),
@@ -94,7 +96,8 @@ pub fn base(dir: &Path) -> Result<String> {
 }
 
 fn fields(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
+    let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
+        .map_err(|source| ModelError::io(path, source))?;
     serde_json::from_str(&text)
         .map_err(|error| ModelError::checkpoint(path, format!("not an adapter's configuration: {error}")))
 }

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use demask_api::checkpoint::{INDEX, WEIGHTS};
+use demask_api::{bounded_file, limits};
 use memmap2::{Mmap, MmapOptions};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -101,7 +102,8 @@ impl StoredTensors {
     }
 
     fn indexed(dir: &Path, path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|source| ModelError::io(path, source))?;
+        let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
+            .map_err(|source| ModelError::io(path, source))?;
         let index: SafetensorsIndex = serde_json::from_str(&text)
             .map_err(|error| ModelError::checkpoint(path, format!("not an index of weights: {error}")))?;
         let mut stored = Self {
@@ -132,7 +134,7 @@ impl StoredTensors {
     fn add(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let broken =
             |error: String| ModelError::checkpoint(path, format!("not a whole safetensors file: {error}"));
-        let file = File::open(path).map_err(|source| ModelError::io(path, source))?;
+        let file = bounded_file::open(path).map_err(|source| ModelError::io(path, source))?;
         // SAFETY: read only here, for its header; a file that shrinks under a reader ends any reader.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| ModelError::io(path, source))?;
         let (header, metadata) =

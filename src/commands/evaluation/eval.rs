@@ -11,6 +11,7 @@ use demask_actors::pipeline::evaluation::trial::{LikelihoodWay, Trial};
 use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
+use demask_actors::runtime::ids;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
 use demask_rewards::benchmarks::{Data, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
@@ -250,7 +251,7 @@ fn begin(
         settings["benchmarks"] = json!(benchmarks);
     }
     let evaluation = Evaluation {
-        id: uuid::Uuid::now_v7().to_string(),
+        id: ids::new_id().to_string(),
         checkpoint: std::fs::canonicalize(&session.folder)
             .unwrap_or_else(|_| session.folder.clone())
             .display()

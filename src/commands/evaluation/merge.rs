@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::pipeline::evaluation::evaluator::SuiteRun;
+use demask_actors::runtime::ids;
 use demask_rewards::benchmarks::{Judged, Suite};
 use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
 
@@ -55,7 +56,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     }
     let (suite_names, settings, seed, limit) = alike;
     let merged = Evaluation {
-        id: uuid::Uuid::now_v7().to_string(),
+        id: ids::new_id().to_string(),
         suites: suite_names,
         settings,
         seed,

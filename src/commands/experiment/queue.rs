@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use demask_actors::control::client::who;
 use demask_actors::home::Home;
+use demask_actors::runtime::ids;
 use demask_storage::query::{self, Format};
 use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{Command, QueueAction, QueueChange, Record, Writer, store};
@@ -71,7 +72,7 @@ fn change(
         .clone();
     let lock = home.lock()?;
     let change = QueueChange {
-        id: uuid::Uuid::now_v7().to_string(),
+        id: ids::new_id().to_string(),
         by: who("cli"),
         change: action(&waiting, &run),
     };

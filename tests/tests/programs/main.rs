@@ -8,6 +8,7 @@ mod hub_server;
 
 mod commands {
     mod bad_input;
+    mod hostile;
     mod installed;
     mod libtorch_folder;
     mod listed;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::asked::AskedReward;
 use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, Profile};
+use crate::runtime::ids;
 
 /// What an external reward said of one example's own answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -83,7 +84,7 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
         budget: usize::MAX,
     };
     // A picture that is given by its path is put in a folder that ends with the trial.
-    let room = std::env::temp_dir().join(format!("demask-trial-{}", uuid::Uuid::now_v7()));
+    let room = std::env::temp_dir().join(format!("demask-trial-{}", ids::new_id()));
     let once = ExternalReward {
         restarts: 0,
         ..reward.clone()

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use demask_api::work_file;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -47,7 +48,7 @@ impl Pulled {
     /// Puts the files into a folder. Each is copied beside its place, its hash compared, then named.
     ///
     /// # Errors
-    /// [`HubError::InTheCache`], [`HubError::InTheWay`], [`HubError::NoRoom`]: nothing is written; [`HubError::Spoilt`];
+    /// [`HubError::InTheCache`], [`HubError::InTheWay`], [`HubError::ThroughALink`], [`HubError::NoRoom`]: nothing is written; [`HubError::Spoilt`];
     /// the system's.
     pub async fn lay_into(&self, folder: &Path) -> Result<Laid, HubError> {
         let folder = std::path::absolute(folder).map_err(HubError::at(folder))?;
@@ -98,6 +99,12 @@ impl Pulled {
     }
 
     fn place(&self, folder: &Path, file: &PulledFile) -> Result<FilePlace, HubError> {
+        if let Some(link) = link_on_the_way(folder, &file.file) {
+            return Err(HubError::ThroughALink {
+                folder: folder.to_owned(),
+                link,
+            });
+        }
         let path = folder.join(&file.file);
         let itself = match fs::symlink_metadata(&path) {
             Ok(itself) => itself,
@@ -144,8 +151,20 @@ impl Pulled {
     }
 }
 
+/// The first folder between this one and the place of a file that is a link: what is written would come to lie elsewhere.
+fn link_on_the_way(folder: &Path, file: &str) -> Option<PathBuf> {
+    let parents = Path::new(file).ancestors().skip(1);
+    let mut parents: Vec<PathBuf> = parents
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map(|parent| folder.join(parent))
+        .collect();
+    parents.reverse();
+    parents.into_iter().find(|parent| parent.is_symlink())
+}
+
 /// Copies a file's bytes, compares the hash of the copy, then names it. What fails leaves nothing.
 fn copy(from: &Path, etag: Option<&Etag>, to: &Path) -> Result<(), HubError> {
+    work_file::sweep(to);
     let work = beside(to).map_err(HubError::at(to))?;
     let mut bytes = File::open(from).map_err(HubError::at(from))?;
     io::copy(&mut bytes, &mut work.as_file()).map_err(HubError::at(work.path()))?;
@@ -167,10 +186,10 @@ fn copy(from: &Path, etag: Option<&Etag>, to: &Path) -> Result<(), HubError> {
 /// A new file beside a place, under a name that nothing has, with the mode that a program's files usually have: the cache's
 /// may be for reading alone. The hash is compared and the name given at once, so two pulls need no lock.
 fn beside(place: &Path) -> io::Result<NamedTempFile> {
-    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let (prefix, suffix) = work_file::around(place);
     tempfile::Builder::new()
-        .prefix(&format!(".{name}."))
-        .suffix(".part")
+        .prefix(&prefix)
+        .suffix(suffix)
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(place.parent().unwrap_or(Path::new(".")))
 }

@@ -2,6 +2,7 @@
 
 use reqwest::{Response, StatusCode, Url};
 
+use crate::hub::repo::is_unseen;
 use crate::hub::wire::headers::text;
 use crate::hub::wire::patience::{Failure, asked_wait, may_pass};
 use crate::hub::{HubError, Repo};
@@ -63,6 +64,7 @@ pub async fn checked(
         said if said.is_empty() => beginning(response).await,
         said => said,
     };
+    let said = said.replace(is_unseen, " ");
     let said = if said.is_empty() {
         said
     } else {
@@ -80,7 +82,7 @@ pub async fn checked(
 pub fn not_a_hub(asked: &AnswerSubject<'_>, endpoint: &Url, why: String) -> HubError {
     HubError::NotAHub {
         what: asked.words(),
-        why,
+        why: why.replace(is_unseen, " "),
         endpoint: endpoint.to_string(),
     }
 }

@@ -12,7 +12,7 @@
 //! manifest.json          every file's size and BLAKE3; written last: without it the folder is not a checkpoint
 //! ```
 
-use std::path::Path;
+use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,15 @@ pub struct ManifestFile {
     pub bytes: u64,
     /// BLAKE3 in hex.
     pub blake3: String,
+}
+
+impl ManifestFile {
+    /// Whether its name is a path inside the folder, and no other way of writing one.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        let is_plain = |part: Component<'_>| matches!(part, Component::Normal(_));
+        !self.name.is_empty() && !self.name.contains('\0') && Path::new(&self.name).components().all(is_plain)
+    }
 }
 
 /// `manifest.json`.

@@ -20,6 +20,7 @@ pub struct BackboneConfig {
     #[schemars(range(min = 1, max = 1024))]
     pub n_heads: usize,
     /// Key and value heads; absent means as many as query heads.
+    #[schemars(range(min = 1, max = 1024))]
     pub n_kv_heads: Option<usize>,
     /// Blocks.
     #[schemars(range(min = 1, max = 1000))]
@@ -28,6 +29,7 @@ pub struct BackboneConfig {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub mlp_hidden_size: Option<usize>,
     /// Used when `mlp_hidden_size` is absent.
+    #[schemars(range(min = 1, max = 1024))]
     pub mlp_ratio: usize,
     /// Epsilon of the RMS norms.
     #[schemars(range(min = 1e-30, max = 1.0))]
@@ -53,19 +55,26 @@ pub struct BackboneConfig {
     /// The embedding is multiplied by the square root of `d_model`.
     pub input_emb_norm: bool,
     /// Rows of the vocabulary.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub vocab_size: usize,
     /// Rows of the embedding and the head; absent means `vocab_size`.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub embedding_size: Option<usize>,
     /// The mask token.
+    #[schemars(range(min = 0, max = 16_777_216))]
     pub mask_token_id: u32,
     /// The end-of-text token.
+    #[schemars(range(min = 0, max = 16_777_216))]
     pub eos_token_id: u32,
     /// The padding token.
+    #[schemars(range(min = 0, max = 16_777_216))]
     pub pad_token_id: u32,
     /// Picture codes in the vocabulary; 0 when the model knows no pictures.
+    #[schemars(range(min = 0, max = 262_144))]
     pub codebook_size: usize,
     /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
     /// Absent means `vocab_size - codebook_size`, and LLaDA's tokenizer's length where that is LLaDA's vocabulary.
+    #[schemars(range(min = 0, max = 16_777_216))]
     pub image_token_offset: Option<u32>,
 }
 
@@ -115,7 +124,8 @@ impl BackboneConfig {
     /// Width of the gated feed-forward.
     #[must_use]
     pub fn hidden(&self) -> usize {
-        self.mlp_hidden_size.unwrap_or(self.mlp_ratio * self.d_model)
+        self.mlp_hidden_size
+            .unwrap_or_else(|| self.mlp_ratio.saturating_mul(self.d_model))
     }
 
     /// Rows of the embedding, V.
@@ -145,9 +155,10 @@ pub struct StackConfig {
     #[schemars(range(min = 1, max = 65536))]
     pub ch: usize,
     /// Channel multiple a level; the number of levels.
-    #[schemars(length(min = 1, max = 10))]
+    #[schemars(length(min = 1, max = 10), inner(range(min = 1, max = 1024)))]
     pub ch_mult: Vec<usize>,
     /// Residual blocks a level.
+    #[schemars(length(min = 1, max = 10), inner(range(min = 0, max = 64)))]
     pub num_res_blocks: Vec<usize>,
     /// Picture channels in.
     #[serde(default = "three")]
@@ -158,8 +169,10 @@ pub struct StackConfig {
     #[schemars(range(min = 3, max = 3))]
     pub out_ch: usize,
     /// Side of the training pictures in pixels.
+    #[schemars(range(min = 1, max = 65536))]
     pub resolution: usize,
     /// Channels of the latent: the bits of a code.
+    #[schemars(range(min = 1, max = 18))]
     pub z_channels: usize,
 }
 
@@ -265,7 +278,8 @@ impl ImageTokenizerConfig {
     /// How many times smaller a side of the code grid is than a side of the picture.
     #[must_use]
     pub fn downscale(&self) -> usize {
-        1 << self.encoder.ch_mult.len().saturating_sub(1)
+        let halvings = self.encoder.ch_mult.len().saturating_sub(1);
+        2_usize.saturating_pow(u32::try_from(halvings).unwrap_or(u32::MAX))
     }
 }
 

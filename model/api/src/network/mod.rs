@@ -1,6 +1,8 @@
 //! What a network is: its shape, and how it is stored and loaded.
 //!
 //! - `config.rs`: the shapes of the networks; `published.rs`: a `config.json` as it is published;
+//! - `validation.rs`: whether its numbers are within their limits; `memory.rs`: how much it takes, how much there is;
+//!   `tokenizer_rules.rs`: what a tokenizer may do to a text;
 //! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: how one is loaded.
 //!
 //! Not here: weights, which never cross the socket.
@@ -8,4 +10,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod loading;
+pub mod memory;
 pub mod published;
+pub mod tokenizer_rules;
+pub mod validation;

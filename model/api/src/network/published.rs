@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::network::config::{BackboneConfig, LLADA_VOCABULARY};
+use crate::network::validation::{self, OutOfRange};
 
 /// MMaDA's vocabulary: LLaDA's and the picture codes behind it.
 const MMADA_VOCABULARY: u64 = LLADA_VOCABULARY as u64 + 8192;
@@ -16,6 +17,9 @@ pub enum ConfigError {
     /// Not JSON, or a field of another type.
     #[error("not a backbone's configuration: {0}")]
     Broken(#[from] serde_json::Error),
+    /// A number beyond its limit.
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
     /// An option whose network is another one than ours.
     #[error("{field} is {found}, expected {expected}: this network is not one that is computed here")]
     Unsupported {
@@ -68,6 +72,7 @@ pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
     let hidden_is_absent = !fields.contains_key("mlp_hidden_size");
     fields.retain(|_, value| !value.is_null());
     refuse(&fields)?;
+    validation::backbone_fields(&fields)?;
     let heads = kv_heads(&fields)?;
     let number = |name: &str| fields.get(name).and_then(Value::as_u64);
     let mmada = is_mmada(&fields);
@@ -103,6 +108,7 @@ pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
         let message = format!("embedding_size is {rows}, expected at least vocab_size {vocabulary}");
         return Err(ConfigError::Contradiction(message));
     }
+    validation::backbone(&config)?;
     Ok(config)
 }
 
@@ -220,6 +226,36 @@ mod tests {
         assert_eq!(hidden(r#"{"d_model": 64}"#), 256);
         assert_eq!(hidden(r#"{"mlp_hidden_size": null}"#), 16_384);
         assert_eq!(hidden(r#"{"d_model": 64, "mlp_hidden_size": 96}"#), 96);
+    }
+
+    #[test]
+    fn l9_a_number_beyond_its_limit_is_refused_with_field_value_and_limit() {
+        let beyond = [
+            ("max_sequence_length", "4294967296", "16777216"),
+            ("max_sequence_length", "4611686018427387904", "16777216"),
+            ("d_model", "18446744073709551615", "65536"),
+            ("d_model", "-1", "65536"),
+            ("d_model", "1e300", "65536"),
+            ("d_model", "\"wide\"", "65536"),
+            ("n_layers", "100000000", "1024"),
+            ("n_heads", "0", "1024"),
+            ("n_kv_heads", "9007199254740993", "1024"),
+            ("mlp_ratio", "4294967295", "1024"),
+            ("mlp_hidden_size", "4294967295", "1000000"),
+            ("vocab_size", "4294967295", "16777216"),
+            ("new_vocab_size", "9223372036854775808", "16777216"),
+            ("codebook_size", "4294967295", "262144"),
+            ("mask_token_id", "4294967295", "16777216"),
+            ("rope_theta", "0", "1e12"),
+            ("rms_norm_eps", "-3", "1e0"),
+        ];
+        for (field, value, limit) in beyond {
+            let message = read(&format!(r#"{{"{field}": {value}}}"#))
+                .unwrap_err()
+                .to_string();
+            let all = [field, limit].iter().all(|words| message.contains(words));
+            assert!(all && message.contains(&format!("{field} is ")), "{message}");
+        }
     }
 
     #[test]

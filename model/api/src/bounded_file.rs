@@ -1,0 +1,65 @@
+//! A small file from outside, read whole: a regular file, up to a limit of bytes (law L9). A device or a pipe, by whatever name
+//! or link, is refused before it is opened: reading one may never end.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::path::Path;
+
+/// Opens a regular file.
+///
+/// # Errors
+/// The system's; what is there is no regular file.
+pub fn open(path: &Path) -> Result<File> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "expected a regular file"));
+    }
+    File::open(path)
+}
+
+/// The bytes of a file that has at most `longest` of them.
+///
+/// # Errors
+/// Those of [`open`]; a longer file, with the limit.
+pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?
+        .take(longest.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        let message = format!("it is longer than {longest} bytes, the most that is read of it");
+        return Err(Error::new(ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+/// The text of a file that has at most `longest` bytes.
+///
+/// # Errors
+/// Those of [`read`]; what is no UTF-8.
+pub fn read_text(path: &Path, longest: u64) -> Result<String> {
+    let no_text = |_| Error::new(ErrorKind::InvalidData, "expected a text in UTF-8");
+    String::from_utf8(read(path, longest)?).map_err(no_text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn l9_a_file_is_read_up_to_its_limit_and_a_device_not_at_all() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let length = std::fs::metadata(&here).unwrap().len();
+        assert_eq!(read(&here, length).unwrap().len() as u64, length);
+        let long = read_text(&here, length - 1).unwrap_err();
+        assert!(
+            long.to_string()
+                .contains(&format!("longer than {} bytes", length - 1)),
+            "{long}"
+        );
+        let device = read_text(Path::new("/dev/zero"), 10).unwrap_err();
+        assert!(device.to_string().contains("regular file"), "{device}");
+        let none = read_text(&here.with_extension("none"), 10).unwrap_err();
+        assert_eq!(none.kind(), ErrorKind::NotFound);
+    }
+}
