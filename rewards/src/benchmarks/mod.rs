@@ -79,6 +79,16 @@ pub trait Benchmark: Send + Sync {
         None
     }
 
+    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    fn unread_reply(&self, _protocol: &Protocol, _item: &Item) -> Option<Verdict> {
+        None
+    }
+
+    /// Whether a judge model may be asked though there are verdicts without one: a figure says which it had then.
+    fn may_be_judged(&self) -> bool {
+        false
+    }
+
     /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
     /// count only together, are computed here.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
@@ -199,6 +209,8 @@ pub enum Scoring {
         system: String,
         /// The prompt for the judge model.
         prompt: String,
+        /// The verdict where nobody named a judge; absent where there is none without one.
+        otherwise: Option<Verdict>,
     },
     /// A reward network is asked how it finds the drawing for this text; `score_reply` reads the number.
     AskNetwork {
@@ -540,6 +552,18 @@ impl Suite {
     #[must_use]
     pub fn score_reply(&self, item: &Item, reply: &str) -> Option<Verdict> {
         self.benchmark().score_reply(self.protocol, item, reply)
+    }
+
+    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    #[must_use]
+    pub fn unread_reply(&self, item: &Item) -> Option<Verdict> {
+        self.benchmark().unread_reply(self.protocol, item)
+    }
+
+    /// Whether a judge model may be asked though there are verdicts without one.
+    #[must_use]
+    pub fn may_be_judged(&self) -> bool {
+        self.benchmark().may_be_judged()
     }
 
     /// The result of all verdicts.

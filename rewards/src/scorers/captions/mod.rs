@@ -3,7 +3,9 @@
 mod abbreviations;
 mod corpus;
 mod overlap;
+mod runs;
 mod tokens;
+mod vocabulary;
 
 use super::{OfficialScorer, official};
 

@@ -4,8 +4,7 @@
 //! (2 new tokens, its post-processing and matching); `vlmevalkit` is VLMEvalKit's head. Pictures are cut to their middle
 //! square, as MMaDA does for every benchmark; `squash` and `pad` are not published and so are no protocol here.
 //!
-//! Not here, and said so: the JPEG round trip of MMaDA's copy (it reads each picture from a file that it wrote at quality 75),
-//! a judge model that matches free answers to options (off in every published setting that we follow), METEOR and SPICE.
+//! Not here, and said so: METEOR and SPICE, and judges of other benchmarks than MMBench.
 
 pub mod flickr30k;
 pub mod gqa;
