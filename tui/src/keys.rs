@@ -146,7 +146,7 @@ const BINDINGS: [Binding; 28] = [
     bind(
         "space",
         Action::Mark,
-        "Curves: draw a metric, or not; Runs: lay a run over",
+        "Curves: draw a metric; Runs: lay one over; Benchmarks: compare",
         "",
     ),
     bind("s", Action::Smooth, "Curves: smooth more, or not at all", ""),

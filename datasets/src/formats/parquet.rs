@@ -17,7 +17,8 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::columns::fields::{Encoded, Fields};
+use super::columns::encoded::Encoded;
+use super::columns::fields::Fields;
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
@@ -214,7 +215,7 @@ impl RandomAccess for Parquet {
 }
 
 /// A row's columns as fields: pictures apart, what is null left out, class numbers by their names.
-fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
+pub(super) fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
     let mut fields = Fields::default();
     for (name, field) in row {
         if let Some(pictures) = pictures(&field) {
@@ -285,23 +286,6 @@ fn value(field: Field) -> Value {
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         other => Value::String(other.to_string()),
     }
-}
-
-/// Every row of a file with all its columns, class numbers as they are stored; after a row that cannot be read there is none.
-///
-/// # Errors
-/// The file cannot be opened, or is none.
-pub(super) fn whole_rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
-    let broken = |error: parquet::errors::ParquetError| {
-        ReadError::format(path, format!("a Parquet file was expected: {error}"))
-    };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let rows = RowIter::from_file_into(Box::new(reader));
-    Ok(rows.map(|row| {
-        let row = row.map_err(|error| format!("the file cannot be read on from here: {error}"))?;
-        Ok(fields(row.into_columns(), &BTreeMap::new()))
-    }))
 }
 
 /// The names of classes that the hub's library leaves in the footer, by column.

@@ -29,13 +29,17 @@ pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String>
 const MOST_PIXELS: u64 = 178_956_970;
 
 fn decoded<R: BufRead + Seek>(mut reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(MOST_PIXELS * 4);
-    reader.limits(limits);
+    reader.limits(limits());
     let image = reader
         .decode()
         .map_err(|error| format!("a PNG or JPEG picture was expected: {error}"))?;
     Ok(laid_over(image, ground))
+}
+
+fn limits() -> image::Limits {
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(MOST_PIXELS * 4);
+    limits
 }
 
 /// A picture without transparency: what is seen when it lies over a ground.
@@ -86,6 +90,20 @@ pub fn read_bytes(bytes: &[u8], pixels: usize) -> Result<Picture, String> {
 pub fn decode_bytes(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     decoded(reader.map_err(|error| error.to_string())?, [255; 3])
+}
+
+/// Decodes a PNG's or JPEG's bytes, without what says how transparent a pixel is.
+///
+/// # Errors
+/// In words: they are no picture.
+pub fn decode_opaque(bytes: &[u8]) -> Result<RgbImage, String> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    let mut reader = reader.map_err(|error| error.to_string())?;
+    reader.limits(limits());
+    let image = reader
+        .decode()
+        .map_err(|error| format!("a PNG or JPEG picture was expected: {error}"))?;
+    Ok(image.to_rgb8())
 }
 
 fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {

@@ -18,8 +18,8 @@ use crate::network::chunk::Chunk;
 use crate::network::kv_cache::KvCache;
 use crate::training::loss::{Gathered, LossRow, alike, gather_with};
 
-/// Bytes of activations that are computed on together: about a core's second cache.
-const NEAR: usize = 2 << 20;
+/// Bytes of activations that are computed on together: twice a core's second cache did best where it has two megabytes.
+const NEAR: usize = 4 << 20;
 /// Tokens that go through together at least, so that a weight is not read for a few, and at most.
 const TOKENS: (usize, usize) = (192, 2048);
 
@@ -143,6 +143,5 @@ fn tiles(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
 fn near_tokens(config: &BackboneConfig) -> usize {
     let attention = (config.n_heads + 2 * config.kv_heads()) * config.head_dim();
     let floats = 4 * config.d_model + attention + 3 * config.hidden();
-    let bytes = std::env::var("DEMASK_NEAR").ok().and_then(|b| b.parse().ok()).unwrap_or(NEAR);
-    (bytes / (4 * floats)).clamp(TOKENS.0.min(64), TOKENS.1)
+    (NEAR / (4 * floats)).clamp(TOKENS.0, TOKENS.1)
 }

@@ -126,6 +126,8 @@ pub struct Item {
     pub group: Option<String>,
     /// The picture that is asked about, not yet decoded: [`Suite::with_picture`] does it when the item is asked.
     pub picture: Option<Encoded>,
+    /// Whether its table names the picture as PNG: who writes it under that name loses nothing of it.
+    pub is_png: bool,
     /// The question and its choices alone, without what a protocol puts around them; empty where the example says it.
     pub bare: Vec<String>,
     /// Why the row cannot be asked; it counts as wrong then, since no figure is bettered by leaving it out.
@@ -140,6 +142,7 @@ impl From<Example> for Item {
             example,
             group: None,
             picture: None,
+            is_png: false,
             bare: Vec::new(),
             broken: None,
             is_secret: false,
@@ -453,11 +456,12 @@ impl Suite {
     #[must_use]
     pub fn with_picture(&self, item: &Item, size: PictureSize) -> Item {
         let mut item = item.clone();
-        match item
-            .picture
-            .take()
-            .map(|picture| picture.fitted(size, self.protocol.fit))
-        {
+        let through_jpeg = self.protocol.through_jpeg && !item.is_png;
+        let fitted = |picture: Encoded| match through_jpeg {
+            true => picture.fitted_through_jpeg(size, self.protocol.fit),
+            false => picture.fitted(size, self.protocol.fit),
+        };
+        match item.picture.take().map(fitted) {
             None => {}
             Some(Ok(picture)) => item.example.picture = Some(picture),
             Some(Err(why)) => item.broken = Some(why),

@@ -30,7 +30,9 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
         .iter()
         .map(|captions| captions.iter().map(String::as_str).collect())
         .collect();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(2);
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .div_ceil(2);
     let (official, raw) = std::thread::scope(|scope| {
         let raw = scope.spawn(|| scores(&predictions, &references, false, workers));
         (scores(&as_texts, &known_texts, true, workers), raw.join().ok())
@@ -88,8 +90,11 @@ fn scores(predictions: &[&str], references: &[Vec<&str>], with_each: bool, worke
     let each = overlap::scores(&pictures, workers);
     let mut all = Guesses::default();
     each.iter().for_each(|scores| all.add(&scores.guesses));
-    let [rouge, cider] = [|scores: &PictureScores| scores.rouge, |scores: &PictureScores| scores.cider]
-        .map(|score| each.iter().map(score).collect::<Vec<f64>>());
+    let [rouge, cider] = [
+        |scores: &PictureScores| scores.rouge,
+        |scores: &PictureScores| scores.cider,
+    ]
+    .map(|score| each.iter().map(score).collect::<Vec<f64>>());
     let mut scores = json!({ "Bleu": all.bleu(), "ROUGE_L": mean(&rouge), "CIDEr": mean(&cider) });
     if with_each {
         let bleu: Vec<_> = each.iter().map(|scores| scores.guesses.bleu()).collect();

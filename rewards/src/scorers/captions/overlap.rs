@@ -35,9 +35,7 @@ pub fn scores(pictures: &[Picture], workers: usize) -> Vec<PictureScores> {
         return Vec::new();
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = parts
-            .map(|one| (one, scope.spawn(move || part(one))))
-            .collect();
+        let others: Vec<_> = parts.map(|one| (one, scope.spawn(move || part(one)))).collect();
         let mut all = part(first);
         for (one, other) in others {
             all.extend(other.join().unwrap_or_else(|_| part(one)));
@@ -68,7 +66,8 @@ impl PictureScorer {
     fn score(&mut self, picture: &Picture, known: &[u32], logs: f64) -> PictureScores {
         self.numbering.take(picture, &mut self.counts);
         self.lengths.clear();
-        self.lengths.extend(self.numbering.lengths().map(|length| length - 1));
+        self.lengths
+            .extend(self.numbering.lengths().map(|length| length - 1));
         self.weights.clear();
         let weight = |pictures: &u32| logs - f64::from((*pictures).max(1)).ln();
         self.weights.extend(known.iter().map(weight));

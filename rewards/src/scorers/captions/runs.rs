@@ -67,7 +67,8 @@ impl Numbering {
         let captions = picture.references.iter().chain([&picture.prediction]);
         let words: usize = captions.map(|caption| caption.words.len()).sum();
         self.table.clear();
-        self.table.resize((2 * LONGEST * words + 1).next_power_of_two(), 0);
+        self.table
+            .resize((2 * LONGEST * words + 1).next_power_of_two(), 0);
         self.runs.clear();
         self.last.clear();
         self.captions = 0;

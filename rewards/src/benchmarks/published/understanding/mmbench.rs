@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, number, said, spread};
-use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, result, row};
+use super::{WORDS, inferred, letter_verdict, mmada, options, prompt, protocol, result, row};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
@@ -54,10 +54,7 @@ const DESCRIPTION: Description = Description {
     protocols: PROTOCOLS,
 };
 
-const PROTOCOLS: &[Protocol] = &[
-    protocol("mmada", "circular", SHORTEST),
-    protocol("vlmevalkit", "circular", WORDS),
-];
+const PROTOCOLS: &[Protocol] = &[mmada("circular"), protocol("vlmevalkit", "circular", WORDS)];
 
 /// The benchmark.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +140,10 @@ impl Published for MmBench {
 
     fn unread_reply(&self, _: &Protocol, item: &Item) -> Option<Verdict> {
         let columns = &item.example.columns;
-        let letters = columns["options"].as_object().into_iter().flat_map(|options| options.keys());
+        let letters = columns["options"]
+            .as_object()
+            .into_iter()
+            .flat_map(|options| options.keys());
         let mut drawn: Vec<&str> = letters.map(String::as_str).collect();
         drawn.push(NONE);
         let mut draw = Twister::new(columns["index"].as_u64().unwrap_or_default());
@@ -208,7 +208,11 @@ fn judge_prompt(item: &Item, reply: &str) -> String {
     while let Some(at) = rest.find('{') {
         filled.push_str(&rest[..at]);
         rest = &rest[at..];
-        let known = [("{QUESTION}", question), ("{OPTIONS}", options.trim_end()), ("{ANSWER}", reply)];
+        let known = [
+            ("{QUESTION}", question),
+            ("{OPTIONS}", options.trim_end()),
+            ("{ANSWER}", reply),
+        ];
         let (length, text) = known
             .into_iter()
             .find(|(name, _)| rest.starts_with(name))
