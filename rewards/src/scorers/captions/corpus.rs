@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::ScoreError;
 use super::super::case::Case;
+use super::batch::all_tokens;
 use super::overlap::{self, Guesses, PictureScores, mean};
-use super::tokens::tokens;
 use super::vocabulary::{Picture, Vocabulary};
 
 /// BLEU, ROUGE-L and CIDEr of predictions against references, a list a picture.
@@ -43,26 +43,6 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
         "predictions_tokenised": tokenised,
         "references_tokenised": known,
     }))
-}
-
-/// The tokens of many captions, by all processors.
-fn all_tokens(captions: &[&str]) -> Vec<String> {
-    const FEW: usize = 2000;
-    let each = |captions: &[&str]| captions.iter().map(|caption| tokens(caption)).collect::<Vec<_>>();
-    if captions.len() < FEW {
-        return each(captions);
-    }
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = captions
-            .chunks(captions.len().div_ceil(workers))
-            .map(|part| (part, scope.spawn(move || each(part))))
-            .collect();
-        parts
-            .into_iter()
-            .flat_map(|(part, tokens)| tokens.join().unwrap_or_else(|_| each(part)))
-            .collect()
-    })
 }
 
 fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {

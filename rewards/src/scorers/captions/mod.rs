@@ -1,6 +1,7 @@
 //! Scorers of captions: the tokenizer, CIDEr, BLEU, ROUGE-L.
 
 mod abbreviations;
+mod batch;
 mod corpus;
 mod overlap;
 mod runs;
