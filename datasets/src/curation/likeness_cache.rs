@@ -1,16 +1,13 @@
 //! The likenesses of pictures, remembered from run to run: a picture is decoded and looked at once, as long as its file is the same.
 //!
-//! A file is known by its path, size, time and inode, a place in a table by those of the table and the place, other pictures by their
-//! bytes. The cache is one file; what is in it may be lost without harm, and a file that cannot be read is an empty cache.
+//! What a picture is known by it says itself ([`Lookable`]). The cache is one file; what is in it may be lost without harm, and a file that cannot be read is an empty cache.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::curation::likeness::Likeness;
-use crate::formats::Encoded;
 
 /// The first line: how likenesses are made. Another way has another number.
 const HEAD: &str = "demask likenesses 1";
@@ -21,7 +18,16 @@ const KEY: usize = 32;
 /// Digits of a likeness.
 const HASHES: usize = 32;
 
-/// A picture without a likeness: it is blank, or cannot be read.
+/// A picture that may be looked at.
+pub trait Lookable: Sync {
+    /// What it is known by: the same number as long as it is the same picture. None where it is not there.
+    fn identity(&self) -> Option<u128>;
+
+    /// What it shows; none where it is blank or cannot be read.
+    fn looked_at(&self) -> Option<Likeness>;
+}
+
+/// None of a picture that is blank, or cannot be read.
 type Found = Option<Likeness>;
 
 /// Likenesses by what their pictures are known by.
@@ -55,20 +61,19 @@ impl LikenessCache {
 
     /// The likenesses of pictures, without those that are blank or cannot be read, in no order, each once. What is not
     /// known is looked at by all processors.
-    pub fn of(&mut self, pictures: &[&Encoded]) -> Vec<Likeness> {
-        let mut files = HashMap::new();
-        let keyed: Vec<(u128, &Encoded)> = pictures
+    pub fn of<P: Lookable>(&mut self, pictures: &[&P]) -> Vec<Likeness> {
+        let keyed: Vec<(u128, &P)> = pictures
             .iter()
-            .filter_map(|picture| Some((key(picture, &mut files)?, *picture)))
+            .filter_map(|picture| Some((picture.identity()?, *picture)))
             .collect();
-        let mut unknown: HashMap<u128, &Encoded> = HashMap::new();
+        let mut unknown: HashMap<u128, &P> = HashMap::new();
         for (key, picture) in &keyed {
             if !self.known.contains_key(key) {
                 unknown.entry(*key).or_insert(picture);
             }
         }
         // In the order in which they were given: a table is read through once.
-        let open: Vec<(u128, &Encoded)> = keyed
+        let open: Vec<(u128, &P)> = keyed
             .iter()
             .filter_map(|(key, _)| unknown.remove_entry(key))
             .collect();
@@ -132,61 +137,25 @@ fn read_line(line: &str) -> Option<(u128, Found)> {
 }
 
 /// The likenesses of pictures, by all processors.
-fn looked_at(open: &[(u128, &Encoded)]) -> Vec<(u128, Found)> {
-    let each = |part: &[(u128, &Encoded)]| -> Vec<(u128, Found)> {
-        let look = |(key, picture): &(u128, &Encoded)| (*key, picture.likeness().ok().flatten());
-        part.iter().map(look).collect()
+fn looked_at<P: Lookable>(open: &[(u128, &P)]) -> Vec<(u128, Found)> {
+    let each = |part: &[(u128, &P)]| -> Vec<(u128, Found)> {
+        part.iter()
+            .map(|(key, picture)| (*key, picture.looked_at()))
+            .collect()
     };
+    let each = &each;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let parts: Vec<_> = open
             .chunks(open.len().div_ceil(workers).max(1))
             .map(|part| (part, scope.spawn(move || each(part))))
             .collect();
-        parts
-            .into_iter()
-            .flat_map(|(part, found)| {
-                found
-                    .join()
-                    .unwrap_or_else(|_| part.iter().map(|one| (one.0, None)).collect())
-            })
-            .collect()
+        let found = parts.into_iter().flat_map(|(part, found)| {
+            // What makes a decoder panic shows nothing.
+            found
+                .join()
+                .unwrap_or_else(|_| part.iter().map(|one| (one.0, None)).collect())
+        });
+        found.collect()
     })
-}
-
-/// What a picture is known by; none of a file that is not there.
-fn key(picture: &Encoded, files: &mut HashMap<PathBuf, Option<String>>) -> Option<u128> {
-    let named = match picture {
-        Encoded::Bytes(bytes) => return Some(first(blake3::hash(bytes))),
-        Encoded::File(path) => identity(path)?,
-        Encoded::Stored(stored) => {
-            let path = stored.file.to_path_buf();
-            let table = files
-                .entry(path)
-                .or_insert_with(|| identity(&stored.file))
-                .clone()?;
-            let (group, row, column, at) = (stored.group, stored.row, stored.column, stored.at);
-            format!("{table}\0{group}\0{row}\0{column}\0{at}")
-        }
-    };
-    Some(first(blake3::hash(named.as_bytes())))
-}
-
-/// A file's path, size, time of change and inode.
-fn identity(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    let place = std::fs::canonicalize(path).ok()?;
-    let (seconds, nanoseconds) = (about.mtime(), about.mtime_nsec());
-    Some(format!(
-        "{}\0{}\0{seconds}.{nanoseconds}\0{}",
-        place.display(),
-        about.len(),
-        about.ino()
-    ))
-}
-
-fn first(hash: blake3::Hash) -> u128 {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hash.as_bytes()[..16]);
-    u128::from_be_bytes(bytes)
 }

@@ -1,7 +1,8 @@
 //! A picture as a row has it: bytes, a file, or a place in a table.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use demask_api::{Picture, PictureSize};
@@ -9,6 +10,7 @@ use image::DynamicImage;
 
 use super::stored_picture::StoredPicture;
 use crate::curation::likeness::Likeness;
+use crate::curation::likeness_cache::Lookable;
 use crate::pictures::file as picture_file;
 use crate::pictures::fit::{Fit, fit};
 use crate::pictures::jpeg;
@@ -88,4 +90,43 @@ impl Encoded {
             other => picture_file::decode_bytes(&other.bytes()?),
         }
     }
+}
+
+/// A file is known by its path, size, time and inode, a place in a table by those of the table and the place, other pictures by their
+/// bytes.
+impl Lookable for Encoded {
+    fn identity(&self) -> Option<u128> {
+        let named = match self {
+            Self::Bytes(bytes) => return Some(first(blake3::hash(bytes))),
+            Self::File(path) => file_identity(path)?,
+            Self::Stored(stored) => {
+                let table = file_identity(&stored.file)?;
+                let (group, row, column, at) = (stored.group, stored.row, stored.column, stored.at);
+                format!("{table}\0{group}\0{row}\0{column}\0{at}")
+            }
+        };
+        Some(first(blake3::hash(named.as_bytes())))
+    }
+
+    fn looked_at(&self) -> Option<Likeness> {
+        self.likeness().ok().flatten()
+    }
+}
+
+/// A file's path, size, time of change and inode; none of one that is not there.
+fn file_identity(path: &Path) -> Option<String> {
+    let about = std::fs::metadata(path).ok()?;
+    let place = std::path::absolute(path).ok()?;
+    let (seconds, nanoseconds) = (about.mtime(), about.mtime_nsec());
+    let (size, inode) = (about.len(), about.ino());
+    Some(format!(
+        "{}\0{size}\0{seconds}.{nanoseconds}\0{inode}",
+        place.display()
+    ))
+}
+
+fn first(hash: blake3::Hash) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    u128::from_be_bytes(bytes)
 }
