@@ -146,7 +146,7 @@ const BINDINGS: [Binding; 28] = [
     bind(
         "space",
         Action::Mark,
-        "Curves: draw a metric; Runs: lay one over; Benchmarks: compare",
+        "Curves: draw; Runs: lay over; Benchmarks: compare",
         "",
     ),
     bind("s", Action::Smooth, "Curves: smooth more, or not at all", ""),

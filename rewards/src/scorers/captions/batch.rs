@@ -48,7 +48,8 @@ pub fn all_tokens(captions: &[&str]) -> Vec<String> {
 /// The tokens of a caption before another.
 fn before(caption: &str, next: Option<&str>) -> String {
     let mut text = tokens(caption);
-    let Some((next, true)) = next.map(|next| (next, caption.trim_end().ends_with('.'))) else {
+    let is_end = matches!(caption.trim_end().as_bytes(), [.., letter, b'.'] if letter.is_ascii_alphabetic());
+    let Some(next) = next.filter(|_| is_end) else {
         return text;
     };
     let last = text.rsplit(' ').next().unwrap_or_default();

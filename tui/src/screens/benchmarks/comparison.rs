@@ -163,7 +163,7 @@ impl Comparison {
         let widths = widths.into_iter().chain([Constraint::Min(10)]);
         let head = Row::new(["run", "step", "%", "95 %", "items", "checkpoint"]).style(accent(model));
         let title = format!(
-            "{} of {} at step {} against: up and down choose, enter compares, esc back",
+            "{} of {} step {} against: enter compares, esc back",
             self.suite,
             short(&self.run),
             self.step
@@ -193,9 +193,9 @@ impl Comparison {
             return say("the two were asked no item in common", &title, frame, area);
         }
         let rows = parts_of(pairs).into_iter().map(|(name, pair)| row(model, &name, &pair));
-        let widths = [24, 6, 6, 6, 7, 16, 7].map(Constraint::Length);
-        let widths = widths.into_iter().chain([Constraint::Min(7)]);
-        let head = ["part", "items", "A %", "B %", "B − A", "95 %", "A alone", "B alone"];
+        let widths = [20, 5, 5, 5, 6, 16, 6].map(Constraint::Length);
+        let widths = widths.into_iter().chain([Constraint::Min(6)]);
+        let head = ["part", "items", "A %", "B %", "B − A", "95 %", "A only", "B only"];
         let table = Table::new(rows, widths)
             .header(Row::new(head).style(accent(model)))
             .block(panel(&title));
