@@ -64,7 +64,7 @@ impl Likeness {
     /// The likeness as a number.
     #[must_use]
     pub fn bits(&self) -> u128 {
-        u128::from(self.frequencies) << 64 | u128::from(self.differences)
+        (u128::from(self.frequencies) << 64) | u128::from(self.differences)
     }
 
     /// The likeness of such a number.

@@ -44,7 +44,7 @@ fn mixed(state: u64, word: u64) -> u64 {
 }
 
 fn hash(run: &Run) -> u64 {
-    let half = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    let half = |low: u32, high: u32| u64::from(low) | (u64::from(high) << 32);
     let state = mixed(mixed(0, half(run[0], run[1])), half(run[2], run[3]));
     state ^ (state >> 29)
 }
