@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::formats::row::{KeptColumns, Origin, Row};
-use demask_datasets::formats::{Reader, jsonl, parquet as parquet_format, webdataset};
+use demask_datasets::formats::{Encoded, Reader, jsonl, parquet as parquet_format, tables, webdataset};
 use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder};
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -440,6 +440,87 @@ fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
         .err()
         .unwrap();
     assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
+}
+
+/// A table with a picture a row, and lists of pictures, in row groups of two.
+fn write_pictures(path: &Path, rows: u8) {
+    let schema = "message schema {
+        OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
+        OPTIONAL BYTE_ARRAY question (UTF8);
+        OPTIONAL GROUP several (LIST) { REPEATED GROUP list { OPTIONAL GROUP element {
+            OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); } } }
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties).unwrap();
+    for first in (0..rows).step_by(2) {
+        let own: Vec<u8> = (first..rows.min(first + 2)).collect();
+        let count = own.len();
+        let mut group = writer.next_row_group().unwrap();
+        let mut put = |values: &[ByteArray], defined: &[i16], repeated: Option<&[i16]>| {
+            let mut column = group.next_column().unwrap().unwrap();
+            let typed = column.typed::<ByteArrayType>();
+            typed.write_batch(values, Some(defined), repeated).unwrap();
+            column.close().unwrap();
+        };
+        let texts = |text: &dyn Fn(u8) -> ByteArray| own.iter().map(|row| text(*row)).collect::<Vec<_>>();
+        put(&texts(&|row| png(row).into()), &vec![2; count], None);
+        put(&[], &vec![1; count], None);
+        put(
+            &texts(&|row| format!("question {row}").as_str().into()),
+            &vec![1; count],
+            None,
+        );
+        // Two pictures in each list.
+        let pairs: Vec<ByteArray> = own
+            .iter()
+            .flat_map(|row| [png(100 + row).into(), png(200 + row).into()])
+            .collect();
+        let (all, none) = (vec![4; 2 * count], vec![3; 2 * count]);
+        let repeated: Vec<i16> = (0..2 * count).map(|at| (at % 2) as i16).collect();
+        put(&pairs, &all, Some(&repeated));
+        put(&[], &none, Some(&repeated));
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+/// A table's pictures stay in its file: each is read when it is looked at, in any order and on any thread.
+#[test]
+fn pictures_of_a_table_are_read_when_they_are_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("val-0.parquet");
+    write_pictures(&path, 5);
+    let rows: Vec<_> = tables::read(&path)
+        .unwrap()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(rows.len(), 5);
+    assert_eq!(rows[4].fields.values["question"], json!("question 4"));
+    let is_red = |picture: &Encoded, red: usize| {
+        assert!(matches!(picture, Encoded::Stored(_)), "{picture:?}");
+        assert_eq!(usize::from(picture.decode(8).unwrap().at(3, 3)[0]), red);
+    };
+    for number in [0, 1, 2, 3, 4, 3, 0, 4] {
+        let pictures = &rows[number].fields.pictures;
+        is_red(&pictures["image"][0], number);
+        assert_eq!(pictures["several"].len(), 2);
+        is_red(&pictures["several"][1], 200 + number);
+        is_red(&pictures["several"][0], 100 + number);
+    }
+    let behind = rows[2].fields.pictures["image"][0].clone();
+    std::thread::spawn(move || is_red(&behind, 2)).join().unwrap();
+    // A file that was replaced by a shorter one is told.
+    write_pictures(&path, 1);
+    let gone = rows[4].fields.pictures["image"][0].clone();
+    let why = std::thread::spawn(move || gone.decode(8).unwrap_err())
+        .join()
+        .unwrap();
+    assert!(
+        why.contains("val-0.parquet") && why.contains("has changed"),
+        "{why}"
+    );
 }
 
 fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {

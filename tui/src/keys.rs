@@ -148,7 +148,7 @@ const BINDINGS: [Binding; 29] = [
     bind(
         "space",
         Action::Mark,
-        "Curves: draw a metric, or not; Runs: lay a run over",
+        "Curves: draw; Runs: lay over; Benchmarks: compare",
         "",
     ),
     bind("s", Action::Smooth, "Curves: smooth more, or not at all", ""),

@@ -61,6 +61,22 @@ impl Likeness {
         })
     }
 
+    /// The likeness as a number.
+    #[must_use]
+    pub fn bits(&self) -> u128 {
+        (u128::from(self.frequencies) << 64) | u128::from(self.differences)
+    }
+
+    /// The likeness of such a number.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)]
+    pub fn from_bits(bits: u128) -> Self {
+        Self {
+            frequencies: (bits >> 64) as u64,
+            differences: bits as u64,
+        }
+    }
+
     /// Whether both are of one picture.
     #[must_use]
     pub fn is_of(&self, other: &Self) -> bool {

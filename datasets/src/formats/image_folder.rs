@@ -47,7 +47,7 @@ impl Reader for ImageFolderReader {
     /// Every picture: no name of one says a split.
     fn files(&self, path: &Path, _: Split) -> Result<Vec<PathBuf>, ReadError> {
         let mut files = Vec::new();
-        list(path, &mut files)?;
+        list(path, DEEPEST, &mut files)?;
         Ok(files)
     }
 

@@ -18,7 +18,9 @@ pub mod shards;
 pub mod tables;
 
 pub use columns::KNOWN as COLUMNS;
-pub use columns::fields::{Encoded, Fields};
+pub use columns::encoded::Encoded;
+pub use columns::fields::Fields;
+pub use columns::stored_picture::StoredPicture;
 
 /// The rows of a file or folder, one at a time.
 pub type Rows = Box<dyn Iterator<Item = Row>>;

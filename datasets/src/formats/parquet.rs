@@ -18,7 +18,8 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
-use super::columns::fields::{Encoded, Fields};
+use super::columns::encoded::Encoded;
+use super::columns::fields::Fields;
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
@@ -228,7 +229,7 @@ impl RandomAccess for Parquet {
 }
 
 /// A row's columns as fields: pictures apart, what is null left out, class numbers by their names.
-fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
+pub(super) fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
     let mut fields = Fields::default();
     for (name, field) in row {
         if let Some(pictures) = pictures(&field) {
@@ -301,38 +302,9 @@ fn value(field: Field) -> Value {
     }
 }
 
-/// Every row of a file with all its columns, class numbers as they are stored; after a row that cannot be read there is none.
-///
-/// # Errors
-/// The file cannot be opened, or is none.
-pub(super) fn whole_rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
-    let broken = |error: parquet::errors::ParquetError| {
-        ReadError::format(path, format!("a Parquet file was expected: {error}"))
-    };
-    let begun = survived(|| {
-        let reader = SerializedFileReader::new(file).map_err(broken)?;
-        Ok::<_, ReadError>(RowIter::from_file_into(Box::new(reader)))
-    });
-    let mut rows = Some(begun.map_err(|why| ReadError::format(path, why))??);
-    Ok(std::iter::from_fn(move || {
-        let reading = rows.as_mut()?;
-        let read = survived(|| {
-            let row = reading.next()?;
-            let fields = row.map(|row| fields(row.into_columns(), &BTreeMap::new()));
-            Some(fields.map_err(|error| error.to_string()))
-        });
-        let row = read.transpose()?.and_then(|row| row);
-        if row.is_err() {
-            rows = None;
-        }
-        Some(row.map_err(|error| format!("the file cannot be read on from here: {error}")))
-    }))
-}
-
 /// What the library makes of a file. Where it gives up on one that makes no sense, that is the file's error, and nobody else's
 /// (law L9).
-fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+pub(super) fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|cause| {
         let words = cause
             .downcast_ref::<String>()

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::columns::fields::{Encoded, Fields};
+use super::columns::encoded::Encoded;
+use super::columns::fields::Fields;
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};

@@ -31,8 +31,13 @@ const MOST_BYTES: u64 = 192 << 20;
 /// Pixels of a side.
 const LONGEST_SIDE: u32 = 1 << 15;
 
+/// Decodes a picture, with what is transparent over a colour.
+fn decoded<R: BufRead + Seek>(reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
+    Ok(laid_over(within_limits(reader)?, ground))
+}
+
 /// Decodes a picture whose head says that it is within the limits: nothing is asked for before that is known.
-fn decoded<R: BufRead + Seek>(mut reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
+fn within_limits<R: BufRead + Seek>(mut reader: ImageReader<R>) -> Result<DynamicImage, String> {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(2 * MOST_BYTES);
     reader.limits(limits);
@@ -45,8 +50,7 @@ fn decoded<R: BufRead + Seek>(mut reader: ImageReader<R>, ground: [u8; 3]) -> Re
              {MOST_BYTES} bytes are read"
         ));
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(broken)?;
-    Ok(laid_over(image, ground))
+    DynamicImage::from_decoder(decoder).map_err(broken)
 }
 
 /// A picture without transparency: what is seen when it lies over a ground.
@@ -99,6 +103,15 @@ pub fn read_bytes(bytes: &[u8], pixels: usize) -> Result<Picture, String> {
 pub fn decode_bytes(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     decoded(reader.map_err(|error| error.to_string())?, [255; 3])
+}
+
+/// Decodes a PNG's or JPEG's bytes, without what says how transparent a pixel is.
+///
+/// # Errors
+/// In words: they are no picture.
+pub fn decode_opaque(bytes: &[u8]) -> Result<RgbImage, String> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
+    Ok(within_limits(reader.map_err(|error| error.to_string())?)?.into_rgb8())
 }
 
 fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {

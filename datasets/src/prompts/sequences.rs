@@ -363,7 +363,7 @@ impl SequenceBuilder {
         Ok(sequence(&example.id, task, prompt.ids, prompt.left_pad, answer))
     }
 
-    /// A sequence to fill in. `codes` are those of the picture that is asked about; ignored for other tasks.
+    /// A sequence to fill in; plain text ([`Kind::Text`]) is read as it is and goes on. `codes` are those of the picture that is asked about; ignored for other tasks.
     ///
     /// # Errors
     /// When the prompt is too long, or codes are missing.
@@ -374,8 +374,12 @@ impl SequenceBuilder {
         match task {
             Task::Text => {
                 let asked = PromptTask::Answer { mode, picture: false };
-                let head = self.padded(self.chat(&turns, asked)?, budget.prompt)?;
-                Ok(self.text_prompt(task, head, answer))
+                // Plain text goes on as it is: no chat around it, nothing before it.
+                let ids = match example.kind {
+                    Kind::Text => self.tokenizer.encode(&example.prompt)?,
+                    _ => self.chat(&turns, asked)?,
+                };
+                Ok(self.text_prompt(task, self.padded(ids, budget.prompt)?, answer))
             }
             Task::Understand => {
                 let image = self.image_ids(self.picture(task, codes)?);

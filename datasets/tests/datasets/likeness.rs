@@ -3,6 +3,7 @@
 use demask_api::Picture;
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::likeness::Likeness;
+use demask_datasets::curation::likeness_cache::LikenessCache;
 use demask_datasets::example::{Check, Example, Kind, Split};
 use demask_datasets::formats::Encoded;
 use image::codecs::jpeg::JpegEncoder;
@@ -147,4 +148,44 @@ fn l6_a_published_benchmark_is_found_by_question_choice_and_picture() {
         overlap(&example("anything", Some(picture))),
         found("pictures", "likeness")
     );
+}
+
+/// A picture is looked at once as long as its file is the same, in this run and the next; a broken cache is an empty one.
+#[test]
+fn likenesses_are_remembered_by_the_identity_of_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("room/likenesses");
+    let file = |number: u64| {
+        let path = folder.path().join(format!("{number}.png"));
+        photograph(number).save(&path).unwrap();
+        Encoded::File(path)
+    };
+    let mut pictures: Vec<Encoded> = (0..3).map(file).collect();
+    pictures.push(jpeg(&photograph(9), 80));
+    pictures.push(Encoded::File(folder.path().join("absent.png")));
+    pictures.push(pictures[0].clone());
+    let sorted = |mut all: Vec<Likeness>| {
+        all.sort_by_key(Likeness::bits);
+        all
+    };
+    let own = sorted(pictures[..4].iter().map(likeness).collect());
+    let ask = |pictures: &[Encoded]| {
+        let mut cache = LikenessCache::open(kept.clone());
+        let found = sorted(cache.of(&pictures.iter().collect::<Vec<_>>()));
+        cache.save().unwrap();
+        (found, cache.computed())
+    };
+    assert_eq!(ask(&pictures), (own.clone(), 4));
+    assert_eq!(ask(&pictures), (own.clone(), 0));
+    // Another picture in the same place.
+    std::fs::remove_file(folder.path().join("1.png")).unwrap();
+    photograph(70)
+        .resize(90, 60, FilterType::Triangle)
+        .save(folder.path().join("1.png"))
+        .unwrap();
+    let (found, computed) = ask(&pictures);
+    assert_eq!((found.len(), computed), (4, 1));
+    assert!(found.contains(&likeness(&pictures[1])) && found != own);
+    std::fs::write(&kept, "something else\n").unwrap();
+    assert_eq!(ask(&pictures), (found, 4));
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use demask_api::{Picture, PictureSize};
 use demask_datasets::pictures::file::{decode, decode_bytes, decode_over, read};
 use demask_datasets::pictures::fit::{Fit, fit, fit_picture};
+use demask_datasets::pictures::jpeg;
 use image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use proptest::prelude::*;
 
@@ -204,4 +205,35 @@ fn l9_a_line_of_pixels_becomes_a_square_without_one_of_its_length() {
             assert!(way == Fit::Pad || middle == [9, 8, 7], "{middle:?}");
         }
     }
+}
+
+/// A row of a picture after Pillow 13 wrote it as JPEG with its defaults and read it again.
+const PILLOWS: [u8; 72] = [
+    57, 73, 210, 60, 77, 207, 66, 80, 202, 72, 84, 194, 77, 87, 184, 84, 90, 174, 94, 94, 168, 101, 96, 160,
+    108, 97, 153, 116, 100, 145, 124, 102, 138, 131, 106, 128, 138, 108, 118, 143, 112, 110, 149, 117, 104,
+    156, 120, 98, 165, 122, 90, 172, 125, 81, 179, 128, 73, 185, 132, 62, 190, 135, 52, 197, 139, 42, 204,
+    143, 37, 208, 146, 35,
+];
+
+#[test]
+fn a_picture_through_jpeg_is_what_pillow_makes_of_it() {
+    let image = image::RgbImage::from_fn(24, 16, |x, y| {
+        image::Rgb([40 + x * 7 + y * 2, 30 + x * 3 + y * 9, 220 - x * 8].map(|value| value as u8))
+    });
+    let read = jpeg::round_trip(&image).unwrap();
+    assert_eq!(read.dimensions(), (24, 16));
+    let row: Vec<u8> = (0..24).flat_map(|x| read.get_pixel(x, 5).0).collect();
+    let apart = |(one, other): (&u8, &u8)| f64::from(one.abs_diff(*other));
+    let apart: Vec<f64> = row.iter().zip(&PILLOWS).map(apart).collect();
+    let mean = apart.iter().sum::<f64>() / 72.0;
+    assert!(
+        mean < 1.0 && apart.iter().all(|one| *one <= 6.0),
+        "{mean}: {row:?}"
+    );
+    assert_ne!(read, image);
+    assert!(
+        jpeg::round_trip(&image::RgbImage::new(70_000, 1))
+            .unwrap_err()
+            .contains("65535")
+    );
 }

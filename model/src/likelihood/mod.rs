@@ -4,7 +4,7 @@
 //!   with its standard error;
 //! - `published.rs`: LLaDA's draws; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less variance;
 //! - `exact.rs`: all views, and the chain rule;
-//! - `scoring.rs`: many answers, batched; `validation.rs`: what a query must be.
+//! - `scoring.rs`: many answers, batched; `view_pass.rs`: their rows through the network; `validation.rs`: what a query must be.
 //!
 //! Nothing is kept between two views of an answer: attention is bidirectional, so a prompt's keys and values depend on which
 //! tokens of the answer are masked, and a prompt computed once for all views would be another model's. (The sampler's caches
@@ -21,6 +21,7 @@ mod replicates;
 pub mod scoring;
 mod surrogate;
 mod validation;
+mod view_pass;
 
 use demask_api::{LikelihoodEstimator, LikelihoodQuery};
 use rand::SeedableRng as _;

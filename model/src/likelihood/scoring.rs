@@ -11,12 +11,13 @@ use tch::{Kind, Tensor};
 
 use super::answer_mask::AnswerMask;
 use super::design::ViewDesign;
+use super::view_pass::ViewPass;
 use super::{design_of, validation};
 use crate::device::kernels::fused::label_log_prob;
 use crate::device::transfer::{self, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
-use crate::training::loss::{Gathered, LossRow, alike, gather_with};
+use crate::training::loss::{Gathered, LossRow};
 use crate::training::threads;
 
 /// Logits that exist at one time.
@@ -185,14 +186,23 @@ struct ViewRow {
 /// The log-probabilities of each row's counted tokens; all rows are guided, or none. Each thread takes a part of them.
 fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<Vec<Vec<f64>>> {
     let conditional: Vec<LossRow> = rows.iter().map(|row| row.conditional.clone()).collect();
+    let halves = if rows.iter().any(|row| row.unconditional.is_some()) {
+        2
+    } else {
+        1
+    };
+    let chunk = (LOGITS / backbone.config().rows().max(1)).max(1);
+    // A thread's pass works with packed weights that all threads share.
+    backbone.ready_to_sample()?;
     let mut parts = threads::parts(backbone, &conditional);
     let found = threads::each(backbone, &mut parts, &mut |_| Ok(()), |backbone, part, _| {
         let own: Vec<LossRow> = part.iter().map(|&at| conditional[at].clone()).collect();
         let mut found = Vec::with_capacity(own.len());
-        for group in alike(&own, most) {
-            let group: Vec<usize> = group.into_iter().map(|at| part[at]).collect();
+        let pass = ViewPass::new(backbone, &own, halves, most)?;
+        for group in pass.groups() {
+            let group: Vec<usize> = group.iter().map(|&at| part[at]).collect();
             let together: Vec<&ViewRow> = group.iter().map(|&at| &rows[at]).collect();
-            found.extend(group.into_iter().zip(group_log_probs(backbone, &together)?));
+            found.extend(group.into_iter().zip(group_log_probs(&pass, &together, chunk)?));
         }
         Ok(found)
     })?;
@@ -203,8 +213,8 @@ fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<
     Ok(all)
 }
 
-/// The same for rows that go through the network together.
-fn group_log_probs(backbone: &Backbone, rows: &[&ViewRow]) -> Result<Vec<Vec<f64>>> {
+/// The same for rows that go through the network together, with the logits of `chunk` positions at one time.
+fn group_log_probs(pass: &ViewPass<'_>, rows: &[&ViewRow], chunk: usize) -> Result<Vec<Vec<f64>>> {
     let unconditional = rows.iter().filter_map(|row| row.unconditional.clone());
     let together: Vec<LossRow> = rows
         .iter()
@@ -220,14 +230,13 @@ fn group_log_probs(backbone: &Backbone, rows: &[&ViewRow]) -> Result<Vec<Vec<f64
         .flat_map(|row| std::iter::repeat_n(row.guidance + 1.0, row.conditional.targets.len()));
     let scales = packet.floats(scales.take(if guided { count } else { 0 }));
     let values = tch::no_grad(|| {
-        let (gathered, arrived) = gather_with(backbone, &together, packet)?;
+        let (gathered, arrived) = pass.gather(&together, packet)?;
         let half = guided.then(|| (count as i64, arrived.get(scales)));
-        let chunk = (LOGITS / backbone.config().rows().max(1)).max(1);
         let parts: Vec<Tensor> = (0..count)
             .step_by(chunk)
             .map(|at| {
                 let range = (at as i64, chunk.min(count - at) as i64);
-                label_log_probs(backbone, &gathered, half.as_ref(), range)
+                label_log_probs(pass, &gathered, half.as_ref(), range)
             })
             .collect::<Result<_>>()?;
         transfer::read(&Tensor::f_cat(&parts, 0)?)
@@ -241,18 +250,18 @@ fn group_log_probs(backbone: &Backbone, rows: &[&ViewRow]) -> Result<Vec<Vec<f64
 /// The log-probabilities of the labels `at..at + length` of the conditional half. With guidance `half` says where the
 /// unconditional half begins, and how far from it each position goes, [N].
 fn label_log_probs(
-    backbone: &Backbone,
+    pass: &ViewPass<'_>,
     gathered: &Gathered,
     half: Option<&(i64, Tensor)>,
     (at, length): (i64, i64),
 ) -> Result<Tensor> {
     let labels_N = gathered.labels_N.f_narrow(0, at, length)?;
-    let logits_NV = backbone.head(&gathered.x_ND.f_narrow(0, at, length)?, None)?;
+    let logits_NV = pass.head(&gathered.x_ND.f_narrow(0, at, length)?)?;
     let Some((start, scales_N)) = half else {
         return label_log_prob(&logits_NV, &labels_N);
     };
     let others_ND = gathered.x_ND.f_narrow(0, start + at, length)?;
-    let others_NV = backbone.head(&others_ND, None)?.f_to_kind(Kind::Float)?;
+    let others_NV = pass.head(&others_ND)?.f_to_kind(Kind::Float)?;
     let scales_N1 = scales_N.f_narrow(0, at, length)?.f_unsqueeze(1)?;
     let away_NV = logits_NV
         .f_to_kind(Kind::Float)?

@@ -347,18 +347,35 @@ impl Backbone {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         let packed = self.packed_weights()?;
         tch::no_grad(|| {
-            self.blocks(&pass.ids_T, packed.as_deref(), |block, joined| {
+            self.blocks(&pass.ids_T, packed.as_deref(), None, |block, joined| {
                 let norms = self.norms(block)?;
                 cache.attend(block, &joined, norms, turns, heads, pass)
             })
         })
     }
 
-    /// The blocks; `mix` is given each block's number and stacked projection and attends.
+    /// Hidden states after the last norm of some of a pass's places, [N, D], by their numbers [N]. The cache has one block, where each
+    /// block's keys and values lie in turn: all places of a row are computed, and nothing is kept behind the pass.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn run_at(&self, cache: &KvCache, pass: &Pass, wanted_N: &Tensor) -> Result<Tensor> {
+        let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
+        let packed = self.packed_weights()?;
+        tch::no_grad(|| {
+            self.blocks(&pass.ids_T, packed.as_deref(), Some(wanted_N), |block, joined| {
+                cache.attend(0, &joined, self.norms(block)?, turns, heads, pass)
+            })
+        })
+    }
+
+    /// The blocks; `mix` is given each block's number and stacked projection and attends. Behind the last attention only the
+    /// `wanted` tokens go on, where they are named.
     pub(crate) fn blocks(
         &self,
         ids: &Tensor,
         packed: Option<&PackedWeights>,
+        wanted: Option<&Tensor>,
         mix: impl Fn(usize, Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
@@ -371,7 +388,11 @@ impl Backbone {
         for (number, names) in self.names.iter().enumerate() {
             heartbeat::beat();
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
+            let mut mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
+            if let Some(wanted) = wanted.filter(|_| number + 1 == self.names.len()) {
+                mixed_BLD = mixed_BLD.f_index_select(0, wanted)?;
+                x_BLD = x_BLD.f_index_select(0, wanted)?;
+            }
             (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
             (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
             let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, packed)?)?;

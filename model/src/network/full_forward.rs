@@ -87,7 +87,7 @@ impl Backbone {
 
     /// Every position of every row, keys and values kept nowhere.
     fn whole(&self, ids_BL: &Tensor, attend: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        self.blocks(ids_BL, None, |block, joined| {
+        self.blocks(ids_BL, None, None, |block, joined| {
             attend(match self.norms(block)? {
                 Some(norms) => norms.apply(&joined)?,
                 None => joined,

@@ -79,6 +79,16 @@ pub trait Benchmark: Send + Sync {
         None
     }
 
+    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    fn unread_reply(&self, _protocol: &Protocol, _item: &Item) -> Option<Verdict> {
+        None
+    }
+
+    /// Whether a judge model may be asked though there are verdicts without one: a figure says which it had then.
+    fn may_be_judged(&self) -> bool {
+        false
+    }
+
     /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
     /// count only together, are computed here.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
@@ -116,6 +126,8 @@ pub struct Item {
     pub group: Option<String>,
     /// The picture that is asked about, not yet decoded: [`Suite::with_picture`] does it when the item is asked.
     pub picture: Option<Encoded>,
+    /// Whether its table names the picture as PNG: who writes it under that name loses nothing of it.
+    pub is_png: bool,
     /// The question and its choices alone, without what a protocol puts around them; empty where the example says it.
     pub bare: Vec<String>,
     /// Why the row cannot be asked; it counts as wrong then, since no figure is bettered by leaving it out.
@@ -130,6 +142,7 @@ impl From<Example> for Item {
             example,
             group: None,
             picture: None,
+            is_png: false,
             bare: Vec::new(),
             broken: None,
             is_secret: false,
@@ -199,6 +212,8 @@ pub enum Scoring {
         system: String,
         /// The prompt for the judge model.
         prompt: String,
+        /// The verdict where nobody named a judge; absent where there is none without one.
+        otherwise: Option<Verdict>,
     },
     /// A reward network is asked how it finds the drawing for this text; `score_reply` reads the number.
     AskNetwork {
@@ -441,11 +456,12 @@ impl Suite {
     #[must_use]
     pub fn with_picture(&self, item: &Item, size: PictureSize) -> Item {
         let mut item = item.clone();
-        match item
-            .picture
-            .take()
-            .map(|picture| picture.fitted(size, self.protocol.fit))
-        {
+        let through_jpeg = self.protocol.through_jpeg && !item.is_png;
+        let fitted = |picture: Encoded| match through_jpeg {
+            true => picture.fitted_through_jpeg(size, self.protocol.fit),
+            false => picture.fitted(size, self.protocol.fit),
+        };
+        match item.picture.take().map(fitted) {
             None => {}
             Some(Ok(picture)) => item.example.picture = Some(picture),
             Some(Err(why)) => item.broken = Some(why),
@@ -545,6 +561,18 @@ impl Suite {
     #[must_use]
     pub fn score_reply(&self, item: &Item, reply: &str) -> Option<Verdict> {
         self.benchmark().score_reply(self.protocol, item, reply)
+    }
+
+    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    #[must_use]
+    pub fn unread_reply(&self, item: &Item) -> Option<Verdict> {
+        self.benchmark().unread_reply(self.protocol, item)
+    }
+
+    /// Whether a judge model may be asked though there are verdicts without one.
+    #[must_use]
+    pub fn may_be_judged(&self) -> bool {
+        self.benchmark().may_be_judged()
     }
 
     /// The result of all verdicts.

@@ -19,6 +19,8 @@ pub struct Protocol {
     pub metric: &'static str,
     /// How a picture becomes one of the model's size.
     pub fit: Fit,
+    /// Whether a picture goes through a JPEG file first, as one does that a harness writes before it is shown.
+    pub through_jpeg: bool,
     /// How long an answer is and how it is filled in; none: as the checkpoint's own settings say.
     pub decoding: Option<Decoding>,
     /// Figures that were published of this protocol.
@@ -55,6 +57,7 @@ impl Protocol {
             name,
             metric,
             fit: Fit::Crop,
+            through_jpeg: false,
             decoding: None,
             published: &[],
         }
@@ -77,6 +80,15 @@ impl Protocol {
     pub const fn decoded(self, tokens: usize, steps: usize, block: usize) -> Self {
         Self {
             decoding: Some(Decoding { tokens, steps, block }),
+            ..self
+        }
+    }
+
+    /// The same with pictures that went through a JPEG file.
+    #[must_use]
+    pub const fn through_jpeg(self) -> Self {
+        Self {
+            through_jpeg: true,
             ..self
         }
     }

@@ -68,6 +68,7 @@ impl Benchmark for Circular {
             Response::Completion(completion) => Scoring::AskJudge {
                 system: String::new(),
                 prompt: format!("is this right: {}", completion.text),
+                otherwise: None,
             },
         }
     }

@@ -200,12 +200,11 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
                 }
                 ItemRequest::Generate { .. } => {
                     let said = completion("I do not wish to say.");
-                    let Scoring::Done(verdict) =
-                        suite.score(item, &Response::Completion(&said), &Verifiers::default())
-                    else {
-                        panic!()
-                    };
-                    verdict
+                    match suite.score(item, &Response::Completion(&said), &Verifiers::default()) {
+                        Scoring::Done(verdict) => verdict,
+                        Scoring::AskJudge { otherwise, .. } => otherwise.unwrap(),
+                        other => panic!("{other:?}"),
+                    }
                 }
             };
             if !name.ends_with("ranking") {
@@ -407,4 +406,108 @@ fn what_is_not_there_says_how_to_get_it() {
     let wise = Suite::find("wise").unwrap().within(nowhere.path().to_owned());
     let error = wise.items(None).unwrap_err().to_string();
     assert!(error.contains("PKU-YuanGroup/WISE"), "{error}");
+}
+
+/// MMBench's fallbacks in their order: what the reply says, what the judge says of it, a draw that is the question's own.
+#[test]
+fn mmbench_asks_a_judge_only_about_what_it_cannot_match() {
+    let folder = laid_down();
+    let suite = Suite::find("mmbench:vlmevalkit").unwrap();
+    assert!(suite.may_be_judged() && !Suite::find("seed").unwrap().may_be_judged());
+    let within = |suite: &Suite| suite.clone().within(folder.path().to_owned());
+    let item = within(&suite).items(None).unwrap().remove(0);
+    let score = |reply: &str| {
+        suite.score(
+            &item,
+            &Response::Completion(&completion(reply)),
+            &Verifiers::default(),
+        )
+    };
+    assert_eq!(
+        score("A"),
+        Scoring::Done(Verdict {
+            credit: 1.0,
+            answer: "A".to_owned()
+        })
+    );
+    assert_eq!(
+        score("it is blue"),
+        Scoring::Done(Verdict {
+            credit: 0.0,
+            answer: "B".to_owned()
+        })
+    );
+    let Scoring::AskJudge {
+        prompt, otherwise, ..
+    } = score("the colour of blood")
+    else {
+        panic!()
+    };
+    assert_eq!(otherwise, Some(Verdict::default()));
+    assert!(
+        prompt.contains("Question: Which colour is the circle??")
+            && prompt.contains("A. red\nB. blue")
+            && prompt.ends_with("Answer: the colour of blood\nYour output: "),
+        "{prompt}"
+    );
+    assert_eq!(suite.score_reply(&item, "A").unwrap().credit, 1.0);
+    assert_eq!(suite.score_reply(&item, "Z").unwrap().answer, "Z");
+    assert_eq!(suite.score_reply(&item, "who knows"), None);
+    let drawn = suite.unread_reply(&item).unwrap();
+    assert_eq!(suite.unread_reply(&item), Some(drawn.clone()));
+    assert!(
+        ["A", "B", "C", "D", "Z"].contains(&drawn.answer.as_str()),
+        "{drawn:?}"
+    );
+    // A prompt of one's own; what is filled in is not filled in again.
+    let own = folder.path().join("benchmarks/mmbench/judge_prompt.txt");
+    std::fs::write(own, "{QUESTION} {x} {OPTIONS} / {ANSWER}").unwrap();
+    let item = within(&suite).items(None).unwrap().remove(0);
+    let Scoring::AskJudge { prompt, .. } = suite.score(
+        &item,
+        &Response::Completion(&completion("an {OPTIONS}")),
+        &Verifiers::default(),
+    ) else {
+        panic!()
+    };
+    assert_eq!(
+        prompt,
+        "Which colour is the circle? {x} A. red\nB. blue\nC. green\nD. black / an {OPTIONS}"
+    );
+}
+
+/// MMaDA's copy of VLMEvalKit shows a picture from the JPEG file that it wrote, unless the table names it as PNG.
+#[test]
+fn the_protocol_mmada_shows_pictures_through_jpeg() {
+    let folder = laid_down();
+    let shown = |suite: &str| {
+        let suite = Suite::find(suite).unwrap().within(folder.path().to_owned());
+        let item = suite.items(None).unwrap().remove(0);
+        suite.with_picture(&item, SIZE).example.picture.unwrap()
+    };
+    assert_ne!(shown("mmbench:mmada"), shown("mmbench:vlmevalkit"));
+    // MME's files are PNG here.
+    assert_eq!(shown("mme:mmada"), shown("mme:official"));
+}
+
+/// Protocols of base models go on with a text; those of chat models answer in a chat.
+#[test]
+fn base_protocols_ask_without_a_chat() {
+    let folder = laid_down();
+    let kind = |suite: &str| {
+        let suite = Suite::find(suite).unwrap().within(folder.path().to_owned());
+        suite.items(None).unwrap()[0].example.kind
+    };
+    for plain in [
+        "gsm8k:lm-eval",
+        "gsm8k:lm-eval-strict",
+        "math:llada-base",
+        "math:lm-eval",
+        "math-500:llada-base",
+    ] {
+        assert_eq!(kind(plain), Kind::Text, "{plain}");
+    }
+    for chat in ["gsm8k:mmada", "gsm8k:llada-instruct", "math:llada-instruct"] {
+        assert_eq!(kind(chat), Kind::WordProblem, "{chat}");
+    }
 }

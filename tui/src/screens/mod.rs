@@ -1,4 +1,4 @@
-//! The screens, a file each, and the one list of them; `items.rs` and `parts.rs` are what the Benchmarks screen opens.
+//! The screens, a file each, and the one list of them; what the Benchmarks screen opens is in its folder.
 //!
 //! A screen owns what a person looks at on it: which row, how far back, which words. What the daemon told is in `model.rs`,
 //! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update/`.
@@ -78,9 +78,6 @@ pub(crate) enum Event<'a> {
     Tick,
 }
 
-mod items;
-mod parts;
-
 /// Declares the files of this folder and lists their screens, so that a screen is added by one line.
 macro_rules! screens {
     ($($file:ident::$screen:ident),* $(,)?) => {
@@ -108,7 +105,7 @@ screens! {
 
 /// Whether these are the columns of an answer to the dashboard's own questions.
 fn is_own(columns: &[String]) -> bool {
-    const OWN: [&str; 9] = [
+    const OWN: [&str; 11] = [
         lineage::LIST,
         lineage::STORY,
         CURVE,
@@ -116,8 +113,10 @@ fn is_own(columns: &[String]) -> bool {
         past::EVENTS,
         past::FUNNEL,
         runs::RUNS,
-        items::ITEMS,
-        items::ITEM,
+        benchmarks::items::ITEMS,
+        benchmarks::items::ITEM,
+        benchmarks::comparison::OTHERS,
+        benchmarks::comparison::PAIRS,
     ];
     columns
         .first()

@@ -491,6 +491,70 @@ fn a_result_opens_into_its_parts_and_items() {
     assert!(shown(&model).contains("before and after"));
 }
 
+/// A result is held against another of its suite, which is chosen from a list; only items that both were asked count.
+#[test]
+fn a_result_is_compared_with_another() {
+    let mut model = state();
+    press(&mut model, &["6", "down", "enter"]);
+    update(&mut model, rows(&["items"], &[&["0"]]));
+    let asked = format!("{:?}", press(&mut model, &["space"]));
+    assert!(
+        asked.contains("v_eval WHERE suite = 'tabletop-ask' AND NOT (run = '01a2' AND step = 212)"),
+        "{asked}"
+    );
+    let columns = ["others", "step", "value", "low", "high", "n", "checkpoint"];
+    let others: [&[&str]; 2] = [
+        &["01a2", "0", "62.0", "57.0", "67.0", "120", "weights:0"],
+        &[
+            "0198c2f0a9b14477",
+            "40",
+            "80.0",
+            "71.0",
+            "86.5",
+            "90",
+            "/runs/other",
+        ],
+    ];
+    update(&mut model, rows(&columns, &others));
+    at_both_sizes("others", &model);
+    let asked = format!("{:?}", press(&mut model, &["down", "enter"]));
+    assert!(
+        asked.contains("b.run = '0198c2f0a9b14477' AND b.step = 40") && asked.contains("a.step = 212"),
+        "{asked}"
+    );
+    // Twelve counted items in two parts, one held out.
+    let pair = |number: usize| {
+        let credits = ["1", "0"];
+        let second = if number < 9 { "1" } else { "0" };
+        [
+            number.to_string(),
+            ["colour/first", "how_many"][number % 2].to_owned(),
+            "1".to_owned(),
+            credits[usize::from(number % 3 > 0)].to_owned(),
+            second.to_owned(),
+        ]
+    };
+    let mut pairs: Vec<[String; 5]> = (0..12).map(pair).collect();
+    pairs.push(["12", "composition", "0", "0", "0"].map(str::to_owned));
+    let pairs: Vec<Vec<&str>> = pairs
+        .iter()
+        .map(|row| row.iter().map(String::as_str).collect())
+        .collect();
+    let pairs: Vec<&[&str]> = pairs.iter().map(Vec::as_slice).collect();
+    let columns = ["pairs", "category", "counted", "credit", "credit"];
+    update(&mut model, rows(&columns, &pairs));
+    at_both_sizes("compared", &model);
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("33.3") && drawn.contains("75.0") && drawn.contains("+41.7"),
+        "{drawn}"
+    );
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("enter compares"));
+    press(&mut model, &["esc"]);
+    assert!(shown(&model).contains("items, all"));
+}
+
 #[test]
 fn actors_are_filtered_and_one_is_opened() {
     let mut model = state();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use demask_api::{Picture, PictureScore};
 use demask_datasets::curation::decontaminate::Forbidden;
+use demask_datasets::curation::likeness_cache::LikenessCache;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
@@ -67,7 +68,7 @@ pub fn dry_run(profile: &Profile) -> DryRun {
 
 fn look(profile: &Profile) -> DryRun {
     let mut found = DryRun::default();
-    let forbidden = sources::benchmarks(profile, &mut |_| ());
+    let forbidden = sources::benchmarks(profile, &mut LikenessCache::default(), &mut |_| ());
     let verifiers = Verifiers {
         classes: sources::classes(profile),
         ..Verifiers::default()

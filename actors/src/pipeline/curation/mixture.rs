@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use demask_datasets::curation::decontaminate::{Forbidden, Overlap};
+use demask_datasets::curation::likeness_cache::LikenessCache;
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::prompts::sequences::SequenceBuilder;
 use demask_datasets::tabletop::Tabletop;
@@ -20,6 +21,8 @@ use crate::pipeline::curation::sources::{self, Report, SourceError};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::profile::{Profile, Source, SourceKind};
 
+/// The file in the room that remembers what benchmarks' pictures show.
+const LIKENESSES: &str = "likenesses";
 /// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
 
@@ -61,7 +64,7 @@ pub struct Mixture {
 
 impl Mixture {
     /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6), what the sources
-    /// hold out among them. What must be unpacked is in the folder `room`; `told` hears the source and the rows read so far, and
+    /// hold out among them. What must be unpacked is in the folder `room`, what benchmarks' pictures show is remembered there; `told` hears the source and the rows read so far, and
     /// says whether to go on.
     ///
     /// # Errors
@@ -72,7 +75,11 @@ impl Mixture {
         told: &mut dyn FnMut(&str, u64) -> bool,
     ) -> Result<Self, SourceError> {
         let mut reports = Vec::new();
-        let mut forbidden = sources::benchmarks(profile, &mut |report| reports.push(report));
+        let mut likenesses = LikenessCache::open(room.join(LIKENESSES));
+        let mut forbidden = sources::benchmarks(profile, &mut likenesses, &mut |report| reports.push(report));
+        if let Err(error) = likenesses.save() {
+            tracing::warn!("what benchmarks' pictures show cannot be kept and is looked at again: {error}");
+        }
         let reading = || profile.sources.iter().filter(|source| source.kind.reads());
         for source in reading() {
             let mut items = sources::held_out_items(source, profile)?.peekable();

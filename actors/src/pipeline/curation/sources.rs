@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use demask_datasets::curation::decontaminate::Forbidden;
 use demask_datasets::curation::dedup::{Dedup, Novelty};
 use demask_datasets::curation::held_out::{held_out_rows, is_held_out};
+use demask_datasets::curation::likeness_cache::LikenessCache;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Check, Example, Mode};
 use demask_datasets::formats::row::{ReadError, Row, RowPlace};
@@ -197,7 +198,11 @@ impl Report {
 
 /// Every benchmark whose data is here; the others, and why they cannot be checked, go to `report` for each source of the
 /// profile, so that a check that was not made is a row too (law L6).
-pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidden {
+pub fn benchmarks(
+    profile: &Profile,
+    likenesses: &mut LikenessCache,
+    report: &mut dyn FnMut(Report),
+) -> Forbidden {
     let mut forbidden = Forbidden::default();
     let mut seen = HashSet::new();
     // What is generated shows nobody's photograph; to look at those of a benchmark takes its time.
@@ -209,7 +214,10 @@ pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidde
             continue;
         }
         let registered = match suite.available() {
-            true => register(&suite, (&name, reads), &mut forbidden).map_err(|error| error.to_string()),
+            true => {
+                let shown = reads.then_some(&mut *likenesses);
+                register(&suite, (&name, shown), &mut forbidden).map_err(|error| error.to_string())
+            }
             false => Err("its data is not here".to_owned()),
         };
         if let Err(error) = registered {
@@ -227,10 +235,11 @@ pub fn benchmarks(profile: &Profile, report: &mut dyn FnMut(Report)) -> Forbidde
     forbidden
 }
 
-/// Registers a benchmark's items: a published one's by its questions, choices and pictures, another's as it asks them.
+/// Registers a benchmark's items: a published one's by its questions, choices and pictures (where likenesses are wanted), another's
+/// as it asks them.
 fn register(
     suite: &Suite,
-    (name, with_pictures): (&str, bool),
+    (name, likenesses): (&str, Option<&mut LikenessCache>),
     forbidden: &mut Forbidden,
 ) -> Result<(), SuiteError> {
     if !matches!(suite.data(), Data::Published(_)) {
@@ -238,13 +247,10 @@ fn register(
         return Ok(());
     }
     let items = suite.items(None)?;
-    // One picture is shown by many rows.
-    let shown = items.iter().filter_map(|item| item.picture.as_ref());
-    let pictures: HashSet<&Encoded> = shown.filter(|_| with_pictures).collect();
-    let likenesses: Vec<_> = pictures
-        .into_iter()
-        .filter_map(|picture| picture.likeness().ok().flatten())
-        .collect();
+    let likenesses = likenesses.map_or_else(Vec::new, |cache| {
+        let shown: Vec<&Encoded> = items.iter().filter_map(|item| item.picture.as_ref()).collect();
+        cache.of(&shown)
+    });
     let texts = items
         .iter()
         .map(|item| (item.bare.as_slice(), item.picture.is_some()));

@@ -280,6 +280,9 @@ pub async fn run_suite(
         // A figure that was worked out in another way is not of the published protocol.
         result.protocol = format!("{}, {way}", result.protocol);
     }
+    if let Some(judge) = trial.judges.model.as_ref().filter(|_| suite.may_be_judged()) {
+        result.protocol = format!("{}, judged by {}", result.protocol, judge.name());
+    }
     Ok(SuiteRun { result, items })
 }
 

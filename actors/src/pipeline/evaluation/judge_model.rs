@@ -15,6 +15,7 @@ const TRIES: u64 = 3;
 #[derive(Debug)]
 pub struct JudgeModel {
     client: TeacherClient,
+    name: String,
     max_tokens: u64,
 }
 
@@ -35,8 +36,9 @@ impl JudgeModel {
     /// # Errors
     /// [`TeacherError::Setup`].
     pub fn new(judge: Teacher) -> Result<Self, TeacherError> {
-        let max_tokens = judge.max_tokens;
+        let (name, max_tokens) = (judge.model.clone(), judge.max_tokens);
         Ok(Self {
+            name,
             client: TeacherClient::new(judge, Patience::default())?,
             max_tokens,
         })
@@ -74,6 +76,12 @@ impl JudgeModel {
             Ok(last)
         });
         join_all(asked).await.into_iter().collect()
+    }
+
+    /// The model's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Tokens that were paid for.

@@ -60,7 +60,11 @@ impl Given<'_> {
                 Scoring::AskReward { reward } => open.rewards.entry(reward).or_default().push(at),
                 Scoring::AskNetwork { network, text } => open.networks.push((at, network, text)),
                 Scoring::AskDetector { image, classes } => open.detectors.push((at, image, classes)),
-                Scoring::AskJudge { system, prompt } => {
+                Scoring::AskJudge {
+                    otherwise: Some(verdict),
+                    ..
+                } if trial.judges.model.is_none() => verdicts[at].0 = verdict,
+                Scoring::AskJudge { system, prompt, .. } => {
                     let picture = said.picture.as_ref().map(png);
                     let question = JudgeQuestion {
                         system,
@@ -89,7 +93,7 @@ impl Given<'_> {
     fn read(&self, at: usize, reply: JudgeReply) -> Judgement {
         let verdict = match &reply {
             JudgeReply::Said(said) => self.suite.0.score_reply(&self.items[at].1, said),
-            JudgeReply::Rambled(_) | JudgeReply::Silent(_) => None,
+            JudgeReply::Rambled(_) | JudgeReply::Silent(_) => self.suite.0.unread_reply(&self.items[at].1),
         };
         let verdict = verdict.unwrap_or_else(|| Verdict::unjudged(&reply.to_string()));
         (verdict, Some(reply))

@@ -2,60 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use demask_api::{Picture, PictureSize};
 use serde_json::{Map, Value};
 
-use crate::curation::likeness::Likeness;
-use crate::pictures::file as picture_file;
-use crate::pictures::fit::{Fit, fit};
-
-/// A picture as a row has it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Encoded {
-    /// The bytes of a PNG or JPEG file.
-    Bytes(Arc<[u8]>),
-    /// A file.
-    File(PathBuf),
-}
-
-impl Encoded {
-    /// The picture, `pixels` a side.
-    ///
-    /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
-    pub fn decode(&self, pixels: usize) -> Result<Picture, String> {
-        match self {
-            Self::Bytes(bytes) => picture_file::read_bytes(bytes, pixels),
-            Self::File(path) => picture_file::read(path, pixels),
-        }
-    }
-
-    /// What the picture shows; none of a blank one.
-    ///
-    /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
-    pub fn likeness(&self) -> Result<Option<Likeness>, String> {
-        let image = match self {
-            Self::Bytes(bytes) => picture_file::decode_bytes(bytes)?,
-            Self::File(path) => picture_file::decode(path)?,
-        };
-        Ok(Likeness::of_image(&image))
-    }
-
-    /// The picture made to fit this size, by bicubic interpolation that takes all pixels into account.
-    ///
-    /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
-    pub fn fitted(&self, size: PictureSize, way: Fit) -> Result<Picture, String> {
-        let image = match self {
-            Self::Bytes(bytes) => picture_file::decode_bytes(bytes)?,
-            Self::File(path) => picture_file::decode(path)?,
-        };
-        Ok(fit(&image, size, way, false))
-    }
-}
+use super::encoded::Encoded;
 
 /// A row's fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -149,6 +99,8 @@ impl Fields {
                 match picture {
                     Encoded::Bytes(bytes) => part(PICTURE, bytes),
                     Encoded::File(path) => part(FILE, path.as_os_str().as_encoded_bytes()),
+                    // One that cannot be read is no picture when it is read again.
+                    stored @ Encoded::Stored(_) => part(PICTURE, &stored.bytes().unwrap_or_default()),
                 }
             }
         }

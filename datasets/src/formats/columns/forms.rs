@@ -2,7 +2,8 @@
 
 use super::blank;
 use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
-use crate::formats::columns::fields::{Encoded, Fields};
+use crate::formats::columns::encoded::Encoded;
+use crate::formats::columns::fields::Fields;
 use crate::formats::row::Origin;
 
 /// The example of a row without a picture.

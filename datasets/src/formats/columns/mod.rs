@@ -13,15 +13,18 @@
 //! | `text` or `content` | plain text |
 
 mod conversation;
+pub mod encoded;
 pub mod fields;
 mod forms;
+pub mod stored_picture;
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::example::{Check, Example, Kind};
-use crate::formats::columns::fields::{Encoded, Fields};
+use crate::formats::columns::encoded::Encoded;
+use crate::formats::columns::fields::Fields;
 use crate::formats::row::{KeptColumns, Origin};
 
 /// Every column that is known: what `[source.columns]` may give another name for.

@@ -2,7 +2,7 @@
 //!
 //! | file | rows |
 //! | --- | --- |
-//! | `.parquet` | as the hub keeps data sets; pictures as bytes |
+//! | `.parquet` | as the hub keeps data sets; pictures stay in the file until they are looked at (`parquet.rs`) |
 //! | `.tsv` | VLMEvalKit's: pictures in base64, cells that name another row's picture, lists (`tsv.rs`) |
 //! | `.csv` | with a line of names |
 //! | `.jsonl`, `.json` | an object a line; or one array of objects (`json.rs`) |
@@ -10,12 +10,12 @@
 //! `python_list.rs` reads lists that Python wrote into a cell.
 
 mod json;
+mod parquet;
 pub mod python_list;
 mod tsv;
 
 use std::path::Path;
 
-use super::parquet;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::{BadRow, ReadError};
 
@@ -43,7 +43,7 @@ pub const ENDINGS: [&str; 5] = [".parquet", ".tsv", ".csv", ".jsonl", ".json"];
 pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let name = path.to_string_lossy().to_lowercase();
     if name.ends_with(".parquet") {
-        let rows = parquet::whole_rows(path)?;
+        let rows = parquet::rows(path)?;
         return Ok(numbered(path, rows));
     }
     if name.ends_with(".tsv") || name.ends_with(".csv") {

@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use super::python_list::strings;
 use super::{Entry, entry};
-use crate::formats::columns::fields::{Encoded, Fields};
+use crate::formats::columns::encoded::Encoded;
+use crate::formats::columns::fields::Fields;
 use crate::formats::row::ReadError;
 
 /// The column of pictures.

@@ -317,6 +317,46 @@ fn l8_an_answer_has_the_same_value_in_any_company() {
     }
 }
 
+/// In f32 a CPU computes views as a sampler does: the same values as by whole passes, with guidance, whatever else is asked, to the bit
+/// where it is asked again.
+#[test]
+fn views_computed_as_a_sampler_does_have_the_values_of_whole_passes() {
+    let mut shape = config();
+    // Wide enough for the kernels' tiles, and more than one block.
+    shape.n_layers = 3;
+    let build = |kind| {
+        let backbone = Backbone::fresh(&shape, 5, Device::Cpu, kind).unwrap();
+        tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(12.0).map(|_| ())).unwrap();
+        backbone
+    };
+    let (narrow, wide) = (build(Kind::Float), build(Kind::Double));
+    let mut queries: Vec<LikelihoodQuery> = (1..=8)
+        .map(|length| query(length, published(32, 8), length as u64))
+        .collect();
+    queries.extend((1..=8).map(|length| LikelihoodQuery {
+        guidance: 1.5,
+        prompt: vec![3; 5 + length],
+        ..query(length, LikelihoodEstimator::Reduced { samples: 12 }, 9)
+    }));
+    let exact = scored(&wide, &queries, 4096);
+    let found = scored(&narrow, &queries, 4096);
+    for (one, other) in found.iter().zip(&exact) {
+        assert!(
+            (one.value - other.value).abs() < 2e-4 * other.value.abs().max(1.0),
+            "{one:?} {other:?}"
+        );
+        assert_eq!(one.forwards, other.forwards);
+    }
+    assert_eq!(scored(&narrow, &queries, 4096), found);
+    for (query, together) in queries.iter().zip(&found) {
+        let alone = value(&narrow, query);
+        assert!(
+            (alone - together.value).abs() < 1e-5 * alone.abs().max(1.0),
+            "{alone} {together:?}"
+        );
+    }
+}
+
 /// Who has gone is not computed for, and a view that was drawn often is computed once.
 #[test]
 fn nothing_is_computed_in_vain() {

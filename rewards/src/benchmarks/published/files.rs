@@ -283,6 +283,18 @@ impl PublishedRecord {
             .collect()
     }
 
+    /// Whether the table says that its picture's file, or the first of them, is PNG; without a word the file's own name does.
+    fn is_png(&self) -> bool {
+        let own = match &self.picture {
+            Some(Encoded::File(path)) => path.to_string_lossy().into_owned(),
+            _ => String::new(),
+        };
+        let named = Some(self.word("image_path")).filter(|name| !name.is_empty());
+        let named = named.unwrap_or(own).to_lowercase();
+        let first = named.split(',').next().unwrap_or_default();
+        first.trim_end_matches([' ', ']', '\'', '"']).ends_with(".png")
+    }
+
     /// The item that is asked of it.
     pub(super) fn item(&self, of: &dyn Published, asked: Result<Asked, String>) -> Item {
         let broken = self.broken.clone().or_else(|| asked.as_ref().err().cloned());
@@ -316,6 +328,7 @@ impl PublishedRecord {
         let mut item = Item::from(example.with_id());
         item.bare = bare;
         item.picture.clone_from(&self.picture);
+        item.is_png = self.is_png();
         item.group = asked.group;
         item.is_secret = asked.is_secret;
         item.broken = broken.map(|why| format!("{}: {why}", self.place));

@@ -102,6 +102,16 @@ trait Published: Send + Sync {
         None
     }
 
+    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    fn unread_reply(&self, _protocol: &Protocol, _item: &Item) -> Option<Verdict> {
+        None
+    }
+
+    /// Whether a judge model may be asked though there are verdicts without one.
+    fn may_be_judged(&self) -> bool {
+        false
+    }
+
     /// The result of all verdicts.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         super::accuracy(self.name(), protocol, judged)
@@ -143,6 +153,14 @@ impl<T: Published> Benchmark for T {
 
     fn score_reply(&self, protocol: &Protocol, item: &Item, reply: &str) -> Option<Verdict> {
         Published::score_reply(self, protocol, item, reply)
+    }
+
+    fn unread_reply(&self, protocol: &Protocol, item: &Item) -> Option<Verdict> {
+        Published::unread_reply(self, protocol, item)
+    }
+
+    fn may_be_judged(&self) -> bool {
+        Published::may_be_judged(self)
     }
 
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {

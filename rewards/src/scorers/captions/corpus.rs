@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::ScoreError;
 use super::super::case::Case;
-use super::overlap::{Vocabulary, bleu, cider, rouge};
-use super::tokens::tokens;
+use super::batch::all_tokens;
+use super::overlap::{self, Guesses, PictureScores, mean};
+use super::vocabulary::{Picture, Vocabulary};
 
 /// BLEU, ROUGE-L and CIDEr of predictions against references, a list a picture.
 ///
@@ -29,9 +30,12 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
         .iter()
         .map(|captions| captions.iter().map(String::as_str).collect())
         .collect();
+    let workers = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .div_ceil(2);
     let (official, raw) = std::thread::scope(|scope| {
-        let raw = scope.spawn(|| scores(&predictions, &references, false));
-        (scores(&as_texts, &known_texts, true), raw.join().ok())
+        let raw = scope.spawn(|| scores(&predictions, &references, false, workers));
+        (scores(&as_texts, &known_texts, true, workers), raw.join().ok())
     });
     Ok(json!({
         "official": official,
@@ -39,26 +43,6 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
         "predictions_tokenised": tokenised,
         "references_tokenised": known,
     }))
-}
-
-/// The tokens of many captions, by all processors.
-fn all_tokens(captions: &[&str]) -> Vec<String> {
-    const FEW: usize = 2000;
-    let each = |captions: &[&str]| captions.iter().map(|caption| tokens(caption)).collect::<Vec<_>>();
-    if captions.len() < FEW {
-        return each(captions);
-    }
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = captions
-            .chunks(captions.len().div_ceil(workers))
-            .map(|part| (part, scope.spawn(move || each(part))))
-            .collect();
-        parts
-            .into_iter()
-            .flat_map(|(part, tokens)| tokens.join().unwrap_or_else(|_| each(part)))
-            .collect()
-    })
 }
 
 fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {
@@ -76,37 +60,27 @@ fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {
         .collect()
 }
 
-fn scores(predictions: &[&str], references: &[Vec<&str>], with_each: bool) -> Value {
+fn scores(predictions: &[&str], references: &[Vec<&str>], with_each: bool, workers: usize) -> Value {
     let mut vocabulary = Vocabulary::default();
-    let words: Vec<Vec<u32>> = predictions
+    let pictures: Vec<Picture> = predictions
         .iter()
-        .map(|caption| vocabulary.words(caption))
+        .zip(references)
+        .map(|(prediction, references)| vocabulary.picture(prediction, references))
         .collect();
-    let known: Vec<Vec<Vec<u32>>> = references
-        .iter()
-        .map(|captions| captions.iter().map(|caption| vocabulary.words(caption)).collect())
-        .collect();
-    let pieces: Vec<Vec<u32>> = predictions
-        .iter()
-        .map(|caption| vocabulary.pieces(caption))
-        .collect();
-    let known_pieces: Vec<Vec<Vec<u32>>> = references
-        .iter()
-        .map(|captions| {
-            captions
-                .iter()
-                .map(|caption| vocabulary.pieces(caption))
-                .collect()
-        })
-        .collect();
-    let (bleu, bleu_each) = bleu(&words, &known);
-    let (rouge, rouge_each) = rouge(&pieces, &known_pieces);
-    let (cider, cider_each) = cider(&words, &known);
-    let mut scores = json!({ "Bleu": bleu, "ROUGE_L": rouge, "CIDEr": cider });
+    let each = overlap::scores(&pictures, workers);
+    let mut all = Guesses::default();
+    each.iter().for_each(|scores| all.add(&scores.guesses));
+    let [rouge, cider] = [
+        |scores: &PictureScores| scores.rouge,
+        |scores: &PictureScores| scores.cider,
+    ]
+    .map(|score| each.iter().map(score).collect::<Vec<f64>>());
+    let mut scores = json!({ "Bleu": all.bleu(), "ROUGE_L": mean(&rouge), "CIDEr": mean(&cider) });
     if with_each {
-        scores["Bleu_per_image"] = json!(bleu_each);
-        scores["ROUGE_L_per_image"] = json!(rouge_each);
-        scores["CIDEr_per_image"] = json!(cider_each);
+        let bleu: Vec<_> = each.iter().map(|scores| scores.guesses.bleu()).collect();
+        scores["Bleu_per_image"] = json!(bleu);
+        scores["ROUGE_L_per_image"] = json!(rouge);
+        scores["CIDEr_per_image"] = json!(cider);
     }
     scores
 }

@@ -1,9 +1,12 @@
 //! Scorers of captions: the tokenizer, CIDEr, BLEU, ROUGE-L.
 
 mod abbreviations;
+mod batch;
 mod corpus;
 mod overlap;
+mod runs;
 mod tokens;
+mod vocabulary;
 
 use super::{OfficialScorer, official};
 

@@ -291,6 +291,69 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     );
 }
 
+/// A judge that is asked in words alone and names an option of everything but the second question that it hears of.
+fn judge_of_options() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).unwrap() > 2 {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let said = String::from_utf8_lossy(&body);
+            assert!(
+                said.contains("find which option is most similar to the answer"),
+                "{said}"
+            );
+            let reply = if said.contains("Which shape") {
+                "who knows"
+            } else {
+                "A"
+            };
+            let answer = json!({"choices": [{"message": {"content": reply}}], "usage": {"total_tokens": 9}})
+                .to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    format!("http://{address}/v1")
+}
+
+#[test]
+fn mmbench_has_a_judge_only_where_one_is_named() {
+    let place = Place::default();
+    let alone = lines(&eval(&place, &["mmbench:vlmevalkit"])).remove(0);
+    assert_eq!(alone["protocol"], json!("vlmevalkit"));
+    let address = judge_of_options();
+    let named = ["mmbench:vlmevalkit", "--judge", &address, "--judge-model", "gpt"];
+    let judged = lines(&eval(&place, &named)).remove(0);
+    assert_eq!(judged["protocol"], json!("vlmevalkit, judged by gpt"));
+    // Each item has an answer that is an option or none of them, whoever found it.
+    let kept = query(
+        &place,
+        "SELECT answer, output, prompt FROM v_item WHERE run = (SELECT run FROM v_evaluation ORDER BY started_us DESC LIMIT 1)",
+    );
+    assert_eq!(kept.len(), 6);
+    for item in &kept {
+        let output = item["output"].as_str().unwrap();
+        if output.contains("what cannot be read: who knows") {
+            assert!(item["prompt"].as_str().unwrap().contains("Which shape"), "{item}");
+        }
+    }
+}
+
 #[test]
 fn a_likelihood_that_is_worked_out_in_another_way_is_named_beside_the_protocol() {
     let place = Place::default();

@@ -124,6 +124,7 @@ impl Published for Wise {
         Scoring::AskJudge {
             system: column("system"),
             prompt: column("judge"),
+            otherwise: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Files: OpenAI's `test.jsonl` and `train.jsonl`, or the hub's `openai/gsm8k`, folder `main`. Without a protocol the problems
 //! are asked as our own models are trained and compared as numbers. `lm-eval`: its `gsm8k`, five shots drawn by Python's
-//! generator, `flexible-extract`; `lm-eval-strict` the same with `strict-match`. `mmada`: the same shots after the words that
+//! generator, the text as it is without any chat, `flexible-extract`; `lm-eval-strict` the same with `strict-match`. `mmada`: the same shots after the words that
 //! ask for thought (MMaDA `evaluation/lm`). `llada-instruct`: OpenCompass' four shots as chat.
 
 use std::collections::BTreeMap;
@@ -194,7 +194,7 @@ impl Published for Problems {
             let asked = match protocol.name {
                 "mmada" => Asked::text(format!("{THINK}\n\n{asked}"), final_number(answer)),
                 "llada-instruct" => chat(question, answer),
-                _ => Asked::text(asked, final_number(answer)),
+                _ => Asked::plain(asked, final_number(answer)),
             };
             Ok(asked.bare(question, []).with("gold", answer))
         });

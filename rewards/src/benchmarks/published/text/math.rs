@@ -1,6 +1,7 @@
 //! `math`: competition mathematics (arXiv 2103.03874).
 //!
-//! Files: the hub's `EleutherAI/hendrycks_math` (a folder a subject), or the original folders of one JSON file a problem. `llada-base`: lm-eval's `minerva_math`, four shots, `math_verify`; `lm-eval`: its exact match.
+//! Files: the hub's `EleutherAI/hendrycks_math` (a folder a subject), or the original folders of one JSON file a problem. `llada-base`: lm-eval's `minerva_math`, four shots, the
+//! text as it is without any chat, `math_verify`; `lm-eval`: its exact match.
 //! `llada-instruct`: OpenCompass without shots.
 
 use std::sync::LazyLock;
@@ -102,13 +103,14 @@ pub(super) fn asked(protocol: &Protocol, record: &PublishedRecord, part: &str) -
         .as_str()
         .ok_or("`solution`: an answer in \\boxed{} was expected")?
         .to_owned();
-    let text = match protocol.name {
-        "llada-instruct" => {
-            format!("{problem}\nPlease reason step by step, and put your final answer within \\boxed{{}}.")
-        }
-        _ => minerva(problem),
+    let asked = match protocol.name {
+        "llada-instruct" => Asked::text(
+            format!("{problem}\nPlease reason step by step, and put your final answer within \\boxed{{}}."),
+            gold,
+        ),
+        _ => Asked::plain(minerva(problem), gold),
     };
-    Ok(Asked::text(text, gold)
+    Ok(asked
         .bare(problem, [])
         .part(record.word(part))
         .with("solution", solution))

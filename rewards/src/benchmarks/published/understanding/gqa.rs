@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, case, number, said};
-use super::{SHORTEST, WORDS, prompt, protocol};
+use super::{WORDS, mmada, prompt, protocol};
 use crate::benchmarks::{
     BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
@@ -38,7 +38,7 @@ const PROTOCOLS: &[Protocol] = &[
         value: 62.0,
         cited: "LLaVA MODEL_ZOO",
     }]),
-    protocol("mmada", "accuracy", SHORTEST),
+    mmada("accuracy"),
     protocol("vlmevalkit", "accuracy", WORDS),
 ];
 

@@ -2,7 +2,12 @@
 //!
 //! Files: VLMEvalKit's `MMBench_DEV_EN.tsv` (or its older `mmbench_dev_20230712.tsv`, or the cleaned `…_V11`), the hub's
 //! `lmms-lab/MMBench`, folder `en`. A question counts only if every rotation of it is right (CircularEval); all rotations
-//! are asked together, whatever the limit. `mmada`: MMaDA's copy of VLMEvalKit; `vlmevalkit`: its head. No judge.
+//! are asked together, whatever the limit. `mmada`: MMaDA's copy of VLMEvalKit; `vlmevalkit`: its head.
+//!
+//! A reply that means no option is wrong, or, where a judge is named (`--judge`), shown to it as VLMEvalKit shows it: up to three times, until
+//! its own reply can be matched in the same way; after that an option or none is drawn, by a seed of the question's own. The
+//! judge's prompt is VLMEvalKit's, or that of `judge_prompt.txt` beside the table, with `{QUESTION}`, `{OPTIONS}` and `{ANSWER}`
+//! where those stand.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +16,17 @@ use serde_json::{Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, number, said, spread};
-use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, result, row};
-use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
+use super::{WORDS, inferred, letter_verdict, mmada, options, prompt, protocol, result, row};
+use crate::benchmarks::{
+    BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
+};
+use crate::scorers::twister::Twister;
+use crate::verifiers::thought;
+
+/// The judge's prompt, where it is not VLMEvalKit's.
+const JUDGE: &str = "judge_prompt.txt";
+/// What a judge says of a reply that means no option.
+const NONE: &str = "Z";
 
 /// The rotations of a question are this far apart.
 const OFFSET: i64 = 1_000_000;
@@ -40,10 +54,7 @@ const DESCRIPTION: Description = Description {
     protocols: PROTOCOLS,
 };
 
-const PROTOCOLS: &[Protocol] = &[
-    protocol("mmada", "circular", SHORTEST),
-    protocol("vlmevalkit", "circular", WORDS),
-];
+const PROTOCOLS: &[Protocol] = &[mmada("circular"), protocol("vlmevalkit", "circular", WORDS)];
 
 /// The benchmark.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +73,11 @@ impl Published for MmBench {
             return Ok(Vec::new());
         };
         let rows = files.rows(|name| name.to_lowercase().contains(table))?;
-        Ok(rows.into_iter().map(|(_, record)| record).collect())
+        let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
+        if let Ok(judge) = std::fs::read_to_string(files.path(JUDGE)) {
+            records.push(PublishedRecord::of_object(JUDGE.to_owned(), &json!({ "judge": judge })).shown());
+        }
+        Ok(records)
     }
 
     fn asked(
@@ -70,7 +85,9 @@ impl Published for MmBench {
         protocol: &Protocol,
         records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError> {
-        let asked = records.iter().map(|record| {
+        let judge = records.iter().find(|record| !record.is_asked);
+        let judge = judge.map(|record| record.word("judge"));
+        let asked = records.iter().filter(|record| record.is_asked).map(|record| {
             let row = row(record);
             let index: i64 = record
                 .word("index")
@@ -92,14 +109,50 @@ impl Published for MmBench {
                 .with("options", options(&row))
                 .with("index", index)
                 .with("g_index", group)
+                .with("question", record.word("question"))
+                .with("judge", judge.clone())
                 .with("ability", ability.unwrap_or_default()))
         });
         Ok(asked.collect())
     }
 
-    fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
+    fn score(&self, protocol: &Protocol, item: &Item, response: &Response) -> Scoring {
+        let Response::Completion(completion) = response else {
+            return Scoring::Done(Verdict::default());
+        };
+        let reply = thought::split(&completion.text).result;
         let found = inferred(protocol, &item.example.columns["options"], reply);
-        letter_verdict(found, &item.example.reference())
+        let verdict = letter_verdict(found, &item.example.reference());
+        if !verdict.answer.is_empty() {
+            return Scoring::Done(verdict);
+        }
+        Scoring::AskJudge {
+            system: String::new(),
+            prompt: judge_prompt(item, reply),
+            otherwise: Some(verdict),
+        }
+    }
+
+    fn score_reply(&self, protocol: &Protocol, item: &Item, reply: &str) -> Option<Verdict> {
+        let found = inferred(protocol, &item.example.columns["options"], reply);
+        (!found.is_empty()).then(|| letter_verdict(found, &item.example.reference()))
+    }
+
+    fn unread_reply(&self, _: &Protocol, item: &Item) -> Option<Verdict> {
+        let columns = &item.example.columns;
+        let letters = columns["options"]
+            .as_object()
+            .into_iter()
+            .flat_map(|options| options.keys());
+        let mut drawn: Vec<&str> = letters.map(String::as_str).collect();
+        drawn.push(NONE);
+        let mut draw = Twister::new(columns["index"].as_u64().unwrap_or_default());
+        let letter = drawn[draw.below(drawn.len())].to_owned();
+        Some(letter_verdict(letter, &item.example.reference()))
+    }
+
+    fn may_be_judged(&self) -> bool {
+        true
     }
 
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
@@ -132,6 +185,42 @@ impl Published for MmBench {
             parts,
         )
     }
+}
+
+/// What a judge is asked about a reply.
+fn judge_prompt(item: &Item, reply: &str) -> String {
+    let columns = &item.example.columns;
+    let question = columns["question"].as_str().unwrap_or_default();
+    let Some(own) = columns["judge"].as_str() else {
+        let line = json!({
+            "kind": "judge_choice", "question": question, "choices": columns["options"], "prediction": reply,
+        });
+        let prompt = said("understanding-prompts.judge_choice", &line);
+        return prompt["vlmevalkit"].as_str().unwrap_or_default().to_owned();
+    };
+    let options = columns["options"].as_object().into_iter().flatten();
+    let options: String = options
+        .map(|(letter, text)| format!("{letter}. {}\n", text.as_str().unwrap_or_default()))
+        .collect();
+    // What is filled in is not looked through again.
+    let mut filled = String::with_capacity(own.len() + reply.len());
+    let mut rest = own;
+    while let Some(at) = rest.find('{') {
+        filled.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let known = [
+            ("{QUESTION}", question),
+            ("{OPTIONS}", options.trim_end()),
+            ("{ANSWER}", reply),
+        ];
+        let (length, text) = known
+            .into_iter()
+            .find(|(name, _)| rest.starts_with(name))
+            .map_or((1, "{"), |(name, text)| (name.len(), text));
+        filled.push_str(text);
+        rest = &rest[length..];
+    }
+    filled + rest
 }
 
 /// A row as the official report reads it, the letter that was read as the prediction.

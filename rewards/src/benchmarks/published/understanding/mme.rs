@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, case, number, said, spread};
-use super::{SHORTEST, WORDS, prompt, protocol, result};
+use super::{WORDS, mmada, prompt, protocol, result};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
@@ -36,7 +36,7 @@ const PROTOCOLS: &[Protocol] = &[
         value: 1510.7,
         cited: "LLaVA MODEL_ZOO",
     }]),
-    protocol("mmada", "perception", SHORTEST),
+    mmada("perception"),
     protocol("vlmevalkit", "perception", WORDS),
 ];
 

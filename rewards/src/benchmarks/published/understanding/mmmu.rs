@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, case, number, said};
-use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
+use super::{WORDS, inferred, letter_verdict, mmada, options, prompt, protocol, row};
 use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
@@ -36,7 +36,7 @@ const DESCRIPTION: Description = Description {
 
 const PROTOCOLS: &[Protocol] = &[
     protocol("official", "accuracy", WORDS),
-    protocol("mmada", "accuracy", SHORTEST),
+    mmada("accuracy"),
     protocol("vlmevalkit", "accuracy", WORDS),
 ];
 

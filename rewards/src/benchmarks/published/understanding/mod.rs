@@ -2,10 +2,11 @@
 //!
 //! Protocols: `official` is the benchmark's own scorer on LLaVA-1.5's prompt; `mmada` is what MMaDA's copy of VLMEvalKit does
 //! (2 new tokens, its post-processing and matching); `vlmevalkit` is VLMEvalKit's head. Pictures are cut to their middle
-//! square, as MMaDA does for every benchmark; `squash` and `pad` are not published and so are no protocol here.
+//! square, as MMaDA does for every benchmark; `squash` and `pad` are not published and so are no protocol here. MMaDA's copy
+//! writes each picture to a file before it is shown, as JPEG unless the table names it as PNG: so does `mmada`, by an encoder whose
+//! rounding is not Pillow's to the last bit.
 //!
-//! Not here, and said so: the JPEG round trip of MMaDA's copy (it reads each picture from a file that it wrote at quality 75),
-//! a judge model that matches free answers to options (off in every published setting that we follow), METEOR and SPICE.
+//! Not here, and said so: METEOR and SPICE, and judges of other benchmarks than MMBench.
 
 pub mod flickr30k;
 pub mod gqa;
@@ -36,6 +37,11 @@ const fn protocol(
     (tokens, steps, block): (usize, usize, usize),
 ) -> Protocol {
     Protocol::of(name, metric).decoded(tokens, steps, block)
+}
+
+/// What MMaDA's copy of VLMEvalKit does: shortest answers, and pictures from files that it wrote as JPEG.
+const fn mmada(metric: &'static str) -> Protocol {
+    protocol("mmada", metric, SHORTEST).through_jpeg()
 }
 
 /// What MMaDA and VLMEvalKit ask of a row.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::{Description, Published, case, number, said, spread};
-use super::{SHORTEST, WORDS, protocol, result};
+use super::{WORDS, mmada, protocol, result};
 use crate::benchmarks::{BenchmarkSource, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 use crate::scorers::understanding::prompts::SHORT;
 
@@ -33,7 +33,7 @@ const DESCRIPTION: Description = Description {
 
 const PROTOCOLS: &[Protocol] = &[
     protocol("official", "f1", WORDS),
-    protocol("mmada", "f1", SHORTEST),
+    mmada("f1"),
     protocol("vlmevalkit", "f1", WORDS),
 ];
 

@@ -13,7 +13,7 @@ use super::super::asked::Asked;
 use super::super::files::{Files, PublishedRecord};
 use super::super::text::of_likelihoods;
 use super::super::{Description, Published};
-use super::{SHORTEST, WORDS, inferred, letter_verdict, options, prompt, protocol, row};
+use super::{WORDS, inferred, letter_verdict, mmada, options, prompt, protocol, row};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::understanding::prompts::LETTER;
 
@@ -42,7 +42,7 @@ const PROTOCOLS: &[Protocol] = &[
         value: 66.2,
         cited: "lmms-eval issue 132, pictures alone",
     }]),
-    protocol("mmada", "accuracy", SHORTEST),
+    mmada("accuracy"),
     protocol("vlmevalkit", "accuracy", WORDS),
     protocol("ranking", "accuracy", WORDS),
 ];

@@ -19,45 +19,15 @@ pub(super) fn credit(item: &[String]) -> f64 {
 pub(super) fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
     let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for item in items {
-        let category = match item.get(2).map(String::as_str) {
-            Some("1") => item.get(1).cloned().unwrap_or_default(),
-            _ => format!("held out/{}", item.get(1).map_or("", String::as_str)),
-        };
-        let mut names = vec![String::new()];
-        names.extend(
-            category
-                .match_indices('/')
-                .map(|(at, _)| category[..at].to_owned()),
-        );
-        names.push(category);
-        names.dedup();
-        for name in names {
-            // What is held out counts for itself alone.
-            if name.is_empty() && item.get(2).is_none_or(|counted| counted != "1") {
-                continue;
-            }
+        for name in names(item) {
             let (sum, count) = parts.entry(name).or_default();
             (*sum, *count) = (*sum + credit(item), *count + 1.0);
         }
     }
     let line = |(name, (sum, count)): (String, (f64, f64))| {
-        let depth = if name.is_empty() {
-            0
-        } else {
-            1 + name.matches('/').count()
-        };
-        let last = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let named = if name.is_empty() {
-            "all".to_owned()
-        } else {
-            last.replace('_', " ")
-        };
         let (low, high) = wilson(sum / count, count);
         Line::from(vec![
-            Span::styled(
-                format!("{:<26}", format!("{}{named}", "  ".repeat(depth))),
-                accent(model),
-            ),
+            Span::styled(format!("{:<26}", label(&name)), accent(model)),
             Span::raw(format!("{:>7}", format!("n {count}"))),
             Span::raw(format!(
                 "  {} {:>5.1} %",
@@ -68,6 +38,33 @@ pub(super) fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
         ])
     };
     parts.into_iter().map(line).collect()
+}
+
+/// The parts that an item counts in; all of them together has no name.
+pub(super) fn names(item: &[String]) -> Vec<String> {
+    let is_counted = item.get(2).is_some_and(|counted| counted == "1");
+    let category = item.get(1).map_or("", String::as_str);
+    let category = match is_counted {
+        true => category.to_owned(),
+        false => format!("held out/{category}"),
+    };
+    let mut names = vec![String::new()];
+    let ends = category.match_indices('/');
+    names.extend(ends.map(|(at, _)| category[..at].to_owned()));
+    names.push(category);
+    names.dedup();
+    // What is held out counts for itself alone.
+    names.retain(|name| is_counted || !name.is_empty());
+    names
+}
+
+/// A part's own name, further in the deeper it is.
+pub(super) fn label(name: &str) -> String {
+    let Some(last) = name.rsplit('/').next().filter(|last| !last.is_empty()) else {
+        return "all".to_owned();
+    };
+    let depth = 1 + name.matches('/').count();
+    format!("{}{}", "  ".repeat(depth), last.replace('_', " "))
 }
 
 /// The 95 % interval of a share of so many (Wilson, 1927).

@@ -1,4 +1,9 @@
-//! Before and after, suite by suite, with intervals; a result opens into its items (`items.rs`).
+//! Before and after, suite by suite, with intervals; a result opens into its parts and items (`parts.rs`, `items.rs`) and is held
+//! against another (`comparison.rs`).
+
+pub(super) mod comparison;
+pub(super) mod items;
+mod parts;
 
 use std::collections::BTreeSet;
 
@@ -8,8 +13,9 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::items::OpenedResult;
-use super::parts::interval;
+use self::comparison::Comparison;
+use self::items::OpenedResult;
+use self::parts::interval;
 use super::{Event, Screen, step_back};
 use crate::keys::Action;
 use crate::model::Model;
@@ -27,6 +33,8 @@ pub(crate) struct BenchmarksScreen {
     away: usize,
     /// The result whose items are shown.
     opened: Option<OpenedResult>,
+    /// What that result is held against.
+    comparison: Option<Comparison>,
 }
 
 impl Screen for BenchmarksScreen {
@@ -41,6 +49,9 @@ impl Screen for BenchmarksScreen {
                 if let Some(opened) = &mut self.opened {
                     opened.read(columns, rows);
                 }
+                if let Some(comparison) = &mut self.comparison {
+                    comparison.read(columns, rows);
+                }
             }
             // Who has scrolled goes on reading the same results.
             Event::Record(Record::Eval(eval)) if self.away > 0 => {
@@ -52,8 +63,22 @@ impl Screen for BenchmarksScreen {
     }
 
     fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        if let Some(comparison) = &mut self.comparison {
+            match action {
+                Action::Up | Action::Down => comparison.step(action == Action::Down),
+                Action::Open => return comparison.ask().into_iter().collect(),
+                Action::Close if !comparison.close_pair() => self.comparison = None,
+                _ => {}
+            }
+            return Vec::new();
+        }
         if let Some(opened) = &mut self.opened {
             match action {
+                Action::Mark if !opened.shows_item() => {
+                    let (comparison, asked) = opened.compare();
+                    self.comparison = Some(comparison);
+                    return vec![asked];
+                }
                 Action::Up | Action::Down => {
                     opened.step(action == Action::Down);
                     if opened.shows_item() {
@@ -85,6 +110,9 @@ impl Screen for BenchmarksScreen {
     }
 
     fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
+        if let Some(comparison) = &self.comparison {
+            return comparison.draw(model, frame, area);
+        }
         if let Some(opened) = &self.opened {
             return opened.draw(model, pictures, frame, area);
         }

@@ -7,11 +7,12 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::described;
+use super::comparison::Comparison;
 use super::parts::{self, credit};
 use crate::model::Model;
 use crate::model::message::Effect;
 use crate::pictures::Pictures;
+use crate::screens::described;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
 /// The column that marks an answer as the items of a result.
@@ -122,6 +123,11 @@ impl OpenedResult {
         self.item.is_some()
     }
 
+    /// Begins a comparison of this result with others; what to ask for it.
+    pub(super) fn compare(&self) -> (Comparison, Effect) {
+        Comparison::begin(&self.run, self.step, &self.suite)
+    }
+
     /// Draws the parts and the items, or the one that was opened.
     pub(super) fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
         if let Some(item) = &self.item {
@@ -182,7 +188,7 @@ impl OpenedResult {
         let head = Row::new(["item", "", "part", "answer", "right answer", "asked"]).style(accent(model));
         let which = if self.wrong { "not right" } else { "all" };
         let title = format!(
-            "items, {which}: {} of {all}; enter opens, w only wrong ones, esc back",
+            "items, {which}: {} of {all}; enter opens, w only wrong, space compares, esc back",
             shown.len()
         );
         let table = Table::new(rows, widths)

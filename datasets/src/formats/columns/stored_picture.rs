@@ -1,0 +1,143 @@
+//! A picture that stays in its Parquet file until it is looked at, so that a table of many is read without them.
+//!
+//! A thread keeps its place in the file: pictures that are looked at in the order of their rows are read through once, a page at
+//! a time.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+/// Where a picture is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredPicture {
+    /// The file.
+    pub file: Arc<Path>,
+    /// The row group.
+    pub group: usize,
+    /// The row in it.
+    pub row: usize,
+    /// The column with the bytes, among the file's leaves.
+    pub column: usize,
+    /// Which of the row's pictures it is.
+    pub at: usize,
+    /// The file that is the picture where the bytes are null.
+    pub path: Option<PathBuf>,
+}
+
+thread_local! {
+    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+}
+
+impl StoredPicture {
+    /// The bytes of the picture's file; none where they are null.
+    ///
+    /// # Errors
+    /// In words: the file cannot be read, or is another one by now.
+    pub fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
+        let named = |error: String| {
+            format!(
+                "{}: row group {}, row {}: {error}",
+                self.file.display(),
+                self.group,
+                self.row
+            )
+        };
+        PLACE.with_borrow_mut(|place| {
+            if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
+                *place = Some(Place::open(self).map_err(named)?);
+            }
+            let read = match place {
+                Some(place) => place.read(self).map_err(|error| named(error.to_string())),
+                None => Ok(None),
+            };
+            if read.is_err() {
+                *place = None;
+            }
+            read
+        })
+    }
+}
+
+/// A column of a row group that is read from row to row.
+struct Place {
+    file: Arc<Path>,
+    group: usize,
+    column: usize,
+    /// The row that is read next.
+    next: usize,
+    /// The record that was read last: a list's pictures are looked at one by one.
+    last: Option<(usize, Vec<Option<ByteArray>>)>,
+    reader: ColumnReaderImpl<ByteArrayType>,
+    /// Levels of a value that is there, and of one in a list.
+    levels: (i16, i16),
+}
+
+impl Place {
+    fn open(picture: &StoredPicture) -> Result<Self, String> {
+        let file = File::open(&picture.file).map_err(|error| error.to_string())?;
+        let broken = |error: ParquetError| format!("a Parquet file was expected: {error}");
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let changed = || "the file has changed since its table was read".to_owned();
+        if picture.group >= reader.num_row_groups() {
+            return Err(changed());
+        }
+        let group = reader.get_row_group(picture.group).map_err(broken)?;
+        if picture.column >= group.num_columns() {
+            return Err(changed());
+        }
+        let about = group.metadata().column(picture.column).column_descr();
+        let levels = (about.max_def_level(), about.max_rep_level());
+        match group.get_column_reader(picture.column).map_err(broken)? {
+            ColumnReader::ByteArrayColumnReader(reader) => Ok(Self {
+                file: Arc::clone(&picture.file),
+                group: picture.group,
+                column: picture.column,
+                next: 0,
+                last: None,
+                reader,
+                levels,
+            }),
+            _ => Err(changed()),
+        }
+    }
+
+    /// Whether the picture is here or lies ahead.
+    fn comes_to(&self, picture: &StoredPicture) -> bool {
+        let is_last = self.last.as_ref().is_some_and(|last| last.0 == picture.row);
+        (&self.file, self.group, self.column) == (&picture.file, picture.group, picture.column)
+            && (is_last || picture.row >= self.next)
+    }
+
+    fn read(&mut self, picture: &StoredPicture) -> Result<Option<Vec<u8>>, ParquetError> {
+        if self.last.as_ref().is_none_or(|last| last.0 != picture.row) {
+            self.reader.skip_records(picture.row - self.next)?;
+            let (most_defined, most_repeated) = self.levels;
+            let (mut defined, mut repeated, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            self.reader.read_records(
+                1,
+                (most_defined > 0).then_some(&mut defined),
+                (most_repeated > 0).then_some(&mut repeated),
+                &mut values,
+            )?;
+            self.next = picture.row + 1;
+            let mut values = values.into_iter();
+            let record = match most_defined {
+                0 => values.map(Some).collect(),
+                most => defined
+                    .into_iter()
+                    .map(|level| if level == most { values.next() } else { None })
+                    .collect(),
+            };
+            self.last = Some((picture.row, record));
+        }
+        let record = self.last.iter().flat_map(|last| &last.1);
+        let found = record.into_iter().nth(picture.at);
+        Ok(found.and_then(|one| one.as_ref().map(|bytes| bytes.data().to_vec())))
+    }
+}

@@ -1,0 +1,191 @@
+//! Tables in Parquet: every row with all its columns, class numbers as they are stored, pictures left where they are
+//! (`columns/stored_picture.rs`), so that a table of a hundred gigabytes is read by its words alone.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::Type as PhysicalType;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::RowIter;
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+
+use crate::formats::columns::encoded::Encoded;
+use crate::formats::columns::fields::Fields;
+use crate::formats::columns::stored_picture::StoredPicture;
+use crate::formats::parquet::{fields, survived};
+use crate::formats::row::ReadError;
+
+/// The part of a picture that is its file.
+const BYTES: &str = "bytes";
+/// The part of a picture that names it.
+const PATH: &str = "path";
+
+/// Every row of a file; after a row that cannot be read there is none.
+///
+/// # Errors
+/// The file cannot be opened, or is none.
+pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
+    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let broken =
+        |error: ParquetError| ReadError::format(path, format!("a Parquet file was expected: {error}"));
+    let begun = survived(|| {
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let pictures = Pictures::of(path, &reader);
+        let schema = reader.metadata().file_metadata().schema();
+        let wanted = match pictures.columns.is_empty() {
+            true => None,
+            false => without_pictures(schema).map_err(broken)?,
+        };
+        let rows = RowIter::from_file_into(Box::new(reader)).project(wanted);
+        Ok::<_, ReadError>((rows.map_err(broken)?, pictures))
+    });
+    let (rows, mut pictures) = begun.map_err(|why| ReadError::format(path, why))??;
+    let mut rows = Some(rows);
+    Ok(std::iter::from_fn(move || {
+        let reading = rows.as_mut()?;
+        let read = survived(|| {
+            let row = reading.next()?;
+            Some(row.map(|row| pictures.laid_in(row)).map_err(|error| error.to_string()))
+        });
+        let row = read.transpose()?.and_then(|row| row);
+        if row.is_err() {
+            rows = None;
+        }
+        Some(row.map_err(|error| format!("the file cannot be read on from here: {error}")))
+    }))
+}
+
+/// Where a file's pictures are: by column the leaf with their bytes.
+struct Pictures {
+    file: Arc<Path>,
+    columns: BTreeMap<String, usize>,
+    /// Rows of each row group.
+    groups: Vec<usize>,
+    /// The row that is read next.
+    group: usize,
+    row: usize,
+}
+
+impl Pictures {
+    fn of(path: &Path, reader: &SerializedFileReader<File>) -> Self {
+        let about = reader.metadata();
+        let leaves = about.file_metadata().schema_descr().columns().iter().enumerate();
+        let columns = leaves.filter_map(|(number, leaf)| {
+            let parts = leaf.path().parts();
+            let is_picture = parts.len() > 1 && parts.last().is_some_and(|last| last == BYTES);
+            let root = about.file_metadata().schema().get_fields();
+            let root = root.iter().find(|field| field.name() == parts[0])?;
+            let leaves_room = is_picture && is_of_pictures(root);
+            leaves_room.then(|| (parts[0].clone(), number))
+        });
+        Self {
+            file: path.into(),
+            columns: columns.collect(),
+            groups: about
+                .row_groups()
+                .iter()
+                .map(|group| usize::try_from(group.num_rows()).unwrap_or(0))
+                .collect(),
+            group: 0,
+            row: 0,
+        }
+    }
+
+    /// The next row's fields, each picture as its place.
+    fn laid_in(&mut self, row: Row) -> Fields {
+        while self.groups.get(self.group).is_some_and(|rows| self.row >= *rows) {
+            (self.group, self.row) = (self.group + 1, 0);
+        }
+        let (pictures, others): (Vec<_>, Vec<_>) = row
+            .into_columns()
+            .into_iter()
+            .partition(|(name, _)| self.columns.contains_key(name));
+        let mut fields = fields(others, &BTreeMap::new());
+        for (name, field) in pictures {
+            let column = self.columns[&name];
+            let each: Vec<&Field> = match &field {
+                Field::ListInternal(list) => list.elements().iter().collect(),
+                Field::Null => continue,
+                one => vec![one],
+            };
+            let places = each.into_iter().enumerate();
+            let stored = |(at, field): (usize, &Field)| {
+                Encoded::Stored(StoredPicture {
+                    file: Arc::clone(&self.file),
+                    group: self.group,
+                    row: self.row,
+                    column,
+                    at,
+                    path: path_of(field),
+                })
+            };
+            let stored: Vec<Encoded> = places.map(stored).collect();
+            if !stored.is_empty() {
+                fields.pictures.insert(name, stored);
+            }
+        }
+        self.row += 1;
+        fields
+    }
+}
+
+fn path_of(field: &Field) -> Option<PathBuf> {
+    let Field::Group(row) = field else { return None };
+    row.get_column_iter().find_map(|(name, field)| match field {
+        Field::Str(path) if name == PATH => Some(PathBuf::from(path)),
+        _ => None,
+    })
+}
+
+/// Whether a column is a picture, `struct<bytes, path>`, or a list of them.
+fn is_of_pictures(column: &Type) -> bool {
+    if !column.is_group() {
+        return false;
+    }
+    let parts = column.get_fields();
+    let part = |wanted: &str| parts.iter().find(|part| part.name() == wanted);
+    match (part(BYTES), part(PATH)) {
+        (Some(bytes), Some(_)) => {
+            bytes.is_primitive() && bytes.get_physical_type() == PhysicalType::BYTE_ARRAY
+        }
+        _ => parts.len() == 1 && is_of_pictures(&parts[0]),
+    }
+}
+
+/// The schema without the bytes of pictures.
+fn without_pictures(schema: &Type) -> Result<Option<Type>, ParquetError> {
+    let kept: Result<Vec<Arc<Type>>, ParquetError> = schema
+        .get_fields()
+        .iter()
+        .map(|column| match is_of_pictures(column) {
+            true => Ok(Arc::new(without_bytes(column)?)),
+            false => Ok(Arc::clone(column)),
+        })
+        .collect();
+    Type::group_type_builder(schema.name())
+        .with_fields(kept?)
+        .build()
+        .map(Some)
+}
+
+fn without_bytes(column: &Type) -> Result<Type, ParquetError> {
+    let parts = column.get_fields().iter();
+    let kept: Result<Vec<Arc<Type>>, ParquetError> = parts
+        .filter(|part| part.name() != BYTES)
+        .map(|part| match part.is_group() {
+            true => Ok(Arc::new(without_bytes(part)?)),
+            false => Ok(Arc::clone(part)),
+        })
+        .collect();
+    let about = column.get_basic_info();
+    Type::group_type_builder(column.name())
+        .with_repetition(about.repetition())
+        .with_converted_type(about.converted_type())
+        .with_logical_type(about.logical_type_ref().cloned())
+        .with_fields(kept?)
+        .build()
+}
