@@ -1,5 +1,6 @@
 //! Configurations: of networks and checkpoints, of samplers and lengths, profiles.
 
+use std::hint::black_box;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::image_tokenizer::image_tokenizer_shape;
 use demask_actors::inference::settings::{SamplerSettings, fit};
@@ -38,8 +39,8 @@ fn networks() {
     }
     .tried(|bytes| {
         if let Ok(config) = published::read(&String::from_utf8_lossy(bytes)) {
-            memory::backbone_bytes(&config, 2);
-            config.image_offset();
+            black_box(memory::backbone_bytes(&config, 2));
+            black_box(config.image_offset());
         }
         std::fs::write(room.path().join("config.json"), bytes).unwrap();
         if published_folder::Facts::read(room.path()).is_ok() {
@@ -64,8 +65,8 @@ fn image_tokenizers() {
     .tried(|bytes| {
         std::fs::write(room.path().join("config.json"), bytes).unwrap();
         if let Ok(config) = image_tokenizer_shape(room.path()) {
-            memory::image_tokenizer_bytes(&config);
-            config.downscale();
+            black_box(memory::image_tokenizer_bytes(&config));
+            black_box(config.downscale());
         }
     });
 }
@@ -114,7 +115,7 @@ fn samplers() {
     .tried(|bytes| {
         if let Ok(settings) = serde_json::from_slice::<SamplerSettings>(bytes) {
             for length in [0, 1, 36, 512] {
-                fit(&settings.text, length);
+                black_box(fit(&settings.text, length));
             }
         }
     });
@@ -160,9 +161,9 @@ fn profiles() {
     .tried(|bytes| {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(profile) = Profile::parse(&text, "fuzz") {
-            memory::backbone_bytes(&profile.model, 4);
+            black_box(memory::backbone_bytes(&profile.model, 4));
             profile.configuration(true).ok();
-            profile.total_steps();
+            black_box(profile.total_steps());
             profile.to_commented_toml().ok();
         }
     });
