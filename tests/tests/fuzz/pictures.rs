@@ -33,7 +33,7 @@ fn seen(bytes: &[u8]) {
             height: 48,
         };
         for way in [Fit::Crop, Fit::Squash, Fit::Pad] {
-            fit(&picture, size, way, true);
+            let _ = fit(&picture, size, way, true);
         }
     }
 }

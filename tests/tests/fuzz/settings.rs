@@ -38,8 +38,8 @@ fn networks() {
     }
     .tried(|bytes| {
         if let Ok(config) = published::read(&String::from_utf8_lossy(bytes)) {
-            memory::backbone_bytes(&config, 2);
-            config.image_offset();
+            let _ = memory::backbone_bytes(&config, 2);
+            let _ = config.image_offset();
         }
         std::fs::write(room.path().join("config.json"), bytes).unwrap();
         if published_folder::Facts::read(room.path()).is_ok() {
@@ -64,8 +64,8 @@ fn image_tokenizers() {
     .tried(|bytes| {
         std::fs::write(room.path().join("config.json"), bytes).unwrap();
         if let Ok(config) = image_tokenizer_shape(room.path()) {
-            memory::image_tokenizer_bytes(&config);
-            config.downscale();
+            let _ = memory::image_tokenizer_bytes(&config);
+            let _ = config.downscale();
         }
     });
 }
@@ -114,7 +114,7 @@ fn samplers() {
     .tried(|bytes| {
         if let Ok(settings) = serde_json::from_slice::<SamplerSettings>(bytes) {
             for length in [0, 1, 36, 512] {
-                fit(&settings.text, length);
+                let _ = fit(&settings.text, length);
             }
         }
     });
@@ -160,9 +160,9 @@ fn profiles() {
     .tried(|bytes| {
         let text = String::from_utf8_lossy(bytes);
         if let Ok(profile) = Profile::parse(&text, "fuzz") {
-            memory::backbone_bytes(&profile.model, 4);
+            let _ = memory::backbone_bytes(&profile.model, 4);
             profile.configuration(true).ok();
-            profile.total_steps();
+            let _ = profile.total_steps();
             profile.to_commented_toml().ok();
         }
     });
