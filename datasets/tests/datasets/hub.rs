@@ -1142,11 +1142,11 @@ fn l9_what_a_killed_pull_left_in_a_folder_is_swept_by_the_next() {
 
 #[test]
 fn l9_names_and_words_of_a_hub_cannot_command_a_terminal() {
-    let hostile = File::small("a\u{1b}]0;mine\u{7}.txt", "x");
+    let hostile = File::small("a\u{202e}gpj.txt", "x");
     let place = Place::new(vec![hostile]);
     let words = place.words(&[]);
     assert!(words.contains("characters that are not seen"), "{words}");
-    assert!(!words.contains('\u{1b}') && !words.contains('\u{7}'), "{words:?}");
+    assert!(!words.contains('\u{202e}'), "{words:?}");
     let place = Place::tiny();
     let said = "X-Error-Code: RepoNotFound\r\nX-Error-Message: gone \t\r\n";
     place
