@@ -372,15 +372,15 @@ impl ScriptedEngine {
     }
 
     /// Takes a step with the weights that are loaded.
-    fn take(&self, settings: &StepSettings, count: u64, sequences: &[&Sequence]) -> Result<u64, Answer> {
+    fn take(&self, settings: &StepSettings, count: u64, sequences: &[&Sequence]) -> Result<u64, Box<Answer>> {
         let mut weights = self.weights.borrow_mut();
         let Some(weights) = weights.as_mut() else {
-            return Err(refused("nothing is loaded"));
+            return Err(Box::new(refused("nothing is loaded")));
         };
         let mut laboratory = self.laboratory.lock().unwrap();
         let Some(&step) = laboratory.ground.steps.get(&settings.seed) else {
             laboratory.breaks(format!("L8: {} is no step's seed", settings.seed));
-            return Err(refused("no step's seed"));
+            return Err(Box::new(refused("no step's seed")));
         };
         laboratory.check_rate(step, settings.learning_rate);
         if let Some(before) = weights.taken.last().filter(|before| before.step >= step) {
@@ -409,7 +409,7 @@ impl ScriptedEngine {
     fn train(&self, micro_batches: &[Vec<Sequence>], settings: &StepSettings) -> Answer {
         let sequences: Vec<&Sequence> = micro_batches.iter().flatten().collect();
         match self.take(settings, 1, &sequences) {
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
             Ok(step) => Answer::Trained(TrainReport {
                 step,
                 loss: 1.0,
@@ -433,7 +433,7 @@ impl ScriptedEngine {
         let samples = groups.iter().flat_map(|group| &group.samples);
         let sequences: Vec<&Sequence> = samples.map(|sample| &sample.sequence).collect();
         match self.take(settings, inner_steps as u64, &sequences) {
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
             Ok(step) => Answer::PolicyTrained(PolicyReport {
                 step,
                 losses: vec![1.0; inner_steps],
@@ -511,7 +511,7 @@ fn filled(ground: &Ground, request: &SampleRequest, key: [u16; 4]) -> Sample {
         .collect();
     let (reasoning, result) = match numbers[..] {
         [first, second] => {
-            let sum = first + second + u64::from(request.seed % 3 == 0);
+            let sum = first + second + u64::from(request.seed.is_multiple_of(3));
             (format!("{first} + {second} = {sum}."), sum.to_string())
         }
         _ => ("0 + 0 = 0.".to_owned(), "0".to_owned()),

@@ -122,10 +122,15 @@ impl Idx {
         reader
             .take(count as u64)
             .read_to_end(&mut labels)
-            .map_err(|error| ReadError::format(&label_path, format!("{count} labels were expected: {error}")))?;
+            .map_err(|error| {
+                ReadError::format(&label_path, format!("{count} labels were expected: {error}"))
+            })?;
         if labels.len() != count {
             let found = labels.len();
-            return Err(ReadError::format(&label_path, format!("{count} labels were expected, found {found}")));
+            return Err(ReadError::format(
+                &label_path,
+                format!("{count} labels were expected, found {found}"),
+            ));
         }
         for (path, bytes) in [(&label_path, 8 + count), (&path, 16 + count * rows * columns)] {
             unpacks(path, bytes as u64)?;
@@ -219,7 +224,10 @@ fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let unpacked = &mut GzDecoder::new(BufReader::new(file)).take(bytes + 1);
     io::copy(unpacked, &mut io::sink()).map_err(|error| {
-        ReadError::format(path, format!("it is damaged, or not whole: {error}; fetch it again"))
+        ReadError::format(
+            path,
+            format!("it is damaged, or not whole: {error}; fetch it again"),
+        )
     })?;
     Ok(())
 }

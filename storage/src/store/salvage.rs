@@ -23,10 +23,13 @@ pub fn salvage(damaged: &Path, whole: &mut Connection) -> Result<u64, StoreError
     let Ok(old) = Connection::open(damaged) else {
         return Ok(0);
     };
+    // A table may refer to one that is brought over after it.
+    whole.pragma_update(None, "foreign_keys", false)?;
     let mut count = 0;
     for table in tables(whole)? {
         count += copy(&old, whole, &table)?;
     }
+    whole.pragma_update(None, "foreign_keys", true)?;
     Ok(count)
 }
 

@@ -124,14 +124,14 @@ fn is_saving(checkpoints: &Path) -> bool {
 async fn begin(fire: &mut Fire, kind: Kind, runs: usize) -> Vec<String> {
     let profile = kind.profile(fire.place.path());
     if runs == 1 {
-        return vec![demask_tests::begin(&mut fire.client, &profile, kind.from_scratch()).await];
+        return vec![demask_tests::begin(&mut fire.client, &profile, kind.is_from_scratch()).await];
     }
     let mut ids = Vec::new();
     for _ in 0..runs {
         let request = RunRequest {
             profile: profile.clone(),
             origin: "storm".into(),
-            from_scratch: kind.from_scratch(),
+            from_scratch: kind.is_from_scratch(),
             ..RunRequest::default()
         };
         match fire.client.ask(Ask::Enqueue(request)).await.expect("a daemon") {

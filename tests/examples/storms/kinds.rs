@@ -74,7 +74,7 @@ impl Kind {
     }
 
     /// Whether it begins with random weights.
-    pub fn from_scratch(self) -> bool {
+    pub fn is_from_scratch(self) -> bool {
         !matches!(self, Self::Lora | Self::Grow | Self::Promotion)
     }
 
@@ -153,7 +153,7 @@ pub fn calm(kind: Kind) -> Vec<String> {
             let mut place = Place::default();
             let mut client = subscribed(&mut place).await;
             let profile = kind.profile(place.path());
-            let run = begin(&mut client, &profile, kind.from_scratch()).await;
+            let run = begin(&mut client, &profile, kind.is_from_scratch()).await;
             let end = ended(&mut client).await;
             assert_eq!(end, demask_storage::RunState::Done, "a run that nobody disturbs");
             let deeds = deeds(&place, &run);

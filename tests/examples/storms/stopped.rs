@@ -52,7 +52,7 @@ pub async fn round(dice: &mut Dice, calm: &[String]) -> Struck {
     let mut client = place.serve_with(&variables).await;
     client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
     let profile = kind.profile(place.path());
-    let run = begin(&mut client, &profile, kind.from_scratch()).await;
+    let run = begin(&mut client, &profile, kind.is_from_scratch()).await;
     let over = bring_about(hang, &mut client, &mut place, &fault, dice).await;
     let mut struck = Struck {
         blows: 1,

@@ -530,7 +530,7 @@ fn a_result_is_compared_with_another() {
             number.to_string(),
             ["colour/first", "how_many"][number % 2].to_owned(),
             "1".to_owned(),
-            credits[usize::from(number % 3 > 0)].to_owned(),
+            credits[usize::from(!number.is_multiple_of(3))].to_owned(),
             second.to_owned(),
         ]
     };

@@ -31,7 +31,7 @@ pub struct StoredPicture {
 }
 
 thread_local! {
-    static PLACE: RefCell<Option<Place>> = const { RefCell::new(None) };
+    static PLACE: RefCell<Option<StoredPictures>> = const { RefCell::new(None) };
 }
 
 impl StoredPicture {
@@ -50,7 +50,7 @@ impl StoredPicture {
         };
         PLACE.with_borrow_mut(|place| {
             if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
-                *place = Some(Place::open(self).map_err(named)?);
+                *place = Some(StoredPictures::open(self).map_err(named)?);
             }
             let read = match place {
                 Some(place) => place.read(self).map_err(|error| named(error.to_string())),
@@ -65,7 +65,7 @@ impl StoredPicture {
 }
 
 /// A column of a row group that is read from row to row.
-struct Place {
+struct StoredPictures {
     file: Arc<Path>,
     group: usize,
     column: usize,
@@ -78,7 +78,7 @@ struct Place {
     levels: (i16, i16),
 }
 
-impl Place {
+impl StoredPictures {
     fn open(picture: &StoredPicture) -> Result<Self, String> {
         let file = File::open(&picture.file).map_err(|error| error.to_string())?;
         let broken = |error: ParquetError| format!("a Parquet file was expected: {error}");

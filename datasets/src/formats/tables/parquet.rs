@@ -34,7 +34,7 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
         |error: ParquetError| ReadError::format(path, format!("a Parquet file was expected: {error}"));
     let begun = survived(|| {
         let reader = SerializedFileReader::new(file).map_err(broken)?;
-        let pictures = Pictures::of(path, &reader);
+        let pictures = PictureColumns::of(path, &reader);
         let schema = reader.metadata().file_metadata().schema();
         let wanted = match pictures.columns.is_empty() {
             true => None,
@@ -49,7 +49,10 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
         let reading = rows.as_mut()?;
         let read = survived(|| {
             let row = reading.next()?;
-            Some(row.map(|row| pictures.laid_in(row)).map_err(|error| error.to_string()))
+            Some(
+                row.map(|row| pictures.laid_in(row))
+                    .map_err(|error| error.to_string()),
+            )
         });
         let row = read.transpose()?.and_then(|row| row);
         if row.is_err() {
@@ -60,7 +63,7 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
 }
 
 /// Where a file's pictures are: by column the leaf with their bytes.
-struct Pictures {
+struct PictureColumns {
     file: Arc<Path>,
     columns: BTreeMap<String, usize>,
     /// Rows of each row group.
@@ -70,7 +73,7 @@ struct Pictures {
     row: usize,
 }
 
-impl Pictures {
+impl PictureColumns {
     fn of(path: &Path, reader: &SerializedFileReader<File>) -> Self {
         let about = reader.metadata();
         let leaves = about.file_metadata().schema_descr().columns().iter().enumerate();

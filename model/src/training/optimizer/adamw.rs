@@ -44,7 +44,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The weights, flat, f32.
-    #[must_use]
     pub fn master(&self) -> &Tensor {
         &self.master
     }

@@ -6,7 +6,7 @@ use super::super::ScoreError;
 use super::super::case::Case;
 use super::batch::all_tokens;
 use super::overlap::{self, Guesses, PictureScores, mean};
-use super::vocabulary::{Picture, Vocabulary};
+use super::vocabulary::{CaptionedPicture, Vocabulary};
 
 /// BLEU, ROUGE-L and CIDEr of predictions against references, a list a picture.
 ///
@@ -62,7 +62,7 @@ fn references<'a>(case: &Case<'a>) -> Result<Vec<Vec<&'a str>>, ScoreError> {
 
 fn scores(predictions: &[&str], references: &[Vec<&str>], with_each: bool, workers: usize) -> Value {
     let mut vocabulary = Vocabulary::default();
-    let pictures: Vec<Picture> = predictions
+    let pictures: Vec<CaptionedPicture> = predictions
         .iter()
         .zip(references)
         .map(|(prediction, references)| vocabulary.picture(prediction, references))

@@ -4,7 +4,7 @@
 //! unbreakable space inside a token; ROUGE splits at single spaces. Sums are added in the order of the published code.
 
 use super::runs::{Counts, Known, LONGEST, Numbering, PictureCounts};
-use super::vocabulary::{Caption, Picture};
+use super::vocabulary::{Caption, CaptionedPicture};
 
 /// The scores of one picture.
 #[derive(Debug, Clone, Copy)]
@@ -18,10 +18,10 @@ pub struct PictureScores {
 }
 
 /// The scores of every picture, in their order, by so many threads.
-pub fn scores(pictures: &[Picture], workers: usize) -> Vec<PictureScores> {
+pub fn scores(pictures: &[CaptionedPicture], workers: usize) -> Vec<PictureScores> {
     let known = Known::of(pictures);
     let logs = (pictures.len() as f64).ln();
-    let part = |(first, part): (usize, &[Picture])| -> Vec<PictureScores> {
+    let part = |(first, part): (usize, &[CaptionedPicture])| -> Vec<PictureScores> {
         let mut scorer = PictureScorer::default();
         let numbered = (first..).zip(part);
         numbered
@@ -57,13 +57,13 @@ struct PictureScorer {
 }
 
 /// The norms of a caption's weights by length of run, and the number of its pairs of words, which CIDEr calls its length.
-struct Norms {
+struct CaptionNorms {
     norms: [f64; LONGEST],
     pairs: f64,
 }
 
 impl PictureScorer {
-    fn score(&mut self, picture: &Picture, known: &[u32], logs: f64) -> PictureScores {
+    fn score(&mut self, picture: &CaptionedPicture, known: &[u32], logs: f64) -> PictureScores {
         self.numbering.take(picture, &mut self.counts);
         self.lengths.clear();
         self.lengths
@@ -80,7 +80,7 @@ impl PictureScorer {
         }
     }
 
-    fn cider(&mut self, picture: &Picture) -> f64 {
+    fn cider(&mut self, picture: &CaptionedPicture) -> f64 {
         let prediction = self.norms(&picture.prediction, &self.counts.prediction);
         let mut sums = [0.0; LONGEST];
         for (caption, counts) in picture.references.iter().zip(&self.counts.references) {
@@ -97,20 +97,20 @@ impl PictureScorer {
         sums.iter().sum::<f64>() / LONGEST as f64 / picture.references.len() as f64 * 10.0
     }
 
-    fn norms(&self, caption: &Caption, counts: &Counts) -> Norms {
+    fn norms(&self, caption: &Caption, counts: &Counts) -> CaptionNorms {
         let mut norms = [0.0; LONGEST];
         for (number, count) in counts {
             let weight = count * self.weights[*number as usize];
             norms[self.lengths[*number as usize]] += weight * weight;
         }
-        Norms {
+        CaptionNorms {
             norms: norms.map(f64::sqrt),
             pairs: caption.words.len().saturating_sub(1) as f64,
         }
     }
 
     /// Clipped cosine by length of run, damped by the difference in length (σ = 6). The reference's weights are in the room.
-    fn similarity(&self, prediction: &Norms, reference: &Norms) -> [f64; LONGEST] {
+    fn similarity(&self, prediction: &CaptionNorms, reference: &CaptionNorms) -> [f64; LONGEST] {
         let mut values = [0.0; LONGEST];
         for (number, count) in &self.counts.prediction {
             let number = *number as usize;
@@ -128,7 +128,7 @@ impl PictureScorer {
         values
     }
 
-    fn guesses(&mut self, picture: &Picture) -> Guesses {
+    fn guesses(&mut self, picture: &CaptionedPicture) -> Guesses {
         let length = picture.prediction.words.len();
         // The nearest length; the shorter of two as near.
         let lengths = picture.references.iter().map(|caption| caption.words.len());
@@ -197,7 +197,7 @@ impl Guesses {
 }
 
 /// ROUGE-L of a picture; β = 1.2, precision and recall each at its own best reference.
-fn rouge(picture: &Picture) -> f64 {
+fn rouge(picture: &CaptionedPicture) -> f64 {
     const BETA: f64 = 1.2;
     let words = picture.prediction.pieces();
     let (mut precision, mut recall) = (0.0f64, 0.0f64);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::vocabulary::Picture;
+use super::vocabulary::CaptionedPicture;
 
 /// The longest run of words that is counted.
 pub const LONGEST: usize = 4;
@@ -63,7 +63,7 @@ pub struct Numbering {
 impl Numbering {
     /// Forgets all and numbers a picture's runs: those of its references, then the others of its prediction. Gives how many are
     /// of references.
-    pub fn take(&mut self, picture: &Picture, counts: &mut PictureCounts) -> usize {
+    pub fn take(&mut self, picture: &CaptionedPicture, counts: &mut PictureCounts) -> usize {
         let captions = picture.references.iter().chain([&picture.prediction]);
         let words: usize = captions.map(|caption| caption.words.len()).sum();
         self.table.clear();
@@ -152,7 +152,7 @@ pub struct Known {
 
 impl Known {
     /// Counts over all pictures.
-    pub fn of(pictures: &[Picture]) -> Self {
+    pub fn of(pictures: &[CaptionedPicture]) -> Self {
         let mut parts: Vec<Vec<(Run, u32)>> = vec![Vec::new(); PARTS];
         let (mut numbering, mut counts) = (Numbering::default(), PictureCounts::default());
         let mut starts = Vec::with_capacity(pictures.len());

@@ -22,7 +22,7 @@ impl Caption {
 
 /// A picture's captions.
 #[derive(Debug, Clone)]
-pub struct Picture {
+pub struct CaptionedPicture {
     /// What is judged.
     pub prediction: Caption,
     /// What it is held against.
@@ -52,8 +52,8 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// A picture's captions.
-    pub fn picture(&mut self, prediction: &'a str, references: &[&'a str]) -> Picture {
-        Picture {
+    pub fn picture(&mut self, prediction: &'a str, references: &[&'a str]) -> CaptionedPicture {
+        CaptionedPicture {
             prediction: self.caption(prediction),
             references: references.iter().map(|caption| self.caption(caption)).collect(),
         }

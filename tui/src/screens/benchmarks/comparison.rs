@@ -27,7 +27,7 @@ const PAIRED: u64 = 20_000;
 
 /// A result, the others of its suite, and the one of them that it is held against.
 #[derive(Debug)]
-pub(super) struct Comparison {
+pub(super) struct ResultComparison {
     run: String,
     step: u64,
     suite: String,
@@ -43,7 +43,7 @@ pub(super) struct Comparison {
 
 /// What two results did on the items of a part.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pair {
+struct PartPair {
     items: f64,
     first: f64,
     second: f64,
@@ -52,7 +52,7 @@ struct Pair {
     second_alone: usize,
 }
 
-impl Pair {
+impl PartPair {
     fn add(&mut self, first: f64, second: f64) {
         self.items += 1.0;
         self.first += first;
@@ -75,7 +75,7 @@ impl Pair {
     }
 }
 
-impl Comparison {
+impl ResultComparison {
     /// Begins with the results that a suite has beside this one; what to ask for them.
     pub(super) fn begin(run: &str, step: u64, suite: &str) -> (Self, Effect) {
         let begun = Self {
@@ -204,8 +204,8 @@ impl Comparison {
 }
 
 /// The pairs of each part, all of them first.
-fn parts_of(pairs: &[Vec<String>]) -> BTreeMap<String, Pair> {
-    let mut parts: BTreeMap<String, Pair> = BTreeMap::new();
+fn parts_of(pairs: &[Vec<String>]) -> BTreeMap<String, PartPair> {
+    let mut parts: BTreeMap<String, PartPair> = BTreeMap::new();
     for item in pairs {
         let second = item.get(4).and_then(|credit| credit.parse().ok()).unwrap_or(0.0);
         for name in parts::names(item) {
@@ -215,7 +215,7 @@ fn parts_of(pairs: &[Vec<String>]) -> BTreeMap<String, Pair> {
     parts
 }
 
-fn row<'a>(model: &Model, name: &str, pair: &Pair) -> Row<'a> {
+fn row<'a>(model: &Model, name: &str, pair: &PartPair) -> Row<'a> {
     let (mean, low, high) = pair.difference();
     let style = match (low > 0.0, high < 0.0) {
         (true, _) => good(model),

@@ -7,7 +7,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use super::comparison::Comparison;
+use super::comparison::ResultComparison;
 use super::parts::{self, credit};
 use crate::model::Model;
 use crate::model::message::Effect;
@@ -124,8 +124,8 @@ impl OpenedResult {
     }
 
     /// Begins a comparison of this result with others; what to ask for it.
-    pub(super) fn compare(&self) -> (Comparison, Effect) {
-        Comparison::begin(&self.run, self.step, &self.suite)
+    pub(super) fn compare(&self) -> (ResultComparison, Effect) {
+        ResultComparison::begin(&self.run, self.step, &self.suite)
     }
 
     /// Draws the parts and the items, or the one that was opened.

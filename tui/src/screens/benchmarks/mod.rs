@@ -13,7 +13,7 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Row, Table, TableState};
 
-use self::comparison::Comparison;
+use self::comparison::ResultComparison;
 use self::items::OpenedResult;
 use self::parts::interval;
 use super::{Event, Screen, step_back};
@@ -34,7 +34,7 @@ pub(crate) struct BenchmarksScreen {
     /// The result whose items are shown.
     opened: Option<OpenedResult>,
     /// What that result is held against.
-    comparison: Option<Comparison>,
+    comparison: Option<ResultComparison>,
 }
 
 impl Screen for BenchmarksScreen {
