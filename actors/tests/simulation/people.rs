@@ -56,6 +56,11 @@ impl Cast {
         (self.stop_asked, self.hangs_since) = (None, None);
     }
 
+    /// Whether nothing is left of what the schedule has people do.
+    fn has_acted(&self) -> bool {
+        self.next >= self.acts.len()
+    }
+
     fn breaks(&mut self, violation: String) {
         self.violations.push(violation);
     }
@@ -192,6 +197,10 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                     (cast.goes_on_after_stop, cast.stop_asked) = (false, None);
                     cast.log.push("the stopped run goes on".into());
                 }
+            }
+            // A pause that was asked for before the stop holds what goes on after it.
+            RunState::Paused if cast.borrow().has_acted() => {
+                client.ask(Command::Resume).await.ok();
             }
             RunState::Done | RunState::Failed | RunState::Stopped => {
                 cast.borrow_mut().ended = Some(state);

@@ -23,6 +23,8 @@ pub fn salvage(damaged: &Path, whole: &mut Connection) -> Result<u64, StoreError
     let Ok(old) = Connection::open(damaged) else {
         return Ok(0);
     };
+    // SQLite reads nothing of a file that is shorter than its head says, unless it is told that somebody mends it.
+    old.pragma_update(None, "writable_schema", true).ok();
     // A table may refer to one that is brought over after it.
     whole.pragma_update(None, "foreign_keys", false)?;
     let mut count = 0;

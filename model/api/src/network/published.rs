@@ -298,7 +298,7 @@ mod tests {
                 r#"{"vocab_size": 100, "embedding_size": 90}"#,
                 "embedding_size is 90, expected at least",
             ),
-            (r#"{"n_layers": "two"}"#, "not a backbone's configuration"),
+            (r#"{"n_layers": "two"}"#, "n_layers is \"two\""),
             ("[]", "not a backbone's configuration"),
         ] {
             let message = read(text).unwrap_err().to_string();

@@ -327,8 +327,14 @@ fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
             json!({"n_heads": 3}),
             "d_model 16 cannot be split evenly into 3 heads",
         ),
-        (json!({"n_layers": 0}), "n_layers 0; expected at least 1"),
-        (json!({"n_layers": 4_000_000_000u64}), "at most 1024 layers"),
+        (
+            json!({"n_layers": 0}),
+            "n_layers is 0, allowed is a whole number from 1 to 1024",
+        ),
+        (
+            json!({"n_layers": 4_000_000_000u64}),
+            "n_layers is 4000000000, allowed is a whole number from 1 to 1024",
+        ),
     ] {
         let load = json!({"ask": "load", "model": fresh(&changes)});
         let model: ModelSource = serde_json::from_value(load["model"].clone()).unwrap();
