@@ -116,11 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn every_screen_has_a_file_of_its_title() {
+    fn every_screen_has_a_file_or_a_folder_of_its_title() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/screens");
         for title in Dashboard::default().titles() {
-            let file = folder.join(format!("{}.rs", title.to_lowercase()));
-            assert!(file.is_file(), "{}", file.display());
+            let name = title.to_lowercase();
+            let places = [format!("{name}.rs"), format!("{name}/mod.rs")];
+            assert!(places.iter().any(|place| folder.join(place).is_file()), "{name}");
         }
     }
 }
