@@ -48,6 +48,8 @@ pub struct EngineHost {
     starter: Arc<dyn EngineStarter>,
     /// Started at the first request.
     engine: EngineCell,
+    /// Whether it was asked to load a model.
+    has_model: bool,
 }
 
 /// The engine, once it was started; alone on the actor's thread.
@@ -62,7 +64,15 @@ impl EngineHost {
             options,
             starter,
             engine: Rc::default(),
+            has_model: false,
         }
+    }
+
+    /// L1: whether a request means the weights that an engine before this one had. Who asks may not have heard of that one's death,
+    /// because somebody else was waiting for it, and must load a checkpoint again as after any death.
+    fn is_asked_for_another(&mut self, request: &Request) -> bool {
+        self.has_model |= matches!(request, Request::Load { .. });
+        self.life.generation > 0 && !self.has_model && needs_model(request)
     }
 
     /// What a request needs that outlasts the message's turn.
@@ -93,6 +103,11 @@ impl Handler<Ask> for EngineHost {
 
     fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
         let handling = self.life.probe.handle(name(&ask.request));
+        if self.is_asked_for_another(&ask.request) {
+            let gone = dead("the one before it had the weights");
+            handling.end(gone.to_string());
+            return Box::pin(std::future::ready(Err(gone)).into_actor(self));
+        }
         let (engine, options, starter) = self.parts();
         let work = async move {
             let engine = running(&engine, &options, &*starter).await?;
@@ -289,6 +304,20 @@ fn dead(why: &str) -> EngineFailure {
         status: why.to_owned(),
         tail: String::new(),
     }
+}
+
+/// Whether a request is about the model that was loaded.
+const fn needs_model(request: &Request) -> bool {
+    !matches!(
+        request,
+        Request::Hello { .. }
+            | Request::Load { .. }
+            | Request::Verify { .. }
+            | Request::LoadReward { .. }
+            | Request::Score { .. }
+            | Request::Heartbeat
+            | Request::Exit
+    )
 }
 
 fn name(request: &Request) -> &'static str {
