@@ -20,14 +20,14 @@ pub struct EvalArgs {
     /// picture where it is about one; with --embedded also `all`
     #[arg(value_name = "SUITE|FILE", required_unless_present = "list")]
     pub suites: Vec<String>,
-    /// How the rows of a file are scored: exact, number, choice, f1, an official scorer, a reward's name
-    #[arg(long, value_name = "SCORER", default_value = "exact")]
-    pub scorer: String,
+    /// How the rows of a file are scored: exact (where nothing is said), number, choice, f1, an official scorer, a reward's name
+    #[arg(long, value_name = "SCORER")]
+    pub scorer: Option<String>,
     /// Write every item to this file, a line of JSON each: prompt, output, answer, right answer, credit
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "no_store")]
     pub items: Option<PathBuf>,
     /// Write over a file of items that is there
-    #[arg(long)]
+    #[arg(long, requires = "items")]
     pub force: bool,
     /// Name the suites and end
     #[arg(long)]
@@ -134,8 +134,8 @@ pub struct EvalMerge {
     #[arg(long, value_name = "FILE")]
     pub suites: Vec<String>,
     /// How the rows of a file were scored
-    #[arg(long, value_name = "SCORER", default_value = "exact")]
-    pub scorer: String,
+    #[arg(long, value_name = "SCORER")]
+    pub scorer: Option<String>,
     /// Output
     #[command(flatten)]
     pub output: Json,

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use demask_api::work_file;
+use demask_api::{PictureSize, work_file};
+use demask_tui::chart::Chart;
 
+use super::paper;
 use crate::exit::UsageError;
 
 /// What is wrong with a name to write to, which a flag gives, told before anything is made; its ending.
@@ -37,6 +39,20 @@ pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> a
         bail!("{}: no such folder to write to", missing.display());
     }
     Ok(ending)
+}
+
+/// Charts of one file, at most: each has its own room.
+pub const MOST_CHARTS: usize = 24;
+
+/// Writes charts in the form that the file's ending says, so many pixels each.
+///
+/// # Errors
+/// As [`write`]; charts that cannot be drawn.
+pub fn write_charts(path: &Path, ending: &str, charts: &[Chart], size: PictureSize) -> anyhow::Result<()> {
+    match ending {
+        "png" => write(path, &paper::png(charts, size)?),
+        _ => write(path, paper::svg(charts, size)?.as_bytes()),
+    }
 }
 
 /// Writes a file, beside its place first.

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use demask_datasets::data_dir;
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
@@ -12,16 +11,13 @@ use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerActio
 use super::lives::Lives;
 use super::run_lifecycle::live;
 use super::run_record::{end_run, first_life, record_run, run_end};
-use super::server::{Active, Daemon, refused};
+use super::server::{Active, Daemon, RECORDED, refused};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::actor::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::profile::Profile;
 use crate::run::context::RunContext;
 use crate::runtime::ids;
-
-/// How long rows may take to be on disk before the person who waits for them is told.
-pub(super) const RECORDED: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon

@@ -19,6 +19,11 @@ use crate::runtime::recorder::now_us;
 pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// Why a rebuilt run has stopped.
 const REBUILT: &str = "its rows were lost and rebuilt from its checkpoints; `demask resume` goes on with it";
+/// Of one that had no step left.
+const DONE: &str = "its rows were lost and rebuilt from its checkpoints; it was done";
+/// Of one whose configuration this version does not read.
+const UNREADABLE: &str =
+    "its rows were lost and rebuilt from its checkpoints; this version does not read its configuration";
 /// Why a rebuilt run cannot be gone on with.
 const UNKNOWN: &str =
     "its rows were lost with its configuration; `demask run PROFILE --from` begins another with its weights";
@@ -51,7 +56,7 @@ impl Repair {
 /// Makes a home's store whole again.
 ///
 /// # Errors
-/// A daemon has the home; the file system's: the store is as it was then.
+/// A daemon has the home; the file system's: the store is as it was then, or lies in the folder beside it.
 pub fn repair(home: &Home) -> anyhow::Result<Repair> {
     let _lock = home.lock()?;
     let database = home.database();
@@ -108,7 +113,10 @@ fn make_whole(database: &Path, aside: &Path, repair: &mut Repair) -> anyhow::Res
     std::fs::File::open(&work)?.sync_all()?;
     // What lies beside the old one must not be taken for the new one's; it is in the copy.
     for file in [damage::log_of(database), damage::index_of(database)] {
-        std::fs::remove_file(file).ok();
+        match std::fs::remove_file(file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
     }
     std::fs::rename(&work, database)?;
     clear(&work);
@@ -147,18 +155,19 @@ fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result
     let mut writer = Writer::open(&home.database())?;
     let mut records = Vec::new();
     for run in runs {
-        let found = checkpoints_on_disk(home, &run);
-        let known = journal::run(writer.connection(), &run)?;
-        let Some(newest) = found.last() else { continue };
-        if known.is_some() && !were_lost {
+        let is_known = journal::has_run(writer.connection(), &run)?;
+        if is_known && !were_lost {
             continue;
         }
-        if known.is_none() {
+        let found = checkpoints_on_disk(home, &run);
+        let Some(newest) = found.last() else { continue };
+        if !is_known {
             let row = described(home, &run);
+            let (status, reason) = state(row.as_ref(), newest);
             let end = RunEnd {
                 run: run.clone(),
-                status: state(row.as_ref(), newest),
-                reason: if row.is_some() { REBUILT } else { UNKNOWN }.to_owned(),
+                status,
+                reason: reason.to_owned(),
             };
             records.push(Record::Run(row.unwrap_or_else(|| nameless(&run))));
             records.push(Record::RunEnd(end));
@@ -204,17 +213,17 @@ fn nameless(run: &str) -> Run {
     }
 }
 
-/// How a rebuilt run has ended.
-fn state(run: Option<&Run>, newest: &FoundCheckpoint) -> RunState {
+/// How a rebuilt run has ended, and what can be done with it.
+fn state(run: Option<&Run>, newest: &FoundCheckpoint) -> (RunState, &'static str) {
     let Some(run) = run else {
-        return RunState::Failed;
+        return (RunState::Failed, UNKNOWN);
     };
     let text = std::fs::read_to_string(newest.folder.join(STATE)).unwrap_or_default();
     let cursor: Cursor = serde_json::from_str(&text).unwrap_or_default();
     match Profile::of_configuration(run.config.clone()) {
-        Ok((profile, _)) if cursor.step >= profile.total_steps() => RunState::Done,
-        Ok(_) => RunState::Stopped,
-        Err(_) => RunState::Failed,
+        Ok((profile, _)) if cursor.step >= profile.total_steps() => (RunState::Done, DONE),
+        Ok(_) => (RunState::Stopped, REBUILT),
+        Err(_) => (RunState::Failed, UNREADABLE),
     }
 }
 

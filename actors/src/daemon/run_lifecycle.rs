@@ -114,7 +114,6 @@ async fn driven(
         ended = &mut driving => ended,
         () = hangs_at_its_end(context) => {
             driving.abort();
-            driver.let_go();
             Ok(Err(GivenUp.into()))
         }
     }

@@ -16,7 +16,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::beginnings::RECORDED;
 use super::lives::Lives;
 use super::question::AnswerDesk;
 use super::run_record::run_end;
@@ -36,6 +35,8 @@ use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 const PUBLISH: Duration = Duration::from_millis(250);
 /// How long clients may take to read the last reply.
 const GOODBYE: Duration = Duration::from_millis(50);
+/// How long rows may take to be on disk before the person who waits for them is told.
+pub(super) const RECORDED: Duration = Duration::from_secs(10);
 /// Commands waiting.
 const QUEUE: usize = 32;
 
@@ -90,9 +91,10 @@ pub async fn serve_here(
     Daemon::serve(home, recorder, driver, engines).await
 }
 
-/// What was found at the start, in the log and for whoever watches; the same is told once.
+/// What was found at the start, in the log each time, and for whoever watches; of an event that was told before there is one row.
 fn tell(recorder: &Recorder, found: Vec<String>) {
     for message in found {
+        tracing::error!("{message}");
         let (run, kind) = (String::new(), "store".to_owned());
         recorder.offer(Record::Alert(Alert {
             run,
@@ -300,11 +302,11 @@ impl Daemon {
         asked.reply.send(reply).ok();
     }
 
-    /// Whether this run is still here but has ended: who heard of its end may go on with it at once.
+    /// Whether this run is still here but was stopped or has failed: who heard of its end may go on with it at once.
     fn is_at_its_end(&self, run: &str) -> bool {
         let ended = |active: &Active| {
             let state = active.control.borrow().overview().state;
-            matches!(state, RunState::Done | RunState::Stopped | RunState::Failed)
+            matches!(state, RunState::Stopped | RunState::Failed)
         };
         self.active
             .as_ref()

@@ -13,8 +13,6 @@ use crate::run::checkpoints::folder_name;
 
 /// How long a daemon's start may look through the store's pages.
 const START_LIMIT: Duration = Duration::from_secs(1);
-/// Rows of each kind, the newest, that are asked for a picture.
-const LOOKED_AT: u32 = 1000;
 
 /// A whole checkpoint as it lies in a home.
 #[derive(Clone, Debug)]
@@ -80,32 +78,26 @@ pub fn without_rows(home: &Home) -> Result<Vec<String>, StoreError> {
         Err(StoreError::Missing { .. }) => None,
         opened => Some(opened?),
     };
-    // A file without a table has no rows either.
-    let has_row = |run: &String| {
-        let found = connection
-            .as_ref()
-            .map(|connection| journal::run(connection, run));
-        matches!(found, Some(Ok(Some(_))))
-    };
-    let mut without = runs_on_disk(home);
-    without.retain(|run| !has_row(run) && !checkpoints_on_disk(home, run).is_empty());
+    let mut without = Vec::new();
+    for run in runs_on_disk(home) {
+        let has_row = match &connection {
+            Some(connection) => journal::has_run(connection, &run)?,
+            None => false,
+        };
+        if !has_row && !checkpoints_on_disk(home, &run).is_empty() {
+            without.push(run);
+        }
+    }
     Ok(without)
 }
 
 /// Whether rows speak of pictures and the folder of pictures is gone.
 #[must_use]
 pub fn pictures_are_gone(home: &Home) -> bool {
-    let newest = |table: &str, column: &str| {
-        format!("SELECT {column} AS hash FROM (SELECT {column} FROM {table} LIMIT {LOOKED_AT})")
-    };
-    let kinds = [
-        newest("v_rollout", "picture"),
-        newest("v_item", "drawn"),
-        newest("v_item", "picture"),
-    ];
-    let sql = format!("SELECT count(hash) FROM ({})", kinds.join(" UNION ALL "));
+    let sql = "SELECT EXISTS (SELECT 1 FROM v_rollout WHERE picture IS NOT NULL)
+        OR EXISTS (SELECT 1 FROM v_item WHERE drawn IS NOT NULL OR picture IS NOT NULL)";
     !home.blobs().is_dir()
-        && query::query(&home.database(), &sql, 1)
+        && query::query(&home.database(), sql, 1)
             .is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].as_u64() > Some(0)))
 }
 

@@ -6,9 +6,9 @@
 use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
 
-use super::beginnings::{RECORDED, checked};
+use super::beginnings::checked;
 use super::run_record::first_life;
-use super::server::{Daemon, refused};
+use super::server::{Daemon, RECORDED, refused};
 
 /// L2: most runs that wait.
 const MOST: usize = 10_000;

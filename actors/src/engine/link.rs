@@ -1,15 +1,10 @@
 //! What can be asked as an engine is asked: an engine process, or the actor that owns one.
 
-use std::future::Future;
-use std::pin::Pin;
-
-use demask_api::{Answer, Request};
+use demask_api::Request;
 
 use super::actor::{EngineAddress, FrameSink};
-use super::process::{EngineFailure, EngineProcess};
-
-/// An answer on its way.
-pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
+use super::process::EngineProcess;
+use super::starter::Asking;
 
 /// Something that can be asked what an engine can be asked: an engine process, or the actor that owns one.
 pub trait EngineLink {

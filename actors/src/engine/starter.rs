@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use demask_api::{DeviceInfo, Request, SampleFrame};
+use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
 
-use super::link::Asking;
 use super::process::{EngineFailure, EngineOptions, EngineProcess};
+
+/// An answer on its way.
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
 
 /// An engine that is being started.
 pub type Starting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn RunningEngine>, EngineFailure>> + 'a>>;

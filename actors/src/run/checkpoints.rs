@@ -4,7 +4,7 @@
 //! stage's start: it holds the reference policy.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -233,8 +233,14 @@ fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Resu
     let path = context.home.checkpoints(&context.run).join(name);
     let text = serde_json::to_string_pretty(what).map_err(|error| RunError::Failed(error.to_string()))?;
     let draft = path.with_extension("draft");
-    let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &path));
-    written.map_err(|source| RunError::Store(StoreError::Io { path, source }))
+    let write = || {
+        let mut file = std::fs::File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        // A crash leaves the old one or the new one, never half of it.
+        file.sync_all()?;
+        std::fs::rename(&draft, &path)
+    };
+    write().map_err(|source| RunError::Store(StoreError::Io { path, source }))
 }
 
 fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
@@ -371,8 +377,7 @@ async fn grown(
 async fn beside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
 ) -> Result<T, RunError> {
-    let read = offload(read).await;
-    Ok(read.map_err(|error| RunError::Failed(error.to_string()))??)
+    Ok(offload(read).await??)
 }
 
 /// The checkpoint whose image tokenizer is taken over, if one is named.

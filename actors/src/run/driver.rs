@@ -33,17 +33,11 @@ impl StageDriver {
         }
     }
 
-    /// The trainer of the run's actors, which are spawned if need be; the actors of another run are released first, as they have
-    /// the same names.
+    /// The trainer of the run's actors, which are spawned if need be; those of the run before were let go with it.
     fn trainer(&self, context: &RunContext) -> Result<Address<Trainer>, RunError> {
         let present = match self.run_actors.take() {
-            Some(run_actors) if run_actors.run == context.run => run_actors,
-            other => {
-                if let Some(other) = other {
-                    other.release();
-                }
-                RunActors::spawn(context, &self.faults)?
-            }
+            Some(run_actors) => run_actors,
+            None => RunActors::spawn(context, &self.faults)?,
         };
         let trainer = present.trainer.clone();
         self.run_actors.replace(Some(present));
@@ -60,12 +54,7 @@ impl RunDriver for StageDriver {
         let driver = self.clone();
         Box::pin(async move {
             let trainer = driver.trainer(&context)?;
-            let walked = drive(&context, &trainer).await;
-            let again = matches!(&walked, Err(error) if error.mendable());
-            if !again {
-                driver.let_go();
-            }
-            Ok(walked?)
+            Ok(drive(&context, &trainer).await?)
         })
     }
 
@@ -78,12 +67,11 @@ impl RunDriver for StageDriver {
 
 async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outcome, RunError> {
     let total = context.profile.total_steps();
-    let begun = trainer.ask_once(Begin(context.clone())).await?;
-    // Reading large sources is given up when the daemon is ending; the next one begins the run again.
-    if begun.is_err() && context.control.halting() {
-        return Ok(Outcome::Halted);
-    }
-    let mut step = begun?;
+    let mut step = match trainer.ask_once(Begin(context.clone())).await? {
+        // Reading large sources is given up when the daemon is ending; the next one begins the run again.
+        Err(RunError::Ending) => return Ok(Outcome::Halted),
+        begun => begun?,
+    };
     while step < total {
         if let Some(outcome) = boundary(context, trainer, step).await? {
             return Ok(outcome);

@@ -9,9 +9,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use demask_actors::engine::link::Asking;
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
-use demask_actors::engine::starter::{EngineStarter, RunningEngine, Starting};
+use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
 use demask_api::{
     Answer, Cuda, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample,
     SampleFrame, SampleRequest, Sequence, StepSettings, TrainReport,
@@ -312,7 +311,8 @@ impl ScriptedEngine {
         Err(died(why))
     }
 
-    /// L10: whoever asks gives it up, sooner when a person waits.
+    /// L10: whoever asks gives it up, sooner when a person waits, after the times of the real watch. That one looks at a socket, which is
+    /// not here: it is tested where it is, and through the programs.
     async fn hangs(&self) -> Result<Answer, EngineFailure> {
         self.laboratory.lock().unwrap().hanging = true;
         let mut hung = Duration::ZERO;

@@ -112,11 +112,12 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
 /// L3, L4: whatever was acknowledged is a row, and took effect if the run came to its end.
 fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
     let mut broken = Vec::new();
-    for (id, command) in &cast.acknowledged {
+    for (number, (id, command)) in cast.acknowledged.iter().enumerate() {
         match left.steers.iter().filter(|row| row.id == *id).collect::<Vec<_>>()[..] {
             [row] if row.applied_step.is_some() => {}
             // It was on its way to the disk at the last boundary, or the run was stopped meanwhile.
             [row] if row.asked_step + 4 >= STEPS || left.ended == Some(RunState::Stopped) => {}
+            [_] if *command == Command::Stop && number < cast.lapsed => {}
             [_] => broken.push(format!(
                 "L4: {id} ({command:?}) was acknowledged and never took effect"
             )),

@@ -30,6 +30,8 @@ pub struct Cast {
     pub run: Option<String>,
     /// Orders that were acknowledged, by id.
     pub acknowledged: Vec<(String, Command)>,
+    /// How many of them were before a stopped run went on: a stop among them ends nothing any more.
+    pub lapsed: usize,
     /// How the run ended.
     pub ended: Option<RunState>,
     goes_on_after_stop: bool,
@@ -195,6 +197,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 if let Ok(Reply::Started { .. }) = client.ask(Command::ResumeRun { run }).await {
                     let mut cast = cast.borrow_mut();
                     (cast.goes_on_after_stop, cast.stop_asked) = (false, None);
+                    cast.lapsed = cast.acknowledged.len();
                     cast.log.push("the stopped run goes on".into());
                 }
             }

@@ -118,6 +118,19 @@ struct Life<'a> {
     number: u64,
 }
 
+impl Story {
+    /// Of a schedule in which the test itself panicked.
+    pub fn of_panic(seed: u64) -> Self {
+        Self {
+            seed,
+            lives: 0,
+            violations: vec!["the simulation panicked".into()],
+            log: Vec::new(),
+            remains: None,
+        }
+    }
+}
+
 impl Life<'_> {
     /// Until it is killed after so long, or ends.
     fn live(&self, kill: Option<Duration>) -> LifeEnd {
@@ -140,7 +153,13 @@ impl Life<'_> {
         let driver = Rc::new(StageDriver::with_faults(self.faults.clone()));
         let mut serving = actix::spawn(serve_here(self.home.clone(), recorder, driver, engines));
         let (home, ground, cast) = (self.home.clone(), Arc::clone(self.ground), Rc::clone(self.cast));
-        actix::spawn(async move { people::steer(home, &ground, cast).await });
+        let steering = actix::spawn(async move { people::steer(home, &ground, cast).await });
+        let steered = async {
+            match steering.await {
+                Ok(()) => std::future::pending().await,
+                Err(panic) => format!("who steers: {panic}"),
+            }
+        };
         let watching = people::watch(
             self.home.clone(),
             Rc::clone(self.cast),
@@ -160,6 +179,7 @@ impl Life<'_> {
                 Err(error) => LifeEnd::Failed(error.to_string()),
             },
             () = killed => LifeEnd::Killed,
+            why = steered => LifeEnd::Failed(why),
             () = watching => LifeEnd::Broken,
         }
     }

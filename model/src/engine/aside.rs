@@ -64,6 +64,9 @@ pub trait Bystanders {
     /// # Errors
     /// The device failed: what is under way ends with it.
     fn answer(&mut self, desk: &AsideDesk<'_>) -> Result<()>;
+
+    /// Tells those who wait why they cannot be answered.
+    fn refuse(&mut self, error: &EngineError);
 }
 
 /// Nobody asks.
@@ -78,6 +81,8 @@ impl Bystanders for Nobody {
     fn answer(&mut self, _: &AsideDesk<'_>) -> Result<()> {
         Ok(())
     }
+
+    fn refuse(&mut self, _: &EngineError) {}
 }
 
 /// Answers bystanders between two micro-batches of a step.
@@ -99,9 +104,10 @@ impl Interlude for AnsweredBetween<'_> {
 
     /// On a twin: the network's own dropout, and the gradients that it has, stay as they are.
     fn take(&mut self, begun_with: &Backbone) -> Result<()> {
-        begun_with.ready_to_sample()?;
-        let twin = begun_with.twin()?;
-        twin.set_dropout(None);
+        let twin = match begun_with.ready_to_sample().and_then(|()| begun_with.twin()) {
+            Ok(twin) => twin,
+            Err(error) => return self.give_up(error),
+        };
         let desk = AsideDesk {
             model: SampledModel {
                 backbone: &twin,
@@ -111,6 +117,14 @@ impl Interlude for AnsweredBetween<'_> {
             limits: limits_on(self.place, self.most, begun_with.config(), 0),
         };
         cuda::leniently(|| self.bystanders.answer(&desk))
+    }
+
+    fn give_up(&mut self, error: ModelError) -> Result<()> {
+        if error.is_device_fault() {
+            return Err(error);
+        }
+        self.bystanders.refuse(&error.into());
+        Ok(())
     }
 }
 

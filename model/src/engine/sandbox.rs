@@ -62,7 +62,7 @@ mod kernel {
 #[cfg(target_os = "linux")]
 mod kernel {
     use std::collections::BTreeMap;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use landlock::{
         ABI, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _,
@@ -94,23 +94,25 @@ mod kernel {
 
     fn hold_writes(sandbox: &Sandbox, folders: &[std::path::PathBuf]) -> String {
         let lacking = |error: &dyn std::fmt::Display| format!("writes everywhere: Landlock: {error}");
+        // What is held is told, which is more than was asked for where a folder is not there yet.
+        let held: Vec<PathBuf> = match folders.iter().map(|folder| existing(folder)).collect() {
+            Ok(held) => held,
+            Err(error) => return lacking(&error as &std::io::Error),
+        };
         let create = || -> Result<RulesetStatus, Box<dyn std::error::Error>> {
             let all = AccessFs::from_write(WRITES);
             let mut rules = Ruleset::default().handle_access(all)?.create()?;
-            for folder in folders {
-                rules = rules.add_rule(PathBeneath::new(PathFd::new(existing(folder))?, all))?;
+            for folder in &held {
+                rules = rules.add_rule(PathBeneath::new(PathFd::new(folder)?, all))?;
             }
             if let Some(sockets) = &sandbox.sockets {
                 let only: BitFlags<AccessFs> = AccessFs::MakeSock | AccessFs::RemoveFile;
-                rules = rules.add_rule(PathBeneath::new(PathFd::new(existing(sockets))?, only))?;
+                rules = rules.add_rule(PathBeneath::new(PathFd::new(existing(sockets)?)?, only))?;
             }
             rules = rules.add_rule(PathBeneath::new(PathFd::new(NOWHERE)?, AccessFs::WriteFile))?;
             Ok(rules.restrict_self()?.ruleset)
         };
-        let names: Vec<String> = folders
-            .iter()
-            .map(|folder| folder.display().to_string())
-            .collect();
+        let names: Vec<String> = held.iter().map(|folder| folder.display().to_string()).collect();
         let where_to = if names.is_empty() {
             "nowhere".to_owned()
         } else {
@@ -127,8 +129,10 @@ mod kernel {
     }
 
     /// The folder, or the nearest above it that is there.
-    fn existing(folder: &Path) -> &Path {
-        folder.ancestors().find(|path| path.is_dir()).unwrap_or(folder)
+    fn existing(folder: &Path) -> std::io::Result<PathBuf> {
+        let folder = std::path::absolute(folder)?;
+        let there = folder.ancestors().find(|path| path.is_dir());
+        Ok(there.unwrap_or(&folder).to_owned())
     }
 
     fn hold_calls(sandbox: &Sandbox) -> String {

@@ -1,6 +1,7 @@
 //! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
-//! drawn together ([`crate::engine::sample_requests`]), and what is asked for aside is done between two passes of theirs. Whatever a client sends, the engine answers it or lets the client go, and lives on,
-//! unless its device has failed: then it says so and ends.
+//! drawn together ([`crate::engine::sample_requests`]), and what is asked for aside is done between two passes of
+//! theirs, or between two micro-batches of a training step. Whatever a client sends, the engine answers it or lets the client go, and
+//! lives on, unless its device has failed: then it says so and ends.
 //!
 //! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
 
@@ -255,10 +256,18 @@ impl Inbox {
     fn aside(&mut self) -> Option<(Request, Requester)> {
         let at = self.aside_at()?;
         let Job { request, client } = self.waiting.remove(at)?;
-        match request {
-            Request::Aside { request } => Some((*request, client)),
-            other => Some((other, client)),
-        }
+        let Request::Aside { request } = request else {
+            return None;
+        };
+        Some((*request, client))
+    }
+
+    /// Those who wait at this moment: who comes while they are answered is not among them, else people who ask again and again
+    /// would hold a step up for ever.
+    fn asides(&mut self) -> Vec<(Request, Requester)> {
+        self.waiting.extend(self.jobs.try_iter());
+        let waiting = self.waiting.len();
+        (0..waiting).map_while(|_| self.aside()).collect()
     }
 
     fn aside_at(&mut self) -> Option<usize> {
@@ -275,10 +284,16 @@ impl Bystanders for Inbox {
     }
 
     fn answer(&mut self, desk: &AsideDesk<'_>) -> Result<()> {
-        while let Some((request, client)) = self.aside() {
+        for (request, client) in self.asides() {
             answer_aside(Ok(*desk), request, &client).map_err(of_device)?;
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, error: &EngineError) {
+        for (_, client) in self.asides() {
+            client.write(&Answer::Failed(error.clone()));
+        }
     }
 }
 

@@ -189,9 +189,21 @@ impl Backbone {
     /// # Errors
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
+        self.with_adapter(Lora::twin)
+    }
+
+    /// The same for another thread of a training step, with dropout of its own, drawn from this one's.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn training_twin(&self) -> Result<Self> {
+        self.with_adapter(Lora::training_twin)
+    }
+
+    fn with_adapter(&self, adapter: fn(&Lora) -> Result<Lora>) -> Result<Self> {
         let parameters = self.parameters.twin()?;
         let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
-        twin.lora = self.lora.as_ref().map(Lora::twin).transpose()?;
+        twin.lora = self.lora.as_ref().map(adapter).transpose()?;
         twin.room = self.room.clone();
         twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
         Ok(twin)
@@ -242,7 +254,8 @@ impl Backbone {
     }
 
     /// Tokens of a micro-batch of a policy step: no more than are done in a second or so of a processor core, since a person's
-    /// question is answered between two of them (law L10); but on a GPU as many as there is room for.
+    /// question is answered between two of them (law L10), but [`LEAST_TOKENS`] also of a network that takes longer for them (from
+    /// 23 million weights on); and on a GPU as many as there is room for. A training step's are not held to it.
     #[must_use]
     pub fn policy_tokens(&self) -> usize {
         let room = self.room.forward_tokens();

@@ -291,12 +291,20 @@ impl Lora {
         safetensors::write(&dir.join(ADAPTER), &self.parameters.named()?, None)
     }
 
-    /// An adapter of the same values, whose gradients are taken apart from these: for another thread, with dropout of its own.
+    /// An adapter of the same values, whose gradients are taken apart from these, without dropout. This one stays as it is.
     ///
     /// # Errors
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
-        let twin = self.with(self.parameters.twin()?);
+        Ok(self.with(self.parameters.twin()?))
+    }
+
+    /// The same for another thread of a training step, with dropout of its own, drawn from this one's.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn training_twin(&self) -> Result<Self> {
+        let twin = self.twin()?;
         if let Some((seed, number)) = self.noise.get() {
             self.noise.set(Some((seed, number + 1)));
             twin.noise.set(Some((seed.rotate_left(32) ^ number, 0)));

@@ -167,7 +167,10 @@ impl PolicyStep<'_> {
                 };
                 let begun_with = match &mut begun_with {
                     Some(known) => known,
-                    none => none.insert(present.frozen_at(before.master())?),
+                    none => match present.frozen_at(before.master()) {
+                        Ok(frozen) => none.insert(frozen),
+                        Err(error) => return interlude.give_up(error),
+                    },
                 };
                 interlude.take(begun_with)
             };

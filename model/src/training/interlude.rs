@@ -1,6 +1,6 @@
 //! What may be done between two micro-batches of a step: a person's question need not wait for the whole of it.
 
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 
 /// Something that is done between two micro-batches of a step, where weights stay as they were before it (law L3) and the step
@@ -14,6 +14,13 @@ pub trait Interlude {
     /// # Errors
     /// What ends the step: a device that failed.
     fn take(&mut self, begun_with: &Backbone) -> Result<()>;
+
+    /// It cannot be done, because of this: those who wait for it are told.
+    ///
+    /// # Errors
+    /// The same where it is a device that failed: that ends the step. Whatever else goes wrong for somebody who asks is none of the
+    /// step's business (law L8).
+    fn give_up(&mut self, error: ModelError) -> Result<()>;
 }
 
 /// Nothing is done between two micro-batches.
@@ -27,6 +34,10 @@ impl Interlude for Uninterrupted {
 
     fn take(&mut self, _: &Backbone) -> Result<()> {
         Ok(())
+    }
+
+    fn give_up(&mut self, error: ModelError) -> Result<()> {
+        Err(error)
     }
 }
 

@@ -93,7 +93,10 @@ where
     if others.is_empty() {
         return Ok((vec![work(backbone, first, pause)], Vec::new()));
     }
-    let twins: Vec<Backbone> = others.iter().map(|_| backbone.twin()).collect::<Result<_>>()?;
+    let twins: Vec<Backbone> = others
+        .iter()
+        .map(|_| backbone.training_twin())
+        .collect::<Result<_>>()?;
     let _restored = Threads(tch::get_num_threads());
     let work = &work;
     let done = std::thread::scope(|scope| {

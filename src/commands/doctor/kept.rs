@@ -34,7 +34,7 @@ pub(super) fn store(home: &Home) -> DoctorCheck {
         Ok(runs) if runs.is_empty() => check("store", Status::Ok, place.to_string(), ""),
         Ok(runs) => {
             let found = format!("{place} has no row of {}", runs_without_rows(&runs));
-            check("store", Status::Fail, found, REPAIR)
+            check("store", Status::Fail, found, "")
         }
         Err(error) => check("store", Status::Fail, error.to_string(), ""),
     }

@@ -1,6 +1,7 @@
 //! The machine: processor, descriptors, terminal.
 
 use super::check::{DoctorCheck, Status, check};
+use crate::descriptors::limits;
 
 /// Files that a process must be able to open, at the least: below it nothing works for long.
 const FEW_FILES: u64 = 64;
@@ -22,17 +23,12 @@ pub(super) fn processor() -> DoctorCheck {
     check("processor", Status::Ok, found, "")
 }
 
-/// How many files a process may have open.
+/// How many files a process may have open, after this one has asked for as many as it needs.
 pub(super) fn descriptors() -> DoctorCheck {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: a plain struct that the call fills in.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return check("open files", Status::Warn, "the limit is not known", "");
+    match limits() {
+        Some((now, most)) => open_files(now, most),
+        None => check("open files", Status::Warn, "the limit is not known", ""),
     }
-    open_files(limit.rlim_cur, limit.rlim_max)
 }
 
 fn open_files(now: u64, most: u64) -> DoctorCheck {

@@ -6,7 +6,7 @@ use demask_actors::home::Home;
 use demask_actors::inference::shipped;
 use demask_actors::profile::{Profile, StageKind};
 use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, published};
+use demask_api::{BackboneConfig, CudaDevice, memory, published};
 
 use super::check::{DoctorCheck, Status, check};
 use crate::exit::UsageError;
@@ -26,8 +26,14 @@ pub(super) fn profile(name: &str) -> anyhow::Result<Profile> {
     Ok(Profile::parse(&text, &origin).map_err(|error| usage(&error))?)
 }
 
-/// What training takes at the least, and what is free.
-pub(super) fn memory(home: &Home, profile: &Profile, from_scratch: bool) -> DoctorCheck {
+/// What training takes at the least, and what is there: all of the graphics device's memory where the run would compute on one, what
+/// is free of the machine's elsewhere.
+pub(super) fn memory(
+    home: &Home,
+    profile: &Profile,
+    from_scratch: bool,
+    device: Option<&CudaDevice>,
+) -> DoctorCheck {
     let name = "memory";
     let config = match shape(home, profile, from_scratch) {
         Ok(config) => config,
@@ -40,8 +46,11 @@ pub(super) fn memory(home: &Home, profile: &Profile, from_scratch: bool) -> Doct
             );
         }
     };
-    let needed = numbers(&config).and_then(|numbers| numbers.checked_mul(kept(profile) * WIDTH));
-    let Some(free) = free_memory() else {
+    let needed = memory::backbone_bytes(&config, kept(profile) * WIDTH);
+    if let Some(device) = device.filter(|_| profile.engine.device != "cpu") {
+        return weigh(needed, device.memory);
+    }
+    let Some(free) = memory::free() else {
         return check(name, Status::Warn, "free memory is not known", "");
     };
     weigh(needed, free)
@@ -51,7 +60,7 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
     let shown = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let needs = needed.map_or("more than 16 EB".to_owned(), shown);
     let found = format!(
-        "training the profile's model takes {needs} at the least (weights, gradients, moments); {} are free",
+        "training the profile's model takes {needs} at the least (weights, gradients, moments); {} are there",
         shown(free)
     );
     if needed.is_some_and(|needed| needed <= free) {
@@ -89,35 +98,6 @@ fn kept(profile: &Profile) -> u64 {
     KEPT + u64::from(aligns) + u64::from(profile.ema > 0.0)
 }
 
-/// Weights of a network, without biases and norms.
-fn numbers(config: &BackboneConfig) -> Option<u64> {
-    let [model, hidden, rows] = [config.d_model, config.hidden(), config.rows()].map(|count| count as u64);
-    let keys = (config.kv_heads() as u64).checked_mul(config.head_dim() as u64)?;
-    let attention = model.checked_add(keys)?.checked_mul(2)?;
-    let forward = hidden.checked_mul(3)?;
-    let layer = attention.checked_add(forward)?.checked_mul(model)?;
-    let tables = rows
-        .checked_mul(model)?
-        .checked_mul(if config.weight_tying { 1 } else { 2 })?;
-    layer.checked_mul(config.n_layers as u64)?.checked_add(tables)
-}
-
-/// Memory that a process can still have: the system's, or what its control group leaves it.
-fn free_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let system = line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1024;
-    let read = |name: &str| {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}"))
-            .ok()?
-            .trim()
-            .parse::<u64>()
-            .ok()
-    };
-    let group = read("memory.max").map(|most| most.saturating_sub(read("memory.current").unwrap_or(0)));
-    Some(group.map_or(system, |group| group.min(system)))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -129,23 +109,9 @@ mod tests {
         assert!(
             row.status == Status::Fail
                 && row.found.contains("64.0 GB")
-                && row.found.contains("8.0 GB are free")
+                && row.found.contains("8.0 GB are there")
         );
         assert!(weigh(None, u64::MAX).status == Status::Fail);
         assert!(weigh(Some(1), 1).status == Status::Ok);
-    }
-
-    #[test]
-    fn the_weights_of_a_network_are_counted() {
-        let config = BackboneConfig {
-            d_model: 4,
-            n_heads: 2,
-            n_layers: 3,
-            mlp_hidden_size: Some(5),
-            vocab_size: 7,
-            ..BackboneConfig::default()
-        };
-        // A layer has four squares of 4, and three matrices of 4 by 5; there are two tables of 7 rows.
-        assert_eq!(numbers(&config), Some(3 * (4 * 16 + 3 * 20) + 2 * 7 * 4));
     }
 }

@@ -62,7 +62,11 @@ pub fn doctor(home: &Home, options: &DoctorArgs) -> anyhow::Result<ExitCode> {
         machine::terminal(),
     ];
     if let Some(profile) = &profile {
-        checks.push(memory::memory(home, profile, options.from_scratch));
+        let device = answer.as_ref().ok().and_then(|info| match &info.device.cuda {
+            Cuda::Ready { devices, .. } => devices.first(),
+            _ => None,
+        });
+        checks.push(memory::memory(home, profile, options.from_scratch, device));
     }
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     let cuda = answer.ok().map(|info| info.device.cuda);

@@ -166,7 +166,7 @@ fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<Name
                     .map(NamedSuites::Listed),
             );
         } else {
-            named.push(NamedSuites::read(word, &options.scorer)?);
+            named.push(NamedSuites::read(word, options.scorer.as_deref())?);
         }
     }
     if let Some(other) = named.iter().find(|one| embedded.is_some() && !one.is_published()) {

@@ -115,7 +115,7 @@ fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
 fn named(evaluation: &Evaluation, options: &EvalMerge) -> anyhow::Result<Vec<Suite>> {
     let mut known: Vec<Suite> = Suite::all().collect();
     for word in &options.suites {
-        known.extend(NamedSuites::read(word, &options.scorer)?.suites(None));
+        known.extend(NamedSuites::read(word, options.scorer.as_deref())?.suites(None));
     }
     evaluation
         .suites

@@ -10,6 +10,9 @@ use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite};
 
 use crate::exit::UsageError;
 
+/// How rows are scored where nothing is said.
+const SCORER: &str = "exact";
+
 /// Suites that were named.
 pub enum NamedSuites {
     /// A suite of the program.
@@ -24,13 +27,19 @@ impl NamedSuites {
     ///
     /// # Errors
     /// There is no such suite; a file that is wrong, with its line.
-    pub fn read(word: &str, scorer: &str) -> Result<Self, UsageError> {
-        let Some((file, which)) = in_file(word) else {
-            if Suite::find(word).is_none() && OwnBenchmark::is_of_rows(Path::new(word)) {
-                let read = BenchmarkFile::of_rows(Path::new(word), scorer);
-                let read = read.map_err(|error| UsageError(error.to_string()))?;
-                return Ok(Self::File(Box::new(read), None));
-            }
+    pub fn read(word: &str, scorer: Option<&str>) -> Result<Self, UsageError> {
+        let in_file = in_file(word);
+        if in_file.is_none() && Suite::find(word).is_none() && OwnBenchmark::is_of_rows(Path::new(word)) {
+            let read = BenchmarkFile::of_rows(Path::new(word), scorer.unwrap_or(SCORER));
+            let read = read.map_err(|error| UsageError(error.to_string()))?;
+            return Ok(Self::File(Box::new(read), None));
+        }
+        if let Some(scorer) = scorer {
+            return Err(UsageError(format!(
+                "--scorer {scorer} is for files of rows (.jsonl, .parquet, .tar, a folder); {word} says itself how it is scored"
+            )));
+        }
+        let Some((file, which)) = in_file else {
             return find(word).map(Self::Listed);
         };
         let read = BenchmarkFile::read(Path::new(file)).map_err(|error| UsageError(error.to_string()))?;

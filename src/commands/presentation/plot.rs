@@ -12,11 +12,9 @@ use serde_json::json;
 
 use crate::args::{Across, Plot};
 use crate::commands::experiment::runs;
-use crate::figure::{file, paper};
+use crate::figure::file;
 use crate::terminal::print;
 
-/// Metrics of one chart, at most: each has its own room.
-const MOST: usize = 24;
 /// Lines of the terminal for one metric; columns where nobody says how many there are.
 const ROWS: u16 = 16;
 const COLUMNS: u16 = 100;
@@ -67,17 +65,17 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     if charts.is_empty() {
         bail!(nothing(home, &chosen, options)?);
     }
-    if charts.len() > MOST {
+    if charts.len() > file::MOST_CHARTS {
         bail!(
-            "--metric {}: {} metrics fit, expected at most {MOST}; name fewer",
+            "--metric {}: {} metrics fit, expected at most {}; name fewer",
             options.metrics.join(" --metric "),
-            charts.len()
+            charts.len(),
+            file::MOST_CHARTS
         );
     }
-    match (&options.output, ending.as_deref()) {
-        (Some(path), Some("png")) => file::write(path, &paper::png(&charts, options.size)?)?,
-        (Some(path), _) => file::write(path, paper::svg(&charts, options.size)?.as_bytes())?,
-        (None, _) => show(&charts),
+    match (&options.output, &ending) {
+        (Some(path), Some(ending)) => file::write_charts(path, ending, &charts, options.size)?,
+        _ => show(&charts),
     }
     if let Some(path) = &options.output {
         println!(

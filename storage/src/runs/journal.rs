@@ -46,6 +46,19 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|(run, _)| run))
 }
 
+/// Whether there is a row of a run, in a store of whatever version; a file without tables has none.
+///
+/// # Errors
+/// SQLite's.
+pub fn has_run(connection: &Connection, id: &str) -> Result<bool, StoreError> {
+    let has_table = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run')";
+    if !connection.query_row(has_table, [], |row| row.get::<_, bool>(0))? {
+        return Ok(false);
+    }
+    let has_row = "SELECT EXISTS (SELECT 1 FROM run WHERE id = ?1)";
+    Ok(connection.query_row(has_row, params![id], |row| row.get(0))?)
+}
+
 /// A run as it was begun, and where it is; none where there is no such run.
 ///
 /// # Errors

@@ -170,7 +170,7 @@ impl Curator {
                     empty => {
                         let mut told = |source: &str, rows| telling.told("reading", source, rows);
                         let opened = Mixture::open(&profile, &telling.room, &mut told);
-                        empty.insert(opened.map_err(|error| RunError::Failed(error.to_string()))?)
+                        empty.insert(opened?)
                     }
                 };
                 mixture.traces.clone_from(&lock(&pool));
@@ -289,5 +289,5 @@ impl Handler<Measure> for Curator {
 async fn said<T>(
     work: impl Future<Output = Result<Result<T, SourceError>, RunError>>,
 ) -> Result<T, RunError> {
-    work.await?.map_err(|error| RunError::Failed(error.to_string()))
+    Ok(work.await??)
 }

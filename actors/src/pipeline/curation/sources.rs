@@ -20,6 +20,7 @@ use demask_storage::{CleanCheck, Gate, GateVerdict, Record};
 
 use super::library::ExampleLibrary;
 use super::training_example::location;
+use crate::pipeline::run_error::RunError;
 use crate::profile::{Profile, Source, SourceKind};
 
 /// Pictures that the classes' means are made of.
@@ -108,6 +109,16 @@ pub enum SourceError {
         /// The file or folder.
         path: PathBuf,
     },
+}
+
+/// What was given up because the daemon is ending is no failure of the run: the next daemon goes on with it (L1).
+impl From<SourceError> for RunError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::GivenUp => Self::Ending,
+            other => Self::Failed(other.to_string()),
+        }
+    }
 }
 
 /// What reading found.

@@ -47,7 +47,7 @@ pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         return work();
     }
     shim::deterministic(true, true)?;
-    let _lenient = Lenient;
+    let _back = BackTo { strict: false };
     work()
 }
 
@@ -60,17 +60,18 @@ pub fn leniently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         return work();
     }
     shim::deterministic(true, false)?;
-    let done = work();
-    shim::deterministic(true, true)?;
-    done
+    let _back = BackTo { strict: true };
+    work()
 }
 
 /// Back to what is on outside, also after a panic.
-struct Lenient;
+struct BackTo {
+    strict: bool,
+}
 
-impl Drop for Lenient {
+impl Drop for BackTo {
     fn drop(&mut self) {
-        if let Err(error) = shim::deterministic(true, false) {
+        if let Err(error) = shim::deterministic(true, self.strict) {
             tracing::warn!("{error}");
         }
     }

@@ -9,10 +9,11 @@ use crate::common::{numbers, ragged, settings};
 use demask_api::{EstimatorConfig, LoadOptions, LoraConfig, ObjectiveConfig, Purpose, StepSettings};
 use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
+use demask_model::training::interlude::{Interlude, Uninterrupted};
 use demask_model::training::loss::{LossRow, backward_chunks, gather};
 use demask_model::training::optimizer::AdamW;
 use demask_model::weights::safetensors;
-use demask_model::{Backbone, policy, training};
+use demask_model::{Backbone, ModelError, Result, policy, training};
 use tch::{Device, Kind, Tensor};
 
 const ROW: &str = "base_model.model.model.transformer.blocks";
@@ -328,6 +329,50 @@ fn dropout_acts_in_training_alone_and_the_same_each_time() {
     };
     assert_eq!(after(0.5, 9), after(0.5, 9));
     assert_ne!(after(0.5, 9), after(0.0, 9));
+}
+
+/// Somebody who asks at every pause of a step.
+struct Curious(usize);
+
+impl Interlude for Curious {
+    fn is_wanted(&mut self) -> bool {
+        true
+    }
+
+    fn take(&mut self, begun_with: &Backbone) -> Result<()> {
+        self.0 += 1;
+        begun_with.twin().map(drop)
+    }
+
+    fn give_up(&mut self, error: ModelError) -> Result<()> {
+        Err(error)
+    }
+}
+
+#[test]
+fn l8_dropout_is_the_same_whoever_asks_in_the_middle_of_a_step() {
+    let (_place, dir) = base();
+    let after = |interlude: &mut dyn Interlude| {
+        let config = LoraConfig {
+            dropout: 0.5,
+            ..lora()
+        };
+        let mut model = adapted(&dir, config);
+        train(&mut model, 1);
+        let batches = [ragged(), ragged(), ragged()];
+        training::train_with(
+            &mut model.backbone,
+            &mut model.optimizer,
+            &batches,
+            &settings(9),
+            interlude,
+        )
+        .unwrap();
+        logits(&model.backbone)
+    };
+    let mut curious = Curious(0);
+    assert_eq!(after(&mut curious), after(&mut Uninterrupted));
+    assert!(curious.0 > 1, "nobody asked");
 }
 
 #[test]

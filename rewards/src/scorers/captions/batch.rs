@@ -17,7 +17,7 @@ const BEGINNINGS: [&str; 46] = [
 /// Words that keep their full stop before a number.
 const NUMBERED: [&str; 9] = ["no", "nos", "art", "fig", "figs", "pp", "ca", "op", "prop"];
 
-/// Captions that are scored by one thread.
+/// Captions that one thread tokenises by itself.
 const FEW: usize = 2000;
 
 /// The tokens of captions that are tokenised together, by all processors.

@@ -1,5 +1,7 @@
 //! Captions of a whole set: tokenised and scored as the official evaluation does, and raw as VLMEvalKit does.
 
+use std::panic::resume_unwind;
+
 use serde_json::{Value, json};
 
 use super::super::ScoreError;
@@ -35,7 +37,8 @@ pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
         .div_ceil(2);
     let (official, raw) = std::thread::scope(|scope| {
         let raw = scope.spawn(|| scores(&predictions, &references, false, workers));
-        (scores(&as_texts, &known_texts, true, workers), raw.join().ok())
+        let official = scores(&as_texts, &known_texts, true, workers);
+        (official, raw.join().unwrap_or_else(|panic| resume_unwind(panic)))
     });
     Ok(json!({
         "official": official,

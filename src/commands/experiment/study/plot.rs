@@ -13,10 +13,7 @@ use demask_tui::chart::{Chart, Series};
 
 use super::plan::StudyPlan;
 use super::state::{StudyRunState, StudyRunStates};
-use crate::figure::{file, paper};
-
-/// Values of one picture, at most: each has its own room.
-const MOST: usize = 24;
+use crate::figure::file;
 
 /// Where a study is drawn, and how.
 pub struct StudyPicture<'a> {
@@ -47,16 +44,13 @@ impl StudyPicture<'_> {
                 self.file.display()
             );
         }
-        if charts.len() > MOST {
-            let count = charts.len();
+        if charts.len() > file::MOST_CHARTS {
+            let (count, most) = (charts.len(), file::MOST_CHARTS);
             anyhow::bail!(
-                "--plot: {count} values, expected at most {MOST}; name fewer in the study's metrics"
+                "--plot: {count} values, expected at most {most}; name fewer in the study's metrics"
             );
         }
-        match ending.as_str() {
-            "png" => file::write(self.file, &paper::png(&charts, self.size)?)?,
-            _ => file::write(self.file, paper::svg(&charts, self.size)?.as_bytes())?,
-        }
+        file::write_charts(self.file, &ending, &charts, self.size)?;
         Ok(charts.len())
     }
 }

@@ -74,7 +74,19 @@ impl Published for MmBench {
         };
         let rows = files.rows(|name| name.to_lowercase().contains(table))?;
         let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
-        if let Ok(judge) = std::fs::read_to_string(files.path(JUDGE)) {
+        let path = files.path(JUDGE);
+        let judge = match std::fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let words = format!(
+                    "benchmark mmbench: the judge's prompt {}: {error}",
+                    path.display()
+                );
+                return Err(SuiteError::Absent(words));
+            }
+            Ok(judge) => Some(judge),
+        };
+        if let Some(judge) = judge {
             records.push(PublishedRecord::of_object(JUDGE.to_owned(), &json!({ "judge": judge })).shown());
         }
         Ok(records)
