@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use demask_actors::control::client::ClientError;
+use demask_datasets::prompts::template_worker;
 
 use crate::args::Cli;
 use crate::exit::{FAILED, USAGE, UsageError};
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
     if std::env::args_os().len() < 2 {
         print::note(Cli::command().render_help().to_string().trim_end_matches('\n'));
         return ExitCode::from(USAGE);
+    }
+    if let Ok(own) = std::env::current_exe() {
+        template_worker::use_program(own);
     }
     let cli = Cli::parse();
     match commands::dispatch(cli) {

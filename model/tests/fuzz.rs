@@ -3,6 +3,8 @@
 //! How inputs are made, and the variables that ask for more of them, are in `tests/src/fuzz.rs`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../../tests/src/dice.rs"]
+mod dice;
 #[path = "../../tests/src/fuzz.rs"]
 mod fuzz;
 

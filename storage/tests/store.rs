@@ -554,6 +554,45 @@ fn l1_a_log_is_folded_in_as_far_as_it_is_whole() {
 }
 
 #[test]
+fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, new) = (folder.path().join("d.db"), folder.path().join("new.db"));
+    let alert = |number: u64| {
+        Record::Alert(Alert {
+            run: "r".into(),
+            step: number,
+            level: Level::Warn,
+            kind: "k".into(),
+            message: format!("number {number:04}, {}", "and more words of it ".repeat(10)),
+        })
+    };
+    let all: Vec<Record> = (0..1000).map(alert).collect();
+    let mut writer = Writer::open(&path).unwrap();
+    writer.append(&all, 7).unwrap();
+    writer.finish().unwrap();
+    drop(writer);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The page of an event in the middle.
+    let middle = b"\"message\":\"number 0500";
+    let at = bytes
+        .windows(middle.len())
+        .position(|window| window == middle)
+        .unwrap();
+    let page = at / 4096 * 4096;
+    bytes[page..page + 16].fill(0xa5);
+    std::fs::write(&path, &bytes).unwrap();
+    let mut whole = store::open(&new).unwrap();
+    salvage::salvage(&path, &mut whole).unwrap();
+    let (first, last, count): (i64, i64, i64) = whole
+        .query_row("SELECT min(seq), max(seq), count(*) FROM event", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((first, last), (1, 1000), "{count}");
+    assert!((900..1000).contains(&count), "{count}");
+}
+
+#[test]
 fn l1_what_is_no_whole_database_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("d.db");

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Storms: `kill -9`, SIGSTOP and full disks against runs, queues and evaluations at pseudo-random moments. Nothing acknowledged may
-# be lost, and all must end in the weights, losses and rows of a run that nobody disturbed (laws L1, L8, L10).
+# be lost, and all must end in the weights, losses and rows of a run that nobody disturbed (laws L1, L8, L10); of `queue` and `stop`
+# the weights are compared, of `evaluation` what is printed.
 #
 #     tests/benches/kills.sh [--seed N] [--first ROUND] [KIND[=COUNT]...]
 #

@@ -9,6 +9,7 @@
 //! | `DEMASK_FUZZ_SEED` | the seed; without it always the same |
 //! | `DEMASK_FUZZ_ONLY` | the number of the only input that is given |
 
+use crate::dice::Dice;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -67,27 +68,24 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// Numbers by chance, the same for the same seed (SplitMix64).
+/// How inputs are changed, the same for the same seed.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Changes(Dice);
 
-impl Dice {
+impl Changes {
     /// Those of a seed.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
+    pub fn new(seed: u64) -> Self {
+        Self(Dice::new(seed))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.below(u64::MAX)
     }
 
     /// A number below a limit; 0 where the limit is.
     pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % (limit as u64).max(1)) as usize
+        self.0.below((limit as u64).max(1)) as usize
     }
 
     /// A number below a power of two, of which smaller powers are as likely: mostly small.
@@ -121,7 +119,7 @@ const NUMBERS: [&[u8]; 14] = [
 
 /// An input: a seed, changed a few times.
 #[must_use]
-pub fn changed(seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Dice) -> Vec<u8> {
+pub fn changed(seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Changes) -> Vec<u8> {
     let mut bytes = seeds[dice.below(seeds.len())].clone();
     for _ in 0..1 << dice.below(4) {
         change(&mut bytes, seeds, words, dice);
@@ -130,7 +128,7 @@ pub fn changed(seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Dice) {
+fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Changes) {
     let at = dice.below(bytes.len() + 1);
     let length = dice.mostly_small(10).min(bytes.len() - at);
     match dice.below(10) {
@@ -178,7 +176,7 @@ fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Di
 }
 
 /// Another number in place of the first that stands behind a place.
-fn number(bytes: &mut Vec<u8>, at: usize, dice: &mut Dice) {
+fn number(bytes: &mut Vec<u8>, at: usize, dice: &mut Changes) {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let Some(found) = bytes[at..].iter().position(is_digit) else {
         return;
@@ -259,7 +257,7 @@ impl Door<'_> {
             .name
             .bytes()
             .fold(seed, |sum, byte| sum.wrapping_mul(257) ^ u64::from(byte));
-        changed(&self.seeds, self.words, &mut Dice::new(name ^ (number << 20)))
+        changed(&self.seeds, self.words, &mut Changes::new(name ^ (number << 20)))
     }
 
     /// Tries the door.

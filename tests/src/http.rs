@@ -1,7 +1,9 @@
 //! The server's end of one HTTP/1.1 request, for servers that a test makes up.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+
+use serde_json::{Value, json};
 
 /// The body of a request.
 ///
@@ -32,4 +34,26 @@ pub fn answer(mut stream: &TcpStream, status: &str, body: &str) {
     stream
         .write_all(format!("{head}{body}").as_bytes())
         .expect("whoever asked");
+}
+
+/// Serves chats at an OpenAI-compatible address for as long as the test lives: `reply` is told each request's body.
+///
+/// # Panics
+/// When there is no port.
+#[must_use]
+pub fn chat_server(reply: impl Fn(&Value) -> String + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.expect("a client");
+            let body = serde_json::from_slice(&request_body(&stream)).expect("JSON");
+            let said = json!({
+                "choices": [{"message": {"content": reply(&body)}}],
+                "usage": {"total_tokens": 9},
+            });
+            answer(&stream, "200 OK", &said.to_string());
+        }
+    });
+    format!("http://{address}/v1")
 }

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crate::curation::likeness::Likeness;
@@ -23,11 +24,14 @@ pub trait Lookable: Sync {
     /// What it is known by: the same number as long as it is the same picture. None where it is not there.
     fn identity(&self) -> Option<u128>;
 
-    /// What it shows; none where it is blank or cannot be read.
-    fn looked_at(&self) -> Option<Likeness>;
+    /// What it shows; none where it is blank.
+    ///
+    /// # Errors
+    /// In words: it cannot be read, or is no picture.
+    fn looked_at(&self) -> Result<Option<Likeness>, String>;
 }
 
-/// None of a picture that is blank, or cannot be read.
+/// None of a picture that is blank.
 type Found = Option<Likeness>;
 
 /// Likenesses by what their pictures are known by.
@@ -40,6 +44,7 @@ pub struct LikenessCache {
     /// Whether there are any that the file has not.
     is_new: bool,
     computed: u64,
+    failed: u64,
 }
 
 impl LikenessCache {
@@ -77,9 +82,12 @@ impl LikenessCache {
             .iter()
             .filter_map(|(key, _)| unknown.remove_entry(key))
             .collect();
-        self.is_new |= !open.is_empty();
+        let found = looked_at(&open);
+        self.is_new |= !found.is_empty();
         self.computed += open.len() as u64;
-        self.known.extend(looked_at(&open));
+        // What could not be read today may be read tomorrow: it is not remembered.
+        self.failed += (open.len() - found.len()) as u64;
+        self.known.extend(found);
         let mut seen = HashSet::new();
         let each = keyed.iter().filter(|(key, _)| seen.insert(*key));
         let found = each
@@ -93,6 +101,12 @@ impl LikenessCache {
     #[must_use]
     pub fn computed(&self) -> u64 {
         self.computed
+    }
+
+    /// How many of them could not be read.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed
     }
 
     /// Writes what is known, where something is new: the old file stays until the new one is whole.
@@ -136,26 +150,22 @@ fn read_line(line: &str) -> Option<(u128, Found)> {
     Some((number(key, KEY)?, found))
 }
 
-/// The likenesses of pictures, by all processors.
+/// The likenesses of pictures, by all processors, without those that cannot be read.
 fn looked_at<P: Lookable>(open: &[(u128, &P)]) -> Vec<(u128, Found)> {
-    let each = |part: &[(u128, &P)]| -> Vec<(u128, Found)> {
-        part.iter()
-            .map(|(key, picture)| (*key, picture.looked_at()))
-            .collect()
+    // A decoder that panics has not read it either.
+    let one = |(key, picture): &(u128, &P)| {
+        let found = catch_unwind(AssertUnwindSafe(|| picture.looked_at()));
+        Some((*key, found.ok()?.ok()?))
     };
+    let each = |part: &[(u128, &P)]| -> Vec<(u128, Found)> { part.iter().filter_map(one).collect() };
     let each = &each;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let parts: Vec<_> = open
             .chunks(open.len().div_ceil(workers).max(1))
-            .map(|part| (part, scope.spawn(move || each(part))))
+            .map(|part| scope.spawn(move || each(part)))
             .collect();
-        let found = parts.into_iter().flat_map(|(part, found)| {
-            // What makes a decoder panic shows nothing.
-            found
-                .join()
-                .unwrap_or_else(|_| part.iter().map(|one| (one.0, None)).collect())
-        });
-        found.collect()
+        let found = parts.into_iter().filter_map(|part| part.join().ok());
+        found.flatten().collect()
     })
 }

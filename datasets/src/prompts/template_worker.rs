@@ -1,11 +1,12 @@
 //! A template that could fill the memory is rendered in a process that may not (laws L9, L10): fuel counts its steps, of which one may
-//! double a text. What the templates of most models do cannot grow (`foreign::may_grow`) and is done here.
+//! double a text. What cannot grow (`foreign::may_grow`) is done here.
 //!
-//! The process is the command itself, `demask render-templates`: it bounds its own memory, and is asked by frames. In a program
-//! that is not the command, and was told of none, everything is done in place.
+//! The process is the command itself, `demask render-templates`: it bounds its own memory, and is asked by frames. Where none was named
+//! ([`use_program`]) everything is done in place.
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -22,8 +23,10 @@ use crate::example::Turn;
 pub const COMMAND: &str = "render-templates";
 /// Bytes of memory that it may ask for beside what it has at its start.
 pub const MOST_MEMORY: u64 = 512 << 20;
+/// The signal of a process that could not have the memory that it asked for.
+const SIGABRT: i32 = 6;
 /// How long it may take for one template: fuel ends what has no end in a second or two.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// What is asked of the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -53,29 +56,18 @@ pub type Rendered = Result<String, String>;
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 static WORKER: Mutex<Option<TemplateWorker>> = Mutex::new(None);
 
-/// Names the command for a program that is not the command itself; the first that is named stays.
+/// Names the command, which renders what could grow from then on; the first that is named stays.
 pub fn use_program(path: PathBuf) {
     PROGRAM.set(path).ok();
 }
 
-/// The command: the one that was named, or this program where it is the command.
-fn program() -> Option<PathBuf> {
-    if let Some(named) = PROGRAM.get() {
-        return Some(named.clone());
-    }
-    let own = std::env::current_exe().ok()?;
-    // A program that was replaced while it ran is found under its old name.
-    let name = own.file_name()?.to_str()?.trim_end_matches(" (deleted)");
-    (name == "demask").then(|| own.with_file_name("demask"))
-}
-
 /// What the process makes of a job; none where there is no such process to ask.
 pub(super) fn rendered(job: &TemplateJob) -> Option<Rendered> {
-    let program = program()?;
+    let program = PROGRAM.get()?;
     let mut worker = WORKER.lock().unwrap_or_else(PoisonError::into_inner);
     let asked = match &mut *worker {
         Some(running) => running.ask(job),
-        none => match TemplateWorker::start(&program) {
+        none => match TemplateWorker::start(program) {
             Ok(started) => none.insert(started).ask(job),
             Err(error) => {
                 let words = format!("{} {COMMAND} cannot be started: {error}", program.display());
@@ -122,12 +114,28 @@ impl TemplateWorker {
     /// # Errors
     /// In words: it took too long, or died of what it was asked.
     fn ask(&mut self, job: &TemplateJob) -> Result<Rendered, String> {
-        let died = || format!("it takes more than {} MiB of memory", MOST_MEMORY >> 20);
-        wire::write(&mut self.jobs, job).map_err(|_| died())?;
+        if let Err(error) = wire::write(&mut self.jobs, job) {
+            return Err(match error.kind() {
+                io::ErrorKind::InvalidData => error.to_string(),
+                _ => self.how_it_ended(),
+            });
+        }
         match self.answers.recv_timeout(LONGEST) {
             Ok(rendered) => Ok(rendered),
             Err(RecvTimeoutError::Timeout) => Err(format!("it takes longer than {} s", LONGEST.as_secs())),
-            Err(RecvTimeoutError::Disconnected) => Err(died()),
+            Err(RecvTimeoutError::Disconnected) => Err(self.how_it_ended()),
+        }
+    }
+
+    /// In words: memory that could not be had aborts it, or the system kills it.
+    fn how_it_ended(&mut self) -> String {
+        self.child.kill().ok();
+        match self.child.wait() {
+            Ok(status) if status.signal() == Some(SIGABRT) => {
+                format!("it takes more than {} MiB of memory", MOST_MEMORY >> 20)
+            }
+            Ok(status) => format!("the process that renders it ended: {status}"),
+            Err(error) => format!("the process that renders it ended: {error}"),
         }
     }
 }

@@ -81,12 +81,13 @@ pub fn of_files(database: &Path) -> std::io::Result<Option<Damage>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
+    let is_read = file.read_exact(&mut header).is_ok();
+    // After the header: a daemon that ends meanwhile makes the file longer, and never shorter.
     let found = file.seek(SeekFrom::End(0))?;
     if found == 0 {
         return Ok(None);
     }
-    file.rewind()?;
-    if found < HEADER as u64 || file.read_exact(&mut header).is_err() || !header.starts_with(MAGIC) {
+    if !is_read || !header.starts_with(MAGIC) {
         return Ok(Some(Damage::Garbage));
     }
     // What the log holds may be yet to come.

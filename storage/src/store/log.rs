@@ -71,7 +71,7 @@ fn sum([mut one, mut other]: [u32; 2], bytes: &[u8], big: bool) -> [u32; 2] {
 }
 
 /// Writes what a log had committed into its database, whatever its header says; the transactions that were saved. The first frame
-/// is believed when the second continues it.
+/// is believed when it continues a whole header, or the second continues it.
 ///
 /// # Errors
 /// The system's.
@@ -93,10 +93,18 @@ pub fn fold_in(database: &Path, log: &Path) -> std::io::Result<u64> {
     }
     let size = size as usize;
     let frames: Vec<&[u8]> = bytes[HEADER..].chunks_exact(FRAME + size).collect();
-    let committed = [false, true].map(|big| committed(&frames, big));
+    let header = is_whole(&bytes).then(|| LogHeader {
+        salts: [word(&bytes, 4), word(&bytes, 5)],
+        checksum: [word(&bytes, 6), word(&bytes, 7)],
+    });
+    let committed = [false, true].map(|big| committed(&frames, header.as_ref(), big));
     let Some((pages, length, count)) = committed.into_iter().max_by_key(|found| found.2) else {
         return Ok(0);
     };
+    // A length that nothing could have: it was not written by SQLite.
+    if u64::from(length) > file.metadata()?.len() / size as u64 + frames.len() as u64 {
+        return Ok(0);
+    }
     for (page, frame) in &pages {
         file.seek(SeekFrom::Start(u64::from(page - 1) * size as u64))?;
         file.write_all(&frames[*frame][FRAME..])?;
@@ -108,10 +116,21 @@ pub fn fold_in(database: &Path, log: &Path) -> std::io::Result<u64> {
     Ok(count)
 }
 
+/// What a whole header says of the frames behind it.
+struct LogHeader {
+    salts: [u32; 2],
+    checksum: [u32; 2],
+}
+
 /// The last frame of each page, the pages of the database and the transactions, as far as the chain of checksums holds.
-fn committed(frames: &[&[u8]], big: bool) -> (BTreeMap<u32, usize>, u32, u64) {
+fn committed(frames: &[&[u8]], header: Option<&LogHeader>, big: bool) -> (BTreeMap<u32, usize>, u32, u64) {
     let (mut pages, mut length, mut count) = (BTreeMap::new(), 0, 0);
-    let (mut open, mut before) = (BTreeMap::new(), None);
+    let (mut open, mut before) = (BTreeMap::new(), header.map(|header| header.checksum));
+    let salts = match (header, frames.first()) {
+        (Some(header), _) => header.salts,
+        (None, Some(frame)) => [word(frame, 2), word(frame, 3)],
+        (None, None) => return (pages, 0, 0),
+    };
     for (number, frame) in frames.iter().enumerate() {
         let said = [word(frame, 4), word(frame, 5)];
         let continues = |before: [u32; 2]| {
@@ -119,7 +138,7 @@ fn committed(frames: &[&[u8]], big: bool) -> (BTreeMap<u32, usize>, u32, u64) {
             sum(header, &frame[FRAME..], big) == said
         };
         // Frames of an earlier round of the log have other salts.
-        let same_round = frame[8..16] == frames[0][8..16];
+        let same_round = [word(frame, 2), word(frame, 3)] == salts;
         let (page, size) = (word(frame, 0), word(frame, 1));
         if page == 0 || !same_round || before.is_some_and(|before| !continues(before)) {
             break;
@@ -133,7 +152,7 @@ fn committed(frames: &[&[u8]], big: bool) -> (BTreeMap<u32, usize>, u32, u64) {
     }
     pages.retain(|page, _| *page <= length);
     // A first frame that nothing continues is not proved.
-    if frames.len() > 1 && pages.values().all(|frame| *frame == 0) {
+    if header.is_none() && pages.values().all(|frame| *frame == 0) {
         return (BTreeMap::new(), 0, 0);
     }
     (pages, length, count)

@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::StoreError;
 
-/// A table: its columns, and whether its rows are ordered by a number that is no column.
+/// A table, its columns and what its rows lie in the order of.
 struct SalvagedTable {
     name: String,
     columns: Vec<String>,
-    rowid: bool,
+    /// Whether each row has a number that is no column.
+    has_own_number: bool,
+    order: Vec<String>,
 }
 
 /// Copies what can be read of a damaged store into a whole one; how many rows. What cannot be read is passed over.
@@ -43,15 +45,24 @@ fn tables(connection: &Connection) -> Result<Vec<SalvagedTable>, StoreError> {
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let table = |(name, without_rowid): (String, bool)| {
-        let mut query =
-            connection.prepare("SELECT name, type = 'INTEGER' AND pk = 1 FROM pragma_table_info(?1)")?;
-        let columns: Vec<(String, bool)> = query
-            .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?
+        let mut query = connection.prepare("SELECT name, type = 'INTEGER', pk FROM pragma_table_info(?1)")?;
+        let columns: Vec<(String, bool, i64)> = query
+            .query_map([&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
             .collect::<Result<_, _>>()?;
+        let mut key: Vec<&(String, bool, i64)> = columns.iter().filter(|column| column.2 > 0).collect();
+        key.sort_by_key(|column| column.2);
         // An integer key is the number itself.
-        let rowid = !without_rowid && !columns.iter().any(|(_, key)| *key);
-        let columns = columns.into_iter().map(|(column, _)| column).collect();
-        Ok(SalvagedTable { name, columns, rowid })
+        let is_numbered = matches!(key[..], [(_, true, _)]);
+        let order = match without_rowid {
+            true => key.iter().map(|column| format!("\"{}\"", column.0)).collect(),
+            false => vec!["rowid".to_owned()],
+        };
+        Ok(SalvagedTable {
+            has_own_number: !without_rowid && !is_numbered,
+            order,
+            columns: columns.into_iter().map(|column| column.0).collect(),
+            name,
+        })
     };
     named.into_iter().map(table).collect()
 }
@@ -71,7 +82,7 @@ fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Resu
     if columns.is_empty() {
         return Ok(0);
     }
-    if table.rowid {
+    if table.has_own_number {
         columns.push("rowid".into());
     }
     let (names, name) = (columns.join(", "), &table.name);
@@ -82,14 +93,15 @@ fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Resu
         let mut insert = transaction.prepare(&format!(
             "INSERT OR IGNORE INTO \"{name}\" ({names}) VALUES ({marks})"
         ))?;
-        let ends: &[&str] = if table.rowid { &["ASC", "DESC"] } else { &["ASC"] };
-        for end in ends {
-            let order = if table.rowid {
-                format!(" ORDER BY rowid {end}")
-            } else {
-                String::new()
-            };
-            let Ok(mut select) = old.prepare(&format!("SELECT {names} FROM \"{name}\"{order}")) else {
+        for end in [" ASC", " DESC"] {
+            let order: Vec<String> = table
+                .order
+                .iter()
+                .map(|column| format!("{column}{end}"))
+                .collect();
+            let order = order.join(", ");
+            let Ok(mut select) = old.prepare(&format!("SELECT {names} FROM \"{name}\" ORDER BY {order}"))
+            else {
                 continue;
             };
             let Ok(mut rows) = select.query([]) else { continue };
@@ -98,12 +110,9 @@ fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Resu
                     Ok(Some(row)) => {
                         let values: Result<Vec<Value>, _> =
                             (0..columns.len()).map(|at| row.get(at)).collect();
-                        // A row that breaks a rule of the table was read from a broken page.
-                        count += values.map_or(0, |values| {
-                            insert
-                                .execute(params_from_iter(values))
-                                .map_or(0, |added| added as u64)
-                        });
+                        if let Ok(values) = values {
+                            count += added(insert.execute(params_from_iter(values)))?;
+                        }
                     }
                     Ok(None) => break true,
                     Err(_) => break false,
@@ -116,4 +125,17 @@ fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Resu
     }
     transaction.commit()?;
     Ok(count)
+}
+
+/// Rows that were added: none of one that breaks a rule of the table, which was read from a broken page.
+fn added(executed: rusqlite::Result<usize>) -> Result<u64, StoreError> {
+    match executed {
+        Ok(added) => Ok(added as u64),
+        Err(rusqlite::Error::SqliteFailure(why, _))
+            if matches!(why.code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) =>
+        {
+            Ok(0)
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -166,7 +166,12 @@ impl Screen for RunsScreen {
 impl RunsScreen {
     /// The place of the chosen run among those that wait, from 1, if it waits.
     fn place(&self) -> Option<u64> {
-        self.rows.get(self.at)?.get(2)?.strip_prefix(WAITS)?.parse().ok()
+        self.place_of(self.at)
+    }
+
+    /// The place of a row's run.
+    fn place_of(&self, row: usize) -> Option<u64> {
+        self.rows.get(row)?.get(2)?.strip_prefix(WAITS)?.parse().ok()
     }
 
     /// Has the chosen run wait a place less or more, and asks how they wait then.
@@ -182,7 +187,15 @@ impl RunsScreen {
         if place == 0 || place > last.count() as u64 {
             return Vec::new();
         }
-        self.at = step_back(self.at, self.rows.len().saturating_sub(1), !earlier);
+        // At once, so that a key that is pressed again means the same run: the rows of the store come later.
+        let other = step_back(self.at, self.rows.len().saturating_sub(1), !earlier);
+        self.rows.swap(self.at, other);
+        for (row, place) in [(self.at, self.place_of(other)), (other, self.place_of(self.at))] {
+            if let (Some(row), Some(place)) = (self.rows.get_mut(row), place) {
+                row[2] = format!("{WAITS}{place}");
+            }
+        }
+        self.at = other;
         let mut effects = vec![Effect::Ask(Command::QueueMove { run, place })];
         effects.extend(self.on_show(model));
         effects

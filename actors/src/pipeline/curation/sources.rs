@@ -260,7 +260,15 @@ fn register(
     let items = suite.items(None)?;
     let likenesses = likenesses.map_or_else(Vec::new, |cache| {
         let shown: Vec<&Encoded> = items.iter().filter_map(|item| item.picture.as_ref()).collect();
-        cache.of(&shown)
+        let before = cache.failed();
+        let found = cache.of(&shown);
+        if cache.failed() > before {
+            let failed = cache.failed() - before;
+            tracing::warn!(
+                "{failed} pictures of {name} cannot be read, so training pictures are not compared with them"
+            );
+        }
+        found
     });
     let texts = items
         .iter()

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use demask_api::{Picture, PictureSize};
+use demask_api::{Picture, PictureSize, bounded_file};
 use image::DynamicImage;
 
 use super::stored_picture::StoredPicture;
@@ -14,6 +14,9 @@ use crate::curation::likeness_cache::Lookable;
 use crate::pictures::file as picture_file;
 use crate::pictures::fit::{Fit, fit};
 use crate::pictures::jpeg;
+
+/// Bytes of a picture's file (law L9).
+const LONGEST: u64 = 256 << 20;
 
 /// A picture as a row has it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,7 +47,7 @@ impl Encoded {
     /// In words: the file cannot be read.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         let read = |path: &PathBuf| {
-            let bytes = std::fs::read(path);
+            let bytes = bounded_file::read(path, LONGEST);
             bytes.map_err(|error| format!("{}: {error}", path.display()))
         };
         match self {
@@ -102,14 +105,16 @@ impl Lookable for Encoded {
             Self::Stored(stored) => {
                 let table = file_identity(&stored.file)?;
                 let (group, row, column, at) = (stored.group, stored.row, stored.column, stored.at);
-                format!("{table}\0{group}\0{row}\0{column}\0{at}")
+                // Where its bytes are null it is a file beside the table.
+                let beside = stored.path.as_deref().and_then(file_identity).unwrap_or_default();
+                format!("{table}\0{group}\0{row}\0{column}\0{at}\0{beside}")
             }
         };
         Some(first(blake3::hash(named.as_bytes())))
     }
 
-    fn looked_at(&self) -> Option<Likeness> {
-        self.likeness().ok().flatten()
+    fn looked_at(&self) -> Result<Option<Likeness>, String> {
+        self.likeness()
     }
 }
 

@@ -13,6 +13,8 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
+use crate::formats::parquet::survived;
+
 /// Where a picture is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredPicture {
@@ -49,13 +51,16 @@ impl StoredPicture {
             )
         };
         PLACE.with_borrow_mut(|place| {
-            if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
-                *place = Some(StoredPictures::open(self).map_err(named)?);
-            }
-            let read = match place {
-                Some(place) => place.read(self).map_err(|error| named(error.to_string())),
-                None => Ok(None),
-            };
+            let read = survived(|| {
+                if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
+                    *place = Some(StoredPictures::open(self)?);
+                }
+                match place {
+                    Some(place) => place.read(self).map_err(|error| error.to_string()),
+                    None => Ok(None),
+                }
+            });
+            let read = read.and_then(|read| read).map_err(named);
             if read.is_err() {
                 *place = None;
             }

@@ -38,7 +38,7 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
         let schema = reader.metadata().file_metadata().schema();
         let wanted = match pictures.columns.is_empty() {
             true => None,
-            false => without_pictures(schema).map_err(broken)?,
+            false => Some(without_pictures(schema).map_err(broken)?),
         };
         let rows = RowIter::from_file_into(Box::new(reader)).project(wanted);
         Ok::<_, ReadError>((rows.map_err(broken)?, pictures))
@@ -160,7 +160,7 @@ fn is_of_pictures(column: &Type) -> bool {
 }
 
 /// The schema without the bytes of pictures.
-fn without_pictures(schema: &Type) -> Result<Option<Type>, ParquetError> {
+fn without_pictures(schema: &Type) -> Result<Type, ParquetError> {
     let kept: Result<Vec<Arc<Type>>, ParquetError> = schema
         .get_fields()
         .iter()
@@ -169,10 +169,7 @@ fn without_pictures(schema: &Type) -> Result<Option<Type>, ParquetError> {
             false => Ok(Arc::clone(column)),
         })
         .collect();
-    Type::group_type_builder(schema.name())
-        .with_fields(kept?)
-        .build()
-        .map(Some)
+    Type::group_type_builder(schema.name()).with_fields(kept?).build()
 }
 
 fn without_bytes(column: &Type) -> Result<Type, ParquetError> {

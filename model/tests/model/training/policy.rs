@@ -495,6 +495,10 @@ impl Interlude for Looking {
         self.seen.push(named.values().flat_map(numbers).collect());
         Ok(())
     }
+
+    fn give_up(&mut self, error: demask_model::ModelError) -> demask_model::Result<()> {
+        Err(error)
+    }
 }
 
 #[test]

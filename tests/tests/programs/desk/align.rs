@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
@@ -27,21 +28,24 @@ for line in sys.stdin:
     print(json.dumps({"batch": batch["batch"], "values": values}), flush=True)
 "#;
 
-#[test]
-fn a_folder_of_pictures_is_aligned_on_with_a_reward_in_python() {
-    let place = Place::default();
-    let folder = place.path().join("stripes");
+/// Writes a folder of six pictures, each with its words beside it.
+pub fn stripes(place: &Path) -> PathBuf {
+    let folder = place.join("stripes");
     fs::create_dir(&folder).unwrap();
     for number in 0..6u8 {
         let picture =
             image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([number * 40, (x * 8) as u8, number]));
         picture.save(folder.join(format!("{number}.png"))).unwrap();
-        fs::write(
-            folder.join(format!("{number}.txt")),
-            format!("a stripe of {number}"),
-        )
-        .unwrap();
+        let words = format!("a stripe of {number}");
+        fs::write(folder.join(format!("{number}.txt")), words).unwrap();
     }
+    folder
+}
+
+#[test]
+fn a_folder_of_pictures_is_aligned_on_with_a_reward_in_python() {
+    let place = Place::default();
+    let folder = stripes(place.path());
     fs::write(place.path().join("redness.py"), REDNESS).unwrap();
     let profile = place.path().join("own.toml");
     let text = smoke_with_stages(&format!(

@@ -157,18 +157,7 @@ fn a_parquet_file_of_messages_is_fine_tuned_on() {
 #[test]
 fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     let place = Place::default();
-    let folder = place.path().join("stripes");
-    fs::create_dir(&folder).unwrap();
-    for number in 0..6u8 {
-        let picture =
-            image::RgbImage::from_fn(32, 32, |x, _| image::Rgb([number * 40, (x * 8) as u8, number]));
-        picture.save(folder.join(format!("{number}.png"))).unwrap();
-        fs::write(
-            folder.join(format!("{number}.txt")),
-            format!("a stripe of {number}"),
-        )
-        .unwrap();
-    }
+    let folder = super::align::stripes(place.path());
     let profile = place.path().join("own.toml");
     let text = format!(
         "name = \"stripes\"\n{MODEL}\n[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"stripes\"\nkind = \"image_folder\"\n\

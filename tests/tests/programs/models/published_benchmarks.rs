@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::Write as _;
 use std::process::Output;
 
 use demask_tests::Place;
+use demask_tests::http::chat_server;
 use serde_json::{Value, json};
 
 fn lines(out: &Output) -> Vec<Value> {
@@ -203,51 +203,23 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
 /// A judge that rambles about the first drawing that it sees and scores all others; how often it was asked is the length of the
 /// file.
 fn judge(asked: std::path::PathBuf) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).unwrap() > 2 {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let body: Value = serde_json::from_slice(&body).unwrap();
-            let content = &body["messages"][0]["content"];
-            assert!(
-                content[1]["image_url"]["url"]
-                    .as_str()
-                    .unwrap()
-                    .starts_with("data:image/png;base64,")
-            );
-            let mut file = fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&asked)
-                .unwrap();
-            file.write_all(b".").unwrap();
-            let text = content[0]["text"].as_str().unwrap();
-            let reply = match text.contains("cars to stop") {
-                true => "What a fine drawing.",
-                false => "Consistency: 2\nRealism: 1\nAesthetic Quality: 0",
-            };
-            let answer = json!({"choices": [{"message": {"content": reply}}], "usage": {"total_tokens": 9}})
-                .to_string();
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                answer.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+    chat_server(move |body| {
+        let content = &body["messages"][0]["content"];
+        let picture = content[1]["image_url"]["url"].as_str().unwrap();
+        assert!(picture.starts_with("data:image/png;base64,"));
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&asked)
+            .unwrap();
+        file.write_all(b".").unwrap();
+        let is_first = content[0]["text"].as_str().unwrap().contains("cars to stop");
+        match is_first {
+            true => "What a fine drawing.",
+            false => "Consistency: 2\nRealism: 1\nAesthetic Quality: 0",
         }
-    });
-    format!("http://{address}/v1")
+        .to_owned()
+    })
 }
 
 #[test]
@@ -293,42 +265,15 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
 
 /// A judge that is asked in words alone and names an option of everything but the second question that it hears of.
 fn judge_of_options() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut line, mut length) = (String::new(), 0);
-            while reader.read_line(&mut line).unwrap() > 2 {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let said = String::from_utf8_lossy(&body);
-            assert!(
-                said.contains("find which option is most similar to the answer"),
-                "{said}"
-            );
-            let reply = if said.contains("Which shape") {
-                "who knows"
-            } else {
-                "A"
-            };
-            let answer = json!({"choices": [{"message": {"content": reply}}], "usage": {"total_tokens": 9}})
-                .to_string();
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                answer.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    format!("http://{address}/v1")
+    chat_server(|body| {
+        let said = body.to_string();
+        assert!(
+            said.contains("find which option is most similar to the answer"),
+            "{said}"
+        );
+        let is_second = said.contains("Which shape");
+        if is_second { "who knows" } else { "A" }.to_owned()
+    })
 }
 
 #[test]

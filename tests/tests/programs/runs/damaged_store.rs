@@ -70,7 +70,12 @@ async fn is_whole(place: &mut Place, run: &str, expected: &[String]) {
     let other = other["queued"].as_str().unwrap();
     let until_done = |run: &str| {
         let sql = format!("SELECT status FROM v_run WHERE run = '{run}'");
-        while rows_in(place.path(), &sql)[0][0] != "done" {
+        loop {
+            let status = rows_in(place.path(), &sql)[0][0].clone();
+            assert!(status != "failed" && status != "stopped", "{status}");
+            if status == "done" {
+                return;
+            }
             let status = place.run(&["ps"]);
             assert!(status.status.success(), "{}", said(&status));
         }
