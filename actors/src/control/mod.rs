@@ -170,19 +170,23 @@ impl Control {
         self.until(Self::is_ending).await;
     }
 
-    /// A stop takes effect here and now, between no steps, because the run hangs (law L10): everything that was asked is a row
-    /// that says so. Whether a person asked for it.
+    /// A stop takes effect here and now, between no steps, because the run hangs (law L10); its row says `step`, where the run goes on
+    /// if somebody has it go on. Everything else that was asked for waits for a boundary, which no step of this life comes to any
+    /// more (L3). Whether a person asked for a stop.
     ///
     /// # Errors
     /// A recorder that is gone.
-    pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
-        let asked: Vec<(Steer, Command)> = {
+    pub async fn stop_now(&self, recorder: &Recorder, step: u64) -> Result<bool, RecorderGone> {
+        let stops: Vec<Steer> = {
             let mut state = self.lock();
-            state.pending.drain(..).collect()
+            let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.pending)
+                .into_iter()
+                .partition(|(_, order)| *order == Command::Stop);
+            state.pending = waiting;
+            stops.into_iter().map(|(steer, _)| steer).collect()
         };
-        let (_, step) = self.place();
-        let stopped = asked.iter().any(|(_, order)| *order == Command::Stop);
-        for (mut steer, _) in asked {
+        let stopped = !stops.is_empty();
+        for mut steer in stops {
             steer.applied_step = Some(step);
             recorder.record(Record::Steer(steer)).await?;
         }
