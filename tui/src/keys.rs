@@ -53,6 +53,8 @@ pub enum Action {
     ZoomIn,
     /// A longer one; a run that waits comes later.
     ZoomOut,
+    /// Take a run that waits off the queue.
+    Cancel,
     /// Only items that are wrong, or all.
     Wrong,
     /// Find any of these by a few letters.
@@ -97,7 +99,7 @@ pub fn screen_key(number: usize) -> &'static str {
 }
 
 /// Every key but those of the screens.
-const BINDINGS: [Binding; 29] = [
+const BINDINGS: [Binding; 30] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
         "ctrl-c",
@@ -166,6 +168,7 @@ const BINDINGS: [Binding; 29] = [
         "Curves: a longer part, esc: all of it; Runs: later",
         "",
     ),
+    bind("X", Action::Cancel, "Runs: cancel a run that waits; asked twice", ""),
     bind("w", Action::Wrong, "Benchmarks: only items that are wrong", ""),
     bind(
         "/",

@@ -47,6 +47,10 @@ struct State {
     /// The step of the first boundary.
     first: Option<u64>,
     paused: bool,
+    /// A stop took effect: whatever the run waits for behind it, it ends stopped.
+    stopping: bool,
+    /// Orders that came before the first boundary of this life: nothing was computed since, so they wait for that one alone.
+    early: HashSet<String>,
     /// The present step is given up for an order that waits: it takes effect before the step is done again.
     given_up: bool,
     halting: bool,
@@ -89,18 +93,23 @@ impl Control {
         let orders = standing(journal)
             .into_iter()
             .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
-        let (replay, pending) = orders.partition(|(steer, _)| steer.applied_step.is_some());
+        let (mut replay, pending): (Vec<_>, Vec<_>) =
+            orders.partition(|(steer, _)| steer.applied_step.is_some());
+        // One that waited while the run was stopped took effect behind what had it go on, which was asked for later.
+        replay.sort_by_key(|(steer, _)| steer.applied_step);
         let (run, overview) = (run.to_owned(), nothing());
         let state = State {
             run,
             step: 0,
             first: None,
             paused: false,
+            stopping: false,
+            early: HashSet::new(),
             given_up: false,
             halting: false,
             known,
-            pending,
-            replay,
+            pending: pending.into(),
+            replay: replay.into(),
             knobs,
             overview,
             model: None,
@@ -141,7 +150,13 @@ impl Control {
         }
         recorder.record(Record::Steer(steer.clone())).await?;
         recorder.flush().await?;
-        self.lock().pending.push_back((steer, order));
+        {
+            let mut state = self.lock();
+            if state.first.is_none() {
+                state.early.insert(steer.id.clone());
+            }
+            state.pending.push_back((steer, order));
+        }
         self.changed.notify_waiters();
         Ok(step)
     }
@@ -170,13 +185,13 @@ impl Control {
         self.until(Self::is_ending).await;
     }
 
-    /// A stop takes effect here and now, between no steps, because the run hangs (law L10); its row says `step`, where the run goes on
-    /// if somebody has it go on. Everything else that was asked for waits for a boundary, which no step of this life comes to any
+    /// A stop takes effect here and now, between no steps, because the run hangs (law L10). Everything else that was asked for waits for a boundary, which no step of this life comes to any
     /// more (L3). Whether a person asked for a stop.
     ///
     /// # Errors
     /// A recorder that is gone.
-    pub async fn stop_now(&self, recorder: &Recorder, step: u64) -> Result<bool, RecorderGone> {
+    pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
+        let (_, step) = self.place();
         let stops: Vec<Steer> = {
             let mut state = self.lock();
             let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.pending)
@@ -185,7 +200,7 @@ impl Control {
             state.pending = waiting;
             stops.into_iter().map(|(steer, _)| steer).collect()
         };
-        let stopped = !stops.is_empty();
+        let stopped = self.lock().stopping || !stops.is_empty();
         for mut steer in stops {
             steer.applied_step = Some(step);
             recorder.record(Record::Steer(steer)).await?;
@@ -214,6 +229,13 @@ impl Control {
     #[must_use]
     pub fn value(&self, knob: &KnobKey) -> Option<f64> {
         self.lock().knobs.get(&knob.to_string()).map(|knob| knob.value)
+    }
+
+    /// A life of the run begins from a checkpoint of this step: until its first boundary that is where the run is.
+    pub fn begin_at(&self, step: u64) {
+        let mut state = self.lock();
+        state.step = step;
+        state.overview.step = step;
     }
 
     /// The trainer stands between steps, `step` of them done: orders take effect here and nowhere else (L3). Returns
@@ -309,7 +331,12 @@ impl Control {
             && state
                 .pending
                 .front()
-                .is_some_and(|(steer, _)| steer.asked_step < step.max(1) || state.paused || state.given_up)
+                .is_some_and(|(steer, _)| {
+                    steer.asked_step < step.max(1)
+                        || state.paused
+                        || state.given_up
+                        || state.early.contains(&steer.id)
+                })
             && let Some((mut steer, order)) = state.pending.pop_front()
         {
             steer.applied_step = Some(step);
@@ -320,6 +347,7 @@ impl Control {
             applied.push(steer);
         }
         state.given_up = false;
+        state.stopping |= todo.stop;
         applied
     }
 

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState, journal, store};
+use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState};
 
-use super::run_record::{end_run, record_run, steers};
+use super::run_record::{end_run, newest_step, record_run, steers};
 use crate::control::Control;
 use crate::engine::process::EngineFailure;
 use crate::pipeline::run_error::RunError;
@@ -65,6 +65,9 @@ async fn lives(
             driver.knobs(&context.profile),
             steers(&context.home.database(), &context.run)?,
         ));
+        context
+            .control
+            .begin_at(newest_step(&context.home.database(), &context.run)?);
         context.control.report(|overview| prepare(overview, context));
         present.replace(Arc::clone(&context.control));
         if before.halting() {
@@ -133,12 +136,7 @@ async fn hangs_at_its_end(context: &RunContext) {
 
 /// How a run ends that did not come to a boundary: its last checkpoint is what it goes on from.
 async fn given_up(context: &RunContext) -> Result<Outcome, RecorderGone> {
-    // A life that had not loaded its checkpoint yet has been at no step.
-    let saved = store::open_read_only(&context.home.database())
-        .and_then(|connection| journal::checkpoints(&connection, &context.run))
-        .map_or(0, |saved| saved.first().map_or(0, |newest| newest.step));
-    let step = context.control.place().1.max(saved);
-    let stopped = context.control.stop_now(&context.recorder, step).await?;
+    let stopped = context.control.stop_now(&context.recorder).await?;
     Ok(if stopped {
         Outcome::Stopped
     } else {

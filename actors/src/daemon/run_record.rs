@@ -59,3 +59,9 @@ pub(super) fn first_life(id: &str, request: &RunRequest) -> Result<(Run, Profile
 pub(super) fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
     Ok(journal::steers(&store::open_read_only(database)?, run)?)
 }
+
+/// The step of a run's newest checkpoint, where its next life begins; 0 where it has none.
+pub(super) fn newest_step(database: &Path, run: &str) -> anyhow::Result<u64> {
+    let kept = journal::checkpoints(&store::open_read_only(database)?, run)?;
+    Ok(kept.first().map_or(0, |saved| saved.step))
+}

@@ -154,13 +154,16 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     };
     if let Err(error) = daemon.ask(Ask::Shutdown) {
         return match error.downcast_ref() {
-            Some(ClientError::Silent { .. }) => end_by_force(home, pid, &error),
+            Some(ClientError::Silent { .. }) => end_by_force(home, pid, &format!("{error:#}")),
             _ => Err(error),
         };
     }
     print::note("finishing the step, checkpointing…");
     let mut asked = Instant::now();
     while home.daemon_pid() == Some(pid) {
+        if is_stopped(pid) {
+            return end_by_force(home, pid, "the daemon took the order, and then its process was stopped");
+        }
         if asked.elapsed() > PATIENCE {
             asked = Instant::now();
             print::note(&still_there(home, pid));
@@ -172,8 +175,8 @@ fn stop(home: &Home) -> anyhow::Result<()> {
 }
 
 /// Ends a daemon that does not answer (law L10). Nothing is lost by it: the next one goes on with the run from its last checkpoint.
-fn end_by_force(home: &Home, pid: u32, silence: &anyhow::Error) -> anyhow::Result<()> {
-    print::note(&format!("{silence:#}"));
+fn end_by_force(home: &Home, pid: u32, silence: &str) -> anyhow::Result<()> {
+    print::note(silence);
     let signals = [(libc::SIGTERM, "SIGTERM"), (libc::SIGKILL, "SIGKILL")];
     // A process that is stopped takes no other signal.
     let useless = usize::from(is_stopped(pid));

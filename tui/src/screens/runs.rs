@@ -31,6 +31,8 @@ pub(crate) struct RunsScreen {
     rows: Vec<Vec<String>>,
     /// Which is chosen.
     at: usize,
+    /// The run that is cancelled if the key is pressed again.
+    cancelling: Option<String>,
 }
 
 impl Screen for RunsScreen {
@@ -62,14 +64,16 @@ impl Screen for RunsScreen {
     }
 
     fn on_key(&mut self, model: &mut Model, action: Action) -> Vec<Effect> {
+        let cancelling = self.cancelling.take();
         match action {
+            Action::Cancel => return self.cancelled(model, cancelling.as_deref()),
             Action::Up | Action::Down => {
                 let last = self.rows.len().saturating_sub(1);
                 self.at = step_back(self.at, last, action == Action::Down);
             }
             Action::ZoomIn | Action::ZoomOut => return self.moved(model, action == Action::ZoomIn),
             Action::Open | Action::Mark if self.place().is_some() => {
-                model.notice = "that run waits for its turn: + and - put it earlier or later".into();
+                model.notice = "that run waits for its turn: + and - put it earlier or later, X cancels it".into();
             }
             Action::Open => model.opening = self.chosen().map(|(run, _)| run),
             Action::Close if model.is_past => model.opening = Some(String::new()),
@@ -149,9 +153,9 @@ impl Screen for RunsScreen {
         ])
         .style(accent(model));
         let words = match area.width < 100 {
-            true => " ▸ shown ▪ laid over · enter opens, space lays over, + - move what waits ",
+            true => " ▸ shown ▪ laid over · enter opens, space lays over; waiting: + - X ",
             false => {
-                " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run · + - move what waits "
+                " ▸ shown ▪ laid over · enter opens, space lays over, esc: the daemon's run · + - move what waits, X cancels it "
             }
         };
         let table = Table::new(rows, widths)
@@ -197,6 +201,22 @@ impl RunsScreen {
         }
         self.at = other;
         let mut effects = vec![Effect::Ask(Command::QueueMove { run, place })];
+        effects.extend(self.on_show(model));
+        effects
+    }
+
+    /// Takes the chosen run off the queue if that is asked a second time, and asks how the others wait then.
+    fn cancelled(&mut self, model: &mut Model, asked: Option<&str>) -> Vec<Effect> {
+        let Some((run, name)) = self.chosen().filter(|_| self.place().is_some()) else {
+            model.notice = "only a run that waits can be cancelled; S ends the present one".into();
+            return Vec::new();
+        };
+        if asked != Some(run.as_str()) {
+            model.notice = format!("X again cancels {name}");
+            self.cancelling = Some(run);
+            return Vec::new();
+        }
+        let mut effects = vec![Effect::Ask(Command::QueueCancel { run })];
         effects.extend(self.on_show(model));
         effects
     }

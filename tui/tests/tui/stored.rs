@@ -400,4 +400,16 @@ fn runs_that_wait_are_listed_first_and_put_in_another_order() {
         matches!(&asked[1], Effect::Ask(Command::Query { .. })),
         "how they wait then"
     );
+    // At once it stands behind the other, before the store has answered: the key again has nothing to move.
+    assert!(update(&mut desk.board, Msg::Key("-".into())).is_empty());
+    assert!(update(&mut desk.board, Msg::Key("X".into())).is_empty());
+    let away = desk.press(&["down"]);
+    assert!(!away.contains("X again"), "{away}");
+    let asked = desk.press(&["up", "X"]);
+    assert!(asked.contains("X again cancels later-c"), "{asked}");
+    let cancelled = update(&mut desk.board, Msg::Key("X".into()));
+    assert_eq!(
+        cancelled[0],
+        Effect::Ask(Command::QueueCancel { run: "c".into() })
+    );
 }

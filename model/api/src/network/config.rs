@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// Rows of LLaDA's embedding.
 pub const LLADA_VOCABULARY: usize = 126_464;
 /// Tokens of LLaDA's tokenizer: the rows behind them are padding, where MMaDA's picture codes begin (`mmada.md` 0.2).
@@ -14,22 +16,22 @@ pub const LLADA_TOKENIZER: u32 = 126_349;
 #[serde(default)]
 pub struct BackboneConfig {
     /// Width of the residual stream, D.
-    #[schemars(range(min = 2, max = 65536))]
+    #[schemars(range(min = 2, max = limits::WIDTH.most))]
     pub d_model: usize,
     /// Query heads.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::HEADS.most))]
     pub n_heads: usize,
     /// Key and value heads; absent means as many as query heads.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::HEADS.most))]
     pub n_kv_heads: Option<usize>,
     /// Blocks.
-    #[schemars(range(min = 1, max = 1000))]
+    #[schemars(range(min = 1, max = limits::LAYERS.most))]
     pub n_layers: usize,
     /// Width of the gated feed-forward; absent means `mlp_ratio * d_model`.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = 1, max = limits::HIDDEN.most))]
     pub mlp_hidden_size: Option<usize>,
     /// Used when `mlp_hidden_size` is absent.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::HIDDEN_RATIO.most))]
     pub mlp_ratio: usize,
     /// Epsilon of the RMS norms.
     #[schemars(range(min = 1e-30, max = 1.0))]
@@ -38,7 +40,7 @@ pub struct BackboneConfig {
     #[schemars(range(min = 1.0, max = 1000000000000.0))]
     pub rope_theta: f64,
     /// Longest sequence that the model is meant for.
-    #[schemars(range(min = 8, max = 1_000_000))]
+    #[schemars(range(min = 8, max = limits::POSITIONS.most))]
     pub max_sequence_length: usize,
     /// Biases on every linear layer.
     pub include_bias: bool,
@@ -55,26 +57,26 @@ pub struct BackboneConfig {
     /// The embedding is multiplied by the square root of `d_model`.
     pub input_emb_norm: bool,
     /// Rows of the vocabulary.
-    #[schemars(range(min = 1, max = 16_777_216))]
+    #[schemars(range(min = 1, max = limits::VOCABULARY.most))]
     pub vocab_size: usize,
     /// Rows of the embedding and the head; absent means `vocab_size`.
-    #[schemars(range(min = 1, max = 16_777_216))]
+    #[schemars(range(min = 1, max = limits::VOCABULARY.most))]
     pub embedding_size: Option<usize>,
     /// The mask token.
-    #[schemars(range(min = 0, max = 16_777_216))]
+    #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub mask_token_id: u32,
     /// The end-of-text token.
-    #[schemars(range(min = 0, max = 16_777_216))]
+    #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub eos_token_id: u32,
     /// The padding token.
-    #[schemars(range(min = 0, max = 16_777_216))]
+    #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub pad_token_id: u32,
     /// Picture codes in the vocabulary; 0 when the model knows no pictures.
-    #[schemars(range(min = 0, max = 262_144))]
+    #[schemars(range(min = 0, max = limits::CODEBOOK.most))]
     pub codebook_size: usize,
     /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
     /// Absent means `vocab_size - codebook_size`, and LLaDA's tokenizer's length where that is LLaDA's vocabulary.
-    #[schemars(range(min = 0, max = 16_777_216))]
+    #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub image_token_offset: Option<u32>,
 }
 
@@ -152,13 +154,13 @@ impl BackboneConfig {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct StackConfig {
     /// Base channels.
-    #[schemars(range(min = 1, max = 65536))]
+    #[schemars(range(min = 1, max = limits::CHANNELS.most))]
     pub ch: usize,
     /// Channel multiple a level; the number of levels.
-    #[schemars(length(min = 1, max = 10), inner(range(min = 1, max = 1024)))]
+    #[schemars(length(min = 1, max = limits::LEVELS.most), inner(range(min = 1, max = limits::CHANNEL_MULTIPLE.most)))]
     pub ch_mult: Vec<usize>,
     /// Residual blocks a level.
-    #[schemars(length(min = 1, max = 10), inner(range(min = 0, max = 64)))]
+    #[schemars(length(min = 1, max = limits::LEVELS.most), inner(range(min = 0, max = limits::RESIDUAL_BLOCKS.most)))]
     pub num_res_blocks: Vec<usize>,
     /// Picture channels in.
     #[serde(default = "three")]
@@ -169,10 +171,10 @@ pub struct StackConfig {
     #[schemars(range(min = 3, max = 3))]
     pub out_ch: usize,
     /// Side of the training pictures in pixels.
-    #[schemars(range(min = 1, max = 65536))]
+    #[schemars(range(min = 1, max = limits::PIXELS.most))]
     pub resolution: usize,
     /// Channels of the latent: the bits of a code.
-    #[schemars(range(min = 1, max = 18))]
+    #[schemars(range(min = 1, max = limits::CODE_BITS.most))]
     pub z_channels: usize,
 }
 
@@ -220,11 +222,11 @@ pub struct ImageTokenizerConfig {
     pub decoder: StackConfig,
     /// Bits of a code; the codebook has `2^codebook_bits` entries.
     #[serde(default = "published_bits")]
-    #[schemars(range(min = 1, max = 18))]
+    #[schemars(range(min = 1, max = limits::CODE_BITS.most))]
     pub codebook_bits: usize,
     /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
     #[serde(default = "thirty_two")]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = 1, max = limits::NORM_GROUPS.most))]
     pub norm_groups: usize,
     /// The weights of its losses.
     #[serde(default)]

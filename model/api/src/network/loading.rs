@@ -28,7 +28,7 @@ pub const LINEAR_LAYERS: [&str; 7] = [
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
     /// Rows of A and columns of B.
-    #[schemars(range(min = 1, max = 65536))]
+    #[schemars(range(min = 1, max = crate::limits::RANK.most))]
     pub rank: usize,
     /// The scale is this by the rank.
     pub alpha: f64,
@@ -71,7 +71,7 @@ impl LoraConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct Growth {
     /// How many picture codes; the first one's token is the tokenizer's length.
-    #[schemars(range(min = 1, max = 262144))]
+    #[schemars(range(min = 1, max = crate::limits::CODEBOOK.most))]
     pub codebook_size: usize,
     /// The seed of the noise.
     pub seed: u64,

@@ -24,6 +24,8 @@ pub(crate) const PAIRS: &str = "pairs";
 const LISTED: u64 = 500;
 /// Pairs of items that are compared, at most.
 const PAIRED: u64 = 20_000;
+/// What a comparison says that is cut short at [`PAIRED`].
+const FIRST_PAIRS: &str = ", the first 20,000 items alone";
 
 /// A result, the others of its suite, and the one of them that it is held against.
 #[derive(Debug)]
@@ -37,8 +39,10 @@ pub(super) struct ResultComparison {
     at: usize,
     /// Whether the chosen one is compared.
     is_compared: bool,
-    /// Number, category, counted, credit of this result, of the other; none until the store has answered.
-    pairs: Option<Vec<Vec<String>>>,
+    /// The pairs of each part, all of them first; none until the store has answered.
+    parts: Option<BTreeMap<String, PartPair>>,
+    /// Whether there are more pairs than are compared.
+    is_cut: bool,
 }
 
 /// What two results did on the items of a part.
@@ -85,7 +89,8 @@ impl ResultComparison {
             others: None,
             at: 0,
             is_compared: false,
-            pairs: None,
+            parts: None,
+            is_cut: false,
         };
         let sql = format!(
             "SELECT run AS {OTHERS}, step, round(100 * value, 1), round(100 * low, 1), round(100 * high, 1), n, checkpoint \
@@ -100,7 +105,10 @@ impl ResultComparison {
     pub(super) fn read(&mut self, columns: &[String], rows: &[Vec<String>]) {
         match columns.first().map(String::as_str) {
             Some(OTHERS) => self.others = Some(rows.to_vec()),
-            Some(PAIRS) if self.is_compared => self.pairs = Some(rows.to_vec()),
+            Some(PAIRS) if self.is_compared => {
+                self.parts = Some(parts_of(rows));
+                self.is_cut = rows.len() as u64 >= PAIRED;
+            }
             _ => {}
         }
     }
@@ -129,7 +137,7 @@ impl ResultComparison {
             self.step,
             quoted(&self.suite)
         );
-        (self.is_compared, self.pairs) = (true, None);
+        (self.is_compared, self.parts) = (true, None);
         Some(Effect::Ask(Command::Query { sql, limit: PAIRED }))
     }
 
@@ -179,20 +187,21 @@ impl ResultComparison {
     fn pair(&self, model: &Model, frame: &mut Frame, area: Rect) {
         let other = self.chosen().unwrap_or_default();
         let title = format!(
-            "{}: A {} step {}, B {} step {}; 95 % of B − A; esc back",
+            "{}: A {} step {}, B {} step {}{}; 95 % of B − A; esc back",
             self.suite,
             short(&self.run),
             self.step,
             short(&other.0),
-            other.1
+            other.1,
+            if self.is_cut { FIRST_PAIRS } else { "" }
         );
-        let Some(pairs) = &self.pairs else {
+        let Some(parts) = &self.parts else {
             return say("reading the items of both…", &title, frame, area);
         };
-        if pairs.is_empty() {
+        if parts.is_empty() {
             return say("the two were asked no item in common", &title, frame, area);
         }
-        let rows = parts_of(pairs).into_iter().map(|(name, pair)| row(model, &name, &pair));
+        let rows = parts.iter().map(|(name, pair)| row(model, name, pair));
         let widths = [20, 5, 5, 5, 6, 16, 6].map(Constraint::Length);
         let widths = widths.into_iter().chain([Constraint::Min(6)]);
         let head = ["part", "items", "A %", "B %", "B − A", "95 %", "A only", "B only"];
