@@ -72,13 +72,25 @@ impl Daemon {
             writes: Some(vec![self.home.checkpoints("")]),
             ..EngineOptions::default()
         };
-        let engine = EngineAddress::spawn(&self.supervisor, "engine/0", options, Arc::clone(&self.engines));
+        let spawn =
+            |name: &str, options| EngineAddress::spawn(&self.supervisor, name, options, Arc::clone(&self.engines));
+        let samplers = (1..=profile.rollouts.samplers).map(|number| {
+            let options = EngineOptions {
+                threads: profile.rollouts.threads.or(options.threads),
+                writes: Some(Vec::new()),
+                ..options.clone()
+            };
+            spawn(&format!("engine/{number}"), options)
+        });
+        let samplers = samplers.collect();
+        let engine = spawn("engine/0", options);
         let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
         let context = RunContext {
             home: self.home.clone(),
             recorder: self.recorder.clone(),
             control: Arc::clone(&control),
             engine,
+            samplers,
             supervisor: self.supervisor.clone(),
             profile: Arc::new(profile),
             run: run.clone(),

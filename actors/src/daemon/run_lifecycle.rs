@@ -33,7 +33,7 @@ pub(super) async fn live(
     let outcome = lives(&mut context, &driver, &present).await;
     // L1: another drive of this run would ask an engine that has ended.
     driver.let_go();
-    context.engine.finish().await;
+    context.finish().await;
     let (status, reason) = match outcome? {
         Outcome::Done => (RunState::Done, "all stages are done"),
         Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
@@ -126,11 +126,11 @@ async fn driven(
 /// asked it.
 async fn hangs_at_its_end(context: &RunContext) {
     context.control.ends().await;
-    context.engine.hurry();
+    context.hurry();
     let mut idle = 0;
     while idle < GRACE_LOOKS {
         tokio::time::sleep(GRACE / GRACE_LOOKS).await;
-        idle = if context.engine.asked() == 0 { idle + 1 } else { 0 };
+        idle = if context.asked() == 0 { idle + 1 } else { 0 };
     }
 }
 

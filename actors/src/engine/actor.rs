@@ -287,6 +287,7 @@ fn own_seconds(answer: &Answer) -> f64 {
         Answer::Samples { seconds, .. }
         | Answer::LogLikelihoods { seconds, .. }
         | Answer::Codes { seconds, .. }
+        | Answer::ViewsScored { seconds, .. }
         | Answer::Saved { seconds, .. }
         | Answer::Scores { seconds, .. } => *seconds,
         _ => 0.0,
@@ -326,6 +327,7 @@ fn name(request: &Request) -> &'static str {
         Request::Load { .. } => "Load",
         Request::Train { .. } => "Train",
         Request::Policy { .. } => "Policy",
+        Request::ScoreViews(..) => "ScoreViews",
         Request::SetReference { .. } => "SetReference",
         Request::Sample { .. } => "Sample",
         Request::Aside { .. } => "Aside",

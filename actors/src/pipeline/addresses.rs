@@ -4,6 +4,7 @@ use crate::pipeline::curation::curator::Curator;
 use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
 use crate::pipeline::reasoner::Reasoner;
 use crate::pipeline::rollout::RolloutHandle;
+use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::runtime::supervisor::Address;
 
 /// Whom the trainer asks.
@@ -15,6 +16,8 @@ pub struct Addresses {
     pub reasoner: Address<Reasoner>,
     /// Scored groups.
     pub rollout: RolloutHandle,
+    /// The engines that only sample.
+    pub samplers: SamplingEngines,
     /// Benchmarks.
     pub evaluator: EvaluatorHandle,
 }

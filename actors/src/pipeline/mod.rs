@@ -12,4 +12,5 @@ pub mod reasoner;
 pub mod reward_networks;
 pub mod rollout;
 pub mod run_error;
+pub mod sampling_engines;
 pub mod scorer;

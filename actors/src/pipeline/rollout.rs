@@ -1,7 +1,8 @@
 //! The Rollout: groups of completions drawn under one weights version, scored, and handed to the trainer.
 //!
 //! L2: a permit is taken for each group before it is drawn and travels inside it; it is free again when the trainer has
-//! used the group and drops it, or when anybody on the way dies. So no more groups exist than one step can use.
+//! used the group and drops it, or when anybody on the way dies. So no more groups exist than one step can use, or two where the
+//! next step's are drawn meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::inference::complete::{CompletionRequest, CompletionResult, Inference}
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::{PublishedPolicy, SamplingEngines};
 use crate::pipeline::scorer::Scorer;
 use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::{FaultInjection, SeededBug};
@@ -32,6 +34,8 @@ pub struct Roll {
     pub step: u64,
     /// The weights version that draws.
     pub weights: u64,
+    /// The weights that sampling engines take to draw; absent: the engine that trains draws with those that it has.
+    pub policy: Option<PublishedPolicy>,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
     /// Each group's completions to make: one prompt, different seeds.
@@ -64,8 +68,18 @@ pub struct Rollout {
     life: Life,
     faults: FaultInjection,
     engine: EngineAddress,
+    samplers: SamplingEngines,
     scorer: Address<Scorer>,
     permits: Arc<Semaphore>,
+}
+
+/// Who draws: the engine that trains, and those that only sample.
+#[derive(Clone)]
+pub struct Drawers {
+    /// The engine that trains.
+    pub engine: EngineAddress,
+    /// The engines that only sample.
+    pub samplers: SamplingEngines,
 }
 
 /// How others reach it.
@@ -76,11 +90,11 @@ pub struct RolloutHandle {
 }
 
 impl RolloutHandle {
-    /// Asks the supervisor for a Rollout with room for this many groups: those of the largest step.
+    /// Asks the supervisor for a Rollout with room for this many groups: those of the largest step, or of two.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
-        engine: EngineAddress,
+        drawers: Drawers,
         scorer: Address<Scorer>,
         room: usize,
         faults: FaultInjection,
@@ -89,7 +103,8 @@ impl RolloutHandle {
         let address = supervisor.spawn("rollout", "supervisor", move |life| Rollout {
             life,
             faults: faults.clone(),
-            engine: engine.clone(),
+            engine: drawers.engine.clone(),
+            samplers: drawers.samplers.clone(),
             scorer: scorer.clone(),
             permits: Arc::clone(&permits),
         });
@@ -116,7 +131,7 @@ impl Handler<Roll> for Rollout {
     type Result = AtomicResponse<Self, Result<Vec<Group>, RunError>>;
 
     fn handle(&mut self, roll: Roll, _: &mut Self::Context) -> Self::Result {
-        let (engine, scorer) = (self.engine.clone(), self.scorer.clone());
+        let (engine, samplers, scorer) = (self.engine.clone(), self.samplers.clone(), self.scorer.clone());
         let (permits, faults, probe) = (
             Arc::clone(&self.permits),
             self.faults.clone(),
@@ -137,10 +152,11 @@ impl Handler<Roll> for Rollout {
                 &format!("{count} groups, weights {}", roll.weights),
             );
             let wanted: Vec<CompletionRequest> = roll.groups.iter().flatten().cloned().collect();
-            let made = roll
-                .inference
-                .complete(&engine, &wanted, &roll.samplers, None)
-                .await?;
+            let (inference, how) = (&roll.inference, &roll.samplers);
+            let made = match &roll.policy {
+                Some(policy) => samplers.complete(policy, inference, &roll.groups, how).await?,
+                None => inference.complete(&engine, &wanted, how, None).await?,
+            };
             faults.strike("rollout", roll.step);
             let score = JudgeCompletions {
                 step: roll.step,
@@ -228,6 +244,7 @@ mod tests {
         let roll = Roll {
             step: 0,
             weights: 1,
+            policy: None,
             inference: Arc::new(Inference::new(tokenizer, Budgets::default())),
             groups: Arc::new(vec![Vec::new(); 2]),
             samplers: SamplerSettings::default(),

@@ -40,6 +40,12 @@ impl Profile {
 
     fn check_training(&self) -> Result<(), Wrong> {
         self.check_start()?;
+        if self.rollouts.staleness > 0 && self.rollouts.samplers == 0 {
+            return wrong(
+                "rollouts.staleness",
+                "is more than 0 without a sampling engine that could draw meanwhile; add `samplers = 1`",
+            );
+        }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {
             return wrong("task_weights", "are all 0; at least one task must count");
         }

@@ -30,7 +30,7 @@ pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
 pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rounds, RunLimits, Sampling, Source, SourceKind,
+    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rollouts, Rounds, RunLimits, Sampling, Source, SourceKind,
     Stage, StageKind, Teacher,
 };
 use text::{line_of, located, place};
@@ -124,6 +124,9 @@ pub struct Profile {
     /// The samplers of rollouts and evaluations.
     #[serde(default)]
     pub sampling: Sampling,
+    /// Who draws the groups of `align` stages.
+    #[serde(default, skip_serializing_if = "Rollouts::is_default")]
+    pub rollouts: Rollouts,
     /// Weight of each reward.
     #[serde(default = "default_rewards")]
     #[schemars(schema_with = "schema::rewards")]

@@ -31,6 +31,38 @@ impl Default for EngineKnobs {
     }
 }
 
+/// Who draws the groups of `align` stages. Without sampling engines the engine that trains draws them itself, between two
+/// steps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rollouts {
+    /// Engines that only sample, on the same device: each is a process with weights of its own, which follow those that are
+    /// trained. A step's groups are cut over them; which of them draws a group does not change it.
+    #[schemars(range(min = 0, max = 64))]
+    pub samplers: usize,
+    /// By how many steps the weights that draw may be older than those that are trained. 0: each step's groups are drawn by the
+    /// weights that it begins with. 1: they are drawn by those of the step before, while that one is trained; the loss then
+    /// weighs each token by how much likelier it has become meanwhile (`objective.behaviour_cap`). Either is the same run each
+    /// time (law L8).
+    #[schemars(range(min = 0, max = 1))]
+    pub staleness: u64,
+    /// CPU threads of a sampling engine; absent: as many as the engine that trains has.
+    #[schemars(range(min = 1, max = 1024))]
+    pub threads: Option<usize>,
+}
+
+impl Rollouts {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a step's groups are drawn while the step before is trained.
+    #[must_use]
+    pub const fn is_ahead(&self) -> bool {
+        self.samplers > 0 && self.staleness > 0
+    }
+}
+
 /// A source of examples.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -22,8 +22,10 @@ pub struct RunContext {
     pub recorder: Recorder,
     /// Orders and state.
     pub control: Arc<Control>,
-    /// The engine.
+    /// The engine that trains.
     pub engine: EngineAddress,
+    /// The engines that only sample; none where the one that trains does that too.
+    pub samplers: Vec<EngineAddress>,
     /// Where actors are made.
     pub supervisor: SupervisorHandle,
     /// The configuration.
@@ -36,6 +38,30 @@ pub struct RunContext {
     pub generation: u64,
     /// From random weights.
     pub from_scratch: bool,
+}
+
+impl RunContext {
+    fn engines(&self) -> impl Iterator<Item = &EngineAddress> {
+        std::iter::once(&self.engine).chain(&self.samplers)
+    }
+
+    /// A person wants the run to end: an engine that hangs is given up within seconds from now on (law L10).
+    pub fn hurry(&self) {
+        self.engines().for_each(EngineAddress::hurry);
+    }
+
+    /// Requests that engines have not answered yet.
+    #[must_use]
+    pub fn asked(&self) -> usize {
+        self.engines().map(EngineAddress::asked).sum()
+    }
+
+    /// Ends all engines in good order.
+    pub async fn finish(&self) {
+        for engine in self.engines() {
+            engine.finish().await;
+        }
+    }
 }
 
 /// How a life of a run ended.

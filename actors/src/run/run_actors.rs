@@ -19,8 +19,9 @@ use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};
-use crate::pipeline::rollout::RolloutHandle;
+use crate::pipeline::rollout::{Drawers, RolloutHandle};
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::pipeline::scorer::Scorer;
 use crate::profile::{Profile, StageKind};
 use crate::run::context::RunContext;
@@ -76,13 +77,20 @@ impl RunActors {
         };
         let engine = || context.engine.clone();
         let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
-        let room = most_groups(&context.profile);
-        let rollout = RolloutHandle::spawn(supervisor, engine(), scorer, room, faults.clone());
+        // Those of the next step beside those of the present one, where they are drawn meanwhile.
+        let steps = 1 + usize::from(context.profile.rollouts.is_ahead());
+        let room = steps * most_groups(&context.profile);
+        let drawers = Drawers {
+            engine: engine(),
+            samplers: SamplingEngines::new(&context.samplers),
+        };
+        let rollout = RolloutHandle::spawn(supervisor, drawers.clone(), scorer, room, faults.clone());
         let evaluator = EvaluatorHandle::spawn(supervisor, engine(), Some(external), faults.clone());
         let addresses = Addresses {
             curator,
             reasoner,
             rollout,
+            samplers: drawers.samplers,
             evaluator,
         };
         let trainer = Trainer::spawn(supervisor, addresses, faults.clone());

@@ -435,6 +435,7 @@ impl ScriptedEngine {
         match self.take(settings, inner_steps as u64, &sequences) {
             Err(refusal) => *refusal,
             Ok(step) => Answer::PolicyTrained(PolicyReport {
+                behaviour: None,
                 step,
                 losses: vec![1.0; inner_steps],
                 kl: vec![0.0; inner_steps],

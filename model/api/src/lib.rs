@@ -21,7 +21,7 @@ pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
 
 pub use answer::{
-    Answer, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame, TensorCheck,
+    Answer, BehaviourReport, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame, TensorCheck,
     TokenizerReport, TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
@@ -33,7 +33,7 @@ pub use grid::Grid;
 pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};
-pub use policy::{ObjectiveConfig, PolicyGroup, PolicySample};
+pub use policy::{ObjectiveConfig, PolicyGroup, PolicySample, ViewScores};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
 pub use request::{ModelSource, Request};
 pub use sampling::{
@@ -44,4 +44,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
-pub const PROTOCOL: u32 = 9;
+pub const PROTOCOL: u32 = 10;

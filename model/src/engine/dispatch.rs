@@ -123,12 +123,14 @@ impl Engine {
                 estimator,
                 objective,
                 settings,
+                behaviour,
             } => {
                 let asked = PolicyRequest {
                     groups: &groups,
                     estimator: &estimator,
                     objective: &objective,
                     settings: &settings,
+                    behaviour: &behaviour,
                 };
                 let (parts, mut between) = self.trained(bystanders)?;
                 policy::train_with(
@@ -139,6 +141,11 @@ impl Engine {
                     &mut between,
                 )
                 .map(Answer::PolicyTrained)
+            }
+            Request::ScoreViews(asked) => {
+                let values = policy::score_views(&self.model()?.backbone, &asked)?;
+                let seconds = seconds();
+                Ok(Answer::ViewsScored { values, seconds })
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
             Request::Sample { requests } => alone(self.sampling()?, requests, &|| false, on_frame),

@@ -17,4 +17,4 @@ mod validation;
 mod views;
 
 pub use step::{train, train_with};
-pub use views::score;
+pub use views::{score, score_views};

@@ -1,14 +1,15 @@
 //! The objective of an inner step: the clipped token ratio times the advantage, less a k3 penalty (`mmada.md` 5.2).
 //!
 //! With r = exp(log p - log p_old) for a token of advantage A: `min(r A, clip(r, 1 - e, 1 + e) A) - kl k3`, where
-//! `k3 = exp(d) - d - 1` and d = log p_reference - log p. Legend: N counted tokens.
+//! `k3 = exp(d) - d - 1` and d = log p_reference - log p. Where another policy than the old one drew the samples, r A is multiplied by
+//! min(p_old / p_drawn, cap). Legend: N counted tokens.
 
 #![allow(non_snake_case)]
 
-use demask_api::ObjectiveConfig;
+use demask_api::{BehaviourReport, ObjectiveConfig};
 use tch::{Kind, Tensor};
 
-use super::views::ScoredRows;
+use super::views::{InnerViews, ScoredRows};
 use crate::device::transfer::{self, Packet};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
@@ -84,7 +85,11 @@ pub(super) fn descend_on(
             let surrogate = ratio
                 .f_mul(&advantage)?
                 .f_minimum(&clipped_ratio.f_mul(&advantage)?)?;
-            let mut gain = surrogate;
+            // The old policy's words are taken for the drawer's; a token counts by how much likelier it became between the two.
+            let mut gain = match &batch.behaviour {
+                Some(drawn) => surrogate.f_mul(&behaviour_weights(&cut(&batch.old)?, &cut(drawn)?, objective)?)?,
+                None => surrogate,
+            };
             let total = |x: &Tensor| -> Result<Tensor> { Ok(x.f_detach()?.f_sum(Kind::Float)?) };
             let mut kl = Tensor::f_zeros([], (Kind::Float, backbone.device()))?;
             if let Some(reference) = &batch.reference {
@@ -108,6 +113,27 @@ pub(super) fn descend_on(
         pause(backbone)?;
     }
     Ok(sums)
+}
+
+/// By how much likelier the old policy makes each token than the one that drew it, at most the cap, [N] f32 without gradient
+/// (the decoupled objective of AReaL, arXiv 2505.24298).
+fn behaviour_weights(old_N: &Tensor, drawn_N: &Tensor, objective: &ObjectiveConfig) -> Result<Tensor> {
+    let ratio = bounded_exponent(&old_N.f_sub(drawn_N)?)?.f_exp()?;
+    Ok(ratio.f_clamp_max(objective.behaviour_cap)?)
+}
+
+/// How far the policy that drew the samples is from the old one; none where it is the same.
+pub(super) fn behaviour_report(views: &[InnerViews], objective: &ObjectiveConfig) -> Result<Option<BehaviourReport>> {
+    let (mut weight, mut gap, mut tokens) = (0.0, 0.0_f64, 0.0);
+    for batch in views.iter().flatten().flatten() {
+        let Some(drawn) = &batch.behaviour else { continue };
+        let weights = behaviour_weights(&batch.old, drawn, objective)?.f_sum(Kind::Double)?;
+        weight += f64::try_from(weights)?;
+        gap = gap.max(f64::try_from(batch.old.f_sub(drawn)?.f_abs()?.f_max()?)?);
+        tokens += drawn.numel() as f64;
+    }
+    let weight = weight / tokens;
+    Ok((tokens > 0.0).then_some(BehaviourReport { weight, gap }))
 }
 
 fn bounded_exponent(difference_N: &Tensor) -> Result<Tensor> {

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, StepSettings};
 
-use super::objective::{Tally, descend_on};
+use super::objective::{Tally, behaviour_report, descend_on};
 use super::validation;
-use super::views::{InnerViews, Policies, prepare};
+use super::views::{Drawn, InnerViews, Policies, prepare};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::{Interlude, Uninterrupted};
@@ -37,6 +37,7 @@ pub fn train(
         estimator,
         objective,
         settings,
+        behaviour: &[],
     };
     train_with(backbone, optimizer, reference, asked, &mut Uninterrupted)
 }
@@ -52,6 +53,9 @@ pub struct PolicyRequest<'a> {
     pub objective: &'a ObjectiveConfig,
     /// Learning rate and seed.
     pub settings: &'a StepSettings,
+    /// Log-probabilities under the policy that drew the samples ([`score_views`](super::score_views)); empty where that is the
+    /// present one.
+    pub behaviour: &'a [Vec<f32>],
 }
 
 /// Trains as [`train`] does; between two of a step's micro-batches there may be an interlude.
@@ -70,13 +74,18 @@ pub fn train_with(
         estimator,
         objective,
         settings,
+        behaviour,
     } = asked;
     let started = Instant::now();
     backbone.trained().trainable()?;
     validation::check(backbone.config(), groups, estimator, objective, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
+    validation::behaviour(behaviour, samples.len(), objective.inner_steps)?;
     let step = PolicyStep {
-        samples: &samples,
+        drawn: Drawn {
+            samples: &samples,
+            behaviour,
+        },
         estimator,
         objective,
         settings,
@@ -97,7 +106,7 @@ pub fn train_with(
 
 /// What a policy step was asked for.
 struct PolicyStep<'a> {
-    samples: &'a [&'a PolicySample],
+    drawn: Drawn<'a>,
     estimator: &'a EstimatorConfig,
     objective: &'a ObjectiveConfig,
     settings: &'a StepSettings,
@@ -117,7 +126,7 @@ impl PolicyStep<'_> {
         let mut views: Vec<InnerViews> = (0..objective.inner_steps)
             .map(|inner| {
                 let step = (seed, inner);
-                prepare(policies, self.samples, self.estimator, objective, step, interlude)
+                prepare(policies, self.drawn, self.estimator, objective, step, interlude)
             })
             .collect::<Result<_>>()?;
         // One step alone changes nothing before it is known to be finite; of several the later ones start from changed weights.
@@ -133,6 +142,7 @@ impl PolicyStep<'_> {
         }
         if let Ok(report) = &mut report {
             report.step = optimizer.step_count();
+            report.behaviour = behaviour_report(&views, objective)?;
         }
         report
     }
@@ -152,6 +162,7 @@ impl PolicyStep<'_> {
             ratio: Vec::new(),
             clipped: Vec::new(),
             grad_norm: Vec::new(),
+            behaviour: None,
             seconds: 0.0,
             finite: true,
         };

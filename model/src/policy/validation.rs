@@ -1,9 +1,42 @@
 //! What a policy step must be asked before libtorch meets it.
 
-use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings};
+use demask_api::{
+    BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings, ViewScores,
+};
 
 use crate::error::{ModelError, Result};
 use crate::training::validation::{in_range, refuse, sequence, settings};
+
+/// Checks what the views of a step's samples are asked by.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused) naming the sequence or the field.
+pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
+    asked.estimator.check_settings().map_err(ModelError::Refused)?;
+    for sample in asked.groups.iter().flat_map(|group| &group.samples) {
+        sequence(backbone, &sample.sequence)?;
+        asked.estimator.check_sample(sample).map_err(ModelError::Refused)?;
+    }
+    Ok(())
+}
+
+/// Checks that there is a list for each inner step and sample, or none.
+///
+/// # Errors
+/// [`ModelError::Refused`](crate::ModelError::Refused) with both numbers.
+pub fn behaviour(lists: &[Vec<f32>], samples: usize, inner_steps: usize) -> Result<()> {
+    let wanted = samples * inner_steps;
+    if !lists.is_empty() && lists.len() != wanted {
+        let found = lists.len();
+        return refuse(format!(
+            "{found} lists of log-probabilities under the policy that drew {samples} samples, expected {wanted}: one a sample and inner step"
+        ));
+    }
+    if lists.iter().flatten().any(|value| !value.is_finite()) {
+        return refuse("a log-probability under the policy that drew the samples is not finite".into());
+    }
+    Ok(())
+}
 
 /// Checks groups, estimator, objective and settings.
 ///

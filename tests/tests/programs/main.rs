@@ -38,6 +38,7 @@ mod models {
     mod published_benchmarks;
 }
 mod runs {
+    mod ahead;
     mod asked;
     mod crash;
     mod damaged_store;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use demask_api::{Answer, PolicyReport, Request};
 use demask_storage::Level;
 
+use super::ahead::{DrawnAhead, StepPolicies};
 use super::reports::mean;
 use super::state::{After, StageRun};
 use crate::control::KnobKey;
@@ -24,20 +25,42 @@ impl StageRun {
         self.set_reference(done).await?;
         let size = stage.batch * (1 + stage.resample);
         let demand = self.demand(stage, size, stage.think_share);
-        let batch = self.batch(demand.clone(), false).await?;
+        let policies = self.publish(done).await?;
+        let began = Instant::now();
+        self.doing(&format!("drawing {} groups of {}", stage.batch, stage.group));
+        let ahead = match &policies {
+            Some(policies) => {
+                let wanted = self.conditions(&demand, &policies.drawing);
+                self.take_ahead(&wanted).await?
+            }
+            None => None,
+        };
+        let DrawnAhead {
+            batch,
+            groups: ready,
+            behaviour,
+        } = match ahead {
+            Some(ahead) => ahead,
+            None => DrawnAhead {
+                batch: self.batch(demand.clone(), false).await?,
+                ..DrawnAhead::default()
+            },
+        };
         self.turned_away(&batch).await?;
         let picked = batch.used;
         if picked.is_empty() {
             return Ok(After::Next);
         }
-        let began = Instant::now();
-        self.doing(&format!("drawing {} groups of {}", stage.batch, stage.group));
-        let drawn = self.draw_groups(stage, &picked).await?;
+        let drawing = policies.as_ref().map(|policies| &policies.drawing);
+        let drawn = self.draw_groups(stage, &picked, drawing, ready).await?;
         let rollout_seconds = began.elapsed().as_secs_f64();
         if drawn.policy.is_empty() {
             self.metric(self.cursor.step, drawn.measures());
             return Ok(After::Next);
         }
+        let behaviour = self
+            .behaviour(stage, policies.as_ref(), &drawn.policy, behaviour)
+            .await?;
         self.doing(&format!("training on {} groups", drawn.policy.len()));
         let mut objective = stage.objective.clone();
         objective.kl = self.context.control.value(&KnobKey::Kl).unwrap_or(objective.kl);
@@ -46,15 +69,20 @@ impl StageRun {
             estimator: stage.estimator.clone(),
             objective,
             settings: self.settings(stage, done),
+            behaviour,
         });
-        self.begin_prefetch(stage, done, demand, false);
+        match policies.as_ref().filter(|_| self.context.profile.rollouts.is_ahead()) {
+            Some(policies) => self.begin_ahead(stage, done, demand, &policies.newest),
+            None => self.begin_prefetch(stage, done, demand, false),
+        }
         let report = match training.await? {
             Answer::PolicyTrained(report) => report,
             other => return Err(unexpected("policy trained", &other).into()),
         };
         // L2: used, so the next groups may be drawn.
-        let measures = drawn.measures();
+        let mut measures = drawn.measures();
         drop(drawn);
+        measures.extend(policies.iter().flat_map(|policies| asynchrony(policies, &report)));
         if !report.finite {
             return self.not_finite("policy").await;
         }
@@ -112,4 +140,18 @@ impl StageRun {
         ]);
         self.metric(self.cursor.step, values);
     }
+}
+
+/// How far apart drawing and training were.
+fn asynchrony(policies: &StepPolicies, report: &PolicyReport) -> Vec<(String, f64)> {
+    let is_stale = policies.drawing != policies.newest;
+    let mut values = vec![
+        ("async/staleness".to_owned(), f64::from(u8::from(is_stale))),
+        ("async/publish_seconds".to_owned(), policies.seconds),
+    ];
+    if let Some(behaviour) = report.behaviour {
+        values.push(("async/behaviour_weight".to_owned(), behaviour.weight));
+        values.push(("async/logprob_gap".to_owned(), behaviour.gap));
+    }
+    values
 }

@@ -2,6 +2,7 @@
 //!
 //! Not here: when a step is done (`driver`), what is kept of it on disk (`checkpoints`).
 
+mod ahead;
 mod align;
 mod evaluate;
 pub mod preview;

@@ -16,10 +16,12 @@ use super::reports::mean;
 use super::state::StageRun;
 use crate::control::KnobKey;
 use crate::inference::complete::CompletionRequest;
+use crate::inference::settings::SamplerSettings;
 use crate::pipeline::curation::kept_pictures::shows_picture;
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::PublishedPolicy;
 use crate::profile::Stage;
 use crate::run::lineage::{self, modality};
 use crate::runtime::actor::offload;
@@ -62,26 +64,28 @@ impl RolloutGroups {
 }
 
 impl StageRun {
-    /// Samples the groups of a step from prompts in their order, until there are `stage.batch` to train on or no prompts.
+    /// Samples the groups of a step from prompts in their order, until there are `stage.batch` to train on or no prompts; those of
+    /// the first prompts may be `ready`.
     pub(super) async fn draw_groups(
         &self,
         stage: &Stage,
         picked: &[TrainingExample],
+        policy: Option<&PublishedPolicy>,
+        ready: Vec<Group>,
     ) -> Result<RolloutGroups, RunError> {
         let mut drawn = RolloutGroups::default();
+        let (samplers, rewards) = (self.samplers(Some(self.temperature())), self.reward_weights());
+        lineage::known(&self.context, &self.pictures, &picked[..picked.len().min(ready.len())]).await?;
+        for group in ready {
+            self.sort_in(stage, group, &mut drawn).await?;
+        }
         while drawn.groups < picked.len() && drawn.held.len() < stage.batch {
             let room = stage.batch - drawn.held.len();
             let next = &picked[drawn.groups..picked.len().min(drawn.groups + room)];
             lineage::known(&self.context, &self.pictures, next).await?;
-            let roll = Roll {
-                step: self.cursor.step,
-                weights: self.weights,
-                inference: self.inference.clone(),
-                groups: Arc::new(self.wanted(stage, next, drawn.groups)),
-                samplers: self.samplers(Some(self.temperature())),
-                rewards: self.weights_of(KnobKey::Reward, &self.context.profile.rewards),
-                control: Arc::clone(&self.context.control),
-            };
+            let (seed, step) = (self.context.profile.seed, self.cursor.step);
+            let roll = self.roll(&samplers, &rewards, policy, step);
+            let roll = roll(wanted(seed, step, stage, next, drawn.groups));
             for group in self.addresses.rollout.address.ask(roll).await?? {
                 self.sort_in(stage, group, &mut drawn).await?;
             }
@@ -99,6 +103,34 @@ impl StageRun {
         };
         self.context.recorder.record(Record::TrainUse(used)).await?;
         Ok(drawn)
+    }
+
+    /// The present weight of each reward.
+    pub(super) fn reward_weights(&self) -> BTreeMap<String, f64> {
+        self.weights_of(KnobKey::Reward, &self.context.profile.rewards)
+    }
+
+    /// What to ask of the Rollout for groups of a step, when they are known; `policy` draws, or the engine that trains.
+    pub(super) fn roll(
+        &self,
+        samplers: &SamplerSettings,
+        rewards: &BTreeMap<String, f64>,
+        policy: Option<&PublishedPolicy>,
+        step: u64,
+    ) -> impl FnOnce(Vec<Vec<CompletionRequest>>) -> Roll + use<> {
+        let (samplers, rewards, policy) = (samplers.clone(), rewards.clone(), policy.cloned());
+        let weights = policy.as_ref().map_or(self.weights, |policy| policy.weights);
+        let (inference, control) = (self.inference.clone(), Arc::clone(&self.context.control));
+        move |groups| Roll {
+            step,
+            weights,
+            policy,
+            inference,
+            groups: Arc::new(groups),
+            samplers,
+            rewards,
+            control,
+        }
     }
 
     /// Records a group, and keeps it if it is to be trained on.
@@ -123,29 +155,6 @@ impl StageRun {
             drawn.held.push(group);
         }
         Ok(())
-    }
-
-    /// Each prompt's completions to make; `first` is the number of the first one's group in the step.
-    fn wanted(&self, stage: &Stage, picked: &[TrainingExample], first: usize) -> Vec<Vec<CompletionRequest>> {
-        let (seed, step) = (self.context.profile.seed, self.cursor.step);
-        let one = |group: usize, number: usize, picked: &TrainingExample| CompletionRequest {
-            example: picked.example.clone(),
-            mode: if picked.example.reasoning.is_some() {
-                Mode::Think
-            } else {
-                Mode::Direct
-            },
-            seed: seed_of(seed, step, 1000 + (group * stage.group + number) as u64),
-            watch: None,
-        };
-        let groups = picked.iter().enumerate();
-        groups
-            .map(|(group, picked)| {
-                (0..stage.group)
-                    .map(|number| one(first + group, number, picked))
-                    .collect()
-            })
-            .collect()
     }
 
     /// A group as the engine trains on it, each sample recorded (law L5).
@@ -242,4 +251,32 @@ impl StageRun {
             asked: None,
         }
     }
+}
+
+/// Each prompt's completions to make at a step; `first` is the number of the first one's group in the step.
+pub(super) fn wanted(
+    seed: u64,
+    step: u64,
+    stage: &Stage,
+    picked: &[TrainingExample],
+    first: usize,
+) -> Vec<Vec<CompletionRequest>> {
+    let one = |group: usize, number: usize, picked: &TrainingExample| CompletionRequest {
+        example: picked.example.clone(),
+        mode: if picked.example.reasoning.is_some() {
+            Mode::Think
+        } else {
+            Mode::Direct
+        },
+        seed: seed_of(seed, step, 1000 + (group * stage.group + number) as u64),
+        watch: None,
+    };
+    let groups = picked.iter().enumerate();
+    groups
+        .map(|(group, picked)| {
+            (0..stage.group)
+                .map(|number| one(first + group, number, picked))
+                .collect()
+        })
+        .collect()
 }

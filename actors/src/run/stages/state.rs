@@ -12,6 +12,7 @@ use demask_api::StepSettings;
 use demask_rewards::benchmarks::Suites;
 use demask_storage::Blobs;
 
+use super::ahead::Ahead;
 use crate::control::KnobKey;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
@@ -47,6 +48,8 @@ pub struct StageRun {
     pub(super) reference: Option<u64>,
     /// The next step's batch, on its way.
     pub(super) ready: Option<Prefetch>,
+    /// The next step's groups, being drawn while this one is trained.
+    pub(super) ahead: Option<Ahead>,
     /// Batches in a row of which nothing fitted.
     pub(super) empty_batches: u64,
 }
@@ -97,6 +100,7 @@ impl StageRun {
             waited: Duration::ZERO,
             reference: None,
             ready: None,
+            ahead: None,
             empty_batches: 0,
         };
         run.present();
@@ -195,5 +199,6 @@ impl StageRun {
     pub(super) fn forget(&mut self) {
         self.reference = None;
         self.ready = None;
+        self.ahead = None;
     }
 }

@@ -146,6 +146,7 @@ impl StageRun {
         if self.last_checkpoint() != Some(self.cursor.step) {
             self.checkpoint("stage").await?;
         }
+        self.forget_policies();
         self.overview("", RunState::Done);
         Ok(())
     }

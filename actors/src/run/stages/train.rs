@@ -108,7 +108,7 @@ impl StageRun {
         }
     }
 
-    fn maker(&self) -> BatchMaker {
+    pub(super) fn maker(&self) -> BatchMaker {
         BatchMaker {
             curator: self.addresses.curator.clone(),
             engine: self.context.engine.clone(),

@@ -91,10 +91,24 @@ pub struct PolicyReport {
     /// Gradient norm, an inner step.
     #[serde(deserialize_with = "number::list")]
     pub grad_norm: Vec<f64>,
+    /// How far the policy that drew the samples is away; none where it is the one that is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behaviour: Option<BehaviourReport>,
     /// Wall seconds.
     pub seconds: f64,
     /// False when something was not finite; the weights were then put back.
     pub finite: bool,
+}
+
+/// How far the policy that drew the samples is from the one that is trained, over the counted tokens of all inner steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BehaviourReport {
+    /// Mean weight of a token: how much likelier it became, capped.
+    #[serde(deserialize_with = "number::one")]
+    pub weight: f64,
+    /// Largest absolute difference of log-probabilities.
+    #[serde(deserialize_with = "number::one")]
+    pub gap: f64,
 }
 
 /// One step of the image tokenizer's training.
@@ -242,6 +256,14 @@ pub enum Answer {
         /// For each sequence, one value a masked position, in the order asked.
         #[serde(deserialize_with = "number::lists")]
         values: Vec<Vec<f32>>,
+    },
+    ViewsScored {
+        /// For each inner step and in it for each sample, the counted tokens of its views in their order.
+        #[serde(deserialize_with = "number::lists")]
+        values: Vec<Vec<f32>>,
+        /// Wall seconds inside the engine.
+        #[serde(default)]
+        seconds: f64,
     },
     LogLikelihoods {
         /// One a query, in the order asked.

@@ -13,7 +13,7 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::loading::LoadOptions;
 use crate::sampling::SampleRequest;
 use crate::training::estimators::EstimatorConfig;
-use crate::training::policy::{ObjectiveConfig, PolicyGroup};
+use crate::training::policy::{ObjectiveConfig, PolicyGroup, ViewScores};
 use crate::training::step_settings::StepSettings;
 
 /// Where weights come from.
@@ -86,7 +86,13 @@ pub enum Request {
         objective: ObjectiveConfig,
         /// Learning rate and noise.
         settings: StepSettings,
+        /// Log-probabilities under the policy that drew the samples, as `ViewsScored` gives them; empty where that is the present
+        /// one.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        behaviour: Vec<Vec<f32>>,
     },
+    /// The log-probabilities of a policy step's views. Answered by `ViewsScored`.
+    ScoreViews(ViewScores),
     /// The reference policy: the weights of a checkpoint, or the present ones. Answered by `Done`.
     SetReference {
         /// A checkpoint folder of the loaded model's shape; absent: the present weights.

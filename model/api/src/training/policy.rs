@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::sequence::Sequence;
+use crate::training::estimators::EstimatorConfig;
 use crate::training::step_settings::LossNormalization;
 
 /// One completion of a prompt and how much better than its group it was.
@@ -26,6 +27,20 @@ pub struct PolicyGroup {
     pub samples: Vec<PolicySample>,
 }
 
+/// Which views' log-probabilities are asked of the policy that drew the samples: those that a policy step of the same groups,
+/// estimator and seed will ask of the policy that it trains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewScores {
+    /// The groups; advantages do not matter.
+    pub groups: Vec<PolicyGroup>,
+    /// What plans the views.
+    pub estimator: EstimatorConfig,
+    /// Inner steps of the policy step.
+    pub inner_steps: usize,
+    /// The policy step's seed.
+    pub seed: u64,
+}
+
 /// The clipped objective with a penalty on leaving the reference (`mmada.md` 5.2).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -39,6 +54,10 @@ pub struct ObjectiveConfig {
     /// Inner steps on one batch of groups, mu.
     #[schemars(range(min = 1, max = 1000))]
     pub inner_steps: usize,
+    /// Where older weights drew the samples than those that are trained: the most that a token's loss is multiplied by for having
+    /// become likelier since (AReaL, arXiv 2505.24298). Each is multiplied by how much likelier it became, at most this.
+    #[schemars(range(min = 1.0, max = 1000.0))]
+    pub behaviour_cap: f64,
     /// Whose mean the objective is: of a sample's counted tokens and then of samples (the paper's), or of all tokens alike
     /// (DAPO, arXiv 2503.14476), by which long answers weigh more than short ones.
     pub normalization: LossNormalization,
@@ -50,6 +69,7 @@ impl Default for ObjectiveConfig {
             clip: 0.2,
             kl: 0.01,
             inner_steps: 4,
+            behaviour_cap: 5.0,
             normalization: LossNormalization::Sequence,
         }
     }

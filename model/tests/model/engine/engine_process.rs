@@ -500,6 +500,7 @@ fn long_step() -> Request {
             ..demask_api::ObjectiveConfig::default()
         },
         settings: crate::common::settings(5),
+        behaviour: Vec::new(),
     }
 }
 

@@ -108,6 +108,7 @@ fn policy(groups: Vec<PolicyGroup>, estimator: EstimatorConfig, objective: Objec
         estimator,
         objective,
         settings: settings(0),
+        behaviour: Vec::new(),
     }
 }
 

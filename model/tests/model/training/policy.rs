@@ -8,12 +8,12 @@ use demask_api::estimators::{Estimator as _, InnerStep, MaskedView};
 use demask_api::{
     Adam, Coupled, DiffuGrpo, EstimatorConfig, LossNormalization, ObjectiveConfig, PolicyGroup, PolicyReport,
     PolicySample, SampleRequest, Sampler, Sequence, Spacing, Span, StepSettings, TextSampler, TraceRl,
-    UniGrpo,
+    UniGrpo, ViewScores,
 };
 use demask_model::Backbone;
 use demask_model::policy::{self, step::PolicyRequest};
 use demask_model::sampler::sample;
-use demask_model::training::interlude::Interlude;
+use demask_model::training::interlude::{Interlude, Uninterrupted};
 use demask_model::training::loss::{LossRow, alike, backward_chunks, gather};
 use demask_model::training::mask_sampling::masked;
 use demask_model::training::optimizer::AdamW;
@@ -53,6 +53,7 @@ fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
         kl,
         inner_steps,
         normalization: LossNormalization::Sequence,
+        ..ObjectiveConfig::default()
     }
 }
 
@@ -105,6 +106,71 @@ fn l7_without_an_update_every_ratio_is_exactly_one() {
         );
         assert_eq!(report.ratio, [1.0; 4], "{estimator:?}");
         assert_eq!(report.clipped, [0.0; 4]);
+    }
+}
+
+/// What a policy step leaves in the optimiser's first moment when another policy drew the samples, whose log-probabilities are the
+/// present ones less this; and what it reports of that.
+fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, PolicyReport) {
+    let (mut learner, groups) = (learner(1), [group(&ADVANTAGES)]);
+    let (objective, settings) = (objective(0.0, 1), plain(1e-3));
+    let behaviour: Option<Vec<Vec<f32>>> = less.map(|less| {
+        let asked = ViewScores {
+            groups: groups.to_vec(),
+            estimator: estimator.clone(),
+            inner_steps: 1,
+            seed: settings.seed,
+        };
+        let scores = policy::score_views(&learner.0, &asked).unwrap();
+        scores.into_iter().map(|views| views.iter().map(|at| at - less).collect()).collect()
+    });
+    let asked = PolicyRequest {
+        groups: &groups,
+        estimator,
+        objective: &objective,
+        settings: &settings,
+        behaviour: &behaviour.unwrap_or_default(),
+    };
+    let (backbone, optimizer) = &mut learner;
+    let report = policy::train_with(backbone, optimizer, None, asked, &mut Uninterrupted).unwrap();
+    (gradient(&learner), report)
+}
+
+#[test]
+fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_the_cap() {
+    for estimator in estimators() {
+        let (plain, none) = drawn_by(None, &estimator);
+        assert_eq!(none.behaviour, None);
+        // By the present policy: the same bits.
+        let (same, report) = drawn_by(Some(0.0), &estimator);
+        assert_eq!((same, report.losses), (plain.clone(), none.losses), "{estimator:?}");
+        for (less, times) in [(2.0_f32.ln(), 2.0), (0.5_f32.ln(), 0.5), (8.0_f32.ln(), 5.0)] {
+            let (found, report) = drawn_by(Some(less), &estimator);
+            let behaviour = report.behaviour.unwrap();
+            assert!((behaviour.weight - times).abs() < 1e-4, "{estimator:?}: {behaviour:?}");
+            assert!((behaviour.gap - f64::from(less.abs())).abs() < 1e-4, "{estimator:?}: {behaviour:?}");
+            let largest = plain.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
+            for (found, plain) in found.iter().zip(&plain) {
+                assert!((found - times * plain).abs() < 1e-4 * largest, "{estimator:?}: {found} of {plain}");
+            }
+        }
+    }
+}
+
+#[test]
+fn l9_what_is_said_of_who_drew_must_fit_the_samples() {
+    let (mut learner, groups) = (learner(1), [group(&ADVANTAGES)]);
+    let (estimator, objective, settings) = (EstimatorConfig::default(), objective(0.0, 2), plain(1e-3));
+    for behaviour in [vec![vec![-1.0]; 3], vec![vec![f32::NAN]; 2 * ADVANTAGES.len()]] {
+        let asked = PolicyRequest {
+            groups: &groups,
+            estimator: &estimator,
+            objective: &objective,
+            settings: &settings,
+            behaviour: &behaviour,
+        };
+        let refused = policy::train_with(&mut learner.0, &mut learner.1, None, asked, &mut Uninterrupted);
+        assert!(refused.unwrap_err().to_string().contains("policy that drew"));
     }
 }
 
@@ -525,6 +591,7 @@ fn l8_an_interlude_sees_the_weights_that_the_step_began_with_and_changes_nothing
             estimator: &estimator,
             objective: &objective,
             settings: &settings,
+            behaviour: &[],
         };
         let mut looking = Looking::default();
         policy::train_with(&mut backbone, &mut optimizer, None, asked, &mut looking).unwrap();

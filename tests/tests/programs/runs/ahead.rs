@@ -1,0 +1,100 @@
+//! Rollouts beside training through the built programs: groups that sampling engines draw while a step is trained.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use demask_storage::{Command as Ask, Record, RunState};
+use demask_tests::processes::children;
+use demask_tests::profile::smoke_with_stages;
+use demask_tests::store::rows_as_csv;
+use demask_tests::weights::{last_checkpoint, weights_hash};
+use demask_tests::{Place, ended, start, subscribed, undisturbed, wait_for};
+
+/// A policy step and its checkpoint, again and again; groups are drawn by so many engines, from weights that are so old.
+fn profile(samplers: usize, staleness: u64) -> String {
+    smoke_with_stages(&format!(
+        "[rollouts]\nsamplers = {samplers}\nstaleness = {staleness}\nthreads = 1\n\
+         [[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 3\nbatch = 4\n\
+         [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 7\nbatch = 3\ngroup = 3\nlearning_rate = 1e-3\n\
+         objective = {{ clip = 0.2, kl = 0.01, inner_steps = 2 }}\n"
+    ))
+}
+
+/// Who is killed in the middle.
+#[derive(Clone, Copy, Debug)]
+enum Killed {
+    Daemon,
+    /// The last engine that was started: one that samples.
+    Sampler,
+}
+
+/// The weights at the end of a run in which somebody was killed, and how stale each step's groups were.
+async fn killed(whom: Killed, after: u64) -> String {
+    let mut place = Place::default();
+    let mut client = subscribed(&mut place).await;
+    let run = start(&mut client, &profile(1, 1)).await;
+    wait_for(&mut client, |record| {
+        matches!(record, Record::Checkpoint(saved) if saved.step >= after)
+    })
+    .await;
+    match whom {
+        Killed::Daemon => {
+            place.kill();
+            client = subscribed(&mut place).await;
+        }
+        Killed::Sampler => {
+            let daemon = i32::try_from(place.pid().unwrap()).unwrap();
+            let sampler = children(daemon).into_iter().max().unwrap();
+            // SAFETY: a signal to a child of our child.
+            unsafe { libc::kill(sampler, libc::SIGKILL) };
+        }
+    }
+    assert_eq!(ended(&mut client).await, RunState::Done, "{whom:?}");
+    let rows = "SELECT count(*) FROM v_metric WHERE name = 'async/staleness' AND value = 1";
+    assert!(rows_as_csv(&place, rows).contains("\n6"), "all steps but the stage's first");
+    weights_hash(&last_checkpoint(place.path(), &run))
+}
+
+#[tokio::test]
+async fn l8_groups_are_the_same_whoever_draws_them() {
+    let mut place = Place::default();
+    let alone = undisturbed(&mut place, &profile(0, 0)).await;
+    for samplers in [1, 2] {
+        let mut place = Place::default();
+        let beside = undisturbed(&mut place, &profile(samplers, 0)).await;
+        assert_eq!(beside, alone, "{samplers} sampling engines");
+    }
+}
+
+#[tokio::test]
+async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engines_and_through_kills() {
+    let mut place = Place::default();
+    let one = undisturbed(&mut place, &profile(1, 1)).await;
+    let left = place.path().join("checkpoints");
+    let policies = std::fs::read_dir(left).unwrap().flatten().any(|run| run.path().join("policies").exists());
+    assert!(!policies, "what was published is removed at the end");
+    assert_ne!(one, undisturbed(&mut Place::default(), &profile(0, 0)).await, "older weights draw other groups");
+    assert_eq!(one, undisturbed(&mut Place::default(), &profile(2, 1)).await, "two engines");
+    for (whom, after) in [(Killed::Daemon, 6), (Killed::Sampler, 6)] {
+        assert_eq!(one, killed(whom, after).await, "{whom:?}");
+    }
+}
+
+#[tokio::test]
+async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
+    let mut place = Place::default();
+    let mut client = subscribed(&mut place).await;
+    start(&mut client, &profile(1, 1)).await;
+    wait_for(&mut client, |record| {
+        matches!(record, Record::Checkpoint(saved) if saved.step >= 6)
+    })
+    .await;
+    let turned = Ask::Set {
+        key: "temperature".into(),
+        value: 0.5,
+    };
+    client.ask(turned).await.unwrap();
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    let twice = "SELECT count(*) - count(DISTINCT sample) FROM v_rollout";
+    assert!(rows_as_csv(&place, twice).contains("\n0"), "no sample twice");
+    let steps = "SELECT count(DISTINCT step) FROM v_rollout";
+    assert!(rows_as_csv(&place, steps).contains("\n7"), "a group a step");
+}
