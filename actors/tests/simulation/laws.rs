@@ -24,8 +24,9 @@ const TABLES: [(&str, &str); 7] = [
     ),
     (
         "traces",
+        // A run that is stopped may leave one that no gate has judged yet.
         "SELECT trace || '|' || round || '|' || example || '|' || generator || '|' || text || '|' || gate || '|' || passed \
-         FROM v_trace ORDER BY trace, gate",
+         FROM v_trace WHERE gate IS NOT NULL ORDER BY trace, gate",
     ),
     (
         "evaluations",
