@@ -1,5 +1,5 @@
-//! What loading takes of the host's memory: the weights and the one tensor at hand. Each case is loaded in a process of its
-//! own.
+//! What loading takes of the host's memory: the weights and the one tensor at hand; and what a training step takes where blocks are
+//! computed again. Each case runs in a process of its own.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(target_os = "linux")]
 
@@ -7,10 +7,11 @@ mod common;
 
 use std::path::Path;
 
-use common::shards;
-use demask_api::{BackboneConfig, Purpose};
-use demask_model::Backbone;
+use common::{sequence, settings, shards};
+use demask_api::{BackboneConfig, Purpose, Recompute, Sequence, StepSettings};
 use demask_model::network::slots;
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
 const MIB: u64 = 1 << 20;
@@ -64,15 +65,13 @@ fn load(case: &str) {
     println!("risen {}", highest - before);
 }
 
-/// The same in a process that has loaded nothing before, whose freed memory could be used again unseen.
-fn risen(dir: &Path, number: usize) -> Option<u64> {
+/// What the test of that name says of a case in a process that has done nothing before, whose freed memory could be used again unseen.
+fn risen(test: &str, case: &str) -> Option<u64> {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "loading_takes_the_weights_and_one_tensor",
-            "--nocapture",
-        ])
-        .env(CASE, format!("{number} {}", dir.display()))
+        .args(["--exact", test, "--nocapture"])
+        .env(CASE, case)
+        // What is freed goes back to the system.
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();
     let said = String::from_utf8(child.stdout).unwrap();
@@ -96,7 +95,8 @@ fn loading_takes_the_weights_and_one_tensor() {
     let numbers: i64 = slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum();
     let largest = 16_384 * 256 * 2;
     for (number, (kind, purpose, width)) in CASES.into_iter().enumerate() {
-        let Some(risen) = risen(dir.path(), number) else {
+        let case = format!("{number} {}", dir.path().display());
+        let Some(risen) = risen("loading_takes_the_weights_and_one_tensor", &case) else {
             println!("skipped: the highest mark of memory cannot be reset here");
             return;
         };
@@ -111,4 +111,64 @@ fn loading_takes_the_weights_and_one_tensor() {
         assert!(risen >= weights * 9 / 10, "nothing was measured: {found}");
         assert!(risen <= allowed, "{found}");
     }
+}
+
+/// The tabletop's shape, eight times as deep.
+fn deep() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 192,
+        n_heads: 4,
+        n_layers: 40,
+        mlp_hidden_size: Some(512),
+        max_sequence_length: 160,
+        vocab_size: 1024,
+        mask_token_id: 10,
+        eos_token_id: 11,
+        pad_token_id: 11,
+        codebook_size: 0,
+        ..BackboneConfig::default()
+    }
+}
+
+/// Makes a model, trains two steps and prints how far memory rose above what it was, at its highest.
+fn train(recompute: Recompute) {
+    tch::set_num_threads(1);
+    let _ = Tensor::ones([8, 8], (Kind::Float, Device::Cpu))
+        .matmul(&Tensor::ones([8, 8], (Kind::Float, Device::Cpu)));
+    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+        return println!("risen none");
+    }
+    let before = status("VmRSS:");
+    let mut backbone = Backbone::fresh(&deep(), 1, Device::Cpu, Kind::Float).unwrap();
+    let mut optimizer = AdamW::new(backbone.parameters()).unwrap();
+    let rows: Vec<Sequence> = (0..24).map(|seed| sequence(seed, 96, 0)).collect();
+    for seed in 0..2 {
+        let settings = StepSettings {
+            recompute,
+            ..settings(seed)
+        };
+        let batch = std::slice::from_ref(&rows);
+        assert!(
+            training::train(&mut backbone, &mut optimizer, batch, &settings)
+                .unwrap()
+                .finite
+        );
+    }
+    println!("risen {}", status("VmHWM:") - before);
+}
+
+#[test]
+fn a_step_that_computes_blocks_again_takes_a_fraction_of_the_memory() {
+    let test = "a_step_that_computes_blocks_again_takes_a_fraction_of_the_memory";
+    match std::env::var(CASE).as_deref() {
+        Ok("again") => return train(Recompute::Always),
+        Ok(_) => return train(Recompute::Never),
+        Err(_) => (),
+    }
+    let (Some(kept), Some(again)) = (risen(test, "kept"), risen(test, "again")) else {
+        println!("skipped: the highest mark of memory cannot be reset here");
+        return;
+    };
+    println!("kept {} MiB, computed again {} MiB", kept / MIB, again / MIB);
+    assert!(again * 10 <= kept * 4, "{again} of {kept}");
 }

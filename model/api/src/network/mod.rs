@@ -2,11 +2,13 @@
 //!
 //! - `config.rs`: the shapes of the networks; `published.rs`: a `config.json` as it is published;
 //! - `validation.rs`: whether its numbers are within their limits; `memory.rs`: how much it takes, how much there is;
+//!   `activations.rs`: how much of it a batch takes on its way through;
 //!   `tokenizer_rules.rs`: what a tokenizer may do to a text;
 //! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: how one is loaded.
 //!
 //! Not here: weights, which never cross the socket.
 
+pub mod activations;
 pub mod checkpoint;
 pub mod config;
 pub mod loading;
