@@ -41,7 +41,7 @@ pub use sampling::{
     SampleRequest, Sampler, TextCache, TextSampler,
 };
 pub use sequence::{Sequence, Span, Task};
-pub use step_settings::{Adam, BlockNoise, LossNormalization, Recompute, StepSettings};
+pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
 pub const PROTOCOL: u32 = 9;

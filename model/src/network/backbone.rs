@@ -268,10 +268,9 @@ impl Backbone {
         room.min(usize::try_from(most).unwrap_or(room).max(LEAST_TOKENS))
     }
 
-    /// Works out how much of a batch goes through for training of so many numbers, where the device says how much memory is
-    /// free, and whether blocks are computed again in the backward pass; `tokens`: those of the step's largest batch. What a step takes
-    /// beside activations: gradients in the compute dtype, gathered into one f32 row, and two more rows while the optimiser works.
-    pub fn work_room_out(&self, trained_numbers: u64, tokens: usize, recompute: Recompute) {
+    /// Works out how much of a batch goes through for training, where the device says how much memory is free, and whether blocks are
+    /// computed again in the backward pass. `aside`: bytes that a step takes beside activations; `tokens`: those of its largest batch.
+    pub fn work_room_out(&self, aside: u64, tokens: usize, recompute: Recompute) {
         let trained = if self.lora.is_some() {
             Trained::Adapter
         } else {
@@ -285,7 +284,6 @@ impl Backbone {
         };
         match cuda::memory(self.device) {
             Some(memory) => {
-                let aside = 4 * 4 * trained_numbers;
                 self.room.work_out((memory.free, memory.total), aside, &learner);
             }
             None => self.room.settle(tokens, &learner),

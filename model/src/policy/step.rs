@@ -88,7 +88,7 @@ pub fn train_with(
     // A reference that weighs nothing need not be asked.
     let reference = reference.filter(|_| objective.kl != 0.0);
     let tokens = backbone.policy_tokens() * threads::count(backbone);
-    backbone.work_room_out(optimizer.numbers(), tokens, settings.recompute);
+    backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     let mut report = retried(backbone, longest, |backbone| {
         step.run(backbone, optimizer, reference, interlude)
     })?;

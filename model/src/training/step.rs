@@ -72,7 +72,7 @@ pub fn train_with(
     let batches = micro_batches.iter().map(|rows| rows.iter().map(real).sum());
     let most = FORWARD_TOKENS * threads::count(backbone);
     let tokens = batches.max().unwrap_or(0).min(most);
-    backbone.work_room_out(optimizer.numbers(), tokens, settings.recompute);
+    backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     retried(backbone, longest, |backbone| {
         backbone.set_dropout(Some(settings.seed));
         let report = step(backbone, optimizer, (micro_batches, settings), interlude);
