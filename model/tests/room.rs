@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 
 use common::{config, group, ragged, sequence, settings};
-use demask_api::activations::{Trained, token_bytes};
+use demask_api::activations::{Activations, Trained};
 use demask_api::{
     BackboneConfig, EstimatorConfig, LoraConfig, ObjectiveConfig, Purpose, Sequence, Spacing, UniGrpo,
 };
@@ -185,7 +185,14 @@ fn what_a_forward_pass_keeps_is_what_arithmetic_says() {
         let config = wide(kv_heads);
         // The last block's gradients are counted for a backward pass, which there was none of.
         let layers = config.n_layers as u64;
-        let expected = 8 * 255 * token_bytes(&config, 8, trained, false) * layers / (layers + 1);
+        let activations = Activations {
+            config: &config,
+            number: 8,
+            trained,
+            recomputed: false,
+            kernels: false,
+        };
+        let expected = 8 * 255 * activations.token_bytes() * layers / (layers + 1);
         let ratio = (many - few) as f64 / expected as f64;
         println!(
             "{kv_heads} key heads, {name}: {} bytes, {ratio:.3} of what was worked out",

@@ -15,7 +15,9 @@ pub mod training;
 pub mod work_file;
 
 pub use data::{grid, picture, sequence};
-pub use network::{activations, checkpoint, config, loading, memory, published, tokenizer_rules, validation};
+pub use network::{
+    activations, checkpoint, config, loading, memory, plan, published, tokenizer_rules, validation,
+};
 pub use protocol::{answer, cuda, number, request, wire};
 pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};

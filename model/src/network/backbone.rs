@@ -8,7 +8,7 @@
 use std::cell::{Ref, RefCell};
 use std::path::Path;
 
-use demask_api::activations::Trained;
+use demask_api::activations::{Trained, policy_tokens};
 use demask_api::checkpoint::CONFIG;
 use demask_api::{BackboneConfig, Growth, Purpose, Recompute};
 use rand::SeedableRng as _;
@@ -34,11 +34,6 @@ use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
-
-/// Operations of a micro-batch of a policy step on a processor.
-const OPERATIONS: u64 = 70_000_000_000;
-/// Tokens that such a micro-batch has at least: fewer would waste the matrix products.
-const LEAST_TOKENS: usize = 512;
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -254,18 +249,16 @@ impl Backbone {
         &self.room
     }
 
-    /// Tokens of a micro-batch of a policy step: no more than are done in a second or so of a processor core, since a person's
-    /// question is answered between two of them (law L10), but [`LEAST_TOKENS`] also of a network that takes longer for them (from
-    /// 23 million weights on); and on a GPU as many as there is room for. A training step's are not held to it.
+    /// Tokens of a micro-batch of a policy step: on a processor so few that a person's question is answered between two of them
+    /// ([`policy_tokens`]), on a GPU as many as there is room for. A training step's are not held to it.
     #[must_use]
     pub fn policy_tokens(&self) -> usize {
         let room = self.room.forward_tokens();
         if self.device.is_cuda() {
             return room;
         }
-        // Two operations a weight forward, four backward.
-        let most = OPERATIONS / (6 * self.parameters.count()).max(1);
-        room.min(usize::try_from(most).unwrap_or(room).max(LEAST_TOKENS))
+        let most = policy_tokens(self.parameters.count());
+        room.min(usize::try_from(most).unwrap_or(room))
     }
 
     /// Works out how much of a batch goes through for training, where the device says how much memory is free, and whether blocks are
@@ -281,6 +274,7 @@ impl Backbone {
             kind: self.kind,
             trained,
             recompute,
+            kernels: fused::applies_to(self.device, self.kind),
         };
         match cuda::memory(self.device) {
             Some(memory) => {

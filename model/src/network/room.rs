@@ -9,16 +9,16 @@
 
 use std::cell::Cell;
 
-use demask_api::activations::{Trained, logit_bytes, token_bytes};
+use demask_api::activations::{self, Activations, Trained, logit_bytes};
 use demask_api::{BackboneConfig, Recompute, memory};
 use tch::{Kind, TchError};
 
 use crate::error::{ModelError, Result};
 
 /// Tokens that one forward pass with gradients takes at most (but always a row).
-pub const FORWARD_TOKENS: usize = 16_384;
+pub const FORWARD_TOKENS: usize = activations::FORWARD_TOKENS as usize;
 /// Masked positions whose logits exist at one time, at most.
-pub const CHUNK: i64 = 4096;
+pub const CHUNK: i64 = demask_api::plan::LOGITS_AT_ONCE as i64;
 /// Of the memory that is free what is left alone: fragments, and what libraries take for themselves.
 pub(crate) const SPARE: f64 = 0.08;
 /// Free memory is known in so many steps of the whole, so that a run that is started again finds the same limits (law L8).
@@ -66,12 +66,21 @@ pub struct Learner<'a> {
     pub trained: Trained,
     /// Whether blocks are computed again in the backward pass.
     pub recompute: Recompute,
+    /// Whether our own kernels compute it.
+    pub kernels: bool,
 }
 
 impl Learner<'_> {
-    /// Bytes of one token, as [`token_bytes`].
+    /// Bytes of one token.
     fn token_bytes(&self, recomputed: bool) -> u64 {
-        token_bytes(self.config, bytes_of(self.kind), self.trained, recomputed).max(1)
+        let activations = Activations {
+            config: self.config,
+            number: bytes_of(self.kind),
+            trained: self.trained,
+            recomputed,
+            kernels: self.kernels,
+        };
+        activations.token_bytes().max(1)
     }
 }
 
@@ -214,6 +223,7 @@ mod tests {
             kind: Kind::BFloat16,
             trained,
             recompute: Recompute::Auto,
+            kernels: false,
         }
     }
 

@@ -71,7 +71,10 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
 }
 
 /// The network that the run trains.
-fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
+///
+/// # Errors
+/// Its folder's configuration is not there or wrong, in words.
+pub fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
     if from_scratch {
         return Ok(profile.model.clone());
     }

@@ -3,6 +3,20 @@
 
 use crate::network::config::BackboneConfig;
 
+/// Tokens that one forward pass with gradients takes at most (but always a row).
+pub const FORWARD_TOKENS: u64 = 16_384;
+/// Operations of a micro-batch of a policy step on a processor.
+const OPERATIONS: u64 = 70_000_000_000;
+/// Tokens that such a micro-batch has at least: fewer would waste the matrix products.
+const LEAST_TOKENS: u64 = 512;
+
+/// Tokens of a micro-batch of a policy step on a processor, of a network of so many parameters: no more than are done in a second or so of a
+/// core, two operations a weight forward, four backward, since a person's question is answered between two of them (law L10).
+#[must_use]
+pub fn policy_tokens(parameters: u64) -> u64 {
+    (OPERATIONS / (6 * parameters).max(1)).max(LEAST_TOKENS)
+}
+
 /// What of a network is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trained {
@@ -12,37 +26,80 @@ pub enum Trained {
     Adapter,
 }
 
-/// Numbers of one token that one block keeps until its backward pass. As the model's `fused.rs` composes a block: the stream at both
-/// norms, the normed and the gained rows where weights are trained or an adapter reads them, the stacked projection (its values
-/// are a part of it), turned queries and keys, what attention gives, the gate's both halves, its activation and its product.
-fn block_numbers(config: &BackboneConfig, trained: Trained) -> u64 {
-    let (width, hidden) = (config.d_model as u64, config.hidden() as u64);
-    let kv = (config.kv_heads() * config.head_dim()) as u64;
-    let norm = match trained {
-        Trained::Whole => 3 * width,
-        Trained::Adapter => 2 * width,
-    };
-    2 * norm + (width + 2 * kv) + (width + kv) + width + 4 * hidden
+/// A network that learns, as far as its activations go.
+#[derive(Clone, Copy, Debug)]
+pub struct Activations<'a> {
+    /// Its shape.
+    pub config: &'a BackboneConfig,
+    /// Bytes of one number.
+    pub number: u64,
+    /// What of it is trained.
+    pub trained: Trained,
+    /// Whether blocks are computed again in the backward pass, and keep their inputs alone until then.
+    pub recomputed: bool,
+    /// Whether our own kernels compute it (a CPU, in f32 or bf16), which keep less than libtorch's operators.
+    pub kernels: bool,
 }
 
-/// Bytes that one token of a forward pass with gradients keeps until its backward pass, at all blocks, and what the block at hand
-/// takes beside; `number` is the bytes of one number. Where blocks are `recomputed` each keeps its input alone.
-#[must_use]
-pub fn token_bytes(config: &BackboneConfig, number: u64, trained: Trained, recomputed: bool) -> u64 {
-    let (width, blocks) = (config.d_model as u64, config.n_layers as u64);
-    let block = block_numbers(config, trained);
-    // The sums of softmax and of both norms, in f32.
-    let sums = 4 * (config.n_heads as u64 + 2);
-    if recomputed {
-        // Inputs, and the stream behind the last; the block at hand, its gradients; the slope that comes in, twice the stream that it
-        // is multiplied with.
-        let numbers = (blocks + 1) * width + 2 * block + 3 * width;
-        return numbers * number + sums;
+impl Activations<'_> {
+    /// Numbers of one token that one block keeps until its backward pass. As the model's `fused.rs` composes a block of operators: the
+    /// stream at both norms, the normed and the gained rows where weights are trained or an adapter reads them, the stacked
+    /// projection (its values are a part of it), turned queries and keys, what attention gives, the gate's both halves, its activation
+    /// and its product. The kernels keep neither normed rows nor the projection nor the activation, but queries, keys and values
+    /// of all heads.
+    fn block_numbers(&self) -> u64 {
+        let (width, hidden) = (self.config.d_model as u64, self.config.hidden() as u64);
+        let kv = (self.config.kv_heads() * self.config.head_dim()) as u64;
+        if self.kernels {
+            return 2 * 2 * width + 3 * width + width + 3 * hidden;
+        }
+        let norm = match self.trained {
+            Trained::Whole => 3 * width,
+            Trained::Adapter => 2 * width,
+        };
+        2 * norm + (width + 2 * kv) + (width + kv) + width + 4 * hidden
     }
-    // Gradients of the block that the backward pass is at: as much again.
-    let numbers = (blocks + 1) * block + 2 * width;
-    numbers * number + blocks * sums
+
+    /// Blocks whose activations are there at one time.
+    fn blocks(&self) -> u64 {
+        if self.recomputed {
+            1
+        } else {
+            self.config.n_layers as u64
+        }
+    }
+
+    /// Bytes that one token of a forward pass with gradients keeps until its backward pass, at all blocks, and what the block at hand takes
+    /// beside.
+    #[must_use]
+    pub fn token_bytes(&self) -> u64 {
+        let (width, block) = (self.config.d_model as u64, self.block_numbers());
+        // The sums of softmax and of both norms, in f32.
+        let sums = self.blocks() * 4 * (self.config.n_heads as u64 + 2);
+        // Blocks' inputs and the stream behind the last; the slope that comes in, and twice the stream that it is multiplied with.
+        let inputs = if self.recomputed {
+            (self.config.n_layers as u64 + 1) * width + 3 * width
+        } else {
+            2 * width
+        };
+        // Gradients of the block that the backward pass is at: as much again.
+        let numbers = (self.blocks() + 1) * block + inputs;
+        numbers * self.number + sums
+    }
+
+    /// Bytes of the attention's probabilities of one row of so many tokens, which the kernels keep of short rows; and of their slopes at the
+    /// block at hand.
+    #[must_use]
+    pub fn probability_bytes(&self, length: u64) -> u64 {
+        if !self.kernels || length > KERNEL_LENGTH {
+            return 0;
+        }
+        (self.blocks() + 2) * self.config.n_heads as u64 * length * length * self.number
+    }
 }
+
+/// The longest row whose attention the CPU's kernels compute.
+pub const KERNEL_LENGTH: u64 = 256;
 
 /// Bytes that one position's logits take while their loss and its gradient are worked out: as they are, in f32, their
 /// log-probabilities, and both gradients.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use demask_api::{Adam, MomentKind, StepSettings};
+use demask_api::{Adam, MomentKind, StepSettings, plan};
 use tch::{Kind, Tensor};
 
 use crate::device::kernels::fused;
@@ -12,7 +12,7 @@ use crate::error::{ModelError, Result};
 use crate::training::optimizer::average::MovingAverage;
 use crate::training::optimizer::clip;
 use crate::training::optimizer::moments::{Layout, Moments};
-use crate::training::optimizer::update::{Update, scratch_bytes};
+use crate::training::optimizer::update::Update;
 use crate::weights::parameters::Parameters;
 
 /// The optimiser's state for one network.
@@ -86,7 +86,8 @@ impl AdamW {
             Some(_) => 0,
             None => width * (numbers + self.layout.seconds(adam.muon)),
         };
-        u64::try_from(4 * numbers + moments + scratch_bytes(numbers, adam.muon)).unwrap_or(u64::MAX)
+        let update = plan::update_bytes(self.numbers(), adam.muon);
+        u64::try_from(4 * numbers + moments).unwrap_or(u64::MAX) + update
     }
 
     /// Takes the leaves' gradients into the accumulator.
@@ -199,6 +200,10 @@ impl AdamW {
         })
     }
 
+    fn numbers(&self) -> u64 {
+        u64::try_from(self.layout.numbers).unwrap_or(0)
+    }
+
     /// Whether our own kernel takes the step.
     fn is_fused(&self, adam: &Adam) -> bool {
         !adam.muon
@@ -217,7 +222,8 @@ impl AdamW {
             self.moments = Some(made);
         }
         if !self.is_fused(adam) {
-            let bytes = scratch_bytes(self.layout.numbers, adam.muon);
+            let bytes = plan::update_bytes(self.numbers(), adam.muon);
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             drop(Tensor::f_empty([bytes], (Kind::Uint8, self.grad.device()))?);
         }
         Ok(())

@@ -162,16 +162,18 @@ pub(super) fn store(values: &Tensor, into: &mut Tensor, (at, step): (i64, u64)) 
         return Ok(());
     }
     let (count, device) = (values.numel() as i64, values.device());
-    let places = Tensor::f_arange_start(at, at + count, (Kind::Int64, device))?;
     let begun = i64::try_from(step % (1 << 16)).unwrap_or(0) * DITHER.1;
-    let dither = places
-        .f_mul_scalar(DITHER.0)?
-        .f_add_scalar(begun)?
-        .f_bitwise_and(0xffff)?
-        .f_to_kind(Kind::Int)?;
+    let mut places = Tensor::f_arange_start(at, at + count, (Kind::Int64, device))?;
+    let _ = places
+        .f_mul_scalar_(DITHER.0)?
+        .f_add_scalar_(begun)?
+        .f_bitwise_and_(0xffff)?;
     // The upper half of an f32 is a bf16; what is added to the lower half carries over in that many cases of 65,536.
-    let bits = values.f_reshape([-1])?.f_view_dtype(Kind::Int)?.f_add(&dither)?;
-    let cut = bits.f_bitwise_and(-0x1_0000)?.f_view_dtype(Kind::Float)?;
-    into.f_copy_(&cut.f_reshape(into.size())?)?;
+    let mut bits = places.f_to_kind(Kind::Int)?;
+    drop(places);
+    let _ = bits
+        .f_add_(&values.f_reshape([-1])?.f_view_dtype(Kind::Int)?)?
+        .f_bitwise_and_(-0x1_0000)?;
+    into.f_copy_(&bits.f_view_dtype(Kind::Float)?.f_reshape(into.size())?)?;
     Ok(())
 }

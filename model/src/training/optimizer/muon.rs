@@ -36,7 +36,7 @@ fn sides(slot: &Slot) -> (i64, i64) {
 
 /// Numbers of matrices whose directions are made together, at most (but always one matrix): stacked they are as fast as one, and take
 /// memory as many.
-pub(super) const TOGETHER: i64 = 1 << 25;
+const TOGETHER: i64 = demask_api::plan::MATRICES_AT_ONCE as i64;
 
 /// A parameter that takes Muon's update, and where it lies in the flat master.
 #[derive(Clone, Copy, Debug)]

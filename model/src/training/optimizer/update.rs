@@ -2,6 +2,7 @@
 //! operators, so that what is made on the way is never as large as the model.
 
 use demask_api::Adam;
+use demask_api::plan::UPDATED_AT_ONCE;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -10,22 +11,7 @@ use crate::training::optimizer::muon;
 use crate::weights::parameters::Parameters;
 
 /// Numbers that take Adam's update at one time.
-pub(super) const PIECE: i64 = 1 << 22;
-/// Bytes that a number of such a piece takes on the way: both moments in f32, the root, the update, the square and the dither.
-const PIECE_BYTES: i64 = 4 * 5 + 8 + 4 * 2;
-/// Bytes that a number of a matrix takes while Muon's direction is made: momentum, stack and direction in f32, three in bf16.
-const MATRIX_BYTES: i64 = 4 * 4 + 2 * 3;
-
-/// Bytes that an update takes beside what is kept.
-#[must_use]
-pub(super) fn scratch_bytes(numbers: i64, muon: bool) -> i64 {
-    let matrices = if muon {
-        MATRIX_BYTES * muon::TOGETHER.min(numbers)
-    } else {
-        0
-    };
-    (PIECE_BYTES * PIECE.min(numbers)).max(matrices)
-}
+const PIECE: i64 = UPDATED_AT_ONCE as i64;
 
 /// An update of AdamW.
 pub(super) struct Update<'a> {
@@ -120,6 +106,7 @@ impl Update<'_> {
             .f_mul_scalar_(1.0 / correct2.sqrt())?
             .f_add_scalar_(adam.eps)?;
         let mut update = first.f_div(&denominator)?;
+        drop(denominator);
         let _ = update.f_mul_scalar_(1.0 / correct1)?;
         moments::store(&first, &mut kept_first, (piece.flat, self.step))?;
         moments::store(&second, &mut kept_second, (piece.second, self.step))?;
