@@ -1,13 +1,13 @@
 //! Training tokens a second on this machine, the share of its measured matrix-product rate, and the peak of memory.
 //!
-//! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [SHAPE]`, by default the shape of
+//! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [--recompute always|never] [SHAPE]`, by default the shape of
 //! `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
 //! at 1. `auto` is bf16 where the processor multiplies that natively, else f32.
 
 mod shape;
 
 use anyhow::ensure;
-use demask_api::{Adam, StepSettings};
+use demask_api::{Adam, Recompute, StepSettings};
 use demask_model::engine::device_choice::Place;
 use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, training};
@@ -21,21 +21,23 @@ struct Course {
     rows: usize,
     steps: usize,
     place: Place,
+    recompute: Recompute,
 }
 
 impl Course {
     fn parse() -> anyhow::Result<Self> {
         let (mut shape, mut rows, mut steps, mut threads) = (Shape::default(), 32, 20, 2);
-        let mut dtype = "auto".to_owned();
+        let (mut dtype, mut recompute) = ("auto".to_owned(), Recompute::Never);
         for (flag, value) in flags()? {
             match flag.as_str() {
                 "--rows" => rows = number(&flag, &value)?,
                 "--steps" => steps = number(&flag, &value)?,
                 "--threads" => threads = number(&flag, &value)?,
                 "--dtype" => dtype = value,
+                "--recompute" => recompute = serde_json::from_value(json!(value))?,
                 _ => ensure!(
                     shape.take(&flag, &value)?,
-                    "unknown flag {flag}: expected [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] {USAGE}"
+                    "unknown flag {flag}: expected [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [--recompute always|never] {USAGE}"
                 ),
             }
         }
@@ -44,6 +46,7 @@ impl Course {
             rows,
             steps,
             place: Place::choose("cpu", &dtype, Some(threads))?,
+            recompute,
         })
     }
 }
@@ -66,6 +69,7 @@ fn main() -> anyhow::Result<()> {
             adam: Adam::default(),
             task_weights: [1.0; 4],
             loss_normalization: demask_api::LossNormalization::Sequence,
+            recompute: course.recompute,
             block_noise: demask_api::BlockNoise::default(),
             seed: step as u64,
             ema: 0.0,

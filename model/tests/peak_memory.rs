@@ -1,5 +1,5 @@
-//! What loading takes of the host's memory: the weights and the one tensor at hand. Each case is loaded in a process of its
-//! own.
+//! What loading takes of the host's memory: the weights and the one tensor at hand; and what a training step takes where blocks are
+//! computed again. Each case runs in a process of its own.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(target_os = "linux")]
 
@@ -7,10 +7,12 @@ mod common;
 
 use std::path::Path;
 
-use common::shards;
-use demask_api::{BackboneConfig, Purpose};
-use demask_model::Backbone;
+use common::{sequence, settings, shards};
+use demask_api::plan::TrainingPlan;
+use demask_api::{Adam, BackboneConfig, MomentKind, Purpose, Recompute, Sequence, StepSettings};
 use demask_model::network::slots;
+use demask_model::training::optimizer::AdamW;
+use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
 const MIB: u64 = 1 << 20;
@@ -64,15 +66,13 @@ fn load(case: &str) {
     println!("risen {}", highest - before);
 }
 
-/// The same in a process that has loaded nothing before, whose freed memory could be used again unseen.
-fn risen(dir: &Path, number: usize) -> Option<u64> {
+/// What the test of that name says of a case in a process that has done nothing before, whose freed memory could be used again unseen.
+fn risen(test: &str, case: &str) -> Option<u64> {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "loading_takes_the_weights_and_one_tensor",
-            "--nocapture",
-        ])
-        .env(CASE, format!("{number} {}", dir.display()))
+        .args(["--exact", test, "--nocapture"])
+        .env(CASE, case)
+        // What is freed goes back to the system.
+        .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();
     let said = String::from_utf8(child.stdout).unwrap();
@@ -96,7 +96,8 @@ fn loading_takes_the_weights_and_one_tensor() {
     let numbers: i64 = slots.iter().map(|slot| slot.shape.iter().product::<i64>()).sum();
     let largest = 16_384 * 256 * 2;
     for (number, (kind, purpose, width)) in CASES.into_iter().enumerate() {
-        let Some(risen) = risen(dir.path(), number) else {
+        let case = format!("{number} {}", dir.path().display());
+        let Some(risen) = risen("loading_takes_the_weights_and_one_tensor", &case) else {
             println!("skipped: the highest mark of memory cannot be reset here");
             return;
         };
@@ -110,5 +111,113 @@ fn loading_takes_the_weights_and_one_tensor() {
         println!("{found}");
         assert!(risen >= weights * 9 / 10, "nothing was measured: {found}");
         assert!(risen <= allowed, "{found}");
+    }
+}
+
+/// The tabletop's shape, eight times as deep.
+fn deep() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 192,
+        n_heads: 4,
+        n_layers: 40,
+        mlp_hidden_size: Some(512),
+        max_sequence_length: 160,
+        vocab_size: 1024,
+        mask_token_id: 10,
+        eos_token_id: 11,
+        pad_token_id: 11,
+        codebook_size: 0,
+        ..BackboneConfig::default()
+    }
+}
+
+/// Rows of a step, and tokens of each.
+const ROWS: (u32, usize) = (24, 96);
+
+/// How the cases train: what is computed again, what moments are kept in.
+const TRAINING: [(Recompute, MomentKind); 3] = [
+    (Recompute::Never, MomentKind::F32),
+    (Recompute::Always, MomentKind::F32),
+    (Recompute::Always, MomentKind::Bf16),
+];
+
+/// Makes a model, trains two steps and prints how far memory rose above what it was, at its highest.
+fn train(case: &str) {
+    let (recompute, moments) = TRAINING[case.parse::<usize>().unwrap()];
+    tch::set_num_threads(1);
+    // What the first product takes is not the model's.
+    let ones = || Tensor::ones([8, 8], (Kind::Float, Device::Cpu));
+    let _ = ones().matmul(&ones());
+    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+        return println!("risen none");
+    }
+    let before = status("VmRSS:");
+    let mut backbone = Backbone::fresh(&deep(), 1, Device::Cpu, Kind::Float).unwrap();
+    let mut optimizer = AdamW::new(backbone.parameters()).unwrap();
+    let rows: Vec<Sequence> = (0..ROWS.0).map(|seed| sequence(seed, ROWS.1, 0)).collect();
+    for seed in 0..2 {
+        let adam = Adam {
+            moments,
+            ..Adam::default()
+        };
+        let settings = StepSettings {
+            recompute,
+            adam,
+            ..settings(seed)
+        };
+        let batch = std::slice::from_ref(&rows);
+        let report = training::train(&mut backbone, &mut optimizer, batch, &settings);
+        assert!(report.unwrap().finite);
+    }
+    println!("risen {}", status("VmHWM:") - before);
+}
+
+/// What the arithmetic of `demask plan` says of a case.
+fn planned((recompute, moments): (Recompute, MomentKind)) -> u64 {
+    let tokens = u64::from(ROWS.0) * ROWS.1 as u64;
+    let plan = TrainingPlan {
+        config: &deep(),
+        number: 4,
+        lora: None,
+        muon: false,
+        moments,
+        average: false,
+        recomputed: recompute == Recompute::Always,
+        kernels: true,
+        threads: 1,
+        rows: ROWS.0.into(),
+        length: ROWS.1 as u64,
+        // Half of the answers, about, is masked.
+        masked: tokens / 2,
+        reference: false,
+        put_back: false,
+        sampled: 0,
+        image_tokenizer: None,
+    };
+    plan.bytes()
+}
+
+/// Blocks that are computed again take a fraction of the memory; and every case takes what the plan says, to a tenth.
+#[test]
+fn a_step_takes_what_the_plan_says_and_computed_again_a_fraction() {
+    if let Ok(case) = std::env::var(CASE) {
+        return train(&case);
+    }
+    let test = "a_step_takes_what_the_plan_says_and_computed_again_a_fraction";
+    let mut all = Vec::new();
+    for (number, case) in TRAINING.into_iter().enumerate() {
+        let Some(risen) = risen(test, &number.to_string()) else {
+            println!("skipped: the highest mark of memory cannot be reset here");
+            return;
+        };
+        let ratio = risen as f64 / planned(case) as f64;
+        println!("{case:?}: {} MiB, {ratio:.3} of what was planned", risen / MIB);
+        all.push((risen, ratio));
+    }
+    assert!(all[1].0 * 10 <= all[0].0 * 4, "{all:?}");
+    assert!(all[2].0 < all[1].0, "{all:?}");
+    // The plan is of a processor's kernels, which some builds lack.
+    if demask_model::device::kernels::fused::applies_to(Device::Cpu, Kind::Float) {
+        assert!(all.iter().all(|(_, ratio)| (0.9..1.1).contains(ratio)), "{all:?}");
     }
 }

@@ -7,11 +7,11 @@ mod common;
 use std::path::Path;
 
 use common::{config, group, ragged, sequence, settings};
+use demask_api::activations::{Activations, Trained};
 use demask_api::{
     BackboneConfig, EstimatorConfig, LoraConfig, ObjectiveConfig, Purpose, Sequence, Spacing, UniGrpo,
 };
 use demask_model::network::lora::Lora;
-use demask_model::network::room::{Trained, token_bytes};
 use demask_model::training::loss::{LossRow, gather};
 use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, policy, training};
@@ -185,7 +185,14 @@ fn what_a_forward_pass_keeps_is_what_arithmetic_says() {
         let config = wide(kv_heads);
         // The last block's gradients are counted for a backward pass, which there was none of.
         let layers = config.n_layers as u64;
-        let expected = 8 * 255 * token_bytes(&config, Kind::Double, trained) * layers / (layers + 1);
+        let activations = Activations {
+            config: &config,
+            number: 8,
+            trained,
+            recomputed: false,
+            kernels: false,
+        };
+        let expected = 8 * 255 * activations.token_bytes() * layers / (layers + 1);
         let ratio = (many - few) as f64 / expected as f64;
         println!(
             "{kv_heads} key heads, {name}: {} bytes, {ratio:.3} of what was worked out",

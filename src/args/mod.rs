@@ -23,7 +23,7 @@ pub use evaluation::{EvalAction, EvalArgs, EvalCompare, EvalMerge, EvalShow, Jud
 pub use experiment::{AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set};
 pub use output::Json;
 pub use presentation::{Across, Plot, RunReport};
-pub use profile::{CheckArgs, ProfileCommand};
+pub use profile::{CheckArgs, PlanArgs, ProfileCommand};
 pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
 pub use sampling::{CacheKind, Describe, Fill, Generate, Imagine, ModelArgs};
 pub use score::ScoreArgs;
@@ -88,6 +88,11 @@ pub enum DemaskCommand {
         after_help = "Examples:\n  demask profile list\n  demask profile show smoke\n  demask profile init --output my.toml --from tabletop-align\n  demask profile check my.toml\n  demask profile schema --table sampling.text\n  demask profile schema > profile.schema.json"
     )]
     Profile(ProfileCommand),
+    /// What a run of a profile will take of memory, by part, whether it fits, and what would take less
+    #[command(
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. One device: the state is not divided over several. Exits 1 when it does not fit."
+    )]
+    Plan(PlanArgs),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::output::Json;
+use super::values;
 
 /// `demask profile`.
 #[derive(Debug, Subcommand)]
@@ -61,6 +62,26 @@ pub struct CheckArgs {
     /// A shipped profile's name or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,
+    /// As if the run started from random weights
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// Change one value of the profile; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
+/// `demask plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// A shipped profile's name or a TOML file
+    #[arg(value_name = "NAME|FILE.toml")]
+    pub name: String,
+    /// Memory of the GPU that is meant, such as 80GB or 24GiB [default: what is free here, on the processor]
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    pub device_memory: Option<u64>,
     /// As if the run started from random weights
     #[arg(long)]
     pub from_scratch: bool,

@@ -39,6 +39,33 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Bytes: `80GB`, `24GiB`, `500MB`, or a plain number.
+///
+/// # Errors
+/// What was expected.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "expected bytes, such as 80GB, 24GiB or 500MB".to_owned();
+    let end = text
+        .find(|sign: char| sign.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let unit: f64 = match text[end..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        "mib" => 1024.0 * 1024.0,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = text[..end].trim().parse().map_err(|_| wrong())?;
+    let bytes = number * unit;
+    if !(1.0..1e18).contains(&bytes) {
+        return Err(wrong());
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(bytes as u64)
+}
+
 /// A number of picture codes.
 ///
 /// # Errors

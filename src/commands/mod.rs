@@ -1,5 +1,6 @@
 //! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
-//! fetched, made and compared, `evaluation/` benchmarks, `presentation/` runs as charts and pages; `score.rs` recorded predictions graded.
+//! fetched, made and compared, `evaluation/` benchmarks, `presentation/` runs as charts and pages; `score.rs` recorded predictions
+//! graded, `plan.rs` what a run takes of memory.
 //!
 //! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
 
@@ -7,6 +8,7 @@ mod checkpoints;
 mod doctor;
 mod evaluation;
 mod experiment;
+mod plan;
 mod presentation;
 mod sampling;
 mod score;
@@ -37,6 +39,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         DemaskCommand::RenderTemplates => templates::serve(),
         DemaskCommand::Run(options) => run::run(&home, options),
         DemaskCommand::Profile(options) => profile::profile(options),
+        DemaskCommand::Plan(options) => plan::plan(&home, &options),
         DemaskCommand::Daemon(options) => daemon::daemon(&home, options),
         DemaskCommand::Attach(options) => daemon::attach(&home, options.images),
         DemaskCommand::Ps(output) => control::ps(&home, output.json),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use demask_api::{
-    Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization,
+    Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization, Recompute,
 };
 use demask_datasets::prompts::sequences::Budgets;
 use demask_rewards::benchmarks::OwnBenchmark;
@@ -111,6 +111,10 @@ pub struct Profile {
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema: f64,
+    /// Whether the backward pass computes activations again instead of keeping them: `auto` (where they would not fit in the
+    /// memory that is free), `always`, `never`. A third more time, a fraction of the memory.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// Weight of each task's loss: text-to-image, text, understanding, think-then-draw.
     #[serde(default = "equal_weights")]
     #[schemars(inner(range(min = 0.0, max = 1e6)))]

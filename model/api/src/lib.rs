@@ -15,7 +15,9 @@ pub mod training;
 pub mod work_file;
 
 pub use data::{grid, picture, sequence};
-pub use network::{checkpoint, config, loading, memory, published, tokenizer_rules, validation};
+pub use network::{
+    activations, checkpoint, config, loading, memory, plan, published, tokenizer_rules, validation,
+};
 pub use protocol::{answer, cuda, number, request, wire};
 pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
@@ -41,7 +43,7 @@ pub use sampling::{
     SampleRequest, Sampler, TextCache, TextSampler,
 };
 pub use sequence::{Sequence, Span, Task};
-pub use step_settings::{Adam, BlockNoise, LossNormalization, StepSettings};
+pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
 pub const PROTOCOL: u32 = 10;

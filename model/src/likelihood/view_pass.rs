@@ -92,6 +92,7 @@ impl<'a> ViewPass<'a> {
             x_ND: self.backbone.run_at(cache, &pass, &arrived.get(index))?,
             labels_N: arrived.get(labels),
             weights_N: arrived.get(weights),
+            kept: None,
         };
         Ok((gathered, arrived))
     }

@@ -8,8 +8,9 @@
 use std::cell::{Ref, RefCell};
 use std::path::Path;
 
+use demask_api::activations::{Trained, policy_tokens};
 use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, Growth, Purpose};
+use demask_api::{BackboneConfig, Growth, Purpose, Recompute};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
@@ -25,19 +26,14 @@ use crate::network::chunk::Chunk;
 use crate::network::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::network::growth;
 use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
-use crate::network::lora::Lora;
-use crate::network::room::{self, Room};
+use crate::network::lora::{Lora, Noise};
+use crate::network::room::{Learner, Room};
 use crate::network::slots::{BlockNames, PREFIX, initial, slots};
 use crate::weights::fit;
 use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
-
-/// Operations of a micro-batch of a policy step on a processor.
-const OPERATIONS: u64 = 70_000_000_000;
-/// Tokens that such a micro-batch has at least: fewer would waste the matrix products.
-const LEAST_TOKENS: usize = 512;
 
 /// The backbone: configuration and parameters.
 #[derive(Debug)]
@@ -253,45 +249,57 @@ impl Backbone {
         &self.room
     }
 
-    /// Tokens of a micro-batch of a policy step: no more than are done in a second or so of a processor core, since a person's
-    /// question is answered between two of them (law L10), but [`LEAST_TOKENS`] also of a network that takes longer for them (from
-    /// 23 million weights on); and on a GPU as many as there is room for. A training step's are not held to it.
+    /// Tokens of a micro-batch of a policy step: on a processor so few that a person's question is answered between two of them
+    /// ([`policy_tokens`]), on a GPU as many as there is room for. A training step's are not held to it.
     #[must_use]
     pub fn policy_tokens(&self) -> usize {
         let room = self.room.forward_tokens();
         if self.device.is_cuda() {
             return room;
         }
-        // Two operations a weight forward, four backward.
-        let most = OPERATIONS / (6 * self.parameters.count()).max(1);
-        room.min(usize::try_from(most).unwrap_or(room).max(LEAST_TOKENS))
+        let most = policy_tokens(self.parameters.count());
+        room.min(usize::try_from(most).unwrap_or(room))
     }
 
-    /// Works out how much of a batch goes through for training of so many numbers, where the device says how much memory is
-    /// free. What a step takes beside activations: gradients in the compute dtype, gathered into one f32 row, and two more rows while the optimiser works.
-    pub fn work_room_out(&self, trained_numbers: u64) {
-        let Some(memory) = cuda::memory(self.device) else {
-            return;
-        };
+    /// Works out how much of a batch goes through for training, where the device says how much memory is free, and whether blocks are
+    /// computed again in the backward pass. `aside`: bytes that a step takes beside activations; `tokens`: those of its largest batch.
+    pub fn work_room_out(&self, aside: u64, tokens: usize, recompute: Recompute) {
         let trained = if self.lora.is_some() {
-            room::Trained::Adapter
+            Trained::Adapter
         } else {
-            room::Trained::Whole
+            Trained::Whole
         };
-        let aside = 4 * 4 * trained_numbers;
-        self.room.work_out(
-            (memory.free, memory.total),
-            aside,
-            &self.config,
-            self.kind,
+        let learner = Learner {
+            config: &self.config,
+            kind: self.kind,
             trained,
-        );
+            recompute,
+            kernels: fused::applies_to(self.device, self.kind),
+        };
+        match cuda::memory(self.device) {
+            Some(memory) => {
+                self.room.work_out((memory.free, memory.total), aside, &learner);
+            }
+            None => self.room.settle(tokens, &learner),
+        }
     }
 
     /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
     pub fn set_dropout(&self, seed: Option<u64>) {
         if let Some(lora) = &self.lora {
             lora.set_dropout(seed);
+        }
+    }
+
+    /// Where the adapter's dropout stands, so that it can be drawn again.
+    pub(crate) fn noise(&self) -> Option<Noise> {
+        self.lora.as_ref().and_then(Lora::noise)
+    }
+
+    /// Has the adapter's dropout go on from where it stood.
+    pub(crate) fn set_noise(&self, noise: Option<Noise>) {
+        if let Some(lora) = &self.lora {
+            lora.set_noise(noise);
         }
     }
 
@@ -391,29 +399,57 @@ impl Backbone {
         wanted: Option<&Tensor>,
         mix: impl Fn(usize, Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let mut x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
-        if self.config.input_emb_norm {
-            x_BLD = x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?;
-        }
-        // What the layer before adds to the stream is summed where the next norm reads it.
-        let (mut delta_BLD, mut h_BLD): (Option<Tensor>, Tensor);
-        delta_BLD = None;
-        for (number, names) in self.names.iter().enumerate() {
+        let (mut x_BLD, mut delta_BLD) = (self.embedded(ids)?, None);
+        let count = self.names.len();
+        for number in 0..count {
             heartbeat::beat();
-            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.attn_norm)?;
-            let mut mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
-            if let Some(wanted) = wanted.filter(|_| number + 1 == self.names.len()) {
-                mixed_BLD = mixed_BLD.f_index_select(0, wanted)?;
-                x_BLD = x_BLD.f_index_select(0, wanted)?;
-            }
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
-            (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
-            let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, packed)?)?;
-            (x_BLD, delta_BLD) = self.residual(x_BLD, &gated_BLF, &names.down, packed)?;
+            let entered = self.enter(number, x_BLD, delta_BLD.as_ref())?;
+            let wanted = wanted.filter(|_| number + 1 == count);
+            (x_BLD, delta_BLD) = self.block(number, entered, (packed, wanted), &mix)?;
         }
-        Ok(self
-            .sum_norm(x_BLD, delta_BLD.as_ref(), &format!("{PREFIX}.ln_f"))?
-            .1)
+        self.leave(x_BLD, delta_BLD.as_ref())
+    }
+
+    /// The stream that the first block finds: token ids [B, L] to [B, L, D].
+    pub(crate) fn embedded(&self, ids: &Tensor) -> Result<Tensor> {
+        let x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
+        if self.config.input_emb_norm {
+            return Ok(x_BLD.f_mul_scalar((self.config.d_model as f64).sqrt())?);
+        }
+        Ok(x_BLD)
+    }
+
+    /// A block's beginning: the stream with what the layer before adds to it, and its norm. What a layer adds is summed where the
+    /// next norm reads it.
+    pub(crate) fn enter(&self, number: usize, x: Tensor, delta: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
+        self.sum_norm(x, delta, &self.names[number].attn_norm)
+    }
+
+    /// The rest of a block, from what [`Self::enter`] gave: the stream, and what is to be added to it. `mix` is given the block's
+    /// number and stacked projection and attends; behind attention only the `wanted` tokens go on, where they are named.
+    pub(crate) fn block(
+        &self,
+        number: usize,
+        (mut x_BLD, h_BLD): (Tensor, Tensor),
+        (packed, wanted): (Option<&PackedWeights>, Option<&Tensor>),
+        mix: &impl Fn(usize, Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let names = &self.names[number];
+        let mut mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
+        drop(h_BLD);
+        if let Some(wanted) = wanted {
+            mixed_BLD = mixed_BLD.f_index_select(0, wanted)?;
+            x_BLD = x_BLD.f_index_select(0, wanted)?;
+        }
+        let (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
+        let (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
+        let gated_BLF = fused::gate(&self.linear(&h_BLD, &names.gate, packed)?)?;
+        self.residual(x_BLD, &gated_BLF, &names.down, packed)
+    }
+
+    /// The last norm of the stream with what the last layer adds to it.
+    pub(crate) fn leave(&self, x: Tensor, delta: Option<&Tensor>) -> Result<Tensor> {
+        Ok(self.sum_norm(x, delta, &format!("{PREFIX}.ln_f"))?.1)
     }
 
     /// Logits of chosen hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
@@ -499,7 +535,8 @@ impl Backbone {
         self.packed_weights().map(|_| ())
     }
 
-    fn head_name(&self) -> String {
+    /// The name of the head's weight: the embedding's where the two are tied.
+    pub(crate) fn head_name(&self) -> String {
         let leaf = if self.config.weight_tying { "wte" } else { "ff_out" };
         format!("{PREFIX}.{leaf}.weight")
     }

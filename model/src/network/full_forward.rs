@@ -16,27 +16,97 @@ use crate::network::attention_mask::AttentionMask;
 use crate::network::backbone::Backbone;
 use crate::network::packing::{self, Packing, real_tokens};
 
+/// A pass over every position of every row: the tokens, and who attends to whom.
+#[derive(Debug)]
+pub(crate) struct FullPass {
+    /// [B, L], or [1, T] of packed rows.
+    ids_BL: Tensor,
+    attending: Attending,
+}
+
+/// How a block attends.
+#[derive(Debug)]
+enum Attending {
+    /// Rows of one length, with a bias on their scores.
+    Rectangle(Turns, Option<Tensor>),
+    /// Packed rows, by the CPU's kernels.
+    Kernel(Turns, PackedRows),
+    /// Packed rows, by libtorch's operators.
+    Composed(Turns, RaggedRows),
+}
+
+impl FullPass {
+    /// Rows as they are: [B, L] token ids.
+    ///
+    /// # Errors
+    /// A sequence longer than the model's, with both numbers; libtorch's.
+    pub fn of_rows(backbone: &Backbone, ids_BL: Tensor, mask: &AttentionMask) -> Result<Self> {
+        let length = admitted(backbone, &ids_BL)?;
+        let bias = mask.bias(backbone.kind(), backbone.device())?;
+        let attending = Attending::Rectangle(backbone.rotary().at(length)?, bias);
+        Ok(Self { ids_BL, attending })
+    }
+
+    /// Packed rows: token ids [T].
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn of_packed(backbone: &Backbone, ids_T: &Tensor, packing: Packing) -> Result<Self> {
+        let attending = match packing {
+            Packing::Kernel(rows) => Attending::Kernel(backbone.rotary().at(rows.length)?, rows),
+            Packing::Composed(turns, rows) => Attending::Composed(turns, rows),
+        };
+        let ids_BL = ids_T.f_unsqueeze(0)?;
+        Ok(Self { ids_BL, attending })
+    }
+
+    /// The tokens, [B, L].
+    pub fn ids(&self) -> &Tensor {
+        &self.ids_BL
+    }
+
+    /// What a block's attention gives for its stacked projection.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn attend(&self, backbone: &Backbone, block: usize, joined: Tensor) -> Result<Tensor> {
+        let joined = match backbone.norms(block)? {
+            Some(norms) => norms.apply(&joined)?,
+            None => joined,
+        };
+        match &self.attending {
+            Attending::Rectangle(turns, bias) => backbone.attend(&joined, turns, bias.as_ref()),
+            Attending::Kernel(turns, rows) => backbone.attend_packed(&joined, turns, rows),
+            Attending::Composed(turns, rows) => backbone.attend_ragged(&joined, turns, rows),
+        }
+    }
+}
+
+/// The length of rows that are no longer than the model's longest sequence.
+fn admitted(backbone: &Backbone, ids_BL: &Tensor) -> Result<i64> {
+    let (_, length) = ids_BL.size2()?;
+    let longest = backbone.config().max_sequence_length;
+    if length as usize > longest {
+        return Err(ModelError::Refused(format!(
+            "a sequence of {length} tokens; the model takes at most {longest}"
+        )));
+    }
+    Ok(length)
+}
+
 impl Backbone {
     /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
     ///
     /// # Errors
     /// A sequence longer than the model's, with both numbers; libtorch's.
     pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
-        let (_, length) = ids_BL.size2()?;
-        let longest = self.config().max_sequence_length;
-        if length as usize > longest {
-            return Err(ModelError::Refused(format!(
-                "a sequence of {length} tokens; the model takes at most {longest}"
-            )));
-        }
+        admitted(self, ids_BL)?;
         if let AttentionMask::LeftPads { pads, length } = mask
             && packing::packs(self.device(), self.kind(), *length)
         {
             return self.unpacked(ids_BL, pads, *length);
         }
-        let bias = mask.bias(self.kind(), self.device())?;
-        let turns = self.rotary().at(length)?;
-        self.whole(ids_BL, |joined| self.attend(&joined, &turns, bias.as_ref()))
+        self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?)
     }
 
     /// Hidden states computed on the real tokens alone; the hidden states of padding are zero.
@@ -48,29 +118,12 @@ impl Backbone {
         let arrived = packet.send(place.0)?;
         let (packing, index_T) = (planned.arrive(&arrived, self.rotary())?, arrived.get(index));
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &index_T)?;
-        let x_TD = self.packed(&ids_T, &packing)?;
+        let x_BTD = self.whole(&FullPass::of_packed(self, &ids_T, packing)?)?;
+        let x_TD = x_BTD.f_squeeze_dim(0)?;
         let (batch, length, width) = (pads.len() as i64, length as i64, x_TD.size()[1]);
         Ok(Tensor::f_zeros([batch * length, width], (place.1, place.0))?
             .f_index_copy(0, &index_T, &x_TD)?
             .f_view([batch, length, width])?)
-    }
-
-    /// Hidden states after the last norm of packed rows: token ids [T] to [T, D].
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn packed(&self, ids_T: &Tensor, packing: &Packing) -> Result<Tensor> {
-        let ids_BT = ids_T.f_unsqueeze(0)?;
-        let x_BTD = match packing {
-            Packing::Kernel(rows) => {
-                let turns = self.rotary().at(rows.length)?;
-                self.whole(&ids_BT, |joined| self.attend_packed(&joined, &turns, rows))?
-            }
-            Packing::Composed(turns, rows) => {
-                self.whole(&ids_BT, |joined| self.attend_ragged(&joined, turns, rows))?
-            }
-        };
-        Ok(x_BTD.f_squeeze_dim(0)?)
     }
 
     /// How a batch of left-padded rows is brought to the device and packed there, where that is done.
@@ -85,13 +138,13 @@ impl Backbone {
         packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
-    /// Every position of every row, keys and values kept nowhere.
-    fn whole(&self, ids_BL: &Tensor, attend: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        self.blocks(ids_BL, None, None, |block, joined| {
-            attend(match self.norms(block)? {
-                Some(norms) => norms.apply(&joined)?,
-                None => joined,
-            })
+    /// Hidden states after the last norm, in the shape of the pass's tokens; keys and values are kept nowhere.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn whole(&self, pass: &FullPass) -> Result<Tensor> {
+        self.blocks(pass.ids(), None, None, |block, joined| {
+            pass.attend(self, block, joined)
         })
     }
 

@@ -33,9 +33,12 @@ pub struct Lora {
     parameters: Parameters,
     /// The parts of each product of the backbone, by the product's name, the adapted ones with their A and B.
     products: BTreeMap<String, Vec<AdapterPart>>,
-    /// The seed of this step's dropout, and how many masks were drawn from it.
-    noise: Cell<Option<(u64, u64)>>,
+    /// This step's dropout.
+    noise: Cell<Option<Noise>>,
 }
+
+/// Where dropout stands: a step's seed, and how many masks were drawn from it.
+pub(crate) type Noise = (u64, u64);
 
 /// One layer of a product.
 #[derive(Clone, Debug)]
@@ -167,6 +170,16 @@ impl Lora {
     pub fn set_dropout(&self, seed: Option<u64>) {
         let seed = seed.filter(|_| self.config.dropout > 0.0);
         self.noise.set(seed.map(|seed| (seed, 0)));
+    }
+
+    /// Where dropout stands; none outside a training step.
+    pub(crate) fn noise(&self) -> Option<Noise> {
+        self.noise.get()
+    }
+
+    /// Has dropout go on from where it stood.
+    pub(crate) fn set_noise(&self, noise: Option<Noise>) {
+        self.noise.set(noise);
     }
 
     /// Whether it adapts a layer of the product of that name.

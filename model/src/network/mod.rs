@@ -14,7 +14,7 @@ pub mod attention_mask;
 pub mod backbone;
 pub mod chunk;
 pub mod folder_config;
-mod full_forward;
+pub(crate) mod full_forward;
 pub mod growth;
 mod kv_attention;
 pub mod kv_cache;

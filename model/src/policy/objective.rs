@@ -14,7 +14,7 @@ use crate::device::transfer::{self, Packet};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
-use crate::training::loss::{descend, gather_with};
+use crate::training::loss::{descend, gather_to_descend};
 use crate::training::optimizer::AdamW;
 
 /// Bounds of a difference of log-probabilities before it is raised to a power: beyond them the ratio is clipped anyhow, and
@@ -75,7 +75,7 @@ pub(super) fn descend_on(
         // Advantages travel in the upload that the rows need anyhow.
         let mut packet = Packet::new();
         let advantages = packet.floats(batch.advantages.iter().copied());
-        let (gathered, arrived) = gather_with(backbone, &batch.rows, packet)?;
+        let (gathered, arrived) = gather_to_descend(backbone, &batch.rows, packet)?;
         let advantages_N = arrived.get(advantages);
         descend(backbone, &gathered, |log_probs, at, length| {
             let cut = |tensor: &Tensor| tensor.f_narrow(0, at, length);

@@ -96,7 +96,8 @@ pub fn train_with(
     let longest = lengths.max().unwrap_or(0);
     // A reference that weighs nothing need not be asked.
     let reference = reference.filter(|_| objective.kl != 0.0);
-    backbone.work_room_out(optimizer.numbers());
+    let tokens = backbone.policy_tokens() * threads::count(backbone);
+    backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     let mut report = retried(backbone, longest, |backbone| {
         step.run(backbone, optimizer, reference, interlude)
     })?;

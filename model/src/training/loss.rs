@@ -14,6 +14,8 @@ use crate::device::transfer::{self, Arrived, Packet};
 use crate::error::Result;
 use crate::network::attention_mask::AttentionMask;
 use crate::network::backbone::Backbone;
+use crate::network::full_forward::FullPass;
+use crate::training::recompute::{self, KeptInputs};
 
 /// One row of a loss: clean labels at masked positions, each with its weight.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Gathered {
     pub labels_N: Tensor,
     /// Weights, [N], f32.
     pub weights_N: Tensor,
+    /// What blocks are computed again from in the backward pass, where that is done.
+    pub kept: Option<KeptInputs>,
 }
 
 /// Rows that go through the backbone together, as indices: alike in length, so that little is computed on padding, and no
@@ -70,7 +74,29 @@ pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
 ///
 /// # Errors
 /// libtorch's.
-pub fn gather_with(backbone: &Backbone, rows: &[LossRow], mut packet: Packet) -> Result<(Gathered, Arrived)> {
+pub fn gather_with(backbone: &Backbone, rows: &[LossRow], packet: Packet) -> Result<(Gathered, Arrived)> {
+    gather_keeping(backbone, rows, packet, false)
+}
+
+/// Gathers as [`gather_with`] does for rows whose gradient [`descend`] is to take: where the backbone's room says so, blocks are
+/// computed again in the backward pass.
+///
+/// # Errors
+/// libtorch's.
+pub fn gather_to_descend(
+    backbone: &Backbone,
+    rows: &[LossRow],
+    packet: Packet,
+) -> Result<(Gathered, Arrived)> {
+    gather_keeping(backbone, rows, packet, backbone.room().recomputes())
+}
+
+fn gather_keeping(
+    backbone: &Backbone,
+    rows: &[LossRow],
+    mut packet: Packet,
+    recomputes: bool,
+) -> Result<(Gathered, Arrived)> {
     let real = |row: &LossRow| row.ids.len() - row.left_pad;
     let length = rows.iter().map(real).max().unwrap_or(0);
     let pads: Vec<usize> = rows.iter().map(|row| length - real(row)).collect();
@@ -96,18 +122,25 @@ pub fn gather_with(backbone: &Backbone, rows: &[LossRow], mut packet: Packet) ->
     let weights = packet.floats(targets().map(|&(.., weight)| weight));
     let arrived = packet.send(backbone.device())?;
     let ids = arrived.get(ids);
-    let hidden = match packing {
-        Some(packing) => backbone.packed(&ids, &packing.arrive(&arrived, backbone.rotary())?)?,
+    let pass = match packing {
+        Some(packing) => FullPass::of_packed(backbone, &ids, packing.arrive(&arrived, backbone.rotary())?)?,
         None => {
             let ids_BL = ids.f_view([rows.len() as i64, length as i64])?;
             let mask = AttentionMask::from_left_pads(&pads, length)?;
-            backbone.hidden(&ids_BL, &mask)?.f_flatten(0, 1)?
+            FullPass::of_rows(backbone, ids_BL, &mask)?
         }
     };
+    let (hidden, kept) = if recomputes {
+        let (hidden, kept) = recompute::forward(backbone, pass)?;
+        (hidden, Some(kept))
+    } else {
+        (backbone.whole(&pass)?, None)
+    };
     let gathered = Gathered {
-        x_ND: hidden.f_index_select(0, &arrived.get(index))?,
+        x_ND: hidden.f_flatten(0, 1)?.f_index_select(0, &arrived.get(index))?,
         labels_N: arrived.get(labels),
         weights_N: arrived.get(weights),
+        kept,
     };
     Ok((gathered, arrived))
 }
@@ -159,12 +192,41 @@ pub fn backward_chunks(
 pub fn descend(
     backbone: &Backbone,
     gathered: &Gathered,
-    mut f: impl FnMut(&Tensor, i64, i64) -> Result<Tensor>,
+    f: impl FnMut(&Tensor, i64, i64) -> Result<Tensor>,
 ) -> Result<()> {
     let (count, chunk) = (gathered.x_ND.size()[0], backbone.room().chunk());
     if count == 0 {
         return Ok(());
     }
+    let Some(kept) = &gathered.kept else {
+        return descend_from_hidden(backbone, gathered, chunk, f);
+    };
+    // Where the embedding is the head and one backward pass takes both gradients, they are added to one another before they are to
+    // what was accumulated: so that the sum is the same here, that is set aside.
+    let shared = backbone.parameters().leaf(&backbone.head_name())?;
+    let shared = (backbone.config().weight_tying && count <= chunk).then(|| shared.grad());
+    let aside = shared.filter(Tensor::defined).map(|mut sum| -> Result<_> {
+        let before = sum.copy();
+        let _ = sum.f_zero_()?;
+        Ok((sum, before))
+    });
+    let aside = aside.transpose()?;
+    descend_from_hidden(backbone, gathered, chunk, f)?;
+    kept.backward(backbone)?;
+    if let Some((mut sum, before)) = aside {
+        let _ = sum.f_add_(&before)?;
+    }
+    Ok(())
+}
+
+/// Takes the gradient down to the backbone's hidden states, or on to the leaves where nothing is computed again.
+fn descend_from_hidden(
+    backbone: &Backbone,
+    gathered: &Gathered,
+    chunk: i64,
+    mut f: impl FnMut(&Tensor, i64, i64) -> Result<Tensor>,
+) -> Result<()> {
+    let count = gathered.x_ND.size()[0];
     if count <= chunk {
         let log_probs = log_probs(backbone, &gathered.x_ND, &gathered.labels_N)?;
         return Ok(f(&log_probs, 0, count)?.f_backward()?);

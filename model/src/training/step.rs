@@ -13,9 +13,10 @@ use crate::device::cuda;
 use crate::device::transfer::{self, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
+use crate::network::room::FORWARD_TOKENS;
 use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::loss::{
-    Gathered, LossRow, alike, answer_divisor, descend, gather_with, position_weight,
+    Gathered, LossRow, alike, answer_divisor, descend, gather_to_descend, position_weight,
 };
 use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
@@ -67,7 +68,11 @@ pub fn train_with(
         .flatten()
         .map(|one| one.ids.len() - one.left_pad);
     let longest = lengths.max().unwrap_or(0);
-    backbone.work_room_out(optimizer.numbers());
+    let real = |one: &Sequence| one.ids.len() - one.left_pad;
+    let batches = micro_batches.iter().map(|rows| rows.iter().map(real).sum());
+    let most = FORWARD_TOKENS * threads::count(backbone);
+    let tokens = batches.max().unwrap_or(0).min(most);
+    backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     retried(backbone, longest, |backbone| {
         backbone.set_dropout(Some(settings.seed));
         let report = step(backbone, optimizer, (micro_batches, settings), interlude);
@@ -282,7 +287,7 @@ fn task_losses(
             .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()));
         let of_target = packet.longs(of_target);
         let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
-        let (gathered, arrived) = gather_with(backbone, &rows, packet)?;
+        let (gathered, arrived) = gather_to_descend(backbone, &rows, packet)?;
         losses = losses.f_add(&group_losses(backbone, &gathered, &arrived.get(of_target))?)?;
         drop((gathered, arrived));
         pause(backbone)?;

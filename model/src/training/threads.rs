@@ -15,16 +15,20 @@ use crate::training::optimizer::AdamW;
 /// Rows that a part has at least.
 const LEAST_ROWS: usize = 4;
 
+/// How many parts of a batch are done at the same time, at most.
+#[must_use]
+pub fn count(backbone: &Backbone) -> usize {
+    if backbone.device().is_cuda() {
+        return 1;
+    }
+    meet_threads();
+    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+}
+
 /// The rows in as many parts as there are threads, as indices: each part has as many short and long ones.
 #[must_use]
 pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
-    let threads = if backbone.device().is_cuda() {
-        1
-    } else {
-        meet_threads();
-        usize::try_from(tch::get_num_threads()).unwrap_or(1)
-    };
-    let count = threads.min(rows.len() / LEAST_ROWS).max(1);
+    let count = count(backbone).min(rows.len() / LEAST_ROWS).max(1);
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&at| rows[at].ids.len() - rows[at].left_pad);
     let mut parts = vec![Vec::with_capacity(rows.len() / count + 1); count];

@@ -72,6 +72,7 @@ pub fn settings(seed: u64) -> StepSettings {
         adam: Adam::default(),
         task_weights: [1.0; 4],
         loss_normalization: demask_api::LossNormalization::Sequence,
+        recompute: demask_api::Recompute::Auto,
         block_noise: demask_api::BlockNoise::default(),
         seed,
         ema: 0.0,

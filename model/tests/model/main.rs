@@ -37,4 +37,5 @@ mod training {
     mod noise;
     mod optimizer;
     mod policy;
+    mod recompute;
 }

@@ -71,9 +71,20 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
 }
 
 /// The network that the run trains.
-fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
+///
+/// # Errors
+/// Its folder's configuration is not there or wrong, in words.
+pub fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
     if from_scratch {
-        return Ok(profile.model.clone());
+        // As a run makes it: words of the tokenizer that is trained, and picture codes.
+        let tokenizer = profile.image_tokenizer.as_ref();
+        let codebook_size = tokenizer.map_or(0, |config| 1 << config.codebook_bits);
+        return Ok(BackboneConfig {
+            codebook_size,
+            vocab_size: profile.text_vocabulary + codebook_size,
+            embedding_size: None,
+            ..profile.model.clone()
+        });
     }
     let folder = match &profile.start_from {
         Some(folder) => folder.clone(),

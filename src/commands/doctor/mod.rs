@@ -18,6 +18,7 @@ use demask_api::Cuda;
 use serde::Serialize;
 
 use self::check::{DoctorCheck, Status};
+pub use self::memory::shape;
 use crate::args::DoctorArgs;
 use crate::terminal::print;
 

@@ -9,7 +9,7 @@ mod follow;
 pub mod profile;
 pub mod query;
 pub mod queue;
-mod request;
+pub mod request;
 pub mod resume;
 pub mod run;
 pub mod runs;

@@ -12,6 +12,7 @@ mod commands {
     mod installed;
     mod libtorch_folder;
     mod listed;
+    mod plan;
     mod presentation;
     mod profiles;
     mod pull;

@@ -165,6 +165,7 @@ impl StageRun {
             block_noise: profile.block_noise,
             seed: seed_of(profile.seed, self.cursor.step, 1),
             ema: profile.ema,
+            recompute: profile.recompute,
         }
     }
 

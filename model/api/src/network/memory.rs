@@ -32,22 +32,34 @@ pub fn fits(needed: Option<u64>, free: Option<u64>) -> Result<(), TooLarge> {
     }
 }
 
-/// Bytes of a backbone's weights, so many bytes a number, and of its rotary tables.
+/// Numbers of a block's matrices.
 #[must_use]
-pub fn backbone_bytes(config: &BackboneConfig, width: u64) -> Option<u64> {
-    let [model, hidden, rows] = [config.d_model, config.hidden(), config.rows()].map(|count| count as u64);
+pub fn block_numbers(config: &BackboneConfig) -> Option<u64> {
+    let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
     let heads = (config.kv_heads() as u64).checked_mul(config.head_dim() as u64)?;
     let attention = model.checked_mul(model)?.checked_mul(2)?;
     let keys = heads.checked_mul(model)?.checked_mul(2)?;
     let forward = model.checked_mul(hidden)?.checked_mul(3)?;
-    let block = attention.checked_add(keys)?.checked_add(forward)?;
+    attention.checked_add(keys)?.checked_add(forward)
+}
+
+/// Numbers of a backbone's matrices, embedding and head.
+#[must_use]
+pub fn backbone_numbers(config: &BackboneConfig) -> Option<u64> {
     let tables = if config.weight_tying { 1 } else { 2 };
-    let embedding = rows.checked_mul(model)?.checked_mul(tables)?;
-    let numbers = block
+    let embedding = (config.rows() as u64)
+        .checked_mul(config.d_model as u64)?
+        .checked_mul(tables)?;
+    block_numbers(config)?
         .checked_mul(config.n_layers as u64)?
-        .checked_add(embedding)?;
+        .checked_add(embedding)
+}
+
+/// Bytes of a backbone's weights, so many bytes a number, and of its rotary tables.
+#[must_use]
+pub fn backbone_bytes(config: &BackboneConfig, width: u64) -> Option<u64> {
     let angles = (config.max_sequence_length as u64).checked_mul(config.head_dim() as u64)?;
-    numbers
+    backbone_numbers(config)?
         .checked_mul(width)?
         .checked_add(angles.checked_mul(TABLES * F32)?)
 }

@@ -133,7 +133,7 @@ fn turned(x: &Tensor, turns: &Turns) -> Result<Tensor> {
 }
 
 /// Sequences up to here keep their L x L probabilities for the backward pass; longer ones recompute them.
-const SHORT: i64 = 256;
+const SHORT: i64 = demask_api::activations::KERNEL_LENGTH as i64;
 
 /// `softmax(q k^T / sqrt(E) + bias) v` of q [B, H, L, E] and k, v [B, K, L, E], heads merged: [B, L, H E]. The way it is
 /// computed depends on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With

@@ -1,9 +1,10 @@
 //! How much is sampled at one time.
 
 use demask_api::BackboneConfig;
+use demask_api::activations::place_bytes;
 use tch::Kind;
 
-use crate::network::room::{SPARE, bytes_of, place_bytes};
+use crate::network::room::{SPARE, bytes_of};
 
 /// How much runs at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub fn sampling_limits(limits: Limits, free: u64, config: &BackboneConfig, kind:
     let block = (8 * config.d_model + 4 * config.hidden()) as u64 * bytes_of(kind);
     let draw = 1u64 << 33;
     let usable = ((free as f64 * (1.0 - SPARE)) as u64).saturating_sub(draw.min(free / 4));
-    let tokens = usable / (2 * place_bytes(config, kind) + block).max(1);
+    let tokens = usable / (2 * place_bytes(config, bytes_of(kind)) + block).max(1);
     Limits {
         tokens: usize::try_from(tokens)
             .unwrap_or(limits.tokens)
@@ -55,9 +56,9 @@ mod tests {
         let config = eight_billion();
         let free = 85_000_000_000 - 16_800_000_000;
         let limits = sampling_limits(Limits::default(), free, &config, Kind::BFloat16);
-        assert_eq!(place_bytes(&config, Kind::BFloat16), 512 * 1024);
+        assert_eq!(place_bytes(&config, 2), 512 * 1024);
         assert!(limits.tokens >= 32 * 1024, "{limits:?}");
-        assert!(limits.tokens as u64 * 2 * place_bytes(&config, Kind::BFloat16) < free);
+        assert!(limits.tokens as u64 * 2 * place_bytes(&config, 2) < free);
         let small = BackboneConfig {
             d_model: 64,
             n_heads: 4,

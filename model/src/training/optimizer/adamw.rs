@@ -1,26 +1,30 @@
-//! AdamW on the flat master (decoupled weight decay on every parameter, as published), clipping, a moving average; with
-//! Muon the blocks' matrices take another update.
+//! AdamW on the flat master (decoupled weight decay on every parameter, as published): its state, and a step that is taken whole or
+//! not at all; with Muon the blocks' matrices take another update.
 
 use std::collections::BTreeMap;
 
-use demask_api::{Adam, StepSettings};
+use demask_api::{Adam, MomentKind, StepSettings, plan};
 use tch::{Kind, Tensor};
 
 use crate::device::kernels::fused;
 use crate::device::transfer;
 use crate::error::{ModelError, Result};
-use crate::training::optimizer::muon;
+use crate::training::optimizer::average::MovingAverage;
+use crate::training::optimizer::clip;
+use crate::training::optimizer::moments::{Layout, Moments};
+use crate::training::optimizer::update::Update;
 use crate::weights::parameters::Parameters;
 
 /// The optimiser's state for one network.
 #[derive(Debug)]
 pub struct AdamW {
     step: u64,
-    first: Tensor,
-    second: Tensor,
+    layout: Layout,
+    /// None before the first step, which says how they are kept.
+    moments: Option<Moments>,
     /// Gradient accumulator; zero between steps.
     grad: Tensor,
-    average: Option<Tensor>,
+    average: MovingAverage,
 }
 
 /// The gradient norm of a step, and whether the step was taken.
@@ -37,8 +41,7 @@ pub struct Stepped {
 pub struct Snapshot {
     master: Tensor,
     step: u64,
-    first: Tensor,
-    second: Tensor,
+    moments: Option<Moments>,
     average: Option<Tensor>,
 }
 
@@ -55,13 +58,12 @@ impl AdamW {
     /// # Errors
     /// libtorch's.
     pub fn new(parameters: &Parameters) -> Result<Self> {
-        let zeros = || parameters.master().f_zeros_like();
         Ok(Self {
             step: 0,
-            first: zeros()?,
-            second: zeros()?,
-            grad: zeros()?,
-            average: None,
+            layout: Layout::new(parameters),
+            moments: None,
+            grad: parameters.master().f_zeros_like()?,
+            average: MovingAverage::default(),
         })
     }
 
@@ -71,10 +73,21 @@ impl AdamW {
         self.step
     }
 
-    /// How many numbers it works on.
+    /// Bytes that steps with these constants take beside what is there: gradients in the leaves, moments that no step has wanted yet, and
+    /// what an update makes on its way.
     #[must_use]
-    pub fn numbers(&self) -> u64 {
-        self.grad.numel() as u64
+    pub fn aside(&self, adam: &Adam) -> u64 {
+        let numbers = self.layout.numbers;
+        let width = match adam.moments {
+            MomentKind::F32 => 4,
+            MomentKind::Bf16 => 2,
+        };
+        let moments = match self.moments {
+            Some(_) => 0,
+            None => width * (numbers + self.layout.seconds(adam.muon)),
+        };
+        let update = plan::update_bytes(self.numbers(), adam.muon);
+        u64::try_from(4 * numbers + moments).unwrap_or(u64::MAX) + update
     }
 
     /// Takes the leaves' gradients into the accumulator.
@@ -125,7 +138,7 @@ impl AdamW {
     /// # Errors
     /// libtorch's.
     pub fn norm(&self) -> Result<Tensor> {
-        Ok(self.grad.f_norm()?.f_to_kind(Kind::Double)?.f_reshape([1])?)
+        clip::norm(&self.grad)
     }
 
     /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
@@ -161,27 +174,25 @@ impl AdamW {
                 finite: false,
             });
         }
-        let clipped = if clip > 0.0 && grad_norm > clip {
-            clip / (grad_norm + 1e-6)
-        } else {
-            1.0
-        };
-        // All memory is taken before anything changes: a device that has none left leaves the state whole.
-        let first_average = (ema > 0.0 && self.average.is_none())
-            .then(|| self.grad.f_empty_like())
-            .transpose()?;
-        if !adam.muon && fused::applies_to(self.grad.device(), self.grad.kind()) {
-            self.update_fused(parameters.master(), adam, rate, clipped)?;
-        } else {
-            self.update(parameters, adam, rate, clipped)?;
-        }
+        self.ready(adam)?;
         let master = parameters.master();
-        if let Some(mut average) = first_average {
-            average.f_copy_(master)?;
-            self.average = Some(average);
-        } else if let Some(average) = self.average.as_mut().filter(|_| ema > 0.0) {
-            let _ = average.f_lerp_(master, 1.0 - ema)?;
+        let begins = self.average.reserve(ema, master)?;
+        let Some(moments) = &self.moments else {
+            return Err(ModelError::Refused("an optimiser without moments".into()));
+        };
+        self.step += 1;
+        let update = Update {
+            adam,
+            rate,
+            clipped: clip::factor(clip, grad_norm),
+            step: self.step,
+        };
+        if self.is_fused(adam) {
+            update.fused(&self.grad, moments, master)?;
+        } else {
+            update.composed(&self.grad, moments, parameters, &self.layout)?;
         }
+        self.average.follow(ema, master, begins)?;
         parameters.refresh()?;
         Ok(Stepped {
             grad_norm,
@@ -189,73 +200,32 @@ impl AdamW {
         })
     }
 
-    /// Moves state and weights by what was accumulated times `clipped`, in one pass over them: on a CPU. Nothing remains
-    /// accumulated.
-    #[cfg(fused)]
-    fn update_fused(&mut self, master: &Tensor, adam: &Adam, rate: f64, clipped: f64) -> Result<()> {
-        self.step += 1;
-        let (correct1, correct2) = self.corrections(adam);
-        let rates = [
-            clipped,
-            1.0 - rate * adam.weight_decay,
-            rate,
-            1.0 - adam.beta1,
-            1.0 - adam.beta2,
-            1.0 / correct1,
-            1.0 / correct2.sqrt(),
-            adam.eps,
-        ];
-        kernel::adamw([&self.grad, &self.first, &self.second, master], rates)
+    fn numbers(&self) -> u64 {
+        u64::try_from(self.layout.numbers).unwrap_or(0)
     }
 
-    #[cfg(not(fused))]
-    fn update_fused(&mut self, _: &Tensor, _: &Adam, _: f64, _: f64) -> Result<()> {
-        Err(ModelError::Refused("this build has no CPU kernels".into()))
+    /// Whether our own kernel takes the step.
+    fn is_fused(&self, adam: &Adam) -> bool {
+        !adam.muon
+            && adam.moments == MomentKind::F32
+            && fused::applies_to(self.grad.device(), self.grad.kind())
     }
 
-    /// `1 - beta^step` of both moments.
-    fn corrections(&self, adam: &Adam) -> (f64, f64) {
-        let count = i32::try_from(self.step).unwrap_or(i32::MAX);
-        (1.0 - adam.beta1.powi(count), 1.0 - adam.beta2.powi(count))
-    }
-
-    /// The same composed of libtorch's operators, with Muon's directions where they are asked for.
-    fn update(&mut self, parameters: &Parameters, adam: &Adam, rate: f64, clipped: f64) -> Result<()> {
-        let (scratch, mut update) = (self.grad.f_empty_like()?, self.grad.f_empty_like()?);
-        let orthogonal = if adam.muon {
-            // Nesterov's: the momentum after this gradient, moved on towards it once more.
-            let momentum = self.grad.f_mul_scalar(clipped)?;
-            let momentum = self.first.f_lerp(&momentum, 1.0 - adam.beta1.powi(2))?;
-            muon::directions(parameters, &momentum)?
-        } else {
-            Vec::new()
+    /// Has the moments as a step wants them, and asks for the memory that it takes on its way, before anything changes: a device that
+    /// has none left leaves the state whole.
+    fn ready(&mut self, adam: &Adam) -> Result<()> {
+        let made = match &self.moments {
+            None => Some(Moments::zeros(&self.grad, &self.layout, adam.moments, adam.muon)?),
+            Some(moments) => moments.wanted(&self.layout, adam.moments, adam.muon)?,
         };
-        if clipped < 1.0 {
-            let _ = self.grad.f_mul_scalar_(clipped)?;
+        if let Some(made) = made {
+            self.moments = Some(made);
         }
-        self.step += 1;
-        let (correct1, correct2) = self.corrections(adam);
-        let _ = self.first.f_lerp_(&self.grad, 1.0 - adam.beta1)?;
-        let square = self.grad.f_square_out(&scratch)?;
-        let _ = self.second.f_lerp_(&square, 1.0 - adam.beta2)?;
-        let mut denominator = self.second.f_sqrt_out(&scratch)?;
-        let _ = denominator
-            .f_mul_scalar_(1.0 / correct2.sqrt())?
-            .f_add_scalar_(adam.eps)?;
-        let _ = self
-            .first
-            .f_div_out(&update, &denominator)?
-            .f_mul_scalar_(1.0 / correct1)?;
-        // The blocks' matrices take Muon's direction in place of Adam's.
-        for (name, direction) in orthogonal {
-            parameters.view(&update, &name)?.f_copy_(&direction)?;
+        if !self.is_fused(adam) {
+            let bytes = plan::update_bytes(self.numbers(), adam.muon);
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            drop(Tensor::f_empty([bytes], (Kind::Uint8, self.grad.device()))?);
         }
-        let mut master = parameters.master().shallow_clone();
-        if adam.weight_decay != 0.0 {
-            let _ = master.f_mul_scalar_(1.0 - rate * adam.weight_decay)?;
-        }
-        let _ = master.f_sub_(&update.f_mul_scalar_(rate)?)?;
-        let _ = self.grad.f_zero_()?;
         Ok(())
     }
 
@@ -266,15 +236,16 @@ impl AdamW {
     pub fn snapshot(&self, parameters: &Parameters) -> Result<Snapshot> {
         let copy = |tensor: &Tensor| -> Result<Tensor> {
             let mut copy = tensor.f_empty_like()?;
-            tch::no_grad(|| copy.f_copy_(tensor))?;
+            copy.f_copy_(tensor)?;
             Ok(copy)
         };
-        Ok(Snapshot {
-            master: copy(parameters.master())?,
-            step: self.step,
-            first: copy(&self.first)?,
-            second: copy(&self.second)?,
-            average: self.average.as_ref().map(copy).transpose()?,
+        tch::no_grad(|| {
+            Ok(Snapshot {
+                master: copy(parameters.master())?,
+                step: self.step,
+                moments: self.moments.as_ref().map(Moments::copied).transpose()?,
+                average: self.average.values().map(copy).transpose()?,
+            })
         })
     }
 
@@ -286,8 +257,8 @@ impl AdamW {
         self.discard(parameters)?;
         parameters.set(&snapshot.master)?;
         self.step = snapshot.step;
-        (self.first, self.second) = (snapshot.first, snapshot.second);
-        self.average = snapshot.average;
+        self.moments = snapshot.moments;
+        self.average = MovingAverage::of(snapshot.average);
         Ok(())
     }
 
@@ -305,18 +276,23 @@ impl AdamW {
     /// libtorch's.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         let step = i64::try_from(self.step).unwrap_or(i64::MAX);
+        let (first, second) = match &self.moments {
+            Some(moments) => (moments.first.shallow_clone(), moments.second.shallow_clone()),
+            None => (self.grad.f_zeros_like()?, self.grad.f_zeros_like()?),
+        };
         let mut state = BTreeMap::from([
-            (format!("{prefix}.first"), self.first.shallow_clone()),
-            (format!("{prefix}.second"), self.second.shallow_clone()),
+            (format!("{prefix}.first"), first),
+            (format!("{prefix}.second"), second),
             (format!("{prefix}.step"), Tensor::f_from_slice(&[step])?),
         ]);
-        if let Some(average) = &self.average {
+        if let Some(average) = self.average.values() {
             state.insert(format!("{prefix}.average"), average.shallow_clone());
         }
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave.
+    /// Takes a state that [`Self::state`] gave: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
+    /// Adam. The next step turns them into what it wants.
     ///
     /// # Errors
     /// [`ModelError::Refused`] naming what is missing or has another length.
@@ -327,56 +303,31 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let (expected, device) = (self.first.numel(), self.first.device());
-        let like = |tensor: &Tensor| -> Result<Tensor> {
-            if tensor.numel() != expected {
-                let found = tensor.numel();
+        let device = self.grad.device();
+        let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
+            let found = tensor.numel() as i64;
+            if !lengths.contains(&found) {
+                let expected = lengths[0];
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
-            Ok(tensor.f_to_device(device)?.f_to_kind(Kind::Float)?.copy())
+            Ok(tensor.f_to_device(device)?.f_to_kind(kind)?.copy())
         };
-        let (first, second) = (like(get("first")?)?, like(get("second")?)?);
+        let (all, fewer) = (self.layout.numbers, self.layout.seconds(true));
+        let kind = match get("first")?.kind() {
+            Kind::BFloat16 => Kind::BFloat16,
+            _ => Kind::Float,
+        };
+        let moments = Moments {
+            first: like(get("first")?, &[all], kind)?,
+            second: like(get("second")?, &[all, fewer], kind)?,
+        };
+        let average = get("average")
+            .ok()
+            .map(|average| like(average, &[all], Kind::Float));
+        let average = MovingAverage::of(average.transpose()?);
         self.step = u64::try_from(get("step")?.f_int64_value(&[0])?).unwrap_or(0);
-        (self.first, self.second) = (first, second);
-        self.average = get("average").ok().map(like).transpose()?;
+        (self.moments, self.average) = (Some(moments), average);
         Ok(())
-    }
-}
-
-#[cfg(fused)]
-mod kernel {
-    use std::ffi::c_int;
-
-    use tch::Tensor;
-
-    use crate::device::kernels::ffi::{Handle, check, handle};
-    use crate::error::Result;
-
-    unsafe extern "C" {
-        fn demask_adamw(
-            grad: Handle,
-            first: Handle,
-            second: Handle,
-            master: Handle,
-            rates: *const f32,
-        ) -> c_int;
-    }
-
-    /// Rates as `csrc/adamw.cpp` numbers them.
-    pub(super) fn adamw([grad, first, second, master]: [&Tensor; 4], rates: [f64; 8]) -> Result<()> {
-        #[allow(clippy::cast_possible_truncation)]
-        let rates = rates.map(|rate| rate as f32);
-        // SAFETY: the handles are live tensors, whose shapes, dtypes and device are checked before anything is written; eight rates
-        // are read.
-        check(unsafe {
-            demask_adamw(
-                handle(grad),
-                handle(first),
-                handle(second),
-                handle(master),
-                rates.as_ptr(),
-            )
-        })
     }
 }

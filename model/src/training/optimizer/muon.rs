@@ -21,7 +21,7 @@ const ADAM_SIZE: f64 = 0.2;
 
 /// Whether a parameter takes Muon's update: a matrix or a convolution between two hidden layers, which embeddings, head,
 /// norms and the first and last convolutions are not.
-fn takes(slot: &Slot) -> bool {
+pub(super) fn takes(slot: &Slot) -> bool {
     match slot.shape.len() {
         2 => slot.name.contains(".blocks."),
         4 => !slot.name.contains("conv_in") && !slot.name.contains("conv_out"),
@@ -34,31 +34,66 @@ fn sides(slot: &Slot) -> (i64, i64) {
     (slot.shape[0], slot.shape[1..].iter().product())
 }
 
-/// The update of each parameter that takes Muon's, by name, for a momentum that is flat like the master.
+/// Numbers of matrices whose directions are made together, at most (but always one matrix): stacked they are as fast as one, and take
+/// memory as many.
+const TOGETHER: i64 = demask_api::plan::MATRICES_AT_ONCE as i64;
+
+/// A parameter that takes Muon's update, and where it lies in the flat master.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// The parameter.
+    pub slot: &'a Slot,
+    /// Where it begins.
+    pub flat: i64,
+}
+
+/// All parameters that take Muon's update, in batches of one shape.
+#[must_use]
+pub fn batches(parameters: &Parameters) -> Vec<Vec<Matrix<'_>>> {
+    let mut by_shape: BTreeMap<(i64, i64), Vec<Vec<Matrix<'_>>>> = BTreeMap::new();
+    let mut flat = 0;
+    for slot in parameters.slots() {
+        if takes(slot) {
+            let (rows, columns) = sides(slot);
+            let batches = by_shape
+                .entry((rows.min(columns), rows.max(columns)))
+                .or_default();
+            let matrix = Matrix { slot, flat };
+            let has_room = |batch: &&mut Vec<Matrix<'_>>| (batch.len() as i64 + 1) * slot.len() <= TOGETHER;
+            match batches.last_mut().filter(has_room) {
+                Some(batch) => batch.push(matrix),
+                None => batches.push(vec![matrix]),
+            }
+        }
+        flat += slot.len();
+    }
+    by_shape.into_values().flatten().collect()
+}
+
+/// The update of each matrix of a batch for its momentum; both flat.
 ///
 /// # Errors
 /// libtorch's.
-pub fn directions(parameters: &Parameters, momentum: &Tensor) -> Result<Vec<(String, Tensor)>> {
-    let mut by_shape: BTreeMap<(i64, i64), Vec<(&Slot, Tensor)>> = BTreeMap::new();
-    for slot in parameters.slots().iter().filter(|slot| takes(slot)) {
-        let (rows, columns) = sides(slot);
-        let matrix = parameters.view(momentum, &slot.name)?.f_view([rows, columns])?;
-        by_shape
-            .entry((rows.min(columns), rows.max(columns)))
-            .or_default()
-            .push((slot, lying(slot, &matrix)?));
-    }
-    let mut directions = Vec::new();
-    for ((_, longer), matrices) in by_shape {
-        let stacked: Vec<&Tensor> = matrices.iter().map(|(_, matrix)| matrix).collect();
-        let scale = ADAM_SIZE * (longer as f64).sqrt();
-        let made_KMN = orthogonalise(&Tensor::f_stack(&stacked, 0)?)?.f_mul_scalar(scale)?;
-        for (number, (slot, _)) in matrices.iter().enumerate() {
-            let made = lying(slot, &made_KMN.f_select(0, number as i64)?)?;
-            directions.push((slot.name.clone(), made.f_reshape(&slot.shape[..])?));
-        }
-    }
-    Ok(directions)
+pub fn directions(batch: &[Matrix<'_>], momenta: Vec<Tensor>) -> Result<Vec<Tensor>> {
+    let lie = |(matrix, momentum): (&Matrix<'_>, Tensor)| -> Result<Tensor> {
+        let (rows, columns) = sides(matrix.slot);
+        lying(matrix.slot, &momentum.f_view([rows, columns])?)
+    };
+    let stacked = batch.iter().zip(momenta).map(lie).collect::<Result<Vec<_>>>()?;
+    let longer = batch.first().map_or(1, |matrix| {
+        let (rows, columns) = sides(matrix.slot);
+        rows.max(columns)
+    });
+    let x_KMN = Tensor::f_stack(&stacked, 0)?;
+    drop(stacked);
+    let scale = ADAM_SIZE * (longer as f64).sqrt();
+    let made_KMN = orthogonalise(&x_KMN)?.f_mul_scalar(scale)?;
+    drop(x_KMN);
+    let flat = |(number, matrix): (usize, &Matrix<'_>)| -> Result<Tensor> {
+        let made = lying(matrix.slot, &made_KMN.f_select(0, number as i64)?)?;
+        Ok(made.f_contiguous()?.f_view([-1])?)
+    };
+    batch.iter().enumerate().map(flat).collect()
 }
 
 /// The matrix with its shorter side first; the same turns it back.

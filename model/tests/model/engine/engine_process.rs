@@ -580,6 +580,7 @@ fn a_loss_that_is_no_number_is_reported() {
     let settings = demask_api::StepSettings {
         task_weights: [1e300; 4],
         loss_normalization: demask_api::LossNormalization::Sequence,
+        recompute: demask_api::Recompute::Auto,
         block_noise: demask_api::BlockNoise::default(),
         ..crate::common::settings(0)
     };

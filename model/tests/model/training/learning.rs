@@ -69,6 +69,7 @@ fn what_the_prompt_says_is_learnt() {
                 adam: Adam::default(),
                 task_weights: [1.0; 4],
                 loss_normalization: demask_api::LossNormalization::Sequence,
+                recompute: demask_api::Recompute::Auto,
                 block_noise: demask_api::BlockNoise::default(),
                 seed: seed * 1000 + step,
                 ema: 0.0,

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
 
 use demask_api::{Adam, StepSettings};
-use demask_model::training::optimizer::muon::{directions, orthogonalise};
+use demask_model::training::optimizer::AdamW;
+use demask_model::training::optimizer::muon::{batches, directions, orthogonalise};
 use demask_model::{Backbone, Parameters, training};
 use tch::{Kind, Tensor};
 
@@ -64,18 +65,131 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
 }
 
 #[test]
-fn every_direction_has_its_parameters_shape() {
+fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
     let backbone: Backbone = crate::common::backbone(1);
-    let made = directions(backbone.parameters(), backbone.parameters().master()).unwrap();
-    let slots = backbone.parameters().slots();
-    let hidden = slots
+    let parameters = backbone.parameters();
+    let wanted: usize = parameters
+        .slots()
         .iter()
-        .filter(|slot| slot.shape.len() == 2 && slot.name.contains(".blocks."));
-    assert_eq!(made.len(), hidden.count());
-    for (name, direction) in made {
-        let slot = slots.iter().find(|slot| slot.name == name).unwrap();
-        assert_eq!(direction.size(), slot.shape);
+        .filter(|slot| slot.shape.len() == 2 && slot.name.contains(".blocks."))
+        .count();
+    let mut found = 0;
+    for batch in batches(parameters) {
+        let momenta: Vec<Tensor> = batch
+            .iter()
+            .map(|matrix| {
+                parameters
+                    .view(parameters.master(), &matrix.slot.name)
+                    .unwrap()
+                    .reshape([-1])
+            })
+            .collect();
+        // A batch gives each matrix what it gives it alone, to the bit.
+        let together = directions(&batch, momenta.iter().map(Tensor::shallow_clone).collect()).unwrap();
+        for ((matrix, momentum), direction) in batch.iter().zip(momenta).zip(together) {
+            let alone = directions(&[*matrix], vec![momentum]).unwrap();
+            assert_eq!(
+                direction.numel() as i64,
+                matrix.slot.shape.iter().product::<i64>()
+            );
+            assert!(alone[0].equal(&direction), "{}", matrix.slot.name);
+            found += 1;
+        }
     }
+    assert_eq!(found, wanted);
+}
+
+/// Muon's matrices have no second moment; a state of before, which has them, goes on to the same bits.
+#[test]
+fn a_state_with_second_moments_of_matrices_goes_on_as_one_without() {
+    let adam = Adam {
+        muon: true,
+        ..Adam::default()
+    };
+    let (mut backbone, mut optimizer) = learner(5);
+    let step = |backbone: &mut Backbone, optimizer: &mut AdamW, seed: u64| {
+        let settings = StepSettings {
+            adam: adam.clone(),
+            ..settings(seed)
+        };
+        let rows: Vec<_> = (0..6).map(|row| sequence(row, 12, 2)).collect();
+        training::train(backbone, optimizer, &[rows], &settings).unwrap();
+    };
+    step(&mut backbone, &mut optimizer, 1);
+    let mut state = optimizer.state("o").unwrap();
+    let slots = backbone.parameters().slots();
+    let beside = slots
+        .iter()
+        .filter(|slot| slot.shape.len() != 2 || !slot.name.contains(".blocks."));
+    let beside: Vec<String> = beside.map(|slot| slot.name.clone()).collect();
+    let kept: i64 = slots
+        .iter()
+        .filter(|slot| beside.contains(&slot.name))
+        .map(|slot| slot.shape.iter().product::<i64>())
+        .sum();
+    assert_eq!(state["o.second"].numel() as i64, kept);
+    // As it was kept before: a second moment for every number.
+    let all = backbone.parameters().master().ones_like();
+    let mut at = 0;
+    for name in &beside {
+        let mut own = backbone.parameters().view(&all, name).unwrap();
+        let count = own.numel() as i64;
+        own.copy_(&state["o.second"].narrow(0, at, count).view(own.size().as_slice()));
+        at += count;
+    }
+    let old = {
+        let mut old: std::collections::BTreeMap<_, _> = state
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.copy()))
+            .collect();
+        old.insert("o.second".into(), all);
+        old
+    };
+    state = state
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.copy()))
+        .collect();
+    let weights = backbone.parameters().master().copy();
+    let mut after = Vec::new();
+    for state in [state, old] {
+        backbone.parameters().set(&weights).unwrap();
+        optimizer.restore("o", &state).unwrap();
+        step(&mut backbone, &mut optimizer, 2);
+        after.push(crate::common::state(backbone.parameters(), &optimizer));
+    }
+    assert!(after[0] == after[1]);
+}
+
+/// Adam takes the matrices back with finite moments, and moves them no further than it would.
+#[test]
+fn matrices_go_back_to_adam_without_a_leap() {
+    let (mut backbone, mut optimizer) = learner(5);
+    let rows: Vec<_> = (0..6).map(|row| sequence(row, 12, 2)).collect();
+    for (seed, muon) in [(1, true), (2, true), (3, false)] {
+        let before = backbone.parameters().master().copy();
+        let settings = StepSettings {
+            adam: Adam {
+                muon,
+                weight_decay: 0.0,
+                ..Adam::default()
+            },
+            ..settings(seed)
+        };
+        training::train(
+            &mut backbone,
+            &mut optimizer,
+            std::slice::from_ref(&rows),
+            &settings,
+        )
+        .unwrap();
+        let moved = (backbone.parameters().master() - before)
+            .abs()
+            .max()
+            .double_value(&[]);
+        assert!(moved > 0.0 && moved < 40.0 * settings.learning_rate, "{moved}");
+    }
+    let state = optimizer.state("o").unwrap();
+    assert_eq!(state["o.second"].numel(), state["o.first"].numel());
 }
 
 fn of(parameters: &Parameters, flat: &Tensor, name: &str) -> Tensor {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{learner, numbers, ragged, sequence, settings, state};
-use demask_api::{Adam, EstimatorConfig, ObjectiveConfig};
+use demask_api::{Adam, EstimatorConfig, MomentKind, ObjectiveConfig};
 use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::training::optimizer::AdamW;
 use demask_model::weights::parameters::Parameters;
@@ -37,6 +37,7 @@ fn three_steps_of_adamw_are_those_worked_out_by_hand() {
         eps: 1e-8,
         weight_decay: 0.1,
         muon: false,
+        moments: demask_api::MomentKind::F32,
     };
     // Gradient, learning rate; then its norm, the weights, the first and the second moment.
     let steps = [
@@ -278,4 +279,86 @@ fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
             .finite
     );
     assert_ne!(all(&tokenizer, &trainer), before);
+}
+
+fn in_bf16(seed: u64) -> demask_api::StepSettings {
+    demask_api::StepSettings {
+        adam: Adam {
+            moments: MomentKind::Bf16,
+            ..Adam::default()
+        },
+        ..settings(seed)
+    }
+}
+
+/// A second moment moves by a thousandth of itself a step, which eight bits do not show: the dither keeps it going.
+#[test]
+fn a_second_moment_in_bf16_goes_down_as_it_should() {
+    let values = Tensor::full([512], 0.5, (Kind::Float, Device::Cpu));
+    let mut weights =
+        Parameters::new(vec![Slot::new("w", &[512])], &[values], Device::Cpu, Kind::Float).unwrap();
+    let mut optimizer = AdamW::new(&weights).unwrap();
+    let adam = in_bf16(0).adam;
+    let steps = 800;
+    for step in 0..steps {
+        let slope = if step == 0 { 1.0 } else { 0.0 };
+        (weights.leaf("w").unwrap() * slope).sum(Kind::Float).backward();
+        optimizer.accumulate(&mut weights).unwrap();
+        assert!(optimizer.step(&weights, &adam, 1e-3, 0.0, 0.0).unwrap().finite);
+    }
+    let state = optimizer.state("o").unwrap();
+    assert_eq!(state["o.second"].kind(), Kind::BFloat16);
+    let expected = (1.0 - adam.beta2) * adam.beta2.powi(steps - 1);
+    let mean = state["o.second"]
+        .to_kind(Kind::Double)
+        .mean(Kind::Double)
+        .double_value(&[]);
+    assert!((mean / expected - 1.0).abs() < 0.03, "{mean} and {expected}");
+}
+
+#[test]
+fn moments_in_bf16_learn_as_moments_in_f32_do() {
+    let learnt = |settings: fn(u64) -> demask_api::StepSettings| {
+        let (mut backbone, mut optimizer) = learner(2);
+        let losses: Vec<f64> = (0..60)
+            .map(|seed| {
+                let report = training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(seed));
+                report.unwrap().loss
+            })
+            .collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        (mean(&losses[..10]), mean(&losses[50..]))
+    };
+    let ((begun, full), (_, half)) = (learnt(settings), learnt(in_bf16));
+    assert!(full < 0.7 * begun, "{begun} to {full}: nothing was learnt");
+    assert!(
+        (half - full).abs() < 0.1 * (begun - full),
+        "{half}, in f32 {full}, from {begun}"
+    );
+}
+
+/// A run that is resumed from its file goes on to the same bits; one whose moments were f32 takes them over.
+#[test]
+fn moments_in_bf16_are_resumed_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("optimizer.safetensors");
+    let (mut backbone, mut optimizer) = learner(2);
+    let train = |backbone: &mut demask_model::Backbone, optimizer: &mut AdamW, settings| {
+        training::train(backbone, optimizer, &[ragged()], &settings).unwrap();
+    };
+    train(&mut backbone, &mut optimizer, settings(1));
+    train(&mut backbone, &mut optimizer, in_bf16(2));
+    demask_model::weights::safetensors::write(&path, &optimizer.state("o").unwrap(), None).unwrap();
+    let mut resumed =
+        demask_model::Backbone::fresh(&crate::common::config(), 9, Device::Cpu, Kind::Float).unwrap();
+    resumed.parameters().set(backbone.parameters().master()).unwrap();
+    let mut its_optimizer = AdamW::new(resumed.parameters()).unwrap();
+    let stored = demask_model::weights::safetensors::read(&path).unwrap();
+    its_optimizer.restore("o", &stored).unwrap();
+    for seed in 3..6 {
+        train(&mut backbone, &mut optimizer, in_bf16(seed));
+        train(&mut resumed, &mut its_optimizer, in_bf16(seed));
+    }
+    let all = |backbone: &demask_model::Backbone, optimizer| state(backbone.parameters(), optimizer);
+    assert!(all(&backbone, &optimizer) == all(&resumed, &its_optimizer));
 }

@@ -66,6 +66,7 @@ fn plain(learning_rate: f64) -> StepSettings {
             beta1: 0.0,
             weight_decay: 0.0,
             muon: false,
+            moments: demask_api::MomentKind::F32,
             ..Adam::default()
         },
         ..settings(3)

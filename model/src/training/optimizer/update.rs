@@ -1,0 +1,196 @@
+//! What a step does to moments and weights: in one pass of our own kernel where that applies, else piece by piece by libtorch's
+//! operators, so that what is made on the way is never as large as the model.
+
+use demask_api::Adam;
+use demask_api::plan::UPDATED_AT_ONCE;
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::training::optimizer::moments::{self, Layout, Moments, Run};
+use crate::training::optimizer::muon;
+use crate::weights::parameters::Parameters;
+
+/// Numbers that take Adam's update at one time.
+const PIECE: i64 = UPDATED_AT_ONCE as i64;
+
+/// An update of AdamW.
+pub(super) struct Update<'a> {
+    pub adam: &'a Adam,
+    pub rate: f64,
+    /// What the gradient is multiplied by.
+    pub clipped: f64,
+    /// The number of the step, from 1.
+    pub step: u64,
+}
+
+impl Update<'_> {
+    /// `1 - beta^step` of both moments.
+    fn corrections(&self) -> (f64, f64) {
+        let count = i32::try_from(self.step).unwrap_or(i32::MAX);
+        (
+            1.0 - self.adam.beta1.powi(count),
+            1.0 - self.adam.beta2.powi(count),
+        )
+    }
+
+    /// Moves moments and weights, in one pass over them: on a CPU. Nothing remains accumulated.
+    #[cfg(fused)]
+    pub fn fused(&self, grad: &Tensor, moments: &Moments, master: &Tensor) -> Result<()> {
+        let (correct1, correct2) = self.corrections();
+        let adam = self.adam;
+        let rates = [
+            self.clipped,
+            1.0 - self.rate * adam.weight_decay,
+            self.rate,
+            1.0 - adam.beta1,
+            1.0 - adam.beta2,
+            1.0 / correct1,
+            1.0 / correct2.sqrt(),
+            adam.eps,
+        ];
+        kernel::adamw([grad, &moments.first, &moments.second, master], rates)
+    }
+
+    #[cfg(not(fused))]
+    pub fn fused(&self, _: &Tensor, _: &Moments, _: &Tensor) -> Result<()> {
+        Err(crate::error::ModelError::Refused(
+            "this build has no CPU kernels".into(),
+        ))
+    }
+
+    /// The same composed of libtorch's operators, with Muon's directions where they are asked for.
+    pub fn composed(
+        &self,
+        grad: &Tensor,
+        moments: &Moments,
+        parameters: &Parameters,
+        layout: &Layout,
+    ) -> Result<()> {
+        let master = parameters.master();
+        for run in layout.runs(self.adam.muon).iter() {
+            let mut done = 0;
+            while done < run.count {
+                let piece = Run {
+                    flat: run.flat + done,
+                    count: PIECE.min(run.count - done),
+                    second: run.second + done,
+                };
+                self.adam_piece(grad, moments, master, piece)?;
+                done += piece.count;
+            }
+        }
+        if self.adam.muon {
+            for batch in muon::batches(parameters) {
+                self.muon_batch(grad, moments, parameters, &batch)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn adam_piece(&self, grad: &Tensor, moments: &Moments, master: &Tensor, piece: Run) -> Result<()> {
+        let (adam, (correct1, correct2)) = (self.adam, self.corrections());
+        let mut grad = grad.f_narrow(0, piece.flat, piece.count)?;
+        let mut kept_first = moments.first.f_narrow(0, piece.flat, piece.count)?;
+        let mut kept_second = moments.second.f_narrow(0, piece.second, piece.count)?;
+        let (mut first, mut second) = (
+            kept_first.f_to_kind(Kind::Float)?,
+            kept_second.f_to_kind(Kind::Float)?,
+        );
+        if self.clipped < 1.0 {
+            let _ = grad.f_mul_scalar_(self.clipped)?;
+        }
+        let _ = first.f_lerp_(&grad, 1.0 - adam.beta1)?;
+        let _ = second.f_lerp_(&grad.f_square()?, 1.0 - adam.beta2)?;
+        let mut denominator = second.f_sqrt()?;
+        let _ = denominator
+            .f_mul_scalar_(1.0 / correct2.sqrt())?
+            .f_add_scalar_(adam.eps)?;
+        let mut update = first.f_div(&denominator)?;
+        drop(denominator);
+        let _ = update.f_mul_scalar_(1.0 / correct1)?;
+        moments::store(&first, &mut kept_first, (piece.flat, self.step))?;
+        moments::store(&second, &mut kept_second, (piece.second, self.step))?;
+        self.moved(&mut master.f_narrow(0, piece.flat, piece.count)?, update)?;
+        let _ = grad.f_zero_()?;
+        Ok(())
+    }
+
+    /// Some matrices of one shape.
+    fn muon_batch(
+        &self,
+        grad: &Tensor,
+        moments: &Moments,
+        parameters: &Parameters,
+        batch: &[muon::Matrix<'_>],
+    ) -> Result<()> {
+        let beta1 = self.adam.beta1;
+        let of = |flat: &Tensor, matrix: &muon::Matrix<'_>| flat.f_narrow(0, matrix.flat, matrix.slot.len());
+        let momentum = |matrix: &muon::Matrix<'_>| -> Result<Tensor> {
+            // Nesterov's: the momentum after this gradient, moved on towards it once more.
+            let slope = of(grad, matrix)?.f_mul_scalar(self.clipped)?;
+            let first = of(&moments.first, matrix)?.f_to_kind(Kind::Float)?;
+            Ok(first.f_lerp(&slope, 1.0 - beta1.powi(2))?)
+        };
+        let momenta = batch.iter().map(momentum).collect::<Result<Vec<_>>>()?;
+        let directions = muon::directions(batch, momenta)?;
+        for (matrix, direction) in batch.iter().zip(directions) {
+            let mut grad = of(grad, matrix)?;
+            let mut kept = of(&moments.first, matrix)?;
+            let mut first = kept.f_to_kind(Kind::Float)?;
+            if self.clipped < 1.0 {
+                let _ = grad.f_mul_scalar_(self.clipped)?;
+            }
+            let _ = first.f_lerp_(&grad, 1.0 - beta1)?;
+            moments::store(&first, &mut kept, (matrix.flat, self.step))?;
+            self.moved(&mut of(parameters.master(), matrix)?, direction)?;
+            let _ = grad.f_zero_()?;
+        }
+        Ok(())
+    }
+
+    /// Decays weights and moves them against a direction.
+    fn moved(&self, weights: &mut Tensor, mut direction: Tensor) -> Result<()> {
+        if self.adam.weight_decay != 0.0 {
+            let _ = weights.f_mul_scalar_(1.0 - self.rate * self.adam.weight_decay)?;
+        }
+        let _ = weights.f_sub_(&direction.f_mul_scalar_(self.rate)?)?;
+        Ok(())
+    }
+}
+
+#[cfg(fused)]
+mod kernel {
+    use std::ffi::c_int;
+
+    use tch::Tensor;
+
+    use crate::device::kernels::ffi::{Handle, check, handle};
+    use crate::error::Result;
+
+    unsafe extern "C" {
+        fn demask_adamw(
+            grad: Handle,
+            first: Handle,
+            second: Handle,
+            master: Handle,
+            rates: *const f32,
+        ) -> c_int;
+    }
+
+    /// Rates as `csrc/adamw.cpp` numbers them.
+    pub(super) fn adamw([grad, first, second, master]: [&Tensor; 4], rates: [f64; 8]) -> Result<()> {
+        #[allow(clippy::cast_possible_truncation)]
+        let rates = rates.map(|rate| rate as f32);
+        // SAFETY: the handles are live tensors, whose shapes, dtypes and device are checked before anything is written; eight rates
+        // are read.
+        check(unsafe {
+            demask_adamw(
+                handle(grad),
+                handle(first),
+                handle(second),
+                handle(master),
+                rates.as_ptr(),
+            )
+        })
+    }
+}
