@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, StepSettings};
 
-use super::objective::{Tally, descend_on};
+use super::objective::{SUMS, Tally, descend_on};
 use super::validation;
-use super::views::{InnerViews, Policies, prepare};
+use super::views::{InnerViews, Policies, ScoredRows, prepare};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
-use crate::training::interlude::{Interlude, Uninterrupted};
+use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::step::retried;
-use crate::training::threads;
+use crate::training::{ranks, threads};
 
 /// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
 /// before the first, and no gradient stays behind.
@@ -74,6 +74,7 @@ pub fn train_with(
     let started = Instant::now();
     backbone.trained().trainable()?;
     validation::check(backbone.config(), groups, estimator, objective, settings)?;
+    ranks::admit(optimizer, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     let step = PolicyStep {
         samples: &samples,
@@ -175,13 +176,10 @@ impl PolicyStep<'_> {
                 interlude.take(begun_with)
             };
             let tokens: usize = parts.iter().flatten().map(|batch| batch.advantages.len()).sum();
-            let sums = threads::gradients(
-                backbone,
-                optimizer,
-                parts,
-                &mut pause,
-                |backbone, batches, pause| descend_on(backbone, batches, self.objective, pause),
-            )?;
+            let work = |backbone: &Backbone, batches: &mut Vec<ScoredRows>, pause: &mut Pause<'_>| {
+                descend_on(backbone, batches, self.objective, pause)
+            };
+            let sums = threads::gradients(backbone, optimizer, parts, &mut pause, (SUMS, work))?;
             let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
             let figures = (tally.loss, grad_norm);
             let (settings, trained) = (self.settings, backbone.trained_mut());

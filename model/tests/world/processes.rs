@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use demask_model::world::environment::{STORE_FILE, STORE_SOCKET};
@@ -23,7 +23,6 @@ pub enum Meeting {
 /// The processes of a scene.
 pub struct Scene {
     pub ranks: Vec<Child>,
-    pub place: PathBuf,
 }
 
 /// Starts so many of a world of `size`.
@@ -71,7 +70,6 @@ pub fn start_generation(
     });
     Scene {
         ranks: ranks.collect(),
-        place: place.into(),
     }
 }
 
@@ -97,11 +95,6 @@ impl Scene {
         for (rank, status) in self.end().into_iter().enumerate() {
             assert!(status.success(), "rank {rank} ended with {status}");
         }
-    }
-
-    /// What a rank left in a file of its own.
-    pub fn left(&self, rank: usize) -> String {
-        std::fs::read_to_string(self.place.join(format!("rank-{rank}"))).unwrap()
     }
 }
 

@@ -10,6 +10,7 @@ use crate::device::kernels::fused;
 use crate::device::transfer;
 use crate::error::{ModelError, Result};
 use crate::training::optimizer::muon;
+use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
 
 /// The optimiser's state for one network.
@@ -21,6 +22,8 @@ pub struct AdamW {
     /// Gradient accumulator; zero between steps.
     grad: Tensor,
     average: Option<Tensor>,
+    /// The rank's part of the state, where several train together: all of the above is that part alone.
+    share: Option<Share>,
 }
 
 /// The gradient norm of a step, and whether the step was taken.
@@ -62,7 +65,31 @@ impl AdamW {
             second: zeros()?,
             grad: zeros()?,
             average: None,
+            share: None,
         })
+    }
+
+    /// A fresh state of a rank's part of the parameters. What is taken from here on is taken by all ranks together.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn shared(share: Share, parameters: &Parameters) -> Result<Self> {
+        let own = Self::new(&share.own(parameters)?)?;
+        Ok(Self {
+            share: Some(share),
+            ..own
+        })
+    }
+
+    /// The rank's part, where several train together.
+    #[must_use]
+    pub fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
+    /// The accumulator: of a rank that shares, of its part.
+    pub(in crate::training) fn accumulator(&self) -> &Tensor {
+        &self.grad
     }
 
     /// Steps so far.
@@ -74,7 +101,9 @@ impl AdamW {
     /// How many numbers it works on.
     #[must_use]
     pub fn numbers(&self) -> u64 {
-        self.grad.numel() as u64
+        self.share
+            .as_ref()
+            .map_or(self.grad.numel() as u64, Share::numbers)
     }
 
     /// Takes the leaves' gradients into the accumulator.
@@ -110,7 +139,13 @@ impl AdamW {
         if loss.is_finite() {
             let (rate, clip) = (settings.learning_rate, settings.clip_norm);
             return tch::no_grad(|| {
-                self.step_inner(parameters, &settings.adam, rate, (clip, grad_norm), ema)
+                let figures = (clip, grad_norm);
+                let Some(share) = self.share.clone() else {
+                    return self.step_inner(parameters, &settings.adam, rate, figures, ema);
+                };
+                share.step(parameters, |own| {
+                    self.step_inner(own, &settings.adam, rate, figures, ema)
+                })
             });
         }
         self.discard(parameters)?;
@@ -125,6 +160,9 @@ impl AdamW {
     /// # Errors
     /// libtorch's.
     pub fn norm(&self) -> Result<Tensor> {
+        if let Some(share) = &self.share {
+            return share.norm(&self.grad);
+        }
         Ok(self.grad.f_norm()?.f_to_kind(Kind::Double)?.f_reshape([1])?)
     }
 
@@ -299,11 +337,18 @@ impl AdamW {
         parameters.named_like(&self.grad)
     }
 
-    /// The state as named tensors.
+    /// The state as named tensors; where several ranks train together, of all of them on rank 0, when all of them ask.
     ///
     /// # Errors
     /// libtorch's.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+        if let Some(share) = &self.share {
+            return share.whole_state(self.own_state(prefix)?);
+        }
+        self.own_state(prefix)
+    }
+
+    fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         let step = i64::try_from(self.step).unwrap_or(i64::MAX);
         let mut state = BTreeMap::from([
             (format!("{prefix}.first"), self.first.shallow_clone()),
@@ -327,13 +372,17 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let (expected, device) = (self.first.numel(), self.first.device());
+        let (expected, device) = (self.numbers(), self.first.device());
         let like = |tensor: &Tensor| -> Result<Tensor> {
-            if tensor.numel() != expected {
+            if tensor.numel() as u64 != expected {
                 let found = tensor.numel();
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
+            let tensor = match &self.share {
+                Some(share) => &share.cut(tensor)?,
+                None => tensor,
+            };
             Ok(tensor.f_to_device(device)?.f_to_kind(Kind::Float)?.copy())
         };
         let (first, second) = (like(get("first")?)?, like(get("second")?)?);
