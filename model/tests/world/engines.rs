@@ -1,14 +1,16 @@
 //! The built `demask-engine` as ranks: one checkpoint whatever their number, and one fate.
 
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use demask_api::{Answer, ModelSource, PROTOCOL, Request, wire};
-use demask_model::world::environment::STORE_FILE;
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
+use crate::processes::inherit;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
 
@@ -21,6 +23,7 @@ struct Engines {
 impl Engines {
     fn start(size: usize, place: &Path) -> Self {
         let socket = place.join("socket");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
             let mut command = Command::new(PROGRAM);
             command
@@ -38,15 +41,19 @@ impl Engines {
                 .arg(place)
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", size.to_string())
-                .env(STORE_FILE, place.join("store"))
+                .env("MASTER_ADDR", "127.0.0.1")
+                .env("MASTER_PORT", listener.local_addr().unwrap().port().to_string())
                 .stdin(Stdio::null())
                 .stderr(Stdio::null());
             if rank == 0 {
                 command.arg("--socket").arg(&socket);
+                // With rank 0 the store ends, which tells those who wait for an order.
+                inherit(&mut command, listener.as_raw_fd());
             }
             command.spawn().unwrap()
         };
         let mut ranks: Vec<Child> = (0..size).map(rank).collect();
+        drop(listener);
         let asked = loop {
             if let Ok(stream) = UnixStream::connect(&socket) {
                 break stream;

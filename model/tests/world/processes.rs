@@ -73,7 +73,8 @@ pub fn start_generation(
     }
 }
 
-fn inherit(command: &mut Command, socket: i32) {
+/// Has a process serve the store on a socket of its starter.
+pub fn inherit(command: &mut Command, socket: i32) {
     command.env(STORE_SOCKET, socket.to_string());
     // SAFETY: fcntl may be called between fork and exec.
     unsafe {
