@@ -33,6 +33,9 @@ pub enum ModelError {
     /// libtorch refused.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
+    /// A peer of this rank is gone or does not answer: the world is over.
+    #[error("the world: {0}")]
+    World(String),
 }
 
 impl ModelError {
@@ -94,6 +97,9 @@ impl From<ModelError> for EngineError {
                 }
             }
             ModelError::Torch(error) => of_libtorch(error.to_string()),
+            ModelError::World(_) => Self::Internal {
+                message: error.to_string(),
+            },
         }
     }
 }

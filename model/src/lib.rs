@@ -1,7 +1,7 @@
 //! libtorch: the networks, their training, their samplers, and the `demask-engine` program around them.
 //!
 //! A room uses those above it in this list only: `device` (kernels, CUDA, transfers), `weights` (parameters in memory and on
-//! the disk), `network` (the backbone), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`, `likelihood`, `engine` (what is
+//! the disk), `network` (the backbone), `world` (ranks), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`, `likelihood`, `engine` (what is
 //! done with each request, the socket). Each room's `mod.rs` says what its files are for.
 
 pub mod device;
@@ -15,6 +15,7 @@ pub mod reward_networks;
 pub mod sampler;
 pub mod training;
 pub mod weights;
+pub mod world;
 
 pub use error::{ModelError, Result};
 pub use network::{AttentionMask, Backbone};

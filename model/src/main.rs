@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
+use demask_model::ModelError;
 use demask_model::device::cuda;
 use demask_model::engine::Engine;
 use demask_model::engine::device_choice::{Place, keep_freed_memory};
@@ -12,17 +14,22 @@ use demask_model::engine::sandbox::Sandbox;
 use demask_model::engine::server::{self, Served};
 use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
+use demask_model::training::ranks::Reduction;
+use demask_model::world::{Membership, World, member};
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
-                     [--deterministic on|off] [--die-with PID] [--writes FOLDER]...
+                     [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
 --deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
 the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=avx512|avx2|plain: the CPU's attention kernels.
 --writes: it writes below this folder only, or below several; an empty one is nowhere. Without it everywhere. Where the kernel has
 Landlock and seccomp it also reaches no network and starts no program. DEMASK_SANDBOX=off: neither; network: sockets are allowed.
+--world env: a rank of a world, whose place the variables of torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) tell; only rank 0
+has the socket, and orders the others. It leaves with 75 when it lost a peer. Without it such variables mean nothing.
+--reduction: exact adds gradients in the order of the units, so that the number of ranks changes no bit; fast does not.
 It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
 requests that have come, a second one at once.
 
@@ -38,6 +45,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Leaves as a rank without its peers.
+fn lost(error: &ModelError) -> ! {
+    member::leave(member::PEER_LOST, error)
+}
+
 struct EngineArguments {
     socket: PathBuf,
     device: String,
@@ -47,6 +59,9 @@ struct EngineArguments {
     deterministic: Option<bool>,
     die_with: Option<i32>,
     writes: Option<Vec<PathBuf>>,
+    /// It is a rank, in a place that the environment tells.
+    world: bool,
+    reduction: Reduction,
 }
 
 impl EngineArguments {
@@ -59,7 +74,8 @@ impl EngineArguments {
         Sandbox {
             writes,
             sockets: self.socket.parent().map(Path::to_owned),
-            network: false,
+            // Ranks speak to one another over TCP.
+            network: self.world,
             gpu: Sandbox::may_use_gpu(&self.device),
         }
     }
@@ -85,6 +101,10 @@ fn run() -> anyhow::Result<()> {
     }
     let shutdown = ShutdownSignal::on_signals(options.die_with.is_some()).context("signals")?;
     keep_freed_memory();
+    let member = match options.world {
+        true => Some(Membership::from_variables(&|name| std::env::var(name).ok())?),
+        false => None,
+    };
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
     if place.device.is_cuda() {
         tracing::info!("{}", place.cuda);
@@ -97,6 +117,18 @@ fn run() -> anyhow::Result<()> {
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
+    if let Some(member) = member {
+        let rank = member.rank;
+        let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
+        tracing::info!("rank {rank} of {}", world.size());
+        engine = engine.in_world(Rc::new(world), options.reduction);
+        if rank > 0 {
+            return match engine.follow() {
+                Err(error @ ModelError::World(_)) => lost(&error),
+                done => Ok(done?),
+            };
+        }
+    }
     let fault = Fault::from_environment()?;
     let served = server::serve(&mut engine, &options.socket, &shutdown, fault)
         .with_context(|| format!("socket {}", options.socket.display()))?;
@@ -110,6 +142,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
     let mut writes: Option<Vec<PathBuf>> = None;
+    let (mut world, mut reduction) = (false, Reduction::default());
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -141,6 +174,17 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                     other => bail!("--deterministic {other}: expected on or off"),
                 });
             }
+            "--world" => match value()?.as_str() {
+                "env" => world = true,
+                other => bail!("--world {other}: expected env"),
+            },
+            "--reduction" => {
+                reduction = match value()?.as_str() {
+                    "exact" => Reduction::Exact,
+                    "fast" => Reduction::Fast,
+                    other => bail!("--reduction {other}: expected exact or fast"),
+                };
+            }
             "--die-with" => die_with = Some(number(&flag, &value()?)?),
             "--writes" => {
                 let (folder, folders) = (value()?, writes.get_or_insert_default());
@@ -151,7 +195,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             other => bail!("unknown argument {other}; see --help"),
         }
     }
-    let socket = socket.context("--socket PATH is missing; see --help")?;
+    let socket = match socket {
+        None if world => PathBuf::new(),
+        other => other.context("--socket PATH is missing; see --help")?,
+    };
     Ok(Some(EngineArguments {
         socket,
         device,
@@ -161,6 +208,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         deterministic,
         die_with,
         writes,
+        world,
+        reduction,
     }))
 }
 

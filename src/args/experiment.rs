@@ -43,6 +43,9 @@ pub struct RunArgs {
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// So many processes on this machine train together (`engine.ranks`): the same run, bit for bit, for any number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub ranks: Option<u8>,
     /// With --headless: leave at once, the daemon goes on
     #[arg(long, requires = "headless")]
     pub detach: bool,

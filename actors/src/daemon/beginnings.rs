@@ -67,6 +67,7 @@ impl Daemon {
             device: profile.engine.device.clone(),
             dtype: profile.engine.dtype.clone(),
             threads: profile.engine.threads,
+            ranks: profile.engine.ranks,
             log: Some(self.home.engine_log()),
             // What a run saves, and nothing else.
             writes: Some(vec![self.home.checkpoints("")]),

@@ -8,3 +8,4 @@ pub mod liveness;
 pub mod memory;
 pub mod process;
 pub mod starter;
+mod world;

@@ -16,6 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::liveness::{Liveness, Urgency};
+use super::world::{Meeting, Others};
 use crate::runtime::ids;
 
 /// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
@@ -46,6 +47,16 @@ pub struct EngineOptions {
     pub urgency: Urgency,
     /// Folders below which it may write; absent: everywhere.
     pub writes: Option<Vec<PathBuf>>,
+    /// How many processes train together as one world; absent: one, which is none.
+    pub ranks: Option<usize>,
+}
+
+impl EngineOptions {
+    /// Threads of each process: ranks share the cores.
+    fn threads_each(&self) -> Option<usize> {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.or_else(|| Some((cores() / self.ranks?).max(1)))
+    }
 }
 
 impl Default for EngineOptions {
@@ -60,6 +71,7 @@ impl Default for EngineOptions {
             log: None,
             urgency: Urgency::default(),
             writes: None,
+            ranks: None,
         }
     }
 }
@@ -115,6 +127,8 @@ pub struct EngineProcess {
     liveness: Liveness,
     log: Log,
     info: EngineInfo,
+    /// The other ranks of its world, which end with it.
+    others: Option<Others>,
 }
 
 impl EngineProcess {
@@ -130,35 +144,25 @@ impl EngineProcess {
             message,
         };
         let socket = options.socket_dir.join(format!("engine-{}.sock", short_id()));
-        let mut command = Command::new(&program);
-        command
-            .arg("--socket")
-            .arg(&socket)
-            .args(["--device", &options.device, "--dtype", &options.dtype]);
-        command.arg("--die-with").arg(std::process::id().to_string());
-        if let Some(threads) = options.threads {
-            command.args(["--threads", &threads.to_string()]);
-        }
-        if let Some(folders) = &options.writes {
-            // An empty one is nowhere.
-            command.args(["--writes", ""]);
-            for folder in folders {
-                command.arg("--writes").arg(folder);
-            }
-        }
-        if let Some(rows) = options.rows {
-            command.args(["--rows", &rows.to_string()]);
-        }
+        let command = || command(&program, options);
+        let mut first = command();
+        first.arg("--socket").arg(&socket);
         let log = Log::begin(options.log.as_deref());
         let (log, errors) = log.map_err(|(path, error)| start_error(format!("{path}: {error}")))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+        let meeting = options.ranks.map(Meeting::of).transpose();
+        let meeting = meeting.map_err(|error| start_error(format!("a world: {error}")))?;
+        if let Some(meeting) = &meeting {
+            meeting.invite(&mut first, 0);
+        }
+        let mut child = first
             .stderr(errors)
-            .kill_on_drop(true);
-        let mut child = command
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
+        let errors = || Ok(Log::begin(options.log.as_deref()).map_err(|(_, error)| error)?.1);
+        let others = meeting.map(|meeting| meeting.start_others(command, errors));
+        let others = others
+            .transpose()
+            .map_err(|error| start_error(error.to_string()))?;
         let stream = reach(&mut child, &socket, &log, &options.urgency)
             .await
             .map_err(start_error)?;
@@ -171,6 +175,7 @@ impl EngineProcess {
             socket,
             log,
             info,
+            others,
         };
         let other_protocol = |message: String| EngineFailure::Protocol {
             program: program.display().to_string(),
@@ -225,6 +230,8 @@ impl EngineProcess {
             answered = self.converse(request, on_frame) => answered,
             // L10: what does not get on is not waited for; another engine goes on from the last checkpoint.
             why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
+            // At their end they all leave, in any order.
+            why = self.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
         };
         match answered {
             // It ends by itself now; whoever asks again must find the next one.
@@ -261,6 +268,14 @@ impl EngineProcess {
 
     fn idle(&self) -> MutexGuard<'_, Vec<UnixStream>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a rank of its world has ended, for ever where it has none.
+    async fn lost(&self) -> String {
+        match &self.others {
+            Some(others) => others.lost().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Asks it to finish, and waits until it has.
@@ -318,6 +333,31 @@ pub fn find_program() -> PathBuf {
         .map(|dir| dir.join(NAME))
         .find(|path| path.is_file())
         .unwrap_or_else(|| NAME.into())
+}
+
+/// An engine's command line, but for what a rank has alone.
+fn command(program: &Path, options: &EngineOptions) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--device", &options.device, "--dtype", &options.dtype]);
+    command.arg("--die-with").arg(std::process::id().to_string());
+    if let Some(threads) = options.threads_each() {
+        command.args(["--threads", &threads.to_string()]);
+    }
+    if let Some(folders) = &options.writes {
+        // An empty one is nowhere.
+        command.args(["--writes", ""]);
+        for folder in folders {
+            command.arg("--writes").arg(folder);
+        }
+    }
+    if let Some(rows) = options.rows {
+        command.args(["--rows", &rows.to_string()]);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    command
 }
 
 async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -> Result<UnixStream, String> {

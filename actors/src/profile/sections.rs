@@ -16,9 +16,14 @@ pub struct EngineKnobs {
     pub device: String,
     /// `auto`, `f32`, `bf16`.
     pub dtype: String,
-    /// CPU threads; absent: all cores.
+    /// CPU threads; absent: all cores, which ranks share.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
+    /// Processes on this machine that train together, on CPUs. A step is cut into units whatever their number: the same run, bit for
+    /// bit, for 1, 2, … of them, with other roundings than without. Absent: one process, a part of the batch a thread.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<usize>,
 }
 
 impl Default for EngineKnobs {
@@ -27,6 +32,7 @@ impl Default for EngineKnobs {
             device: "auto".into(),
             dtype: "auto".into(),
             threads: None,
+            ranks: None,
         }
     }
 }

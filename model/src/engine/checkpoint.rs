@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use demask_api::checkpoint::{
     ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS, carries_adapter,
 };
 use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose, bounded_file, limits};
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
@@ -20,9 +21,11 @@ use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::network::backbone::Backbone;
 use crate::network::lora::Lora;
 use crate::training::optimizer::AdamW;
+use crate::training::ranks::{Reduction, Share};
 use crate::weights::peft;
 use crate::weights::safetensors;
 use crate::weights::stored::StoredTensors;
+use crate::world::World;
 
 /// The moving average of the weights, in the optimiser's file.
 const AVERAGE: &str = "backbone.average";
@@ -135,14 +138,28 @@ impl LoadedModel {
         self.backbone.trained().set(&state.read(AVERAGE)?)
     }
 
+    /// Leaves this rank its part of the optimiser's state, and lets all ranks train together from here on.
+    ///
+    /// # Errors
+    /// A peer that is gone; libtorch's.
+    pub fn share(&mut self, world: &Rc<World>, reduction: Reduction) -> Result<()> {
+        let share = Share::of(world, &self.backbone, reduction)?;
+        let whole = self.optimizer.state("backbone")?;
+        self.optimizer = AdamW::shared(share, self.backbone.trained())?;
+        self.optimizer.restore("backbone", &whole)
+    }
+
     /// Writes a folder that does not exist yet.
     ///
     /// # Errors
     /// The folder exists, a name in `attach` is taken, the optimiser's state of a model for sampling, the disk is full;
     /// nothing is left behind then.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+        let mut state = BTreeMap::new();
         if optimizer {
             self.backbone.trained().trainable()?;
+            // Before anything can fail here: where ranks share it, all of them are at this now.
+            state = self.optimizer.state("backbone")?;
         }
         if dir.exists() {
             return Err(ModelError::checkpoint(
@@ -160,19 +177,26 @@ impl LoadedModel {
         let work = parent.join(format!(".{name}.{}{SAVING}", std::process::id()));
         sweep(parent, &name);
         let mut moved = false;
-        let written = self.fill(&work, attach, optimizer).and_then(|saved| {
-            std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
-            moved = true;
-            sync(parent)?;
-            Ok(saved)
-        });
+        let written = self
+            .fill(&work, attach, optimizer.then_some(state))
+            .and_then(|saved| {
+                std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
+                moved = true;
+                sync(parent)?;
+                Ok(saved)
+            });
         if written.is_err() {
             std::fs::remove_dir_all(if moved { dir } else { &work }).ok();
         }
         written
     }
 
-    fn fill(&self, work: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
+    fn fill(
+        &self,
+        work: &Path,
+        attach: &BTreeMap<String, String>,
+        mut state: Option<BTreeMap<String, Tensor>>,
+    ) -> Result<Saved> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         write_json(&work.join(CONFIG), self.backbone.config())?;
         let mut names = vec![CONFIG.to_owned()];
@@ -183,11 +207,6 @@ impl LoadedModel {
             safetensors::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
             names.push(WEIGHTS.to_owned());
         }
-        let mut state = if optimizer {
-            self.optimizer.state("backbone")?
-        } else {
-            BTreeMap::new()
-        };
         if let Some((tokenizer, trainer)) = &self.tokenizer {
             let folder = work.join(IMAGE_TOKENIZER);
             std::fs::create_dir_all(&folder).map_err(|source| ModelError::io(&folder, source))?;
@@ -195,11 +214,11 @@ impl LoadedModel {
             safetensors::write(&folder.join(WEIGHTS), &tokenizer.parameters().named()?, None)?;
             names.extend([CONFIG, WEIGHTS].map(|file| format!("{IMAGE_TOKENIZER}/{file}")));
             sync(&folder)?;
-            if optimizer {
+            if let Some(state) = &mut state {
                 state.extend(trainer.state("image_tokenizer")?);
             }
         }
-        if optimizer {
+        if let Some(state) = state {
             safetensors::write(&work.join(OPTIMIZER), &state, None)?;
             names.push(OPTIMIZER.to_owned());
         }

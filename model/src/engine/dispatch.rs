@@ -1,6 +1,7 @@
 //! What an engine does with each request.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use demask_api::{
@@ -13,7 +14,7 @@ use crate::engine::aside::{AnsweredBetween, AsideDesk, Bystanders, Nobody, alone
 use crate::engine::checkpoint::{LoadedModel, check_manifest, load_backbone};
 use crate::engine::device_choice::Place;
 use crate::engine::sample_requests::RunningRequests;
-use crate::engine::{validation, verify};
+use crate::engine::{ranks, validation, verify};
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::likelihood::{Company, log_likelihoods};
@@ -24,6 +25,8 @@ use crate::sampler::{Limits, Shelf};
 use crate::training::loss::LossRow;
 use crate::training::mask_sampling::masked;
 use crate::training::optimizer::AdamW;
+use crate::training::ranks::Reduction;
+use crate::world::World;
 use crate::{policy, training};
 
 /// An engine: a place to compute and, once loaded, a model.
@@ -38,6 +41,8 @@ pub struct Engine {
     shelf: Shelf,
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
+    /// The ranks that train with this one, and how their gradients become one.
+    world: Option<(Rc<World>, Reduction)>,
 }
 
 /// Tokens of rows that are scored before it is asked whether anybody waits for them, at most.
@@ -58,6 +63,46 @@ impl Engine {
             shelf: Shelf::default(),
             reference: None,
             rewards: None,
+            world: None,
+        }
+    }
+
+    /// The engine as a rank of a world. On rank 0 a request that the others must do too becomes their order; they do nothing
+    /// but [`Self::follow`] it.
+    #[must_use]
+    pub fn in_world(self, world: Rc<World>, reduction: Reduction) -> Self {
+        Self {
+            world: Some((world, reduction)),
+            ..self
+        }
+    }
+
+    /// Where it computes.
+    #[must_use]
+    pub fn device(&self) -> tch::Device {
+        self.place.device
+    }
+
+    /// Does what rank 0 orders until it orders the end.
+    ///
+    /// # Errors
+    /// Rank 0 is gone; an order that this version does not know.
+    pub fn follow(&mut self) -> Result<()> {
+        let Some((world, _)) = self.world.clone() else {
+            return Ok(());
+        };
+        loop {
+            let request = ranks::decode(&world.await_order()?)?;
+            if request == Request::Exit {
+                return Ok(());
+            }
+            // What a rank could not, none could, and rank 0 says so to whoever asked.
+            match self.answer(request, &mut |_| (), &mut Nobody) {
+                Err(lost @ ModelError::World(_)) => return Err(lost),
+                Err(error) if error.is_device_fault() => return Err(error),
+                Err(error) => tracing::warn!("{error}"),
+                Ok(_) => {}
+            }
         }
     }
 
@@ -87,6 +132,23 @@ impl Engine {
     /// # Errors
     /// As [`Self::handle`].
     pub fn handle_among(
+        &mut self,
+        request: Request,
+        on_frame: &mut dyn FnMut(SampleFrame),
+        bystanders: &mut dyn Bystanders,
+    ) -> Result<Answer> {
+        let Some((world, _)) = self.world.clone() else {
+            return self.answer(request, on_frame, bystanders);
+        };
+        // One fate: the others see this rank leave, and whoever started them starts all again.
+        let done = ranks::ordered(&world, &request).and_then(|()| self.answer(request, on_frame, bystanders));
+        if let Err(lost @ ModelError::World(_)) = &done {
+            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
+        }
+        done
+    }
+
+    fn answer(
         &mut self,
         request: Request,
         on_frame: &mut dyn FnMut(SampleFrame),
@@ -171,6 +233,9 @@ impl Engine {
                 attach,
                 optimizer,
             } => {
+                if self.world.as_ref().is_some_and(|(world, _)| world.rank() > 0) {
+                    return self.give_state(optimizer);
+                }
                 let model = self.model()?;
                 let saved = model.save(&dir, &attach, optimizer)?;
                 Ok(Answer::Saved {
@@ -257,6 +322,10 @@ impl Engine {
     /// # Errors
     /// libtorch's.
     pub fn recover(&mut self) -> Result<()> {
+        if self.world.is_some() {
+            // Where its peers are in the step nobody knows.
+            crate::world::member::leave(crate::world::member::FAULT, &"a panic");
+        }
         if let Some(model) = &mut self.model {
             model.backbone.set_dropout(None);
             model.optimizer.discard(model.backbone.trained_mut())?;
@@ -274,10 +343,47 @@ impl Engine {
         Ok((tokenizer, trainer))
     }
 
+    /// What rank 0 needs of this one's state to save it all.
+    fn give_state(&mut self, optimizer: bool) -> Result<Answer> {
+        if optimizer {
+            let model = self.model()?;
+            model.backbone.trained().trainable()?;
+            model.optimizer.state("backbone")?;
+        }
+        Ok(Answer::Done)
+    }
+
     fn load(&mut self, source: ModelSource) -> Result<Answer> {
-        let (device, kind) = (self.place.device, self.place.kind);
         // What lies on the shelf was recorded on the network that goes.
         self.shelf.clear_beyond(0);
+        let model = match self.world.clone() {
+            None => self.read(source)?,
+            Some((world, reduction)) => world.patiently(|| {
+                let read = self
+                    .read(source)
+                    .and_then(|model| ranks::admit(&model).map(|()| model));
+                let mut model = world.agree(read)?;
+                if model.backbone.trained().trainable().is_ok() {
+                    model.share(&world, reduction)?;
+                }
+                Ok(model)
+            })?,
+        };
+        let answer = Answer::Loaded {
+            step: model.optimizer.step_count(),
+            parameters: model.backbone.parameters().count(),
+            backbone: Some(model.backbone.config().clone()),
+            image_tokenizer: model.tokenizer.is_some(),
+        };
+        // Only now, so that a load that fails leaves the engine as it was. The reference was another model's.
+        self.reference = None;
+        self.model = Some(model);
+        Ok(answer)
+    }
+
+    /// Reads or makes a model.
+    fn read(&self, source: ModelSource) -> Result<LoadedModel> {
+        let (device, kind) = (self.place.device, self.place.kind);
         let model = match source {
             ModelSource::Fresh {
                 backbone,
@@ -324,16 +430,7 @@ impl Engine {
             }
         };
         validation::config(model.backbone.config())?;
-        let answer = Answer::Loaded {
-            step: model.optimizer.step_count(),
-            parameters: model.backbone.parameters().count(),
-            backbone: Some(model.backbone.config().clone()),
-            image_tokenizer: model.tokenizer.is_some(),
-        };
-        // Only now, so that a load that fails leaves the engine as it was. The reference was another model's.
-        self.reference = None;
-        self.model = Some(model);
-        Ok(answer)
+        Ok(model)
     }
 
     /// The loaded model, to be asked aside while others are being sampled.

@@ -5,6 +5,7 @@
 //! - `server.rs`, `shutdown.rs`, `fault.rs`: the socket; when the process ends; a failure that a test asks for;
 //! - `device_choice.rs`: the device and dtype to compute with;
 //! - `sandbox.rs`: what the process may do beside computing;
+//! - `ranks.rs`: what the other ranks of a world do too;
 //! - `checkpoint.rs`: a model's folder; `verify.rs`: a checkpoint against recorded tensors;
 //! - `validation.rs`: what a model and a request for log-probabilities must be.
 //!
@@ -15,6 +16,7 @@ pub mod checkpoint;
 pub mod device_choice;
 mod dispatch;
 pub mod fault;
+mod ranks;
 pub mod sample_requests;
 pub mod sandbox;
 pub mod server;

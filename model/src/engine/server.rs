@@ -305,6 +305,8 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
         let done = match request {
             Request::Sample { requests } => sample(engine, (requests, client), &mut inbox, struck),
             Request::Exit => {
+                // Its peers too, where it has some.
+                engine.handle(Request::Exit, &mut |_| ()).ok();
                 client.write(&Answer::Done);
                 shutdown.ask();
                 return Served::Asked;

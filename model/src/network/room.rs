@@ -39,6 +39,8 @@ pub struct Room {
     tried: Cell<usize>,
     /// Tokens beyond which a forward pass is to fail; a test's.
     pretended: Cell<Option<usize>>,
+    /// Whether a batch is cut into units, for ranks, rather than by threads.
+    units: Cell<bool>,
 }
 
 impl Default for Room {
@@ -51,6 +53,7 @@ impl Default for Room {
             settled: Cell::new(0),
             tried: Cell::new(0),
             pretended: Cell::new(None),
+            units: Cell::new(false),
         }
     }
 }
@@ -89,6 +92,17 @@ impl Room {
     #[must_use]
     pub fn forward_tokens(&self) -> usize {
         self.forward_tokens.get()
+    }
+
+    /// From here on a batch is cut into units, whose number follows from its rows alone.
+    pub fn cut_in_units(&self) {
+        self.units.set(true);
+    }
+
+    /// Whether a batch is cut into units.
+    #[must_use]
+    pub fn is_cut_in_units(&self) -> bool {
+        self.units.get()
     }
 
     /// Masked positions whose logits exist at one time.

@@ -22,7 +22,7 @@ use crate::training::optimizer::AdamW;
 const LOG_RATIO_BOUND: f64 = 10.0;
 
 /// What an inner step sums up: losses, penalties, ratios and clipped tokens.
-const SUMS: usize = 4;
+pub(super) const SUMS: usize = 4;
 
 /// Those sums of all parts.
 #[derive(Default)]

@@ -8,15 +8,15 @@ use std::time::Instant;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, PolicySample, StepSettings};
 
-use super::objective::{Tally, behaviour_report, descend_on};
+use super::objective::{SUMS, Tally, behaviour_report, descend_on};
 use super::validation;
-use super::views::{Drawn, InnerViews, Policies, prepare};
+use super::views::{Drawn, InnerViews, Policies, ScoredRows, prepare};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
-use crate::training::interlude::{Interlude, Uninterrupted};
+use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::step::retried;
-use crate::training::threads;
+use crate::training::{ranks, threads};
 
 /// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
 /// before the first, and no gradient stays behind.
@@ -79,6 +79,7 @@ pub fn train_with(
     let started = Instant::now();
     backbone.trained().trainable()?;
     validation::check(backbone.config(), groups, estimator, objective, settings)?;
+    ranks::admit(optimizer, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     validation::behaviour(behaviour, samples.len(), objective.inner_steps)?;
     let step = PolicyStep {
@@ -96,7 +97,7 @@ pub fn train_with(
     let longest = lengths.max().unwrap_or(0);
     // A reference that weighs nothing need not be asked.
     let reference = reference.filter(|_| objective.kl != 0.0);
-    let tokens = backbone.policy_tokens() * threads::count(backbone);
+    let tokens = backbone.policy_tokens() * threads::at_once(backbone);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     let mut report = retried(backbone, longest, |backbone| {
         step.run(backbone, optimizer, reference, interlude)
@@ -187,13 +188,10 @@ impl PolicyStep<'_> {
                 interlude.take(begun_with)
             };
             let tokens: usize = parts.iter().flatten().map(|batch| batch.advantages.len()).sum();
-            let sums = threads::gradients(
-                backbone,
-                optimizer,
-                parts,
-                &mut pause,
-                |backbone, batches, pause| descend_on(backbone, batches, self.objective, pause),
-            )?;
+            let work = |backbone: &Backbone, batches: &mut Vec<ScoredRows>, pause: &mut Pause<'_>| {
+                descend_on(backbone, batches, self.objective, pause)
+            };
+            let sums = threads::gradients(backbone, optimizer, parts, &mut pause, (SUMS, work))?;
             let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
             let figures = (tally.loss, grad_norm);
             let (settings, trained) = (self.settings, backbone.trained_mut());

@@ -20,7 +20,7 @@ use crate::training::loss::{
 };
 use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
-use crate::training::{threads, validation};
+use crate::training::{ranks, threads, validation};
 
 /// The order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -60,6 +60,7 @@ pub fn train_with(
     }
     backbone.trained().trainable()?;
     validation::settings(settings)?;
+    ranks::admit(optimizer, settings)?;
     for sequence in micro_batches.iter().flatten() {
         validation::sequence(backbone.config(), sequence)?;
     }
@@ -70,7 +71,7 @@ pub fn train_with(
     let longest = lengths.max().unwrap_or(0);
     let real = |one: &Sequence| one.ids.len() - one.left_pad;
     let batches = micro_batches.iter().map(|rows| rows.iter().map(real).sum());
-    let most = FORWARD_TOKENS * threads::count(backbone);
+    let most = FORWARD_TOKENS * threads::at_once(backbone);
     let tokens = batches.max().unwrap_or(0).min(most);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
     retried(backbone, longest, |backbone| {
@@ -259,11 +260,12 @@ impl MicroBatch<'_> {
             .collect();
         let tasks: Vec<usize> = sequences.iter().map(|one| task_number(one.task)).collect();
         let mut parts = threads::parts(backbone, &rows);
-        let losses = threads::gradients(backbone, optimizer, &mut parts, pause, |backbone, part, pause| {
+        let work = |backbone: &Backbone, part: &mut Vec<usize>, pause: &mut Pause<'_>| {
             let rows: Vec<LossRow> = part.iter().map(|&at| rows[at].clone()).collect();
             let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
             task_losses(backbone, &rows, &tasks, pause)
-        })?;
+        };
+        let losses = threads::gradients(backbone, optimizer, &mut parts, pause, (TASKS.len(), work))?;
         Ok(Descended {
             shares,
             share: self.share,

@@ -4,6 +4,8 @@
 //! them. Here a thread takes part of the rows through the whole network, and gradients meet once a step. They are added in
 //! the order of the parts, so a batch gives the same sums each time (L8).
 
+use tch::Tensor;
+
 use crate::device::heartbeat;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::Result;
@@ -11,24 +13,31 @@ use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
 use crate::training::loss::LossRow;
 use crate::training::optimizer::AdamW;
+use crate::training::ranks;
 
 /// Rows that a part has at least.
 const LEAST_ROWS: usize = 4;
 
-/// How many parts of a batch are done at the same time, at most.
+/// Parts of a batch that are done at one time here.
 #[must_use]
-pub fn count(backbone: &Backbone) -> usize {
+pub fn at_once(backbone: &Backbone) -> usize {
     if backbone.device().is_cuda() {
         return 1;
     }
     meet_threads();
-    usize::try_from(tch::get_num_threads()).unwrap_or(1)
+    usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
 }
 
-/// The rows in as many parts as there are threads, as indices: each part has as many short and long ones.
+/// The rows in as many parts as there are threads, as indices: each part has as many short and long ones. In a network whose
+/// batches are cut into units there are as many parts as the rows are enough for, whoever does them.
 #[must_use]
 pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
-    let count = count(backbone).min(rows.len() / LEAST_ROWS).max(1);
+    let most = if backbone.room().is_cut_in_units() {
+        usize::MAX
+    } else {
+        at_once(backbone)
+    };
+    let count = most.min(rows.len() / LEAST_ROWS).max(1);
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&at| rows[at].ids.len() - rows[at].left_pad);
     let mut parts = vec![Vec::with_capacity(rows.len() / count + 1); count];
@@ -50,26 +59,34 @@ where
     T: Send,
     F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<T> + Sync,
 {
-    on_twins(backbone, parts, pause, work)?.0.into_iter().collect()
+    let mut made = Vec::with_capacity(parts.len());
+    for parts in parts.chunks_mut(at_once(backbone)) {
+        made.extend(on_twins(backbone, parts, pause, &work)?.0);
+    }
+    made.into_iter().collect()
 }
 
-/// Does `work`, which takes gradients, on each part at the same time; all gradients are in the optimiser's accumulator then. The
-/// first part is done by the thread that calls, and is given `pause`.
+/// Does `work`, which takes gradients and gives `figures` numbers, on each part at the same time; all gradients are in the optimiser's
+/// accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an optimiser that ranks share each
+/// does its parts, and all get the figures of all.
 ///
 /// # Errors
 /// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].
-pub fn gradients<P, T, F>(
+pub fn gradients<P, F>(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
     parts: &mut [P],
     pause: &mut Pause<'_>,
-    work: F,
-) -> Result<Vec<T>>
+    (figures, work): (usize, F),
+) -> Result<Vec<Tensor>>
 where
     P: Send,
-    T: Send,
-    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<T> + Sync,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
 {
+    if let Some(share) = optimizer.share().cloned() {
+        let units = ranks::Units { parts, figures };
+        return ranks::gradients(&share, (backbone, optimizer), units, pause, work);
+    }
     let (made, twins) = on_twins(backbone, parts, pause, work)?;
     heartbeat::beat();
     optimizer.accumulate(backbone.trained_mut())?;
@@ -80,7 +97,7 @@ where
 }
 
 /// The first part is done here, with the backbone itself; the others each by a twin in a thread, which come back.
-fn on_twins<P, T, F>(
+pub(super) fn on_twins<P, T, F>(
     backbone: &Backbone,
     parts: &mut [P],
     pause: &mut Pause<'_>,
@@ -95,6 +112,11 @@ where
         return Ok((Vec::new(), Vec::new()));
     };
     if others.is_empty() {
+        // A unit's bits are its own, whoever has another one to do beside it.
+        let _restored = Threads(tch::get_num_threads());
+        if backbone.room().is_cut_in_units() && !backbone.device().is_cuda() {
+            tch::set_num_threads(1);
+        }
         return Ok((vec![work(backbone, first, pause)], Vec::new()));
     }
     let twins: Vec<Backbone> = others

@@ -297,6 +297,47 @@ impl Parameters {
         })
     }
 
+    /// Adds what the leaves' gradients hold for the numbers of the master from `start` on to a flat f32 buffer.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn add_grads_from(&self, start: i64, into: &Tensor) -> Result<()> {
+        let end = start + into.numel() as i64;
+        tch::no_grad(|| {
+            let mut at = 0;
+            for leaf in &self.leaves {
+                let next = at + leaf.numel() as i64;
+                let (from, to) = (at.max(start), next.min(end));
+                if from < to {
+                    let grad = leaf.f_grad()?;
+                    if grad.defined() {
+                        let part = grad.f_reshape([-1])?.f_narrow(0, from - at, to - from)?;
+                        let _ = into.f_narrow(0, from - start, to - from)?.f_add_(&part)?;
+                    }
+                }
+                at = next;
+            }
+            Ok(())
+        })
+    }
+
+    /// So many numbers of the master from `start` on, as parameters without leaves: for an optimiser that owns these alone.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn range(&self, start: i64, length: i64) -> Result<Self> {
+        let slots = vec![Slot::new("range", &[length])];
+        Ok(Self {
+            places: places(&slots),
+            index: BTreeMap::new(),
+            slots,
+            purpose: self.purpose,
+            master: self.master.f_narrow(0, start, length)?,
+            compute: self.compute.f_narrow(0, start, length)?,
+            leaves: Vec::new(),
+        })
+    }
+
     /// Drops the leaves' gradients.
     pub fn clear_grads(&mut self) {
         for leaf in &mut self.leaves {

@@ -34,13 +34,9 @@ pub fn of_flags(home: &Home, options: &RunArgs) -> anyhow::Result<(RunRequest, P
         checkpoint: options.checkpoint.as_deref(),
         from: options.from.as_deref(),
     };
-    request(
-        home,
-        (&text, &origin),
-        &options.set,
-        start,
-        labels(&options.labels)?,
-    )
+    let mut set = options.set.clone();
+    set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    request(home, (&text, &origin), &set, start, labels(&options.labels)?)
 }
 
 /// A profile's text and its origin with these values set, the weights and the labels, as the daemon takes them.

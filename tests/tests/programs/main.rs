@@ -51,6 +51,7 @@ mod runs {
     mod loop_pieces;
     mod many;
     mod queue;
+    mod ranks;
     mod rounds;
     mod sandbox;
     mod teacher;

@@ -13,6 +13,7 @@ use crate::training::optimizer::average::MovingAverage;
 use crate::training::optimizer::clip;
 use crate::training::optimizer::moments::{Layout, Moments};
 use crate::training::optimizer::update::Update;
+use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
 
 /// The optimiser's state for one network.
@@ -25,6 +26,8 @@ pub struct AdamW {
     /// Gradient accumulator; zero between steps.
     grad: Tensor,
     average: MovingAverage,
+    /// The rank's part of the state, where several train together: all of the above is that part alone.
+    share: Option<Share>,
 }
 
 /// The gradient norm of a step, and whether the step was taken.
@@ -64,7 +67,31 @@ impl AdamW {
             moments: None,
             grad: parameters.master().f_zeros_like()?,
             average: MovingAverage::default(),
+            share: None,
         })
+    }
+
+    /// A fresh state of a rank's part of the parameters. What is taken from here on is taken by all ranks together.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn shared(share: Share, parameters: &Parameters) -> Result<Self> {
+        let own = Self::new(&share.own(parameters)?)?;
+        Ok(Self {
+            share: Some(share),
+            ..own
+        })
+    }
+
+    /// The rank's part, where several train together.
+    #[must_use]
+    pub fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
+    /// The accumulator: of a rank that shares, of its part.
+    pub(in crate::training) fn accumulator(&self) -> &Tensor {
+        &self.grad
     }
 
     /// Steps so far.
@@ -77,17 +104,24 @@ impl AdamW {
     /// what an update makes on its way.
     #[must_use]
     pub fn aside(&self, adam: &Adam) -> u64 {
-        let numbers = self.layout.numbers;
+        let own = self.layout.numbers;
         let width = match adam.moments {
             MomentKind::F32 => 4,
             MomentKind::Bf16 => 2,
         };
         let moments = match self.moments {
             Some(_) => 0,
-            None => width * (numbers + self.layout.seconds(adam.muon)),
+            None => width * (own + self.layout.seconds(adam.muon)),
         };
-        let update = plan::update_bytes(self.numbers(), adam.muon);
-        u64::try_from(4 * numbers + moments).unwrap_or(u64::MAX) + update
+        let update = plan::update_bytes(u64::try_from(own).unwrap_or(0), adam.muon);
+        4 * self.numbers() + u64::try_from(moments).unwrap_or(u64::MAX) + update
+    }
+
+    /// How many numbers are trained; of a rank that shares, by all ranks together.
+    #[must_use]
+    pub fn numbers(&self) -> u64 {
+        let own = u64::try_from(self.layout.numbers).unwrap_or(0);
+        self.share.as_ref().map_or(own, Share::numbers)
     }
 
     /// Takes the leaves' gradients into the accumulator.
@@ -123,7 +157,13 @@ impl AdamW {
         if loss.is_finite() {
             let (rate, clip) = (settings.learning_rate, settings.clip_norm);
             return tch::no_grad(|| {
-                self.step_inner(parameters, &settings.adam, rate, (clip, grad_norm), ema)
+                let figures = (clip, grad_norm);
+                let Some(share) = self.share.clone() else {
+                    return self.step_inner(parameters, &settings.adam, rate, figures, ema);
+                };
+                share.step(parameters, |own| {
+                    self.step_inner(own, &settings.adam, rate, figures, ema)
+                })
             });
         }
         self.discard(parameters)?;
@@ -138,7 +178,10 @@ impl AdamW {
     /// # Errors
     /// libtorch's.
     pub fn norm(&self) -> Result<Tensor> {
-        clip::norm(&self.grad)
+        match &self.share {
+            Some(share) => share.norm(&self.grad),
+            None => clip::norm(&self.grad),
+        }
     }
 
     /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
@@ -200,10 +243,6 @@ impl AdamW {
         })
     }
 
-    fn numbers(&self) -> u64 {
-        u64::try_from(self.layout.numbers).unwrap_or(0)
-    }
-
     /// Whether our own kernel takes the step.
     fn is_fused(&self, adam: &Adam) -> bool {
         !adam.muon
@@ -222,7 +261,8 @@ impl AdamW {
             self.moments = Some(made);
         }
         if !self.is_fused(adam) {
-            let bytes = plan::update_bytes(self.numbers(), adam.muon);
+            let own = u64::try_from(self.layout.numbers).unwrap_or(0);
+            let bytes = plan::update_bytes(own, adam.muon);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             drop(Tensor::f_empty([bytes], (Kind::Uint8, self.grad.device()))?);
         }
@@ -270,11 +310,18 @@ impl AdamW {
         parameters.named_like(&self.grad)
     }
 
-    /// The state as named tensors.
+    /// The state as named tensors; where several ranks train together, of all of them on rank 0, when all of them ask.
     ///
     /// # Errors
     /// libtorch's.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+        if let Some(share) = &self.share {
+            return share.whole_state(self.own_state(prefix)?);
+        }
+        self.own_state(prefix)
+    }
+
+    fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         let step = i64::try_from(self.step).unwrap_or(i64::MAX);
         let (first, second) = match &self.moments {
             Some(moments) => (moments.first.shallow_clone(), moments.second.shallow_clone()),
@@ -311,9 +358,20 @@ impl AdamW {
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
+            let tensor = match &self.share {
+                Some(share) => &share.cut(tensor)?,
+                None => tensor,
+            };
             Ok(tensor.f_to_device(device)?.f_to_kind(kind)?.copy())
         };
-        let (all, fewer) = (self.layout.numbers, self.layout.seconds(true));
+        // Of a rank that shares, the state of all of them; Muon, which has fewer second moments, is not for those.
+        let (all, fewer) = match &self.share {
+            Some(share) => {
+                let all = i64::try_from(share.numbers()).unwrap_or(i64::MAX);
+                (all, all)
+            }
+            None => (self.layout.numbers, self.layout.seconds(true)),
+        };
         let kind = match get("first")?.kind() {
             Kind::BFloat16 => Kind::BFloat16,
             _ => Kind::Float,

@@ -1,0 +1,127 @@
+//! Several engines of one machine as one world: they train together, and one of them, rank 0, is asked (`model`'s `world`).
+//!
+//! They meet over the loopback, in a store that rank 0 serves on a socket which this process listens on: no port is named before
+//! it is taken, and no other machine reaches it. One world has one fate (law L1): the end of any rank is the end of the engine.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd as _;
+use std::process::Stdio;
+
+use tokio::process::Command;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Variables of other starters, which mean another world.
+const FOREIGN: [&str; 3] = [
+    "DEMASK_WORLD_STORE",
+    "TORCHELASTIC_USE_AGENT_STORE",
+    "SLURM_PROCID",
+];
+
+/// A world that is being started.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    listener: TcpListener,
+    port: u16,
+    ranks: usize,
+}
+
+impl Meeting {
+    /// A place for so many ranks to meet.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of(ranks: usize) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        Ok(Self {
+            listener,
+            port,
+            ranks,
+        })
+    }
+
+    /// Tells an engine that is to be started that it is this rank.
+    pub fn invite(&self, command: &mut Command, rank: usize) {
+        for variable in FOREIGN {
+            command.env_remove(variable);
+        }
+        command
+            .args(["--world", "env"])
+            .env("RANK", rank.to_string())
+            .env("LOCAL_RANK", rank.to_string())
+            .env("WORLD_SIZE", self.ranks.to_string())
+            .env("MASTER_ADDR", Ipv4Addr::LOCALHOST.to_string())
+            .env("MASTER_PORT", self.port.to_string())
+            .env("TORCHELASTIC_RESTART_COUNT", "0");
+        if rank == 0 {
+            let socket = self.listener.as_raw_fd();
+            command.env("DEMASK_WORLD_SOCKET", socket.to_string());
+            // SAFETY: fcntl may be called between fork and exec. The meeting, and so the socket, lives until the engine was
+            // started.
+            unsafe {
+                command.pre_exec(move || match libc::fcntl(socket, libc::F_SETFD, 0) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                });
+            }
+        }
+    }
+
+    /// Starts the ranks behind the first, each with a standard error of its own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_others(
+        &self,
+        command: impl Fn() -> Command,
+        mut errors: impl FnMut() -> std::io::Result<Stdio>,
+    ) -> std::io::Result<Others> {
+        let (say, ended) = watch::channel(None);
+        let mut waiting = Vec::new();
+        for rank in 1..self.ranks {
+            let mut command = command();
+            self.invite(&mut command, rank);
+            let mut child = command.stderr(errors()?).spawn()?;
+            let say = say.clone();
+            waiting.push(tokio::spawn(async move {
+                let status = child.wait().await;
+                let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                say.send_if_modified(|first| {
+                    let is_first = first.is_none();
+                    first.get_or_insert(format!("rank {rank} of its world ended ({how})"));
+                    is_first
+                });
+            }));
+        }
+        Ok(Others { waiting, ended })
+    }
+}
+
+/// The ranks behind the first; with this they end.
+#[derive(Debug)]
+pub(super) struct Others {
+    waiting: Vec<JoinHandle<()>>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Others {
+    /// Waits until one of them has ended, and says how.
+    pub async fn lost(&self) -> String {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await.map(|how| how.clone()) {
+            Ok(how) => how.unwrap_or_default(),
+            // There was none, and nobody is left to tell.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        // Each task owns its process, which is killed when it is dropped.
+        for task in &self.waiting {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+// Processes that train together, on libtorch's own c10d. Its groups are made by the names of their constructors and used through the
+// abstract `c10d::Backend`: C++ has no registry of them, and their headers want those of Gloo and NCCL, which libtorch does not
+// bring. Names and sizes are libtorch 2.11's (a test says so); Gloo's names are bound by the linker, NCCL's are looked for
+// in the CUDA half once it is open.
+
+#include <dlfcn.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+#include <torch/csrc/distributed/c10d/FileStore.hpp>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <torch/csrc/distributed/c10d/Work.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "rows.h"
+
+namespace {
+
+using c10::intrusive_ptr;
+using c10d::Backend;
+using c10d::Store;
+using c10d::Work;
+using Options = intrusive_ptr<Backend::Options>;
+using std::chrono::milliseconds;
+
+// What a function answers beside 0: an error; a wait that was not answered in its time.
+constexpr int FAILED = 1, TIMED_OUT = 2;
+
+// More than a group's true size (Gloo 488, NCCL 1112 bytes).
+constexpr size_t GLOO_ROOM = 4096, NCCL_ROOM = 16384, OPTIONS_ROOM = 4096;
+
+// As `guarded`, in words without the frames that they came through, which c10d's errors carry a page of.
+template <typename F> int told(F f) {
+  try {
+    f();
+    return 0;
+  } catch (const c10::Error& error) {
+    last_error = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "an unknown fault";
+  }
+  return FAILED;
+}
+
+Options gloo_options(milliseconds timeout) asm(
+    "_ZN4c10d16ProcessGroupGloo7Options14create_defaultENSt6chrono8durationIlSt5ratioILl1ELl1000EEEE");
+void make_gloo(void* room, const intrusive_ptr<Store>& store, int rank, int size, Options options) asm(
+    "_ZN4c10d16ProcessGroupGlooC1ERKN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_default_null_typeIS3_"
+    "EEEEiiNS2_INS0_7OptionsENS5_ISA_EEEE");
+
+constexpr const char* NCCL_OPTIONS = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
+constexpr const char* NCCL_GROUP =
+    "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34intrusive_target_default_null_typeIS3_"
+    "EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE";
+
+template <typename F> F found(const char* name) {
+  auto at = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+  TORCH_CHECK(at, "no NCCL here: libtorch's CUDA half is not open, or has no ", name);
+  return at;
+}
+
+// An object whose class is known by its constructor alone.
+template <typename T, typename F> intrusive_ptr<T> made(size_t room, F construct) {
+  void* at = operator new(room);
+  std::memset(at, 0, room);
+  try {
+    construct(at);
+  } catch (...) {
+    operator delete(at);
+    throw;
+  }
+  return intrusive_ptr<T>::unsafe_steal_from_new(static_cast<T*>(at));
+}
+
+intrusive_ptr<Backend> gloo(const intrusive_ptr<Store>& store, int rank, int size, milliseconds timeout) {
+  Options options = gloo_options(timeout);
+  return made<Backend>(GLOO_ROOM, [&](void* at) { make_gloo(at, store, rank, size, options); });
+}
+
+intrusive_ptr<Backend> nccl(const intrusive_ptr<Store>& store, int rank, int size, milliseconds timeout) {
+  const auto make_options = found<void (*)(void*, bool)>(NCCL_OPTIONS);
+  const auto make = found<void (*)(void*, intrusive_ptr<Store>, int, int, Options)>(NCCL_GROUP);
+  const auto options = made<Backend::Options>(OPTIONS_ROOM, [&](void* at) { make_options(at, false); });
+  options->timeout = timeout;
+  return made<Backend>(NCCL_ROOM, [&](void* at) { make(at, store, rank, size, options); });
+}
+
+void finish(const intrusive_ptr<Work>& work) { TORCH_CHECK(work->wait(), "a collective was given up"); }
+
+// Who keeps what was made of a tensor learns that it has changed.
+void changed(const Tensor& tensor) { tensor.unsafeGetTensorImpl()->bump_version(); }
+
+// A chunk's sum of squares in eight columns, whose order nothing changes.
+double squares(const float* from, int64_t n) {
+  double sums[8] = {};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    for (int64_t j = 0; j < 8; j++) sums[j] += static_cast<double>(from[i + j]) * from[i + j];
+  for (int64_t j = 0; i < n; i++, j++) sums[j] += static_cast<double>(from[i]) * from[i];
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+}
+
+}  // namespace
+
+// Handles of stores and groups: a counted pointer each.
+struct DemaskStore {
+  intrusive_ptr<Store> store;
+};
+struct DemaskGroup {
+  intrusive_ptr<Backend> group;
+};
+
+extern "C" {
+int demask_store_of_file(const char* path, int64_t size, DemaskStore** to) {
+  return told([&] { *to = new DemaskStore{c10::make_intrusive<c10d::FileStore>(path, static_cast<int>(size))}; });
+}
+
+// `listening`: a socket that this process serves the store on, or -1: another process does.
+int demask_store_of_tcp(const char* host, int64_t port, int64_t listening, int64_t ms, DemaskStore** to) {
+  return told([&] {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<std::uint16_t>(port);
+    options.isServer = listening >= 0;
+    options.waitWorkers = false;
+    options.multiTenant = true;
+    options.timeout = milliseconds(ms);
+    if (listening >= 0) options.masterListenFd = static_cast<int>(listening);
+    *to = new DemaskStore{c10::make_intrusive<c10d::TCPStore>(host, options)};
+  });
+}
+
+// The same store, every key below a prefix.
+int demask_store_below(DemaskStore* store, const char* prefix, int64_t ms, DemaskStore** to) {
+  return told([&] {
+    store->store->setTimeout(milliseconds(ms));
+    *to = new DemaskStore{c10::make_intrusive<c10d::PrefixStore>(prefix, store->store)};
+  });
+}
+
+int demask_store_add(DemaskStore* store, const char* key, int64_t by, int64_t* sum) {
+  return told([&] { *sum = store->store->add(key, by); });
+}
+
+int demask_store_set(DemaskStore* store, const char* key, const char* value) {
+  return told([&] { store->store->set(key, std::string(value)); });
+}
+
+// Waits until a key is set.
+int demask_store_wait(DemaskStore* store, const char* key, int64_t ms) {
+  const int code = told([&] { store->store->wait({key}, milliseconds(ms)); });
+  return code != 0 && last_error.find("imeout") != std::string::npos ? TIMED_OUT : code;
+}
+
+void demask_store_drop(DemaskStore* store) {
+  told([&] { delete store; });
+}
+
+int demask_group_open(DemaskStore* store, int64_t rank, int64_t size, int64_t ms, int over_nccl, DemaskGroup** to) {
+  return told([&] {
+    const auto open = over_nccl ? nccl : gloo;
+    *to = new DemaskGroup{open(store->store, static_cast<int>(rank), static_cast<int>(size), milliseconds(ms))};
+  });
+}
+
+void demask_group_drop(DemaskGroup* group) {
+  told([&] { delete group; });
+}
+
+int demask_group_limit(DemaskGroup* group, int64_t ms) {
+  return told([&] { group->group->setTimeout(milliseconds(ms)); });
+}
+
+int demask_group_broadcast(DemaskGroup* group, Tensor* tensor, int64_t from) {
+  return told([&] {
+    std::vector<Tensor> tensors{*tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = from;
+    finish(group->group->broadcast(tensors, options));
+    changed(*tensor);
+  });
+}
+
+// `how`: as c10d numbers them (0 sum, 1 mean, 3 least, 4 most).
+int demask_group_all_reduce(DemaskGroup* group, Tensor* tensor, int64_t how) {
+  return told([&] {
+    std::vector<Tensor> tensors{*tensor};
+    c10d::AllreduceOptions options;
+    options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(how);
+    finish(group->group->allreduce(tensors, options));
+    changed(*tensor);
+  });
+}
+
+int demask_group_all_to_all(DemaskGroup* group, Tensor* to, Tensor* from) {
+  return told([&] {
+    std::vector<int64_t> equal;
+    finish(group->group->alltoall_base(*to, *from, equal, equal, c10d::AllToAllOptions()));
+    changed(*to);
+  });
+}
+
+// Piece number r comes from rank r; all are on their way at one time. An empty one stays as it is.
+int demask_group_all_gather(DemaskGroup* group, Tensor** pieces, int64_t count) {
+  return told([&] {
+    std::vector<intrusive_ptr<Work>> works;
+    for (int64_t rank = 0; rank < count; rank++) {
+      if (pieces[rank]->numel() == 0) continue;
+      std::vector<Tensor> tensors{*pieces[rank]};
+      c10d::BroadcastOptions options;
+      options.rootRank = rank;
+      works.push_back(group->group->broadcast(tensors, options));
+    }
+    for (const auto& work : works) finish(work);
+    for (int64_t rank = 0; rank < count; rank++) changed(*pieces[rank]);
+  });
+}
+
+int demask_group_barrier(DemaskGroup* group) {
+  return told([&] { finish(group->group->barrier()); });
+}
+
+// The sum of squares of each `chunk` of a flat f32 tensor on the CPU, into f64.
+int demask_chunk_squares(Tensor* flat, int64_t chunk, Tensor* sums) {
+  return told([&] {
+    const int64_t n = flat->numel(), chunks = (n + chunk - 1) / chunk;
+    TORCH_CHECK(flat->is_contiguous() && flat->scalar_type() == at::kFloat && flat->device().is_cpu() &&
+                    sums->is_contiguous() && sums->scalar_type() == at::kDouble && sums->numel() == chunks,
+                "sums of squares: misshapen tensors");
+    const float* from = data<float>(*flat);
+    double* to = out<double>(*sums);
+    at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) to[i] = squares(from + i * chunk, std::min(chunk, n - i * chunk));
+    });
+  });
+}
+}

@@ -1,0 +1,100 @@
+//! The calls of `csrc/world.cpp`, and how an error of it comes back.
+
+use std::ffi::{CString, c_int};
+
+use crate::error::{ModelError, Result};
+
+/// A store or a group of the C++ half.
+pub(super) type Object = *mut std::ffi::c_void;
+
+/// What a wait answers that was not answered in its time.
+#[cfg(fused)]
+const TIMED_OUT: c_int = 2;
+
+/// Does a call of the C++ half: `Ok(false)` where a wait was not answered in its time. A build without that half refuses.
+macro_rules! call {
+    ($name:ident($($argument:expr),* $(,)?)) => {{
+        #[cfg(fused)]
+        {
+            // SAFETY: handles are live for the call, pointers lead to room of the length that is told, texts end with NUL.
+            crate::world::ffi::told(stringify!($name), unsafe { crate::world::ffi::names::$name($($argument),*) })
+        }
+        #[cfg(not(fused))]
+        {
+            $(let _ = $argument;)*
+            crate::world::ffi::absent()
+        }
+    }};
+}
+pub(super) use call;
+
+#[cfg(fused)]
+pub(super) mod names {
+    use std::ffi::{c_char, c_int};
+
+    use super::Object;
+    use crate::device::kernels::ffi::Handle;
+
+    unsafe extern "C" {
+        pub fn demask_store_of_file(path: *const c_char, size: i64, to: *mut Object) -> c_int;
+        pub fn demask_store_of_tcp(
+            host: *const c_char,
+            port: i64,
+            listening: i64,
+            ms: i64,
+            to: *mut Object,
+        ) -> c_int;
+        pub fn demask_store_below(store: Object, prefix: *const c_char, ms: i64, to: *mut Object) -> c_int;
+        pub fn demask_store_add(store: Object, key: *const c_char, by: i64, sum: *mut i64) -> c_int;
+        pub fn demask_store_set(store: Object, key: *const c_char, value: *const c_char) -> c_int;
+        pub fn demask_store_wait(store: Object, key: *const c_char, ms: i64) -> c_int;
+        pub fn demask_store_drop(store: Object);
+        pub fn demask_group_open(
+            store: Object,
+            rank: i64,
+            size: i64,
+            ms: i64,
+            over_nccl: c_int,
+            to: *mut Object,
+        ) -> c_int;
+        pub fn demask_group_drop(group: Object);
+        pub fn demask_group_limit(group: Object, ms: i64) -> c_int;
+        pub fn demask_group_broadcast(group: Object, tensor: Handle, from: i64) -> c_int;
+        pub fn demask_group_all_reduce(group: Object, tensor: Handle, how: i64) -> c_int;
+        pub fn demask_group_all_to_all(group: Object, to: Handle, from: Handle) -> c_int;
+        pub fn demask_group_all_gather(group: Object, pieces: *mut Handle, count: i64) -> c_int;
+        pub fn demask_group_barrier(group: Object) -> c_int;
+        pub fn demask_chunk_squares(flat: Handle, chunk: i64, sums: Handle) -> c_int;
+    }
+}
+
+#[cfg(fused)]
+pub(super) fn told(call: &str, code: c_int) -> Result<bool> {
+    match code {
+        0 => Ok(true),
+        TIMED_OUT => Ok(false),
+        other => {
+            let words = match crate::device::kernels::ffi::check(other) {
+                Err(ModelError::Torch(error)) => error.to_string(),
+                _ => String::new(),
+            };
+            let call = call.trim_start_matches("demask_").replace('_', " ");
+            Err(ModelError::World(format!("{call}: {words}")))
+        }
+    }
+}
+
+#[cfg(not(fused))]
+pub(super) fn absent() -> Result<bool> {
+    Err(ModelError::Refused(
+        "this build has no C++ half, and without it no ranks".into(),
+    ))
+}
+
+/// A text as C takes it.
+///
+/// # Errors
+/// It has a NUL inside.
+pub(super) fn text(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| ModelError::Refused(format!("{text:?}: a NUL inside")))
+}

@@ -1,0 +1,208 @@
+//! What ranks do together: c10d's collective calls, which all ranks of a group begin in the same order. Each call ends when this
+//! rank's part is done, or fails when a peer is gone or the group's limit is over; a group of which a call failed is dead.
+
+use std::time::Duration;
+
+use tch::Tensor;
+
+use super::ffi::{Object, call};
+use super::store::{Store, millis};
+#[cfg(fused)]
+use crate::device::kernels::ffi::handle;
+use crate::error::{ModelError, Result};
+
+/// What carries a group's tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fabric {
+    /// TCP, for tensors on the CPU.
+    Gloo,
+    /// NVIDIA's, for tensors on a GPU. Never run with more than one GPU so far: none was at hand.
+    Nccl,
+}
+
+/// How values of several ranks become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// Their sum, in whichever order c10d likes: see [`Group::all_reduce`].
+    Sum = 0,
+    /// Their mean.
+    Mean = 1,
+    /// The least.
+    Least = 3,
+    /// The most.
+    Most = 4,
+}
+
+/// Ranks that call together. One thread owns it.
+#[derive(Debug)]
+pub struct Group {
+    object: Object,
+    rank: usize,
+    size: usize,
+}
+
+// SAFETY: the handle is a counted pointer that this alone drops, and every call borrows it.
+unsafe impl Send for Group {}
+
+impl Group {
+    /// Opens a group of all ranks; `limit` holds for each later call.
+    ///
+    /// # Errors
+    /// A rank that does not come within the limit; NCCL without libtorch's CUDA half.
+    pub fn open(
+        store: &Store,
+        (rank, size): (usize, usize),
+        fabric: Fabric,
+        limit: Duration,
+    ) -> Result<Self> {
+        let mut object = std::ptr::null_mut();
+        let over_nccl = i32::from(fabric == Fabric::Nccl);
+        let (number, count) = (rank as i64, size as i64);
+        let ms = millis(limit);
+        call!(demask_group_open(
+            store.object(),
+            number,
+            count,
+            ms,
+            over_nccl,
+            &mut object
+        ))?;
+        Ok(Self { object, rank, size })
+    }
+
+    /// This process's number.
+    #[must_use]
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// How many ranks there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Other patience for the calls that follow.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn set_limit(&self, limit: Duration) -> Result<()> {
+        call!(demask_group_limit(self.object, millis(limit)))?;
+        Ok(())
+    }
+
+    /// Every rank's tensor becomes that of one.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit.
+    pub fn broadcast(&self, tensor: &Tensor, from: usize) -> Result<()> {
+        contiguous(tensor)?;
+        call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
+        Ok(())
+    }
+
+    /// Every rank's tensor becomes the one of all. The order of a sum is c10d's: it is the same on all ranks and each time, but
+    /// another for another number of ranks, and within a tensor it depends on where an element lies. What must not depend on
+    /// the number of ranks is summed by whoever owns it ([`Self::all_to_all`]), or has one summand that is not zero.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit.
+    pub fn all_reduce(&self, tensor: &Tensor, how: Reduce) -> Result<()> {
+        contiguous(tensor)?;
+        call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
+        Ok(())
+    }
+
+    /// Row r of `from` goes to rank r, and row r of the answer came from rank r. [size, …] both.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit.
+    pub fn all_to_all(&self, to: &Tensor, from: &Tensor) -> Result<()> {
+        contiguous(to)?;
+        contiguous(from)?;
+        call!(demask_group_all_to_all(self.object, handle(to), handle(from)))?;
+        Ok(())
+    }
+
+    /// Piece r becomes that of rank r. An empty one stays as it is. On Gloo this is several times faster than its own call of the
+    /// name, which copies through one flat buffer.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit; another number of pieces than of ranks.
+    pub fn all_gather(&self, pieces: &[Tensor]) -> Result<()> {
+        if pieces.len() != self.size {
+            let message = format!("{} pieces for {} ranks", pieces.len(), self.size);
+            return Err(ModelError::Refused(message));
+        }
+        pieces.iter().try_for_each(contiguous)?;
+        #[cfg(fused)]
+        let mut handles: Vec<_> = pieces.iter().map(handle).collect();
+        #[cfg(not(fused))]
+        let mut handles: Vec<Object> = Vec::new();
+        call!(demask_group_all_gather(
+            self.object,
+            handles.as_mut_ptr(),
+            pieces.len() as i64
+        ))?;
+        Ok(())
+    }
+
+    /// Waits until all ranks have come here.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit.
+    pub fn barrier(&self) -> Result<()> {
+        call!(demask_group_barrier(self.object))?;
+        Ok(())
+    }
+}
+
+#[cfg(not(fused))]
+fn handle(_: &Tensor) -> Object {
+    std::ptr::null_mut()
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        #[cfg(fused)]
+        // SAFETY: the handle is this one's own and is not used again.
+        unsafe {
+            super::ffi::names::demask_group_drop(self.object);
+        }
+    }
+}
+
+fn contiguous(tensor: &Tensor) -> Result<()> {
+    if tensor.is_contiguous() {
+        return Ok(());
+    }
+    Err(ModelError::Refused(
+        "ranks exchange contiguous tensors only".into(),
+    ))
+}
+
+/// The sum of squares of each `chunk` numbers of a flat f32 tensor, f64, in an order that nothing changes: neither threads nor where
+/// else the tensor is cut at multiples of a chunk.
+///
+/// # Errors
+/// libtorch's.
+pub fn chunk_squares(flat: &Tensor, chunk: i64) -> Result<Tensor> {
+    use tch::Kind;
+    let (count, device) = (flat.numel() as i64, flat.device());
+    let sums = Tensor::f_zeros([(count + chunk - 1) / chunk], (Kind::Double, device))?;
+    if cfg!(fused) && !device.is_cuda() {
+        call!(demask_chunk_squares(handle(flat), chunk, handle(&sums)))?;
+        return Ok(sums);
+    }
+    for (number, at) in (0..count)
+        .step_by(usize::try_from(chunk).unwrap_or(1))
+        .enumerate()
+    {
+        let part = flat
+            .f_narrow(0, at, chunk.min(count - at))?
+            .f_to_kind(Kind::Double)?;
+        let sum = part.f_square()?.f_sum(Kind::Double)?;
+        sums.f_select(0, number as i64)?.f_copy_(&sum)?;
+    }
+    Ok(sums)
+}

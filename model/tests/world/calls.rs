@@ -1,0 +1,286 @@
+//! The calls that ranks make together: of every dtype, with peers that die, hang or never come.
+
+use std::time::{Duration, Instant};
+
+use demask_model::ModelError;
+use demask_model::world::{Fabric, Group, Membership, Reduce, Rendezvous, Store, World, member};
+use tch::{Device, Kind, Tensor};
+
+use crate::processes::{Meeting, PLACE, start, start_generation};
+
+/// Longer than a test may take: whoever ends before has not waited for it.
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_secs(1);
+
+pub fn membership() -> Membership {
+    Membership::from_variables(&|name| std::env::var(name).ok()).unwrap()
+}
+
+fn join(step: Duration) -> World {
+    tch::set_num_threads(1);
+    World::join_within(membership(), Device::Cpu, LONG, step).unwrap()
+}
+
+/// What a rank does in a scene.
+pub fn play(scene: &str) {
+    match scene {
+        "calls" => calls(&join(LONG)),
+        "killed" => killed(&join(LONG)),
+        "hangs" => hangs(&join(SHORT)),
+        "never comes" => never_comes(),
+        "orders" => orders(&join(LONG)),
+        "verdicts" => verdicts(&join(LONG)),
+        other => panic!("no scene {other}"),
+    }
+}
+
+fn of(values: &[i64], kind: Kind) -> Tensor {
+    Tensor::from_slice(values).to_kind(kind)
+}
+
+fn calls(world: &World) {
+    let (group, rank, size) = (world.group(Device::Cpu), world.rank() as i64, world.size() as i64);
+    for kind in [
+        Kind::Float,
+        Kind::Double,
+        Kind::BFloat16,
+        Kind::Half,
+        Kind::Int64,
+        Kind::Int,
+        Kind::Uint8,
+    ] {
+        let own = of(&[rank + 1, 2 * rank], kind);
+        group.broadcast(&own, world.size() - 1).unwrap();
+        assert!(own.equal(&of(&[size, 2 * size - 2], kind)), "{kind:?}");
+
+        let sum = of(&[1, rank], kind);
+        group.all_reduce(&sum, Reduce::Sum).unwrap();
+        assert!(sum.equal(&of(&[size, size * (size - 1) / 2], kind)), "{kind:?}");
+        for (how, expected) in [(Reduce::Least, 3), (Reduce::Most, size + 2)] {
+            let value = of(&[rank + 3], kind);
+            group.all_reduce(&value, how).unwrap();
+            assert!(value.equal(&of(&[expected], kind)), "{kind:?} {how:?}");
+        }
+
+        // What goes from rank a to rank b is 10 a + b.
+        let numbers = |from: bool| -> Vec<i64> {
+            let other = 0..size;
+            other
+                .map(|other| {
+                    if from {
+                        10 * rank + other
+                    } else {
+                        10 * other + rank
+                    }
+                })
+                .collect()
+        };
+        let got = of(&numbers(true), kind).zeros_like();
+        group.all_to_all(&got, &of(&numbers(true), kind)).unwrap();
+        assert!(got.equal(&of(&numbers(false), kind)), "{kind:?}");
+
+        // Rank r has r numbers: rank 0 none.
+        let pieces: Vec<Tensor> = (0..size)
+            .map(|of| Tensor::full([of], if of == rank { of } else { 99 }, (kind, Device::Cpu)))
+            .collect();
+        group.all_gather(&pieces).unwrap();
+        for (number, piece) in pieces.iter().enumerate() {
+            let number = number as i64;
+            assert!(
+                piece.equal(&Tensor::full([number], number, (kind, Device::Cpu))),
+                "{kind:?}"
+            );
+        }
+    }
+    let flags = Tensor::from_slice(&[rank == 0]);
+    group.broadcast(&flags, 0).unwrap();
+    assert!(bool::try_from(flags.get(0)).unwrap());
+    // Who keeps what was made of a tensor learns that it has changed.
+    let watched = Tensor::zeros([4], (Kind::Float, Device::Cpu));
+    let before = watched.internal_version();
+    group.broadcast(&watched, 0).unwrap();
+    assert!(watched.internal_version() > before);
+    assert!(matches!(group.all_gather(&[]), Err(ModelError::Refused(_))));
+    group.barrier().unwrap();
+}
+
+#[test]
+fn every_call_gives_its_values_in_every_dtype() {
+    for size in [1, 2, 4] {
+        let place = tempfile::tempdir().unwrap();
+        start("calls", (size, size), place.path(), Meeting::File).succeed();
+    }
+}
+
+#[test]
+fn ranks_meet_on_a_socket_of_the_starter_that_listens_on_the_loopback_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    start("calls", (2, 2), place.path(), Meeting::Socket(listener)).succeed();
+}
+
+#[test]
+fn l1_a_world_that_is_started_again_in_the_same_store_reads_nothing_of_the_dead_one() {
+    let place = tempfile::tempdir().unwrap();
+    for generation in 0..3 {
+        start_generation("calls", (2, 2), place.path(), Meeting::File, generation).succeed();
+    }
+}
+
+/// The last rank but one is killed in the middle; each of the others leaves when it sees a call fail.
+fn killed(world: &World) {
+    let group = world.group(Device::Cpu);
+    let numbers = Tensor::ones([1000], (Kind::Float, Device::Cpu));
+    for round in 0.. {
+        if round == 3 && world.rank() == world.size() / 2 {
+            // SAFETY: a signal to this process.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
+        if let Err(error) = group.all_reduce(&numbers, Reduce::Sum) {
+            assert!(matches!(error, ModelError::World(_)), "{error}");
+            assert!(!error.to_string().contains("frame #"), "{error}");
+            member::leave(member::PEER_LOST, &error);
+        }
+    }
+}
+
+#[test]
+fn l10_a_rank_that_is_killed_takes_all_others_with_it_long_before_the_limit() {
+    for size in [2, 4] {
+        let place = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let ended = start("killed", (size, size), place.path(), Meeting::File).end();
+        assert!(began.elapsed() < LONG);
+        for (rank, status) in ended.into_iter().enumerate() {
+            let expected = if rank == size / 2 {
+                None
+            } else {
+                Some(member::PEER_LOST)
+            };
+            assert_eq!(status.code(), expected, "rank {rank} of {size}: {status}");
+        }
+    }
+}
+
+/// Rank 1 stops, as in an endless loop; rank 0 sees it at the limit.
+fn hangs(world: &World) {
+    let group = world.group(Device::Cpu);
+    group.barrier().unwrap();
+    if world.rank() == 1 {
+        loop {
+            std::thread::park();
+        }
+    }
+    let began = Instant::now();
+    let numbers = Tensor::ones([10], (Kind::Float, Device::Cpu));
+    let error = group.all_reduce(&numbers, Reduce::Sum).unwrap_err();
+    assert!(began.elapsed() < LONG);
+    member::leave(member::PEER_LOST, &error);
+}
+
+#[test]
+fn l10_a_rank_that_hangs_is_given_up_at_the_limit() {
+    let place = tempfile::tempdir().unwrap();
+    let mut scene = start("hangs", (2, 2), place.path(), Meeting::File);
+    assert_eq!(scene.ranks[0].wait().unwrap().code(), Some(member::PEER_LOST));
+}
+
+fn never_comes() {
+    let error = World::join_within(membership(), Device::Cpu, SHORT, LONG).unwrap_err();
+    assert!(
+        error.to_string().contains("not all of 2 ranks came within 1 s"),
+        "{error}"
+    );
+}
+
+#[test]
+fn l10_a_rank_that_never_comes_is_waited_for_until_the_limit() {
+    let place = tempfile::tempdir().unwrap();
+    start("never comes", (1, 2), place.path(), Meeting::File).succeed();
+}
+
+fn orders(world: &World) {
+    let long = vec![7u8; 3_000_000];
+    let texts: [&[u8]; 3] = [b"one", b"", &long];
+    for text in texts {
+        if world.rank() == 0 {
+            world.order(text).unwrap();
+        } else {
+            assert!(world.await_order().unwrap() == text);
+        }
+    }
+}
+
+#[test]
+fn orders_come_whole_and_in_their_order() {
+    let place = tempfile::tempdir().unwrap();
+    start("orders", (3, 3), place.path(), Meeting::File).succeed();
+}
+
+fn verdicts(world: &World) {
+    let agreed = world.agree(Ok(world.rank())).unwrap();
+    assert_eq!(agreed, world.rank());
+    for failing in [vec![2], vec![1, 2], vec![0, 1, 2]] {
+        let own = if failing.contains(&world.rank()) {
+            Err(ModelError::Refused(format!("no room at {}", world.rank())))
+        } else {
+            Ok(())
+        };
+        let first = failing[0];
+        let words = world.agree(own).unwrap_err().to_string();
+        assert_eq!(words, format!("rank {first}: no room at {first}"));
+    }
+    world.agree(Ok(())).unwrap();
+}
+
+#[test]
+fn what_one_rank_cannot_do_none_does_and_all_say_why() {
+    let place = tempfile::tempdir().unwrap();
+    start("verdicts", (3, 3), place.path(), Meeting::File).succeed();
+}
+
+#[test]
+fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
+    let place = tempfile::tempdir().unwrap();
+    let member = Membership {
+        rank: 0,
+        size: 1,
+        local_rank: 0,
+        generation: 0,
+        rendezvous: Rendezvous::File(place.path().join("store")),
+    };
+    let store = Store::open(&member, SHORT).unwrap();
+    assert!(!store.wait("never", Duration::from_millis(50)).unwrap());
+    store.set("now", "").unwrap();
+    assert!(store.wait("now", SHORT).unwrap());
+    assert_eq!(store.add("count", 2).unwrap(), 2);
+    assert_eq!(store.add("count", 3).unwrap(), 5);
+}
+
+#[test]
+fn nccl_without_the_cuda_half_is_refused_in_words_of_ours() {
+    assert!(std::env::var_os(PLACE).is_none());
+    let place = tempfile::tempdir().unwrap();
+    let member = Membership {
+        rank: 0,
+        size: 1,
+        local_rank: 0,
+        generation: 0,
+        rendezvous: Rendezvous::File(place.path().join("store")),
+    };
+    let store = Store::open(&member, SHORT).unwrap();
+    let error = Group::open(&store, (0, 1), Fabric::Nccl, SHORT).unwrap_err();
+    assert!(
+        error.to_string().contains("libtorch's CUDA half is not open"),
+        "{error}"
+    );
+}
+
+#[test]
+fn names_and_layouts_are_those_of_the_libtorch_that_is_there() {
+    let version = demask_model::device::cuda::torch_version();
+    assert!(
+        version.starts_with("2.11."),
+        "libtorch {version}: the constructors that csrc/world.cpp makes c10d's groups by, and their sizes, are 2.11's; see there"
+    );
+}

@@ -1,0 +1,234 @@
+//! The built `demask-engine` as ranks: one checkpoint whatever their number, and one fate.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use demask_api::{Answer, ModelSource, PROTOCOL, Request, wire};
+use demask_model::world::member::PEER_LOST;
+
+use crate::common;
+use crate::processes::inherit;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
+
+/// Engines as one world; rank 0 has a socket.
+struct Engines {
+    ranks: Vec<Child>,
+    asked: UnixStream,
+}
+
+impl Engines {
+    fn start(size: usize, place: &Path) -> Self {
+        let socket = place.join("socket");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let rank = |rank: usize| {
+            let mut command = Command::new(PROGRAM);
+            command
+                .args([
+                    "--device",
+                    "cpu",
+                    "--dtype",
+                    "f32",
+                    "--threads",
+                    "1",
+                    "--world",
+                    "env",
+                    "--writes",
+                ])
+                .arg(place)
+                .env("RANK", rank.to_string())
+                .env("WORLD_SIZE", size.to_string())
+                .env("MASTER_ADDR", "127.0.0.1")
+                .env("MASTER_PORT", listener.local_addr().unwrap().port().to_string())
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
+            if rank == 0 {
+                command.arg("--socket").arg(&socket);
+                // With rank 0 the store ends, which tells those who wait for an order.
+                inherit(&mut command, listener.as_raw_fd());
+            }
+            command.spawn().unwrap()
+        };
+        let mut ranks: Vec<Child> = (0..size).map(rank).collect();
+        drop(listener);
+        let asked = loop {
+            if let Ok(stream) = UnixStream::connect(&socket) {
+                break stream;
+            }
+            assert!(ranks[0].try_wait().unwrap().is_none(), "rank 0 ended at once");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        let mut engines = Self { ranks, asked };
+        let hello = engines.ask(&Request::Hello { protocol: PROTOCOL });
+        assert!(matches!(hello, Some(Answer::Hello(_))), "{hello:?}");
+        engines
+    }
+
+    /// The answer, or none where the engine went away.
+    fn ask(&mut self, request: &Request) -> Option<Answer> {
+        wire::write(&mut self.asked, request).ok()?;
+        wire::read(&mut self.asked).ok().flatten()
+    }
+
+    fn load(&mut self, model: ModelSource) -> u64 {
+        match self.ask(&Request::Load { model }) {
+            Some(Answer::Loaded { step, .. }) => step,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn train(&mut self, seed: u64) -> Option<Answer> {
+        let rows = (0..22).map(|row| common::sequence(row, 10 + row as usize % 9, 0));
+        self.ask(&Request::Train {
+            micro_batches: vec![rows.collect()],
+            settings: demask_api::StepSettings {
+                ema: 0.5,
+                ..common::settings(seed)
+            },
+        })
+    }
+
+    fn save(&mut self, dir: &Path) -> String {
+        let save = Request::Save {
+            dir: dir.into(),
+            attach: [("cursor".to_owned(), "7".to_owned())].into(),
+            optimizer: true,
+        };
+        match self.ask(&save) {
+            Some(Answer::Saved { hash, .. }) => hash,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All end well when rank 0 is asked to.
+    fn exit(mut self) {
+        assert!(matches!(self.ask(&Request::Exit), Some(Answer::Done)));
+        for rank in &mut self.ranks {
+            assert!(rank.wait().unwrap().success());
+        }
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        for rank in &mut self.ranks {
+            rank.kill().ok();
+            rank.wait().ok();
+        }
+    }
+}
+
+fn fresh() -> ModelSource {
+    ModelSource::Fresh {
+        backbone: demask_api::BackboneConfig {
+            d_model: 128,
+            ..common::config()
+        },
+        image_tokenizer: Some(common::tokenizer_config()),
+        image_tokenizer_from: None,
+        seed: 1,
+    }
+}
+
+fn saved(dir: &Path) -> ModelSource {
+    ModelSource::Checkpoint {
+        dir: dir.into(),
+        resume: true,
+        average: false,
+        image_tokenizer: None,
+        options: demask_api::LoadOptions::default(),
+    }
+}
+
+#[test]
+fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
+    let place = tempfile::tempdir().unwrap();
+    let mut hashes = Vec::new();
+    for (size, then) in [(1, 4), (2, 1), (4, 2)] {
+        let folder = place.path().join(format!("of-{size}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut engines = Engines::start(size, &folder);
+        engines.load(fresh());
+        for seed in 0..2 {
+            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+        }
+        let first = engines.save(&folder.join("first"));
+        // A save that is refused has taken nobody out of step.
+        let dir = folder.join("first");
+        let again = engines.ask(&Request::Save {
+            dir,
+            attach: [].into(),
+            optimizer: true,
+        });
+        assert!(matches!(again, Some(Answer::Failed(_))), "{again:?}");
+        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        let straight = engines.save(&folder.join("straight"));
+        engines.exit();
+
+        let other = folder.join("resumed");
+        std::fs::create_dir(&other).unwrap();
+        let mut engines = Engines::start(then, &other);
+        assert_eq!(engines.load(saved(&folder.join("first"))), 2);
+        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        assert_eq!(
+            engines.save(&other.join("second")),
+            straight,
+            "{size} ranks, then {then}"
+        );
+        engines.exit();
+        hashes.push((first, straight));
+    }
+    hashes.dedup();
+    assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+#[test]
+fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
+    for (size, killed) in [(2, 1), (4, 2), (3, 0)] {
+        let place = tempfile::tempdir().unwrap();
+        let mut engines = Engines::start(size, place.path());
+        engines.load(fresh());
+        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        engines.ranks[killed].kill().unwrap();
+        engines.ranks[killed].wait().unwrap();
+        // Where rank 0 lives it sees it at the next step.
+        if killed > 0 {
+            assert!(engines.train(1).is_none(), "{size} ranks");
+        }
+        for (rank, child) in engines.ranks.iter_mut().enumerate() {
+            let expected = if rank == killed { None } else { Some(PEER_LOST) };
+            assert_eq!(child.wait().unwrap().code(), expected, "rank {rank} of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_plain_engine_joins_no_world_because_a_variable_is_left_in_the_shell() {
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("socket");
+    let mut engine = Command::new(PROGRAM)
+        .args(["--device", "cpu", "--threads", "1", "--socket"])
+        .arg(&socket)
+        .envs([
+            ("RANK", "0"),
+            ("WORLD_SIZE", "2"),
+            ("MASTER_ADDR", "127.0.0.1"),
+            ("MASTER_PORT", "1"),
+        ])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut asked = loop {
+        match UnixStream::connect(&socket) {
+            Ok(stream) => break stream,
+            Err(_) => assert!(engine.try_wait().unwrap().is_none(), "it ended at once"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    wire::write(&mut asked, &Request::Exit).unwrap();
+    assert!(matches!(wire::read::<Answer>(&mut asked), Ok(Some(Answer::Done))));
+    assert!(engine.wait().unwrap().success());
+}

@@ -1,0 +1,109 @@
+//! Ranks as processes: this test program starts itself again, and each of them plays a part of a scene that it is told by name.
+
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use demask_model::world::environment::{STORE_FILE, STORE_SOCKET};
+
+/// Tells a process which scene it plays.
+pub const SCENE: &str = "DEMASK_TEST_SCENE";
+/// Where a process finds what the scene needs, and leaves what it found.
+pub const PLACE: &str = "DEMASK_TEST_PLACE";
+
+/// How the ranks of a scene find one another.
+pub enum Meeting {
+    File,
+    /// A socket that the starter listens on and rank 0 inherits.
+    Socket(TcpListener),
+}
+
+/// The processes of a scene.
+pub struct Scene {
+    pub ranks: Vec<Child>,
+}
+
+/// Starts so many of a world of `size`.
+pub fn start(name: &str, (count, size): (usize, usize), place: &Path, meeting: Meeting) -> Scene {
+    start_generation(name, (count, size), place, meeting, 0)
+}
+
+pub fn start_generation(
+    name: &str,
+    (count, size): (usize, usize),
+    place: &Path,
+    meeting: Meeting,
+    generation: u64,
+) -> Scene {
+    let ranks = (0..count).map(|rank| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args([
+                "as_a_rank",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .envs([(SCENE, name), ("OMP_NUM_THREADS", "1")])
+            .env(PLACE, place)
+            .env("RANK", rank.to_string())
+            .env("WORLD_SIZE", size.to_string())
+            .env("TORCHELASTIC_RESTART_COUNT", generation.to_string())
+            .stdin(Stdio::null());
+        match &meeting {
+            Meeting::File => {
+                command.env(STORE_FILE, place.join("store"));
+            }
+            Meeting::Socket(listener) => {
+                let address = listener.local_addr().unwrap();
+                command.env("MASTER_ADDR", address.ip().to_string());
+                command.env("MASTER_PORT", address.port().to_string());
+                if rank == 0 {
+                    inherit(&mut command, listener.as_raw_fd());
+                }
+            }
+        }
+        command.spawn().unwrap()
+    });
+    Scene {
+        ranks: ranks.collect(),
+    }
+}
+
+/// Has a process serve the store on a socket of its starter.
+pub fn inherit(command: &mut Command, socket: i32) {
+    command.env(STORE_SOCKET, socket.to_string());
+    // SAFETY: fcntl may be called between fork and exec.
+    unsafe {
+        command.pre_exec(move || match libc::fcntl(socket, libc::F_SETFD, 0) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+impl Scene {
+    /// How each rank ended.
+    pub fn end(&mut self) -> Vec<ExitStatus> {
+        self.ranks.iter_mut().map(|rank| rank.wait().unwrap()).collect()
+    }
+
+    /// Waits until all have ended well.
+    pub fn succeed(mut self) {
+        for (rank, status) in self.end().into_iter().enumerate() {
+            assert!(status.success(), "rank {rank} ended with {status}");
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for rank in &mut self.ranks {
+            rank.kill().ok();
+            rank.wait().ok();
+        }
+    }
+}

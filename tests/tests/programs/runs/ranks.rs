@@ -1,0 +1,82 @@
+//! Law L11: a run whose step several processes do together ends in the weights of one that does it alone, bit for bit, also where a
+//! process of them is killed in the middle (L1).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use demask_storage::{Command as Ask, Record, RunState};
+use demask_tests::processes::children;
+use demask_tests::profile::smoke;
+use demask_tests::store::rows_as_csv;
+use demask_tests::weights::{last_checkpoint, tensor_hashes};
+use demask_tests::{Place, start, wait_for};
+
+/// A network of several chunks of numbers, in batches of several units.
+fn profile(ranks: usize) -> String {
+    let ranks = format!("engine.ranks={ranks}");
+    smoke(&[
+        "model.d_model=128",
+        "model.mlp_hidden_size=256",
+        "stage.1.batch=21",
+        "stage.3.batch=12",
+        &ranks,
+    ])
+}
+
+/// Kills a rank of the daemon's engine; false where there is none at this moment.
+fn kill(daemon: i32, rank: usize) -> bool {
+    let variable = format!("RANK={rank}");
+    let is_it = |&pid: &i32| {
+        let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        variables
+            .split(|&byte| byte == 0)
+            .any(|one| one == variable.as_bytes())
+    };
+    let Some(pid) = children(daemon).into_iter().find(is_it) else {
+        return false;
+    };
+    // SAFETY: sends a signal, touches no memory.
+    unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
+}
+
+/// The hashes that a run over so many ranks ends with, over the death of one of them behind the first checkpoint where that is
+/// wanted; and what its engines died of.
+async fn run(ranks: usize, killed: Option<usize>) -> (Vec<String>, String) {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let run = start(&mut client, &profile(ranks)).await;
+    if let Some(rank) = killed {
+        wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_)))
+            .await
+            .unwrap();
+        assert!(
+            kill(i32::try_from(place.pid().unwrap()).unwrap(), rank),
+            "rank {rank}"
+        );
+    }
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    assert!(
+        matches!(&end.record, Record::RunEnd(end) if end.status == RunState::Done),
+        "{end:?}"
+    );
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    let sql = "SELECT body FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%the engine died%'";
+    (
+        tensor_hashes(&last_checkpoint(place.path(), &run)),
+        rows_as_csv(&place, sql),
+    )
+}
+
+#[tokio::test]
+async fn l1_l11_any_number_of_ranks_ends_in_the_same_weights_and_so_does_one_that_lost_a_rank() {
+    let (alone, _) = run(1, None).await;
+    for ranks in [2, 3] {
+        assert_eq!(run(ranks, None).await.0, alone, "{ranks} ranks");
+    }
+    for killed in [1, 0] {
+        let (hashes, deaths) = run(2, Some(killed)).await;
+        assert_eq!(hashes, alone, "rank {killed} killed");
+        assert!(deaths.lines().count() > 1, "nobody died: {deaths}");
+    }
+}
