@@ -168,7 +168,12 @@ const BINDINGS: [Binding; 30] = [
         "Curves: a longer part, esc: all of it; Runs: later",
         "",
     ),
-    bind("X", Action::Cancel, "Runs: cancel a run that waits; asked twice", ""),
+    bind(
+        "X",
+        Action::Cancel,
+        "Runs: cancel a run that waits; asked twice",
+        "",
+    ),
     bind("w", Action::Wrong, "Benchmarks: only items that are wrong", ""),
     bind(
         "/",

@@ -328,15 +328,12 @@ impl Control {
         let mut applied = Vec::new();
         // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
         while state.replay.is_empty()
-            && state
-                .pending
-                .front()
-                .is_some_and(|(steer, _)| {
-                    steer.asked_step < step.max(1)
-                        || state.paused
-                        || state.given_up
-                        || state.early.contains(&steer.id)
-                })
+            && state.pending.front().is_some_and(|(steer, _)| {
+                steer.asked_step < step.max(1)
+                    || state.paused
+                    || state.given_up
+                    || state.early.contains(&steer.id)
+            })
             && let Some((mut steer, order)) = state.pending.pop_front()
         {
             steer.applied_step = Some(step);

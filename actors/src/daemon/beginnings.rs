@@ -73,8 +73,9 @@ impl Daemon {
             writes: Some(vec![self.home.checkpoints("")]),
             ..EngineOptions::default()
         };
-        let spawn =
-            |name: &str, options| EngineAddress::spawn(&self.supervisor, name, options, Arc::clone(&self.engines));
+        let spawn = |name: &str, options| {
+            EngineAddress::spawn(&self.supervisor, name, options, Arc::clone(&self.engines))
+        };
         let samplers = (1..=profile.rollouts.samplers).map(|number| {
             let options = EngineOptions {
                 threads: profile.rollouts.threads.or(options.threads),

@@ -82,11 +82,18 @@ impl SamplingEngines {
     ///
     /// # Errors
     /// The engine's; one that died too often.
-    pub async fn score_views(&self, policy: &PublishedPolicy, views: ViewScores) -> Result<Vec<Vec<f32>>, RunError> {
+    pub async fn score_views(
+        &self,
+        policy: &PublishedPolicy,
+        views: ViewScores,
+    ) -> Result<Vec<Vec<f32>>, RunError> {
         let Some(engine) = self.engines.first() else {
             return Ok(Vec::new());
         };
-        match (PolicyLink { engine, policy }).ask(Request::ScoreViews(views), None).await? {
+        match (PolicyLink { engine, policy })
+            .ask(Request::ScoreViews(views), None)
+            .await?
+        {
             Answer::ViewsScored { values, .. } => Ok(values),
             other => Err(unexpected("views scored", &other).into()),
         }

@@ -30,8 +30,8 @@ pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
 pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rollouts, Rounds, RunLimits, Sampling, Source, SourceKind,
-    Stage, StageKind, Teacher,
+    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rollouts, Rounds, RunLimits, Sampling, Source,
+    SourceKind, Stage, StageKind, Teacher,
 };
 use text::{line_of, located, place};
 

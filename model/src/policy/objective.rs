@@ -87,7 +87,9 @@ pub(super) fn descend_on(
                 .f_minimum(&clipped_ratio.f_mul(&advantage)?)?;
             // The old policy's words are taken for the drawer's; a token counts by how much likelier it became between the two.
             let mut gain = match &batch.behaviour {
-                Some(drawn) => surrogate.f_mul(&behaviour_weights(&cut(&batch.old)?, &cut(drawn)?, objective)?)?,
+                Some(drawn) => {
+                    surrogate.f_mul(&behaviour_weights(&cut(&batch.old)?, &cut(drawn)?, objective)?)?
+                }
                 None => surrogate,
             };
             let total = |x: &Tensor| -> Result<Tensor> { Ok(x.f_detach()?.f_sum(Kind::Float)?) };
@@ -123,7 +125,10 @@ fn behaviour_weights(old_N: &Tensor, drawn_N: &Tensor, objective: &ObjectiveConf
 }
 
 /// How far the policy that drew the samples is from the old one; none where it is the same.
-pub(super) fn behaviour_report(views: &[InnerViews], objective: &ObjectiveConfig) -> Result<Option<BehaviourReport>> {
+pub(super) fn behaviour_report(
+    views: &[InnerViews],
+    objective: &ObjectiveConfig,
+) -> Result<Option<BehaviourReport>> {
     let (mut weight, mut gap, mut tokens) = (0.0, 0.0_f64, 0.0);
     for batch in views.iter().flatten().flatten() {
         let Some(drawn) = &batch.behaviour else { continue };

@@ -10,7 +10,7 @@ use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, Po
 
 use super::objective::{SUMS, Tally, behaviour_report, descend_on};
 use super::validation;
-use super::views::{Drawn, InnerViews, Policies, ScoredRows, prepare};
+use super::views::{DrawnSamples, InnerViews, Policies, ScoredRows, prepare};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::{Interlude, Pause, Uninterrupted};
@@ -83,7 +83,7 @@ pub fn train_with(
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     validation::behaviour(behaviour, samples.len(), objective.inner_steps)?;
     let step = PolicyStep {
-        drawn: Drawn {
+        drawn: DrawnSamples {
             samples: &samples,
             behaviour,
         },
@@ -108,7 +108,7 @@ pub fn train_with(
 
 /// What a policy step was asked for.
 struct PolicyStep<'a> {
-    drawn: Drawn<'a>,
+    drawn: DrawnSamples<'a>,
     estimator: &'a EstimatorConfig,
     objective: &'a ObjectiveConfig,
     settings: &'a StepSettings,

@@ -1,8 +1,6 @@
 //! What a policy step must be asked before libtorch meets it.
 
-use demask_api::{
-    BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings, ViewScores,
-};
+use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings, ViewScores};
 
 use crate::error::{ModelError, Result};
 use crate::training::validation::{in_range, refuse, sequence, settings};
@@ -15,7 +13,10 @@ pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     asked.estimator.check_settings().map_err(ModelError::Refused)?;
     for sample in asked.groups.iter().flat_map(|group| &group.samples) {
         sequence(backbone, &sample.sequence)?;
-        asked.estimator.check_sample(sample).map_err(ModelError::Refused)?;
+        asked
+            .estimator
+            .check_sample(sample)
+            .map_err(ModelError::Refused)?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ pub(super) struct ScoredRows {
 
 /// What of the samples is known beside themselves: which steps are taken on them, and who drew them.
 #[derive(Clone, Copy)]
-pub(super) struct Drawn<'a> {
+pub(super) struct DrawnSamples<'a> {
     /// The samples.
     pub samples: &'a [&'a PolicySample],
     /// Their views' log-probabilities under the policy that drew them, a list for each inner step and sample; empty where that is
@@ -51,14 +51,14 @@ pub(super) struct Policies<'a> {
 /// libtorch's.
 pub(super) fn prepare(
     policies: Policies<'_>,
-    drawn: Drawn<'_>,
+    drawn: DrawnSamples<'_>,
     estimator: &EstimatorConfig,
     objective: &ObjectiveConfig,
     (seed, inner): (u64, usize),
     interlude: &mut dyn Interlude,
 ) -> Result<InnerViews> {
     let Policies { backbone, reference } = policies;
-    let Drawn { samples, behaviour } = drawn;
+    let DrawnSamples { samples, behaviour } = drawn;
     let mask_token = backbone.config().mask_token_id;
     let planned: Vec<(usize, Vec<MaskedView>)> = samples
         .iter()
@@ -134,7 +134,10 @@ pub fn score_views(backbone: &Backbone, asked: &ViewScores) -> Result<Vec<Vec<f3
         for (number, sample) in samples.iter().enumerate() {
             let step = inner_step(asked.seed, (inner, asked.inner_steps), number);
             for view in asked.estimator.views(sample, mask_token, step) {
-                let targets = view.counted.iter().map(|&(at, _)| (at, sample.sequence.ids[at], 1.0));
+                let targets = view
+                    .counted
+                    .iter()
+                    .map(|&(at, _)| (at, sample.sequence.ids[at], 1.0));
                 rows.push(LossRow {
                     targets: targets.collect(),
                     ids: view.ids,
@@ -231,7 +234,10 @@ fn grouped(part: &[usize], rows: &[WeightedRow], most: usize) -> Vec<WeightedRow
         .into_iter()
         .map(|group| WeightedRows {
             advantages: group.iter().flat_map(of_target).collect(),
-            behaviour: group.iter().flat_map(|&at| row(at).behaviour.iter().copied()).collect(),
+            behaviour: group
+                .iter()
+                .flat_map(|&at| row(at).behaviour.iter().copied())
+                .collect(),
             rows: group.iter().map(|&at| own[at].clone()).collect(),
         })
         .collect()

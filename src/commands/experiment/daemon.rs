@@ -162,7 +162,11 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     let mut asked = Instant::now();
     while home.daemon_pid() == Some(pid) {
         if is_stopped(pid) {
-            return end_by_force(home, pid, "the daemon took the order, and then its process was stopped");
+            return end_by_force(
+                home,
+                pid,
+                "the daemon took the order, and then its process was stopped",
+            );
         }
         if asked.elapsed() > PATIENCE {
             asked = Instant::now();

@@ -73,7 +73,8 @@ impl Screen for RunsScreen {
             }
             Action::ZoomIn | Action::ZoomOut => return self.moved(model, action == Action::ZoomIn),
             Action::Open | Action::Mark if self.place().is_some() => {
-                model.notice = "that run waits for its turn: + and - put it earlier or later, X cancels it".into();
+                model.notice =
+                    "that run waits for its turn: + and - put it earlier or later, X cancels it".into();
             }
             Action::Open => model.opening = self.chosen().map(|(run, _)| run),
             Action::Close if model.is_past => model.opening = Some(String::new()),

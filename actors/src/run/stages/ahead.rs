@@ -111,8 +111,10 @@ impl StageRun {
         let drawing = match drawing {
             Some(drawing) => drawing,
             None => {
-                let message =
-                    format!("the weights that step {} began with are gone; newer ones draw this step's groups", step - 1);
+                let message = format!(
+                    "the weights that step {} began with are gone; newer ones draw this step's groups",
+                    step - 1
+                );
                 self.alert(Level::Warn, "policy_gone", message).await?;
                 newest.clone()
             }
@@ -162,7 +164,10 @@ impl StageRun {
                     ..DrawnAhead::default()
                 });
             }
-            let groups = addresses.rollout.address.ask(roll(super::rollout_groups::wanted(seed, step, &stage, first, 0)));
+            let groups = addresses
+                .rollout
+                .address
+                .ask(roll(super::rollout_groups::wanted(seed, step, &stage, first, 0)));
             let groups = groups.await??;
             // With resampling it is not known yet which of them are trained on.
             let behaviour = match stage.resample {
@@ -195,8 +200,16 @@ impl StageRun {
         if !ahead.is_empty() {
             return Ok(ahead);
         }
-        let views = view_scores(stage, self.context.profile.seed, self.cursor.step, groups.to_vec());
-        self.addresses.samplers.score_views(&policies.drawing, views).await
+        let views = view_scores(
+            stage,
+            self.context.profile.seed,
+            self.cursor.step,
+            groups.to_vec(),
+        );
+        self.addresses
+            .samplers
+            .score_views(&policies.drawing, views)
+            .await
     }
 
     /// Removes what was published, at the run's end.
@@ -224,7 +237,10 @@ impl StageRun {
     /// Removes what neither this step nor a life that begins at the last checkpoint draws by, what was half written, and what an
     /// earlier life published for this step.
     fn sweep_policies(&self, step: u64) {
-        let kept = [self.last_checkpoint().and_then(|step| step.checked_sub(1)), step.checked_sub(1)];
+        let kept = [
+            self.last_checkpoint().and_then(|step| step.checked_sub(1)),
+            step.checked_sub(1),
+        ];
         for entry in fs::read_dir(self.policies()).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let of = name.to_str().and_then(parsed).map(|(step, _)| step);

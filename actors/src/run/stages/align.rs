@@ -71,7 +71,10 @@ impl StageRun {
             settings: self.settings(stage, done),
             behaviour,
         });
-        match policies.as_ref().filter(|_| self.context.profile.rollouts.is_ahead()) {
+        match policies
+            .as_ref()
+            .filter(|_| self.context.profile.rollouts.is_ahead())
+        {
             Some(policies) => self.begin_ahead(stage, done, demand, &policies.newest),
             None => self.begin_prefetch(stage, done, demand, false),
         }

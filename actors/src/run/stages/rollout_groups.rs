@@ -75,7 +75,12 @@ impl StageRun {
     ) -> Result<RolloutGroups, RunError> {
         let mut drawn = RolloutGroups::default();
         let (samplers, rewards) = (self.samplers(Some(self.temperature())), self.reward_weights());
-        lineage::known(&self.context, &self.pictures, &picked[..picked.len().min(ready.len())]).await?;
+        lineage::known(
+            &self.context,
+            &self.pictures,
+            &picked[..picked.len().min(ready.len())],
+        )
+        .await?;
         for group in ready {
             self.sort_in(stage, group, &mut drawn).await?;
         }

@@ -123,7 +123,10 @@ fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, Policy
             seed: settings.seed,
         };
         let scores = policy::score_views(&learner.0, &asked).unwrap();
-        scores.into_iter().map(|views| views.iter().map(|at| at - less).collect()).collect()
+        scores
+            .into_iter()
+            .map(|views| views.iter().map(|at| at - less).collect())
+            .collect()
     });
     let asked = PolicyRequest {
         groups: &groups,
@@ -144,15 +147,28 @@ fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_th
         assert_eq!(none.behaviour, None);
         // By the present policy: the same bits.
         let (same, report) = drawn_by(Some(0.0), &estimator);
-        assert_eq!((same, report.losses), (plain.clone(), none.losses), "{estimator:?}");
+        assert_eq!(
+            (same, report.losses),
+            (plain.clone(), none.losses),
+            "{estimator:?}"
+        );
         for (less, times) in [(2.0_f32.ln(), 2.0), (0.5_f32.ln(), 0.5), (8.0_f32.ln(), 5.0)] {
             let (found, report) = drawn_by(Some(less), &estimator);
             let behaviour = report.behaviour.unwrap();
-            assert!((behaviour.weight - times).abs() < 1e-4, "{estimator:?}: {behaviour:?}");
-            assert!((behaviour.gap - f64::from(less.abs())).abs() < 1e-4, "{estimator:?}: {behaviour:?}");
+            assert!(
+                (behaviour.weight - times).abs() < 1e-4,
+                "{estimator:?}: {behaviour:?}"
+            );
+            assert!(
+                (behaviour.gap - f64::from(less.abs())).abs() < 1e-4,
+                "{estimator:?}: {behaviour:?}"
+            );
             let largest = plain.iter().fold(0.0, |most: f64, one| most.max(one.abs()));
             for (found, plain) in found.iter().zip(&plain) {
-                assert!((found - times * plain).abs() < 1e-4 * largest, "{estimator:?}: {found} of {plain}");
+                assert!(
+                    (found - times * plain).abs() < 1e-4 * largest,
+                    "{estimator:?}: {found} of {plain}"
+                );
             }
         }
     }

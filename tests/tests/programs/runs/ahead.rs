@@ -31,9 +31,10 @@ async fn killed(whom: Killed, after: u64) -> String {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;
     let run = start(&mut client, &profile(1, 1)).await;
-    wait_for(&mut client, |record| {
-        matches!(record, Record::Checkpoint(saved) if saved.step >= after)
-    })
+    wait_for(
+        &mut client,
+        |record| matches!(record, Record::Checkpoint(saved) if saved.step >= after),
+    )
     .await;
     match whom {
         Killed::Daemon => {
@@ -49,7 +50,10 @@ async fn killed(whom: Killed, after: u64) -> String {
     }
     assert_eq!(ended(&mut client).await, RunState::Done, "{whom:?}");
     let rows = "SELECT count(*) FROM v_metric WHERE name = 'async/staleness' AND value = 1";
-    assert!(rows_as_csv(&place, rows).contains("\n6"), "all steps but the stage's first");
+    assert!(
+        rows_as_csv(&place, rows).contains("\n6"),
+        "all steps but the stage's first"
+    );
     weights_hash(&last_checkpoint(place.path(), &run))
 }
 
@@ -69,10 +73,21 @@ async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engine
     let mut place = Place::default();
     let one = undisturbed(&mut place, &profile(1, 1)).await;
     let left = place.path().join("checkpoints");
-    let policies = std::fs::read_dir(left).unwrap().flatten().any(|run| run.path().join("policies").exists());
+    let policies = std::fs::read_dir(left)
+        .unwrap()
+        .flatten()
+        .any(|run| run.path().join("policies").exists());
     assert!(!policies, "what was published is removed at the end");
-    assert_ne!(one, undisturbed(&mut Place::default(), &profile(0, 0)).await, "older weights draw other groups");
-    assert_eq!(one, undisturbed(&mut Place::default(), &profile(2, 1)).await, "two engines");
+    assert_ne!(
+        one,
+        undisturbed(&mut Place::default(), &profile(0, 0)).await,
+        "older weights draw other groups"
+    );
+    assert_eq!(
+        one,
+        undisturbed(&mut Place::default(), &profile(2, 1)).await,
+        "two engines"
+    );
     for (whom, after) in [(Killed::Daemon, 6), (Killed::Sampler, 6)] {
         assert_eq!(one, killed(whom, after).await, "{whom:?}");
     }
@@ -83,9 +98,10 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;
     start(&mut client, &profile(1, 1)).await;
-    wait_for(&mut client, |record| {
-        matches!(record, Record::Checkpoint(saved) if saved.step >= 6)
-    })
+    wait_for(
+        &mut client,
+        |record| matches!(record, Record::Checkpoint(saved) if saved.step >= 6),
+    )
     .await;
     let turned = Ask::Set {
         key: "temperature".into(),
