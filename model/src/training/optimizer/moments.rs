@@ -28,12 +28,12 @@ pub(super) struct Run {
 
 /// Which numbers there are, and which of them Muon leaves to Adam.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct MomentLayout {
     pub numbers: i64,
     beside_muon: Vec<Run>,
 }
 
-impl Layout {
+impl MomentLayout {
     pub fn new(parameters: &Parameters) -> Self {
         let (mut flat, mut second) = (0, 0);
         let mut runs: Vec<Run> = Vec::new();
@@ -86,7 +86,7 @@ impl Moments {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn zeros(like: &Tensor, layout: &Layout, kind: MomentKind, muon: bool) -> Result<Self> {
+    pub fn zeros(like: &Tensor, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Self> {
         let place = (stored(kind), like.device());
         Ok(Self {
             first: Tensor::f_zeros([layout.numbers], place)?,
@@ -99,7 +99,7 @@ impl Moments {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn wanted(&self, layout: &Layout, kind: MomentKind, muon: bool) -> Result<Option<Self>> {
+    pub fn wanted(&self, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Option<Self>> {
         let (kind, count) = (stored(kind), layout.seconds(muon));
         if self.first.kind() == kind && self.second.numel() as i64 == count {
             return Ok(None);

@@ -6,7 +6,7 @@ use demask_api::plan::UPDATED_AT_ONCE;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::training::optimizer::moments::{self, Layout, Moments, Run};
+use crate::training::optimizer::moments::{self, MomentLayout, Moments, Run};
 use crate::training::optimizer::muon;
 use crate::weights::parameters::Parameters;
 
@@ -64,7 +64,7 @@ impl Update<'_> {
         grad: &Tensor,
         moments: &Moments,
         parameters: &Parameters,
-        layout: &Layout,
+        layout: &MomentLayout,
     ) -> Result<()> {
         let master = parameters.master();
         for run in layout.runs(self.adam.muon).iter() {
