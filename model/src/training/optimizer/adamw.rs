@@ -11,7 +11,7 @@ use crate::device::transfer;
 use crate::error::{ModelError, Result};
 use crate::training::optimizer::average::MovingAverage;
 use crate::training::optimizer::clip;
-use crate::training::optimizer::moments::{Layout, Moments};
+use crate::training::optimizer::moments::{MomentLayout, Moments};
 use crate::training::optimizer::update::Update;
 use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
@@ -20,7 +20,7 @@ use crate::weights::parameters::Parameters;
 #[derive(Debug)]
 pub struct AdamW {
     step: u64,
-    layout: Layout,
+    layout: MomentLayout,
     /// None before the first step, which says how they are kept.
     moments: Option<Moments>,
     /// Gradient accumulator; zero between steps.
@@ -63,7 +63,7 @@ impl AdamW {
     pub fn new(parameters: &Parameters) -> Result<Self> {
         Ok(Self {
             step: 0,
-            layout: Layout::new(parameters),
+            layout: MomentLayout::new(parameters),
             moments: None,
             grad: parameters.master().f_zeros_like()?,
             average: MovingAverage::default(),

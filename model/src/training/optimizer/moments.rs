@@ -18,7 +18,7 @@ const DITHER: (i64, i64) = (40_503, 25_033);
 
 /// Numbers side by side in the flat master that take Adam's update beside Muon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(super) struct FlatRange {
     /// Where in the master, and how many.
     pub flat: i64,
     pub count: i64,
@@ -28,21 +28,21 @@ pub(super) struct Run {
 
 /// Which numbers there are, and which of them Muon leaves to Adam.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub(super) struct MomentLayout {
     pub numbers: i64,
-    beside_muon: Vec<Run>,
+    beside_muon: Vec<FlatRange>,
 }
 
-impl Layout {
+impl MomentLayout {
     pub fn new(parameters: &Parameters) -> Self {
         let (mut flat, mut second) = (0, 0);
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<FlatRange> = Vec::new();
         for slot in parameters.slots() {
             let count = slot.len();
             if !muon::takes(slot) {
                 match runs.last_mut().filter(|run| run.flat + run.count == flat) {
                     Some(run) => run.count += count,
-                    None => runs.push(Run { flat, count, second }),
+                    None => runs.push(FlatRange { flat, count, second }),
                 }
                 second += count;
             }
@@ -55,11 +55,11 @@ impl Layout {
     }
 
     /// The numbers that take Adam's update.
-    pub fn runs(&self, muon: bool) -> Cow<'_, [Run]> {
+    pub fn runs(&self, muon: bool) -> Cow<'_, [FlatRange]> {
         if muon {
             return Cow::Borrowed(&self.beside_muon);
         }
-        Cow::Owned(vec![Run {
+        Cow::Owned(vec![FlatRange {
             flat: 0,
             count: self.numbers,
             second: 0,
@@ -86,7 +86,7 @@ impl Moments {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn zeros(like: &Tensor, layout: &Layout, kind: MomentKind, muon: bool) -> Result<Self> {
+    pub fn zeros(like: &Tensor, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Self> {
         let place = (stored(kind), like.device());
         Ok(Self {
             first: Tensor::f_zeros([layout.numbers], place)?,
@@ -99,7 +99,7 @@ impl Moments {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn wanted(&self, layout: &Layout, kind: MomentKind, muon: bool) -> Result<Option<Self>> {
+    pub fn wanted(&self, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Option<Self>> {
         let (kind, count) = (stored(kind), layout.seconds(muon));
         if self.first.kind() == kind && self.second.numel() as i64 == count {
             return Ok(None);
@@ -109,7 +109,7 @@ impl Moments {
             self.second.f_to_kind(kind)?
         } else if have > count {
             // All had one; those of the matrices go.
-            let of = |run: &Run| self.second.f_narrow(0, run.flat, run.count);
+            let of = |run: &FlatRange| self.second.f_narrow(0, run.flat, run.count);
             let kept = layout.runs(true).iter().map(of).collect::<Result<Vec<_>, _>>()?;
             Tensor::f_cat(&kept, 0)?.f_to_kind(kind)?
         } else {

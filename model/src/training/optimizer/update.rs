@@ -6,7 +6,7 @@ use demask_api::plan::UPDATED_AT_ONCE;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::training::optimizer::moments::{self, Layout, Moments, Run};
+use crate::training::optimizer::moments::{self, FlatRange, MomentLayout, Moments};
 use crate::training::optimizer::muon;
 use crate::weights::parameters::Parameters;
 
@@ -64,13 +64,13 @@ impl Update<'_> {
         grad: &Tensor,
         moments: &Moments,
         parameters: &Parameters,
-        layout: &Layout,
+        layout: &MomentLayout,
     ) -> Result<()> {
         let master = parameters.master();
         for run in layout.runs(self.adam.muon).iter() {
             let mut done = 0;
             while done < run.count {
-                let piece = Run {
+                let piece = FlatRange {
                     flat: run.flat + done,
                     count: PIECE.min(run.count - done),
                     second: run.second + done,
@@ -87,7 +87,7 @@ impl Update<'_> {
         Ok(())
     }
 
-    fn adam_piece(&self, grad: &Tensor, moments: &Moments, master: &Tensor, piece: Run) -> Result<()> {
+    fn adam_piece(&self, grad: &Tensor, moments: &Moments, master: &Tensor, piece: FlatRange) -> Result<()> {
         let (adam, (correct1, correct2)) = (self.adam, self.corrections());
         let mut grad = grad.f_narrow(0, piece.flat, piece.count)?;
         let mut kept_first = moments.first.f_narrow(0, piece.flat, piece.count)?;
