@@ -192,6 +192,7 @@ fn planned((recompute, moments): (Recompute, MomentKind)) -> u64 {
         reference: false,
         put_back: false,
         sampled: 0,
+        samplers: 0,
         image_tokenizer: None,
     };
     plan.bytes()

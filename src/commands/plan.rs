@@ -210,6 +210,11 @@ fn of_stage<'a>(
         reference: aligns && stage.objective.kl != 0.0,
         put_back: aligns && stage.objective.inner_steps > 1,
         sampled: if samples { SAMPLED_ROWS * length } else { 0 },
+        samplers: if aligns {
+            profile.rollouts.samplers as u64
+        } else {
+            0
+        },
         image_tokenizer: profile.image_tokenizer.as_ref(),
     })
 }

@@ -80,6 +80,7 @@ impl Daemon {
             let options = EngineOptions {
                 threads: profile.rollouts.threads.or(options.threads),
                 writes: Some(Vec::new()),
+                ranks: None,
                 ..options.clone()
             };
             spawn(&format!("engine/{number}"), options)

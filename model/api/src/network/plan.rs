@@ -66,6 +66,8 @@ pub struct TrainingPlan<'a> {
     pub put_back: bool,
     /// Places of the sampling cache; 0 where nothing is sampled.
     pub sampled: u64,
+    /// Engines that only sample, beside the one that trains.
+    pub samplers: u64,
     /// The image tokenizer beside it.
     pub image_tokenizer: Option<&'a ImageTokenizerConfig>,
 }
@@ -169,6 +171,9 @@ impl TrainingPlan<'_> {
         let tokenizer = self
             .image_tokenizer
             .map_or(0, |config| image_tokenizer_bytes(config).unwrap_or(u64::MAX));
+        let cache = self.sampled * place_bytes(self.config, number);
+        // Each has weights, packed ones and a cache of its own, on the same machine.
+        let sampler = base + packed + 2 * cache + tokenizer;
         let all = [
             ("weights", weights),
             ("master", F32 * trained),
@@ -181,10 +186,8 @@ impl TrainingPlan<'_> {
             ("put back", put_back),
             ("reference", if self.reference { reference } else { 0 }),
             ("sampling weights", packed),
-            (
-                "sampling cache",
-                2 * self.sampled * place_bytes(self.config, number),
-            ),
+            ("sampling cache", 2 * cache),
+            ("sampling engines", self.samplers * sampler),
             ("image tokenizer", 2 * tokenizer),
         ];
         let parts = all.into_iter().map(|(part, bytes)| MemoryPart { part, bytes });
