@@ -22,7 +22,7 @@ use crate::training::optimizer::{AdamW, Stepped};
 use crate::training::threads;
 use crate::weights::parameters::Parameters;
 use crate::world::group::{Reduce, chunk_squares};
-use crate::world::{Group, World};
+use crate::world::{ProcessGroup, World};
 
 /// Ranges begin at multiples of so many numbers, and the norm is a sum over as many at a time.
 pub const CHUNK: i64 = 65_536;
@@ -92,7 +92,7 @@ impl Share {
         self.range(self.world.rank())
     }
 
-    fn group(&self) -> &Group {
+    fn group(&self) -> &ProcessGroup {
         self.world.group(self.device)
     }
 
