@@ -22,7 +22,7 @@ use crate::training::optimizer::{AdamW, Stepped};
 use crate::training::threads;
 use crate::weights::parameters::Parameters;
 use crate::world::group::{Reduce, chunk_squares};
-use crate::world::{Group, World};
+use crate::world::{ProcessGroup, World};
 
 /// Ranges begin at multiples of so many numbers, and the norm is a sum over as many at a time.
 pub const CHUNK: i64 = 65_536;
@@ -92,7 +92,7 @@ impl Share {
         self.range(self.world.rank())
     }
 
-    fn group(&self) -> &Group {
+    fn group(&self) -> &ProcessGroup {
         self.world.group(self.device)
     }
 
@@ -286,7 +286,7 @@ where
     for rounds in rounds.chunks(share.at_once) {
         let end = own.len().min(rounds[rounds.len() - 1] + 1);
         let now = &mut own[rounds[0].min(end)..end];
-        let done = threads::on_twins(backbone, now, pause, &work)
+        let done = threads::on_twins(backbone, now, pause, work)
             .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
         let (made, mut twins) = share.world.agree(done)?;
         for (number, &round) in rounds.iter().enumerate() {

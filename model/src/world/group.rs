@@ -23,7 +23,7 @@ pub enum Fabric {
 /// How values of several ranks become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduce {
-    /// Their sum, in whichever order c10d likes: see [`Group::all_reduce`].
+    /// Their sum, in whichever order c10d likes: see [`ProcessGroup::all_reduce`].
     Sum = 0,
     /// Their mean.
     Mean = 1,
@@ -35,16 +35,16 @@ pub enum Reduce {
 
 /// Ranks that call together. One thread owns it.
 #[derive(Debug)]
-pub struct Group {
+pub struct ProcessGroup {
     object: Object,
     rank: usize,
     size: usize,
 }
 
 // SAFETY: the handle is a counted pointer that this alone drops, and every call borrows it.
-unsafe impl Send for Group {}
+unsafe impl Send for ProcessGroup {}
 
-impl Group {
+impl ProcessGroup {
     /// Opens a group of all ranks; `limit` holds for each later call.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ fn handle(_: &Tensor) -> Object {
     std::ptr::null_mut()
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         #[cfg(fused)]
         // SAFETY: the handle is this one's own and is not used again.

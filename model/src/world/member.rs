@@ -6,7 +6,7 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 use super::environment::Membership;
-use super::group::{Fabric, Group, Reduce};
+use super::group::{Fabric, ProcessGroup, Reduce};
 use super::interface;
 use super::store::Store;
 use crate::error::{ModelError, Result};
@@ -34,9 +34,9 @@ const WORDS: usize = 400;
 pub struct World {
     membership: Membership,
     /// For what lies on the CPU: orders, verdicts, and tensors without a GPU.
-    host: Group,
+    host: ProcessGroup,
     /// For what lies on a GPU.
-    gpu: Option<Group>,
+    gpu: Option<ProcessGroup>,
     /// Dropped last: groups find their peers in it.
     store: Store,
     /// Orders so far.
@@ -75,12 +75,12 @@ impl World {
             return Err(ModelError::World(message));
         }
         let place = (membership.rank, membership.size);
-        let open = |fabric| Group::open(&store, place, fabric, step);
+        let open = |fabric| ProcessGroup::open(&store, place, fabric, step);
         let host = open(Fabric::Gloo)?;
         let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
         // NCCL sets up at its first call: a broken fabric is told before weights are loaded.
         host.barrier()?;
-        gpu.as_ref().map_or(Ok(()), Group::barrier)?;
+        gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
         Ok(Self {
             membership,
             host,
@@ -110,7 +110,7 @@ impl World {
 
     /// The group for tensors on a device.
     #[must_use]
-    pub fn group(&self, device: Device) -> &Group {
+    pub fn group(&self, device: Device) -> &ProcessGroup {
         self.gpu
             .as_ref()
             .filter(|_| device.is_cuda())

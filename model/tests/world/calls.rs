@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use demask_model::ModelError;
-use demask_model::world::{Fabric, Group, Membership, Reduce, Rendezvous, Store, World, member};
+use demask_model::world::{Fabric, Membership, ProcessGroup, Reduce, Rendezvous, Store, World, member};
 use tch::{Device, Kind, Tensor};
 
 use crate::processes::{Meeting, PLACE, start, start_generation};
@@ -269,7 +269,7 @@ fn nccl_without_the_cuda_half_is_refused_in_words_of_ours() {
         rendezvous: Rendezvous::File(place.path().join("store")),
     };
     let store = Store::open(&member, SHORT).unwrap();
-    let error = Group::open(&store, (0, 1), Fabric::Nccl, SHORT).unwrap_err();
+    let error = ProcessGroup::open(&store, (0, 1), Fabric::Nccl, SHORT).unwrap_err();
     assert!(
         error.to_string().contains("libtorch's CUDA half is not open"),
         "{error}"
