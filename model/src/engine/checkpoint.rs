@@ -145,8 +145,12 @@ impl LoadedModel {
     pub fn share(&mut self, world: &Rc<World>, reduction: Reduction) -> Result<()> {
         let share = Share::of(world, &self.backbone, reduction)?;
         let whole = self.optimizer.state("backbone")?;
+        let is_fresh = self.optimizer.step_count() == 0 && !whole.contains_key(AVERAGE);
+        let whole = (!is_fresh).then_some(whole);
+        // What was made for one process alone goes before there is more.
+        self.optimizer = AdamW::new(&self.backbone.trained().range(0, 0)?)?;
         self.optimizer = AdamW::shared(share, self.backbone.trained())?;
-        self.optimizer.restore("backbone", &whole)
+        whole.map_or(Ok(()), |whole| self.optimizer.restore("backbone", &whole))
     }
 
     /// Writes a folder that does not exist yet.

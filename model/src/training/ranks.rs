@@ -286,7 +286,7 @@ where
     for rounds in rounds.chunks(share.at_once) {
         let end = own.len().min(rounds[rounds.len() - 1] + 1);
         let now = &mut own[rounds[0].min(end)..end];
-        let done = threads::on_twins(backbone, now, pause, &work)
+        let done = threads::on_twins(backbone, now, pause, work)
             .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
         let (made, mut twins) = share.world.agree(done)?;
         for (number, &round) in rounds.iter().enumerate() {
