@@ -73,7 +73,7 @@ async fn is_whole(place: &mut Place, run: &str, expected: &[String]) {
         loop {
             // One that waits for its turn has no row there yet.
             let rows = rows_in(place.path(), &sql);
-            let status = rows.first().map_or("waits", |row| row[0].as_str());
+            let status = rows.first().and_then(|row| row[0].as_str()).unwrap_or("waits");
             assert!(status != "failed" && status != "stopped", "{status}");
             if status == "done" {
                 return;
