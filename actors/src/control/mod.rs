@@ -185,8 +185,8 @@ impl Control {
         self.until(Self::is_ending).await;
     }
 
-    /// A stop takes effect here and now, between no steps, because the run hangs (law L10). Everything else that was asked for waits for a boundary, which no step of this life comes to any
-    /// more (L3). Whether a person asked for a stop.
+    /// A stop takes effect here and now, between no steps, because the run hangs (law L10). Everything else that was
+    /// asked for waits for a boundary (L3), which this life does not come to any more. Whether a person asked for a stop.
     ///
     /// # Errors
     /// A recorder that is gone.

@@ -199,6 +199,12 @@ impl EngineAddress {
         self.urgency.set();
     }
 
+    /// Whether [`Self::hurry`] was called.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.urgency.is_set()
+    }
+
     /// Requests that an engine has not answered yet.
     #[must_use]
     pub fn asked(&self) -> usize {

@@ -54,6 +54,11 @@ impl SamplingEngines {
         }
     }
 
+    /// What they hold may not be what it is called any more: each takes its weights anew.
+    pub fn forget(&self) {
+        self.engines.iter().for_each(|engine| engine.hold(None));
+    }
+
     /// Completes groups with a policy, in their order.
     ///
     /// # Errors
@@ -111,7 +116,12 @@ impl EngineLink for PolicyLink<'_> {
         Box::pin(async move {
             for _ in 1..LIVES {
                 match self.ask_once(request.clone(), frames.clone()).await {
-                    Err(EngineFailure::Died { .. } | EngineFailure::Start { .. }) => self.engine.hold(None),
+                    // Who wants the run to end does not wait for another life (L10).
+                    Err(EngineFailure::Died { .. } | EngineFailure::Start { .. })
+                        if !self.engine.engine.is_hurried() =>
+                    {
+                        self.engine.hold(None);
+                    }
                     answer => return answer,
                 }
             }

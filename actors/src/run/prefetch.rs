@@ -1,9 +1,10 @@
-//! The batch that is ready: step k + 1's examples are drawn, written as sequences and their pictures encoded while the
-//! engine trains step k.
+//! What is made ready: step k + 1's examples are drawn, written as sequences and their pictures encoded while the engine trains step
+//! k; where engines only sample, its groups are drawn too (`stages/ahead.rs`).
 //!
 //! It is what the step would have drawn itself (law L8): when a knob turned at the boundary between, the demand differs,
 //! and what was made ready is thrown away and drawn again (law L3).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use demask_api::Sequence;
@@ -12,9 +13,12 @@ use tokio::task::JoinHandle;
 
 use crate::engine::actor::EngineAddress;
 use crate::inference::complete::Inference;
+use crate::inference::settings::SamplerSettings;
 use crate::pipeline::curation::curator::{Curator, Demand};
 use crate::pipeline::curation::training_example::TrainingExample;
+use crate::pipeline::rollout::Group;
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::PublishedPolicy;
 use crate::runtime::supervisor::Address;
 
 /// What making a batch needs.
@@ -39,38 +43,60 @@ pub struct TrainingBatch {
     pub rejected: Vec<(Example, String)>,
 }
 
-/// A batch on its way; nobody works on it once this is dropped.
-pub struct Prefetch {
-    demand: Demand,
-    task: JoinHandle<Result<TrainingBatch, RunError>>,
+/// All that groups are drawn by.
+#[derive(Clone, PartialEq)]
+pub struct Conditions {
+    /// The prompts.
+    pub demand: Demand,
+    /// How they are completed.
+    pub samplers: SamplerSettings,
+    /// Weight of each reward.
+    pub rewards: BTreeMap<String, f64>,
+    /// The weights that draw.
+    pub policy: PublishedPolicy,
 }
 
-impl Prefetch {
-    /// Begins to make it.
-    #[must_use]
-    pub fn begin(maker: BatchMaker, demand: Demand, written: bool) -> Self {
-        let asked = demand.clone();
-        let task = actix::spawn(async move { maker.make(asked, written).await });
-        Self { demand, task }
+/// A step's groups, drawn while the step before is trained.
+#[derive(Default)]
+pub struct DrawnAhead {
+    /// The prompts.
+    pub batch: TrainingBatch,
+    /// Groups of the first of them.
+    pub groups: Vec<Group>,
+    /// The views' log-probabilities under the policy that drew them; empty where groups may still be let go of.
+    pub behaviour: Vec<Vec<f32>>,
+}
+
+/// What the next step will want, on its way; nobody works on it once this is dropped.
+pub struct Prefetch<K, T> {
+    wanted: K,
+    task: JoinHandle<Result<T, RunError>>,
+}
+
+impl<K: PartialEq, T: 'static> Prefetch<K, T> {
+    /// Begins with the work, which makes what is `wanted`.
+    pub fn begin(wanted: K, work: impl Future<Output = Result<T, RunError>> + 'static) -> Self {
+        let task = actix::spawn(work);
+        Self { wanted, task }
     }
 
-    /// The batch, if it is what is demanded now.
+    /// What was made, if it is what is wanted now.
     ///
     /// # Errors
-    /// As [`BatchMaker::make`].
-    pub async fn take(mut self, demand: &Demand) -> Result<Option<TrainingBatch>, RunError> {
-        if self.demand != *demand {
+    /// The work's.
+    pub async fn take(mut self, wanted: &K) -> Result<Option<T>, RunError> {
+        if self.wanted != *wanted {
             return Ok(None);
         }
         match (&mut self.task).await {
             Ok(made) => made.map(Some),
-            // It died of a panic: the step makes the batch itself, and the panic, if it comes again, is the actor's.
+            // It died of a panic: the step does it itself, and the panic, if it comes again, is the actor's.
             Err(_) => Ok(None),
         }
     }
 }
 
-impl Drop for Prefetch {
+impl<K, T> Drop for Prefetch<K, T> {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -12,17 +12,15 @@ use std::time::Instant;
 
 use demask_api::{Answer, PolicyGroup, PolicySample, Request, ViewScores};
 use demask_storage::Level;
-use tokio::task::JoinHandle;
 
 use super::state::StageRun;
 use crate::engine::process::unexpected;
-use crate::inference::settings::SamplerSettings;
 use crate::pipeline::curation::curator::Demand;
 use crate::pipeline::rollout::Group;
 use crate::pipeline::run_error::RunError;
 use crate::pipeline::sampling_engines::PublishedPolicy;
 use crate::profile::Stage;
-use crate::run::prefetch::TrainingBatch;
+use crate::run::prefetch::{Conditions, DrawnAhead, Prefetch};
 use crate::runtime::seeds::seed_of;
 
 /// The folder of published weights, beside the checkpoints.
@@ -34,50 +32,6 @@ pub(super) struct StepPolicies {
     pub(super) drawing: PublishedPolicy,
     /// Seconds that publishing took.
     pub(super) seconds: f64,
-}
-
-/// All that groups are drawn by.
-#[derive(Clone, PartialEq)]
-pub(super) struct Conditions {
-    pub(super) demand: Demand,
-    pub(super) samplers: SamplerSettings,
-    pub(super) rewards: BTreeMap<String, f64>,
-    pub(super) policy: PublishedPolicy,
-}
-
-/// What was drawn ahead.
-#[derive(Default)]
-pub(super) struct DrawnAhead {
-    pub(super) batch: TrainingBatch,
-    pub(super) groups: Vec<Group>,
-    /// The views' log-probabilities under the policy that drew them; empty where groups may still be let go of.
-    pub(super) behaviour: Vec<Vec<f32>>,
-}
-
-/// Groups on their way; nobody works on them once this is dropped.
-pub(super) struct Ahead {
-    conditions: Conditions,
-    task: JoinHandle<Result<DrawnAhead, RunError>>,
-}
-
-impl Ahead {
-    /// What was drawn, if it is what is wanted now.
-    async fn take(mut self, wanted: &Conditions) -> Result<Option<DrawnAhead>, RunError> {
-        if self.conditions != *wanted {
-            return Ok(None);
-        }
-        match (&mut self.task).await {
-            Ok(drawn) => drawn.map(Some),
-            // It died of a panic: the step draws itself, and the panic, if it comes again, is the actor's.
-            Err(_) => Ok(None),
-        }
-    }
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl StageRun {
@@ -155,7 +109,7 @@ impl StageRun {
         let (maker, addresses) = (self.maker(), self.addresses.clone());
         let roll = self.roll(&conditions.samplers, &conditions.rewards, Some(newest), step);
         let (seed, stage, conditioned) = (self.context.profile.seed, stage.clone(), conditions.clone());
-        let task = actix::spawn(async move {
+        let work = async move {
             let batch = maker.make(conditioned.demand, false).await?;
             let first = &batch.used[..batch.used.len().min(stage.batch)];
             if first.is_empty() {
@@ -182,8 +136,8 @@ impl StageRun {
                 groups,
                 behaviour,
             })
-        });
-        self.ahead = Some(Ahead { conditions, task });
+        };
+        self.ahead = Some(Prefetch::begin(conditions, work));
     }
 
     /// The views' log-probabilities under the policy that drew a step's groups; empty where that is the present one.

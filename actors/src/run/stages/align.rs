@@ -8,7 +8,7 @@ use std::time::Instant;
 use demask_api::{Answer, PolicyReport, Request};
 use demask_storage::Level;
 
-use super::ahead::{DrawnAhead, StepPolicies};
+use super::ahead::StepPolicies;
 use super::reports::mean;
 use super::state::{After, StageRun};
 use crate::control::KnobKey;
@@ -16,6 +16,7 @@ use crate::engine::process::unexpected;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::checkpoints::folder;
+use crate::run::prefetch::DrawnAhead;
 
 /// Steps between two watched samples.
 const WATCH_EVERY: u64 = 4;

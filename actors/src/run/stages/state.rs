@@ -12,7 +12,6 @@ use demask_api::StepSettings;
 use demask_rewards::benchmarks::Suites;
 use demask_storage::Blobs;
 
-use super::ahead::Ahead;
 use crate::control::KnobKey;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
@@ -24,7 +23,7 @@ use crate::profile::Stage;
 use crate::run::checkpoints::{self, Cursor, Loaded};
 use crate::run::context::RunContext;
 use crate::run::learning_rate::learning_rate;
-use crate::run::prefetch::Prefetch;
+use crate::run::prefetch::{Conditions, DrawnAhead, Prefetch, TrainingBatch};
 use crate::run::progress::Progress;
 use crate::runtime::seeds::seed_of;
 
@@ -47,9 +46,9 @@ pub struct StageRun {
     /// The step whose weights are the engine's reference policy.
     pub(super) reference: Option<u64>,
     /// The next step's batch, on its way.
-    pub(super) ready: Option<Prefetch>,
+    pub(super) ready: Option<Prefetch<Demand, TrainingBatch>>,
     /// The next step's groups, being drawn while this one is trained.
-    pub(super) ahead: Option<Ahead>,
+    pub(super) ahead: Option<Prefetch<Conditions, DrawnAhead>>,
     /// Batches in a row of which nothing fitted.
     pub(super) empty_batches: u64,
 }
@@ -103,6 +102,7 @@ impl StageRun {
             ahead: None,
             empty_batches: 0,
         };
+        run.forget();
         run.present();
         run.introduce().await?;
         run.mark_promoted().await?;
@@ -201,5 +201,7 @@ impl StageRun {
         self.reference = None;
         self.ready = None;
         self.ahead = None;
+        // A step that is done again may publish other weights by the same name.
+        self.addresses.samplers.forget();
     }
 }

@@ -104,7 +104,11 @@ impl StageRun {
     pub(super) fn begin_prefetch(&mut self, stage: &Stage, done: u64, demand: Demand, written: bool) {
         if done + 1 < stage.steps {
             let step = demand.step + 1;
-            self.ready = Some(Prefetch::begin(self.maker(), Demand { step, ..demand }, written));
+            let (maker, demand) = (self.maker(), Demand { step, ..demand });
+            let asked = demand.clone();
+            self.ready = Some(Prefetch::begin(demand, async move {
+                maker.make(asked, written).await
+            }));
         }
     }
 
