@@ -89,7 +89,7 @@ impl<'a> ViewPass<'a> {
         let arrived = packet.send(self.backbone.device())?;
         let pass = planned.arrive(&arrived, self.backbone.rotary())?;
         let gathered = Gathered {
-            x_ND: self.backbone.run_at(cache, &pass, &arrived.get(index))?,
+            x_ND: self.backbone.run(cache, &pass, Some(&arrived.get(index)))?,
             labels_N: arrived.get(labels),
             weights_N: arrived.get(weights),
             kept: None,

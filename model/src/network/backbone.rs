@@ -359,33 +359,18 @@ impl Backbone {
         Ok(cache.plan(chunks, packet))
     }
 
-    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D]. Keys and values of
-    /// those places are written to the cache, all others are read from it.
+    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D], or of the `wanted` of them
+    /// alone, [N, D], by their numbers [N]: what nobody reads is not computed behind the last attention. Keys and values of all
+    /// chosen places are written to the cache, the others are read from it.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn run(&self, cache: &KvCache, pass: &Pass) -> Result<Tensor> {
+    pub fn run(&self, cache: &KvCache, pass: &Pass, wanted: Option<&Tensor>) -> Result<Tensor> {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         let packed = self.packed_weights()?;
         tch::no_grad(|| {
-            self.blocks(&pass.ids_T, packed.as_deref(), None, |block, joined| {
-                let norms = self.norms(block)?;
-                cache.attend(block, &joined, norms, turns, heads, pass)
-            })
-        })
-    }
-
-    /// Hidden states after the last norm of some of a pass's places, [N, D], by their numbers [N]. The cache has one block, where each
-    /// block's keys and values lie in turn: all places of a row are computed, and nothing is kept behind the pass.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub(crate) fn run_at(&self, cache: &KvCache, pass: &Pass, wanted_N: &Tensor) -> Result<Tensor> {
-        let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
-        let packed = self.packed_weights()?;
-        tch::no_grad(|| {
-            self.blocks(&pass.ids_T, packed.as_deref(), Some(wanted_N), |block, joined| {
-                cache.attend(0, &joined, self.norms(block)?, turns, heads, pass)
+            self.blocks(&pass.ids_T, packed.as_deref(), wanted, |block, joined| {
+                cache.attend(block, &joined, self.norms(block)?, turns, heads, pass)
             })
         })
     }
@@ -438,8 +423,8 @@ impl Backbone {
         let mut mixed_BLD = mix(number, self.linear(&h_BLD, &names.q, packed)?)?;
         drop(h_BLD);
         if let Some(wanted) = wanted {
-            mixed_BLD = mixed_BLD.f_index_select(0, wanted)?;
-            x_BLD = x_BLD.f_index_select(0, wanted)?;
+            mixed_BLD = tokens(&mixed_BLD, wanted)?;
+            x_BLD = tokens(&x_BLD, wanted)?;
         }
         let (x_BLD, delta_BLD) = self.residual(x_BLD, &mixed_BLD, &names.attn_out, packed)?;
         let (x_BLD, h_BLD) = self.sum_norm(x_BLD, delta_BLD.as_ref(), &names.ff_norm)?;
@@ -617,4 +602,13 @@ impl Backbone {
             eps: self.config.rms_norm_eps,
         }))
     }
+}
+
+/// Some tokens of [T, D], or of [B, L, D] as one row [1, N, D]: with as many dimensions as before, since what computes on them
+/// chooses its way by that.
+fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
+    if x.dim() == 2 {
+        return Ok(x.f_index_select(0, wanted_N)?);
+    }
+    Ok(x.f_flatten(0, -2)?.f_index_select(0, wanted_N)?.f_unsqueeze(0)?)
 }

@@ -106,7 +106,7 @@ impl Backbone {
         {
             return self.unpacked(ids_BL, pads, *length);
         }
-        self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?)
+        self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?, None)
     }
 
     /// Hidden states computed on the real tokens alone; the hidden states of padding are zero.
@@ -118,7 +118,7 @@ impl Backbone {
         let arrived = packet.send(place.0)?;
         let (packing, index_T) = (planned.arrive(&arrived, self.rotary())?, arrived.get(index));
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &index_T)?;
-        let x_BTD = self.whole(&FullPass::of_packed(self, &ids_T, packing)?)?;
+        let x_BTD = self.whole(&FullPass::of_packed(self, &ids_T, packing)?, None)?;
         let x_TD = x_BTD.f_squeeze_dim(0)?;
         let (batch, length, width) = (pads.len() as i64, length as i64, x_TD.size()[1]);
         Ok(Tensor::f_zeros([batch * length, width], (place.1, place.0))?
@@ -138,12 +138,13 @@ impl Backbone {
         packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
-    /// Hidden states after the last norm, in the shape of the pass's tokens; keys and values are kept nowhere.
+    /// Hidden states after the last norm, in the shape of the pass's tokens, or of the `wanted` of them alone, [1, N, D], by their
+    /// numbers [N]; keys and values are kept nowhere.
     ///
     /// # Errors
     /// libtorch's.
-    pub(crate) fn whole(&self, pass: &FullPass) -> Result<Tensor> {
-        self.blocks(pass.ids(), None, None, |block, joined| {
+    pub(crate) fn whole(&self, pass: &FullPass, wanted: Option<&Tensor>) -> Result<Tensor> {
+        self.blocks(pass.ids(), None, wanted, |block, joined| {
             pass.attend(self, block, joined)
         })
     }

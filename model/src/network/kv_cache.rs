@@ -294,7 +294,7 @@ impl KvCache {
         heads: i64,
         pass: &Pass,
     ) -> Result<Tensor> {
-        let (keys, values) = &self.blocks[block];
+        let (keys, values) = &self.blocks[block % self.blocks.len()];
         #[cfg(fused)]
         if let (Way::Kernel { places_T3, chunks_R5 }, Some(set)) = (&pass.way, self.kernel) {
             let chunks = (places_T3, chunks_R5);

@@ -130,14 +130,15 @@ fn gather_keeping(
             FullPass::of_rows(backbone, ids_BL, &mask)?
         }
     };
-    let (hidden, kept) = if recomputes {
-        let (hidden, kept) = recompute::forward(backbone, pass)?;
-        (hidden, Some(kept))
+    let index_N = arrived.get(index);
+    let (x_1ND, kept) = if recomputes {
+        let (x_1ND, kept) = recompute::forward(backbone, pass, index_N)?;
+        (x_1ND, Some(kept))
     } else {
-        (backbone.whole(&pass)?, None)
+        (backbone.whole(&pass, Some(&index_N))?, None)
     };
     let gathered = Gathered {
-        x_ND: hidden.f_flatten(0, 1)?.f_index_select(0, &arrived.get(index))?,
+        x_ND: x_1ND.f_squeeze_dim(0)?,
         labels_N: arrived.get(labels),
         weights_N: arrived.get(weights),
         kept,

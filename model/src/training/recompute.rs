@@ -2,7 +2,7 @@
 //! input alone, and a backward pass that goes block by block from the last, each computed once more, with gradient.
 //!
 //! The bits are those of a pass that keeps everything, on a CPU: the same kernels see the same numbers, and what an adapter drops is
-//! drawn again from where its stream stood. Legend: B rows, L positions, D width.
+//! drawn again from where its stream stood. Legend: B rows, L positions, N wanted of them, D width.
 
 #![allow(non_snake_case)]
 
@@ -21,10 +21,12 @@ use crate::network::lora::Noise;
 #[derive(Debug)]
 pub struct KeptInputs {
     pass: FullPass,
+    /// The tokens that go on behind the last attention.
+    wanted_N: Tensor,
     /// Of each block; taken as the backward pass goes.
     inputs: RefCell<Vec<BlockInput>>,
     /// The stream behind the last block, a leaf: its gradient is where the backward pass begins.
-    behind_BLD: Tensor,
+    behind_1ND: Tensor,
 }
 
 /// What a block is computed again from.
@@ -36,15 +38,15 @@ struct BlockInput {
     noise: Option<Noise>,
 }
 
-/// Hidden states after the last norm, in the shape of the pass's tokens, with gradient down to the last block alone; the rest is
+/// Hidden states after the last norm of the `wanted` tokens, [1, N, D], with gradient down to the last block alone; the rest is
 /// [`KeptInputs::backward`]'s.
 ///
 /// # Errors
 /// libtorch's.
-pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, KeptInputs)> {
+pub(crate) fn forward(backbone: &Backbone, pass: FullPass, wanted_N: Tensor) -> Result<(Tensor, KeptInputs)> {
     let blocks = backbone.config().n_layers;
     let mut inputs = Vec::with_capacity(blocks);
-    let behind_BLD = tch::no_grad(|| {
+    let behind_1ND = tch::no_grad(|| {
         let (mut x_BLD, mut delta_BLD) = (backbone.embedded(pass.ids())?, None);
         for number in 0..blocks {
             heartbeat::beat();
@@ -54,18 +56,19 @@ pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, Ke
                 x_BLD: (number > 0).then(|| entered.0.shallow_clone()),
                 noise,
             });
-            (x_BLD, delta_BLD) = block(backbone, &pass, number, entered)?;
+            (x_BLD, delta_BLD) = block(backbone, (&pass, &wanted_N), number, entered)?;
         }
         sum(x_BLD, delta_BLD)
     })?;
-    let behind_BLD = behind_BLD.f_detach()?.f_set_requires_grad(true)?;
-    let hidden_BLD = backbone.leave(behind_BLD.shallow_clone(), None)?;
+    let behind_1ND = behind_1ND.f_detach()?.f_set_requires_grad(true)?;
+    let hidden_1ND = backbone.leave(behind_1ND.shallow_clone(), None)?;
     let kept = KeptInputs {
         pass,
+        wanted_N,
         inputs: RefCell::new(inputs),
-        behind_BLD,
+        behind_1ND,
     };
-    Ok((hidden_BLD, kept))
+    Ok((hidden_1ND, kept))
 }
 
 impl KeptInputs {
@@ -76,7 +79,7 @@ impl KeptInputs {
     /// libtorch's.
     pub fn backward(&self, backbone: &Backbone) -> Result<()> {
         let noise = backbone.noise();
-        let mut slope_BLD = self.behind_BLD.f_grad()?;
+        let mut slope_BLD = self.behind_1ND.f_grad()?;
         let mut inputs = self.inputs.take();
         while let Some(input) = inputs.pop() {
             heartbeat::beat();
@@ -110,7 +113,7 @@ impl KeptInputs {
         let leaf = (number > 0).then(|| x_BLD.shallow_clone());
         let entered = backbone.enter(number, x_BLD, nothing.as_ref())?;
         drop(nothing);
-        let (x_BLD, delta_BLD) = block(backbone, &self.pass, number, entered)?;
+        let (x_BLD, delta_BLD) = block(backbone, (&self.pass, &self.wanted_N), number, entered)?;
         let carried = sum(x_BLD, delta_BLD)?.f_mul(slope_BLD)?.f_sum(Kind::Float)?;
         // Neither an adapter nor a block below it may be there to learn anything.
         if carried.requires_grad() {
@@ -122,11 +125,12 @@ impl KeptInputs {
 
 fn block(
     backbone: &Backbone,
-    pass: &FullPass,
+    (pass, wanted_N): (&FullPass, &Tensor),
     number: usize,
     entered: (Tensor, Tensor),
 ) -> Result<(Tensor, Option<Tensor>)> {
-    backbone.block(number, entered, (None, None), &|number, joined| {
+    let wanted_N = (number + 1 == backbone.config().n_layers).then_some(wanted_N);
+    backbone.block(number, entered, (None, wanted_N), &|number, joined| {
         pass.attend(backbone, number, joined)
     })
 }

@@ -164,8 +164,7 @@ impl DeviceBlock {
 
     /// One step; nothing is read back.
     fn step(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
-        let hidden_TD = backbone.run(cache, &self.pass)?;
-        let hidden_ND = hidden_TD.f_index_select(0, &self.window_N)?;
+        let hidden_ND = backbone.run(cache, &self.pass, Some(&self.window_N))?;
         let (tokens_N, measures_N7) = likeliest(&backbone.sampled_head(&hidden_ND, None)?, self.writable)?;
         let mut ids_T = self.pass.ids_T.shallow_clone();
         let ids_N = ids_T.f_index_select(0, &self.window_N)?;

@@ -71,17 +71,23 @@ pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInp
     let device = backbone.device();
     let mut packet = Packet::new();
     let planned = backbone.plan_pass(cache, &chunks, &mut packet)?;
+    let mut wanted = Vec::new();
     let groups: Vec<PlannedGroup<'_, '_>> = groups(inputs, places)
         .into_iter()
-        .map(|(columns, members)| PlannedGroup::new(columns, members, device, &mut packet))
+        .map(|(columns, members)| PlannedGroup::new(columns, members, device, (&mut wanted, &mut packet)))
         .collect();
+    if wanted.is_empty() {
+        // A pass that only fills the cache; one row that nobody reads, so that no product has none.
+        wanted.push(0);
+    }
+    let wanted = packet.longs(wanted);
     let arrived = packet.send(device)?;
     let pass = planned.arrive(&arrived, backbone.rotary())?;
-    let hidden_TD = backbone.run(cache, &pass)?;
+    let hidden_ND = backbone.run(cache, &pass, Some(&arrived.get(wanted)))?;
     let mut groups: Vec<DrawGroup<'_, '_>> = groups.into_iter().map(|group| group.arrive(&arrived)).collect();
     let measures: Vec<Tensor> = groups
         .iter_mut()
-        .map(|group| tch::no_grad(|| group.measures(backbone, &hidden_TD)))
+        .map(|group| tch::no_grad(|| group.measures(backbone, &hidden_ND)))
         .collect::<Result<_>>()?;
     let measures = match measures.as_slice() {
         [only] => only.shallow_clone(),
@@ -134,8 +140,9 @@ fn groups<'t, 'r>(
 struct DrawGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    /// Where their drawn positions stand among the hidden states, those of unconditional halves behind: [N + G] or a few more.
-    index: Tensor,
+    /// Where the hidden states of their drawn positions lie among the wanted, those of unconditional halves behind: N + G or a few
+    /// more.
+    span: Span,
     guidance: Option<Guidance>,
     noise: RowNoise,
 }
@@ -146,23 +153,34 @@ struct Guidance {
     scales_G1: Tensor,
 }
 
+/// First and count of a group's hidden states among those of a pass.
+type Span = (i64, i64);
+
 /// A group whose tables are in a packet that has not been sent.
 struct PlannedGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    index: PacketPlace,
+    span: Span,
     guidance: Option<(PacketPlace, PacketPlace)>,
     noise: PlannedNoise,
 }
 
 impl<'t, 'r> PlannedGroup<'t, 'r> {
-    fn new(columns: Columns, members: Vec<Member<'t, 'r>>, device: Device, packet: &mut Packet) -> Self {
+    /// Its drawn positions' places among a pass's are added to those that are `wanted`.
+    fn new(
+        columns: Columns,
+        members: Vec<Member<'t, 'r>>,
+        device: Device,
+        (wanted, packet): (&mut Vec<i64>, &mut Packet),
+    ) -> Self {
         let rows = members.iter().flat_map(|(_, places)| &places.row);
         let unconditional = members.iter().flat_map(|(_, places)| &places.unconditional);
         let mut all: Vec<i64> = rows.chain(unconditional).copied().collect();
         if !device.is_cuda() && !all.is_empty() {
             all.resize(rounded(all.len()), 0);
         }
+        let span = (wanted.len() as i64, all.len() as i64);
+        wanted.extend(all);
         let noise: Vec<Noise> = members
             .iter()
             .flat_map(|(input, _)| input.request.positions.iter().map(|want| want.noise))
@@ -170,7 +188,7 @@ impl<'t, 'r> PlannedGroup<'t, 'r> {
         let (guided, scales) = scales(&members);
         Self {
             columns,
-            index: packet.longs(all),
+            span,
             guidance: (!guided.is_empty()).then(|| (packet.longs(guided), packet.floats(scales))),
             noise: PlannedNoise::new(&noise, device, packet),
             members,
@@ -185,7 +203,7 @@ impl<'t, 'r> PlannedGroup<'t, 'r> {
         DrawGroup {
             columns: self.columns,
             members: self.members,
-            index: arrived.get(self.index),
+            span: self.span,
             guidance,
             noise: self.noise.arrive(arrived),
         }
@@ -194,21 +212,22 @@ impl<'t, 'r> PlannedGroup<'t, 'r> {
 
 impl DrawGroup<'_, '_> {
     /// What is drawn at all positions, [N, 7].
-    fn measures(&mut self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
-        let logits_NV = self.logits(backbone, hidden_TD)?;
+    fn measures(&mut self, backbone: &Backbone, hidden_ND: &Tensor) -> Result<Tensor> {
+        let logits_NV = self.logits(backbone, hidden_ND)?;
         let raises = raises(&mut self.members, &logits_NV, self.columns)?;
         measures(&raised(logits_NV, &raises)?, &self.noise, self.columns.writable)
     }
 
     /// Logits of all drawn positions, guidance applied: [N, V].
-    fn logits(&self, backbone: &Backbone, hidden_TD: &Tensor) -> Result<Tensor> {
+    fn logits(&self, backbone: &Backbone, hidden_ND: &Tensor) -> Result<Tensor> {
         let count = self
             .members
             .iter()
             .map(|(_, places)| places.row.len() as i64)
             .sum();
-        let span = Some((i64::from(self.columns.start), i64::from(self.columns.end)));
-        let logits = backbone.sampled_head(&hidden_TD.f_index_select(0, &self.index)?, span)?;
+        let columns = Some((i64::from(self.columns.start), i64::from(self.columns.end)));
+        let (start, length) = self.span;
+        let logits = backbone.sampled_head(&hidden_ND.f_narrow(0, start, length)?, columns)?;
         let Some(Guidance { at_G, scales_G1 }) = &self.guidance else {
             return Ok(logits.f_narrow(0, 0, count)?);
         };
