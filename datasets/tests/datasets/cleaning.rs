@@ -9,23 +9,35 @@ use proptest::prelude::*;
 
 const LONG: &str = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips in May so how many clips did Natalia sell altogether in April and May when all of them had been counted by her mother";
 
+fn in_memory(threshold: f64) -> Dedup {
+    Dedup::new(threshold, &std::env::temp_dir())
+}
+
 #[test]
 fn equal_and_nearly_equal_texts_are_found() {
-    let mut dedup = Dedup::new(0.7);
-    assert_eq!(dedup.admit(LONG), Novelty::New);
+    let mut dedup = in_memory(0.7);
+    assert_eq!(dedup.admit(LONG).unwrap(), Novelty::New);
     assert_eq!(
-        dedup.admit(&LONG.to_uppercase().replace(' ', "  ")),
+        dedup.admit(&LONG.to_uppercase().replace(' ', "  ")).unwrap(),
         Novelty::Exact(0)
     );
-    assert_eq!(dedup.admit(&LONG.replace("mother", "father")), Novelty::Near(0));
     assert_eq!(
-        dedup.admit("Something else altogether, with other words in it."),
+        dedup.admit(&LONG.replace("mother", "father")).unwrap(),
+        Novelty::Near(0)
+    );
+    assert_eq!(
+        dedup
+            .admit("Something else altogether, with other words in it.")
+            .unwrap(),
         Novelty::New
     );
     assert_eq!(dedup.len(), 2);
-    let mut exact = Dedup::new(2.0);
-    exact.admit(LONG);
-    assert_eq!(exact.admit(&LONG.replace("mother", "father")), Novelty::New);
+    let mut exact = in_memory(2.0);
+    exact.admit(LONG).unwrap();
+    assert_eq!(
+        exact.admit(&LONG.replace("mother", "father")).unwrap(),
+        Novelty::New
+    );
 }
 
 fn problem(prompt: &str) -> Example {
@@ -104,12 +116,29 @@ proptest! {
     /// Whatever the text, it is its own duplicate, and nothing is remembered twice.
     #[test]
     fn a_text_is_its_own_duplicate(texts in proptest::collection::vec("[a-z0-9 ,.]{0,80}", 1..12)) {
-        let mut dedup = Dedup::new(0.8);
-        let new = texts.iter().filter(|text| dedup.admit(text) == Novelty::New).count();
+        let mut dedup = in_memory(0.8);
+        let new = texts.iter().filter(|text| dedup.admit(text).unwrap() == Novelty::New).count();
         prop_assert_eq!(dedup.len(), new);
         for text in &texts {
-            prop_assert_ne!(dedup.admit(text), Novelty::New);
+            prop_assert_ne!(dedup.admit(text).unwrap(), Novelty::New);
         }
         prop_assert_eq!(dedup.len(), new);
+    }
+
+    /// An index on disk gives the verdicts of one in memory. Texts of few words have many duplicates of both kinds, and
+    /// two thousand of them make the table grow while it lies on disk.
+    #[test]
+    fn an_index_on_disk_gives_the_same_verdicts(
+        texts in proptest::collection::vec(proptest::collection::vec(0_u8..4, 3..12), 200..2000)
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut on_disk = Dedup::with_memory(0.7, folder.path(), 0);
+        let mut dedup = in_memory(0.7);
+        for text in &texts {
+            let text = text.iter().map(|word| format!("word{word} ")).collect::<String>();
+            prop_assert_eq!(on_disk.admit(&text).unwrap(), dedup.admit(&text).unwrap());
+        }
+        // The files have no names that a kill could leave behind.
+        prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

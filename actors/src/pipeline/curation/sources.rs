@@ -4,6 +4,7 @@
 //! with the reason; a source with too many unreadable rows is refused.
 
 use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use demask_datasets::curation::decontaminate::Forbidden;
@@ -44,6 +45,16 @@ pub enum SourceError {
         name: String,
         /// Why.
         error: ReadError,
+    },
+    /// The index in which duplicates are looked for cannot be kept on disk.
+    #[error("source {name}: the index of its texts, kept in {}, where equal and near duplicates are looked for: {error}", .folder.display())]
+    Unindexed {
+        /// The source.
+        name: String,
+        /// Where the index's files lie.
+        folder: PathBuf,
+        /// Why.
+        error: io::Error,
     },
     /// Too many of its rows are bad.
     #[error(
@@ -323,10 +334,15 @@ pub fn read(
         name: source.name.clone(),
         error,
     };
+    let unindexed = |error| SourceError::Unindexed {
+        name: source.name.clone(),
+        folder: room.to_owned(),
+        error,
+    };
     let mut rows = passing(source, profile, &path, room).map_err(unreadable)?;
     let mut gates = Gates {
         source: &source.name,
-        dedup: Dedup::new(profile.limits.near_duplicate),
+        dedup: Dedup::new(profile.limits.near_duplicate, room),
         forbidden,
         overlaps: vec![0; forbidden.benchmarks().len()],
         checked: 0,
@@ -342,11 +358,11 @@ pub fn read(
             Ok(examples) if is_held_out(source.test_share, &examples) => {}
             Ok(examples) => {
                 let whole = examples.last().is_some_and(|last| !last.turns.is_empty());
-                if whole && gates.is_copy(&examples, report) {
+                if whole && gates.is_copy(&examples, report).map_err(unindexed)? {
                     continue;
                 }
                 for (which, example) in examples.into_iter().enumerate() {
-                    if gates.pass(&example, whole, report) {
+                    if gates.pass(&example, whole, report).map_err(unindexed)? {
                         kept.push(example, place, which);
                     }
                 }
@@ -490,8 +506,8 @@ struct Gates<'a> {
 }
 
 impl Gates<'_> {
-    fn pass(&mut self, example: &Example, whole: bool, report: &mut dyn FnMut(Report)) -> bool {
-        let copy = (!whole).then(|| self.duplicate(example)).flatten();
+    fn pass(&mut self, example: &Example, whole: bool, report: &mut dyn FnMut(Report)) -> io::Result<bool> {
+        let copy = if whole { None } else { self.duplicate(example)? };
         let turned_away = copy.or_else(|| self.overlapping(example));
         if let Some((gate, reason)) = turned_away {
             report(Report::Rejected {
@@ -500,16 +516,17 @@ impl Gates<'_> {
                 gate,
                 reason,
             });
-            return false;
+            return Ok(false);
         }
-        true
+        Ok(true)
     }
 
     /// Whether a conversation is one that was read before. It is looked up as a whole: its examples say the same things one
     /// after another, and would be near duplicates of themselves.
-    fn is_copy(&mut self, examples: &[Example], report: &mut dyn FnMut(Report)) -> bool {
-        let Some((gate, reason)) = examples.last().and_then(|last| self.duplicate(last)) else {
-            return false;
+    fn is_copy(&mut self, examples: &[Example], report: &mut dyn FnMut(Report)) -> io::Result<bool> {
+        let copy = examples.last().map(|last| self.duplicate(last)).transpose()?;
+        let Some((gate, reason)) = copy.flatten() else {
+            return Ok(false);
         };
         for example in examples {
             report(Report::Rejected {
@@ -519,11 +536,11 @@ impl Gates<'_> {
                 reason: reason.clone(),
             });
         }
-        true
+        Ok(true)
     }
 
     /// A labelled picture is its own pixels and what is asked; near duplicates are looked for in text alone.
-    fn duplicate(&mut self, example: &Example) -> Option<(Gate, String)> {
+    fn duplicate(&mut self, example: &Example) -> io::Result<Option<(Gate, String)>> {
         let text = match (&example.picture, &example.check) {
             (Some(_), _) | (_, Check::Class { .. }) => example.id.clone(),
             (None, _) => {
@@ -533,7 +550,7 @@ impl Gates<'_> {
                 text
             }
         };
-        match self.dedup.admit(&text) {
+        Ok(match self.dedup.admit(&text)? {
             Novelty::New => None,
             Novelty::Exact(number) => Some((
                 Gate::ExactDedup,
@@ -543,7 +560,7 @@ impl Gates<'_> {
                 Gate::NearDedup,
                 format!("nearly row {} of those kept", number + 1),
             )),
-        }
+        })
     }
 
     fn overlapping(&mut self, example: &Example) -> Option<(Gate, String)> {

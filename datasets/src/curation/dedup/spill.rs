@@ -1,0 +1,70 @@
+//! Bytes that lie in memory up to a limit and in an unnamed temporary file beyond it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+/// Random-access bytes, zero where nothing was written.
+#[derive(Debug)]
+pub(super) struct Spill {
+    folder: PathBuf,
+    memory: usize,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Memory(Vec<u8>),
+    /// A file without a name, which the system removes when the process ends, however it ends.
+    Disk(File),
+}
+
+impl Spill {
+    /// No bytes yet; a file in `folder` takes over above `memory` bytes.
+    pub fn new(folder: &Path, memory: usize) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            memory,
+            place: Place::Memory(Vec::new()),
+        }
+    }
+
+    /// Grows to a length, filled with zeros, and moves to disk where the limit is passed.
+    pub fn grow(&mut self, length: usize) -> io::Result<()> {
+        match &mut self.place {
+            Place::Memory(bytes) if length <= self.memory => bytes.resize(length, 0),
+            Place::Memory(bytes) => {
+                std::fs::create_dir_all(&self.folder)?;
+                let file = tempfile::tempfile_in(&self.folder)?;
+                file.write_all_at(bytes, 0)?;
+                file.set_len(length as u64)?;
+                self.place = Place::Disk(file);
+            }
+            Place::Disk(file) => file.set_len(length as u64)?,
+        }
+        Ok(())
+    }
+
+    /// Reads bytes that lie within the length.
+    pub fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
+        match &self.place {
+            Place::Memory(bytes) => {
+                into.copy_from_slice(&bytes[at..at + into.len()]);
+                Ok(())
+            }
+            Place::Disk(file) => file.read_exact_at(into, at as u64),
+        }
+    }
+
+    /// Writes bytes that lie within the length.
+    pub fn write(&mut self, at: usize, from: &[u8]) -> io::Result<()> {
+        match &mut self.place {
+            Place::Memory(bytes) => {
+                bytes[at..at + from.len()].copy_from_slice(from);
+                Ok(())
+            }
+            Place::Disk(file) => file.write_all_at(from, at as u64),
+        }
+    }
+}
