@@ -25,7 +25,7 @@ const LOGITS: usize = 1 << 26;
 
 /// Who waits for the log-likelihoods, and how much is computed before that is asked again.
 pub struct Company<'a> {
-    /// Tokens of a wave of rows, at most (but always a row).
+    /// Tokens of a wave of rows: at most one row more than that.
     pub tokens: usize,
     /// Whether nobody waits any more; asked between two waves.
     pub is_gone: &'a dyn Fn() -> bool,
@@ -53,12 +53,12 @@ pub fn log_likelihoods(
     let (mut done, mut tokens) = (Vec::with_capacity(queries.len()), 0);
     for query in queries {
         let next = OpenQuery::new(query);
-        tokens += next.tokens();
-        open.push(next);
-        if tokens >= company.tokens {
+        if tokens + next.tokens() > company.tokens && !open.is_empty() {
             done.extend(scored(backbone, std::mem::take(&mut open), company)?);
             tokens = 0;
         }
+        tokens += next.tokens();
+        open.push(next);
     }
     done.extend(scored(backbone, open, company)?);
     Ok(done)
@@ -146,12 +146,15 @@ fn scored(
     let mut views: Vec<(usize, usize, usize)> = open.iter().enumerate().flat_map(rows).collect();
     // Alike in length from wave to wave too, and guided ones by themselves.
     views.sort_by_key(|&(length, number, _)| (open[number].is_guided(), length));
+    // In waves of one size: a last wave of a few rows would be too small to be divided among threads.
+    let tokens: usize = open.iter().map(OpenQuery::tokens).sum();
+    let most = tokens.div_ceil(tokens.div_ceil(company.tokens).max(1));
     let mut rest = views.as_slice();
     while !rest.is_empty() {
         if (company.is_gone)() {
             return Err(ModelError::Refused("nobody waits for the answer any more".into()));
         }
-        let (wave, behind) = rest.split_at(wave_length(rest, &open, company.tokens));
+        let (wave, behind) = rest.split_at(wave_length(rest, &open, most));
         let rows: Vec<ViewRow> = wave
             .iter()
             .map(|&(_, number, view)| open[number].view_row(view, backbone.config().mask_token_id))
@@ -165,15 +168,16 @@ fn scored(
     Ok(open.into_iter().map(OpenQuery::finished).collect())
 }
 
-/// How many of these views, at least one, have no more tokens than that; all of them guided, or none.
-fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], most: usize) -> usize {
+/// How many of these views together have as many tokens as that, or all of them; all are guided, or none.
+fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], tokens: usize) -> usize {
     let guided = open[views[0].1].is_guided();
-    let mut tokens = 0;
-    let fits = |&&(length, number, _): &&(usize, usize, usize)| {
-        tokens += if guided { 2 * length } else { length };
-        tokens <= most && open[number].is_guided() == guided
+    let mut before = 0;
+    let belongs = |&&(length, number, _): &&(usize, usize, usize)| {
+        let belongs = before < tokens && open[number].is_guided() == guided;
+        before += if guided { 2 * length } else { length };
+        belongs
     };
-    views.iter().take_while(fits).count().max(1)
+    views.iter().take_while(belongs).count()
 }
 
 /// A view as a row of the network, with its unconditional half where it is guided.
