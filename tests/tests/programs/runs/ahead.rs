@@ -6,7 +6,7 @@ use demask_tests::processes::children;
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, ended, start, subscribed, undisturbed, wait_for};
+use demask_tests::{Place, ended, said, start, subscribed, undisturbed, wait_for};
 
 /// A policy step and its checkpoint, again and again; groups are drawn by so many engines, from weights that are so old.
 fn profile(samplers: usize, staleness: u64) -> String {
@@ -26,6 +26,14 @@ enum Killed {
     Sampler,
 }
 
+/// Sends a signal to the daemon's last child, an engine that samples.
+fn signal_sampler(place: &Place, signal: i32) {
+    let daemon = i32::try_from(place.pid().unwrap()).unwrap();
+    let sampler = children(daemon).into_iter().max().unwrap();
+    // SAFETY: a signal to a child of our child.
+    assert_eq!(unsafe { libc::kill(sampler, signal) }, 0);
+}
+
 /// The weights at the end of a run in which somebody was killed, and how stale each step's groups were.
 async fn killed(whom: Killed, after: u64) -> String {
     let mut place = Place::default();
@@ -41,12 +49,7 @@ async fn killed(whom: Killed, after: u64) -> String {
             place.kill();
             client = subscribed(&mut place).await;
         }
-        Killed::Sampler => {
-            let daemon = i32::try_from(place.pid().unwrap()).unwrap();
-            let sampler = children(daemon).into_iter().max().unwrap();
-            // SAFETY: a signal to a child of our child.
-            unsafe { libc::kill(sampler, libc::SIGKILL) };
-        }
+        Killed::Sampler => signal_sampler(&place, libc::SIGKILL),
     }
     assert_eq!(ended(&mut client).await, RunState::Done, "{whom:?}");
     let rows = "SELECT count(*) FROM v_metric WHERE name = 'async/staleness' AND value = 1";
@@ -113,4 +116,28 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     assert!(rows_as_csv(&place, twice).contains("\n0"), "no sample twice");
     let steps = "SELECT count(DISTINCT step) FROM v_rollout";
     assert!(rows_as_csv(&place, steps).contains("\n7"), "a group a step");
+}
+
+/// A stopped process does not answer: the run's next groups never come, and its end is a person's order all the same.
+#[tokio::test]
+async fn l10_a_run_whose_sampling_engine_hangs_can_be_stopped_and_goes_on_to_the_same_weights() {
+    let mut place = Place::default();
+    let mut client = subscribed(&mut place).await;
+    let run = start(&mut client, &profile(1, 1)).await;
+    wait_for(
+        &mut client,
+        |record| matches!(record, Record::Checkpoint(saved) if saved.step >= 4),
+    )
+    .await;
+    signal_sampler(&place, libc::SIGSTOP);
+    let stopped = place.run(&["stop"]);
+    assert!(stopped.status.success(), "{}", said(&stopped));
+    assert_eq!(ended(&mut client).await, RunState::Stopped);
+    let resumed = place.run(&["resume", &run, "--follow"]);
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), &profile(1, 1)).await
+    );
+    assert_eq!(place.terminate(), Some(0));
 }
