@@ -139,3 +139,35 @@ async fn l5_every_trained_sequence_names_where_it_comes_from() {
     let sql = "SELECT count(*) FROM v_lineage WHERE subject NOT IN (SELECT id FROM example UNION SELECT id FROM trace UNION SELECT id FROM sample)";
     assert_eq!(count(&place, sql), 0);
 }
+
+/// A life that finds all its training done has nothing to keep.
+#[tokio::test]
+async fn l1_a_kill_behind_the_last_checkpoint_adds_none() {
+    let (undisturbed, _) = uninterrupted().await;
+    let checkpoints = |place: &Place| {
+        rows_as_csv(
+            place,
+            "SELECT step, reason, hash FROM v_checkpoint ORDER BY step, at_us",
+        )
+    };
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    start(&mut client, SMOKE).await;
+    let trained = rows_as_csv(&undisturbed, "SELECT max(step) FROM v_checkpoint");
+    let trained: u64 = trained.lines().nth(1).unwrap().parse().unwrap();
+    wait_for(
+        &mut client,
+        |record| matches!(record, Record::Eval(eval) if eval.step >= trained),
+    )
+    .await
+    .unwrap();
+    place.kill();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    assert_eq!(checkpoints(&place), checkpoints(&undisturbed));
+    assert_eq!(place.terminate(), Some(0));
+}
