@@ -8,6 +8,9 @@ use super::output::Json;
 use super::sampling::ModelArgs;
 use super::values::count;
 
+/// Samples of an item, at most.
+const MOST_SAMPLES: usize = 1024;
+
 /// `demask eval`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -57,6 +60,10 @@ pub struct EvalArgs {
     /// to right, which is another number
     #[arg(long, value_enum, default_value_t = Likelihood::Published)]
     pub likelihood: Likelihood,
+    /// Samples of each item, each with noise of its own: figures are their mean, and `pass@N` the share of items that one of them
+    /// has right
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = samples, conflicts_with = "shards")]
+    pub samples: usize,
     /// Only the k-th of n parts of the items, for several machines; `demask eval merge` puts them together
     #[arg(long, value_name = "K/N", value_parser = part)]
     pub shards: Option<(usize, usize)>,
@@ -139,6 +146,14 @@ pub struct EvalMerge {
     /// Output
     #[command(flatten)]
     pub output: Json,
+}
+
+/// A number of samples.
+fn samples(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1..=MOST_SAMPLES).contains(&count) => Ok(count),
+        _ => Err(format!("expected a number from 1 to {MOST_SAMPLES}")),
+    }
 }
 
 /// A part `K/N` of items.

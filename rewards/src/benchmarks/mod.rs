@@ -584,4 +584,14 @@ impl Suite {
             ..self.benchmark().aggregate(self.protocol, judged)
         }
     }
+
+    /// The result of several samples of every item: the mean of theirs, and `pass@N` among the parts.
+    #[must_use]
+    pub fn aggregate_samples(&self, samples: &[Vec<Judged>]) -> SuiteResult {
+        match samples {
+            [] => self.aggregate(&[]),
+            [only] => self.aggregate(only),
+            _ => result::mean_of_samples(samples, |judged| self.aggregate(judged)),
+        }
+    }
 }

@@ -118,6 +118,63 @@ pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -
     }
 }
 
+/// The mean of the results of several samples of every item, with `pass@N` among the parts: the share of items that one of the N
+/// samples has right. Held-out compositions do not count there.
+///
+/// The interval is that of a single sample on average. It covers the choice of items, which more samples of the same items do
+/// not make surer.
+pub(super) fn mean_of_samples(
+    samples: &[Vec<Judged>],
+    aggregate: impl Fn(&[Judged]) -> SuiteResult,
+) -> SuiteResult {
+    let results: Vec<SuiteResult> = samples.iter().map(|judged| aggregate(judged)).collect();
+    let over = |figure: &dyn Fn(&SuiteResult) -> f64| {
+        results.iter().map(figure).sum::<f64>() / results.len().max(1) as f64
+    };
+    let (value, low, high) = (
+        over(&|one| one.value),
+        over(&|one| one.low),
+        over(&|one| one.high),
+    );
+    let first = results.first().cloned().unwrap_or_else(|| aggregate(&[]));
+    let names = first.parts.keys().cloned();
+    let mut parts: BTreeMap<String, f64> = names
+        .map(|name| {
+            (
+                name.clone(),
+                over(&|one| one.parts.get(&name).copied().unwrap_or(0.0)),
+            )
+        })
+        .collect();
+    if let Some(share) = solved(samples) {
+        parts.insert(format!("pass@{}", samples.len()), share);
+    }
+    SuiteResult {
+        figure: String::new(),
+        protocol: format!("{}, mean of {} samples", first.protocol, samples.len()),
+        value,
+        low,
+        high,
+        parts,
+        ..first
+    }
+}
+
+/// The share of items that a sample has right; none where there are no items.
+fn solved(samples: &[Vec<Judged>]) -> Option<f64> {
+    let first = samples.first()?;
+    let counted = (0..first.len()).filter(|&at| !first[at].item.example.held_out);
+    let solved: Vec<f64> = counted
+        .map(|at| {
+            samples
+                .iter()
+                .any(|judged| judged.get(at).is_some_and(|one| one.verdict.credit >= 1.0))
+        })
+        .map(f64::from)
+        .collect();
+    (!solved.is_empty()).then(|| solved.iter().sum::<f64>() / solved.len() as f64)
+}
+
 fn result(
     suite: &str,
     protocol: &Protocol,

@@ -195,6 +195,43 @@ fn held_out_compositions_are_a_part_and_count_nowhere_else() {
 }
 
 #[test]
+fn several_samples_are_averaged_and_an_item_passes_that_one_of_them_has_right() {
+    let suite = Suite::find("tabletop-ask").unwrap();
+    let items = suite.items(Some(30)).unwrap();
+    let sample = |period: usize| -> Vec<Judged> {
+        let one = |(at, item): (usize, Item)| Judged {
+            verdict: at.is_multiple_of(period).into(),
+            item,
+        };
+        items.iter().cloned().enumerate().map(one).collect()
+    };
+    let (second, third) = (sample(2), sample(3));
+    let result = suite.aggregate_samples(&[second.clone(), third.clone()]);
+    let (half, third) = (suite.aggregate(&second), suite.aggregate(&third));
+    let near = |value: f64, expected: f64| (value - expected).abs() < 1e-12;
+    assert!(
+        near(result.value, f64::midpoint(half.value, third.value)),
+        "{result:?}"
+    );
+    assert!(near(result.low, f64::midpoint(half.low, third.low)), "{result:?}");
+    let counted = items
+        .iter()
+        .enumerate()
+        .filter(|(_, item)| !item.example.held_out);
+    let passed = counted
+        .clone()
+        .filter(|(at, _)| at % 2 == 0 || at % 3 == 0)
+        .count();
+    assert!(
+        near(result.parts["pass@2"], passed as f64 / counted.count() as f64),
+        "{result:?}"
+    );
+    assert_eq!(result.n, half.n);
+    assert!(result.protocol.ends_with("mean of 2 samples"), "{result:?}");
+    assert_eq!(suite.aggregate_samples(std::slice::from_ref(&second)), half);
+}
+
+#[test]
 fn pictures_are_drawn_in_one_size_and_shown_as_squares() {
     let takes = |name: &str, width, height| Suite::find(name).unwrap().takes(width, height);
     assert_eq!(

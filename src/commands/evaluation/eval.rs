@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use demask_actors::home::{Home, host_name};
+use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::pipeline::evaluation::evaluator::run_suite;
 use demask_actors::pipeline::evaluation::trial::{LikelihoodWay, Trial};
 use demask_actors::pipeline::external_rewards::ExternalRewards;
@@ -14,7 +15,7 @@ use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_actors::runtime::ids;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
-use demask_rewards::benchmarks::{Data, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
+use demask_rewards::benchmarks::{Data, ItemRequest, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
 use demask_storage::{Blobs, Evaluation, RunState};
@@ -88,9 +89,14 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
         suites
             .iter()
             .try_for_each(|suite| suite.items(options.limit).map(drop))?;
+        if options.samples > 1 {
+            let samplers = &session.samplers;
+            suites.iter().try_for_each(|suite| samples_differ(suite, samplers))?;
+        }
         let rewards: Vec<ExternalReward> = named.iter().flat_map(NamedSuites::rewards).cloned().collect();
         let trial = Trial {
             limit: options.limit,
+            samples: options.samples,
             mode,
             samplers: session.samplers.clone(),
             seed: options.seed,
@@ -211,6 +217,26 @@ fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
     }
 }
 
+/// Refuses several samples of what has one answer whatever the noise.
+fn samples_differ(suite: &Suite, samplers: &SamplerSettings) -> anyhow::Result<()> {
+    let first = suite.items(Some(1))?.into_iter().next();
+    let Some(item) = first else { return Ok(()) };
+    let why = match suite.request(&item) {
+        ItemRequest::Likelihood { .. } => "it compares log-likelihoods and samples nothing",
+        ItemRequest::Generate { .. } if suite.protocol().decoding.is_some() => {
+            "its protocol fills in at temperature 0, so that all samples would be equal"
+        }
+        ItemRequest::Generate { .. }
+            if item.example.kind != Kind::TextToImage && samplers.text.temperature == 0.0 =>
+        {
+            "the text sampler's temperature is 0, so that all samples would be equal; \
+             --sampling '{\"text\": {\"temperature\": 0.8}}' sets one"
+        }
+        ItemRequest::Generate { .. } => return Ok(()),
+    };
+    Err(UsageError(format!("--samples: {}: {why}", suite.name())).into())
+}
+
 /// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.
 fn begin(
     home: &Home,
@@ -238,6 +264,9 @@ fn begin(
     }
     if let Some((part, parts)) = options.shards {
         settings[SHARD] = json!(format!("{part}/{parts}"));
+    }
+    if options.samples > 1 {
+        settings["samples"] = json!(options.samples);
     }
     if options.likelihood != Likelihood::Published {
         settings["likelihood"] = json!(format!("{:?}", options.likelihood).to_lowercase());

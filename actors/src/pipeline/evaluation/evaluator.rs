@@ -234,16 +234,17 @@ pub async fn run_suite(
     let (inference, trial) = own
         .as_ref()
         .map_or((inference, trial), |(inference, trial)| (inference, trial));
-    let asked = suite.items(trial.limit).map_err(WorkError::from)?;
+    let once = suite.items(trial.limit).map_err(WorkError::from)?;
+    let count = once.len();
+    // A sample's items are numbered behind those of the sample before, and a number has noise of its own.
+    let asked = (0..trial.samples).flat_map(|_| once.iter().cloned());
     let is_ours = |number: usize| trial.shard.is_none_or(|(part, parts)| number % parts + 1 == part);
-    let all = (0..asked.len()).filter(|number| is_ours(*number)).count();
+    let all = (0..count * trial.samples)
+        .filter(|number| is_ours(*number))
+        .count();
     let judge = suite.judge().map_err(WorkError::from)?;
     let (mut items, mut open, mut said) = (Vec::with_capacity(all), Vec::new(), Vec::new());
-    for (number, item) in asked
-        .into_iter()
-        .enumerate()
-        .filter(|(number, _)| is_ours(*number))
-    {
+    for (number, item) in asked.enumerate().filter(|(number, _)| is_ours(*number)) {
         match watcher.known(number, &item) {
             Some(known) => items.push(known),
             None => open.push((number, item)),
@@ -270,12 +271,15 @@ pub async fn run_suite(
         go_on = watcher.progress(items.len(), all);
     }
     items.sort_by_key(|item| item.number);
-    let judged: Vec<Judged> = items.iter().map(|item| item.judged.clone()).collect();
+    let sampled = items.chunk_by(|one, next| one.number / count == next.number / count);
+    let judged: Vec<Vec<Judged>> = sampled
+        .map(|items| items.iter().map(|item| item.judged.clone()).collect())
+        .collect();
     let mut result = SuiteResult {
         networks: networks::means(&said),
-        ..suite.aggregate(&judged)
+        ..suite.aggregate_samples(&judged)
     };
-    let first = judged.first().map(|one| suite.request(&one.item));
+    let first = items.first().map(|item| suite.request(&item.judged.item));
     if let (Some(ItemRequest::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
         // A figure that was worked out in another way is not of the published protocol.
         result.protocol = format!("{}, {way}", result.protocol);

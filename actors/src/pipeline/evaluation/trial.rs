@@ -63,6 +63,8 @@ const FEWER: usize = 5;
 pub struct Trial {
     /// At most this many items.
     pub limit: Option<usize>,
+    /// Samples of each item, at least one, each with noise of its own.
+    pub samples: usize,
     /// With reasoning or without.
     pub mode: Mode,
     /// The samplers.

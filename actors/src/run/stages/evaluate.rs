@@ -44,6 +44,7 @@ impl StageRun {
         self.watch_benchmarks(suites, limit).await?;
         let trial = Trial {
             limit: Some(limit),
+            samples: 1,
             mode: Mode::Think,
             samplers: self.samplers(None),
             seed: 0,

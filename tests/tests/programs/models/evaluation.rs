@@ -133,3 +133,43 @@ fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() 
         "done"
     );
 }
+
+#[test]
+fn several_samples_of_an_item_are_rows_of_their_own_and_what_has_one_answer_is_refused() {
+    let place = Place::default();
+    let sampling = r#"{"text": {"temperature": 1.5}}"#;
+    let eval = |more: &[&str]| {
+        let mut arguments = vec![
+            "eval",
+            "tabletop-sums",
+            "--limit",
+            "6",
+            "--samples",
+            "3",
+            "--json",
+        ];
+        arguments.extend(more);
+        place.run(&arguments)
+    };
+    let out = eval(&["--sampling", sampling]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let result = &lines(&out)[0];
+    let pass = result["parts"]["pass@3"].as_f64().unwrap();
+    assert!(pass >= result["value"].as_f64().unwrap(), "{result}");
+    assert_eq!(result["n"], 6);
+    let rows = items(&place, &id_of(&place, "DESC"));
+    let numbers: Vec<_> = rows.iter().map(|row| row["number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..18).collect::<Vec<u64>>());
+    let outputs = |number: usize| rows[number]["output"].as_str().unwrap();
+    assert!(
+        (0..6).any(|at| outputs(at) != outputs(at + 6)),
+        "samples have noise of their own"
+    );
+    let refused = eval(&["--sampling", r#"{"text": {"temperature": 0.0}}"#]);
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("--samples: tabletop-sums: the text sampler's temperature is 0"),
+        "{said}"
+    );
+}

@@ -143,6 +143,7 @@ fn with_model(work: impl AsyncFnOnce(&Inference, &EngineProcess)) {
 async fn run((inference, engine): (&Inference, &EngineProcess), batch: usize, kept: &mut Kept) -> SuiteRun {
     let trial = Trial {
         limit: None,
+        samples: 1,
         mode: Mode::Think,
         samplers: SamplerSettings::default(),
         seed: 11,
