@@ -62,7 +62,7 @@ pub fn use_program(path: PathBuf) {
     PROGRAM.set(path).ok();
 }
 
-/// Renders a job in the process; `None` if no program is registered or it cannot be started.
+/// Renders a job in the process; `None` if no program is registered.
 pub(super) fn rendered(job: &TemplateJob) -> Option<Rendered> {
     let program = PROGRAM.get()?;
     let mut worker = WORKER.lock().unwrap_or_else(PoisonError::into_inner);
