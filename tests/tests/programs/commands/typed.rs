@@ -146,7 +146,7 @@ fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
 }
 
-/// Every command with a closed output: no panic, and the command is executed.
+/// Commands with a closed standard error: no panic, and each is executed.
 #[test]
 fn a_closed_standard_error_is_no_panic() {
     let place = Place::default();
