@@ -2,7 +2,7 @@
 //!
 //! A scorer reads a [`Case`] (prediction, reference, options) and returns the published code's verdict. It shares the
 //! published regular expressions, roundings and mistakes, because only then are results comparable. The registry,
-//! [`SCORERS`] by folder, states the tool and version of each; `demask score --list` prints them.
+//! `SCORERS` in each folder, states the tool and version of each; `demask score --list` prints them.
 
 use regex::Regex;
 use serde_json::{Map, Value};

@@ -1,5 +1,6 @@
-//! Exact answers with the usual equivalences: 0.5 is 1/2 and `\frac{1}{2}`, 1 1/2 is 1.5, 1,000 is 1000, "7 apples" is
-//! 7.
+//! Exact answers with the usual equivalences.
+//!
+//! Equal are 0.5, 1/2 and `\frac{1}{2}`; 1 1/2 and 1.5; 1,000 and 1000; "7 apples" and 7.
 
 /// Whether an answer is the expected one: the same number, else the same words.
 #[must_use]
