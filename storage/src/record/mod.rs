@@ -472,7 +472,7 @@ pub struct Lifecycle {
     pub run: String,
     /// The actor.
     pub actor: String,
-    /// The generation: 0 at first, plus one at each restart.
+    /// Which life of the actor it is; each restart counts one more.
     pub generation: u64,
     /// `started`, `stopped`, `failed`, `restarted`, `gave_up`.
     pub what: String,
