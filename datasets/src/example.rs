@@ -1,4 +1,4 @@
-//! The neutral record that every source yields, and that curation, training, rollouts, scoring and evaluation share.
+//! The neutral record that every source yields; curation, training, rollouts, scoring and evaluation share it.
 
 use demask_api::Picture;
 use demask_api::sequence::Task;
@@ -7,18 +7,18 @@ use serde_json::{Map, Value};
 
 use crate::scene::request::SceneRequest;
 
-/// What the user says to get a caption.
+/// The user's prompt in a captioning example.
 pub const CAPTION_PROMPT: &str = "describe the table";
 
-/// Which part of a source an example belongs to; parts never share content.
+/// The part of a source that an example belongs to; the splits share no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Trained on.
+    /// Used for training.
     Train,
-    /// Looked at while training.
+    /// Used for monitoring during training.
     Validation,
-    /// Benchmarks only.
+    /// Used for benchmarks only.
     Test,
 }
 
@@ -26,7 +26,7 @@ impl Split {
     /// Every split.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
-    /// Its name in files and tables.
+    /// Returns the split's name in files and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,7 +45,8 @@ pub enum Kind {
     TextToImage,
     /// Describe a picture.
     Caption,
-    /// Describe a fuller picture: what an image tokenizer learns from, too long to say in a short answer.
+    /// Describe a fuller picture. Its description is too long for a short answer; such pictures train the image
+    /// tokenizer.
     Scene,
     /// Answer a question about a picture.
     Question,
@@ -53,7 +54,7 @@ pub enum Kind {
     WordProblem,
     /// Work out what to draw, then draw it.
     ThinkThenDraw,
-    /// Plain text, nothing asked.
+    /// Plain text without a question.
     Text,
     /// An instruction and a free answer.
     Instruction,
@@ -75,7 +76,7 @@ impl Kind {
         Self::PictureInstruction,
     ];
 
-    /// Its name in files and tables.
+    /// Returns the kind's name in files and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -91,8 +92,8 @@ impl Kind {
         }
     }
 
-    /// The modality: which sequence layout and loss it is trained with in this mode. A request that needs thought is
-    /// plain text-to-image when asked without.
+    /// Returns the modality: the sequence layout and loss with which this kind is trained in `mode`. In direct mode, a
+    /// think-then-draw request is plain text-to-image.
     #[must_use]
     pub const fn task(self, mode: Mode) -> Task {
         match self {
@@ -107,19 +108,19 @@ impl Kind {
     }
 }
 
-/// Whether reasoning is wanted before the result.
+/// Whether reasoning precedes the result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// `<think>` reasoning `</think>`, then the result.
     #[default]
     Think,
-    /// The result alone.
+    /// Only the result.
     Direct,
 }
 
 impl Mode {
-    /// The short instruction that ends a text prompt in this mode.
+    /// Returns the short instruction that ends a text prompt in this mode.
     #[must_use]
     pub const fn instruction(self) -> &'static str {
         match self {
@@ -133,27 +134,27 @@ impl Mode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "check", rename_all = "snake_case")]
 pub enum Check {
-    /// It cannot be.
+    /// The answer cannot be verified.
     #[default]
     None,
-    /// The answer text, after normalising case and white space.
+    /// The answer's text must match after case and white space are normalised.
     Exact {
-        /// What it must be.
+        /// The expected answer.
         answer: String,
     },
-    /// The answer's number, by value (`0.5` and `1/2` are the same).
+    /// The answer's number must match by value (`0.5` and `1/2` are equal).
     Number {
-        /// What it must be.
+        /// The expected answer.
         answer: String,
     },
-    /// The drawn picture, read back as a table.
+    /// The drawn picture is read back as a table and compared with a request.
     Scene {
-        /// What must lie on it.
+        /// What must lie on the table.
         request: SceneRequest,
     },
-    /// The drawn picture's class, by a classifier of the source's training pictures.
+    /// The drawn picture's class must match, as judged by a classifier built from the source's training pictures.
     Class {
-        /// What it must be.
+        /// The expected class.
         class: String,
     },
 }
@@ -163,12 +164,12 @@ pub enum Check {
 pub struct Turn {
     /// `system`, `user`, `assistant` or `tool`.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
 impl Turn {
-    /// What the user says.
+    /// Makes a turn of the user.
     #[must_use]
     pub fn user(content: &str) -> Self {
         Self {
@@ -177,7 +178,7 @@ impl Turn {
         }
     }
 
-    /// Whether the user says it.
+    /// Whether the turn is the user's.
     #[must_use]
     pub fn is_users(&self) -> bool {
         self.role == "user"
@@ -187,46 +188,46 @@ impl Turn {
 /// One example.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    /// BLAKE3 of the content in hex (32 digits): the lineage id (law L5).
+    /// The lineage id (law L5): the first 32 hex digits of the BLAKE3 of the content.
     pub id: String,
-    /// The source that it comes from: `tabletop`, or one of a profile.
+    /// The source that yielded the example: `tabletop`, or one named in a profile.
     pub source: String,
-    /// Where a person finds it: the file and the line or number in it, `train.jsonl:17`; empty for what was generated.
+    /// The file and the line or row number in it, such as `train.jsonl:17`; empty for generated examples.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
-    /// Under which licence.
+    /// The licence.
     pub licence: String,
-    /// Which split.
+    /// The split.
     pub split: Split,
-    /// What is asked for.
+    /// What the example asks for.
     pub kind: Kind,
-    /// The part of a benchmark that it counts in (`counting`, `how_many`, `two_steps`); may be empty.
+    /// The category that it counts towards in a benchmark (`counting`, `how_many`, `two_steps`); may be empty.
     pub category: String,
-    /// It shows a composition that is kept out of training.
+    /// Whether it shows a composition that is held out of training.
     #[serde(default)]
     pub held_out: bool,
-    /// What the user says, without the mode's instruction.
+    /// The user's words, without the mode's instruction.
     pub prompt: String,
-    /// The conversation that is answered, where there is more of it than the prompt, which is then the user's last turn.
-    /// Empty where the prompt alone is asked.
+    /// The whole conversation before the answer, when it has more than the prompt; `prompt` is then the user's last
+    /// turn. Empty when the conversation is the prompt alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<Turn>,
-    /// The picture: asked about, or to be drawn.
+    /// The picture that is asked about, or that is to be drawn.
     pub picture: Option<Picture>,
     /// Worked reasoning, without the think marks.
     pub reasoning: Option<String>,
-    /// The text that answers; none when the answer is the picture.
+    /// The answer's text; `None` when the answer is the picture.
     pub answer: Option<String>,
-    /// How to verify.
+    /// How to verify an answer.
     pub check: Check,
-    /// The row's own columns that were asked to be kept (`keep` of a source), for rewards and benchmarks that are not part of
-    /// the program; they do not enter the id.
+    /// The row's own columns that the source keeps (`keep`), for external rewards and benchmarks. They do not enter the
+    /// id.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub columns: Map<String, Value>,
 }
 
 impl Example {
-    /// Sets the id from the content. Source, place, licence and split do not enter: the same content has the same id.
+    /// Sets the id from the content. Source, place, licence and split do not enter it: equal content has an equal id.
     #[must_use]
     pub fn with_id(mut self) -> Self {
         let mut hasher = blake3::Hasher::new();
@@ -247,7 +248,7 @@ impl Example {
         self
     }
 
-    /// With reasoning where the example brings some.
+    /// Returns [`Mode::Think`] if the example brings reasoning, else [`Mode::Direct`].
     #[must_use]
     pub const fn own_mode(&self) -> Mode {
         match self.reasoning {
@@ -256,7 +257,7 @@ impl Example {
         }
     }
 
-    /// The answer that is right, in words; empty where none is known.
+    /// Returns the right answer in words; empty if none is known.
     #[must_use]
     pub fn reference(&self) -> String {
         match &self.check {
@@ -267,7 +268,7 @@ impl Example {
         }
     }
 
-    /// All that is said before the answer.
+    /// Returns all turns before the answer.
     #[must_use]
     pub fn conversation(&self) -> Vec<Turn> {
         match self.turns.is_empty() {
@@ -276,14 +277,14 @@ impl Example {
         }
     }
 
-    /// The layout and loss in this mode.
+    /// Returns the sequence layout and loss of the example in `mode`.
     #[must_use]
     pub fn task(&self, mode: Mode) -> Task {
         self.kind.task(mode)
     }
 
-    /// What the model writes in this mode: reasoning in think marks (when wanted and known), then the answer. Empty for
-    /// a picture without reasoning.
+    /// Returns the text that the model should write in `mode`: the reasoning in think marks (when wanted and known),
+    /// then the answer. Empty for a picture without reasoning.
     #[must_use]
     pub fn completion(&self, mode: Mode) -> String {
         let answer = self.answer.as_deref().unwrap_or_default();

@@ -1,9 +1,11 @@
-//! Where examples come from, how they are cleaned, how they become token sequences.
+//! Data for training and evaluation: where examples come from, how they are cleaned and how they become token
+//! sequences.
 //!
-//! - `example.rs`: the record that every source yields; `scene/`: what it may say of a table;
-//! - `tabletop/`: the generated world; `formats/`: readers of files; `source_kind.rs`: which of them a source is;
+//! - `example.rs`: the record that every source yields; `scene/`: what it can say about a table;
+//! - `tabletop/`: the generated world; `formats/`: readers of data files; `source_kind.rs`: the kinds of a source;
 //! - `curation/`: duplicates and overlaps with benchmarks; `prompts/`: examples as token sequences;
-//! - `pictures/`: files and sizes; `hub/`: pulls; `torch_file/`: PyTorch's checkpoints; `data_dir.rs`: where data lies.
+//! - `pictures/`: picture files and sizes; `hub/`: downloads from the Hugging Face hub; `torch_file/`: PyTorch's
+//!   checkpoints; `data_dir.rs`: where data is searched.
 
 pub mod curation;
 pub mod data_dir;

@@ -1,4 +1,4 @@
-//! What a source of a profile is: examples of the tabletop, generated, or a file that a reader reads.
+//! The kind of a profile's source: generated tabletop examples, or files that a reader reads.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::example::Kind;
 use crate::formats::{READERS, Reader};
 
-/// The names of what the tabletop generates, with the kind of their examples.
+/// The names of the generated sources, each with the kind of its examples.
 pub const TABLETOP: [(&str, Kind); 7] = [
     ("tabletop_draw", Kind::TextToImage),
     ("tabletop_caption", Kind::Caption),
@@ -28,17 +28,17 @@ pub static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What a source is.
+/// The kind of a source.
 #[derive(Clone, Copy)]
 pub enum SourceKind {
-    /// The tabletop's examples of this kind, generated without end.
+    /// Tabletop examples of this kind, generated without end.
     Tabletop(Kind),
-    /// A file or folder, read by this reader.
+    /// A file or folder that this reader reads.
     Read(&'static dyn Reader),
 }
 
 impl SourceKind {
-    /// The kind of a name.
+    /// Returns the source kind of a name; `None` for an unknown name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         let generated = TABLETOP.iter().find(|(known, _)| *known == name);
@@ -48,7 +48,7 @@ impl SourceKind {
             .or_else(|| read.map(|reader| Self::Read(*reader)))
     }
 
-    /// The name in profiles.
+    /// Returns the name in profiles.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl SourceKind {
         }
     }
 
-    /// The reader, where the examples are in files.
+    /// Returns the reader; `None` for generated examples.
     #[must_use]
     pub fn reader(&self) -> Option<&'static dyn Reader> {
         match self {
@@ -69,7 +69,7 @@ impl SourceKind {
         }
     }
 
-    /// Whether the examples are in files.
+    /// Whether the examples are read from files.
     #[must_use]
     pub fn reads(&self) -> bool {
         self.reader().is_some()
@@ -81,7 +81,7 @@ impl JsonSchema for SourceKind {
         "SourceKind".into()
     }
 
-    /// One word a kind, each with what it stands for.
+    /// Lists each kind's name as a constant with its description.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let generated = TABLETOP.iter().map(|(name, kind)| {
             let about = format!(

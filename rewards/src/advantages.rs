@@ -1,7 +1,7 @@
-//! Advantages relative to the group: what a rollout is worth beside the others of its prompt.
+//! Group-relative advantages: the value of a rollout relative to the others of its prompt.
 
-/// Group-relative advantages: reward less the group's mean, divided by its population deviation (GRPO, dLLM-RL); all zero when
-/// the rewards are all the same.
+/// Computes group-relative advantages: the reward minus the group's mean, divided by the group's population standard
+/// deviation (GRPO, dLLM-RL). All are zero if the rewards are equal.
 #[must_use]
 pub fn advantages(totals: &[f64]) -> Vec<f64> {
     let count = totals.len().max(1) as f64;

@@ -1,14 +1,14 @@
-//! What a model made of a prompt.
+//! The completion of a prompt.
 
 use demask_api::Picture;
 
-/// What a model made of a prompt.
+/// A model's completion of a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Completion {
-    /// The text, reasoning included.
+    /// The text, with its reasoning.
     pub text: String,
     /// The picture, if one was drawn.
     pub picture: Option<Picture>,
-    /// Tokens of the text.
+    /// The number of tokens of the text.
     pub tokens: usize,
 }

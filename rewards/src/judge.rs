@@ -1,4 +1,4 @@
-//! The Judge: a completion against its example, by every reward of the list, and whether it is simply right.
+//! The Judge: scores a completion of an example by every listed reward, and decides whether it is right.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::scored::Scored;
 use crate::verifiers::Verifiers;
 use crate::verifiers::class_means::ClassMeans;
 
-/// Judges completions.
+/// A judge of completions.
 #[derive(Clone)]
 pub struct Judge {
     rewards: Vec<&'static dyn Reward>,
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Judge {
 }
 
 impl Judge {
-    /// A judge that also knows the classes of given pictures.
+    /// Makes a judge that can classify drawn pictures.
     #[must_use]
     pub fn with_classes(classes: ClassMeans) -> Self {
         Self::with_verifiers(Verifiers {
@@ -45,7 +45,7 @@ impl Judge {
         })
     }
 
-    /// A judge that verifies by these.
+    /// Makes a judge with these verifiers.
     #[must_use]
     pub fn with_verifiers(verifiers: Verifiers) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Judge {
         }
     }
 
-    /// A judge by other rewards than those of the list.
+    /// Makes a judge with these rewards instead of the listed ones.
     #[must_use]
     pub fn with_rewards(rewards: Vec<&'static dyn Reward>) -> Self {
         Self {
@@ -63,19 +63,20 @@ impl Judge {
         }
     }
 
-    /// What the judge verifies answers and pictures with.
+    /// Returns the verifiers of answers and pictures.
     #[must_use]
     pub const fn verifiers(&self) -> &Verifiers {
         &self.verifiers
     }
 
-    /// Whether the completion is right; false where nothing can be checked.
+    /// Whether the completion is right; false if it cannot be checked.
     #[must_use]
     pub fn right(&self, example: &Example, completion: &Completion) -> bool {
         self.verifiers.is_right(example, completion)
     }
 
-    /// Every reward that applies, weighted; one without a weight counts 0. `budget` is the longest text, in tokens.
+    /// Scores every applicable reward with its weight; a reward without a weight counts 0. `budget` is the longest text
+    /// in tokens.
     #[must_use]
     pub fn score(
         &self,
@@ -102,7 +103,7 @@ impl Judge {
         scored
     }
 
-    /// What a person would say of the completion: its text, or what the detector reads.
+    /// Describes the completion: its text, or what the detector reads in the picture.
     #[must_use]
     pub fn words(&self, completion: &Completion) -> String {
         match &completion.picture {

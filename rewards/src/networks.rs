@@ -1,5 +1,5 @@
-//! What reward networks are asked (`mmada.md` 5.3): which picture with which text. The networks are an engine's, and the
-//! rewards that read their numbers are `rewards/clip.rs` and `rewards/image_reward.rs`.
+//! The inputs of reward networks (`mmada.md` 5.3): which picture is scored for which text. An engine computes the
+//! networks; `rewards/clip.rs` and `rewards/image_reward.rs` interpret their numbers.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,18 @@ use crate::scored::Scored;
 use crate::statistics::{Mean, mean};
 use crate::verifiers::thought::split;
 
-/// A picture and the text that it is scored for.
+/// A picture and the text for which it is scored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     /// The picture.
     pub picture: Picture,
     /// The text.
     pub text: String,
-    /// Whether the picture was drawn: ImageReward says how well people like a drawing for its prompt, and nothing of
-    /// a caption.
+    /// Whether the picture was drawn. ImageReward rates a drawing for its prompt; it does not rate captions.
     pub drawn: bool,
 }
 
-/// What the networks are asked of a completion: a drawn picture with its prompt, or a given picture with its caption.
+/// Returns the networks' input for a completion: a drawn picture with its prompt, or a given picture with its caption.
 #[must_use]
 pub fn pair(example: &Example, completion: &Completion) -> Option<Pair> {
     if let Some(picture) = &completion.picture {
@@ -44,7 +43,7 @@ pub fn pair(example: &Example, completion: &Completion) -> Option<Pair> {
     })
 }
 
-/// The value of each reward that reads a network's numbers.
+/// Returns the value of each reward that reads a network's numbers.
 fn values(score: &PictureScore, drawn: bool) -> impl Iterator<Item = (&'static str, f64)> {
     let evidence = Evidence::Network(NetworkScore { score: *score, drawn });
     REWARDS
@@ -52,14 +51,14 @@ fn values(score: &PictureScore, drawn: bool) -> impl Iterator<Item = (&'static s
         .filter_map(move |reward| Some((reward.name(), reward.score(&evidence)?)))
 }
 
-/// Adds what the networks said to the other rewards, weighted.
+/// Adds the networks' scores to the other rewards, weighted.
 pub fn push(scored: &mut Scored, score: &PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) {
     for (name, value) in values(score, drawn) {
         scored.push(name, value, weights.get(name).copied().unwrap_or(0.0));
     }
 }
 
-/// The mean of what each network said of drawings, by its name, on the scale of its reward.
+/// Returns the mean score of drawings by each network, by the name and on the scale of its reward.
 #[must_use]
 pub fn means(said: &[PictureScore]) -> BTreeMap<String, Mean> {
     let mut numbers: BTreeMap<&str, Vec<f64>> = BTreeMap::new();

@@ -1,27 +1,27 @@
-//! A scored completion: each reward's own value beside its weight, and their weighted sum.
+//! A scored completion: the value and weight of each reward, and their weighted sum.
 
 use serde::{Deserialize, Serialize};
 
-/// One reward's part of a sum.
+/// The contribution of one reward.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// The reward.
+    /// The reward's name.
     pub name: String,
-    /// Its own value.
+    /// The unweighted value.
     pub value: f64,
-    /// Its weight.
+    /// The weight.
     pub weight: f64,
 }
 
 /// A scored completion.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scored {
-    /// The parts.
+    /// The contributions.
     pub parts: Vec<Part>,
 }
 
 impl Scored {
-    /// Adds a part.
+    /// Adds a contribution.
     pub fn push(&mut self, name: &str, value: f64, weight: f64) {
         self.parts.push(Part {
             name: name.to_owned(),
@@ -30,7 +30,7 @@ impl Scored {
         });
     }
 
-    /// The weighted sum.
+    /// Returns the weighted sum.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.parts.iter().map(|part| part.value * part.weight).sum()

@@ -1,8 +1,8 @@
-//! Shares, means and paired differences, each with its 95 % interval.
+//! Proportions, means and paired differences with their 95 % intervals.
 
 use serde::{Deserialize, Serialize};
 
-/// The 97.5 % point of the normal distribution.
+/// The 97.5 % quantile of the standard normal distribution.
 pub const Z: f64 = 1.959_963_985;
 
 /// A value with its 95 % interval.
@@ -10,9 +10,9 @@ pub const Z: f64 = 1.959_963_985;
 pub struct Interval {
     /// The value.
     pub value: f64,
-    /// Lower end.
+    /// The lower end.
     pub low: f64,
-    /// Upper end.
+    /// The upper end.
     pub high: f64,
 }
 
@@ -21,16 +21,16 @@ pub struct Interval {
 pub struct Mean {
     /// The mean.
     pub value: f64,
-    /// Lower end; none where there is one number, which says nothing of how far they lie apart.
+    /// The lower end; `None` for a single number, which has no spread.
     pub low: Option<f64>,
-    /// Upper end.
+    /// The upper end; `None` for a single number.
     pub high: Option<f64>,
-    /// How many numbers.
+    /// The count of numbers.
     pub n: usize,
 }
 
-/// The mean of numbers, its interval by their standard error and the normal distribution, as that of [`mean_of_shares`];
-/// nothing of no numbers.
+/// Computes the mean of numbers with an interval by their standard error and the normal distribution, like
+/// [`mean_of_shares`]; `None` without numbers.
 #[must_use]
 pub fn mean(numbers: &[f64]) -> Option<Mean> {
     let n = numbers.len();
@@ -48,7 +48,7 @@ pub fn mean(numbers: &[f64]) -> Option<Mean> {
     })
 }
 
-/// The mean of few numbers that vary about it normally, as that of several seeds; its interval by Student's t.
+/// Computes the mean of a few normally distributed numbers, such as several seeds, with an interval by Student's t.
 #[must_use]
 pub fn mean_by_t(numbers: &[f64]) -> Option<Mean> {
     let mean = mean(numbers)?;
@@ -61,13 +61,13 @@ pub fn mean_by_t(numbers: &[f64]) -> Option<Mean> {
     })
 }
 
-/// The 97.5 % point of Student's t with so many degrees of freedom; infinite with none.
+/// Computes the 97.5 % quantile of Student's t distribution with `freedom` degrees of freedom; infinite with none.
 #[must_use]
 pub fn student_t(freedom: usize) -> f64 {
     if freedom == 0 {
         return f64::INFINITY;
     }
-    // Between the normal point and that of one degree, which is 12.7.
+    // The quantile lies between that of the normal distribution and that of one degree of freedom, 12.7.
     let (mut low, mut high) = (1.9, 13.0);
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
@@ -80,7 +80,7 @@ pub fn student_t(freedom: usize) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The probability that |t| is at most this: Abramowitz and Stegun 26.7.3 and 26.7.4.
+/// Computes the probability of |T| ≤ t by Abramowitz and Stegun 26.7.3 and 26.7.4.
 fn within(t: f64, freedom: usize) -> f64 {
     let angle = (t / (freedom as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();
@@ -99,23 +99,23 @@ fn within(t: f64, freedom: usize) -> f64 {
     }
 }
 
-/// Two results on the same items.
+/// A comparison of two results on the same items.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
-    /// Mean of the second's credit minus the first's, with its 95 % interval.
+    /// The mean of the second's credit minus the first's, with its 95 % interval.
     pub difference: Interval,
-    /// Items of both.
+    /// The number of items.
     pub n: usize,
-    /// Items that the first alone has right.
+    /// The number of items that only the first has right.
     pub only_first: usize,
-    /// Items that the second alone has right.
+    /// The number of items that only the second has right.
     pub only_second: usize,
-    /// McNemar's exact two-sided probability of so uneven a split of the items that one alone has right, were both alike.
+    /// McNemar's exact two-sided p-value for these two counts, if both results were equally good.
     pub p: f64,
 }
 
-/// Compares two results on the same items: `first[i]` and `second[i]` are credits, 0 to 1, of one item. The interval is the
-/// normal one of the mean difference. None of no items.
+/// Compares two results on the same items: `first[i]` and `second[i]` are the credits, 0 to 1, of one item. The
+/// interval is the normal one of the mean difference. `None` without items.
 #[must_use]
 pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
     let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| b - a).collect();
@@ -129,7 +129,7 @@ pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
     Some(Paired {
         difference: Interval {
             value: mean.value,
-            // One item says nothing of how far apart two results lie.
+            // A single difference has no spread, so its interval is the widest possible.
             low: mean.low.unwrap_or(-1.0),
             high: mean.high.unwrap_or(1.0),
         },
@@ -140,11 +140,11 @@ pub fn paired(first: &[f64], second: &[f64]) -> Option<Paired> {
     })
 }
 
-/// McNemar's exact test: the two-sided probability of a split at least as uneven of `a + b` fair coins.
+/// Computes McNemar's exact test: the two-sided probability that `a + b` fair coins split at least as unevenly.
 #[must_use]
 pub fn mcnemar(a: usize, b: usize) -> f64 {
     let (n, fewer) = (a + b, a.min(b));
-    // log C(n, k) / 2^n, term by term: n may be thousands.
+    // log C(n, k) / 2^n, updated term by term because n may be thousands.
     let mut log_term = -(n as f64) * std::f64::consts::LN_2;
     let mut tail = 0.0;
     for k in 0..=fewer {
@@ -154,7 +154,7 @@ pub fn mcnemar(a: usize, b: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// The share of right answers with Wilson's interval; the whole of 0..1 when nothing was counted.
+/// Computes a proportion with Wilson's interval; the interval is 0 to 1 if nothing was counted.
 #[must_use]
 pub fn share(right: usize, count: usize) -> Interval {
     if count == 0 {
@@ -169,7 +169,7 @@ pub fn share(right: usize, count: usize) -> Interval {
     let half = Z / (1.0 + Z * Z / n) * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
     Interval {
         value: p,
-        // Exactly: rounding would leave 3e-17 of nothing.
+        // The ends are set exactly; rounding would leave 3e-17.
         low: if right == 0 { 0.0 } else { (centre - half).max(0.0) },
         high: if right == count {
             1.0
@@ -179,8 +179,8 @@ pub fn share(right: usize, count: usize) -> Interval {
     }
 }
 
-/// The unweighted mean of shares of independent categories, its interval by their summed variances (each share's
-/// variance from the Wilson centre, so that a share of 0 or 1 is not taken for certain).
+/// Computes the unweighted mean of the proportions of independent categories, with an interval by their summed
+/// variances. Each variance is taken at the Wilson centre, so that a proportion of 0 or 1 has a variance too.
 #[must_use]
 pub fn mean_of_shares(shares: &[(usize, usize)]) -> Interval {
     let counted: Vec<&(usize, usize)> = shares.iter().filter(|(_, count)| *count > 0).collect();

@@ -1,4 +1,4 @@
-//! Pictures by content: `blobs/ab/cdef…`, named by BLAKE3, each written once and whole.
+//! Content-addressed storage of pictures: `blobs/ab/cdef…`, named by BLAKE3, each written once and atomically.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,29 +12,29 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// The folder at a path; made at the first write.
+    /// Makes the handle of a folder, which is created at the first write.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// The folder.
+    /// Returns the folder.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where a blob lies.
+    /// Returns the path of a blob.
     #[must_use]
     pub fn path(&self, hash: &str) -> PathBuf {
         let (head, tail) = hash.split_at_checked(2).unwrap_or(("", hash));
         self.root.join(head).join(tail)
     }
 
-    /// Writes a blob unless it is there; its hash.
+    /// Writes a blob unless it exists; returns its hash.
     ///
     /// # Errors
-    /// The file system's, naming the file.
+    /// Any I/O error, with the file's path.
     pub fn put(&self, bytes: &[u8]) -> Result<String, StoreError> {
         let hash = blake3::hash(bytes).to_hex().to_string();
         let path = self.path(&hash);
@@ -51,7 +51,7 @@ impl Blobs {
     /// Reads a blob.
     ///
     /// # Errors
-    /// The file system's, naming the file.
+    /// Any I/O error, with the file's path.
     pub fn get(&self, hash: &str) -> Result<Vec<u8>, StoreError> {
         let path = self.path(hash);
         std::fs::read(&path).map_err(|source| StoreError::Io { path, source })
@@ -64,7 +64,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let work = path.with_extension(format!("{}.part", std::process::id()));
     let written = write_synced(&work, bytes).and_then(|()| std::fs::rename(&work, path));
     if written.is_err() {
-        // Half a picture takes room on a disk that may be full.
+        // A partial file would take space on a disk that may be full.
         std::fs::remove_file(work).ok();
     }
     written

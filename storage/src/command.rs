@@ -1,7 +1,7 @@
-//! The control socket's language: JSON, one message a line.
+//! The protocol of the control socket: JSON, one message a line.
 //!
 //! A client sends [`ClientMessage`]s; the daemon answers each with a [`ServerMessage::Reply`] of the same id. After
-//! `subscribe` the connection also carries [`ServerMessage::Event`]s from the asked sequence number on.
+//! `subscribe`, the connection also carries [`ServerMessage::Event`]s from the requested sequence number on.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,110 +9,111 @@ use crate::live::{ActorView, Overview};
 use crate::record::{Envelope, RunRequest};
 use crate::vocabulary::SteerAction;
 
-/// A client's line.
+/// A message of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientMessage {
-    /// Returned with the reply; the same command with the same id is done once.
+    /// The message's id, which the reply repeats. A command that is sent again with the same id is executed once.
     pub id: String,
-    /// The client's protocol; another one is refused with both numbers.
+    /// The client's protocol version. Another version is refused with a message that names both.
     pub protocol: u32,
-    /// Who: user name and client, for the audit row.
+    /// The user name and client, for the audit row.
     pub by: String,
-    /// What.
+    /// The command.
     pub command: Command,
 }
 
-/// What can be asked of the daemon.
+/// A command to the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
-    /// Where is the run?
+    /// Report the state of the run.
     Status,
-    /// The actor tree.
+    /// Report the actor tree.
     Actors,
-    /// Start a run. Refused while one is running.
+    /// Start a run. Refused while another one is running.
     Run(RunRequest),
-    /// Start a run once those before it have ended, whatever becomes of them.
+    /// Start a run after those before it have ended, however they end.
     Enqueue(RunRequest),
-    /// Put a run that waits at another place, from 1.
+    /// Move a waiting run to another place of the queue, from 1.
     QueueMove {
-        /// The run, as a person names it.
+        /// The run, as the user names it.
         run: String,
         /// The place.
         place: u64,
     },
-    /// Take a run that waits out of the queue.
+    /// Remove a waiting run from the queue.
     QueueCancel {
-        /// The run, as a person names it.
+        /// The run, as the user names it.
         run: String,
     },
-    /// Go on with a run that was stopped or failed, from its last checkpoint. Refused while another one is running.
+    /// Resume a stopped or failed run from its last checkpoint. Refused while another one is running.
     ResumeRun {
         /// The run's id.
         run: String,
     },
-    /// Hold at the next step boundary.
+    /// Pause at the next step boundary.
     Pause,
-    /// Go on.
+    /// Resume after a pause.
     Resume,
-    /// Checkpoint and end the run at the next step boundary.
+    /// Write a checkpoint and end the run at the next step boundary.
     Stop,
-    /// Checkpoint at the next step boundary.
+    /// Write a checkpoint at the next step boundary.
     Checkpoint,
-    /// Turn a knob at the next step boundary.
+    /// Set a knob at the next step boundary.
     Set {
         /// The knob.
         key: String,
         /// Its new value.
         value: f64,
     },
-    /// Sample this prompt now, watched: beside what the run is sampling, else after the engine's present request.
+    /// Sample this prompt now with its denoising frames: together with what the run is sampling, else after the
+    /// engine's current request.
     Sample {
         /// The prompt.
         prompt: String,
-        /// Draw rather than write.
+        /// Draw a picture instead of writing a text.
         picture: bool,
     },
-    /// Ask the run's model as it is now, and wait for what it says: beside what the run is sampling, else after the engine's
-    /// present request.
+    /// Ask the run's current model and wait for its answer: together with what the run is sampling, else after the
+    /// engine's current request.
     Ask {
         /// The prompt.
         prompt: String,
-        /// Draw rather than write.
+        /// Draw a picture instead of writing a text.
         draw: bool,
-        /// The picture that is asked about: a file's whole path.
+        /// The absolute path of the picture that is asked about.
         image: Option<String>,
         /// Answer without reasoning.
         direct: bool,
-        /// The right answer, if it is known: the verdict comes with the answer.
+        /// The right answer, if it is known; the reply then has a verdict.
         reference: Option<String>,
     },
-    /// Send events from this sequence number on (0: from now on, live).
+    /// Send events from this sequence number on (0: only new ones), then live.
     Subscribe {
         /// The last sequence number that the client has.
         since: u64,
     },
-    /// Send what somebody who comes in the middle has missed, the run's curves, benchmarks and last events, then events live.
+    /// Send what a late client has missed (the run's curves, benchmarks and last events), then events live.
     Follow {
-        /// How many of the last events.
+        /// The number of last events.
         recent: u64,
     },
-    /// Read-only SQL (the dashboard's Query screen).
+    /// Run read-only SQL (the dashboard's Query screen).
     Query {
         /// One SELECT.
         sql: String,
-        /// Most rows.
+        /// The most rows.
         limit: u64,
     },
-    /// End the daemon: stop at the step boundary, checkpoint, flush, exit 0.
+    /// End the daemon: stop at the step boundary, write a checkpoint, flush, exit 0.
     Shutdown,
 }
 
 impl Command {
-    /// Turns a knob, as a person types it.
+    /// Parses a `set` command as the user types it.
     ///
     /// # Errors
-    /// In words: the value is not a finite number.
+    /// A message if the value is not a finite number.
     pub fn set(key: &str, value: &str) -> Result<Self, String> {
         match value.trim().parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(Self::Set {
@@ -127,7 +128,7 @@ impl Command {
         }
     }
 
-    /// What a command steers in a run; none for what only looks, and for what concerns the daemon.
+    /// Returns the steer action of a command; `None` for queries and for commands to the daemon itself.
     #[must_use]
     pub fn action(&self) -> Option<SteerAction> {
         match self {
@@ -142,89 +143,89 @@ impl Command {
     }
 }
 
-/// What the daemon says.
-// Nearly all messages are events: a box around each would cost more than it saves.
+/// A message of the daemon.
+// Nearly all messages are events, so boxing them would cost more than it saves.
 #[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum ServerMessage {
-    /// The answer to a client's message.
+    /// The reply to a client's message.
     Reply {
         /// The message's id.
         id: String,
-        /// The daemon's protocol.
+        /// The daemon's protocol version.
         protocol: u32,
         /// The daemon's version.
         version: String,
-        /// The answer.
+        /// The reply.
         reply: Reply,
     },
-    /// Something happened.
+    /// An event.
     Event(Envelope),
-    /// The client was too slow: this many events were not sent; read them from the store.
+    /// The client was too slow and some events were not sent; they can be read from the store.
     Lagged {
-        /// How many.
+        /// The number of events that were not sent.
         missed: u64,
         /// The next sequence number that will be sent.
         next: u64,
     },
 }
 
-/// Answers.
+/// A reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Where the run is.
+    /// The state of the run.
     Status(Box<Overview>),
     /// The actor tree.
     Actors {
-        /// Parents before children.
+        /// The actors, parents before children.
         actors: Vec<ActorView>,
     },
-    /// Taken; it takes effect at a step boundary, and a `Steer` record then says at which.
+    /// The command was accepted. It takes effect at a step boundary, and a `Steer` record then says which.
     Accepted {
-        /// In words.
+        /// A message for the user.
         message: String,
-        /// The present step.
+        /// The current step.
         step: u64,
     },
-    /// What the run's model said.
+    /// The answer of the run's model.
     Said {
-        /// The text, reasoning included.
+        /// The text with its reasoning.
         text: String,
-        /// What follows the reasoning, or what the detector reads in a drawing.
+        /// The text after the reasoning, or what the detector reads in a drawing.
         answer: String,
-        /// The drawing: the path of a PNG file.
+        /// The path of the drawing, a PNG file.
         picture: Option<String>,
-        /// Whether the answer is right; none where nobody can tell.
+        /// Whether the answer is right; `None` if it cannot be checked.
         right: Option<bool>,
-        /// Steps that were done.
+        /// The number of completed steps.
         step: u64,
-        /// From the question to the answer.
+        /// Seconds from the question to the answer.
         seconds: f64,
     },
-    /// A run was started.
+    /// A run has started.
     Started {
         /// Its id.
         run: String,
     },
-    /// A run waits for its turn, or has begun if none is before it.
+    /// A run is queued, or has begun if none is before it.
     Queued {
         /// Its id.
         run: String,
-        /// Runs before it, the one under way among them.
+        /// The number of runs before it, including the running one.
         ahead: u64,
     },
-    /// A query's result.
+    /// The result of a query.
     Rows {
         /// Column names.
         columns: Vec<String>,
         /// Values.
         rows: Vec<Vec<serde_json::Value>>,
     },
-    /// Not done, and why, and what to do.
+    /// The command was refused.
     Refused {
-        /// In words.
+        /// The reason and the remedy.
         message: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Evaluations outside a run, read: the one that was interrupted, and every item of an evaluation.
+//! Queries of evaluations outside runs: the interrupted one, similar ones, and the items of an evaluation.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -6,10 +6,10 @@ use crate::RunState;
 use crate::record::{EvalItem, Evaluation};
 use crate::store::StoreError;
 
-/// The id of the newest evaluation that was begun like this one and did not end.
+/// Returns the id of the newest evaluation with these parameters that did not end.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn interrupted(connection: &Connection, like: &Evaluation) -> Result<Option<String>, StoreError> {
     let sql = "SELECT id FROM evaluation WHERE state = 'running' AND checkpoint = ?1 AND suites = ?2 AND settings = ?3
                AND seed = ?4 AND item_limit IS ?5 AND version = ?6 ORDER BY started_us DESC LIMIT 1";
@@ -25,11 +25,11 @@ pub fn interrupted(connection: &Connection, like: &Evaluation) -> Result<Option<
     Ok(connection.query_row(sql, values, |row| row.get(0)).optional()?)
 }
 
-/// The evaluations that asked the same weights in the same way, whatever suites and however many items, the oldest first: an item
-/// of theirs is what would be computed again.
+/// Returns the evaluations of the same weights with the same settings, whatever their suites and limits, oldest first.
+/// Their items are equal to those that would be computed again.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn alike(connection: &Connection, like: &Evaluation) -> Result<Vec<String>, StoreError> {
     let sql =
         "SELECT id FROM evaluation WHERE checkpoint = ?1 AND settings = ?2 AND seed = ?3 AND version = ?4
@@ -43,10 +43,10 @@ pub fn alike(connection: &Connection, like: &Evaluation) -> Result<Vec<String>, 
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Every evaluation outside a run, the oldest first.
+/// Returns every evaluation outside runs, oldest first.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn all(connection: &Connection) -> Result<Vec<Evaluation>, StoreError> {
     let mut query = connection.prepare(
         "SELECT id, checkpoint, suites, settings, seed, item_limit, host, version, state FROM evaluation ORDER BY started_us",
@@ -69,10 +69,10 @@ pub fn all(connection: &Connection) -> Result<Vec<Evaluation>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Every item of an evaluation, or of a run's evaluation at a step, by suite and number.
+/// Returns every item of an evaluation, or of a run's evaluation at a step, by suite and number.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn items(connection: &Connection, run: &str, step: u64) -> Result<Vec<EvalItem>, StoreError> {
     let mut query = connection.prepare(
         "SELECT suite, number, item, category, counted, prompt, picture, output, drawn, answer, reference, credit, tokens,
@@ -103,10 +103,10 @@ pub fn items(connection: &Connection, run: &str, step: u64) -> Result<Vec<EvalIt
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The evaluations and runs that have items, with the last step that has some, newest first.
+/// Returns the evaluations and runs that have items, newest first, each with the last step that has some.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn evaluated(connection: &Connection) -> Result<Vec<(String, u64)>, StoreError> {
     let mut query = connection.prepare(
         "SELECT item.run, max(item.step) FROM item GROUP BY item.run ORDER BY

@@ -1,14 +1,14 @@
-//! The event log, read: what happened after a sequence number, and what somebody who comes in the middle has missed.
+//! Queries of the event log: events after a sequence number, and what a late client has missed.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::record::{Envelope, Metric, Record};
 use crate::store::StoreError;
 
-/// Durable events after a sequence number, oldest first.
+/// Returns the durable events after a sequence number, oldest first.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec<Envelope>, StoreError> {
     events(
         connection,
@@ -17,16 +17,16 @@ pub fn events_since(connection: &Connection, seq: u64, limit: u64) -> Result<Vec
     )
 }
 
-/// Steps whose metrics [`recent_events`] gives.
+/// The number of last steps whose metrics [`recent_events`] returns.
 const CURVES: i64 = 1000;
-/// Watched samples whose frames it gives.
+/// The number of watched samples whose frames [`recent_events`] returns.
 const WATCHED: i64 = 8;
 
-/// The present run's curves, its last watched samples, its benchmarks and its last events, each oldest first: what somebody
-/// who comes in the middle has missed. Metrics and frames have no sequence number; theirs is 0.
+/// Returns what a late client has missed: the current run's curves, last watched samples, benchmarks and last events,
+/// each oldest first. Metrics and frames have no sequence number; theirs is 0.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn recent_events(connection: &Connection, recent: u64) -> Result<Vec<Envelope>, StoreError> {
     let run: Option<String> = connection
         .query_row(
@@ -50,7 +50,7 @@ pub fn recent_events(connection: &Connection, recent: u64) -> Result<Vec<Envelop
     Ok(missed)
 }
 
-/// A run's metrics of its last steps, a record a step.
+/// Returns a run's metrics of its last steps, one record a step.
 fn curves(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreError> {
     let mut query = connection.prepare_cached(
         "SELECT step, name, value, at_us FROM v_metric
@@ -77,7 +77,7 @@ fn curves(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreErro
     Ok(steps)
 }
 
-/// The frames of a run's last watched samples, whose names begin with the run's.
+/// Returns the frames of a run's last watched samples, whose ids begin with the run's.
 fn watched(connection: &Connection, run: &str) -> Result<Vec<Envelope>, StoreError> {
     let mut query = connection.prepare_cached(
         "SELECT at_us, body FROM frame WHERE sample IN
@@ -129,10 +129,10 @@ fn events(
     Ok(events)
 }
 
-/// The last sequence number.
+/// Returns the last sequence number.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn last_seq(connection: &Connection) -> Result<u64, StoreError> {
     let seq: Option<i64> = connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
     Ok(seq.unwrap_or(0) as u64)

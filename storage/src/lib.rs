@@ -1,6 +1,8 @@
-//! SQLite: schema, the recorder's writer, queries; and everything that crosses a boundary as plain data: events,
-//! commands and records. The same [`Record`] is what an actor hands to the recorder, what the daemon streams to
-//! watchers, and what the dashboard draws, so `tui` depends on this crate only.
+//! The experiment store in SQLite (schema, writer, queries), and the plain data that crosses process boundaries:
+//! events, commands and records.
+//!
+//! An actor hands a [`Record`] to the recorder, the daemon streams the same type to watchers, and the dashboard draws
+//! it. Therefore `tui` depends on this crate only.
 
 pub mod blobs;
 pub mod command;
@@ -26,6 +28,6 @@ pub use runs::journal;
 pub use store::StoreError;
 pub use writer::Writer;
 
-/// The version of the control protocol; it is in every reply.
+/// The version of the control protocol; every reply contains it.
 pub const PROTOCOL: u32 = 2;
 pub use vocabulary::{Decision, Gate, Modality, RunState, SteerAction, UnknownWord};

@@ -1,158 +1,158 @@
-//! What is true now: the state that a watcher sees besides the records.
+//! Live state: what watchers see besides the stored records.
 
 use serde::{Deserialize, Serialize};
 
 use crate::vocabulary::RunState;
 
-/// What an actor is doing.
+/// The state of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorState {
-    /// Being made.
+    /// Being created.
     Starting,
     /// Waiting for a message.
     Idle,
-    /// Handling one.
+    /// Handling a message.
     Busy,
-    /// Held by a person.
+    /// Paused by the user.
     Paused,
-    /// Waiting for room downstream (law L2).
+    /// Waiting for space downstream (law L2).
     Waiting,
-    /// Dead; the supervisor is about to make another.
+    /// Failed; the supervisor is about to restart it.
     Failed,
     /// Ended.
     Stopped,
 }
 
-/// One row of the actor tree.
+/// A row of the actor tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorView {
     /// Its name: `trainer`, `engine/0`.
     pub name: String,
     /// Its parent's name; empty for the root.
     pub parent: String,
-    /// Doing what.
+    /// Its state.
     pub state: ActorState,
-    /// What it is busy with, in a few words.
+    /// What it is doing, in a few words.
     pub detail: String,
-    /// Messages or work items waiting, and how many may.
+    /// The number of waiting messages or work items, and the capacity.
     pub queue: (u64, u64),
-    /// Lives so far, less one.
+    /// The number of restarts.
     pub restarts: u64,
-    /// Messages handled.
+    /// The number of handled messages.
     pub handled: u64,
-    /// The last message's type.
+    /// The type of the last message.
     pub last_message: String,
-    /// Microseconds since the epoch of the last message.
+    /// The time of the last message, in microseconds since the epoch.
     pub last_at_us: i64,
-    /// The last few messages: time, type, microseconds, outcome (the flight recorder).
+    /// The last few messages: time, type, duration in microseconds, outcome (the flight recorder).
     pub recent: Vec<(i64, String, u64, String)>,
-    /// Microseconds from the last question to its answer, its time in the queue among them.
+    /// The time of the last request to its reply in microseconds, including its time in the queue.
     #[serde(default)]
     pub answered_us: u64,
-    /// The last few deaths: microseconds since the epoch, and the reason.
+    /// The last few failures: time in microseconds since the epoch, and reason.
     #[serde(default)]
     pub deaths: Vec<(i64, String)>,
 }
 
-/// One stage of a run.
+/// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageView {
     /// Its name in the profile.
     pub name: String,
     /// `pretrain`, `finetune`, `reason`, `align`, `evaluate`, `tokenizer`.
     pub kind: String,
-    /// Steps done.
+    /// Completed steps.
     pub done: u64,
-    /// Steps in all.
+    /// Total steps.
     pub total: u64,
 }
 
-/// A device as its engine sees it.
+/// A device as its engine reports it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceView {
     /// `cpu`, `cuda:0`.
     pub name: String,
-    /// Compute dtype and why.
+    /// The compute dtype, and why it was chosen.
     pub compute: String,
-    /// Threads, 0 for a GPU.
+    /// The number of threads; 0 for a GPU.
     pub threads: u64,
-    /// Engine process id.
+    /// The engine's process id.
     pub pid: u64,
-    /// Resident memory of the engine's process in bytes, when this was said.
+    /// The engine's resident memory in bytes, at the time of the report.
     pub memory: u64,
-    /// The most that was resident since the process began, in bytes.
+    /// The engine's peak resident memory in bytes.
     #[serde(default)]
     pub peak: u64,
-    /// Share of the last interval that the engine computed, 0..1.
+    /// The share of the last interval in which the engine computed, 0 to 1.
     pub busy: f64,
 }
 
-/// Something that can be turned in a run: a number within a range.
+/// A setting that can be changed during a run: a number within a range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Knob {
     /// Its key for `set`: `learning_rate`, `temperature`, `kl`, `mix.SOURCE`, `reward.NAME`.
     pub key: String,
-    /// Present value.
+    /// The current value.
     pub value: f64,
-    /// Smallest allowed.
+    /// The smallest allowed value.
     pub low: f64,
-    /// Largest allowed.
+    /// The largest allowed value.
     pub high: f64,
     /// One line of help.
     pub help: String,
 }
 
 impl Knob {
-    /// What is allowed, in words: `0 to 1`.
+    /// Describes the allowed range: `0 to 1`.
     #[must_use]
     pub fn allowed(&self) -> String {
         format!("{} to {}", self.low, self.high)
     }
 }
 
-/// Where the run is.
+/// The state of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Overview {
-    /// The run, or empty when none.
+    /// The run's id; empty if there is none.
     pub run: String,
-    /// The profile.
+    /// The profile's name.
     pub profile: String,
-    /// Where it is.
+    /// The run's state.
     pub state: RunState,
-    /// In words what is going on.
+    /// What is going on, in words.
     pub detail: String,
-    /// The run's step.
+    /// The current step.
     pub step: u64,
-    /// Steps of all stages.
+    /// The number of steps of all stages.
     pub total_steps: u64,
     /// The stages, in order.
     pub stages: Vec<StageView>,
-    /// Index of the present one.
+    /// The index of the current stage.
     pub stage: usize,
-    /// Training tokens a second of the present stage, smoothed; 0 where it has none.
+    /// The training tokens per second of the current stage, smoothed; 0 if it has none.
     pub tokens_per_s: f64,
-    /// Seconds to the end of the present stage at its pace, if known.
+    /// The estimated seconds to the end of the current stage, if known.
     pub eta_s: Option<f64>,
-    /// Seconds since the start of this life of the run.
+    /// Seconds since the run last started or resumed.
     pub elapsed_s: f64,
-    /// Devices.
+    /// The devices.
     pub devices: Vec<DeviceView>,
-    /// What can be steered.
+    /// The knobs.
     pub knobs: Vec<Knob>,
-    /// The last checkpoint's step, if any.
+    /// The step of the last checkpoint, if there is one.
     pub last_checkpoint: Option<u64>,
 }
 
 impl Overview {
-    /// The run in a line: where it is, how fast it goes, when the present stage ends.
+    /// Describes the run in one line: its state, its speed, and the remaining time of the stage.
     #[must_use]
     pub fn headline(&self) -> String {
         self.headline_within(usize::MAX)
     }
 
-    /// The same in so many columns, if it can be: the words about the time that is left become fewer, then the pace is left out,
-    /// then the time.
+    /// Like [`Self::headline`], in at most `columns` columns if possible: first the words about the remaining time are
+    /// shortened, then the speed is dropped, then the time.
     #[must_use]
     pub fn headline_within(&self, columns: usize) -> String {
         let mut parts = vec![
@@ -163,7 +163,7 @@ impl Overview {
         if let Some(stage) = self.stages.get(self.stage) {
             parts.push(format!("{} {}/{}", stage.name, stage.done, stage.total));
         }
-        // A run that is held has no pace.
+        // A paused run has no speed.
         if self.state != RunState::Running {
             return parts.join(" · ");
         }
@@ -183,7 +183,7 @@ impl Overview {
         lines.into_iter().find(fits).unwrap_or_else(|| line(None, None))
     }
 
-    /// The time to the end of the present stage as a person says it; none while it is not known or the run is held.
+    /// Describes the time to the end of the current stage; `None` if it is unknown or the run is not running.
     #[must_use]
     pub fn time_left(&self) -> Option<String> {
         let left = self.eta_s.filter(|left| left.is_finite() && *left > 0.0)?;
@@ -191,7 +191,7 @@ impl Overview {
     }
 }
 
-/// Seconds as a person says them.
+/// Formats a duration for the user.
 fn duration(seconds: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let all = seconds.clamp(0.0, 1e9) as u64;
@@ -202,30 +202,31 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// A denoising step of a watched sample, as the dashboard draws it: words, not token ids.
+/// A denoising step of a watched sample, as the dashboard draws it: with words instead of token ids.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
-    /// The run, or empty.
+    /// The run's id; may be empty.
     pub run: String,
-    /// The sample: all its frames carry this id.
+    /// The sample's id, which all its frames carry.
     pub sample: String,
-    /// What asked for it: `rollout`, `evaluation`, `person`.
+    /// The origin of the sample: `rollout`, `evaluation`, `person`.
     pub origin: String,
     /// The prompt.
     pub prompt: String,
     /// `text` or `picture`.
     pub kind: String,
-    /// Denoising step, from 0.
+    /// The denoising step, from 0.
     pub step: u64,
-    /// Of at most how many so far: a picture follows its reasoning, and sure tokens need fewer.
+    /// The largest number of steps as known so far: a picture adds steps after its reasoning, and confident tokens may
+    /// need fewer.
     pub steps: u64,
-    /// Each target position's text (empty string: masked). For a picture the code, or empty.
+    /// The text of each target position; empty if it is masked. For a picture, the code.
     pub tokens: Vec<String>,
-    /// Each target position's confidence, 0..=255.
+    /// The confidence of each target position, 0 to 255.
     pub confidence: Vec<u8>,
-    /// For a picture: codes across the code grid, whose rows follow one another; else 0.
+    /// For a picture: the codes in a row of the code grid, row-major; else 0.
     pub grid: u64,
-    /// For a picture: width, height and RGB bytes (hex) of the present guess.
+    /// For a picture: width, height and RGB bytes (hex) of the current guess.
     pub picture: Option<(u64, u64, String)>,
 }
 

@@ -1,6 +1,5 @@
-//! The words that rows, the event stream, the screen and control flow share, each defined once.
-//!
-//! A word is spelled the same in the store, on the socket and on the screen.
+//! The shared vocabulary of rows, the event stream, the screen and control flow. Each word is defined once and spelled
+//! the same everywhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +8,15 @@ use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
 
-/// A word that this version does not know.
+/// An unknown word.
 #[derive(Debug, thiserror::Error)]
 #[error("'{found}' is no {what}; expected one of {known}")]
 pub struct UnknownWord {
-    /// What was expected.
+    /// The vocabulary that was expected.
     pub what: &'static str,
-    /// What was found.
+    /// The word that was found.
     pub found: String,
-    /// The words there are.
+    /// The known words.
     pub known: String,
 }
 
@@ -30,10 +29,10 @@ macro_rules! vocabulary {
         }
 
         impl $name {
-            /// All of them.
+            /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word in rows, on the socket and on the screen.
+            /// Returns the word in rows, on the socket and on the screen.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self {
@@ -76,99 +75,99 @@ macro_rules! vocabulary {
 }
 
 vocabulary! {
-    /// A gate of curation: a row, an example or a trace passes it or is turned away at it.
+    /// A gate of curation, which a row, an example or a trace passes or fails.
     Gate, "gate":
-    /// The row can be read, and fits the model's lengths.
+    /// The row can be read and fits the model's lengths.
     "parse" => Parse,
-    /// No row before it says the same.
+    /// No earlier row has the same text.
     "exact_dedup" => ExactDedup,
-    /// No row before it says nearly the same.
+    /// No earlier row has nearly the same text.
     "near_dedup" => NearDedup,
     /// It shares nothing with a registered benchmark (law L6).
     "decontaminate" => Decontaminate,
-    /// The trace's steps and its result are right.
+    /// The trace's steps and result are right.
     "verify" => Verify,
     /// No equal trace was accepted before.
     "dedup" => Dedup,
-    /// The trace is in the pool; the row can be trained on.
+    /// The trace enters the pool; the row can be trained on.
     "accept" => Accept,
 }
 
 vocabulary! {
-    /// What an example asks for, as the sequence layout and the loss see it.
+    /// The modality of an example, which determines the sequence layout and the loss.
     Modality, "modality":
-    /// Text for text.
+    /// Text to text.
     "text" | "word_problem" | "instruction" => Text,
-    /// Text about a picture.
+    /// Text and picture to text.
     "ask" | "caption" | "scene" | "question" | "picture_instruction" => Ask,
-    /// A picture for text.
+    /// Text to picture.
     "draw" | "text_to_image" => Draw,
     /// Reasoning, then a picture.
     "think_draw" | "think_then_draw" => ThinkDraw,
 }
 
 vocabulary! {
-    /// Where a run is. `done`, `stopped` and `failed` are its ends.
+    /// The state of a run. `done`, `stopped` and `failed` are final.
     RunState, "run state":
     /// There is no run.
     "idle" => Idle,
-    /// A life of the run is loading its checkpoint.
+    /// The run is loading its checkpoint.
     "starting" => Starting,
-    /// Steps are done.
+    /// Steps are being executed.
     "running" => Running,
-    /// A person holds it at a step boundary.
+    /// The user paused it at a step boundary.
     "paused" => Paused,
-    /// The disk is full; it goes on once there is room.
+    /// The disk is full; the run continues when there is space.
     "waiting_disk" => WaitingDisk,
     /// The daemon is ending.
     "stopping" => Stopping,
-    /// The daemon ended; the next one goes on with it.
+    /// The daemon ended; the next one resumes the run.
     "interrupted" => Interrupted,
-    /// All stages are done.
+    /// All stages are complete.
     "done" => Done,
-    /// A person stopped it.
+    /// The user stopped it.
     "stopped" => Stopped,
-    /// It could not go on.
+    /// It cannot continue.
     "failed" => Failed,
 }
 
 vocabulary! {
-    /// What a person does to a run.
+    /// A user's action on a run.
     SteerAction, "steer action":
-    /// Turns a knob.
+    /// Sets a knob.
     "set" => Set,
-    /// Holds it.
+    /// Pauses it.
     "pause" => Pause,
-    /// Lets it go on.
+    /// Resumes it.
     "resume" => Resume,
     /// Ends it, with a checkpoint.
     "stop" => Stop,
-    /// Has a checkpoint written.
+    /// Writes a checkpoint.
     "checkpoint" => Checkpoint,
-    /// Has a prompt sampled.
+    /// Samples a prompt.
     "sample" => Sample,
 }
 
 vocabulary! {
-    /// What an evaluation decides about a checkpoint.
+    /// The promotion gate's decision about a checkpoint.
     Decision, "decision":
-    /// There was none to compare it with: it is what later ones are compared with.
+    /// The first checkpoint, with which later ones are compared.
     "baseline" => Baseline,
-    /// It is the best now.
+    /// The new best checkpoint.
     "promote" => Promote,
-    /// The best stays the best; the run goes on with what it has.
+    /// The best checkpoint stays; the run continues.
     "hold" => Hold,
-    /// The run goes back to the best.
+    /// The run returns to the best checkpoint.
     "roll_back" => RollBack,
 }
 
-/// A decision in a record: the empty word where nothing was decided.
+/// Serialises the decision in a record; the empty word means that nothing was decided.
 pub(crate) mod decided {
     use serde::{Deserialize as _, Deserializer, Serializer, de};
 
     use super::Decision;
 
-    // serde's signature.
+    // The signature is serde's.
     #[allow(clippy::ref_option)]
     pub(crate) fn serialize<S: Serializer>(decision: &Option<Decision>, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(decision.map_or("", Decision::word))

@@ -1,4 +1,4 @@
-//! Records to rows: one transaction a batch; the same record twice leaves one row (law L1).
+//! Writes records as rows, one transaction a batch. Writing the same record twice leaves one row (law L1).
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Re
 use crate::store::{self, StoreError};
 use crate::vocabulary::Decision;
 
-/// The one writer of a store.
+/// The only writer of a store.
 #[derive(Debug)]
 pub struct Writer {
     connection: Connection,
@@ -19,23 +19,24 @@ impl Writer {
     /// Opens the store for writing.
     ///
     /// # Errors
-    /// As [`store::open`].
+    /// Those of [`store::open`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             connection: store::open(path)?,
         })
     }
 
-    /// The connection, for reading what was committed.
+    /// Returns the connection, for reading what was committed.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Writes a batch in one transaction and numbers it; an alert is added for each value that is not finite.
+    /// Writes a batch in one transaction and numbers its records. For each value that is not finite, an alert is added.
     ///
     /// # Errors
-    /// [`StoreError::Full`] when there is no room: nothing of the batch was written then, try it again.
+    /// [`StoreError::Full`] if the disk is full: nothing of the batch was written, and it can be retried. Any other
+    /// SQLite error.
     pub fn append(&mut self, records: &[Record], at_us: i64) -> Result<Vec<Envelope>, StoreError> {
         let transaction = self.connection.transaction()?;
         let mut envelopes = Vec::with_capacity(records.len());
@@ -60,18 +61,18 @@ impl Writer {
         Ok(envelopes)
     }
 
-    /// Durable events after a sequence number, oldest first.
+    /// Returns the durable events after a sequence number, oldest first.
     ///
     /// # Errors
-    /// SQLite's.
+    /// Any SQLite error.
     pub fn events_since(&self, seq: u64, limit: u64) -> Result<Vec<Envelope>, StoreError> {
         events_since(&self.connection, seq, limit)
     }
 
-    /// Moves the log into the database file: at a clean stop.
+    /// Moves the write-ahead log into the database file, at a clean stop.
     ///
     /// # Errors
-    /// SQLite's.
+    /// Any SQLite error.
     pub fn finish(&self) -> Result<(), StoreError> {
         Ok(self
             .connection
@@ -104,7 +105,7 @@ fn not_finite(record: &Record) -> Vec<Record> {
         .collect()
 }
 
-/// Writes one record; the sequence number of its event, if it has one.
+/// Writes one record; returns the sequence number of its event, if it has one.
 fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
     if !record.stored() {
         return Ok(None);
@@ -114,7 +115,7 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
     } else {
         None
     };
-    // A record that has no natural key is written only with its event.
+    // Records without a natural key are written only together with their event.
     if matches!(record, Record::Alert(_) | Record::Lifecycle(_)) && fresh.is_none() {
         return Ok(None);
     }
@@ -122,11 +123,11 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
     Ok(fresh)
 }
 
-/// Adds to the event log unless the same record is there already.
+/// Adds a record to the event log unless it is there already.
 fn log_event(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64>, StoreError> {
     let body = serde_json::to_string(record).map_err(|error| StoreError::Query(error.to_string()))?;
     let key = match record {
-        // The same words may be true twice: a run that was stopped and goes on may be stopped again, one be called as before.
+        // These can recur with equal content: a resumed run may be stopped again, or labelled as before.
         Record::Lifecycle(_) | Record::RunEnd(_) | Record::Relabelled(_) => {
             format!("{at_us}:{}", blake3::hash(body.as_bytes()).to_hex())
         }
@@ -174,7 +175,7 @@ fn json<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// An end of a gain's interval, or its value; NULL where nothing was compared.
+/// Returns a gain or an end of its interval; NULL if nothing was compared.
 fn gain(eval: &crate::record::Eval, which: usize) -> Option<f64> {
     eval.gain.and_then(|gain| finite(gain[which]))
 }
@@ -196,7 +197,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
     match record {
         Record::Run(r) => {
             put(
-            // What people call it stays as it is: it may have been changed since.
+            // The labels stay: they may have been changed since.
             "INSERT INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, 'running', '', ?11, ?12, ?13, ?14)
              ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, status = 'running', reason = '', ended_us = NULL",
             params![
@@ -204,7 +205,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
                 at, r.parent_step.map(|step| step as i64), r.labels.name, json(&r.labels.tags), r.labels.note
             ],
             )?;
-            // It may have been called otherwise while it waited, behind the back of the daemon that begins it.
+            // The labels may have changed while the run waited, without the knowledge of the daemon that starts it.
             if r.generation > 0 {
                 return Ok(());
             }
@@ -300,7 +301,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             ],
         ),
         Record::Clean(r) => put(
-            // A new life counts from the beginning again.
+            // After a restart, counting begins at zero again.
             "INSERT INTO clean VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET
              checked = max(checked, excluded.checked), overlapped = max(overlapped, excluded.overlapped)",
             params![r.run, r.benchmark, r.source, r.rule, r.checked as i64, r.overlapped as i64],
@@ -321,7 +322,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
     }
 }
 
-/// Those that wait get places from 1 in the new order; who comes later gets a higher one.
+/// Gives the waiting runs the places from 1 in the new order; runs queued later get higher ones.
 fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
     match &change.change {
         QueueAction::Order { runs } => {
@@ -357,7 +358,7 @@ fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Look up and make, for [`number`].
+/// The statements with which [`number`] looks up or adds a word.
 const NAME_NUMBER: [&str; 2] = [
     "SELECT id FROM metric_key WHERE name = ?1",
     "INSERT INTO metric_key (name) VALUES (?1)",
@@ -367,7 +368,7 @@ const RUN_NUMBER: [&str; 2] = [
     "INSERT INTO run_key (run) VALUES (?1)",
 ];
 
-/// The number that stands for a word in metric rows, made at its first use.
+/// Returns the number of a word in metric rows; it is assigned at the first use.
 fn number(tx: &Transaction<'_>, [find, make]: [&str; 2], word: &str) -> Result<i64, StoreError> {
     let known = tx
         .prepare_cached(find)?

@@ -1,8 +1,9 @@
-//! Prompts and answers of the tabletop as tokens, a JSON line each: what `likelihood_spread` of `demask-model` measures on.
+//! Prints prompts and answers of the tabletop as tokens, a JSON line each, as input for `likelihood_spread` of
+//! `demask-model`.
 //!
-//! `DEMASK_ENGINE=target/release/demask-engine likelihood_items [SHORTEST LONGEST COUNT]`: the first `COUNT` test items of each
-//! kind (captions, scenes, answers with reasoning, thoughts before a drawing) whose answers have so many tokens, as the shipped
-//! model is prompted.
+//! `DEMASK_ENGINE=target/release/demask-engine likelihood_items [SHORTEST LONGEST COUNT]` prints the first `COUNT` test
+//! items of each kind (captions, scenes, answers with reasoning, reasoning before a drawing) whose answers have
+//! `SHORTEST` to `LONGEST` tokens, prompted as for the shipped model.
 
 use std::path::PathBuf;
 
@@ -16,7 +17,7 @@ use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::tabletop::Tabletop;
 use serde_json::{Value, json};
 
-/// What is asked for, and in which mode it is answered.
+/// The kinds of items, and the mode in which each is answered.
 const KINDS: [(Kind, Mode); 5] = [
     (Kind::Caption, Mode::Direct),
     (Kind::Scene, Mode::Direct),
@@ -24,7 +25,7 @@ const KINDS: [(Kind, Mode); 5] = [
     (Kind::WordProblem, Mode::Think),
     (Kind::ThinkThenDraw, Mode::Think),
 ];
-/// Items that are looked at for each kind.
+/// The number of items of each kind that are examined.
 const LOOKED_AT: u64 = 400;
 
 fn main() -> anyhow::Result<()> {
@@ -69,7 +70,7 @@ fn main() -> anyhow::Result<()> {
     })
 }
 
-/// The prompt's and the answer's tokens.
+/// Returns the tokens of the prompt and of the answer.
 async fn item(
     inference: &Inference,
     link: &dyn EngineLink,

@@ -1,4 +1,4 @@
-//! What a daemon that is killed again and again has told the world: all of it must be in the store at the end (law L1).
+//! What a repeatedly killed daemon has acknowledged; at the end, the store must have all of it (law L1).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,23 +9,23 @@ use crate::home::Place;
 use crate::runs::next_event;
 use crate::store::rows_as_csv;
 
-/// What was told so far of the runs of a home.
+/// What the daemon of a home has acknowledged so far.
 #[derive(Debug, Default)]
 pub struct Acknowledged {
-    /// The last event's number.
+    /// The sequence number of the last event.
     pub last: u64,
-    /// Durable records, as the store keeps them.
+    /// Durable records in the store's serialisation.
     pub bodies: Vec<String>,
-    /// Ids of orders that were taken.
+    /// The ids of accepted commands.
     pub orders: Vec<String>,
-    /// How runs have ended.
+    /// The final states of the runs that have ended.
     pub ended: BTreeMap<String, String>,
-    /// Runs that are to end.
+    /// The number of runs that must end.
     runs: usize,
 }
 
 impl Acknowledged {
-    /// Nothing yet, of a home in which so many runs will end.
+    /// Starts empty, for a home in which `runs` runs will end.
     #[must_use]
     pub fn of_runs(runs: usize) -> Self {
         Self {
@@ -40,10 +40,10 @@ impl Acknowledged {
         self.ended.len() >= self.runs
     }
 
-    /// Reads events until enough came or all runs have ended.
+    /// Reads events until `enough` returns true or all runs have ended.
     ///
     /// # Panics
-    /// When the daemon goes away.
+    /// If the daemon goes away.
     pub async fn hear(&mut self, client: &mut Client, mut enough: impl FnMut(&Record) -> bool) {
         while !self.is_over() {
             let envelope = next_event(client).await.expect("the daemon went away by itself");
@@ -62,7 +62,7 @@ impl Acknowledged {
         }
     }
 
-    /// Orders a checkpoint, which changes no result; once acknowledged its row must outlive any kill (L4).
+    /// Commands a checkpoint, which changes no result. Once acknowledged, its row must survive any kill (L4).
     pub async fn order(&mut self, client: &mut Client) {
         let id = format!("order-{}", self.orders.len());
         if let Ok(Reply::Accepted { .. }) = client.ask_as(id.clone(), Ask::Checkpoint).await {
@@ -70,10 +70,10 @@ impl Acknowledged {
         }
     }
 
-    /// What of it the store does not have.
+    /// Returns the acknowledged items that the store does not have.
     ///
     /// # Panics
-    /// When the store cannot be read.
+    /// If the store cannot be read.
     #[must_use]
     pub fn lost(&self, place: &Place) -> Vec<String> {
         let store = store::open_read_only(&place.home().database()).expect("a store");

@@ -1,20 +1,20 @@
-//! Numbers by chance from a seed: when kills fall.
+//! Pseudo-random numbers, which decide when kills happen.
 
-/// SplitMix64.
+/// The generator SplitMix64.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// The same seed, the same numbers.
+    /// Makes the generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number from 0 to `limit`, which it never is.
+    /// Returns a number from 0 to below `limit`.
     ///
     /// # Panics
-    /// When the limit is 0.
+    /// If the limit is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

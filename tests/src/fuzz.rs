@@ -1,13 +1,14 @@
-//! Inputs that mean harm (law L9): seeds, changed at random, handed to a door; what each one costs is counted.
+//! Fuzzing with hostile inputs (law L9): seeds are changed at random and passed to an interface, a "door". The cost of
+//! each input is measured.
 //!
-//! The n-th input of a door follows from the seed alone: what failed is said by its number and made again by it. A program of
-//! tests that uses this counts its memory with [`CountingAllocator`].
+//! The n-th input of a door depends on the seed and the door's name only, so a failure is reported by the number of its
+//! input and can be reproduced. A test program that uses this module must count its memory with [`CountingAllocator`].
 //!
-//! | variable | what it does |
+//! | variable | effect |
 //! | --- | --- |
-//! | `DEMASK_FUZZ_INPUTS` | how many inputs each door is given |
-//! | `DEMASK_FUZZ_SEED` | the seed; without it always the same |
-//! | `DEMASK_FUZZ_ONLY` | the number of the only input that is given |
+//! | `DEMASK_FUZZ_INPUTS` | the number of inputs of each door |
+//! | `DEMASK_FUZZ_SEED` | the seed; fixed by default |
+//! | `DEMASK_FUZZ_ONLY` | the number of the only input to try |
 
 use crate::dice::Dice;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -17,21 +18,21 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of memory that an input may cost.
+/// The most bytes of memory that an input may cost.
 const MOST_MEMORY: u64 = 256 << 20;
-/// Processor time that an input may cost. A second is what is meant; the rest is for machines that are slow or busy.
+/// The most processor time of an input. One second is intended; the rest allows for slow or busy machines.
 const LONGEST: Duration = Duration::from_secs(5);
-/// How long an input may keep its door before the whole program is given up, with the input named.
+/// The time after which an input that does not return ends the whole program, which names the input.
 const STUCK: Duration = Duration::from_secs(120);
-/// Bytes of an input.
+/// The most bytes of an input.
 const MOST_BYTES: usize = 64 << 10;
 
 static LIVE: AtomicU64 = AtomicU64::new(0);
 static PEAK: AtomicU64 = AtomicU64::new(0);
-/// One door at a time: what is counted is the whole process.
+/// A lock for one door at a time, because the memory of the whole process is counted.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The system's memory, counted.
+/// The system's allocator with counters.
 #[derive(Debug)]
 pub struct CountingAllocator;
 
@@ -40,40 +41,40 @@ fn grown(bytes: usize) {
     PEAK.fetch_max(live, Relaxed);
 }
 
-// SAFETY: each call is the system's own; only numbers are kept beside it.
+// SAFETY: each call is passed to the system's allocator; only counters are updated besides.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grown(layout.size());
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grown(layout.size());
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size() as u64, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.dealloc(place, layout) }
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         grown(size);
         LIVE.fetch_sub(layout.size() as u64, Relaxed);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { System.realloc(place, layout, size) }
     }
 }
 
-/// How inputs are changed, the same for the same seed.
+/// The random choices of changes, determined by a seed.
 #[derive(Clone, Debug)]
 pub struct Changes(Dice);
 
 impl Changes {
-    /// Those of a seed.
+    /// Makes the choices of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Dice::new(seed))
@@ -83,12 +84,12 @@ impl Changes {
         self.0.below(u64::MAX)
     }
 
-    /// A number below a limit; 0 where the limit is.
+    /// Returns a number below `limit`; 0 if the limit is 0.
     pub fn below(&mut self, limit: usize) -> usize {
         self.0.below((limit as u64).max(1)) as usize
     }
 
-    /// A number below a power of two, of which smaller powers are as likely: mostly small.
+    /// Returns a number below 2 to the power of a random exponent below `powers`, so that small numbers are likely.
     fn mostly_small(&mut self, powers: usize) -> usize {
         let power = self.below(powers);
         self.below(1 << power)
@@ -99,7 +100,7 @@ impl Changes {
     }
 }
 
-/// Numbers that are apt to be mistaken, as text.
+/// Numbers at the limits of integer types, as text.
 const NUMBERS: [&[u8]; 14] = [
     b"0",
     b"-1",
@@ -117,7 +118,7 @@ const NUMBERS: [&[u8]; 14] = [
     b"-9223372036854775808",
 ];
 
-/// An input: a seed, changed a few times.
+/// Makes an input: a seed with a few changes.
 #[must_use]
 pub fn changed(seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Changes) -> Vec<u8> {
     let mut bytes = seeds[dice.below(seeds.len())].clone();
@@ -175,7 +176,7 @@ fn change(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], words: &[&[u8]], dice: &mut Ch
     }
 }
 
-/// Another number in place of the first that stands behind a place.
+/// Replaces the first number after a position.
 fn number(bytes: &mut Vec<u8>, at: usize, dice: &mut Changes) {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let Some(found) = bytes[at..].iter().position(is_digit) else {
@@ -186,17 +187,17 @@ fn number(bytes: &mut Vec<u8>, at: usize, dice: &mut Changes) {
     bytes.splice(start..start + length, dice.one(&NUMBERS).iter().copied());
 }
 
-/// A door, and what is tried on it.
+/// An interface under test, with its inputs.
 pub struct Door<'a> {
-    /// Its name, which its inputs follow from too.
+    /// Its name, which also determines its inputs.
     pub name: &'static str,
-    /// How many inputs it is given where nobody asks for more.
+    /// The default number of inputs.
     pub inputs: u64,
-    /// What is changed.
+    /// The seeds that are changed.
     pub seeds: Vec<Vec<u8>>,
-    /// What is put in.
+    /// The words that are inserted.
     pub words: &'a [&'a [u8]],
-    /// Bytes of memory that an input may cost beside what is usual.
+    /// Bytes of memory that an input may cost beyond the usual limit.
     pub spare: u64,
 }
 
@@ -219,13 +220,13 @@ fn asked(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Processor time of this thread.
+/// Returns the processor time of this thread.
 fn spent() -> Duration {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a place for the answer.
+    // SAFETY: the pointer is valid for writing the result.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     Duration::new(
         time.tv_sec.unsigned_abs(),
@@ -233,10 +234,10 @@ fn spent() -> Duration {
     )
 }
 
-/// Where the files of a door lie: in memory, where there is such a folder.
+/// Returns a temporary folder for a door's files, in memory if there is such a file system.
 ///
 /// # Panics
-/// When no folder can be made.
+/// If no folder can be created.
 #[must_use]
 pub fn room() -> tempfile::TempDir {
     let memory = std::path::Path::new("/dev/shm");
@@ -248,7 +249,7 @@ pub fn room() -> tempfile::TempDir {
 }
 
 impl Door<'_> {
-    /// The input of a number: the seeds as they are, then changed.
+    /// Returns an input by its number: first the seeds unchanged, then changed ones.
     fn input(&self, seed: u64, number: u64) -> Vec<u8> {
         if let Some(plain) = usize::try_from(number).ok().and_then(|at| self.seeds.get(at)) {
             return plain.clone();
@@ -260,10 +261,10 @@ impl Door<'_> {
         changed(&self.seeds, self.words, &mut Changes::new(name ^ (number << 20)))
     }
 
-    /// Tries the door.
+    /// Tries the inputs of the door.
     ///
     /// # Panics
-    /// When an input makes it panic, or costs more than it may: the input is named and kept.
+    /// If an input panics or exceeds its limits; the input is named and saved.
     pub fn tried(&self, mut door: impl FnMut(&[u8])) {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = asked("DEMASK_FUZZ_SEED").unwrap_or(1);
@@ -318,7 +319,7 @@ impl Door<'_> {
     }
 }
 
-/// Who ends the program when an input keeps its door.
+/// A watchdog that ends the program if an input does not return.
 struct Watched(std::sync::Arc<AtomicU64>);
 
 impl Watched {

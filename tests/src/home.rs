@@ -1,4 +1,4 @@
-//! A home in a temporary folder, `demask` with this home, and the daemon that serves it.
+//! A home in a temporary folder, the command `demask` with this home, and the daemon that serves it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,10 +9,10 @@ use demask_actors::runtime::loop_watch::LATE_LOOP;
 
 use crate::processes::children;
 
-/// The folder of the built programs: two above the test's own.
+/// Returns the folder of the built programs, two levels above the test's own file.
 ///
 /// # Panics
-/// When the test does not run from a build folder.
+/// If the test does not run from a build folder.
 #[must_use]
 pub fn programs() -> PathBuf {
     let own = std::env::current_exe().expect("a test has a path");
@@ -39,13 +39,13 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The home's folder.
+    /// Returns the home's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The home.
+    /// Returns the home.
     ///
     /// # Panics
     /// Never for a folder that exists.
@@ -54,7 +54,7 @@ impl Place {
         Home::open(Some(self.path().to_owned())).expect("a home")
     }
 
-    /// `demask` with this home.
+    /// Makes a command of `demask` with this home.
     #[must_use]
     pub fn demask(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("demask"));
@@ -62,7 +62,7 @@ impl Place {
             .arg("--home")
             .arg(self.path())
             .args(arguments)
-            // L10: a daemon in which something computes on the loop that answers everybody ends at once.
+            // L10: a daemon ends at once if something computes on its event loop for too long.
             .env(LATE_LOOP, "fatal")
             .stdin(Stdio::null());
         command
@@ -71,7 +71,7 @@ impl Place {
     /// Runs `demask` to its end.
     ///
     /// # Panics
-    /// When it cannot be started: build the programs first, as `make test` does.
+    /// If it cannot be started: the programs must be built first, as `make test` does.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.demask(arguments)
@@ -79,28 +79,28 @@ impl Place {
             .expect("the built demask; `make test` builds it first")
     }
 
-    /// Runs a profile's file from scratch to its end.
+    /// Runs a profile file from random weights to its end.
     ///
     /// # Panics
-    /// As [`Self::run`].
+    /// Those of [`Self::run`].
     #[must_use]
     pub fn run_profile(&self, file: &Path) -> Output {
         let file = file.to_string_lossy();
         self.run(&["run", "--headless", "--from-scratch", "--profile", &file])
     }
 
-    /// Starts the daemon and waits until it answers; the connection.
+    /// Starts the daemon, waits until it answers, and returns the connection.
     ///
     /// # Panics
-    /// When it ends instead.
+    /// If the daemon ends instead.
     pub async fn serve(&mut self) -> Client {
         self.serve_with(&[]).await
     }
 
-    /// As [`Self::serve`], with variables in its environment.
+    /// Like [`Self::serve`], with additional environment variables.
     ///
     /// # Panics
-    /// When it ends instead.
+    /// If the daemon ends instead.
     pub async fn serve_with(&mut self, variables: &[(&str, &Path)]) -> Client {
         let mut command = self.demask(&["daemon", "start", "--foreground"]);
         let log = std::fs::File::options()
@@ -115,7 +115,8 @@ impl Place {
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();
         loop {
-            // A listener of a daemon that was killed lives on for a moment in what another test forks: only who answers is the daemon.
+            // The listening socket of a killed daemon may live on briefly in a process that another test forks, so a
+            // connection counts only if it answers.
             if let Ok(mut client) = Client::connect(&home, "test").await
                 && client.ask(demask_storage::Command::Status).await.is_ok()
             {
@@ -129,53 +130,53 @@ impl Place {
         }
     }
 
-    /// `kill -9` of the daemon.
+    /// Kills the daemon with `kill -9`.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn kill(&mut self) {
         let mut daemon = self.daemon.take().expect("a daemon to kill");
         daemon.kill().expect("kill");
         daemon.wait().expect("wait");
     }
 
-    /// `kill -9` of the daemon's engine; false when there is none at this moment.
+    /// Kills the daemon's engine with `kill -9`; false if there is none at the moment.
     ///
     /// # Panics
-    /// When there is no daemon.
+    /// If there is no daemon.
     pub fn kill_engine(&self) -> bool {
         let daemon = self.pid().and_then(|pid| i32::try_from(pid).ok());
         let daemon = daemon.expect("a daemon whose engine to kill");
         let Some(engine) = children(daemon).into_iter().next() else {
             return false;
         };
-        // SAFETY: a signal to a process that its parent, ours, has not been seen to reap.
+        // SAFETY: sends a signal to a process that its parent, our child, has not been seen to reap.
         unsafe { libc::kill(engine, libc::SIGKILL) == 0 }
     }
 
-    /// The daemon's process id.
+    /// Returns the daemon's process id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.daemon.as_ref().map(Child::id)
     }
 
-    /// The daemon has ended by itself: waits until it is gone.
+    /// Waits for a daemon that has ended by itself.
     ///
     /// # Panics
-    /// When there was none.
+    /// If there was none.
     pub fn forget(&mut self) {
         let mut daemon = self.daemon.take().expect("a daemon that has ended");
         daemon.wait().expect("wait");
     }
 
-    /// SIGTERM to the daemon; its exit code.
+    /// Sends SIGTERM to the daemon; returns its exit code.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn terminate(&mut self) -> Option<i32> {
         let mut daemon = self.daemon.take().expect("a daemon to end");
         let pid = i32::try_from(daemon.id()).expect("a process id");
-        // SAFETY: a signal to a child that has not been waited for.
+        // SAFETY: sends a signal to a child that has not been waited for.
         unsafe { libc::kill(pid, libc::SIGTERM) };
         daemon.wait().expect("wait").code()
     }
@@ -190,7 +191,7 @@ impl Drop for Place {
     }
 }
 
-/// All that a program wrote: what it printed, and what it said of it.
+/// Returns the standard output and standard error of a program.
 #[must_use]
 pub fn said(out: &Output) -> String {
     String::from_utf8_lossy(&[out.stdout.as_slice(), &out.stderr].concat()).into_owned()

@@ -1,14 +1,14 @@
-//! The server's end of one HTTP/1.1 request, for servers that a test makes up.
+//! The server side of one HTTP/1.1 request, for mock servers of tests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
-/// The body of a request.
+/// Reads the body of a request.
 ///
 /// # Panics
-/// When it is none.
+/// If it is not an HTTP request.
 #[must_use]
 pub fn request_body(stream: &TcpStream) -> Vec<u8> {
     let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
@@ -24,10 +24,10 @@ pub fn request_body(stream: &TcpStream) -> Vec<u8> {
     body
 }
 
-/// Answers with a status (`200 OK`, more lines of the head after it) and a body, and ends the connection.
+/// Answers with a status (`200 OK`, optionally with further header lines) and a body, and closes the connection.
 ///
 /// # Panics
-/// When whoever asked is gone.
+/// If the client is gone.
 pub fn answer(mut stream: &TcpStream, status: &str, body: &str) {
     let length = body.len();
     let head = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
@@ -36,10 +36,10 @@ pub fn answer(mut stream: &TcpStream, status: &str, body: &str) {
         .expect("whoever asked");
 }
 
-/// Serves chats at an OpenAI-compatible address for as long as the test lives: `reply` is told each request's body.
+/// Serves an OpenAI-compatible chat address for as long as the test lives; `reply` gets each request's body.
 ///
 /// # Panics
-/// When there is no port.
+/// If no port is free.
 #[must_use]
 pub fn chat_server(reply: impl Fn(&Value) -> String + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

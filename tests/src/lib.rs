@@ -1,6 +1,6 @@
-//! End to end, through the built programs: what every such test needs, written once.
+//! Helpers of the end-to-end tests, which run the built programs.
 //!
-//! No test is here, and nothing that only one test needs.
+//! This crate contains no test, and no helper that only one test needs.
 
 pub mod acknowledged;
 pub mod dice;

@@ -1,4 +1,4 @@
-//! Whether a run that was disturbed did what one did that nobody disturbed (law L8).
+//! Comparison of a disturbed run with an undisturbed one (law L8).
 
 use std::path::Path;
 
@@ -6,7 +6,8 @@ use crate::home::Place;
 use crate::store::rows_as_csv;
 use crate::weights::{last_checkpoint, tensor_hashes};
 
-/// What a run did. Rates are the machine's, and ids begin with the run's.
+/// Queries of what a run did. Rates are left out, and ids are freed of the run's own id, because both differ between
+/// runs.
 const DEEDS: [&str; 6] = [
     "SELECT step, name, value FROM v_metric WHERE name NOT LIKE 'rate/%' ORDER BY name, step",
     "SELECT step, stage, replace(subject, run, '') AS subject, source, score FROM v_lineage ORDER BY 1, 2, 3",
@@ -16,10 +17,11 @@ const DEEDS: [&str; 6] = [
     "SELECT * FROM (SELECT round, source, gate, reason, passed, rejected FROM v_funnel) ORDER BY 1, 2, 3, 4",
 ];
 
-/// What a home's only run did and ended with; two of them are the same where nothing was lost or done twice.
+/// Returns what a home's only run did, and its final tensors. It is equal for two runs if nothing was lost or done
+/// twice.
 ///
 /// # Panics
-/// When the run has no checkpoint, or the store cannot be asked.
+/// If the run has no checkpoint, or the store cannot be queried.
 #[must_use]
 pub fn deeds(place: &Place, run: &str) -> Vec<String> {
     let weights = tensor_hashes(&last_checkpoint(place.path(), run)).join(" ");
@@ -27,7 +29,7 @@ pub fn deeds(place: &Place, run: &str) -> Vec<String> {
     std::iter::once(weights).chain(rows).collect()
 }
 
-/// In what two runs differ, in words; nothing where they did the same.
+/// Describes the differences of two runs; empty if there are none.
 #[must_use]
 pub fn differences(found: &[String], expected: &[String]) -> Vec<String> {
     let names = std::iter::once("the tensors of the last checkpoint").chain(DEEDS);
@@ -42,10 +44,10 @@ pub fn differences(found: &[String], expected: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Names of what is hidden among a run's checkpoints: half-written ones.
+/// Returns the names of partial checkpoints, which are hidden among a run's checkpoints.
 ///
 /// # Panics
-/// When the run has no folder.
+/// If the run has no folder.
 #[must_use]
 pub fn litter(home: &Path, run: &str) -> Vec<String> {
     std::fs::read_dir(home.join("checkpoints").join(run))

@@ -1,25 +1,26 @@
-//! Processes of this machine, from `/proc`.
+//! Processes of this machine, by `/proc`.
 
 use std::time::{Duration, Instant};
 
-/// How long a process that has been told to end, or whose parent is gone, may take: a bound for a test that has failed.
+/// The time in which a process must end after it was told to, or after its parent is gone; a longer time fails the
+/// test.
 const LONGEST_END: Duration = Duration::from_secs(120);
 
-/// A process's state and its parent; none when it is not there.
+/// Returns a process's state and parent; `None` if it does not exist.
 fn stat(pid: i32) -> Option<(char, i32)> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name, which may hold anything, come the state and the parent.
+    // The state and the parent follow the name, which may contain anything.
     let mut after = stat.rsplit(") ").next()?.split(' ');
     Some((after.next()?.chars().next()?, after.next()?.parse().ok()?))
 }
 
-/// Whether a process is there, and no zombie.
+/// Whether a process exists and is not a zombie.
 #[must_use]
 pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, _)| state != 'Z')
 }
 
-/// The living children of a process.
+/// Returns the living children of a process.
 ///
 /// # Panics
 /// Without `/proc`.
@@ -34,7 +35,7 @@ pub fn children(parent: i32) -> Vec<i32> {
 /// Waits until a process has ended.
 ///
 /// # Panics
-/// When it does not.
+/// If it does not.
 pub async fn wait_for_end(pid: i32) {
     let begun = Instant::now();
     while is_alive(pid) {

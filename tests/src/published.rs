@@ -1,4 +1,4 @@
-//! The shipped model in the clothes of published ones.
+//! The shipped model in the layout of published ones.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// The shipped checkpoint.
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
-/// Our special tokens and LLaDA's for the same roles.
+/// Demask's special tokens, and LLaDA's for the same roles.
 const RENAMED: [(&str, &str); 6] = [
     ("<|soi|>", "<|reserved_token_0|>"),
     ("<|eoi|>", "<|reserved_token_1|>"),
@@ -16,11 +16,11 @@ const RENAMED: [(&str, &str); 6] = [
     ("<|r2i|>", "<|reserved_token_10|>"),
 ];
 
-/// Lays the shipped weights out in a folder as a family is published (`mmada`, or `llada`, which knows no pictures); the model's
-/// folder, and its image tokenizer's.
+/// Writes the shipped weights to a folder in the layout of a published family (`mmada`, or `llada`, which has no
+/// pictures); returns the folders of the model and of its image tokenizer.
 ///
 /// # Panics
-/// When the files cannot be copied.
+/// If the files cannot be copied.
 #[must_use]
 pub fn lay_out(place: &Path, family: &str) -> (PathBuf, PathBuf) {
     let (folder, image_tokenizer) = (place.join("published"), place.join("magvitv2"));
@@ -41,7 +41,7 @@ pub fn lay_out(place: &Path, family: &str) -> (PathBuf, PathBuf) {
     let text = std::fs::read_to_string(shipped("config.json")).expect("a configuration");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
     config["model_type"] = json!(family);
-    // Room for the words that ask MMaDA to think.
+    // Space for MMaDA's instruction to reason.
     config["max_sequence_length"] = json!(400);
     if family == "llada" {
         config["codebook_size"] = json!(0);

@@ -1,4 +1,4 @@
-//! Runs that are started through the socket, and the events that they are followed by.
+//! Helpers for runs that are started through the socket, and for their events.
 
 use std::path::PathBuf;
 
@@ -8,18 +8,18 @@ use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, RunSta
 use crate::home::Place;
 use crate::weights::{last_checkpoint, weights_hash};
 
-/// Starts a run of a profile from random weights; its id.
+/// Starts a run of a profile from random weights; returns its id.
 ///
 /// # Panics
-/// When it is refused.
+/// If it is refused.
 pub async fn start(client: &mut Client, profile: &str) -> String {
     begin(client, profile, true).await
 }
 
-/// Starts a run of a profile, from random weights or from what the profile names; its id.
+/// Starts a run of a profile, from random weights or from those that the profile names; returns its id.
 ///
 /// # Panics
-/// When it is refused.
+/// If it is refused.
 pub async fn begin(client: &mut Client, profile: &str, from_scratch: bool) -> String {
     let run = Ask::Run(RunRequest {
         profile: profile.to_owned(),
@@ -33,11 +33,11 @@ pub async fn begin(client: &mut Client, profile: &str, from_scratch: bool) -> St
     }
 }
 
-/// Runs a profile that begins with a checkpoint to its end, over a `kill -9` of the daemon after the run's first checkpoint
-/// where that is wanted; the folder of its last one.
+/// Runs a profile that starts from a checkpoint to its end, optionally with a `kill -9` of the daemon after the run's
+/// first checkpoint; returns the folder of the last checkpoint.
 ///
 /// # Panics
-/// When the run is refused or fails.
+/// If the run is refused or fails.
 pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
@@ -58,7 +58,7 @@ pub async fn finish(place: &mut Place, profile: &str, kill: bool) -> PathBuf {
     last_checkpoint(place.path(), &run)
 }
 
-/// The next event, or none when the daemon went away.
+/// Returns the next event; `None` if the daemon went away.
 pub async fn next_event(client: &mut Client) -> Option<Envelope> {
     loop {
         match client.next().await {
@@ -72,7 +72,7 @@ pub async fn next_event(client: &mut Client) -> Option<Envelope> {
     }
 }
 
-/// Reads events until one fits, or the daemon goes away.
+/// Reads events until one matches; `None` if the daemon goes away.
 pub async fn wait_for(client: &mut Client, mut fits: impl FnMut(&Record) -> bool) -> Option<Envelope> {
     loop {
         let envelope = next_event(client).await?;
@@ -82,20 +82,20 @@ pub async fn wait_for(client: &mut Client, mut fits: impl FnMut(&Record) -> bool
     }
 }
 
-/// Starts the daemon; a connection that is told of every event.
+/// Starts the daemon and subscribes to every event.
 ///
 /// # Panics
-/// When the daemon ends instead.
+/// If the daemon ends instead.
 pub async fn subscribed(place: &mut Place) -> Client {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.expect("a daemon");
     client
 }
 
-/// How the run ends that is under way.
+/// Waits for the end of the current run; returns its final state.
 ///
 /// # Panics
-/// When the daemon goes away before.
+/// If the daemon goes away before.
 pub async fn ended(client: &mut Client) -> RunState {
     let end = wait_for(client, |record| matches!(record, Record::RunEnd(_))).await;
     match end.expect("a run that ends").record {
@@ -104,10 +104,10 @@ pub async fn ended(client: &mut Client) -> RunState {
     }
 }
 
-/// The weights at the end of a run that nothing interrupts.
+/// Runs a profile without interruption; returns the hash of the final weights.
 ///
 /// # Panics
-/// When it fails.
+/// If it fails.
 pub async fn undisturbed(place: &mut Place, profile: &str) -> String {
     let mut client = subscribed(place).await;
     let run = start(&mut client, profile).await;
@@ -115,10 +115,10 @@ pub async fn undisturbed(place: &mut Place, profile: &str) -> String {
     weights_hash(&last_checkpoint(place.path(), &run))
 }
 
-/// Waits until something is so that the run under way brings about.
+/// Waits until the current run has brought something about.
 ///
 /// # Panics
-/// When the run ends before, or the daemon.
+/// If the run or the daemon ends before.
 pub async fn wait_until(client: &mut Client, what: &str, is_so: impl Fn() -> bool) {
     while !is_so() {
         let Reply::Status(status) = client.ask(Ask::Status).await.expect("a daemon") else {
@@ -128,7 +128,7 @@ pub async fn wait_until(client: &mut Client, what: &str, is_so: impl Fn() -> boo
             status.state,
             RunState::Done | RunState::Stopped | RunState::Failed
         );
-        // It may have come about just before the end.
+        // It may have happened just before the end.
         assert!(
             !is_over || is_so(),
             "the run is {} before {what}: {}",

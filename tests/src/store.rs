@@ -1,4 +1,4 @@
-//! What a store holds, asked through `demask query` or by reading its file.
+//! Queries of a store, through `demask query` or by reading its file.
 
 use std::path::Path;
 
@@ -7,29 +7,29 @@ use serde_json::Value;
 
 use crate::home::Place;
 
-/// All rows that `demask query` prints, as JSON objects.
+/// Returns all rows that `demask query` prints, as JSON objects.
 ///
 /// # Panics
-/// When the query fails.
+/// If the query fails.
 #[must_use]
 pub fn rows_as_json(place: &Place, sql: &str) -> Value {
     let text = printed(place, sql, "json");
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// All rows that `demask query` prints, as CSV under a line of names.
+/// Returns all rows that `demask query` prints, as CSV with a header line.
 ///
 /// # Panics
-/// When the query fails.
+/// If the query fails.
 #[must_use]
 pub fn rows_as_csv(place: &Place, sql: &str) -> String {
     printed(place, sql, "csv")
 }
 
-/// All rows of a query on the store in a home's folder, read in this process.
+/// Returns all rows of a query on the store in a home's folder, read in this process.
 ///
 /// # Panics
-/// When the query fails.
+/// If the query fails.
 #[must_use]
 pub fn rows_in(home: &Path, sql: &str) -> Vec<Vec<Value>> {
     let answer = query::query(&home.join("demask.db"), sql, 10_000);

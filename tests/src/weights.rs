@@ -1,22 +1,22 @@
-//! A checkpoint's weights by their hash: two runs that end in the same weights say the same.
+//! Hashes of a checkpoint's weights: two runs with equal final weights have equal hashes.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The BLAKE3 of a checkpoint's `model.safetensors`, as its manifest has it.
+/// Returns the BLAKE3 of a checkpoint's `model.safetensors`, as in its manifest.
 ///
 /// # Panics
-/// When the folder is no checkpoint.
+/// If the folder is not a checkpoint.
 #[must_use]
 pub fn weights_hash(checkpoint: &Path) -> String {
     file_hash(checkpoint, "model.safetensors")
 }
 
-/// The BLAKE3 of a file of a checkpoint, as its manifest has it.
+/// Returns the BLAKE3 of a file of a checkpoint, as in its manifest.
 ///
 /// # Panics
-/// When the folder is no checkpoint or has no such file.
+/// If the folder is not a checkpoint or has no such file.
 #[must_use]
 pub fn file_hash(checkpoint: &Path, name: &str) -> String {
     let text = std::fs::read_to_string(checkpoint.join("manifest.json")).expect("a manifest");
@@ -27,10 +27,10 @@ pub fn file_hash(checkpoint: &Path, name: &str) -> String {
     hash.unwrap_or_else(|| panic!("{name} in {text}")).to_owned()
 }
 
-/// The folder of a run's last checkpoint.
+/// Returns the folder of a run's last checkpoint.
 ///
 /// # Panics
-/// When it has none.
+/// If it has none.
 #[must_use]
 pub fn last_checkpoint(home: &Path, run: &str) -> PathBuf {
     let folder = home.join("checkpoints").join(run);
@@ -41,10 +41,10 @@ pub fn last_checkpoint(home: &Path, run: &str) -> PathBuf {
         .expect("a checkpoint")
 }
 
-/// The BLAKE3 of every file of tensors that a checkpoint lists, the optimiser's too, in the order of their names.
+/// Returns the BLAKE3 of every tensor file of a checkpoint, including the optimiser's, in the order of their names.
 ///
 /// # Panics
-/// When the folder is no checkpoint.
+/// If the folder is not a checkpoint.
 #[must_use]
 pub fn tensor_hashes(checkpoint: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(checkpoint.join("manifest.json")).expect("a manifest");

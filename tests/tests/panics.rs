@@ -1,6 +1,6 @@
-//! Laws L1 and L8: any actor of a run may panic at any step; the supervisor makes another, the step is done again the same,
-//! and the run ends in the weights of a calm one. In the middle of an `align` stage too, where the reference policy must be
-//! the stage's first weights again.
+//! Laws L1 and L8: any actor of a run may panic at any step. The supervisor restarts it, the step is repeated with the
+//! same result, and the run ends with the weights of an undisturbed one. This includes an `align` stage, whose
+//! reference policy must again be the stage's first weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use demask_tests::store::rows_in;
 use demask_tests::weights::weights_hash;
 use demask_tests::{start, wait_for};
 
-/// Checkpoints fall into the middle of `align`, whose reference policy matters.
+/// The smoke profile with checkpoints in the middle of `align`, where the reference policy matters.
 fn profile() -> String {
     smoke(&[
         "checkpoint.every_steps=2",
@@ -28,7 +28,7 @@ fn profile() -> String {
     ])
 }
 
-/// Runs the profile to its end under these faults; the run.
+/// Runs the profile to its end under these faults; returns the run's id.
 fn run_with(root: &Path, faults: FaultInjection) -> String {
     let home = Home::open(Some(root.to_owned())).unwrap();
     let served = home.clone();
@@ -62,13 +62,13 @@ fn run_with(root: &Path, faults: FaultInjection) -> String {
     run
 }
 
-/// The BLAKE3 of a checkpoint's weights.
+/// Returns the BLAKE3 of a checkpoint's weights.
 fn weights(root: &Path, run: &str, step: u64) -> String {
     let folder = root.join("checkpoints").join(run).join(format!("step-{step:08}"));
     weights_hash(&folder)
 }
 
-/// Watched samples of benchmarks among those that somebody who comes now is shown.
+/// Counts the watched benchmark samples that a late client receives.
 fn watched(root: &Path) -> usize {
     let store = store::open_read_only(&root.join("demask.db")).unwrap();
     let samples: BTreeSet<String> = events::recent_events(&store, 0)
@@ -82,7 +82,7 @@ fn watched(root: &Path) -> usize {
     samples.len()
 }
 
-/// The first evaluation is the baseline: its checkpoint is named and kept.
+/// Checks that the first evaluation is the baseline, whose checkpoint is named and kept.
 fn promoted(root: &Path, run: &str) {
     let decisions = rows_in(root, "SELECT DISTINCT decision, step FROM v_eval");
     assert_eq!(decisions, [["baseline".into(), serde_json::Value::from(20)]]);

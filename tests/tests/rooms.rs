@@ -1,11 +1,11 @@
-//! The house as the README draws it: which crate may use which, no circle between the rooms of a crate, no room too full, a type's
-//! name for one type.
+//! The structure of the code base: the allowed dependencies between crates, no cycle between the modules of a crate, a
+//! limit of entries per folder, unique type names, and no test file that is not compiled.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Each crate's folder, and the crates that it uses.
+/// Each crate's folder, and the crates on which it may depend.
 const ARROWS: [(&str, &[&str]); 8] = [
     (".", &["actors", "api", "datasets", "rewards", "storage", "tui"]),
     ("actors", &["api", "datasets", "rewards", "storage"]),
@@ -17,13 +17,13 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("storage", &[]),
 ];
 
-/// Entries that a folder has at most, beside the file that opens it.
+/// The most entries of a folder, not counting the file that opens it.
 const ENTRIES: usize = 12;
 
-/// Names that more than one type may have.
+/// The most type names that may be defined more than once.
 const MOST_SHARED: usize = 5;
 
-/// Names that more than one type has, and why each is the right word in every place.
+/// Type names that are defined more than once, with the reason why the name is right in each place.
 const SHARED_NAMES: [(&str, &str); 0] = [];
 
 fn house() -> PathBuf {
@@ -44,7 +44,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// All folders below one, itself too.
+/// Returns all folders below one, including itself.
 fn folders(folder: &Path) -> Vec<PathBuf> {
     let below = entries(folder).into_iter().filter(|path| path.is_dir());
     let mut all: Vec<PathBuf> = below.flat_map(|path| folders(&path)).collect();
@@ -52,7 +52,7 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The Rust files of a room, which is a file or a folder.
+/// Returns the Rust files of a top-level module, which is a file or a folder.
 fn files(room: &Path) -> Vec<PathBuf> {
     if room.is_file() {
         return vec![room.into()];
@@ -114,7 +114,7 @@ fn no_circle_goes_through_the_rooms_of_a_crate() {
                 of.extend(arrows.filter(|other| *other != name));
             }
         }
-        // A room that uses none of those that are left is taken away, until none is left or all stand in circles.
+        // Repeatedly removes a module that uses none of the others, until none is left or all are in cycles.
         while let Some(free) = uses
             .iter()
             .find(|(_, others)| others.iter().all(|other| !uses.contains_key(other)))
@@ -167,7 +167,7 @@ fn a_type_name_is_defined_once() {
     );
 }
 
-/// The names of the types that a file defines outside of its tests.
+/// Returns the names of the types that a file defines outside of its tests.
 fn types_of(text: &str) -> Vec<&str> {
     let mut names = Vec::new();
     let mut lines = text.lines().peekable();
@@ -181,7 +181,7 @@ fn types_of(text: &str) -> Vec<&str> {
     names
 }
 
-/// The name of the type that a line defines.
+/// Returns the name of the type that a line defines.
 fn type_of(line: &str) -> Option<&str> {
     let mut words = line
         .split_whitespace()
@@ -193,7 +193,7 @@ fn type_of(line: &str) -> Option<&str> {
     (is_type && name.starts_with(char::is_uppercase)).then_some(name)
 }
 
-/// A file that its `main.rs` does not name would be compiled by nobody, and its tests would pass unseen.
+/// A file that its `main.rs` does not name is not compiled, so its tests would silently not run.
 #[test]
 fn every_file_of_a_test_program_is_one_of_its_modules() {
     let crates = ARROWS.iter().map(|(krate, _)| *krate).chain(["tests"]);
@@ -213,7 +213,7 @@ fn every_file_of_a_test_program_is_one_of_its_modules() {
     assert!(seen > 0, "no program of tests was found");
 }
 
-/// The folders of tests that are linked as one program.
+/// Returns the folders of tests that are linked as one program.
 fn folders_of_programs(tests: &Path) -> Vec<PathBuf> {
     let found = std::fs::read_dir(tests).into_iter().flatten();
     found

@@ -1,4 +1,4 @@
-//! The dashboard on a terminal of its own: whatever ends or stops it, the terminal is left as it was.
+//! The dashboard on its own terminal: whatever ends or suspends it, the terminal is restored.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs::File;
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use demask_tests::Place;
 
-/// Longer than the slowest machine takes to draw a screen.
+/// Longer than the slowest machine needs to draw a screen.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a terminal is told when it is given back: no mouse, the first screen, a cursor.
+/// The control sequences that restore a terminal: no mouse, the primary screen, a visible cursor.
 const GIVEN_BACK: [&str; 3] = ["\x1b[?1000l", "\x1b[?1049l", "\x1b[?25h"];
 
-/// A terminal with the dashboard on it.
+/// A pseudo-terminal with the dashboard on it.
 struct Terminal {
     master: File,
-    /// The side that programs write to; held so that its settings can be looked at.
+    /// The program's side, held so that its settings can be read.
     slave: OwnedFd,
     before: libc::termios,
     dashboard: Child,
@@ -27,12 +27,13 @@ struct Terminal {
     text: String,
 }
 
-/// A terminal of 100 columns and 30 rows, both its sides and its settings, and the dashboard started on it.
+/// Opens a pseudo-terminal of 100 columns and 30 rows and starts the dashboard on it; returns both sides and the
+/// settings.
 fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
     let size = size(100, 30);
     let (mut master, mut slave) = (0, 0);
     let nothing = std::ptr::null_mut();
-    // SAFETY: two descriptors are written to where they point, and are owned from here on.
+    // SAFETY: two descriptors are written to the pointers, and are owned from here on.
     let (master, slave) = unsafe {
         assert_eq!(
             libc::openpty(&mut master, &mut slave, nothing, nothing.cast(), &size),
@@ -41,7 +42,7 @@ fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
         (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
     };
     for descriptor in [master.as_raw_fd(), slave.as_raw_fd()] {
-        // SAFETY: a flag of a descriptor of ours: no program that another test starts holds this terminal too.
+        // SAFETY: sets a flag of our own descriptor, so that no program of another test inherits this terminal.
         assert_eq!(
             unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) },
             0
@@ -91,7 +92,7 @@ impl Terminal {
     }
 
     fn wait_for(&mut self, words: &str) {
-        // It draws again and again: the time is measured over all of that.
+        // It draws repeatedly, so the deadline covers all of that.
         let deadline = Instant::now() + PATIENCE;
         while !self.text.contains(words) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -106,7 +107,7 @@ impl Terminal {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: a signal to our own child, which was not reaped.
+        // SAFETY: sends a signal to our own child, which has not been reaped.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
@@ -120,7 +121,7 @@ impl Terminal {
             == (then.c_iflag, then.c_oflag, then.c_cflag, then.c_lflag)
     }
 
-    /// Waits for the dashboard's end; how it ended.
+    /// Waits for the dashboard's end; returns its status.
     fn end(mut self) -> ExitStatus {
         let status = self.dashboard.wait().unwrap();
         assert!(self.is_as_before());
@@ -133,7 +134,7 @@ impl Terminal {
 
 fn settings(terminal: &OwnedFd) -> libc::termios {
     let mut found = std::mem::MaybeUninit::uninit();
-    // SAFETY: filled in when 0 is returned.
+    // SAFETY: filled in if 0 is returned.
     unsafe {
         assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), found.as_mut_ptr()), 0);
         found.assume_init()
@@ -186,12 +187,12 @@ fn a_terminal_that_is_gone_leaves_no_dashboard_behind() {
             text.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
         drop((master, slave));
-        // SAFETY: a signal to our own child, which was not reaped.
+        // SAFETY: sends a signal to our own child, which has not been reaped.
         assert_eq!(
             unsafe { libc::kill(dashboard.id().cast_signed(), libc::SIGHUP) },
             0
         );
-        // Whichever it saw first: that nothing can be read any more, or the signal.
+        // It may notice either first: the end of input, or the signal.
         let ended = dashboard.wait().unwrap();
         assert!(
             ended.code() == Some(1) || ended.signal() == Some(libc::SIGHUP),
@@ -205,7 +206,7 @@ fn another_size_is_drawn_at_once() {
     served(async |place| {
         let mut terminal = Terminal::open(place);
         let size = size(50, 10);
-        // SAFETY: a size is read from where it points.
+        // SAFETY: reads a size from the pointer.
         let set = unsafe { libc::ioctl(terminal.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
         assert_eq!(set, 0);
         terminal.wait_for("small:");

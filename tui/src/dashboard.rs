@@ -1,4 +1,4 @@
-//! The dashboard's state: what the daemon told, and the screens with what a person looks at on each.
+//! The dashboard's state: the model of what the daemon sent, and the screens with their own state.
 
 use std::ops::{Deref, DerefMut};
 
@@ -6,9 +6,9 @@ use crate::keys::{Binding, bindings};
 use crate::model::Model;
 use crate::screens::{self, Event, Screen};
 
-/// What the daemon told, and the screens.
+/// The model and the screens.
 pub struct Dashboard {
-    /// What every screen may show.
+    /// The state that every screen may show.
     pub model: Model,
     pub(crate) screens: Vec<Box<dyn Screen>>,
 }
@@ -41,18 +41,18 @@ impl DerefMut for Dashboard {
 }
 
 impl Dashboard {
-    /// The screens' titles, in their order.
+    /// Returns the screens' titles in order.
     #[must_use]
     pub fn titles(&self) -> Vec<&'static str> {
         self.screens.iter().map(|screen| screen.title()).collect()
     }
 
-    /// Every key, those of the screens included.
+    /// Returns every key binding, including those of the screens.
     pub(crate) fn bindings(&self) -> Vec<Binding> {
         bindings(&self.titles())
     }
 
-    /// Tells every screen what happened.
+    /// Passes an event to every screen.
     pub(crate) fn tell(&mut self, event: &Event) {
         for screen in &mut self.screens {
             screen.on_event(&mut self.model, event);
@@ -74,7 +74,7 @@ mod tests {
     use crate::update::update;
     use crate::view::render_to_string;
 
-    /// The new file: a screen that counts what happens.
+    /// A screen that counts events, as a new file would define one.
     #[derive(Default)]
     struct Counter {
         ticks: usize,

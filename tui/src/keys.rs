@@ -1,78 +1,78 @@
-//! The one table of keys: what they do, where, and the words for help and footer.
+//! The table of keys: what they do, where, and their texts in help and footer.
 
-/// What a key means.
+/// The meaning of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Leave; the daemon goes on.
+    /// Leave the dashboard; the daemon continues.
     Quit,
-    /// The next screen.
+    /// Show the next screen.
     NextScreen,
-    /// A screen by its number.
+    /// Show a screen by its number.
     Screen(usize),
-    /// Hold the run, or let it go on.
+    /// Pause or resume the run.
     PauseResume,
-    /// End the run.
+    /// Stop the run.
     Stop,
     /// Write a checkpoint.
     Checkpoint,
-    /// Turn a knob.
+    /// Set a knob.
     SetKnob,
     /// Sample a prompt.
     Sample,
-    /// One step back in a denoising.
+    /// Go one denoising step back.
     Back,
-    /// One step forward.
+    /// Go one denoising step forward.
     Forward,
-    /// The sample, group or line before.
+    /// Select the previous sample, group or line.
     Up,
-    /// The one after.
+    /// Select the next one.
     Down,
-    /// Ten before.
+    /// Select the tenth previous one.
     PageUp,
-    /// Ten after.
+    /// Select the tenth next one.
     PageDown,
     /// Close what is open.
     Close,
-    /// Ask the store.
+    /// Query the store.
     Query,
-    /// Open what is chosen: a sequence's lineage.
+    /// Open the selected item, such as a sequence's lineage.
     Open,
-    /// Only log lines that hold some words.
+    /// Show only log lines with certain words.
     Filter,
-    /// Only log lines at least as loud as the next level.
+    /// Raise the lowest level of shown log lines.
     Level,
-    /// Mark what is chosen, or no more: a metric that is drawn, a run that is laid over.
+    /// Mark or unmark the selected item: a metric to draw, a run to overlay.
     Mark,
     /// Smooth curves more, or not at all.
     Smooth,
-    /// Curves on a logarithmic scale, or on a linear one.
+    /// Switch between logarithmic and linear scale.
     Scale,
-    /// Curves along time, or along steps.
+    /// Switch between time and steps.
     Across,
-    /// A shorter part of the curves; a run that waits comes earlier.
+    /// Show a shorter part of the curves; move a waiting run earlier.
     ZoomIn,
-    /// A longer one; a run that waits comes later.
+    /// Show a longer part of the curves; move a waiting run later.
     ZoomOut,
-    /// Take a run that waits off the queue.
+    /// Remove a waiting run from the queue.
     Cancel,
-    /// Only items that are wrong, or all.
+    /// Show only wrong items, or all.
     Wrong,
-    /// Find any of these by a few letters.
+    /// Find an action by a few letters.
     Palette,
     /// Show or hide the help.
     Help,
 }
 
-/// One row of the table.
+/// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Binding {
-    /// The key, as it is shown.
+    /// The key as displayed.
     pub key: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub action: Action,
-    /// In words.
+    /// Its text in the help.
     pub help: &'static str,
-    /// In the footer, in a word; empty: not there.
+    /// Its word in the footer; empty if it is not shown there.
     pub footer: &'static str,
 }
 
@@ -85,20 +85,20 @@ const fn bind(key: &'static str, action: Action, help: &'static str, footer: &'s
     }
 }
 
-/// The keys that the screens' own stand after.
+/// The number of bindings before those of the screens.
 const FIRST: usize = 3;
-/// The keys that lead to the screens.
+/// The keys of the screens.
 const SCREEN_KEYS: [&str; 14] = [
     "1", "2", "3", "4", "5", "6", "7", "8", "9", "0", "f1", "f2", "f3", "f4",
 ];
 
-/// The key that leads to a screen; empty where there are more screens than keys.
+/// Returns the key of a screen; empty if there are more screens than keys.
 #[must_use]
 pub fn screen_key(number: usize) -> &'static str {
     SCREEN_KEYS.get(number).copied().unwrap_or_default()
 }
 
-/// Every key but those of the screens.
+/// Every key except those of the screens.
 const BINDINGS: [Binding; 30] = [
     bind("q", Action::Quit, "leave; the run goes on", "leave"),
     bind(
@@ -197,7 +197,7 @@ const BINDINGS: [Binding; 30] = [
     bind("?", Action::Help, "this help", "help"),
 ];
 
-/// Every key, where the screens have these titles.
+/// Returns every key binding, for screens with these titles.
 #[must_use]
 pub fn bindings(titles: &[&'static str]) -> Vec<Binding> {
     let screens = SCREEN_KEYS.iter().zip(titles).enumerate();
@@ -211,7 +211,7 @@ pub fn bindings(titles: &[&'static str]) -> Vec<Binding> {
         .collect()
 }
 
-/// What a key means, if anything.
+/// Returns the meaning of a key, if it has one.
 #[must_use]
 pub fn action(bindings: &[Binding], key: &str) -> Option<Action> {
     bindings

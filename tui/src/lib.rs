@@ -1,12 +1,12 @@
-//! The dashboard: state, update, view. Knows `demask-storage` only.
+//! The dashboard, built as state, update and view. It depends on `demask-storage` only.
 //!
-//! - `dashboard.rs`: the whole state; `model/`: what the daemon told, what happens, what was counted already;
-//! - `update/`: how events and keys change it, whichever screen is shown;
-//! - `keys.rs`: the one table of keys, from which help and footer come;
-//! - `palette.rs`: any of them by a few letters; `lineage.rs`: what is asked of the store when walking it;
-//! - `chart/`: curves laid over each other, on a screen or as text;
+//! - `dashboard.rs`: the whole state; `model/`: what the daemon sent, messages and effects, deduplication;
+//! - `update/`: how events and keys change the state, whichever screen is shown;
+//! - `keys.rs`: the table of keys, from which help and footer are made;
+//! - `palette.rs`: finding an action by a few letters; `lineage.rs`: the queries of the lineage;
+//! - `chart/`: charts of curves, on a screen or as text;
 //! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
-//! - `terminal/`: the loop, the daemon's socket, the signals that end or stop it from outside.
+//! - `terminal/`: the main loop, the daemon's socket, and signals.
 
 pub mod chart;
 mod dashboard;
@@ -33,29 +33,29 @@ pub use view::render_to_string;
 /// How pictures are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageMode {
-    /// What the terminal says that it can; else half-blocks.
+    /// With the best protocol that the terminal reports; else half-blocks.
     Auto,
-    /// Half-block characters, which every terminal with colours can.
+    /// With half-block characters, which every colour terminal supports.
     Halfblocks,
-    /// Kitty's protocol, without asking.
+    /// With Kitty's protocol, without asking the terminal.
     Kitty,
-    /// Sixel, without asking.
+    /// With Sixel, without asking the terminal.
     Sixel,
-    /// Not at all.
+    /// No pictures.
     Off,
 }
 
-/// What the dashboard is opened on.
+/// The options of the dashboard.
 #[derive(Clone, Debug)]
 pub struct AttachOptions {
     /// The daemon's control socket.
     pub socket: PathBuf,
-    /// Who commands, for the audit row.
+    /// The user name and client, for the audit row.
     pub by: String,
-    /// Draw without colours.
+    /// Whether to draw without colours.
     pub no_color: bool,
     /// How pictures are drawn.
     pub images: ImageMode,
-    /// The folder of the store's pictures.
+    /// The folder of the store's picture blobs.
     pub blobs: PathBuf,
 }

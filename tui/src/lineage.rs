@@ -1,19 +1,19 @@
-//! Walking the lineage (law L5): from what was trained on to its text and picture, its source and row, who made and who judged
-//! it, where it was trained on and what the benchmarks said then.
+//! The queries of the lineage (law L5). They lead from a trained sequence to its text and picture, its source and row,
+//! its generator and judge, the step that trained on it, and the benchmark results around that step.
 
 use demask_storage::Command;
 use demask_storage::query::curves::quoted;
 
-/// The column that marks an answer as the list of sequences.
+/// The column that marks a result as the list of sequences.
 pub const LIST: &str = "lineage";
-/// The column that marks an answer as one sequence's story.
+/// The column that marks a result as the story of one sequence.
 pub const STORY: &str = "story";
-/// The row of a story that names what the sequence was made from.
+/// The row of a story that names the sequence from which this one was made.
 pub const PARENT: &str = "parent";
 /// The rows of a story that name pictures.
 pub const PICTURES: [&str; 2] = ["picture", "asked about"];
 
-/// What a run was trained on, newest first; of the present run, or else the newest, where none is named.
+/// Queries what a run was trained on, newest first. An empty name means the current run, else the newest.
 #[must_use]
 pub fn list(run: &str) -> Command {
     let run = match run {
@@ -29,7 +29,7 @@ pub fn list(run: &str) -> Command {
     }
 }
 
-/// All that the store knows of one sequence, as pairs; `run` is the one whose training is told of.
+/// Queries everything that the store knows about one sequence, as pairs; `run` is the run whose training is described.
 #[must_use]
 pub fn story(run: &str, subject: &str) -> Command {
     let (id, run) = (quoted(subject), quoted(run));
@@ -58,7 +58,7 @@ fn pair(name: &str, value: &str) -> String {
     format!("SELECT '{name}' AS {STORY}, cast({value} AS TEXT) AS value")
 }
 
-/// What it says and shows.
+/// Queries its text and pictures.
 fn content(id: &str) -> [String; 5] {
     let rollout = |column: &str| format!("(SELECT {column} FROM v_rollout WHERE sample = {id})");
     let example = |column: &str| format!("(SELECT {column} FROM example WHERE id = {id})");
@@ -81,7 +81,7 @@ fn content(id: &str) -> [String; 5] {
     ]
 }
 
-/// Where it comes from and who made it.
+/// Queries its source and generator.
 fn origin(id: &str) -> [String; 2] {
     [
         pair(
@@ -103,7 +103,7 @@ fn origin(id: &str) -> [String; 2] {
     ]
 }
 
-/// Who judged it, and how.
+/// Queries its judge and verdicts.
 fn judgement(id: &str) -> [String; 4] {
     [
         pair(
@@ -134,7 +134,7 @@ fn judgement(id: &str) -> [String; 4] {
     ]
 }
 
-/// Where it was trained on, and what each benchmark said before and after.
+/// Queries the steps that trained on it, and each benchmark's results before and after.
 fn training(run: &str, id: &str) -> [String; 2] {
     let used = format!("FROM v_lineage WHERE subject = {id} AND run = {run}");
     let of = |order: &str| {

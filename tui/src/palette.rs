@@ -1,40 +1,40 @@
-//! The command palette: every binding and every knob, found by a few letters of its words.
+//! The command palette: every key binding and every knob, found by a few letters of its text.
 
 use demask_storage::Knob;
 use ratatui::layout::Rect;
 
 use crate::keys::{Action, Binding};
 
-/// What the palette is doing.
+/// The state of the palette.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Palette {
-    /// Typed so far.
+    /// The typed text.
     pub text: String,
-    /// Which of the found entries.
+    /// The index of the selected entry.
     pub at: usize,
 }
 
-/// One thing that can be chosen.
+/// An entry of the palette.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PaletteEntry {
-    /// Key, or what would be typed.
+    /// The key, or the knob's name.
     pub key: String,
-    /// In words.
+    /// The description.
     pub words: String,
-    /// What it does.
+    /// The effect.
     pub does: Does,
 }
 
-/// What an entry does.
+/// The effect of an entry.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Does {
-    /// What a key does.
+    /// Performs the action of a key.
     Act(Action),
     /// Asks for a knob's new value.
     Turn(String),
 }
 
-/// Where the palette is drawn.
+/// Returns the area of the palette.
 #[must_use]
 pub fn place(area: Rect) -> Rect {
     let (width, height) = (72.min(area.width), 16.min(area.height));
@@ -47,13 +47,13 @@ pub fn place(area: Rect) -> Rect {
 }
 
 impl Palette {
-    /// The first entry that is shown where so many have room.
+    /// Returns the first visible entry if `room` of them fit.
     #[must_use]
     pub fn first(&self, room: usize) -> usize {
         (self.at + 1).saturating_sub(room)
     }
 
-    /// The entries that the typed letters are found in, best first.
+    /// Returns the entries that contain the typed letters, best first.
     #[must_use]
     pub fn found(&self, bindings: &[Binding], knobs: &[Knob]) -> Vec<PaletteEntry> {
         let mut scored: Vec<(usize, usize, PaletteEntry)> = entries(bindings, knobs)
@@ -86,7 +86,8 @@ fn entries(bindings: &[Binding], knobs: &[Knob]) -> Vec<PaletteEntry> {
     bound.chain(turned).collect()
 }
 
-/// Lower is better: how far apart the letters stand, in order, whatever their case; none when one is missing.
+/// Scores a match; lower is better. The score measures how far apart the letters are, in order and ignoring case;
+/// `None` if one is missing.
 fn score(typed: &str, words: &str) -> Option<usize> {
     let words: Vec<char> = words.to_lowercase().chars().collect();
     let (mut at, mut first, mut gaps) = (0, None, 0);

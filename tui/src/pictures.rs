@@ -1,5 +1,5 @@
-//! Pictures in the terminal, through ratatui-image: kitty, sixel or iTerm2 where the terminal says that it can, half-block
-//! characters everywhere else.
+//! Pictures in the terminal, by ratatui-image: Kitty, Sixel or iTerm2 if the terminal reports support, else half-block
+//! characters.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,14 +19,14 @@ use ratatui_image::{Image, Resize};
 
 use crate::ImageMode;
 
-/// A terminal answers sooner, at the far end of a slow line too; who does not gets half-blocks.
+/// The time in which a terminal must report its support, even over a slow connection; otherwise half-blocks are used.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A multiplexer on this machine answers sooner.
+/// The time in which a local multiplexer answers.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
-/// Encoded pictures that are kept.
+/// The most encoded pictures that are cached.
 const KEPT: usize = 96;
 
-/// Encodes pictures for this terminal, and remembers them.
+/// Encodes pictures for this terminal, with a cache.
 pub struct Pictures {
     picker: Option<Picker>,
     blobs: Option<Blobs>,
@@ -39,8 +39,9 @@ impl Default for Pictures {
     }
 }
 
-/// tmux answers for itself, but hands the picker's question to a terminal that may not be there: what it answers to this one
-/// ends the thread that would swallow the first key.
+/// Ends the picker's reader thread under tmux, which would otherwise swallow the first key. tmux answers some queries
+/// itself but forwards the picker's query to a terminal that may be absent. Its answer to this status report ends the
+/// thread.
 fn feed_the_asker() {
     const STATUS_REPORT: &[u8] = b"\x1b[5n";
     let mut out = std::io::stdout();
@@ -49,7 +50,7 @@ fn feed_the_asker() {
     }
 }
 
-/// Whether this is a tmux session that no terminal is attached to: its question would go nowhere.
+/// Whether this is a detached tmux session, in which a query would never be answered.
 fn nobody_looks() -> bool {
     std::env::var_os("TMUX").is_some()
         && std::process::Command::new("tmux")
@@ -67,11 +68,12 @@ impl Pictures {
         }
     }
 
-    /// For this terminal, which is asked what it can: after the screen was taken over, before the first key is read.
+    /// Sets up pictures for this terminal and queries its support: after the screen was taken over, before the first
+    /// key is read.
     #[must_use]
     pub fn open(mode: ImageMode, blobs: Option<PathBuf>) -> Self {
-        // Where no answer comes, the picker's own question leaves a thread behind that swallows the first key: a terminal
-        // is first asked something that waits for a bounded time and leaves nothing.
+        // If the terminal does not answer, the picker's query leaves a thread behind that swallows the first key.
+        // Therefore the terminal first gets a query that waits for a bounded time and leaves no thread.
         let asked = || match supports_keyboard_enhancement() {
             Ok(_) if nobody_looks() => Picker::halfblocks(),
             Ok(_) => {
@@ -109,7 +111,7 @@ impl Pictures {
         self.picker.is_some()
     }
 
-    /// Draws RGB bytes in hex as large as the area takes them.
+    /// Draws hex-encoded RGB bytes as large as the area allows.
     pub fn draw(&self, frame: &mut Frame, area: Rect, (width, height, hex): &(u64, u64, String)) {
         self.encoded(frame, area, hex, || {
             let bytes: Option<Vec<u8>> = (0..hex.len() / 2)
@@ -135,7 +137,7 @@ impl Pictures {
         let key = (key.to_owned(), area.width, area.height);
         if !encoded.contains_key(&key) {
             let Some(image) = read() else { return };
-            // Pixels stay pixels: small pictures are enlarged without smoothing.
+            // Small pictures are enlarged without smoothing, so that pixels stay visible.
             let size = Size::new(area.width, area.height);
             let fit = Resize::Scale(Some(image::imageops::FilterType::Nearest));
             let Ok(protocol) = picker.new_protocol(image, size, fit) else {

@@ -1,39 +1,39 @@
-//! Colours and frames that every screen shares.
+//! Colours and frames shared by all screens.
 
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::widgets::Block;
 
 use crate::model::Model;
 
-/// Confidence from low to high, for those who see no colours.
+/// Confidence from low to high, without colours.
 pub(crate) const SHADES: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// What stands behind.
+/// The style of secondary text.
 pub(crate) fn quiet() -> Style {
     Style::new().fg(Color::DarkGray)
 }
 
-/// What is chosen, and headings.
+/// The style of selected text and headings.
 pub(crate) fn accent(model: &Model) -> Style {
     coloured(model, Color::Cyan)
 }
 
-/// What is well.
+/// The style of good values.
 pub(crate) fn good(model: &Model) -> Style {
     coloured(model, Color::Green)
 }
 
-/// What is not.
+/// The style of bad values.
 pub(crate) fn bad(model: &Model) -> Style {
     coloured(model, Color::LightRed)
 }
 
-/// The line that keys act on.
+/// The style of the line that keys act on.
 pub(crate) fn chosen() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }
 
-/// From unsure (warm) to sure (cool).
+/// The style of a confidence, from low (warm) to high (cool).
 pub(crate) fn sure(model: &Model, confidence: u8) -> Style {
     if model.no_color {
         Style::new()
@@ -50,14 +50,14 @@ fn coloured(model: &Model, colour: Color) -> Style {
     }
 }
 
-/// A frame with a title.
+/// Makes a frame with a title.
 pub(crate) fn panel(title: &str) -> Block<'_> {
     Block::bordered()
         .border_style(quiet())
         .title(format!(" {title} "))
 }
 
-/// Lines that a text takes where it is wrapped between words.
+/// Returns the number of lines of a text that is wrapped between words.
 pub(crate) fn lines(text: &str, columns: u16) -> u16 {
     let (mut count, mut at) = (1, 0);
     for word in text.split_whitespace() {

@@ -1,4 +1,5 @@
-//! The frame around the screens: header, names, footer, help, palette. Pure: the same state draws the same picture.
+//! The frame around the screens: header, tabs, footer, help, palette. Drawing is pure: equal states give equal
+//! pictures.
 
 use demask_storage::Overview;
 use ratatui::Frame;
@@ -14,7 +15,7 @@ use crate::model::{Model, Typing, tabs};
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel, quiet};
 
-/// The smallest terminal that is drawn on.
+/// The smallest terminal size that is supported.
 const SMALLEST: (u16, u16) = (60, 16);
 
 /// Draws the whole screen.
@@ -42,13 +43,13 @@ pub fn draw(board: &Dashboard, pictures: &Pictures, frame: &mut Frame) {
     palette(board, frame, area);
 }
 
-/// What stands there while the terminal is asked what pictures it can draw.
+/// Draws the text that is shown while the terminal is queried for its picture support.
 pub(crate) fn opening(frame: &mut Frame) {
     let text = Paragraph::new("demask: asking the terminal what pictures it can draw…");
     frame.render_widget(text, frame.area());
 }
 
-/// Header, screen names, screen, footer.
+/// Returns the areas of header, tabs, screen and footer.
 pub(crate) fn parts(area: Rect) -> [Rect; 4] {
     Layout::vertical([
         Constraint::Length(1),
@@ -59,7 +60,7 @@ pub(crate) fn parts(area: Rect) -> [Rect; 4] {
     .areas(area)
 }
 
-/// The end of what is being typed, as much as has room: that is where the cursor stands.
+/// Returns the end of the typed text that fits, because the cursor is there.
 fn tail(text: &str, room: usize) -> String {
     let length = text.chars().count();
     if length <= room {
@@ -69,7 +70,7 @@ fn tail(text: &str, room: usize) -> String {
     format!("…{kept}")
 }
 
-/// Draws on a terminal that is only text, for tests and captures.
+/// Draws the dashboard as text, for tests and captures.
 ///
 /// # Errors
 /// Never, for a size that fits into memory.
@@ -124,7 +125,7 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(line), area);
 }
 
-/// What is said of a run that is over, with how to leave it where that has room.
+/// Describes a finished run, with how to leave it if there is space.
 fn earlier(state: &str, columns: usize) -> String {
     let line = format!("an earlier run: {state}");
     let way_back = " (esc on Runs goes back)";
@@ -134,7 +135,7 @@ fn earlier(state: &str, columns: usize) -> String {
     }
 }
 
-/// The run in a line. What a running one is at has its place on the Overview too: here it is where it fits.
+/// Describes the run in one line. A running run's activity is left out if it does not fit; the Overview shows it too.
 fn headline(overview: &Overview, columns: usize) -> String {
     let room = columns.saturating_sub(" demask  ".len());
     let (line, detail) = (overview.headline_within(room), &overview.detail);
@@ -194,7 +195,7 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(line), area);
 }
 
-/// The keys that have room; the last two, commands and help, lead to all others.
+/// Returns the key hints that fit. The last two, commands and help, are always shown because they lead to all others.
 fn hints(board: &Dashboard, columns: usize) -> Line<'static> {
     let model = &board.model;
     let mut shown: Vec<(String, &str)> = board
@@ -218,7 +219,7 @@ fn hints(board: &Dashboard, columns: usize) -> Line<'static> {
     Line::from_iter(spans)
 }
 
-/// The table of keys; the screens' numbers, which stand above, share a line.
+/// Draws the table of keys; the screens' numbers share a line, because the tabs show them.
 fn help(board: &Dashboard, frame: &mut Frame, area: Rect) {
     let bindings = board.bindings();
     let screens = |binding: &&crate::keys::Binding| matches!(binding.action, Action::Screen(_));
@@ -256,7 +257,7 @@ fn help(board: &Dashboard, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(shown).block(panel(title)), place);
 }
 
-/// What can be done, found by a few letters.
+/// Draws the palette.
 fn palette(board: &Dashboard, frame: &mut Frame, area: Rect) {
     let model = &board.model;
     let Some(open) = &model.palette else { return };

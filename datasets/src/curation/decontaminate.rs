@@ -1,13 +1,17 @@
 //! Law L6: no training example overlaps a registered benchmark.
 //!
-//! Text overlaps when it shares a run of [`GRAM`] words with an item's prompt (the 13-gram rule of GPT-3, appendix C); an item
-//! shorter than that overlaps when all of its words stand in the text, in order and together, provided there are at least
-//! [`SHORTEST`] of them; a shorter item overlaps only an equal text. Prompt, reasoning and answer are all looked through. A
-//! picture overlaps when its pixels are an item's, whatever is said of it; what is said of it is text like any other.
+//! Text overlaps an item by one of three rules, by the length of the item's prompt:
 //!
-//! Of a published benchmark the question and its choices are looked for without what a protocol puts around them, a choice and
-//! a question about a picture only where they are long enough to be nobody else's words; its pictures by what they show
-//! (`likeness.rs`), so that another size, another quality or another format is the same picture.
+//! - [`GRAM`] words or more: the text shares a run of [`GRAM`] words with it (the 13-gram rule of GPT-3, appendix C);
+//! - [`SHORTEST`] words or more: the text contains all its words, consecutively and in order;
+//! - fewer: the text equals it.
+//!
+//! Prompt, reasoning and answer are all searched. A picture overlaps when its pixels equal an item's, whatever the
+//! texts say; the texts beside a picture are searched like any other.
+//!
+//! For a published benchmark, the question and its choices are searched without the wording that a protocol puts around
+//! them. A choice, and a question about a picture, is searched only if it is long enough to be distinctive. Its
+//! pictures are compared by likeness (`likeness.rs`), so another size, quality or format counts as the same picture.
 
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
@@ -16,12 +20,12 @@ use crate::curation::dedup::words;
 use crate::curation::likeness::Likeness;
 use crate::example::Example;
 
-/// Words that may not be shared in a row.
+/// The number of consecutive words that a text may not share with an item.
 pub const GRAM: usize = 13;
-/// The fewest words of an item that is searched for inside of longer texts.
+/// The fewest words with which an item is searched inside longer texts.
 pub const SHORTEST: usize = 6;
 
-/// An overlap: which benchmark, and by which rule.
+/// An overlap: the benchmark and the rule that found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     /// The benchmark.
@@ -30,21 +34,21 @@ pub struct Overlap {
     pub rule: &'static str,
 }
 
-/// What must not be trained on.
+/// The index of the benchmark items that must not be trained on.
 #[derive(Clone, Debug, Default)]
 pub struct Forbidden {
     names: Vec<String>,
-    /// Runs of words by their length, hashed, and the benchmark of each.
+    /// Hashes of word runs, by run length; each maps to the number of its benchmark.
     runs: HashMap<usize, HashMap<u64, usize>>,
     whole: HashMap<u64, usize>,
     pictures: HashMap<u64, usize>,
-    /// What published pictures show, and the benchmark of each.
+    /// Likenesses of published pictures, each with the number of its benchmark.
     likenesses: Vec<(Likeness, usize)>,
     seen: HashSet<u64>,
 }
 
 impl Forbidden {
-    /// Registers a benchmark's items. None of them is kept.
+    /// Registers the items of a benchmark. The index keeps hashes, not the items.
     pub fn register(&mut self, benchmark: &str, items: impl IntoIterator<Item = impl Borrow<Example>>) {
         let number = self.names.len();
         self.names.push(benchmark.to_owned());
@@ -58,8 +62,8 @@ impl Forbidden {
         }
     }
 
-    /// Registers a published benchmark: for each item its question and then its choices, and whether it is about a picture;
-    /// what its pictures show.
+    /// Registers a published benchmark. Each item is its question followed by its choices, and whether it is about a
+    /// picture; `pictures` are the likenesses of its pictures.
     pub fn register_published<'a>(
         &mut self,
         benchmark: &str,
@@ -100,13 +104,13 @@ impl Forbidden {
         }
     }
 
-    /// The benchmarks, in the order of registration.
+    /// Returns the benchmarks' names, in the order of registration.
     #[must_use]
     pub fn benchmarks(&self) -> &[String] {
         &self.names
     }
 
-    /// The overlap of an example with any benchmark, if there is one.
+    /// Returns the first overlap found between an example and a benchmark.
     #[must_use]
     pub fn overlap(&self, example: &Example) -> Option<Overlap> {
         let named = |number: &usize, rule| Overlap {
@@ -143,7 +147,7 @@ impl Forbidden {
 }
 
 impl Forbidden {
-    /// The published benchmark that has a picture which shows what the example's does.
+    /// Returns the number of the published benchmark that has a picture with the example's likeness.
     fn shown_before(&self, example: &Example) -> Option<usize> {
         if self.likenesses.is_empty() {
             return None;
@@ -154,7 +158,7 @@ impl Forbidden {
     }
 }
 
-/// What makes an item with a picture the same: its pixels.
+/// Returns the hash of the picture's pixels, which identifies an item with a picture.
 fn picture_key(example: &Example) -> Option<u64> {
     let picture = example.picture.as_ref()?;
     let mut hasher = blake3::Hasher::new();

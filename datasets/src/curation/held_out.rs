@@ -1,9 +1,11 @@
-//! Which rows of a source are held out of training: a share of them, by a hash of what they ask.
+//! Selects the rows of a source that are held out of training: a fixed share, by a hash of the question.
 
 use crate::example::{Example, Kind, Split};
 
-/// Whether a row is held out where this share of the rows is: by a hash of what is asked, so that the same question is on one
-/// side whatever its answer is, its row and the seed are.
+/// Whether a row belongs to the held-out `share` of a source.
+///
+/// The decision is a hash of what is asked. It does not depend on the answer, the row's position or the seed, so that
+/// the same question always falls on the same side.
 #[must_use]
 pub fn is_held_out(share: f64, examples: &[Example]) -> bool {
     let Some(first) = examples.first().filter(|_| share > 0.0) else {
@@ -12,7 +14,7 @@ pub fn is_held_out(share: f64, examples: &[Example]) -> bool {
     let mut hasher = blake3::Hasher::new();
     hasher.update(first.prompt.as_bytes());
     hasher.update(first.picture.as_ref().map_or(&[], |picture| &picture.rgb));
-    // Plain text asks nothing.
+    // Plain text asks nothing: its own words decide.
     if first.kind == Kind::Text {
         hasher.update(first.answer.as_deref().unwrap_or_default().as_bytes());
     }
@@ -21,8 +23,8 @@ pub fn is_held_out(share: f64, examples: &[Example]) -> bool {
     (u64::from_le_bytes(bytes) as f64 / u64::MAX as f64) < share
 }
 
-/// The examples of the rows that are held out, one after another, as a test's; a row that cannot be read is told where the
-/// source itself is read.
+/// Returns the examples of the held-out rows, marked as the test split. Rows that cannot be read are skipped; they are
+/// reported when the source itself is read.
 pub fn held_out_rows<E>(
     rows: impl Iterator<Item = Result<Vec<Example>, E>>,
     share: f64,

@@ -1,22 +1,23 @@
-//! What a picture shows, in 128 bits that scaling, another quality of JPEG or another format change little.
+//! The likeness of a picture: a 128-bit perceptual hash that changes little under scaling, JPEG quality or another
+//! format.
 //!
-//! Two perceptual hashes of 64 bits (`image_hasher`): signs of the low frequencies of the cosine transform against their
-//! median, and signs of the differences of neighbours along the rows. Two pictures are of one likeness when both hashes are
-//! near; either alone takes unlike pictures for like. A picture that is nearly of one colour has no likeness: its signs are noise.
-//! Cropping is not withstood.
+//! It joins two hashes of 64 bits (crate `image_hasher`): the signs of the low DCT frequencies against their median,
+//! and the signs of the differences of horizontal neighbours. Two pictures match only when both hashes are near,
+//! because either alone matches pictures that are unlike. A picture of nearly one colour has no likeness: its signs are
+//! noise. The likeness does not withstand cropping.
 
 use demask_api::Picture;
 use image::DynamicImage;
 use image_hasher::{HashAlg, Hasher, HasherConfig};
 
-/// The most of the transform's 64 signs that may differ.
+/// The largest Hamming distance of two matching DCT hashes, of 64 bits.
 const NEAR_FREQUENCIES: u32 = 7;
-/// The most of the differences' 64 signs that may differ.
+/// The largest Hamming distance of two matching difference hashes, of 64 bits.
 const NEAR_DIFFERENCES: u32 = 9;
-/// The least deviation of the pixels' brightness, of 255: less is a blank sheet.
+/// The least standard deviation of the pixels' brightness (0 to 255); a picture below it counts as blank.
 const LEAST_DEVIATION: f64 = 6.0;
 
-/// What a picture shows.
+/// The perceptual hash of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Likeness {
     frequencies: u64,
@@ -24,7 +25,7 @@ pub struct Likeness {
 }
 
 impl Likeness {
-    /// The likeness of a picture in memory; none of a blank one.
+    /// Computes the likeness of a picture in memory; `None` if it is blank.
     #[must_use]
     pub fn of(picture: &Picture) -> Option<Self> {
         let (width, height) = (
@@ -35,7 +36,7 @@ impl Likeness {
         Self::of_image(&DynamicImage::ImageRgb8(image))
     }
 
-    /// The likeness of a decoded picture; none of a blank one.
+    /// Computes the likeness of a decoded picture; `None` if it is blank.
     #[must_use]
     pub fn of_image(image: &DynamicImage) -> Option<Self> {
         let grey = image.to_luma8();
@@ -61,13 +62,13 @@ impl Likeness {
         })
     }
 
-    /// The likeness as a number.
+    /// Returns the likeness as a number.
     #[must_use]
     pub fn bits(&self) -> u128 {
         (u128::from(self.frequencies) << 64) | u128::from(self.differences)
     }
 
-    /// The likeness of such a number.
+    /// Makes the likeness of a number that [`Self::bits`] returned.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)]
     pub fn from_bits(bits: u128) -> Self {
@@ -77,7 +78,7 @@ impl Likeness {
         }
     }
 
-    /// Whether both are of one picture.
+    /// Whether both are likenesses of the same picture.
     #[must_use]
     pub fn is_of(&self, other: &Self) -> bool {
         (self.frequencies ^ other.frequencies).count_ones() <= NEAR_FREQUENCIES

@@ -1,6 +1,8 @@
-//! The likenesses of pictures, remembered from run to run: a picture is decoded and looked at once, as long as its file is the same.
+//! A cache of picture likenesses that persists between runs: a picture is decoded once, as long as its file stays the
+//! same.
 //!
-//! What a picture is known by it says itself ([`Lookable`]). The cache is one file; what is in it may be lost without harm, and a file that cannot be read is an empty cache.
+//! A picture tells its own cache key ([`Lookable::identity`]). The cache is one file. Losing it costs only time, and a
+//! file that cannot be read counts as an empty cache.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -10,45 +12,46 @@ use std::path::{Path, PathBuf};
 
 use crate::curation::likeness::Likeness;
 
-/// The first line: how likenesses are made. Another way has another number.
+/// The first line of the file, with the version of the likeness algorithm.
 const HEAD: &str = "demask likenesses 1";
-/// Likenesses that are kept at most, some 70 bytes each; those that were asked for last stay.
+/// The most likenesses that the file keeps, about 70 bytes each; those requested last stay.
 const MOST: usize = 400_000;
-/// Digits of a key.
+/// Hex digits of a key.
 const KEY: usize = 32;
-/// Digits of a likeness.
+/// Hex digits of a likeness.
 const HASHES: usize = 32;
 
-/// A picture that may be looked at.
+/// A picture whose likeness can be computed.
 pub trait Lookable: Sync {
-    /// What it is known by: the same number as long as it is the same picture. None where it is not there.
+    /// Returns the cache key: a number that stays the same as long as the picture does. `None` if the picture does not
+    /// exist.
     fn identity(&self) -> Option<u128>;
 
-    /// What it shows; none where it is blank.
+    /// Computes the likeness; `None` if the picture is blank.
     ///
     /// # Errors
-    /// In words: it cannot be read, or is no picture.
+    /// A message if the picture cannot be read or decoded.
     fn looked_at(&self) -> Result<Option<Likeness>, String>;
 }
 
-/// None of a picture that is blank.
+/// A likeness; `None` for a blank picture.
 type Found = Option<Likeness>;
 
-/// Likenesses by what their pictures are known by.
+/// Likenesses by cache key.
 #[derive(Debug, Default)]
 pub struct LikenessCache {
     path: Option<PathBuf>,
     known: HashMap<u128, Found>,
-    /// Those that were asked for.
+    /// The keys that were requested since the cache was opened.
     asked: HashSet<u128>,
-    /// Whether there are any that the file has not.
+    /// Whether there are likenesses that the file does not have yet.
     is_new: bool,
     computed: u64,
     failed: u64,
 }
 
 impl LikenessCache {
-    /// The cache in a file, which need not be there yet.
+    /// Opens the cache of a file, which need not exist.
     #[must_use]
     pub fn open(path: PathBuf) -> Self {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -64,8 +67,8 @@ impl LikenessCache {
         }
     }
 
-    /// The likenesses of pictures, without those that are blank or cannot be read, in no order, each once. What is not
-    /// known is looked at by all processors.
+    /// Returns the likenesses of pictures, each once and in no order, without the blank and unreadable ones. Unknown
+    /// pictures are decoded on all processors.
     pub fn of<P: Lookable>(&mut self, pictures: &[&P]) -> Vec<Likeness> {
         let keyed: Vec<(u128, &P)> = pictures
             .iter()
@@ -77,7 +80,7 @@ impl LikenessCache {
                 unknown.entry(*key).or_insert(picture);
             }
         }
-        // In the order in which they were given: a table is read through once.
+        // Keeps the given order, so that a table of pictures is read through once.
         let open: Vec<(u128, &P)> = keyed
             .iter()
             .filter_map(|(key, _)| unknown.remove_entry(key))
@@ -85,7 +88,7 @@ impl LikenessCache {
         let found = looked_at(&open);
         self.is_new |= !found.is_empty();
         self.computed += open.len() as u64;
-        // What could not be read today may be read tomorrow: it is not remembered.
+        // Failures are not cached: a picture that cannot be read now may be readable later.
         self.failed += (open.len() - found.len()) as u64;
         self.known.extend(found);
         let mut seen = HashSet::new();
@@ -97,22 +100,23 @@ impl LikenessCache {
         found
     }
 
-    /// How many pictures were looked at since it was opened.
+    /// Returns how many pictures were decoded since the cache was opened.
     #[must_use]
     pub fn computed(&self) -> u64 {
         self.computed
     }
 
-    /// How many of them could not be read.
+    /// Returns how many of those could not be read.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// Writes what is known, where something is new: the old file stays until the new one is whole.
+    /// Writes the cache if it has new entries. The file is replaced at once, so the old one stays until the new one is
+    /// complete.
     ///
     /// # Errors
-    /// The file system's.
+    /// Any I/O error.
     pub fn save(&mut self) -> std::io::Result<()> {
         let Some(path) = self.path.as_ref().filter(|_| self.is_new) else {
             return Ok(());
@@ -136,7 +140,7 @@ impl LikenessCache {
     }
 }
 
-/// A line of the file; none of one that is broken.
+/// Parses a line of the file; `None` if it is broken.
 fn read_line(line: &str) -> Option<(u128, Found)> {
     let (key, found) = line.split_once(' ')?;
     let number = |digits: &str, length: usize| {
@@ -150,9 +154,9 @@ fn read_line(line: &str) -> Option<(u128, Found)> {
     Some((number(key, KEY)?, found))
 }
 
-/// The likenesses of pictures, by all processors, without those that cannot be read.
+/// Computes the likenesses of pictures on all processors, without those that cannot be read.
 fn looked_at<P: Lookable>(open: &[(u128, &P)]) -> Vec<(u128, Found)> {
-    // A decoder that panics has not read it either.
+    // A panic of a decoder counts as a picture that cannot be read.
     let one = |(key, picture): &(u128, &P)| {
         let found = catch_unwind(AssertUnwindSafe(|| picture.looked_at()));
         Some((*key, found.ok()?.ok()?))

@@ -1,7 +1,7 @@
-//! Cleaning: equal and nearly equal texts (`dedup.rs`), overlaps with benchmarks (`decontaminate.rs`, law L6),
-//! what pictures show (`likeness.rs`) and that it is looked at once (`likeness_cache.rs`).
+//! Data cleaning: exact and near-duplicate texts (`dedup.rs`), overlaps with benchmarks (`decontaminate.rs`, law L6),
+//! held-out rows (`held_out.rs`), likenesses of pictures (`likeness.rs`) and their cache (`likeness_cache.rs`).
 //!
-//! How the gates follow one another, and the mix of sources, are the Curator's, in `actors`.
+//! The Curator (crate `actors`) decides the order of these gates and mixes the sources.
 
 pub mod decontaminate;
 pub mod dedup;

@@ -1,7 +1,7 @@
-//! IDX files as MNIST and Fashion-MNIST have them: `{train,t10k}-images-idx3-ubyte` and `-labels-idx1-ubyte`, gzipped or not.
+//! The IDX files of MNIST and Fashion-MNIST: `{train,t10k}-images-idx3-ubyte` and `-labels-idx1-ubyte`, gzipped or not.
 //!
-//! A labelled picture becomes a request to draw its class and questions about it. Grey is spread over the three channels,
-//! and the picture is centred in the model's square.
+//! A labelled picture becomes a request to draw its class and a question about it. Grey is copied to the three
+//! channels, and the picture is centred in the model's square.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -14,7 +14,7 @@ use super::{Reader, Rows};
 use crate::example::{Check, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
 
-/// Fashion-MNIST's classes as a person says them.
+/// Fashion-MNIST's classes in words, by label.
 pub const FASHION: [&str; 10] = [
     "a t-shirt",
     "trousers",
@@ -28,10 +28,10 @@ pub const FASHION: [&str; 10] = [
     "an ankle boot",
 ];
 
-/// Pictures of a file (law L9); the published files have 60,000.
+/// The most pictures of a file (law L9); the published files have 60,000.
 const MOST_PICTURES: usize = 1 << 24;
 
-/// What is asked about a picture.
+/// The question about a picture.
 pub const WHAT: &str = "what is this?";
 
 /// The reader of the format `idx`.
@@ -84,10 +84,12 @@ impl std::fmt::Debug for Idx {
 }
 
 impl Idx {
-    /// Opens the images and labels of the origin's split: `train` for training, `t10k` for tests.
+    /// Opens the images and labels of the origin's split: the `train` files for training and validation, `t10k` for
+    /// tests.
     ///
     /// # Errors
-    /// A missing file, another format, counts that differ, a picture larger than the model's.
+    /// An error if a file is missing or is not IDX, if the counts differ, or if the pictures are larger than the
+    /// model's.
     pub fn open(folder: &Path, origin: Origin) -> Result<Self, ReadError> {
         let part = match origin.split {
             Split::Test => "t10k",
@@ -182,7 +184,7 @@ impl Iterator for Idx {
     }
 }
 
-/// A request to draw the class, and a question what it is.
+/// Makes a request to draw the class, and a question about the picture.
 fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
     let example = |kind, prompt: String, answer: Option<&str>, check| {
         Example {
@@ -216,7 +218,8 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
     ]
 }
 
-/// Whether a packed file is whole: its checksum stands behind the last byte, which nobody else reads.
+/// Checks that a gzipped file unpacks to the end. Its checksum follows the last byte, which reading the pictures alone
+/// would never reach.
 fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
     if path.extension().is_none_or(|ending| ending != "gz") {
         return Ok(());
@@ -244,7 +247,7 @@ fn find(folder: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read + Send>), Re
     }
 }
 
-/// The sizes that an IDX file begins with, after its magic number.
+/// Reads the sizes in an IDX header, after its magic number.
 fn header<const N: usize>(path: &Path, reader: &mut impl Read, magic: u32) -> Result<[usize; N], ReadError> {
     let mut word = || {
         let mut bytes = [0; 4];

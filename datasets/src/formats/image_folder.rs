@@ -1,5 +1,7 @@
-//! A folder of pictures. What each shows is said by `captions.jsonl` (`{"file": …, "caption": …}`) or `metadata.jsonl`
-//! (`{"file_name": …, "text": …}`), by a text file of the same name beside it, or by the folder that it is in
+//! A folder of pictures with captions.
+//!
+//! A caption comes from a list, `captions.jsonl` (`{"file": …, "caption": …}`) or `metadata.jsonl` (`{"file_name": …,
+//! "text": …}`); else from a text file of the same name beside the picture; else from the name of the picture's folder
 //! (`cats/1.png` is "cats").
 
 use std::collections::BTreeMap;
@@ -12,15 +14,15 @@ use crate::example::{CAPTION_PROMPT, Check, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
 use crate::pictures::file as picture_file;
 
-/// The files of captions; the first that names a picture says what it shows.
+/// The names of caption lists; the first list that names a picture captions it.
 pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
 
-/// What the names of pictures end in.
+/// The file endings of pictures.
 const ENDINGS: &[&str] = &[".png", ".jpg", ".jpeg"];
-/// Bytes of a picture's own file of words, and of a file of captions (law L9).
+/// The most bytes of a picture's own text file, and of a caption list (law L9).
 const LONGEST_CAPTION: u64 = 1 << 20;
 const LONGEST_LIST: u64 = 1 << 30;
-/// Folders that lie in one another.
+/// The deepest nesting of folders.
 const DEEPEST: usize = 64;
 
 /// The reader of the format `image_folder`.
@@ -44,14 +46,15 @@ impl Reader for ImageFolderReader {
         ENDINGS
     }
 
-    /// Every picture: no name of one says a split.
+    /// Lists every picture: file names do not tell a split.
     fn files(&self, path: &Path, _: Split) -> Result<Vec<PathBuf>, ReadError> {
         let mut files = Vec::new();
         list(path, DEEPEST, &mut files)?;
         Ok(files)
     }
 
-    /// Pictures at its top, or a file of captions with pictures anywhere: JSON lines and texts beside them describe them.
+    /// A folder is an image folder if it has pictures at its top level, or a caption list and pictures anywhere. JSON
+    /// lines and text files in it are then captions.
     fn is_certain_of(&self, folder: &Path) -> bool {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         if entries
@@ -72,7 +75,7 @@ impl Reader for ImageFolderReader {
     }
 }
 
-/// The pictures of a folder, one at a time, by name.
+/// The pictures of a folder in the order of their names, one at a time.
 #[derive(Debug)]
 pub struct ImageFolder {
     files: std::vec::IntoIter<PathBuf>,
@@ -84,10 +87,11 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// Lists a folder and the folders in it.
+    /// Lists a folder recursively and reads its captions.
     ///
     /// # Errors
-    /// It cannot be listed or has no picture, or a file of captions cannot be read. A broken line of captions is a bad row.
+    /// An error if the folder cannot be listed or has no picture, or if a caption list cannot be read. A broken line of
+    /// a caption list is a bad row instead.
     pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut files = Vec::new();
         list(root, DEEPEST, &mut files)?;
@@ -216,7 +220,7 @@ fn list(folder: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), Re
     Ok(())
 }
 
-/// Reads a file of captions, if there is one, into `listed`; lines that are none into `bad`.
+/// Reads a caption list, if it exists, into `listed` and its broken lines into `bad`.
 fn captions(
     root: &Path,
     name: &str,

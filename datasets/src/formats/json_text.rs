@@ -1,31 +1,31 @@
-//! The values of a JSON text, one at a time: a line each, or the elements of one array.
+//! Splits a JSON text into its values: one a line, or the elements of one array.
 
 use std::io::{self, BufRead};
 
-/// Bytes that a value may have (law L9).
+/// The most bytes of a value (law L9).
 const LONGEST: usize = 64 << 20;
 
-/// How values follow one another.
+/// How the values are separated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One a line.
+    /// One value a line.
     Lines,
     /// The elements of one array.
     Array,
 }
 
-/// A value's text.
+/// The text of one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueText {
-    /// Its first byte in the text.
+    /// The offset of its first byte in the text.
     pub at: u64,
-    /// The line or element, from 1.
+    /// The line or element number, from 1.
     pub number: u64,
-    /// Its bytes; none where it is longer than is read.
+    /// Its bytes; `None` if it is longer than the limit.
     pub bytes: Option<Vec<u8>>,
 }
 
-/// The values of a text.
+/// An iterator over the values of a text.
 pub struct Pieces<R> {
     text: R,
     at: u64,
@@ -34,7 +34,7 @@ pub struct Pieces<R> {
 }
 
 impl<R: BufRead> Pieces<R> {
-    /// From the beginning of a text.
+    /// Starts at the beginning of a text.
     pub fn new(text: R) -> Self {
         Self {
             text,
@@ -44,7 +44,7 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    /// From the beginning of a value.
+    /// Starts at the beginning of a value.
     pub fn within(text: R, form: Form) -> Self {
         Self {
             form: Some(form),
@@ -52,20 +52,20 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    /// How values follow one another; lines before anything was read.
+    /// Returns how the values are separated; [`Form::Lines`] before anything was read.
     pub fn form(&self) -> Form {
         self.form.unwrap_or(Form::Lines)
     }
 
-    /// The number of the value that was read last.
+    /// Returns the number of the last value read.
     pub const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The next value. Blank lines are none, but count.
+    /// Returns the next value. Blank lines yield no value, but are counted.
     ///
     /// # Errors
-    /// The text cannot be read.
+    /// Any I/O error.
     pub fn next_piece(&mut self) -> io::Result<Option<ValueText>> {
         if self.form.is_none() {
             self.form = Some(self.find_form()?);
@@ -76,7 +76,8 @@ impl<R: BufRead> Pieces<R> {
         }
     }
 
-    /// An array begins with a bracket, after white space or a byte order mark, and has more than its end behind it.
+    /// Detects the form. An array begins with `[` and `{`, after white space or a byte order mark; anything else is
+    /// lines.
     fn find_form(&mut self) -> io::Result<Form> {
         let seen = self.text.fill_buf()?;
         let start = seen.strip_prefix(b"\xef\xbb\xbf").unwrap_or(seen);
@@ -127,7 +128,7 @@ impl<R: BufRead> Pieces<R> {
     }
 
     fn element(&mut self) -> io::Result<Option<ValueText>> {
-        // Between two elements lie a comma and white space; a bracket ends them.
+        // Skips the comma and white space between elements; a bracket ends the array.
         loop {
             let seen = self.text.fill_buf()?;
             match seen.first() {

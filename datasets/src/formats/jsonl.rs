@@ -1,5 +1,5 @@
-//! JSON lines, streamed: one object a line, read by the columns that it has (`columns/`). A file may be packed (`.gz`,
-//! `.zst`) or be one array of objects (`.json`); a folder and a pattern are their files one after another.
+//! JSON lines, streamed: one object a line, interpreted by its columns (`columns/`). A file may be packed (`.gz`,
+//! `.zst`) or be one array of objects (`.json`). The files of a folder or pattern are read one after another.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -14,7 +14,7 @@ use super::{RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::example::{Example, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
-/// What the names of such files end in.
+/// The file endings of the format.
 const ENDINGS: &[&str] = &[
     ".jsonl",
     ".ndjson",
@@ -26,7 +26,7 @@ const ENDINGS: &[&str] = &[
     ".ndjson.gz",
     ".ndjson.zst",
 ];
-/// A hub data set's own descriptions, which are no rows.
+/// Metadata files of hub data sets, which hold no rows.
 const DESCRIPTIONS: [&str; 4] = [
     "dataset_infos.json",
     "dataset_info.json",
@@ -79,21 +79,21 @@ impl Reader for JsonLinesReader {
     }
 }
 
-/// A file from its beginning.
+/// A file read from its beginning.
 type Text = Pieces<Box<dyn BufRead + Send>>;
 
-/// The rows of files, one at a time.
+/// The rows of several files, one at a time.
 pub struct JsonLines {
     files: Vec<PathBuf>,
-    /// The number of the file that is read next.
+    /// The index of the file that is opened next.
     next: usize,
     text: Option<Text>,
-    /// How values follow one another in each file that was begun.
+    /// The form of each file that was opened.
     forms: Vec<Form>,
     origin: Origin,
-    /// Where the rows of packed files are laid down.
+    /// The spool to which the rows of packed files are copied.
     spool: Option<Spool>,
-    /// The file that was last read again, with its number.
+    /// The file that was last reopened for random access, with its index.
     again: Option<(usize, File)>,
 }
 
@@ -106,10 +106,10 @@ impl std::fmt::Debug for JsonLines {
 }
 
 impl JsonLines {
-    /// Opens a file, a folder's files or a pattern's.
+    /// Opens a file, or the files of a folder or pattern.
     ///
     /// # Errors
-    /// A file cannot be opened; a folder has none.
+    /// An error if a file cannot be opened or a folder has none.
     pub fn open(path: &Path, origin: Origin) -> Result<Self, ReadError> {
         let mut rows = Self {
             files: JsonLinesReader.files(path, origin.split)?,
@@ -135,13 +135,13 @@ impl JsonLines {
         Ok(())
     }
 
-    /// The file that is being read, and its number.
+    /// Returns the index and path of the file that is being read.
     fn present(&self) -> (usize, PathBuf) {
         let number = self.next.saturating_sub(1);
         (number, self.files.get(number).cloned().unwrap_or_default())
     }
 
-    /// Where a row can be read again: in its own file, or where it was laid down.
+    /// Returns where a row can be read again: in its own file, or in the spool if the file is packed.
     fn place(&mut self, file: usize, path: &Path, piece: &ValueText) -> std::io::Result<RowPlace> {
         let within = match (&mut self.spool, &piece.bytes) {
             (Some(spool), Some(bytes)) if is_packed(path) => spool.append(bytes)?,
@@ -203,7 +203,7 @@ impl Iterator for JsonLines {
 impl RandomAccess for JsonLines {
     fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
-            // A file that cannot be opened or read on is a bad row; the next one comes after it.
+            // A file that cannot be opened or read on yields a bad row; reading continues with the next file.
             if self.text.is_none() && self.next >= self.files.len() {
                 return None;
             }

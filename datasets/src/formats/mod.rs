@@ -1,9 +1,10 @@
-//! Readers of data files, a format each, and the one list of them.
+//! Readers of data files, one file a format, and the list of them ([`READERS`]).
 //!
-//! A reader gives the rows of a file or folder as examples, or says why a row gives none. `row.rs` is what every reader
-//! says of a row, `columns/` a row's fields whatever the file is and what they mean,
-//! `tables/` rows as they are, which mean what a published benchmark says. `shards.rs` says which files a
-//! path means, `packed.rs` unpacks them. Cleaning is in `curation/`; what is generated and not read is in `tabletop/`.
+//! A reader yields the rows of a file or folder as examples, or the reason why a row yields none. `row.rs` holds the
+//! types that all readers share. `columns/` holds a row's fields, independent of the format, and interprets them.
+//! `tables/` reads rows uninterpreted, for the published benchmarks, which know what their columns mean. `shards.rs`
+//! resolves a path to its files; `packed.rs` decompresses them. Cleaning is in `curation/`; generated examples are in
+//! `tabletop/`.
 
 use std::path::{Path, PathBuf};
 
@@ -25,16 +26,16 @@ pub use columns::stored_picture::StoredPicture;
 /// The rows of a file or folder, one at a time.
 pub type Rows = Box<dyn Iterator<Item = Row>>;
 
-/// The rows of a source in their order, each of which can be read again at its place: what is too large for memory is.
+/// Rows in order, each of which can be read again at its place. Sources larger than memory use it.
 pub trait RandomAccess: Send {
-    /// The next row and its place.
+    /// Returns the next row and its place.
     fn next_row(&mut self) -> Option<(RowPlace, Row)>;
 
-    /// The row at a place once more.
+    /// Reads the row at a place again.
     fn read_again(&mut self, place: RowPlace) -> Row;
 }
 
-/// The rows of random access as an iterator.
+/// An iterator over the rows of a random-access source.
 struct InOrder<R>(R);
 
 impl<R: RandomAccess> Iterator for InOrder<R> {
@@ -47,10 +48,10 @@ impl<R: RandomAccess> Iterator for InOrder<R> {
 
 /// A format of data files.
 pub trait Reader: Sync {
-    /// The name that a profile gives as a source's `kind`.
+    /// Returns the name that a profile gives as a source's `kind`.
     fn name(&self) -> &'static str;
 
-    /// What is read, in a line.
+    /// Describes the format in one line.
     fn about(&self) -> &'static str;
 
     /// Whether the pictures have classes, by which drawings can be judged.
@@ -63,20 +64,20 @@ pub trait Reader: Sync {
         true
     }
 
-    /// What the names of such files end in, in lower case; none where names tell nothing.
+    /// Returns the file endings of the format in lower case; empty if names do not identify it.
     fn endings(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// The files that a path means, in order.
+    /// Returns the files that a path means, in order.
     ///
     /// # Errors
-    /// As [`shards::files`].
+    /// Those of [`shards::files`].
     fn files(&self, path: &Path, split: Split) -> Result<Vec<PathBuf>, ReadError> {
         shards::files(path, self.endings(), split)
     }
 
-    /// Whether a folder is of this format whatever else lies in it.
+    /// Whether a folder is certainly of this format, whatever else lies in it.
     fn is_certain_of(&self, _folder: &Path) -> bool {
         false
     }
@@ -84,14 +85,14 @@ pub trait Reader: Sync {
     /// Opens a file or folder.
     ///
     /// # Errors
-    /// It is not there, cannot be read, or is of another format.
+    /// An error if it does not exist, cannot be read or is of another format.
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError>;
 
-    /// Opens it so that each row can be read again; what is packed is unpacked into a nameless file in the folder `room` on
-    /// the way. None where the format cannot: its rows are kept in memory.
+    /// Opens a file or folder for random access. Rows that have no stable offset are copied to an anonymous file in the
+    /// folder `room` while they are read. `None` if the format has no random access: its rows are kept in memory.
     ///
     /// # Errors
-    /// As [`Reader::open`]; a `room` that cannot be written.
+    /// Those of [`Reader::open`], and an error if `room` cannot be written.
     fn open_again(
         &self,
         _path: &Path,
@@ -102,7 +103,7 @@ pub trait Reader: Sync {
     }
 }
 
-/// Declares the files of this folder and lists their readers, so that a format is added by one line.
+/// Declares the reader modules and builds [`READERS`], so that adding a format takes one line.
 macro_rules! readers {
     ($($file:ident::$reader:ident),* $(,)?) => {
         $(pub mod $file;)*
@@ -120,8 +121,8 @@ readers! {
     idx::IdxReader,
 }
 
-/// The reader of a file, a pattern or a folder that nobody named the format of: by the names of its files; of a folder by
-/// those of the wanted split where there are any. None where no name tells.
+/// Guesses the reader of a file, pattern or folder by file endings. For a folder, the files of the wanted split decide
+/// if there are any, else those of any split. `None` if no name tells.
 #[must_use]
 pub fn reader_of(path: &Path, split: Split) -> Option<&'static dyn Reader> {
     let mut readers = READERS.iter().copied();

@@ -1,4 +1,4 @@
-//! Packed files (`.gz`, `.zst`) as they are inside, and where what has no place of its own is laid down to be read again.
+//! Decompression of packed files (`.gz`, `.zst`), and the spool in which rows without a stable offset are kept.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,12 +9,12 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::row::ReadError;
 
-/// Bytes that are written or read at a time.
+/// Bytes that are read or written at a time.
 const CHUNK: usize = 1 << 20;
-/// The largest window that a zstd file may ask for: 2^27 bytes (law L9).
+/// The base-2 logarithm of the largest window that a zstd file may ask for (law L9).
 const WINDOW_LOG: u32 = 27;
 
-/// Whether a file is packed, by its name.
+/// Whether a file is packed, by its ending.
 #[must_use]
 pub fn is_packed(path: &Path) -> bool {
     let ending = path
@@ -23,10 +23,10 @@ pub fn is_packed(path: &Path) -> bool {
     matches!(ending.as_deref(), Some("gz" | "zst" | "zstd"))
 }
 
-/// A file's contents, unpacked where they are packed.
+/// Opens a file's contents, decompressed if it is packed.
 ///
 /// # Errors
-/// It cannot be opened, or is a folder.
+/// An error if the file cannot be opened.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let file = BufReader::with_capacity(CHUNK, file);
@@ -46,21 +46,21 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     })
 }
 
-/// A nameless file: gone when it is closed, whatever becomes of the program.
+/// A spool of rows in an anonymous file. The file has no name, so it disappears when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
     /// Bytes in the file.
     written: u64,
-    /// Bytes that are still to be written behind them.
+    /// Bytes that are not written yet; they follow those in the file.
     pending: Vec<u8>,
 }
 
 impl Spool {
-    /// An empty one in a folder.
+    /// Creates an empty spool in a folder.
     ///
     /// # Errors
-    /// The folder cannot be written.
+    /// An error if the folder cannot be written.
     pub fn new(room: &Path) -> Result<Self, ReadError> {
         std::fs::create_dir_all(room).map_err(|error| ReadError::io(room, error))?;
         let file = tempfile::tempfile_in(room).map_err(|error| ReadError::io(room, error))?;
@@ -71,10 +71,10 @@ impl Spool {
         })
     }
 
-    /// Lays a row's bytes down; where they lie.
+    /// Appends a row's bytes and returns their place.
     ///
     /// # Errors
-    /// The disk is full, or broken; more than 4 GiB.
+    /// Any I/O error, such as a full disk; an error if the row has more than 4 GiB.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
         let at = self.written + self.pending.len() as u64;
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
@@ -93,10 +93,10 @@ impl Spool {
         Ok(())
     }
 
-    /// The row's bytes that lie at a place.
+    /// Reads the row at a place.
     ///
     /// # Errors
-    /// The disk is full, or broken.
+    /// Any I/O error, such as a full disk.
     pub fn get(&mut self, at: u64) -> io::Result<Vec<u8>> {
         if !self.pending.is_empty() {
             self.settle()?;
@@ -109,12 +109,12 @@ impl Spool {
     }
 }
 
-/// A file from a place on; its own cursor is left where it is.
+/// A reader of a file from a given offset; it does not move the file's own cursor.
 #[derive(Debug)]
 pub struct At {
     /// The file.
     pub file: File,
-    /// The byte that is read next.
+    /// The offset of the byte that is read next.
     pub at: u64,
 }
 

@@ -1,9 +1,10 @@
-//! Parquet, as the hub keeps data sets: a file, a folder's files or a pattern's, read by the columns that they have
-//! (`columns/`). A picture is `struct<bytes, path>` or bytes, turns are a list of structs, class numbers are named in the
-//! footer.
+//! The format `parquet`: a file, the files of a folder or of a pattern, interpreted by their columns (`columns/`).
 //!
-//! Rows are read column by column, a page at a time. A page cannot be entered in its middle: a row that is read again is
-//! read from where it was laid down.
+//! The conventions are the Hugging Face hub's: a picture is `struct<bytes, path>` or bytes, turns are a list of
+//! structs, and the names of integer classes are in the footer.
+//!
+//! Rows are read column by column, a page at a time. The reader cannot seek into the middle of a page; random access
+//! therefore copies each row to a spool when it is first read, and reads it again from there.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,7 +25,7 @@ use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
 
-/// What the names of such files end in.
+/// The file endings of the format.
 const ENDINGS: &[&str] = &[".parquet"];
 
 /// The reader of the format `parquet`.
@@ -60,15 +61,15 @@ impl Reader for ParquetReader {
     }
 }
 
-/// The rows of files, one at a time.
+/// The rows of several files, one at a time.
 struct Parquet {
     files: Vec<PathBuf>,
-    /// The number of the file that is read next.
+    /// The index of the file that is opened next.
     next: usize,
     rows: Option<RowIter<'static>>,
-    /// The row of the present file that was read last, from 1.
+    /// The row of the current file that was read last, from 1.
     number: u64,
-    /// The names of classes by column, in the present file.
+    /// The class names of the current file, by column.
     classes: BTreeMap<String, Vec<String>>,
     origin: Origin,
     spool: Option<Spool>,
@@ -113,7 +114,7 @@ impl Parquet {
         Ok(())
     }
 
-    /// The columns that readers know, under the source's names, and those that are kept.
+    /// Projects the schema to the columns that readers know, under the source's names, and those that the source keeps.
     fn wanted(&self, path: &Path, schema: &Type) -> Result<Type, ReadError> {
         let own = |name: &str| self.origin.columns.values().any(|own| own == name);
         let kept = |name: &str| match &self.origin.keep {
@@ -157,7 +158,7 @@ impl Parquet {
 impl RandomAccess for Parquet {
     fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
-            // A file that cannot be opened or read on is a bad row; the next one comes after it.
+            // A file that cannot be opened or read on yields a bad row; reading continues with the next file.
             if self.rows.is_none() && self.next >= self.files.len() {
                 return None;
             }
@@ -228,7 +229,7 @@ impl RandomAccess for Parquet {
     }
 }
 
-/// A row's columns as fields: pictures apart, what is null left out, class numbers by their names.
+/// Converts a row to fields. Pictures are kept apart, nulls are left out, class numbers become class names.
 pub(super) fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<String>>) -> Fields {
     let mut fields = Fields::default();
     for (name, field) in row {
@@ -248,7 +249,7 @@ pub(super) fn fields(row: Vec<(String, Field)>, classes: &BTreeMap<String, Vec<S
     fields
 }
 
-/// The pictures of a field: bytes, a struct with `bytes`, or a list of those. None where it is something else.
+/// Returns the pictures of a field: bytes, a struct with `bytes`, or a list of those. `None` for any other field.
 fn pictures(field: &Field) -> Option<Vec<Encoded>> {
     match field {
         Field::Bytes(bytes) => Some(vec![Encoded::Bytes(bytes.data().into())]),
@@ -272,7 +273,7 @@ fn pictures(field: &Field) -> Option<Vec<Encoded>> {
     }
 }
 
-/// A field as JSON; dates and decimals as they are shown.
+/// Converts a field to JSON; dates and decimals become their display text.
 fn value(field: Field) -> Value {
     match field {
         Field::Null => Value::Null,
@@ -302,8 +303,8 @@ fn value(field: Field) -> Value {
     }
 }
 
-/// What the library makes of a file. Where it gives up on one that makes no sense, that is the file's error, and nobody else's
-/// (law L9).
+/// Runs `work` of the `parquet` crate and turns its panics into errors: the crate panics on some malformed files, and
+/// such a file must not stop the process (law L9).
 pub(super) fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|cause| {
         let words = cause
@@ -315,7 +316,7 @@ pub(super) fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The names of classes that the hub's library leaves in the footer, by column.
+/// Reads the class names that the `datasets` library stores in the footer, by column.
 fn classes(about: &FileMetaData) -> BTreeMap<String, Vec<String>> {
     let notes = about.key_value_metadata().into_iter().flatten();
     let note = notes

@@ -1,16 +1,16 @@
-//! What a reader says of each row: an example, or why there is none.
+//! The types that every reader shares: a row's result and place, the errors of a file, and the origin of rows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::example::Example;
 
-/// A row of a file that was not understood.
+/// A row that could not be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadRow {
     /// The file.
     pub file: PathBuf,
-    /// The line or item, from 1.
+    /// The line or item number, from 1.
     pub line: u64,
     /// What was expected and what was found.
     pub reason: String,
@@ -22,7 +22,7 @@ impl std::fmt::Display for BadRow {
     }
 }
 
-/// The examples of a row, which now say where it is.
+/// Writes the file and line into each example of a row.
 pub(crate) fn placed(mut examples: Vec<Example>, file: &Path, line: u64) -> Vec<Example> {
     for example in &mut examples {
         example.place = format!("{}:{line}", file.display());
@@ -30,26 +30,26 @@ pub(crate) fn placed(mut examples: Vec<Example>, file: &Path, line: u64) -> Vec<
     examples
 }
 
-/// What one row gave: its examples (a labelled picture gives several), or why none.
+/// The result of one row: its examples (a labelled picture yields several), or the reason why there are none.
 pub type Row = Result<Vec<Example>, BadRow>;
 
-/// Where a row lies, so that it can be read again. Compact: a source may have millions.
+/// The position of a row, from which it can be read again. It is compact because a source may have millions of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowPlace {
-    /// The number of the file in the highest 16 bits, the byte or item in it in the others.
+    /// The index of the file in the highest 16 bits, and the byte offset or item number in the other 48.
     pub at: u64,
-    /// The line or item, from 1, as a person counts it.
+    /// The line or item number, from 1, for messages.
     pub line: u32,
 }
 
-/// Bits of [`RowPlace::at`] that are the byte or item.
+/// The bits of [`RowPlace::at`] that hold the offset or item number.
 const WITHIN: u32 = 48;
 
 impl RowPlace {
-    /// Files that a source may have.
+    /// The most files of a source.
     pub const MOST_FILES: usize = 1 << (64 - WITHIN);
 
-    /// The place of a byte or item of a file.
+    /// Makes the place of the byte or item `within` a file.
     #[must_use]
     pub fn new(file: usize, within: u64, line: u64) -> Self {
         Self {
@@ -58,32 +58,32 @@ impl RowPlace {
         }
     }
 
-    /// The file's number.
+    /// Returns the index of the file.
     #[must_use]
     pub fn file(self) -> usize {
         (self.at >> WITHIN) as usize
     }
 
-    /// The byte or item in it.
+    /// Returns the byte offset or item number in the file.
     #[must_use]
     pub const fn within(self) -> u64 {
         self.at & ((1 << WITHIN) - 1)
     }
 }
 
-/// Why a file is not read at all.
+/// Why a whole file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// It is not what it should be.
+    /// The file is of another format than expected.
     #[error("{}: {message}", path.display())]
     Format {
         /// The file.
@@ -109,32 +109,32 @@ impl ReadError {
     }
 }
 
-/// Where rows come from, written on each example.
+/// The origin of rows, which is written to each example, and how to read them.
 #[derive(Clone, Debug)]
 pub struct Origin {
     /// The source's name.
     pub source: String,
     /// Its licence.
     pub licence: String,
-    /// Which split the file is.
+    /// The split of the file.
     pub split: crate::example::Split,
-    /// Pixels of a picture's side.
+    /// The side of a decoded picture in pixels.
     pub pixels: usize,
-    /// The source's own names of columns, by the names that readers know.
+    /// The row's own column names, by the names that readers know.
     pub columns: BTreeMap<String, String>,
-    /// Which of a row's own columns stay with its examples.
+    /// Which of the row's own columns stay with its examples.
     pub keep: KeptColumns,
 }
 
-/// Which of a row's own columns stay with its examples.
+/// Which of the row's own columns stay with its examples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KeptColumns {
-    /// None: what they mean is all that is wanted.
+    /// None: only the interpreted content is kept.
     #[default]
     Nothing,
-    /// Those of these names.
+    /// The columns of these names.
     Named(Vec<String>),
-    /// All, and nothing is made of them: a row of any columns is one example of plain text that says nothing, with the row's
-    /// picture where it has one. Who asked for it knows what the columns mean.
+    /// All columns, uninterpreted: each row becomes one empty plain-text example with the row's picture, if it has one.
+    /// The caller interprets the columns.
     Whole,
 }

@@ -1,17 +1,18 @@
-//! Which files a path means: a file, a folder's files, a pattern (`train-*.parquet`), a row of shards (`{0000..0012}.tar`).
+//! Resolves a path to files: a file, the files of a folder, a pattern (`train-*.parquet`), or numbered shards
+//! (`{0000..0012}.tar`).
 //!
-//! Of a folder, and of a hub data set that was pulled, the files are taken whose names end as the format's do. Where paths
-//! say which split they are (`train-00000.parquet`, `test/…`), only those of the wanted split are.
+//! Of a folder, including a pulled hub data set, the files with the format's endings are taken. If paths name splits
+//! (`train-00000.parquet`, `test/…`), only files of the wanted split are taken.
 
 use std::path::{Path, PathBuf};
 
 use super::row::{ReadError, RowPlace};
 use crate::example::Split;
 
-/// Folders in folders that are looked through (law L9).
+/// The deepest nesting of folders that is searched (law L9).
 const DEPTH: usize = 16;
 
-/// The words in a path that say a split.
+/// The words in a path that name a split.
 const WORDS: [(&str, Split); 7] = [
     ("train", Split::Train),
     ("training", Split::Train),
@@ -22,10 +23,11 @@ const WORDS: [(&str, Split); 7] = [
     ("testing", Split::Test),
 ];
 
-/// The files that a path means, in order; `endings` are those of the format's names.
+/// Returns the files that a path means, in order; `endings` are the format's file endings.
 ///
 /// # Errors
-/// There is none; a folder that cannot be listed; what is neither a file nor a folder; more than a source may have.
+/// An error if there is no file, if a folder cannot be listed, if something found is not a regular file, or if there
+/// are more files than a source may have.
 pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>, ReadError> {
     let mut found = Vec::new();
     for one in expanded(path)? {
@@ -44,7 +46,7 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
             format!("a file was expected, or a folder with files in {expected}; found a folder without");
         return Err(ReadError::format(path, message));
     }
-    // L10: to open a queue waits for whoever writes into it, and no stop is heard meanwhile.
+    // L10: opening a FIFO blocks until a process writes to it, and the run could not be stopped meanwhile.
     let is_other = |path: &&PathBuf| path.metadata().is_ok_and(|about| !about.is_file());
     if let Some(other) = found.iter().find(is_other) {
         let message = "a regular file was expected; found a queue, a socket or a device".to_owned();
@@ -60,18 +62,18 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
     Ok(found)
 }
 
-/// Whether there is something at a path or under its pattern.
+/// Whether a path exists or its pattern matches something.
 #[must_use]
 pub fn is_there(path: &Path) -> bool {
     path.exists() || expanded(path).is_ok_and(|all| all.first().is_some_and(|first| first.exists()))
 }
 
-/// Whether a path is a pattern rather than a name.
+/// Whether a path contains pattern characters.
 fn is_pattern(text: &str) -> bool {
     text.contains(['{', '*', '?', '['])
 }
 
-/// The paths under a path's braces and stars; the path itself where it has none or exists as it is.
+/// Expands the braces and wildcards of a path. A path that exists or has none is returned as it is.
 fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let text = path.to_string_lossy();
     if path.exists() || !is_pattern(&text) {
@@ -93,7 +95,7 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     Ok(all)
 }
 
-/// `a{1..3}b{x,y}` as the names that it stands for, as a shell expands it: numbers as wide as they are written.
+/// Expands `a{1..3}b{x,y}` as a shell does; numbers keep their written width.
 fn braces(text: &str) -> Result<Vec<String>, String> {
     let Some((before, rest)) = text.split_once('{') else {
         return Ok(vec![text.to_owned()]);
@@ -157,7 +159,7 @@ fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>)
     Ok(())
 }
 
-/// The files of a split. Where none is named after it, those that are named after no split.
+/// Selects the files of a split; if none names that split, those that name no split.
 fn of_split(root: &Path, all: Vec<PathBuf>, wanted: Split) -> Vec<PathBuf> {
     let splits: Vec<Option<Split>> = all
         .iter()
@@ -168,7 +170,7 @@ fn of_split(root: &Path, all: Vec<PathBuf>, wanted: Split) -> Vec<PathBuf> {
     kept.map(|(path, _)| path).collect()
 }
 
-/// The split that a path's words say: the last that says one.
+/// Returns the split that the last split word of a path names.
 fn split(path: &Path) -> Option<Split> {
     let text = path.to_string_lossy().to_lowercase();
     let words = text.split(|c: char| !c.is_ascii_alphabetic());

@@ -1,9 +1,9 @@
-//! WebDataset: tar shards whose files of one sample follow one another and share their name up to its first dot.
+//! WebDataset: tar shards in which the files of a sample are adjacent and share their name up to its first dot.
 //!
-//! `.jpg`, `.jpeg`, `.png` are the picture, `.txt` its caption, `.cls` its class, `.json` further columns (`columns/`);
-//! `x.question.txt` is the column `question`. A path is a shard, a folder, a pattern or `shard-{0000..0012}.tar`. A packed
-//! shard is unpacked into a nameless file first. Any sample can be read again by its place, so that draws are uniform over
-//! all shards, which a shuffle buffer only comes near to.
+//! `.jpg`, `.jpeg` and `.png` are the picture, `.txt` its caption, `.cls` its class, `.json` further columns
+//! (`columns/`); `x.question.txt` is the column `question`. A path is a shard, a folder, a pattern or
+//! `shard-{0000..0012}.tar`. A packed shard is first unpacked to an anonymous file. Every sample can be read again at
+//! its place, so draws are uniform over all shards; a shuffle buffer would only approximate that.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,14 +18,15 @@ use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
-/// What the names of such files end in.
+/// The file endings of the format.
 const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst"];
-/// Bytes that the files of a sample may have together (law L9).
+/// The most bytes of all files of a sample (law L9).
 const LARGEST: u64 = 64 << 20;
-/// By how much a packed shard may grow, and bytes that it may have in any case (law L9): pictures hardly shrink, texts to a tenth.
+/// The largest ratio of unpacked to packed bytes, and the unpacked bytes allowed in any case (law L9). Pictures hardly
+/// shrink when packed; texts shrink to a tenth.
 const MOST_GROWTH: u64 = 200;
 const SPARE: u64 = 256 << 20;
-/// The unit of a tar file.
+/// The block size of a tar file in bytes.
 const BLOCK: u64 = 512;
 
 /// The reader of the format `webdataset`.
@@ -63,7 +64,7 @@ impl Reader for WebDatasetReader {
     }
 }
 
-/// A shard that is open: its bytes in a file.
+/// An open shard: the range of its bytes in a file.
 struct OpenShard {
     number: usize,
     file: File,
@@ -71,31 +72,31 @@ struct OpenShard {
     length: u64,
 }
 
-/// The samples of shards, one at a time.
+/// The samples of several shards, one at a time.
 struct Shards {
     files: Vec<PathBuf>,
     origin: Origin,
     room: PathBuf,
-    /// The packed shards' contents, one behind the other.
+    /// The file with the contents of all unpacked shards, one after another.
     unpacked: Option<File>,
-    /// Where each packed shard's begin there, and their length.
+    /// Where each unpacked shard begins in that file, and its length.
     places: Vec<Option<(u64, u64)>>,
     present: Option<OpenShard>,
-    /// The shard that is opened next.
+    /// The index of the shard that is opened next.
     next: usize,
-    /// The byte of the present shard that is read next.
+    /// The offset in the current shard from which the next sample is read.
     at: u64,
-    /// The sample of the present shard that was read last, from 1.
+    /// The number of the sample read last from the current shard, from 1.
     number: u64,
-    /// The shard that was last read again.
+    /// The shard that was last opened for random access.
     again: Option<OpenShard>,
 }
 
-/// A sample as a shard has it.
+/// A sample as it is in a shard.
 struct ShardSample {
     key: String,
     fields: Result<Fields, String>,
-    /// The byte behind it.
+    /// The offset of the first byte after it.
     end: u64,
 }
 
@@ -118,7 +119,7 @@ impl Shards {
         Ok(shards)
     }
 
-    /// Opens a shard, unpacked if need be.
+    /// Opens a shard, unpacking it if necessary.
     fn shard(&mut self, number: usize) -> Result<OpenShard, ReadError> {
         let path = self.files.get(number).cloned().unwrap_or_default();
         let failed = |error| ReadError::io(&path, error);
@@ -186,7 +187,7 @@ impl Shards {
 impl RandomAccess for Shards {
     fn next_row(&mut self) -> Option<(RowPlace, Row)> {
         loop {
-            // A shard that cannot be opened or read on is a bad row; the next one comes after it.
+            // A shard that cannot be opened or read on yields a bad row; reading continues with the next shard.
             if self.present.is_none() {
                 let next = self.next;
                 let path = self.files.get(next)?.clone();
@@ -244,7 +245,7 @@ impl RandomAccess for Shards {
     }
 }
 
-/// The sample that begins at a byte of a shard; none at the shard's end.
+/// Reads the sample at an offset of a shard; `None` at the shard's end.
 fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     if at >= open.length {
         return Ok(None);
@@ -317,7 +318,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     Ok(present)
 }
 
-/// A name in two at the first dot of its last part; none for what is no part of a sample.
+/// Splits a name at the first dot of its last component; `None` for files that belong to no sample.
 fn split_name(name: &str) -> Option<(&str, &str)> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let start = name.rfind('/').map_or(0, |at| at + 1);

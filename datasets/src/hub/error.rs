@@ -1,4 +1,4 @@
-//! Why a pull failed: what was asked, what was found, what to do.
+//! The errors of a pull: what was asked, what was found, what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// Why a pull failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// No name of a repository.
+    /// A malformed repository name.
     #[error("`{given}` is no OWNER/NAME[@REVISION]: {why}")]
     Name {
         /// What was given.
@@ -15,27 +15,27 @@ pub enum HubError {
         /// What is wrong with it.
         why: String,
     },
-    /// An environment variable or the token's file.
+    /// An invalid environment variable or token file.
     #[error("{name}: {why}")]
     Setting {
-        /// The variable or file that the error is about.
+        /// The variable or file.
         name: String,
-        /// What was expected and found.
+        /// What was expected and what was found.
         why: String,
     },
-    /// 401 or 403.
+    /// Status 401 or 403.
     #[error("the hub refused {what} with {status}{said}: {advice}")]
     Refused {
-        /// The repository and, if one, the file.
+        /// The repository and, if any, the file.
         what: String,
         /// HTTP status.
         status: u16,
-        /// The hub's own words, in brackets, or nothing.
+        /// The hub's own message in brackets; may be empty.
         said: String,
         /// What to do.
         advice: String,
     },
-    /// 404 of a repository.
+    /// Status 404 for a repository.
     #[error(
         "no repository {id} at {page}{said}: check the name; a private one needs HF_TOKEN; a data set needs --dataset"
     )]
@@ -44,74 +44,74 @@ pub enum HubError {
         id: String,
         /// Its page.
         page: String,
-        /// The hub's own words, in brackets, or nothing.
+        /// The hub's own message in brackets; may be empty.
         said: String,
     },
-    /// 404 of a revision.
+    /// Status 404 for a revision.
     #[error(
         "the repository {id} has no revision `{revision}`{said}: its branches and tags are at {page}/tree/main"
     )]
     NoRevision {
         /// The repository's name.
         id: String,
-        /// What it lacks.
+        /// The missing revision.
         revision: String,
         /// Its page.
         page: String,
-        /// The hub's own words, in brackets, or nothing.
+        /// The hub's own message in brackets; may be empty.
         said: String,
     },
-    /// 404 that may be of either.
+    /// Status 404 that may concern the repository or the revision.
     #[error("the hub knows no {what}{said}: check the name and the revision")]
     Nothing {
         /// The repository with its revision.
         what: String,
-        /// The hub's own words, in brackets, or nothing.
+        /// The hub's own message in brackets; may be empty.
         said: String,
     },
-    /// A file that is not in the repository.
+    /// A file that the repository does not have.
     #[error("{repo} has no file `{file}`; {there}")]
     NoFile {
         /// The repository.
         repo: String,
-        /// What was wanted.
+        /// The wanted file.
         file: String,
-        /// What there is.
+        /// The existing files.
         there: String,
     },
-    /// Another status that waiting does not mend.
+    /// Another status that retrying does not change.
     #[error("the hub answered {what} with {status}{said}")]
     Status {
         /// What was asked for.
         what: String,
         /// HTTP status.
         status: u16,
-        /// The hub's own words, in brackets, or nothing.
+        /// The hub's own message in brackets; may be empty.
         said: String,
     },
-    /// It failed each time.
+    /// Too many failed tries in a row.
     #[error(
         "{what}: failed {tries} times, the last time: {last}; what has come is kept, the same command goes on from there"
     )]
     GaveUp {
         /// What was asked for.
         what: String,
-        /// Tries.
+        /// The number of tries.
         tries: u32,
         /// The last failure.
         last: String,
     },
-    /// It asks for a wait that is too long to sit through.
+    /// The hub asks for a longer wait than the policy allows.
     #[error("{what}: {why}; the hub asks to wait {} s before the next try: run the same command then", wait.as_secs())]
     TooBusy {
         /// What was asked for.
         what: String,
-        /// How it failed.
+        /// Why the try failed.
         why: String,
-        /// The wait.
+        /// The requested wait.
         wait: Duration,
     },
-    /// An answer that no hub gives.
+    /// An answer that a hub would not give.
     #[error("{what}: {why}; is {endpoint} a hub (HF_ENDPOINT), or is a proxy in between?")]
     NotAHub {
         /// What was asked for.
@@ -121,7 +121,7 @@ pub enum HubError {
         /// The endpoint.
         endpoint: String,
     },
-    /// A path that would leave the snapshot's folder, or that a terminal would obey.
+    /// A path that would leave the snapshot's folder, or that contains terminal control characters.
     #[error(
         "{repo} lists the path `{}`, which leaves the folder it would be written to, or has characters that are not seen: nothing \
          is pulled", path.escape_debug()
@@ -132,39 +132,39 @@ pub enum HubError {
         /// The path.
         path: String,
     },
-    /// A file of another length than the hub says.
+    /// A file whose length differs from the hub's metadata.
     #[error("{file}: expected {expected} bytes, the server sends {found}; try again later")]
     WrongSize {
         /// Its path.
         file: String,
-        /// As its metadata says.
+        /// The length in the metadata.
         expected: u64,
-        /// As came.
+        /// The received length.
         found: u64,
     },
-    /// A file of another content than the hub says.
+    /// A file whose hash differs from the hub's metadata.
     #[error("{file}: expected {check} {expected}, what came has {found}; nothing of it is kept, try again")]
     WrongHash {
         /// Its path.
         file: String,
-        /// Which hash.
+        /// The kind of hash.
         check: &'static str,
-        /// As its metadata says.
+        /// The hash in the metadata.
         expected: String,
-        /// As came.
+        /// The hash of the received bytes.
         found: String,
     },
-    /// Not enough room.
+    /// Too little disk space for a pull.
     #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or set HF_HUB_CACHE, the same command goes on from there", path.display())]
     DiskFull {
         /// The cache's folder.
         path: PathBuf,
-        /// Bytes to come.
+        /// Bytes to be fetched.
         needed: u64,
         /// Bytes free.
         free: u64,
     },
-    /// Not enough room for copies.
+    /// Too little disk space for copies.
     #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or name another folder", path.display())]
     NoRoom {
         /// The folder.
@@ -174,84 +174,84 @@ pub enum HubError {
         /// Bytes free.
         free: u64,
     },
-    /// A folder for plain files that is the cache's own.
+    /// A destination folder that lies inside the cache.
     #[error(
         "{}: expected a folder outside the hub's cache {}, whose own files it would change; nothing was written: name another folder, or leave --to out and use the folder that is printed",
         folder.display(), cache.display()
     )]
     InTheCache {
-        /// The folder that the files should go to.
+        /// The destination folder.
         folder: PathBuf,
         /// The cache's folder.
         cache: PathBuf,
     },
-    /// Files that would be lost.
+    /// Existing files that would be lost.
     #[error(
         "{}: {files}: something else has the name of what was pulled; nothing was written: move it away or name another folder",
         folder.display()
     )]
     InTheWay {
-        /// The folder that the files should go to.
+        /// The destination folder.
         folder: PathBuf,
-        /// What is in the way there, by path.
+        /// The files in the way, by path.
         files: String,
     },
-    /// A link in the folder for plain files, through which they would be written elsewhere.
+    /// A symbolic link in the destination folder, through which files would be written elsewhere.
     #[error(
         "{}: {} is a link, through which files would come to lie outside of the folder; nothing was written: remove it or name another folder",
         folder.display(), link.display()
     )]
     ThroughALink {
-        /// The folder that the files should go to.
+        /// The destination folder.
         folder: PathBuf,
         /// The link.
         link: PathBuf,
     },
-    /// A file of the cache that is not what its name says.
+    /// A file of the cache whose content does not match its name.
     #[error(
         "{}: expected {check} {expected}, found {found}: it was changed in the cache; delete it and pull again",
         path.display()
     )]
     Spoilt {
-        /// The cache's file.
+        /// The file.
         path: PathBuf,
-        /// Which hash.
+        /// The kind of hash.
         check: &'static str,
-        /// The one that it is named by.
+        /// The hash in its name.
         expected: String,
-        /// The one that it has.
+        /// The hash of its content.
         found: String,
     },
-    /// A file or folder.
+    /// An I/O error.
     #[error("{}: {source}", path.display())]
     Io {
-        /// The variable or file that the error is about.
+        /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// Not in the cache, and the hub is not asked.
+    /// Something is not in the cache, and the hub cannot be asked.
     #[error("{missing} not in {}, and {why}", cache.display())]
     Offline {
         /// What is missing.
         missing: String,
         /// The cache's folder.
         cache: PathBuf,
-        /// Why the hub is not asked.
+        /// Why the hub cannot be asked.
         why: String,
     },
-    /// A checkpoint that is neither a folder nor pulled.
+    /// A checkpoint that is neither a folder nor a pulled repository.
     #[error("{given}: there is no such folder{advice}")]
     NoCheckpoint {
-        /// As given.
+        /// The checkpoint as given.
         given: String,
-        /// How to get it, where it could be a repository.
+        /// How to get it, if it could be a repository.
         advice: String,
     },
 }
 
 impl HubError {
-    /// A failure at a path.
+    /// Makes the error of an I/O failure at a path.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| Self::Io {
             path: path.to_owned(),

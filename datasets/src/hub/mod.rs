@@ -1,16 +1,16 @@
-//! The Hugging Face Hub: a repository's files, pulled into the cache that Python's `huggingface_hub` keeps.
+//! The Hugging Face hub: a repository's files, pulled into the cache that Python's `huggingface_hub` uses.
 //!
-//! A file that Python fetched is used, and the other way round. The facts (addresses, headers, the cache's layout, locks,
-//! environment variables) follow `huggingface_hub`, `file_download.py` and `constants.py`; what it does not do is done
-//! here: a broken download goes on where it broke, and every file's hash is checked before it gets its name.
+//! Files fetched by Python are used, and Python uses those fetched here. Addresses, headers, the cache's layout, locks
+//! and environment variables follow `huggingface_hub` (`file_download.py`, `constants.py`). Two things go beyond it: a
+//! broken download resumes where it stopped, and every file's hash is verified before the file gets its name.
 //!
-//! The protocol of Xet, the hub's chunk store, is not spoken. A file that lies there is fetched as any other large one: over
-//! the plain HTTPS bridge that the hub redirects to, and checked against the length and the SHA-256 of that redirect
-//! (`X-Linked-Size`, `X-Linked-Etag`), whatever the bridge calls it.
+//! The protocol of Xet, the hub's chunk store, is not implemented. A file stored there is fetched like any large file:
+//! over the plain HTTPS bridge that the hub redirects to. It is verified against the length and the SHA-256 of that
+//! redirect (`X-Linked-Size`, `X-Linked-Etag`), whatever headers the bridge sends.
 //!
-//! - [`Repo`]: what is asked for; [`Settings`]: where, as whom, into which folder;
-//! - [`Hub::pull`]: the whole of it; [`Watch`] is told how it goes, [`Pulled`] is what came;
-//! - [`Pulled::lay_into`]: the files as plain files of a folder;
+//! - [`Repo`]: the requested repository; [`Settings`]: endpoint, token and cache folder;
+//! - [`Hub::pull`]: the whole pull; [`Watch`] observes its progress, [`Pulled`] is its result;
+//! - [`Pulled::lay_into`]: copies of the files in a plain folder;
 //! - [`checkpoint_folder`]: the folder that `--checkpoint OWNER/NAME` means.
 
 mod catalogue;

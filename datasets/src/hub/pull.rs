@@ -1,4 +1,4 @@
-//! A pull: what the revision holds, what of it is missing, several files at once, then the revision's name.
+//! A pull: lists the revision's files, fetches the missing ones several at a time, then records the revision's commit.
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -12,7 +12,7 @@ use crate::hub::wire::answer::AnswerSubject;
 use crate::hub::wire::http::Http;
 use crate::hub::wire::remote::Remote;
 
-/// A hub and the cache that it is pulled into.
+/// A hub and the cache into which it is pulled.
 #[derive(Debug)]
 pub struct Hub {
     http: Http,
@@ -21,7 +21,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub and the cache that the settings name.
+    /// Makes the hub and cache of the settings.
     ///
     /// # Errors
     /// [`HubError::Setting`].
@@ -34,11 +34,12 @@ impl Hub {
         })
     }
 
-    /// Pulls the named files, or all, `at_once` at a time. What is in the cache is not fetched; with a commit's own name and
-    /// all of it here, the hub is not even asked. Where the hub cannot be asked, the cache serves.
+    /// Pulls the `wanted` files, or all if it is empty, `at_once` at a time. Files in the cache are not fetched. If the
+    /// revision is a commit and all its wanted files are in the cache, the hub is not asked. If the hub cannot be
+    /// reached, the cache serves.
     ///
     /// # Errors
-    /// The first failure; other files that had begun stop, and go on with the next pull.
+    /// The first failure. The other downloads in progress stop; the next pull resumes them.
     pub async fn pull(
         &self,
         repo: &Repo,
@@ -98,7 +99,7 @@ impl Hub {
             .await?;
         files.sort_by(|a, b| a.file.cmp(&b.file));
         let tree = shelf.tree(&listing.commit);
-        // A commit's never changes, and Python's may say more.
+        // A commit's listing never changes, and an existing one by Python may hold more metadata.
         if let Some(listed) = listing.to_keep()
             && Listing::kept(&tree, &listing.commit).is_none()
         {
@@ -109,7 +110,7 @@ impl Hub {
         Ok(asked_for.pulled(&listing.commit, files))
     }
 
-    /// Is there room for what the listing says is to come?
+    /// Checks that the disk has space for the files to be fetched, as listed.
     fn room(&self, shelf: &CachedRepo, listing: &Listing, chosen: &[String]) -> Result<(), HubError> {
         let to_come = |file: &String| {
             let one = listing.files.get(file)?;
@@ -125,7 +126,7 @@ impl Hub {
         }
     }
 
-    /// One file: from its place in the snapshot, from its blob, or from the hub.
+    /// Provides one file: from the snapshot, from its blob, or from the hub.
     async fn one(&self, one: One<'_>) -> Result<PulledFile, HubError> {
         let One {
             shelf,
@@ -172,7 +173,7 @@ impl Hub {
     }
 }
 
-/// What one file needs.
+/// The parameters of [`Hub::one`].
 struct One<'a> {
     shelf: &'a CachedRepo,
     repo: &'a Repo,

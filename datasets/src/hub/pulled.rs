@@ -1,40 +1,41 @@
-//! What came of a pull.
+//! The result of a pull.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Where a pulled file was.
+/// Where a pulled file came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PullOrigin {
-    /// In the cache already.
+    /// It was in the cache.
     Cache,
-    /// It was fetched, or the rest of it.
+    /// It was fetched, wholly or in part.
     Hub,
 }
 
-/// A file of a pull.
+/// A pulled file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PulledFile {
     /// Its path in the repository and below the snapshot's folder.
     pub file: String,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
-    /// Where it was.
+    /// Where it came from.
     pub origin: PullOrigin,
-    /// What was compared with the hub's word of it: `sha256`, `git sha1` or `size`; nothing where nothing could be, or it was here.
+    /// What was verified against the hub's metadata: `sha256`, `git sha1` or `size`. `None` if the metadata had none of
+    /// them or the file was in the cache.
     pub checked: Option<&'static str>,
 }
 
-/// What came.
+/// The result of a pull.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pulled {
     /// `OWNER/NAME`.
     pub repo: String,
-    /// As it was asked for.
+    /// The revision as requested.
     pub revision: String,
-    /// The commit that it stands for.
+    /// The commit of the revision.
     pub commit: String,
     /// The folder that holds the files.
     pub snapshot: PathBuf,

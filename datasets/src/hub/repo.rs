@@ -1,23 +1,23 @@
-//! A repository of the hub: its kind, its name, the revision that is wanted.
+//! A repository of the hub: its kind, name and revision.
 
 use std::fmt;
 
 use super::HubError;
 
-/// The branch that is meant where none is named.
+/// The default branch.
 const MAIN: &str = "main";
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepoKind {
-    /// Weights.
+    /// A model: weights.
     Model,
-    /// Examples.
+    /// A data set: examples.
     Dataset,
 }
 
 impl RepoKind {
-    /// As the hub's addresses and cache folders spell it.
+    /// Returns the kind as the hub's addresses and cache folders spell it.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
@@ -27,22 +27,22 @@ impl RepoKind {
     }
 }
 
-/// `OWNER/NAME[@REVISION]` of one kind. Shown as it is typed: `@main` is left out.
+/// A repository `OWNER/NAME[@REVISION]`. It is displayed as it is typed: `@main` is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repo {
-    /// Model or data set.
+    /// Whether it is a model or a data set.
     pub kind: RepoKind,
     /// `OWNER/NAME`, or the bare name of the hub's oldest repositories.
     pub id: String,
-    /// A branch, a tag or a commit; `main` where none was named.
+    /// A branch, a tag or a commit; `main` by default.
     pub revision: String,
 }
 
 impl Repo {
-    /// Reads `OWNER/NAME[@REVISION]`, by the rules of `huggingface_hub`'s `validate_repo_id`.
+    /// Parses `OWNER/NAME[@REVISION]` by the rules of `huggingface_hub`'s `validate_repo_id`.
     ///
     /// # Errors
-    /// [`HubError::Name`], with what is wrong with it.
+    /// [`HubError::Name`] that says what is wrong.
     pub fn parse(given: &str, kind: RepoKind) -> Result<Self, HubError> {
         let (id, revision) = given.split_once('@').unwrap_or((given, MAIN));
         let wrong = wrong_id(id).or_else(|| wrong_revision(revision));
@@ -57,20 +57,20 @@ impl Repo {
         })
     }
 
-    /// Its folder in the cache: `models--OWNER--NAME`.
+    /// Returns the name of its folder in the cache: `models--OWNER--NAME`.
     #[must_use]
     pub fn folder_name(&self) -> String {
         format!("{}--{}", self.kind.plural(), self.id.replace('/', "--"))
     }
 
-    /// What its addresses begin with, after the endpoint: data sets have a word before the name, models none.
+    /// Returns the path segments with which its addresses begin; those of data sets begin with `datasets`.
     #[must_use]
     pub fn address(&self) -> Vec<&str> {
         let word = (self.kind == RepoKind::Dataset).then_some("datasets");
         word.into_iter().chain(self.id.split('/')).collect()
     }
 
-    /// The command that pulls it.
+    /// Returns the command that pulls it.
     #[must_use]
     pub fn command(&self) -> String {
         let flag = if self.kind == RepoKind::Dataset {
@@ -92,27 +92,27 @@ impl fmt::Display for Repo {
     }
 }
 
-/// A whole commit: 40 hexadecimal digits.
+/// Whether a text is a full commit: 40 hexadecimal digits.
 #[must_use]
 pub fn is_commit(text: &str) -> bool {
     is_hex(text, 40)
 }
 
-/// That many hexadecimal digits, in lower case.
+/// Whether a text consists of exactly `digits` hexadecimal digits in lower case.
 #[must_use]
 pub fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A path below a folder, never out of it: parts between single slashes, none of them `.` or `..`; nothing in it that a
-/// terminal would obey.
+/// Whether a path stays below its folder: components between single slashes, none of them `.` or `..`, without terminal
+/// control characters.
 #[must_use]
 pub fn stays_inside(path: &str) -> bool {
     let inside = |part: &str| !matches!(part, "" | "." | "..");
     path.split('/').all(inside) && !path.contains('\\') && !path.contains(is_unseen)
 }
 
-/// Whether a terminal would obey a character in place of showing it, or show what follows in another order.
+/// Whether a terminal would interpret a character instead of showing it, or would reorder the text after it.
 #[must_use]
 pub fn is_unseen(sign: char) -> bool {
     sign.is_control()

@@ -1,4 +1,4 @@
-//! Where the hub is, as whom it is asked, where its cache lies: the environment variables of `huggingface_hub`.
+//! The settings of the hub, from the environment variables of `huggingface_hub`: endpoint, token and cache folder.
 
 use std::path::{Path, PathBuf};
 
@@ -10,42 +10,42 @@ use super::HubError;
 /// The public hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// What the environment says.
+/// The hub settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `HF_ENDPOINT`; the public hub without it.
+    /// `HF_ENDPOINT`; the public hub by default.
     pub endpoint: Url,
     /// `HF_HUB_CACHE`, or `hub` below `HF_HOME`, or `~/.cache/huggingface/hub`.
     pub cache: PathBuf,
-    /// `HF_TOKEN`, or the file that `hf auth login` leaves below `HF_HOME` (`HF_TOKEN_PATH`); none with
+    /// `HF_TOKEN`, or the file that `hf auth login` writes below `HF_HOME` (`HF_TOKEN_PATH`); `None` with
     /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`.
     pub token: Option<AccessToken>,
-    /// `HF_HUB_OFFLINE`: nothing is asked, only the cache is read.
+    /// `HF_HUB_OFFLINE`: the hub is not asked, only the cache is read.
     pub offline: bool,
 }
 
-/// A token and where it was found. It is never printed.
+/// A token and its origin. The token is never printed.
 #[derive(Clone, Debug)]
 pub struct AccessToken {
-    /// The header that carries it.
+    /// The authorization header with the token.
     pub header: HeaderValue,
-    /// The variable or the file.
+    /// The variable or file from which it was read.
     pub origin: String,
 }
 
 impl Settings {
-    /// From this process's environment.
+    /// Reads the settings from this process's environment.
     ///
     /// # Errors
-    /// As [`Settings::read`].
+    /// Those of [`Settings::read`].
     pub fn from_environment() -> Result<Self, HubError> {
         Self::read(variable)
     }
 
-    /// From variables by name.
+    /// Reads the settings from variables by name.
     ///
     /// # Errors
-    /// [`HubError::Setting`]: an endpoint that is no web address, a token that no header can carry.
+    /// [`HubError::Setting`] if the endpoint is not a web address, or if the token does not fit a header.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, HubError> {
         let set = |name: &str| get(name).filter(|value| !value.trim().is_empty());
         let truth = |name: &str| set(name).is_some_and(|value| is_true(&value));
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-/// Where this process's environment puts the cache.
+/// Returns the cache folder of this process's environment.
 #[must_use]
 pub fn cache_of_environment() -> PathBuf {
     cache(&|name| variable(name).filter(|value| !value.trim().is_empty()))
@@ -102,7 +102,7 @@ fn home(set: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     expanded(&caches, set).join("huggingface")
 }
 
-/// `~` is the user's folder.
+/// Expands a leading `~` to the user's home folder.
 fn expanded(path: &str, set: &dyn Fn(&str) -> Option<String>) -> PathBuf {
     match (path.strip_prefix('~'), set("HOME")) {
         (Some(rest), Some(home)) if rest.is_empty() || rest.starts_with('/') => {
@@ -128,10 +128,10 @@ fn token(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<AccessToken>, Hu
 }
 
 impl AccessToken {
-    /// A token, found somewhere.
+    /// Makes a token that was read from `origin`.
     ///
     /// # Errors
-    /// [`HubError::Setting`]: no header can carry it. The token itself is not shown.
+    /// [`HubError::Setting`] if the token does not fit a header. The message does not show the token.
     pub fn new(token: &str, origin: &str) -> Result<Self, HubError> {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
         let mut header = header.map_err(|_| HubError::Setting {

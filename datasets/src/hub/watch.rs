@@ -1,48 +1,48 @@
-//! Who is told how a pull goes.
+//! Progress events of a pull, and the trait of their observers.
 
 use std::time::Duration;
 
 use super::PullOrigin;
 
-/// What happens on the way.
+/// A progress event.
 #[derive(Clone, Copy, Debug)]
 pub enum PullEvent<'a> {
-    /// The files are known.
+    /// The files are listed.
     Listed {
-        /// The commit that the revision stands for.
+        /// The commit of the revision.
         commit: &'a str,
-        /// How many files are wanted.
+        /// The number of wanted files.
         files: usize,
     },
-    /// A file's bytes begin to come.
+    /// A file's download begins.
     Begun {
         /// Its path in the repository.
         file: &'a str,
-        /// Its length in bytes, where the hub says it.
+        /// Its length in bytes, if the hub gives it.
         size: Option<u64>,
     },
-    /// This much of it is here; less than before where the server began anew.
+    /// The number of bytes on disk; it decreases when the server restarts the file.
     Here {
         /// Its path in the repository.
         file: &'a str,
         /// Bytes.
         bytes: u64,
     },
-    /// All of it is here; its hash is being taken.
+    /// The file is complete; its hash is being computed.
     Checking {
         /// Its path in the repository.
         file: &'a str,
     },
-    /// It is in the cache under its name.
+    /// The file is in the cache under its final name.
     Done {
         /// Its path in the repository.
         file: &'a str,
-        /// Its length.
+        /// Length in bytes.
         bytes: u64,
-        /// Whether it had to be fetched.
+        /// Whether it was in the cache or fetched.
         origin: PullOrigin,
     },
-    /// Another pull is fetching it.
+    /// Another pull is fetching the file.
     Held {
         /// Its path in the repository.
         file: &'a str,
@@ -51,17 +51,17 @@ pub enum PullEvent<'a> {
     Waiting {
         /// What was asked for.
         what: &'a str,
-        /// How it failed.
+        /// Why the try failed.
         why: &'a str,
         /// The wait.
         wait: Duration,
     },
-    /// Something that a person should know.
+    /// A message for the user.
     Note(&'a str),
 }
 
-/// Is told.
+/// An observer of a pull.
 pub trait Watch {
-    /// One event. It is called between reads of the network, so it must not wait.
+    /// Receives one event. It is called between network reads and must not block.
     fn saw(&self, event: PullEvent<'_>);
 }

@@ -1,29 +1,32 @@
-//! Pillow's bicubic interpolation of 8-bit pictures, to the bit: what published preprocessing resizes with.
+//! Bicubic resampling of 8-bit pictures, bit-exact to Pillow's, with which published preprocessing resizes.
 //!
-//! Across first, then down, 8 bits in between, weights in fixed point. A picture that becomes smaller is read whole: the
-//! kernel grows with it. A tokenizer turns values near zero into bits, so that one level more or less can be another code.
+//! Rows are resampled first, then columns, with 8-bit values in between and fixed-point weights. When a picture
+//! shrinks, the kernel widens, so that every pixel counts. Bit-exactness matters because a tokenizer turns values near
+//! zero into bits: a level more or less can change a code.
 
 use image::RgbImage;
 
-/// Bits behind the point of a weight.
+/// Fractional bits of a weight.
 const PRECISION: u32 = 22;
-/// How far the kernel reaches, in pixels of the smaller picture.
+/// The kernel's radius in pixels of the smaller picture.
 const REACH: f64 = 2.0;
 
-/// The picture at another size.
+/// Resizes a picture.
 #[must_use]
 pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     resize_part(image, [width, height], [0, 0], [width, height])
 }
 
-/// A part of the picture at another size: what is cut away is not computed.
+/// Resizes a picture to the size `whole` and returns only the part of `size` that begins at `start`; the rest is not
+/// computed.
 #[must_use]
 pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u32; 2]) -> RgbImage {
     let pixel = |x, y| image.get_pixel(x, y).0;
     resize_pixels([image.width(), image.height()], pixel, whole, start, size)
 }
 
-/// The same of a picture that is known pixel by pixel; `from` are its sides. Only the rows that count are kept in between.
+/// Like [`resize_part`], for a picture of the sides `from` that `pixel` describes. Only the needed rows are kept in
+/// between.
 pub(super) fn resize_pixels(
     from: [u32; 2],
     pixel: impl Fn(u32, u32) -> [u8; 3],
@@ -44,7 +47,7 @@ pub(super) fn resize_pixels(
     })
 }
 
-/// Which pixels of a line make one of the new line: the first, and the weight of each from there on.
+/// The input pixels of one output pixel of a line: the first one, and the weights from there on.
 struct BicubicTaps {
     first: u32,
     weights: Vec<i64>,
@@ -76,7 +79,7 @@ fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<BicubicTaps> {
     (start..start + size).map(one).collect()
 }
 
-/// Keys' kernel with a = -1/2.
+/// Keys' cubic kernel with a = -1/2.
 fn kernel(x: f64) -> f64 {
     const A: f64 = -0.5;
     let x = x.abs();

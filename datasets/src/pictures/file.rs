@@ -1,4 +1,4 @@
-//! A picture of a file, made square and as large as the model takes it.
+//! Picture files: decoding within limits (law L9), cropping to the model's square, and writing PNG.
 
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
@@ -7,18 +7,19 @@ use demask_api::{Picture, bounded_file};
 use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder as _, ImageReader, RgbImage};
 
-/// Decodes PNG or JPEG, whatever the file's name ends in. What is transparent lies over white, as on paper.
+/// Decodes a PNG or JPEG file, whatever its name ends in. Transparent pixels are blended over white.
 ///
 /// # Errors
-/// In words, naming the file: it cannot be read or decoded, or is beyond the limits (law L9).
+/// A message that names the file, if it cannot be read or decoded or exceeds the limits (law L9).
 pub fn decode(path: &Path) -> Result<DynamicImage, String> {
     decode_over(path, [255; 3])
 }
 
-/// Decodes a picture file, with what is transparent over this colour: a mask's over black, for nothing is painted there.
+/// Decodes a picture file with transparent pixels blended over `ground`. Masks use black, because nothing is painted
+/// where they are transparent.
 ///
 /// # Errors
-/// The file cannot be read or is no picture.
+/// A message if the file cannot be read or is not a picture.
 pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String> {
     let file = bounded_file::open(path).map(|file| ImageReader::new(BufReader::new(file)));
     let reader = file.and_then(ImageReader::with_guessed_format);
@@ -26,17 +27,17 @@ pub fn decode_over(path: &Path, ground: [u8; 3]) -> Result<DynamicImage, String>
     decoded(reader, ground).map_err(|why| named(path, &why))
 }
 
-/// Bytes that a decoded picture may have (law L9): 67 million pixels of eight-bit colour.
+/// The most bytes of a decoded picture (law L9): 67 million pixels of eight-bit colour.
 const MOST_BYTES: u64 = 192 << 20;
-/// Pixels of a side.
+/// The most pixels of a side.
 const LONGEST_SIDE: u32 = 1 << 15;
 
-/// Decodes a picture, with what is transparent over a colour.
+/// Decodes a picture with transparent pixels blended over `ground`.
 fn decoded<R: BufRead + Seek>(reader: ImageReader<R>, ground: [u8; 3]) -> Result<DynamicImage, String> {
     Ok(laid_over(within_limits(reader)?, ground))
 }
 
-/// Decodes a picture whose head says that it is within the limits: nothing is asked for before that is known.
+/// Decodes a picture after checking the sizes in its header against the limits; no larger memory is allocated before.
 fn within_limits<R: BufRead + Seek>(mut reader: ImageReader<R>) -> Result<DynamicImage, String> {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(2 * MOST_BYTES);
@@ -53,7 +54,7 @@ fn within_limits<R: BufRead + Seek>(mut reader: ImageReader<R>) -> Result<Dynami
     DynamicImage::from_decoder(decoder).map_err(broken)
 }
 
-/// A picture without transparency: what is seen when it lies over a ground.
+/// Blends a picture with an alpha channel over `ground`.
 fn laid_over(image: DynamicImage, ground: [u8; 3]) -> DynamicImage {
     if !image.color().has_alpha() {
         return image;
@@ -65,7 +66,7 @@ fn laid_over(image: DynamicImage, ground: [u8; 3]) -> DynamicImage {
     let image = image.into_rgba8();
     let (width, height) = image.dimensions();
     let mut bytes = image.into_raw();
-    // In place: a pixel's three bytes lie never behind its four.
+    // In place: the three output bytes of a pixel never lie behind its four input bytes.
     for pixel in 0..bytes.len() / 4 {
         let alpha = bytes[4 * pixel + 3];
         for (channel, &under) in ground.iter().enumerate() {
@@ -80,35 +81,35 @@ fn named(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Reads PNG or JPEG: the middle square, scaled to `pixels` a side.
+/// Reads a PNG or JPEG file and scales its central square to `pixels` a side.
 ///
 /// # Errors
-/// In words, naming the file: it cannot be read or decoded, or has no pixel.
+/// A message that names the file, if it cannot be read or decoded or has no pixel.
 pub fn read(path: &Path, pixels: usize) -> Result<Picture, String> {
     square(&decode(path)?, pixels).map_err(|why| named(path, &why))
 }
 
-/// A PNG's or JPEG's bytes: the middle square, scaled to `pixels` a side.
+/// Decodes PNG or JPEG bytes and scales the central square to `pixels` a side.
 ///
 /// # Errors
-/// In words: they are no picture, or one without pixels.
+/// A message if the bytes are not a picture or the picture has no pixel.
 pub fn read_bytes(bytes: &[u8], pixels: usize) -> Result<Picture, String> {
     square(&decode_bytes(bytes)?, pixels)
 }
 
-/// Decodes a PNG's or JPEG's bytes, with what is transparent over white.
+/// Decodes PNG or JPEG bytes with transparent pixels blended over white.
 ///
 /// # Errors
-/// In words: they are no picture.
+/// A message if the bytes are not a picture.
 pub fn decode_bytes(bytes: &[u8]) -> Result<DynamicImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     decoded(reader.map_err(|error| error.to_string())?, [255; 3])
 }
 
-/// Decodes a PNG's or JPEG's bytes, without what says how transparent a pixel is.
+/// Decodes PNG or JPEG bytes and drops the alpha channel.
 ///
 /// # Errors
-/// In words: they are no picture.
+/// A message if the bytes are not a picture.
 pub fn decode_opaque(bytes: &[u8]) -> Result<RgbImage, String> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format();
     Ok(within_limits(reader.map_err(|error| error.to_string())?)?.into_rgb8())
@@ -134,7 +135,7 @@ fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {
     })
 }
 
-/// A picture as PNG; empty bytes for one whose numbers do not fit its size.
+/// Encodes a picture as PNG; empty if its pixel count does not match its size.
 #[must_use]
 pub fn png(picture: &Picture) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());

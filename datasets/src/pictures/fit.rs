@@ -1,4 +1,4 @@
-//! A picture of any size as a model reads it: of the model's own size, mostly a square (`mmada.md` 7.5).
+//! Fits a picture of any size to the size that a model reads, usually a square (`mmada.md` 7.5).
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -9,15 +9,16 @@ use image::{DynamicImage, RgbImage};
 
 use crate::pictures::bicubic::{resize, resize_part, resize_pixels};
 
-/// How a picture becomes one of another shape.
+/// How a picture is brought to another aspect ratio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fit {
-    /// Small as can be while it covers the whole, then the middle: the published default.
+    /// Scales the picture to the smallest size that covers the target, then crops the centre: the published default.
     #[default]
     Crop,
-    /// Both sides made to fit, whatever they were: published for diagrams and documents.
+    /// Scales both sides independently: published for diagrams and documents.
     Squash,
-    /// White around it, an odd pixel at the right or below, then made to fit: nothing is lost.
+    /// Pads the picture with white to the target's aspect ratio, then scales it, so that nothing is cropped. An odd
+    /// pixel of padding goes right or below.
     Pad,
 }
 
@@ -34,8 +35,8 @@ impl FromStr for Fit {
     }
 }
 
-/// A picture at this size, by bicubic interpolation that takes all pixels into account. One of a whole multiple of both
-/// sides stays sharp where `sharp`: one pixel of each block is taken.
+/// Fits a picture to `size` by antialiased bicubic interpolation. With `sharp`, a picture whose sides are whole
+/// multiples of the target's is subsampled instead: one pixel of each block is taken.
 #[must_use]
 pub fn fit(image: &DynamicImage, size: PictureSize, fit: Fit, sharp: bool) -> Picture {
     let pixels = |side: usize| u32::try_from(side).unwrap_or(u32::MAX).max(1);
@@ -63,7 +64,7 @@ pub fn fit(image: &DynamicImage, size: PictureSize, fit: Fit, sharp: bool) -> Pi
     }
 }
 
-/// Fits a picture in memory; one of the right size is left as it is.
+/// Fits a picture in memory by cropping; one of the right size is returned unchanged.
 #[must_use]
 pub fn fit_picture(picture: &Picture, size: PictureSize) -> Picture {
     match (u32::try_from(picture.width), u32::try_from(picture.height)) {
@@ -77,8 +78,8 @@ pub fn fit_picture(picture: &Picture, size: PictureSize) -> Picture {
     }
 }
 
-/// For a square torchvision's `Resize(side)` and `CenterCrop(side)`, for another shape the same after `Resize` to the least
-/// size that covers it: what is too long is rounded down, half a pixel to the even.
+/// Resizes to the smallest size that covers the target and crops its centre, as torchvision's `Resize(side)` and
+/// `CenterCrop(side)` do for a square. The longer side is rounded down; a start at half a pixel is rounded to even.
 fn cropped(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     let (across, down) = (image.width().max(1), image.height().max(1));
     let [across, down] = if is_wider([across, down], [width, height]) {
@@ -95,8 +96,8 @@ fn cropped(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     resize_part(image, [across, down], start, [width, height])
 }
 
-/// The picture in the middle of the smallest white one of the shape of `size` that holds it, to a pixel, at that size. The white
-/// is never made: of a line of pixels it would be a square of its length.
+/// Centres the picture on the smallest white canvas of the target's aspect ratio, to a pixel, and scales the canvas.
+/// The canvas is never allocated: for a picture one pixel high it would be a square of the picture's width.
 fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     let (across, down) = (image.width().max(1), image.height().max(1));
     let [wide, high] = if is_wider([across, down], [width, height]) {
@@ -115,12 +116,12 @@ fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
     resize_pixels([wide, high], pixel, [width, height], [0, 0], [width, height])
 }
 
-/// Whether the first shape is wider for its height than the second.
+/// Whether the first size has a larger aspect ratio (width to height) than the second.
 fn is_wider([a, b]: [u32; 2], [width, height]: [u32; 2]) -> bool {
     u64::from(a) * u64::from(height) > u64::from(b) * u64::from(width)
 }
 
-/// `length * to / from`, rounded down.
+/// Computes `length * to / from`, rounded down.
 fn scaled(length: u32, to: u32, from: u32) -> u32 {
     u32::try_from(u64::from(length) * u64::from(to) / u64::from(from)).unwrap_or(u32::MAX)
 }

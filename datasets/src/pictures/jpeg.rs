@@ -1,16 +1,16 @@
-//! A picture through a JPEG file and back, as a harness that keeps its pictures so shows them to a model: quality 75 and colours at half
-//! of each side, the mean of four pixels, which is Pillow's default.
+//! A round trip through a JPEG file, for evaluation harnesses that store their pictures so. It uses Pillow's defaults:
+//! quality 75 and chroma subsampled to half of each side, as the mean of four pixels (4:2:0).
 
 use image::{ImageFormat, RgbImage};
 use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
 
-/// Pillow's default.
+/// Pillow's default quality.
 const QUALITY: u8 = 75;
 
-/// The picture after it was written and read.
+/// Encodes a picture as JPEG and decodes it again.
 ///
 /// # Errors
-/// In words: sides that JPEG has not.
+/// A message if a side exceeds what JPEG allows.
 pub fn round_trip(image: &RgbImage) -> Result<RgbImage, String> {
     let (width, height) = image.dimensions();
     let (Ok(across), Ok(down)) = (u16::try_from(width), u16::try_from(height)) else {

@@ -1,7 +1,7 @@
-//! Pictures: read from a file (`file.rs`), made another size (`fit.rs`), by Pillow's interpolation (`bicubic.rs`),
-//! through a JPEG file and back (`jpeg.rs`).
+//! Pictures: decoding files (`file.rs`), fitting to a size (`fit.rs`), Pillow's resampling (`bicubic.rs`), and round
+//! trips through JPEG (`jpeg.rs`).
 //!
-//! Drawing the tabletop is in `tabletop/render.rs`; picture codes are the engine's.
+//! The tabletop is drawn in `tabletop/render.rs`; the engine computes picture codes.
 
 pub mod bicubic;
 pub mod file;

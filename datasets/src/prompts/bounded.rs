@@ -1,11 +1,12 @@
-//! What a template writes, up to a limit of bytes (law L9): fuel bounds its steps, of which one may write a long text.
+//! Rendering of a template with a limit of output bytes (law L9). Fuel bounds only the number of steps, and one step
+//! may write a long text.
 
 use minijinja::{Error, ErrorKind, Template, Value};
 
-/// The text that a template makes of what it is given, of at most `longest` bytes.
+/// Renders a template to a text of at most `longest` bytes.
 ///
 /// # Errors
-/// The template's; a text that would be longer, with the limit.
+/// The template's own errors; an error that names the limit if the text would exceed it.
 pub(super) fn render(template: &Template<'_, '_>, given: Value, longest: usize) -> Result<String, Error> {
     let mut text = Bounded {
         bytes: Vec::new(),
@@ -25,7 +26,7 @@ pub(super) fn render(template: &Template<'_, '_>, given: Value, longest: usize) 
 struct Bounded {
     bytes: Vec<u8>,
     longest: usize,
-    /// Something was left out.
+    /// Whether the output exceeded the limit.
     is_full: bool,
 }
 

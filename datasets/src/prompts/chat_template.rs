@@ -1,8 +1,8 @@
-//! Chat templates: a Jinja source that a tokenizer brings, rendered as the transformers library renders it.
+//! Chat templates: the Jinja source of a tokenizer, rendered as the transformers library does.
 //!
-//! What that library adds to Jinja is here too: blocks trimmed, loop controls, Python's string methods,
-//! `raise_exception`, `strftime_now`, `tojson` without HTML escapes, `{% generation %}` marks. A template comes with
-//! somebody's download: it sees nothing but its variables, and runs out of fuel before it runs for ever.
+//! The library's additions to Jinja are supported: trimmed blocks, loop controls, Python's string methods,
+//! `raise_exception`, `strftime_now`, `tojson` without HTML escapes, and `{% generation %}` marks. A downloaded
+//! template is not trusted: it sees only its variables, and a fuel limit ends endless loops.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,38 +19,38 @@ pub use crate::example::Turn;
 use crate::prompts::template_worker::{self, TemplateJob};
 use crate::prompts::{bounded, foreign};
 
-/// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, the assistant's header always at the end.
+/// LLaDA's template (`mmada.md` 2.2): two line feeds after a header, and always the assistant's header at the end.
 pub const LLADA: &str = concat!(
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>{{ '\\n\\n' }}",
     "{{ message.content | trim }}<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n\\n' }}"
 );
-/// MMaDA's: the same with one line feed.
+/// MMaDA's template: like LLaDA's, with one line feed.
 pub const MMADA: &str = concat!(
     "{{ bos_token }}{% for message in messages %}<|start_header_id|>{{ message.role }}<|end_header_id|>{{ '\\n' }}",
     "{{ message.content | trim }}<|eot_id|>{% endfor %}<|start_header_id|>assistant<|end_header_id|>{{ '\\n' }}"
 );
 
-/// The file that keeps a template beside a tokenizer; it comes before the tokenizer's own.
+/// The file beside a tokenizer with its template; it takes precedence over `tokenizer_config.json`.
 pub const JINJA_FILE: &str = "chat_template.jinja";
-/// The tokenizer's settings, a template among them.
+/// The tokenizer's settings, which may include a template.
 pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-/// Steps that a template may take: some thousand times what the longest known ones need.
+/// The most steps of a template: about a thousand times what the longest known ones need.
 const FUEL: u64 = 20_000_000;
-/// Bytes that a template may write for one conversation.
+/// The most bytes that a template may write for one conversation.
 const LONGEST_TEXT: usize = 64 << 20;
 
 /// Why a template could not be read or rendered.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
-    /// A file that cannot be read, or is not what its name says.
+    /// A file that cannot be read or has the wrong content.
     #[error("{path}: {message}")]
     File {
-        /// Which.
+        /// The file.
         path: String,
-        /// Why.
+        /// What is wrong.
         message: String,
     },
-    /// No Jinja, or Jinja that cannot be evaluated; the template's own refusals (`raise_exception`) too.
+    /// Invalid Jinja, a failed evaluation, or the template's own refusal (`raise_exception`).
     #[error("chat template: {0}")]
     Jinja(String),
 }
@@ -73,21 +73,22 @@ impl From<&Turn> for Value {
     }
 }
 
-/// What a folder's tokenizer settings say about chats.
+/// The chat settings of a tokenizer folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenizerSettings {
     /// The template's source, if there is one.
     pub template: Option<String>,
-    /// Special tokens by the names that templates call them by (`bos_token`, `eos_token`…).
+    /// Special tokens by their names in templates (`bos_token`, `eos_token`…).
     pub names: BTreeMap<String, String>,
 }
 
 impl TokenizerSettings {
-    /// Reads `tokenizer_config.json` and `chat_template.jinja`; either may be missing. Of a list of named templates the
-    /// one called `default` is taken.
+    /// Reads `tokenizer_config.json` and `chat_template.jinja`; either may be missing. From a list of named templates,
+    /// the one named `default` is taken.
     ///
     /// # Errors
-    /// A file that cannot be read or is no JSON; a list of templates without a `default`; a template beyond the limits (law L9).
+    /// An error if a file cannot be read or is not JSON, if a list of templates has no `default`, or if a template
+    /// exceeds the limits (law L9).
     pub fn read(dir: &Path) -> Result<Self, TemplateError> {
         let path = dir.join(TOKENIZER_CONFIG);
         let settings: serde_json::Value = match read(&path)? {
@@ -113,7 +114,7 @@ impl TokenizerSettings {
     }
 }
 
-/// A template's source: a text, or the default of a list of named ones.
+/// Returns a template's source: a text, or the default of a list of named templates.
 fn template(value: &serde_json::Value) -> Result<Option<String>, String> {
     match value {
         serde_json::Value::Null => Ok(None),
@@ -151,12 +152,15 @@ fn broken(path: &Path, message: &dyn std::fmt::Display) -> TemplateError {
     }
 }
 
-/// A conversation as the template writes it. `names` are its variables for special tokens; the assistant's header is
-/// asked for (`add_generation_prompt`). A foreign template has been held to the limits where it was read
-/// ([`TokenizerSettings::read`], `PromptStyle`).
+/// Renders a conversation with the assistant's header at the end (`add_generation_prompt`). `names` are the template's
+/// variables for special tokens.
+///
+/// The limits of a downloaded template are checked where it is read ([`TokenizerSettings::read`], `PromptStyle`). A
+/// template whose output could grow is rendered in a separate process
+/// ([`template_worker`](crate::prompts::template_worker)).
 ///
 /// # Errors
-/// A template that is no Jinja, that refuses these turns, or that does not end.
+/// An error if the template is not valid Jinja, refuses these turns or exceeds its limits.
 pub fn render(
     source: &str,
     turns: &[Turn],
@@ -173,10 +177,10 @@ pub fn render(
     }
 }
 
-/// The same in this process, whatever memory it takes.
+/// Renders a conversation in this process, without a limit of memory.
 ///
 /// # Errors
-/// As [`render`].
+/// Those of [`render`].
 pub fn render_here(
     source: &str,
     turns: &[Turn],
@@ -211,7 +215,7 @@ fn environment() -> Result<Environment<'static>, Error> {
     Ok(environment)
 }
 
-/// The local time, by C's format.
+/// Formats the local time by a C format string.
 fn now(format: &str) -> Result<String, Error> {
     let mut text = String::new();
     write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
@@ -221,7 +225,7 @@ fn now(format: &str) -> Result<String, Error> {
     Ok(text)
 }
 
-/// As Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// Serialises a value like Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = arguments.get("indent")?;
     arguments.get::<Option<bool>>("ensure_ascii")?;
@@ -240,7 +244,7 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<String, Error> {
     String::from_utf8(bytes).map_err(|error| failed(&error))
 }
 
-/// A space after each comma and colon.
+/// A JSON formatter with a space after each comma and colon.
 struct PythonsSpaces;
 
 impl Formatter for PythonsSpaces {
@@ -265,7 +269,7 @@ impl Formatter for PythonsSpaces {
     }
 }
 
-/// `{% generation %}` marks what the assistant said, for training masks; its contents are written as they are.
+/// Removes the `{% generation %}` tags, which mark the assistant's words for training masks; their contents stay.
 fn without_generation_marks(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut rest = source;

@@ -1,14 +1,14 @@
-//! A prompt and the choices that may answer it, as the tokens whose log-likelihood is asked.
+//! A prompt and its candidate answers as the tokens whose log-likelihood is asked for.
 //!
-//! A prompt is written as for a direct answer, without padding; a choice is its own tokens, with no end of text and nothing
-//! behind. Plain text ([`Kind::Text`]) is not put into a chat but read as it is, nothing added, and split as lm-evaluation-harness'
-//! `_encode_pair` does: spaces at the context's end move to the choice, whose tokens are those of both together less as many as
-//! the context has by itself.
+//! The prompt is written as for a direct answer, without padding. A choice is its own tokens, without an end of text.
+//! Plain text ([`Kind::Text`]) is not wrapped in a chat. It is split as lm-evaluation-harness' `_encode_pair` does:
+//! spaces at the context's end move to the choice, and the choice's tokens are those of context and choice together
+//! without as many leading tokens as the context has alone.
 
 use crate::example::{Example, Kind, Mode};
 use crate::prompts::sequences::{MARKS, SequenceBuilder, SequenceError};
 
-/// A prompt's tokens, and those of each choice.
+/// The tokens of a prompt and of each choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChoiceTokens {
     /// The prompt, without padding.
@@ -18,11 +18,11 @@ pub struct ChoiceTokens {
 }
 
 impl SequenceBuilder {
-    /// The tokens of an example's prompt and of choices that may answer it. `codes` are those of the picture that is asked about.
+    /// Tokenises an example's prompt and its choices. `codes` are those of the picture that is asked about.
     ///
     /// # Errors
-    /// A prompt that is longer than its budget, or with a choice longer than the prompt's and the answer's budgets together; a
-    /// choice without a token; missing codes.
+    /// An error if the prompt exceeds its budget, if prompt and choice exceed the budgets of prompt and answer
+    /// together, if a choice has no token, or if codes are missing.
     pub fn choices(
         &self,
         example: &Example,
@@ -57,7 +57,7 @@ impl SequenceBuilder {
         Ok(tokens)
     }
 
-    /// Choices behind a context that is read as it is.
+    /// Tokenises choices that continue a plain context.
     fn split_choices(&self, context: &str, choices: &[String]) -> Result<ChoiceTokens, SequenceError> {
         let kept = context.trim_end();
         let (prompt, spaces) = (self.tokenizer().encode(kept)?, &context[kept.len()..]);

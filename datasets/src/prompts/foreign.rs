@@ -1,22 +1,22 @@
-//! Limits for what somebody else's chat template may ask for (law L9): checked before a library that would build what it asks
-//! for, whatever its size.
+//! Static limits of downloaded templates (law L9), checked before the template library parses them: the library would
+//! allocate and recurse without bounds.
 
-/// Bytes of a template; the longest known ones have 20 kB.
+/// The most bytes of a template; the longest known ones have 20 kB.
 const LONGEST_TEMPLATE: usize = 512 << 10;
-/// Bytes of one of its tags.
+/// The most bytes of one tag.
 const LONGEST_TAG: usize = 8 << 10;
-/// Operators in one tag: each is a level of the expression.
+/// The most operators in one tag: each may be a nesting level of the expression.
 const MOST_OPERATORS: usize = 500;
-/// Words and signs that are operators, or begin a level.
+/// Words and signs that are operators or open a nesting level.
 const WORDS: [&[u8]; 7] = [b"not", b"and", b"or", b"if", b"else", b"in", b"is"];
 const SIGNS: &[u8] = b"([{+-*/%~|.<>=!,";
-/// Tags in all: each may be a level of blocks.
+/// The most tags of a template: each may be a nesting level of blocks.
 const MOST_TAGS: usize = 2000;
 
-/// Refuses a template that a parser could drown in.
+/// Refuses a template that could overflow a parser.
 ///
 /// # Errors
-/// Which limit, in words.
+/// A message that names the exceeded limit.
 pub(super) fn template(source: &str) -> Result<(), String> {
     if source.len() > LONGEST_TEMPLATE {
         let (found, most) = (source.len(), LONGEST_TEMPLATE);
@@ -46,7 +46,7 @@ pub(super) fn template(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Words that take what a template makes back into it, or make more of it than there was.
+/// Words that store a template's output for reuse, or that produce more text than they are given.
 const GROWING: [&str; 17] = [
     "set",
     "macro",
@@ -66,7 +66,7 @@ const GROWING: [&str; 17] = [
     "joiner",
     "lipsum",
 ];
-/// Filters and methods that make nothing longer than what they are given.
+/// Filters and methods whose result is never longer than their input.
 const SHORTENING: [&str; 23] = [
     "trim",
     "upper",
@@ -93,8 +93,8 @@ const SHORTENING: [&str; 23] = [
     "range",
 ];
 
-/// Whether a template could make more and more of what it was given: it keeps what it made, or puts texts together. One that only
-/// looks at its variables and writes them cannot, since what it writes is counted.
+/// Whether a template could grow its own output repeatedly, by storing or concatenating texts. A template that only
+/// reads its variables and writes them cannot, because the length of its output is limited.
 pub(super) fn may_grow(source: &str) -> bool {
     let mut rest = source;
     while let Some(at) = rest.find('{') {
@@ -118,10 +118,10 @@ pub(super) fn may_grow(source: &str) -> bool {
     false
 }
 
-/// Whether a tag without its marks keeps, repeats or joins anything.
+/// Whether the content of a tag stores, repeats or joins text.
 fn tag_may_grow(tag: &[u8]) -> bool {
     let mut at = 0;
-    // What the word before was called by: a filter behind |, anything before a bracket is called.
+    // How the previous word is used: after `|` it is a filter; before a bracket it is a call.
     let (mut is_filter, mut word): (bool, &[u8]) = (false, b"");
     while let Some(&byte) = tag.get(at) {
         let known = |word: &[u8], names: &[&str]| names.iter().any(|name| name.as_bytes() == word);
@@ -143,7 +143,7 @@ fn tag_may_grow(tag: &[u8]) -> bool {
             b'(' if !word.is_empty() && !known(word, &SHORTENING) && !known(word, &CONDITIONS) => {
                 return true;
             }
-            // The signs at the edges of a tag trim white space; a product, a sum, a remainder is another text.
+            // A sign at the edge of a tag trims white space; inside, a sum, product or remainder makes a new text.
             b'-' | b'+' if at == 0 || at + 1 == tag.len() => 1,
             b'~' | b'+' | b'*' | b'%' => return true,
             _ => 1,
@@ -159,10 +159,10 @@ fn tag_may_grow(tag: &[u8]) -> bool {
     false
 }
 
-/// Words before a bracket that call nothing.
+/// Words that may precede a bracket without being a call.
 const CONDITIONS: [&str; 7] = ["not", "and", "or", "if", "elif", "in", "is"];
 
-/// Where a tag ends, which a text is opened with; refuses one that is too long or too deep.
+/// Returns the length of the tag with which a text begins; refuses tags that are too long or too deep.
 fn tag(opened: &str, close: &[u8; 2]) -> Result<usize, String> {
     let (end, operators) = measured(opened.as_bytes(), close);
     let beginning = || opened[..end].chars().take(40).collect::<String>();
@@ -181,8 +181,8 @@ fn tag(opened: &str, close: &[u8; 2]) -> Result<usize, String> {
     Ok(end)
 }
 
-/// Where a tag ends, and how many operators it has: as Jinja's own reader goes through it, so that no end is seen inside quotes or
-/// brackets, where the tag goes on.
+/// Returns the length of a tag and its number of operators. It scans like Jinja's lexer: an end mark inside quotes or
+/// brackets does not end the tag.
 fn measured(opened: &[u8], close: &[u8; 2]) -> (usize, usize) {
     let (mut at, mut depth, mut operators) = (2, 0_isize, 0);
     while let Some(&byte) = opened.get(at) {
@@ -212,7 +212,7 @@ fn measured(opened: &[u8], close: &[u8; 2]) -> (usize, usize) {
     (opened.len(), operators)
 }
 
-/// Bytes of a text in quotes, both of them counted; all that there is when it does not end.
+/// Returns the length of a quoted text with its quotes; the whole rest if the quote is not closed.
 fn quoted(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(&byte) = text.get(at) {
@@ -225,7 +225,7 @@ fn quoted(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Where the tag ends that is nothing but this word, if a text begins with one.
+/// Returns the length of a tag that consists of `word` alone, if the text begins with one.
 fn whole_tag(opened: &str, word: &str) -> Option<usize> {
     let without_sign = |text: &'_ str| text.strip_prefix(['-', '+']).map_or(0, |_| 1);
     let inside = opened.strip_prefix("{%")?;
@@ -235,7 +235,7 @@ fn whole_tag(opened: &str, word: &str) -> Option<usize> {
     Some(opened.len() - rest.len())
 }
 
-/// Where what is written as it stands ends, with its last tag.
+/// Returns where a raw block ends, after its closing tag.
 fn after_raw(opened: &str, inside: usize) -> usize {
     let mut at = inside;
     while let Some(found) = opened[at..].find("{%") {
@@ -248,7 +248,7 @@ fn after_raw(opened: &str, inside: usize) -> usize {
     opened.len()
 }
 
-/// Where a comment ends.
+/// Returns where a comment ends.
 fn after_comment(opened: &str) -> usize {
     let begun = if opened[2..].starts_with(['-', '+']) { 3 } else { 2 };
     let end = opened[begun..].find("#}");
@@ -323,7 +323,7 @@ mod tests {
             let refused = template(&hidden).unwrap_err();
             assert!(refused.contains("operators"), "{refused}");
         }
-        // What is only words is no operator.
+        // Operators inside quotes, comments and raw blocks do not count.
         let words = "a, b. ".repeat(400);
         template(&format!(
             "{{{{ '{words}' }}}}{{# {deep} #}}{{% raw %}}{deep}{{% endraw %}}"

@@ -1,30 +1,30 @@
-//! The published prompt layouts as token ids in and out (`mmada.md` 2.3, appendix B), for any budget.
+//! The published prompt layouts as token ids in and out (`mmada.md` 2.3, appendix B), for any length.
 //!
-//! `text` is tokenised text, `image` token ids of picture codes. A text begins with bos: it is put before it if it is
-//! not there. What is too long is cut as published; `sequences.rs` refuses instead.
+//! `text` is tokenised text; `image` is the token ids of picture codes. A missing bos is prepended to a text. Texts
+//! that are too long are truncated as in the published code; `sequences.rs` refuses them instead.
 
 use crate::prompts::text_tokenizer::SpecialTokens;
 
-/// A laid-out sequence.
+/// A sequence in a published layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Token ids.
     pub ids: Vec<u32>,
-    /// How many leading positions are padding (attention mask 0).
+    /// The number of leading padding positions (attention mask 0).
     pub left_pad: usize,
-    /// For each position, whether it is prompt: never masked.
+    /// For each position, whether it is part of the prompt and thus never masked.
     pub prompt: Vec<bool>,
 }
 
-/// The text with bos before it.
+/// Returns the text with bos at its start.
 #[must_use]
 pub fn with_bos(specials: &SpecialTokens, text: &[u32]) -> Vec<u32> {
     let bos = (text.first() != Some(&specials.bos)).then_some(specials.bos);
     bos.into_iter().chain(text.iter().copied()).collect()
 }
 
-/// `[iPAD]… <|t2i|> bos text eos <|soi|> image <|eoi|>`, the left part `max_text_len + 1` long. The prompt is all but
-/// the picture. With every code masked it is `t2i_gen`; with an empty text the unconditional half.
+/// Lays out text to image: `[iPAD]… <|t2i|> bos text eos <|soi|> image <|eoi|>`, the left part `max_text_len + 1` long.
+/// All but the picture is prompt. With every code masked this is `t2i_gen`; with an empty text, the unconditional half.
 #[must_use]
 pub fn t2i(specials: &SpecialTokens, text: &[u32], image: &[u32], max_text_len: usize) -> Layout {
     let left_len = max_text_len + 1;
@@ -52,7 +52,8 @@ pub fn t2i(specials: &SpecialTokens, text: &[u32], image: &[u32], max_text_len: 
     }
 }
 
-/// `bos text eos eos…`, `max_seq_len` long; cut without eos when too long. Nothing is prompt.
+/// Lays out plain text: `bos text eos eos…`, `max_seq_len` long; truncated without an eos when too long. Nothing is
+/// prompt.
 #[must_use]
 pub fn lm(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> Layout {
     let mut ids = with_bos(specials, text);
@@ -64,7 +65,7 @@ pub fn lm(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> Layout 
     }
 }
 
-/// The layout of [`lm`], with the prompt reaching through the last end of a header.
+/// Lays out a chat like [`lm`]; the prompt extends through the last end of a header.
 #[must_use]
 pub fn lm_chat(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> Layout {
     let mut layout = lm(specials, text, max_seq_len);
@@ -73,8 +74,9 @@ pub fn lm_chat(specials: &SpecialTokens, text: &[u32], max_seq_len: usize) -> La
     layout
 }
 
-/// `<|mmu|> <|soi|> image <|eoi|> bos text eos…`, the text part `max_text_len` long, its last token eos when it was too
-/// long. The prompt reaches through the last end of a header, or the picture's end when there is none.
+/// Lays out multimodal understanding: `<|mmu|> <|soi|> image <|eoi|> bos text eos…`, the text part `max_text_len` long;
+/// the last token of a truncated text is eos. The prompt extends through the last end of a header, or through the
+/// picture if there is none.
 #[must_use]
 pub fn mmu(specials: &SpecialTokens, image: &[u32], text: &[u32], max_text_len: usize) -> Layout {
     let mut ids = picture_first(specials, image);
@@ -89,7 +91,7 @@ pub fn mmu(specials: &SpecialTokens, image: &[u32], text: &[u32], max_text_len: 
     }
 }
 
-/// The start of a question about a picture at inference: `<|mmu|> <|soi|> image <|eoi|>` and the chat, unpadded.
+/// Lays out a question about a picture at inference: `<|mmu|> <|soi|> image <|eoi|>` and the chat, unpadded.
 #[must_use]
 pub fn mmu_prompt(specials: &SpecialTokens, image: &[u32], chat: &[u32]) -> Vec<u32> {
     let mut ids = picture_first(specials, image);
@@ -97,8 +99,9 @@ pub fn mmu_prompt(specials: &SpecialTokens, image: &[u32], chat: &[u32]) -> Vec<
     ids
 }
 
-/// `<|r2i|> bos text eos… <|soi|> image <|eoi|>`, the text part `max_text_len` long. The prompt is the task token, the
-/// text through the last end of a header, soi and eoi; the answer is the reasoning and the picture.
+/// Lays out reasoning to image: `<|r2i|> bos text eos… <|soi|> image <|eoi|>`, the text part `max_text_len` long. The
+/// prompt is the task token, the text through the last end of a header, soi and eoi; the answer is the reasoning and
+/// the picture.
 #[must_use]
 pub fn r2i(specials: &SpecialTokens, text: &[u32], image: &[u32], max_text_len: usize) -> Layout {
     let mut ids = vec![specials.r2i];

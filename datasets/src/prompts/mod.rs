@@ -1,13 +1,15 @@
-//! From words to tokens: tokenizers, chat templates, prompt layouts, sequences to train on and to fill in.
+//! From words to tokens: tokenizers, chat templates, prompt layouts, and sequences to train on or to fill in.
 //!
 //! - `text_tokenizer.rs`, `special_tokens.rs`: words to tokens and back; special tokens by role and family;
-//! - `chat_template.rs`, `style.rs`, `published.rs`: how a checkpoint is prompted, and where its folder says so;
-//! - `row_template.rs`: a row's columns as a text; `bounded.rs`, `foreign.rs`: how much a template may write, what it may ask for;
-//!   `template_worker.rs`: a process of its own for one that could fill the memory;
+//! - `chat_template.rs`, `style.rs`, `published.rs`: how a checkpoint is prompted, and which files of its folder say
+//!   so;
+//! - `row_template.rs`: a text from a row's columns;
+//! - `bounded.rs`, `foreign.rs`: limits of a template's output and of its source; `template_worker.rs`: a separate
+//!   process for templates that could exhaust the memory;
 //! - `layout.rs`, `sequences.rs`: the published layouts; examples as sequences;
-//! - `choices.rs`: a prompt and the choices that may answer it, for their likelihood.
+//! - `choices.rs`: a prompt and its candidate answers, for their likelihood.
 //!
-//! Picture codes come from the engine; which examples are taken is not decided here.
+//! Picture codes come from the engine. The Curator (crate `actors`) decides which examples are used.
 
 mod bounded;
 pub mod chat_template;

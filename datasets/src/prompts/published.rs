@@ -1,4 +1,4 @@
-//! A published model's folder, LLaDA's or MMaDA's: whose it is, its tokenizer, how it is prompted.
+//! The folder of a published model, LLaDA's or MMaDA's: its family, tokenizer and prompt style.
 
 use std::path::Path;
 
@@ -12,15 +12,15 @@ use crate::prompts::special_tokens::{Family, Stated};
 use crate::prompts::style::PromptStyle;
 use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
-/// The file of the lengths that a checkpoint of ours was trained with.
+/// The file with the sequence lengths of a checkpoint that Demask trained.
 pub const BUDGETS: &str = "budgets.json";
-/// The name that templates call the first token by.
+/// The name of the first token in templates.
 const BOS: &str = "bos_token";
 
 /// Why a folder cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// A file that is missing or broken.
+    /// A missing or broken file.
     #[error("{path}: {message}")]
     File {
         /// The file.
@@ -28,10 +28,10 @@ pub enum FolderError {
         /// What was expected and found.
         message: String,
     },
-    /// Its settings.
+    /// Broken chat settings.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// Its tokenizer.
+    /// A broken tokenizer.
     #[error("{path}: {error}")]
     Tokenizer {
         /// The file.
@@ -41,23 +41,23 @@ pub enum FolderError {
     },
 }
 
-/// What is read of a `config.json` here.
+/// The fields of a `config.json` that matter for prompts.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Facts {
     /// `llada` or `mmada`.
     pub model_type: Option<String>,
-    /// Picture codes.
+    /// The number of picture codes.
     pub codebook_size: Option<usize>,
-    /// Rows of the vocabulary once it has picture codes.
+    /// The size of the vocabulary with picture codes.
     pub new_vocab_size: Option<usize>,
-    /// Rows of the vocabulary.
+    /// The size of the vocabulary.
     pub vocab_size: Option<usize>,
     /// The mask token.
     pub mask_token_id: Option<u32>,
     /// The end-of-text token.
     pub eos_token_id: Option<u32>,
-    /// Longest sequence.
+    /// The longest sequence in tokens.
     pub max_sequence_length: Option<usize>,
 }
 
@@ -65,7 +65,7 @@ impl Facts {
     /// Reads a folder's `config.json`.
     ///
     /// # Errors
-    /// It is missing, or no configuration; a number beyond its limit (law L9).
+    /// An error if it is missing or not a configuration, or if a number exceeds its limit (law L9).
     pub fn read(dir: &Path) -> Result<Self, FolderError> {
         let path = dir.join(CONFIG);
         let text = text(&path, limits::LONGEST_CONFIG)?;
@@ -74,7 +74,7 @@ impl Facts {
         serde_json::from_value(Value::Object(fields)).map_err(|error| broken(&path, &error))
     }
 
-    /// Whose model it is: one with picture codes is MMaDA's.
+    /// Returns the model's family: a model with picture codes is MMaDA.
     #[must_use]
     pub fn family(&self) -> Family {
         let mmada = self.model_type.as_deref() == Some("mmada")
@@ -84,19 +84,19 @@ impl Facts {
     }
 }
 
-/// Rows of MMaDA's vocabulary.
+/// The size of MMaDA's vocabulary.
 const MMADA_ROWS: usize = 134_656;
 
-/// Whether a folder holds a published model rather than a checkpoint of ours, which has a manifest and lengths.
+/// Whether a folder holds a published model. A checkpoint of Demask has a manifest and a file of lengths instead.
 #[must_use]
 pub fn is_published(dir: &Path) -> bool {
     dir.join(CONFIG).is_file() && ![MANIFEST, BUDGETS].iter().any(|file| dir.join(file).exists())
 }
 
-/// Reads how a published folder is prompted: its tokenizer's settings by its family's conventions.
+/// Reads the prompt style of a published folder from its tokenizer's settings and its family's conventions.
 ///
 /// # Errors
-/// A file that is missing or broken.
+/// An error if a file is missing or broken.
 pub fn style(dir: &Path) -> Result<PromptStyle, FolderError> {
     let family = Facts::read(dir)?.family();
     let TokenizerSettings { template, mut names } = TokenizerSettings::read(dir)?;
@@ -110,10 +110,11 @@ pub fn style(dir: &Path) -> Result<PromptStyle, FolderError> {
     })
 }
 
-/// Reads a folder's tokenizer by a family's conventions.
+/// Reads a folder's tokenizer by the conventions of a family.
 ///
 /// # Errors
-/// `tokenizer.json` or `config.json` is missing or broken; they disagree; a special token is missing.
+/// An error if `tokenizer.json` or `config.json` is missing or broken, if they disagree, or if a special token is
+/// missing.
 pub fn tokenizer(dir: &Path, family: Family) -> Result<TextTokenizer, FolderError> {
     let path = dir.join(TOKENIZER);
     let json = text(&path, limits::LONGEST_TOKENIZER)?;

@@ -1,5 +1,5 @@
-//! A text made of a row's columns: a Jinja template that a person wrote, which sees the columns and nothing else, and runs out
-//! of fuel before it runs for ever (law L9).
+//! User-written Jinja templates that make a text from a row's columns. A template sees only the columns, and a fuel
+//! limit ends endless loops (law L9).
 
 use minijinja::{Environment, Error, UndefinedBehavior, context};
 use serde_json::{Map, Value};
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use crate::prompts::template_worker::{self, TemplateJob};
 use crate::prompts::{bounded, foreign};
 
-/// Steps that a template may take for one row.
+/// The most steps of a template for one row.
 const FUEL: u64 = 1_000_000;
-/// Bytes of a text that is made, at most.
+/// The most bytes of the text.
 const LONGEST: usize = 1 << 20;
 /// The template's name in its environment.
 const NAME: &str = "template";
@@ -18,16 +18,16 @@ const NAME: &str = "template";
 #[derive(Debug)]
 pub struct RowTemplate {
     environment: Environment<'static>,
-    /// The source, where it is rendered in a process that may not fill the memory.
+    /// The source, if the template must be rendered in a separate process with limited memory.
     apart: Option<String>,
 }
 
 impl RowTemplate {
-    /// Reads a template: `{{ column }}`, `{% for … %}`, Python's string methods; columns whose names are no words by
-    /// `row["a name"]`.
+    /// Parses a template: `{{ column }}`, `{% for … %}`, Python's string methods. Columns whose names are not
+    /// identifiers are written `row["a name"]`.
     ///
     /// # Errors
-    /// It is no Jinja, or beyond a limit: where and why, in words.
+    /// A message that says where the template is not valid Jinja, or which limit it exceeds.
     pub fn new(source: &str) -> Result<Self, String> {
         foreign::template(source)?;
         let mut environment = Environment::new();
@@ -41,10 +41,10 @@ impl RowTemplate {
         Ok(Self { environment, apart })
     }
 
-    /// The text that it makes of a row.
+    /// Renders the template for a row.
     ///
     /// # Errors
-    /// A column that is not there, with those that are; a template that does not end, or makes too much.
+    /// A message if a column does not exist (it lists those that do), or if the template exceeds its limits.
     pub fn render(&self, row: &Map<String, Value>) -> Result<String, String> {
         let job = self.apart.clone().map(|source| TemplateJob::Row {
             source,
@@ -54,10 +54,10 @@ impl RowTemplate {
         apart.unwrap_or_else(|| self.render_here(row))
     }
 
-    /// The same in this process, whatever memory it takes.
+    /// Renders the template in this process, without a limit of memory.
     ///
     /// # Errors
-    /// As [`Self::render`].
+    /// Those of [`Self::render`].
     pub fn render_here(&self, row: &Map<String, Value>) -> Result<String, String> {
         let failed = |error: Error| {
             let names: Vec<&str> = row.keys().map(String::as_str).collect();

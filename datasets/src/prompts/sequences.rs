@@ -1,8 +1,9 @@
-//! Examples become token sequences of one length a task: to train on, and to fill in.
+//! Turns examples into token sequences of one length per task: to train on, and to fill in.
 //!
-//! Training and sampling use the same positions (law L7): the prompt is padded on the left to its budget, the answer
-//! fills its own up with eos. Padding is never attended to and positions are relative, so it changes nothing. Published
-//! models ([`PromptStyle`]) read text without padding, and their think-then-draw has its text part filled up with eos.
+//! Training and sampling use the same positions (law L7): the prompt is padded on the left to its budget, and the
+//! answer is filled up with eos. Padding is never attended to and positions are relative, so padding does not change
+//! the result. Published models ([`PromptStyle`]) read text without padding; in their think-then-draw, the text part is
+//! filled up with eos.
 //!
 //! ```text
 //! text               pad… bos chat | answer eos…
@@ -11,9 +12,9 @@
 //! think then draw    pad… <|r2i|> bos chat | reasoning eos… | <|soi|> | codes | <|eoi|>
 //! ```
 //!
-//! A conversation of several turns is an example for each answer in it, with all that was said before as the prompt (LLaDA,
-//! arXiv 2502.09992, appendix B.1: n turns are n pairs). Loss is on the assistant's words alone, and an answer never sees
-//! what is said after it, as when the model is asked.
+//! A conversation of several turns is an example for each of its answers, with all earlier turns as the prompt (LLaDA,
+//! arXiv 2502.09992, appendix B.1: n turns are n pairs). The loss covers the assistant's words alone. An answer never
+//! attends to later turns, just as at inference.
 
 use demask_api::Quirks;
 use demask_api::limits::{self, CountRange};
@@ -27,28 +28,28 @@ use crate::prompts::layout;
 use crate::prompts::style::{ChatError, PromptStyle, PromptTask};
 use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
 
-/// A picture's codes stand between two marks.
+/// The number of marks around a picture's codes.
 pub const MARKS: usize = 2;
 
-/// How many positions each part of a sequence gets.
+/// The number of positions of each part of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
-    /// The prompt in tokens, with bos, task token and chat marks, without a picture.
+    /// The prompt in tokens, including bos, task token and chat marks, excluding a picture.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub prompt: usize,
-    /// The text that answers, with reasoning; captions, and answers to instructions.
+    /// The answer with its reasoning, in tokens; also captions, and answers to instructions.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub answer: usize,
-    /// The text that answers a question or a problem without reasoning.
+    /// The answer to a question or problem without reasoning, in tokens.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub direct_answer: usize,
-    /// Picture codes; 0 where there is no picture.
+    /// Picture codes; 0 for tasks without a picture.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub codes: usize,
 }
 
-/// A budget for each task; the defaults are the tabletop's.
+/// The budget of each task; the defaults are the tabletop's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
@@ -93,12 +94,13 @@ impl Default for Budgets {
     }
 }
 
-/// Text positions of a picture's sequence in the published layout, T; one more is the task's token.
+/// The text positions of a picture's sequence in the published layout, without the task token.
 const PUBLISHED_TEXT: usize = 512;
 
 impl Budgets {
-    /// A published model's: sequences of at most `longest` tokens, `answer` new ones, pictures of `codes` codes after 512
-    /// text positions, of which think-then-draw gives at least half to the reasoning.
+    /// Returns the budgets of a published model: sequences of at most `longest` tokens, of which `answer` are new;
+    /// pictures of `codes` codes after 512 text positions. Think-then-draw gives at least half of those to the
+    /// reasoning.
     #[must_use]
     pub fn published(longest: usize, answer: usize, codes: usize) -> Self {
         let room = longest.saturating_sub(codes + MARKS);
@@ -117,10 +119,10 @@ impl Budgets {
         }
     }
 
-    /// Whether every length is within the limit of a sequence (law L9).
+    /// Checks every length against the limit of a sequence (law L9).
     ///
     /// # Errors
-    /// The first that is not, with the limit.
+    /// The first length beyond the limit, with the limit.
     pub fn check(&self) -> Result<(), OutOfRange> {
         let most = CountRange {
             least: 0,
@@ -141,7 +143,7 @@ impl Budgets {
         })
     }
 
-    /// These lengths, for pictures of so many codes.
+    /// Returns these budgets for pictures of `codes` codes.
     #[must_use]
     pub const fn with_codes(mut self, codes: usize) -> Self {
         self.text_to_image.codes = codes;
@@ -150,7 +152,7 @@ impl Budgets {
         self
     }
 
-    /// The budget of a task.
+    /// Returns the budget of a task.
     #[must_use]
     pub const fn of(&self, task: Task) -> Budget {
         match task {
@@ -162,7 +164,7 @@ impl Budgets {
     }
 }
 
-/// Why an example does not become a sequence.
+/// Why an example cannot become a sequence.
 #[derive(Debug, thiserror::Error)]
 pub enum SequenceError {
     /// The prompt does not fit.
@@ -181,7 +183,7 @@ pub enum SequenceError {
         /// The answer's length, with its eos.
         found: usize,
     },
-    /// A prompt does not fit with a choice that may answer it.
+    /// The prompt and one of its choices do not fit together.
     #[error("the prompt and a choice have {found} tokens, at most {limit} fit")]
     ChoiceTooLong {
         /// The budget of both together.
@@ -189,30 +191,30 @@ pub enum SequenceError {
         /// Their length.
         found: usize,
     },
-    /// A choice has no likelihood.
+    /// A choice without tokens has no likelihood.
     #[error("the choice {choice:?} has no token, at least 1 is expected")]
     EmptyChoice {
         /// The choice.
         choice: String,
     },
-    /// Not as many picture codes as the task needs.
+    /// The wrong number of picture codes.
     #[error("{expected} picture codes expected, {found} found")]
     Codes {
         /// The budget.
         expected: usize,
-        /// How many were given.
+        /// The number of given codes.
         found: usize,
     },
     /// The text tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The chat's markup failed.
+    /// The chat template failed.
     #[error(transparent)]
     Chat(#[from] ChatError),
 }
 
 impl SequenceError {
-    /// The same words for all that fail alike, to be counted together: how long one was is left out.
+    /// Returns a message without the length found, so that equal failures can be counted together.
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
@@ -230,26 +232,26 @@ impl SequenceError {
     }
 }
 
-/// A sequence with masks to fill in.
+/// A sequence with mask tokens to fill in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// What it asks for.
+    /// The task.
     pub task: Task,
     /// Prompt and mask tokens.
     pub ids: Vec<u32>,
-    /// Leading padding.
+    /// The number of leading padding positions.
     pub left_pad: usize,
-    /// What is to be filled now: text, or the picture's codes.
+    /// The positions to be filled first: text, or the picture's codes.
     pub target: Span,
-    /// Think-then-draw: the picture, filled after the reasoning.
+    /// For think-then-draw, the picture's positions, which are filled after the reasoning.
     pub then: Option<Span>,
-    /// For guidance on a picture: the sequence without its words, as long.
+    /// For classifier-free guidance of a picture: the sequence without its words, of the same length.
     pub unconditional: Option<Vec<u32>>,
-    /// Padding of `unconditional`.
+    /// The number of leading padding positions of `unconditional`.
     pub unconditional_left_pad: usize,
 }
 
-/// Makes sequences.
+/// Builds token sequences from examples.
 #[derive(Clone)]
 pub struct SequenceBuilder {
     tokenizer: TextTokenizer,
@@ -259,7 +261,7 @@ pub struct SequenceBuilder {
 }
 
 impl SequenceBuilder {
-    /// A builder with this tokenizer and these lengths, in our style.
+    /// Makes a builder with Demask's own prompt style.
     #[must_use]
     pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
         Self {
@@ -270,61 +272,61 @@ impl SequenceBuilder {
         }
     }
 
-    /// This builder, with another style.
+    /// Returns the builder with another prompt style.
     #[must_use]
     pub fn with_style(self, style: PromptStyle) -> Self {
         Self { style, ..self }
     }
 
-    /// This builder, with other lengths.
+    /// Returns the builder with other budgets.
     #[must_use]
     pub fn with_budgets(self, budgets: Budgets) -> Self {
         Self { budgets, ..self }
     }
 
-    /// This builder, with the published code's ways of writing prompts, as far as these switches say.
+    /// Returns the builder with the selected quirks of the published code's prompts.
     #[must_use]
     pub fn with_quirks(self, quirks: Quirks) -> Self {
         Self { quirks, ..self }
     }
 
-    /// How prompts are written.
+    /// Returns the prompt style.
     #[must_use]
     pub const fn style(&self) -> &PromptStyle {
         &self.style
     }
 
-    /// The text tokenizer.
+    /// Returns the text tokenizer.
     #[must_use]
     pub const fn tokenizer(&self) -> &TextTokenizer {
         &self.tokenizer
     }
 
-    /// The lengths.
+    /// Returns the budgets.
     #[must_use]
     pub const fn budgets(&self) -> &Budgets {
         &self.budgets
     }
 
-    /// Token ids of picture codes.
+    /// Converts picture codes to token ids.
     #[must_use]
     pub fn image_ids(&self, codes: &[u32]) -> Vec<u32> {
         let offset = u32::try_from(self.tokenizer.len()).unwrap_or(u32::MAX);
         codes.iter().map(|&code| offset.saturating_add(code)).collect()
     }
 
-    /// Picture codes of token ids; an id that is no code becomes code 0.
+    /// Converts token ids to picture codes; ids below the codes' become code 0.
     #[must_use]
     pub fn codes(&self, ids: &[u32]) -> Vec<u32> {
         let offset = u32::try_from(self.tokenizer.len()).unwrap_or(u32::MAX);
         ids.iter().map(|&id| id.saturating_sub(offset)).collect()
     }
 
-    /// A training sequence. `codes` are the example's picture's; none where the task has no picture. With
-    /// `drop_condition` a request to draw loses its words (and its reasoning), for classifier-free guidance.
+    /// Builds a training sequence. `codes` are the codes of the example's picture, empty for tasks without one. With
+    /// `drop_condition`, a request to draw loses its words and reasoning, for classifier-free guidance.
     ///
     /// # Errors
-    /// When prompt or answer is too long, or codes are missing.
+    /// An error if prompt or answer is too long, or if codes are missing.
     pub fn train(
         &self,
         example: &Example,
@@ -363,10 +365,11 @@ impl SequenceBuilder {
         Ok(sequence(&example.id, task, prompt.ids, prompt.left_pad, answer))
     }
 
-    /// A sequence to fill in; plain text ([`Kind::Text`]) is read as it is and goes on. `codes` are those of the picture that is asked about; ignored for other tasks.
+    /// Builds a sequence to fill in. Plain text ([`Kind::Text`]) is a prompt to continue. `codes` are those of the
+    /// picture that is asked about; other tasks ignore them.
     ///
     /// # Errors
-    /// When the prompt is too long, or codes are missing.
+    /// An error if the prompt is too long, or if codes are missing.
     pub fn prompt(&self, example: &Example, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
         let (task, turns) = (example.task(mode), example.conversation());
         let (specials, budget) = (self.tokenizer.specials(), self.budgets.of(task));
@@ -374,7 +377,7 @@ impl SequenceBuilder {
         match task {
             Task::Text => {
                 let asked = PromptTask::Answer { mode, picture: false };
-                // Plain text goes on as it is: no chat around it, nothing before it.
+                // Plain text is continued as it is: without a chat, and without tokens before it.
                 let ids = match example.kind {
                     Kind::Text => self.tokenizer.encode(&example.prompt)?,
                     _ => self.chat(&turns, asked)?,
@@ -395,8 +398,8 @@ impl SequenceBuilder {
         }
     }
 
-    /// After the reasoning of think-then-draw was filled in: the same sequence with the picture to fill. None for
-    /// another task, or when the picture's turn has come already.
+    /// Returns the second half of think-then-draw: the sequence with its reasoning filled in and the picture still
+    /// masked. `None` for other tasks, and if the picture was the target already.
     #[must_use]
     pub fn then_draw(&self, prompt: &Prompt, filled: &[u32]) -> Option<Prompt> {
         let target = prompt.then?;
@@ -408,7 +411,7 @@ impl SequenceBuilder {
         })
     }
 
-    /// A finished sample as a sequence to learn from: every span that was filled is its answer.
+    /// Returns a finished sample as a training sequence whose answer is every filled span.
     #[must_use]
     pub fn completed(&self, id: &str, prompt: &Prompt, filled: &[u32]) -> Sequence {
         let mut answer = vec![prompt.target];
@@ -416,16 +419,16 @@ impl SequenceBuilder {
         sequence(id, prompt.task, filled.to_vec(), prompt.left_pad, answer)
     }
 
-    /// The text that was filled in, up to its end.
+    /// Decodes the text of a filled span up to its end token.
     ///
     /// # Errors
-    /// When the tokenizer fails.
+    /// An error if the tokenizer fails.
     pub fn text(&self, ids: &[u32], span: Span) -> Result<String, SequenceError> {
         let ids = ids.get(span.start..span.end.min(ids.len())).unwrap_or_default();
         Ok(self.tokenizer.decode(&ids[..self.text_len(ids)])?)
     }
 
-    /// How many of these tokens come before the first that ends a text.
+    /// Returns the number of tokens before the first end token.
     #[must_use]
     pub fn text_len(&self, ids: &[u32]) -> usize {
         let specials = self.tokenizer.specials();
@@ -433,7 +436,7 @@ impl SequenceBuilder {
         end.unwrap_or(ids.len())
     }
 
-    /// Plain text: all of it is answer, as published.
+    /// Builds the sequence of plain text, which is all answer, as published.
     fn plain(&self, example: &Example) -> Result<Sequence, SequenceError> {
         let len = self.budgets.text.prompt + self.budgets.text.answer;
         let text = self
@@ -455,7 +458,7 @@ impl SequenceBuilder {
             .conversation(&self.tokenizer, &self.quirks, turns, asked)
     }
 
-    /// The ids with padding before them, `len` in all, and how much padding that is; none in a style without padding.
+    /// Pads `ids` on the left to `len` and returns them with the amount of padding. A style without padding adds none.
     fn padded(&self, ids: Vec<u32>, len: usize) -> Result<(Vec<u32>, usize), SequenceError> {
         fits_prompt(ids.len(), len)?;
         let left_pad = if self.style.is_padded() {
@@ -534,7 +537,7 @@ impl SequenceBuilder {
         Ok(prompt)
     }
 
-    /// The text and at least one eos, filled up with eos.
+    /// Tokenises an answer and fills it up with at least one eos.
     fn answer(&self, text: &str, limit: usize) -> Result<Vec<u32>, SequenceError> {
         let mut ids = self.tokenizer.encode(text)?;
         fits_answer(ids.len() + 1, limit)?;
@@ -555,7 +558,7 @@ impl SequenceBuilder {
     }
 }
 
-/// What a sampler can cut into blocks: a whole number of [`WHOLE`]s, if there is one.
+/// Rounds a length down to a multiple of [`WHOLE`], so that samplers can cut it into blocks; shorter lengths stay.
 fn rounded(room: usize) -> usize {
     if room < WHOLE { room } else { room / WHOLE * WHOLE }
 }
@@ -563,7 +566,7 @@ fn rounded(room: usize) -> usize {
 /// A divisor of the usual block lengths.
 const WHOLE: usize = 32;
 
-/// Writes tokens over a span of the same length.
+/// Overwrites a span with tokens of the same length.
 fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
     if let Some(place) = ids.get_mut(span.start..span.end)
         && place.len() == tokens.len()
@@ -572,7 +575,7 @@ fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
     }
 }
 
-/// A caption or an instruction is answered at length in either mode.
+/// Returns the answer's length; captions and instructions get the long answer in either mode.
 fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
     match (mode, kind) {
         (Mode::Think, _)

@@ -1,14 +1,15 @@
-//! The special tokens by role, and where each family of models keeps them.
+//! The special tokens by role, and their names and ids in each model family.
 //!
-//! A role's id is what `config.json` states (mask and end), else that of the token which the tokenizer has under one of
-//! the family's names, else the family's published id. Only for our own tokenizers is a missing one added.
+//! A role's id is the one stated by `config.json` (mask and end). Otherwise it is that of the tokenizer's token with
+//! one of the family's names, otherwise the family's published id. Missing tokens are added to Demask's own tokenizers
+//! only.
 
 use serde::{Deserialize, Serialize};
 
-/// Roles, in the order of [`SpecialTokens`]' fields.
+/// The number of roles, in the order of [`SpecialTokens`]' fields.
 pub(crate) const ROLES: usize = 12;
 
-/// Our names.
+/// Demask's names by role.
 const OURS: [&str; ROLES] = [
     "<|startoftext|>",
     "<|endoftext|>",
@@ -23,7 +24,7 @@ const OURS: [&str; ROLES] = [
     "<|end_header_id|>",
     "<|eot_id|>",
 ];
-/// LLaDA's: MMaDA's tasks and picture marks have reserved tokens (`mmada.md` 2.1).
+/// LLaDA's names by role. MMaDA uses reserved tokens for its tasks and picture marks (`mmada.md` 2.1).
 const LLADAS: [&str; ROLES] = [
     "<|startoftext|>",
     "<|endoftext|>",
@@ -39,21 +40,22 @@ const LLADAS: [&str; ROLES] = [
     "<|eot_id|>",
 ];
 
-/// Whose conventions a checkpoint follows: tokens, chat markup, padding, how reasoning is asked for.
+/// The model family whose conventions a checkpoint follows: tokens, chat markup, padding, and how reasoning is
+/// requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
-    /// Ours: what our own runs train.
+    /// Models that Demask trains from scratch.
     #[default]
     Tabletop,
-    /// LLaDA as published: text alone.
+    /// LLaDA as published: text only.
     Llada,
     /// MMaDA as published.
     Mmada,
 }
 
 impl Family {
-    /// The names of each role's token, the likeliest first.
+    /// Returns the names of each role's token, the likeliest first.
     #[must_use]
     pub(crate) fn names(self) -> [[&'static str; 2]; ROLES] {
         let both = |at: usize| match self {
@@ -63,7 +65,7 @@ impl Family {
         std::array::from_fn(both)
     }
 
-    /// The published ids; none where tokens are added as they are needed.
+    /// Returns the published ids; `None` for the family whose missing tokens are added.
     #[must_use]
     pub(crate) const fn published_ids(self) -> Option<SpecialTokens> {
         match self {
@@ -72,7 +74,7 @@ impl Family {
         }
     }
 
-    /// Whether a role's token must exist: LLaDA knows no pictures, so that its tokens for them are never used.
+    /// Whether the role's token must exist. LLaDA has no pictures, so their tokens are never used.
     pub(crate) const fn needs(self, role: usize) -> bool {
         !matches!(self, Self::Llada) || !matches!(role, 2..=7)
     }
@@ -81,34 +83,34 @@ impl Family {
 /// The ids of the special tokens, by role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialTokens {
-    /// Begins every text (`<|sot|>` is the same).
+    /// Begins every text; `<|sot|>` is the same token.
     pub bos: u32,
-    /// Ends a text and fills it up.
+    /// Ends a text and fills it up to its length.
     pub eos: u32,
     /// Start of a picture.
     pub soi: u32,
     /// End of a picture.
     pub eoi: u32,
-    /// The task: text to picture.
+    /// Task token: text to image.
     pub t2i: u32,
-    /// The task: picture and text to text.
+    /// Task token: picture and text to text.
     pub mmu: u32,
-    /// The task: reasoning, then a picture.
+    /// Task token: reasoning, then a picture.
     pub r2i: u32,
     /// Left padding.
     pub pad: u32,
     /// A masked token.
     pub mask: u32,
-    /// Begins a role's name in a chat.
+    /// Begins the role's name in a chat.
     pub start_header: u32,
-    /// Ends it.
+    /// Ends the role's name in a chat.
     pub end_header: u32,
     /// Ends a turn.
     pub eot: u32,
 }
 
 impl SpecialTokens {
-    /// LLaDA's reserved ids, as MMaDA uses them.
+    /// LLaDA's ids, with the reserved tokens as MMaDA uses them.
     pub const LLADA: Self = Self {
         bos: 126_080,
         eos: 126_081,
@@ -124,7 +126,7 @@ impl SpecialTokens {
         eot: 126_348,
     };
 
-    /// By role.
+    /// Makes the tokens of ids in the order of the roles.
     pub(crate) const fn from_ids(
         [
             bos,
@@ -157,7 +159,7 @@ impl SpecialTokens {
         }
     }
 
-    /// By role.
+    /// Returns the ids in the order of the roles.
     pub(crate) const fn ids(&self) -> [u32; ROLES] {
         [
             self.bos,
@@ -176,7 +178,7 @@ impl SpecialTokens {
     }
 }
 
-/// What a `config.json` states of special tokens.
+/// The special tokens that a `config.json` states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stated {
     /// `mask_token_id`.
@@ -186,7 +188,7 @@ pub struct Stated {
 }
 
 impl Stated {
-    /// The id stated for a role and the field that states it.
+    /// Returns the id stated for a role, with the name of the field.
     pub(crate) fn of(&self, role: usize) -> Option<(u32, &'static str)> {
         match role {
             1 => self.eos.map(|id| (id, "eos_token_id")),

@@ -1,5 +1,5 @@
-//! How a checkpoint is prompted: whose conventions, which chat template, how reasoning is asked for. Runs keep it beside
-//! the weights, so that a published model that was trained further is prompted as it was.
+//! The prompt style of a checkpoint: its family, its chat template, and how reasoning is requested. It is stored beside
+//! the weights, so that a fine-tuned published model is still prompted as it was trained.
 
 use std::collections::BTreeMap;
 
@@ -13,34 +13,34 @@ use crate::prompts::foreign;
 use crate::prompts::special_tokens::{Family, SpecialTokens};
 use crate::prompts::text_tokenizer::{TextTokenizer, TokenizerError};
 
-/// What MMaDA puts before a text to be thought about (`mmada.md` 2.2): it was trained on these words.
+/// MMaDA's instruction before a text that requires reasoning (`mmada.md` 2.2); the model was trained on these words.
 pub const THINK: &str = "You should first think about the reasoning process in the mind and then provide the user with \
                          the answer. The reasoning process is enclosed within <think> </think> tags, i.e. <think> \
                          reasoning process here </think> answer here";
-/// What asks for reasoning before a picture.
+/// MMaDA's instruction for reasoning before a picture.
 pub const THINK_THEN_DRAW: &str = "You should first think out a more detailed version of the description and then provide the user with the image. \
      The detailed description is enclosed within <think> </think> tags, i.e. <think> detailed description here </think> \
      image here";
-/// The words that end a turn in MMaDA's hand-made strings: a slip for `<|eot_id|>`.
+/// The end of a turn in MMaDA's hand-written strings, a typo for `<|eot_id|>`.
 const EOT_AS_TEXT: &str = "<eot_id>";
 
 /// Why a chat could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// The template.
+    /// The template failed.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The tokenizer.
+    /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// What is asked for, as far as the prompt's words depend on it.
+/// The task of a prompt, as far as its wording depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromptTask {
-    /// Text, or text about a picture.
+    /// A text, possibly about a picture.
     Answer {
-        /// With reasoning or without.
+        /// With or without reasoning.
         mode: Mode,
         /// Whether it is about a picture.
         picture: bool,
@@ -49,20 +49,20 @@ pub enum PromptTask {
     ThinkThenDraw,
 }
 
-/// How a checkpoint is prompted; the default is ours.
+/// How a checkpoint is prompted; the default is Demask's own style.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptStyle {
-    /// Whose conventions.
+    /// The model family.
     pub family: Family,
     /// The checkpoint's own chat template, a Jinja source.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "within_limits")]
     pub template: Option<String>,
-    /// Special tokens by the names that templates call them by.
+    /// Special tokens by their names in templates.
     pub names: BTreeMap<String, String>,
 }
 
-/// A template that stands in a file: it may be somebody else's (law L9).
+/// Checks the limits of a deserialised template, which may come from a download (law L9).
 fn within_limits<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D::Error> {
     let template = Option::<String>::deserialize(file)?;
     if let Some(source) = &template {
@@ -72,22 +72,23 @@ fn within_limits<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D
 }
 
 impl PromptStyle {
-    /// Whether prompts are padded on the left to one length: ours are. Published models read text as long as it is.
+    /// Whether prompts are padded on the left to one length. Demask's own models are trained so; published models read
+    /// text unpadded.
     #[must_use]
     pub fn is_padded(&self) -> bool {
         self.family == Family::Tabletop
     }
 
-    /// Whether a text ends at this token: at the end of text, and at the end of a turn where a turn ends so.
+    /// Whether a token ends a text: the end of text, or in published families the end of a turn.
     #[must_use]
     pub fn ends(&self, specials: &SpecialTokens, id: u32) -> bool {
         id == specials.eos || (self.family != Family::Tabletop && id == specials.eot)
     }
 
-    /// A user's turn and the assistant's header as token ids, bos first.
+    /// Tokenises a user's turn and the assistant's header, with bos first.
     ///
     /// # Errors
-    /// A template that cannot be rendered; the tokenizer's.
+    /// An error if the template cannot be rendered or the tokenizer fails.
     pub fn chat(
         &self,
         tokenizer: &TextTokenizer,
@@ -98,11 +99,11 @@ impl PromptStyle {
         self.conversation(tokenizer, quirks, &[Turn::user(text)], asked)
     }
 
-    /// The turns of a conversation and the assistant's header as token ids, bos first. The user's last turn gets the words
-    /// that ask for reasoning.
+    /// Tokenises the turns of a conversation and the assistant's header, with bos first. The request for reasoning is
+    /// added to the user's last turn.
     ///
     /// # Errors
-    /// A template that cannot be rendered or refuses these turns; the tokenizer's.
+    /// An error if the template cannot be rendered or refuses these turns, or if the tokenizer fails.
     pub fn conversation(
         &self,
         tokenizer: &TextTokenizer,
@@ -128,7 +129,7 @@ impl PromptStyle {
         Ok(tokenizer.encode_marked(&chat)?)
     }
 
-    /// What the user says, with the words that ask for reasoning.
+    /// Returns the user's text with the request for reasoning.
     fn words(&self, text: &str, asked: PromptTask) -> String {
         match (self.family, asked) {
             (Family::Tabletop, PromptTask::Answer { mode, .. }) => format!("{text}{}", mode.instruction()),
@@ -157,7 +158,7 @@ impl PromptStyle {
     }
 }
 
-/// Our own chats: the words and each mark's pieces tokenised by themselves, as they are trained.
+/// Tokenises Demask's own chat format: words and markup are tokenised separately, as in training.
 fn in_pieces(
     tokenizer: &TextTokenizer,
     quirks: &Quirks,

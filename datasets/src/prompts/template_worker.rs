@@ -1,8 +1,9 @@
-//! A template that could fill the memory is rendered in a process that may not (laws L9, L10): fuel counts its steps, of which one may
-//! double a text. What cannot grow (`foreign::may_grow`) is done here.
+//! A separate process that renders templates which could exhaust the memory (laws L9, L10). Fuel bounds a template's
+//! steps, but each step may double a text. Templates that cannot grow (`foreign::may_grow`) are rendered in this
+//! process.
 //!
-//! The process is the command itself, `demask render-templates`: it bounds its own memory, and is asked by frames. Where none was named
-//! ([`use_program`]) everything is done in place.
+//! The process runs `demask render-templates`, which limits its own memory and exchanges frames over its pipes. Without
+//! a registered program ([`use_program`]), everything is rendered in place.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,16 +20,16 @@ use serde_json::{Map, Value};
 
 use crate::example::Turn;
 
-/// The command that renders what it is asked for.
+/// The subcommand that renders templates.
 pub const COMMAND: &str = "render-templates";
-/// Bytes of memory that it may ask for beside what it has at its start.
+/// The most bytes of memory that the process may allocate beyond those at its start.
 pub const MOST_MEMORY: u64 = 512 << 20;
-/// The signal of a process that could not have the memory that it asked for.
+/// The signal that ends a process whose allocation failed.
 const SIGABRT: i32 = 6;
-/// How long it may take for one template: fuel ends what has no end in a second or two.
+/// The longest time for one template; fuel ends endless loops within a second or two.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// What is asked of the process.
+/// A request to the process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "template", rename_all = "snake_case")]
 pub enum TemplateJob {
@@ -36,12 +37,12 @@ pub enum TemplateJob {
     Chat {
         /// The template.
         source: String,
-        /// Who says what.
+        /// The turns.
         turns: Vec<Turn>,
-        /// Special tokens by the names that templates call them by.
+        /// Special tokens by their names in templates.
         names: BTreeMap<String, String>,
     },
-    /// A row's columns.
+    /// A row.
     Row {
         /// The template.
         source: String,
@@ -50,18 +51,18 @@ pub enum TemplateJob {
     },
 }
 
-/// The text, or why there is none.
+/// The text, or the reason why there is none.
 pub type Rendered = Result<String, String>;
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 static WORKER: Mutex<Option<TemplateWorker>> = Mutex::new(None);
 
-/// Names the command, which renders what could grow from then on; the first that is named stays.
+/// Registers the program that renders templates which could grow. The first registration stays.
 pub fn use_program(path: PathBuf) {
     PROGRAM.set(path).ok();
 }
 
-/// What the process makes of a job; none where there is no such process to ask.
+/// Renders a job in the process; `None` if no program is registered.
 pub(super) fn rendered(job: &TemplateJob) -> Option<Rendered> {
     let program = PROGRAM.get()?;
     let mut worker = WORKER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,14 +79,14 @@ pub(super) fn rendered(job: &TemplateJob) -> Option<Rendered> {
     match asked {
         Ok(rendered) => Some(rendered),
         Err(why) => {
-            // What it was doing is lost with it; the next template gets another.
+            // The failed process is discarded; the next template starts another.
             *worker = None;
             Some(Err(why))
         }
     }
 }
 
-/// A process that renders.
+/// The running process.
 struct TemplateWorker {
     child: Child,
     jobs: ChildStdin,
@@ -111,8 +112,10 @@ impl TemplateWorker {
         Ok(Self { child, jobs, answers })
     }
 
+    /// Renders a job.
+    ///
     /// # Errors
-    /// In words: it took too long, or died of what it was asked.
+    /// A message if it took too long or the process died.
     fn ask(&mut self, job: &TemplateJob) -> Result<Rendered, String> {
         if let Err(error) = wire::write(&mut self.jobs, job) {
             return Err(match error.kind() {
@@ -127,7 +130,7 @@ impl TemplateWorker {
         }
     }
 
-    /// In words: memory that could not be had aborts it, or the system kills it.
+    /// Says how the process ended: an allocation beyond the limit aborts it, or the system kills it.
     fn how_it_ended(&mut self) -> String {
         self.child.kill().ok();
         match self.child.wait() {

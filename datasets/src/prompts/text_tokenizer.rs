@@ -1,6 +1,7 @@
-//! Text to token ids and back: any `tokenizer.json`, or a byte-level BPE of our own, with the special tokens by role.
+//! Text to token ids and back, by any `tokenizer.json` or by Demask's own byte-level BPE, with the special tokens by
+//! role.
 //!
-//! The picture code c has the id `len() + c`: codes follow the text vocabulary, special tokens included
+//! Picture code c has the id `len() + c`: the codes follow the text vocabulary, which includes the special tokens
 //! (`mmada.md` 0.2).
 
 use std::collections::HashSet;
@@ -18,14 +19,14 @@ use tokenizers::{
 use crate::prompts::special_tokens::ROLES;
 pub use crate::prompts::special_tokens::{Family, SpecialTokens, Stated};
 
-/// How our own tokenizer cuts text before merging: think marks whole, operators with their spaces, digits one by one,
-/// words with the space before them.
+/// The pre-tokenisation of Demask's own tokenizer: think marks whole, operators with their spaces, single digits, words
+/// with their leading space.
 const PATTERN: &str = r"</?think>| ?[+\-*=] ?|\p{N}| ?[\p{L}\p{M}]+|[.,:;?!]+ ?|\s+|[^\s\p{L}\p{M}\p{N}]+";
 
 /// Why a tokenizer could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The library's words.
+    /// An error of the `tokenizers` library.
     #[error("text tokenizer: {0}")]
     Tokenizers(#[from] tokenizers::Error),
     /// A special token that the tokenizer does not have.
@@ -38,14 +39,14 @@ pub enum TokenizerError {
         /// The tokenizer's length.
         len: usize,
     },
-    /// The configuration states another id than the tokenizer has, or one that it does not have.
+    /// The configuration states another id than the tokenizer's, or one that the tokenizer does not have.
     #[error("config.json: {field} is {stated}, the tokenizer has {found}")]
     Contradiction {
         /// The field.
         field: &'static str,
         /// Its value.
         stated: u32,
-        /// What the tokenizer says.
+        /// What the tokenizer has.
         found: String,
     },
 }
@@ -55,15 +56,16 @@ pub enum TokenizerError {
 pub struct TextTokenizer {
     inner: Tokenizer,
     specials: SpecialTokens,
-    /// Text and id of every special token, the longest first.
+    /// The text and id of every special token, longest first.
     marks: Vec<(String, u32)>,
     len: usize,
 }
 
-/// Letters of a word that a tokenizer is trained on; a longer one is cut, since the work grows with its square (law L9).
+/// The most characters of a word that a tokenizer is trained on. Longer words are cut, because training time grows with
+/// the square of the length (law L9).
 const LONGEST_WORD: usize = 1000;
 
-/// A text in pieces, so that no piece has a longer word; most texts are one piece.
+/// Splits a text so that no piece has a longer word; most texts stay whole.
 fn without_long_words(text: &str) -> Vec<&str> {
     let (mut pieces, mut begun, mut letters) = (Vec::new(), 0, 0);
     for (at, next) in text.char_indices() {
@@ -77,25 +79,25 @@ fn without_long_words(text: &str) -> Vec<&str> {
     pieces
 }
 
-/// Somebody's `tokenizer.json`, within limits.
+/// Parses a downloaded `tokenizer.json` within limits.
 fn read(json: &str) -> Result<Tokenizer, TokenizerError> {
     tokenizer_rules::check(json).map_err(|words| TokenizerError::Tokenizers(words.into()))?;
     let mut read = Tokenizer::from_bytes(json.as_bytes())?;
-    // Whoever asks wants the words as they are, not as many as the file would have.
+    // Padding and truncation settings of the file would change the number of tokens.
     read.with_padding(None).with_truncation(None)?;
     Ok(read)
 }
 
-/// Breaks a special token's name that stands in given words, so that it stays words through a chat template. No text has
-/// this character: Unicode keeps it for such uses.
+/// The character that breaks up the name of a special token in user text, so that it stays text through a chat
+/// template. Texts do not contain it: Unicode reserves it as a noncharacter.
 const BREAK: char = '\u{FDD0}';
 
 impl TextTokenizer {
-    /// Trains a byte-level BPE on the texts: `vocab` ids at most, the twelve special tokens first, then the 256 bytes,
-    /// then merges. The same texts give the same tokenizer.
+    /// Trains a byte-level BPE of at most `vocab` ids: the twelve special tokens first, then the 256 bytes, then
+    /// merges. Training is deterministic.
     ///
     /// # Errors
-    /// When the library fails; `vocab` below 268 leaves room for no merges but is no error.
+    /// An error if the library fails. A `vocab` below 268 leaves no room for merges, but is not an error.
     pub fn train(texts: &[String], vocab: usize) -> Result<Self, TokenizerError> {
         let byte_level = |regex| ByteLevel::new(false, false, regex);
         let split = Split::new(
@@ -131,20 +133,19 @@ impl TextTokenizer {
         Self::ours(inner)
     }
 
-    /// Reads a `tokenizer.json`. Roles that it has no token for, under our name or LLaDA's, are added at its end.
+    /// Reads a `tokenizer.json`. A token is appended for each role that has none under Demask's name or LLaDA's.
     ///
     /// # Errors
-    /// When it is not one.
+    /// An error if the text is not a tokenizer.
     pub fn from_json(json: &str) -> Result<Self, TokenizerError> {
         Self::ours(read(json)?)
     }
 
-    /// Reads the `tokenizer.json` of a published model: nothing is added to it, since there would be no row of the
-    /// embedding for it. A special token is what the configuration states, else the one of the family's name, else the
-    /// one of the published id.
+    /// Reads the `tokenizer.json` of a published model. No token is added, because the embedding has no row for it. A
+    /// special token's id is the stated one, else that of the family's name, else the published id.
     ///
     /// # Errors
-    /// When it is not one; a role without a token; a configuration and a tokenizer that disagree.
+    /// An error if the text is not a tokenizer, if a role has no token, or if configuration and tokenizer disagree.
     pub fn published(json: &str, family: Family, stated: Stated) -> Result<Self, TokenizerError> {
         let inner = read(json)?;
         let Some(published) = family.published_ids() else {
@@ -175,10 +176,10 @@ impl TextTokenizer {
         Ok(Self::with(inner, SpecialTokens::from_ids(ids)))
     }
 
-    /// Writes a `tokenizer.json`.
+    /// Serialises the tokenizer as a `tokenizer.json`.
     ///
     /// # Errors
-    /// When the library fails.
+    /// An error if the library fails.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
         Ok(self.inner.to_string(false)?)
     }
@@ -208,19 +209,19 @@ impl TextTokenizer {
         }
     }
 
-    /// The text's ids, nothing added. A special token's name in a text is text: it never becomes the special token.
+    /// Tokenises a text without adding tokens. The name of a special token in the text stays text.
     ///
     /// # Errors
-    /// When the library fails.
+    /// An error if the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.inner.encode_fast(text, false)?.get_ids().to_vec())
     }
 
-    /// The ids of a text with markup: a special token's name is the token, but not in words that went through
+    /// Tokenises a text with markup: the name of a special token becomes the token, except in words that went through
     /// [`Self::guarded`].
     ///
     /// # Errors
-    /// When the library fails.
+    /// An error if the library fails.
     pub fn encode_marked(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let (mut ids, mut words, mut rest) = (Vec::new(), String::new(), text);
         while let Some(next) = rest.chars().next() {
@@ -238,7 +239,7 @@ impl TextTokenizer {
         Ok(ids)
     }
 
-    /// Words that [`Self::encode_marked`] takes for words throughout, special tokens' names in them too.
+    /// Protects the names of special tokens in `words`, so that [`Self::encode_marked`] treats them as text.
     #[must_use]
     pub fn guarded(&self, words: &str) -> String {
         let mut kept = String::with_capacity(words.len());
@@ -251,7 +252,7 @@ impl TextTokenizer {
         kept
     }
 
-    /// The special token that a text begins with, the longest of them.
+    /// Returns the longest special token with which a text begins.
     fn mark_at(&self, text: &str) -> Option<(&str, u32)> {
         let mark = self
             .marks
@@ -260,11 +261,11 @@ impl TextTokenizer {
         mark.map(|(name, id)| (name.as_str(), *id))
     }
 
-    /// The ids' text; special tokens and picture codes are left out, bytes that are no UTF-8 become replacement
+    /// Decodes ids to text. Special tokens and picture codes are left out; invalid UTF-8 becomes replacement
     /// characters.
     ///
     /// # Errors
-    /// When the library fails.
+    /// An error if the library fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
         let text: Vec<u32> = ids
             .iter()
@@ -274,26 +275,26 @@ impl TextTokenizer {
         Ok(self.inner.decode(&text, true)?)
     }
 
-    /// The special tokens.
+    /// Returns the special tokens.
     #[must_use]
     pub const fn specials(&self) -> SpecialTokens {
         self.specials
     }
 
-    /// Ids in all: the first picture code's id.
+    /// Returns the number of ids, which is the id of the first picture code.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no token, which never happens.
+    /// Whether there is no token; this never happens.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// One more than the highest id.
+/// Returns the highest id plus one.
 fn length(inner: &Tokenizer) -> usize {
     let highest = inner.get_vocab(true).into_values().max();
     highest.map_or(0, |id| id as usize + 1)

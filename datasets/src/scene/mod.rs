@@ -1,7 +1,7 @@
 //! The language of scenes: what can lie on a table (`table.rs`), and what a table must show (`request.rs`).
 //!
-//! Examples carry a request as their check, and the tabletop makes both; so they stand below the two. Drawing and generating
-//! are in `tabletop/`.
+//! An example's check contains a request, and the tabletop makes both; scenes are therefore a module below either.
+//! Drawing and generating are in `tabletop/`.
 
 pub mod request;
 pub mod table;

@@ -1,4 +1,4 @@
-//! What a drawn table must show, in GenEval's six categories, and how well a table shows it.
+//! Requests for a drawn table in GenEval's six categories, and how well a table meets them.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ impl Category {
         Self::ColourAttribution,
     ];
 
-    /// GenEval's name of it.
+    /// Returns GenEval's name of the category.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -52,21 +52,21 @@ impl Category {
     }
 }
 
-/// Some objects that are wanted: what is not named may be anything.
+/// A group of wanted objects; unnamed attributes are free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Want {
-    /// How many.
+    /// The number of objects.
     pub count: usize,
-    /// Of which shape.
+    /// The shape.
     pub shape: Shape,
-    /// Of which colour, if named.
+    /// The colour, if it is named.
     pub colour: Option<Colour>,
-    /// Of which size, if named.
+    /// The size, if it is named.
     pub size: Option<Size>,
 }
 
 impl Want {
-    /// Whether this object is one of them.
+    /// Whether an object belongs to the group.
     #[must_use]
     pub fn fits(&self, object: Object) -> bool {
         self.shape == object.shape
@@ -74,7 +74,7 @@ impl Want {
             && self.size.is_none_or(|size| size == object.size)
     }
 
-    /// "a small red circle", "three crosses".
+    /// Describes the group: "a small red circle", "three crosses".
     #[must_use]
     pub fn words(&self) -> String {
         let (count, noun) = match self.count {
@@ -98,7 +98,7 @@ impl Want {
     }
 }
 
-/// The word for a small number; "many" beyond nine.
+/// Returns the word of a small number; "many" above nine.
 #[must_use]
 pub fn number_word(n: usize) -> &'static str {
     const WORDS: [&str; 10] = [
@@ -107,7 +107,7 @@ pub fn number_word(n: usize) -> &'static str {
     WORDS.get(n).copied().unwrap_or("many")
 }
 
-/// Where the first wanted object lies, seen from the second.
+/// The position of the first wanted object relative to the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // the relations are what they say
@@ -122,7 +122,7 @@ impl Relation {
     /// Every relation.
     pub const ALL: [Self; 4] = [Self::LeftOf, Self::RightOf, Self::Above, Self::Below];
 
-    /// Its English words.
+    /// Returns the relation's English words.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -133,7 +133,7 @@ impl Relation {
         }
     }
 
-    /// Whether cell `a` lies so from cell `b`; a diagonal counts for both of its directions.
+    /// Whether cell `a` has this relation to cell `b`. A diagonal counts for both of its directions.
     #[must_use]
     pub const fn holds(self, a: usize, b: usize) -> bool {
         let ((row_a, column_a), (row_b, column_b)) = (row_column(a), row_column(b));
@@ -146,28 +146,28 @@ impl Relation {
     }
 }
 
-/// What must lie on a table: exactly the wanted objects, nothing else, and the first related to the second as named.
+/// A request: exactly the wanted objects and no others, with the first in the named relation to the second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SceneRequest {
-    /// Which benchmark part it is.
+    /// The GenEval category.
     pub category: Category,
-    /// The objects, of different shapes.
+    /// The wanted objects; their shapes differ.
     pub wants: Vec<Want>,
-    /// Where the first lies, seen from the second.
+    /// The position of the first relative to the second, if it is named.
     pub relation: Option<Relation>,
 }
 
-/// How well one part of a request is met.
+/// The score of one part of a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Piece {
     /// `count`, `colour`, `size` (each with the shape's word), `relation` or `nothing_else`.
     pub name: String,
-    /// 0 to 1.
+    /// The score, 0 to 1.
     pub score: f64,
 }
 
 impl SceneRequest {
-    /// The prompt in words.
+    /// Returns the prompt in words.
     #[must_use]
     pub fn words(&self) -> String {
         let joint = self
@@ -180,7 +180,7 @@ impl SceneRequest {
             .join(&joint)
     }
 
-    /// Whether the table shows exactly what is asked for.
+    /// Whether the table shows exactly what is requested.
     #[must_use]
     pub fn holds(&self, scene: &Scene) -> bool {
         let wanted: usize = self.wants.iter().map(|want| want.count).sum();
@@ -192,7 +192,7 @@ impl SceneRequest {
             && self.relation.is_none_or(|relation| self.related(relation, scene))
     }
 
-    /// The parts of the request and how well each is met, for partial credit.
+    /// Scores the parts of the request separately, for partial credit.
     #[must_use]
     pub fn pieces(&self, scene: &Scene) -> Vec<Piece> {
         let mut pieces = Vec::new();
@@ -213,7 +213,7 @@ impl SceneRequest {
         pieces
     }
 
-    /// The mean of the pieces: 1 exactly when the request holds.
+    /// Returns the mean score of the parts; it is 1 exactly when the request holds.
     #[must_use]
     pub fn score(&self, scene: &Scene) -> f64 {
         let pieces = self.pieces(scene);

@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Rows (and columns) of the table.
+/// The number of rows, and of columns, of the table.
 pub const SIDE: usize = 3;
-/// Cells of the table.
+/// The number of cells of the table.
 pub const CELLS: usize = SIDE * SIDE;
 
 /// A colour of an object.
@@ -33,7 +33,7 @@ impl Colour {
         Self::Orange,
     ];
 
-    /// Its English word.
+    /// Returns its English word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Colour {
         }
     }
 
-    /// The exact colour that it is drawn in: any two are at least 110 apart (Euclidean, of 441).
+    /// Returns the exact drawn colour; any two differ by at least 110 (Euclidean distance, of 441).
     #[must_use]
     pub const fn rgb(self) -> [u8; 3] {
         match self {
@@ -59,7 +59,7 @@ impl Colour {
         }
     }
 
-    /// The colour of this word.
+    /// Returns the colour of a word.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|colour| colour.word() == word)
@@ -81,7 +81,7 @@ impl Shape {
     /// Every shape, in canonical order.
     pub const ALL: [Self; 4] = [Self::Circle, Self::Square, Self::Triangle, Self::Cross];
 
-    /// Its English word.
+    /// Returns its English word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ impl Shape {
         }
     }
 
-    /// The plural of its word.
+    /// Returns the plural of its word.
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
@@ -103,7 +103,7 @@ impl Shape {
         }
     }
 
-    /// The shape of this word, singular or plural.
+    /// Returns the shape of a word, singular or plural.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL
@@ -125,7 +125,7 @@ impl Size {
     /// Both sizes.
     pub const ALL: [Self; 2] = [Self::Small, Self::Large];
 
-    /// Its English word.
+    /// Returns its English word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -135,10 +135,10 @@ impl Size {
     }
 }
 
-/// One thing on the table.
+/// One object on the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Object {
-    /// What it is.
+    /// Its shape.
     pub shape: Shape,
     /// Its colour.
     pub colour: Colour,
@@ -147,7 +147,7 @@ pub struct Object {
 }
 
 impl Object {
-    /// All 48 objects, in canonical order.
+    /// Returns all 48 objects, in canonical order.
     pub fn all() -> impl Iterator<Item = Self> {
         Shape::ALL.into_iter().flat_map(|shape| {
             Colour::ALL
@@ -172,12 +172,12 @@ impl fmt::Display for Object {
 /// A table: its nine cells row by row from the top left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scene {
-    /// What lies in each cell, row-major.
+    /// The content of each cell, row-major.
     pub cells: [Option<Object>; CELLS],
 }
 
 impl Scene {
-    /// The cells that hold something, with what they hold, in reading order.
+    /// Returns the occupied cells with their objects, in reading order.
     pub fn objects(&self) -> impl Iterator<Item = (usize, Object)> + '_ {
         self.cells
             .iter()
@@ -185,20 +185,20 @@ impl Scene {
             .filter_map(|(cell, object)| object.map(|object| (cell, object)))
     }
 
-    /// How many objects lie on the table.
+    /// Returns the number of objects on the table.
     #[must_use]
     pub fn count(&self) -> usize {
         self.objects().count()
     }
 }
 
-/// Row and column of a cell.
+/// Returns the row and column of a cell.
 #[must_use]
 pub const fn row_column(cell: usize) -> (usize, usize) {
     (cell / SIDE, cell % SIDE)
 }
 
-/// The words for a cell, from "top left" over "middle" to "bottom right"; "nowhere" for a number beyond 8.
+/// Names a cell, from "top left" over "middle" to "bottom right"; "nowhere" above 8.
 #[must_use]
 pub fn place_word(cell: usize) -> &'static str {
     const WORDS: [&str; CELLS] = [
@@ -216,7 +216,7 @@ pub fn place_word(cell: usize) -> &'static str {
 }
 
 impl fmt::Display for Scene {
-    /// "large red circle top left, small blue cross middle"; "nothing" for an empty table.
+    /// Writes "large red circle top left, small blue cross middle"; "nothing" for an empty table.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for (cell, object) in self.objects() {

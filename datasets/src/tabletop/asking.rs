@@ -1,4 +1,4 @@
-//! Captions of a table and questions about it, answers balanced.
+//! Captions of tables, and questions about them with balanced answers.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -8,16 +8,16 @@ use super::draft::Draft;
 use crate::example::{CAPTION_PROMPT, Check};
 use crate::scene::table::{Colour, Object, Scene, Shape, place_word};
 
-/// The most objects of a scene that is asked about.
+/// The most objects of a scene that a question is about.
 const MOST: usize = 5;
 
-/// A scene of one to three objects and its canonical description.
+/// Drafts a scene of one to three objects with its canonical description.
 pub(super) fn caption(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
     let count = rng.random_range(1..=3);
     described(rng, held_out, count, "caption")
 }
 
-/// A scene of one to six objects and its canonical description.
+/// Drafts a scene of one to six objects with its canonical description.
 pub(super) fn scene(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
     let count = rng.random_range(1..=6);
     described(rng, held_out, count, "scene")
@@ -44,7 +44,7 @@ fn described(rng: &mut ChaCha8Rng, held_out: bool, count: usize, category: &'sta
     }
 }
 
-/// A question of the form that this index falls on.
+/// Drafts a question; `index` selects its form.
 pub(super) fn question(rng: &mut ChaCha8Rng, index: u64, held_out: bool) -> Draft {
     let (category, prompt, objects, answer) = match index % 4 {
         0 => is_there(rng, held_out),
@@ -137,7 +137,7 @@ fn draft(category: &'static str, prompt: String, scene: Scene, answer: String) -
     }
 }
 
-/// What is on the table, sizes left out: the reasoning of an answer.
+/// Lists the objects without their sizes, as the reasoning of an answer.
 fn listing(scene: &Scene) -> String {
     let items: Vec<String> = scene
         .objects()
@@ -154,7 +154,7 @@ fn sized(rng: &mut ChaCha8Rng, (shape, colour): (Shape, Colour)) -> Object {
     }
 }
 
-/// Adds objects that may be trained on and that the filter lets through.
+/// Adds `more` objects that are allowed in training and pass the filter.
 fn add_others(rng: &mut ChaCha8Rng, objects: &mut Vec<Object>, more: usize, keep: impl Fn(&Object) -> bool) {
     let until = objects.len() + more;
     while objects.len() < until {

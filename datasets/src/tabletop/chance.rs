@@ -1,4 +1,4 @@
-//! Chance on the tabletop: which colour–shape pairs may be drawn, and free cells to put them in.
+//! Random choices of the tabletop: colour–shape pairs, held-out ones apart, and free cells.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -7,37 +7,37 @@ use rand_chacha::ChaCha8Rng;
 use crate::scene::request::{Relation, SceneRequest, Want};
 use crate::scene::table::{CELLS, Colour, Object, Scene, Shape, Size};
 
-/// The pairs that are kept out of training and validation, in words and in pictures: composition is tested on them.
+/// The pairs that are held out of training and validation, in words and in pictures, to test composition.
 pub const HELD_OUT: [(Shape, Colour); 3] = [
     (Shape::Circle, Colour::Purple),
     (Shape::Square, Colour::Yellow),
     (Shape::Triangle, Colour::Green),
 ];
 
-/// Whether this pair is kept out of training.
+/// Whether a pair is held out of training.
 #[must_use]
 pub fn is_held_out(shape: Shape, colour: Colour) -> bool {
     HELD_OUT.contains(&(shape, colour))
 }
 
-/// One of the items; the first item's copy if there is only one. `items` is never empty here.
+/// Draws one of the items. `items` must not be empty.
 pub(super) fn pick<T: Copy>(rng: &mut ChaCha8Rng, items: &[T]) -> T {
     *items.choose(rng).unwrap_or(&items[0])
 }
 
-/// A shape.
+/// Draws a shape.
 pub(super) fn shape(rng: &mut ChaCha8Rng) -> Shape {
     pick(rng, &Shape::ALL)
 }
 
-/// Two different shapes.
+/// Draws two different shapes.
 pub(super) fn two_shapes(rng: &mut ChaCha8Rng) -> [Shape; 2] {
     let mut shapes = Shape::ALL;
     shapes.shuffle(rng);
     [shapes[0], shapes[1]]
 }
 
-/// A colour that this shape may have in training.
+/// Draws a colour that is allowed for this shape in training.
 pub(super) fn colour_for(rng: &mut ChaCha8Rng, shape: Shape) -> Colour {
     loop {
         let colour = pick(rng, &Colour::ALL);
@@ -47,7 +47,7 @@ pub(super) fn colour_for(rng: &mut ChaCha8Rng, shape: Shape) -> Colour {
     }
 }
 
-/// The pair that an example is about: a held-out one, or one that may be trained on.
+/// Draws the pair that an example is about: a held-out pair, or one that is allowed in training.
 pub(super) fn featured(rng: &mut ChaCha8Rng, held_out: bool) -> (Shape, Colour) {
     if held_out {
         return pick(rng, &HELD_OUT);
@@ -56,17 +56,17 @@ pub(super) fn featured(rng: &mut ChaCha8Rng, held_out: bool) -> (Shape, Colour) 
     (shape, colour_for(rng, shape))
 }
 
-/// A size.
+/// Draws a size.
 pub(super) fn size(rng: &mut ChaCha8Rng) -> Size {
     pick(rng, &Size::ALL)
 }
 
-/// A size to name, a third of the time.
+/// Draws a size to name, a third of the time.
 pub(super) fn maybe_size(rng: &mut ChaCha8Rng) -> Option<Size> {
     rng.random_ratio(1, 3).then(|| size(rng))
 }
 
-/// An object that the want describes; what it leaves open is drawn from what may be trained on.
+/// Draws an object that matches `want`; open attributes are drawn from those allowed in training.
 pub(super) fn fitting(rng: &mut ChaCha8Rng, want: &Want) -> Object {
     let colour = want.colour.unwrap_or_else(|| colour_for(rng, want.shape));
     Object {
@@ -76,7 +76,7 @@ pub(super) fn fitting(rng: &mut ChaCha8Rng, want: &Want) -> Object {
     }
 }
 
-/// Puts the objects into different random cells; what exceeds nine is left off.
+/// Puts the objects into different random cells; those beyond nine are dropped.
 pub(super) fn place(rng: &mut ChaCha8Rng, objects: &[Object]) -> Scene {
     let mut cells: [usize; CELLS] = std::array::from_fn(|cell| cell);
     cells.shuffle(rng);
@@ -87,7 +87,7 @@ pub(super) fn place(rng: &mut ChaCha8Rng, objects: &[Object]) -> Scene {
     scene
 }
 
-/// Draws a table that the request holds on, with nothing else on it.
+/// Draws a table that shows exactly what is requested.
 pub(super) fn scene_for(rng: &mut ChaCha8Rng, request: &SceneRequest) -> Scene {
     let objects: Vec<Object> = request
         .wants
@@ -103,7 +103,7 @@ pub(super) fn scene_for(rng: &mut ChaCha8Rng, request: &SceneRequest) -> Scene {
     }
 }
 
-/// A relation.
+/// Draws a relation.
 pub(super) fn relation(rng: &mut ChaCha8Rng) -> Relation {
     pick(rng, &Relation::ALL)
 }

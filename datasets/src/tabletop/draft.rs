@@ -1,4 +1,4 @@
-//! An example before its split is known, and the rule that gives it one (law L6).
+//! An example before its split is known, and the rule that assigns the split (law L6).
 
 use super::render::render;
 use crate::example::{Check, Example, Kind, Split};
@@ -12,11 +12,11 @@ pub(super) struct Draft {
     pub reasoning: Option<String>,
     pub answer: Option<String>,
     pub check: Check,
-    /// What decides the split, beside the scene.
+    /// Content that decides the split, beside the scene.
     pub keys: Vec<String>,
 }
 
-/// The split that a piece of content belongs to: eight in ten are for training, one each for validation and test.
+/// Returns the split of a piece of content: eight in ten for training, one each for validation and test.
 pub(super) fn split_of(content: &str) -> Split {
     match blake3::hash(content.as_bytes()).as_bytes()[0] {
         0..=25 => Split::Test,
@@ -26,7 +26,8 @@ pub(super) fn split_of(content: &str) -> Split {
 }
 
 impl Draft {
-    /// A held-out pair in the words is enough to keep them out of training; the scene must be of the split anyhow.
+    /// Whether the draft belongs to a split. A held-out pair keeps the words out of training, so that only the scene
+    /// must belong to the split.
     pub(super) fn belongs_to(&self, split: Split, held_out: bool) -> bool {
         (held_out || self.keys.iter().all(|key| split_of(key) == split))
             && self

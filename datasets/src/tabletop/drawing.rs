@@ -1,4 +1,4 @@
-//! Requests to draw: GenEval's six categories, each with a picture that shows exactly what is asked for.
+//! Requests to draw in GenEval's six categories, each with a picture that shows exactly what is requested.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +12,7 @@ use crate::scene::table::{Colour, Shape};
 /// The categories that can name a held-out pair.
 const COLOURED: [Category; 3] = [Category::Colours, Category::Position, Category::ColourAttribution];
 
-/// One request of the category that this index falls on, and its picture.
+/// Drafts a request with its picture; `index` selects the category.
 pub(super) fn draft(rng: &mut ChaCha8Rng, index: u64, held_out: bool) -> Draft {
     let categories: &[Category] = if held_out { &COLOURED } else { &Category::ALL };
     let category = categories[index as usize % categories.len()];
@@ -83,7 +83,7 @@ fn request(rng: &mut ChaCha8Rng, category: Category, held_out: bool) -> SceneReq
     }
 }
 
-/// Two shapes of two colours; the first is the featured pair.
+/// Draws two wanted objects of different shapes and colours; the first is the featured pair.
 fn coloured_pair(rng: &mut ChaCha8Rng, held_out: bool) -> Vec<Want> {
     let (first, colour) = featured(rng, held_out);
     let others: Vec<Shape> = Shape::ALL.into_iter().filter(|&shape| shape != first).collect();

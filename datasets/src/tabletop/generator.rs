@@ -1,10 +1,10 @@
-//! The tabletop as a source: an infinite sequence of examples for each kind and split, each a pure function of seed,
-//! kind, split and index (law L8).
+//! The tabletop as a source: an endless sequence of examples for each kind and split. Each example is a pure function
+//! of seed, kind, split and index (law L8).
 //!
-//! The splits share no content (law L6), whatever the seed: each scene, each word problem's numbers, and each drawing
-//! prompt of which there are many, hashes to one split, and an example is drawn anew until all of its parts lie in the
-//! split that is asked for. Prompts of which there are few ("a circle", "three crosses", "a red square") are in every
-//! split, with other pictures. Every fourth test example of a kind with colours shows a held-out pair.
+//! The splits share no content (law L6), whatever the seed. Each scene, the numbers of each word problem, and each
+//! drawing prompt of a large family hash to one split; an example is redrawn until all its parts belong to the
+//! requested split. Prompts of small families ("a circle", "three crosses", "a red square") occur in every split, with
+//! different pictures. Every fourth test example of a kind with colours shows a held-out pair.
 
 use demask_api::sequence::Task;
 use rand::SeedableRng;
@@ -15,7 +15,7 @@ use super::{asking, drawing, sums};
 use crate::example::{Example, Kind, Mode, Split};
 use crate::scene::table::Scene;
 
-/// Of every so many test examples the last shows a held-out pair.
+/// The period of held-out pairs among test examples; the last of each period shows one.
 const HELD_OUT_EVERY: u64 = 4;
 
 /// The generator.
@@ -25,7 +25,7 @@ pub struct Tabletop {
 }
 
 impl Tabletop {
-    /// The kinds that it makes.
+    /// The kinds of the tokenizer's corpus.
     pub const KINDS: [Kind; 5] = [
         Kind::TextToImage,
         Kind::Caption,
@@ -34,20 +34,20 @@ impl Tabletop {
         Kind::ThinkThenDraw,
     ];
 
-    /// A generator; another seed gives other examples from the same splits.
+    /// Makes a generator. Another seed gives other examples from the same splits.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self { seed }
     }
 
-    /// The example at this index. Categories alternate with the index, so any run of twelve has each equally often.
-    /// `Text` and `Instruction` give exercises in sums.
+    /// Returns the example at an index. Categories alternate with the index, so that any run of twelve has each equally
+    /// often. `Text` and `Instruction` yield exercises in sums.
     #[must_use]
     pub fn example(&self, kind: Kind, split: Split, index: u64) -> Example {
         self.with_scene(kind, split, index).0
     }
 
-    /// The example, and the table that its picture shows.
+    /// Returns the example and the table that its picture shows.
     #[must_use]
     pub fn with_scene(&self, kind: Kind, split: Split, index: u64) -> (Example, Option<Scene>) {
         let (held_out, inner) = held_out_index(kind, split, index);
@@ -64,7 +64,8 @@ impl Tabletop {
         (draft.finish(kind, split, held_out), scene)
     }
 
-    /// Text to train a tokenizer on: prompts, reasoning and answers of the training split, `count` examples a kind.
+    /// Returns texts to train a tokenizer on: prompts, reasoning and answers of the training split, `count` examples of
+    /// each kind.
     #[must_use]
     pub fn corpus(&self, count: u64) -> Vec<String> {
         let mut texts = vec![];

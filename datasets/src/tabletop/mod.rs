@@ -1,9 +1,10 @@
-//! The tabletop: a small generated world where every answer is exact.
+//! The tabletop: a small generated world in which every answer is exact.
 //!
-//! - `render.rs`: how a table is drawn; what can lie on it and what it must show is in `../scene/`;
-//! - `generator.rs`: examples by seed, kind, split and index; `draft.rs`: which split one belongs to; `chance.rs`: held-out pairs and free cells;
-//! - `drawing.rs`: requests to draw; `asking.rs`: captions and questions; `sums.rs`: word problems, requests that need
-//!   thought.
+//! - `render.rs`: how a table is drawn (what it holds and must show is in `../scene/`);
+//! - `generator.rs`: examples by seed, kind, split and index; `draft.rs`: the split of an example; `chance.rs`: random
+//!   choices, held-out pairs;
+//! - `drawing.rs`: requests to draw; `asking.rs`: captions and questions; `sums.rs`: word problems, think-then-draw
+//!   requests.
 
 mod asking;
 pub mod chance;

@@ -1,24 +1,24 @@
-//! Draws a table: 32×32 pixels, a flat top, one exact bitmap a shape and size.
+//! The renderer of tables: 32×32 pixels, a flat top, one exact bitmap per shape and size.
 //!
-//! The top is seen from above and a little from its lower right corner: cell (r, c) is the 8×8 box at pixel (8 c, 8 r), and
-//! eight pixels at the right and at the bottom show the table's edge and the floor. With an image tokenizer that makes
-//! 8×8 codes each cell is exactly one code.
+//! The top is seen from above and slightly from its lower right corner. Cell (r, c) is the 8×8 box at pixel (8 c, 8 r);
+//! the eight pixels at the right and at the bottom show the table's edge and the floor. An image tokenizer whose codes
+//! cover 8×8 pixels therefore gives each cell exactly one code.
 
 use demask_api::Picture;
 
 use crate::scene::table::{CELLS, Object, Scene, Shape, Size, row_column};
 
-/// Pixels of a picture's side.
+/// The side of a picture in pixels.
 pub const PIXELS: usize = 32;
-/// Pixels of a cell's box.
+/// The side of a cell's box in pixels.
 pub const BOX: usize = 8;
-/// Pixels of the table top's side.
+/// The side of the table top in pixels.
 const TOP: usize = 3 * BOX;
-/// Pixels of the edge that is seen below and beside the top.
+/// The width of the visible edge in pixels.
 const EDGE: usize = 3;
-/// The table's colour.
+/// The colour of the table top.
 pub const BACKGROUND: [u8; 3] = [244, 244, 238];
-/// The colour of its edge.
+/// The colour of the table's edge.
 const EDGE_COLOUR: [u8; 3] = [222, 210, 186];
 /// The floor's colour.
 const FLOOR: [u8; 3] = [232, 230, 222];
@@ -39,7 +39,7 @@ pub fn render(scene: &Scene) -> Picture {
     picture
 }
 
-/// How one cell's box looks with this in it: the detector's template.
+/// Draws one cell's box with this content, which is the detector's template.
 #[must_use]
 pub fn cell_picture(object: Option<Object>) -> CellPicture {
     let mut pixels = [BACKGROUND; BOX * BOX];
@@ -54,7 +54,7 @@ pub fn cell_picture(object: Option<Object>) -> CellPicture {
     pixels
 }
 
-/// Cuts one cell's box out of a picture; black where the picture is too small.
+/// Cuts one cell's box out of a picture; pixels beyond a small picture are black.
 #[must_use]
 pub fn cut(picture: &Picture, cell: usize) -> CellPicture {
     std::array::from_fn(|i| {
@@ -63,7 +63,7 @@ pub fn cut(picture: &Picture, cell: usize) -> CellPicture {
     })
 }
 
-/// The table without anything on it.
+/// Draws the empty table.
 fn bare() -> Picture {
     let mut picture = Picture::filled(PIXELS, PIXELS, FLOOR);
     for (side, colour) in [(TOP + EDGE, EDGE_COLOUR), (TOP, BACKGROUND)] {
@@ -79,7 +79,8 @@ fn pixel(cell: usize, i: usize) -> (usize, usize) {
     (column * BOX + i % BOX, row * BOX + i / BOX)
 }
 
-/// One byte a row, the leftmost pixel highest; the last row and column stay free. Any two differ in at least 8 pixels.
+/// Returns the bitmap: one byte a row, the leftmost pixel in the highest bit; the last row and column stay empty. Any
+/// two bitmaps differ in at least 8 pixels.
 const fn bitmap(shape: Shape, size: Size) -> [u8; BOX] {
     match (shape, size) {
         (Shape::Circle, Size::Large) => [

@@ -1,4 +1,4 @@
-//! Word problems of one to three steps with worked reasoning, and requests to draw as many as a sum.
+//! Word problems of one to three steps with worked reasoning, and requests to draw as many objects as a sum.
 
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -8,9 +8,9 @@ use super::draft::{Draft, split_of};
 use crate::example::{Check, Split};
 use crate::scene::request::{Category, SceneRequest, Want};
 
-/// The largest value that a problem passes through.
+/// The largest value that a problem reaches.
 pub const LARGEST: u32 = 99;
-/// Sums of an exercise.
+/// The number of sums in an exercise.
 const EXERCISES: usize = 3;
 /// The most objects that a sum asks to draw.
 const MOST_DRAWN: u32 = 4;
@@ -32,7 +32,7 @@ impl SumStep {
         (result <= LARGEST).then_some(result)
     }
 
-    /// "+ 3"
+    /// Writes the step, as in "+ 3".
     fn sum(self) -> String {
         match self {
             Self::Add(n) => format!("+ {n}"),
@@ -50,7 +50,7 @@ impl SumStep {
     }
 }
 
-/// A problem: what there is at first, what happens, and the values in between.
+/// A problem: the first number, the steps, and all values on the way.
 struct Sum {
     start: u32,
     steps: Vec<SumStep>,
@@ -78,7 +78,7 @@ impl Sum {
         self.values.last().copied().unwrap_or(self.start)
     }
 
-    /// "12 + 5 = 17. 17 - 3 = 14."
+    /// Writes the worked steps: "12 + 5 = 17. 17 - 3 = 14."
     fn worked(&self) -> String {
         let lines: Vec<String> = self
             .steps
@@ -89,14 +89,14 @@ impl Sum {
         lines.join(" ")
     }
 
-    /// The numbers and operations alone: what decides the split.
+    /// The numbers and operations alone, which decide the split.
     fn key(&self) -> String {
         let steps: Vec<String> = self.steps.iter().map(|step| step.sum()).collect();
         format!("sum {} {}", self.start, steps.join(" "))
     }
 }
 
-/// A word problem of as many steps as this index falls on.
+/// Drafts a word problem; `index` selects its number of steps.
 pub(super) fn word_problem(rng: &mut ChaCha8Rng, index: u64) -> Draft {
     let steps = 1 + (index % 3) as usize;
     let start = rng.random_range(2..=40);
@@ -113,8 +113,8 @@ pub(super) fn word_problem(rng: &mut ChaCha8Rng, index: u64) -> Draft {
     }
 }
 
-/// Sums that have nothing to do with each other, none of which is a problem of another split: a line of reasoning where
-/// nothing but the line itself says what its result is.
+/// Drafts an exercise of independent sums, none of which is a problem of another split. Each line of its reasoning must
+/// be computed from that line alone.
 pub(super) fn exercise(rng: &mut ChaCha8Rng, split: Split) -> Draft {
     let mut sums = Vec::new();
     while sums.len() < EXERCISES {
@@ -136,7 +136,7 @@ pub(super) fn exercise(rng: &mut ChaCha8Rng, split: Split) -> Draft {
     }
 }
 
-/// The problem in words, in one of three settings.
+/// Writes the problem in words, in one of three settings.
 fn story(rng: &mut ChaCha8Rng, sum: &Sum) -> String {
     let (start, setting) = (sum.start, rng.random_range(0..3));
     let events: Vec<String> = sum.steps.iter().map(|&step| event(rng, setting, step)).collect();
@@ -178,7 +178,7 @@ fn event(rng: &mut ChaCha8Rng, setting: u32, step: SumStep) -> String {
     }
 }
 
-/// "draw as many red circles as 1 + 2": the sum is worked out in words, then drawn.
+/// Drafts "draw as many red circles as 1 + 2": the sum is computed in words, then drawn.
 pub(super) fn think_then_draw(rng: &mut ChaCha8Rng, held_out: bool) -> Draft {
     let count = rng.random_range(1..=MOST_DRAWN);
     let sum = small_sum(rng, count);

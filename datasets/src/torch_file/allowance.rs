@@ -1,8 +1,8 @@
-//! What one file may cost (law L9): something that is counted, of which there is only so much.
+//! A budget of one resource that a file may consume (law L9).
 
 use super::error::{Flaw, broken};
 
-/// How much of something may still be spent on a file.
+/// The rest of a resource that a file may still consume.
 #[derive(Debug)]
 pub(super) struct Allowance {
     what: &'static str,
@@ -11,7 +11,7 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    /// So much of what is named, for the whole file.
+    /// Makes an allowance of `most` for the whole file.
     pub(super) const fn new(what: &'static str, most: u64) -> Self {
         Self {
             what,
@@ -20,10 +20,10 @@ impl Allowance {
         }
     }
 
-    /// Takes some of it.
+    /// Takes `amount` from the allowance.
     ///
     /// # Errors
-    /// There is not so much left: the limit, and of what.
+    /// An error with the limit and the resource if less is left.
     pub(super) fn spend(&mut self, amount: u64) -> Result<(), Flaw> {
         match self.left.checked_sub(amount) {
             Some(left) => {

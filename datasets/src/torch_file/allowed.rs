@@ -1,13 +1,14 @@
-//! What a pickle may name. All else is refused: a name is a Python object that loading would call.
+//! The names that a pickle may refer to. All others are refused, because a name is a Python object that loading would
+//! call.
 
 use safetensors::Dtype;
 
-/// A name that is understood here. None of them is ever called: each stands for what it would build.
+/// A supported name. None is ever called: each stands for what it would build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Global {
     /// `torch._utils._rebuild_tensor_v2`.
     Tensor,
-    /// `torch._utils._rebuild_tensor_v3`, which says the dtype itself.
+    /// `torch._utils._rebuild_tensor_v3`, which has the dtype as an argument.
     TypedTensor,
     /// `torch._utils._rebuild_parameter`.
     Parameter,
@@ -15,14 +16,14 @@ pub(super) enum Global {
     OrderedDict,
     /// `torch.Size`.
     Size,
-    /// `torch.FloatStorage` and its like; none for `UntypedStorage`.
+    /// `torch.FloatStorage` and its like; `None` for `UntypedStorage`.
     Storage(Option<Dtype>),
     /// `torch.float32` and its like.
     Dtype(Dtype),
 }
 
 impl Global {
-    /// What a name stands for; none when it is not allowed.
+    /// Looks a name up; `None` if it is not allowed.
     pub(super) fn named(module: &str, name: &str) -> Option<Self> {
         match (module, name) {
             ("torch._utils", "_rebuild_tensor_v2") => Some(Self::Tensor),

@@ -1,7 +1,7 @@
-//! The zip archive that `torch.save` writes: `NAME/data.pkl`, `NAME/data/0`, `NAME/data/1`, …, all stored, not packed.
+//! The zip archive that `torch.save` writes: `NAME/data.pkl`, `NAME/data/0`, `NAME/data/1`, …, all stored uncompressed.
 //!
-//! Only the central directory at its end is believed, each entry checked against the file's length. Layout:
-//! PKWARE's APPNOTE 6.3, zip64 included.
+//! Only the central directory at the end is trusted, and each of its entries is checked against the file's length. The
+//! layout is that of PKWARE's APPNOTE 6.3, including zip64.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,11 @@ use super::error::{Flaw, broken, short};
 use super::pickle::{self, Keys};
 use super::source::{OpenFile, Region};
 
-/// The longest pickle that is read, in bytes.
+/// The most bytes of a pickle.
 const LONGEST: u64 = 64 << 20;
-/// The longest central directory, in bytes: more entries than a pickle may name storages.
+/// The most bytes of a central directory; this is more entries than a pickle may name storages.
 const LONGEST_DIRECTORY: u64 = 16 << 20;
-/// The end of the central directory is at least this long, and its comment at most 65535 more.
+/// The least bytes of the end record; its comment has at most 65535 more.
 const END: usize = 22;
 
 /// Reads the pickle of an archive.
@@ -71,7 +71,7 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     })
 }
 
-/// One line of the central directory.
+/// An entry of the central directory.
 #[derive(Clone, Copy, Debug)]
 struct ArchiveEntry {
     header: u64,
@@ -82,7 +82,7 @@ struct ArchiveEntry {
 }
 
 impl ArchiveEntry {
-    /// Where its bytes are.
+    /// Returns the region of its bytes.
     fn region(self, source: &OpenFile) -> Result<Region, Flaw> {
         if self.method != 0 || self.packed != self.len {
             let method = self.method;
@@ -105,13 +105,13 @@ impl ArchiveEntry {
         Ok(Region {
             start,
             len: self.len,
-            // 0 is what torch.save writes when it is told not to compute it.
+            // `torch.save` writes 0 when it is told not to compute the checksum.
             crc: (self.crc != 0).then_some(self.crc),
         })
     }
 }
 
-/// Every entry by its name.
+/// Reads every entry by name.
 fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     let (start, len, count) = locate(source)?;
     if len > LONGEST_DIRECTORY {
@@ -135,7 +135,7 @@ fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     Ok(entries)
 }
 
-/// The central directory: its first byte, its length, its entries.
+/// Finds the central directory: its offset, its length and the number of its entries.
 fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
     let tail_len = source.len().min(END as u64 + 65_535);
     let tail_start = source.len() - tail_len;
@@ -156,7 +156,7 @@ fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
         u64::from(u32_at(&tail, end + 12)),
         u64::from(u16_at(&tail, end + 10)),
     );
-    // Zip64's own end stands before, and a locator of it.
+    // Zip64 has its own end record before this one, and a locator of it.
     let Some(locator) = end
         .checked_sub(20)
         .filter(|&at| tail[at..].starts_with(b"PK\x06\x07"))
@@ -170,7 +170,7 @@ fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
     Ok((u64_at(&large, 48), u64_at(&large, 40), u64_at(&large, 32)))
 }
 
-/// The entry at a byte of the central directory, and where the next one begins.
+/// Parses the entry at an offset of the central directory; returns its name, the entry and the offset of the next one.
 fn entry_at(bytes: &[u8], at: usize) -> Option<(String, ArchiveEntry, usize)> {
     let line = bytes.get(at..at.checked_add(46)?)?;
     if !line.starts_with(b"PK\x01\x02") {
@@ -190,7 +190,7 @@ fn entry_at(bytes: &[u8], at: usize) -> Option<(String, ArchiveEntry, usize)> {
     Some((name, entry, extra_end + long(32)))
 }
 
-/// Takes the numbers that did not fit from the zip64 field, in its order.
+/// Reads the sizes that did not fit into 32 bits from the zip64 field, in its order.
 fn zip64(mut extra: &[u8], entry: &mut ArchiveEntry) -> Option<()> {
     while extra.len() >= 4 {
         let (id, len) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
@@ -209,7 +209,7 @@ fn zip64(mut extra: &[u8], entry: &mut ArchiveEntry) -> Option<()> {
     Some(())
 }
 
-/// Little-endian numbers at a place that the caller has checked.
+/// Little-endian numbers at an offset that the caller has checked.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }

@@ -1,4 +1,4 @@
-//! A checkpoint of PyTorch's to safetensors: one file, or a folder with its shards and what lies beside them.
+//! Conversion of PyTorch checkpoints to safetensors: a file, or a folder of shards with its configuration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -12,46 +12,46 @@ use super::error::{Flaw, TorchFileError};
 use super::tree::NamedTensors;
 use super::write::write;
 
-/// A folder's list of shards, as transformers writes it.
+/// The shard index of a folder, as transformers writes it.
 const INDEX: &str = "pytorch_model.bin.index.json";
-/// A folder's only file.
+/// The weights of a folder without shards.
 const SINGLE: &str = "pytorch_model.bin";
-/// What they become.
+/// The names of the converted files.
 const NEW_INDEX: &str = "model.safetensors.index.json";
 const NEW_SINGLE: &str = "model.safetensors";
-/// The largest file that is taken along beside the weights (configuration, tokenizer), in bytes.
+/// The most bytes of a file that is copied beside the weights (configuration, tokenizer).
 const BESIDE: u64 = 64 << 20;
 
-/// How to convert.
+/// The options of a conversion.
 #[derive(Clone, Debug, Default)]
 pub struct ConvertOptions {
-    /// Keys of the dictionary that is meant, joined by dots. Absent: the only one that holds tensors.
+    /// The dictionary to convert: its keys, joined by dots. Absent: the only one that holds tensors.
     pub key: Option<String>,
-    /// The type of floating tensors. Absent: as they are.
+    /// The dtype of floating-point tensors. Absent: unchanged.
     pub dtype: Option<Dtype>,
 }
 
-/// One written file.
+/// A converted file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Converted {
-    /// Where.
+    /// Its path.
     pub file: PathBuf,
-    /// The dictionary that was taken.
+    /// The converted dictionary.
     pub key: String,
-    /// Tensors.
+    /// The number of tensors.
     pub tensors: usize,
-    /// Bytes of their elements.
+    /// The bytes of their elements.
     pub bytes: u64,
-    /// Names of what was no tensor and was left out.
+    /// The names of entries that were left out because they are not tensors.
     pub skipped: Vec<String>,
 }
 
-/// Converts a file to a file (into a folder: to `model.safetensors` in it), or a folder to a folder that does not
-/// exist yet. What is written appears whole or not at all.
+/// Converts a file to a file (for an existing folder: to `model.safetensors` in it), or a folder to a new folder. The
+/// output appears atomically.
 ///
 /// # Errors
-/// [`TorchFileError`]: as [`TorchFile::open`] and [`TorchFile::tensors`]; a folder without weights, an index that its
-/// shards do not keep to, an output that cannot be written.
+/// [`TorchFileError`]: those of [`TorchFile::open`] and [`TorchFile::tensors`]; an error if a folder has no weights, if
+/// the shards contradict their index, or if the output cannot be written.
 pub fn convert(
     input: &Path,
     output: &Path,
@@ -76,7 +76,7 @@ pub fn convert(
     Ok(vec![file(input, &output, options, None)?])
 }
 
-/// Converts one file. A shard must hold the tensors that the index says.
+/// Converts one file. A shard must hold exactly the tensors that the index promises.
 fn file(
     input: &Path,
     output: &Path,
@@ -114,7 +114,7 @@ fn io(path: &Path, source: std::io::Error) -> TorchFileError {
     Flaw::Io(source).at(path)
 }
 
-/// Converts a folder into one beside the output, which takes its place when it is whole.
+/// Converts a folder into a temporary one beside the output, which is renamed when it is complete.
 fn folder(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Vec<Converted>, TorchFileError> {
     if output.exists() {
         return Err(wrong(
@@ -144,7 +144,7 @@ fn moved(converted: Converted, output: &Path) -> Converted {
     }
 }
 
-/// `pytorch_model.bin.index.json`, and what it becomes.
+/// The contents of `pytorch_model.bin.index.json`, and of the converted index.
 #[derive(Deserialize, Serialize)]
 struct TorchIndex {
     #[serde(default)]
@@ -187,7 +187,8 @@ fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Con
     Ok(converted)
 }
 
-/// `pytorch_model-00001-of-00002.bin` to `model-00001-of-00002.safetensors`; none for what is no file's name.
+/// Renames `pytorch_model-00001-of-00002.bin` to `model-00001-of-00002.safetensors`; `None` if `shard` is not a plain
+/// file name.
 fn renamed(shard: &str) -> Option<String> {
     let plain = matches!(
         &Path::new(shard).components().collect::<Vec<_>>()[..],
@@ -210,7 +211,7 @@ fn along(input: &Path, work: &Path) -> Result<(), TorchFileError> {
         let (from, name) = (entry.path(), entry.file_name());
         let kind = from.extension().and_then(std::ffi::OsStr::to_str);
         let small = std::fs::metadata(&from).is_ok_and(|found| found.is_file() && found.len() <= BESIDE);
-        // Of the new index there is one already where there are shards, and it alone is right.
+        // The new index was written with the shards; an old one in the input would be wrong.
         if name == INDEX || name == NEW_INDEX || !small || !matches!(kind, Some("json" | "txt" | "jinja")) {
             continue;
         }

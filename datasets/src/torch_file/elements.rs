@@ -1,5 +1,5 @@
-//! A tensor's elements in order, whatever its strides, of another floating type if one is wanted. Memory: a piece at a
-//! time for a tensor that lies in order, its stretch of the storage for one that does not.
+//! The elements of a tensor in row-major order, whatever its strides, optionally converted to another floating-point
+//! type. A contiguous tensor is read a piece at a time; of another, its whole range of the storage is in memory.
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -9,11 +9,11 @@ use super::error::{Flaw, broken, short};
 use super::heap::{Tensor, width};
 use super::source::CHUNK;
 
-/// Where elements go.
+/// The consumer of elements.
 type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), Flaw> + 'a;
 
 impl TorchFile {
-    /// Hands over a tensor's elements, row-major, little-endian.
+    /// Passes a tensor's elements to `sink`, row-major and little-endian.
     pub(super) fn elements(&self, tensor: &Tensor, dtype: Dtype, sink: &mut Sink<'_>) -> Result<(), Flaw> {
         let storage = self.heap.storage(tensor.storage);
         let region = match self.regions.get(&*storage.key) {
@@ -39,7 +39,7 @@ impl TorchFile {
     }
 }
 
-/// Walks a tensor's sides and picks its elements out of its stretch of the storage.
+/// Walks over a tensor's indices and picks its elements out of its range of the storage.
 fn gather(stretch: &[u8], tensor: &Tensor, sink: &mut Sink<'_>) -> Result<(), Flaw> {
     let width = width(tensor.dtype) as usize;
     let (mut left, mut at) = (tensor.count().unwrap_or(0), 0);
@@ -58,7 +58,7 @@ fn gather(stretch: &[u8], tensor: &Tensor, sink: &mut Sink<'_>) -> Result<(), Fl
     sink(&piece)
 }
 
-/// The next element's place: the innermost side that has one more goes on, those within it begin again.
+/// Returns the offset of the next element: the innermost index that can advances, and those inside it restart.
 fn advance(index: &mut [u64], tensor: &Tensor, mut at: u64) -> u64 {
     for side in (0..index.len()).rev() {
         let stride = tensor.strides[side];
@@ -72,8 +72,8 @@ fn advance(index: &mut [u64], tensor: &Tensor, mut at: u64) -> u64 {
     at
 }
 
-/// Whole elements in another floating type, rounded to nearest by way of f32, as PyTorch does; none when they stay as
-/// they are.
+/// Converts whole elements to another floating-point type via f32 with rounding to nearest, as PyTorch does; `None` if
+/// the type stays.
 fn converted(piece: &[u8], from: Dtype, to: Dtype) -> Option<Vec<u8>> {
     if from == to {
         return None;
@@ -102,7 +102,7 @@ fn chunks<const N: usize>(piece: &[u8]) -> impl Iterator<Item = [u8; N]> + '_ {
     piece.chunks_exact(N).filter_map(|bytes| bytes.try_into().ok())
 }
 
-/// The type in which a tensor is written.
+/// Returns the type in which a tensor is written.
 pub(super) fn written(found: Dtype, wanted: Option<Dtype>) -> Dtype {
     let floating = matches!(found, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16);
     wanted.filter(|_| floating).unwrap_or(found)

@@ -1,20 +1,20 @@
-//! What can be wrong with a checkpoint file.
+//! The errors of checkpoint files.
 
 use std::path::{Path, PathBuf};
 
 /// Why a file was not converted.
 #[derive(Debug, thiserror::Error)]
 pub enum TorchFileError {
-    /// It cannot be opened, read or written.
+    /// The file cannot be opened, read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// Nothing can be written under the name that was given.
+    /// The output name cannot be used.
     #[error("{}: {message}", path.display())]
     Output {
         /// The name.
@@ -22,7 +22,7 @@ pub enum TorchFileError {
         /// What was expected.
         message: String,
     },
-    /// It is broken, or not what it should be.
+    /// The file is broken or of another kind.
     #[error("{}: {message}", path.display())]
     Broken {
         /// The file or folder.
@@ -30,7 +30,7 @@ pub enum TorchFileError {
         /// What was expected and what was found.
         message: String,
     },
-    /// Its pickle asks for something that is no tensor, number, text or plain container. Nothing of it was run.
+    /// The pickle asks for something other than tensors, numbers, texts and plain containers. None of it was executed.
     #[error(
         "{}: its pickle asks for {name} at byte {offset}; only tensors, numbers, texts and plain containers are \
          built, and nothing was run. If you trust the file, load it in Python and save its state_dict() alone",
@@ -39,26 +39,26 @@ pub enum TorchFileError {
     Forbidden {
         /// The file.
         path: PathBuf,
-        /// `module.name`, or an instruction.
+        /// The name `module.name`, or an instruction.
         name: String,
-        /// Where in the pickle.
+        /// The offset in the pickle.
         offset: usize,
     },
 }
 
-/// The same before it is known which file.
+/// The same errors before the file is known.
 #[derive(Debug)]
 pub(super) enum Flaw {
     /// Reading failed.
     Io(std::io::Error),
     /// What was expected and found.
     Broken(String),
-    /// What was asked for, and where.
+    /// The forbidden name and its offset.
     Forbidden(String, usize),
 }
 
 impl Flaw {
-    /// Says which file.
+    /// Adds the file.
     pub(super) fn at(self, path: &Path) -> TorchFileError {
         let path = path.to_owned();
         match self {
@@ -75,12 +75,12 @@ impl From<std::io::Error> for Flaw {
     }
 }
 
-/// A broken file.
+/// Makes the error of a broken file.
 pub(super) fn broken<T>(message: impl Into<String>) -> Result<T, Flaw> {
     Err(Flaw::Broken(message.into()))
 }
 
-/// The beginning of a text that a file gives, for a message.
+/// Shortens a text from a file for a message.
 pub(super) fn short(text: &str) -> String {
     const MOST: usize = 120;
     if text.chars().count() <= MOST {

@@ -1,5 +1,5 @@
-//! What a pickle made: values that refer to one another by number, so that neither a deep nest nor a circle of
-//! containers costs more than its own bytes.
+//! The values that a pickle made. They refer to one another by index, so that deep nesting or cycles of containers cost
+//! no more than their own bytes.
 
 use std::rc::Rc;
 
@@ -8,14 +8,14 @@ use safetensors::Dtype;
 use super::allowed::Global;
 use super::error::{Flaw, broken};
 
-/// A value of a pickle; containers and tensors are numbers in the [`Heap`].
+/// A value of a pickle; containers, storages and tensors are indices into the [`Heap`].
 #[derive(Clone, Debug)]
 pub(super) enum HeapValue {
-    /// `None`, and what is read but never looked at: numbers that are not whole, bytes.
+    /// `None`, and values that are read but never used: non-integer numbers, bytes.
     Other(&'static str),
     /// `True` or `False`.
     Bool,
-    /// A whole number.
+    /// An integer.
     Int(i64),
     /// A text.
     Text(Rc<str>),
@@ -23,7 +23,7 @@ pub(super) enum HeapValue {
     Items(usize),
     /// A dictionary.
     Dict(usize),
-    /// Something that a pickle may name.
+    /// A supported name.
     Global(Global),
     /// A storage.
     Storage(usize),
@@ -32,7 +32,7 @@ pub(super) enum HeapValue {
 }
 
 impl HeapValue {
-    /// What it is, for a message.
+    /// Describes the value for a message.
     pub(super) fn what(&self) -> &'static str {
         match self {
             Self::Other(what) => what,
@@ -48,19 +48,19 @@ impl HeapValue {
     }
 }
 
-/// A stretch of elements that tensors are views into.
+/// A storage: a run of elements of which tensors are views.
 #[derive(Clone, Debug)]
 pub(super) struct Storage {
     /// Its name in the file.
     pub(super) key: Rc<str>,
-    /// Its elements' type; none where each tensor says it.
+    /// The type of its elements; `None` if each tensor has its own.
     pub(super) dtype: Option<Dtype>,
-    /// Elements, bytes where there is no type.
+    /// The number of elements; of bytes if there is no type.
     pub(super) len: u64,
 }
 
 impl Storage {
-    /// Bytes.
+    /// Returns its length in bytes.
     pub(super) fn bytes(&self) -> Option<u64> {
         self.len.checked_mul(self.dtype.map_or(1, width))
     }
@@ -69,28 +69,28 @@ impl Storage {
 /// A view into a storage, checked against its length.
 #[derive(Clone, Debug)]
 pub(super) struct Tensor {
-    /// Which storage.
+    /// The index of the storage.
     pub(super) storage: usize,
-    /// Type of the elements.
+    /// The type of its elements.
     pub(super) dtype: Dtype,
-    /// First element.
+    /// The index of its first element in the storage.
     pub(super) offset: u64,
-    /// Sides, outermost first.
+    /// Its shape, outermost dimension first.
     pub(super) shape: Vec<u64>,
-    /// Elements from one to the next on each side.
+    /// The stride of each dimension in elements.
     pub(super) strides: Vec<u64>,
 }
 
-/// Bytes of an element.
+/// Returns the bytes of an element.
 pub(super) fn width(dtype: Dtype) -> u64 {
     dtype.bitsize() as u64 / 8
 }
 
-/// The most sides of a tensor; PyTorch's own limit.
+/// The most dimensions of a tensor; PyTorch's own limit.
 const MOST_SIDES: usize = 64;
 
 impl Tensor {
-    /// A view, if it lies inside its storage.
+    /// Makes a view, if it lies inside its storage.
     pub(super) fn new(
         number: usize,
         storage: &Storage,
@@ -121,7 +121,7 @@ impl Tensor {
         Ok(tensor)
     }
 
-    /// Elements.
+    /// Returns the number of elements.
     pub(super) fn count(&self) -> Option<u64> {
         if self.shape.contains(&0) {
             return Some(0);
@@ -131,7 +131,8 @@ impl Tensor {
             .try_fold(1u64, |count, &side| count.checked_mul(side))
     }
 
-    /// One past the last element of the storage that it touches; its offset when it has no element.
+    /// Returns the index after the last element of the storage that the tensor touches; its offset if it has no
+    /// element.
     fn end(&self) -> Option<u64> {
         if self.shape.contains(&0) {
             return Some(self.offset);
@@ -142,12 +143,12 @@ impl Tensor {
             .try_fold(self.offset.checked_add(1)?, |end, step| end.checked_add(step?))
     }
 
-    /// How many elements of the storage lie between its first and its last, both counted.
+    /// Returns the number of elements of the storage from its first to its last, inclusive.
     pub(super) fn span(&self) -> u64 {
         self.end().map_or(0, |end| end - self.offset)
     }
 
-    /// Whether its elements lie in order without gaps.
+    /// Whether its elements are contiguous in row-major order.
     pub(super) fn contiguous(&self) -> bool {
         let mut expected = Some(1u64);
         self.shape
@@ -162,7 +163,7 @@ impl Tensor {
     }
 }
 
-/// Everything that a pickle made.
+/// All values that a pickle made.
 #[derive(Debug, Default)]
 pub(super) struct Heap {
     items: Vec<Vec<HeapValue>>,

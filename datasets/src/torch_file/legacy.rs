@@ -1,5 +1,5 @@
-//! The format of before PyTorch 1.6: a pickled magic number, protocol and description of the machine, the pickle
-//! itself, the storages' names, then each storage's length and bytes.
+//! The format before PyTorch 1.6: a pickled magic number, protocol and system description, the pickle itself, the
+//! storages' names, then the length and bytes of each storage.
 
 use std::collections::HashMap;
 
@@ -9,14 +9,14 @@ use super::heap::{Heap, HeapValue, width};
 use super::pickle::{self, Keys};
 use super::source::{OpenFile, Region};
 
-/// How such a file begins: the pickled magic number.
+/// The first bytes of such a file: the pickled magic number.
 pub(super) const MAGIC: [u8; 14] = [
     0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19,
 ];
 
-/// The protocol that such files have.
+/// The protocol number of such files.
 const PROTOCOL: i64 = 1001;
-/// The longest part before the storages that is read, in bytes.
+/// The most bytes that are read before the storages.
 const LONGEST: u64 = 64 << 20;
 
 /// Reads the pickle of such a file.
@@ -45,7 +45,7 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     })
 }
 
-/// Where each storage is: one after the other, in the order of their names.
+/// Returns the region of each storage; they follow one another in the order of their names.
 fn regions(
     source: &OpenFile,
     mut at: u64,

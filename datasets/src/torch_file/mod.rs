@@ -1,17 +1,17 @@
-//! PyTorch's own checkpoint files (`torch.save`: `.pt`, `.pth`, `.bin`) turned into safetensors.
+//! PyTorch's checkpoint files (`torch.save`: `.pt`, `.pth`, `.bin`), converted to safetensors.
 //!
-//! Such a file is a pickle, which may ask for any Python function to be called. The reader here builds tensors,
-//! numbers, texts and plain containers and refuses everything else by name: nothing of a file is ever run. What a file
-//! says of sizes is checked against its length before memory is asked for.
+//! Such a file is a pickle, which may ask for a call of any Python function. This reader builds only tensors, numbers,
+//! texts and plain containers, and refuses everything else by name: no content of a file is ever executed. Stated sizes
+//! are checked against the file's length before memory is allocated.
 //!
-//! - `error.rs`: what can be wrong with a file;
-//! - `source.rs`: bytes of a file by place; `archive.rs`: the zip that holds a pickle and the storages;
-//!   `legacy.rs`: the same before PyTorch 1.6, one pickle after another;
-//! - `pickle.rs`: the machine that reads a pickle; `allowed.rs`: what a pickle may name; `heap.rs`: what it made;
-//!   `allowance.rs`: what a file may cost;
-//! - `tree.rs`: nested containers to named tensors; `elements.rs`: a tensor's elements in order, of another dtype if
-//!   wanted;
-//! - `convert.rs`: files and folders of shards to safetensors; `write.rs`: a safetensors file, whole or not at all.
+//! - `error.rs`: the errors of a file;
+//! - `source.rs`: the bytes of a file by offset; `archive.rs`: the zip archive of the pickle and the storages;
+//!   `legacy.rs`: the format before PyTorch 1.6, a sequence of pickles;
+//! - `pickle.rs`: the pickle interpreter; `allowed.rs`: the names that a pickle may use; `heap.rs`: the values it made;
+//!   `allowance.rs`: limits of what a file may consume;
+//! - `tree.rs`: nested containers to named tensors; `elements.rs`: a tensor's elements in order, optionally of another
+//!   dtype;
+//! - `convert.rs`: files and sharded folders to safetensors; `write.rs`: one safetensors file, written atomically.
 
 mod allowance;
 mod allowed;
@@ -38,7 +38,7 @@ use crate::torch_file::error::Flaw;
 use crate::torch_file::heap::{Heap, HeapValue};
 use crate::torch_file::source::{OpenFile, Region};
 
-/// An opened checkpoint: its pickle has been read, its tensors' elements have not.
+/// An opened checkpoint. Its pickle has been read, but not the elements of its tensors.
 #[derive(Debug)]
 pub struct TorchFile {
     source: OpenFile,
@@ -51,7 +51,8 @@ impl TorchFile {
     /// Opens a file and reads its pickle.
     ///
     /// # Errors
-    /// [`TorchFileError`]: it cannot be read, is none or is broken, or its pickle asks for more than tensors.
+    /// [`TorchFileError`] if the file cannot be read, is broken or of another kind, or if its pickle asks for more than
+    /// tensors.
     pub fn open(path: &Path) -> Result<Self, TorchFileError> {
         Self::read(path).map_err(|flaw| flaw.at(path))
     }
@@ -65,17 +66,18 @@ impl TorchFile {
         }
     }
 
-    /// The tensors, named by their keys from the outside in, joined by dots. Without a key the file's own dictionary
-    /// of tensors is meant, or the only one among its entries that holds any.
+    /// Returns the tensors by name. A name is the keys from the outside in, joined by dots. Without `key`, the file's
+    /// own dictionary of tensors is taken, else the only entry that contains any.
     ///
     /// # Errors
-    /// No tensor at all; a key that leads nowhere; several dictionaries that hold tensors, named.
+    /// An error if there is no tensor, if the key does not exist, or if several dictionaries contain tensors (they are
+    /// named).
     pub fn tensors(&self, key: Option<&str>) -> Result<NamedTensors, TorchFileError> {
         tree::tensors(&self.heap, &self.root, key).map_err(|flaw| flaw.at(self.source.path()))
     }
 }
 
-/// What a file that is no checkpoint of PyTorch's looks like.
+/// Describes a file that is not a PyTorch checkpoint.
 fn not_ours(start: &[u8]) -> String {
     let found = match start {
         [] => "an empty file",

@@ -1,7 +1,7 @@
-//! The machine that reads a pickle (protocols 2 to 5) and builds tensors and plain containers, nothing else.
+//! The interpreter of pickles (protocols 2 to 5), which builds tensors and plain containers and nothing else.
 //!
-//! The instructions are those of Python's `pickletools`. It never recurses, and all that it holds, copies and what is kept
-//! under numbers included, comes out of one allowance (law L9): a byte of a pickle may ask for a list.
+//! The instructions are those of Python's `pickletools`. The interpreter never recurses. All its memory, including
+//! copies and the memo, counts against one allowance (law L9), because a single byte of a pickle may ask for a list.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -13,30 +13,30 @@ use super::allowed::Global;
 use super::error::{Flaw, broken, short};
 use super::heap::{Heap, HeapValue, Storage, Tensor};
 
-/// Bytes of memory that a pickle may fill.
+/// The most bytes of memory that a pickle may fill.
 const MOST_BYTES: u64 = 192 << 20;
-/// Values that may lie on the stack at a time, and marks that may be open; Python's own writes a thousand values at a time.
+/// The most values on the stack, and the most open marks. Python's own pickler writes batches of a thousand values.
 const MOST_STACKED: usize = 1 << 20;
-/// Bytes that a value takes in a list or a dictionary that grows: room for as many again is asked for each time.
+/// The bytes of a value in a growing list or dictionary; growing doubles the capacity.
 const VALUE: u64 = 2 * size_of::<HeapValue>() as u64;
-/// Bytes of a value that is kept under a number: a table that is half empty when it grows.
+/// The bytes of a memo entry; the hash table is half empty when it grows.
 const KEPT: u64 = 80;
-/// Bytes of a container, a storage or a tensor by itself.
+/// The bytes of a container, a storage or a tensor itself.
 const ENTRY: u64 = 64;
 
-/// How storages are referred to.
+/// How a pickle refers to storages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
-    /// As entries of the archive: five parts.
+    /// As entries of the archive: a tuple of five.
     Archive,
-    /// As parts of the same file, before PyTorch 1.6: a sixth part for views, which must be none.
+    /// As parts of the same file, before PyTorch 1.6: a sixth element describes views and must be empty.
     Legacy,
 }
 
-/// Reads one pickle; its value, all that it made, and how long it was.
+/// Reads one pickle; returns its value, the heap and the pickle's length.
 ///
 /// # Errors
-/// What is cut off, makes no sense, or asks for more than [`Global`]s.
+/// An error if the pickle is cut off or malformed, or uses a name that is not a [`Global`].
 pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize), Flaw> {
     let mut machine = Machine {
         bytes,
@@ -58,7 +58,7 @@ struct Machine<'a> {
     at: usize,
     keys: Keys,
     stack: Vec<HeapValue>,
-    /// Height of the stack at each open mark.
+    /// The height of the stack at each open mark.
     marks: Vec<usize>,
     memo: HashMap<u64, HeapValue>,
     heap: Heap,
@@ -66,7 +66,7 @@ struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Carries out one instruction; false at the end.
+    /// Executes one instruction; false at the end.
     fn step(&mut self) -> Result<bool, Flaw> {
         let start = self.at;
         match self.take(1)?[0] {
@@ -100,7 +100,7 @@ impl Machine<'_> {
         self.push(top)
     }
 
-    /// Numbers and constants.
+    /// Executes an instruction of numbers and constants.
     fn scalar(&mut self, code: u8) -> Result<bool, Flaw> {
         let value = match code {
             b'N' => HeapValue::Other("nothing"),
@@ -120,7 +120,7 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// A whole number of any length, of which at most 64 bits may count.
+    /// Reads an integer of any length, of which at most 64 bits may be significant.
     fn long(&mut self, prefix: usize) -> Result<HeapValue, Flaw> {
         let count = self.number(prefix)?;
         let digits = self.take_long(count)?;
@@ -134,7 +134,7 @@ impl Machine<'_> {
         Ok(HeapValue::Int(i64::from_le_bytes(whole)))
     }
 
-    /// Texts and bytes.
+    /// Executes an instruction of texts and bytes.
     fn text(&mut self, code: u8) -> Result<bool, Flaw> {
         let (prefix, is_text) = match code {
             0x8c | b'U' => (1, true),
@@ -158,7 +158,7 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// Tuples, lists, sets, dictionaries.
+    /// Executes an instruction of tuples, lists, sets and dictionaries.
     fn container(&mut self, code: u8) -> Result<bool, Flaw> {
         match code {
             b')' | b']' | 0x8f => self.push_items(Vec::new())?,
@@ -242,7 +242,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// What is kept under a number, and taken up again.
+    /// Executes an instruction of the memo.
     fn memory(&mut self, code: u8) -> Result<bool, Flaw> {
         match code {
             b'q' => self.keep_at(1)?,
@@ -277,7 +277,7 @@ impl Machine<'_> {
         self.push(value)
     }
 
-    /// Names, what is built of them, and storages.
+    /// Executes an instruction of names, calls and storages.
     fn object(&mut self, code: u8, start: usize) -> Result<bool, Flaw> {
         let value = match code {
             b'c' => {
@@ -300,7 +300,7 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// A call, as the pickle writes it: what stands for its result.
+    /// Executes a call and returns the value that stands for its result.
     fn reduce(&mut self, start: usize) -> Result<HeapValue, Flaw> {
         let call = self.pop_many(2)?;
         let [HeapValue::Global(global), HeapValue::Items(number)] = call[..] else {
@@ -374,7 +374,7 @@ impl Machine<'_> {
         }
     }
 
-    /// Attributes for the value beneath them: a dictionary of tensors may carry some, which are passed over.
+    /// Handles attributes set on the value beneath them. A dictionary of tensors may have some; they are ignored.
     fn build(&mut self, start: usize) -> Result<(), Flaw> {
         drop(self.pop()?);
         match self.top()? {
@@ -386,7 +386,7 @@ impl Machine<'_> {
         }
     }
 
-    /// A storage, by its name in the file.
+    /// Resolves a reference to a storage.
     fn storage(&mut self) -> Result<HeapValue, Flaw> {
         let parts = match self.pop()? {
             HeapValue::Items(number) => self.heap.items(number),
@@ -446,7 +446,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The last so many values, in the order in which they came.
+    /// Pops the last `count` values, in the order in which they were pushed.
     fn pop_many(&mut self, count: usize) -> Result<Vec<HeapValue>, Flaw> {
         let mut values: Vec<HeapValue> = (0..count).map(|_| self.pop()).collect::<Result<_, _>>()?;
         values.reverse();
@@ -485,7 +485,7 @@ impl Machine<'_> {
         self.take(usize::try_from(count).unwrap_or(usize::MAX))
     }
 
-    /// A little-endian number of so many bytes, at most eight.
+    /// Reads a little-endian number of `bytes` bytes, at most eight.
     fn number(&mut self, bytes: usize) -> Result<u64, Flaw> {
         let taken = self.take(bytes)?;
         Ok(taken
@@ -494,7 +494,7 @@ impl Machine<'_> {
             .fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
-    /// The rest of a line.
+    /// Reads the rest of a line.
     fn line(&mut self) -> Result<String, Flaw> {
         let rest = &self.bytes[self.at..];
         let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
@@ -506,7 +506,7 @@ impl Machine<'_> {
     }
 }
 
-/// Bytes that a container of so many values takes more when so many are added: a first one makes room for four.
+/// Returns the bytes by which a container of `held` values grows when `values` are added; the first one allocates four.
 const fn added(held: usize, values: usize) -> u64 {
     let first = if held == 0 && values > 0 { 4 * VALUE } else { 0 };
     first + VALUE * values as u64
@@ -517,7 +517,7 @@ fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {
     found.ok_or_else(|| Flaw::Forbidden(short(&format!("{module}.{name}")), start))
 }
 
-/// A number that counts something.
+/// Reads a value as a count.
 fn count(value: &HeapValue) -> Result<u64, Flaw> {
     match *value {
         HeapValue::Int(number) if number >= 0 => Ok(number.unsigned_abs()),

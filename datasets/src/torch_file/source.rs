@@ -1,4 +1,5 @@
-//! Bytes of a file by place. Nothing is read beyond its end, and no memory asked for that it does not fill.
+//! Random access to the bytes of a file. Reads never pass its end, and no memory is allocated that the file does not
+//! fill.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -8,17 +9,17 @@ use demask_api::bounded_file;
 
 use super::error::{Flaw, broken};
 
-/// Bytes at a time when a long stretch is read in order.
+/// Bytes per piece of a sequential read.
 pub(super) const CHUNK: usize = 1 << 20;
 
-/// A part of a file.
+/// A byte range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
-    /// First byte.
+    /// The offset of the first byte.
     pub(super) start: u64,
-    /// Bytes.
+    /// The number of bytes.
     pub(super) len: u64,
-    /// CRC-32 of them, where the file says.
+    /// Their CRC-32, if the file states it.
     pub(super) crc: Option<u32>,
 }
 
@@ -41,22 +42,22 @@ impl OpenFile {
         })
     }
 
-    /// Bytes in all.
+    /// Returns the file's length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Which file.
+    /// Returns the file's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The first bytes, fewer where the file is shorter.
+    /// Reads the first 32 bytes, fewer if the file is shorter.
     pub(super) fn peek(&self) -> Result<Vec<u8>, Flaw> {
         self.read(0, self.len.min(32))
     }
 
-    /// `len` bytes from `start`.
+    /// Reads `len` bytes from `start`.
     pub(super) fn read(&self, start: u64, len: u64) -> Result<Vec<u8>, Flaw> {
         let end = start.checked_add(len).filter(|&end| end <= self.len);
         let (Some(_), Ok(count)) = (end, usize::try_from(len)) else {
@@ -70,7 +71,7 @@ impl OpenFile {
         Ok(bytes)
     }
 
-    /// Hands a stretch over piece by piece, each at most [`CHUNK`] long and all but the last exactly that.
+    /// Passes a range to `sink` in pieces of [`CHUNK`] bytes; the last may be shorter.
     pub(super) fn stream(
         &self,
         start: u64,
@@ -86,7 +87,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Compares a region's bytes with its checksum.
+    /// Compares a region with its checksum.
     pub(super) fn check(&self, region: Region, what: &str) -> Result<(), Flaw> {
         let Some(expected) = region.crc else {
             return Ok(());

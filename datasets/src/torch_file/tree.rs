@@ -1,4 +1,4 @@
-//! Nested containers to named tensors: which dictionary of a checkpoint is meant, and what its tensors are called.
+//! Nested containers to named tensors: the selection of a checkpoint's dictionary, and the names of its tensors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,30 +8,30 @@ use super::allowance::Allowance;
 use super::error::{Flaw, broken, short};
 use super::heap::{Heap, HeapValue};
 
-/// How deep containers may lie in one another.
+/// The deepest nesting of containers.
 const DEEPEST: usize = 64;
-/// Entries that are walked, those of a container again each time that it is referred to.
+/// The most entries that are visited; those of a container count again at each reference.
 const MOST_ENTRIES: u64 = 1 << 22;
-/// The longest key, and all names that are made or kept together, in bytes: a file could repeat one without end.
+/// The most bytes of a key, and of all names that are made or kept; a file could repeat one name endlessly.
 const LONGEST_KEY: usize = 4096;
 const MOST_NAMES: u64 = 64 << 20;
-/// Bytes that a name takes beside its letters.
+/// The bytes of a name beside its characters.
 const NAME: u64 = 128;
-/// How many keys a message names.
+/// The number of keys that a message lists.
 const NAMED: usize = 12;
 
-/// Tensors of a checkpoint.
+/// The tensors of a checkpoint by name.
 #[derive(Debug, Default)]
 pub struct NamedTensors {
-    /// The dictionary that was taken: keys from the outside in, joined by dots; empty for the file itself.
+    /// The selected dictionary: keys from the outside in, joined by dots; empty for the file itself.
     pub key: String,
-    /// Tensors by name, as numbers in the file.
+    /// The tensors by name, as indices into the heap.
     pub(super) tensors: BTreeMap<String, usize>,
-    /// Names of what is no tensor.
+    /// The names of entries that are not tensors.
     pub skipped: Vec<String>,
 }
 
-/// The tensors below a key, or below the only dictionary that holds any.
+/// Collects the tensors below a key, or below the only dictionary that contains any.
 pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Result<NamedTensors, Flaw> {
     let mut walk = Walk {
         heap,
@@ -55,7 +55,7 @@ pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Resul
     Ok(named)
 }
 
-/// What an entry is called.
+/// The key of an entry.
 #[derive(Clone, Debug)]
 enum EntryKey {
     Text(Rc<str>),
@@ -71,7 +71,7 @@ impl fmt::Display for EntryKey {
     }
 }
 
-/// How many entries a container has, those included that have no name.
+/// Returns the number of entries of a container, including those without a usable key.
 fn size(heap: &Heap, value: &HeapValue) -> u64 {
     match value {
         HeapValue::Dict(number) => heap.dict(*number).len() as u64,
@@ -80,7 +80,7 @@ fn size(heap: &Heap, value: &HeapValue) -> u64 {
     }
 }
 
-/// A container's entries by key; of a list by number. Nothing is copied but a key.
+/// Iterates over a container's entries by key, or by index for a list. Only keys are copied.
 fn children<'a>(
     heap: &'a Heap,
     value: &HeapValue,
@@ -97,7 +97,7 @@ fn children<'a>(
     named.chain(numbered.map(|(at, value)| Ok((EntryKey::Number(at), value))))
 }
 
-/// What a key of a dictionary names; none for one that is neither a text nor a number.
+/// Converts a dictionary key; `None` if it is neither a text nor an integer.
 fn key_of(key: &HeapValue) -> Option<Result<EntryKey, Flaw>> {
     match key {
         HeapValue::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
@@ -110,7 +110,7 @@ fn key_of(key: &HeapValue) -> Option<Result<EntryKey, Flaw>> {
     }
 }
 
-/// The first of some keys, and how many more there are.
+/// Lists the first keys and counts the others.
 fn listed(keys: &[EntryKey]) -> String {
     let first: Vec<String> = keys
         .iter()
@@ -124,7 +124,7 @@ fn listed(keys: &[EntryKey]) -> String {
     }
 }
 
-/// A walk through what a pickle made, which may take only so many steps in all.
+/// A walk over a pickle's values with a limited number of steps.
 struct Walk<'a> {
     heap: &'a Heap,
     named: NamedTensors,
@@ -133,7 +133,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The value at a dotted key. A key that has dots itself is found whole.
+    /// Returns the value at a dotted key. A key that contains dots itself is matched whole.
     fn follow(&mut self, root: &HeapValue, key: &str) -> Result<HeapValue, Flaw> {
         let (mut value, mut rest) = (root.clone(), key);
         while !rest.is_empty() {
@@ -165,7 +165,7 @@ impl Walk<'_> {
         Ok(value)
     }
 
-    /// The file's own value when it holds tensors directly, else its only entry that holds tensors anywhere.
+    /// Returns the file's own value if it holds tensors directly, else the only entry that contains tensors.
     fn choose(&mut self, root: &HeapValue) -> Result<(String, HeapValue), Flaw> {
         let (mut key, mut value) = (Vec::new(), root.clone());
         for _ in 0..DEEPEST {
@@ -202,7 +202,7 @@ impl Walk<'_> {
         broken(format!("containers lie more than {DEEPEST} deep in it"))
     }
 
-    /// Whether there is a tensor anywhere in a value.
+    /// Whether a value contains a tensor at any depth.
     fn holds(&mut self, value: &HeapValue, depth: usize) -> Result<bool, Flaw> {
         if matches!(value, HeapValue::Tensor(_)) {
             return Ok(true);
@@ -216,7 +216,7 @@ impl Walk<'_> {
         Ok(false)
     }
 
-    /// Pays for a value and all entries of it before they are looked at.
+    /// Charges for a value and its entries before they are visited.
     fn enter(&mut self, value: &HeapValue, depth: usize) -> Result<(), Flaw> {
         if depth > DEEPEST {
             return broken(format!(

@@ -1,4 +1,4 @@
-//! A safetensors file, written tensor by tensor, whole or not at all.
+//! Writes a safetensors file tensor by tensor, atomically.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,12 +16,12 @@ use super::error::{Flaw, TorchFileError, broken};
 use super::heap::{Tensor, width};
 use super::tree::NamedTensors;
 
-/// What is refused: tensors that repeat their storage so often that they would fill the disk. In bytes, over a
-/// multiple of the file's length.
+/// The limit of the output: a multiple of the input's length plus spare bytes. Tensors that share storage (such as
+/// expanded views) would otherwise fill the disk.
 const SPARE: u64 = 1 << 30;
 const MULTIPLE: u64 = 16;
 
-/// The header of a safetensors file, in the order of names so that the same tensors give the same bytes.
+/// The header of a safetensors file, sorted by name so that equal tensors give equal bytes.
 #[derive(Serialize)]
 struct Header<'a> {
     #[serde(rename = "__metadata__")]
@@ -30,7 +30,7 @@ struct Header<'a> {
     tensors: BTreeMap<&'a str, TensorInfo>,
 }
 
-/// Writes the named tensors; bytes of all elements.
+/// Writes the named tensors; returns the bytes of their elements.
 pub(super) fn write(
     file: &TorchFile,
     named: &NamedTensors,
@@ -53,14 +53,14 @@ pub(super) fn write(
     done.map(|()| bytes)
 }
 
-/// Names of the storages that the tensors are views into, each once.
+/// Returns the names of the storages that the tensors use, each once.
 fn used<'a>(file: &'a TorchFile, named: &NamedTensors) -> std::collections::BTreeSet<&'a str> {
     let storage = |&number: &usize| &*file.heap.storage(file.heap.tensor(number).storage).key;
     named.tensors.values().map(storage).collect()
 }
 
-/// The header, the tensors in the order of their bytes, and how many bytes they take. Wide elements come first, so
-/// that each tensor is aligned.
+/// Returns the header, the tensors in file order, and the bytes of their elements. Wide elements come first, so that
+/// each tensor is aligned.
 fn plan<'a>(
     file: &'a TorchFile,
     named: &'a NamedTensors,

@@ -1,17 +1,17 @@
-//! An expression in the form in which it was written.
+//! Expressions in the form in which they were written.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
-/// An expression, a relation or a collection. Nothing is evaluated when it is built.
+/// An expression, a relation or a collection. Building one evaluates nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// A whole number or a fraction.
+    /// An integer or a fraction.
     Rational(BigRational),
-    /// A number with a decimal point, exactly as written.
+    /// A number with a decimal point, stored exactly.
     Float(BigRational),
-    /// A symbol; two of one name differ if one is known to be real.
+    /// A symbol by name, and whether it is known to be real; symbols that differ in either are different.
     Symbol(String, bool),
     /// A constant.
     Named(Named),
@@ -21,23 +21,23 @@ pub enum Expr {
     Mul(Vec<Expr>),
     /// A power.
     Pow(Box<Expr>, Box<Expr>),
-    /// A function by its name; unknown names are functions of their own.
+    /// A function by name; unknown names are opaque functions.
     Function(String, Vec<Expr>),
     /// A relation.
     Relation(RelationKind, Box<Expr>, Box<Expr>),
-    /// Relations that hold together, in order.
+    /// A conjunction of relations, in order.
     And(Vec<Expr>),
-    /// A finite set, in the order in which it was written.
+    /// A finite set, in written order.
     Set(Vec<Expr>),
     /// A tuple.
     Tuple(Vec<Expr>),
-    /// An interval: from, to, whether each end is open.
+    /// An interval: its ends, and whether each end is open.
     Interval(Box<Expr>, Box<Expr>, bool, bool),
     /// A union of sets.
     Union(Box<Expr>, Box<Expr>),
     /// An intersection of sets.
     Intersection(Box<Expr>, Box<Expr>),
-    /// A set without another.
+    /// A set difference.
     Complement(Box<Expr>, Box<Expr>),
     /// A matrix by rows.
     Matrix(Vec<Vec<Expr>>),
@@ -78,7 +78,7 @@ pub enum RelationKind {
 }
 
 impl RelationKind {
-    /// The relation with its sides exchanged; none for ≠, as the graders have it.
+    /// Returns the relation with its sides exchanged; `None` for ≠, as in the graders.
     pub fn flipped(self) -> Option<Self> {
         Some(match self {
             Self::Equal => Self::Equal,
@@ -92,12 +92,12 @@ impl RelationKind {
 }
 
 impl Expr {
-    /// A whole number.
+    /// Makes an integer.
     pub fn int(value: i64) -> Self {
         Self::Rational(BigRational::from_integer(BigInt::from(value)))
     }
 
-    /// A number from its decimal text: whole without a point, else a float.
+    /// Parses a decimal number: an integer without a point, else a float.
     pub fn number(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -122,7 +122,7 @@ impl Expr {
         })
     }
 
-    /// −1 times this, written as the graders' parsers write it.
+    /// Negates the expression, in the form of the graders' parsers.
     pub fn negated(self) -> Self {
         match self {
             Self::Rational(value) => Self::Rational(-value),
@@ -131,7 +131,7 @@ impl Expr {
         }
     }
 
-    /// A product, flat.
+    /// Makes a flat product.
     pub fn times(self, other: Self) -> Self {
         let mut factors = match self {
             Self::Mul(factors) => factors,
@@ -144,7 +144,7 @@ impl Expr {
         Self::Mul(factors)
     }
 
-    /// A sum, flat.
+    /// Makes a flat sum.
     pub fn plus(self, other: Self) -> Self {
         let mut terms = match self {
             Self::Add(terms) => terms,
@@ -157,17 +157,17 @@ impl Expr {
         Self::Add(terms)
     }
 
-    /// This less another.
+    /// Makes a difference.
     pub fn minus(self, other: Self) -> Self {
         Self::Add(vec![self, Self::Mul(vec![Self::int(-1), other])])
     }
 
-    /// A power.
+    /// Makes a power.
     pub fn power(self, exponent: Self) -> Self {
         Self::Pow(Box::new(self), Box::new(exponent))
     }
 
-    /// A quotient: a fraction of whole numbers at once, else a product with a power.
+    /// Makes a quotient: a fraction of two integers directly, else a product with a power.
     pub fn over(self, other: Self) -> Self {
         match (self, other) {
             (Self::Rational(a), Self::Rational(b)) if a.is_integer() && b.is_integer() && !b.is_zero() => {
@@ -177,7 +177,7 @@ impl Expr {
         }
     }
 
-    /// Whether this is a whole number.
+    /// Whether this is an integer.
     pub fn is_integer(&self) -> bool {
         matches!(self, Self::Rational(value) if value.is_integer())
     }
@@ -199,7 +199,7 @@ impl Expr {
         ) || matches!(self, Self::Named(Named::Numbers(_) | Named::Empty))
     }
 
-    /// The parts of this, of whatever kind.
+    /// Returns the direct subexpressions.
     pub fn parts(&self) -> Vec<&Self> {
         match self {
             Self::Rational(_) | Self::Float(_) | Self::Symbol(..) | Self::Named(_) => Vec::new(),
@@ -219,7 +219,7 @@ impl Expr {
         }
     }
 
-    /// The symbols in this, each once, in the order in which they appear.
+    /// Returns the distinct symbols, in the order of their appearance.
     pub fn symbols(&self) -> Vec<(String, bool)> {
         let mut found = Vec::new();
         self.gather(&mut found);

@@ -1,4 +1,4 @@
-//! The functions that have values: roots and logarithms, trigonometry, whole numbers.
+//! The numeric functions: roots, logarithms, trigonometry, number theory.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -10,7 +10,7 @@ use super::value::Value;
 /// The largest number whose factorial is computed.
 const LARGEST: u64 = 3000;
 
-/// The value of a function by its name; none where it has none or is not known.
+/// Computes a function by name; `None` if it is undefined here or unknown.
 pub fn value(name: &str, arguments: &[Value]) -> Option<Value> {
     match (name, arguments) {
         ("log", [x]) => x.ln(),
@@ -61,7 +61,7 @@ fn whole(x: &Value, float: fn(f64) -> f64, exact: fn(&BigRational) -> BigRationa
     }
 }
 
-/// n!, or Γ(x + 1) where x is no natural number.
+/// Computes n!, or Γ(x + 1) if x is not a natural number.
 fn factorial(x: &Value) -> Option<Value> {
     let Some(n) = natural(x) else {
         let x = x.real().filter(|x| x.fract() != 0.0 && x.abs() < 150.0)?;
@@ -71,7 +71,7 @@ fn factorial(x: &Value) -> Option<Value> {
     Some(Value::Rational(BigRational::from_integer(product)))
 }
 
-/// Γ by Lanczos' sum of nine terms (g = 7), right to about fourteen digits.
+/// Computes Γ by Lanczos' sum of nine terms (g = 7), accurate to about fourteen digits.
 fn gamma(x: f64) -> f64 {
     use std::f64::consts::PI;
     #[rustfmt::skip]
@@ -126,7 +126,8 @@ fn common(name: &str, numbers: &[Value]) -> Option<Value> {
     Some(Value::Rational(BigRational::from_integer(result)))
 }
 
-/// Trigonometric and hyperbolic functions and their inverses; complex arguments for sine, cosine and what is made of them.
+/// Computes trigonometric and hyperbolic functions and their inverses. Sine, cosine and functions derived from them
+/// accept complex arguments.
 fn trigonometric(name: &str, x: &Value) -> Option<Value> {
     let (re, im) = x.parts();
     if matches!(x, Value::Rational(x) if x.is_zero()) {

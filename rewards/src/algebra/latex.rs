@@ -1,20 +1,20 @@
-//! LaTeX as `sympy.parsing.latex.parse_latex` (1.13.3, ANTLR backend) reads it.
+//! A reimplementation of `sympy.parsing.latex.parse_latex` (1.13.3, ANTLR backend).
 //!
-//! Its grammar ends without the end of the text: what follows a whole expression is not read. Letters are symbols each,
-//! `\pi` is a symbol like any other, commands that are not known are symbols.
+//! Its grammar does not require the end of the text: what follows a complete expression is not read. Each letter is a
+//! symbol, `\pi` is a symbol like any other, and unknown commands are symbols.
 
 use std::cell::Cell;
 
 use super::expr::{Expr, RelationKind};
 use super::tokens::{SPACES, Token, differential, sign};
 
-/// The depth of groups and the length of texts that are parsed.
+/// The deepest nesting of groups and the longest text that are parsed.
 const DEEPEST: usize = 200;
 const LONGEST: usize = 20_000;
-/// The bars of absolute values that are told apart; each may open or close.
+/// The most absolute-value bars that are disambiguated; each may open or close.
 const MOST_BARS: usize = 10;
 
-/// The expression that a text begins with; `None` where the official parser raises.
+/// Parses the expression with which a text begins; `None` where the official parser raises.
 pub fn parse_latex(text: &str) -> Option<Expr> {
     let text = text.trim();
     if text.len() > LONGEST {
@@ -28,7 +28,7 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
         met_broken: Cell::new(false),
     };
     let expr = parser.relation()?;
-    // The official lexer raises as soon as it is asked for a token that it does not know.
+    // The official lexer raises as soon as the parser asks for an unknown token.
     (!parser.met_broken.get()).then_some(expr)
 }
 
@@ -90,7 +90,7 @@ impl LatexParser<'_> {
         token
     }
 
-    /// What may follow, if it parses to its end; else the expression ended before it.
+    /// Tries an optional part; if it fails, the expression ends before it.
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let (at, depth) = (self.at, self.depth);
         let value = read(self);
@@ -200,7 +200,7 @@ impl LatexParser<'_> {
         value
     }
 
-    /// Factors that stand side by side; a lone x between two of them without symbols is a times sign.
+    /// Parses adjacent factors. A lone x between two factors without symbols is a multiplication sign.
     fn factors(&mut self, with_functions: bool) -> Option<Expr> {
         let mut factors = vec![self.postfix(true)?];
         while self.begins_factor(with_functions)
@@ -236,7 +236,7 @@ impl LatexParser<'_> {
         }
     }
 
-    /// Whether a bar begins an absolute value: what follows can be an expression and another bar comes.
+    /// Whether a bar opens an absolute value: an expression can follow and another bar closes it.
     fn bar_begins(&self) -> bool {
         let rest = &self.tokens[self.at + 1..];
         let mut parser = LatexParser {
@@ -266,7 +266,7 @@ impl LatexParser<'_> {
         Some(value)
     }
 
-    /// What a super- or subscript holds: an atom, or an expression in braces.
+    /// Parses the content of a superscript or subscript: an atom, or an expression in braces.
     fn script(&mut self) -> Option<Expr> {
         if self.take("{") {
             let inside = self.expr()?;
@@ -276,7 +276,7 @@ impl LatexParser<'_> {
         self.atom()
     }
 
-    /// A function's script; of bare digits the last is left for the argument where none follows.
+    /// Parses a function's script. Of bare digits, the last one becomes the argument if no other follows.
     fn function_script(&mut self) -> Option<Expr> {
         let start = self.at;
         let script = self.script()?;
@@ -344,7 +344,7 @@ impl LatexParser<'_> {
         }
     }
 
-    /// A symbol applied to arguments in parentheses is a function; any other is an atom.
+    /// Parses an atom; a symbol before arguments in parentheses is a function.
     fn applied(&mut self, with_functions: bool) -> Option<Expr> {
         let start = self.at;
         let atom = self.atom()?;
@@ -416,10 +416,10 @@ impl LatexParser<'_> {
         Some(Expr::Symbol(name + &quotes, false))
     }
 
-    /// Digits, groups of three after commas, decimals. A point must be followed by a digit.
+    /// Parses a number: digits, groups of three after commas, decimals. A digit must follow a point.
     fn number(&mut self) -> Option<Expr> {
         let mut text = self.digits();
-        // Python reads no whole number that begins with a zero, and the official parser asks Python.
+        // The official parser relies on Python, which rejects integers with a leading zero.
         let has_leading_zero =
             text.len() > 1 && text.starts_with('0') && text.bytes().any(|digit| digit != b'0');
         while self.is(",") && (1..=3).all(|i| matches!(self.tokens.get(self.at + i), Some(Token::Number(_))))
@@ -434,7 +434,7 @@ impl LatexParser<'_> {
         }
         if self.take(".") {
             let mut decimals = self.digits();
-            // Before another point the last decimal is read as the beginning of another number.
+            // Before another point, the last decimal begins the next number.
             if self.is(".") && decimals.len() > 1 {
                 decimals.pop();
                 self.at -= 1;
@@ -474,7 +474,7 @@ impl LatexParser<'_> {
         })
     }
 
-    /// A fraction's part: one digit, or an expression in braces.
+    /// Parses the numerator or denominator of a fraction: one digit, or an expression in braces.
     fn part(&mut self) -> Option<Expr> {
         if let Some(Token::Number(digit)) = self.peek() {
             let value = Expr::number(digit);
@@ -484,7 +484,7 @@ impl LatexParser<'_> {
         self.braced()
     }
 
-    /// A sum or product: `_{k=1}^{n}` in either order, then a product.
+    /// Parses a sum or product: `_{k=1}^{n}` in either order, then a product.
     fn series(&mut self, name: &str) -> Option<Expr> {
         let (mut start, mut end) = (None, None);
         for _ in 0..2 {
@@ -599,7 +599,7 @@ fn is_operator(name: &str) -> bool {
     OPERATORS.contains(&name)
 }
 
-/// A subscript as text; only its being the same for the same subscript matters.
+/// Formats a subscript as text. It only has to be equal for equal subscripts.
 fn shown(expr: &Expr) -> String {
     match expr {
         Expr::Rational(value) => value.to_string(),

@@ -1,10 +1,10 @@
-//! A small exact computer algebra: what the graders of mathematics need of one.
+//! A small exact computer algebra, as far as the graders of mathematics need one.
 //!
-//! Expressions keep the form in which they were written ([`Expr`]); two are the same if their difference is zero at rational
-//! points, computed with whole fractions as long as nothing irrational takes part and with complex floats from there
-//! ([`is_zero`]). For rational functions that is exact up to the chance of hitting a root at every one of several points.
-//! Sets, intervals, tuples, matrices and relations are data; what makes them equal is decided by those who grade.
-//! No crate of the registry does this under a free licence; numbers are `num-bigint`'s and `num-rational`'s.
+//! Expressions keep their written form ([`Expr`]). Two expressions are equal if their difference is zero at rational
+//! points ([`is_zero`]). The values are exact fractions until something irrational takes part, then complex floats. For
+//! rational functions, the test is exact up to the chance of hitting a root at every one of several points. Sets,
+//! intervals, tuples, matrices and relations are data; the graders decide when they are equal. No crate offers this
+//! under a free licence; numbers are `num-bigint`'s and `num-rational`'s.
 
 mod expr;
 mod functions;

@@ -1,4 +1,4 @@
-//! Whether an expression is zero: its value at rational points, exact where it can be.
+//! Zero testing: evaluates an expression at rational points, exactly where possible.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,15 @@ use super::expr::{Expr, Named};
 use super::functions;
 use super::value::Value;
 
-/// The points at which an expression with symbols is probed, and how many are tried where it is undefined.
+/// The number of points at which an expression with symbols is evaluated, and the number of tries if it is undefined at
+/// some.
 const POINTS: usize = 5;
 const TRIES: usize = 24;
 
-/// How near to zero, against the sizes that cancelled, a float counts as zero.
+/// The tolerance of a float zero, relative to the size of the terms that cancelled.
 const NEAR: f64 = 1e-12;
 
-/// Whether an expression is zero everywhere; `None` where that cannot be told: it has no value at any point tried.
+/// Whether an expression is zero everywhere; `None` if it has no value at any point that was tried.
 pub fn is_zero(expr: &Expr) -> Option<bool> {
     let symbols = free_symbols(expr);
     let tries = if symbols.is_empty() { 1 } else { TRIES };
@@ -43,7 +44,7 @@ pub fn is_zero(expr: &Expr) -> Option<bool> {
     (seen > 0).then_some(true)
 }
 
-/// The symbols that have values of their own: not those that a sum runs over.
+/// Returns the free symbols; the index of a sum or product is not free.
 fn free_symbols(expr: &Expr) -> Vec<(String, bool)> {
     if let Expr::Function(name, arguments) = expr
         && (name == "sum" || name == "product")
@@ -69,7 +70,7 @@ fn free_symbols(expr: &Expr) -> Vec<(String, bool)> {
     }
 }
 
-/// The value of an expression without symbols.
+/// Evaluates an expression without free symbols.
 pub fn value_of(expr: &Expr) -> Option<Value> {
     free_symbols(expr)
         .is_empty()
@@ -77,7 +78,7 @@ pub fn value_of(expr: &Expr) -> Option<Value> {
         .flatten()
 }
 
-/// Values of the symbols, and of functions that are not known, by what they are applied to.
+/// Values of the symbols, and of unknown functions by their arguments.
 struct Point {
     symbols: HashMap<(String, bool), Value>,
     unknown: HashMap<String, Value>,
@@ -90,7 +91,7 @@ impl Point {
             .iter()
             .map(|symbol| {
                 let value = some_number(&symbol.0, attempt);
-                // What is not known to be real is complex at every third point.
+                // A symbol that is not known to be real is complex at every third point.
                 let turn = if symbol.1 || attempt % 3 != 2 {
                     Value::int(1)
                 } else {
@@ -106,7 +107,7 @@ impl Point {
         }
     }
 
-    /// The value of a sum and the size of what is summed, terms multiplied out where they are sums themselves.
+    /// Evaluates a sum and the size of its terms; products of sums are expanded.
     fn sum(&mut self, expr: &Expr) -> Option<(Value, f64)> {
         match expr {
             Expr::Add(terms) => {
@@ -136,7 +137,7 @@ impl Point {
     fn value(&mut self, expr: &Expr) -> Option<Value> {
         match expr {
             Expr::Rational(value) => Some(Value::Rational(value.clone())),
-            // Beside symbols a float is a coefficient, and coefficients are collected before they are compared.
+            // Beside symbols a float is a coefficient, and coefficients are collected exactly before they are compared.
             Expr::Float(value) if self.symbols.is_empty() => Some(double(value)),
             Expr::Float(value) => Some(Value::Rational(value.clone())),
             Expr::Symbol(name, real) => self.symbols.get(&(name.clone(), *real)).cloned(),
@@ -159,7 +160,7 @@ impl Point {
         }
     }
 
-    /// A sum or product over whole numbers: what is summed, the variable, from, to.
+    /// Evaluates a sum or product over integers; the arguments are body, variable, from, to.
     fn series(&mut self, name: &str, arguments: &[Expr]) -> Option<Value> {
         let [body, Expr::Symbol(variable, real), from, to] = arguments else {
             return None;
@@ -199,7 +200,7 @@ impl Point {
         if is_known(name) {
             return functions::value(name, &values);
         }
-        // An unknown function has some value, the same for the same arguments.
+        // An unknown function has an arbitrary value, equal for equal arguments.
         let shown: Vec<String> = values
             .iter()
             .map(|value| {
@@ -218,7 +219,7 @@ impl Point {
     }
 }
 
-/// A number with a point as the graders keep it: a double, or exactly where it has more digits than one.
+/// Converts a decimal number as the graders do: to a double, or exactly if it has more digits than a double.
 fn double(value: &BigRational) -> Value {
     const DIGITS: u64 = 50;
     if value.numer().bits() > DIGITS {
@@ -265,7 +266,7 @@ fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
 }
 
-/// A fraction between −4 and 4 that looks random, the same for the same name and attempt.
+/// Returns a pseudo-random fraction between −4 and 4 that depends only on name and attempt.
 fn some_number(name: &str, attempt: usize) -> Value {
     let mut state: u64 = 0xcbf2_9ce4_8422_2325 ^ (attempt as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     for byte in name.bytes() {

@@ -1,9 +1,9 @@
-//! LaTeX's tokens, for both grammars.
+//! The LaTeX tokens of both grammars.
 
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {
-    /// Digits, with a point where the grammar has it in its numbers.
+    /// Digits, with a point in the grammar that allows one in its numbers.
     Number(String),
     /// A number with a percent sign.
     Percent(String),
@@ -13,19 +13,19 @@ pub enum Token {
     Command(String),
     /// A differential: `d` and what follows it.
     Differential(String),
-    /// A text or another accent: command and content.
+    /// A text or accent: its command and content.
     Accent(String, String),
-    /// The begin or end of a matrix or determinant: whether it begins, its kind.
+    /// The begin or end of a matrix or determinant: whether it begins, and its kind.
     Matrix(bool, String),
     /// A name that the extended grammar reserves.
     Reserved(String),
-    /// Any other sign.
+    /// Any other character.
     Sign(&'static str),
-    /// What no rule takes: the official lexers raise when they reach it.
+    /// Input that no rule matches; the official lexers raise when they reach it.
     Broken,
 }
 
-/// Commands that are spaces in both grammars.
+/// Commands that are white space in both grammars.
 pub const SPACES: [&str; 13] = [
     "thinspace",
     "medspace",
@@ -42,7 +42,7 @@ pub const SPACES: [&str; 13] = [
     "vspace",
 ];
 
-/// A sign of this text that the lexers know, its longest first.
+/// Returns the longest known sign with which a text begins.
 pub fn sign(rest: &str, known: &[&'static str]) -> Option<&'static str> {
     known
         .iter()
@@ -51,7 +51,7 @@ pub fn sign(rest: &str, known: &[&'static str]) -> Option<&'static str> {
         .copied()
 }
 
-/// A differential's name and length: `d`, white space, a letter or a command.
+/// Reads a differential, `d`, white space and a letter or command; returns its name and length.
 pub fn differential(rest: &str) -> Option<(String, usize)> {
     let after = rest.strip_prefix('d')?;
     let trimmed = after.trim_start_matches([' ', '\t', '\r', '\n']);

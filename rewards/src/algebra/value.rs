@@ -1,30 +1,30 @@
-//! A number at a point: a whole fraction while that is possible, then a float, a complex float from there on.
+//! Numeric values: exact fractions as long as possible, then doubles, then complex doubles.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// A number.
+/// A numeric value.
 #[derive(Debug, Clone)]
 pub enum Value {
-    /// Exact.
+    /// An exact fraction.
     Rational(BigRational),
-    /// A double that was written with a decimal point, or made of such: its arithmetic rounds as the graders' does.
+    /// A double that was written with a decimal point or computed from one; its arithmetic rounds as in the graders.
     Float(f64),
-    /// Real and imaginary part.
+    /// The real and imaginary part.
     Complex(f64, f64),
 }
 
-/// The bits that an exact power may have.
+/// The most bits of an exact power.
 const LARGEST: u64 = 200_000;
 
 impl Value {
-    /// A whole number.
+    /// Makes an integer.
     pub fn int(value: i64) -> Self {
         Self::Rational(BigRational::from_integer(BigInt::from(value)))
     }
 
-    /// Both parts as floats.
+    /// Returns the real and imaginary part as floats.
     pub fn parts(&self) -> (f64, f64) {
         match self {
             Self::Rational(value) => (float(value), 0.0),
@@ -33,19 +33,19 @@ impl Value {
         }
     }
 
-    /// The real part, if there is no other.
+    /// Returns the real part if the imaginary part is negligible.
     pub fn real(&self) -> Option<f64> {
         let (re, im) = self.parts();
         (im.abs() <= 1e-13 * re.abs().max(1.0)).then_some(re)
     }
 
-    /// The distance from zero.
+    /// Returns the absolute value.
     pub fn size(&self) -> f64 {
         let (re, im) = self.parts();
         re.hypot(im)
     }
 
-    /// The sum.
+    /// Adds two values.
     pub fn add(&self, other: &Self) -> Self {
         if let (Self::Rational(a), Self::Rational(b)) = (self, other) {
             return Self::Rational(a + b);
@@ -57,7 +57,7 @@ impl Value {
         Self::Complex(a + c, b + d)
     }
 
-    /// The product.
+    /// Multiplies two values.
     pub fn mul(&self, other: &Self) -> Self {
         if let (Self::Rational(a), Self::Rational(b)) = (self, other) {
             return Self::Rational(a * b);
@@ -69,7 +69,7 @@ impl Value {
         Self::Complex(a * c - b * d, a * d + b * c)
     }
 
-    /// Both as doubles, if one is a double and neither is complex.
+    /// Returns both as doubles, if one is a double and neither is complex.
     fn doubles(&self, other: &Self) -> Option<(f64, f64)> {
         match (self, other) {
             (Self::Complex(..), _) | (_, Self::Complex(..)) | (Self::Rational(_), Self::Rational(_)) => None,
@@ -77,7 +77,7 @@ impl Value {
         }
     }
 
-    /// The power; none where it is undefined or too large.
+    /// Computes a power; `None` if it is undefined or too large.
     pub fn pow(&self, exponent: &Self) -> Option<Self> {
         if let (Self::Rational(base), Self::Rational(exponent)) = (self, exponent) {
             if exponent.is_integer() {
@@ -106,7 +106,7 @@ impl Value {
         exponent.mul(&self.ln()?).exp()
     }
 
-    /// The natural logarithm, its principal value.
+    /// Computes the principal natural logarithm.
     pub fn ln(&self) -> Option<Self> {
         if let Self::Rational(value) = self {
             if value.is_one() {
@@ -124,7 +124,7 @@ impl Value {
         (size > 0.0).then(|| Self::Complex(size.ln(), im.atan2(re)))
     }
 
-    /// e to this.
+    /// Computes the exponential.
     pub fn exp(&self) -> Option<Self> {
         if matches!(self, Self::Rational(value) if value.is_zero()) {
             return Some(Self::int(1));
@@ -136,7 +136,7 @@ impl Value {
     }
 }
 
-/// A fraction as a float, also where numerator and denominator are beyond floats.
+/// Converts a fraction to a float, even if numerator and denominator exceed the range of floats.
 pub fn float(value: &BigRational) -> f64 {
     value
         .to_f64()
@@ -168,7 +168,7 @@ fn whole_power(base: &BigRational, exponent: &BigRational) -> Option<Value> {
     Some(Value::Rational(base.pow(i32::try_from(n).ok()?)))
 }
 
-/// A root that is a fraction itself, of a base that is not negative.
+/// Computes a root that is a fraction itself; the base must not be negative.
 fn exact_root(base: &BigRational, exponent: &BigRational) -> Option<BigRational> {
     let degree = exponent.denom().to_u32().filter(|degree| *degree <= 64)?;
     if base.is_negative() {

@@ -1,4 +1,4 @@
-//! `fashion-ask`: what Fashion-MNIST's test pictures show (arXiv 1708.07747).
+//! The benchmark `fashion-ask`: naming the content of Fashion-MNIST's test pictures (arXiv 1708.07747).
 
 use demask_datasets::example::{Kind, Split};
 

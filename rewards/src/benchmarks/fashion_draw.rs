@@ -1,4 +1,4 @@
-//! `fashion-draw`: drawings from a class's name, told apart by the nearest class mean.
+//! The benchmark `fashion-draw`: drawing a class by its name, judged by the nearest class mean.
 
 use demask_datasets::example::{Kind, Split};
 
@@ -7,7 +7,7 @@ use super::{Benchmark, Data, Item, Protocol, Response, Scoring, SuiteError};
 use crate::verifiers::Verifiers;
 use crate::verifiers::class_means::ClassMeans;
 
-/// Training pictures that the classes' means are made of.
+/// The number of training pictures from which the class means are computed.
 const MEANS_OF: usize = 6000;
 
 /// The benchmark `fashion-draw`.

@@ -1,9 +1,10 @@
-//! The benchmarks, a file each, and the one list of them.
+//! The benchmarks, one a file, and the list of them ([`BENCHMARKS`]).
 //!
-//! A benchmark says where its items come from, what a model is asked about each, how an answer is scored and what all
-//! verdicts together amount to. Files may be of any format: `items` reads them. A benchmark that is run in several ways has
-//! several protocols; a benchmark under one protocol is a [`Suite`], which is what users name and what has a result.
-//! What runs a suite on a model is in `actors`; shared data of several benchmarks is in `shared/`. Benchmarks that a person makes
+//! A benchmark defines its items, what a model is asked about each, how an answer is scored, and how the verdicts are
+//! aggregated. Its files may be in any format that `items` reads. A benchmark that is run in several ways has several
+//! protocols. A benchmark under one protocol is a [`Suite`], which users name and which has a result.
+//!
+//! Suites are run on models in `actors`. `shared/` holds data of several benchmarks. Benchmarks that users define
 //! without Rust are in `own/`.
 
 use std::sync::Arc;
@@ -33,72 +34,72 @@ pub use suites::Suites;
 
 /// A benchmark.
 pub trait Benchmark: Send + Sync {
-    /// The name that users type.
+    /// Returns the name that users type.
     fn name(&self) -> &str;
 
-    /// What is measured, in a line.
+    /// Describes in one line what is measured.
     fn about(&self) -> &str;
 
-    /// The ways in which the benchmark is run; the first is meant where a user names none.
+    /// Returns the ways in which the benchmark is run; the first is the default.
     fn protocols(&self) -> &'static [Protocol] {
         const { &[Protocol::accuracy("")] }
     }
 
-    /// Where the items come from.
+    /// Returns where the items come from.
     fn data(&self) -> Data;
 
-    /// The items of a full run, at most.
+    /// Returns the most items of a full run.
     fn size(&self) -> usize;
 
-    /// The first `count` items of the test split, the same every time.
+    /// Returns the first `count` items of the test split; they are the same every time.
     ///
     /// # Errors
-    /// The data is not on this machine, or broken: which file, and what to do.
+    /// An error if the data is missing or broken; it names the file and the remedy.
     fn items(&self, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError>;
 
-    /// What the verdicts need beside the completion.
+    /// Returns what the verdicts need beside the completion.
     ///
     /// # Errors
-    /// The data that a verifier learns from is not on this machine, or broken.
+    /// An error if the data that a verifier learns from is missing or broken.
     fn verifiers(&self) -> Result<Verifiers, SuiteError> {
         Ok(Verifiers::default())
     }
 
-    /// What the model is asked about an item.
+    /// Returns what the model is asked about an item.
     fn request(&self, _protocol: &Protocol, item: &Item) -> ItemRequest {
         ItemRequest::Generate {
             may_think: item.example.reasoning.is_some(),
         }
     }
 
-    /// The verdict on a response, or the question that a judge model must answer first.
+    /// Scores a response, or asks the question that a judge model must answer first.
     fn score(&self, protocol: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring;
 
-    /// The verdict on a response, from what a judge model, a network or a detector said; none where that cannot be read.
+    /// Scores a response by the reply of a judge model, network or detector; `None` if the reply cannot be parsed.
     fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Option<Verdict> {
         None
     }
 
-    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    /// Returns the verdict after a judge's replies could not be parsed; `None` if the response then counts as unjudged.
     fn unread_reply(&self, _protocol: &Protocol, _item: &Item) -> Option<Verdict> {
         None
     }
 
-    /// Whether a judge model may be asked though there are verdicts without one: a figure says which it had then.
+    /// Whether a judge model is optional: the verdicts exist without one, and a result says whether it had one.
     fn may_be_judged(&self) -> bool {
         false
     }
 
-    /// The result of all verdicts. The whole set is seen at once, so that an F1 or CIDEr over it, or groups of items that
-    /// count only together, are computed here.
+    /// Aggregates all verdicts. It sees the whole set, so that an F1 or CIDEr over the set, or groups of items that
+    /// count only together, can be computed.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         accuracy(self.name(), protocol, judged)
     }
 
-    /// Whether pictures of that size can be judged or shown.
+    /// Checks whether pictures of this size can be judged or shown.
     ///
     /// # Errors
-    /// The size that is needed, in words.
+    /// A message with the required size.
     fn check_size(&self, _width: usize, _height: usize) -> Result<(), String> {
         Ok(())
     }
@@ -107,32 +108,33 @@ pub trait Benchmark: Send + Sync {
 /// Where a benchmark's items come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// The items are generated: always there.
+    /// Generated; always available.
     Generated,
-    /// The items are in the first of these files or folders that is there.
+    /// In the first of these files or folders that exists.
     Files(&'static [&'static str]),
-    /// The items are in a published benchmark's files, in one of the forms that people have.
+    /// In the files of a published benchmark, in any of its known forms.
     Published(&'static BenchmarkSource),
-    /// The items are in a file that a person names: they are there if they can be read.
+    /// In a file that the user names; available if it can be read.
     Given,
 }
 
-/// One item.
+/// An item of a benchmark.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// What is asked and what is right.
+    /// The question and the right answer.
     pub example: Example,
-    /// The group that the item counts in: the same question with its choices in another order, the two halves of a pair.
+    /// The group with which the item counts: the same question with its choices in another order, or the two halves of
+    /// a pair.
     pub group: Option<String>,
-    /// The picture that is asked about, not yet decoded: [`Suite::with_picture`] does it when the item is asked.
+    /// The undecoded picture of the question; [`Suite::with_picture`] decodes it when the item is asked.
     pub picture: Option<Encoded>,
-    /// Whether its table names the picture as PNG: who writes it under that name loses nothing of it.
+    /// Whether the picture's table names it as PNG, so that a harness which writes it under that name loses nothing.
     pub is_png: bool,
-    /// The question and its choices alone, without what a protocol puts around them; empty where the example says it.
+    /// The question and its choices without the protocol's wording; empty if the example has just that.
     pub bare: Vec<String>,
-    /// Why the row cannot be asked; it counts as wrong then, since no figure is bettered by leaving it out.
+    /// Why the row cannot be asked. It then counts as wrong, because leaving it out would improve the result.
     pub broken: Option<String>,
-    /// Its text may not be shown or stored: GPQA's authors ask for it.
+    /// Whether its text must not be shown or stored, as GPQA's authors ask.
     pub is_secret: bool,
 }
 
@@ -155,22 +157,22 @@ impl From<Example> for Item {
 pub enum ItemRequest {
     /// A completion of the item's example.
     Generate {
-        /// Whether the model may reason first where the run reasons.
+        /// Whether the model may reason first, if the run uses reasoning.
         may_think: bool,
     },
     /// The log-likelihood of each choice as the answer to the item's example.
     Likelihood {
-        /// The choices, each exactly as the model would write it, a leading space too.
+        /// The choices, exactly as the model would write them, including a leading space.
         choices: Vec<String>,
-        /// Masked views of each choice of several tokens; one of a single token is exact.
+        /// The masked views of each choice of several tokens; a single token needs only one, which is exact.
         samples: usize,
-        /// Classifier-free guidance scale; 0 is off.
+        /// The scale of classifier-free guidance; 0 is off.
         guidance: f32,
     },
 }
 
 impl ItemRequest {
-    /// The log-likelihoods of choices, by so many samples each, without guidance.
+    /// Asks for the log-likelihoods of choices with `samples` views each, without guidance.
     #[must_use]
     pub const fn likelihood(choices: Vec<String>, samples: usize) -> Self {
         Self::Likelihood {
@@ -181,7 +183,7 @@ impl ItemRequest {
     }
 }
 
-/// What the model gave.
+/// The model's response.
 #[derive(Clone, Copy, Debug)]
 pub enum Response<'a> {
     /// A completion.
@@ -201,37 +203,37 @@ impl Response<'_> {
     }
 }
 
-/// How far the scoring of a response got.
+/// The state of scoring a response.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scoring {
     /// The verdict is known.
     Done(Verdict),
-    /// A judge model is asked this over HTTP, with the drawing where there is one; `score_reply` reads what it says.
+    /// A judge model must be asked over HTTP, with the drawing if there is one; `score_reply` reads its reply.
     AskJudge {
-        /// What it is told first; may be empty.
+        /// The system message; may be empty.
         system: String,
         /// The prompt for the judge model.
         prompt: String,
-        /// The verdict where nobody named a judge; absent where there is none without one.
+        /// The verdict if no judge is named; absent if a judge is required.
         otherwise: Option<Verdict>,
     },
-    /// A reward network is asked how it finds the drawing for this text; `score_reply` reads the number.
+    /// A reward network must score the drawing for this text; `score_reply` reads the number.
     AskNetwork {
         /// `clip`, whose number is the cosine, or `image_reward`.
         network: &'static str,
         /// The text.
         text: String,
     },
-    /// A detector is asked what is in the drawing; `score_reply` reads its JSON.
+    /// A detector must find the objects of the drawing; `score_reply` reads its JSON.
     AskDetector {
-        /// The drawing's name in the benchmark's own layout of folders.
+        /// The drawing's name in the benchmark's own folder layout.
         image: String,
-        /// The classes of things that are looked for.
+        /// The classes of objects to detect.
         classes: Vec<String>,
     },
-    /// The external reward of this name is asked; its value, as a share of its range, is the credit.
+    /// An external reward must be asked; its value, as a share of its range, is the credit.
     AskReward {
-        /// The reward.
+        /// The reward's name.
         reward: String,
     },
 }
@@ -239,17 +241,17 @@ pub enum Scoring {
 /// The verdict on one response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// From 0, wrong, to 1, right.
+    /// The credit from 0 (wrong) to 1 (right).
     pub credit: f64,
-    /// The answer as it was read, for metrics over the whole set.
+    /// The answer as it was parsed, for metrics over the whole set.
     pub answer: String,
 }
 
-/// What the answer of an item begins with that nobody could judge.
+/// The prefix that marks the answer of an unjudged item.
 const UNJUDGED: &str = "unjudged: ";
 
 impl Verdict {
-    /// Nobody could judge the response: why. It counts as wrong where a benchmark does not say otherwise.
+    /// Makes the verdict of a response that could not be judged. It counts as wrong unless a benchmark says otherwise.
     #[must_use]
     pub fn unjudged(why: &str) -> Self {
         Self {
@@ -279,17 +281,17 @@ impl From<bool> for Verdict {
 pub struct Judged {
     /// The item.
     pub item: Item,
-    /// The verdict on what the model gave.
+    /// The verdict on the model's response.
     pub verdict: Verdict,
 }
 
-/// Declares the files of this folder and lists their benchmarks, so that a benchmark is added by one line. Those of
-/// `published/` follow by their rooms.
+/// Declares the files of this folder and lists their benchmarks, so that adding one takes one line. The benchmarks of
+/// `published/` follow by their folders.
 macro_rules! benchmarks {
     ($($file:ident::$benchmark:ident),* ; $($room:ident::$other:ident::$published:ident),* $(,)?) => {
         $(pub mod $file;)*
 
-        /// Every benchmark, in the order in which they are shown.
+        /// Every benchmark, in display order.
         pub static BENCHMARKS: &[&dyn Benchmark] =
             &[$(&$file::$benchmark,)* $(&published::$room::$other::$published),*];
     };
@@ -322,7 +324,7 @@ benchmarks! {
     generation::wise::Wise,
 }
 
-/// A benchmark of the list, or one that a person made.
+/// A listed benchmark, or one that the user defined.
 #[derive(Clone)]
 enum Held {
     Listed(&'static dyn Benchmark),
@@ -334,7 +336,7 @@ enum Held {
 pub struct Suite {
     held: Held,
     protocol: &'static Protocol,
-    /// The folder that its data is looked for in; none: where data is looked for in general.
+    /// The only folder in which its data is searched; `None` for the usual places.
     root: Option<PathBuf>,
 }
 
@@ -345,7 +347,7 @@ impl std::fmt::Debug for Suite {
 }
 
 impl Suite {
-    /// The suites of a benchmark, one a protocol.
+    /// Returns the suites of a benchmark, one per protocol.
     pub fn of(benchmark: &'static dyn Benchmark) -> impl Iterator<Item = Self> {
         let protocols = benchmark.protocols().iter();
         protocols.map(move |protocol| Self {
@@ -355,7 +357,7 @@ impl Suite {
         })
     }
 
-    /// The suites of a benchmark that a person made.
+    /// Returns the suites of a user-defined benchmark.
     fn of_own(benchmark: &Arc<dyn Benchmark>) -> impl Iterator<Item = Self> {
         let protocols = benchmark.protocols().iter();
         let held = Held::Own(Arc::clone(benchmark));
@@ -373,24 +375,24 @@ impl Suite {
         }
     }
 
-    /// Every suite.
+    /// Returns every suite.
     pub fn all() -> impl Iterator<Item = Self> {
         BENCHMARKS.iter().flat_map(|benchmark| Self::of(*benchmark))
     }
 
-    /// The suite of a name; a benchmark's name alone means its first protocol.
+    /// Finds the suite of a name; a benchmark's name alone means its first protocol.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         Self::all().find(|suite| suite.is_named(name))
     }
 
-    /// Whether a person who writes this name means the suite.
+    /// Whether a name means this suite.
     pub(super) fn is_named(&self, name: &str) -> bool {
         let first = self.benchmark().protocols().first();
         self.name() == name || (first == Some(self.protocol) && self.benchmark().name() == name)
     }
 
-    /// The same with its data looked for in this folder.
+    /// Restricts the search of its data to this folder.
     #[must_use]
     pub fn within(self, root: PathBuf) -> Self {
         Self {
@@ -399,7 +401,7 @@ impl Suite {
         }
     }
 
-    /// Whether its data is looked for in a folder of its own ([`Suite::within`]).
+    /// Whether the search of its data is restricted to a folder ([`Suite::within`]).
     #[must_use]
     pub const fn is_narrowed(&self) -> bool {
         self.root.is_some()
@@ -412,7 +414,7 @@ impl Suite {
         }
     }
 
-    /// The name: the benchmark's, with the protocol's where it has one.
+    /// Returns the name: the benchmark's, followed by the protocol's if it has one.
     #[must_use]
     pub fn name(&self) -> String {
         match self.protocol.name {
@@ -421,38 +423,38 @@ impl Suite {
         }
     }
 
-    /// The benchmark's name, without a protocol.
+    /// Returns the benchmark's name without a protocol.
     #[must_use]
     pub fn benchmark_name(&self) -> &str {
         self.benchmark().name()
     }
 
-    /// What is measured, in a line.
+    /// Describes in one line what is measured.
     #[must_use]
     pub fn about(&self) -> &str {
         self.benchmark().about()
     }
 
-    /// The name of the result's value.
+    /// Returns the name of the result's value.
     #[must_use]
     pub const fn metric(&self) -> &'static str {
         self.protocol.metric
     }
 
-    /// The protocol.
+    /// Returns the protocol.
     #[must_use]
     pub const fn protocol(&self) -> &'static Protocol {
         self.protocol
     }
 
-    /// Where the data comes from.
+    /// Returns where the data comes from.
     #[must_use]
     pub fn data(&self) -> Data {
         self.benchmark().data()
     }
 
-    /// The item with its picture decoded, as the protocol has it made to fit; a picture that cannot be decoded is why the item
-    /// is broken.
+    /// Returns the item with its picture decoded and fitted as the protocol says. If decoding fails, the item becomes
+    /// broken.
     #[must_use]
     pub fn with_picture(&self, item: &Item, size: PictureSize) -> Item {
         let mut item = item.clone();
@@ -469,7 +471,7 @@ impl Suite {
         item
     }
 
-    /// The items of a full run, at most.
+    /// Returns the most items of a full run.
     #[must_use]
     pub fn size(&self) -> usize {
         self.benchmark().size()
@@ -486,21 +488,21 @@ impl Suite {
         })
     }
 
-    /// Whether the suite can be run in pictures of that size.
+    /// Checks whether the suite can be run with pictures of this size.
     ///
     /// # Errors
-    /// The size that is needed, in words.
+    /// A message with the required size.
     pub fn takes(&self, width: usize, height: usize) -> Result<(), String> {
         self.benchmark().check_size(width, height)
     }
 
-    /// The first items, as many as it takes for `limit` that the suite's value counts: held-out compositions among them come
-    /// on top.
+    /// Returns the first items, so many that `limit` of them count for the suite's value; held-out compositions among
+    /// them are extra.
     ///
     /// # Errors
-    /// The data is not on this machine, or broken.
+    /// An error if the data is missing or broken.
     pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>, SuiteError> {
-        // A file that a person names is not read to its end to be counted first.
+        // A user's file is not read to its end just to count its items.
         let size = match self.data() {
             Data::Given => usize::MAX,
             _ => self.size(),
@@ -509,7 +511,7 @@ impl Suite {
         let mut asked = limit.min(size);
         loop {
             let mut items = self.looked_for(|| self.benchmark().items(self.protocol, asked))?;
-            // Whole groups alone have a result.
+            // Only whole groups have a result.
             if items.iter().any(|item| item.group.is_some()) {
                 return Ok(items);
             }
@@ -528,54 +530,54 @@ impl Suite {
         }
     }
 
-    /// The examples of the first items.
+    /// Returns the examples of the first items.
     ///
     /// # Errors
-    /// The data is not on this machine, or broken.
+    /// An error if the data is missing or broken.
     pub fn examples(&self, limit: Option<usize>) -> Result<Vec<Example>, SuiteError> {
         let items = self.items(limit)?;
         Ok(items.into_iter().map(|item| item.example).collect())
     }
 
-    /// A judge with the verifiers that the verdicts need.
+    /// Makes a judge with the verifiers that the verdicts need.
     ///
     /// # Errors
-    /// The data that a verifier learns from is not on this machine, or broken.
+    /// An error if the data that a verifier learns from is missing or broken.
     pub fn judge(&self) -> Result<Judge, SuiteError> {
         self.benchmark().verifiers().map(Judge::with_verifiers)
     }
 
-    /// What the model is asked about an item.
+    /// Returns what the model is asked about an item.
     #[must_use]
     pub fn request(&self, item: &Item) -> ItemRequest {
         self.benchmark().request(self.protocol, item)
     }
 
-    /// The verdict on a response, or the question that a judge model must answer first.
+    /// Scores a response, or asks the question that a judge model must answer first.
     #[must_use]
     pub fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
         self.benchmark().score(self.protocol, item, response, verifiers)
     }
 
-    /// The verdict on a response, from what a judge model, a network or a detector said; none where that cannot be read.
+    /// Scores a response by the reply of a judge model, network or detector; `None` if the reply cannot be parsed.
     #[must_use]
     pub fn score_reply(&self, item: &Item, reply: &str) -> Option<Verdict> {
         self.benchmark().score_reply(self.protocol, item, reply)
     }
 
-    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    /// Returns the verdict after a judge's replies could not be parsed; `None` if the response then counts as unjudged.
     #[must_use]
     pub fn unread_reply(&self, item: &Item) -> Option<Verdict> {
         self.benchmark().unread_reply(self.protocol, item)
     }
 
-    /// Whether a judge model may be asked though there are verdicts without one.
+    /// Whether a judge model is optional: the verdicts exist without one.
     #[must_use]
     pub fn may_be_judged(&self) -> bool {
         self.benchmark().may_be_judged()
     }
 
-    /// The result of all verdicts.
+    /// Aggregates all verdicts.
     #[must_use]
     pub fn aggregate(&self, judged: &[Judged]) -> SuiteResult {
         SuiteResult {

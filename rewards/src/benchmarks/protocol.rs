@@ -1,4 +1,5 @@
-//! What a figure depends on beside the model: how items are asked, answered and scored, and where they come from.
+//! Protocols: what a result depends on beside the model. A protocol fixes how items are asked, answered and scored; a
+//! source says where they come from.
 
 use std::path::PathBuf;
 
@@ -7,50 +8,50 @@ use demask_datasets::pictures::fit::Fit;
 
 use super::SuiteError;
 
-/// The protocol of benchmarks that are ours, and of ours beside a published one's.
+/// The label of Demask's own protocols.
 pub(super) const OURS: &str = "demask";
 
-/// A way to run a benchmark.
+/// A way of running a benchmark.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Protocol {
-    /// The name after the benchmark's, `NAME:PROTOCOL`; empty for ours.
+    /// The name after the benchmark's, as in `NAME:PROTOCOL`; empty for Demask's own.
     pub name: &'static str,
     /// The name of the result's value.
     pub metric: &'static str,
-    /// How a picture becomes one of the model's size.
+    /// How a picture is fitted to the model's size.
     pub fit: Fit,
-    /// Whether a picture goes through a JPEG file first, as one does that a harness writes before it is shown.
+    /// Whether a picture first goes through a JPEG file, as in a harness that writes its pictures to files.
     pub through_jpeg: bool,
-    /// How long an answer is and how it is filled in; none: as the checkpoint's own settings say.
+    /// The length of an answer and how it is decoded; `None` for the checkpoint's own settings.
     pub decoding: Option<Decoding>,
-    /// Figures that were published of this protocol.
+    /// Published results under this protocol.
     pub published: &'static [Figure],
 }
 
-/// How an answer is filled in, at temperature 0.
+/// How an answer is decoded, at temperature 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoding {
-    /// Tokens of the answer.
+    /// The tokens of the answer.
     pub tokens: usize,
-    /// Forward passes.
+    /// The forward passes.
     pub steps: usize,
-    /// Tokens of a block.
+    /// The tokens of a block.
     pub block: usize,
 }
 
-/// A published figure.
+/// A published result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     /// The model.
     pub model: &'static str,
-    /// The figure, as it was printed.
+    /// The value as printed.
     pub value: f64,
-    /// Where.
+    /// The citation.
     pub cited: &'static str,
 }
 
 impl Protocol {
-    /// A protocol of this name whose value is called so.
+    /// Makes a protocol of this name whose value has the name `metric`.
     #[must_use]
     pub const fn of(name: &'static str, metric: &'static str) -> Self {
         Self {
@@ -63,19 +64,19 @@ impl Protocol {
         }
     }
 
-    /// A protocol whose value is the share of right answers.
+    /// Makes a protocol whose value is the share of right answers.
     #[must_use]
     pub const fn accuracy(name: &'static str) -> Self {
         Self::of(name, "accuracy")
     }
 
-    /// A protocol whose value is the mean credit, where an answer may be partly right.
+    /// Makes a protocol whose value is the mean credit, for answers that may be partly right.
     #[must_use]
     pub const fn mean_credit(name: &'static str) -> Self {
         Self::of(name, "mean_credit")
     }
 
-    /// The same with answers of so many tokens, in so many steps, by blocks of so many.
+    /// Sets the decoding: tokens of an answer, steps, and tokens of a block.
     #[must_use]
     pub const fn decoded(self, tokens: usize, steps: usize, block: usize) -> Self {
         Self {
@@ -84,7 +85,7 @@ impl Protocol {
         }
     }
 
-    /// The same with pictures that went through a JPEG file.
+    /// Makes pictures go through a JPEG file.
     #[must_use]
     pub const fn through_jpeg(self) -> Self {
         Self {
@@ -93,13 +94,13 @@ impl Protocol {
         }
     }
 
-    /// The same with figures that were published of it.
+    /// Adds published results.
     #[must_use]
     pub const fn published(self, published: &'static [Figure]) -> Self {
         Self { published, ..self }
     }
 
-    /// The name that is printed beside each figure.
+    /// Returns the name that is printed beside each result.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self.name.is_empty() {
@@ -109,30 +110,30 @@ impl Protocol {
     }
 }
 
-/// Where a published benchmark's files come from.
+/// The source of a published benchmark's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BenchmarkSource {
     /// The licence.
     pub licence: &'static str,
-    /// Its size in megabytes, roughly.
+    /// The approximate size in megabytes.
     pub megabytes: usize,
     /// Whether its terms must be accepted on the hub first.
     pub is_gated: bool,
-    /// The data set of the hub that `demask pull --benchmark` fetches; none: its authors' own place alone, in `from`.
+    /// The hub data set that `demask pull --benchmark` fetches; `None` if only its authors distribute it (`from`).
     pub hub: Option<&'static str>,
-    /// The files of it that are needed, as patterns; empty: all.
+    /// The patterns of the needed files; empty for all.
     pub files: &'static [&'static str],
-    /// Where else it is, for people.
+    /// Where else it can be found, for the user.
     pub from: &'static str,
-    /// Folders that it is looked for in, beside the hub's copy.
+    /// The folders in which it is searched beside the hub's copy.
     pub places: &'static [&'static str],
 }
 
 impl BenchmarkSource {
-    /// The folder with the benchmark's files.
+    /// Finds the folder with the benchmark's files.
     ///
     /// # Errors
-    /// None is there: where was looked, and what to do.
+    /// An error if there is none; it lists the searched places and the remedy.
     pub fn folder(&self, benchmark: &str) -> Result<PathBuf, SuiteError> {
         let hub = self.hub.map(|repo| format!("{}{repo}", data_dir::HUB));
         let pulled = hub

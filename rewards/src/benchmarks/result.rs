@@ -1,5 +1,5 @@
-//! A suite's result, and the two ways in which the benchmarks of today come to it: shares of right answers, and the mean of
-//! the categories' shares.
+//! The result of a suite, and its usual forms: the share of right answers, the mean of the categories' shares, and the
+//! mean credit.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Judged, Protocol};
 use crate::statistics::{Interval, Mean, mean, mean_of_shares, share};
 
-/// The part of held-out compositions.
+/// The category of held-out compositions.
 const COMPOSITION: &str = "composition";
 
 /// Why a benchmark cannot be run.
@@ -24,12 +24,12 @@ pub enum SuiteError {
     /// A row of the data is broken.
     #[error("{0}")]
     Row(BadRow),
-    /// The suite asks for what is not there, or what nobody was named for.
+    /// The suite needs something that is missing or was not configured.
     #[error("suite {suite} needs {what}")]
     Unsupported {
         /// The suite.
         suite: String,
-        /// What it asks for.
+        /// What it needs.
         what: &'static str,
     },
 }
@@ -45,25 +45,25 @@ impl From<BadRow> for SuiteError {
 pub struct SuiteResult {
     /// The suite.
     pub suite: String,
-    /// The protocol: how it was asked, answered and scored. No figure is without one.
+    /// The protocol: how items were asked, answered and scored. Every result has one.
     #[serde(default = "ours")]
     pub protocol: String,
-    /// The value's name.
+    /// The name of the value.
     pub metric: String,
-    /// The figure as the benchmark's own papers write it (`1410.7 of 2000`); empty where that is the value in percent.
+    /// The figure as the benchmark's papers write it (`1410.7 of 2000`); empty if that is the value in percent.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub figure: String,
-    /// 0..1, where the metric is a share.
+    /// The value; 0 to 1 if the metric is a share.
     pub value: f64,
-    /// Lower end of the 95 % interval.
+    /// The lower end of the 95 % interval.
     pub low: f64,
-    /// Upper end of the 95 % interval.
+    /// The upper end of the 95 % interval.
     pub high: f64,
-    /// Items.
+    /// The number of items.
     pub n: usize,
-    /// Share right of each part; empty where a benchmark has none.
+    /// The share of right answers by category; empty if the benchmark has none.
     pub parts: BTreeMap<String, f64>,
-    /// The means of what reward networks say of the drawings that `n` counts; empty where none was asked or drawn.
+    /// The means of the reward networks' scores of the drawings that `n` counts; empty if no network was asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub networks: BTreeMap<String, Mean>,
 }
@@ -72,8 +72,8 @@ fn ours() -> String {
     super::protocol::OURS.to_owned()
 }
 
-/// The share of right answers. Held-out compositions are the part `composition` and count nowhere else: value, interval and
-/// `n` are of what a model could have been trained for.
+/// Computes the share of right answers. Held-out compositions are the category `composition` and count nowhere else:
+/// value, interval and `n` cover only what a model could be trained for.
 #[must_use]
 pub fn accuracy(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
     let over_all = |shares: &[(usize, usize)]| {
@@ -83,13 +83,13 @@ pub fn accuracy(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteRes
     result(suite, protocol, judged, over_all)
 }
 
-/// The unweighted mean of the categories' shares of right answers; held-out compositions as in [`accuracy`].
+/// Computes the unweighted mean of the categories' shares of right answers; held-out compositions as in [`accuracy`].
 #[must_use]
 pub fn mean_of_categories(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
     result(suite, protocol, judged, mean_of_shares)
 }
 
-/// The mean credit, where an answer may be partly right. Held-out compositions count nowhere.
+/// Computes the mean credit, for answers that may be partly right. Held-out compositions are not counted.
 #[must_use]
 pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
     let counted = || judged.iter().filter(|one| !one.item.example.held_out);
@@ -106,7 +106,7 @@ pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -
         figure: String::new(),
         metric: protocol.metric.to_owned(),
         value: value.map_or(0.0, |mean| mean.value),
-        // One item says nothing of how far credits lie apart.
+        // A single credit has no spread, so its interval is the widest possible.
         low: value.and_then(|mean| mean.low).unwrap_or(0.0).clamp(0.0, 1.0),
         high: value.and_then(|mean| mean.high).unwrap_or(1.0).clamp(0.0, 1.0),
         n: credits.len(),
@@ -203,7 +203,7 @@ fn result(
     }
 }
 
-/// Right answers and items of each part.
+/// Counts right answers and items by category.
 fn count_parts(judged: &[Judged]) -> BTreeMap<String, (usize, usize)> {
     let mut parts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for Judged { item, verdict } in judged {

@@ -1,4 +1,4 @@
-//! The suites that can be named in one place: those of the program, those of a profile, what is held out of its sources.
+//! The suites that can be named: the listed ones, those of a profile's benchmarks, and held-out shares of its sources.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use super::{Benchmark, Suite};
 /// The suites that can be named.
 #[derive(Clone, Debug, Default)]
 pub struct Suites {
-    /// Of benchmarks that a person made.
+    /// The suites of user-defined benchmarks.
     own: Vec<Suite>,
-    /// Of what is held out of sources.
+    /// The suites of the sources' held-out shares.
     held_out: Vec<Suite>,
 }
 
 impl Suites {
-    /// Those of the program and these; `external` are the names of rewards that are no part of it.
+    /// Adds a profile's suites to the listed ones; `external` are the names of its external rewards.
     ///
     /// # Errors
-    /// The number of the benchmark that is wrong, its key, and what was expected.
+    /// The index of the invalid benchmark, its key, and what was expected.
     pub fn with(
         own: &[OwnBenchmark],
         external: &[&str],
@@ -37,22 +37,23 @@ impl Suites {
         Ok(suites)
     }
 
-    /// All of them.
+    /// Returns all suites.
     pub fn all(&self) -> impl Iterator<Item = Suite> {
         self.checked().chain(self.held_out.iter().cloned())
     }
 
-    /// Those that every source is checked against (law L6): what is held out of a source is kept from training by itself.
+    /// Returns the suites against which every source is checked (law L6). The held-out share of a source is kept from
+    /// training anyway.
     pub fn checked(&self) -> impl Iterator<Item = Suite> {
         Suite::all().chain(self.own.iter().cloned())
     }
 
-    /// Those that are no part of the program.
+    /// Returns the suites that a profile defines.
     pub fn own(&self) -> impl Iterator<Item = &Suite> {
         self.own.iter().chain(&self.held_out)
     }
 
-    /// The suite of a name.
+    /// Finds the suite of a name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Suite> {
         self.all().find(|suite| suite.is_named(name))

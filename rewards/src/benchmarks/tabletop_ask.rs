@@ -1,4 +1,4 @@
-//! `tabletop-ask`: questions about pictures of the tabletop.
+//! The benchmark `tabletop-ask`: questions about pictures of the tabletop.
 
 use demask_datasets::example::Kind;
 

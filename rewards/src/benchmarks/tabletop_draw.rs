@@ -1,4 +1,4 @@
-//! `tabletop-draw`: drawings in GenEval's six categories, read by the detector.
+//! The benchmark `tabletop-draw`: drawings in GenEval's six categories, read by the detector.
 
 use demask_datasets::example::Kind;
 use demask_datasets::tabletop::render::PIXELS;

@@ -1,4 +1,4 @@
-//! `tabletop-sums`: the tabletop's word problems.
+//! The benchmark `tabletop-sums`: the tabletop's word problems.
 
 use demask_datasets::example::Kind;
 

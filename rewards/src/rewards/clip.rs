@@ -1,4 +1,4 @@
-//! `clip`: how near a picture and its text are, by CLIP (`mmada.md` 5.3).
+//! The reward `clip`: the similarity of a picture and its text by CLIP (`mmada.md` 5.3).
 
 use super::finite_or_zero;
 use super::{Evidence, Needs, Reward};
@@ -34,7 +34,7 @@ impl Reward for ClipReward {
     }
 }
 
-/// The CLIP score of a cosine, as torchmetrics has it: 0 to 100, about 30 for a picture that fits.
+/// Computes the CLIP score of a cosine as torchmetrics does: 0 to 100, about 30 for a picture that matches.
 #[must_use]
 pub fn clip_score(cosine: f64) -> f64 {
     100.0 * cosine.max(0.0)

@@ -1,4 +1,4 @@
-//! `correct`: is the completion right (`mmada.md` 5.3).
+//! The reward `correct`: whether the completion is right (`mmada.md` 5.3).
 
 use super::{Evidence, Reward};
 

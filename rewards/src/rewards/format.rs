@@ -1,4 +1,4 @@
-//! `format`: reasoning between its tags, then a result (`mmada.md` 5.3).
+//! The reward `format`: whether reasoning stands between its tags and a result follows (`mmada.md` 5.3).
 
 use super::{Evidence, Reward};
 use crate::verifiers::thought::format_reward;

@@ -1,4 +1,4 @@
-//! `image_reward`: how well people would like a drawing for its prompt, by ImageReward (`mmada.md` 5.3).
+//! The reward `image_reward`: how well people would like a drawing for its prompt, by ImageReward (`mmada.md` 5.3).
 
 use super::finite_or_zero;
 use super::{Evidence, Needs, Reward};

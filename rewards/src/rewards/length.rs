@@ -1,4 +1,4 @@
-//! `length`: a guard against rewards that are won by writing much.
+//! The reward `length`: a guard against exploiting other rewards with long texts.
 
 use super::{Evidence, Reward};
 
@@ -27,7 +27,7 @@ impl Reward for Length {
     }
 }
 
-/// 1 up to `soft` tokens, falling to 0 at `hard`.
+/// Returns 1 up to `soft` tokens, falling linearly to 0 at `hard`.
 #[must_use]
 pub fn length(tokens: usize, soft: usize, hard: usize) -> f64 {
     if tokens <= soft {

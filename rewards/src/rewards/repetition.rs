@@ -1,4 +1,4 @@
-//! `repetition`: a guard against rewards that are won by saying the same again.
+//! The reward `repetition`: a guard against exploiting other rewards by repetition.
 
 use std::collections::HashSet;
 
@@ -27,7 +27,7 @@ impl Reward for Repetition {
     }
 }
 
-/// The share of distinct three-word runs: 1 when nothing is repeated.
+/// Computes the share of distinct three-word runs; 1 if nothing is repeated.
 #[must_use]
 pub fn repetition(text: &str) -> f64 {
     let words: Vec<&str> = text.split_whitespace().collect();

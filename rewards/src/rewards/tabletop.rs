@@ -1,4 +1,4 @@
-//! `draw`: the detector's partial credit for a drawn table, where the paper has CLIP and ImageReward.
+//! The reward `draw`: the detector's partial credit for a drawn table. It replaces the paper's CLIP and ImageReward.
 
 use super::{Evidence, Reward};
 use demask_datasets::example::Check;

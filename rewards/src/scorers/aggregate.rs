@@ -1,4 +1,4 @@
-//! What many verdicts amount to: the mean of every number and every yes-or-no in them, by its path.
+//! Aggregation of verdicts: the mean of every number and boolean in them, by path.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// Counts a verdict of a scorer.
+    /// Adds a verdict of a scorer.
     pub fn add(&mut self, scorer: &str, verdict: &Value) {
         *self.cases.entry(scorer.to_owned()).or_default() += 1;
         let means = self.means.entry(scorer.to_owned()).or_default();
         count(means, "", verdict);
     }
 
-    /// Scorer, path in the verdict, mean, how many verdicts have it.
+    /// Returns scorer, path, mean, and number of verdicts with that path.
     pub fn rows(&self) -> impl Iterator<Item = (&str, &str, f64, u64)> {
         self.means.iter().flat_map(|(scorer, means)| {
             means
@@ -28,12 +28,12 @@ impl Aggregate {
         })
     }
 
-    /// Scorer and number of its cases.
+    /// Returns each scorer with its number of cases.
     pub fn cases(&self) -> impl Iterator<Item = (&str, u64)> {
         self.cases.iter().map(|(scorer, count)| (scorer.as_str(), *count))
     }
 
-    /// The same as JSON: by scorer, `cases` and `mean` by path.
+    /// Converts the means to JSON: by scorer, `cases`, and `mean` by path.
     pub fn to_json(&self) -> Value {
         let scorers: Map<String, Value> = self
             .cases()

@@ -1,26 +1,26 @@
-//! A case to score: one line of a file, with its fields found wherever they stand.
+//! A case to be scored: one line of a file, with access to its fields.
 //!
 //! Two forms are read. `{"scorer", "prediction", "reference", "options"?}` is the form of the text and picture scorers;
-//! `{"kind", ...}` with the inputs beside it is that of the understanding scorers. A field is looked for at the top, then
-//! in `prediction`, `reference` and `options` where these are objects.
+//! `{"kind", ...}` with the inputs beside it is that of the understanding scorers. A field is searched at the top
+//! level, then in `prediction`, `reference` and `options` if these are objects.
 
 use serde_json::{Map, Value};
 
 use super::{ScoreError, python};
 
-/// A line's fields.
+/// The fields of a line.
 #[derive(Debug, Clone, Copy)]
 pub struct Case<'a> {
     line: &'a Map<String, Value>,
 }
 
 impl<'a> Case<'a> {
-    /// The case that a line is.
+    /// Makes the case of a line.
     pub fn new(line: &'a Map<String, Value>) -> Self {
         Self { line }
     }
 
-    /// The first of these fields that the line has, at the top or inside its prediction, reference or options.
+    /// Returns the first of these fields that exists, at the top level or inside prediction, reference or options.
     pub fn find(&self, names: &[&str]) -> Option<&'a Value> {
         names.iter().find_map(|name| {
             let inside = |part: &str| self.line.get(part).and_then(|part| part.get(*name));
@@ -32,59 +32,59 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// The same, or an error that names the field.
+    /// Like [`Self::find`].
     ///
     /// # Errors
-    /// The line has none of them.
+    /// An error that names the fields if the line has none of them.
     pub fn need(&self, names: &[&str]) -> Result<&'a Value, ScoreError> {
         self.find(names)
             .ok_or_else(|| ScoreError::Missing(names.join(" or ")))
     }
 
-    /// A field's text.
+    /// Returns a field's text.
     ///
     /// # Errors
-    /// The field is missing, or not a text.
+    /// An error if the field is missing or not a text.
     pub fn text(&self, names: &[&str]) -> Result<&'a str, ScoreError> {
         self.need(names)?
             .as_str()
             .ok_or_else(|| ScoreError::wrong(names, "a text"))
     }
 
-    /// A field's list.
+    /// Returns a field's list.
     ///
     /// # Errors
-    /// The field is missing, or not a list.
+    /// An error if the field is missing or not a list.
     pub fn list(&self, names: &[&str]) -> Result<&'a Vec<Value>, ScoreError> {
         self.need(names)?
             .as_array()
             .ok_or_else(|| ScoreError::wrong(names, "a list"))
     }
 
-    /// A field's object.
+    /// Returns a field's object.
     ///
     /// # Errors
-    /// The field is missing, or not an object.
+    /// An error if the field is missing or not an object.
     pub fn object(&self, names: &[&str]) -> Result<&'a Map<String, Value>, ScoreError> {
         self.need(names)?
             .as_object()
             .ok_or_else(|| ScoreError::wrong(names, "an object"))
     }
 
-    /// A field's whole number.
+    /// Returns a field's non-negative integer.
     ///
     /// # Errors
-    /// The field is missing, or not a whole number of at least zero.
+    /// An error if the field is missing or not a non-negative integer.
     pub fn whole(&self, names: &[&str]) -> Result<u64, ScoreError> {
         self.need(names)?
             .as_u64()
             .ok_or_else(|| ScoreError::wrong(names, "a whole number"))
     }
 
-    /// A field's list of texts.
+    /// Returns a field's list of texts.
     ///
     /// # Errors
-    /// The field is missing, or not a list of texts.
+    /// An error if the field is missing or not a list of texts.
     pub fn texts(&self, names: &[&str]) -> Result<Vec<&'a str>, ScoreError> {
         let wrong = || ScoreError::wrong(names, "a list of texts");
         self.list(names)?
@@ -93,10 +93,10 @@ impl<'a> Case<'a> {
             .collect()
     }
 
-    /// A field's list of numbers; `null` and `__nan__` are not-a-number.
+    /// Returns a field's list of numbers; `null` and `__nan__` are not-a-number.
     ///
     /// # Errors
-    /// The field is missing, or not a list of numbers.
+    /// An error if the field is missing or not a list of numbers.
     pub fn numbers(&self, names: &[&str]) -> Result<Vec<f64>, ScoreError> {
         let wrong = || ScoreError::wrong(names, "a list of numbers");
         self.list(names)?
@@ -106,7 +106,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A number, also one of those that JSON has not: `-inf`, `__nan__`, `null`.
+/// Converts JSON to a number, including those that JSON does not have: `-inf`, `__nan__`, `null`.
 pub fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
@@ -116,7 +116,7 @@ pub fn number(value: &Value) -> Option<f64> {
     }
 }
 
-/// A float as JSON, the three that it has not as the words that [`number`] reads.
+/// Converts a float to JSON; non-finite values become the words that [`number`] reads.
 pub fn float(value: f64) -> Value {
     if value.is_nan() {
         Value::from("__nan__")

@@ -1,8 +1,8 @@
-//! The official scorers of the benchmarks, verdict for verdict.
+//! The official scorers of the benchmarks, reproduced verdict for verdict.
 //!
-//! A scorer reads a [`Case`] (a prediction, what it is held against, options) and says what the published code says of it:
-//! with its regular expressions, its roundings and its mistakes, since a figure is comparable only if they are shared.
-//! Which tool in which version is followed stands in the registry, [`SCORERS`] by folder, and with `demask score --list`.
+//! A scorer reads a [`Case`] (prediction, reference, options) and returns the published code's verdict. It shares the
+//! published regular expressions, roundings and mistakes, because only then are results comparable. The registry,
+//! `SCORERS` in each folder, states the tool and version of each; `demask score --list` prints them.
 
 use regex::Regex;
 use serde_json::{Map, Value};
@@ -21,31 +21,31 @@ pub(crate) mod understanding;
 pub use aggregate::Aggregate;
 pub use case::Case;
 
-/// A scorer: its names and what it computes.
+/// An official scorer.
 #[derive(Debug, Clone, Copy)]
 pub struct OfficialScorer {
-    /// The file of cases that it belongs to, and the first name that users type.
+    /// The file of cases to which it belongs, and the first name that users type.
     pub family: &'static str,
     /// The name in a line's `scorer`; `family.kind` for lines with a `kind`.
     pub name: &'static str,
-    /// The published tool that it equals, with its version.
+    /// The published tool with its version.
     pub official: &'static str,
-    /// What it does, in a line.
+    /// A one-line description.
     pub about: &'static str,
-    /// The verdict on a case.
+    /// The function that computes the verdict on a case.
     pub verdict: fn(&Case<'_>) -> Result<Value, ScoreError>,
 }
 
-/// Why a line has no verdict.
+/// Why a line could not be scored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScoreError {
     /// The line is not an object.
     #[error("expected a JSON object such as {{\"scorer\": …, \"prediction\": …, \"reference\": …}}")]
     NotAnObject,
-    /// A field is not there.
+    /// A field is missing.
     #[error("the field {0} is missing")]
     Missing(String),
-    /// A field is not what it should be.
+    /// A field has the wrong type.
     #[error("the field {field} is not {expected}")]
     Wrong {
         /// The field's names.
@@ -56,7 +56,7 @@ pub enum ScoreError {
     /// No scorer has this name.
     #[error("no scorer is named {0}; `demask score --list` names them")]
     Unknown(String),
-    /// A family has several scorers and the line does not say which.
+    /// A family has several scorers, and the line does not select one.
     #[error("{family} has several scorers ({names}): the line must say which in its field scorer or kind")]
     Which {
         /// The family.
@@ -75,7 +75,7 @@ impl ScoreError {
     }
 }
 
-/// Every scorer.
+/// Returns every scorer.
 pub fn all() -> impl Iterator<Item = &'static OfficialScorer> {
     text::SCORERS
         .iter()
@@ -84,13 +84,13 @@ pub fn all() -> impl Iterator<Item = &'static OfficialScorer> {
         .chain(captions::SCORERS)
 }
 
-/// Whether a family or a scorer has this name.
+/// Whether a family or scorer has this name.
 pub fn is_name(name: &str) -> bool {
     let name = spelled(name);
     all().any(|scorer| scorer.family == name || scorer.name == name)
 }
 
-/// The names that people use for what is in a family of another name.
+/// Resolves other common names of a family.
 fn spelled(name: &str) -> &str {
     match name {
         "cider" | "bleu" | "rouge" | "rouge_l" | "captions" => "flickr30k",
@@ -100,10 +100,10 @@ fn spelled(name: &str) -> &str {
     }
 }
 
-/// The scorer of a line, asked for under a name (a family or a scorer), and its verdict.
+/// Scores a line that was requested under the name of a family or scorer; returns the scorer and its verdict.
 ///
 /// # Errors
-/// The line is not an object, names no scorer, or lacks a field.
+/// An error if the line is not an object, selects no scorer, or lacks a field.
 pub fn score_line(asked: &str, line: &Value) -> Result<(&'static OfficialScorer, Value), ScoreError> {
     let line = line.as_object().ok_or(ScoreError::NotAnObject)?;
     let scorer = scorer_of(asked, line)?;
@@ -150,7 +150,7 @@ fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static Official
     }
 }
 
-/// The scorer of single answers, where the line is a prediction and does not say more.
+/// Selects the scorer of single answers if the line is a prediction and says no more.
 fn by_fields(
     candidates: &[&'static OfficialScorer],
     line: &Map<String, Value>,
@@ -169,7 +169,7 @@ fn by_fields(
         .copied()
 }
 
-/// A pattern that is written in this crate. One that does not compile matches nothing, and the tests of its scorer fail.
+/// Compiles a pattern of this crate. An invalid one matches nothing, so the tests of its scorer fail.
 #[allow(clippy::unwrap_used)]
 fn pattern(text: &str) -> Regex {
     debug_assert!(Regex::new(text).is_ok(), "{text}");

@@ -1,12 +1,12 @@
-//! The published tools that are followed, with their versions.
+//! The published tools that the scorers reproduce, with their versions.
 
 /// EleutherAI's evaluation harness.
 pub const LM_EVAL: &str = "lm-eval 0.4.8 (LLaDA's pin)";
 /// OpenCompass as LLaDA vendors it.
 pub const OPENCOMPASS: &str = "OpenCompass in ML-GSAI/LLaDA b7e6c3f";
-/// CPython's generator of random numbers.
+/// CPython's random number generator.
 pub const PYTHON: &str = "CPython 3.11 random";
-/// MATH by all its graders.
+/// MATH's graders.
 pub const MATH: &str = "lm-eval 0.4.8 and 4e7e0d4, sympy 1.13.3, math-verify 0.8.0, OpenCompass";
 /// GenEval.
 pub const GENEVAL: &str = "djghosh13/geneval af4902f";

@@ -1,33 +1,32 @@
-//! What Python does with text and numbers, where the official scorers lean on it.
-//!
-//! Followed: CPython 3.11's `str` methods, `float()` and `int()` of text, `round`, and the percent format.
+//! Python's operations on text and numbers, as far as the official scorers depend on them: CPython 3.11's `str`
+//! methods, `float()` and `int()` of text, `round`, and the percent format.
 
-/// White space as `str.isspace` sees it: Unicode's and the four separators of ASCII.
+/// White space as in `str.isspace`: Unicode's, and the four ASCII separators.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// `str.strip()`.
+/// Python's `str.strip()`.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// `str.lstrip()`.
+/// Python's `str.lstrip()`.
 pub fn strip_start(text: &str) -> &str {
     text.trim_start_matches(is_space)
 }
 
-/// `str.split()`: the words between runs of white space.
+/// Python's `str.split()`: the words between white space.
 pub fn words(text: &str) -> Vec<&str> {
     text.split(is_space).filter(|word| !word.is_empty()).collect()
 }
 
-/// The number of code points, `len(text)`.
+/// The number of code points, Python's `len(text)`.
 pub fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// The first code points of `start` of every script's digits zero to nine (Unicode 14, as CPython 3.11 has it).
+/// The code point of the digit zero of every script (Unicode 14, as in CPython 3.11).
 const ZEROS: [u32; 66] = [
     0x30, 0x660, 0x6f0, 0x7c0, 0x966, 0x9e6, 0xa66, 0xae6, 0xb66, 0xbe6, 0xc66, 0xce6, 0xd66, 0xde6, 0xe50,
     0xed0, 0xf20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40,
@@ -37,7 +36,7 @@ const ZEROS: [u32; 66] = [
     0x1e140, 0x1e2f0, 0x1e950, 0x1fbf0,
 ];
 
-/// The signs that `str.isdigit` takes beside decimal digits: superscripts, circled digits and the like.
+/// The other characters that `str.isdigit` accepts: superscripts, circled digits and the like.
 const OTHER_DIGITS: [(u32, u32); 20] = [
     (0xb2, 0xb3),
     (0xb9, 0xb9),
@@ -61,7 +60,7 @@ const OTHER_DIGITS: [(u32, u32); 20] = [
     (0x1f100, 0x1f10a),
 ];
 
-/// The value of a decimal digit of any script.
+/// Returns the value of a decimal digit of any script.
 pub fn decimal(c: char) -> Option<u32> {
     let code = c as u32;
     if code < 0x80 {
@@ -72,7 +71,7 @@ pub fn decimal(c: char) -> Option<u32> {
     (value < 10).then_some(value)
 }
 
-/// `str.isdigit()`.
+/// Python's `str.isdigit()`.
 pub fn is_digits(text: &str) -> bool {
     let is_digit = |c: char| {
         decimal(c).is_some()
@@ -83,7 +82,8 @@ pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_digit)
 }
 
-/// Digits of any script as ASCII's, single underscores between digits dropped; `None` where an underscore stands elsewhere.
+/// Converts digits of any script to ASCII and drops single underscores between digits; `None` for an underscore
+/// elsewhere.
 fn plain_digits(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let mut before = None;
@@ -105,7 +105,7 @@ fn plain_digits(text: &str) -> Option<String> {
     Some(plain)
 }
 
-/// `float(text)`, `None` where it raises ValueError.
+/// Python's `float(text)`; `None` where it raises ValueError.
 pub fn float(text: &str) -> Option<f64> {
     let plain = plain_digits(strip(text))?;
     let unsigned = plain.strip_prefix(['+', '-']).unwrap_or(&plain);
@@ -122,7 +122,7 @@ pub fn float(text: &str) -> Option<f64> {
     }
 }
 
-/// `int(text)` as its canonical decimal text, `None` where it raises ValueError.
+/// Python's `int(text)` in canonical decimal form; `None` where it raises ValueError.
 pub fn int(text: &str) -> Option<String> {
     let plain = plain_digits(strip(text))?;
     let (sign, digits) = match plain.strip_prefix('-') {
@@ -140,7 +140,7 @@ pub fn int(text: &str) -> Option<String> {
     })
 }
 
-/// `round(value, places)`: half to even on the exact binary value.
+/// Python's `round(value, places)`: half to even on the exact binary value.
 pub fn round(value: f64, places: usize) -> f64 {
     if !value.is_finite() {
         return value;
@@ -148,12 +148,12 @@ pub fn round(value: f64, places: usize) -> f64 {
     format!("{value:.places$}").parse().unwrap_or(value)
 }
 
-/// `f"{value:.2%}"`.
+/// Python's `f"{value:.2%}"`.
 pub fn percent(value: f64) -> String {
     format!("{:.2}%", value * 100.0)
 }
 
-/// Text without the punctuation of ASCII, `string.punctuation`.
+/// Removes ASCII punctuation, Python's `string.punctuation`.
 pub fn without_punctuation(text: &str) -> String {
     text.chars().filter(|c| !c.is_ascii_punctuation()).collect()
 }

@@ -1,4 +1,4 @@
-//! Python's random numbers: the Mersenne Twister MT19937, seeded, shuffled and sampled as CPython 3.11 does.
+//! Python's random number generator: the Mersenne Twister MT19937, with CPython 3.11's seeding, shuffle and sample.
 //!
 //! Source: `Modules/_randommodule.c` and `Lib/random.py`, after Matsumoto and Nishimura, "Mersenne Twister", 1998.
 
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 const SIZE: usize = 624;
 const MIDDLE: usize = 397;
 
-/// `random.Random(seed)`.
+/// Python's `random.Random(seed)`.
 #[derive(Debug, Clone)]
 pub struct Twister {
     state: [u32; SIZE],
@@ -15,7 +15,7 @@ pub struct Twister {
 }
 
 impl Twister {
-    /// The generator of a whole seed.
+    /// Makes the generator of an integer seed.
     pub fn new(seed: u64) -> Self {
         let mut key = vec![seed as u32];
         if seed >> 32 != 0 {
@@ -76,7 +76,7 @@ impl Twister {
         self.next = 0;
     }
 
-    /// The next 32 bits.
+    /// Returns the next 32 bits.
     pub fn word(&mut self) -> u32 {
         if self.next >= SIZE {
             self.twist();
@@ -89,7 +89,7 @@ impl Twister {
         y ^ (y >> 18)
     }
 
-    /// `_randbelow(count)`: bits are drawn until they are below it. `count` is below 2³².
+    /// Python's `_randbelow(count)`: draws bits until their value is below `count`, which must be below 2³².
     pub fn below(&mut self, count: usize) -> usize {
         let bits = usize::BITS - count.leading_zeros();
         if bits == 0 {
@@ -103,7 +103,7 @@ impl Twister {
         }
     }
 
-    /// `shuffle(items)`.
+    /// Python's `shuffle(items)`.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             let j = self.below(i + 1);
@@ -111,12 +111,13 @@ impl Twister {
         }
     }
 
-    /// `sample(range(population), count)`; `None` where Python raises, `count` being greater.
+    /// Python's `sample(range(population), count)`; `None` where Python raises because `count` is greater.
     pub fn sample(&mut self, population: usize, count: usize) -> Option<Vec<usize>> {
         if count > population {
             return None;
         }
-        // The size from which Python remembers what it has drawn instead of keeping a pool: 21 + 4^ceil(log4(3 count)).
+        // The population from which Python tracks the drawn items instead of keeping a pool: 21 + 4^ceil(log4(3
+        // count)).
         let mut pool_size = 21u64;
         if count > 5 {
             pool_size += 4u64.pow(((count as f64 * 3.0).ln() / 4f64.ln()).ceil() as u32);

@@ -1,7 +1,8 @@
-//! Exact answers, with the equivalences that a person would grant: 0.5 is 1/2 and `\frac{1}{2}`, 1 1/2 is 1.5, 1,000 is
-//! 1000, "7 apples" is 7.
+//! Exact answers with the usual equivalences.
+//!
+//! Equal are 0.5, 1/2 and `\frac{1}{2}`; 1 1/2 and 1.5; 1,000 and 1000; "7 apples" and 7.
 
-/// Whether an answer is the expected one: the same number, or else the same words.
+/// Whether an answer is the expected one: the same number, else the same words.
 #[must_use]
 pub fn same(found: &str, expected: &str) -> bool {
     let (found, expected) = (unbox(found), unbox(expected));
@@ -12,20 +13,20 @@ pub fn same(found: &str, expected: &str) -> bool {
     }
 }
 
-/// Lower case, single spaces, no full stop at the end.
+/// Normalises a text: lower case, single spaces, no final full stop.
 #[must_use]
 pub fn normal(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").trim_end_matches(['.', '!']).to_lowercase()
 }
 
-/// What is inside the last `\boxed{}`, braces balanced, or the text.
+/// Returns the content of the last `\boxed{}` with balanced braces, else the text.
 fn unbox(text: &str) -> &str {
     let inside = text.rfind("\\boxed{").map(|at| &text[at + "\\boxed".len()..]);
     inside.and_then(braced).map_or(text, |(inside, _)| inside).trim()
 }
 
-/// The inside of the braces that a text begins with, and what follows them.
+/// Returns the content of the braces with which a text begins, and what follows them.
 fn braced(text: &str) -> Option<(&str, &str)> {
     let inside = text.strip_prefix('{')?;
     let mut depth = 1;
@@ -36,8 +37,8 @@ fn braced(text: &str) -> Option<(&str, &str)> {
     Some((&inside[..end], &inside[end + 1..]))
 }
 
-/// The whole text as a number: decimal, with thousands separators, a fraction (`1/2`, `\frac{1}{2}`), a whole number and
-/// a fraction (`1 1/2`), a percent or currency sign.
+/// Parses the whole text as a number: decimal, with thousands separators, a fraction (`1/2`, `\frac{1}{2}`), an integer
+/// and a fraction (`1 1/2`), or with a percent or currency sign.
 #[must_use]
 pub fn number(text: &str) -> Option<f64> {
     let text = text
@@ -81,7 +82,7 @@ fn quotient(top: f64, bottom: f64) -> Option<f64> {
     (bottom != 0.0).then_some(top / bottom)
 }
 
-/// Digits with a point and thousands separators.
+/// Parses digits with a decimal point and thousands separators.
 fn plain(text: &str) -> Option<f64> {
     let text: String = text.trim().chars().filter(|&sign| sign != ',').collect();
     let looks = |sign: char| sign.is_ascii_digit() || sign == '.';
@@ -91,7 +92,7 @@ fn plain(text: &str) -> Option<f64> {
     text.parse().ok().filter(|value: &f64| value.is_finite())
 }
 
-/// The last number in a text, as GSM8K's graders read an answer in words.
+/// Returns the last number in a text, as GSM8K's graders read an answer in words.
 #[must_use]
 pub fn final_number(text: &str) -> Option<f64> {
     text.split(|sign: char| sign.is_whitespace() || matches!(sign, '=' | '(' | ')' | ':'))

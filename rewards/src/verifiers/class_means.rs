@@ -1,7 +1,7 @@
-//! Which class a drawn picture shows, by the nearest class mean of the training pictures.
+//! The class of a drawn picture, by the nearest class mean of the training pictures.
 //!
-//! The plainest classifier there is, and an honest one: it knows nothing of the model. On Fashion-MNIST's own test pictures it
-//! is right about two times in three, so the value of drawn pictures is to be read beside that of real ones.
+//! This is the simplest possible classifier, and independent of the model. On Fashion-MNIST's own test pictures it is
+//! right about two times in three, so the result of drawn pictures must be read beside that of real ones.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct ClassMeans {
 }
 
 impl ClassMeans {
-    /// Learns from examples with a class and a picture; others are passed over.
+    /// Computes the means of examples with a class and a picture; other examples are ignored.
     #[must_use]
     pub fn of<'a>(examples: impl IntoIterator<Item = &'a Example>) -> Self {
         let mut sums: BTreeMap<String, (Vec<f32>, f32)> = BTreeMap::new();
@@ -40,7 +40,7 @@ impl ClassMeans {
         }
     }
 
-    /// The class whose mean is nearest (squared distance); none without classes of that size.
+    /// Returns the class whose mean is nearest (squared distance); `None` without classes of that size.
     #[must_use]
     pub fn classify(&self, picture: &Picture) -> Option<&str> {
         self.means

@@ -1,10 +1,10 @@
-//! Verifiers: is an answer right, is a reasoning trace true, what does a picture show.
+//! Verifiers: whether an answer is right, whether a reasoning trace is true, what a picture shows.
 //!
 //! - `answer.rs`: exact answers, with equivalence of numbers and fractions; `thought.rs`: `<think>reasoning</think>`;
 //! - `trace.rs`: a reasoning trace, step by step;
 //! - `tabletop_detector.rs`: reads a drawn table back; `class_means.rs`: the class of a drawn picture.
 //!
-//! What a verdict is worth is a reward's or a benchmark's matter, not this folder's.
+//! Rewards and benchmarks decide what a verdict is worth.
 
 use demask_datasets::example::{Check, Example};
 
@@ -16,17 +16,17 @@ pub mod tabletop_detector;
 pub mod thought;
 pub mod trace;
 
-/// The verifiers that know something of their own: templates of the table, means of classes.
+/// The verifiers that hold data: templates of the table, class means.
 #[derive(Clone, Debug, Default)]
 pub struct Verifiers {
     /// Reads drawn tables.
     pub detector: tabletop_detector::TabletopDetector,
-    /// Tells the classes of drawn pictures apart; it knows none unless it was taught some.
+    /// Classifies drawn pictures; it has no classes by default.
     pub classes: class_means::ClassMeans,
 }
 
 impl Verifiers {
-    /// Whether a completion is right by its example's check; false where nothing can be checked.
+    /// Whether a completion is right by its example's check; false if it cannot be checked.
     #[must_use]
     pub fn is_right(&self, example: &Example, completion: &Completion) -> bool {
         match &example.check {

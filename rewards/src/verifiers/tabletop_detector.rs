@@ -1,27 +1,27 @@
-//! Reads a drawn table back into a scene: for each cell the nearest of all drawable boxes.
+//! Reads a drawn table back into a scene: for each cell, the nearest of all drawable boxes.
 //!
-//! A cell that is far from all of them (a smear, half of two things) is unknown, and a picture with an unknown cell is
-//! never right. Plays the part that the object detector plays in GenEval.
+//! A cell that is far from all of them (a smear, a mix of two things) is unknown, and a picture with an unknown cell is
+//! never right. The detector plays the part of GenEval's object detector.
 
 use demask_api::Picture;
 use demask_datasets::scene::table::{CELLS, Object, Scene};
 use demask_datasets::tabletop::render::{BOX, CellPicture, cell_picture, cut};
 
-/// The largest mean squared difference a channel that still counts as the template.
+/// The largest mean squared difference per channel at which a box still matches its template.
 const FAR: f64 = 2200.0;
 
-/// All that can stand in a cell, drawn.
+/// The drawn boxes of all possible cell contents.
 #[derive(Clone, Debug)]
 pub struct TabletopDetector {
     templates: Vec<(Option<Object>, CellPicture)>,
 }
 
-/// What was read.
+/// A reading of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The scene; unknown cells are empty in it.
     pub scene: Scene,
-    /// Cells that look like nothing that can be drawn.
+    /// The number of cells that match no template.
     pub unknown: usize,
 }
 

@@ -1,11 +1,11 @@
-//! The one reasoning format for all tasks: `<think>` reasoning `</think>` result (`mmada.md` 4, 5.3).
+//! The reasoning format of all tasks: `<think>` reasoning `</think>` result (`mmada.md` 4, 5.3).
 
-/// A completion taken apart.
+/// The parts of a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts<'a> {
-    /// What stands between the tags, if the format was followed.
+    /// The text between the tags, if the format was followed.
     pub reasoning: Option<&'a str>,
-    /// What follows the closing tag, or everything.
+    /// The text after the closing tag, or all of it.
     pub result: &'a str,
 }
 
@@ -28,7 +28,7 @@ pub fn split(text: &str) -> Parts<'_> {
     }
 }
 
-/// The format reward: 1 when the completion is `<think>` something `</think>` something, else 0.
+/// Computes the format reward: 1 if the completion is `<think>` something `</think>` something, else 0.
 #[must_use]
 pub fn format_reward(text: &str) -> f64 {
     let parts = split(text);

@@ -1,4 +1,4 @@
-//! Is a reasoning trace acceptable: well formed, every written sum true, the final answer right.
+//! Verification of reasoning traces: well formed, every written sum true, the final answer right.
 
 use super::answer::same;
 use super::thought::split;
@@ -9,23 +9,20 @@ pub enum TraceFlaw {
     /// Not `<think>` reasoning `</think>` result.
     #[error("not in the reasoning format")]
     Format,
-    /// A written step is not true.
+    /// A written step is false.
     #[error("the step '{0}' is not true")]
     Step(String),
-    /// The result is not the expected answer.
+    /// The result differs from the expected answer.
     #[error("the result '{found}' is not '{expected}'")]
     Answer {
-        /// What was written.
+        /// The written result.
         found: String,
-        /// What is right.
+        /// The expected answer.
         expected: String,
     },
 }
 
-/// Checks a trace against the right answer; `Ok` holds the number of sums that were checked.
-///
-/// # Errors
-/// The first [`TraceFlaw`].
+/// Checks a trace against the right answer; returns the number of sums that were checked.
 pub fn verify(text: &str, expected: &str) -> Result<usize, TraceFlaw> {
     let parts = split(text);
     let reasoning = parts
@@ -49,7 +46,7 @@ pub fn verify(text: &str, expected: &str) -> Result<usize, TraceFlaw> {
     Ok(checked)
 }
 
-/// What stands between stops, commas, semicolons and line ends; a sign between two digits is part of a number.
+/// Splits reasoning at stops, commas, semicolons and line ends; a stop or comma between two digits is part of a number.
 fn steps(reasoning: &str) -> impl Iterator<Item = &str> {
     let signs = reasoning.as_bytes();
     let digit = |at: Option<usize>| at.and_then(|at| signs.get(at)).is_some_and(u8::is_ascii_digit);
@@ -68,8 +65,8 @@ fn steps(reasoning: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether the sums `a op b … = c` of a step are true, each side with its neighbour; none when there is no such sum, or none
-/// that is sure to stand by itself ("half of 6 + 4 = 7"). A result with decimals may be rounded to them.
+/// Whether the sums `a op b … = c` of a step are true, each side compared with the next. `None` if there is no such
+/// sum, or none that certainly stands by itself ("half of 6 + 4 = 7"). A result with decimals may be rounded to them.
 fn holds(step: &str) -> Option<bool> {
     let sides: Vec<&str> = step.split('=').collect();
     let pairs = sides.windows(2).enumerate();
@@ -79,8 +76,8 @@ fn holds(step: &str) -> Option<bool> {
     (!known.is_empty()).then(|| known.into_iter().all(|holds| holds))
 }
 
-/// Whether what one side ends in is what the next begins with. A number by itself on the left is known to be a result only
-/// where it stands between two signs.
+/// Whether the expression at the end of one side equals that at the beginning of the next. A single number on the left
+/// is a result only if it stands between two equals signs.
 fn equal(left: &str, right: &str, between: bool) -> Option<bool> {
     if left
         .split_whitespace()
@@ -111,7 +108,7 @@ enum TraceToken {
     Other,
 }
 
-/// Numbers and operators of an expression; everything else, parentheses too, is `Other`.
+/// Splits an expression into numbers and operators; everything else, including parentheses, is `Other`.
 fn tokens(text: &str) -> Vec<TraceToken> {
     let mut found: Vec<TraceToken> = Vec::new();
     let mut rest = text.trim_start();
@@ -149,7 +146,8 @@ fn tokens(text: &str) -> Vec<TraceToken> {
     found
 }
 
-/// The number that a text begins with (thousands separators, decimals, a percent sign), and its length in bytes.
+/// Parses the number with which a text begins (thousands separators, decimals, a percent sign); returns it with its
+/// length in bytes.
 fn numeral(text: &str) -> (TraceToken, usize) {
     let signs = text.as_bytes();
     let digit = |at: usize| signs.get(at).is_some_and(u8::is_ascii_digit);
@@ -180,7 +178,7 @@ fn negative(token: TraceToken) -> TraceToken {
     }
 }
 
-/// `a op b op c …`, products before sums, or a number; none when it is not of that form.
+/// Evaluates `a op b op c …`, products before sums, or a single number; `None` for any other form.
 fn value(tokens: &[TraceToken]) -> Option<f64> {
     let Some((TraceToken::Number { value: first, .. }, rest)) = tokens.split_first() else {
         return None;

@@ -1,6 +1,6 @@
-//! The curves of runs: the values of a metric over steps and time, smoothed, with marks where a person turned a knob.
+//! The curves of runs: a metric's values over steps and time, smoothed, and the knobs that were turned.
 //!
-//! The questions are SQL over the views, so that who asks through the control socket and who reads the file ask the same.
+//! The queries are SQL over the views, so that clients of the control socket and readers of the file use the same ones.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use crate::store::{self, StoreError};
 
 use super::{Rows, run};
 
-/// The column that marks an answer as points of curves.
+/// The column that marks a result as points of curves.
 pub const CURVE: &str = "curve";
-/// The column that marks an answer as knobs that were turned.
+/// The column that marks a result as turned knobs.
 pub const TURNED: &str = "turned";
 
 /// A value of a metric.
@@ -18,20 +18,20 @@ pub const TURNED: &str = "turned";
 pub struct CurvePoint {
     /// The run's step.
     pub step: f64,
-    /// When, in seconds since the run began.
+    /// The time in seconds since the run began.
     pub seconds: f64,
     /// The value.
     pub value: f64,
 }
 
-/// One metric of one run, by step.
+/// A metric of a run, by step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
     /// The run.
     pub run: String,
     /// The metric.
     pub name: String,
-    /// Its values, none of which is infinite or not a number.
+    /// Its values; all are finite.
     pub points: Vec<CurvePoint>,
 }
 
@@ -42,13 +42,13 @@ pub struct KnobTurn {
     pub run: String,
     /// The step where it took effect.
     pub step: f64,
-    /// When, in seconds since the run began.
+    /// The time in seconds since the run began.
     pub seconds: f64,
     /// The knob and its new value: `kl=0.02`.
     pub words: String,
 }
 
-/// A text as SQL writes it.
+/// Quotes a text for SQL.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
@@ -58,8 +58,8 @@ fn list(runs: &[String]) -> String {
     runs.iter().map(|run| quoted(run)).collect::<Vec<_>>().join(", ")
 }
 
-/// Asks for the metrics of these runs whose names fit one of these patterns (`reward/*`), each thinned to about so many points (means of
-/// neighbouring steps) where a number is given.
+/// Writes the query of these runs' metrics whose names match one of the patterns (`reward/*`). With `most`, each metric
+/// is thinned to about that many points, the means of neighbouring steps.
 #[must_use]
 pub fn points_sql(runs: &[String], patterns: &[String], most: Option<u64>) -> String {
     let fits = patterns
@@ -82,7 +82,7 @@ pub fn points_sql(runs: &[String], patterns: &[String], most: Option<u64>) -> St
     }
 }
 
-/// Asks for the knobs that were turned in these runs.
+/// Writes the query of the knobs that were turned in these runs.
 #[must_use]
 pub fn turns_sql(runs: &[String]) -> String {
     let runs = list(runs);
@@ -94,7 +94,7 @@ pub fn turns_sql(runs: &[String]) -> String {
     )
 }
 
-/// The curves of an answer whose cells are texts; a row that is none is left out.
+/// Reads curves from a result of text cells; rows of another form are skipped.
 #[must_use]
 pub fn curves_of(rows: &[Vec<String>]) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
@@ -122,7 +122,7 @@ pub fn curves_of(rows: &[Vec<String>]) -> Vec<Curve> {
     curves
 }
 
-/// The turned knobs of an answer whose cells are texts.
+/// Reads turned knobs from a result of text cells.
 #[must_use]
 pub fn turns_of(rows: &[Vec<String>]) -> Vec<KnobTurn> {
     let turn = |row: &Vec<String>| {
@@ -139,10 +139,10 @@ pub fn turns_of(rows: &[Vec<String>]) -> Vec<KnobTurn> {
     rows.iter().filter_map(turn).collect()
 }
 
-/// The metrics of these runs whose names fit one of the patterns, by name, and within a name in the order of the runs.
+/// Returns these runs' metrics whose names match one of the patterns, by name, then in the order of the runs.
 ///
 /// # Errors
-/// As [`super::query`].
+/// Those of [`super::query`].
 pub fn curves(path: &Path, runs: &[String], patterns: &[String]) -> Result<Vec<Curve>, StoreError> {
     let rows = run(
         &store::open_read_only(path)?,
@@ -155,10 +155,10 @@ pub fn curves(path: &Path, runs: &[String], patterns: &[String]) -> Result<Vec<C
     Ok(found)
 }
 
-/// The names of the metrics that these runs have.
+/// Returns the names of these runs' metrics.
 ///
 /// # Errors
-/// As [`super::query`].
+/// Those of [`super::query`].
 pub fn metrics(path: &Path, runs: &[String]) -> Result<Vec<String>, StoreError> {
     let sql = format!(
         "SELECT DISTINCT name FROM v_latest WHERE run IN ({}) ORDER BY name",
@@ -168,16 +168,16 @@ pub fn metrics(path: &Path, runs: &[String]) -> Result<Vec<String>, StoreError> 
     Ok(texts(&rows).into_iter().flatten().collect())
 }
 
-/// The knobs that were turned in these runs.
+/// Returns the knobs that were turned in these runs.
 ///
 /// # Errors
-/// As [`super::query`].
+/// Those of [`super::query`].
 pub fn turns(path: &Path, runs: &[String]) -> Result<Vec<KnobTurn>, StoreError> {
     let rows = run(&store::open_read_only(path)?, &turns_sql(runs), 0)?;
     Ok(turns_of(&texts(&rows)))
 }
 
-/// An answer's cells as texts.
+/// Converts a result's cells to texts.
 #[must_use]
 pub fn texts(rows: &Rows) -> Vec<Vec<String>> {
     let text = |value: &serde_json::Value| match value {
@@ -190,8 +190,8 @@ pub fn texts(rows: &Rows) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Exponentially smoothed values: each is `weight` times what came before and the rest itself; the beginning is not drawn
-/// towards 0 (the correction of Adam, arXiv 1412.6980). Weight 0 changes nothing.
+/// Smooths values exponentially: each is `weight` times the previous mean plus the rest of the value. The start is not
+/// biased towards 0 (Adam's correction, arXiv 1412.6980). Weight 0 changes nothing.
 #[must_use]
 pub fn smoothed(values: &[f64], weight: f64) -> Vec<f64> {
     let weight = weight.clamp(0.0, 0.9999);

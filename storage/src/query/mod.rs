@@ -1,6 +1,6 @@
-//! Read-only SQL for a person: one SELECT, guarded, cut at a limit, printed in four formats.
+//! Read-only SQL for users: one SELECT, restricted, limited, and printed in four formats.
 //!
-//! `curves.rs` is what is asked about the values of runs over their steps.
+//! `curves.rs` holds the queries of metrics over steps.
 
 pub mod curves;
 
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::store::{self, StoreError};
 
-/// The views that a query may count on.
+/// The public views.
 pub const VIEWS: [&str; 17] = [
     "v_run",
     "v_metric",
@@ -37,38 +37,38 @@ pub const VIEWS: [&str; 17] = [
     "v_clean",
     "v_queue",
 ];
-/// The views' columns, a view a line: a promise, which a test holds against the database.
+/// The columns of the views, one view a line. They are a stable interface; a test compares them with the database.
 pub const COLUMNS: &str = include_str!("../schema/views.txt");
-/// Most characters of a cell in a table; the other formats never cut.
+/// The most characters of a cell in a table; the other formats never truncate.
 const WIDEST: usize = 72;
-/// How long a query may run between two rows of SQLite's own program; one function may take longer, which only the end of the
-/// process ends ([`PROCESS_LIMIT`]).
+/// The time limit of a query. SQLite checks it between its virtual machine's instructions, so a single slow function
+/// can exceed it; then only the end of the process stops it ([`PROCESS_LIMIT`]).
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How long a process that runs a query may live.
+/// The longest lifetime of a process that runs a query.
 pub const PROCESS_LIMIT: Duration = Duration::from_secs(35);
-/// Bytes of the longest text or blob that a query may make or read (law L9).
+/// The most bytes of a text or blob that a query may create or read (law L9).
 const LONGEST_VALUE: i32 = 16 << 20;
-/// Bytes of a pattern of LIKE or GLOB, whose time grows with a power of its stars.
+/// The most bytes of a pattern of LIKE or GLOB, because matching time grows with a power of its number of stars.
 const LONGEST_PATTERN: i32 = 1000;
-/// Bytes of all cells of a result together, beside other work: it is held there, and written for somebody else, as a whole.
+/// The most bytes of a result in a process with other work. The whole result is in memory and is serialised at once.
 pub const LARGEST_RESULT: usize = 128 << 20;
-/// Bytes of all cells of a result that a process of its own prints.
+/// The most bytes of a result in a process that only prints it.
 pub const LARGEST_PRINTED: usize = 512 << 20;
-/// Bytes that SQLite may use in a process that is there for one query.
+/// The most bytes of memory that SQLite may use in a process of one query.
 const LARGEST_HEAP: i64 = 512 << 20;
 
-/// A query's result.
+/// The result of a query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rows {
     /// Column names.
     pub columns: Vec<String>,
     /// Values.
     pub rows: Vec<Vec<Value>>,
-    /// Whether rows were left out at the limit.
+    /// Whether rows beyond the limit were left out.
     pub cut: bool,
 }
 
-/// How rows are printed.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Aligned columns.
@@ -81,29 +81,30 @@ pub enum Format {
     JsonLines,
 }
 
-/// Runs one SELECT on the store at a path; `limit` 0 means all rows.
+/// Runs one SELECT on the store at a path; a `limit` of 0 means all rows.
 ///
 /// # Errors
-/// No store there; anything but one SELECT; a statement that SQLite does not understand, with the views that there are.
+/// An error if there is no store, if the statement is not a single SELECT, or if SQLite rejects it; the message lists
+/// the views.
 pub fn query(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
     run(&store::open_read_only(path)?, sql, limit)
 }
 
-/// As [`query`], in a process that is there for nothing else: what SQLite may use of its memory is bounded too, and the result
-/// may have as many bytes as are named.
+/// Like [`query`], in a process that does nothing else: SQLite's memory is limited too, and the result may have
+/// `largest` bytes.
 ///
 /// # Errors
-/// As [`query`].
+/// Those of [`query`].
 pub fn query_alone(path: &Path, sql: &str, limit: u64, largest: usize) -> Result<Rows, StoreError> {
     let connection = store::open_read_only(path)?;
     connection.pragma_update(None, "hard_heap_limit", LARGEST_HEAP)?;
     bounded(&connection, sql, limit, largest)
 }
 
-/// As [`query`], on an open connection, which is guarded from now on.
+/// Like [`query`], on an open connection, which stays restricted afterwards.
 ///
 /// # Errors
-/// As [`query`].
+/// Those of [`query`].
 pub fn run(connection: &Connection, sql: &str, limit: u64) -> Result<Rows, StoreError> {
     bounded(connection, sql, limit, LARGEST_RESULT)
 }
@@ -192,7 +193,7 @@ fn value(value: ValueRef<'_>) -> Value {
 }
 
 impl Rows {
-    /// The rows as text.
+    /// Formats the rows as text.
     #[must_use]
     pub fn print(&self, format: Format) -> String {
         match format {
@@ -206,7 +207,7 @@ impl Rows {
         }
     }
 
-    /// An object a row.
+    /// Returns an object per row.
     #[must_use]
     pub fn objects(&self) -> Vec<Value> {
         let object = |row: &Vec<Value>| {
@@ -286,7 +287,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A table's cell: one line, six significant digits, not too wide.
+/// Formats a table's cell: one line, six significant digits, limited width.
 fn cell(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {

@@ -1,7 +1,7 @@
-//! What is recorded: one enum for the store, the event stream and the dashboard.
+//! The records: one enum for the store, the event stream and the dashboard.
 //!
-//! Every record carries enough identity to be written twice without harm: after a crash the work since the last
-//! checkpoint is done again with the same seed, and the same rows arrive again (law L1).
+//! Every record has enough identity to be written twice without harm. After a crash, the work since the last checkpoint
+//! is repeated with the same seed, and the same rows arrive again (law L1).
 
 mod request;
 
@@ -11,14 +11,14 @@ pub use self::request::{Labels, Parent, QueueAction, QueueChange, Queued, Relabe
 use crate::live::{ActorView, Frame, Overview};
 use crate::vocabulary::{Decision, Gate, Modality, RunState, SteerAction};
 
-/// A record on its way to watchers: committed, numbered, timed.
+/// A record on its way to watchers, with sequence number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Sequence number in the store's event log; live-only records carry the number of the last committed one.
+    /// The sequence number in the store's event log. Live-only records have that of the last committed record.
     pub seq: u64,
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
-    /// What happened.
+    /// The record.
     pub record: Record,
 }
 
@@ -26,19 +26,19 @@ pub struct Envelope {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub enum Record {
-    /// A run began (or began again after a crash: same id, generation + 1).
+    /// A run began, or resumed after a crash (same id, generation + 1).
     Run(Run),
     /// A run ended.
     RunEnd(RunEnd),
-    /// A run is called otherwise.
+    /// A run's labels changed.
     Relabelled(Relabelled),
-    /// A run waits for its turn.
+    /// A run was queued.
     Queued(Queued),
-    /// Those that wait were put in another order, or one was cancelled.
+    /// The queue was reordered, or a waiting run was cancelled.
     Queue(QueueChange),
-    /// Values of one step.
+    /// The metrics of one step.
     Metric(Metric),
-    /// A person's command, when asked and again when it took effect (law L4).
+    /// A user's command: recorded when it is given, and again when it takes effect (law L4).
     Steer(Steer),
     /// A checkpoint is complete on disk.
     Checkpoint(Checkpoint),
@@ -46,7 +46,7 @@ pub enum Record {
     Example(ExampleRecord),
     /// A reasoning trace was proposed.
     Trace(Trace),
-    /// A gate's verdict on a trace or an example; every rejection is a row with its reason.
+    /// A gate's verdict on a trace or an example. Every rejection is a row with its reason.
     Verdict(GateVerdict),
     /// One sample of a rollout group.
     Sample(RolloutSample),
@@ -54,27 +54,27 @@ pub enum Record {
     TrainUse(TrainUse),
     /// A benchmark's result.
     Eval(Eval),
-    /// One item of a benchmark, with what the model gave for it.
+    /// An item of a benchmark with the model's output.
     Item(EvalItem),
-    /// An evaluation outside a run began, or ended.
+    /// An evaluation outside a run began or ended.
     Evaluation(Evaluation),
     /// An overlap check against a registered benchmark (law L6).
     Clean(CleanCheck),
-    /// Something that a person should know.
+    /// An alert for the user.
     Alert(Alert),
-    /// An actor started, failed, restarted, stopped.
+    /// An actor started, failed, restarted or stopped.
     Lifecycle(Lifecycle),
-    /// A denoising frame. Kept for watched samples so that they can be scrubbed later.
+    /// A denoising frame of a watched sample; stored so that the sample can be replayed later.
     Frame(Frame),
-    /// Live only: an actor's present state.
+    /// Live only: an actor's current state.
     Actor(ActorView),
-    /// Live only: where the run is.
+    /// Live only: the state of the run.
     Overview(Overview),
 }
 
 impl Record {
-    /// Whether it may never be dropped under pressure (audit, samples, checkpoints, lineage); metrics and frames
-    /// may be thinned.
+    /// Whether it must never be dropped under pressure (audit, samples, checkpoints, lineage). Metrics and frames may
+    /// be thinned.
     #[must_use]
     pub fn durable(&self) -> bool {
         !matches!(
@@ -83,13 +83,13 @@ impl Record {
         )
     }
 
-    /// Whether it is an event of the log too. Items of benchmarks are rows alone: they are many, and nobody replays them.
+    /// Whether it is also an event of the log. Benchmark items are rows only, because they are many and never replayed.
     #[must_use]
     pub fn logged(&self) -> bool {
         self.durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
     }
 
-    /// Whether it has a row in the store at all.
+    /// Whether it is stored at all.
     #[must_use]
     pub fn stored(&self) -> bool {
         !matches!(self, Self::Actor(_) | Self::Overview(_))
@@ -101,11 +101,11 @@ impl Record {
 pub struct Run {
     /// UUIDv7.
     pub id: String,
-    /// The run that it went on from, if any.
+    /// The run from which it continues, if any.
     pub parent: Option<String>,
     /// The profile's name.
     pub profile: String,
-    /// The whole configuration as JSON, every default filled in.
+    /// The whole configuration as JSON, with every default.
     pub config: serde_json::Value,
     /// BLAKE3 of the canonical configuration.
     pub config_hash: String,
@@ -113,60 +113,61 @@ pub struct Run {
     pub seed: u64,
     /// Host name.
     pub host: String,
-    /// Version of Demask (and commit where known).
+    /// The version of Demask, with the commit if known.
     pub version: String,
-    /// 0 at the first start, one more at each resume.
+    /// 0 at the first start, plus one at each resume.
     pub generation: u64,
-    /// The step of the parent whose checkpoint its weights come from.
+    /// The parent's step whose checkpoint its weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_step: Option<u64>,
-    /// What people called it when it began.
+    /// Its labels when it began.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunEnd {
     /// The run.
     pub run: String,
-    /// How: [`RunState::Done`], [`RunState::Stopped`], [`RunState::Failed`], or [`RunState::Interrupted`], which is no end.
+    /// The final state: [`RunState::Done`], [`RunState::Stopped`] or [`RunState::Failed`]. [`RunState::Interrupted`] is
+    /// no end.
     pub status: RunState,
-    /// Why, in words.
+    /// The reason.
     pub reason: String,
 }
 
-/// Values of one step: names are `area/what`, e.g. `train/loss`, `reward/total`, `rate/tokens_per_s`.
+/// The metrics of one step. Names are `area/what`, such as `train/loss`, `reward/total`, `rate/tokens_per_s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// The run.
     pub run: String,
-    /// The run's own step counter (all stages in one line).
+    /// The run's step, counted over all stages.
     pub step: u64,
-    /// Name and value; not finite becomes NULL and an alert.
+    /// Names and values; a value that is not finite is stored as NULL with an alert.
     pub values: Vec<(String, f64)>,
 }
 
-/// A command that a person gave (law L4).
+/// A user's command (law L4).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Steer {
     /// UUIDv7 of the command; the row is updated when it takes effect.
     pub id: String,
     /// The run.
     pub run: String,
-    /// Who: user name and client (`cli`, `dashboard`).
+    /// The user name and client (`cli`, `dashboard`).
     pub by: String,
-    /// What was asked.
+    /// The action.
     pub action: SteerAction,
     /// The knob, for `set`.
     pub key: Option<String>,
-    /// Its value before.
+    /// The old value.
     pub old: Option<String>,
-    /// Its value after.
+    /// The new value.
     pub new: Option<String>,
-    /// The step at which it was asked.
+    /// The step at which it was given.
     pub asked_step: u64,
-    /// The step at which it took effect; none while it waits for the boundary (law L3).
+    /// The step at which it took effect; `None` until the boundary (law L3).
     pub applied_step: Option<u64>,
 }
 
@@ -179,24 +180,24 @@ pub struct Checkpoint {
     pub run: String,
     /// The run's step.
     pub step: u64,
-    /// Optimiser steps: the weights version.
+    /// The number of optimiser steps, which is the weights version.
     pub weights: u64,
-    /// The folder, relative to the home.
+    /// The folder, relative to the home folder.
     pub path: String,
     /// `interval`, `stage`, `asked`, `stop`, `promoted`.
     pub reason: String,
-    /// Bytes.
+    /// Its size in bytes.
     pub bytes: u64,
-    /// False once it was pruned.
+    /// False after it was pruned.
     pub kept: bool,
 }
 
-/// An example as the curator saw it. The id is derived from its content, so the same one arrives once.
+/// An example as the curator saw it. Its id is derived from its content, so equal examples are stored once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExampleRecord {
     /// Content-derived id.
     pub id: String,
-    /// The run that saw it first.
+    /// The run that first saw it.
     pub run: String,
     /// `tabletop`, a file name, `reasoner`.
     pub source: String,
@@ -204,19 +205,19 @@ pub struct ExampleRecord {
     pub split: String,
     /// What it asks for.
     pub modality: Modality,
-    /// The checkpoint that generated it, or `none` for given data.
+    /// The checkpoint that generated it; `none` for given data.
     pub generator: String,
-    /// What verified it: a verifier's name and version, or `source`.
+    /// What verified it: a verifier with its version, or `source`.
     pub verifier: String,
     /// The verifier's score.
     pub score: f64,
     /// The text that is trained on.
     pub text: String,
-    /// A blob's hash, if there is a picture.
+    /// The hash of the picture's blob, if there is one.
     pub picture: Option<String>,
-    /// Licence of the source.
+    /// The source's licence.
     pub licence: String,
-    /// Where the source has it, `train.jsonl:17`; empty for what was generated.
+    /// Its place in the source, such as `train.jsonl:17`; empty for generated examples.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
 }
@@ -224,11 +225,11 @@ pub struct ExampleRecord {
 /// A proposed reasoning trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
-    /// Run, round, problem and number: stable over a restart.
+    /// The id, made of run, round, problem and number; a restart produces the same one.
     pub id: String,
     /// The run.
     pub run: String,
-    /// The round of the self-improving loop.
+    /// The round of the self-improvement loop.
     pub round: u64,
     /// The problem's example id.
     pub example: String,
@@ -236,11 +237,11 @@ pub struct Trace {
     pub generator: String,
     /// The sampler's settings as JSON.
     pub sampler: serde_json::Value,
-    /// Seed.
+    /// The seed.
     pub seed: u64,
     /// The prompt.
     pub prompt: String,
-    /// The completion as it came.
+    /// The completion as the model wrote it.
     pub text: String,
 }
 
@@ -251,17 +252,17 @@ pub struct GateVerdict {
     pub subject: String,
     /// The run.
     pub run: String,
-    /// The round, 0 for given data.
+    /// The round; 0 for given data.
     pub round: u64,
     /// The gate of the funnel.
     pub gate: Gate,
-    /// Passed.
+    /// Whether it passed.
     pub passed: bool,
-    /// Why not (or a note); for unreadable rows file, line and reason.
+    /// The reason of a rejection, or a note; for unreadable rows, file, line and reason.
     pub reason: String,
-    /// Where it came from.
+    /// The source.
     pub source: String,
-    /// How many rows it stands for.
+    /// The number of rows that it stands for.
     #[serde(default = "one")]
     pub count: u64,
 }
@@ -273,11 +274,11 @@ const fn one() -> u64 {
 /// One sample of a rollout group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RolloutSample {
-    /// `run/step/group/number`: stable over a restart.
+    /// The id `run/step/group/number`; a restart produces the same one.
     pub id: String,
     /// The run.
     pub run: String,
-    /// The run's step that trains on it.
+    /// The step that trains on it.
     pub step: u64,
     /// The group within the step.
     pub group: u64,
@@ -287,31 +288,31 @@ pub struct RolloutSample {
     pub example: String,
     /// What it asks for.
     pub modality: Modality,
-    /// Weights version that drew it.
+    /// The version of the weights that sampled it.
     pub weights: u64,
     /// The prompt.
     pub prompt: String,
-    /// The completion in words; for a picture what the detector read.
+    /// The completion as text; for a picture, what the detector reads.
     pub text: String,
-    /// A blob's hash, if there is a picture.
+    /// The hash of the picture's blob, if there is one.
     pub picture: Option<String>,
-    /// Reward parts: name, value, weight.
+    /// The rewards: name, value, weight.
     pub parts: Vec<(String, f64, f64)>,
-    /// Weighted sum.
+    /// The weighted sum of the rewards.
     pub total: f64,
     /// Group-relative advantage.
     pub advantage: f64,
     /// Whether the trainer used it.
     pub trained: bool,
-    /// The answer that is right; empty where none is known.
+    /// The right answer; empty if none is known.
     #[serde(default)]
     pub reference: String,
-    /// The picture that was asked about, as a blob's hash.
+    /// The hash of the blob of the picture that was asked about.
     #[serde(default)]
     pub asked: Option<String>,
 }
 
-/// A sequence was trained on.
+/// The sequences of a training step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainUse {
     /// The run.
@@ -320,14 +321,14 @@ pub struct TrainUse {
     pub step: u64,
     /// The stage's name.
     pub stage: String,
-    /// The sequences' example, trace or sample ids, in batch order.
+    /// The example, trace or sample ids of the sequences, in batch order.
     pub subjects: Vec<String>,
 }
 
 /// A benchmark's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Eval {
-    /// The run, or `none` outside one.
+    /// The run; `none` outside a run.
     pub run: String,
     /// The run's step.
     pub step: u64,
@@ -337,31 +338,31 @@ pub struct Eval {
     pub suite: String,
     /// The metric's name.
     pub metric: String,
-    /// 0..1.
+    /// The value, 0 to 1.
     pub value: f64,
-    /// Lower end of the 95 % interval.
+    /// The lower end of the 95 % interval.
     pub low: f64,
-    /// Upper end.
+    /// The upper end of the 95 % interval.
     pub high: f64,
-    /// Items.
+    /// The number of items.
     pub n: u64,
-    /// Value a part.
+    /// The value of each category.
     pub parts: Vec<(String, f64)>,
-    /// What the promotion gate decided; none where it decides nothing.
+    /// The promotion gate's decision; `None` if it made none.
     #[serde(with = "crate::vocabulary::decided")]
     pub decision: Option<Decision>,
-    /// The mean gain on the promoted checkpoint over the same items, and the ends of its 95 % interval; none where nothing
-    /// was compared.
+    /// The mean gain over the promoted checkpoint on the same items, with the ends of its 95 % interval; `None` if
+    /// nothing was compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gain: Option<[f64; 3]>,
 }
 
-/// One item of a benchmark, with what the model gave for it.
+/// An item of a benchmark with the model's output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EvalItem {
-    /// The run, or the evaluation's id outside one.
+    /// The run; outside a run, the evaluation's id.
     pub run: String,
-    /// The run's step; 0 outside one.
+    /// The run's step; 0 outside a run.
     pub step: u64,
     /// The suite.
     pub suite: String,
@@ -369,46 +370,46 @@ pub struct EvalItem {
     pub number: u64,
     /// The item's content-derived id.
     pub item: String,
-    /// The part of the suite that it belongs to.
+    /// The category of the suite.
     pub category: String,
-    /// Whether the suite's value counts it; held-out compositions are reported apart.
+    /// Whether the suite's value counts it; held-out compositions are reported separately.
     pub counted: bool,
     /// The prompt.
     pub prompt: String,
-    /// The picture that was asked about, as a blob's hash.
+    /// The hash of the blob of the picture that was asked about.
     pub picture: Option<String>,
-    /// What the model gave, in words; for a drawing what the detector reads.
+    /// The model's output as text; for a drawing, what the detector reads.
     pub output: String,
-    /// The picture that was drawn, as a blob's hash.
+    /// The hash of the blob of the drawn picture.
     pub drawn: Option<String>,
-    /// The answer as it was read from the output.
+    /// The answer as parsed from the output.
     pub answer: String,
-    /// The answer that is right.
+    /// The right answer.
     pub reference: String,
-    /// The verdict, from 0, wrong, to 1, right.
+    /// The credit, from 0 (wrong) to 1 (right).
     pub credit: f64,
-    /// Tokens of the text.
+    /// The tokens of the text.
     pub tokens: u64,
-    /// Forward passes.
+    /// The forward passes.
     pub forwards: u64,
-    /// Seconds: the item's share of the batch that it ran in.
+    /// The item's share of its batch's time, in seconds.
     pub seconds: f64,
 }
 
-/// An evaluation outside a run: what was measured, and how.
+/// An evaluation outside a run and its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Its id, in the place of a run's in `eval` and `item` rows.
+    /// Its id, which takes the place of a run's in `eval` and `item` rows.
     pub id: String,
-    /// The checkpoint: the folder, and the hash of its weights.
+    /// The checkpoint: its folder, and the hash of its weights.
     pub checkpoint: String,
     /// The suites' names.
     pub suites: Vec<String>,
-    /// Samplers, mode and reward networks, as JSON.
+    /// The samplers, mode and reward networks, as JSON.
     pub settings: serde_json::Value,
-    /// Seed of the samplers.
+    /// The samplers' seed.
     pub seed: u64,
-    /// Counted items a suite, at most.
+    /// The most counted items per suite.
     pub limit: Option<u64>,
     /// Host name.
     pub host: String,
@@ -425,56 +426,56 @@ pub struct CleanCheck {
     pub run: String,
     /// The benchmark.
     pub benchmark: String,
-    /// What was checked: a source's name.
+    /// The source that was checked.
     pub source: String,
     /// The rule: `13-gram`, `8-gram`, `whole`, `picture`.
     pub rule: String,
-    /// Examples checked.
+    /// The number of examples that were checked.
     pub checked: u64,
-    /// Examples that overlapped and were removed.
+    /// The number of examples that overlapped and were removed.
     pub overlapped: u64,
 }
 
-/// How loud.
+/// The severity of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
-    /// For a developer.
+    /// For developers.
     Debug,
     /// Normal.
     Info,
-    /// Recovered.
+    /// A problem from which the program recovered.
     Warn,
-    /// Lost or stopped.
+    /// Something was lost or stopped.
     Error,
 }
 
-/// Something that a person should know.
+/// An alert for the user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// The run.
     pub run: String,
     /// The step.
     pub step: u64,
-    /// How bad.
+    /// The severity.
     pub level: Level,
     /// `not_finite`, `disk_full`, `bad_rows`, `reward_hacking`, `actor_failed`, …
     pub kind: String,
-    /// What happened, and what was done about it.
+    /// What happened and what was done about it.
     pub message: String,
 }
 
-/// An actor's or an engine's life.
+/// An event in the life of an actor or engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lifecycle {
-    /// The run, or empty.
+    /// The run; may be empty.
     pub run: String,
-    /// Who.
+    /// The actor.
     pub actor: String,
-    /// Which life of it.
+    /// Which life of the actor it is; each restart counts one more.
     pub generation: u64,
     /// `started`, `stopped`, `failed`, `restarted`, `gave_up`.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }

@@ -1,30 +1,30 @@
-//! A run that is asked for: what it computes, what people call it, where it comes from; at once, or when its turn comes.
+//! Requests of runs: what a run computes, its labels and its parent; to be started at once or queued.
 
 use serde::{Deserialize, Serialize};
 
-/// Most characters of a run's name and of a tag.
+/// The most characters of a run's name, and of a tag.
 const LONGEST_NAME: usize = 100;
-/// Most characters of a note.
+/// The most characters of a note.
 const LONGEST_NOTE: usize = 10_000;
 
-/// A run that is asked for.
+/// A request of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunRequest {
-    /// The profile as TOML text, `--set`s applied.
+    /// The profile as TOML text, with the `--set`s applied.
     pub profile: String,
-    /// Where it was read, for messages.
+    /// The place from which it was read, for messages.
     pub origin: String,
-    /// From random weights rather than the shipped checkpoint.
+    /// Whether to start from random weights instead of the shipped checkpoint.
     pub from_scratch: bool,
-    /// The checkpoint of another run that its weights come from.
+    /// The checkpoint of another run from which its weights come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// What people call it.
+    /// Its labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
 
-/// The checkpoint that a run's weights come from.
+/// The checkpoint from which a run's weights come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parent {
     /// The run.
@@ -33,43 +33,43 @@ pub struct Parent {
     pub step: u64,
 }
 
-/// What people call a run, beside its id.
+/// The user's labels of a run, beside its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Labels {
-    /// Its name; several runs may have the same.
+    /// The name; several runs may share one.
     #[serde(default)]
     pub name: Option<String>,
-    /// Its tags, each once, in order.
+    /// The tags, unique and sorted.
     #[serde(default)]
     pub tags: Vec<String>,
-    /// What somebody wrote down about it.
+    /// A free note.
     #[serde(default)]
     pub note: String,
 }
 
 impl Labels {
-    /// Whether nothing is said.
+    /// Whether there is no label.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Adds a tag, unless it is there.
+    /// Adds a tag unless it exists.
     pub fn tag(&mut self, tag: &str) {
         if let Err(place) = self.tags.binary_search_by(|one| one.as_str().cmp(tag)) {
             self.tags.insert(place, tag.to_owned());
         }
     }
 
-    /// Takes a tag away, if it is there.
+    /// Removes a tag if it exists.
     pub fn untag(&mut self, tag: &str) {
         self.tags.retain(|one| one != tag);
     }
 
-    /// Whether a name, the tags and the note are such as may be kept.
+    /// Checks the name, the tags and the note.
     ///
     /// # Errors
-    /// In words: which of them, what is allowed, what was found.
+    /// A message that says which is invalid, what is allowed and what was found.
     pub fn check(&self) -> Result<(), String> {
         if let Some(name) = &self.name {
             check_name("name", name)?;
@@ -85,7 +85,8 @@ impl Labels {
     }
 }
 
-/// A name stands where an id may (`RUN@STEP`) and beside a repository's (`OWNER/NAME`): it must look like neither.
+/// Checks a name. It may be written in the place of an id (`RUN@STEP`) and of a repository (`OWNER/NAME`), so it must
+/// look like neither.
 fn check_name(what: &str, name: &str) -> Result<(), String> {
     let length = name.chars().count();
     let wrong = |sign: char| sign == '@' || sign == '/' || sign.is_control();
@@ -102,56 +103,56 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A run waits for its turn.
+/// A queued run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Its id, from now on.
+    /// Its id.
     pub run: String,
-    /// Who asked: user name and client.
+    /// The user name and client.
     pub by: String,
     /// The profile's name.
     pub profile: String,
-    /// BLAKE3 of the configuration, as the run will have it.
+    /// The BLAKE3 of the run's configuration.
     pub config_hash: String,
-    /// What was asked.
+    /// The request.
     pub request: RunRequest,
 }
 
-/// What a person, or the daemon, did to those that wait.
+/// A change of the queue by a user or the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct QueueChange {
     /// The command's id.
     pub id: String,
-    /// Who.
+    /// The user name and client.
     pub by: String,
-    /// What.
+    /// The change.
     pub change: QueueAction,
 }
 
-/// How those that wait change.
+/// A change of the queue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum QueueAction {
-    /// They wait in this order.
+    /// A new order.
     Order {
-        /// All runs that wait, the next one first.
+        /// All waiting runs, the next one first.
         runs: Vec<String>,
     },
-    /// One will not be begun.
+    /// A waiting run was cancelled.
     Cancel {
         /// The run.
         run: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
-/// A run is called otherwise from now on.
+/// A run has new labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relabelled {
     /// The run.
     pub run: String,
-    /// Who.
+    /// The user name and client.
     pub by: String,
     /// All its labels.
     pub labels: Labels,

@@ -1,38 +1,38 @@
-//! Which run a person means: its id, its name, the beginning or the end of its id, or the word `latest`.
+//! Resolves the user's name of a run: its id, its name, the beginning or end of its id, or the word `latest`.
 
 use rusqlite::{Connection, params};
 
 use crate::store::StoreError;
 
-/// Most runs that are named where several are meant.
+/// The most runs that an error lists.
 const NAMED: usize = 5;
 
-/// Why it is not known which run is meant.
+/// Why a run could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    /// There is none.
+    /// There is no such run.
     #[error("no run has the name '{0}', or an id that begins or ends so; `demask runs list` shows them")]
     None(String),
-    /// There are several.
+    /// Several runs match.
     #[error("{count} runs are meant by '{named}': {ids}; type more of the id", ids = .ids.join(", "))]
     Several {
-        /// As typed.
+        /// The name as typed.
         named: String,
-        /// How many.
+        /// The number of matching runs.
         count: usize,
         /// Some of them, the newest first.
         ids: Vec<String>,
     },
-    /// The store's.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// The whole id of the one run that is meant. An id or a name that is typed whole comes before those that only begin or end
-/// so. Runs of one minute begin alike.
+/// Returns the full id of the run that `named` means. A full id or name takes precedence over the beginning or end of
+/// an id. Both are accepted because the ids of runs started in the same minute begin alike.
 ///
 /// # Errors
-/// None is meant, or several; SQLite's.
+/// An error if no run or several runs match; any SQLite error.
 pub fn find(connection: &Connection, named: &str) -> Result<String, FindError> {
     if named == "latest" {
         let newest = ids(connection, "ORDER BY started_us DESC LIMIT 1", None)?;
@@ -51,10 +51,10 @@ pub fn find(connection: &Connection, named: &str) -> Result<String, FindError> {
     Err(FindError::None(named.to_owned()))
 }
 
-/// The ids of the runs of that name, the newest first.
+/// Returns the ids of the runs with a name, newest first.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn named(connection: &Connection, name: &str) -> Result<Vec<String>, StoreError> {
     ids(connection, "WHERE name = ?1 ORDER BY started_us DESC", Some(name))
 }

@@ -1,4 +1,4 @@
-//! What a restart needs: the run that did not end, its commands in order, its checkpoints (laws L1 and L4).
+//! What a restart needs: the unfinished run, its commands in order, and its checkpoints (laws L1 and L4).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::vocabulary::RunState;
 /// The columns of a run, as [`begun`] reads them.
 const RUN: &str = "id, parent, parent_step, profile, config, config_hash, seed, host, version, generation, name, tags, note, status";
 
-/// A row of [`RUN`]: a run as it was begun, and where it is.
+/// Reads a row of [`RUN`]: a run as it began, and its state.
 fn begun(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Run, RunState)> {
     let (config, tags): (String, String) = (row.get(4)?, row.get(11)?);
     let run = Run {
@@ -34,10 +34,10 @@ fn begun(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Run, RunState)> {
     Ok((run, row.get(13)?))
 }
 
-/// The newest run without an end.
+/// Returns the newest run without an end.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
     let sql = format!(
         "SELECT {RUN} FROM run WHERE status IN ('running', 'interrupted') ORDER BY started_us DESC LIMIT 1"
@@ -46,10 +46,10 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|(run, _)| run))
 }
 
-/// Whether there is a row of a run, in a store of whatever version; a file without tables has none.
+/// Whether a run has a row, in a store of any version; a file without tables has none.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn has_run(connection: &Connection, id: &str) -> Result<bool, StoreError> {
     let has_table = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run')";
     if !connection.query_row(has_table, [], |row| row.get::<_, bool>(0))? {
@@ -59,19 +59,19 @@ pub fn has_run(connection: &Connection, id: &str) -> Result<bool, StoreError> {
     Ok(connection.query_row(has_row, params![id], |row| row.get(0))?)
 }
 
-/// A run as it was begun, and where it is; none where there is no such run.
+/// Returns a run as it began, and its state; `None` if it does not exist.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn run(connection: &Connection, id: &str) -> Result<Option<(Run, RunState)>, StoreError> {
     let sql = format!("SELECT {RUN} FROM run WHERE id = ?1");
     Ok(connection.query_row(&sql, params![id], begun).optional()?)
 }
 
-/// Steps of a run's checkpoints that runs began with which are yet to end, or to begin.
+/// Returns the steps of a run's checkpoints that other runs start from, if these runs are unfinished or waiting.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn begun_from(connection: &Connection, run: &str) -> Result<Vec<u64>, StoreError> {
     let mut query = connection.prepare(
         "SELECT parent_step FROM run WHERE parent = ?1 AND status <> 'done' AND parent_step IS NOT NULL
@@ -82,10 +82,11 @@ pub fn begun_from(connection: &Connection, run: &str) -> Result<Vec<u64>, StoreE
     Ok(steps.collect::<Result<_, _>>()?)
 }
 
-/// A run's commands, oldest first: those with an applied step take effect there again, the others at the next boundary.
+/// Returns a run's commands, oldest first. Those with an applied step take effect there again; the others do at the
+/// next boundary.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn steers(connection: &Connection, run: &str) -> Result<Vec<Steer>, StoreError> {
     let mut query = connection.prepare(
         "SELECT id, run, by, action, key, old, new, asked_step, applied_step FROM steer WHERE run = ?1 ORDER BY rowid",
@@ -106,10 +107,10 @@ pub fn steers(connection: &Connection, run: &str) -> Result<Vec<Steer>, StoreErr
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A run's kept checkpoints, newest first.
+/// Returns a run's kept checkpoints, newest first.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>, StoreError> {
     let mut query = connection.prepare(
         "SELECT hash, run, step, weights, path, reason, bytes, kept FROM checkpoint WHERE run = ?1 AND kept ORDER BY step DESC",
@@ -129,10 +130,11 @@ pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// What a teacher wrote in a round of a run, so that it is not asked twice: text and sampler settings, by trace id.
+/// Returns a teacher's answers in a round of a run, so that they are not requested twice: text and sampler settings, by
+/// trace id.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn taught(
     connection: &Connection,
     run: &str,
@@ -149,10 +151,10 @@ pub fn taught(
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Tokens that a run has paid a teacher for.
+/// Returns the number of tokens for which a run has paid a teacher.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn taught_tokens(connection: &Connection, run: &str) -> Result<u64, StoreError> {
     let sql = "SELECT coalesce(sum(json_extract(sampler, '$.tokens')), 0) FROM trace WHERE run = ?1 AND generator LIKE 'teacher:%'";
     Ok(connection.query_row(sql, params![run], |row| row.get::<_, i64>(0))? as u64)

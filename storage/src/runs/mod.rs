@@ -1,4 +1,4 @@
-//! Runs, read: which one a person means, what a restart needs of one, which ones wait for their turn.
+//! Queries of runs: resolving a name, the state that a restart needs, the queue.
 
 pub mod find;
 pub mod journal;

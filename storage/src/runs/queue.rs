@@ -1,12 +1,12 @@
-//! The runs that wait for their turn. One waits from the moment that its row is committed until a row of the run itself is
-//! there, or somebody cancels it: whenever the daemon dies, it is begun once (law L1).
+//! The queue of runs. A run waits from the commit of its queue row until its own row exists or it is cancelled.
+//! Whenever the daemon dies, the run is therefore started exactly once (law L1).
 
 use rusqlite::{Connection, params};
 
 use crate::record::RunRequest;
 use crate::store::StoreError;
 
-/// A run that waits.
+/// A waiting run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitingRun {
     /// Its id.
@@ -15,24 +15,24 @@ pub struct WaitingRun {
     pub profile: String,
     /// BLAKE3 of its configuration.
     pub config_hash: String,
-    /// What was asked.
+    /// The request.
     pub request: RunRequest,
 }
 
-/// The ids of those that wait, the next one first.
+/// Returns the ids of the waiting runs, the next one first.
 ///
 /// # Errors
-/// SQLite's.
+/// Any SQLite error.
 pub fn ids(connection: &Connection) -> Result<Vec<String>, StoreError> {
     let mut query = connection.prepare("SELECT run FROM v_queue ORDER BY place")?;
     let rows = query.query_map(params![], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Those that wait, the next one first.
+/// Returns the waiting runs, the next one first.
 ///
 /// # Errors
-/// SQLite's; a request that this version does not read, which names the run.
+/// Any SQLite error; an error that names the run if this version cannot read its request.
 pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
     let mut query = connection.prepare(
         "SELECT run, profile, config_hash, request FROM queue
@@ -58,7 +58,7 @@ pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
     .collect()
 }
 
-/// The order of those that wait after one of them has moved to a place, from 1; the last place where that is beyond.
+/// Returns the order of the waiting runs after `run` moves to a place, from 1; a place beyond the end means the last.
 #[must_use]
 pub fn moved(waiting: &[String], run: &str, place: usize) -> Vec<String> {
     let mut order: Vec<String> = waiting.iter().filter(|one| *one != run).cloned().collect();
@@ -66,10 +66,10 @@ pub fn moved(waiting: &[String], run: &str, place: usize) -> Vec<String> {
     order
 }
 
-/// The one of those that wait whose id or name is so, or whose id alone begins or ends so.
+/// Finds the waiting run with this id or name, else the only one whose id begins or ends so.
 ///
 /// # Errors
-/// In words: none is meant, or several.
+/// A message if no run or several runs match.
 pub fn named<'a>(waiting: &'a [WaitingRun], named: &str) -> Result<&'a WaitingRun, String> {
     let whole = |one: &&WaitingRun| one.run == named || one.request.labels.name.as_deref() == Some(named);
     let partly =

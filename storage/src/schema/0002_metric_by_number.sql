@@ -1,6 +1,6 @@
--- A metric row names its run by a number, not by 36 letters: a third of the bytes to read for every question about values.
--- CROSS JOIN fixes the order (the few names, the few runs, then a range of rows), so that no question scans all rows
--- unless it asks for all: left to itself SQLite scans the table when only the run or the step is given.
+-- A metric row refers to its run by a number instead of 36 characters, so that queries read a third of the bytes.
+-- CROSS JOIN fixes the join order (the few names, the few runs, then a range of rows): without it, SQLite scans the whole
+-- table if only the run or the step is given.
 CREATE TABLE run_key (id INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE) STRICT;
 INSERT INTO run_key (run) SELECT DISTINCT run FROM latest ORDER BY run;
 INSERT OR IGNORE INTO run_key (run) SELECT DISTINCT run FROM metric;
@@ -16,5 +16,5 @@ ALTER TABLE value RENAME TO metric;
 CREATE VIEW v_metric AS SELECT run_key.run, metric_key.name, metric.step, metric.value, metric.at_us
     FROM metric_key CROSS JOIN run_key CROSS JOIN metric
     WHERE metric.key = metric_key.id AND metric.run = run_key.id;
--- Alerts, checkpoints and the like out of a long event log, whose rows carry their whole bodies.
+-- Finds alerts, checkpoints and other kinds in a long event log without reading the bodies of its rows.
 CREATE INDEX event_kind ON event (kind, seq);

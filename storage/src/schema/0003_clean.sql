@@ -1,2 +1,2 @@
--- What was checked against which benchmark (law L6), open to queries.
+-- The checks against benchmarks (law L6), as a public view.
 CREATE VIEW v_clean AS SELECT run, source, benchmark, rule, checked, overlapped FROM clean;

@@ -1,4 +1,4 @@
--- An example's modality was written as its kind; it is the word that rollouts have (`Modality` in vocabulary.rs).
+-- Examples used to store their kind as the modality; now they store the word that rollouts use (`Modality` in vocabulary.rs).
 UPDATE example SET modality = CASE modality
     WHEN 'word_problem' THEN 'text' WHEN 'instruction' THEN 'text'
     WHEN 'caption' THEN 'ask' WHEN 'scene' THEN 'ask' WHEN 'question' THEN 'ask'

@@ -1,4 +1,4 @@
--- Every item of every evaluation, a run's and those of `demask eval`; and what the gate compared.
+-- The items of every evaluation, by runs and by `demask eval`, and the promotion gate's comparison.
 CREATE TABLE item (
     run TEXT NOT NULL, step INTEGER NOT NULL, suite TEXT NOT NULL, number INTEGER NOT NULL, item TEXT NOT NULL,
     category TEXT NOT NULL, counted INTEGER NOT NULL, prompt TEXT NOT NULL, picture TEXT, output TEXT NOT NULL, drawn TEXT,

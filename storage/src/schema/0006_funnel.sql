@@ -1,4 +1,4 @@
--- A verdict may stand for many rows that passed: the funnel counts them all.
+-- A verdict may stand for many rows that passed; the funnel counts them all.
 ALTER TABLE verdict ADD COLUMN count INTEGER NOT NULL DEFAULT 1;
 DROP VIEW v_funnel;
 CREATE VIEW v_funnel AS SELECT run, round, source, gate, CASE WHEN passed THEN '' ELSE reason END AS reason,

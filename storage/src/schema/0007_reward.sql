@@ -1,5 +1,5 @@
--- A rollout with the answer that is right and the picture that was asked about; a row for each part of its reward. Of an example
--- the place in its source. The lineage says what a sequence was.
+-- A rollout stores the right answer and the picture that was asked about; v_reward has a row for each part of its reward. An
+-- example stores its place in the source. The lineage says what kind of sequence was trained on.
 ALTER TABLE sample ADD COLUMN reference TEXT NOT NULL DEFAULT '';
 ALTER TABLE sample ADD COLUMN asked TEXT;
 ALTER TABLE example ADD COLUMN place TEXT NOT NULL DEFAULT '';

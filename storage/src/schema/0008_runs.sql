@@ -1,10 +1,10 @@
--- What people call a run, the checkpoint that it comes from, and the runs that wait for their turn.
+-- A run's labels, the checkpoint from which it starts, and the queue of runs.
 ALTER TABLE run ADD COLUMN parent_step INTEGER;
 ALTER TABLE run ADD COLUMN name TEXT;
 ALTER TABLE run ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE run ADD COLUMN note TEXT NOT NULL DEFAULT '';
 CREATE INDEX run_hash ON run (config_hash);
--- A row stays when its run begins: whoever waits has no row in run yet.
+-- A queue row stays after its run has begun; a run is waiting as long as the table run has no row of it.
 CREATE TABLE queue (
     run TEXT PRIMARY KEY, place INTEGER NOT NULL, by TEXT NOT NULL, profile TEXT NOT NULL, config_hash TEXT NOT NULL,
     request TEXT NOT NULL, at_us INTEGER NOT NULL, cancelled TEXT

@@ -1,5 +1,5 @@
-//! What is wrong with a store's files, found before anything is written to them (law L1): a log whose beginning is broken is thrown
-//! away by SQLite without a word, with every row that had been acknowledged since it was last folded in.
+//! Detection of damage in a store's files before anything is written to them (law L1). SQLite silently discards a
+//! write-ahead log whose header is broken, and with it every acknowledged row since the last checkpoint of the log.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -10,50 +10,50 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::log;
 
-/// SQLite's steps between two looks at the clock.
+/// The number of SQLite instructions between two checks of the clock.
 const STEPS: i32 = 10_000;
-/// Bytes of a database's header.
+/// The bytes of a database's header.
 const HEADER: usize = 100;
-/// How a database begins.
+/// The first bytes of a database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// What is wrong with a store.
+/// The damage of a store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// There is a file without a table in it, or without a byte.
+    /// The file exists, but has no table or no byte.
     #[error("it is empty")]
     Empty,
-    /// It is something else than a database.
+    /// The file is not a database.
     #[error("it is not a SQLite database")]
     Garbage,
-    /// Its end is missing.
+    /// The end of the file is missing.
     #[error("its end is missing: {found} bytes, its header says {expected}")]
     Truncated {
-        /// Bytes that its header says.
+        /// The length by its header, in bytes.
         expected: u64,
-        /// Bytes that are there.
+        /// The actual length in bytes.
         found: u64,
     },
-    /// The log beside it cannot be read from its beginning.
+    /// The write-ahead log has a broken header.
     #[error(
         "the header of its log is broken ({bytes} bytes of rows that were acknowledged, which SQLite would throw away)"
     )]
     Log {
-        /// Bytes of the log.
+        /// The length of the log in bytes.
         bytes: u64,
     },
-    /// A page of it is not as it was written.
+    /// A page is damaged.
     #[error("{0}")]
     Pages(String),
 }
 
-/// The log beside a database.
+/// Returns the path of a database's write-ahead log.
 #[must_use]
 pub fn log_of(database: &Path) -> PathBuf {
     beside(database, "-wal")
 }
 
-/// The index of the log, which SQLite makes anew.
+/// Returns the path of the log's index, which SQLite rebuilds.
 #[must_use]
 pub fn index_of(database: &Path) -> PathBuf {
     beside(database, "-shm")
@@ -65,14 +65,14 @@ fn beside(database: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What is wrong with the files as they lie there; two short reads. Nothing where there is no file, or an empty one, as a crash
+/// Checks the files with two short reads. `None` if they are whole, if there is no file, or if it is empty, as a crash
 /// before the first table leaves it.
 ///
 /// # Errors
-/// The system's.
+/// Any I/O error.
 pub fn of_files(database: &Path) -> std::io::Result<Option<Damage>> {
     let log = log_of(database);
-    // Another process may be writing it: what is broken stays so.
+    // Another process may be writing the log; only damage that persists counts.
     if let Some(bytes) = log::broken(&log)?.and(log::broken(&log)?) {
         return Ok(Some(Damage::Log { bytes }));
     }
@@ -82,7 +82,7 @@ pub fn of_files(database: &Path) -> std::io::Result<Option<Damage>> {
         file => file?,
     };
     let is_read = file.read_exact(&mut header).is_ok();
-    // After the header: a daemon that ends meanwhile makes the file longer, and never shorter.
+    // The length is read after the header: a daemon that ends meanwhile only lengthens the file.
     let found = file.seek(SeekFrom::End(0))?;
     if found == 0 {
         return Ok(None);
@@ -90,7 +90,7 @@ pub fn of_files(database: &Path) -> std::io::Result<Option<Damage>> {
     if !is_read || !header.starts_with(MAGIC) {
         return Ok(Some(Damage::Garbage));
     }
-    // What the log holds may be yet to come.
+    // Pages beyond the end may still be in the log.
     let whole = !log.metadata().is_ok_and(|log| log.len() > 0);
     let expected = log::page_size(&header)
         * u64::from(u32::from_be_bytes(header[28..32].try_into().unwrap_or_default()));
@@ -100,11 +100,11 @@ pub fn of_files(database: &Path) -> std::io::Result<Option<Damage>> {
     Ok(None)
 }
 
-/// What is wrong with a store, its pages looked through for as long as `limit`; nothing where there is no file, or what is wrong is
-/// not found in time.
+/// Checks a store, reading its pages for at most `limit`. `None` if it is whole, if there is no file, or if no damage
+/// is found in time.
 ///
 /// # Errors
-/// The system's.
+/// Any I/O error.
 pub fn of_store(database: &Path, limit: Duration) -> std::io::Result<Option<Damage>> {
     if let Some(damage) = of_files(database)? {
         return Ok(Some(damage));
@@ -119,7 +119,7 @@ pub fn of_store(database: &Path, limit: Duration) -> std::io::Result<Option<Dama
         Err(error) => Ok(match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => Some(Damage::Garbage),
             Some(ErrorCode::DatabaseCorrupt) => Some(Damage::Pages(error.to_string())),
-            // It took too long, or somebody holds it: that is not damage.
+            // A timeout or a lock is not damage.
             _ => None,
         }),
     }

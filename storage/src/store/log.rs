@@ -1,23 +1,24 @@
-//! SQLite's write-ahead log, read without SQLite: whether its header is whole, and what can be saved where it is not.
+//! SQLite's write-ahead log, read without SQLite: whether its header is valid, and what can be recovered if it is not.
 //!
-//! The format is <https://www.sqlite.org/fileformat2.html#walformat>: a header of 32 bytes, then frames, each 24 bytes and a page.
-//! A frame's checksum continues the one before it, so that a broken header leaves every frame after the first provable.
+//! The format is <https://www.sqlite.org/fileformat2.html#walformat>: a header of 32 bytes, then frames of 24 bytes and
+//! a page. A frame's checksum continues that of the frame before, so that every frame after the first can be verified
+//! even without the header.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
-/// Bytes of the header.
+/// The bytes of the log's header.
 const HEADER: usize = 32;
-/// Bytes of a frame before its page.
+/// The bytes of a frame's header.
 const FRAME: usize = 24;
-/// How a log begins; the last bit says that its checksums are of big-endian words.
+/// The magic number of a log; its last bit says that the checksums are of big-endian words.
 const MAGIC: u32 = 0x377f_0682;
 /// The format's version.
 const VERSION: u32 = 3_007_000;
 
-/// Bytes of a page, as a database's header says.
+/// Returns the page size in a database's header, in bytes.
 pub(super) fn page_size(header: &[u8]) -> u64 {
     match u16::from_be_bytes([header[16], header[17]]) {
         1 => 1 << 16,
@@ -25,7 +26,7 @@ pub(super) fn page_size(header: &[u8]) -> u64 {
     }
 }
 
-/// The bytes of a log that has frames and whose header is broken; nothing where it is whole, or there is no log.
+/// Returns the length of a log that has frames but a broken header; `None` if it is valid or there is no log.
 pub(super) fn broken(log: &Path) -> std::io::Result<Option<u64>> {
     let mut file = match File::open(log) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -53,7 +54,7 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(four.unwrap_or_default())
 }
 
-/// The checksum of `bytes` after `before`.
+/// Continues the checksum `before` over `bytes`.
 fn sum([mut one, mut other]: [u32; 2], bytes: &[u8], big: bool) -> [u32; 2] {
     let number = |four: &[u8]| {
         let four = four.try_into().unwrap_or_default();
@@ -70,11 +71,12 @@ fn sum([mut one, mut other]: [u32; 2], bytes: &[u8], big: bool) -> [u32; 2] {
     [one, other]
 }
 
-/// Writes what a log had committed into its database, whatever its header says; the transactions that were saved. The first frame
-/// is believed when it continues a whole header, or the second continues it.
+/// Writes the committed frames of a log into its database, even if the log's header is broken; returns the number of
+/// recovered transactions. The first frame is trusted if it continues a valid header, or if the second frame continues
+/// it.
 ///
 /// # Errors
-/// The system's.
+/// Any I/O error.
 pub fn fold_in(database: &Path, log: &Path) -> std::io::Result<u64> {
     let (mut head, bytes) = ([0; HEADER], std::fs::read(log)?);
     let mut file = File::options().read(true).write(true).open(database)?;
@@ -101,7 +103,7 @@ pub fn fold_in(database: &Path, log: &Path) -> std::io::Result<u64> {
     let Some((pages, length, count)) = committed.into_iter().max_by_key(|found| found.2) else {
         return Ok(0);
     };
-    // A length that nothing could have: it was not written by SQLite.
+    // An impossible length: SQLite did not write this.
     if u64::from(length) > file.metadata()?.len() / size as u64 + frames.len() as u64 {
         return Ok(0);
     }
@@ -116,13 +118,14 @@ pub fn fold_in(database: &Path, log: &Path) -> std::io::Result<u64> {
     Ok(count)
 }
 
-/// What a whole header says of the frames behind it.
+/// The contents of a valid log header.
 struct LogHeader {
     salts: [u32; 2],
     checksum: [u32; 2],
 }
 
-/// The last frame of each page, the pages of the database and the transactions, as far as the chain of checksums holds.
+/// Returns the last frame of each page, the length of the database in pages, and the number of transactions, as far as
+/// the checksums continue.
 fn committed(frames: &[&[u8]], header: Option<&LogHeader>, big: bool) -> (BTreeMap<u32, usize>, u32, u64) {
     let (mut pages, mut length, mut count) = (BTreeMap::new(), 0, 0);
     let (mut open, mut before) = (BTreeMap::new(), header.map(|header| header.checksum));
@@ -137,7 +140,7 @@ fn committed(frames: &[&[u8]], header: Option<&LogHeader>, big: bool) -> (BTreeM
             let header = sum(before, &frame[..8], big);
             sum(header, &frame[FRAME..], big) == said
         };
-        // Frames of an earlier round of the log have other salts.
+        // Frames of an earlier pass over the log have other salts.
         let same_round = [word(frame, 2), word(frame, 3)] == salts;
         let (page, size) = (word(frame, 0), word(frame, 1));
         if page == 0 || !same_round || before.is_some_and(|before| !continues(before)) {
@@ -151,7 +154,7 @@ fn committed(frames: &[&[u8]], header: Option<&LogHeader>, big: bool) -> (BTreeM
         }
     }
     pages.retain(|page, _| *page <= length);
-    // A first frame that nothing continues is not proved.
+    // A first frame that no other continues is not verified.
     if header.is_none() && pages.values().all(|frame| *frame == 0) {
         return (BTreeMap::new(), 0, 0);
     }

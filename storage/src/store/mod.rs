@@ -1,7 +1,7 @@
-//! The database file: opened, brought up to date, never by two writers.
+//! The database file: opening, migrating, and excluding a second writer.
 //!
-//! - `damage.rs`: what is wrong with the files; `log.rs`: SQLite's log, read without SQLite;
-//! - `salvage.rs`: rows that can still be read out of a damaged store.
+//! - `damage.rs`: detection of damage; `log.rs`: SQLite's write-ahead log, read without SQLite;
+//! - `salvage.rs`: recovery of rows from a damaged store.
 
 pub mod damage;
 pub mod log;
@@ -15,9 +15,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use self::damage::Damage;
 
-/// Marks the file as ours in its header ("dmsk").
+/// The application id in the header of a store ("dmsk").
 pub const APPLICATION_ID: i32 = 0x646d_736b;
-/// Each migration once, in order; only ever added to.
+/// The migrations in order. Existing ones never change.
 const MIGRATIONS: [&str; 8] = [
     include_str!("../schema/0001_first.sql"),
     include_str!("../schema/0002_metric_by_number.sql"),
@@ -28,27 +28,27 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("../schema/0007_reward.sql"),
     include_str!("../schema/0008_runs.sql"),
 ];
-/// How much of the file a reader maps rather than copies: more than a store ever has.
+/// The bytes of the file that a reader maps into memory; more than a store ever has.
 const MAPPED: i64 = 1 << 36;
-/// KiB that a reader may sort and group in before it takes a file to help.
+/// The page cache of a reader in KiB, in which it sorts and groups before it uses a temporary file.
 const SORTED_KIB: i64 = 64 << 10;
 
-/// Why the store could not.
+/// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Written by a newer Demask; nothing was touched.
+    /// The store was written by a newer Demask; it was not changed.
     #[error(
         "{path} has schema version {found}; this demask knows versions up to {known}: use a newer demask"
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// The file's schema version.
         found: u32,
-        /// Ours.
+        /// The newest known version.
         known: u32,
     },
-    /// A database of something else.
+    /// A database of another program.
     #[error("{path} is a SQLite database, but not one of Demask's (application id {found:#x})")]
     Foreign {
         /// The file.
@@ -56,40 +56,40 @@ pub enum StoreError {
         /// Its application id.
         found: i32,
     },
-    /// Its files are damaged; nothing was touched.
+    /// The files are damaged; they were not changed.
     #[error(
         "the store {path} is damaged: {damage}; `demask doctor --repair` sets it aside and rebuilds its runs from their checkpoints"
     )]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Damage,
     },
-    /// No such file.
+    /// The file does not exist.
     #[error("{path} does not exist; `demask run` makes it")]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// The disk is full: nothing of this batch was written; try again when there is room.
+    /// The disk is full. Nothing of the batch was written; it can be retried when there is space.
     #[error("the disk is full")]
     Full,
-    /// Another program holds the database: nothing of this batch was written; try again.
+    /// Another program has locked the database. Nothing of the batch was written; it can be retried.
     #[error("another program holds the database locked")]
     Busy,
-    /// Anything else from SQLite.
+    /// Any other SQLite error.
     #[error("sqlite: {0}")]
     Sqlite(rusqlite::Error),
-    /// A file beside the database.
+    /// An I/O error of a file beside the database.
     #[error("{path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A query that is refused, with what is allowed.
+    /// A refused query, with what is allowed.
     #[error("{0}")]
     Query(String),
 }
@@ -97,7 +97,8 @@ pub enum StoreError {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            // Over a quota, and on a disk that fails, the system says that it did not write: there may be room again.
+            // Over a quota or on a failing disk, the system reports an I/O error instead of a full disk; space may
+            // appear again.
             Some(rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure) => Self::Full,
             Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => Self::Busy,
             _ => Self::Sqlite(error),
@@ -105,10 +106,11 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// Opens the file for its one writer, making it and bringing it up to date as needed.
+/// Opens the file for its only writer; creates or migrates it as needed.
 ///
 /// # Errors
-/// [`StoreError::Newer`], [`StoreError::Foreign`] and [`StoreError::Damaged`] leave the file untouched.
+/// [`StoreError::Newer`], [`StoreError::Foreign`] and [`StoreError::Damaged`], which leave the file unchanged; any I/O
+/// or SQLite error.
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|source| StoreError::Io {
@@ -117,13 +119,14 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
         })?;
     }
     let existed = path.is_file();
-    // L1: SQLite throws away a log whose header is broken.
+    // L1: SQLite would discard a log with a broken header.
     undamaged(path)?;
     if existed {
         check(&open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)?;
     }
     if !existed {
-        // For this user alone: it holds prompts, answers and notes. SQLite gives what it puts beside it the same rights.
+        // Only the user may read it, because it holds prompts, answers and notes. SQLite gives its other files the same
+        // permissions.
         let made = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -142,7 +145,7 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Whether the files are as SQLite leaves them, as far as two short reads can tell.
+/// Checks with two short reads that the files are as SQLite leaves them.
 fn undamaged(path: &Path) -> Result<(), StoreError> {
     let path = path.to_owned();
     match damage::of_files(&path) {
@@ -152,17 +155,17 @@ fn undamaged(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens the file for reading only.
+/// Opens the file read-only.
 ///
 /// # Errors
-/// As [`open`], and [`StoreError::Missing`].
+/// Those of [`open`], and [`StoreError::Missing`].
 pub fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
     if !path.is_file() {
         return Err(StoreError::Missing {
             path: path.to_owned(),
         });
     }
-    // Else a log that SQLite does not read would be taken for rows that never were.
+    // Otherwise rows in an unreadable log would seem never to have existed.
     undamaged(path)?;
     let connection = open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     check(&connection, path)?;
@@ -194,7 +197,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         _ => error.into(),
     })?;
     if found != APPLICATION_ID {
-        // An empty file is what a crash before the first migration leaves.
+        // A crash before the first migration leaves an empty file.
         let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0))?;
         return if tables == 0 {
             Ok(())
@@ -216,7 +219,7 @@ fn migrate(connection: &mut Connection, path: &Path, existed: bool) -> Result<()
     }
     if existed && have > 0 {
         let backup = path.with_extension(format!("before-{}.db", MIGRATIONS.len()));
-        // L1: what a migration that was killed left is half a copy; the rows are all still here.
+        // L1: a killed migration leaves a partial backup; all rows are still in the store.
         std::fs::remove_file(&backup).ok();
         connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
     }

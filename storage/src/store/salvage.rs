@@ -1,4 +1,4 @@
-//! Rows that can still be read out of a damaged store, brought into a new one.
+//! Recovers the readable rows of a damaged store into a new one.
 
 use std::path::Path;
 
@@ -7,27 +7,27 @@ use rusqlite::{Connection, ErrorCode, params_from_iter};
 
 use super::StoreError;
 
-/// A table, its columns and what its rows lie in the order of.
+/// A table: its columns, and the columns by which its rows are ordered.
 struct SalvagedTable {
     name: String,
     columns: Vec<String>,
-    /// Whether each row has a number that is no column.
+    /// Whether it has a rowid that is not a column.
     has_own_number: bool,
     order: Vec<String>,
 }
 
-/// Copies what can be read of a damaged store into a whole one; how many rows. What cannot be read is passed over.
+/// Copies the readable rows of a damaged store into an intact one; returns their number. Unreadable rows are skipped.
 ///
 /// # Errors
-/// The new store's.
+/// Errors of the new store.
 pub fn salvage(damaged: &Path, whole: &mut Connection) -> Result<u64, StoreError> {
-    // A copy that nobody else has open; what it is not, a database perhaps, only means that it has no rows.
+    // The file is a copy that nobody else has open. If it is not a database, it just has no rows.
     let Ok(old) = Connection::open(damaged) else {
         return Ok(0);
     };
-    // SQLite reads nothing of a file that is shorter than its head says, unless it is told that somebody mends it.
+    // SQLite refuses a file that is shorter than its header says, unless the schema is declared writable for repair.
     old.pragma_update(None, "writable_schema", true).ok();
-    // A table may refer to one that is brought over after it.
+    // A table may refer to one that is copied after it.
     whole.pragma_update(None, "foreign_keys", false)?;
     let mut count = 0;
     for table in tables(whole)? {
@@ -51,7 +51,7 @@ fn tables(connection: &Connection) -> Result<Vec<SalvagedTable>, StoreError> {
             .collect::<Result<_, _>>()?;
         let mut key: Vec<&(String, bool, i64)> = columns.iter().filter(|column| column.2 > 0).collect();
         key.sort_by_key(|column| column.2);
-        // An integer key is the number itself.
+        // An integer primary key is the rowid itself.
         let is_numbered = matches!(key[..], [(_, true, _)]);
         let order = match without_rowid {
             true => key.iter().map(|column| format!("\"{}\"", column.0)).collect(),
@@ -67,7 +67,7 @@ fn tables(connection: &Connection) -> Result<Vec<SalvagedTable>, StoreError> {
     named.into_iter().map(table).collect()
 }
 
-/// Row by row, from both ends: a broken page in the middle hides what is behind it.
+/// Copies row by row from both ends, because a broken page in the middle hides the rows behind it.
 fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Result<u64, StoreError> {
     let there = |column: &&String| {
         let sql = format!("SELECT \"{column}\" FROM \"{}\" LIMIT 0", table.name);
@@ -127,7 +127,7 @@ fn copy(old: &Connection, whole: &mut Connection, table: &SalvagedTable) -> Resu
     Ok(count)
 }
 
-/// Rows that were added: none of one that breaks a rule of the table, which was read from a broken page.
+/// Returns the number of added rows; a row that violates a constraint came from a broken page and is not counted.
 fn added(executed: rusqlite::Result<usize>) -> Result<u64, StoreError> {
     match executed {
         Ok(added) => Ok(added as u64),

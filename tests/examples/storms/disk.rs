@@ -1,4 +1,4 @@
-//! A disk that is full and has room again: a small file system of its own, in a mount namespace of this storm.
+//! A full disk that gets space again: a small file system in a mount namespace of this storm.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,19 +9,19 @@ use demask_tests::dice::Dice;
 
 use crate::fire::Fire;
 
-/// Set within the namespace.
+/// A variable that is set inside the namespace.
 const INSIDE: &str = "DEMASK_STORM_INSIDE";
-/// MiB of the disk.
+/// The size of the disk in MiB.
 const SIZE: u32 = 48;
-/// How long it is full, at most.
+/// The longest time for which it is full.
 const FULL_MS: u64 = 1500;
 
-/// Whether this process stands on the small disk.
+/// Whether this process runs on the small disk.
 pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Has a process of this program do the rounds on the small disk; 0, or 1 when any failed.
+/// Runs the rounds in a process on the small disk; returns 0, or 1 if any failed.
 pub fn inside(seed: u64, first: u64, count: u32) -> u32 {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let script = format!(
@@ -33,13 +33,13 @@ pub fn inside(seed: u64, first: u64, count: u32) -> u32 {
         .arg(own)
         .env(INSIDE, "1")
         .env("TMPDIR", folder.path())
-        // The sockets' names must stay short.
+        // The paths of sockets must stay short.
         .env_remove("XDG_RUNTIME_DIR")
         .status();
     u32::from(!status.is_ok_and(|status| status.success()))
 }
 
-/// Leaves no room for a while; now and then the daemon is killed meanwhile, and there is room when the next one comes.
+/// Fills the disk for a while. Sometimes the daemon is killed meanwhile, and there is space when the next one starts.
 pub async fn fill_and_free(fire: &mut Fire, dice: &mut Dice) {
     let path = fire.place.path().join("filler");
     let mut filler = File::create(&path).expect("a file");
@@ -48,7 +48,7 @@ pub async fn fill_and_free(fire: &mut Fire, dice: &mut Dice) {
     fire.hear_for(Duration::from_millis(dice.below(FULL_MS))).await;
     let free = || std::fs::remove_file(&path).expect("the filler");
     if dice.below(4) == 0 {
-        // Not through an order: on a full disk it is not acknowledged.
+        // Without a command before it, which a full disk would not let the daemon acknowledge.
         fire.kill_daemon_unasked(free).await;
     } else {
         free();

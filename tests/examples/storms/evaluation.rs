@@ -1,4 +1,4 @@
-//! Evaluations outside a run, killed and gone on with item by item.
+//! Evaluations outside runs that are killed and resumed item by item.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -17,16 +17,16 @@ const EVALUATE: [&str; 6] = [
     "200",
     "--json",
 ];
-/// Milliseconds from a start to its kill, at least and at most.
+/// The least and most milliseconds from a start to its kill.
 const FIRST_MS: u64 = 300;
 const LAST_MS: u64 = 1500;
 
-/// What it prints when nobody disturbs it.
+/// Returns what an undisturbed evaluation prints.
 pub fn calm() -> Vec<String> {
     vec![printed(&Place::default())]
 }
 
-/// Its lines, at its end.
+/// Returns the lines that it prints at its end.
 fn printed(place: &Place) -> String {
     let out = place.run(&EVALUATE);
     assert!(out.status.success(), "{}", said(&out));
@@ -66,7 +66,7 @@ fn strike(child: &mut Child, dice: &mut Dice) {
     let engine = engine.and_then(|children| children.first().copied());
     match engine {
         Some(engine) if dice.below(2) == 0 => {
-            // SAFETY: a signal to a process that its parent has not been seen to reap.
+            // SAFETY: sends a signal to a process that its parent has not been seen to reap.
             unsafe { libc::kill(engine, libc::SIGKILL) };
         }
         _ => child.kill().expect("kill"),

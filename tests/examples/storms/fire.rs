@@ -1,4 +1,5 @@
-//! Runs under fire: a process of the home is killed at a moment of the kind's, and the home is served again.
+//! Runs under attack: a process of the home is killed at a moment that the kind determines, then the home is served
+//! again.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,20 +17,20 @@ use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use crate::kinds::Kind;
 use crate::{Struck, disk};
 
-/// Blows in one round: more would keep a run from ever getting anywhere.
+/// The most kills per round; with more, a run would never make progress.
 const BLOWS_A_ROUND: u32 = 8;
-/// Runs of a queue.
+/// The number of runs in a queue.
 const QUEUED: usize = 3;
-/// Events other than examples (which come in one heap) between two blows, at most.
+/// The most events between two kills, not counting examples, which arrive in bulk.
 const EVENTS: u64 = 14;
-/// Microseconds between the last of them and the blow, at most: so that blows fall between commits too.
+/// The most microseconds between the last event and the kill, so that kills also fall between commits.
 const DELAY_US: u64 = 20_000;
-/// Microseconds after a new daemon's first answer, at most, when it is killed while it goes on with a run.
+/// The most microseconds after a new daemon's first reply until it is killed while it resumes a run.
 const RESUME_US: u64 = 700_000;
-/// Deaths in a row that leave no time for a step: a run is given up after twelve.
+/// The most kills in a row that leave no time for a step; a run is given up after twelve.
 const IN_A_ROW: u32 = 4;
 
-/// A home under fire.
+/// A home under attack.
 pub struct Fire {
     pub place: Place,
     pub told: Acknowledged,
@@ -50,7 +51,7 @@ impl Fire {
         }
     }
 
-    /// Reads events until so many have come, and waits a moment more.
+    /// Reads a random number of events, then waits a moment.
     async fn hear_some(&mut self, dice: &mut Dice) {
         let mut left = 1 + dice.below(EVENTS);
         let enough = |record: &Record| {
@@ -76,19 +77,19 @@ impl Fire {
         tokio::time::sleep(Duration::from_micros(dice.below(DELAY_US))).await;
     }
 
-    /// Notes how much memory the daemon held.
+    /// Records the daemon's memory.
     pub fn weigh(&mut self) {
         let pid = self.place.pid().map_or(0, u64::from);
         self.struck.peak = self.struck.peak.max(resident(pid).1);
     }
 
-    /// Kills the daemon just after an order; another serves.
+    /// Kills the daemon just after a command, and starts another.
     async fn kill_daemon(&mut self) {
         self.told.order(&mut self.client).await;
         self.kill_daemon_unasked(|| ()).await;
     }
 
-    /// Kills the daemon; another serves. `make_room` is called between.
+    /// Kills the daemon and starts another. `make_room` is called in between.
     pub async fn kill_daemon_unasked(&mut self, make_room: impl FnOnce()) {
         self.weigh();
         self.place.kill();
@@ -104,7 +105,7 @@ impl Fire {
         let children = daemon.map_or(Vec::new(), children);
         match dice.below(children.len() as u64 + 1) {
             0 => self.kill_daemon().await,
-            // SAFETY: a signal to a process that its parent, ours, has not been seen to reap.
+            // SAFETY: sends a signal to a process that its parent, our child, has not been seen to reap.
             child => unsafe {
                 libc::kill(children[child as usize - 1], libc::SIGKILL);
             },
@@ -113,14 +114,14 @@ impl Fire {
     }
 }
 
-/// Whether a run's folder has a half-written checkpoint.
+/// Whether a run's folder has a partial checkpoint.
 fn is_saving(checkpoints: &Path) -> bool {
     let runs = std::fs::read_dir(checkpoints).into_iter().flatten().flatten();
     runs.flat_map(|run| std::fs::read_dir(run.path()).into_iter().flatten().flatten())
         .any(|entry| entry.file_name().to_string_lossy().ends_with("-saving"))
 }
 
-/// Begins the runs of a kind; their ids.
+/// Starts the runs of a kind; returns their ids.
 async fn begin(fire: &mut Fire, kind: Kind, runs: usize) -> Vec<String> {
     let profile = kind.profile(fire.place.path());
     if runs == 1 {
@@ -180,7 +181,7 @@ fn has_checkpoint(told: &Acknowledged) -> bool {
         .any(|body| body.contains("\"record\":\"checkpoint\""))
 }
 
-/// Nothing was lost, and all ended as it does when nobody disturbs it.
+/// Checks that nothing was lost and that every result equals that of an undisturbed run.
 fn check(mut fire: Fire, ids: &[String], calm: &[String]) -> Struck {
     let told = &fire.told;
     let all_done = told.ended.values().all(|end| end.starts_with("done"));
@@ -196,7 +197,7 @@ fn check(mut fire: Fire, ids: &[String], calm: &[String]) -> Struck {
         );
         let differences = match ids {
             [_] => differences(&deeds(&fire.place, id), calm),
-            // The other rows are of several runs.
+            // The other rows contain several runs.
             _ => {
                 let hashes = tensor_hashes(&last_checkpoint(fire.place.path(), id)).join(" ");
                 differences(&[hashes], calm)

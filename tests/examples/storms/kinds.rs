@@ -1,4 +1,4 @@
-//! The kinds of storms: what runs, and what it ends in when nobody disturbs it.
+//! The kinds of storms: what runs, and the result of an undisturbed run.
 
 use std::future::Future;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::{Struck, evaluation, fire, stopped};
 
 const HEAD: &str =
     "[engine]\ndevice = \"cpu\"\ndtype = \"f32\"\nthreads = 1\n[checkpoint]\nevery_steps = 1\nkeep = 2\n";
-/// A reward that says how long answers are.
+/// A reward that measures the length of answers.
 const REWARD: &str = r#"
 import json, sys
 for line in sys.stdin:
@@ -23,7 +23,7 @@ for line in sys.stdin:
     print(json.dumps({"batch": batch["batch"], "values": values}), flush=True)
 "#;
 
-/// What is struck, and when.
+/// What is attacked, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
@@ -73,12 +73,12 @@ impl Kind {
         }
     }
 
-    /// Whether it begins with random weights.
+    /// Whether it starts from random weights.
     pub fn is_from_scratch(self) -> bool {
         !matches!(self, Self::Lora | Self::Grow | Self::Promotion)
     }
 
-    /// Its profile, with the files that it reads beside it.
+    /// Returns its profile, and writes the files that it reads.
     pub fn profile(self, place: &Path) -> String {
         match self {
             Self::Lora => lora(place),
@@ -115,7 +115,7 @@ fn grow(place: &Path) -> String {
     )
 }
 
-/// The shipped model is judged, ruined and judged again, twice.
+/// A profile in which the shipped model is evaluated, ruined and evaluated again, twice.
 fn promotion() -> String {
     let stage = |name: &str, more: &str| format!("[[stage]]\nname = \"{name}\"\n{more}");
     let look = "kind = \"evaluate\"\nsuites = [\"tabletop-ask\"]\nlimit = 12\n";
@@ -144,7 +144,7 @@ fn rewards(place: &Path) -> String {
     ))
 }
 
-/// What it ends in when nobody disturbs it.
+/// Returns the result of an undisturbed run.
 pub fn calm(kind: Kind) -> Vec<String> {
     match kind {
         Kind::Evaluation => evaluation::calm(),
@@ -163,7 +163,7 @@ pub fn calm(kind: Kind) -> Vec<String> {
     }
 }
 
-/// One round: a home, or an evaluation, and at most `most` blows.
+/// Executes one round: a home or an evaluation, and at most `most` attacks.
 pub fn round(kind: Kind, dice: &mut Dice, most: u32, calm: &[String]) -> Struck {
     match kind {
         Kind::Evaluation => evaluation::round(dice, most, calm),
@@ -172,7 +172,7 @@ pub fn round(kind: Kind, dice: &mut Dice, most: u32, calm: &[String]) -> Struck 
     }
 }
 
-/// Waits on this thread.
+/// Blocks this thread on a future.
 fn wait<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,9 @@
-//! Storms: runs, evaluations and whole homes that are killed, stopped and starved again and again. Nothing acknowledged may be
-//! lost, nothing be done twice, and the end be that of a run that nobody disturbed (laws L1, L8, L10).
+//! Storms: runs, evaluations and whole homes are killed, suspended and starved of disk space again and again. Nothing
+//! acknowledged may be lost, nothing may be done twice, and the result must be that of an undisturbed run (laws L1, L8,
+//! L10).
 //!
-//! `tests/benches/kills.sh` builds and starts it. What a round does follows from the seed, the kind and the round's number.
+//! `tests/benches/kills.sh` builds and starts this program. A round is determined by the seed, the kind and the round's
+//! number.
 
 mod disk;
 mod evaluation;
@@ -33,21 +35,21 @@ Kinds, each 20 times unless a count is given; a line of COUNT is a kill, a stop,
   disk              the disk is full, and has room again; now and then the daemon is killed meanwhile
 --first begins with a later round: `--seed 7 --first 12 save=1` does round 12 of seed 7 again.";
 
-/// Seconds within which a person's stop takes effect, whatever hangs (law L10).
+/// The seconds within which a user's stop must take effect, whatever hangs (law L10).
 const STOP: f64 = 5.0;
-/// Rounds for each blow that is asked for; a kind that strikes nothing in so many is broken.
+/// The most rounds per requested attack; a kind that attacks nothing in so many rounds is broken.
 const MOST_ROUNDS: u64 = 20;
 
-/// What rounds did.
+/// The outcome of rounds.
 #[derive(Debug, Default)]
 pub struct Struck {
-    /// Kills, stops, full disks.
+    /// The number of kills, suspensions and full disks.
     pub blows: u32,
-    /// Records and orders that had been acknowledged.
+    /// The number of acknowledged records and commands.
     pub acknowledged: usize,
-    /// The most memory that a daemon held, in bytes.
+    /// The peak memory of a daemon in bytes.
     pub peak: u64,
-    /// Seconds from a person's stop to its effect, each.
+    /// The seconds from each stop to its effect.
     pub stops: Vec<f64>,
 }
 
@@ -81,7 +83,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Rounds of a kind until enough was struck; how many failed.
+/// Executes rounds of a kind until there were enough attacks; returns the number of failures.
 fn rage(storm: &Storm, kind: Kind, count: u32) -> u32 {
     let begun = Instant::now();
     let calm = kinds::calm(kind);
@@ -99,7 +101,7 @@ fn rage(storm: &Storm, kind: Kind, count: u32) -> u32 {
         });
         let Ok(did) = did else {
             println!("{} round {round}: FAILED", kind.name());
-            // What is broken may strike nothing: it must not go on for ever.
+            // A broken kind may attack nothing; it must not run endlessly.
             (failed, total.blows, round) = (failed + 1, total.blows + 1, round + 1);
             continue;
         };
@@ -113,7 +115,7 @@ fn rage(storm: &Storm, kind: Kind, count: u32) -> u32 {
     let stops = match (total.stops.first(), total.stops.last()) {
         (Some(least), Some(most)) => {
             let within = total.stops.iter().filter(|&&seconds| seconds <= STOP).count();
-            // L10: a stop that comes late is one that failed.
+            // L10: a stop that takes effect late is a failure.
             failed += u32::try_from(total.stops.len() - within).unwrap_or(u32::MAX);
             let median = total.stops[total.stops.len() / 2];
             format!(

@@ -1,4 +1,5 @@
-//! Processes that are stopped or hang, and a person who stops the run: it ends within seconds, and goes on later to the same end.
+//! Processes that are suspended or hang while the user stops the run. The run must end within seconds, and later resume
+//! to the same result.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,23 +15,23 @@ use demask_tests::{Place, begin, said, wait_for};
 use crate::Struck;
 use crate::kinds::Kind;
 
-/// Rows by which two ends are compared, for each profile.
+/// The number of rows by which two results are compared, for each profile.
 const DEEDS: usize = 7;
-/// Events before the hang, at most.
+/// The most events before the hang.
 const EVENTS: u64 = 40;
-/// The steps of the smoke profile.
+/// The number of steps of the smoke profile.
 const STEPS: u64 = 17;
 
 /// What hangs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hang {
-    /// The engine's process is stopped.
+    /// The engine's process is suspended.
     Engine,
     /// The engine's work never ends.
     Work,
-    /// Every child of the daemon is stopped, its reward too.
+    /// Every child of the daemon is suspended, including its reward.
     Children,
-    /// The daemon is stopped.
+    /// The daemon is suspended.
     Daemon,
 }
 
@@ -81,13 +82,13 @@ pub async fn round(dice: &mut Dice, calm: &[String]) -> Struck {
     } else {
         &calm[DEEDS..]
     };
-    // A stop writes a checkpoint and one more row of the funnel's life; the tensors alone must be the same.
+    // A stop writes a checkpoint and changes the record of the run, so only the tensors are compared.
     let differences = differences(&deeds(&place, &run)[..1], &calm[..1]);
     assert!(differences.is_empty(), "{hang:?}: {differences:?}");
     struck
 }
 
-/// Whether the run was over before anything hung.
+/// Causes the hang; true if the run ended before.
 async fn bring_about(
     hang: Hang,
     client: &mut Client,
@@ -97,7 +98,7 @@ async fn bring_about(
 ) -> bool {
     let (mut left, mut over) = (1 + dice.below(EVENTS), false);
     if hang == Hang::Work {
-        // The fault's file is removed when it strikes.
+        // The fault's file is removed when the fault occurs.
         while fault.exists() && !over {
             let heard = wait_for(client, |_| true);
             if let Ok(event) = tokio::time::timeout(Duration::from_millis(1), heard).await {
@@ -118,13 +119,13 @@ async fn bring_about(
         _ => children(daemon),
     };
     for pid in whom {
-        // SAFETY: a signal to our child or to its child, which has not been seen to be reaped.
+        // SAFETY: sends a signal to our child or to its child, which has not been seen to be reaped.
         unsafe { libc::kill(pid, libc::SIGSTOP) };
     }
     over
 }
 
-/// A person's stop of a run, until it is told that the run has ended. A run that was at its end is done instead.
+/// Stops a run as the user would, and waits until it is reported as ended. A run at its end counts as done instead.
 async fn stop(client: &mut Client) {
     let taken = client.ask(Ask::Stop).await.expect("a daemon");
     if matches!(taken, Reply::Refused { .. }) {
@@ -134,14 +135,14 @@ async fn stop(client: &mut Client) {
     assert!(ended.is_some(), "the daemon went away");
 }
 
-/// A person's stop of a daemon that says nothing.
+/// Stops a daemon that does not answer.
 fn stop_silent(place: &mut Place) {
     let out = place.run(&["daemon", "stop"]);
     assert!(out.status.success(), "{}", said(&out));
     place.forget();
 }
 
-/// Has the run go on; whoever tells of it.
+/// Resumes the run; returns a connection that reports it.
 async fn go_on(hang: Hang, mut client: Client, place: &mut Place, run: &str) -> Client {
     if hang == Hang::Daemon {
         let mut client = place.serve().await;
@@ -149,11 +150,11 @@ async fn go_on(hang: Hang, mut client: Client, place: &mut Place, run: &str) -> 
         return client;
     }
     let run = run.to_owned();
-    // Events of the end before are not heard again.
+    // The events before the resumption are not sent again.
     let answer = client.ask(Ask::ResumeRun { run }).await.expect("a daemon");
     match answer {
         Reply::Started { .. } => client,
-        // It was done when it was stopped.
+        // The run was done when it was stopped.
         _ => {
             let mut client = Client::connect(&place.home(), "test").await.expect("a daemon");
             client.ask(Ask::Subscribe { since: 1 }).await.expect("a daemon");

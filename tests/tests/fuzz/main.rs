@@ -1,8 +1,9 @@
-//! Every door to the outside, tried with changed inputs (law L9): no panic, no abort, at most 256 MiB and a second each.
+//! Every external interface ("door") with hostile inputs (law L9): no panic, no abort, limited memory and processor
+//! time per input (`tests/src/fuzz.rs`).
 //!
-//! Each door is given its inputs of one seed; `DEMASK_FUZZ_INPUTS`, `_SEED` and `_ONLY` ask for more, others, one
-//! (`tests/src/fuzz.rs`). What was found is mended where it was found, and has a test there. The doors of the engine, which
-//! needs libtorch, are in `model/tests/fuzz.rs`.
+//! `DEMASK_FUZZ_INPUTS`, `_SEED` and `_ONLY` select more, other, or single inputs. Defects that fuzzing found were
+//! fixed where they were found, and have tests there. The interfaces of the engine, which needs libtorch, are tested in
+//! `model/tests/fuzz.rs`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod pictures;
@@ -16,7 +17,7 @@ mod weights;
 #[global_allocator]
 static MEMORY: demask_tests::fuzz::CountingAllocator = demask_tests::fuzz::CountingAllocator;
 
-/// A file of another crate's fixtures.
+/// Reads a fixture of another crate.
 fn fixture(path: &str) -> Vec<u8> {
     let house = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     std::fs::read(house.join(path)).unwrap()

@@ -1,4 +1,4 @@
-//! Pictures: PNG and JPEG, made square, and made to fit in each way.
+//! Pictures: PNG and JPEG, cropped to squares and fitted in each way.
 
 use demask_api::PictureSize;
 use demask_datasets::pictures::file::{decode_bytes, read_bytes};
@@ -101,7 +101,7 @@ fn neither() {
     .tried(seen);
 }
 
-/// A PNG whose parts have the checksums of what is in them now: nobody looks further where they are wrong.
+/// Recomputes the checksums of a PNG's chunks, because decoders stop at a wrong one.
 fn with_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 8;

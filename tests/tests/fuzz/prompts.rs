@@ -1,4 +1,4 @@
-//! What comes with a model's folder and makes its prompts: the tokenizer, chat templates; templates of rows.
+//! Files of a model folder that determine its prompts (the tokenizer, chat templates), and templates of rows.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 const TEXT: &str = "a red circle <think>12 + 5</think> <|eot_id|> été 漢字 \u{1f600}";
 
-/// What tokenizers are made of.
+/// Parts of tokenizers.
 const PARTS: [&[u8]; 14] = [
     br#"{"type":"Prepend","prepend":"xxxxxxxxxxxxxxxx"}"#,
     br#"{"type":"Replace","pattern":{"Regex":"(a|b)*c|."},"content":"aaaa"}"#,
@@ -77,7 +77,7 @@ fn tokenizers() {
     });
 }
 
-/// What templates are made of.
+/// Parts of templates.
 const TAGS: [&[u8]; 20] = [
     b"{{ ",
     b" }}",
@@ -101,7 +101,7 @@ const TAGS: [&[u8]; 20] = [
     b"(",
 ];
 
-/// The built command, which renders what could fill the memory.
+/// Registers the built command, which renders templates that could exhaust the memory.
 fn use_the_command() {
     template_worker::use_program(programs().join("demask"));
 }
@@ -113,7 +113,7 @@ fn l9_a_template_that_doubles_a_text_ends_its_own_process_and_nothing_else() {
     let doubles = "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x | length }}";
     let captures = "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}";
     let replaces = "{{ ('a' * 100000) | replace('a', 'a' * 100000) | length }}";
-    // Whichever of its limits it meets first.
+    // Either limit may be reached first.
     let ends =
         |words: &str| words.contains("more than 512 MiB of memory") || words.contains("ran out of fuel");
     for source in [doubles, captures, replaces] {
@@ -121,7 +121,7 @@ fn l9_a_template_that_doubles_a_text_ends_its_own_process_and_nothing_else() {
         assert!(ends(&refused), "{refused}");
         let refused = render(source, &[], &BTreeMap::new()).unwrap_err().to_string();
         assert!(ends(&refused), "{refused}");
-        // What is asked next is answered, with the words that a template in place would give.
+        // The next template is rendered, with the same text as in this process.
         let joins = RowTemplate::new("{% set twice = word ~ word %}{{ twice }}").unwrap();
         assert_eq!(joins.render(&row).unwrap(), "fourfour");
         let missing = RowTemplate::new("{{ wrod ~ word }}")

@@ -1,4 +1,4 @@
-//! Servers that lie: a hub, a teacher. Each answers every request with the input.
+//! Servers that misbehave: a hub, a teacher. Each answers every request with the input.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -10,7 +10,7 @@ use demask_actors::teacher::{Patience, Question, TeacherClient};
 use demask_datasets::hub::{Hub, PullEvent, Repo, RepoKind, RetryPolicy, Settings, Watch};
 use demask_tests::fuzz::{Door, room};
 
-/// Who answers.
+/// A misbehaving server.
 struct Liar {
     address: String,
     says: Arc<Mutex<Vec<u8>>>,
@@ -41,7 +41,7 @@ impl Liar {
         Self { address, says }
     }
 
-    /// A body with the head of a success, or an answer with a head of its own.
+    /// Answers with a body after a successful header, or with an answer that has its own header.
     fn say(&self, bytes: &[u8], head: &str) {
         let mut answer = Vec::new();
         if !bytes.starts_with(b"HTTP/1.1") {

@@ -1,4 +1,4 @@
-//! Configurations: of networks and checkpoints, of samplers and lengths, profiles.
+//! Configurations: of networks and checkpoints, of samplers and lengths, and profiles.
 
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::image_tokenizer::image_tokenizer_shape;
@@ -70,7 +70,7 @@ fn image_tokenizers() {
     });
 }
 
-/// A folder like the shipped one, of which one file is changed.
+/// Fuzzes one file of a folder like the shipped checkpoint.
 fn checkpoint(name: &'static str, file: &'static str, inputs: u64) {
     let room = room();
     let shipped = |file: &str| fixture(&format!("model/shipped/tabletop/{file}"));

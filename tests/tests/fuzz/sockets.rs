@@ -1,4 +1,4 @@
-//! What comes through our own sockets: frames of an engine's, lines of the daemon's, SQL.
+//! Input on Demask's own sockets: an engine's frames, the daemon's lines, SQL.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! Data files of every reader: JSON lines, Parquet, tar shards, IDX, captions of a folder of pictures.
+//! Data files of every reader: JSON lines, Parquet, tar shards, IDX, caption lists of a picture folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use demask_tests::fuzz::{Door, room};
 
 use crate::fixture;
 
-/// Rows that are read of an input.
+/// The number of rows that are read of an input.
 const ROWS: usize = 1000;
 
 fn read(kind: &str, path: &Path, keep: KeptColumns) {
@@ -100,7 +100,7 @@ fn parquet() {
     });
 }
 
-/// A tar file of these entries.
+/// Makes a tar file of these entries.
 fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, data) in entries {
@@ -118,7 +118,7 @@ fn tar(entries: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// The same with the checksums of the headers as they are now.
+/// Recomputes the checksums of a tar file's headers.
 fn summed(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for header in bytes

@@ -7,7 +7,7 @@ use crate::fixture;
 
 const FIXTURES: &str = "datasets/tests/fixtures/torch";
 
-/// What a pickle is made of.
+/// Instructions of a pickle.
 const INSTRUCTIONS: [&[u8]; 22] = [
     b"]",
     b"}",
@@ -118,7 +118,7 @@ fn folders_of_shards() {
     });
 }
 
-/// The pickle of an archive that torch.save wrote.
+/// Returns the pickle of an archive that torch.save wrote.
 fn pickle_of(archive: &[u8]) -> Vec<u8> {
     let find = |from: usize, what: &[u8]| {
         let found = archive[from..].windows(what.len()).position(|part| part == what);
@@ -130,7 +130,7 @@ fn pickle_of(archive: &[u8]) -> Vec<u8> {
     archive[begin..ends.into_iter().flatten().min().unwrap()].to_vec()
 }
 
-/// A zip archive of entries as they are, without checksums.
+/// Makes a zip archive of stored entries without checksums.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut bytes, mut list) = (Vec::new(), Vec::new());
     for (name, data) in entries {

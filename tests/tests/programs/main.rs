@@ -1,6 +1,8 @@
-//! The built programs from outside, as one program: linked once, each file a module. One file alone:
-//! `cargo test --release --locked --workspace --test programs -- runs::crash::`.
-//! `panics.rs` has a daemon in its own process, `terminal.rs` terminals that no other test's programs may inherit: each is a program of its own.
+//! Tests of the built programs from outside, linked as one program; each file is a module. To run one file: `cargo test
+//! --release --locked --workspace --test programs -- runs::crash::`.
+//!
+//! Two files are separate programs: `panics.rs` runs a daemon in its own process, and `terminal.rs` opens terminals
+//! that the programs of other tests must not inherit.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../../../datasets/tests/hub_server/mod.rs"]
@@ -19,7 +21,7 @@ mod commands {
     mod score;
     mod typed;
 }
-/// A researcher's second day, each from a clean home: one's own data, rewards, benchmarks, several runs.
+/// A user's workflows, each from a clean home: own data, rewards and benchmarks, several runs.
 mod desk {
     mod align;
     mod benchmarks;

@@ -1,23 +1,23 @@
-//! An axis: its ends, where a value lies on it, and its ticks with their numbers.
+//! An axis: its range, the position of a value, and labelled ticks.
 
-/// An axis from its lower to its upper end.
+/// An axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Axis {
     /// The lower end.
     pub low: f64,
-    /// The upper end, above the lower.
+    /// The upper end, above the lower end.
     pub high: f64,
-    /// Equal ways are equal factors.
+    /// Whether the scale is logarithmic.
     pub log: bool,
-    /// Only whole numbers are on it: steps.
+    /// Whether only integers are labelled, as for steps.
     pub whole: bool,
 }
 
 impl Axis {
-    /// An axis between two values; a little wider where they are one. A logarithmic one needs values above 0.
+    /// Makes an axis between two values, slightly wider if they are equal. A logarithmic axis needs values above 0.
     #[must_use]
     pub fn new(low: f64, high: f64, log: bool) -> Self {
-        // What only rounding tells apart is one value.
+        // Values that differ only by rounding count as equal.
         let (low, high) = match high - low > 1e-9 * high.abs().max(low.abs()) {
             true => (low, high),
             false if log => (low / 1.1, low * 1.1),
@@ -35,13 +35,13 @@ impl Axis {
         }
     }
 
-    /// As it is, with only whole numbers on it.
+    /// Returns the axis with integer labels only.
     #[must_use]
     pub fn whole(self) -> Self {
         Self { whole: true, ..self }
     }
 
-    /// A little longer on both sides, so that no line touches the frame.
+    /// Returns the axis slightly longer on both sides, so that no line touches the frame.
     #[must_use]
     pub fn roomy(self) -> Self {
         const ROOM: f64 = 0.04;
@@ -58,7 +58,7 @@ impl Axis {
         Self { low, high, ..self }
     }
 
-    /// The axis of these values; none where there is none.
+    /// Makes the axis of values; `None` if none is finite.
     #[must_use]
     pub fn around(values: impl Iterator<Item = f64>, log: bool) -> Option<Self> {
         let ends = values
@@ -70,7 +70,7 @@ impl Axis {
         ends.map(|(low, high)| Self::new(low, high, log))
     }
 
-    /// Where a value lies, 0 at the lower end and 1 at the upper; none beyond them.
+    /// Returns the position of a value, 0 at the lower end and 1 at the upper; `None` outside the range.
     #[must_use]
     pub fn place(&self, value: f64) -> Option<f64> {
         if !(self.low..=self.high).contains(&value) {
@@ -81,7 +81,7 @@ impl Axis {
         Some((scale(value) - low) / (high - low))
     }
 
-    /// Round values on the axis, at most so many, each with its number.
+    /// Returns at most `most` round values on the axis with their labels.
     #[must_use]
     pub fn ticks(&self, most: usize) -> Vec<(f64, String)> {
         let most = most.max(2);
@@ -96,7 +96,7 @@ impl Axis {
         let step = if self.whole { step.max(1.0) } else { step };
         let first = (self.low / step - 1e-9).ceil();
         let values = (0..=most).map(|at| (first + at as f64) * step);
-        // What is nearly 0 is 0.
+        // Values that are 0 up to rounding are labelled 0.
         let values = values.map(|value| if value.abs() < step * 1e-6 { 0.0 } else { value });
         values
             .filter(|value| *value <= self.high + step * 1e-6)
@@ -105,7 +105,7 @@ impl Axis {
             .collect()
     }
 
-    /// Powers of ten on the axis, or 1, 2 and 5 times them where they have room.
+    /// Returns powers of ten on the axis, or 1, 2 and 5 times them if there is space.
     fn decades(&self, most: usize) -> Vec<f64> {
         #[allow(clippy::cast_possible_truncation)]
         let (first, last) = (self.low.log10().floor() as i32, self.high.log10().ceil() as i32);
@@ -125,7 +125,7 @@ impl Axis {
     }
 }
 
-/// The smallest of 1, 2 and 5 times a power of ten by which so many ticks cover a width.
+/// Returns the smallest of 1, 2, 5 and 10 times a power of ten at which at most `most` ticks cover `width`.
 fn step(width: f64, most: usize) -> f64 {
     let least = width / most as f64;
     let power = 10_f64.powf(least.log10().floor());
@@ -135,7 +135,7 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// A number with the digits that tell it from the next tick.
+/// Formats a number with the digits that distinguish it from the next tick.
 #[must_use]
 pub fn number(value: f64, step: f64) -> String {
     let large = value.abs().max(step.abs());

@@ -1,4 +1,4 @@
-//! A chart in characters: axes with numbers, the lines, marks where a knob was turned, the legend.
+//! Draws a chart in characters: labelled axes, lines, marks of turned knobs, a legend.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::axis::number;
 use super::raster::{Raster, sign};
 use super::{Chart, Series};
 
-/// Colours of the lines, told apart by people who see few of them (Okabe and Ito, 2008): red, green and blue.
+/// The colours of the lines as RGB, distinguishable by colour-blind readers (Okabe and Ito, 2008).
 pub const COLOURS: [(u8, u8, u8); 7] = [
     (0, 114, 178),
     (213, 94, 0),
@@ -20,17 +20,17 @@ pub const COLOURS: [(u8, u8, u8); 7] = [
     (86, 180, 233),
     (120, 120, 120),
 ];
-/// Rows between two numbers of the axis up, and columns between two of the one across.
+/// The rows between two labels of the vertical axis, and the columns between two of the horizontal one.
 const APART: (usize, usize) = (2, 14);
 
-/// The colour of a line.
+/// Returns the colour of a line.
 #[must_use]
 pub fn colour(number: usize) -> (u8, u8, u8) {
     COLOURS[number % COLOURS.len()]
 }
 
 fn style(number: usize, coloured: bool) -> Style {
-    // Brighter than on paper: the ground of a terminal is mostly dark.
+    // Brighter than in files, because most terminals have a dark background.
     let (red, green, blue) = colour(number);
     let bright = |part: u8| part.saturating_add((255 - part) / 3);
     match coloured {
@@ -39,7 +39,7 @@ fn style(number: usize, coloured: bool) -> Style {
     }
 }
 
-/// Draws a chart, its title above it, into an area of at least 20 columns and 5 rows; into a smaller one nothing.
+/// Draws a chart with its title into an area; nothing if the area has less than 20 columns or 5 rows.
 pub(crate) fn draw(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: bool) {
     if area.width < 20 || area.height < 5 {
         return;
@@ -94,14 +94,14 @@ pub(crate) fn draw(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: boo
     across(chart, buffer, plot);
 }
 
-/// A place on the way as one of so many cells.
+/// Converts a position between 0 and 1 to a cell index.
 fn part(place: f64, cells: usize) -> u16 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let cell = (place * cells.saturating_sub(1) as f64).round() as u16;
     cell
 }
 
-/// The metric, and the lines with their last values.
+/// Draws the metric's name, and the lines' names with their last values.
 fn title(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: bool) {
     let end = area.x + area.width;
     let (mut at, _) = buffer.set_stringn(
@@ -140,13 +140,13 @@ fn title(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: bool) {
     }
 }
 
-/// A value in four digits.
+/// Formats a value with four digits.
 #[must_use]
 pub fn said(value: f64) -> String {
     number(value, value.abs().max(1e-12) / 1e3)
 }
 
-/// A line up and the knob's words where one was turned.
+/// Draws a vertical line with the knob's name and value where one was turned.
 fn turned(chart: &Chart, buffer: &mut Buffer, plot: Rect, quiet: Style) {
     for (number, (at, words)) in chart.turns.iter().enumerate() {
         let Some(place) = chart.x.place(*at) else { continue };
@@ -154,14 +154,14 @@ fn turned(chart: &Chart, buffer: &mut Buffer, plot: Rect, quiet: Style) {
         for row in plot.rows() {
             buffer.set_string(column, row.y, "┊", quiet);
         }
-        // Words of knobs that were turned one after the other stand below each other.
+        // The texts of successive turns are staggered over the rows.
         let row = plot.y + u16::try_from(number).unwrap_or(0) % plot.height.max(1);
         let room = usize::from(plot.x + plot.width - column).saturating_sub(1);
         buffer.set_stringn(column + 1, row, words, room, Style::new());
     }
 }
 
-/// The numbers below, and what they are of.
+/// Draws the labels and the name of the horizontal axis.
 fn across(chart: &Chart, buffer: &mut Buffer, plot: Rect) {
     let row = plot.y + plot.height;
     let name = format!(" {}", chart.across);
@@ -188,7 +188,7 @@ fn across(chart: &Chart, buffer: &mut Buffer, plot: Rect) {
     buffer.set_stringn(at, row, &name, usize::from(plot.width), Style::new());
 }
 
-/// A chart as lines of text, with the terminal's colours where they are wanted.
+/// Draws a chart as lines of text, optionally with terminal colours.
 #[must_use]
 pub fn chart_text(chart: &Chart, width: u16, height: u16, coloured: bool) -> String {
     let area = Rect::new(0, 0, width, height);

@@ -1,7 +1,7 @@
-//! Curves of runs laid over each other: what is drawn, along which axes. `axis.rs` is an axis with its ticks, `raster.rs` lines in
-//! characters, `draw.rs` the whole on a screen or as text.
+//! Charts of runs' curves: what is drawn, and along which axes. `axis.rs` is an axis with its ticks, `raster.rs` draws
+//! lines in characters, `draw.rs` draws the whole chart on a screen or as text.
 //!
-//! Not here: where the values come from (`demask_storage::query::curves`), pictures in files (the `demask` command).
+//! Not here: where the values come from (`demask_storage::query::curves`), and charts in files (the `demask` command).
 
 pub mod axis;
 pub mod draw;
@@ -11,7 +11,7 @@ use demask_storage::query::curves::{Curve, KnobTurn, smoothed};
 
 use axis::Axis;
 
-/// What values are drawn along.
+/// The quantity of the horizontal axis.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Along {
     /// The run's steps.
@@ -24,26 +24,26 @@ pub enum Along {
 /// How curves are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ChartStyle {
-    /// Weight of what came before in the smoothed line; 0 draws the values themselves.
+    /// The weight of earlier values in the smoothed line; 0 draws the values themselves.
     pub smooth: f64,
-    /// The values on a logarithmic scale; those at or below 0 are left out.
+    /// Whether values are on a logarithmic scale; those at or below 0 are left out.
     pub log: bool,
-    /// What lies across.
+    /// The quantity of the horizontal axis.
     pub along: Along,
-    /// Only this part of what lies across.
+    /// The visible part of the horizontal axis; `None` for all of it.
     pub window: Option<(f64, f64)>,
 }
 
-/// One line.
+/// A line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// Its points, smoothed.
+    /// Its smoothed points.
     pub points: Vec<(f64, f64)>,
-    /// The values themselves where the line is smoothed.
+    /// The raw values if the line is smoothed.
     pub behind: Vec<(f64, f64)>,
-    /// The interval of each point where it is known: where it is, its lower and its upper end. Drawn on paper alone.
+    /// The interval of each point, if known: position, lower end, upper end. Only files show it.
     pub band: Vec<(f64, f64, f64)>,
 }
 
@@ -52,20 +52,20 @@ pub struct Series {
 pub struct Chart {
     /// The metric.
     pub title: String,
-    /// What lies across: `step`, `minutes`.
+    /// The name of the horizontal axis: `step`, `minutes`.
     pub across: String,
     /// The lines, in the order of the legend.
     pub series: Vec<Series>,
-    /// Where a knob was turned, and which.
+    /// Positions at which a knob was turned, with the knob and its value.
     pub turns: Vec<(f64, String)>,
-    /// The axis across.
+    /// The horizontal axis.
     pub x: Axis,
-    /// The axis up.
+    /// The vertical axis.
     pub y: Axis,
 }
 
 impl Chart {
-    /// A chart for each metric of curves that are sorted by name.
+    /// Makes a chart for each metric of curves that are sorted by name.
     #[must_use]
     pub fn each(
         found: &[Curve],
@@ -81,7 +81,7 @@ impl Chart {
         charts.collect()
     }
 
-    /// The chart of a metric's curves; none where nothing is left to draw. A curve is named by `named`.
+    /// Makes the chart of a metric's curves, each named by `named`; `None` if nothing can be drawn.
     #[must_use]
     pub fn of(
         curves: &[&Curve],
@@ -141,13 +141,13 @@ impl Chart {
     }
 }
 
-/// Seconds of the longest curve.
+/// Returns the seconds of the longest curve.
 pub(crate) fn longest(curves: &[&Curve]) -> f64 {
     let ends = curves.iter().filter_map(|curve| curve.points.last());
     ends.map(|point| point.seconds).fold(0.0, f64::max)
 }
 
-/// Seconds of the unit that times are said in, and its name.
+/// Returns the seconds in the unit of times, and the unit's name.
 pub(crate) fn unit(curves: &[&Curve], along: Along) -> (f64, &'static str) {
     let longest = longest(curves);
     match along {

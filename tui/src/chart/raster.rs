@@ -1,11 +1,12 @@
-//! Lines in characters: eight dots a character where one line is told from another by its colour, else a sign for each line.
+//! Draws lines in characters: with eight Braille dots per character if colours distinguish the lines, else with a sign
+//! for each line.
 
-/// Signs of lines that no colour tells apart.
+/// The signs of lines without colours.
 const SIGNS: [char; 8] = ['•', '×', '+', 'o', '▪', '◆', '~', '#'];
 /// The dots of a character, by row and column (Unicode's Braille patterns).
 const DOTS: [[u32; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 
-/// A grid of characters, each with the number of the line that was drawn there last.
+/// A grid of characters; each holds the number of the line that was drawn there last.
 pub(super) struct Raster {
     width: usize,
     height: usize,
@@ -23,12 +24,12 @@ impl Raster {
         }
     }
 
-    /// Dots across and up in a character.
+    /// Returns the dots per character, horizontally and vertically.
     fn fine(&self) -> (usize, usize) {
         if self.signs { (1, 1) } else { (2, 4) }
     }
 
-    /// Draws a line through points whose places are shares of the way across and up.
+    /// Draws a line through points with coordinates between 0 and 1.
     pub(super) fn line(&mut self, number: usize, points: impl Iterator<Item = (f64, f64)>) {
         let (across, up) = self.fine();
         let (width, height) = (self.width * across, self.height * up);
@@ -69,7 +70,7 @@ impl Raster {
         (*dots, *owner) = (*dots | dot, number);
     }
 
-    /// The characters that are drawn: column, row, sign and the number of the line.
+    /// Returns the drawn characters: column, row, sign and the number of the line.
     pub(super) fn drawn(&self) -> impl Iterator<Item = (usize, usize, char, usize)> {
         let width = self.width.max(1);
         self.cells
@@ -87,7 +88,7 @@ impl Raster {
     }
 }
 
-/// The sign of a line that no colour tells from others.
+/// Returns the sign of a line without colours.
 pub(super) fn sign(number: usize) -> char {
     SIGNS[number % SIGNS.len()]
 }

@@ -1,21 +1,21 @@
-//! When a run's steps were, by what the store said of some and what came live of the last.
+//! The times of a run's steps, from stored points of a metric and from live records.
 
 use std::collections::VecDeque;
 
 use demask_storage::query::curves::CurvePoint;
 
-/// When the steps of a run were.
+/// The times of a run's steps.
 pub(crate) struct RunClock<'a> {
-    /// What the store said of one of its metrics, by step.
+    /// The stored points of one of its metrics, by step.
     pub(crate) stored: Vec<CurvePoint>,
-    /// When it began, in microseconds since the Unix epoch, where that is known.
+    /// When it began, in microseconds since the Unix epoch, if known.
     pub(crate) began: Option<i64>,
-    /// When steps that came live were, by step, in microseconds since the Unix epoch.
+    /// The times of live steps, by step, in microseconds since the Unix epoch.
     pub(crate) times: &'a VecDeque<(f64, i64)>,
 }
 
 impl RunClock<'_> {
-    /// Seconds from the run's beginning to a step: as it came live, else between the stored ones around it.
+    /// Returns the seconds from the run's beginning to a step: the live time, else interpolated between stored ones.
     pub(crate) fn seconds(&self, step: f64) -> f64 {
         let live = self.times.partition_point(|&(known, _)| known < step);
         let live = self.times.get(live).filter(|&&(known, _)| known == step);

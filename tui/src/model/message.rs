@@ -1,44 +1,44 @@
-//! What happens to the dashboard, and what has to be done outside.
+//! The messages to the dashboard, and the effects that it asks for.
 
 use demask_storage::{Command, Envelope, Reply};
 
-/// What happened.
+/// A message.
 #[derive(Clone, Debug)]
 pub enum Msg {
-    /// A key, as the table names it; characters are themselves.
+    /// A pressed key, named as in the table; characters are themselves.
     Key(String),
-    /// The daemon said something.
+    /// An event from the daemon.
     Event(Box<Envelope>),
-    /// An answer to a command.
+    /// A reply to a command.
     Reply(Box<Reply>),
     /// A query was refused.
     NoRows {
         /// The query.
         sql: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// Events were missed.
+    /// The number of missed events.
     Lagged(u64),
-    /// The connection is there.
+    /// The connection was established.
     Connected,
-    /// The connection is gone.
+    /// The connection was lost.
     Away,
-    /// A quarter of a second went by.
+    /// A quarter of a second passed.
     Tick,
-    /// The mouse was pressed at this column and row.
+    /// A mouse click at this column and row.
     Click(u16, u16),
-    /// The wheel was turned, up or down.
+    /// The mouse wheel was turned; true is up.
     Wheel(bool),
-    /// The terminal has so many columns and rows.
+    /// The terminal's size in columns and rows.
     Size(u16, u16),
 }
 
-/// What has to be done outside.
+/// An effect outside the state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Ask the daemon.
+    /// Send a command to the daemon.
     Ask(Command),
-    /// Leave.
+    /// Leave the dashboard.
     Quit,
 }

@@ -1,8 +1,8 @@
-//! What the daemon told and what a person is typing: what every screen may show. What a person looks at on a screen is the
-//! screen's own.
+//! The model: what the daemon sent and what the user is typing, shared by all screens. Selections and scroll positions
+//! belong to the screens.
 //!
-//! `message.rs` is what happens to it and what it asks for outside; `past.rs` a run as the store tells of it; `seen.rs` what was
-//! counted already; `clock.rs` when a run's steps were.
+//! `message.rs` holds messages and effects; `past.rs` the queries of a stored run; `seen.rs` what was counted already;
+//! `clock.rs` the times of a run's steps.
 
 pub(crate) mod clock;
 pub mod message;
@@ -18,17 +18,17 @@ use crate::keys::screen_key;
 use crate::model::seen::Seen;
 use crate::palette::Palette;
 
-/// Points kept of one metric.
+/// The points that are kept per metric.
 pub const POINTS: usize = 2000;
-/// Lines kept of the log.
+/// The log lines that are kept.
 pub const LINES: usize = 500;
-/// Samples kept with their frames.
+/// The watched samples that are kept with their frames.
 pub const SAMPLES: usize = 40;
-/// Rollout samples kept.
+/// The rollout samples that are kept.
 pub const ROLLOUTS: usize = 400;
 
-/// The screens' names as they stand in a row of so many columns: closer together where it is narrow, without any space after
-/// the number where it is narrower, and only the present one's in full where that is too wide too.
+/// Writes the tabs of the screens into `columns` columns: with narrower gaps if necessary, then without gaps after the
+/// number, then with only the current screen's name in full.
 #[must_use]
 pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     let named = |gap: &str, all: bool| -> Vec<String> {
@@ -48,7 +48,7 @@ pub fn tabs(titles: &[&str], present: usize, columns: usize) -> Vec<String> {
     wide.into_iter().find(fits).unwrap_or_else(|| named(" ", false))
 }
 
-/// What is being typed, if anything.
+/// The purpose of the text that is being typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typing {
     /// A knob and its value.
@@ -57,11 +57,11 @@ pub enum Typing {
     Prompt,
     /// SQL.
     Sql,
-    /// `yes` to end the run.
+    /// `yes` to stop the run.
     Stop,
     /// The value of this knob.
     Value(String),
-    /// Words that log lines must hold.
+    /// Words to filter log lines by.
     Filter,
     /// A part of actors' names.
     Names,
@@ -78,91 +78,91 @@ pub type Rows = (Vec<String>, Vec<Vec<String>>);
 pub struct LogLine {
     /// Microseconds since the Unix epoch.
     pub at_us: i64,
-    /// How loud it is.
+    /// The severity.
     pub level: Level,
     /// What happened.
     pub text: String,
 }
 
-/// The state of the dashboard.
+/// The shared state of the dashboard.
 #[derive(Debug, Default)]
 pub struct Model {
-    /// Connected to the daemon.
+    /// Whether the daemon is connected.
     pub connected: bool,
-    /// Seconds since the daemon went away.
+    /// Ticks since the daemon went away.
     pub away_ticks: u64,
     /// The last event's sequence number.
     pub seq: u64,
-    /// Events that were missed.
+    /// The number of missed events.
     pub missed: u64,
-    /// Which screen.
+    /// The index of the current screen.
     pub screen: usize,
-    /// The run that the screens are about.
+    /// The run that the screens show.
     pub run: String,
-    /// That run is over and was opened; what the daemon tells of the present one is not shown.
+    /// Whether that run was opened from the store; the daemon's current run is then not shown.
     pub is_past: bool,
-    /// Where the daemon's run is while another one is looked at.
+    /// The state of the daemon's run while another one is shown.
     pub live: Option<Overview>,
-    /// The run that a person has just asked to look at; empty: the daemon's.
+    /// The run that the user just asked to open; empty for the daemon's.
     pub opening: Option<String>,
-    /// Runs whose curves are laid over the present one's, each with its name.
+    /// The runs whose curves are overlaid, each with its name.
     pub overlaid: Vec<(String, String)>,
-    /// Knobs that were turned in the run.
+    /// The knobs that were turned in the run.
     pub turns: Vec<KnobTurn>,
-    /// When the last event came, in microseconds since the Unix epoch.
+    /// The time of the last event, in microseconds since the Unix epoch.
     pub now_us: i64,
-    /// Where the run is.
+    /// The state of the run.
     pub overview: Option<Overview>,
     /// The actors, by name.
     pub actors: BTreeMap<String, ActorView>,
-    /// Metrics: step and value.
+    /// Points of the metrics: step and value.
     pub metrics: BTreeMap<String, VecDeque<(f64, f64)>>,
-    /// When the run's last steps were, in microseconds since the Unix epoch.
+    /// The times of the run's last steps, in microseconds since the Unix epoch.
     pub times: VecDeque<(f64, i64)>,
-    /// Log lines.
+    /// The log lines.
     pub log: VecDeque<LogLine>,
-    /// Lines that were ever added to the log.
+    /// The number of lines ever added to the log.
     pub logged: usize,
-    /// Benchmarks in order.
+    /// Benchmark results in order.
     pub evals: Vec<Eval>,
     /// Watched samples, oldest first.
     pub samples: VecDeque<(String, Vec<Frame>)>,
     /// Rollout samples, oldest first.
     pub rollouts: VecDeque<RolloutSample>,
-    /// Verdicts by source, gate and reason: how many passed, how many did not.
+    /// Verdicts by source, gate and reason: the numbers that passed and that failed.
     pub funnel: BTreeMap<Gate, (u64, u64)>,
-    /// Where in the funnel the verdict of a subject at a gate was counted, and whether it passed.
+    /// By subject and gate, the line of the funnel in which the verdict was counted, and whether it passed.
     pub verdicts: Seen<(String, String), (Gate, bool)>,
-    /// Sequences trained on, by stage.
+    /// The number of sequences trained on, by stage.
     pub trained: BTreeMap<String, u64>,
-    /// How many of them were counted at a step of a stage.
+    /// The number of those counted at a step of a stage.
     pub trained_at: Seen<(u64, String), u64>,
-    /// The palette, when it is open.
+    /// The palette, if it is open.
     pub palette: Option<Palette>,
-    /// Being typed.
+    /// The text that is being typed, with its purpose.
     pub typing: Option<(Typing, String)>,
-    /// The last query.
+    /// The last query of the user.
     pub asked: String,
     /// The last reply to a command.
     pub notice: String,
-    /// The help is shown.
+    /// Whether the help is shown.
     pub help: bool,
-    /// Lines of it that are scrolled away.
+    /// Help lines that are scrolled away.
     pub help_at: usize,
-    /// Draw without colours.
+    /// Whether to draw without colours.
     pub no_color: bool,
     /// The terminal's columns and rows, for clicks.
     pub size: (u16, u16),
 }
 
 impl Model {
-    /// What can be steered.
+    /// Returns the knobs.
     #[must_use]
     pub fn knobs(&self) -> &[Knob] {
         self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
     }
 
-    /// Step and group of the rollouts, oldest first.
+    /// Returns the step and group of the rollouts, oldest first.
     #[must_use]
     pub fn groups(&self) -> Vec<(u64, u64)> {
         let mut keys: Vec<(u64, u64)> = self
@@ -174,7 +174,7 @@ impl Model {
         keys
     }
 
-    /// The actors, each under its parent.
+    /// Returns the actors in tree order, each with its depth.
     #[must_use]
     pub fn tree(&self) -> Vec<(usize, &ActorView)> {
         let known = |actor: &ActorView| self.actors.contains_key(&actor.parent) && actor.parent != actor.name;
@@ -198,7 +198,7 @@ impl Model {
         tree
     }
 
-    /// Another run began: what was on the screens was of the one before.
+    /// Starts showing another run; clears everything of the previous one.
     pub fn begin(&mut self, run: &str) {
         run.clone_into(&mut self.run);
         self.metrics.clear();

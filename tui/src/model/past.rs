@@ -1,29 +1,29 @@
-//! A run that is over, or the present one from its beginning, as the store tells of it: what is asked, and where it was.
+//! A stored run: the queries that open it, and its reconstructed overview. It may be finished, or be the current one.
 
 use demask_storage::query::curves::{points_sql, quoted, turns_sql};
 use demask_storage::{Command, Overview, Record, RunState, StageView};
 use serde_json::Value;
 
-/// The column that marks an answer as a run's events.
+/// The column that marks a result as a run's events.
 pub const EVENTS: &str = "opened";
-/// The column that marks an answer as a run's funnel.
+/// The column that marks a result as a run's funnel.
 pub const FUNNEL: &str = "funnel";
-/// The column that marks an answer as the beginnings of runs.
+/// The column that marks a result as start times of runs.
 pub const BEGAN: &str = "began";
-/// Events that are read of a run, the newest.
+/// The newest events that are read of a run.
 const RECENT: u64 = 2000;
-/// Watched samples whose frames are read.
+/// The watched samples whose frames are read.
 const WATCHED: u64 = 8;
-/// Points that are read of each of its metrics, about.
+/// The approximate number of points that are read per metric.
 const POINTS: u64 = 300;
-/// Rows of an answer, at most.
+/// The most rows of a result.
 const ROWS: u64 = 100_000;
 
 fn ask(sql: String) -> Command {
     Command::Query { sql, limit: ROWS }
 }
 
-/// What is asked of the store to look at a run.
+/// Returns the queries that open a run.
 #[must_use]
 pub fn questions(run: &str) -> Vec<Command> {
     let (all, id) = ([run.to_owned()], quoted(run));
@@ -41,7 +41,7 @@ pub fn questions(run: &str) -> Vec<Command> {
     ]
 }
 
-/// Asks for the frames of a run's last watched samples, whose names begin with the run's, as events.
+/// Queries the frames of a run's last watched samples, whose ids begin with the run's, as events.
 fn watched(id: &str) -> Command {
     ask(format!(
         "SELECT json_set(body, '$.record', 'frame') AS {EVENTS}, at_us, 0 AS step FROM frame WHERE sample IN (\
@@ -50,7 +50,7 @@ fn watched(id: &str) -> Command {
     ))
 }
 
-/// Asks for a run's funnel.
+/// Queries a run's funnel.
 #[must_use]
 pub fn funnel(run: &str) -> Command {
     let id = quoted(run);
@@ -60,19 +60,19 @@ pub fn funnel(run: &str) -> Command {
     ))
 }
 
-/// Asks for points of a metric of these runs.
+/// Queries points of a metric of these runs.
 #[must_use]
 pub fn points(runs: &[String], name: &str) -> Command {
     ask(points_sql(runs, &[exactly(name)], Some(POINTS)))
 }
 
-/// Asks for the knobs that were turned in these runs.
+/// Queries the knobs that were turned in these runs.
 #[must_use]
 pub fn turns(runs: &[String]) -> Command {
     ask(turns_sql(runs))
 }
 
-/// Asks when these runs began.
+/// Queries the start times of these runs.
 #[must_use]
 pub fn beginnings(runs: &[String]) -> Command {
     let runs: Vec<String> = runs.iter().map(|run| quoted(run)).collect();
@@ -82,7 +82,7 @@ pub fn beginnings(runs: &[String]) -> Command {
     ))
 }
 
-/// When runs began, of an answer, in microseconds since the Unix epoch.
+/// Reads the start times of runs from a result, in microseconds since the Unix epoch.
 pub(crate) fn beginnings_of(rows: &[Vec<String>]) -> impl Iterator<Item = (String, i64)> {
     rows.iter().filter_map(|row| match row.as_slice() {
         [run, began] => Some((run.clone(), began.parse().ok()?)),
@@ -90,7 +90,7 @@ pub(crate) fn beginnings_of(rows: &[Vec<String>]) -> impl Iterator<Item = (Strin
     })
 }
 
-/// The pattern that fits this name alone.
+/// Escapes a name as a pattern that matches only this name.
 fn exactly(name: &str) -> String {
     name.chars().fold(String::new(), |mut pattern, sign| {
         match sign {
@@ -101,7 +101,7 @@ fn exactly(name: &str) -> String {
     })
 }
 
-/// Where a run was when its last event came, at a step.
+/// Reconstructs the state of a run at its last event, at a step.
 #[must_use]
 pub fn overview(records: &[Record], step: u64) -> Option<Overview> {
     let run = records.iter().find_map(|record| match record {
@@ -116,7 +116,7 @@ pub fn overview(records: &[Record], step: u64) -> Option<Overview> {
         Record::Checkpoint(checkpoint) => Some(checkpoint.step),
         _ => None,
     });
-    // Steps are numbered from 0: that of the last value is done, as is all of a run that is done.
+    // Steps are numbered from 0, so the step of the last value is complete; a finished run is complete as a whole.
     let is_done = end.is_some_and(|end| end.status == RunState::Done);
     let stages = stages(&run.config, if is_done { u64::MAX } else { step + 1 });
     let present = stages.iter().position(|stage| stage.done < stage.total);
@@ -138,7 +138,7 @@ pub fn overview(records: &[Record], step: u64) -> Option<Overview> {
     })
 }
 
-/// The stages of a configuration where so many steps are done.
+/// Returns the stages of a configuration after `left` steps.
 fn stages(config: &Value, mut left: u64) -> Vec<StageView> {
     let word = |stage: &Value, key: &str| stage[key].as_str().unwrap_or_default().to_owned();
     let stages = config["stage"].as_array().map_or(&[][..], Vec::as_slice);

@@ -1,16 +1,16 @@
-//! What was taken in already, each under its name: a new life of a run does its last steps again and tells of them again.
+//! Deduplication by name: a resumed run repeats its last steps and their records.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// How many names are kept; the oldest goes first.
+/// The most names that are kept; the oldest is dropped first.
 const KEPT: usize = 20_000;
 
 /// Values by name, the newest [`KEPT`] of them.
 #[derive(Debug)]
 pub struct Seen<K, V> {
     values: HashMap<K, V>,
-    /// Oldest first.
+    /// The names, oldest first.
     order: VecDeque<K>,
 }
 
@@ -24,7 +24,7 @@ impl<K, V> Default for Seen<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V> Seen<K, V> {
-    /// Keeps a value; the one that stood under this name before.
+    /// Stores a value; returns the previous one of this name.
     pub fn put(&mut self, name: K, value: V) -> Option<V> {
         let before = self.values.insert(name.clone(), value);
         if before.is_none() {
@@ -38,7 +38,7 @@ impl<K: Clone + Eq + Hash, V> Seen<K, V> {
         before
     }
 
-    /// Forgets everything.
+    /// Removes everything.
     pub fn clear(&mut self) {
         self.values.clear();
         self.order.clear();

@@ -1,5 +1,5 @@
-//! The tree of actors: what each does and waits for, its queue, how long it lets others wait, how much it handles, its deaths;
-//! one of them with its last messages.
+//! The screen Actors: the tree of actors with state, queue, response time, throughput and failures, and the last
+//! messages of one of them.
 
 use demask_storage::{ActorState, ActorView};
 use ratatui::Frame;
@@ -15,17 +15,17 @@ use crate::model::{Model, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
-/// Cells of a queue's bar.
+/// The cells of a queue's bar.
 const BAR: u64 = 4;
 
-/// Which actors are listed, and which is chosen.
+/// The listed actors and the selected one.
 #[derive(Default)]
 pub(crate) struct ActorsScreen {
-    /// Which is chosen.
+    /// The index of the selected actor.
     at: usize,
-    /// Only actors whose names hold this.
+    /// The part of the name by which actors are filtered.
     named: String,
-    /// The chosen one has the screen for itself.
+    /// Whether the selected actor fills the screen.
     open: bool,
 }
 
@@ -80,7 +80,7 @@ impl Screen for ActorsScreen {
 }
 
 impl ActorsScreen {
-    /// The actors that are listed, each under its parent.
+    /// Returns the listed actors in tree order.
     fn listed<'a>(&self, model: &'a Model) -> Vec<(usize, &'a ActorView)> {
         let fits =
             |actor: &ActorView| self.named.is_empty() || actor.name.to_lowercase().contains(&self.named);
@@ -92,7 +92,7 @@ impl ActorsScreen {
     }
 
     fn table(&self, model: &Model, listed: &[(usize, &ActorView)], at: usize, frame: &mut Frame, area: Rect) {
-        // A number that is cut is another number.
+        // Columns are dropped when space is short, because a truncated number would be wrong.
         let narrow = area.width < 110;
         let rows = listed.iter().map(|(depth, actor)| {
             let indent = "  ".repeat((*depth).min(4));
@@ -147,7 +147,7 @@ impl ActorsScreen {
     }
 }
 
-/// How many wait, of how many that may.
+/// Formats the number of waiting messages and the capacity.
 fn queue(actor: &ActorView) -> String {
     let (waiting, room) = actor.queue;
     if room == 0 {
@@ -158,7 +158,7 @@ fn queue(actor: &ActorView) -> String {
     format!("{bar} {waiting}/{room}")
 }
 
-/// How long the last answer took that somebody waited for.
+/// Formats the time of the last reply that someone waited for.
 fn waited(actor: &ActorView) -> String {
     match actor.answered_us {
         0 => String::new(),
@@ -166,7 +166,7 @@ fn waited(actor: &ActorView) -> String {
     }
 }
 
-/// Microseconds in the unit that a person reads.
+/// Formats microseconds in a suitable unit.
 fn time(us: u64) -> String {
     match us {
         0..1_000 => format!("{us} µs"),
@@ -176,7 +176,7 @@ fn time(us: u64) -> String {
     }
 }
 
-/// Messages a second over those that are remembered, up to now.
+/// Computes messages per second over the remembered messages, up to now.
 fn rate(model: &Model, actor: &ActorView) -> String {
     let (Some(first), Some(last)) = (actor.recent.first(), actor.recent.last()) else {
         return String::new();
@@ -200,7 +200,7 @@ fn doing(actor: &ActorView) -> String {
     }
 }
 
-/// The last messages of the chosen actor, and its last death.
+/// Draws the selected actor's last messages and last failure.
 fn last_messages(model: &Model, actor: &ActorView, frame: &mut Frame, area: Rect) {
     let title = format!("{}: its last messages", actor.name);
     let block = panel(&title);
@@ -212,7 +212,7 @@ fn last_messages(model: &Model, actor: &ActorView, frame: &mut Frame, area: Rect
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-/// Everything that is known of one actor.
+/// Draws everything known about one actor.
 fn whole(model: &Model, actor: &ActorView, frame: &mut Frame, area: Rect) {
     let state = format!("{:?}", actor.state).to_lowercase();
     let mut lines = vec![
@@ -246,7 +246,7 @@ fn parent(actor: &ActorView) -> &str {
     }
 }
 
-/// Its deaths, the last first, each with its reason.
+/// Lists its failures with their reasons, the last one first.
 fn deaths<'a>(model: &Model, actor: &'a ActorView) -> Vec<Line<'a>> {
     let died = |(at, reason): &'a (i64, String)| {
         Line::styled(format!("{:>9}  died: {reason}", ago(model, *at)), bad(model))
@@ -254,7 +254,7 @@ fn deaths<'a>(model: &Model, actor: &'a ActorView) -> Vec<Line<'a>> {
     actor.deaths.iter().rev().map(died).collect()
 }
 
-/// Its last messages, the last first: when, what, how long it took, how it ended.
+/// Lists its last messages, the last one first: time, type, duration, outcome.
 fn messages<'a>(model: &'a Model, actor: &'a ActorView) -> impl Iterator<Item = Line<'a>> {
     actor.recent.iter().rev().map(|(at, message, took, outcome)| {
         let style = if outcome == "ok" { quiet() } else { bad(model) };
@@ -267,7 +267,7 @@ fn messages<'a>(model: &'a Model, actor: &'a ActorView) -> impl Iterator<Item = 
     })
 }
 
-/// How long ago, by the clock of the daemon's events.
+/// Formats how long ago something was, by the time of the daemon's events.
 fn ago(model: &Model, at_us: i64) -> String {
     let seconds = (model.now_us - at_us).max(0) / 1_000_000;
     match seconds {

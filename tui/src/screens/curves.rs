@@ -1,4 +1,5 @@
-//! Curves of the run's metrics, other runs' laid over them, with axes, range, smoothing and marks where a knob was turned.
+//! The screen Curves: the run's metrics, overlaid with those of other runs, with axes, range, smoothing and marks of
+//! turned knobs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,36 +22,36 @@ use crate::model::past;
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel, quiet};
 
-/// Weights of smoothing, one after the other.
+/// The weights of smoothing that the key cycles through.
 const SMOOTHING: [f64; 4] = [0.0, 0.6, 0.9, 0.98];
-/// Columns of the list of metrics, and rows that a chart has at least.
+/// The columns of the list of metrics, and the least rows of a chart.
 const LISTED: u16 = 34;
 const LEAST: u16 = 8;
-/// The metric that is drawn first, as far as the run has one of them.
+/// The metrics that are drawn by default; the first that exists is taken.
 const FIRST: [&str; 3] = ["reward/total", "train/loss", "tokenizer/loss"];
-/// The smallest share of the way across that is looked at.
+/// The smallest visible share of the horizontal axis.
 const CLOSEST: f64 = 1.0 / 256.0;
 
-/// Which metrics are drawn, and how.
+/// The drawn metrics, and how they are drawn.
 #[derive(Default)]
 pub(crate) struct CurvesScreen {
-    /// The chosen metric; none: the first of those that matter most.
+    /// The selected metric; `None` for the default.
     chosen: Option<String>,
-    /// Metrics that are drawn besides the chosen one.
+    /// Further metrics to draw.
     marked: BTreeSet<String>,
-    /// Which weight of smoothing.
+    /// The index of the weight of smoothing.
     smooth: usize,
-    /// On a logarithmic scale.
+    /// Whether the scale is logarithmic.
     log: bool,
-    /// What lies across.
+    /// The quantity of the horizontal axis.
     along: Along,
-    /// When each run that is drawn began, in microseconds since the Unix epoch.
+    /// The start times of the drawn runs, in microseconds since the Unix epoch.
     began: BTreeMap<String, i64>,
-    /// The part of the way across that is seen, as shares of it; none: all.
+    /// The visible part of the horizontal axis, as shares of it; `None` for all.
     window: Option<(f64, f64)>,
-    /// What the store said of a run's metric.
+    /// Stored curves, by run and metric.
     stored: BTreeMap<(String, String), Curve>,
-    /// Knobs that were turned in runs that are laid over.
+    /// The knobs that were turned in overlaid runs.
     turns: Vec<KnobTurn>,
 }
 
@@ -132,26 +133,26 @@ impl Screen for CurvesScreen {
     }
 }
 
-/// The list and the charts.
+/// Returns the areas of the list and of the charts.
 fn parts(area: Rect) -> [Rect; 2] {
     let listed = LISTED.min(area.width / 3);
     Layout::horizontal([Constraint::Length(listed), Constraint::Min(20)]).areas(area)
 }
 
 impl CurvesScreen {
-    /// Which line of the list is chosen.
+    /// Returns the index of the selected metric.
     fn at(&self, model: &Model) -> usize {
         let place = |wanted: &str| model.metrics.keys().position(|name| name == wanted);
         let chosen = self.chosen.as_deref().and_then(place);
         chosen.or_else(|| FIRST.into_iter().find_map(place)).unwrap_or(0)
     }
 
-    /// The chosen metric.
+    /// Returns the selected metric.
     fn name<'a>(&self, model: &'a Model) -> Option<&'a str> {
         model.metrics.keys().nth(self.at(model)).map(String::as_str)
     }
 
-    /// Asks the store for the whole of the chosen metric, of every run that is drawn.
+    /// Queries the selected metric of every drawn run.
     fn ask(&self, model: &Model) -> Vec<Effect> {
         let Some(name) = self.name(model) else {
             return Vec::new();
@@ -168,7 +169,7 @@ impl CurvesScreen {
         effects
     }
 
-    /// The metrics that are drawn, the chosen one first, as many as have room.
+    /// Returns the drawn metrics, the selected one first, as many as fit.
     fn drawn(&self, model: &Model, room: usize) -> Vec<String> {
         let chosen = self.name(model).map(str::to_owned);
         let others = self
@@ -179,7 +180,7 @@ impl CurvesScreen {
         chosen.iter().cloned().chain(others).take(room).collect()
     }
 
-    /// How curves are drawn; a part of the way across is one of the longest curve's.
+    /// Returns the style of the curves; the visible part refers to the longest curve.
     fn style(&self, model: &Model, found: &[Curve]) -> ChartStyle {
         let along = self.along;
         let steps = model.metrics.values().filter_map(|points| Some(points.back()?.0));
@@ -198,7 +199,7 @@ impl CurvesScreen {
         }
     }
 
-    /// How the curves are drawn, in words.
+    /// Describes how the curves are drawn.
     fn said(&self) -> Line<'static> {
         let mut words = vec![match SMOOTHING[self.smooth] {
             0.0 => "not smoothed".to_owned(),
@@ -224,7 +225,7 @@ impl CurvesScreen {
             self.window = None;
             return;
         }
-        // The newest is what one looks at: it stays in sight.
+        // Zooming keeps the newest values visible.
         let high = if high >= 1.0 {
             1.0
         } else {
@@ -240,7 +241,7 @@ impl CurvesScreen {
         self.window = Some((low + way, high + way));
     }
 
-    /// The curve of a run: what the store said, and what came live after it.
+    /// Returns the curve of a run: the stored points, then the live ones.
     fn curve(&self, model: &Model, run: &str, name: &str) -> Option<Curve> {
         let mut curve = self
             .stored
@@ -283,7 +284,7 @@ impl CurvesScreen {
         };
         let style = self.style(model, &found);
         let mut turns = model.turns.clone();
-        // What came live says the step alone.
+        // Live records of turned knobs have a step but no time.
         if let Some(own) = found.iter().find(|curve| curve.run == model.run) {
             for turn in turns.iter_mut().filter(|turn| turn.seconds == 0.0) {
                 let at = own.points.iter().find(|point| point.step >= turn.step);

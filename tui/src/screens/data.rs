@@ -1,4 +1,4 @@
-//! Where examples come from and go: the funnel, what was trained on, and the lineage of each sequence.
+//! The screen Data: the curation funnel, what was trained on, and the lineage of each sequence.
 
 use std::collections::BTreeMap;
 
@@ -15,21 +15,21 @@ use crate::model::{Gate, Model, Rows, past};
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel, quiet};
 
-/// Where the funnel and the lineage are drawn.
+/// Returns the areas of the funnel and of the lineage.
 fn parts(area: Rect) -> [Rect; 2] {
     Layout::vertical([Constraint::Fill(1), Constraint::Fill(1)]).areas(area)
 }
 
-/// The sequences that were trained on, and the one that is chosen or opened.
+/// The trained sequences, and the selected or opened one.
 #[derive(Default)]
 pub(crate) struct DataScreen {
     /// What was trained on, newest first: columns and rows.
     lineage: Option<Rows>,
-    /// Which row of it is chosen.
+    /// The index of the selected row.
     at: usize,
-    /// All that is known of one sequence.
+    /// Everything known about the opened sequence.
     story: Option<Vec<Vec<String>>>,
-    /// The run that the list is of.
+    /// The run of the list.
     run: String,
 }
 
@@ -42,7 +42,8 @@ impl Screen for DataScreen {
         if self.story.is_some() {
             return Vec::new();
         }
-        // Who comes to the screen sees what was trained on last, and all of the funnel: the events that came are its end.
+        // Showing the screen queries the latest trained sequences and the whole funnel, of which live events have only
+        // the end.
         let mut asked = vec![Effect::Ask(lineage::list(&model.run))];
         if !model.run.is_empty() {
             asked.push(Effect::Ask(past::funnel(&model.run)));
@@ -88,7 +89,7 @@ impl Screen for DataScreen {
         else {
             return Vec::new();
         };
-        // Frame and heading above, frame below.
+        // Two lines above (frame and heading) and one below (frame).
         let room = usize::from(place.height).saturating_sub(3);
         let line =
             at.y.checked_sub(place.y + 2)
@@ -106,7 +107,7 @@ impl Screen for DataScreen {
     fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
         let [upper, lower] = parts(area);
         if let Some(story) = &self.story {
-            // A story needs the room more than the funnel does.
+            // An opened sequence takes the whole screen.
             return told(model, pictures, story, frame, area);
         }
         let rows = grouped(model).into_iter().map(|((source, gate, kind), group)| {
@@ -137,7 +138,7 @@ impl Screen for DataScreen {
     }
 }
 
-/// How many sequences each stage was trained on.
+/// Lists the number of trained sequences by stage.
 fn trained_on(model: &Model) -> Line<'static> {
     if model.trained.is_empty() {
         return Line::from("");
@@ -150,7 +151,7 @@ fn trained_on(model: &Model) -> Line<'static> {
     Line::from(format!(" sequences trained on: {} ", counts.join(" · ")))
 }
 
-/// Verdicts of one source at one gate whose reasons are of one kind.
+/// Verdicts of one source at one gate with reasons of one kind.
 #[derive(Default)]
 struct ReasonGroup {
     passed: u64,
@@ -159,7 +160,7 @@ struct ReasonGroup {
     example: String,
 }
 
-/// The funnel with reasons that differ in their numbers, places and quoted words put together.
+/// Groups the funnel's reasons that differ only in numbers, places and quoted words.
 fn grouped(model: &Model) -> BTreeMap<Gate, ReasonGroup> {
     let mut groups: BTreeMap<Gate, ReasonGroup> = BTreeMap::new();
     for ((source, gate, reason), (passed, rejected)) in &model.funnel {
@@ -176,7 +177,7 @@ fn grouped(model: &Model) -> BTreeMap<Gate, ReasonGroup> {
     groups
 }
 
-/// A reason without what tells one row from another: numbers, file names with a line, quoted words.
+/// Reduces a reason to its kind: without numbers, file names with lines, and quoted words.
 fn kind(reason: &str) -> String {
     let word = |word: &str| match word
         .chars()
@@ -188,7 +189,7 @@ fn kind(reason: &str) -> String {
     reason.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// The story of one sequence: what is known of it in words, its pictures beside them.
+/// Draws everything known about a sequence, with its pictures beside it.
 fn told(model: &Model, pictures: &Pictures, story: &[Vec<String>], frame: &mut Frame, area: Rect) {
     let pairs = || {
         story
@@ -207,7 +208,7 @@ fn told(model: &Model, pictures: &Pictures, story: &[Vec<String>], frame: &mut F
 }
 
 impl DataScreen {
-    /// Asks for the story of the chosen sequence, of a story's parent, or for the list of sequences.
+    /// Queries the selected sequence, an opened sequence's parent, or the list of sequences.
     fn open(&self, run: &str) -> Vec<Effect> {
         if let Some(story) = &self.story {
             let parent = story
@@ -238,7 +239,7 @@ impl DataScreen {
             .chain([Constraint::Min(10)])
             .take(columns.len().max(1));
         let head = Row::new(columns.clone()).style(accent(model));
-        // A run's own sequences begin with its id, which says nothing here.
+        // The ids of a run's own sequences begin with its id, which is left out here.
         let own = format!("{}/", model.run);
         let short = |cell: &String| match cell.strip_prefix(&own) {
             Some(rest) => format!("…/{rest}"),

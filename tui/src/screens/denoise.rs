@@ -1,4 +1,4 @@
-//! Masks being filled, shaded by confidence, in a text and in a picture.
+//! The screen Denoise: masks being filled in a text or a picture, shaded by confidence.
 
 use demask_storage::{Frame as Denoising, Record};
 use ratatui::Frame;
@@ -16,17 +16,17 @@ use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{SHADES, accent, lines, panel, quiet, sure as sure_style};
 
-/// Ticks that a sample is played for at most, about.
+/// The approximate number of ticks in which a sample is played.
 const PLAYED: usize = 20;
 
-/// Which sample is watched, and which of its frames.
+/// The watched sample and frame.
 #[derive(Default)]
 pub(crate) struct DenoiseScreen {
-    /// Which sample, counted from the newest.
+    /// The index of the sample, from the newest.
     sample: usize,
-    /// Which frame; none plays the sample.
+    /// The selected frame; `None` plays the sample.
     frame: Option<usize>,
-    /// The frame that is played.
+    /// The frame that is being played.
     played: usize,
 }
 
@@ -106,7 +106,7 @@ impl Screen for DenoiseScreen {
 }
 
 impl DenoiseScreen {
-    /// Who looks at an earlier sample than the newest, or is scrubbing, goes on looking at that when one comes.
+    /// Keeps showing an earlier sample, or one that is being scrubbed, when a new one arrives.
     fn keep_place(&mut self, samples: usize) {
         if self.sample > 0 || self.frame.is_some() {
             self.sample += 1;
@@ -125,7 +125,7 @@ impl DenoiseScreen {
         });
     }
 
-    /// The sample that is looked at: its frames.
+    /// Returns the frames of the watched sample.
     fn frames<'a>(&self, model: &'a Model) -> &'a [Denoising] {
         let newest = model.samples.len().saturating_sub(1);
         let sample = model.samples.get(newest - self.sample.min(newest));
@@ -141,7 +141,7 @@ impl DenoiseScreen {
         self.frames(model).get(at)
     }
 
-    /// What asked for the sample, where in it we are, how much of it is masked still, and which sample it is.
+    /// Describes the sample: its origin, the step, the number of masked positions, and its index.
     fn title(&self, model: &Model, shown: &Denoising) -> String {
         let masked = shown.tokens.iter().filter(|token| token.is_empty()).count();
         format!(
@@ -166,12 +166,12 @@ fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {
     Span::styled(token.to_owned(), sure_style(model, sure))
 }
 
-/// Columns that a code takes with its number, and where there is no room for it; that a guess takes at least.
+/// The columns of a code with its number, and without; the least columns of the decoded picture.
 const NUMBERED: usize = 5;
 const SHADED: usize = 2;
 const GUESS: usize = 20;
 
-/// The grid of codes, its guess at the right.
+/// Draws the grid of codes, with the decoded guess at the right.
 fn picture(model: &Model, pictures: &Pictures, shown: &Denoising, frame: &mut Frame, area: Rect) {
     let columns = (shown.grid as usize).clamp(1, shown.tokens.len().max(1));
     let room = usize::from(area.width).saturating_sub(GUESS);
@@ -195,7 +195,7 @@ fn picture(model: &Model, pictures: &Pictures, shown: &Denoising, frame: &mut Fr
     }
 }
 
-/// One code, so many columns wide: its number where there is room, shaded by confidence.
+/// Draws one code, `wide` columns wide: shaded by confidence, with its number if there is space.
 fn code(model: &Model, shown: &Denoising, at: usize, wide: usize) -> Span<'static> {
     if shown.tokens[at].is_empty() {
         let text = if wide == NUMBERED {

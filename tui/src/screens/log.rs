@@ -1,4 +1,4 @@
-//! The log, with a filter by level and words.
+//! The screen Log, with a filter by severity and words.
 
 use demask_storage::Level;
 use ratatui::Frame;
@@ -16,14 +16,14 @@ use crate::model::{LogLine, Model, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, lines, panel, quiet};
 
-/// Which lines pass, and how far they are scrolled back.
+/// The filter and the scroll position.
 #[derive(Default)]
 pub(crate) struct LogScreen {
-    /// Only lines at least as loud.
+    /// The least severity.
     level: Option<Level>,
-    /// Only lines that hold these words, whatever their case.
+    /// Words that lines must contain, ignoring case.
     words: String,
-    /// Lines scrolled back.
+    /// The number of lines scrolled back.
     back: usize,
 }
 
@@ -39,7 +39,7 @@ impl Screen for LogScreen {
     fn on_event(&mut self, model: &mut Model, event: &Event) {
         match event {
             Event::Words(words) => (self.words, self.back) = ((*words).to_owned(), 0),
-            // Who has scrolled back goes on reading the same lines, as long as they are kept.
+            // A scrolled log keeps showing the same lines, as long as they are kept.
             Event::Logged(count) if self.back > 0 => {
                 let words = self.words.to_lowercase();
                 let newest = model.log.iter().rev().take(*count);
@@ -98,7 +98,7 @@ impl Screen for LogScreen {
 }
 
 impl LogScreen {
-    /// The log lines that pass level and words.
+    /// Returns the log lines that pass the filter.
     fn lines<'a>(&'a self, model: &'a Model) -> impl Iterator<Item = &'a LogLine> {
         let words = self.words.to_lowercase();
         model
@@ -113,7 +113,7 @@ impl LogScreen {
     }
 }
 
-/// The first of the newest lines that have room, however they are wrapped; the newest in any case.
+/// Returns the index of the first line of the newest ones that fit after wrapping; the newest line is always included.
 fn first(passing: &[&LogLine], columns: u16, room: usize) -> usize {
     let mut left = room;
     let mut first = passing.len();
@@ -127,7 +127,7 @@ fn first(passing: &[&LogLine], columns: u16, room: usize) -> usize {
     first
 }
 
-/// The time of a line and how loud it is.
+/// Formats the time and severity of a line.
 fn head(line: &LogLine) -> String {
     let seconds = line.at_us.div_euclid(1_000_000).rem_euclid(86_400);
     let level = match line.level {

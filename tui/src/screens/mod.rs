@@ -1,7 +1,7 @@
-//! The screens, a file each, and the one list of them; what the Benchmarks screen opens is in its folder.
+//! The screens, one a file, and the list of them ([`all`]); what the Benchmarks screen opens is in its folder.
 //!
-//! A screen owns what a person looks at on it: which row, how far back, which words. What the daemon told is in `model.rs`,
-//! the frame around the screens in `view.rs`, and keys that mean the same on every screen in `update/`.
+//! A screen owns its selections, scroll positions and filters. What the daemon sent is in `model/`, the frame around
+//! the screens in `view.rs`, and keys with the same meaning on every screen in `update/`.
 
 use demask_storage::Record;
 use demask_storage::query::curves::{CURVE, TURNED};
@@ -18,35 +18,35 @@ use crate::model::past;
 use crate::pictures::Pictures;
 use crate::theme::{accent, panel};
 
-/// A screen. Its state is its own fields.
+/// A screen. Its fields are its state.
 pub(crate) trait Screen {
-    /// The name in the row of screens; the file has it too.
+    /// Returns the name in the row of tabs, after which the file is named.
     fn title(&self) -> &'static str;
 
-    /// Whether a key with this meaning leads to the screen from any other.
+    /// Whether a key with this meaning switches to this screen from any other.
     fn claims(&self, _action: Action) -> bool {
         false
     }
 
-    /// Whether this screen does something with a key that else leads to another.
+    /// Whether this screen handles a key that would otherwise switch to another.
     fn takes(&self, _action: Action) -> bool {
         false
     }
 
-    /// What is asked of the daemon when a person comes to the screen.
+    /// Returns the commands to be sent when the screen is shown.
     fn on_show(&mut self, _model: &Model) -> Vec<Effect> {
         Vec::new()
     }
 
-    /// Takes in what happened, whichever screen is shown. A record is told before the model takes it.
+    /// Takes in an event, whichever screen is shown. A record is passed before the model takes it in.
     fn on_event(&mut self, _model: &mut Model, _event: &Event) {}
 
-    /// Does what a key means on this screen.
+    /// Handles a key.
     fn on_key(&mut self, _model: &mut Model, _action: Action) -> Vec<Effect> {
         Vec::new()
     }
 
-    /// Does what a click at this place means, where the screen fills `body`.
+    /// Handles a click, where the screen fills `body`.
     fn on_click(&mut self, _body: Rect, _at: Position) -> Vec<Effect> {
         Vec::new()
     }
@@ -55,35 +55,35 @@ pub(crate) trait Screen {
     fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect);
 }
 
-/// What every screen is told.
+/// An event that every screen receives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event<'a> {
     /// Another run began.
     Begun,
     /// The daemon recorded this.
     Record(&'a Record),
-    /// So many lines were added to the log.
+    /// The number of lines that were added to the log.
     Logged(usize),
-    /// A query was answered with these columns and rows.
+    /// The columns and rows of a query's result.
     Rows(&'a [String], &'a [Vec<String>]),
-    /// The query that a person typed was refused.
+    /// The user's query was refused.
     NoRows(&'a str),
-    /// A person typed words to filter log lines by.
+    /// The user typed words to filter log lines by.
     Words(&'a str),
-    /// A person typed a part of actors' names.
+    /// The user typed a part of actors' names.
     Named(&'a str),
-    /// A person closed what was open.
+    /// The user closed what was open.
     Closed,
-    /// A quarter of a second went by.
+    /// A quarter of a second passed.
     Tick,
 }
 
-/// Declares the files of this folder and lists their screens, so that a screen is added by one line.
+/// Declares the files of this folder and lists their screens, so that adding one takes one line.
 macro_rules! screens {
     ($($file:ident::$screen:ident),* $(,)?) => {
         $(mod $file;)*
 
-        /// Every screen, in the order of their number keys.
+        /// Returns every screen, in the order of the number keys.
         pub(crate) fn all() -> Vec<Box<dyn Screen>> {
             vec![$(Box::<$file::$screen>::default()),*]
         }
@@ -103,7 +103,7 @@ screens! {
     runs::RunsScreen,
 }
 
-/// Whether these are the columns of an answer to the dashboard's own questions.
+/// Whether these columns belong to the dashboard's own queries.
 fn is_own(columns: &[String]) -> bool {
     const OWN: [&str; 11] = [
         lineage::LIST,
@@ -123,7 +123,7 @@ fn is_own(columns: &[String]) -> bool {
         .is_some_and(|column| OWN.contains(&column.as_str()))
 }
 
-/// An index one further from the newest, or one nearer.
+/// Moves an index one further from the newest, or one nearer.
 fn step_back(at: usize, limit: usize, is_back: bool) -> usize {
     match is_back {
         true => (at + 1).min(limit),
@@ -131,7 +131,7 @@ fn step_back(at: usize, limit: usize, is_back: bool) -> usize {
     }
 }
 
-/// All that is known of one thing under a title: names with their words, and its pictures by their names beside them.
+/// Draws everything known about something under a title: names with values, and pictures beside them.
 fn described(
     (model, pictures): (&Model, &Pictures),
     title: &str,

@@ -1,4 +1,4 @@
-//! Stages, what is going on and how fast, devices, knobs, values, benchmarks.
+//! The screen Overview: stages, activity and speed, devices, knobs, metrics, benchmarks.
 
 use demask_storage::RunState;
 use demask_storage::{DeviceView, Overview};
@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::pictures::Pictures;
 use crate::theme::{accent, panel, quiet};
 
-/// The curves, in their order, as far as the run has them.
+/// The curves in order, as far as the run has them.
 const CURVES: [&str; 7] = [
     "train/loss",
     "reward/total",
@@ -22,14 +22,14 @@ const CURVES: [&str; 7] = [
     "policy/kl",
     "tokenizer/reconstruction",
 ];
-/// Columns of a curve's name and last value.
+/// The columns of a curve's name and last value.
 const NAMED: u16 = 24;
-/// Columns of a knob's name and value.
+/// The columns of a knob's name and value.
 const KNOB: usize = 26;
-/// Benchmarks that are listed.
+/// The benchmarks that are listed.
 const LISTED: usize = 6;
 
-/// The screen that a person sees first: the run in one look.
+/// The first screen, which shows the run at a glance.
 #[derive(Default)]
 pub(crate) struct OverviewScreen;
 
@@ -59,7 +59,7 @@ fn stages(model: &Model, frame: &mut Frame, area: Rect) {
     let inner = block.inner(area);
     frame.render_widget(block, area);
     let Some(run) = &model.overview else { return };
-    // Of more stages than there is room for, the present one is among those that are seen.
+    // The current stage stays visible if there are more stages than rows.
     let first = (run.stage + 1).saturating_sub(usize::from(inner.height));
     for (stage, row) in run.stages.iter().skip(first).zip(inner.rows()) {
         let ratio = stage.done as f64 / stage.total.max(1) as f64;
@@ -71,7 +71,7 @@ fn stages(model: &Model, frame: &mut Frame, area: Rect) {
     }
 }
 
-/// What is going on, how fast, on what, and what can be turned.
+/// Draws the activity, speed, devices and knobs.
 fn run(model: &Model, frame: &mut Frame, area: Rect) {
     let block = panel("run, device, knobs");
     let inner = block.inner(area);
@@ -119,7 +119,7 @@ fn pace<'a>(model: &Model, run: &'a Overview) -> Vec<Line<'a>> {
 
 fn on<'a>(run: &Overview, device: &'a DeviceView) -> [Line<'a>; 2] {
     let [memory, peak] = [device.memory, device.peak].map(|bytes| bytes as f64 / 1e9);
-    // Known once a step is done.
+    // Known only after the first step.
     let busy = match device.busy {
         share if share > 0.0 && run.state == RunState::Running => format!(" · {:.0} % busy", 100.0 * share),
         _ => String::new(),
@@ -134,7 +134,7 @@ fn knobs<'a>(model: &Model, run: &'a Overview, room: usize, columns: u16) -> Vec
     let all = run.knobs.len();
     let shown = if all > room { room.saturating_sub(1) } else { all };
     let line = |knob: &'a demask_storage::Knob| {
-        // A range that is cut is another range.
+        // A truncated range would be wrong, so it is left out if it does not fit.
         let allowed = format!("  {}", knob.allowed());
         let fits = KNOB + allowed.len() <= usize::from(columns);
         Line::from(vec![
@@ -168,7 +168,7 @@ fn curves(model: &Model, frame: &mut Frame, area: Rect) {
     }
 }
 
-/// A curve under its name and last value where there is room, beside them where there is not.
+/// Draws a curve under its name and last value, or beside them if space is short.
 fn curve(model: &Model, name: &str, frame: &mut Frame, area: Rect) {
     let points = &model.metrics[name];
     let last = points.back().map_or(0.0, |point| point.1);
@@ -200,7 +200,7 @@ fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
         .map(|eval| {
             let (step, value) = (eval.step, 100.0 * eval.value);
             let whole = format!("step {step:>5}  {:<15}{value:>6.1} %  of {}", eval.suite, eval.n);
-            // A number that is cut is another number: where there is no room for all, the words go.
+            // A truncated number would be wrong: if space is short, words are left out.
             let room = usize::from(area.width.saturating_sub(2));
             match whole.chars().count() > room {
                 true => Line::from(format!(
@@ -218,7 +218,7 @@ fn benchmarks(model: &Model, frame: &mut Frame, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(panel), area);
 }
 
-/// The newest values in so many columns, scaled to 5..=100; a column of several values shows their mean.
+/// Returns values for `columns` columns, scaled to 5..=100; a column of several values shows their mean.
 fn columns_of(values: Vec<f64>, columns: usize) -> Vec<u64> {
     let finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     let per = finite.len().div_ceil(columns.max(1)).max(1);

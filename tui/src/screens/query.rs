@@ -1,4 +1,4 @@
-//! One SELECT, answered as a table.
+//! The screen Query: the result of one SELECT as a table.
 
 use demask_storage::query::VIEWS;
 use ratatui::Frame;
@@ -13,12 +13,12 @@ use crate::model::{Rows, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, panel};
 
-/// The last answer, and how far it is scrolled.
+/// The last result and its scroll position.
 #[derive(Default)]
 pub(crate) struct QueryScreen {
-    /// The last query's result, or what was wrong.
+    /// The last query's result, or the error.
     rows: Option<Result<Rows, String>>,
-    /// Rows that are scrolled away.
+    /// The rows that are scrolled away.
     away: usize,
 }
 
@@ -86,7 +86,7 @@ impl Screen for QueryScreen {
     }
 }
 
-/// What each column needs; where that is more than there is, the wide ones share what the narrow ones leave.
+/// Returns the width of each column; if space is short, the wide ones share what the narrow ones leave.
 fn widths(columns: &[String], rows: &[Vec<String>], room: usize) -> Vec<Constraint> {
     let needs = |number: usize| {
         let cells = rows.iter().filter_map(|row| row.get(number));

@@ -1,4 +1,4 @@
-//! A group's samples: rewards part by part, advantages, what was written, pictures side by side.
+//! The screen Rollouts: a group's samples with rewards, advantages, texts, and pictures side by side.
 
 use demask_storage::{Record, RolloutSample};
 use ratatui::Frame;
@@ -16,13 +16,13 @@ use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, good, lines, panel};
 
-/// Columns of the largest thumbnail, with the gap beside it.
+/// The columns of the largest thumbnail, including the gap beside it.
 const THUMBNAIL: u16 = 17;
 
-/// Which group is looked at.
+/// The shown group.
 #[derive(Default)]
 pub(crate) struct RolloutsScreen {
-    /// Which group, counted from the newest.
+    /// The index of the group, from the newest.
     group: usize,
 }
 
@@ -34,7 +34,7 @@ impl Screen for RolloutsScreen {
     fn on_event(&mut self, model: &mut Model, event: &Event) {
         match event {
             Event::Begun => self.group = 0,
-            // Who looks at an earlier group goes on looking at it.
+            // An earlier group stays shown when a new one arrives.
             Event::Record(Record::Sample(sample)) if self.group > 0 => {
                 let is_known = model.rollouts.iter().any(|known| known.id == sample.id);
                 let newest = model.rollouts.back().map(|last| (last.step, last.group));
@@ -87,7 +87,7 @@ impl Screen for RolloutsScreen {
     }
 }
 
-/// The prompt, and each sample in two lines where they have room: its rewards, and what was written.
+/// Draws the prompt and the samples, in two lines each if they fit: the rewards, and the text.
 fn samples(model: &Model, all: &[&RolloutSample], frame: &mut Frame, area: Rect) {
     let prompt = all.first().map_or("", |sample| sample.prompt.as_str());
     let room = lines(prompt, area.width).min(area.height / 3);
@@ -107,7 +107,7 @@ fn samples(model: &Model, all: &[&RolloutSample], frame: &mut Frame, area: Rect)
     frame.render_widget(Paragraph::new(shown.collect::<Vec<_>>()), below);
 }
 
-/// Number, advantage with its bar, the weighted sum and every reward's own value.
+/// Formats the number, the advantage with its bar, the weighted sum and the value of every reward.
 fn rewards(model: &Model, sample: &RolloutSample) -> Line<'static> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bar = "█".repeat((sample.advantage.abs() * 3.0).min(9.0) as usize);
@@ -123,7 +123,7 @@ fn rewards(model: &Model, sample: &RolloutSample) -> Line<'static> {
     ])
 }
 
-/// The pictures that were drawn, each under its number.
+/// Draws the pictures, each under its number.
 fn thumbnails(
     model: &Model,
     pictures: &Pictures,

@@ -1,5 +1,5 @@
-//! The runs of the store: opened to be looked at as the present one is, or laid over its curves; above them those that wait for
-//! their turn, which may be put in another order.
+//! The screen Runs: the runs of the store, to be opened or overlaid on the curves, below the queue of waiting runs,
+//! which can be reordered.
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Position, Rect};
@@ -17,19 +17,19 @@ use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{accent, chosen, panel};
 
-/// The column that marks an answer as the list of runs.
+/// The column that marks a result as the list of runs.
 pub(crate) const RUNS: &str = "runs";
-/// Runs that are listed, the newest; and as many that wait.
+/// The most runs that are listed, newest first, and the most waiting ones.
 const LISTED: u64 = 500;
-/// What the status of a run that waits begins with, before its place.
+/// The prefix of a waiting run's status, before its place.
 const WAITS: &str = "waits ";
 
-/// The list, and which of it is chosen.
+/// The list and the selected row.
 #[derive(Default)]
 pub(crate) struct RunsScreen {
-    /// Id, name, status, step, seed, beginning, last results.
+    /// Id, name, status, step, seed, start, last results.
     rows: Vec<Vec<String>>,
-    /// Which is chosen.
+    /// The index of the selected row.
     at: usize,
     /// The run that is cancelled if the key is pressed again.
     cancelling: Option<String>,
@@ -94,7 +94,7 @@ impl Screen for RunsScreen {
     }
 
     fn on_click(&mut self, body: Rect, at: Position) -> Vec<Effect> {
-        // Frame and heading above, frame below.
+        // Two lines above (frame and heading) and one below (frame).
         let room = usize::from(body.height).saturating_sub(3);
         let line =
             at.y.checked_sub(body.y + 2)
@@ -117,7 +117,7 @@ impl Screen for RunsScreen {
                 () => " ",
             };
             let cell = |at: usize| row.get(at).cloned().unwrap_or_default();
-            // Month, day, hour and minute where there is no room for all.
+            // Only month, day, hour and minute if space is short.
             let began = if narrow {
                 cell(5).get(5..16).unwrap_or_default().to_owned()
             } else {
@@ -169,17 +169,17 @@ impl Screen for RunsScreen {
 }
 
 impl RunsScreen {
-    /// The place of the chosen run among those that wait, from 1, if it waits.
+    /// Returns the selected run's place in the queue, from 1, if it is waiting.
     fn place(&self) -> Option<u64> {
         self.place_of(self.at)
     }
 
-    /// The place of a row's run.
+    /// Returns the place in the queue of a row's run.
     fn place_of(&self, row: usize) -> Option<u64> {
         self.rows.get(row)?.get(2)?.strip_prefix(WAITS)?.parse().ok()
     }
 
-    /// Has the chosen run wait a place less or more, and asks how they wait then.
+    /// Moves the selected run one place earlier or later, and queries the queue.
     fn moved(&mut self, model: &Model, earlier: bool) -> Vec<Effect> {
         let (Some(place), Some((run, _))) = (self.place(), self.chosen()) else {
             return Vec::new();
@@ -192,7 +192,8 @@ impl RunsScreen {
         if place == 0 || place > last.count() as u64 {
             return Vec::new();
         }
-        // At once, so that a key that is pressed again means the same run: the rows of the store come later.
+        // The rows are swapped at once, so that pressing the key again means the same run; the store's rows arrive
+        // later.
         let other = step_back(self.at, self.rows.len().saturating_sub(1), !earlier);
         self.rows.swap(self.at, other);
         for (row, place) in [(self.at, self.place_of(other)), (other, self.place_of(self.at))] {
@@ -206,7 +207,7 @@ impl RunsScreen {
         effects
     }
 
-    /// Takes the chosen run off the queue if that is asked a second time, and asks how the others wait then.
+    /// Cancels the selected run if this is asked twice, and queries the queue.
     fn cancelled(&mut self, model: &mut Model, asked: Option<&str>) -> Vec<Effect> {
         let Some((run, name)) = self.chosen().filter(|_| self.place().is_some()) else {
             model.notice = "only a run that waits can be cancelled; S ends the present one".into();
@@ -222,7 +223,7 @@ impl RunsScreen {
         effects
     }
 
-    /// The chosen run's id, and what a legend calls it.
+    /// Returns the selected run's id and its name in legends.
     fn chosen(&self) -> Option<(String, String)> {
         let row = self.rows.get(self.at)?;
         let (run, profile) = (row.first()?, row.get(1)?);
@@ -230,7 +231,7 @@ impl RunsScreen {
     }
 }
 
-/// The end of an id, which tells runs of one minute apart.
+/// Returns the end of an id, which distinguishes runs of the same minute.
 fn ending(run: &str) -> &str {
     run.rsplit('-').next().unwrap_or(run)
 }

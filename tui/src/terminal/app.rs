@@ -1,4 +1,4 @@
-//! The loop: keys, events and a tick in, the screen out, drawn only when something changed.
+//! The main loop: takes in keys, events and ticks, and draws the screen only when something changed.
 
 use std::io::Write as _;
 use std::sync::mpsc::channel;
@@ -21,27 +21,27 @@ use crate::terminal::{link, signals};
 use crate::update::update;
 use crate::{AttachOptions, view};
 
-/// Between two looks at the keyboard; also the shortest time between two drawings.
+/// The interval at which the keyboard is polled; also the shortest time between two drawings.
 const LOOK: Duration = Duration::from_millis(40);
-/// Between two ticks.
+/// The interval of ticks.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Opens the dashboard and blocks until the person leaves. The terminal is left as it was, on a panic and on a signal too: the
-/// signal is then obeyed.
+/// Opens the dashboard and blocks until the user leaves. The terminal is restored afterwards, also after a panic or a
+/// signal; the signal then takes effect.
 ///
 /// # Errors
-/// The terminal's.
+/// Any error of the terminal.
 pub fn attach(options: AttachOptions) -> anyhow::Result<()> {
     let signals = Signals::catch(hand_back)?;
     let mut terminal = take_over()?;
     let ended = show(options, &mut terminal, &signals);
     hand_back();
-    // Its drop shows the cursor, as `hand_back` did, and panics where the terminal is gone.
+    // Dropping it would show the cursor again, as `hand_back` did, and would panic if the terminal is gone.
     std::mem::forget(terminal);
     ended
 }
 
-/// The loop, until the person leaves.
+/// Runs the loop until the user leaves.
 fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signals) -> anyhow::Result<()> {
     let mut board = Dashboard::from(Model {
         no_color: options.no_color,
@@ -51,7 +51,7 @@ fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signal
     let (ask, commands) = channel();
     link::follow(options.socket, options.by, out, commands);
     update(&mut board, size_of(terminal)?);
-    // No screen yet: a key that is pressed while the terminal answers may be taken for a part of its answer.
+    // The screens are not drawn yet: a key pressed while the terminal answers could be taken for a part of its answer.
     terminal.draw(view::opening)?;
     let pictures = Pictures::open(options.images, Some(options.blobs));
     let mut ticked = Instant::now();
@@ -87,7 +87,8 @@ fn size_of(terminal: &DefaultTerminal) -> std::io::Result<Msg> {
     Ok(Msg::Size(size.width, size.height))
 }
 
-/// What a signal asked for, if one came: this returns when the process goes on, or not at all.
+/// Handles a signal, if one came. After a suspension this returns when the process continues; after a fatal signal it
+/// does not return.
 fn signalled(terminal: &mut DefaultTerminal, signals: &Signals) -> std::io::Result<Option<Msg>> {
     match signals.seen() {
         None => Ok(None),
@@ -100,7 +101,7 @@ fn signalled(terminal: &mut DefaultTerminal, signals: &Signals) -> std::io::Resu
     }
 }
 
-/// A key, a click or another size, if one comes in time.
+/// Reads a key, a click or a new size, if one comes in time.
 fn typed(terminal: &mut DefaultTerminal) -> std::io::Result<Option<Msg>> {
     if !event::poll(LOOK)? {
         return Ok(None);
@@ -111,7 +112,7 @@ fn typed(terminal: &mut DefaultTerminal) -> std::io::Result<Option<Msg>> {
     }
 }
 
-/// Takes the terminal over; a panic gives it back before it is reported.
+/// Takes the terminal over; a panic restores it before it is reported.
 fn take_over() -> std::io::Result<DefaultTerminal> {
     let terminal = ratatui::try_init()?;
     let before = std::panic::take_hook();
@@ -125,18 +126,19 @@ fn take_over() -> std::io::Result<DefaultTerminal> {
 
 fn hand_back() {
     execute!(std::io::stdout(), DisableMouseCapture).ok();
-    // Not `restore`, which prints what went wrong: a terminal that is gone has nowhere to print to.
+    // Not `restore`, which prints errors: if the terminal is gone, printing fails too.
     ratatui::try_restore().ok();
     execute!(std::io::stdout(), cursor::Show).ok();
     std::io::stdout().flush().ok();
 }
 
-/// Stops this process as Ctrl-Z does anywhere, and takes the terminal over again when it goes on; the size that it has then.
+/// Suspends this process like Ctrl-Z, and takes the terminal over again when it continues; returns the new size.
 fn suspend(terminal: &mut DefaultTerminal) -> std::io::Result<Msg> {
     hand_back();
     signals::stop()?;
     *terminal = ratatui::try_init()?;
-    // Not `Terminal::clear`, which asks for the cursor's place: a terminal that does not answer would end the dashboard.
+    // Not `Terminal::clear`, which queries the cursor's position: a terminal that does not answer would end the
+    // dashboard.
     execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
     size_of(terminal)
 }

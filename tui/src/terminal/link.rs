@@ -1,4 +1,5 @@
-//! The daemon's socket, on a thread of its own: connects, follows, comes back when the daemon does.
+//! The connection to the daemon's socket on separate threads: connects, follows, and reconnects when the daemon comes
+//! back.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,13 +14,13 @@ use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 
 use crate::model::message::Msg;
 
-/// Between two tries to reach a daemon that is away.
+/// The interval between two tries to reach an absent daemon.
 const RETRY: Duration = Duration::from_millis(500);
-/// How many of the last events somebody sees who comes in the middle.
+/// The number of past events that a new dashboard receives.
 const RECENT: u64 = 3000;
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Queries that wait for their answer, by message id.
+/// Queries that wait for a reply, by message id.
 #[derive(Clone, Default)]
 struct Queries(Arc<Mutex<HashMap<String, String>>>);
 
@@ -31,7 +32,7 @@ impl Queries {
         }
     }
 
-    /// What an answer means: a refusal, to whom it is one.
+    /// Converts a reply to a message; the refusal of a query is matched to the query.
     fn answered(&self, id: &str, reply: Reply) -> Msg {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         match (waiting, reply) {
@@ -40,13 +41,13 @@ impl Queries {
         }
     }
 
-    /// What was asked on a connection that is gone is not answered any more.
+    /// Forgets the queries of a lost connection, which will not be answered.
     fn forget(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
-/// Follows the daemon until the receiver is gone; commands go out as they come in.
+/// Follows the daemon until the receiver is dropped, and sends commands as they arrive.
 pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<Command>) {
     let (writers, writer) = std::sync::mpsc::channel::<UnixStream>();
     let (name, queries) = (by.clone(), Queries::default());
@@ -65,7 +66,7 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
                     return;
                 }
             }
-            // Nothing tells that a socket has come into being: look again a little later.
+            // Nothing signals that a socket has appeared, so it is polled.
             std::thread::park_timeout(RETRY);
         }
     });
@@ -113,7 +114,7 @@ fn read_all(
                 *seq = (*seq).max(envelope.seq);
                 Msg::Event(Box::new(envelope))
             }
-            // Nobody asked for the events but this thread.
+            // This thread itself subscribed to the events; the reply concerns nobody else.
             Ok(ServerMessage::Reply {
                 id,
                 reply: Reply::Accepted { .. },

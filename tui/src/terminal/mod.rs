@@ -1,6 +1,6 @@
-//! The terminal and the daemon's socket: what comes in from outside, and what goes out.
+//! The terminal and the daemon's socket: input from outside and output to it.
 //!
-//! Not here: what a key or an event changes (`update/`), what is drawn (`view.rs`, `screens/`).
+//! Not here: how keys and events change the state (`update/`), and what is drawn (`view.rs`, `screens/`).
 
 pub mod app;
 mod link;

@@ -1,4 +1,4 @@
-//! Signals that end or stop a program: the terminal is given back before they are obeyed.
+//! Signals that end or suspend the program: the terminal is restored before they take effect.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -8,28 +8,28 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals as Caught;
 use signal_hook::low_level::emulate_default_handler;
 
-/// How long the loop may take to see a signal.
+/// The time in which the loop must notice a signal.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What has come and was not seen yet.
+/// The last signal that was not handled yet.
 #[derive(Debug)]
 pub(crate) struct Signals(Arc<AtomicI32>);
 
-/// What to do about a signal.
+/// How a signal is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Stop, as after Ctrl-Z.
+    /// Suspend, as after Ctrl-Z.
     Suspend,
-    /// End, of this signal.
+    /// End, by this signal.
     End(i32),
 }
 
 impl Signals {
-    /// Catches them from now on. The loop is to look with [`Self::seen`]; one that hangs, as it does in reading a terminal
-    /// that is gone, is ended by `give_back` and the signal all the same.
+    /// Catches the signals from now on. The loop must poll [`Self::seen`]. If the loop hangs, for example while reading
+    /// a terminal that is gone, `give_back` is called and the signal takes effect nevertheless.
     ///
     /// # Errors
-    /// The system's.
+    /// Any error of the system.
     pub(crate) fn catch(give_back: fn()) -> std::io::Result<Self> {
         let mut caught = Caught::new([SIGHUP, SIGINT, SIGTERM, SIGTSTP])?;
         let last = Arc::<AtomicI32>::default();
@@ -47,7 +47,7 @@ impl Signals {
         Ok(Self(last))
     }
 
-    /// The last signal that nobody has seen.
+    /// Returns the last signal that was not handled yet.
     pub(crate) fn seen(&self) -> Option<Signal> {
         match self.0.swap(0, Ordering::SeqCst) {
             0 => None,
@@ -57,18 +57,18 @@ impl Signals {
     }
 }
 
-/// Does what the signal does to a program that does not catch it.
+/// Performs the default action of a signal.
 ///
 /// # Errors
-/// The system's.
+/// Any error of the system.
 pub(crate) fn obey(signal: i32) -> std::io::Result<()> {
     emulate_default_handler(signal)
 }
 
-/// Stops this process as Ctrl-Z does anywhere, until it is told to go on.
+/// Suspends this process like Ctrl-Z until it is continued.
 ///
 /// # Errors
-/// The system's.
+/// Any error of the system.
 pub(crate) fn stop() -> std::io::Result<()> {
     obey(SIGTSTP)
 }

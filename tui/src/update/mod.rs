@@ -1,5 +1,5 @@
-//! How events and keys change the state, as far as every screen is meant; the present screen does the rest. Pure: what has to
-//! be done outside is returned. `stored.rs` is a run as the store tells of it.
+//! Updates of the state by events and keys, as far as they concern every screen; the current screen does the rest. The
+//! function is pure: effects outside are returned. `stored.rs` handles runs from the store.
 
 mod stored;
 
@@ -18,17 +18,17 @@ use crate::view;
 
 use self::stored::{opened, read, turned_at};
 
-/// How far a page goes.
+/// The lines of a page.
 const PAGE: usize = 10;
 
-/// Takes a message in.
+/// Updates the state by a message and returns the effects.
 pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     let (before, logged) = (board.screen, board.logged);
     let mut effects = changed(board, msg);
     if board.logged > logged {
         board.tell(&Event::Logged(board.model.logged - logged));
     }
-    // What cannot be sent is said, not swallowed.
+    // A command that cannot be sent is reported, not dropped silently.
     if !board.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
         effects.retain(|effect| *effect == Effect::Quit);
         board.notice = "the daemon is away: nothing was asked of it".into();
@@ -59,7 +59,7 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
         }
         Msg::Reply(reply) => answered(board, *reply),
         Msg::NoRows { sql, message } => {
-            // The dashboard has queries of its own too: what they came to does not belong there.
+            // Errors of the dashboard's own queries do not belong to the user's.
             if sql == board.asked {
                 board.tell(&Event::NoRows(&message));
             }
@@ -90,7 +90,7 @@ fn key_pressed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
     if board.typing.is_some() {
         return typed(board, key);
     }
-    // What was answered has been read: the footer's hints come back.
+    // The notice has been read: the footer shows its hints again.
     board.notice.clear();
     match action(&board.bindings(), key) {
         Some(action) => act(board, action),
@@ -126,7 +126,7 @@ fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
             board.tell(&Event::Closed);
             return on_screen(board, action);
         }
-        // What is left means something on a screen alone.
+        // The other actions have a meaning on a screen only.
         _ => {
             let present = board.screens.get(board.screen);
             if !present.is_some_and(|screen| screen.takes(action)) {
@@ -139,14 +139,14 @@ fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
     Vec::new()
 }
 
-/// What a key means on the present screen.
+/// Passes an action to the current screen.
 fn on_screen(board: &mut Dashboard, action: Action) -> Vec<Effect> {
     let Dashboard { model, screens } = board;
     let screen = screens.get_mut(model.screen);
     screen.map_or_else(Vec::new, |screen| screen.on_key(model, action))
 }
 
-/// Up or down in the help, else in the present screen's list.
+/// Moves up or down in the help, else on the current screen.
 fn move_by(board: &mut Dashboard, count: usize, up: bool) -> Vec<Effect> {
     if board.help {
         board.help_at = match up {
@@ -196,7 +196,8 @@ fn in_palette(board: &mut Dashboard, key: &str) -> Vec<Effect> {
     Vec::new()
 }
 
-/// A click chooses what it hits: an entry of the palette, a screen's name, a sequence (once more opens it).
+/// Handles a click, which selects what it hits: an entry of the palette, a screen's tab, a sequence (a second click
+/// opens it).
 fn clicked(board: &mut Dashboard, column: u16, row: u16) -> Vec<Effect> {
     let screen = Rect::new(0, 0, board.size.0, board.size.1);
     let at = Position::new(column, row);
@@ -230,7 +231,7 @@ fn clicked(board: &mut Dashboard, column: u16, row: u16) -> Vec<Effect> {
     screen.map_or_else(Vec::new, |screen| screen.on_click(body, at))
 }
 
-/// The row of screen names is the second.
+/// Handles a click on the row of tabs, the second row.
 fn screen_clicked(board: &mut Dashboard, column: u16) {
     let mut right = 0;
     for (number, tab) in tabs(&board.titles(), board.screen, usize::from(board.size.0))
@@ -298,7 +299,7 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
     Vec::new()
 }
 
-/// Asks for a knob to be turned, or says what is wrong with the value.
+/// Returns the command that sets a knob, or reports what is wrong with the value.
 fn turned(board: &mut Dashboard, key: &str, value: &str) -> Vec<Effect> {
     match Command::set(key, value) {
         Ok(command) => vec![Effect::Ask(command)],
@@ -338,7 +339,7 @@ fn answered(board: &mut Dashboard, reply: Reply) {
 }
 
 fn refused(model: &mut Model, message: String) {
-    // A line in the footer may be too short for it.
+    // The footer may be too short for the message, so it is logged as well.
     let at_us = model.now_us;
     log(model, at_us, Level::Warn, message.clone());
     model.notice = message;
@@ -361,7 +362,7 @@ fn take(board: &mut Dashboard, record: Record, at_us: i64) {
     keep(&mut board.model, record, at_us);
 }
 
-/// Keeps what was recorded, as far as it is shown.
+/// Keeps a record as far as it is shown.
 fn keep(model: &mut Model, record: Record, at_us: i64) {
     match record {
         Record::Overview(overview) => model.overview = Some(overview),
@@ -370,7 +371,7 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
             timed(model, metric.step as f64, at_us);
             for (name, value) in metric.values {
                 let points = model.metrics.entry(name).or_default();
-                // A step that was done again after a crash, or that came both from the store and live.
+                // The step was repeated after a crash, or came both from the store and live.
                 while points.back().is_some_and(|&(step, _)| step >= metric.step as f64) {
                     points.pop_back();
                 }
@@ -381,7 +382,7 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
             }
         }
         Record::Frame(frame) => match model.samples.iter_mut().find(|(id, _)| *id == frame.sample) {
-            // What came both from the store and live is there once.
+            // A frame that came both from the store and live is kept once.
             Some((_, frames)) => match frames.iter_mut().find(|known| known.step == frame.step) {
                 Some(known) => *known = frame,
                 None => frames.push(frame),
@@ -451,7 +452,7 @@ fn keep(model: &mut Model, record: Record, at_us: i64) {
     }
 }
 
-/// When a step was, the last time that it was done.
+/// Records the time of a step; a repetition replaces the earlier time.
 fn timed(model: &mut Model, step: f64, at_us: i64) {
     while model.times.back().is_some_and(|&(known, _)| known >= step) {
         model.times.pop_back();
@@ -462,7 +463,7 @@ fn timed(model: &mut Model, step: f64, at_us: i64) {
     }
 }
 
-/// A sample of a group, once, also when a new life of the run draws it again.
+/// Keeps a sample of a group; one that a resumed run draws again replaces the earlier one.
 fn drawn(model: &mut Model, sample: RolloutSample) {
     if let Some(known) = model.rollouts.iter_mut().find(|known| known.id == sample.id) {
         *known = sample;
@@ -474,7 +475,7 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
     }
 }
 
-/// A verdict, counted once: the last one on a subject at a gate holds.
+/// Counts a verdict once: the last one on a subject at a gate replaces earlier ones.
 fn judged(model: &mut Model, verdict: GateVerdict) {
     let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
     let name = (verdict.subject, verdict.gate.to_string());
@@ -496,7 +497,7 @@ fn judged(model: &mut Model, verdict: GateVerdict) {
     }) += 1;
 }
 
-/// Sequences of a step, counted once.
+/// Counts the sequences of a step once.
 fn trained(model: &mut Model, used: &TrainUse) {
     let stage = used.stage.split('/').next().unwrap_or_default().to_owned();
     let count = used.subjects.len() as u64;
@@ -505,7 +506,7 @@ fn trained(model: &mut Model, used: &TrainUse) {
     *all = all.saturating_sub(before.unwrap_or(0)) + count;
 }
 
-/// A result of a suite at a step, once.
+/// Keeps a suite's result at a step once.
 fn benchmarked(model: &mut Model, at_us: i64, eval: Eval) {
     let same = |known: &&mut Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
     if let Some(known) = model.evals.iter_mut().find(same) {
@@ -517,7 +518,7 @@ fn benchmarked(model: &mut Model, at_us: i64, eval: Eval) {
     model.evals.push(eval);
 }
 
-/// The first frame of a sample.
+/// Keeps the first frame of a sample.
 fn sampled(model: &mut Model, frame: Frame) {
     model.samples.push_back((frame.sample.clone(), vec![frame]));
     while model.samples.len() > SAMPLES {
@@ -525,7 +526,7 @@ fn sampled(model: &mut Model, frame: Frame) {
     }
 }
 
-/// The run that a record is of, if it is of one and drawn.
+/// Returns the run of a record that belongs to one and is drawn.
 fn run_of(record: &Record) -> Option<&str> {
     match record {
         Record::Run(run) => Some(&run.id),

@@ -1,4 +1,4 @@
-//! A run as the store tells of it: what is asked when it is opened, and how the answers are taken in.
+//! Runs from the store: the queries that open one, and how their results are taken in.
 
 use demask_storage::Record;
 use demask_storage::query::curves::{self, KnobTurn};
@@ -9,7 +9,7 @@ use crate::model::message::Effect;
 use crate::model::{Model, past};
 use crate::screens::Event;
 
-/// Looks at a run as the store tells of it: one that is over, or with an empty name the daemon's again.
+/// Opens a stored run; an empty name returns to the daemon's run.
 pub(super) fn opened(board: &mut Dashboard, run: &str) -> Vec<Effect> {
     let model = &mut board.model;
     let live = model
@@ -31,7 +31,7 @@ pub(super) fn opened(board: &mut Dashboard, run: &str) -> Vec<Effect> {
     past::questions(&run).into_iter().map(Effect::Ask).collect()
 }
 
-/// Takes in what the store answered about the run that is looked at.
+/// Takes in a query's result about the opened run.
 pub(super) fn read(board: &mut Dashboard, columns: &[String], rows: &[Vec<String>]) {
     match columns.first().map(String::as_str) {
         Some(past::EVENTS) => read_events(board, rows),
@@ -68,7 +68,7 @@ fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
         board.tell(&Event::Record(&record));
         keep(&mut board.model, record, at_us);
     }
-    // Somebody else's word of long ago.
+    // Notices among the old events are not shown.
     board.notice.clear();
 }
 
@@ -84,7 +84,7 @@ fn read_funnel(model: &mut Model, rows: &[Vec<String>]) {
     }
 }
 
-/// The store's points of the run stand before those that came live.
+/// Puts the stored points of the run before the live ones.
 fn read_points(model: &mut Model, rows: &[Vec<String>]) {
     for curve in curves::curves_of(rows) {
         if curve.run != model.run {
@@ -99,7 +99,7 @@ fn read_points(model: &mut Model, rows: &[Vec<String>]) {
     }
 }
 
-/// A knob that was turned, once, also where the store and the daemon both tell of it.
+/// Records a turned knob once, even if both the store and the daemon report it.
 pub(super) fn turned_at(model: &mut Model, step: u64, words: String) {
     let (run, step) = (model.run.clone(), step as f64);
     if !model

@@ -1,8 +1,8 @@
-//! Conversations of several turns: `messages` (role, content) and `conversations` (from, value).
+//! Multi-turn conversations: the columns `messages` (role, content) and `conversations` (from, value).
 //!
-//! A conversation is an example for each of the assistant's turns, with all that was said before as its prompt (LLaDA, arXiv
-//! 2502.09992, appendix B.1). A turn without an answer after it is left out, as MMaDA leaves it out. An answer's
-//! `<think>…</think>` is its reasoning; earlier answers are shown without theirs.
+//! Each turn of the assistant becomes an example whose prompt is the conversation before it (LLaDA, arXiv 2502.09992,
+//! appendix B.1). A turn that no answer follows is left out, as in MMaDA. The `<think>…</think>` of an answer is its
+//! reasoning; earlier answers in the prompt are shown without theirs.
 
 use demask_api::Picture;
 use serde_json::Value;
@@ -12,12 +12,12 @@ use crate::example::{Example, Kind, Turn};
 use crate::formats::columns::fields::{Fields, kind_of};
 use crate::formats::row::Origin;
 
-/// Turns that a conversation may have (law L9): each answer's example repeats all before it.
+/// The most turns of a conversation (law L9): each answer's example repeats all turns before it.
 const MOST_TURNS: usize = 512;
-/// Where a picture stands in a text.
+/// The mark of a picture in a text.
 const MARK: &str = "<image>";
 
-/// What roles are called, and what each is.
+/// The role names that data sets use, each with its canonical role.
 const ROLES: [(&str, &str); 16] = [
     ("system", "system"),
     ("developer", "system"),
@@ -37,19 +37,19 @@ const ROLES: [(&str, &str); 16] = [
     ("ipython", "tool"),
 ];
 
-/// A turn as a row has it.
+/// A turn as the row has it.
 struct Said {
     turn: Turn,
-    /// Pictures that it marks.
+    /// The number of pictures that its text marks.
     marks: usize,
-    /// Whether it is an answer to learn.
+    /// Whether it is an answer to be learnt.
     taught: bool,
 }
 
-/// The examples of a list of turns.
+/// Returns the examples of a list of turns.
 ///
 /// # Errors
-/// In words: which turn, what was expected and found.
+/// A message that names the turn, what was expected and what was found.
 pub(super) fn examples(
     name: &str,
     turns: &[Value],
@@ -82,7 +82,7 @@ pub(super) fn examples(
     Ok(examples)
 }
 
-/// An answer and all before it; none where the user has said nothing yet.
+/// Makes the example of an answer and the turns before it; `None` if the user has said nothing yet.
 fn example(before: &[Said], answer: &str, picture: Option<Picture>, origin: &Origin) -> Option<Example> {
     let asked = before.iter().rfind(|said| said.turn.is_users())?;
     let shown = |said: &Said| Turn {
@@ -113,7 +113,7 @@ fn example(before: &[Said], answer: &str, picture: Option<Picture>, origin: &Ori
     Some(example.with_id())
 }
 
-/// The row's picture, if it has one: as many as the turns mark, one at most.
+/// Returns the row's picture. The row must have as many pictures as its turns mark, and at most one.
 fn picture(said: &[Said], fields: &Fields, origin: &Origin) -> Result<Option<Picture>, String> {
     let marks: usize = said.iter().map(|said| said.marks).sum();
     let given = super::given_pictures(fields);
@@ -164,7 +164,7 @@ fn said(value: &Value) -> Result<Said, String> {
     Ok(Said { turn, marks, taught })
 }
 
-/// The words of a turn and how many pictures it marks: a text, or a list of parts.
+/// Returns a turn's text and the number of pictures that it marks. The content is a string or a list of parts.
 fn content(value: &Value) -> Result<(String, usize), String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -199,7 +199,7 @@ fn part(value: &Value) -> Result<String, String> {
     }
 }
 
-/// `<think>reasoning</think>answer` in two; all of it is the answer where it does not begin so.
+/// Splits `<think>reasoning</think>answer`; a text that does not begin with `<think>` is all answer.
 fn split_thought(text: &str) -> (Option<String>, String) {
     let thought = text
         .strip_prefix("<think>")

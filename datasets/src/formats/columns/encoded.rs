@@ -1,4 +1,4 @@
-//! A picture as a row has it: bytes, a file, or a place in a table.
+//! A picture in encoded form as a row refers to it: bytes, a file, or a cell of a Parquet table.
 
 use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,25 +15,25 @@ use crate::pictures::file as picture_file;
 use crate::pictures::fit::{Fit, fit};
 use crate::pictures::jpeg;
 
-/// Bytes of a picture's file (law L9).
+/// The most bytes of a picture file (law L9).
 const LONGEST: u64 = 256 << 20;
 
-/// A picture as a row has it.
+/// An encoded picture of a row.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Encoded {
     /// The bytes of a PNG or JPEG file.
     Bytes(Arc<[u8]>),
     /// A file.
     File(PathBuf),
-    /// A place in a Parquet file.
+    /// A cell of a Parquet file.
     Stored(StoredPicture),
 }
 
 impl Encoded {
-    /// The picture, `pixels` a side.
+    /// Decodes the picture as a square of `pixels` a side.
     ///
     /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
+    /// A message if the file cannot be read or the bytes are not a picture.
     pub fn decode(&self, pixels: usize) -> Result<Picture, String> {
         match self {
             Self::File(path) => picture_file::read(path, pixels),
@@ -41,10 +41,10 @@ impl Encoded {
         }
     }
 
-    /// The bytes of the picture's file.
+    /// Returns the bytes of the picture file.
     ///
     /// # Errors
-    /// In words: the file cannot be read.
+    /// A message if the file cannot be read.
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         let read = |path: &PathBuf| {
             let bytes = bounded_file::read(path, LONGEST);
@@ -61,26 +61,27 @@ impl Encoded {
         }
     }
 
-    /// What the picture shows; none of a blank one.
+    /// Computes the picture's likeness; `None` if it is blank.
     ///
     /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
+    /// A message if the file cannot be read or the bytes are not a picture.
     pub fn likeness(&self) -> Result<Option<Likeness>, String> {
         Ok(Likeness::of_image(&self.image()?))
     }
 
-    /// The picture made to fit this size, by bicubic interpolation that takes all pixels into account.
+    /// Decodes the picture and fits it to `size` by antialiased bicubic interpolation.
     ///
     /// # Errors
-    /// In words: the file cannot be read, or the bytes are no picture.
+    /// A message if the file cannot be read or the bytes are not a picture.
     pub fn fitted(&self, size: PictureSize, way: Fit) -> Result<Picture, String> {
         Ok(fit(&self.image()?, size, way, false))
     }
 
-    /// The same after it went through a JPEG file (`pictures/jpeg.rs`), what is transparent shown as it is stored.
+    /// Like [`Self::fitted`], after the picture went through a JPEG file (`pictures/jpeg.rs`). The alpha channel is
+    /// dropped, so transparent pixels show their stored colour.
     ///
     /// # Errors
-    /// Those of [`Self::fitted`]; sides that JPEG has not.
+    /// Those of [`Self::fitted`], and a message if the sides exceed what JPEG allows.
     pub fn fitted_through_jpeg(&self, size: PictureSize, way: Fit) -> Result<Picture, String> {
         let image = picture_file::decode_opaque(&self.bytes()?)?;
         let image = jpeg::round_trip(&image)?;
@@ -95,8 +96,8 @@ impl Encoded {
     }
 }
 
-/// A file is known by its path, size, time and inode, a place in a table by those of the table and the place, other pictures by their
-/// bytes.
+/// The cache key of a file is made of its path, size, modification time and inode; that of a cell, of its table's and
+/// the cell's position; that of other pictures, of their bytes.
 impl Lookable for Encoded {
     fn identity(&self) -> Option<u128> {
         let named = match self {
@@ -105,7 +106,7 @@ impl Lookable for Encoded {
             Self::Stored(stored) => {
                 let table = file_identity(&stored.file)?;
                 let (group, row, column, at) = (stored.group, stored.row, stored.column, stored.at);
-                // Where its bytes are null it is a file beside the table.
+                // A cell whose bytes are null refers to a file beside the table.
                 let beside = stored.path.as_deref().and_then(file_identity).unwrap_or_default();
                 format!("{table}\0{group}\0{row}\0{column}\0{at}\0{beside}")
             }
@@ -118,7 +119,7 @@ impl Lookable for Encoded {
     }
 }
 
-/// A file's path, size, time of change and inode; none of one that is not there.
+/// Describes a file by its path, size, modification time and inode; `None` if it does not exist.
 fn file_identity(path: &Path) -> Option<String> {
     let about = std::fs::metadata(path).ok()?;
     let place = std::path::absolute(path).ok()?;

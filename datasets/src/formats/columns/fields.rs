@@ -1,4 +1,4 @@
-//! A row's fields by name, whatever file they come from: values as JSON, pictures as files or as the bytes that were stored.
+//! The fields of a row by name, independent of the file format: values as JSON, pictures as files or stored bytes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,20 +10,20 @@ use super::encoded::Encoded;
 /// A row's fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fields {
-    /// What is text, a number, a list or a struct.
+    /// Text, numbers, lists and structs.
     pub values: Map<String, Value>,
-    /// What is a picture or a list of them.
+    /// Pictures and lists of pictures.
     pub pictures: BTreeMap<String, Vec<Encoded>>,
 }
 
 impl Fields {
-    /// Whether there is something in a field of this name.
+    /// Whether the field `name` exists and is not null.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.pictures.contains_key(name) || self.values.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// The names of all fields, for messages.
+    /// Returns the names of all fields, for messages.
     #[must_use]
     pub fn names(&self) -> String {
         let names: Vec<&str> = self
@@ -38,7 +38,7 @@ impl Fields {
         }
     }
 
-    /// Calls fields by the names that readers know: `known` gives each such name the row's own.
+    /// Renames fields to the names that readers know. `known` maps each such name to the row's own name.
     pub fn rename(&mut self, known: &BTreeMap<String, String>) {
         let mut renamed = Self::default();
         for (name, own) in known {
@@ -53,10 +53,10 @@ impl Fields {
         self.pictures.extend(renamed.pictures);
     }
 
-    /// The text of a field, without white space around it; a number as it is written.
+    /// Returns the text of a field without surrounding white space; a number is returned as written.
     ///
     /// # Errors
-    /// The field is missing, empty or something else, in words.
+    /// A message if the field is missing, empty or neither text nor a number.
     pub fn word(&self, name: &str) -> Result<String, String> {
         match self.values.get(name) {
             Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
@@ -68,7 +68,7 @@ impl Fields {
     }
 }
 
-/// What a value is, in words.
+/// Names a JSON value's type in words.
 #[must_use]
 pub fn kind_of(value: &Value) -> &'static str {
     match value {
@@ -82,7 +82,7 @@ pub fn kind_of(value: &Value) -> &'static str {
 }
 
 impl Fields {
-    /// The row as bytes, to be laid down and read again on this machine.
+    /// Serialises the row, for the spool file from which it is read again on this machine.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let values = Value::Object(self.values.clone()).to_string();
@@ -99,7 +99,8 @@ impl Fields {
                 match picture {
                     Encoded::Bytes(bytes) => part(PICTURE, bytes),
                     Encoded::File(path) => part(FILE, path.as_os_str().as_encoded_bytes()),
-                    // One that cannot be read is no picture when it is read again.
+                    // A picture that cannot be read becomes empty bytes, which fail to decode when the row is read
+                    // again.
                     stored @ Encoded::Stored(_) => part(PICTURE, &stored.bytes().unwrap_or_default()),
                 }
             }
@@ -107,10 +108,10 @@ impl Fields {
         bytes
     }
 
-    /// The row of such bytes.
+    /// Reads a row that [`Self::to_bytes`] wrote.
     ///
     /// # Errors
-    /// They are cut off, or something else.
+    /// A message if the bytes are cut off or are not such a row.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, String> {
         let broken = || "what was laid down is broken".to_owned();
         let (mut fields, mut name) = (Self::default(), String::new());
@@ -140,11 +141,11 @@ impl Fields {
     }
 }
 
-/// What a part of a row's bytes is.
+/// Part tag: the values as JSON.
 const VALUES: u8 = 1;
-/// The name of the pictures that follow.
+/// Part tag: the name of the pictures that follow.
 const NAME: u8 = 2;
-/// A picture's bytes.
+/// Part tag: a picture's bytes.
 const PICTURE: u8 = 3;
-/// A picture's path.
+/// Part tag: a picture's path.
 const FILE: u8 = 4;

@@ -1,4 +1,4 @@
-//! Rows of one question and one answer, of a captioned picture, of plain text.
+//! Single-turn rows: a question with its answer, a captioned picture, plain text.
 
 use super::blank;
 use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
@@ -6,7 +6,7 @@ use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::Origin;
 
-/// The example of a row without a picture.
+/// Makes the example of a row without a picture.
 pub(super) fn text(fields: &Fields, origin: &Origin) -> Result<Example, String> {
     let mut example = blank(origin);
     if fields.has("question") {
@@ -22,7 +22,7 @@ pub(super) fn text(fields: &Fields, origin: &Origin) -> Result<Example, String> 
     } else if fields.has("instruction") {
         example.kind = Kind::Instruction;
         example.prompt = fields.word("instruction")?;
-        // Alpaca leaves `input` empty where there is none.
+        // Alpaca's rows without an input have an empty `input`.
         if let Ok(input) = fields.word("input") {
             example.prompt = format!("{}\n{input}", example.prompt);
         }
@@ -45,7 +45,7 @@ pub(super) fn text(fields: &Fields, origin: &Origin) -> Result<Example, String> 
     Ok(example)
 }
 
-/// The examples of a row with a picture.
+/// Makes the examples of a row with a picture.
 pub(super) fn picture(
     picture: &Encoded,
     fields: &Fields,
@@ -92,7 +92,7 @@ fn without_mark(text: &str) -> String {
     }
 }
 
-/// An answer that is a number is compared by value, another word for word.
+/// Sets the answer and its check: an answer that begins like a number is compared by value, any other word for word.
 fn answered(example: &mut Example, answer: String) {
     let number = answer
         .trim_start_matches(['$', '-'])
@@ -109,7 +109,7 @@ fn answered(example: &mut Example, answer: String) {
     example.answer = Some(answer);
 }
 
-/// GSM8K's `answer`: worked lines, then `#### N`. Without the mark all of it is the answer.
+/// Parses GSM8K's `answer`: worked lines, then `#### N`. Without the mark, the whole text is the answer.
 fn worked(example: &mut Example, text: &str) -> Result<(), String> {
     let Some((lines, result)) = text.rsplit_once("####") else {
         answered(example, text.to_owned());
@@ -129,7 +129,7 @@ fn worked(example: &mut Example, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Drops `<<48/2=24>>`.
+/// Removes GSM8K's calculator notes, such as `<<48/2=24>>`.
 fn without_notes(text: &str) -> String {
     let mut rest = text;
     let mut kept = String::with_capacity(text.len());

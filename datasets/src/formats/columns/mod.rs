@@ -1,4 +1,5 @@
-//! What a row says by the columns that it has, whatever file it is in; the first form that fits is taken.
+//! The meaning of a row by its columns, independent of the file format. The first form of this table that fits is
+//! taken.
 //!
 //! | columns | meaning |
 //! | --- | --- |
@@ -27,7 +28,7 @@ use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::{KeptColumns, Origin};
 
-/// Every column that is known: what `[source.columns]` may give another name for.
+/// Every known column; `[source.columns]` of a profile maps them to the row's own names.
 pub const KNOWN: [&str; 17] = [
     "messages",
     "conversations",
@@ -48,11 +49,11 @@ pub const KNOWN: [&str; 17] = [
     "content",
 ];
 
-/// A row's examples. A picture that is named by a path lies below `base`; `drawn` says whether captioned pictures are
-/// requests to draw too.
+/// Returns the examples of a row. Picture paths are relative to `base`; `drawn` says whether a captioned picture also
+/// yields a request to draw it.
 ///
 /// # Errors
-/// In words: what was expected and found.
+/// A message with what was expected and what was found.
 pub(super) fn examples(
     mut fields: Fields,
     base: &Path,
@@ -72,7 +73,7 @@ pub(super) fn examples(
     Ok(examples)
 }
 
-/// The columns that are asked to be kept, under the row's own names.
+/// Returns the columns to be kept, under the row's own names.
 fn kept(fields: &Fields, keep: &KeptColumns) -> Result<Map<String, Value>, String> {
     let KeptColumns::Named(names) = keep else {
         return Ok(Map::new());
@@ -87,7 +88,7 @@ fn kept(fields: &Fields, keep: &KeptColumns) -> Result<Map<String, Value>, Strin
     names.iter().map(one).collect()
 }
 
-/// A row as it is: all its columns, and its picture.
+/// Makes an example of a whole row: all its columns and its picture, uninterpreted.
 fn whole(fields: Fields, origin: &Origin) -> Result<Example, String> {
     let picture = match given_pictures(&fields).as_slice() {
         [] => None,
@@ -101,7 +102,7 @@ fn whole(fields: Fields, origin: &Origin) -> Result<Example, String> {
     })
 }
 
-/// What a row's columns mean.
+/// Interprets the row's columns as examples.
 fn understood(fields: &Fields, origin: &Origin, drawn: bool) -> Result<Vec<Example>, String> {
     let found = |names: &'static [&'static str]| names.iter().copied().find(|name| fields.has(name));
     if let Some(name) = found(&["messages", "conversations"]) {
@@ -129,7 +130,7 @@ fn understood(fields: &Fields, origin: &Origin, drawn: bool) -> Result<Vec<Examp
     Ok(vec![example.with_id()])
 }
 
-/// `prompt` and `completion`, each a text or a list of turns, as the conversation that they are.
+/// Reads `prompt` and `completion`, each a text or a list of turns, as one conversation.
 fn completed(completion: &str, fields: &Fields, origin: &Origin) -> Result<Vec<Example>, String> {
     let mut turns = Vec::new();
     for (name, role) in [("prompt", "user"), (completion, "assistant")] {
@@ -141,7 +142,7 @@ fn completed(completion: &str, fields: &Fields, origin: &Origin) -> Result<Vec<E
     conversation::examples(completion, &turns, fields, origin)
 }
 
-/// The pictures of a row, in the order in which the text speaks of them.
+/// Returns the row's pictures in the order in which the text refers to them.
 fn given_pictures(fields: &Fields) -> Vec<&Encoded> {
     let named = ["image", "images"]
         .iter()
@@ -149,7 +150,7 @@ fn given_pictures(fields: &Fields) -> Vec<&Encoded> {
     named.flatten().collect()
 }
 
-/// Takes the paths in `image` and `images` for the pictures that they name.
+/// Replaces the paths in `image` and `images` by the pictures that they name.
 fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
     for name in ["image", "images"] {
         if !fields.has(name) || fields.pictures.contains_key(name) {
@@ -178,7 +179,7 @@ fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// An example that says nothing yet.
+/// An empty example with the origin's source, licence and split.
 fn blank(origin: &Origin) -> Example {
     Example {
         id: String::new(),

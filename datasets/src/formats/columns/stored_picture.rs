@@ -1,7 +1,7 @@
-//! A picture that stays in its Parquet file until it is looked at, so that a table of many is read without them.
+//! A picture that stays in its Parquet file until it is needed, so that a large table is read without its pictures.
 //!
-//! A thread keeps its place in the file: pictures that are looked at in the order of their rows are read through once, a page at
-//! a time.
+//! Each thread keeps one open column reader. Pictures requested in the order of their rows are therefore read in one
+//! pass, a page at a time.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -15,20 +15,20 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::formats::parquet::survived;
 
-/// Where a picture is.
+/// The position of a picture in a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredPicture {
     /// The file.
     pub file: Arc<Path>,
     /// The row group.
     pub group: usize,
-    /// The row in it.
+    /// The row within the row group.
     pub row: usize,
-    /// The column with the bytes, among the file's leaves.
+    /// The number of the leaf column with the bytes.
     pub column: usize,
-    /// Which of the row's pictures it is.
+    /// The picture's position among those of the row.
     pub at: usize,
-    /// The file that is the picture where the bytes are null.
+    /// The picture file that is used where the bytes are null.
     pub path: Option<PathBuf>,
 }
 
@@ -37,10 +37,10 @@ thread_local! {
 }
 
 impl StoredPicture {
-    /// The bytes of the picture's file; none where they are null.
+    /// Reads the bytes of the picture file; `None` if they are null.
     ///
     /// # Errors
-    /// In words: the file cannot be read, or is another one by now.
+    /// A message if the Parquet file cannot be read or has changed since its table was read.
     pub fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
         let named = |error: String| {
             format!(
@@ -69,17 +69,17 @@ impl StoredPicture {
     }
 }
 
-/// A column of a row group that is read from row to row.
+/// A reader of one column of a row group, row by row.
 struct StoredPictures {
     file: Arc<Path>,
     group: usize,
     column: usize,
     /// The row that is read next.
     next: usize,
-    /// The record that was read last: a list's pictures are looked at one by one.
+    /// The record that was read last, with its row. It is kept because the pictures of a list are requested one by one.
     last: Option<(usize, Vec<Option<ByteArray>>)>,
     reader: ColumnReaderImpl<ByteArrayType>,
-    /// Levels of a value that is there, and of one in a list.
+    /// The maximum definition and repetition levels of the column.
     levels: (i16, i16),
 }
 
@@ -112,7 +112,7 @@ impl StoredPictures {
         }
     }
 
-    /// Whether the picture is here or lies ahead.
+    /// Whether this reader can reach the picture without going back.
     fn comes_to(&self, picture: &StoredPicture) -> bool {
         let is_last = self.last.as_ref().is_some_and(|last| last.0 == picture.row);
         (&self.file, self.group, self.column) == (&picture.file, picture.group, picture.column)

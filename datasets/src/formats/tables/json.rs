@@ -1,4 +1,4 @@
-//! Rows of JSON: an object a line, or one array of objects.
+//! Tables in JSON: an object a line, or one array of objects.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,13 +10,14 @@ use super::{Entry, numbered};
 use crate::formats::columns::fields::{Fields, kind_of};
 use crate::formats::row::ReadError;
 
-/// The largest file that is read whole, in bytes (law L9): VQAv2's answers, the largest of a published benchmark, have 0.3 GB.
+/// The most bytes of a file that is read whole (law L9). The largest of a published benchmark, VQAv2's answers, has 0.3
+/// GB.
 const LARGEST: u64 = 2 << 30;
 
-/// Every row.
+/// Reads every row.
 ///
 /// # Errors
-/// The file cannot be read, is too large, or is neither lines of objects nor an array of them.
+/// An error if the file cannot be read, is too large, or is neither lines of objects nor an array of objects.
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let text = text(path)?;
     if text.trim_start().starts_with('[') {
@@ -35,10 +36,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     ))
 }
 
-/// A file that is one JSON value.
+/// Reads a file that is one JSON value.
 ///
 /// # Errors
-/// The file cannot be read, is too large, or is no JSON.
+/// An error if the file cannot be read, is too large, or is not JSON.
 pub fn document(path: &Path) -> Result<Value, ReadError> {
     parsed(path, &text(path)?)
 }

@@ -1,13 +1,13 @@
-//! Tables as published benchmarks have them: every row with all its columns, whatever they mean.
+//! Tables of the published benchmarks: every row with all its columns, uninterpreted.
 //!
 //! | file | rows |
 //! | --- | --- |
-//! | `.parquet` | as the hub keeps data sets; pictures stay in the file until they are looked at (`parquet.rs`) |
-//! | `.tsv` | VLMEvalKit's: pictures in base64, cells that name another row's picture, lists (`tsv.rs`) |
-//! | `.csv` | with a line of names |
+//! | `.parquet` | as the hub keeps data sets; pictures stay in the file until they are needed (`parquet.rs`) |
+//! | `.tsv` | VLMEvalKit's: base64 pictures, cells that refer to another row's picture, lists (`tsv.rs`) |
+//! | `.csv` | with a header line |
 //! | `.jsonl`, `.json` | an object a line; or one array of objects (`json.rs`) |
 //!
-//! `python_list.rs` reads lists that Python wrote into a cell.
+//! `python_list.rs` parses the Python lists that some cells hold.
 
 mod json;
 mod parquet;
@@ -21,25 +21,25 @@ use crate::formats::row::{BadRow, ReadError};
 
 pub use json::document;
 
-/// A row and where it is.
+/// A row and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableRow {
-    /// The file and the line or item in it, from 1: `POPE.tsv:17`.
+    /// The file and the line or item number in it, from 1: `POPE.tsv:17`.
     pub place: String,
     /// Its columns.
     pub fields: Fields,
 }
 
-/// A row, or why it is none.
+/// A row, or the reason why it could not be read.
 pub type Entry = Result<TableRow, BadRow>;
 
-/// The endings of tables that are read.
+/// The file endings of tables.
 pub const ENDINGS: [&str; 5] = [".parquet", ".tsv", ".csv", ".jsonl", ".json"];
 
-/// Every row of a table.
+/// Reads every row of a table.
 ///
 /// # Errors
-/// The file cannot be opened, or is of another format.
+/// An error if the file cannot be opened or is of another format.
 pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let name = path.to_string_lossy().to_lowercase();
     if name.ends_with(".parquet") {
@@ -53,7 +53,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     json::read(path)
 }
 
-/// Rows by their numbers, from 1.
+/// Numbers the rows from 1.
 fn numbered(path: &Path, rows: impl Iterator<Item = Result<Fields, String>>) -> Vec<Entry> {
     let rows = (1..).zip(rows);
     rows.map(|(line, row)| entry(path, line, row)).collect()

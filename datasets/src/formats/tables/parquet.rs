@@ -1,5 +1,5 @@
-//! Tables in Parquet: every row with all its columns, class numbers as they are stored, pictures left where they are
-//! (`columns/stored_picture.rs`), so that a table of a hundred gigabytes is read by its words alone.
+//! Tables in Parquet: every row with all its columns. Class numbers stay numbers. Pictures stay in the file
+//! (`columns/stored_picture.rs`), so that a table of a hundred gigabytes is read by its text columns alone.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,15 +19,15 @@ use crate::formats::columns::stored_picture::StoredPicture;
 use crate::formats::parquet::{fields, survived};
 use crate::formats::row::ReadError;
 
-/// The part of a picture that is its file.
+/// The field of a picture struct that holds the file's bytes.
 const BYTES: &str = "bytes";
-/// The part of a picture that names it.
+/// The field of a picture struct that holds its path.
 const PATH: &str = "path";
 
-/// Every row of a file; after a row that cannot be read there is none.
+/// Returns every row of a file. Rows after an unreadable one are not returned.
 ///
 /// # Errors
-/// The file cannot be opened, or is none.
+/// An error if the file cannot be opened or is not Parquet.
 pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let broken =
@@ -62,13 +62,13 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
     }))
 }
 
-/// Where a file's pictures are: by column the leaf with their bytes.
+/// The picture columns of a file: by column name, the number of the leaf column with the bytes.
 struct PictureColumns {
     file: Arc<Path>,
     columns: BTreeMap<String, usize>,
-    /// Rows of each row group.
+    /// The number of rows of each row group.
     groups: Vec<usize>,
-    /// The row that is read next.
+    /// The position of the next row.
     group: usize,
     row: usize,
 }
@@ -98,7 +98,7 @@ impl PictureColumns {
         }
     }
 
-    /// The next row's fields, each picture as its place.
+    /// Returns the next row's fields, each picture as its position in the file.
     fn laid_in(&mut self, row: Row) -> Fields {
         while self.groups.get(self.group).is_some_and(|rows| self.row >= *rows) {
             (self.group, self.row) = (self.group + 1, 0);
@@ -144,7 +144,7 @@ fn path_of(field: &Field) -> Option<PathBuf> {
     })
 }
 
-/// Whether a column is a picture, `struct<bytes, path>`, or a list of them.
+/// Whether a column is a picture, `struct<bytes, path>`, or a list of pictures.
 fn is_of_pictures(column: &Type) -> bool {
     if !column.is_group() {
         return false;
@@ -159,7 +159,7 @@ fn is_of_pictures(column: &Type) -> bool {
     }
 }
 
-/// The schema without the bytes of pictures.
+/// Returns the schema without the bytes of pictures.
 fn without_pictures(schema: &Type) -> Result<Type, ParquetError> {
     let kept: Result<Vec<Arc<Type>>, ParquetError> = schema
         .get_fields()

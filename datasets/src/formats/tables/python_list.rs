@@ -1,12 +1,12 @@
-//! Lists of texts as Python writes them into a cell: `['one', "it's"]`.
+//! Parses lists of strings as Python writes them into a cell: `['one', "it's"]`.
 //!
-//! MMMU's options and the tables of VLMEvalKit have them (`ast.literal_eval` reads them there). Quotes of both kinds and the
-//! escapes of Python's `repr` are read; numbers, nested lists and anything else are not.
+//! MMMU's options and VLMEvalKit's tables contain them; there, `ast.literal_eval` reads them. This parser accepts both
+//! kinds of quotes and the escapes of Python's `repr`; it rejects numbers, nested lists and anything else.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
-/// The texts of a list; none where the cell is no list of texts.
+/// Returns the strings of a list; `None` if the cell is not a list of strings.
 #[must_use]
 pub fn strings(cell: &str) -> Option<Vec<String>> {
     let inside = cell.trim().strip_prefix('[')?.strip_suffix(']')?;
@@ -32,7 +32,7 @@ fn skip_space(signs: &mut Peekable<Chars<'_>>) {
     while signs.next_if(|sign| sign.is_whitespace()).is_some() {}
 }
 
-/// What stands before the closing quote.
+/// Reads up to the closing quote.
 fn quoted(signs: &mut Peekable<Chars<'_>>, quote: char) -> Option<String> {
     let mut text = String::new();
     loop {
@@ -46,7 +46,7 @@ fn quoted(signs: &mut Peekable<Chars<'_>>, quote: char) -> Option<String> {
                 'u' => text.push(numbered(signs, 4)?),
                 'U' => text.push(numbered(signs, 8)?),
                 sign @ ('\\' | '\'' | '"') => text.push(sign),
-                // Python leaves an escape that it does not know as it is.
+                // Python keeps unknown escapes as they are.
                 other => text.extend(['\\', other]),
             },
             sign => text.push(sign),
@@ -54,7 +54,7 @@ fn quoted(signs: &mut Peekable<Chars<'_>>, quote: char) -> Option<String> {
     }
 }
 
-/// The sign of so many hexadecimal digits.
+/// Reads a character code of `digits` hexadecimal digits.
 fn numbered(signs: &mut Peekable<Chars<'_>>, digits: usize) -> Option<char> {
     let mut number = 0;
     for _ in 0..digits {

@@ -1,7 +1,7 @@
-//! Tables of text with a line of names: VLMEvalKit's `.tsv` and `.csv` files.
+//! Delimited tables with a header line: VLMEvalKit's `.tsv` files and `.csv` files.
 //!
-//! A cell in the column `image` is a picture in base64, or the `index` of the row whose picture is meant (64 signs at most),
-//! or a list of either as Python writes it. A cell that is empty is left out, so that an option that is not there is none.
+//! A cell of the column `image` is one of three: a picture in base64; the `index` of the row whose picture it shares
+//! (at most 64 characters); a Python list of either. Empty cells are left out, so that a missing option is no option.
 //! Source: VLMEvalKit `image_base.py`, `docs/en/Development.md`.
 
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use crate::formats::row::ReadError;
 
 /// The column of pictures.
 const IMAGE: &str = "image";
-/// The longest cell that names another row and is no picture itself.
+/// The longest cell that refers to another row; a longer one is a picture itself.
 const LONGEST_NAME: usize = 64;
 
-/// Every row.
+/// Reads every row.
 ///
 /// # Errors
-/// The file cannot be opened, or has no line of names.
+/// An error if the file cannot be opened or has no header line.
 pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let mut reader = csv::ReaderBuilder::new()
@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> 
         .collect())
 }
 
-/// A row before its pictures are found.
+/// A row before its pictures are resolved.
 struct TsvRow {
     values: Map<String, Value>,
     /// The cell `image`.
@@ -82,7 +82,7 @@ fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Resul
     Ok(row)
 }
 
-/// Pictures by their cells; each is unpacked once, however many rows show it.
+/// The pictures by their cells; each is decoded from base64 once, however many rows share it.
 struct CellPictures {
     by_index: HashMap<String, Arc<str>>,
     unpacked: HashMap<Arc<str>, Encoded>,
@@ -100,7 +100,7 @@ impl CellPictures {
         }
     }
 
-    /// The row with its pictures.
+    /// Returns the row's fields with its pictures.
     fn laid_in(&mut self, row: TsvRow) -> Result<Fields, String> {
         let mut fields = Fields {
             values: row.values,

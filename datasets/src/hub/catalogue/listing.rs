@@ -1,7 +1,7 @@
-//! What a repository holds at one commit, and which of it is wanted.
+//! The files of a repository at one commit, and the selection of the wanted ones.
 //!
-//! The answer that names the commit names its files too, but cuts a long list short without a word; what may have been
-//! cut is asked for page by page (`tree.rs`).
+//! The hub's answer with the commit also lists the files, but truncates long lists silently. A list that may be
+//! truncated is requested again page by page (`tree.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,29 +17,29 @@ use crate::hub::wire::http::Http;
 use crate::hub::wire::patience::Tries;
 use crate::hub::{HubError, Repo, Watch};
 
-/// From this many files on a list may have been cut short (`huggingface_hub`'s `_snapshot_download.py` mistrusts it, too);
-/// and none at all is no list.
+/// A list of this many files or more may be truncated; `huggingface_hub`'s `_snapshot_download.py` distrusts it too. An
+/// empty list is distrusted as well.
 const MISTRUSTED: usize = 1000;
-/// The form of `trees/COMMIT.json`.
+/// The format version of `trees/COMMIT.json`.
 const FORMAT: u32 = 1;
 
-/// A repository's files at one commit, by path.
+/// The files of a repository at one commit, by path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// The commit: 40 hexadecimal digits.
     pub commit: String,
-    /// What is known of each file.
+    /// The metadata of each file.
     pub files: BTreeMap<String, Listed>,
 }
 
-/// `trees/COMMIT.json` of the cache, as `huggingface_hub` writes it: what a whole snapshot would hold.
+/// The contents of the cache's `trees/COMMIT.json`, as `huggingface_hub` writes it: the files of a complete snapshot.
 #[derive(Deserialize, Serialize)]
 struct Tree {
     format_version: u32,
     files: BTreeMap<String, Listed>,
 }
 
-/// `/api/models/OWNER/NAME/revision/REVISION?blobs=true`.
+/// The answer of `/api/models/OWNER/NAME/revision/REVISION?blobs=true`.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -63,10 +63,10 @@ struct Large {
 }
 
 impl Listing {
-    /// Asks the hub what the revision holds: all of it, however many files that is.
+    /// Asks the hub for the complete list of a revision's files.
     ///
     /// # Errors
-    /// Every refusal; an answer that is no listing; a path that would leave its folder.
+    /// Every refusal of the hub; an error if the answer is not a listing, or if a path would leave its folder.
     pub async fn ask(http: &Http, repo: &Repo, watch: &dyn Watch) -> Result<Self, HubError> {
         let asked = AnswerSubject { repo, file: None };
         let what = asked.words();
@@ -108,10 +108,11 @@ impl Listing {
         Ok(Self { commit, files })
     }
 
-    /// The paths that are wanted: all, or those that are named or fit a pattern with `*` and `?`.
+    /// Returns the wanted paths: all of them if `wanted` is empty, else those that are named or match a pattern of `*`
+    /// and `?`.
     ///
     /// # Errors
-    /// [`HubError::NoFile`]: nothing fits one of them.
+    /// [`HubError::NoFile`] if nothing matches one of `wanted`.
     pub fn select(&self, repo: &Repo, wanted: &[String]) -> Result<Vec<String>, HubError> {
         let mut chosen: Vec<String> = Vec::new();
         if wanted.is_empty() {
@@ -142,7 +143,7 @@ impl Listing {
         }
     }
 
-    /// Reads what a snapshot should hold, if that was ever kept.
+    /// Reads the stored listing of a commit; `None` if there is none or it is not valid.
     #[must_use]
     pub fn kept(path: &Path, commit: &str) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
@@ -154,7 +155,7 @@ impl Listing {
         })
     }
 
-    /// What to keep of it; nothing where the hub did not say every file's length and blob.
+    /// Serialises the listing for the cache; `None` unless the hub gave every file's length and blob.
     #[must_use]
     pub fn to_keep(&self) -> Option<Vec<u8>> {
         let known = |one: &Listed| one.size.is_some() && one.blob_id.is_some();
@@ -190,7 +191,7 @@ fn address(http: &Http, repo: &Repo) -> Url {
     url
 }
 
-/// Whether a path is the one that is named, or fits the pattern; `*` goes across `/`.
+/// Whether a path equals `wanted` or matches it as a pattern; `*` also matches `/`.
 #[must_use]
 pub fn fits(wanted: &str, path: &str) -> bool {
     wanted == path || glob::Pattern::new(wanted).is_ok_and(|pattern| pattern.matches(path))

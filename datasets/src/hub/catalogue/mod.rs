@@ -1,4 +1,4 @@
-//! What a commit holds, page by page, and what of it is wanted. No file is fetched here.
+//! The hub's catalogue: the files of a commit, page by page, and which of them are wanted. No file is fetched here.
 
 pub(in crate::hub) mod listed;
 pub(in crate::hub) mod listing;

@@ -1,4 +1,4 @@
-//! The tree of a commit, page by page: how a repository of thousands of files is listed whole.
+//! The paginated file tree of a commit, by which a repository of thousands of files is listed completely.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::hub::{HubError, Watch};
 /// The most pages that are read; the hub puts a thousand files on one.
 const PAGES: usize = 500;
 
-/// `/api/models/OWNER/NAME/tree/COMMIT?recursive=true` is a list of these.
+/// An entry of the answer of `/api/models/OWNER/NAME/tree/COMMIT?recursive=true`.
 #[derive(Deserialize)]
 struct TreeEntry {
     #[serde(rename = "type")]
@@ -33,10 +33,11 @@ struct Pointer {
     size: u64,
 }
 
-/// Every file of a commit. Each page names the next one; one that lies on another host is asked without the token.
+/// Lists every file of a commit. Each page links to the next; a page on another host is requested without the token.
 ///
 /// # Errors
-/// Every refusal; an answer that is no page, pages that go in a circle, or more than [`PAGES`] of them.
+/// Every refusal of the hub; an error if an answer is not a page, if the pages form a cycle, or if there are more than
+/// [`PAGES`].
 pub async fn ask(
     http: &Http,
     asked: &AnswerSubject<'_>,

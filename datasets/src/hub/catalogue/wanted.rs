@@ -1,4 +1,4 @@
-//! What is wanted of a repository, and what the cache alone can give of it.
+//! A request for files of a repository, and what the cache alone can answer.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +7,18 @@ use crate::hub::local::cache::CachedRepo;
 use crate::hub::repo::is_commit;
 use crate::hub::{HubError, PullEvent, PullOrigin, Pulled, PulledFile, Repo, Watch};
 
-/// What is asked for, and its place in the cache.
+/// The requested files and their place in the cache.
 pub struct Wanted<'a> {
-    /// Its place in the cache.
+    /// The repository's place in the cache.
     pub shelf: CachedRepo,
     /// The repository.
     pub repo: &'a Repo,
-    /// The files, by name or pattern; none means all.
+    /// The files, by name or pattern; empty for all.
     pub wanted: &'a [String],
 }
 
 impl Wanted<'_> {
-    /// Files of a commit, as what came.
+    /// Makes the result of a pull from files of a commit.
     #[must_use]
     pub fn pulled(&self, commit: &str, files: Vec<PulledFile>) -> Pulled {
         Pulled {
@@ -30,7 +30,8 @@ impl Wanted<'_> {
         }
     }
 
-    /// Everything is here and can never change: a commit's own name, and every file that is wanted of it.
+    /// Returns the result without asking the hub, if the cache can never be stale: the revision is a commit, and every
+    /// wanted file is in the cache.
     #[must_use]
     pub fn settled(&self) -> Option<Pulled> {
         let commit = Some(&self.repo.revision).filter(|revision| is_commit(revision))?;
@@ -46,10 +47,10 @@ impl Wanted<'_> {
         Some(self.pulled(commit, files.collect::<Option<_>>()?))
     }
 
-    /// The newest that is in the cache, if it has what is wanted.
+    /// Returns the newest files in the cache, if they are complete.
     ///
     /// # Errors
-    /// [`HubError::Offline`], with what is missing; [`HubError::NoFile`].
+    /// [`HubError::Offline`] that names what is missing; [`HubError::NoFile`].
     pub fn last_pulled(&self, cache: &Path, why: &str, watch: &dyn Watch) -> Result<Pulled, HubError> {
         let missing = |missing: String| HubError::Offline {
             missing: format!("{}: {missing}", self.repo),
@@ -81,7 +82,7 @@ impl Wanted<'_> {
         Ok(self.pulled(&commit, found.collect::<Result<_, _>>()?))
     }
 
-    /// Of the files that are there, those that are wanted; which of the wanted has none, in words.
+    /// Returns the wanted files among those `there`; the error names a wanted file that is missing.
     fn chosen(&self, there: &[String]) -> Result<Vec<String>, String> {
         if there.is_empty() {
             return Err("its files are".to_owned());
@@ -104,7 +105,7 @@ impl Wanted<'_> {
     }
 }
 
-/// The files of a snapshot, by path.
+/// Lists the files of a snapshot by path.
 fn files_below(folder: &Path) -> Vec<String> {
     let mut files = Vec::new();
     let mut folders = vec![PathBuf::new()];

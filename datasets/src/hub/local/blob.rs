@@ -1,4 +1,4 @@
-//! One file's bytes: fetched into `ETAG.incomplete`, gone on with where they broke off, checked, then named.
+//! Fetches one blob: into `ETAG.incomplete`, resumed where an earlier try ended, verified, then renamed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,33 +16,34 @@ use crate::hub::wire::patience::{Failure, Tries};
 use crate::hub::wire::remote::Remote;
 use crate::hub::{HubError, PullEvent, Watch};
 
-/// Bytes that are gathered before they are written.
+/// Bytes that are buffered before they are written.
 const BUFFER: usize = 1 << 20;
 
-/// What one file's bytes need.
+/// The fetch of one file.
 pub struct Fetch<'a> {
-    /// Who is asked.
+    /// The client.
     pub http: &'a Http,
-    /// For what.
+    /// The file, for messages.
     pub asked: AnswerSubject<'a>,
-    /// What the hub says of it.
+    /// The hub's metadata of the file.
     pub remote: &'a Remote,
-    /// Its path in the repository.
+    /// The file's path in the repository.
     pub file: &'a str,
-    /// Where it lies until it is whole and checked.
+    /// The path of the file until it is complete and verified.
     pub incomplete: &'a Path,
-    /// Where it lies then.
+    /// The final path of the blob.
     pub blob: &'a Path,
-    /// Who is told.
+    /// The observer of progress.
     pub watch: &'a dyn Watch,
 }
 
 impl Fetch<'_> {
-    /// Fetches what is missing, checks all of it, gives it its name; its length. The blob's lock must be held.
+    /// Fetches the missing bytes, verifies the whole file, renames it and returns its length. The caller must hold the
+    /// blob's lock.
     ///
     /// # Errors
-    /// Every refusal; a wrong length or hash, of which nothing is kept; a full disk, or too many failures in a row: what
-    /// has come is kept for the next time.
+    /// Every refusal of the hub. After a wrong length or hash nothing is kept. After a full disk or too many failures
+    /// in a row, the received bytes are kept for the next pull.
     pub async fn run(&self) -> Result<u64, HubError> {
         let mut left_over = self.left_over()? > 0;
         loop {
@@ -52,7 +53,7 @@ impl Fetch<'_> {
                 break;
             };
             self.forget()?;
-            // The beginning was another's: it may be what is wrong.
+            // The first bytes came from an earlier pull and may be the wrong ones: fetch once more from the start.
             if !std::mem::take(&mut left_over) {
                 return Err(wrong);
             }
@@ -61,7 +62,7 @@ impl Fetch<'_> {
         Ok(length(self.blob).unwrap_or_default())
     }
 
-    /// Bytes of an earlier pull; more than there can be are not its.
+    /// Returns the number of bytes left by an earlier pull; a file longer than the metadata says is deleted.
     fn left_over(&self) -> Result<u64, HubError> {
         let there = length(self.incomplete).unwrap_or_default();
         if self.remote.size.is_some_and(|size| there > size) {
@@ -80,7 +81,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// Tries until all bytes are here.
+    /// Retries until all bytes have arrived.
     async fn complete(&self) -> Result<(), HubError> {
         let what = self.asked.words();
         let mut tries = Tries::new(&what, &self.http.patience, self.watch);
@@ -102,7 +103,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// One connection: from where the file ends to where the server ends.
+    /// Uses one connection: from the end of the partial file to the end of what the server sends.
     async fn once(&self) -> Result<(), Failure> {
         let mut part = IncompleteFile::open(self.incomplete)
             .await
@@ -116,7 +117,7 @@ impl Fetch<'_> {
             .await?;
         self.agree(&response, &mut part).await?;
         let came = self.copy(response, &mut part).await;
-        // What has come is kept, also of a connection that broke.
+        // The received bytes are kept even if the connection broke.
         part.file.flush().await.map_err(|error| self.io(error))?;
         came?;
         match self.remote.size {
@@ -128,8 +129,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Does the answer go on where the file ends, and is the whole as long as it should be? A server that knows no ranges
-    /// sends all: then the file begins anew.
+    /// Checks that the answer continues where the file ends and that the total length is as expected. A server without
+    /// range requests sends the whole file; the partial file is then restarted.
     async fn agree(&self, response: &Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         let headers = response.headers();
         if let Some(how) = text(headers, CONTENT_ENCODING.as_str()).filter(|&how| how != "identity") {
@@ -180,7 +181,7 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// Compares the hash of what is on the disk, not of what was read from the network.
+    /// Verifies the hash of the bytes on disk, not of those read from the network.
     async fn check(&self) -> Result<Result<(), HubError>, HubError> {
         let (etag, path) = (self.remote.etag.clone(), self.incomplete.to_owned());
         let found = tokio::task::spawn_blocking(move || synced(&path).and_then(|()| etag.of_file(&path)));
@@ -198,7 +199,7 @@ impl Fetch<'_> {
         })
     }
 
-    /// What is here of the right file stays; an empty beginning does not.
+    /// Makes the error of a wrong length. Received bytes of the right file are kept; an empty file is deleted.
     fn wrong_size(&self, expected: u64, found: u64, part: &IncompleteFile) -> Failure {
         if part.bytes == 0
             && let Err(error) = self.forget()
@@ -229,7 +230,7 @@ impl Fetch<'_> {
     }
 }
 
-/// The file until it is whole.
+/// The partial file.
 struct IncompleteFile {
     file: BufWriter<File>,
     bytes: u64,
@@ -253,12 +254,12 @@ impl IncompleteFile {
     }
 }
 
-/// A name must not outlive a power cut that its content does not.
+/// Syncs the content before the rename: after a power cut, a name must not exist without its content.
 fn synced(path: &Path) -> io::Result<()> {
     std::fs::File::open(path)?.sync_all()
 }
 
-/// Bytes that may still be written below a folder that is there, or its nearest that is.
+/// Returns the free bytes of the file system of `folder`, or of its nearest existing ancestor.
 #[must_use]
 pub fn free(folder: &Path) -> Option<u64> {
     let there: PathBuf = folder.ancestors().find(|folder| folder.is_dir())?.to_owned();

@@ -1,10 +1,11 @@
-//! The cache that `huggingface_hub` keeps: blobs by content, a snapshot of links a commit, a file a branch.
+//! The cache layout of `huggingface_hub`: blobs by content, one folder of symbolic links per commit, one file per
+//! branch.
 //!
 //! ```text
 //! models--OWNER--NAME/blobs/ETAG
 //!                     refs/REVISION                 holds the commit
 //!                     snapshots/COMMIT/a/b.json     -> ../../../blobs/ETAG
-//!                     trees/COMMIT.json             what a whole snapshot would hold
+//!                     trees/COMMIT.json             the files of a complete snapshot
 //! .locks/models--OWNER--NAME/ETAG.lock
 //! CACHEDIR.TAG                                      so that backups leave it out
 //! ```
@@ -18,21 +19,21 @@ use crate::hub::repo::is_commit;
 use crate::hub::wire::etag::Etag;
 use crate::hub::{HubError, Repo};
 
-/// What marks a cache, by the Cache Directory Tagging Specification.
+/// The content of `CACHEDIR.TAG`, by the Cache Directory Tagging Specification.
 const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# Pulled from the Hugging Face Hub.\n";
 
-/// Numbers the files that this process makes before it renames them.
+/// A counter that makes temporary file names unique in this process.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
-/// The cache's folder.
+/// The hub's cache folder.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// `HF_HUB_CACHE`.
+    /// The folder; `HF_HUB_CACHE`.
     pub root: PathBuf,
 }
 
 impl Cache {
-    /// The folder that `huggingface_hub` would use in this process's environment.
+    /// Returns the cache that `huggingface_hub` would use in this process's environment.
     #[must_use]
     pub fn of_environment() -> Self {
         Self {
@@ -40,7 +41,7 @@ impl Cache {
         }
     }
 
-    /// A repository's place in it.
+    /// Returns a repository's place in the cache.
     #[must_use]
     pub(in crate::hub) fn shelf(&self, repo: &Repo) -> CachedRepo {
         let name = repo.folder_name();
@@ -50,10 +51,10 @@ impl Cache {
         }
     }
 
-    /// Marks the folder as a cache, for programs that make backups.
+    /// Marks the folder as a cache for backup programs.
     ///
     /// # Errors
-    /// The system's.
+    /// Any I/O error.
     pub(in crate::hub) fn tag(&self) -> Result<(), HubError> {
         let path = self.root.join("CACHEDIR.TAG");
         if path.exists() {
@@ -62,10 +63,10 @@ impl Cache {
         write(&path, TAG.as_bytes())
     }
 
-    /// Whether a folder, which need not be there yet, lies outside the cache, whatever links lead to it.
+    /// Checks that a folder, which need not exist, lies outside the cache after links are resolved.
     ///
     /// # Errors
-    /// [`HubError::InTheCache`]; a working directory that is gone.
+    /// [`HubError::InTheCache`], or an I/O error if the working directory no longer exists.
     pub fn check_outside(&self, folder: &Path) -> Result<(), HubError> {
         let [there, cache] = [folder, &self.root].map(|path| resolved(path).map_err(HubError::at(path)));
         let (there, cache) = (there?, cache?);
@@ -76,7 +77,7 @@ impl Cache {
         Ok(())
     }
 
-    /// The snapshot of a pulled repository: of the commit that its revision names or last stood for.
+    /// Returns the snapshot folder of a pulled repository: of the commit that the revision is, or last pointed to.
     #[must_use]
     pub fn snapshot(&self, repo: &Repo) -> Option<PathBuf> {
         let shelf = self.shelf(repo);
@@ -93,43 +94,43 @@ pub struct CachedRepo {
 }
 
 impl CachedRepo {
-    /// Where its blobs lie.
+    /// Returns the folder of the blobs.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {
         self.folder.join("blobs")
     }
 
-    /// A content's place.
+    /// Returns the path of a blob.
     #[must_use]
     pub fn blob(&self, etag: &str) -> PathBuf {
         self.blobs().join(etag)
     }
 
-    /// Its place until it is whole and checked.
+    /// Returns the path of a blob until it is complete and verified.
     #[must_use]
     pub fn incomplete(&self, etag: &str) -> PathBuf {
         self.blobs().join(format!("{etag}.incomplete"))
     }
 
-    /// The lock of a content.
+    /// Returns the path of a blob's lock.
     #[must_use]
     pub fn lock(&self, etag: &Etag) -> PathBuf {
         self.locks.join(format!("{}.lock", etag.as_str()))
     }
 
-    /// A commit's folder of links.
+    /// Returns a commit's folder of links.
     #[must_use]
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Where what a commit holds is kept.
+    /// Returns the path of a commit's stored listing.
     #[must_use]
     pub fn tree(&self, commit: &str) -> PathBuf {
         self.folder.join("trees").join(format!("{commit}.json"))
     }
 
-    /// The commit that a revision is, or last stood for.
+    /// Returns the commit that a revision is, or last pointed to.
     #[must_use]
     pub fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
@@ -139,16 +140,16 @@ impl CachedRepo {
         Some(commit.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// The length of a file of a snapshot; nothing where it is not there, or its blob is not.
+    /// Returns the length of a file of a snapshot; `None` if the file or its blob is missing.
     #[must_use]
     pub fn has(&self, commit: &str, file: &str) -> Option<u64> {
         length(&self.snapshot(commit).join(file))
     }
 
-    /// Makes the folders that a file needs.
+    /// Creates the folders that a file needs.
     ///
     /// # Errors
-    /// The system's.
+    /// Any I/O error.
     pub fn prepare(&self, commit: &str, file: &str) -> Result<(), HubError> {
         let link = self.snapshot(commit).join(file);
         let beside = link.parent().map(Path::to_owned);
@@ -161,10 +162,10 @@ impl CachedRepo {
         Ok(())
     }
 
-    /// Puts a blob into a snapshot: a relative link, so that the cache can be moved.
+    /// Adds a blob to a snapshot by a relative link, so that the cache can be moved.
     ///
     /// # Errors
-    /// The system's.
+    /// Any I/O error.
     pub fn link(&self, commit: &str, file: &str, etag: &Etag) -> Result<(), HubError> {
         let link = self.snapshot(commit).join(file);
         let up = "../".repeat(2 + file.split('/').count() - 1);
@@ -175,10 +176,10 @@ impl CachedRepo {
         renamed(&link, |work| std::os::unix::fs::symlink(&target, work))
     }
 
-    /// Notes that a branch or a tag now stands for a commit.
+    /// Records the commit that a branch or tag now points to.
     ///
     /// # Errors
-    /// The system's.
+    /// Any I/O error.
     pub fn note(&self, revision: &str, commit: &str) -> Result<(), HubError> {
         if revision == commit || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -188,7 +189,7 @@ impl CachedRepo {
     }
 }
 
-/// A path without links and `..`; the part of it that is not there yet is taken as it is written.
+/// Returns a path without links and `..`. Components that do not exist yet are kept as written.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut real = PathBuf::new();
     for part in std::path::absolute(path)?.components() {
@@ -203,7 +204,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(real)
 }
 
-/// The length of a regular file, links followed.
+/// Returns the length of a regular file, following links; `None` if it is not one.
 #[must_use]
 pub fn length(path: &Path) -> Option<u64> {
     fs::metadata(path)
@@ -212,10 +213,10 @@ pub fn length(path: &Path) -> Option<u64> {
         .map(|file| file.len())
 }
 
-/// Writes a small file whole or not at all.
+/// Writes a small file atomically.
 ///
 /// # Errors
-/// The system's.
+/// Any I/O error.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(HubError::at(folder))?;
@@ -223,7 +224,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), HubError> {
     renamed(path, |work| fs::write(work, bytes))
 }
 
-/// Makes something beside its place first: a reader sees the old or the new.
+/// Creates a file under a temporary name, then renames it, so that a reader sees either the old or the new one.
 fn renamed(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), HubError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(

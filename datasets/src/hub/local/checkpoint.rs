@@ -1,14 +1,14 @@
-//! The folder that `--checkpoint` means: one on this disk, or the snapshot of a repository that was pulled.
+//! Resolves the argument of `--checkpoint`: a local folder, or the snapshot of a pulled repository.
 
 use std::path::{Path, PathBuf};
 
 use crate::hub::{Cache, HubError, Repo, RepoKind};
 
-/// A folder that is there, made absolute; else the snapshot of `OWNER/NAME[@REVISION]` in the hub's cache. Nothing is
-/// fetched.
+/// Returns the absolute path of an existing folder, else the snapshot of `OWNER/NAME[@REVISION]` in the hub's cache.
+/// Nothing is fetched.
 ///
 /// # Errors
-/// [`HubError::NoCheckpoint`]: neither is there, with the command that would pull it.
+/// [`HubError::NoCheckpoint`] if neither exists; it names the command that would pull the repository.
 pub fn checkpoint_folder(given: &Path, cache: &Cache) -> Result<PathBuf, HubError> {
     if given.exists() {
         return std::path::absolute(given).map_err(HubError::at(given));

@@ -1,8 +1,9 @@
-//! What was pulled as plain files of a folder: copies out of the cache, so that who changes one does not change the cache.
+//! Copies of pulled files in a plain folder. They are copies rather than links, so that editing one does not change the
+//! cache.
 //!
-//! The whole folder is looked at before anything is written. A file that has the right content stays as it is. One whose
-//! content the cache has too, as that of an earlier revision, may give way: nothing is lost. Anything else in the way is
-//! named and left.
+//! The whole destination is checked before anything is written. A file that already has the right content is kept. A
+//! file whose content is also in the cache, such as one of an earlier revision, is overwritten: nothing is lost. Any
+//! other file in the way is reported and left alone.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -19,37 +20,38 @@ use crate::hub::local::cache::{Cache, length};
 use crate::hub::wire::etag::{Etag, git_sha1, sha256};
 use crate::hub::{HubError, Pulled, PulledFile};
 
-/// How many of the files in the way are named.
+/// The number of files in the way that an error names.
 const NAMED: usize = 3;
 
-/// What became of a folder.
+/// The result of copying into a folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Laid {
     /// The folder.
     pub folder: PathBuf,
     /// Files that were written, by path.
     pub written: Vec<String>,
-    /// Files that were there with the right content.
+    /// Files that already had the right content, by path.
     pub kept: Vec<String>,
 }
 
-/// What has a file's place.
+/// What is at the destination of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FilePlace {
-    /// Nothing, or what the cache has too.
+    /// Nothing, or content that the cache has too.
     Free,
-    /// The file.
+    /// The file with the right content.
     Right,
-    /// Something that would be lost.
+    /// Content that would be lost.
     Taken,
 }
 
 impl Pulled {
-    /// Puts the files into a folder. Each is copied beside its place, its hash compared, then named.
+    /// Copies the pulled files into a folder. Each is copied under a temporary name, verified by its hash, then
+    /// renamed.
     ///
     /// # Errors
-    /// [`HubError::InTheCache`], [`HubError::InTheWay`], [`HubError::ThroughALink`], [`HubError::NoRoom`]: nothing is written; [`HubError::Spoilt`];
-    /// the system's.
+    /// [`HubError::InTheCache`], [`HubError::InTheWay`], [`HubError::ThroughALink`] and [`HubError::NoRoom`], before
+    /// anything is written; [`HubError::Spoilt`]; any I/O error.
     pub async fn lay_into(&self, folder: &Path) -> Result<Laid, HubError> {
         let folder = std::path::absolute(folder).map_err(HubError::at(folder))?;
         self.check_outside(&folder)?;
@@ -66,7 +68,7 @@ impl Pulled {
             return Err(HubError::InTheWay { folder, files });
         }
         room(&folder, &to_write)?;
-        // It is there also when there is nothing to write.
+        // The folder is created even if there is no file to write.
         fs::create_dir_all(&folder).map_err(HubError::at(&folder))?;
         let mut written = Vec::new();
         for file in to_write {
@@ -80,7 +82,8 @@ impl Pulled {
         })
     }
 
-    /// None of the files may come to lie in the cache that they are copied from, not by way of a link below the folder either.
+    /// Checks that no file would be written into the cache that it is copied from, not even through a link below the
+    /// folder.
     fn check_outside(&self, folder: &Path) -> Result<(), HubError> {
         let root = self.snapshot.join("../../..");
         let cache = Cache {
@@ -92,7 +95,7 @@ impl Pulled {
         folders.iter().try_for_each(|folder| cache.check_outside(folder))
     }
 
-    /// What a file's content is called in the cache; nothing where the cache has it under no such name.
+    /// Returns the etag of a file's content; `None` if the cache names it by none that can be verified.
     fn etag(&self, file: &str) -> Option<Etag> {
         let blob = fs::read_link(self.snapshot.join(file)).ok()?;
         Etag::parse(blob.file_name()?.to_str()?).filter(|etag| etag.check().is_some())
@@ -118,7 +121,7 @@ impl Pulled {
         let same = bytes == file.bytes && self.same(&file.file, &path).map_err(HubError::at(&path))?;
         Ok(match (same, itself.is_symlink()) {
             (true, false) => FilePlace::Right,
-            // A link to the same content, as into the cache, becomes a file.
+            // A link to the right content, such as one into the cache, is replaced by a file.
             (true, true) => FilePlace::Free,
             _ if self.in_cache(&path, bytes).map_err(HubError::at(&path))? => FilePlace::Free,
             _ => FilePlace::Taken,
@@ -132,7 +135,7 @@ impl Pulled {
         }
     }
 
-    /// Whether the cache has a file's content, of whatever revision of the repository.
+    /// Whether the cache has a file's content, in any revision of the repository.
     fn in_cache(&self, path: &Path, bytes: u64) -> io::Result<bool> {
         let blobs = self.snapshot.join("../../blobs");
         let has = |name: String| length(&blobs.join(name)) == Some(bytes);
@@ -151,7 +154,8 @@ impl Pulled {
     }
 }
 
-/// The first folder between this one and the place of a file that is a link: what is written would come to lie elsewhere.
+/// Returns the first folder on the way from `folder` to a file that is a symbolic link; the file would be written
+/// elsewhere.
 fn link_on_the_way(folder: &Path, file: &str) -> Option<PathBuf> {
     let parents = Path::new(file).ancestors().skip(1);
     let mut parents: Vec<PathBuf> = parents
@@ -162,7 +166,7 @@ fn link_on_the_way(folder: &Path, file: &str) -> Option<PathBuf> {
     parents.into_iter().find(|parent| parent.is_symlink())
 }
 
-/// Copies a file's bytes, compares the hash of the copy, then names it. What fails leaves nothing.
+/// Copies a file, verifies the hash of the copy, then renames it. On failure no file is left.
 fn copy(from: &Path, etag: Option<&Etag>, to: &Path) -> Result<(), HubError> {
     work_file::sweep(to);
     let work = beside(to).map_err(HubError::at(to))?;
@@ -183,8 +187,8 @@ fn copy(from: &Path, etag: Option<&Etag>, to: &Path) -> Result<(), HubError> {
     Ok(())
 }
 
-/// A new file beside a place, under a name that nothing has, with the mode that a program's files usually have: the cache's
-/// may be for reading alone. The hash is compared and the name given at once, so two pulls need no lock.
+/// Creates a temporary file beside its destination. It gets the usual permissions of new files, because the cache's
+/// files may be read-only. The copy is verified and renamed at once, so two pulls need no lock.
 fn beside(place: &Path) -> io::Result<NamedTempFile> {
     let (prefix, suffix) = work_file::around(place);
     tempfile::Builder::new()
@@ -194,7 +198,7 @@ fn beside(place: &Path) -> io::Result<NamedTempFile> {
         .tempfile_in(place.parent().unwrap_or(Path::new(".")))
 }
 
-/// Is there room for the copies?
+/// Checks that the disk has space for the copies.
 fn room(folder: &Path, files: &[&PulledFile]) -> Result<(), HubError> {
     let needed = files
         .iter()

@@ -1,4 +1,4 @@
-//! A lock on a file, shared with Python's `filelock`: two pulls of one blob wait for each other.
+//! A file lock shared with Python's `filelock`: two pulls of one blob wait for each other.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -6,20 +6,20 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a lock that another holds is tried.
+/// The interval at which a lock held by another process is retried.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// An exclusive `flock`, held until it is dropped; the file stays.
+/// An exclusive `flock`, held until it is dropped; the lock file stays.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Waits until it is ours. `held` is called once where another holds it.
+    /// Waits for the lock. Calls `held` once if another process holds it.
     ///
     /// # Errors
-    /// The file cannot be made, opened or locked.
+    /// An error if the file cannot be created, opened or locked.
     pub async fn take(path: &Path, mut held: impl FnMut()) -> io::Result<Self> {
         let mut told = false;
         loop {
@@ -35,7 +35,7 @@ impl Lock {
 }
 
 fn attempt(path: &Path) -> io::Result<Option<File>> {
-    // Others of the group may wait for it too, as with Python's.
+    // Other members of the group may lock it too, as with Python's `filelock`.
     let file = OpenOptions::new()
         .create(true)
         .append(true)
@@ -48,7 +48,7 @@ fn attempt(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Whether the path still names the file that was opened: who held it before may have removed it.
+/// Whether the path still names the opened file: the previous holder may have removed it.
 fn is_still(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), std::fs::metadata(path)) else {
         return false;

@@ -1,4 +1,5 @@
-//! What lies on this machine: the cache and its locks, one file's bytes as they come, plain files of a folder, a checkpoint's folder.
+//! The local side of a pull: the cache and its locks, partial blobs, copies in a plain folder, and the folder of a
+//! checkpoint.
 
 pub(in crate::hub) mod blob;
 pub(in crate::hub) mod cache;

@@ -1,4 +1,4 @@
-//! What an answer of the hub means: the repository, the revision or the file that is missing, a licence to accept.
+//! The meaning of a hub's answer: a missing repository, revision or file, or a licence to accept.
 
 use reqwest::{Response, StatusCode, Url};
 
@@ -7,17 +7,17 @@ use crate::hub::wire::headers::text;
 use crate::hub::wire::patience::{Failure, asked_wait, may_pass};
 use crate::hub::{HubError, Repo};
 
-/// What an answer is about.
+/// The repository or file that a request is about.
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerSubject<'a> {
     /// The repository.
     pub repo: &'a Repo,
-    /// The file of it, if one.
+    /// The file, if the request is about one.
     pub file: Option<&'a str>,
 }
 
 impl AnswerSubject<'_> {
-    /// In words: `OWNER/NAME@REVISION: FILE`.
+    /// Describes the subject: `OWNER/NAME@REVISION: FILE`.
     #[must_use]
     pub fn words(&self) -> String {
         match self.file {
@@ -27,16 +27,16 @@ impl AnswerSubject<'_> {
     }
 }
 
-/// Where answers come from.
+/// The endpoint that answers, with the origin of the token.
 #[derive(Clone, Copy, Debug)]
 pub struct HubEndpoint<'a> {
-    /// The hub.
+    /// The hub's address.
     pub endpoint: &'a Url,
-    /// Where the token was found that it is given.
+    /// Where the token that is sent was found.
     pub token: Option<&'a str>,
 }
 
-/// The address of these parts below an endpoint, each escaped: a `/` inside of one is `%2F`.
+/// Returns the address of path segments below an endpoint, each escaped: a `/` inside a segment becomes `%2F`.
 #[must_use]
 pub fn below<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = endpoint.clone();
@@ -46,10 +46,10 @@ pub fn below<'a>(endpoint: &Url, parts: impl IntoIterator<Item = &'a str>) -> Ur
     url
 }
 
-/// An answer that can be used; 416 is one, it says that there is nothing after the byte that was asked for.
+/// Passes usable answers. Status 416 is one: it says that nothing follows the requested byte.
 ///
 /// # Errors
-/// What every other status from 300 on means.
+/// The meaning of every other status from 300 on.
 pub async fn checked(
     asked: &AnswerSubject<'_>,
     place: HubEndpoint<'_>,
@@ -77,7 +77,7 @@ pub async fn checked(
     Err(meaning(asked, place, status, &code, said).into())
 }
 
-/// An answer that no hub gives.
+/// Makes the error of an answer that a hub would not give.
 #[must_use]
 pub fn not_a_hub(asked: &AnswerSubject<'_>, endpoint: &Url, why: String) -> HubError {
     HubError::NotAHub {
@@ -124,7 +124,7 @@ fn meaning(
     }
 }
 
-/// What to do about a refusal. The hub says 401 of a repository that is not there, too.
+/// Says what to do about a refusal. The hub also answers 401 for a repository that does not exist.
 fn advice(code: &str, page: &str, token: Option<&str>) -> String {
     let licence = format!("accept its licence at {page}");
     match (code == "GatedRepo", token) {
@@ -143,7 +143,7 @@ fn word(response: &Response, header: &str) -> String {
     text(response.headers(), header).unwrap_or_default().to_owned()
 }
 
-/// The first words of an answer's body; of JSON its `error`.
+/// Reads the first words of an answer's body; of JSON, its field `error`.
 async fn beginning(mut response: Response) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {

@@ -1,4 +1,4 @@
-//! What the hub calls a file's content: the SHA-256 of a large file, git's blob SHA-1 of a small one.
+//! A file's content hash as the hub names it: SHA-256 for a large file, git's blob SHA-1 for a small one.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,19 +9,19 @@ use sha2::{Digest, Sha256};
 
 use crate::hub::repo::is_hex;
 
-/// An `ETag` without its quotes: the name of the file's blob in the cache, and what is known of its content.
+/// An `ETag` without its quotes. It names the file's blob in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Etag {
-    /// A file in large file storage: the SHA-256 of its bytes.
+    /// A file in large file storage (LFS): the SHA-256 of its bytes.
     Sha256(String),
-    /// A file in git itself: the SHA-1 of its length and its bytes, as `git hash-object` has it.
+    /// A file in git itself: the SHA-1 of its length and bytes, as `git hash-object` computes it.
     GitSha1(String),
-    /// A server's own word: a name, but nothing to check.
+    /// A tag of the server's own: a name that verifies nothing.
     Opaque(String),
 }
 
 impl Etag {
-    /// Reads `"…"` or `W/"…"`; nothing where it could not be a file's name.
+    /// Parses `"…"` or `W/"…"`; `None` if it cannot be a file name.
     #[must_use]
     pub fn parse(header: &str) -> Option<Self> {
         let text = header
@@ -41,7 +41,7 @@ impl Etag {
         }
     }
 
-    /// As the cache names the blob.
+    /// Returns the blob's name in the cache.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -49,7 +49,7 @@ impl Etag {
         }
     }
 
-    /// The hash of a file that is compared with it, if one is.
+    /// Returns the kind of hash that verifies a file, if there is one.
     #[must_use]
     pub fn check(&self) -> Option<&'static str> {
         match self {
@@ -59,10 +59,10 @@ impl Etag {
         }
     }
 
-    /// The hash that a file on disk really has; nothing where this tag has none to compare.
+    /// Computes a file's hash of this tag's kind; `None` if the tag is opaque.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// Any I/O error.
     pub fn of_file(&self, path: &Path) -> io::Result<Option<String>> {
         match self {
             Self::Sha256(_) => sha256(path).map(Some),
@@ -72,18 +72,18 @@ impl Etag {
     }
 }
 
-/// The SHA-256 of a file's bytes.
+/// Computes the SHA-256 of a file.
 ///
 /// # Errors
-/// The file cannot be read.
+/// Any I/O error.
 pub fn sha256(path: &Path) -> io::Result<String> {
     hash(Sha256::new(), path)
 }
 
-/// The SHA-1 that git gives a file.
+/// Computes git's blob SHA-1 of a file.
 ///
 /// # Errors
-/// The file cannot be read.
+/// Any I/O error.
 pub fn git_sha1(path: &Path) -> io::Result<String> {
     let head = format!("blob {}\0", std::fs::metadata(path)?.len());
     hash(Sha1::new_with_prefix(head), path)

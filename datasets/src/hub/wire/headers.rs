@@ -1,23 +1,23 @@
-//! The headers that the hub answers with.
+//! The response headers of the hub.
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, LINK};
 
-/// The commit that an answer is about.
+/// The commit that an answer refers to.
 pub const COMMIT: &str = "x-repo-commit";
-/// The tag of the file that a redirect leads to.
+/// The etag of the file behind a redirect.
 pub const LINKED_ETAG: &str = "x-linked-etag";
-/// Its length.
+/// The length of the file behind a redirect.
 pub const LINKED_SIZE: &str = "x-linked-size";
-/// What the chunk store calls a file that it holds.
+/// The file's hash in the Xet chunk store.
 pub const XET_HASH: &str = "x-xet-hash";
 
-/// A header as text.
+/// Returns a header as text.
 #[must_use]
 pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The first byte and the whole length that a `Content-Range: bytes FIRST-LAST/LENGTH` names.
+/// Parses `Content-Range: bytes FIRST-LAST/LENGTH` into the first byte and, if known, the whole length.
 #[must_use]
 pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     let (range, whole) = text(headers, CONTENT_RANGE.as_str())?
@@ -27,7 +27,7 @@ pub fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
     Some((first, whole.trim().parse().ok()))
 }
 
-/// The address of the page after this one: `Link: <ADDRESS>; rel="next"`.
+/// Returns the address of the next page: `Link: <ADDRESS>; rel="next"`.
 #[must_use]
 pub fn next_page(headers: &HeaderMap) -> Option<&str> {
     let lines = headers.get_all(LINK).iter().filter_map(|line| line.to_str().ok());

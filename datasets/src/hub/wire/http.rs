@@ -1,7 +1,8 @@
-//! One request to the hub.
+//! HTTP requests to the hub.
 //!
-//! Redirects are followed here and not by the client: the token goes to the endpoint's own host and to no other, and never
-//! again once a redirect has led away from it; and what the hub says of a file stands on the redirect itself.
+//! Redirects are followed here and not by the client library, for two reasons. The token is sent only to the endpoint's
+//! own host, and never again after a redirect has led away from it. And the hub's metadata of a file is on the redirect
+//! itself.
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, LOCATION, RANGE};
 use reqwest::redirect::Policy;
@@ -12,36 +13,36 @@ use crate::hub::wire::headers::{COMMIT, LINKED_ETAG, next_page, text};
 use crate::hub::wire::patience::{Failure, RetryPolicy};
 use crate::hub::{AccessToken, HubError, Settings};
 
-/// The longest way of redirects.
+/// The most redirects that are followed.
 const REDIRECTS: usize = 10;
-/// The longest answer that is read into memory, in bytes.
+/// The most bytes of an answer that is read into memory.
 const LONGEST: usize = 64 << 20;
 
-/// A page of an answer.
+/// A page of a paginated answer.
 #[derive(Debug)]
 pub struct Page {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Where the next one is, if there is one.
+    /// The address of the next page, if there is one.
     pub next: Option<Url>,
 }
 
-/// The client of one hub.
+/// The HTTP client of one hub.
 #[derive(Debug)]
 pub struct Http {
     client: Client,
-    /// The hub.
+    /// The hub's address.
     pub endpoint: Url,
     token: Option<AccessToken>,
-    /// How long and how often it is asked.
+    /// The retry policy and timeouts.
     pub patience: RetryPolicy,
 }
 
 impl Http {
-    /// The client of the hub that the settings name.
+    /// Makes the client of the hub in the settings.
     ///
     /// # Errors
-    /// [`HubError::Setting`]: the system's TLS or proxy settings cannot be used.
+    /// [`HubError::Setting`] if the system's TLS or proxy settings cannot be used.
     pub fn new(settings: &Settings, patience: RetryPolicy) -> Result<Self, HubError> {
         let client = Client::builder()
             .user_agent(concat!("demask/", env!("CARGO_PKG_VERSION")))
@@ -61,13 +62,13 @@ impl Http {
         })
     }
 
-    /// The address of these parts below the endpoint, each escaped.
+    /// Returns the address of path segments below the endpoint, each escaped.
     #[must_use]
     pub fn address<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
         below(&self.endpoint, parts)
     }
 
-    /// Where answers come from.
+    /// Returns the endpoint and the token's origin.
     fn place(&self) -> HubEndpoint<'_> {
         HubEndpoint {
             endpoint: &self.endpoint,
@@ -75,20 +76,21 @@ impl Http {
         }
     }
 
-    /// The bytes at an address from `start` on, wherever it is redirected to: 200 has all of them, 206 the rest, 416 none.
+    /// Requests the bytes at an address from `start` on, following redirects. Status 200 has all of them, 206 the rest,
+    /// 416 none.
     ///
     /// # Errors
-    /// Every status from 400 on but 416; the connection's.
+    /// Every status from 400 on except 416; any connection error.
     pub async fn bytes(&self, asked: &AnswerSubject<'_>, url: Url, start: u64) -> Result<Response, Failure> {
         let start = (start > 0).then_some(start);
         let (response, _) = self.follow(asked, Method::GET, url, start).await?;
         Ok(response)
     }
 
-    /// All of an answer of at most [`LONGEST`] bytes.
+    /// Reads a whole answer of at most [`LONGEST`] bytes.
     ///
     /// # Errors
-    /// Every status from 400 on; a longer answer; the connection's.
+    /// Every status from 400 on; a longer answer; any connection error.
     pub async fn page(&self, asked: &AnswerSubject<'_>, url: Url) -> Result<Page, Failure> {
         let mut response = self.bytes(asked, url, 0).await?;
         let next = next_page(response.headers()).and_then(|next| response.url().join(next).ok());
@@ -103,11 +105,11 @@ impl Http {
         Ok(Page { bytes, next })
     }
 
-    /// What the hub says of a file: the headers of the redirect that leads to it, or of the file itself, and the commit that
-    /// was seen on the way.
+    /// Requests the headers of a file: those of the redirect that leads to it, or of the file itself, and the commit
+    /// seen on the way.
     ///
     /// # Errors
-    /// Every status from 400 on; the connection's.
+    /// Every status from 400 on; any connection error.
     pub async fn head(
         &self,
         asked: &AnswerSubject<'_>,
@@ -148,7 +150,7 @@ impl Http {
         at_home: bool,
         start: Option<u64>,
     ) -> Result<Response, Failure> {
-        // The lengths are wanted as they are, not as they may be packed.
+        // Requests uncompressed bodies, so that `Content-Length` is the file's own length.
         let mut request = self
             .client
             .request(method.clone(), url.clone())
@@ -163,7 +165,7 @@ impl Http {
     }
 }
 
-/// Where a redirect leads.
+/// Returns the target of a redirect.
 fn redirect(response: &Response) -> Option<Url> {
     let code = response.status().as_u16();
     if !matches!(code, 301 | 302 | 303 | 307 | 308) {
@@ -173,7 +175,8 @@ fn redirect(response: &Response) -> Option<Url> {
     response.url().join(location).ok()
 }
 
-/// A redirect that says what is behind it need not be followed to know; one to a storage host should not be.
+/// Whether a redirect carries the file's metadata, so that it need not be followed. One that leads to a storage host
+/// should not be followed.
 fn says_it_all(response: &Response, next: &Url) -> bool {
     let headers = response.headers();
     let leaves = next.origin() != response.url().origin();

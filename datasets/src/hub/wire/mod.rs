@@ -1,4 +1,4 @@
-//! What crosses the wire: addresses and redirects, what headers and answers mean, which failures may pass, what the hub says of
+//! The network side of a pull: requests and redirects, the meaning of headers and answers, retries, and the metadata of
 //! a file. Nothing is written to disk here.
 
 pub(in crate::hub) mod answer;

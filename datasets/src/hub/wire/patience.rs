@@ -1,4 +1,4 @@
-//! The patience to ask again: which failures may pass, how long to wait, when to give up.
+//! Retries: which failures may pass, how long to wait, when to give up.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use reqwest::{StatusCode, Url};
 use crate::hub::wire::headers::text;
 use crate::hub::{HubError, PullEvent, Watch};
 
-/// How long and how often to try.
+/// Limits of retries and waits.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// Tries in a row that bring nothing new.
+    /// The most tries in a row without progress.
     pub tries: u32,
-    /// Wait after the first failure; doubled after each further one.
+    /// The wait after the first failure; it doubles after each further one.
     pub first_wait: Duration,
-    /// Longest wait of our own accord.
+    /// The longest wait that doubling reaches.
     pub longest_wait: Duration,
-    /// Longest wait that the hub may ask for (`Retry-After`, `RateLimit`); its windows are five minutes.
+    /// The longest wait that the hub may ask for (`Retry-After`, `RateLimit`); its rate windows are five minutes.
     pub longest_asked: Duration,
-    /// How long a connection may take, and may say nothing.
+    /// The timeout of connecting, and of each read.
     pub silence: Duration,
 }
 
@@ -35,22 +35,22 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How one try failed.
+/// Why one try failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Another try may do.
+    /// Another try may succeed.
     Passing {
-        /// In words.
+        /// The reason.
         why: String,
         /// The wait that the hub asks for.
         wait: Option<Duration>,
     },
-    /// None will.
+    /// No further try can succeed.
     Final(HubError),
 }
 
 impl Failure {
-    /// One that may pass.
+    /// Makes a failure that may pass.
     pub fn passing(why: impl Into<String>) -> Self {
         Self::Passing {
             why: why.into(),
@@ -58,10 +58,10 @@ impl Failure {
         }
     }
 
-    /// Of the client: a connection that failed, was cut off or fell silent.
+    /// Makes the failure of a connection that could not be opened, broke or timed out.
     #[must_use]
     pub fn of_client(error: reqwest::Error) -> Self {
-        // The host, but not the rest of the address: a storage host's is signed.
+        // The message names the host only: a storage host's address contains a signature.
         let host = error
             .url()
             .and_then(Url::host_str)
@@ -84,7 +84,8 @@ impl From<HubError> for Failure {
     }
 }
 
-/// The wait that an answer asks for: seconds of `Retry-After`, or the end of the window that `RateLimit` says is used up.
+/// Returns the wait that an answer asks for: the seconds of `Retry-After`, or the rest of a `RateLimit` window that is
+/// used up.
 #[must_use]
 pub fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     let retry_after = text(headers, RETRY_AFTER.as_str()).and_then(|value| value.trim().parse().ok());
@@ -100,7 +101,7 @@ pub fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     retry_after.or_else(window).map(Duration::from_secs)
 }
 
-/// Whether another try may do better.
+/// Whether a status may change on another try.
 #[must_use]
 pub fn may_pass(status: StatusCode) -> bool {
     status.is_server_error()
@@ -110,7 +111,7 @@ pub fn may_pass(status: StatusCode) -> bool {
         )
 }
 
-/// Tries in a row.
+/// The tries of one request.
 pub struct Tries<'a> {
     what: &'a str,
     patience: &'a RetryPolicy,
@@ -119,7 +120,7 @@ pub struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// None yet.
+    /// Starts with no failed try.
     #[must_use]
     pub fn new(what: &'a str, patience: &'a RetryPolicy, watch: &'a dyn Watch) -> Self {
         Self {
@@ -130,7 +131,7 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Something new has come: the count begins anew.
+    /// Resets the count of failures after progress.
     pub fn progressed(&mut self) {
         self.failed = 0;
     }
@@ -138,7 +139,7 @@ impl<'a> Tries<'a> {
     /// Waits before the next try.
     ///
     /// # Errors
-    /// A final failure; one too many in a row; a wait that is too long.
+    /// A final failure; too many failures in a row; a wait that is too long.
     pub async fn after(&mut self, failure: Failure) -> Result<(), HubError> {
         let (why, asked) = match failure {
             Failure::Final(error) => return Err(error),

@@ -1,4 +1,4 @@
-//! What the hub says of a file before a byte of it is fetched.
+//! The hub's metadata of a file, requested before its bytes.
 
 use reqwest::Url;
 use reqwest::header::{CONTENT_LENGTH, ETAG};
@@ -10,28 +10,28 @@ use crate::hub::wire::http::Http;
 use crate::hub::wire::patience::{Failure, Tries};
 use crate::hub::{HubError, Watch};
 
-/// A file as the hub has it at one commit.
+/// A file of the hub at one commit.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    /// Where it is asked for; a large one is redirected from there.
+    /// The file's address; a large file is redirected from there.
     pub url: Url,
-    /// What its content is called.
+    /// The etag of its content.
     pub etag: Etag,
-    /// Its length in bytes, where the hub says it.
+    /// Its length in bytes, if the hub gives it.
     pub size: Option<u64>,
 }
 
 impl Remote {
-    /// What of the file can be compared with what the hub says.
+    /// Returns what of the file can be verified: the kind of hash, else `size`.
     #[must_use]
     pub fn check(&self) -> Option<&'static str> {
         self.etag.check().or_else(|| self.size.map(|_| "size"))
     }
 
-    /// Asks `HEAD /OWNER/NAME/resolve/COMMIT/FILE`.
+    /// Requests `HEAD /OWNER/NAME/resolve/COMMIT/FILE`.
     ///
     /// # Errors
-    /// Every refusal; [`HubError::NotAHub`] where the answer is not of that commit or does not name the content.
+    /// Every refusal of the hub; [`HubError::NotAHub`] if the answer is for another commit or has no etag.
     pub async fn ask(
         http: &Http,
         asked: &AnswerSubject<'_>,
@@ -64,7 +64,7 @@ async fn once(http: &Http, asked: &AnswerSubject<'_>, commit: &str, url: &Url) -
     }
     let headers = response.headers();
     let linked = text(headers, LINKED_ETAG);
-    // The chunk store's own word for a file is a hash too, and of the same length, but not of its bytes.
+    // With a Xet header, the plain `ETag` is the chunk store's hash: as long as a SHA-256, but not of the file's bytes.
     let plain = || text(headers, ETAG.as_str()).filter(|_| !headers.contains_key(XET_HASH));
     let named = linked.or_else(plain);
     let etag = named

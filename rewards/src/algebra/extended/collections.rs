@@ -1,4 +1,4 @@
-//! Elements, sets, intervals and tuples.
+//! Parsing of elements, sets, intervals and tuples.
 
 use super::super::expr::{Expr, Named, RelationKind};
 use super::super::probe::value_of;
@@ -8,7 +8,7 @@ use super::expressions::relation;
 use super::symbols::number;
 
 impl Parser<'_> {
-    /// `x = 1, 2` or `x \in …`: a name, then elements without relations.
+    /// Parses `x = 1, 2` or `x \in …`: a name, then elements without relations.
     pub(super) fn named_elements(&mut self) -> Option<Expr> {
         let name = self.names()?;
         let is_named = self.take("=") || self.take_command(&["in"]);
@@ -62,7 +62,8 @@ impl Parser<'_> {
         Some(elements)
     }
 
-    /// An element: two with ±, a set, or an expression. Whatever reading ends where an element can end.
+    /// Parses an element: two values with ±, a set, or an expression. The first reading that ends where an element can
+    /// end is taken.
     pub(super) fn element(&mut self, with_relations: bool) -> Option<Vec<Expr>> {
         self.attempt(|parser| parser.plus_minus().filter(|_| parser.ends_element()))
             .or_else(|| {
@@ -243,7 +244,8 @@ impl Parser<'_> {
     // --- relations and expressions ---
 }
 
-/// Elements as the official helper makes them: one alone, a set, or a set of tuples where semicolons part them.
+/// Combines elements as the official helper does: a single one alone, several as a set, groups separated by semicolons
+/// as a set of tuples.
 fn collected(mut elements: Vec<Vec<Expr>>) -> Expr {
     if elements.len() == 1 {
         let mut only = elements.remove(0);
@@ -266,7 +268,7 @@ fn as_set(expr: Expr) -> Expr {
     }
 }
 
-/// An interval, a tuple where it would be empty, or what sympy makes of it at once.
+/// Makes an interval; a tuple where the interval would be empty, or sympy's immediate simplification.
 fn interval(from: Expr, to: Expr, left_open: bool, right_open: bool) -> Option<Expr> {
     let real = |expr: &Expr| match expr {
         Expr::Named(Named::Infinity) => Some(f64::INFINITY),
@@ -284,7 +286,7 @@ fn interval(from: Expr, to: Expr, left_open: bool, right_open: bool) -> Option<E
             return Some(Expr::Set(vec![from]));
         }
     }
-    // sympy makes no interval of numbers that are not known to be real.
+    // sympy makes no interval whose ends are not known to be real.
     let is_unreal =
         |expr: &Expr| matches!(expr, Expr::Symbol(_, false)) || matches!(expr, Expr::Named(Named::I));
     if is_unreal(&from) || is_unreal(&to) {

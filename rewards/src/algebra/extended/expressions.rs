@@ -1,4 +1,4 @@
-//! Relations, sums, products, powers and what stands in them.
+//! Parsing of relations, sums, products and powers.
 
 use num_traits::Signed;
 
@@ -7,11 +7,11 @@ use super::super::tokens::Token;
 use super::functions::{is_function, is_operator};
 use super::{DEEPEST, Parser, is_only_symbols};
 
-/// The bars of absolute values that are told apart; each may open or close.
+/// The most absolute-value bars that are disambiguated; each may open or close.
 const MOST_BARS: usize = 10;
 
 impl Parser<'_> {
-    /// A chain of relations holds together.
+    /// Parses a chain of relations as their conjunction.
     pub(super) fn relations(&mut self) -> Option<Expr> {
         let mut left = self.expr()?;
         while let Some(kind) = self.relation_sign() {
@@ -19,7 +19,7 @@ impl Parser<'_> {
             let right = self.expr()?;
             left = match kind {
                 Some(kind) => chained(kind, left, right),
-                // An approximation names its left side, or stands for it.
+                // An approximation sign names its left side, or is read as that side.
                 None if is_only_symbols(&left) => right,
                 None => left,
             };
@@ -100,7 +100,7 @@ impl Parser<'_> {
         value
     }
 
-    /// Factors side by side, from the right; a whole number before a positive fraction is a mixed number.
+    /// Parses adjacent factors, combined from the right; an integer before a positive fraction is a mixed number.
     pub(super) fn factors(&mut self, with_functions: bool) -> Option<Expr> {
         let mut factors = vec![self.postfix(true)?];
         while self.begins_factor(with_functions) {
@@ -175,7 +175,7 @@ impl Parser<'_> {
             if self.take("!") {
                 value = Expr::Function("factorial".to_owned(), vec![value]);
             } else if self.take("^degree") {
-                // Degrees are read over.
+                // Degree signs are ignored.
             } else if self.take("'") || self.take("^T") {
                 value = transposed(value);
             } else if self.take("^") {

@@ -1,4 +1,4 @@
-//! Functions, sums and products over a range, matrices.
+//! Parsing of functions, of sums and products over a range, and of matrices.
 
 use super::super::expr::{Expr, Named};
 use super::super::tokens::Token;
@@ -26,7 +26,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A symbol before one atom in parentheses, or before several arguments, is a function.
+    /// Parses a function application: a symbol before one atom in parentheses, or before several arguments.
     pub(super) fn applied(&mut self, with_functions: bool) -> Option<Expr> {
         let function = |parser: &mut Self| {
             let Expr::Symbol(name, _) = parser.symbol()? else {
@@ -138,7 +138,7 @@ impl Parser<'_> {
         })
     }
 
-    /// A sum or product: `_{k=1}^{n}` in either order, then a product.
+    /// Parses a sum or product: `_{k=1}^{n}` in either order, then a product.
     pub(super) fn series(&mut self, name: &str) -> Option<Expr> {
         let (mut start, mut end) = (None, None);
         for _ in 0..2 {

@@ -1,8 +1,8 @@
-//! The tokens of `latex2sympy2_extended`'s grammar.
+//! The lexer of `latex2sympy2_extended`'s grammar.
 
 use super::super::tokens::{SPACES, Token, differential, sign};
 
-/// Commands of accents, whose content is taken as it is.
+/// Accent commands, whose content is taken verbatim.
 const ACCENTS: [&str; 41] = [
     "acute",
     "bar",
@@ -130,7 +130,7 @@ const SYMBOLS: [&str; 79] = [
     "partial",
 ];
 
-/// Words that are tokens of their own, wherever they stand.
+/// Words that are tokens wherever they occur.
 const RESERVED: [&str; 40] = [
     "arsinh",
     "arcsinh",
@@ -174,7 +174,7 @@ const RESERVED: [&str; 40] = [
     "bmatrix",
 ];
 
-/// Unicode's signs for commands and letters.
+/// Unicode characters that stand for commands.
 const SIGNS_OF_COMMANDS: [(char, &str); 45] = [
     ('π', "pi"),
     ('α', "alpha"),
@@ -228,7 +228,7 @@ pub fn is_symbol(name: &str) -> bool {
     SYMBOLS.contains(&name) && name != "partial"
 }
 
-/// All tokens of a text; `None` where the official lexer raises.
+/// Returns all tokens of a text; `None` where the official lexer raises.
 pub fn tokens(text: &str) -> Option<Vec<Token>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -304,7 +304,7 @@ fn next(rest: &str, c: char) -> Option<(Option<Token>, usize)> {
     Some((Some(Token::Command(command.to_owned())), c.len_utf8()))
 }
 
-/// A command: the longest that the grammar knows at this place, which may be shorter than the word.
+/// Reads the longest command that the grammar knows here, which may be shorter than the word.
 fn command_token(command: &str) -> Option<(Option<Token>, usize)> {
     let length = command.bytes().take_while(u8::is_ascii_alphabetic).count();
     let word = &command[..length];
@@ -324,7 +324,7 @@ fn command_token(command: &str) -> Option<(Option<Token>, usize)> {
             && let Some(end) = closing(content)
         {
             let taken = command.len() - content.len() + end + 1;
-            // A space before the brace stays part of the accent's name.
+            // A space before the brace is part of the accent's name.
             let name = &command[..command.len() - content.len() - 1];
             return Some((
                 Some(Token::Accent(name.to_owned(), content[..end].to_owned())),
@@ -336,7 +336,7 @@ fn command_token(command: &str) -> Option<(Option<Token>, usize)> {
     Some((Some(Token::Command(name.to_owned())), length + 1))
 }
 
-/// The first closing brace that is not written `\}`.
+/// Finds the first closing brace that is not written `\}`.
 fn closing(content: &str) -> Option<usize> {
     let mut escaped = false;
     for (i, c) in content.char_indices() {
@@ -493,7 +493,7 @@ fn number_token(rest: &str) -> (Option<Token>, usize) {
         let decimals = digits(after);
         length += if decimals > 0 { decimals + 1 } else { 0 };
     }
-    // E-notation is a number as well; a percent sign may follow after one space.
+    // A number may be in E-notation; a percent sign may follow after one space.
     if let Some(after) = rest[length..].strip_prefix('E') {
         let unsigned = after.strip_prefix(['+', '-']).unwrap_or(after);
         if digits(unsigned) > 0 {

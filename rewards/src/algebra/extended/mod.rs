@@ -1,7 +1,9 @@
-//! LaTeX as `latex2sympy2_extended` 1.10.2 reads it: sets, tuples, intervals, matrices, relations, texts.
+//! A reimplementation of `latex2sympy2_extended` 1.10.2, which reads LaTeX with sets, tuples, intervals, matrices,
+//! relations and text.
 //!
-//! Its grammar is tried in its order: a name with elements, elements, a relation of sets; the first that takes the whole text
-//! is meant. Letters are lower-cased symbols, `e` is the constant, `i` a symbol; a whole number before a fraction is a mixed one.
+//! The grammar's alternatives are tried in its order: a name with elements, elements, a relation of sets. The first
+//! that consumes the whole text is taken. Letters become lower-case symbols, `e` is the constant, `i` is a symbol; an
+//! integer before a fraction makes a mixed number.
 
 use super::expr::Expr;
 use super::tokens::Token;
@@ -13,11 +15,11 @@ mod functions;
 mod lexer;
 mod symbols;
 
-/// The depth of groups and the length of texts that are parsed.
+/// The deepest nesting of groups and the longest text that are parsed.
 const DEEPEST: usize = 120;
 const LONGEST: usize = 20_000;
 
-/// The expression that a text is; `None` where the official parser raises. Symbols are real or not, by the caller's guess.
+/// Parses a text; `None` where the official parser raises. `is_real` says whether symbols are assumed to be real.
 pub fn parse(text: &str, is_real: bool) -> Option<Expr> {
     if text.len() > LONGEST {
         return None;
@@ -73,7 +75,7 @@ impl Parser<'_> {
         self.take(sign).then_some(())
     }
 
-    /// Tries a reading; the place is as before where it fails.
+    /// Tries a reading and restores the position if it fails.
     fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let (at, depth) = (self.at, self.depth);
         self.depth += 1;
@@ -88,7 +90,7 @@ impl Parser<'_> {
     // --- collections ---
 }
 
-/// Whether an expression holds nothing but symbols, or their inverses.
+/// Whether an expression consists of symbols and their inverses only.
 pub fn is_only_symbols(expr: &Expr) -> bool {
     match expr {
         Expr::Symbol(..) => true,

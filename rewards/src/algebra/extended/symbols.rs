@@ -1,4 +1,4 @@
-//! Numbers and symbols with their scripts.
+//! Parsing of numbers, and of symbols with their subscripts and superscripts.
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -13,7 +13,7 @@ impl Parser<'_> {
             Token::Number(digits) => {
                 self.at += 1;
                 if self.take("_") {
-                    // A base is read over.
+                    // The base of a number is ignored.
                     self.subscript()?;
                 }
                 number(&digits)
@@ -38,7 +38,7 @@ impl Parser<'_> {
         }
     }
 
-    /// A symbol with its subscript and superscript.
+    /// Parses a symbol with its subscript and superscript.
     pub(super) fn name(&mut self) -> Option<Expr> {
         let power = |parser: &mut Self| {
             if parser.take("^") {
@@ -90,7 +90,7 @@ impl Parser<'_> {
                 self.is_real,
             )),
             Token::Command(name) if name == "pi" => Some(Expr::Named(Named::Pi)),
-            // Lower-casing makes Π the constant as well.
+            // Lower-casing makes Π the constant as well, as in the official parser.
             Token::Command(name) if name == "Pi" => Some(Expr::Named(Named::Pi)),
             Token::Command(name) if lexer::is_symbol(name) => {
                 Some(Expr::Symbol(name.to_lowercase(), self.is_real))
@@ -102,7 +102,7 @@ impl Parser<'_> {
         Some(symbol)
     }
 
-    /// A subscript as text.
+    /// Reads a subscript as text.
     pub(super) fn subscript(&mut self) -> Option<String> {
         let start = self.at;
         if self.take("{") {

@@ -1,4 +1,4 @@
-//! What is wrong with a benchmark of one's own, told before anything of it is read.
+//! Validation of a user-defined benchmark, before any of its data is read.
 
 use demask_datasets::formats::READERS;
 use demask_datasets::prompts::row_template::RowTemplate;
@@ -8,10 +8,10 @@ use super::scoring::OwnScorer;
 use crate::benchmarks::BENCHMARKS;
 
 impl OwnBenchmark {
-    /// Its scorer, where all of it is right. `rewards` are the names of the profile's external ones.
+    /// Returns the scorer of a valid benchmark. `rewards` are the names of the profile's external rewards.
     ///
     /// # Errors
-    /// What is wrong first: the key, and what was expected.
+    /// The first invalid key, and what was expected.
     pub(super) fn check(&self, rewards: &[&str]) -> Result<OwnScorer, (&'static str, String)> {
         let plain = |sign: char| sign.is_ascii_alphanumeric() || matches!(sign, '_' | '-' | '.');
         if self.name.is_empty() || self.name.len() > 80 || !self.name.chars().all(plain) {

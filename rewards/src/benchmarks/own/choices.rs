@@ -4,24 +4,24 @@ use serde_json::{Map, Value};
 
 use crate::verifiers::answer;
 
-/// Choices that a letter can name.
+/// The most choices: each is named by a letter.
 const MOST: usize = 26;
 
 /// The choices of a row.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Choices {
-    /// What they say.
+    /// The texts of the choices.
     pub(super) texts: Vec<String>,
-    /// What the row calls them, where it does; as many as there are texts.
+    /// The row's own labels, one per text; empty if it has none.
     labels: Vec<String>,
 }
 
 impl Choices {
-    /// Those of the column `choices`: a list; the lists `text` and `label` of an object, as ARC has it; or an object whose
-    /// names are the labels.
+    /// Reads the column `choices`: a list; an object with the lists `text` and `label`, as in ARC; or an object of
+    /// texts by label.
     ///
     /// # Errors
-    /// There are more than letters, or not as many labels as texts: in words.
+    /// A message if there are more choices than letters, or if the numbers of labels and texts differ.
     pub(super) fn of(columns: &Map<String, Value>) -> Result<Self, String> {
         let (texts, labels) = match columns.get("choices") {
             Some(Value::Array(all)) => (words(all), Vec::new()),
@@ -47,11 +47,11 @@ impl Choices {
         Ok(Self { texts, labels })
     }
 
-    /// The number of the right one: by the row's own labels where it has any; else a number of JSON counts from 0; else by
-    /// letter, by words, or by a number in words that counts from 0.
+    /// Returns the index of the right choice. The row's own labels are tried first. A JSON number counts from 0; a text
+    /// is a letter, the choice's text, or a number that counts from 0.
     ///
     /// # Errors
-    /// No choice is meant: what was given, and what there is.
+    /// A message with the value and the choices if it fits none.
     pub(super) fn right(&self, given: &Value) -> Result<usize, String> {
         let said = word(given);
         let by_label = self.labels.iter().position(|label| label.trim() == said);
@@ -77,7 +77,7 @@ impl Choices {
         })
     }
 
-    /// The choice that a text is: its letter alone, its words, or the row's own label.
+    /// Returns the choice that a reply names: by its letter alone, its text, or the row's own label.
     pub(super) fn said(&self, text: &str) -> Option<usize> {
         let bare = text.trim().trim_matches(['(', ')', '.', ':', '*', ' ']);
         let by_letter = match bare.as_bytes() {
@@ -98,7 +98,7 @@ impl Choices {
     }
 }
 
-/// The letter of a choice.
+/// Returns the letter of a choice.
 pub(super) fn letter(number: usize) -> char {
     u8::try_from(number)
         .ok()

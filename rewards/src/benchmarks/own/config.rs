@@ -1,4 +1,4 @@
-//! What a benchmark of one's own is, as a profile or a file of its own says it.
+//! The configuration of a user-defined benchmark, in a profile or in a file of its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,51 +8,51 @@ use demask_datasets::formats::{READERS, Reader, reader_of};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A benchmark of one's own.
+/// A user-defined benchmark.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnBenchmark {
-    /// The name that suites are named by.
+    /// The name by which suites refer to it.
     pub name: String,
-    /// What it measures, in a line.
+    /// What it measures, in one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
     /// The file or folder of its items: JSON lines, Parquet, tar shards, a folder of pictures; a relative one may also lie beside
     /// the profile, or below `DEMASK_DATA`.
     pub file: PathBuf,
-    /// The format, in the words of a source's `kind`; absent: by the file's name.
+    /// The format, as in a source's `kind`; absent: by the file's name.
     pub format: Option<String>,
-    /// The file's own names of columns, by the names `image`, `reference`, `choices` and `category`.
+    /// The file's own column names, by the names `image`, `reference`, `choices` and `category`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
-    /// What is asked: a `text`, a `question` about a picture, a `drawing`.
+    /// What is asked: a `text`, a `question` about a picture, or a `drawing`.
     #[serde(default)]
     pub kind: OwnKind,
-    /// The prompt, a Jinja template that sees the row's columns; absent: the column `prompt`, `question`, `instruction` or
-    /// `caption`, with lettered choices below where there are any.
+    /// The prompt: a Jinja template over the row's columns. Absent: the column `prompt`, `question`, `instruction` or
+    /// `caption`, followed by lettered choices if there are any.
     pub prompt: Option<String>,
-    /// The right answer, a template as well; absent: the column `reference`, `answer`, `target` or `label`.
+    /// The right answer, also a template; absent: the column `reference`, `answer`, `target` or `label`.
     pub reference: Option<String>,
     /// How an answer is scored: `exact`, `number`, `choice`, `regex`, `f1`, an official scorer of single answers (`gsm8k`,
     /// `math.answer`, `math.completion`, `gqa.pair`, `vqav2.pair`, `gpqa_generative`, `arc_challenge_chat`,
     /// `opencompass_first_option`), or a reward's name.
     #[serde(default = "exact")]
     pub scorer: String,
-    /// What the answer is, for `regex`: the first group of the pattern's last match, held against the right answer where there is
-    /// one.
+    /// The pattern for `regex`: the first group of its last match is the answer, compared with the right answer if
+    /// there is one.
     pub pattern: Option<String>,
     /// Which number of an official scorer's verdict counts, by its path (`gsm8k.strict-match.exact_match`).
     pub value: Option<String>,
     /// Whether the model may reason before it answers; absent: it may, except before a drawing.
     pub think: Option<bool>,
-    /// Which split's files of a folder: `test`, `validation` or `train`.
+    /// The split whose files of a folder are read: `test`, `validation` or `train`.
     #[serde(default = "test")]
     #[schemars(with = "String")]
     pub split: Split,
-    /// At most this many items, the first.
+    /// The most items; the first ones are taken.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: Option<usize>,
-    /// Side of its pictures in pixels; absent: the profile's, or the model's.
+    /// The side of its pictures in pixels; absent: the profile's, or the model's.
     #[schemars(range(min = 8, max = 4096))]
     pub pixels: Option<usize>,
     /// Its licence.
@@ -60,26 +60,26 @@ pub struct OwnBenchmark {
     pub licence: String,
 }
 
-/// What an own benchmark asks.
+/// The task of a user-defined benchmark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OwnKind {
-    /// A text is answered by a text.
+    /// Text answered by text.
     #[default]
     Text,
-    /// A question about a picture is answered by a text.
+    /// A question about a picture, answered by text.
     Question,
-    /// A text is answered by a picture.
+    /// Text answered by a picture.
     Drawing,
 }
 
-/// The names that `columns` may give the file's own for.
+/// The known column names that `columns` may map.
 pub(super) const COLUMNS: [&str; 4] = ["image", "reference", "choices", "category"];
 impl OwnBenchmark {
-    /// The reader of its format.
+    /// Returns the reader of its format.
     ///
     /// # Errors
-    /// There is none of that name, or the file's name tells none.
+    /// A message if the format is unknown, or if the file's name does not tell it.
     pub(super) fn reader(&self) -> Result<&'static dyn Reader, String> {
         let found = match &self.format {
             Some(format) => READERS.iter().copied().find(|reader| reader.name() == format),

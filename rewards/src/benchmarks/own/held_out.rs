@@ -1,4 +1,5 @@
-//! What is held out of a source as a benchmark (`test_share`): its rows are asked as they would have been trained on.
+//! The held-out share of a source as a benchmark (`test_share`): its rows are asked just as they would have been
+//! trained on.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -16,10 +17,10 @@ use crate::benchmarks::{
 };
 use crate::verifiers::{Verifiers, thought};
 
-/// Whatever the rows are: one free answer among them may be partly right.
+/// The mean credit, because free answers among the rows may be partly right.
 const MEAN: Protocol = Protocol::mean_credit("");
 
-/// What is held out of a source.
+/// The held-out share of a source.
 #[derive(Clone)]
 pub struct HeldOut {
     /// The source's file or folder.
@@ -28,7 +29,7 @@ pub struct HeldOut {
     pub reader: &'static dyn Reader,
     /// How its rows are read.
     pub origin: Origin,
-    /// The share that is held out.
+    /// The share of rows that is held out.
     pub share: f64,
 }
 
@@ -37,7 +38,7 @@ pub(in crate::benchmarks) struct HeldOutRows {
     about: String,
     held_out: HeldOut,
     items: ReadOnce,
-    /// How many there are, once they were counted.
+    /// The number of rows, once they have been counted.
     count: OnceLock<usize>,
 }
 
@@ -58,7 +59,7 @@ impl HeldOutRows {
 }
 
 impl HeldOut {
-    /// The first items, at most `count`; the source is read no further than to the last of them.
+    /// Returns the first items, at most `count`; the source is read only up to the last of them.
     fn items(&self, count: usize) -> Result<Vec<Item>, String> {
         let items: Vec<Item> = self.answered()?.take(count).map(Item::from).collect();
         match items.is_empty() {
@@ -70,7 +71,7 @@ impl HeldOut {
         }
     }
 
-    /// Every held-out example that an answer can be held against.
+    /// Returns every held-out example that has an answer to compare with.
     fn answered(&self) -> Result<impl Iterator<Item = Example> + use<>, String> {
         let rows = self.reader.open(&self.path, self.origin.clone());
         let rows = held_out_rows(rows.map_err(|error| error.to_string())?, self.share);
@@ -107,7 +108,7 @@ impl Benchmark for HeldOutRows {
         self.items.first(count)
     }
 
-    /// By the example's own check; a free answer by the words that it has in common with the given one.
+    /// Scores by the example's own check; a free answer by its words in common with the reference.
     fn score(&self, _: &Protocol, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
         let free = match (&item.example.check, response) {
             (Check::None, Response::Completion(completion)) => Some(completion),

@@ -1,4 +1,4 @@
-//! The rows of an own benchmark's file as items: prompt and right answer made of the row's columns.
+//! The items of a user-defined benchmark: the prompt and right answer made of a row's columns.
 
 use demask_datasets::example::{Check, Example, Kind};
 use demask_datasets::formats::Rows;
@@ -11,11 +11,11 @@ use super::config::{OwnBenchmark, OwnKind};
 use super::scoring::OwnScorer;
 use crate::benchmarks::Item;
 
-/// Side of pictures where nobody says.
+/// The side of pictures in pixels by default.
 const PIXELS: usize = 32;
-/// Columns that are the prompt where no template is given.
+/// The columns that serve as the prompt without a template.
 const PROMPTS: [&str; 4] = ["prompt", "question", "instruction", "caption"];
-/// Columns that are the right answer where no template is given.
+/// The columns that serve as the right answer without a template.
 const REFERENCES: [&str; 4] = ["reference", "answer", "target", "label"];
 
 /// Makes items of rows.
@@ -26,7 +26,7 @@ struct ItemMaker<'a> {
     reference: Option<RowTemplate>,
 }
 
-/// The rows of an own benchmark's file, with all their columns.
+/// Opens the rows of the benchmark's file with all their columns.
 fn rows(own: &OwnBenchmark) -> Result<Rows, String> {
     let reader = own.reader()?;
     let origin = Origin {
@@ -34,7 +34,7 @@ fn rows(own: &OwnBenchmark) -> Result<Rows, String> {
         licence: own.licence.clone(),
         split: own.split,
         pixels: own.pixels.unwrap_or(PIXELS),
-        // What is renamed keeps its own name beside, for templates to see.
+        // Renamed columns also keep their own names, which templates may use.
         columns: own
             .columns
             .iter()
@@ -46,17 +46,17 @@ fn rows(own: &OwnBenchmark) -> Result<Rows, String> {
     reader.open(&own.file, origin).map_err(|error| error.to_string())
 }
 
-/// Whether the first row of a file shows a picture.
+/// Whether the first row of the file has a picture.
 pub(super) fn shows_a_picture(own: &OwnBenchmark) -> Result<bool, String> {
     let first = rows(own)?.next().transpose().map_err(|bad| bad.to_string())?;
     Ok(first.is_some_and(|examples| examples.iter().any(|example| example.picture.is_some())))
 }
 
-/// Every item, in the file's order, as many as the limit allows.
+/// Reads every item in the file's order, up to the limit.
 ///
 /// # Errors
-/// The file cannot be read; a row gives no item: its file, its line and its column, in words. No figure is bettered by leaving
-/// a row out.
+/// A message with file, line and column if the file cannot be read or a row yields no item. Bad rows are not skipped,
+/// because that could improve the result.
 pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, String> {
     let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
     let maker = ItemMaker {
@@ -72,7 +72,7 @@ pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, 
         if items.len() >= most {
             break;
         }
-        // A picture without columns is one row that readers make several examples of.
+        // From a picture without columns, readers make several examples of one row; the first stands for it.
         let examples = row.map_err(|bad| bad.to_string())?;
         let Some(row) = examples.into_iter().next() else {
             continue;
@@ -121,7 +121,7 @@ impl ItemMaker<'_> {
         Ok(self.made(row, columns, prompt, reference).into())
     }
 
-    /// The right answer, of choices the letter; empty where there is none.
+    /// Returns the right answer, for choices its letter; empty if there is none.
     fn reference(&self, columns: &Map<String, Value>) -> Result<String, String> {
         let given = match &self.reference {
             Some(template) => template
@@ -149,7 +149,7 @@ impl ItemMaker<'_> {
         choices.right(&given).map(|number| letter(number).to_string())
     }
 
-    /// A row's columns, those that are given another name under both.
+    /// Returns a row's columns; renamed ones appear under both names.
     fn columns(&self, row: &Example) -> Result<Map<String, Value>, String> {
         if row.columns.is_empty() {
             return Ok(made_of(row));
@@ -198,7 +198,7 @@ impl ItemMaker<'_> {
     }
 }
 
-/// What a reader without columns made of a row, as columns.
+/// Converts a row of a reader without columns to columns.
 fn made_of(row: &Example) -> Map<String, Value> {
     let made = [
         ("prompt", Some(row.prompt.clone())),
@@ -215,7 +215,7 @@ fn owned((known, own): (&String, &String)) -> (String, String) {
     (known.clone(), own.clone())
 }
 
-/// The column that asks, with lettered choices below it where there are any.
+/// Returns the column with the question, followed by lettered choices if there are any.
 fn plain_prompt(columns: &Map<String, Value>) -> Result<String, String> {
     let Some(name) = first(columns, &PROMPTS)? else {
         return Err(format!(
@@ -230,7 +230,7 @@ fn plain_prompt(columns: &Map<String, Value>) -> Result<String, String> {
     Ok(word(&columns[name]) + &lines.collect::<String>())
 }
 
-/// The first of some columns that says something.
+/// Returns the first of the known columns that is not null.
 fn first<'a>(columns: &Map<String, Value>, known: &[&'a str]) -> Result<Option<&'a str>, String> {
     let there = |name: &&&str| columns.get(**name).is_some_and(|value| !value.is_null());
     let Some(name) = known.iter().find(there) else {

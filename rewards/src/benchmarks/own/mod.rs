@@ -1,12 +1,12 @@
-//! Benchmarks that a person makes without Rust: a file, a prompt template, a scorer (`[[benchmark]]`), and what is held out of
-//! a source.
+//! User-defined benchmarks without Rust (`[[benchmark]]`: a file, a prompt template, a scorer), and the held-out share
+//! of a source.
 //!
-//! - `config.rs`: what one of a person's own is, `rows_file.rs`: what a bare file of rows is, `check.rs`: what may be wrong with it; `items.rs`: its rows as items,
-//!   `choices.rs`: their choices;
-//! - `scoring.rs`: how an answer is scored, `official.rs`: official scorers of single answers;
-//! - `held_out.rs`: what is held out of a source; `read_once.rs`: a file's items, kept once they were read.
+//! - `config.rs`: the configuration; `rows_file.rs`: a bare file of rows as a benchmark; `check.rs`: validation;
+//! - `items.rs`: rows as items; `choices.rs`: their choices;
+//! - `scoring.rs`: how an answer is scored; `official.rs`: official scorers of single answers;
+//! - `held_out.rs`: the held-out share of a source; `read_once.rs`: items cached after they were read.
 //!
-//! Not here: where paths are looked for (`actors`), who asks an external reward (`actors`).
+//! Paths are resolved and external rewards are asked in `actors`.
 
 mod check;
 mod choices;
@@ -33,12 +33,12 @@ pub use config::{OwnBenchmark, OwnKind};
 pub use held_out::HeldOut;
 pub(super) use held_out::HeldOutRows;
 
-/// The result of shares.
+/// The protocol of right-or-wrong scorers.
 const SHARE: Protocol = Protocol::accuracy("");
-/// The result of credits between wrong and right.
+/// The protocol of scorers with partial credit.
 const MEAN: Protocol = Protocol::mean_credit("");
 
-/// An own benchmark, its items read when they are first asked for.
+/// A user-defined benchmark; its items are read on first use.
 pub(super) struct Own {
     config: OwnBenchmark,
     scorer: Arc<OwnScorer>,
@@ -46,14 +46,14 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// The benchmark, `external` the names of the rewards that are no part of the program.
+    /// Makes the benchmark; `external` are the names of the profile's external rewards.
     ///
     /// # Errors
-    /// As [`OwnBenchmark::check`].
+    /// Those of [`OwnBenchmark::check`].
     pub(super) fn new(config: OwnBenchmark, external: &[&str]) -> Result<Self, (&'static str, String)> {
         let scorer = Arc::new(config.check(external)?);
         let (own, by) = (config.clone(), Arc::clone(&scorer));
-        // A broken row is told before any is asked: the whole file is read.
+        // The whole file is read, so that a broken row is reported before any item is asked.
         let items = ReadOnce::new(&config.name, move |_| items::read(&own, &by));
         Ok(Self {
             config,

@@ -1,5 +1,5 @@
-//! Official scorers of single answers for own benchmarks: which field of a case is the right answer, and which number of the
-//! verdict counts where nobody says.
+//! Official scorers of single answers in user-defined benchmarks: the field of the right answer, and the number of the
+//! verdict that counts by default.
 
 use serde_json::{Map, Value, json};
 
@@ -9,15 +9,15 @@ use crate::scorers;
 struct Answers {
     /// The name in `demask score --list`.
     name: &'static str,
-    /// The field that holds the right answer.
+    /// The field of the right answer.
     gold: &'static str,
-    /// The number of the verdict that counts.
+    /// The path of the number that counts by default.
     value: &'static str,
-    /// Whether its numbers may lie between wrong and right.
+    /// Whether that number may lie between wrong and right.
     is_graded: bool,
 }
 
-/// Those that score one answer by itself.
+/// The official scorers that score an answer by itself.
 const ANSWERS: [Answers; 8] = [
     Answers {
         name: "gsm8k",
@@ -69,7 +69,7 @@ const ANSWERS: [Answers; 8] = [
     },
 ];
 
-/// An official scorer and the number of its verdict that counts.
+/// An official scorer and the path of the number that counts.
 pub(super) struct Official {
     answers: &'static Answers,
     value: String,
@@ -77,15 +77,15 @@ pub(super) struct Official {
 }
 
 impl Official {
-    /// The names that there are.
+    /// Returns the names of the scorers.
     pub(super) fn names() -> Vec<&'static str> {
         ANSWERS.iter().map(|one| one.name).collect()
     }
 
-    /// The scorer of a name; none where there is no such.
+    /// Finds a scorer by name; `None` if there is none.
     ///
     /// # Errors
-    /// Its verdicts have no number at that path: those that they have.
+    /// A message with the existing paths if its verdicts have no number at `value`.
     pub(super) fn of(name: &str, value: Option<&str>) -> Result<Option<Self>, String> {
         let Some(answers) = ANSWERS.iter().find(|one| one.name == name) else {
             return Ok(None);
@@ -95,7 +95,7 @@ impl Official {
             value: value.unwrap_or(answers.value).to_owned(),
             is_graded: answers.is_graded,
         };
-        // Every verdict of a scorer has the same numbers.
+        // All verdicts of a scorer have the same fields, so one shows them.
         let choices = json!({ "choices": ["1", "2", "3", "4"] });
         let verdict = found.verdict(
             "\\boxed{1}",
@@ -121,16 +121,16 @@ impl Official {
         self.is_graded
     }
 
-    /// Whether the row itself has the right answers that the scorer reads: several people's, as VQA has them.
+    /// Whether the row itself has the right answers that the scorer reads, such as VQA's answers of several people.
     pub(super) fn has_answers(&self, columns: &Map<String, Value>) -> bool {
         let gold = self.answers.gold;
         gold == "answers" && columns.get(gold).is_some_and(|all| !all.is_null())
     }
 
-    /// The credit of an answer, from 0 to 1.
+    /// Returns the credit of an answer, from 0 to 1.
     ///
     /// # Errors
-    /// The row lacks what the scorer needs, in words.
+    /// A message if the row lacks a field that the scorer needs.
     pub(super) fn credit(
         &self,
         said: &str,
@@ -145,10 +145,10 @@ impl Official {
         Ok(if percent { found / 100.0 } else { found })
     }
 
-    /// What the scorer says of an answer.
+    /// Returns the scorer's verdict on an answer.
     ///
     /// # Errors
-    /// The row lacks what it needs, in words.
+    /// A message if the row lacks a field that the scorer needs.
     pub(super) fn verdict(
         &self,
         said: &str,
@@ -158,7 +158,7 @@ impl Official {
         let mut line = Map::new();
         line.insert("prediction".to_owned(), said.into());
         let gold = match self.answers.gold {
-            // Several people's answers are a list of the row.
+            // The answers of several people are a list in the row.
             "answers" => columns.get("answers").cloned().unwrap_or_else(|| json!([right])),
             _ => right.into(),
         };
@@ -177,7 +177,7 @@ fn at<'a>(verdict: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(verdict, |at, name| &at[name])
 }
 
-/// The number or the yes-or-no at a path.
+/// Returns the number or boolean at a path.
 fn number(verdict: &Value, path: &str) -> Option<f64> {
     match at(verdict, path) {
         Value::Bool(yes) => Some(f64::from(u8::from(*yes))),
@@ -186,7 +186,7 @@ fn number(verdict: &Value, path: &str) -> Option<f64> {
     }
 }
 
-/// The paths of all numbers.
+/// Collects the paths of all numbers.
 fn numbers(path: &str, value: &Value, paths: &mut Vec<String>) {
     match value {
         Value::Bool(_) | Value::Number(_) => paths.push(path.to_owned()),

@@ -1,13 +1,13 @@
-//! The items of a file that a person names, read when they are first asked for.
+//! The items of a user's file, read on first use and then cached.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::benchmarks::{Item, SuiteError};
 
-/// Reads the items from the first on, so many at least if there are so many.
+/// Reads items from the first on: at least `count` if there are so many.
 type ReadItems = Box<dyn Fn(usize) -> Result<Vec<Item>, String> + Send + Sync>;
 
-/// A file's items, as many of them as were asked for.
+/// The items of a file that were read so far.
 pub(super) struct ReadOnce {
     name: String,
     read: ReadItems,
@@ -17,13 +17,13 @@ pub(super) struct ReadOnce {
 #[derive(Default)]
 struct KeptItems {
     items: Vec<Item>,
-    /// Whether the file has no others.
+    /// Whether the file has no more.
     are_all: bool,
 }
 
 impl ReadOnce {
-    /// The items of the benchmark of this name. `read` is told how many are wanted; it may read more, and less only where
-    /// there are no more.
+    /// Makes the cache of a benchmark's items. `read` is given the number of wanted items; it may return more, and
+    /// fewer only if there are no more.
     pub(super) fn new(
         name: &str,
         read: impl Fn(usize) -> Result<Vec<Item>, String> + Send + Sync + 'static,
@@ -35,20 +35,20 @@ impl ReadOnce {
         }
     }
 
-    /// The benchmark's name.
+    /// Returns the benchmark's name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The first items, at most `count`.
+    /// Returns the first items, at most `count`.
     ///
     /// # Errors
-    /// The file cannot be read, or a row gives no item: which, and why.
+    /// An error if the file cannot be read or a row yields no item; it names the row and the reason.
     pub(super) fn first(&self, count: usize) -> Result<Vec<Item>, SuiteError> {
         self.with(count, |items| items.iter().take(count).cloned().collect())
     }
 
-    /// How many items there are; none where they cannot be read.
+    /// Returns the number of items; 0 if they cannot be read.
     pub(super) fn size(&self) -> usize {
         self.with(usize::MAX, <[Item]>::len).unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! A file of rows as a benchmark: nothing is said of it but its name and a scorer.
+//! A bare file of rows as a benchmark: only its name and a scorer are given.
 
 use std::path::Path;
 
@@ -7,21 +7,21 @@ use demask_datasets::formats::reader_of;
 use super::config::{OwnBenchmark, OwnKind, test};
 use super::items;
 
-/// Letters of the benchmark's name, at most.
+/// The most characters of the benchmark's name.
 const LONGEST: usize = 80;
 
 impl OwnBenchmark {
-    /// Whether a file, a folder or a pattern holds rows, by its name.
+    /// Whether the name of a file, folder or pattern tells that it holds rows.
     #[must_use]
     pub fn is_of_rows(file: &Path) -> bool {
         reader_of(file, test()).is_some()
     }
 
-    /// The benchmark that a file of rows is: named after it, about the picture where its first row has one, asked and compared by
-    /// the columns that every own benchmark looks at where no template is given.
+    /// Makes the benchmark of a file of rows. It is named after the file and is about pictures if the first row has
+    /// one. Prompt and right answer come from the default columns.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// A message if the file cannot be read.
     pub fn of_rows(file: &Path, scorer: &str) -> Result<Self, String> {
         let stem = file.file_name().unwrap_or_default().to_string_lossy();
         let stem = stem.split('.').next().unwrap_or_default();

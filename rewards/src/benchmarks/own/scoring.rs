@@ -1,5 +1,4 @@
-//! How an own benchmark scores an answer: by a rule of its own, by an official scorer, by a reward of the program or an
-//! external one.
+//! Scoring of user-defined benchmarks: by a built-in rule, by an official scorer, or by a listed or external reward.
 
 use std::collections::BTreeMap;
 
@@ -15,34 +14,34 @@ use crate::completion::Completion;
 use crate::rewards::{self, Evidence, Needs, Reward, RewardCase};
 use crate::verifiers::{Verifiers, answer, thought};
 
-/// The longest answer in tokens that a reward of the program is told: length counts nothing here.
+/// The budget given to rewards: the length of an answer is not penalised here.
 const NO_BUDGET: usize = usize::MAX;
 
 /// A scorer.
 pub(super) enum OwnScorer {
-    /// The same words, or the same number where the right answer is one.
+    /// The text must match, or the number if the right answer is one.
     Exact,
-    /// The same number, the last in the answer.
+    /// The last number of the answer must match.
     Number,
-    /// The letter or the text of the right choice.
+    /// The answer must name the right choice by letter or text.
     Choice,
-    /// What a pattern finds.
+    /// The match of a pattern is the answer.
     Pattern(Regex),
-    /// Words in common, as SQuAD counts them.
+    /// F1 of common words, as in SQuAD.
     F1,
     /// An official scorer of single answers.
     Official(Official),
-    /// A reward of the program.
+    /// A listed reward.
     Listed(&'static dyn Reward),
-    /// A reward that is no part of the program.
+    /// An external reward.
     External(String),
 }
 
 impl OwnScorer {
-    /// The scorer that a benchmark names.
+    /// Returns the scorer that a benchmark names.
     ///
     /// # Errors
-    /// The key that is wrong, and what was expected.
+    /// The invalid key, and what was expected.
     pub(super) fn of(own: &OwnBenchmark, external: &[&str]) -> Result<Self, (&'static str, String)> {
         let named = own.scorer.as_str();
         let scorer = match named {
@@ -77,7 +76,7 @@ impl OwnScorer {
         }
     }
 
-    /// Whether a credit may lie between wrong and right, so that their mean is the result and not a share.
+    /// Whether a credit may lie between wrong and right, so that the result is their mean rather than a proportion.
     pub(super) fn is_graded(&self) -> bool {
         match self {
             Self::Exact | Self::Number | Self::Choice | Self::Pattern(_) => false,
@@ -86,7 +85,7 @@ impl OwnScorer {
         }
     }
 
-    /// Whether a row of these columns needs a right answer beside them.
+    /// Whether a row with these columns needs a right answer beside them.
     pub(super) fn needs_reference(&self, columns: &Map<String, Value>) -> bool {
         match self {
             Self::Exact | Self::Number | Self::Choice | Self::F1 => true,
@@ -95,10 +94,10 @@ impl OwnScorer {
         }
     }
 
-    /// Scores a row's right answer, since what no answer can be held against would make every answer wrong.
+    /// Scores a row's own right answer, to find rows for which every answer would be wrong.
     ///
     /// # Errors
-    /// What the scorer says of it.
+    /// The scorer's message.
     pub(super) fn try_row(&self, right: &str, columns: &Map<String, Value>) -> Result<(), String> {
         match self {
             Self::Official(official) => official.verdict(right, right, columns).map(drop),
@@ -106,7 +105,7 @@ impl OwnScorer {
         }
     }
 
-    /// The verdict on what the model gave.
+    /// Scores the model's response.
     pub(super) fn score(&self, item: &Item, response: &Response, verifiers: &Verifiers) -> Scoring {
         let Response::Completion(completion) = response else {
             return Scoring::Done(Verdict::default());
@@ -116,7 +115,7 @@ impl OwnScorer {
         let verdict = match self {
             Self::Exact => answer::same(said, &right).into(),
             Self::Number => number(said, &right),
-            // What has more choices than letters was no item.
+            // A row with more choices than letters was rejected as an item.
             Self::Choice => choice(
                 said,
                 &right,
@@ -126,7 +125,7 @@ impl OwnScorer {
             Self::F1 => f1(said, &right).into(),
             Self::Official(official) => match official.credit(said, &right, &item.example.columns) {
                 Ok(credit) => credit.into(),
-                // A row that cannot be scored is wrong, with the reason as the answer that was read.
+                // A row that cannot be scored counts as wrong; the reason is recorded as the parsed answer.
                 Err(why) => Verdict {
                     credit: 0.0,
                     answer: format!("not scored: {why}"),
@@ -184,7 +183,8 @@ fn number(said: &str, right: &str) -> Verdict {
     }
 }
 
-/// The right answer is the letter that the item was given; answers are read by letter, words or the row's own label.
+/// Compares the letter of the named choice with that of the right one. A reply may name it by letter, text or the row's
+/// own label.
 fn choice(said: &str, right: &str, choices: &Choices) -> Verdict {
     let found = choices
         .said(said)
@@ -197,8 +197,8 @@ fn choice(said: &str, right: &str, choices: &Choices) -> Verdict {
     }
 }
 
-/// The last letter that stands alone in capitals, as in "the answer is (B)" or "B. blue"; "A" as an article does not count when
-/// another stands there.
+/// Finds the last capital letter that stands alone, as in "the answer is (B)" or "B. blue". "A" as an article does not
+/// count if another letter stands there.
 fn lettered(text: &str, count: usize) -> Option<usize> {
     let signs: Vec<char> = text.chars().collect();
     let alone = |at: usize| {
@@ -224,7 +224,7 @@ fn lettered(text: &str, count: usize) -> Option<usize> {
     marked.or_else(|| found.last().copied())
 }
 
-/// The first group of the last match, or the whole of it.
+/// Takes the first group of the pattern's last match, or the whole match.
 fn matched(pattern: &Regex, text: &str, right: &str) -> Verdict {
     let last = pattern.captures_iter(text).last();
     let found = last
@@ -238,7 +238,7 @@ fn matched(pattern: &Regex, text: &str, right: &str) -> Verdict {
     }
 }
 
-/// The F1 of words, articles and punctuation left out (SQuAD 1.1's `evaluate-v1.1.py`).
+/// Computes the F1 of words without articles and punctuation (SQuAD 1.1's `evaluate-v1.1.py`).
 pub(super) fn f1(said: &str, right: &str) -> f64 {
     let (said, right) = (bag(said), bag(right));
     let total = |bag: &BTreeMap<String, usize>| bag.values().sum::<usize>();

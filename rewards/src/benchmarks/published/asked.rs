@@ -1,28 +1,28 @@
-//! What is asked of a record under a protocol.
+//! The question that a protocol makes of a record.
 
 use demask_datasets::example::{Kind, Turn};
 use serde_json::{Map, Value};
 
-/// What is asked.
+/// A question.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
-    /// What kind of example it is: text, a question about a picture, a caption, a drawing.
+    /// The kind of its example: text, a question about a picture, a caption, a drawing.
     pub kind: Kind,
-    /// The prompt; of a conversation the last turn.
+    /// The prompt; for a conversation, its last turn.
     pub prompt: String,
-    /// The conversation, where there is more of it than the prompt.
+    /// The conversation, if it has more than the prompt.
     pub turns: Vec<Turn>,
     /// The right answer, in words.
     pub reference: String,
-    /// The question and its choices alone, without what a protocol puts around them: what must not be trained on (law L6).
+    /// The question and its choices without the protocol's wording, which must not be trained on (law L6).
     pub bare: Vec<String>,
-    /// The part that it counts in.
+    /// The category in which it counts.
     pub category: String,
-    /// The group that it counts in.
+    /// The group with which it counts.
     pub group: Option<String>,
-    /// What the scorer needs beside.
+    /// Further values that the scorer needs.
     pub columns: Map<String, Value>,
-    /// It may not be shown or stored.
+    /// Whether it must not be shown or stored.
     pub is_secret: bool,
 }
 
@@ -41,27 +41,27 @@ impl Asked {
         }
     }
 
-    /// A text that is answered by a text.
+    /// Makes a text to be answered by text.
     pub(super) fn text(prompt: impl Into<String>, reference: impl Into<String>) -> Self {
         Self::of(Kind::WordProblem, prompt, reference)
     }
 
-    /// A text that goes on: a base model reads it as it is, without any chat.
+    /// Makes a text to be continued: a base model reads it as it is, without a chat.
     pub(super) fn plain(prompt: impl Into<String>, reference: impl Into<String>) -> Self {
         Self::of(Kind::Text, prompt, reference)
     }
 
-    /// A question about the record's picture.
+    /// Makes a question about the record's picture.
     pub(super) fn question(prompt: impl Into<String>, reference: impl Into<String>) -> Self {
         Self::of(Kind::Question, prompt, reference)
     }
 
-    /// A drawing.
+    /// Makes a request to draw.
     pub(super) fn drawing(prompt: impl Into<String>) -> Self {
         Self::of(Kind::TextToImage, prompt, "")
     }
 
-    /// The same, of a question with these choices.
+    /// Sets the bare question and choices.
     pub(super) fn bare<'a>(self, question: &str, choices: impl IntoIterator<Item = &'a String>) -> Self {
         let texts = std::iter::once(question.to_owned()).chain(choices.into_iter().cloned());
         Self {
@@ -70,7 +70,7 @@ impl Asked {
         }
     }
 
-    /// The same in this part.
+    /// Sets the category.
     pub(super) fn part(self, category: impl Into<String>) -> Self {
         Self {
             category: category.into(),
@@ -78,7 +78,7 @@ impl Asked {
         }
     }
 
-    /// The same in this group.
+    /// Sets the group.
     pub(super) fn grouped(self, group: impl Into<String>) -> Self {
         Self {
             group: Some(group.into()),
@@ -86,7 +86,7 @@ impl Asked {
         }
     }
 
-    /// The same with something that the scorer needs.
+    /// Adds a value that the scorer needs.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.columns.insert(name.to_owned(), value.into());
         self

@@ -1,13 +1,13 @@
-//! A few made-up rows of each published benchmark, in the forms that its files have: the whole way of each can be tried and
-//! tested without a download (`demask eval --embedded all`). Nothing is measured by them.
+//! A few made-up rows of each published benchmark in its own file formats. With them the whole path of every benchmark
+//! can be run and tested without a download (`demask eval --embedded all`). Results on them measure nothing.
 
 use std::io;
 use std::path::Path;
 
-/// A file of `embedded/` and what is in it.
+/// A file of `embedded/` and its content.
 type File = (&'static str, &'static [u8]);
 
-/// Names the files of `embedded/` and takes them into the program.
+/// Embeds the named files of `embedded/` into the program.
 macro_rules! files {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/embedded/", $name)))),*]
@@ -63,10 +63,10 @@ static FILES: [File; 45] = files![
     "wise/judge_prompt.txt",
 ];
 
-/// Lays the files down below `folder/benchmarks`, where benchmarks look for theirs. What is there already is left.
+/// Writes the files below `folder/benchmarks`, where benchmarks search theirs. Identical files are left alone.
 ///
 /// # Errors
-/// The file system's.
+/// Any I/O error.
 pub fn lay_down(folder: &Path) -> io::Result<()> {
     for (name, bytes) in FILES {
         let path = folder.join("benchmarks").join(name);
@@ -76,7 +76,7 @@ pub fn lay_down(folder: &Path) -> io::Result<()> {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        // A file of this name that is half written would be read: it is renamed when it is whole.
+        // A half-written file could be read: the file is renamed when it is complete.
         let half = path.with_extension("part");
         std::fs::write(&half, bytes)?;
         std::fs::rename(&half, &path)?;

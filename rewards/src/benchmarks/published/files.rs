@@ -12,25 +12,25 @@ use super::Published;
 use super::asked::Asked;
 use crate::benchmarks::{Item, SuiteError};
 
-/// The most files of a benchmark's folder (law L9): VQAv2's pictures are 200,000.
+/// The most files of a benchmark's folder (law L9); VQAv2 has 200,000 pictures.
 const MOST_FILES: usize = 1_000_000;
-/// How deep folders are looked through.
+/// The deepest nesting of folders that is searched.
 const DEEPEST: usize = 6;
 
 /// The files of a folder.
 pub(super) struct Files {
     root: PathBuf,
-    /// Paths below the root with `/`, sorted.
+    /// Paths below the root, separated by `/`, sorted.
     names: Vec<String>,
-    /// Pictures by their names without folders.
+    /// The indices of pictures by base name.
     pictures: HashMap<String, usize>,
 }
 
 impl Files {
-    /// Those of a benchmark's folder.
+    /// Lists the files of a benchmark's folder.
     ///
     /// # Errors
-    /// The folder cannot be read, or has too many files.
+    /// An error if the folder cannot be read or has too many files.
     pub(super) fn of(benchmark: &str, root: PathBuf) -> Result<Self, SuiteError> {
         let mut names = Vec::new();
         walk(&root, "", 0, &mut names)
@@ -49,7 +49,7 @@ impl Files {
         })
     }
 
-    /// The names of files that are meant.
+    /// Returns the names of the files that match.
     pub(super) fn named(&self, is_meant: impl Fn(&str) -> bool) -> Vec<&str> {
         self.names
             .iter()
@@ -58,20 +58,20 @@ impl Files {
             .collect()
     }
 
-    /// Whether there is a file that is meant.
+    /// Whether a file matches.
     pub(super) fn has(&self, is_meant: impl Fn(&str) -> bool) -> bool {
         self.names.iter().any(|name| is_meant(name))
     }
 
-    /// A file's path.
+    /// Returns a file's path.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// A picture by its name without folders.
+    /// Finds a picture by its base name.
     ///
     /// # Errors
-    /// There is none.
+    /// A message if there is none.
     pub(super) fn picture(&self, name: &str) -> Result<Encoded, String> {
         let base = name.rsplit('/').next().unwrap_or(name);
         match self.pictures.get(base) {
@@ -83,10 +83,10 @@ impl Files {
         }
     }
 
-    /// The rows of the tables that are meant, in the order of their names, each with its file's name.
+    /// Reads the rows of the tables that match, in the order of their names, each with its file's name.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// An error if a file cannot be read.
     pub(super) fn rows(
         &self,
         is_meant: impl Fn(&str) -> bool,
@@ -111,10 +111,10 @@ impl Files {
         Ok(rows)
     }
 
-    /// A file that is one JSON value.
+    /// Reads a file that is one JSON value.
     ///
     /// # Errors
-    /// It cannot be read, or is no JSON.
+    /// An error if it cannot be read or is not JSON.
     pub(super) fn document(&self, name: &str) -> Result<Value, SuiteError> {
         Ok(tables::document(&self.path(name))?)
     }
@@ -128,7 +128,7 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Re
         if name.starts_with('.') {
             continue;
         }
-        // What the hub's cache keeps are links to files; a link to a folder could lead round in a circle.
+        // The hub's cache holds links to files. Links to folders are not followed: they could form a cycle.
         let kind = entry.file_type().map_err(broken)?;
         let path = format!("{below}{name}");
         if kind.is_dir() {
@@ -147,20 +147,20 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Re
 /// A row of a benchmark's files.
 #[derive(Clone, Debug)]
 pub(super) struct PublishedRecord {
-    /// Where it is.
+    /// The file and row number.
     pub place: String,
     /// Its columns.
     pub fields: Fields,
-    /// The picture that is asked about.
+    /// The picture of the question.
     pub picture: Option<Encoded>,
-    /// Whether it is asked; else it is shown before questions.
+    /// Whether the row is a question; else it is shown before questions as a shot.
     pub is_asked: bool,
-    /// Why it cannot be asked.
+    /// Why the row cannot be asked.
     pub broken: Option<String>,
 }
 
 impl PublishedRecord {
-    /// A row that is asked, about its first picture.
+    /// Makes a question about the row's first picture.
     pub(super) fn of(row: TableRow) -> Self {
         let picture = row
             .fields
@@ -177,7 +177,7 @@ impl PublishedRecord {
         }
     }
 
-    /// A row that cannot be read.
+    /// Makes a row that cannot be read.
     pub(super) fn broken(place: String, why: String) -> Self {
         let row = TableRow {
             place,
@@ -189,7 +189,7 @@ impl PublishedRecord {
         }
     }
 
-    /// A row of an object's fields.
+    /// Makes a row of an object's fields.
     pub(super) fn of_object(place: String, value: &Value) -> Self {
         match value {
             Value::Object(values) => Self::of(TableRow {
@@ -203,7 +203,7 @@ impl PublishedRecord {
         }
     }
 
-    /// The same, shown and not asked.
+    /// Marks the row as a shot.
     pub(super) fn shown(self) -> Self {
         Self {
             is_asked: false,
@@ -211,7 +211,7 @@ impl PublishedRecord {
         }
     }
 
-    /// The same about a picture; why there is none makes the row broken.
+    /// Sets the picture; an error makes the row broken.
     pub(super) fn about(self, picture: Result<Encoded, String>) -> Self {
         match picture {
             Ok(picture) => Self {
@@ -225,28 +225,28 @@ impl PublishedRecord {
         }
     }
 
-    /// What is wrong with it, and where.
+    /// Describes where and why the row is broken.
     pub(super) fn complaint(&self) -> Option<String> {
         let why = self.broken.as_ref()?;
         Some(format!("{}: {why}", self.place))
     }
 
-    /// A column's value.
+    /// Returns a column's value.
     pub(super) fn value(&self, name: &str) -> &Value {
         self.fields.values.get(name).unwrap_or(&Value::Null)
     }
 
-    /// A column's text, as it is written.
+    /// Returns a column's text as written.
     ///
     /// # Errors
-    /// It is missing, or no text.
+    /// A message if it is missing or not a text.
     pub(super) fn text(&self, name: &str) -> Result<&str, String> {
         self.value(name)
             .as_str()
             .ok_or_else(|| format!("`{name}`: a text was expected; found {}", self.fields.names()))
     }
 
-    /// A column's text or number in words; empty where it is missing.
+    /// Returns a column's text or number in words; empty if it is missing.
     pub(super) fn word(&self, name: &str) -> String {
         match self.value(name) {
             Value::String(text) => text.clone(),
@@ -255,15 +255,16 @@ impl PublishedRecord {
         }
     }
 
-    /// A column's list of texts.
+    /// Returns a column's list of texts.
     ///
     /// # Errors
-    /// It is missing, or no list of texts.
+    /// A message if it is missing or not a list of texts.
     pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, String> {
         texts(self.value(name)).ok_or_else(|| format!("`{name}`: a list of texts was expected"))
     }
 
-    /// What must not be trained on where a benchmark does not say: captions; a question and its options; the prompt.
+    /// Returns the texts that must not be trained on, for benchmarks that do not state them: the captions; the question
+    /// and its options; else the prompt.
     fn bare(&self, prompt: &str) -> Vec<String> {
         if let Ok(captions) = self.texts("captions") {
             return captions;
@@ -283,7 +284,8 @@ impl PublishedRecord {
             .collect()
     }
 
-    /// Whether the table says that its picture's file, or the first of them, is PNG; without a word the file's own name does.
+    /// Whether the table names its picture's file, or the first of them, as PNG; without such a name, the file's own
+    /// counts.
     fn is_png(&self) -> bool {
         let own = match &self.picture {
             Some(Encoded::File(path)) => path.to_string_lossy().into_owned(),
@@ -295,7 +297,7 @@ impl PublishedRecord {
         first.trim_end_matches([' ', ']', '\'', '"']).ends_with(".png")
     }
 
-    /// The item that is asked of it.
+    /// Makes the item of the row.
     pub(super) fn item(&self, of: &dyn Published, asked: Result<Asked, String>) -> Item {
         let broken = self.broken.clone().or_else(|| asked.as_ref().err().cloned());
         let asked = asked.unwrap_or_else(|_| Asked::text("", ""));
@@ -336,7 +338,7 @@ impl PublishedRecord {
     }
 }
 
-/// A list of texts.
+/// Converts a JSON list of texts.
 pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
     let all = value.as_array()?.iter();
     all.map(|one| one.as_str().map(str::to_owned)).collect()

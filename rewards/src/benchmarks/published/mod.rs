@@ -1,11 +1,11 @@
-//! The benchmarks that papers report, each in the protocols that published figures were made with.
+//! The benchmarks that papers report, each in the protocols of published results.
 //!
-//! A benchmark here reads its files in every form that people have into [`PublishedRecord`]s (`files.rs`), makes an item of a record
-//! under a protocol, and scores with the official scorers (`scorers/`), one item or the whole set. `text/`,
-//! `understanding/` and `generation/` hold one file each; `embedded.rs` a few made-up rows of each kind, so that the whole way
-//! can be tried and tested without any download.
+//! A benchmark reads its files, in every form in circulation, into [`PublishedRecord`]s (`files.rs`). It makes an item
+//! of a record under a protocol and scores responses with the official scorers (`scorers/`), by item or over the whole
+//! set. `text/`, `understanding/` and `generation/` hold one benchmark a file. `embedded.rs` holds a few made-up rows
+//! of each, so that the whole path can be run and tested without a download.
 //!
-//! Not here: where a file is fetched from (`demask pull --benchmark`), who asks the model (`actors`).
+//! Files are fetched by `demask pull --benchmark`; the model is asked in `actors`.
 
 mod asked;
 pub mod embedded;
@@ -29,65 +29,66 @@ use crate::verifiers::{Verifiers, thought};
 use asked::Asked;
 use files::{Files, PublishedRecord};
 
-/// The share of a benchmark's rows that may be broken; more is another file than it should be.
+/// The largest share of broken rows; more suggest the wrong file.
 const BROKEN_SHARE: f64 = 0.01;
 
-/// What a published benchmark is.
+/// The description of a published benchmark.
 pub(super) struct Description {
     /// The name that users type.
     name: &'static str,
-    /// What is measured, in a line.
+    /// What is measured, in one line.
     about: &'static str,
-    /// The items of a full run.
+    /// The number of items of a full run.
     size: usize,
-    /// Where its files come from.
+    /// The source of its files.
     source: BenchmarkSource,
-    /// The protocols, the one that is meant first.
+    /// The protocols, the default first.
     protocols: &'static [Protocol],
 }
 
 /// A published benchmark.
 trait Published: Send + Sync {
-    /// What it is.
+    /// Returns the benchmark's description.
     fn description(&self) -> &'static Description;
 
-    /// The name that users type.
+    /// Returns the name that users type.
     fn name(&self) -> &'static str {
         self.description().name
     }
 
-    /// Every record of the files, in their order; those that are shown before a question and not asked are marked.
+    /// Reads every record of the files, in order; shots are marked as not asked.
     ///
     /// # Errors
-    /// The files are of no form that is known, or cannot be read.
+    /// An error if the files have no known form or cannot be read.
     fn read(&self, protocol: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError>;
 
-    /// What is asked of each record that is asked, in their order: what is shown before one may depend on all before it.
+    /// Makes the question of each record that is asked, in order. The shots of a question may depend on all earlier
+    /// ones, through the random generator.
     ///
     /// # Errors
-    /// What is shown before the questions is not there.
+    /// An error if the shots are missing.
     fn asked(
         &self,
         protocol: &Protocol,
         records: &[PublishedRecord],
     ) -> Result<Vec<Result<Asked, String>>, SuiteError>;
 
-    /// What the model is asked about an item.
+    /// Returns what the model is asked about an item.
     fn request(&self, _protocol: &Protocol, _item: &Item) -> ItemRequest {
         ItemRequest::Generate { may_think: false }
     }
 
-    /// The verdict on a completion's text.
+    /// Scores the text of a completion.
     fn verdict(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Verdict {
         Verdict::default()
     }
 
-    /// The verdict on the choices' log-likelihoods.
+    /// Scores the log-likelihoods of the choices.
     fn likeliest(&self, _protocol: &Protocol, _item: &Item, _likelihoods: &[f64]) -> Verdict {
         Verdict::default()
     }
 
-    /// How far the scoring of a response gets, where it takes more than its text.
+    /// Scores a response, for benchmarks that need more than its text.
     fn score(&self, protocol: &Protocol, item: &Item, response: &Response) -> Scoring {
         Scoring::Done(match response {
             Response::Completion(completion) => {
@@ -97,22 +98,22 @@ trait Published: Send + Sync {
         })
     }
 
-    /// The verdict, from what a judge, a network or a detector said; none where that cannot be read.
+    /// Scores a response by the reply of a judge, network or detector; `None` if the reply cannot be parsed.
     fn score_reply(&self, _protocol: &Protocol, _item: &Item, _reply: &str) -> Option<Verdict> {
         None
     }
 
-    /// The verdict where a judge was asked and never said what can be read; none: nobody could judge the response.
+    /// Returns the verdict after a judge's replies could not be parsed; `None` if the response then counts as unjudged.
     fn unread_reply(&self, _protocol: &Protocol, _item: &Item) -> Option<Verdict> {
         None
     }
 
-    /// Whether a judge model may be asked though there are verdicts without one.
+    /// Whether a judge model is optional: the verdicts exist without one.
     fn may_be_judged(&self) -> bool {
         false
     }
 
-    /// The result of all verdicts.
+    /// Aggregates all verdicts.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         super::accuracy(self.name(), protocol, judged)
     }
@@ -168,7 +169,7 @@ impl<T: Published> Benchmark for T {
     }
 }
 
-/// What the files have, unless too much of it is broken.
+/// Reads the records of the files, unless too many are broken.
 fn records(of: &dyn Published, protocol: &Protocol) -> Result<Vec<PublishedRecord>, SuiteError> {
     let folder = of.description().source.folder(of.name())?;
     let records = of.read(protocol, &Files::of(of.name(), folder.clone())?)?;
@@ -192,7 +193,7 @@ fn records(of: &dyn Published, protocol: &Protocol) -> Result<Vec<PublishedRecor
     Ok(records)
 }
 
-/// The first items, whole groups alone.
+/// Returns the first items in whole groups.
 fn items(of: &dyn Published, protocol: &Protocol, count: usize) -> Result<Vec<Item>, SuiteError> {
     let records = records(of, protocol)?;
     let asked = of.asked(protocol, &records)?;
@@ -204,7 +205,8 @@ fn items(of: &dyn Published, protocol: &Protocol, count: usize) -> Result<Vec<It
     Ok(whole_groups(items, count))
 }
 
-/// The first `count` items and the rest of the groups that they begin; an item without a group is one of its own.
+/// Returns the first `count` items and the rest of the groups that they begin. An item without a group is its own
+/// group.
 fn whole_groups(items: Vec<Item>, count: usize) -> Vec<Item> {
     let groups: Vec<String> = items
         .iter()
@@ -230,7 +232,7 @@ fn whole_groups(items: Vec<Item>, count: usize) -> Vec<Item> {
         .collect()
 }
 
-/// A case for an official scorer.
+/// Makes a case for an official scorer.
 fn case(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     Value::Object(
         fields
@@ -240,12 +242,12 @@ fn case(fields: impl IntoIterator<Item = (&'static str, Value)>) -> Value {
     )
 }
 
-/// What an official scorer says; null where it cannot.
+/// Returns an official scorer's verdict; null if it fails.
 fn said(scorer: &str, line: &Value) -> Value {
     scorers::score_line(scorer, line).map_or(Value::Null, |(_, verdict)| verdict)
 }
 
-/// The number or yes-or-no at a path in what a scorer says; 0 where there is none.
+/// Returns the number or boolean at a path of a verdict; 0 if there is none.
 fn number(verdict: &Value, path: &str) -> f64 {
     match path.split('.').fold(verdict, |at, name| &at[name]) {
         Value::Bool(yes) => f64::from(u8::from(*yes)),
@@ -254,7 +256,7 @@ fn number(verdict: &Value, path: &str) -> f64 {
     }
 }
 
-/// The text before the first of each stop string, as a harness cuts a completion.
+/// Cuts a completion before the first stop string, as an evaluation harness does.
 fn cut<'a>(reply: &'a str, stops: &[&str]) -> &'a str {
     stops
         .iter()

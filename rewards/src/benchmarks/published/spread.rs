@@ -1,18 +1,18 @@
-//! The interval of a figure over a whole set, by the bootstrap: the set is drawn again from its own items.
+//! Bootstrap intervals of results over a whole set: the set is resampled from its own items.
 //!
-//! An F1, a score of pairs or a mean over unequal parts has no interval of its own; the percentile bootstrap gives one for
-//! any of them (Efron and Tibshirani, 1993, chapter 13). Items of a group are drawn together. The draws are those of one
-//! fixed seed, so a result is the same each time.
+//! An F1, a score of pairs or a mean over unequal parts has no closed-form interval; the percentile bootstrap gives one
+//! for any of them (Efron and Tibshirani, 1993, chapter 13). Items of a group are drawn together. The seed is fixed, so
+//! results are reproducible.
 
 use crate::scorers::twister::Twister;
 
-/// How many sets are drawn.
+/// The number of resampled sets.
 const DRAWS: usize = 400;
 /// The seed.
 const SEED: u64 = 1;
 
-/// The 2.5 % and 97.5 % points of a figure over sets drawn from `count` groups; `figure` gets the numbers of the groups in
-/// a drawn set. Nothing of fewer than two.
+/// Computes the 2.5 % and 97.5 % quantiles of `figure` over sets resampled from `count` groups; `figure` gets the
+/// indices of the drawn groups. `None` for fewer than two groups.
 pub(super) fn interval(count: usize, figure: impl Fn(&[usize]) -> f64) -> Option<(f64, f64)> {
     if count < 2 {
         return None;

@@ -7,12 +7,12 @@ use demask_datasets::formats::row::{KeptColumns, Origin};
 use super::{find_data, take_items};
 use crate::benchmarks::{Item, SuiteError};
 
-/// Where Fashion-MNIST is looked for; the first is also the name that Debian's `dataset-fashion-mnist` gives it.
+/// Where Fashion-MNIST is searched; the first is the name in Debian's package `dataset-fashion-mnist`.
 pub(in crate::benchmarks) const PLACES: &[&str] = &["fashion-mnist", "data/fashion-mnist"];
-/// Pixels of a picture's side once centred.
+/// The side of a centred picture in pixels.
 pub(in crate::benchmarks) const PIXELS: usize = 32;
 
-/// The first `count` items of a kind, of the training or the test pictures.
+/// Returns the first `count` items of a kind, of the training or the test pictures.
 pub(in crate::benchmarks) fn items(
     benchmark: &str,
     kind: Kind,

@@ -1,4 +1,4 @@
-//! Data that several benchmarks share, and the reading of rows into items. No benchmark is in here.
+//! Data that several benchmarks share, and the conversion of rows to items. No benchmark is defined here.
 
 use std::path::PathBuf;
 
@@ -11,13 +11,13 @@ use super::{Item, SuiteError};
 pub(super) mod fashion;
 pub(super) mod tabletop;
 
-/// The first of some places that is there.
+/// Returns the first of several places that exists.
 pub(super) fn find_data(benchmark: &str, places: &[&str]) -> Result<PathBuf, SuiteError> {
     data_dir::first(&format!("the data of suite {benchmark}"), places).map_err(SuiteError::Absent)
 }
 
-/// The first `count` examples of rows, of one kind where one is named. A broken row is an error: no figure is bettered by
-/// leaving it out.
+/// Returns the first `count` examples of rows, of one kind if one is given. A broken row is an error, because leaving
+/// it out could improve the result.
 pub(super) fn take_items(
     rows: impl Iterator<Item = Row>,
     kind: Option<Kind>,
@@ -37,7 +37,7 @@ pub(super) fn take_items(
     Ok(items)
 }
 
-/// Drawings are judged in one size alone.
+/// Checks the size of drawings, which are judged in one size only.
 pub(super) fn check_drawn_size(name: &str, size: (usize, usize), side: usize) -> Result<(), String> {
     match size == (side, side) {
         true => Ok(()),
@@ -45,7 +45,7 @@ pub(super) fn check_drawn_size(name: &str, size: (usize, usize), side: usize) ->
     }
 }
 
-/// Pictures that are shown are square.
+/// Checks that shown pictures are square.
 pub(super) fn check_shown_size(name: &str, (width, height): (usize, usize)) -> Result<(), String> {
     match width == height {
         true => Ok(()),

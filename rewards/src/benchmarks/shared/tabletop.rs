@@ -1,4 +1,4 @@
-//! Items of the tabletop, which are generated: once in a process, since every run looks at all of them (law L6).
+//! Generated items of the tabletop, cached in the process because every run checks against all of them (law L6).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +8,12 @@ use demask_datasets::tabletop::Tabletop;
 
 use crate::benchmarks::Item;
 
-/// The seed of the tabletop's benchmarks: never changed, so that figures can be compared.
+/// The seed of the tabletop's benchmarks; it never changes, so that results stay comparable.
 const SEED: u64 = 20_250_521;
-/// The first items of each kind that was asked for; of all kinds together some 3 MB.
+/// The first items of each requested kind; about 3 MB for all kinds.
 static GENERATED: Mutex<BTreeMap<Kind, Vec<Item>>> = Mutex::new(BTreeMap::new());
 
-/// The first `count` test items of a kind.
+/// Returns the first `count` test items of a kind.
 pub(in crate::benchmarks) fn items(kind: Kind, count: usize) -> Vec<Item> {
     let mut generated = GENERATED.lock().unwrap_or_else(PoisonError::into_inner);
     let items = generated.entry(kind).or_default();

@@ -1,6 +1,6 @@
-//! The abbreviations that keep their full stop in the Penn Treebank tokenizer, as CoreNLP 3.4.1 was found to know them.
+//! The abbreviations that keep their full stop in the Penn Treebank tokenizer, as observed in CoreNLP 3.4.1.
 
-/// Months, days, states, companies, titles and others, lower-cased and sorted.
+/// Abbreviations of months, days, states, companies, titles and others, in lower case and sorted.
 #[rustfmt::skip]
 const WORDS: [&str; 148] = [
     "adm", "al", "ala", "alex", "apr", "ariz", "ark", "assn", "assoc", "asst", "atty", "attys", "aug", "ave", "az",
@@ -15,12 +15,12 @@ const WORDS: [&str; 148] = [
     "vs", "vt", "wash", "wed", "wis", "wisc", "wm", "wyo",
 ];
 
-/// Those of them that are words of their own in lower case.
+/// Those that are ordinary words in lower case.
 const CAPITALISED: [&str; 10] = [
     "ark", "del", "ill", "la", "mass", "miss", "ore", "pa", "tex", "wash",
 ];
 
-/// Whether a word of ASCII's letters keeps the full stop after it. A single letter does.
+/// Whether a word of ASCII letters keeps the full stop after it. A single letter does.
 pub fn is_abbreviation(word: &str) -> bool {
     let lower = word.to_ascii_lowercase();
     let is_word = CAPITALISED.contains(&word);

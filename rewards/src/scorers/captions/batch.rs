@@ -1,12 +1,13 @@
-//! Captions as the official evaluation gives them to its tokenizer: all of a list together, a line each. What its rules look for behind a
-//! word they find on the next line too.
+//! Captions tokenised as a batch, as in the official evaluation: it passes all captions of a list together, one a line.
+//! Rules with lookahead therefore see the next line.
 //!
-//! Found by CoreNLP 3.4.1 itself: a single letter's full stop at the end of a caption is dropped where the next one begins with
-//! one of its words that begin sentences, or with a tag; that of `No.` and its like is kept where the next one begins with a digit.
+//! Observed in CoreNLP 3.4.1: the full stop of a single letter at the end of a caption is dropped if the next caption
+//! begins with one of the sentence-initial words, or with a tag. The full stop of `No.` and its like is kept if the
+//! next caption begins with a digit.
 
 use super::tokens::tokens;
 
-/// Words that begin a sentence behind a single letter, each followed by white space or the end of the line.
+/// The sentence-initial words after a single letter, each followed by white space or the end of the line.
 #[rustfmt::skip]
 const BEGINNINGS: [&str; 46] = [
     "a", "about", "according", "additionally", "after", "an", "as", "at", "but", "earlier", "he", "her", "here", "however",
@@ -14,13 +15,13 @@ const BEGINNINGS: [&str; 46] = [
     "some", "such", "that", "the", "their", "then", "there", "these", "they", "this", "we", "what", "when", "while",
     "yet", "you",
 ];
-/// Words that keep their full stop before a number.
+/// The words that keep their full stop before a number.
 const NUMBERED: [&str; 9] = ["no", "nos", "art", "fig", "figs", "pp", "ca", "op", "prop"];
 
-/// Captions that one thread tokenises by itself.
+/// Below this number of captions, one thread tokenises all.
 const FEW: usize = 2000;
 
-/// The tokens of captions that are tokenised together, by all processors.
+/// Tokenises captions as one batch, on all processors.
 pub fn all_tokens(captions: &[&str]) -> Vec<String> {
     let part = |range: std::ops::Range<usize>| -> Vec<String> {
         let each = range.map(|at| before(captions[at], captions.get(at + 1).copied()));
@@ -45,7 +46,7 @@ pub fn all_tokens(captions: &[&str]) -> Vec<String> {
     })
 }
 
-/// The tokens of a caption before another.
+/// Tokenises a caption that is followed by `next`.
 fn before(caption: &str, next: Option<&str>) -> String {
     let mut text = tokens(caption);
     let is_end = matches!(caption.trim_end().as_bytes(), [.., letter, b'.'] if letter.is_ascii_alphabetic());
@@ -62,7 +63,7 @@ fn before(caption: &str, next: Option<&str>) -> String {
     text
 }
 
-/// Whether a caption begins as a sentence does behind a single letter.
+/// Whether a caption begins like a sentence after a single letter.
 fn begins_sentence(caption: &str) -> bool {
     let first = caption.split_whitespace().next().unwrap_or_default();
     let is_tag =

@@ -1,4 +1,4 @@
-//! Captions of a whole set: tokenised and scored as the official evaluation does, and raw as VLMEvalKit does.
+//! Scores of a whole set of captions: tokenised as in the official evaluation, and raw as in VLMEvalKit.
 
 use std::panic::resume_unwind;
 
@@ -10,10 +10,10 @@ use super::batch::all_tokens;
 use super::overlap::{self, Guesses, PictureScores, mean};
 use super::vocabulary::{CaptionedPicture, Vocabulary};
 
-/// BLEU, ROUGE-L and CIDEr of predictions against references, a list a picture.
+/// Computes BLEU, ROUGE-L and CIDEr of predictions against references, one list per picture.
 ///
 /// # Errors
-/// A field is missing, or the two lists differ in length.
+/// An error if a field is missing or the two lists differ in length.
 pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
     let predictions = case.texts(&["predictions", "prediction"])?;
     let references = references(case)?;

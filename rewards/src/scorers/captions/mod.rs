@@ -1,4 +1,4 @@
-//! Scorers of captions: the tokenizer, CIDEr, BLEU, ROUGE-L.
+//! Caption scorers: the tokenizer, CIDEr, BLEU, ROUGE-L.
 
 mod abbreviations;
 mod batch;

@@ -1,7 +1,8 @@
-//! CIDEr, BLEU and ROUGE-L of captions that are tokenised.
+//! CIDEr, BLEU and ROUGE-L of tokenised captions.
 //!
-//! Source: pycocoevalcap 1.2 `Cider`, `Bleu(4)`, `Rouge`. The first two split at Python's white space, which is also the
-//! unbreakable space inside a token; ROUGE splits at single spaces. Sums are added in the order of the published code.
+//! Source: pycocoevalcap 1.2 `Cider`, `Bleu(4)`, `Rouge`. The first two split at Python's white space, which includes
+//! the no-break space inside a token; ROUGE splits at single spaces. Sums are added in the order of the published code,
+//! so that rounding agrees.
 
 use super::runs::{Counts, Known, LONGEST, Numbering, PictureCounts};
 use super::vocabulary::{Caption, CaptionedPicture};
@@ -9,7 +10,7 @@ use super::vocabulary::{Caption, CaptionedPicture};
 /// The scores of one picture.
 #[derive(Debug, Clone, Copy)]
 pub struct PictureScores {
-    /// What BLEU sums.
+    /// The counts that BLEU sums.
     pub guesses: Guesses,
     /// ROUGE-L.
     pub rouge: f64,
@@ -17,7 +18,7 @@ pub struct PictureScores {
     pub cider: f64,
 }
 
-/// The scores of every picture, in their order, by so many threads.
+/// Scores every picture, in order, on `workers` threads.
 pub fn scores(pictures: &[CaptionedPicture], workers: usize) -> Vec<PictureScores> {
     let known = Known::of(pictures);
     let logs = (pictures.len() as f64).ln();
@@ -44,19 +45,19 @@ pub fn scores(pictures: &[CaptionedPicture], workers: usize) -> Vec<PictureScore
     })
 }
 
-/// What is kept from picture to picture: room, and nothing of a picture.
+/// A scorer of pictures. Its fields are buffers that are reused from picture to picture.
 #[derive(Default)]
 struct PictureScorer {
     numbering: Numbering,
     counts: PictureCounts,
-    /// The length of each run, less 1, and what it weighs if it stands once.
+    /// For each n-gram, its length minus 1, and its weight for one occurrence.
     lengths: Vec<usize>,
     weights: Vec<f64>,
-    /// A number of each run.
+    /// A weight for each n-gram of the picture; zero between uses.
     room: Vec<f64>,
 }
 
-/// The norms of a caption's weights by length of run, and the number of its pairs of words, which CIDEr calls its length.
+/// The norms of a caption's weights by n-gram length, and its number of bigrams, which CIDEr uses as its length.
 struct CaptionNorms {
     norms: [f64; LONGEST],
     pairs: f64,
@@ -109,7 +110,8 @@ impl PictureScorer {
         }
     }
 
-    /// Clipped cosine by length of run, damped by the difference in length (σ = 6). The reference's weights are in the room.
+    /// Computes the clipped cosine by n-gram length, damped by the difference in length (σ = 6). The reference's
+    /// weights are in `room`.
     fn similarity(&self, prediction: &CaptionNorms, reference: &CaptionNorms) -> [f64; LONGEST] {
         let mut values = [0.0; LONGEST];
         for (number, count) in &self.counts.prediction {
@@ -130,7 +132,7 @@ impl PictureScorer {
 
     fn guesses(&mut self, picture: &CaptionedPicture) -> Guesses {
         let length = picture.prediction.words.len();
-        // The nearest length; the shorter of two as near.
+        // BLEU's reference length is the nearest one; of two equally near, the shorter.
         let lengths = picture.references.iter().map(|caption| caption.words.len());
         let nearest = lengths.map(|other| (other.abs_diff(length), other)).min();
         let mut guesses = Guesses {
@@ -153,12 +155,12 @@ impl PictureScorer {
     }
 }
 
-/// The mean of scores.
+/// Computes the mean of scores.
 pub fn mean(scores: &[f64]) -> f64 {
     scores.iter().sum::<f64>() / scores.len() as f64
 }
 
-/// What BLEU sums: lengths, guesses and right guesses by length of run.
+/// The counts that BLEU sums: lengths, and guessed and matched n-grams by length.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Guesses {
     length: f64,
@@ -168,7 +170,7 @@ pub struct Guesses {
 }
 
 impl Guesses {
-    /// BLEU-1 to BLEU-4.
+    /// Computes BLEU-1 to BLEU-4.
     pub fn bleu(&self) -> [f64; LONGEST] {
         const TINY: f64 = 1e-15;
         const SMALL: f64 = 1e-9;
@@ -185,7 +187,7 @@ impl Guesses {
         scores
     }
 
-    /// Adds those of another picture.
+    /// Adds the counts of another picture.
     pub fn add(&mut self, other: &Self) {
         self.length += other.length;
         self.reference += other.reference;
@@ -196,7 +198,7 @@ impl Guesses {
     }
 }
 
-/// ROUGE-L of a picture; β = 1.2, precision and recall each at its own best reference.
+/// Computes ROUGE-L of a picture with β = 1.2; precision and recall are each taken at their best reference.
 fn rouge(picture: &CaptionedPicture) -> f64 {
     const BETA: f64 = 1.2;
     let words = picture.prediction.pieces();
@@ -213,7 +215,7 @@ fn rouge(picture: &CaptionedPicture) -> f64 {
     (1.0 + BETA * BETA) * precision * recall / (recall + BETA * BETA * precision)
 }
 
-/// The length of the longest common subsequence.
+/// Computes the length of the longest common subsequence.
 fn common(a: &[u32], b: &[u32]) -> usize {
     let mut row = vec![0usize; b.len() + 1];
     for word in a {

@@ -1,25 +1,25 @@
-//! Runs of up to four words: numbered within a picture, and in how many pictures' references each stands.
+//! N-grams of up to four words: their numbers within a picture, and their document frequencies.
 //!
-//! A run has a number among its picture's runs, so that scores are sums over short arrays, and what is hashed for them fits the
-//! nearest cache. Only how many pictures know a run is asked of all runs together, a part of them at a time for the same reason.
+//! Each n-gram has a number within its picture, so that scores are sums over short arrays and the hash table fits the
+//! nearest cache. Only the document frequencies span all pictures; they are counted in partitions, for the same reason.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::vocabulary::CaptionedPicture;
 
-/// The longest run of words that is counted.
+/// The longest n-gram in words.
 pub const LONGEST: usize = 4;
 
-/// A run of up to four words, absent ones zero.
+/// An n-gram of up to four words; absent words are zero.
 type Run = [u32; LONGEST];
 
-/// Parts of all runs, by their hash.
+/// The number of partitions of all n-grams, by hash.
 const PARTS: usize = 256;
-/// In a place of [`Known`]: the run is no reference's.
+/// Marks an entry of [`Known`] whose n-gram occurs in no reference.
 const FOREIGN: u32 = 1 << 31;
 
-/// A hasher of few whole numbers: what is hashed here is made by this file, so nobody can choose what collides.
+/// A fast hasher of a few integers. The hashed values are assigned in this file, so that no input can force collisions.
 #[derive(Default)]
 struct Mix(u64);
 
@@ -49,20 +49,21 @@ fn hash(run: &Run) -> u64 {
     state ^ (state >> 29)
 }
 
-/// The numbers of a picture's runs, in the order in which they were met.
+/// The numbers of a picture's n-grams, in the order of their appearance.
 #[derive(Debug, Default)]
 pub struct Numbering {
-    /// A run's number and 1 at a place of its hash; 0 is free. A power of two, more than twice what is numbered.
+    /// An open-addressing hash table: an n-gram's number plus 1; 0 is free. Its size is a power of two and more than
+    /// twice the number of n-grams.
     table: Vec<u32>,
     runs: Vec<Run>,
-    /// The caption that had a run last, from 1, and where it stands among that caption's counts.
+    /// For each n-gram, the last caption that had it, from 1, and its index in that caption's counts.
     last: Vec<(u32, u32)>,
     captions: u32,
 }
 
 impl Numbering {
-    /// Forgets all and numbers a picture's runs: those of its references, then the others of its prediction. Gives how many are
-    /// of references.
+    /// Resets and numbers a picture's n-grams: first those of its references, then the others of its prediction.
+    /// Returns how many belong to references.
     pub fn take(&mut self, picture: &CaptionedPicture, counts: &mut PictureCounts) -> usize {
         let captions = picture.references.iter().chain([&picture.prediction]);
         let words: usize = captions.map(|caption| caption.words.len()).sum();
@@ -81,18 +82,18 @@ impl Numbering {
         known
     }
 
-    /// How many runs are numbered.
+    /// Returns the number of n-grams.
     pub fn len(&self) -> usize {
         self.runs.len()
     }
 
-    /// Words of each run, by its number.
+    /// Returns the words of each n-gram, by number.
     pub fn lengths(&self) -> impl Iterator<Item = usize> {
         let length = |run: &Run| run.iter().take_while(|word| **word != 0).count();
         self.runs.iter().map(length)
     }
 
-    /// How often each run stands in a caption, in the order of first appearance.
+    /// Counts each n-gram of a caption, in the order of first appearance.
     fn count(&mut self, words: &[u32], counts: &mut Counts) {
         counts.clear();
         self.captions += 1;
@@ -130,22 +131,22 @@ impl Numbering {
     }
 }
 
-/// Runs of a caption by their numbers, and how often each stands there.
+/// The n-grams of a caption by number, with their counts.
 pub type Counts = Vec<(u32, f64)>;
 
-/// The same for a picture's captions.
+/// The counts of a picture's captions.
 #[derive(Debug, Default)]
 pub struct PictureCounts {
-    /// Of what is judged.
+    /// The counts of the prediction.
     pub prediction: Counts,
-    /// Of what it is held against.
+    /// The counts of each reference.
     pub references: Vec<Counts>,
 }
 
-/// In how many pictures' references the runs of each picture stand.
+/// The document frequency of each picture's n-grams: the number of pictures whose references contain them.
 #[derive(Debug)]
 pub struct Known {
-    /// Of each picture where its runs begin.
+    /// The index of each picture's first n-gram in `pictures`.
     starts: Vec<usize>,
     pictures: Vec<u32>,
 }
@@ -184,7 +185,7 @@ impl Known {
         }
     }
 
-    /// Of one picture, by the numbers of its runs.
+    /// Returns the frequencies of one picture's n-grams, by number.
     pub fn of_picture(&self, number: usize) -> &[u32] {
         let end = self.starts.get(number + 1).copied();
         &self.pictures[self.starts[number]..end.unwrap_or(self.pictures.len())]

@@ -1,8 +1,8 @@
-//! The tokens of a caption, as the Penn Treebank tokenizer of the official evaluation makes them.
+//! The Penn Treebank tokenizer of the official caption evaluation.
 //!
 //! Source: pycocoevalcap `PTBTokenizer` over Stanford CoreNLP 3.4.1 (`-preserveLines -lowerCase`). Its lexer takes the
-//! longest of its rules at each place, the earlier of equals; so does this one, with the rules that captions meet. A rule's
-//! first group, where it has one, is the token; the rest only has to follow.
+//! longest match of its rules at each place, and the earlier of equally long ones. This one does the same with the
+//! rules that occur in captions. The first group of a rule, if it has one, is the token; the rest is lookahead.
 
 use std::sync::LazyLock;
 
@@ -13,24 +13,24 @@ use super::super::case::Case;
 use super::super::{ScoreError, pattern, python};
 use super::abbreviations::is_abbreviation;
 
-/// What becomes of a match.
+/// How a match becomes a token.
 #[derive(Debug, Clone, Copy)]
 enum MatchRule {
-    /// The token as it is.
+    /// The match as it is.
     Word,
-    /// The same with a straight apostrophe.
+    /// The match with a straight apostrophe.
     Clitic,
-    /// A token whose spaces are made unbreakable, its brackets named.
+    /// The match with no-break spaces, and brackets replaced by their names.
     Joined,
-    /// A word in two parts, the first so many signs long.
+    /// Two tokens; the first has this many characters.
     Halves(usize),
-    /// Named otherwise: `£` as `#`.
+    /// A fixed token, such as `#` for `£`.
     Named(&'static str),
-    /// Dropped by the evaluation: quotes, stops, dashes.
+    /// No token: quotes, stops and dashes, which the evaluation removes.
     Dropped,
 }
 
-/// A rule as it is written: a pattern and what becomes of it.
+/// The rules: a pattern and how its match becomes a token.
 const RULES: [(&str, MatchRule); 42] = [
     (r"cannot(?:[^A-Za-z]|$)", MatchRule::Halves(3)),
     (
@@ -121,7 +121,7 @@ const RULES: [(&str, MatchRule); 42] = [
     (r"\]", MatchRule::Named("-rsb-")),
 ];
 
-/// Signs that are tokens alone; whatever is in no rule and not here is deleted, as emoji are.
+/// Characters that are tokens by themselves. Characters that no rule matches are deleted, such as emoji.
 const SIGNS: &str = r"[+&~^|\\/=%<>¦§´¨©¬®¯°-³µ-º×÷„\x{2016}\x{2017}\x{2020}-\x{2023}\x{2030}-\x{2038}\x{203b}\x{203e}-\x{2042}\x{2044}\x{207a}-\x{207f}\x{208a}-\x{208e}\x{2100}-\x{214f}\x{2190}-\x{21ff}\x{2200}-\x{2bff}\x{3001}-\x{3020}\x{30fb}\x{ff01}-\x{ff0f}\x{ff1a}-\x{ff20}\x{ff3b}-\x{ff40}\x{ff5b}-\x{ff65}¤¥]";
 
 static COMPILED: LazyLock<Vec<(Regex, MatchRule)>> = LazyLock::new(|| {
@@ -138,15 +138,15 @@ static COMPILED: LazyLock<Vec<(Regex, MatchRule)>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The verdict on a caption: its tokens joined with spaces.
+/// Tokenises a caption; the tokens are joined with spaces.
 ///
 /// # Errors
-/// The caption is missing.
+/// An error if the caption is missing.
 pub fn tokenise(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": tokens(case.text(&["caption", "prediction"])?) }))
 }
 
-/// A caption's tokens, lower-cased, joined with spaces; punctuation is not among them.
+/// Returns a caption's tokens in lower case, joined with spaces, without punctuation.
 pub fn tokens(caption: &str) -> String {
     let mut text = String::with_capacity(caption.len());
     let mut at = 0;
@@ -176,7 +176,7 @@ fn push(text: &mut String, token: &str) {
     }
 }
 
-/// Whether a sign that is dropped stands before a space or the end.
+/// Whether a text begins with a removed punctuation mark before a space or the end.
 fn is_lone_mark(rest: &str) -> bool {
     matches!(
         rest.as_bytes(),
@@ -184,7 +184,7 @@ fn is_lone_mark(rest: &str) -> bool {
     )
 }
 
-/// The length of a word of ASCII's letters before a space, a comma, the end or the last full stop: the common case.
+/// Fast path: returns the length of a word of ASCII letters before a space, a comma, the end or the final full stop.
 fn plain_word(rest: &str) -> Option<usize> {
     let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
     let is_whole = match &rest.as_bytes()[length..] {
@@ -200,7 +200,7 @@ fn plain_word(rest: &str) -> Option<usize> {
     (length > 0 && is_whole && !is_split).then_some(length)
 }
 
-/// Takes the longest rule's token off the text; the length taken.
+/// Writes the token of the longest matching rule; returns the length of the match.
 fn lex(rest: &str, text: &mut String) -> Option<usize> {
     if let Some(length) = abbreviation(rest) {
         push(text, &rest[..length]);
@@ -248,7 +248,7 @@ fn lex(rest: &str, text: &mut String) -> Option<usize> {
     Some(length)
 }
 
-/// The length of an abbreviation with its full stop.
+/// Returns the length of an abbreviation with its full stop.
 fn abbreviation(rest: &str) -> Option<usize> {
     let stop = rest.find('.')?;
     let word = &rest[..stop];

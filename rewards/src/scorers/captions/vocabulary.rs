@@ -1,20 +1,20 @@
-//! Captions as numbers: the same word is the same number throughout a set.
+//! Captions as word numbers: equal words have equal numbers throughout a set.
 
 use std::collections::HashMap;
 
 use super::super::python;
 
-/// A caption's words, split twice.
+/// A caption's words, split in two ways.
 #[derive(Debug, Clone, Default)]
 pub struct Caption {
-    /// Between Python's white space.
+    /// The words between Python's white space.
     pub words: Vec<u32>,
-    /// Between single spaces, where that is not the same.
+    /// The words between single spaces, if they differ.
     pieces: Option<Vec<u32>>,
 }
 
 impl Caption {
-    /// The words between single spaces.
+    /// Returns the words between single spaces.
     pub fn pieces(&self) -> &[u32] {
         self.pieces.as_deref().unwrap_or(&self.words)
     }
@@ -23,20 +23,20 @@ impl Caption {
 /// A picture's captions.
 #[derive(Debug, Clone)]
 pub struct CaptionedPicture {
-    /// What is judged.
+    /// The prediction.
     pub prediction: Caption,
-    /// What it is held against.
+    /// The references.
     pub references: Vec<Caption>,
 }
 
-/// Words as numbers, from 1.
+/// The numbers of words, from 1.
 #[derive(Debug, Default)]
 pub struct Vocabulary<'a> {
     numbers: HashMap<&'a str, u32>,
 }
 
 impl<'a> Vocabulary<'a> {
-    /// A caption's words.
+    /// Numbers the words of a caption.
     pub fn caption(&mut self, caption: &'a str) -> Caption {
         let mut words = Vec::with_capacity(caption.len() / 5 + 1);
         words.extend(caption.split(' ').map(|word| self.number(word)));
@@ -51,7 +51,7 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// A picture's captions.
+    /// Numbers the words of a picture's captions.
     pub fn picture(&mut self, prediction: &'a str, references: &[&'a str]) -> CaptionedPicture {
         CaptionedPicture {
             prediction: self.caption(prediction),
@@ -65,7 +65,7 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Whether single spaces are all the white space of a caption, and stand between words.
+/// Whether the only white space of a caption is single spaces between words.
 fn is_plain(caption: &str) -> bool {
     let bytes = caption.as_bytes();
     let is_graphic = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';

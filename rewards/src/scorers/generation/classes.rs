@@ -1,6 +1,6 @@
-//! GenEval's classes, in its detector's order, and the colours in its classifier's.
+//! GenEval's classes in its detector's order, and the colours in its classifier's order.
 
-/// COCO's eighty, three of them renamed.
+/// COCO's 80 classes, three of them renamed.
 #[rustfmt::skip]
 pub const CLASSES: [&str; 80] = [
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "fire hydrant",
@@ -13,7 +13,7 @@ pub const CLASSES: [&str; 80] = [
     "scissors", "teddy bear", "hair drier", "toothbrush",
 ];
 
-/// The classifier's ten.
+/// The classifier's ten colours.
 pub const COLORS: [&str; 10] = [
     "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white",
 ];

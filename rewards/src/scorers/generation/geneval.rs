@@ -1,7 +1,7 @@
-//! GenEval: from a detector's boxes and a classifier's colours to right or wrong, with the reason.
+//! GenEval's decisions: from a detector's boxes and a classifier's colours to right or wrong, with the reason.
 //!
 //! Source: `evaluate_images.py`. Boxes are single-precision floats, as the detector gives them; thresholds are compared
-//! in single precision.
+//! in single precision too.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use super::super::ScoreError;
 use super::super::case::{Case, number};
 use super::classes::{CLASSES, COLORS};
 
-/// A detected object: left, top, right, bottom, score; what the colour classifier says of it.
+/// A detected object: left, top, right, bottom, score, and the colour classifier's result.
 #[derive(Debug, Clone)]
 struct DetectedObject {
     corners: [f32; 4],
@@ -26,10 +26,10 @@ struct GenevalOptions {
     position_threshold: f32,
 }
 
-/// The verdict on a picture's detections against a line of the prompts' metadata.
+/// Decides whether a picture's detections match a line of the prompts' metadata.
 ///
 /// # Errors
-/// A field is missing, or a box is not five numbers and a colour.
+/// An error if a field is missing, or if a box is not five numbers and a colour.
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     let detections = case.object(&["prediction"])?;
     let metadata = case.object(&["reference"])?;
@@ -102,7 +102,7 @@ fn shown(object: &DetectedObject) -> Value {
     numbers.collect()
 }
 
-/// Best first, above the threshold, at most so many, without those that overlap a kept one.
+/// Keeps the objects above the threshold, best first, up to the limit, without those that overlap a kept one.
 fn keep(mut objects: Vec<DetectedObject>, threshold: f32, options: &GenevalOptions) -> Vec<DetectedObject> {
     objects.sort_by(|a, b| {
         let by_place = || {
@@ -131,7 +131,7 @@ fn keep(mut objects: Vec<DetectedObject>, threshold: f32, options: &GenevalOptio
     kept
 }
 
-/// Intersection over union, edges counted as pixels.
+/// Computes intersection over union, with edges counted as pixels.
 fn overlap(a: &DetectedObject, b: &DetectedObject) -> f32 {
     let area = |c: [f32; 4]| (c[2] - c[0] + 1.0).max(0.0) * (c[3] - c[1] + 1.0).max(0.0);
     let (a, b) = (a.corners, b.corners);
@@ -219,7 +219,7 @@ fn position_reason(
     let position = wanted.get("position")?;
     let relation = position.get(0)?.as_str()?;
     let place = position.get(1)?.as_i64()?;
-    // A negative place counts from the end, as in Python.
+    // A negative index counts from the end, as in Python.
     let place = if place < 0 {
         groups.len().checked_sub(place.unsigned_abs() as usize)?
     } else {
@@ -240,7 +240,7 @@ fn position_reason(
     ))
 }
 
-/// Where `a` lies from `b`: none, one or two relations. All in single precision.
+/// Returns the position of `a` relative to `b`: no, one or two relations. All in single precision.
 fn relations(a: &DetectedObject, b: &DetectedObject, position_threshold: f32) -> Vec<&'static str> {
     let center = |c: &[f32; 4], axis: usize| (c[axis] + c[axis + 2]) / 2.0;
     let size = |c: &[f32; 4], axis: usize| (c[axis + 2] - c[axis]).abs();
@@ -274,7 +274,7 @@ fn relations(a: &DetectedObject, b: &DetectedObject, position_threshold: f32) ->
         .filter(|(is_so, _)| *is_so)
         .map(|(_, name)| name)
         .collect();
-    // The official order is that of a Python set; this one is by name.
+    // The official order is that of a Python set, which is arbitrary; this one is sorted.
     found.sort_unstable();
     found
 }

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::super::case::Case;
 use super::super::{ScoreError, python};
 
-/// The summary's text of all pictures' results: `{"prompt", "tag", "correct"}` each.
+/// Writes the summary of all pictures' results, `{"prompt", "tag", "correct"}` each.
 ///
 /// # Errors
-/// The prediction is not a list of such objects.
+/// An error if the prediction is not a list of such objects.
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     let rows = case.list(&["prediction"])?;
     let wrong = || ScoreError::wrong(&["prediction"], "a list of {\"prompt\", \"tag\", \"correct\"}");
@@ -25,7 +25,7 @@ pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "text": text(&prompts, &tags) }))
 }
 
-/// Pictures by a key, in the order in which keys appear: right ones and all.
+/// Counts of right and all pictures by key, in the order of the keys' appearance.
 #[derive(Default)]
 struct Groups {
     groups: Vec<(String, u64, u64)>,

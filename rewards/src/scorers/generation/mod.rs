@@ -1,4 +1,4 @@
-//! Scorers of text to image: GenEval's decisions and WISE's.
+//! Text-to-image scorers: GenEval and WISE.
 
 mod classes;
 mod geneval;

@@ -1,4 +1,4 @@
-//! WISE: what a judge's reply says, by the legacy protocol (three scores) and the verified one (one score).
+//! WISE: parsing of a judge's reply, by the legacy protocol (three scores) and the verified one (one score).
 //!
 //! Source: `WISE_legacy/gpt_eval.py`, `vllm_eval.py`. The judges' prompts are not part of this crate.
 
@@ -15,13 +15,13 @@ static LEGACY: LazyLock<Regex> =
 static VERIFIED: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\*{0,2}Score\*{0,2}\s*:?\s*([01])\b"));
 static THOUGHT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?s)<think>.*?</think>"));
 
-/// The three aspects, in the order of a reply that is bare digits.
+/// The three aspects, in the order in which a reply of bare digits has them.
 pub const ASPECTS: [&str; 3] = ["consistency", "realism", "aesthetic_quality"];
 
-/// The legacy judge's scores.
+/// Parses the scores of a legacy judge.
 ///
 /// # Errors
-/// The prediction is missing.
+/// An error if the prediction is missing.
 pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
     let reply = case.text(&["prediction"])?;
     let mut scores = Map::new();
@@ -46,15 +46,15 @@ pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "scores": scores, "complete": score.is_some(), "wiscore": score }))
 }
 
-/// `calculate_wiscore`: 0 to 1 for scores of 0 to 2.
+/// Computes `calculate_wiscore`: 0 to 1 for scores of 0 to 2.
 pub fn wiscore(consistency: f64, realism: f64, aesthetic_quality: f64) -> f64 {
     (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic_quality) / 2.0
 }
 
-/// The verified judge's score.
+/// Parses the score of a verified judge.
 ///
 /// # Errors
-/// The prediction is missing.
+/// An error if the prediction is missing.
 pub fn verified(case: &Case<'_>) -> Result<Value, ScoreError> {
     let reply = THOUGHT.replace_all(case.text(&["prediction"])?, "");
     let reply = reply.rsplit("</think>").next().unwrap_or("");

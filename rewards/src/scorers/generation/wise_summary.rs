@@ -1,4 +1,5 @@
-//! WISE's reports: what `Calculate.py` and `calculate_verified.py` print of a file of scores, and how they read its lines.
+//! WISE's reports: what `Calculate.py` and `calculate_verified.py` print about a file of scores, and how they read its
+//! lines.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -9,7 +10,8 @@ use super::super::ScoreError;
 use super::super::case::Case;
 use super::wise::{ASPECTS, wiscore};
 
-/// The categories with their first and last prompt; what a report calls the score; each category's weight.
+/// A protocol: the categories with their first and last prompt, the report's name of the score, the weight of each
+/// category.
 struct WiseProtocol {
     categories: [(&'static str, u64, u64); 6],
     score: &'static str,
@@ -42,10 +44,10 @@ const VERIFIED: WiseProtocol = WiseProtocol {
     weights: [0.4, 0.12, 0.12, 0.12, 0.12, 0.12],
 };
 
-/// The legacy report: digits of consistency, realism and aesthetic quality, a place a prompt.
+/// Writes the legacy report from the digits of consistency, realism and aesthetic quality, one digit a prompt.
 ///
 /// # Errors
-/// A field is missing or not digits.
+/// An error if a field is missing or not digits.
 pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
     let aspects = ASPECTS
         .iter()
@@ -58,10 +60,10 @@ pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
     report(case, &LEGACY, scores)
 }
 
-/// The verified report: digits of the one score.
+/// Writes the verified report from the digits of the score.
 ///
 /// # Errors
-/// A field is missing or not digits.
+/// An error if a field is missing or not digits.
 pub fn verified(case: &Case<'_>) -> Result<Value, ScoreError> {
     report(case, &VERIFIED, digits(case, "score")?)
 }
@@ -157,10 +159,10 @@ fn full(asked: &str, protocol: &WiseProtocol, means: &[(&str, f64, usize); 6]) -
     text
 }
 
-/// How the legacy script reads lines: scores by category, and the prompts that are there, scored or not.
+/// Reads lines as the legacy script does: scores by category, and the ids of all prompts, scored or not.
 ///
 /// # Errors
-/// The prediction is not a list of texts.
+/// An error if the prediction is not a list of texts.
 pub fn segment(case: &Case<'_>) -> Result<Value, ScoreError> {
     let mut by_category: Map<String, Value> = Map::new();
     let mut present = BTreeSet::new();
@@ -168,7 +170,7 @@ pub fn segment(case: &Case<'_>) -> Result<Value, ScoreError> {
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             continue;
         };
-        // A truth value is a whole number in Python.
+        // A boolean is an integer in Python.
         let whole = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
         let Some(id) = line.get("prompt_id").and_then(whole) else {
             continue;

@@ -1,4 +1,4 @@
-//! Likelihood benchmarks: which choice is likeliest, and what groups of subtasks amount to.
+//! Likelihood benchmarks: the likeliest choice, and the aggregates of groups of subtasks.
 //!
 //! Source: lm-eval 0.4.8 `ConfigurableTask.process_results`, `process_results_mc2` (and its HEAD), `mean_stderr`,
 //! `aggregate_subtask_metrics`, `pooled_sample_stderr`. A length is in code points, without the leading space.
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::super::case::Case;
 use super::super::{ScoreError, python};
 
-/// ARC: the choices' texts, the gold by its label.
+/// Scores ARC: the choices' texts, and the right one by its label.
 ///
 /// # Errors
-/// A field is missing, or the key is none of the labels.
+/// An error if a field is missing.
 pub fn arc(case: &Case<'_>) -> Result<Value, ScoreError> {
     let choices = case.texts(&["choices"])?;
     let key = case.text(&["answerKey"])?;
@@ -26,20 +26,20 @@ pub fn arc(case: &Case<'_>) -> Result<Value, ScoreError> {
     both(case, gold, &lengths)
 }
 
-/// MMLU: four letters, accuracy alone.
+/// Scores MMLU: accuracy over four letters.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn mmlu(case: &Case<'_>) -> Result<Value, ScoreError> {
     let likelihoods = case.numbers(&["loglikelihoods"])?;
     let gold = case.whole(&["answer", "reference"])? as usize;
     Ok(json!({ "acc": right(&likelihoods, gold) }))
 }
 
-/// GPQA with shots: the choices `(A)` to `(D)`.
+/// Scores GPQA with shots: the choices `(A)` to `(D)`.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
     let answer = case.text(&["answer", "reference"])?;
     let Some(gold) = ["(A)", "(B)", "(C)", "(D)"]
@@ -51,18 +51,19 @@ pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
     both(case, gold, &[3.0; 4])
 }
 
-/// TruthfulQA with one right answer, always the first.
+/// Scores TruthfulQA with one right answer, which is always the first.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn truthful_one(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "acc": right(&case.numbers(&["loglikelihoods"])?, 0) }))
 }
 
-/// TruthfulQA with several: the share of probability on right answers, split at the first 0 (0.4.8) or by the labels (HEAD).
+/// Scores TruthfulQA with several right answers: their share of the probability, split at the first label 0 (0.4.8) or
+/// by all labels (HEAD).
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn truthful_many(case: &Case<'_>) -> Result<Value, ScoreError> {
     let masses: Vec<f64> = case
         .numbers(&["loglikelihoods"])?
@@ -110,7 +111,7 @@ fn right(scores: &[f64], gold: usize) -> f64 {
     if argmax(scores) == Some(gold) { 1.0 } else { 0.0 }
 }
 
-/// `numpy.argmax`: the first of the greatest, or the first that is not a number.
+/// NumPy's `argmax`: the first of the greatest, or the first NaN.
 fn argmax(scores: &[f64]) -> Option<usize> {
     let mut best: Option<usize> = None;
     for (i, score) in scores.iter().enumerate() {
@@ -124,10 +125,11 @@ fn argmax(scores: &[f64]) -> Option<usize> {
     best
 }
 
-/// A group of subtasks: accuracy and standard error of each, the mean with and without sizes, the pooled error.
+/// Aggregates a group of subtasks: accuracy and standard error of each, the mean weighted by size and unweighted, the
+/// pooled error.
 ///
 /// # Errors
-/// A field is missing, or a subtask has fewer than two items.
+/// An error if a field is missing, or if a subtask has fewer than two items.
 pub fn group(case: &Case<'_>) -> Result<Value, ScoreError> {
     let correct = case.numbers(&["correct"])?;
     let sizes = case.numbers(&["sizes"])?;

@@ -1,7 +1,7 @@
-//! The draws of Python's generator: which rows are shown before a question, in which order the choices stand.
+//! Draws of Python's generator: the few-shot rows of a question, and the order of its choices.
 //!
-//! Source: lm-eval's default sampler (GSM8K), its `gpqa_*_n_shot`, OpenCompass as LLaDA has it. A generator is used once a
-//! document in order, so the draw of a document depends on all before it.
+//! Source: lm-eval's default sampler (GSM8K), its `gpqa_*_n_shot`, OpenCompass as in LLaDA. The generator is used once
+//! per document in order, so the draw of a document depends on all earlier ones.
 
 use serde_json::{Value, json};
 
@@ -9,13 +9,13 @@ use super::super::ScoreError;
 use super::super::case::Case;
 use super::super::twister::Twister;
 
-/// The farthest document that is drawn for: each needs the draws of all before it.
+/// The largest document number, because each needs the draws of all earlier ones.
 const FARTHEST: u64 = 1_000_000;
 
-/// The rows shown to a GSM8K document, five and, in another run, four.
+/// Returns the rows shown to a GSM8K document: five, and four in a separate run.
 ///
 /// # Errors
-/// A field is missing, or the document is out of all proportion.
+/// An error if a field is missing or the document number is too large.
 pub fn gsm8k(case: &Case<'_>) -> Result<Value, ScoreError> {
     let document = place(case, "doc")?;
     let rows = case.find(&["train_rows"]).and_then(Value::as_u64).unwrap_or(7473) as usize;
@@ -30,18 +30,18 @@ pub fn gsm8k(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "five": draw(5), "four": draw(4) }))
 }
 
-/// The order of a row's [incorrect 1, 2, 3, correct] after `random.Random(42).shuffle`, once a row.
+/// Returns the order of a row's [incorrect 1, 2, 3, correct] after `random.Random(42).shuffle`, once per row.
 ///
 /// # Errors
-/// The row is missing, or out of all proportion.
+/// An error if the row is missing or its number is too large.
 pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
     shuffled(case, 42, 3)
 }
 
-/// The order of a row's [correct, incorrect 1, 2, 3] after `random.seed(0)`, `random.shuffle` once a row.
+/// Returns the order of a row's [correct, incorrect 1, 2, 3] after `random.seed(0)` and `random.shuffle` once per row.
 ///
 /// # Errors
-/// The row is missing, or out of all proportion.
+/// An error if the row is missing or its number is too large.
 pub fn gpqa_opencompass(case: &Case<'_>) -> Result<Value, ScoreError> {
     shuffled(case, 0, 0)
 }

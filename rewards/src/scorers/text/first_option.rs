@@ -1,7 +1,7 @@
 //! The first option letter of a text: the extractor behind LLaDA-Instruct's MMLU and ARC-C.
 //!
-//! Source: OpenCompass `first_option_postprocess(text, 'ABCD')`. Its patterns are tried in order and the first that matches
-//! decides; two of them are one here because a comma is missing there.
+//! Source: OpenCompass `first_option_postprocess(text, 'ABCD')`. Its patterns are tried in order and the first match
+//! decides. Two of its patterns are merged into one because a comma is missing in its list; this is reproduced.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::case::Case;
 use super::super::{ScoreError, pattern, python};
 
-/// OpenCompass' patterns for the options A to D, in its order, the two of the last resort last.
+/// OpenCompass' patterns for the options A to D, in its order; the last two are its last resort.
 #[rustfmt::skip]
 const PATTERNS: [&str; 52] = [
     r"答案是?\s*([ABCD])",
@@ -75,17 +75,17 @@ static COMPILED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The verdict on an output against a letter.
+/// Compares the extracted letter with the reference.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     let extracted = first_option(case.text(&["prediction"])?);
     let correct = extracted == case.text(&["reference", "answer"])?;
     Ok(json!({ "extracted": extracted, "correct": correct }))
 }
 
-/// The letter, or nothing. A pattern whose group holds no letter leaves the decision to those after it.
+/// Extracts the letter; empty if there is none. If a pattern's group holds no letter, the later patterns decide.
 pub fn first_option(text: &str) -> &'static str {
     let text = python::strip(text);
     let letters = COMPILED.iter().filter_map(|pattern| {

@@ -1,6 +1,6 @@
-//! GSM8K: the filters and the exact match of lm-eval, and OpenCompass's own.
+//! GSM8K: lm-eval's filters and exact match, and OpenCompass' grader.
 //!
-//! Source: lm-eval 0.4.8 tasks `gsm8k` and `gsm8k_cot`; OpenCompass `gsm8k_postprocess`, `Gsm8kEvaluator` as LLaDA has them.
+//! Source: lm-eval 0.4.8 tasks `gsm8k` and `gsm8k_cot`; OpenCompass `gsm8k_postprocess`, `Gsm8kEvaluator` as in LLaDA.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ static STRICT_THOUGHT: LazyLock<Regex> = LazyLock::new(|| pattern(r"The answer i
 static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(-?[$0-9.,]{2,})|(-?[0-9]+)"));
 static OPENCOMPASS: LazyLock<Regex> = LazyLock::new(|| pattern(r"-?\d+\.\d+|-?\d+"));
 
-/// The verdict on an output against the data set's `answer`.
+/// Scores an output against the data set's `answer`.
 ///
 /// # Errors
-/// The prediction or the reference is missing.
+/// An error if the prediction or the reference is missing.
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
     let output = case.text(&["prediction"])?;
     let answer = case.text(&["reference", "answer"])?;
@@ -57,7 +57,8 @@ fn invalid() -> String {
     "[invalid]".to_owned()
 }
 
-/// What `exact_match` compares: without `,` and `$`, without what precedes the last `#### `, without a final full stop, lower.
+/// Normalises as for `exact_match`: removes `,`, `$`, everything up to the last `#### `, and a final full stop;
+/// lower-cases.
 fn normalised(text: &str) -> String {
     let text = text.replace([',', '$'], "");
     let text = text.rfind("#### ").map_or(text.as_str(), |at| &text[at + 5..]);

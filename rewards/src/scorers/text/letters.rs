@@ -1,7 +1,7 @@
-//! A letter read out of a generated answer: GPQA and ARC as chat, and GPQA's clean-up of its texts.
+//! A letter parsed from a generated answer: GPQA and ARC as chat, and GPQA's clean-up of its texts.
 //!
-//! Source: lm-eval 0.4.8 tasks `gpqa_*_generative_n_shot`, `arc_challenge_chat` with its `regex`, `multi_choice_regex` and
-//! `remove_whitespace` filters; OpenCompass' and LLaDA's postprocessors of GPQA.
+//! Source: lm-eval 0.4.8 tasks `gpqa_*_generative_n_shot`, `arc_challenge_chat` with its `regex`, `multi_choice_regex`
+//! and `remove_whitespace` filters; OpenCompass' and LLaDA's postprocessors of GPQA.
 
 use std::sync::LazyLock;
 
@@ -17,10 +17,10 @@ static CORRECT_ANSWER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)The corr
 static SIMPLE_EVALS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)ANSWER\s*:\s*([A-D])"));
 static BRACKETS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\[[^\n]*?\]"));
 
-/// GPQA's generated answer, by every extractor.
+/// Scores a generated answer to GPQA by every extractor.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
     let output = case.text(&["prediction"])?;
     let answer = case.text(&["answer"])?;
@@ -36,19 +36,19 @@ pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// ARC's generated answer: leading white space off, then compared.
+/// Scores a generated answer to ARC after removing its leading white space.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn arc(case: &Case<'_>) -> Result<Value, ScoreError> {
     let output = python::strip_start(case.text(&["prediction"])?).to_owned();
     Ok(json!({ "remove_whitespace": matched(output, case.text(&["reference", "answer"])?) }))
 }
 
-/// GPQA's clean-up of a question or a choice, as lm-eval 0.4.8 does it and as version 2.2 of the task does.
+/// Cleans up a question or choice of GPQA, as in lm-eval 0.4.8 and in version 2.2 of the task.
 ///
 /// # Errors
-/// The prediction is not a text.
+/// An error if the prediction is not a text.
 pub fn preprocess(case: &Case<'_>) -> Result<Value, ScoreError> {
     let text = case.need(&["prediction"])?;
     if text.is_null() {
@@ -65,7 +65,7 @@ fn matched(extracted: String, gold: &str) -> Value {
     json!({ "extracted": extracted, "exact_match": if same { 1.0 } else { 0.0 } })
 }
 
-/// `(?<=The answer is )(.*)(?=.)`: the rest of the line without its last character.
+/// Matches `(?<=The answer is )(.*)(?=.)`: the rest of the line without its last character.
 fn strict(output: &str) -> String {
     const ANCHOR: &str = "The answer is ";
     for (at, _) in output.match_indices(ANCHOR) {
@@ -89,14 +89,14 @@ fn flexible(output: &str, choices: &[&str]) -> String {
         .unwrap_or_else(|| "[invalid]".to_owned())
 }
 
-/// The last occurrence of a choice's text, as its letter.
+/// Returns the letter of the choice whose text occurs last.
 fn choice_text(output: &str, choices: &[&str]) -> Option<String> {
     let plain = |text: &str| PUNCTUATION.replace_all(&text.to_lowercase(), "").into_owned();
     let texts: Vec<String> = choices
         .iter()
         .map(|choice| plain(python::strip(choice)))
         .collect();
-    // A choice without letters matches the empty end of every text, and Python takes that match.
+    // A choice without letters matches the empty string at the end of every text, and Python takes that match.
     if texts.is_empty() || texts.iter().any(String::is_empty) {
         return None;
     }

@@ -1,4 +1,4 @@
-//! Scorers of text: arithmetic, mathematics, letters, likelihoods, and the draws of few-shot examples.
+//! Text scorers: arithmetic, mathematics, letters, likelihoods, and few-shot draws.
 
 mod choices;
 mod fewshot;

@@ -1,18 +1,19 @@
-//! How VQAv2's answers are made comparable: punctuation, numbers, articles, contractions, in the harnesses' variants.
+//! Normalisation of VQAv2's answers: punctuation, numbers, articles and contractions, in the harnesses' variants.
 //!
-//! Source: GT-Vision-Lab/VQA `vqaEval.py`; its `re.sub` takes a flag for a count, so at most 32 full stops go.
+//! Source: GT-Vision-Lab/VQA `vqaEval.py`. Its `re.sub` passes a flag as the count, so that at most 32 full stops are
+//! removed.
 
 use super::super::python;
 
-/// The signs that are removed or become a space, in the order in which that happens.
+/// The characters that are removed or become a space, in order.
 const SIGNS: [char; 21] = [
     ';', '/', '[', ']', '"', '{', '}', '(', ')', '=', '+', '\\', '_', '-', '>', '<', '@', '`', ',', '?', '!',
 ];
 
-/// The full stops that `re.sub` removes at most.
+/// The most full stops that `re.sub` removes.
 const STOPS: usize = 32;
 
-/// The words spelled with an apostrophe, sorted by what is written without it.
+/// Words with their spelling with an apostrophe, sorted by the form without it.
 #[rustfmt::skip]
 pub const CONTRACTIONS: [(&str, &str); 120] = [
     ("'ow'sat", "'ow's'at"), ("'ows'at", "'ow's'at"), ("I'dve", "I'd've"), ("Id've", "I'd've"), ("Im", "I'm"),
@@ -45,29 +46,29 @@ pub const CONTRACTIONS: [(&str, &str); 120] = [
     ("youve", "you've"),
 ];
 
-/// Whose rules are followed.
+/// The variants of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rules {
-    /// The official ones, as Python 2 runs them: only ASCII's digits are digits.
+    /// The official rules as run by Python 2: only ASCII digits are digits.
     Official,
-    /// lmms-eval's and LLaVA's.
+    /// Those of lmms-eval and LLaVA.
     Lmms,
     /// VLMEvalKit's: a full stop after a digit stays.
     Kit,
 }
 
-/// Newlines and tabs as spaces, then stripped.
+/// Replaces newlines and tabs by spaces, then strips.
 pub fn tidy(text: &str) -> String {
     python::strip(&text.replace(['\n', '\t'], " ")).to_owned()
 }
 
-/// Whether a text is ASCII's letters, digits and spaces alone, which all rules leave to the words.
+/// Whether a text consists of ASCII letters, digits and spaces, so that no variant changes its punctuation.
 pub fn is_plain(text: &str) -> bool {
     text.bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b' ')
 }
 
-/// Punctuation, then numbers and articles.
+/// Normalises punctuation, then numbers and articles.
 pub fn normalised(text: &str, rules: Rules) -> String {
     if is_plain(text) {
         return digits_and_articles(text);
@@ -75,7 +76,8 @@ pub fn normalised(text: &str, rules: Rules) -> String {
     digits_and_articles(&punctuation(text, rules))
 }
 
-/// A sign beside a space, or in a text with a comma between digits, is removed; another becomes a space. Then full stops.
+/// Removes a character beside a space, or in a text with a comma between digits; any other becomes a space. Then
+/// removes full stops.
 pub fn punctuation(text: &str, rules: Rules) -> String {
     let is_digit = |c: char| {
         if rules == Rules::Official {
@@ -131,7 +133,7 @@ fn without_stops(signs: &[char], rules: Rules, is_digit: impl Fn(char) -> bool) 
     text
 }
 
-/// Lower case, numbers up to ten as digits, articles dropped, contractions spelled, single spaces.
+/// Lower-cases, writes numbers up to ten as digits, drops articles, spells contractions, and joins with single spaces.
 pub fn digits_and_articles(text: &str) -> String {
     let lower = text.to_lowercase();
     let mut result = String::with_capacity(lower.len());
@@ -168,7 +170,8 @@ fn number(word: &str) -> &str {
     }
 }
 
-/// What LLaVA writes into a submission: commas and question marks off, the genitive apart, then as above.
+/// Normalises an answer as LLaVA does for a submission: without commas and question marks, with the genitive apart,
+/// then as above.
 pub fn submission(text: &str) -> String {
     let text = text.to_lowercase().replace([',', '?'], "").replace("'s", " 's");
     normalised(&tidy(python::strip(&text)), Rules::Lmms)

@@ -1,4 +1,4 @@
-//! GQA: equality of an answer, and the figures of a whole set.
+//! GQA: equality of an answer, and the metrics of a whole set.
 //!
 //! Source: `eval.py` 1.2; LLaVA's `convert_gqa_for_eval.py`; lmms-eval; VLMEvalKit's method `accuracy`.
 
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use super::super::case::Case;
 use super::super::{ScoreError, python};
 
-/// One answer.
+/// Scores one answer.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     let gold = case.text(&["answer", "reference"])?;
     let reply = case.text(&["prediction"])?;
@@ -28,10 +28,10 @@ pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// The figures of a set, in percent; a missing prediction makes the official script raise.
+/// Computes the metrics of a set in percent. A missing prediction makes the official script raise.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let questions = case.object(&["questions"])?;
     let choices = case.find(&["choices"]).and_then(Value::as_object);
@@ -91,7 +91,7 @@ fn text<'a>(question: &'a Value, field: &str) -> &'a str {
     question[field].as_str().unwrap_or_default()
 }
 
-/// Membership in a list of choices; a question of common features has three of its own.
+/// Whether the prediction is among a question's choices; a question about common features has three fixed ones.
 fn belongs(predicted: &str, choices: &Value, question: &Value) -> bool {
     if text(&question["types"], "detailed").contains("Common") {
         return matches!(predicted, "color" | "material" | "shape");
@@ -101,7 +101,7 @@ fn belongs(predicted: &str, choices: &Value, question: &Value) -> bool {
         .is_some_and(|choices| choices.iter().any(|choice| choice == predicted))
 }
 
-/// Answers of a group of questions with their counts.
+/// Counts of answers by group of questions.
 type Histogram<'a> = BTreeMap<&'a str, BTreeMap<&'a str, f64>>;
 
 #[derive(Default)]
@@ -161,7 +161,8 @@ impl<'a> Figures<'a> {
         }
     }
 
-    /// Chi-square between gold and predicted answers of each group, weighted by its size, in hundredths.
+    /// Computes the chi-square distance between reference and predicted answers of each group, weighted by its size, in
+    /// hundredths.
     fn distribution(&self) -> Option<f64> {
         let (mut sum, mut size) = (0.0, 0.0);
         for (group, gold) in &self.gold {
@@ -227,7 +228,7 @@ fn percent(scores: &[f64]) -> f64 {
     }
 }
 
-/// The operations of a question that count as steps.
+/// Counts the operations of a question that are steps.
 fn steps(question: &Value) -> usize {
     question["semantic"]
         .as_array()

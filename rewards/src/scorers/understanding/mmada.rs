@@ -1,4 +1,4 @@
-//! What MMaDA's copy of VLMEvalKit does to a reply before any scorer sees it.
+//! The post-processing of replies in MMaDA's copy of VLMEvalKit, before any scorer.
 //!
 //! Source: Gen-Verse/MMaDA `post_process_response`, then `.strip()`.
 
@@ -10,12 +10,12 @@ use super::super::{pattern, python};
 
 static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b([A-E])\b"));
 
-/// A yes-or-no reply: what its lower case contains, else how it begins, else itself.
+/// Reduces a yes-or-no reply: by what its lower-case text contains, else by how it begins; else it stays.
 pub fn yes_or_no(reply: &str) -> String {
     said(reply).map_or_else(|| python::strip(reply).to_owned(), str::to_owned)
 }
 
-/// The same for MME, where a long reply that says neither keeps three words.
+/// Like [`yes_or_no`], for MME: a long reply that says neither keeps three words.
 pub fn mme(reply: &str) -> String {
     if let Some(said) = said(reply) {
         return said.to_owned();
@@ -38,7 +38,7 @@ fn said(reply: &str) -> Option<&'static str> {
     }
 }
 
-/// A choice: the last letter A to E that stands alone, else the reply.
+/// Reduces a choice to the last letter A to E that stands alone; else the reply stays.
 pub fn choice(reply: &str) -> String {
     let letter = LETTER.find_iter(reply).last();
     letter

@@ -1,4 +1,4 @@
-//! MMBench: one reply, a run in all rotations of its options, and how a table gets its rotations.
+//! MMBench: one reply, a run over all rotations of the options, and the construction of rotations.
 //!
 //! Source: VLMEvalKit `mcq_circular_eval`, `mcq_vanilla_eval`, `report_acc`, `tools.py CIRCULAR`; lmms-eval; MMaDA.
 
@@ -11,7 +11,7 @@ use super::super::case::{Case, float};
 use super::mmada;
 use super::options::{Version, infer, infer_lmms, inferred, options};
 
-/// The passes of a question are this far apart.
+/// The distance of the indices of a question's rotations.
 const OFFSET: i64 = 1_000_000;
 
 /// The short names of the six abilities.
@@ -24,10 +24,10 @@ const SHORT: [(&str, &str); 6] = [
     ("attribute_reasoning", "AR"),
 ];
 
-/// One reply against the options.
+/// Matches one reply to the options.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn can_infer(case: &Case<'_>) -> Result<Value, ScoreError> {
     let options = options(case.object(&["choices", "reference"])?);
     let reply = case.text(&["prediction", "response"])?;
@@ -41,10 +41,10 @@ pub fn can_infer(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// A run: a question is right if every pass of it is.
+/// Scores a run: a question is right if every rotation of it is.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn circular(case: &Case<'_>) -> Result<Value, ScoreError> {
     let wrong = || {
         ScoreError::wrong(
@@ -85,7 +85,7 @@ pub fn circular(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(verdict)
 }
 
-/// `report_acc`: a row a split; overall, then every ability and category.
+/// VLMEvalKit's `report_acc`: one row per split, with the overall accuracy, then every ability and category.
 pub fn accuracies(rows: &[(&Map<String, Value>, bool)]) -> Value {
     let field =
         |row: &Map<String, Value>, name: &str| row.get(name).and_then(Value::as_str).map(str::to_owned);
@@ -128,13 +128,13 @@ pub fn accuracies(rows: &[(&Map<String, Value>, bool)]) -> Value {
         .collect()
 }
 
-/// Rows with so many options each; none for those whose options are not turned.
+/// Rows by their number of options; `None` for rows whose options are not rotated.
 type Group<'a> = (Option<usize>, Vec<&'a Map<String, Value>>);
 
-/// The table with every rotation of options: groups by their number, in the order in which they appear.
+/// Makes the table with every rotation of the options: groups by number of options, in the order of their appearance.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn circularise(case: &Case<'_>) -> Result<Value, ScoreError> {
     let wrong = || {
         ScoreError::wrong(
@@ -180,7 +180,7 @@ pub fn circularise(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": table }))
 }
 
-/// An option that is a letter itself, or that names several.
+/// Whether an option is itself a letter or refers to several options.
 fn is_abnormal(options: &[(String, String)]) -> bool {
     options.iter().any(|(_, text)| {
         let words: String = text

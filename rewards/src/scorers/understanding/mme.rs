@@ -1,4 +1,4 @@
-//! MME: fourteen tasks of yes-or-no questions, two a picture.
+//! MME: fourteen tasks of yes-or-no questions, two per picture.
 //!
 //! Source: MME `calculation.py`, VLMEvalKit `MME_rating`, lmms-eval.
 
@@ -9,7 +9,7 @@ use super::super::{ScoreError, python};
 use super::mmada;
 use super::pope::extract;
 
-/// The tasks of perception.
+/// The perception tasks.
 const PERCEPTION: [&str; 10] = [
     "existence",
     "count",
@@ -22,7 +22,7 @@ const PERCEPTION: [&str; 10] = [
     "artwork",
     "OCR",
 ];
-/// The tasks of cognition.
+/// The cognition tasks.
 const COGNITION: [&str; 4] = [
     "commonsense_reasoning",
     "numerical_calculation",
@@ -30,10 +30,10 @@ const COGNITION: [&str; 4] = [
     "code_reasoning",
 ];
 
-/// The reading of one reply.
+/// Parses one reply.
 ///
 /// # Errors
-/// The reply is missing.
+/// An error if the reply is missing.
 pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     let reply = case.text(&["answer", "prediction"])?;
     let post = mmada::mme(reply);
@@ -46,7 +46,7 @@ pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// `parse_pred_ans` of a line of the results file: what its first four characters contain.
+/// MME's `parse_pred_ans` of a line of the results file: what its first four characters contain.
 fn official(reply: &str) -> &'static str {
     by_start(&format!("{reply}\n").to_lowercase())
 }
@@ -71,7 +71,8 @@ fn by_start(reply: &str) -> &'static str {
     }
 }
 
-/// A question: its task, its picture, whether each reader finds it right, whether the official one reads neither.
+/// A question: its task, its picture, whether each parser finds it right, and whether the official one reads neither
+/// word.
 struct MmeQuestion<'a> {
     category: &'a str,
     image: &'a str,
@@ -80,10 +81,10 @@ struct MmeQuestion<'a> {
     other: bool,
 }
 
-/// All tasks' scores: 100 · (accuracy + accuracy of pictures).
+/// Computes all tasks' scores: 100 · (accuracy + accuracy of pictures).
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let wrong = || {
         ScoreError::wrong(
@@ -127,7 +128,7 @@ fn official_scores(rows: &[MmeQuestion<'_>]) -> Value {
                 if of.is_empty() {
                     return None;
                 }
-                // Two lines a picture, in order.
+                // Each picture has two adjacent lines.
                 let (acc, plus) = (
                     share(of.iter().map(|row| row.official)),
                     share(of.chunks(2).map(|two| two.iter().all(|row| row.official))),

@@ -1,4 +1,4 @@
-//! MMMU: a letter or a number read out of a reply, and the figures of a whole run.
+//! MMMU: parsing of a letter or number from a reply, and the metrics of a run.
 //!
 //! Source: MMMU `eval_utils.py`, `main_eval_only.py`; lmms-eval's variant of the letters.
 
@@ -18,10 +18,10 @@ static SCIENTIFIC: LazyLock<Option<Regex>> =
 static SIMPLE: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])").ok());
 
-/// A letter out of a reply, `RANDOM` where the official code would guess.
+/// Parses a letter from a reply; `RANDOM` where the official code would guess.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn choice(case: &Case<'_>) -> Result<Value, ScoreError> {
     let options = case.texts(&["options", "reference"])?;
     let reply = case.text(&["response", "prediction"])?;
@@ -33,7 +33,7 @@ pub fn choice(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// `parse_multi_choice_response`, or lmms-eval's, which looks for `A ` and `A.` without a space before.
+/// MMMU's `parse_multi_choice_response`, or lmms-eval's, which searches `A ` and `A.` without a space before.
 fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
     let stripped = [',', '.', '!', '?', ';', ':', '\'']
         .into_iter()
@@ -67,7 +67,7 @@ fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
             .collect();
         place = Box::new(|i| lower.rfind(&options[i].to_lowercase()));
     }
-    // The rightmost last occurrence; the first of equals.
+    // The candidate whose last occurrence is rightmost; the first of equals.
     let best = candidates
         .into_iter()
         .map(|i| (place(i).map_or(-1, |at| at as i64), i))
@@ -75,7 +75,7 @@ fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
     best.map(|(_, i)| letters[i].clone())
 }
 
-/// A number or a text, as compared.
+/// A normalised answer: a number or a text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NormalizedAnswer {
     /// A number, rounded to two places.
@@ -93,7 +93,7 @@ impl NormalizedAnswer {
     }
 }
 
-/// `normalize_str`: a number where Python's `float` reads one; a text of one sign becomes two with a space.
+/// MMMU's `normalize_str`: a number if Python's `float` reads one; a text of one character becomes two with a space.
 fn normalise(text: &str) -> Vec<NormalizedAnswer> {
     let text = python::strip(text);
     if let Some(number) = python::float(&text.replace(',', "")) {
@@ -109,7 +109,7 @@ fn normalise(text: &str) -> Vec<NormalizedAnswer> {
     vec![NormalizedAnswer::Text(text)]
 }
 
-/// The numbers in a text: those with commas, then those with exponents, then the others.
+/// Finds the numbers in a text: those with commas, then those with exponents, then the others.
 fn extract_numbers(text: &str) -> Vec<&str> {
     let patterns = [&COMMAS, &SCIENTIFIC, &SIMPLE];
     patterns
@@ -124,7 +124,7 @@ fn extract_numbers(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// `parse_open_response`: a set, numbers first, then texts, each sorted as text.
+/// MMMU's `parse_open_response`: a set, numbers first, then texts, each sorted as text.
 fn parse_open(reply: &str) -> Vec<NormalizedAnswer> {
     let keys = key_parts(reply);
     let mut found: Vec<NormalizedAnswer> = Vec::new();
@@ -190,7 +190,7 @@ fn golds(gold: &Value) -> Vec<NormalizedAnswer> {
     }
 }
 
-/// `eval_open`: any predicted number equals a gold, or any predicted text contains a gold text.
+/// MMMU's `eval_open`: a predicted number equals a reference, or a predicted text contains a reference text.
 fn is_right(golds: &[NormalizedAnswer], predicted: &[NormalizedAnswer]) -> bool {
     predicted.iter().any(|said| match said {
         NormalizedAnswer::Number(_) => golds.contains(said),
@@ -204,10 +204,10 @@ fn listed(normals: &[NormalizedAnswer]) -> Value {
     normals.iter().map(NormalizedAnswer::to_json).collect()
 }
 
-/// An open question.
+/// Scores an open question.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn open(case: &Case<'_>) -> Result<Value, ScoreError> {
     let parsed = parse_open(case.text(&["response", "prediction"])?);
     let golds = golds(case.need(&["answer", "reference"])?);
@@ -216,26 +216,26 @@ pub fn open(case: &Case<'_>) -> Result<Value, ScoreError> {
     )
 }
 
-/// `extract_numbers` of a text.
+/// MMMU's `extract_numbers` of a text.
 ///
 /// # Errors
-/// The text is missing.
+/// An error if the text is missing.
 pub fn numbers(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": extract_numbers(case.text(&["text", "prediction"])?) }))
 }
 
-/// `normalize_str` of a text.
+/// MMMU's `normalize_str` of a text.
 ///
 /// # Errors
-/// The text is missing.
+/// An error if the text is missing.
 pub fn normalised(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": listed(&normalise(case.text(&["text", "prediction"])?)) }))
 }
 
-/// A run: accuracy of each subject, of each domain and of all, rounded to three places.
+/// Aggregates a run: accuracy of each subject, of each domain and of all, rounded to three places.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn aggregate(case: &Case<'_>) -> Result<Value, ScoreError> {
     let answers = case.object(&["answers"])?;
     let mut subjects: BTreeMap<String, (usize, usize)> = BTreeMap::new();

@@ -1,6 +1,6 @@
-//! VLMEvalKit's matching of a reply to options, `can_infer`, in its three versions.
+//! VLMEvalKit's matching of a reply to options, `can_infer`, in three versions.
 //!
-//! Source: VLMEvalKit e8e78f0 ("head"), MMaDA's older copy of it ("fork"), lmms-eval's own.
+//! Source: VLMEvalKit e8e78f0 ("head"), MMaDA's older copy of it ("fork"), and lmms-eval's own.
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use super::super::{pattern, python};
 static ANSWER_IS: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?i)(?:correct\s+)?answer\s+is\s+\**([ABCD])\**"));
 
-/// Replies that refuse.
+/// Replies that are refusals.
 const REFUSALS: [&str; 4] = [
     "Sorry, I can't help with images of people yet.",
     "I can't process this file.",
@@ -20,7 +20,7 @@ const REFUSALS: [&str; 4] = [
     "Cannot determine the answer",
 ];
 
-/// Which version.
+/// A version of the matching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// MMaDA's copy.
@@ -29,7 +29,7 @@ pub enum Version {
     Head,
 }
 
-/// Options by letter, those that are there.
+/// Returns the existing options by letter.
 pub fn options(row: &Map<String, Value>) -> Vec<(String, String)> {
     ('A'..='Z')
         .filter_map(|letter| {
@@ -44,12 +44,12 @@ pub fn options(row: &Map<String, Value>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A letter, `Z` for a refusal, or nothing.
+/// Returns the letter that a reply means, `Z` for a refusal, or `None`.
 pub fn infer(reply: &str, options: &[(String, String)], version: Version) -> Option<String> {
     by_letter(reply, options, version).or_else(|| by_text(reply, options, version))
 }
 
-/// The same as JSON: a letter or false.
+/// Converts the result to JSON: a letter or false.
 pub fn inferred(found: Option<String>) -> Value {
     found.map_or(json!(false), Value::from)
 }
@@ -90,7 +90,7 @@ fn by_letter(reply: &str, options: &[(String, String)], version: Version) -> Opt
     ANSWER_IS.captures(reply).map(|found| found[1].to_uppercase())
 }
 
-/// The one option whose text is in the reply; head leaves long replies alone.
+/// Returns the only option whose text is in the reply; head ignores long replies.
 fn by_text(reply: &str, options: &[(String, String)], version: Version) -> Option<String> {
     let lower = reply.to_lowercase();
     let total: usize = options.iter().map(|(_, text)| python::length(text)).sum();
@@ -108,7 +108,7 @@ fn only(options: &[(String, String)], lower: &str) -> Option<String> {
     found.next().is_none().then(|| first.0.clone())
 }
 
-/// lmms-eval's: five letters in forms such as `A.` and `(A)`, then the text of options A to D.
+/// lmms-eval's matching: five letters in forms such as `A.` and `(A)`, then the text of options A to D.
 pub fn infer_lmms(reply: &str, options: &[(String, String)]) -> Value {
     if let Some(letter) = lmms_letter(reply) {
         return json!(letter);

@@ -1,6 +1,7 @@
 //! POPE and MME: yes-or-no questions about pictures.
 //!
-//! Source: POPE `evaluate.py`, MME `calculation.py`, VLMEvalKit `YOrN_Extraction`, `POPE_rating`, `MME_rating`, lmms-eval.
+//! Source: POPE `evaluate.py`, MME `calculation.py`, VLMEvalKit `YOrN_Extraction`, `POPE_rating`, `MME_rating`,
+//! lmms-eval.
 
 use serde_json::{Map, Value, json};
 
@@ -9,10 +10,10 @@ use super::super::{ScoreError, python};
 use super::answers::{Rules, punctuation};
 use super::mmada;
 
-/// POPE's reading of one reply.
+/// Parses one reply to POPE.
 ///
 /// # Errors
-/// The reply is missing.
+/// An error if the reply is missing.
 pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     let reply = case.text(&["answer", "prediction"])?;
     let post = mmada::yes_or_no(reply);
@@ -25,7 +26,7 @@ pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// `evaluate.py`: no, if the first sentence has the word `No`, `no` or `not`; otherwise yes.
+/// POPE's `evaluate.py`: no, if the first sentence has the word `No`, `no` or `not`; otherwise yes.
 fn official(reply: &str) -> &'static str {
     let sentence = reply.split('.').next().unwrap_or(reply).replace(',', "");
     if sentence
@@ -38,7 +39,7 @@ fn official(reply: &str) -> &'static str {
     }
 }
 
-/// `YOrN_Extraction`: the word that stands there without the other.
+/// VLMEvalKit's `YOrN_Extraction`: the word that occurs without the other.
 pub fn extract(reply: &str) -> &'static str {
     let plain = punctuation(&reply.to_lowercase(), Rules::Kit);
     let words = python::words(&plain);
@@ -71,10 +72,10 @@ fn rows<'a>(case: &Case<'a>) -> Result<Vec<PopeQuestion<'a>>, ScoreError> {
         .collect()
 }
 
-/// Many replies: the official figures of each category and of all, and the harnesses' figures.
+/// Computes the metrics of a set: the official ones by category and overall, and the harnesses'.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let rows = rows(case)?;
     let mut figures = Map::new();
@@ -91,10 +92,10 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": figures, "lmms_eval": lmms_figures(&rows), "vlmevalkit": kit_figures(&rows) }))
 }
 
-/// A set whose categories are lists with commas, as in the kit's table.
+/// Computes the metrics of a set whose categories are comma-separated lists, as in VLMEvalKit's table.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn merged(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "vlmevalkit": kit_figures(&rows(case)?) }))
 }
@@ -122,7 +123,7 @@ fn official_figures(rows: &[&PopeQuestion<'_>]) -> Value {
         figures[name] = json!(part / whole);
         Some(part / whole)
     };
-    // The script's order: it dies at the first division by zero and has printed nothing of that kind before.
+    // In the order of the script, which fails at the first division by zero and prints nothing after it.
     let (tp, fp, tn, fneg) = (tp as f64, fp as f64, tn as f64, fneg as f64);
     let _ = (|| {
         add("yes_ratio", tp + fp, tp + fp + tn + fneg)?;

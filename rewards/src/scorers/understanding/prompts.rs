@@ -1,7 +1,7 @@
-//! The prompts of the understanding benchmarks: MMaDA's, VLMEvalKit's, and its judges'.
+//! The prompts of the understanding benchmarks: MMaDA's, VLMEvalKit's, and those of VLMEvalKit's judges.
 //!
-//! Source: Gen-Verse/MMaDA `build_prompt`, `build_mmada_prompt`; VLMEvalKit (Apache-2.0) `build_prompt` of its datasets and
-//! of its judges.
+//! Source: Gen-Verse/MMaDA `build_prompt`, `build_mmada_prompt`; VLMEvalKit (Apache-2.0) `build_prompt` of its data
+//! sets and of its judges.
 
 use serde_json::{Map, Value, json};
 
@@ -13,25 +13,25 @@ use super::options::options;
 pub(crate) const SHORT: &str = "Answer the question using a single word or phrase.";
 /// The request for a letter.
 pub(crate) const LETTER: &str = "Answer with the option's letter from the given choices directly.";
-/// The same in Chinese.
+/// The request for a letter in Chinese.
 const LETTER_CHINESE: &str = "请直接回答选项字母。";
-/// The request to think first.
+/// The request to reason first.
 const THINK: &str = "You should first think about the reasoning process in the mind and then provide the user with the answer. The reasoning process is enclosed within <think> </think> tags, i.e. <think> reasoning process here </think> answer here";
 
-/// What VLMEvalKit tells a judge of options before the case.
+/// VLMEvalKit's instruction to a judge of options, before the case.
 #[rustfmt::skip]
 const JUDGE: &str = "You are an AI assistant who will help me to match an answer with several options of a single-choice question. You are provided with a question, several options, and an answer, and you need to find which option is most similar to the answer. If the meaning of all options are significantly different from the answer, output Z. Your should output a single uppercase character in A, B, C, D (if they are valid options), and Z. \nExample 1: \nQuestion: What is the main object in image?\nOptions: A. teddy bear B. rabbit C. cat D. dog\nAnswer: a cute teddy bear\nYour output: A\nExample 2: \nQuestion: What is the main object in image?\nOptions: A. teddy bear B. rabbit C. cat D. dog\nAnswer: Spider\nYour output: Z\nExample 3: \n";
-/// The same in Chinese.
+/// The same instruction in Chinese.
 #[rustfmt::skip]
 const JUDGE_CHINESE: &str = "你是一个帮助我匹配答案与单选题中多个选项的 AI 助手。你会被提供：一个问题，多个选项，一个答案。你的任务是找到与答案意义最相近的选项。如果所有选项的意义都与答案显著不同，则输出 Z。你应该输出一个单个的大写字母，例如 A, B, C, D（如果它们是有效选项），或 Z。例 1:问题: 图中最主要的物体是什么?\n选项: A. 泰迪熊 B. 兔子 C. 猫 D. 狗\n答案: 一只可爱的泰迪熊\n输出: A\n例 2: \n问题: 图中最主要的物体是什么?\n选项: A. 泰迪熊 B. 兔子 C. 猫 D. 狗\n答案: 蜘蛛\n输出: Z\n例 3: \n";
-/// What VLMEvalKit tells a judge of yes and no before the case.
+/// VLMEvalKit's instruction to a judge of yes and no, before the case.
 #[rustfmt::skip]
 const JUDGE_YES_NO: &str = "You are an AI assistant who will help me to match an answer with two options of a question. The options are only Yes / No. You are provided with a question and an answer, and you need to find which option (Yes / No) is most similar to the answer. If the meaning of all options are significantly different from the answer, output Unknown. Your should output a single word among the following 3 choices: Yes, No, Unknown.\nExample 1: \nQuestion: Is the word in this image 'Hello'?\nAnswer: The word in this image is 'Hello'.\nYour output: Yes\nExample 2: \nQuestion: Is the word in this image 'Hello'?\nAnswer: The word in this image is not 'Hello'.\nYour output: No\nExample 3: \n";
 
-/// A row's prompt under MMaDA's protocol, without and with thought, wrapped, and VLMEvalKit's default.
+/// Writes a row's prompt under MMaDA's protocol, without and with reasoning, wrapped, and under VLMEvalKit's default.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
     let dataset = case.text(&["dataset"])?;
     let row = case.object(&["row"])?;
@@ -64,7 +64,7 @@ pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// What a data set asks for.
+/// The kind of a data set's questions.
 enum QuestionKind {
     YesOrNo,
     Choice,
@@ -126,10 +126,10 @@ fn kit_choice(row: &Map<String, Value>, question: &str) -> String {
     asked
 }
 
-/// The judge's prompt for options.
+/// Writes the judge's prompt for options.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn judge_choice(case: &Case<'_>) -> Result<Value, ScoreError> {
     let question = case.text(&["question"])?;
     let reply = case.text(&["prediction"])?;
@@ -146,10 +146,10 @@ pub fn judge_choice(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "vlmevalkit": prompt }))
 }
 
-/// The judge's prompt for yes and no.
+/// Writes the judge's prompt for yes and no.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn judge_yes_or_no(case: &Case<'_>) -> Result<Value, ScoreError> {
     let (question, reply) = (case.text(&["question"])?, case.text(&["prediction"])?);
     Ok(

@@ -1,4 +1,4 @@
-//! SEED-Bench: a reply, its prompts, the ranking by loss, and a run.
+//! SEED-Bench: one reply, its prompts, the ranking by loss, and a run.
 //!
 //! Source: AILab-CVC/SEED-Bench `eval.py`, LLaVA `convert_seed_for_submission.py`, lmms-eval, VLMEvalKit.
 
@@ -12,10 +12,10 @@ use super::mmada;
 use super::mmbench::accuracies;
 use super::options::{Version, infer, inferred, options};
 
-/// One reply, as each harness reads it.
+/// Parses one reply by each harness.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     let options = options(case.object(&["choices", "reference"])?);
     let reply = case.text(&["response", "prediction"])?;
@@ -35,10 +35,10 @@ fn first_sign(reply: &str) -> String {
     python::strip(reply).chars().take(1).collect()
 }
 
-/// lmms-eval's prompts.
+/// Writes lmms-eval's prompts.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
     let question = case.text(&["question"])?;
     let choices = ["choice_a", "choice_b", "choice_c", "choice_d"].map(|name| case.text(&[name]));
@@ -55,10 +55,10 @@ pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// The choice of least loss.
+/// Returns the choice of least loss.
 ///
 /// # Errors
-/// The losses are missing.
+/// An error if the losses are missing.
 pub fn ranking(case: &Case<'_>) -> Result<Value, ScoreError> {
     let losses = case.numbers(&["losses", "prediction"])?;
     let least = losses
@@ -70,10 +70,11 @@ pub fn ranking(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": letter }))
 }
 
-/// A run: LLaVA's percents with unanswered questions wrong, the harnesses' shares of the answered ones.
+/// Scores a run: LLaVA's percentages with unanswered questions as wrong, and the harnesses' shares of the answered
+/// ones.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let options: Map<String, Value> = case
         .object(&["choices"])?
@@ -134,7 +135,7 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// Right answers and all of them, by name.
+/// Counts of right and all answers, by name.
 #[derive(Default)]
 struct Shares(BTreeMap<String, (u64, u64)>);
 

@@ -10,10 +10,10 @@ use super::super::ScoreError;
 use super::super::case::Case;
 use super::answers::{Rules, is_plain, normalised, submission, tidy};
 
-/// One question.
+/// Scores one question.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     let prediction = case.text(&["prediction"])?;
     let answers = answers(case.need(&["answers", "reference"])?)?;
@@ -48,7 +48,7 @@ pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// A text as each set of rules makes it comparable.
+/// A text as normalised by each variant of the rules.
 #[derive(Clone)]
 struct Forms {
     official: String,
@@ -74,7 +74,7 @@ impl Forms {
     }
 }
 
-/// The forms of each text; people mostly agree, so equal neighbours share theirs.
+/// Normalises each text. Most people agree, so equal texts share one result.
 fn with_forms(texts: &[String]) -> Vec<Forms> {
     let mut forms: Vec<Forms> = Vec::with_capacity(texts.len());
     for (i, text) in texts.iter().enumerate() {
@@ -96,7 +96,8 @@ fn is_unanimous(answers: &[String]) -> bool {
     answers.windows(2).all(|pair| pair[0] == pair[1])
 }
 
-/// The percent before rounding. Where all agree nothing is normalised, which spares texts in pictures from clean-up.
+/// Computes the percentage before rounding. If all answers agree, nothing is normalised, so that texts in pictures stay
+/// as they are.
 fn official(tidied: &[String], prediction: &str) -> f64 {
     let prediction = tidy(prediction);
     if is_unanimous(tidied) {
@@ -111,7 +112,7 @@ fn official(tidied: &[String], prediction: &str) -> f64 {
     100.0 * accuracy(&answers, &normalised(&prediction, Rules::Official))
 }
 
-/// The mean over the ten of min(1, matches among the other nine / 3).
+/// Computes the mean over the ten answers of min(1, matches among the other nine / 3).
 fn accuracy(answers: &[&str], prediction: &str) -> f64 {
     let matches = answers.iter().filter(|answer| **answer == prediction).count();
     let sum: f64 = answers
@@ -138,10 +139,10 @@ fn round_up(value: f64) -> f64 {
     }
 }
 
-/// Many questions: overall, by type of question, by type of answer, in percent.
+/// Scores many questions: overall, by question type and by answer type, in percent.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let rows = case.list(&["rows"])?;
     let wrong = || {

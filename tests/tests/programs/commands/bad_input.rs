@@ -1,5 +1,5 @@
-//! What a person gets wrong, through the built program: each is named, says what is allowed or what to do, and starts
-//! nothing.
+//! User errors with the built program: each is named, the message says what is allowed or what to do, and nothing is
+//! started.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use demask_storage::{Record, Run, Writer};
 use demask_tests::profile::smoke;
 use demask_tests::{Place, programs};
 
-/// What a command said on standard error, its exit code checked.
+/// Returns the standard error of a command after checking its exit code.
 fn refused(place: &Place, code: i32, arguments: &[&str]) -> String {
     let out: Output = place.run(arguments);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -31,7 +31,7 @@ fn text(path: &Path) -> &str {
 fn a_value_out_of_range_is_named_with_the_line_that_has_it() {
     let place = Place::default();
     let file = place.path().join("wrong.toml");
-    // The first of several stages, so that a last line with the same key would be the wrong one.
+    // The first of several stages, so that the last line with the same key would be the wrong one.
     let profile = smoke(&["stage.pretrain.steps=0"]);
     let line = profile.lines().position(|line| line == "steps = 0").unwrap() + 1;
     std::fs::write(&file, profile).unwrap();
@@ -177,7 +177,7 @@ fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
     let place = Place::default();
     let file = place.path().join("file");
     std::fs::write(&file, "x").unwrap();
-    // A folder below a file: not even root can make it.
+    // A folder below a file, which not even root can create.
     let home = file.join("home");
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(programs().join("demask"));
@@ -322,7 +322,7 @@ fn a_size_that_leaves_no_room_for_the_text_is_refused_with_both_numbers() {
     let place = Place::default();
     let file = place.path().join("picture.png");
     std::fs::write(&file, PNG).unwrap();
-    // It could be drawn: a prompt is shorter than a question with its answer.
+    // It could be drawn, because a drawing's prompt is shorter than a question with its answer.
     let said = refused(&place, 2, &["describe", text(&file), "--size", "80"]);
     names(&said, &["--size 80", "162 tokens", "max_sequence_length 160"]);
 }

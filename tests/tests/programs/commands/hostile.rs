@@ -1,5 +1,5 @@
-//! What means harm or makes no sense, given to the built programs (law L9): each is one line that names the place and the limit, and
-//! nothing dies of it.
+//! Hostile or senseless input to the built programs (law L9): each yields one line that names the place and the limit,
+//! and no process dies.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
 
-/// The shipped checkpoint without its manifest, which would tell of the change.
+/// Copies the shipped checkpoint without its manifest, which would reveal the change.
 fn copied(to: &Path) {
     for file in [
         "config.json",
@@ -27,7 +27,7 @@ fn copied(to: &Path) {
     }
 }
 
-/// Sets a number of a file of JSON, at a path of keys and places.
+/// Sets a number in a JSON file, at a path of keys and indices.
 fn set(file: &Path, path: &[&str], value: Value) {
     let mut whole: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     let at = path
@@ -40,7 +40,7 @@ fn set(file: &Path, path: &[&str], value: Value) {
     std::fs::write(file, whole.to_string()).unwrap();
 }
 
-/// What `generate` says with this checkpoint: one line.
+/// Returns the one line that `generate` prints for this checkpoint.
 fn refused(place: &Place, checkpoint: &Path) -> String {
     let out = place.run(&[
         "generate",
@@ -194,7 +194,7 @@ fn l9_too_few_descriptors_are_told_before_anything_is_begun() {
     }
 }
 
-/// A library that puts the clock before 1970, for a program that is started with it.
+/// Builds a preloadable library that sets the clock before 1970.
 fn early_clock(place: &Place) -> PathBuf {
     let (source, library) = (place.path().join("clock.cpp"), place.path().join("clock.so"));
     let text = "#include <time.h>\n#include <unistd.h>\n#include <sys/syscall.h>\n\
@@ -230,6 +230,6 @@ fn l9_a_clock_before_1970_is_no_reason_to_die() {
     };
     assert_eq!(ask(&["generate", "What is 1 + 1?"]), Some(0));
     assert_eq!(ask(&["profile", "check", "smoke"]), Some(0));
-    // No daemon answers, which is told.
+    // No daemon answers, and the message says so.
     assert_ne!(ask(&["ps"]), Some(0));
 }

@@ -1,4 +1,4 @@
-//! What `make install` lays out, copied elsewhere: it runs there with the model that lies there.
+//! The files of `make install`, copied elsewhere: the program runs there with the model beside it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

@@ -1,11 +1,11 @@
-//! `model/libtorch.py` with the PyTorch of the active Python: a folder from which the programs link and start.
+//! `model/libtorch.py` with the PyTorch of the active Python: it makes a folder from which the programs link and start.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A Python whose PyTorch is of that version and lies in `site`; neither computes.
+/// Makes a fake Python with a fake PyTorch of that version in `site`.
 fn python(place: &Path, version: &str) -> PathBuf {
     let (bin, site) = (place.join("bin"), place.join("site"));
     for folder in ["torch/lib", "torch/include", "nvidia/cu13/lib"] {
@@ -27,7 +27,7 @@ fn python(place: &Path, version: &str) -> PathBuf {
     bin
 }
 
-/// What the script prints with that Python active.
+/// Returns what the script prints with that Python active.
 fn folder(place: &Path, version: &str) -> PathBuf {
     let found = Command::new("python3")
         .args(["-c", "import sys; print(sys.executable)"])
@@ -62,7 +62,7 @@ fn an_installed_pytorch_is_laid_out_so_that_its_libraries_find_each_other() {
         "it stays out of the link"
     );
     assert!(torch.join("include").is_dir());
-    // What `$ORIGIN/../../nvidia/cu13/lib` of a library in `lib` is.
+    // The target of `$ORIGIN/../../nvidia/cu13/lib` for a library in `lib`.
     assert!(
         torch
             .join("lib")

@@ -1,4 +1,5 @@
-//! Lists of prompts and pictures: JSON lines in, JSON lines out, several samples each, each as it would come alone.
+//! Lists of prompts and pictures: JSON lines in, JSON lines out, several samples each, each equal to the result of a
+//! single call.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::Output;
@@ -59,7 +60,7 @@ fn pictures_of_a_list_are_drawn_and_read_as_each_would_alone() {
             .success()
     );
     assert_eq!(std::fs::read(file(3)).unwrap(), std::fs::read(&alone).unwrap());
-    // Paths are seen from the list's folder; a line may ask.
+    // Paths are relative to the list's folder; a line may also be a question.
     let asked = format!(
         "{{\"image\": \"{}\", \"prompt\": \"is there a circle?\"}}\ndrawn/here/00002-0.png\n",
         file(0)

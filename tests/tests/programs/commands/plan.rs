@@ -1,10 +1,10 @@
-//! `demask plan`: parts that add up, a verdict, changes that take less, without an engine.
+//! `demask plan`: contributions that add up, a verdict, and changes that need less memory, without an engine.
 #![allow(clippy::unwrap_used)]
 
 use demask_tests::Place;
 use serde_json::Value;
 
-/// A profile of LLaDA's eight billion, all of whose weights are trained.
+/// Writes a profile of LLaDA's eight billion parameters, all of which are trained.
 fn eight_billion(place: &Place) -> String {
     let path = place.path().join("eight.toml");
     let text = "name = \"eight\"\ntext_vocabulary = 134656\n\
@@ -53,7 +53,7 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     assert!((8_000_000_000..8_200_000_000).contains(&trained), "{trained}");
     assert_eq!(part(&found, "master"), 4 * trained);
     assert_eq!(part(&found, "moments"), 8 * trained);
-    // Left open, and it does not fit: activations are computed again.
+    // By default, activations are recomputed if they do not fit.
     assert_eq!(found["recomputed"], true);
     let changes = found["changes"].as_array().unwrap();
     assert!(
@@ -94,7 +94,7 @@ fn the_tabletop_fits_here_and_nothing_is_asked_of_an_engine() {
     for word in ["master", "activations", "image tokenizer", "it fits"] {
         assert!(said.contains(word), "{word}: {said}");
     }
-    // From scratch the vocabulary is the trained tokenizer's and the picture codes.
+    // From scratch, the vocabulary is the trained tokenizer's plus the picture codes.
     let (_, found) = planned(&place, &["tabletop", "--from-scratch"]);
     let trained = found["trained"].as_u64().unwrap();
     assert!((2_000_000..4_000_000).contains(&trained), "{trained}");

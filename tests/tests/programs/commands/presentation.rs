@@ -1,4 +1,4 @@
-//! Runs to look at: `demask plot`, `demask report`, the views behind them.
+//! Presentation of runs: `demask plot`, `demask report`, and the views behind them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command, Record, Reply};
@@ -8,7 +8,7 @@ use demask_tests::store::rows_as_json;
 use demask_tests::{Place, SMOKE, said};
 use serde_json::{Value, json};
 
-/// A home with a run in which a knob was turned, and its id.
+/// Makes a home with a run in which a knob was turned; returns it with the run's id.
 fn steered() -> (Place, String) {
     let mut place = Place::default();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -80,7 +80,7 @@ fn charts(place: &Place, run: &str) {
             && text.trim_end().ends_with("</svg>")
             && text.matches("<polyline").count() > 20
     );
-    // Never over a file that is there, unless it is asked for.
+    // Existing files are overwritten only on request.
     let again = place.run(&asked);
     assert_eq!(again.status.code(), Some(2), "{}", said(&again));
     assert!(said(&again).contains("loss.svg: it is there already") && said(&again).contains("--force"));
@@ -104,7 +104,7 @@ fn charts(place: &Place, run: &str) {
     assert!(out.status.success(), "{}", said(&out));
     let picture = image::open(&png).unwrap().to_rgb8();
     assert_eq!(picture.dimensions(), (600, 260));
-    // A blue line on white ground, and dark letters.
+    // A blue line on a white background, and dark text.
     let has = |colour: [u8; 3]| picture.pixels().any(|pixel| pixel.0 == colour);
     assert!(
         has([255, 255, 255])
@@ -113,7 +113,7 @@ fn charts(place: &Place, run: &str) {
                 .pixels()
                 .any(|pixel| pixel.0.iter().all(|part| *part < 90))
     );
-    // Without a file the chart is text, its numbers as in a terminal of no colours.
+    // Without a file, the chart is text, as in a terminal without colours.
     let drawn = place.run(&["plot", run, "latest", "--metric", "train/loss"]);
     let text = said(&drawn);
     assert!(
@@ -185,7 +185,7 @@ fn page(place: &Place, run: &str) {
     ] {
         assert!(page.contains(words), "{words}");
     }
-    // Nothing runs and nothing is fetched.
+    // The page runs no script and loads nothing.
     for mark in [
         "<script",
         "http://",
@@ -209,7 +209,7 @@ fn page(place: &Place, run: &str) {
 
 fn views(place: &Place, run: &str) {
     let of = |sql: &str| rows_as_json(place, &sql.replace("RUN", run));
-    // A row for each part of each reward, and a metric for each part.
+    // One row, and one metric, for each part of each reward.
     let whole = of(
         "SELECT abs(total - (SELECT sum(value * weight) FROM v_reward WHERE v_reward.sample = v_rollout.sample)) AS off \
                     FROM v_rollout WHERE run = 'RUN'",
@@ -223,14 +223,14 @@ fn views(place: &Place, run: &str) {
         "SELECT count(*) AS n FROM v_latest WHERE run = 'RUN' AND name IN ('reward_part/length', 'reward_part/correct')",
     );
     assert_eq!(metrics[0]["n"], 2);
-    // What was right, and the picture that was asked about.
+    // The right answer, and the picture that was asked about.
     let unknown = of("SELECT count(*) AS n FROM v_rollout WHERE reference = ''");
     assert_eq!(unknown[0]["n"], 0);
     let asked = of("SELECT DISTINCT modality, asked IS NOT NULL AS shown FROM v_rollout ORDER BY 1");
     for row in asked.as_array().unwrap() {
         assert_eq!(row["shown"], u8::from(row["modality"] == "ask"), "{row}");
     }
-    // What was trained on can be read and looked at, and the prompt of a rollout is an example with its source.
+    // What was trained on can be read and viewed, and the prompt of a rollout is an example with its source.
     let told = of("SELECT count(*) AS n FROM v_lineage WHERE run = 'RUN' AND text IS NULL");
     assert_eq!(told[0]["n"], 0);
     let pictures = of(

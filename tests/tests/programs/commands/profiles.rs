@@ -1,4 +1,4 @@
-//! `demask profile` and the profiles that ship: listed, shown, begun, checked, every key explained.
+//! `demask profile` and the shipped profiles: listed, shown, started, checked, and every key explained.
 #![allow(clippy::unwrap_used)]
 
 use demask_actors::profile::schema::keys;
@@ -84,7 +84,7 @@ fn the_range_that_is_told_is_the_one_that_is_held() {
         if key.is_table() || key.kind.contains(" of ") || key.kind.starts_with("list") {
             continue;
         }
-        // What is absent cannot be set alone where its table has keys that are required.
+        // An absent key cannot be set alone if its table has required keys.
         let above = most.parse::<f64>().unwrap() * 10.0 + 1.0;
         let value = if whole {
             format!("{above:.0}")

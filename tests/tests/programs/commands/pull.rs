@@ -1,4 +1,4 @@
-//! `demask pull` as a person types it, from a hub that is on this machine; what `--checkpoint` makes of a pulled name.
+//! `demask pull` as a user runs it, from a hub on this machine, and `--checkpoint` with a pulled name.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ fn large() -> File {
     File::large("model.safetensors", LARGE)
 }
 
-/// `demask` with a cache below the home, this hub and no other word of the environment on hubs.
+/// Makes a command of `demask` with a cache below the home, this hub, and no other hub settings in the environment.
 fn demask(place: &Place, server: &Server, arguments: &[&str]) -> Command {
     let mut command = place.demask(arguments);
     for name in [
@@ -218,7 +218,7 @@ fn a_checkpoint_may_be_named_as_it_was_pulled() {
         said.contains("no such folder") && said.contains("`demask pull o/tiny` first"),
         "{said}"
     );
-    // It is found then; that no run can start from what was pulled of it is another matter.
+    // The pulled files are found; that no run can start from them is another error.
     for (files, words) in [
         ("parts/*", "found neither manifest.json nor config.json"),
         ("*.json", "found config.json without tokenizer.json"),

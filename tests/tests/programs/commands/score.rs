@@ -1,4 +1,4 @@
-//! `demask score`: recorded predictions graded through the built program.
+//! `demask score`: recorded predictions graded by the built program.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! The commands as a person types them: what they print, how they fail, their exit codes.
+//! The commands as a user types them: what they print, how they fail, their exit codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,7 @@ fn stderr(out: &std::process::Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
-/// The recorded outputs of the published code, where they are at hand.
+/// The recorded outputs of the published code, if they are available.
 fn golden() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
     let found = std::env::var_os("DEMASK_GOLDEN")
@@ -146,7 +146,7 @@ fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     assert_eq!(place.run(&["daemon", "stop"]).status.code(), Some(0));
 }
 
-/// Everything that is said to a person, while nobody listens: no panic, and what was asked for is done.
+/// Commands with a closed standard error: no panic, and each is executed.
 #[test]
 fn a_closed_standard_error_is_no_panic() {
     let place = Place::default();
@@ -235,7 +235,7 @@ fn a_database_of_a_newer_version_is_refused_untouched() {
     assert_eq!(std::fs::read(&database).unwrap(), before);
 }
 
-/// Answers one command as a daemon that refuses it; the command.
+/// Answers one command as a daemon that refuses it; returns the command.
 fn refuse(listener: &UnixListener) -> Command {
     let (mut stream, _) = listener.accept().unwrap();
     let lines = BufReader::new(stream.try_clone().unwrap()).lines();
@@ -250,7 +250,7 @@ fn refuse(listener: &UnixListener) -> Command {
             reply: Reply::Refused { message },
         };
         writeln!(stream, "{}", serde_json::to_string(&answer).unwrap()).unwrap();
-        // Before an order, which may take long, a client asks whether anybody answers at all.
+        // Before a command that may take long, a client asks whether the daemon answers at all.
         asked = Some(command);
         if asked != Some(Command::Status) {
             break;
@@ -263,7 +263,7 @@ fn refuse(listener: &UnixListener) -> Command {
 fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     let place = Place::default();
     let home = place.home();
-    // The home is taken, and nobody answers yet.
+    // The home is locked, but no daemon answers yet.
     let lock = home.lock().unwrap();
     let (key, value) = ("kl".to_owned(), 0.02);
     for (typed, command) in [
@@ -378,7 +378,7 @@ fn prompts_of_a_file_are_answered_a_line_each_and_one_of_standard_input_too() {
     let (first, second) = ("Ann has 5 pens, loses 2. How many pens?", "Ben has 3 cups.");
     assert_eq!(asked, [(first, 0), (first, 1), (second, 0), (second, 1)]);
 
-    // Alone it is the same answer, whether it is typed or comes from standard input.
+    // A single prompt gets the same answer, whether typed or from standard input.
     let alone = place.run(&["generate", first, "--json"]);
     let alone: serde_json::Value = serde_json::from_slice(&alone.stdout).unwrap();
     assert_eq!(alone["text"], lines[0]["text"]);

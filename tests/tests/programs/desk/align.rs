@@ -1,4 +1,4 @@
-//! UniGRPO on a folder of one's own pictures, judged by a few lines of Python.
+//! UniGRPO on a user's folder of pictures, with a reward in a few lines of Python.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -9,7 +9,7 @@ use demask_tests::store::rows_as_json;
 use demask_tests::{Place, said};
 use serde_json::json;
 
-/// How red a drawing is, by a person who has nothing but Python: the PNG is looked into with the standard library.
+/// The redness of a drawing, in plain Python: the PNG is decoded with the standard library.
 const REDNESS: &str = r#"
 import base64, json, struct, sys, zlib
 
@@ -28,7 +28,7 @@ for line in sys.stdin:
     print(json.dumps({"batch": batch["batch"], "values": values}), flush=True)
 "#;
 
-/// Writes a folder of six pictures, each with its words beside it.
+/// Writes a folder of six pictures, each with its caption beside it.
 pub fn stripes(place: &Path) -> PathBuf {
     let folder = place.join("stripes");
     fs::create_dir(&folder).unwrap();
@@ -61,7 +61,7 @@ fn a_folder_of_pictures_is_aligned_on_with_a_reward_in_python() {
     assert!(checked.status.success(), "{}", said(&checked));
     let out = place.run_profile(&profile);
     assert!(out.status.success(), "{}", said(&out));
-    // Of a picture the run also asks for its caption, which this reward is not about.
+    // The run also asks for captions of pictures, to which this reward does not apply.
     let judged = "SELECT count(*) > 0 AS some, min(value BETWEEN 0 AND 1) AS fits, \
                   count(*) = (SELECT count(*) FROM v_rollout WHERE modality = 'draw') AS every \
                   FROM v_reward WHERE name = 'redness'";

@@ -1,5 +1,5 @@
-//! Benchmarks without Rust, through the built programs: a file, a template, a scorer; in an evaluation, in a run, and what is held
-//! out of a source.
+//! User-defined benchmarks without Rust, through the built programs: a file, a template, a scorer; in an evaluation, in
+//! a run, and as the held-out share of a source.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -10,7 +10,7 @@ use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_as_json;
 use serde_json::{Value, json};
 
-/// The example that ships.
+/// Returns the folder of the shipped example.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/examples/benchmarks/pens.toml")
 }
@@ -101,7 +101,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
         )
     };
     let own = |more: &str| format!("[[benchmark]]\nname = \"my\"\nfile = \"rows.jsonl\"\n{more}\n");
-    // The file of benchmarks: a line of it.
+    // Errors in the benchmark's definition, with its line.
     for (more, expected) in [
         (
             "scorer = \"exakt\"",
@@ -129,7 +129,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
         said.contains("line 3: benchmark my: there is no nowhere.jsonl"),
         "{said}"
     );
-    // The rows: their file, line and column.
+    // Errors in the rows, with file, line and column.
     for (more, expected) in [
         (
             "",
@@ -191,7 +191,7 @@ fn a_right_answer_that_cannot_be_held_against_any_is_told_before_anything_is_ask
         assert_eq!(out.status.code(), Some(1), "{more}: {said}");
         assert!(said.contains(expected), "{more}: {said}");
     }
-    // ARC's labels and MMLU's numbers are the letters that they mean.
+    // ARC's labels and MMLU's numbers are converted to letters.
     let arc_columns = "scorer = \"choice\"\ncolumns = { reference = \"answerKey\" }";
     for (row, more, metric) in [
         (&mmlu, "scorer = \"choice\"", "accuracy"),
@@ -325,7 +325,7 @@ fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
     );
 }
 
-/// Rows of which some are held out.
+/// Writes a source of which some rows are held out.
 fn source(place: &Place) -> String {
     let rows: String = (0..40)
         .map(|at| {
@@ -404,7 +404,7 @@ limit = 5
         items[0]["prompt"].as_str().unwrap().starts_with("How many are"),
         "{items}"
     );
-    // L6: the row that the benchmark has too was not trained on.
+    // L6: the row that is also in the benchmark was not trained on.
     let clean = rows_as_json(
         &place,
         "SELECT overlapped FROM v_clean WHERE source = 'own' AND benchmark = 'mine'",
@@ -415,7 +415,7 @@ limit = 5
     let out = place.run_profile(&file);
     assert_eq!(out.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&out.stderr).contains("names mein"));
-    // Also outside a run, by the profile's file.
+    // The benchmark also works outside a run, by the profile's file.
     fs::write(&file, &text).unwrap();
     let found = results(&place, &[&format!("{}:own-test", file.display()), "--limit", "3"]);
     assert_eq!(

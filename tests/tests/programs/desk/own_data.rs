@@ -1,5 +1,5 @@
-//! One's own data through the built programs: conversations that are trained on, tar shards of pictures streamed through a
-//! kill.
+//! A user's own data through the built programs: conversations to train on, and tar shards of pictures streamed through
+//! a kill.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -15,7 +15,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::json;
 
-/// A model that learns nothing, in seconds.
+/// A tiny model that learns nothing, in seconds.
 const MODEL: &str = r#"
 seed = 5
 text_vocabulary = 400
@@ -94,7 +94,8 @@ fn conversations_of_packed_shards_are_trained_on() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// A Parquet file with a column `messages`, as the hub's library writes a list of structs: a question and its answer a row.
+/// Writes a Parquet file with a column `messages`, a list of structs as the `datasets` library writes it: one question
+/// and answer per row.
 fn write_talks(path: &Path, rows: usize) {
     let schema =
         "message schema { OPTIONAL GROUP messages (LIST) { REPEATED GROUP list { OPTIONAL GROUP element {
@@ -144,7 +145,7 @@ fn a_parquet_file_of_messages_is_fine_tuned_on() {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
     let kept = "SELECT passed FROM v_funnel WHERE source = 'talks' AND gate = 'accept'";
     assert_eq!(rows_as_json(&place, kept), json!([{"passed": 20}]));
-    // L5: what was trained on names its row.
+    // L5: the lineage of what was trained on names its row.
     let named = "SELECT count(*) AS n, count(DISTINCT step) AS steps, min(place LIKE '%talks.parquet:%') AS placed \
                  FROM v_lineage WHERE source = 'talks'";
     assert_eq!(
@@ -179,7 +180,7 @@ fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// A tar file's block for a member's name and size, as POSIX has it.
+/// Makes a POSIX tar header for a member's name and size.
 fn header(name: &str, size: usize) -> [u8; 512] {
     let mut block = [0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
@@ -193,7 +194,7 @@ fn header(name: &str, size: usize) -> [u8; 512] {
     block
 }
 
-/// Shards of pictures with captions; how many.
+/// Writes shards of pictures with captions.
 fn write_shards(folder: &Path) -> PathBuf {
     for shard in 0..3 {
         let mut tar = Vec::new();

@@ -1,4 +1,4 @@
-//! Runs that go on after their end, and runs that begin with another's weights.
+//! Runs that are resumed after their end, and runs that start from another's weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record, RunState};
@@ -14,7 +14,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, SMOKE).await;
-    // Twice: an earlier stop must not end a later life, nor a pause hold it.
+    // Twice: an earlier stop must not end the resumed run, nor an earlier pause hold it.
     for _ in 0..2 {
         wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_)))
             .await
@@ -29,7 +29,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
             said(&out)
         );
     }
-    // L1: and a daemon that dies after it knows of the stop and of what came after.
+    // L1: the daemon also dies after it knows of the stop and of what followed.
     place.kill();
     client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
@@ -58,7 +58,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_run_that_failed_goes_on_once_its_cause_is_mended() {
     let mut place = Place::default();
-    // Where pictures are kept is a file: the first one cannot be written.
+    // The folder of pictures is a file, so the first picture cannot be written.
     let blobs = place.home().blobs();
     std::fs::write(&blobs, "in the way").unwrap();
     let mut client = place.serve().await;
@@ -151,7 +151,7 @@ fn a_run_begins_with_the_checkpoint_of_another_and_says_so() {
     }
     let children = format!("SELECT count(*) AS n FROM v_run WHERE parent = '{parent}'");
     assert_eq!(rows_as_json(&place, &children), json!([{"n": 3}]));
-    // Wherever a checkpoint may be named.
+    // Every command that accepts a checkpoint.
     let out = place.run(&[
         "eval",
         "tabletop-sums",

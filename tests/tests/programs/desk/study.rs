@@ -1,4 +1,4 @@
-//! Studies: settings by seeds through the queue, gone on with whatever broke them off.
+//! Studies: settings by seeds through the queue, resumed after any interruption.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record};
@@ -60,7 +60,7 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
     let differences = [0, 1, 2].map(|seed| second[seed] - first[seed]);
     let difference = differences.iter().sum::<f64>() / 3.0;
     assert!((mean(&rows[1]["difference"]) - difference).abs() < 1e-9);
-    // Three numbers: the 4.3 of two degrees of freedom times the deviation of their mean.
+    // Three values: 4.3, the quantile for two degrees of freedom, times the standard error of the mean.
     let squares: f64 = differences.iter().map(|one| (one - difference).powi(2)).sum();
     let half = 4.302_65 * (squares / 2.0 / 3.0).sqrt();
     assert!(

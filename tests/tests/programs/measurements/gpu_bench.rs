@@ -1,4 +1,4 @@
-//! `tests/benches/gpu.sh` on the CPU, small: so that on a GPU nothing but the device is new.
+//! `tests/benches/gpu.sh` on the CPU with small sizes, so that on a GPU only the device is new.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use demask_tests::programs;
 use serde_json::Value;
 
-/// Every section, in their order.
+/// Every section, in order.
 const SECTIONS: [&str; 16] = [
     "doctor",
     "golden-f32",
@@ -38,7 +38,7 @@ fn bench(arguments: &[&str]) -> Output {
         .arg(programs())
         .args(arguments)
         .stdin(Stdio::null())
-        // The libtorch that the programs were built with, whatever Python is about.
+        // The libtorch with which the programs were built, whichever Python is active.
         .env_remove("LIBTORCH")
         .env("PATH", "/usr/bin:/bin");
     command.output().unwrap()
@@ -85,7 +85,7 @@ fn every_section_gives_a_verdict_and_what_is_done_is_not_done_again() {
     assert_eq!(sections, SECTIONS, "{words}");
     let table = std::fs::read_to_string(out.join("table.txt")).unwrap();
     assert!(words.contains(&table), "the table is printed");
-    // A heading, a line for each figure, a line that counts them.
+    // A heading, a line per result, and a line that counts them.
     assert_eq!(table.trim().lines().count(), found.len() + 2);
     for (line, figure) in table.lines().skip(1).zip(&found) {
         let of = |key: &str| figure[key].as_str().unwrap();
@@ -156,7 +156,7 @@ fn what_there_is_no_time_for_is_skipped_and_done_the_next_time() {
     );
 }
 
-/// A section that ends otherwise than it should is a failure of that section alone.
+/// An unexpected end of a section is a failure of that section only.
 #[test]
 fn a_section_that_fails_stops_no_other() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The benchmarks' rivals in PyTorch fill masks with the tokens that Demask fills them with, on a tiny random model: else
-//! their speeds could not be compared. Left out where there is no PyTorch ($PYTHON, else python3).
+//! The benchmarks' rivals in PyTorch fill the same tokens as Demask on a tiny random model; otherwise their speeds
+//! could not be compared. Skipped without PyTorch ($PYTHON, else python3).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn good(command: &mut Command) -> Output {
     output
 }
 
-/// The answers of a program's only line.
+/// Returns the answers in a program's only line of output.
 fn shown(command: &mut Command) -> Value {
     let sizes = [
         "--prompt", "12", "--length", "20", "--rounds", "1", "--dtype", "f32", "--show",
@@ -54,7 +54,7 @@ fn rivals_write_the_same_tokens() {
     let prefix = format!(r#""cache":{{"keep":"prefix"}},{sure}"#);
     let dual = format!(r#""cache":{{"keep":"dual","refresh":1,"vicinity":0}},{sure}"#);
     let none = r#""cache":{"keep":"none"}"#.to_owned();
-    // A schedule wants blocks of one size; the last of the others is shorter.
+    // A schedule needs blocks of one size; in the others, the last block is shorter.
     let loops = [
         ("llada", 5, none.clone()),
         ("plain", 5, none),

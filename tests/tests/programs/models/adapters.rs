@@ -1,4 +1,5 @@
-//! Low-rank adapters through the built programs: on a checkpoint by a flag or in one, merged, trained on.
+//! Low-rank adapters through the built programs: added to a checkpoint by a flag or contained in one, merged, and
+//! fine-tuned.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop");
 const QUESTION: &str = "Ann has 9 pens and loses 1. How many pens?";
 
-/// Teaches that the answer is 7, whatever is asked.
+/// Writes a profile that teaches the answer 7 to every question.
 fn sevens(place: &Place, put_on: &str, steps: usize) -> String {
     let file = place.path().join("sevens.jsonl");
     let rows: Vec<String> = (0..60)
@@ -44,7 +45,7 @@ fn answer(place: &Place, model: &[&str]) -> String {
     said(place, 0, &[&ask, model].concat())
 }
 
-/// An adapter as others publish theirs: its two files, its base under a name of theirs.
+/// Writes an adapter as published: its two files, with its base under a public name.
 fn publish(checkpoint: &Path, folder: &Path) {
     std::fs::create_dir(folder).unwrap();
     let copy = |name: &str| std::fs::copy(checkpoint.join(name), folder.join(name)).unwrap();
@@ -93,7 +94,7 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
         sampling["text"]["block"], shipped["text"]["block"],
         "it is sampled as its base"
     );
-    // Half as many bytes a number.
+    // Half as many bytes per number.
     let half = place.path().join("half");
     said(
         &place,
@@ -102,7 +103,7 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     );
     let size = |folder: &Path| std::fs::metadata(folder.join("model.safetensors")).unwrap().len();
     assert!(size(&half) < size(Path::new(one)) * 51 / 100);
-    // Nothing is put on one that carries one, and nothing is overwritten.
+    // A checkpoint with an adapter takes no other one, and nothing is overwritten.
     let twice = said(
         &place,
         2,
@@ -115,8 +116,8 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     assert!(grown.contains("merge it first"), "{grown}");
 }
 
-/// Trained on from an adapter whose base nobody here knows by its name: what is saved names the folder it stands on, and a
-/// run that was killed does not begin with the old adapter again.
+/// Training continues from an adapter whose base is unknown by its name. The saved adapter names the folder of its
+/// base, and a killed run does not start with the old adapter again.
 #[tokio::test]
 async fn l1_l8_its_training_goes_on() {
     let mut place = Place::default();
@@ -137,7 +138,7 @@ async fn l1_l8_its_training_goes_on() {
     assert_ne!(ends[0], file_hash(&first, "adapter_model.safetensors"));
 }
 
-/// An adapter of one tensor.
+/// Writes an adapter of one tensor.
 fn of_one(folder: &Path, module: &str, shape: [usize; 2]) {
     std::fs::create_dir_all(folder).unwrap();
     let bytes = 4 * shape[0] * shape[1];

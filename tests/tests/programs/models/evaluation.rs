@@ -1,4 +1,4 @@
-//! An evaluation is kept item by item: shown, compared, gone on with after a `kill -9`, with the same result.
+//! An evaluation is stored item by item: shown, compared, and resumed after a `kill -9` with the same result.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::Stdio;
@@ -18,7 +18,7 @@ fn query(place: &Place, sql: &str) -> Vec<Value> {
     lines(&place.run(&["query", sql, "--format", "jsonl", "--limit", "0"]))
 }
 
-/// Rows of items without what differs from run to run.
+/// Returns rows of items without what differs between runs.
 fn items(place: &Place, evaluation: &str) -> Vec<Value> {
     let columns = "suite, number, item, prompt, output, answer, reference, credit, tokens, forwards";
     query(
@@ -66,7 +66,7 @@ fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_comp
     let share = rows[1]["credit"].as_f64().unwrap() / 24.0;
     assert!((share - result[1]["value"].as_f64().unwrap()).abs() < 1e-12);
 
-    // Without reasoning the same items are asked, and answered otherwise.
+    // Without reasoning, the same items are asked but answered differently.
     let again = ["eval", "tabletop-sums", "--limit", "24", "--no-think", "--json"];
     let direct = lines(&place.run(&again));
     let second = id_of(&place, "DESC");
@@ -107,7 +107,7 @@ fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() 
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // It is killed once it has kept some items, if it is not at its end by then.
+    // It is killed after it has stored some items, unless it has ended by then.
     let kept = || {
         let out = place.run(&["query", "SELECT count(*) AS n FROM v_item", "--format", "jsonl"]);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -1,4 +1,4 @@
-//! A benchmark that asks for log-likelihoods of choices, on the shipped model through the built engine.
+//! A benchmark by log-likelihoods of choices, on the shipped model through the built engine.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -22,12 +22,12 @@ use demask_rewards::benchmarks::{
 use demask_rewards::verifiers::Verifiers;
 use demask_tests::home::programs;
 
-/// Questions about tabletop pictures, the right answer among colours; one has a choice that no model of this size can read.
+/// Questions about tabletop pictures with colours as choices; one item has a choice that is too long for this model.
 struct Colours;
 
 const COLOURS: [&str; 4] = ["red", "green", "blue", "yellow"];
 const ITEMS: usize = 12;
-/// The item with a choice that is too long.
+/// The item whose choice is too long.
 const TOO_LONG: usize = 5;
 
 fn colour_questions() -> impl Iterator<Item = Example> {
@@ -66,7 +66,7 @@ impl Benchmark for Colours {
 
     fn request(&self, protocol: &Protocol, item: &Item) -> ItemRequest {
         let mut choices = COLOURS.map(str::to_owned).to_vec();
-        // A choice of several tokens, which is estimated.
+        // A choice of several tokens, whose likelihood is estimated.
         choices.push("small green triangle right".into());
         let items = self.items(protocol, ITEMS).unwrap();
         if items[TOO_LONG] == *item {
@@ -91,7 +91,7 @@ impl Benchmark for Colours {
     }
 }
 
-/// What an evaluation keeps: all that was judged, by number; it knows the items that it was given.
+/// The store of an evaluation: all judged items by number. It knows the items that it was given.
 #[derive(Default)]
 struct Kept {
     known: BTreeMap<usize, ItemResult>,
@@ -113,7 +113,7 @@ impl SuiteWatcher for Kept {
     }
 }
 
-/// Does something with the shipped model on an engine.
+/// Runs `work` with the shipped model on an engine.
 fn with_model(work: impl AsyncFnOnce(&Inference, &EngineProcess)) {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop");
     let inference = checkpoint_settings::inference(&dir).unwrap();
@@ -160,7 +160,7 @@ async fn run((inference, engine): (&Inference, &EngineProcess), batch: usize, ke
     run_suite(inference, engine, &suite, &trial, kept).await.unwrap()
 }
 
-/// What of an item does not depend on time, values to two places as they are shown.
+/// Returns what does not depend on time: values to two decimals, as displayed.
 fn shown(run: &SuiteRun) -> Vec<(usize, String, String, usize)> {
     let one = |item: &ItemResult| {
         let verdict = item.judged.verdict.answer.clone();
@@ -175,7 +175,7 @@ fn choices_are_scored_kept_and_gone_on_with() {
         let mut whole = Kept::default();
         let first = run((inference, engine), 384, &mut whole).await;
         assert_eq!(whole.judged.len(), ITEMS);
-        // A quarter by chance; the model was trained on answers that are filled up behind the word.
+        // Chance is a quarter. The model was trained on answers that are filled up after the word.
         assert!(first.result.value > 0.5, "{:?}", first.result);
         for item in &first.items {
             if item.number == TOO_LONG {
@@ -194,10 +194,10 @@ fn choices_are_scored_kept_and_gone_on_with() {
                 "one token is exact"
             );
             assert!(!lines[4].ends_with(" ± 0.00"), "{}", lines[4]);
-            // One forward a colour, at most one a sample of the words.
+            // One forward pass per colour, and at most one per sample of the long choice.
             assert!((6..=20).contains(&item.forwards), "{}", item.forwards);
         }
-        // In other batches, and with half of them known already, all is as it was.
+        // Other batches, half of them known already, give the same result.
         let mut other = Kept {
             known: first.items[..6]
                 .iter()
@@ -212,7 +212,7 @@ fn choices_are_scored_kept_and_gone_on_with() {
     });
 }
 
-/// Plain text is read as it is, and the spaces at its end belong to the choice.
+/// Plain text is not wrapped in a chat, and the spaces at its end belong to the choice.
 #[test]
 fn spaces_at_the_end_of_a_context_move_to_the_choice() {
     with_model(async |inference, engine| {

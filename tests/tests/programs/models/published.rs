@@ -1,5 +1,5 @@
-//! Published folders through the built programs: the shipped model in MMaDA's clothes, which must answer as it
-//! does in its own (the same tokens, without the padding) and still draw what it is asked for.
+//! Published folders through the built programs: the shipped model in MMaDA's layout must answer as in its own layout
+//! (the same tokens, without padding) and still draw what is requested.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use image::imageops::{FilterType, resize};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 
-/// The shipped weights in a folder as MMaDA is published, and where its image tokenizer lies.
+/// The shipped weights in MMaDA's layout, and the folder of its image tokenizer.
 struct Published {
     place: Place,
     folder: PathBuf,
@@ -29,7 +29,7 @@ impl Published {
         }
     }
 
-    /// What a tokenizer of MMaDA's brings.
+    /// Adds a chat template, as MMaDA's tokenizer has one.
     fn with_template(self, template: &str) -> Self {
         let settings = json!({ "bos_token": "<|startoftext|>", "chat_template": template });
         std::fs::write(self.folder.join("tokenizer_config.json"), settings.to_string()).unwrap();
@@ -42,7 +42,7 @@ impl Published {
             .run(&[arguments, &["--checkpoint", folder, "--device", "cpu"]].concat())
     }
 
-    /// The same with the image tokenizer, for pictures of 32 pixels.
+    /// Runs a command with the image tokenizer, for pictures of 32 pixels.
     fn see(&self, arguments: &[&str]) -> Output {
         self.see_at("32", arguments)
     }
@@ -80,9 +80,9 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A sum. Ours ends it with the mode by itself, a published model has it in the prompt.
+/// A sum. Demask's own format appends the mode; for a published model it is part of the prompt.
 const SUM: &str = "Ann has 5 pens and loses 2. How many pens?";
-/// One token a step, the likeliest, in one block: nothing of a checkpoint's own sampler.
+/// Greedy decoding, one token a step in one block, independent of a checkpoint's own sampler.
 const GREEDY: [&str; 13] = [
     "--no-think",
     "--temperature",
@@ -98,11 +98,11 @@ const GREEDY: [&str; 13] = [
     "--sampling",
     "{}",
 ];
-/// The plain samplers; of text, a hasty one.
+/// The plain samplers; the text sampler takes few steps.
 const HASTY: &str = r#"{"text": {"steps": 6, "block": 0}}"#;
 const PLAIN: [&str; 4] = ["--steps", "16", "--sampling", HASTY];
 
-/// What the shipped model says and draws in its own clothes.
+/// Returns what the shipped model writes and draws in its own layout.
 fn shipped(arguments: &[&str]) -> String {
     let output = Place::default().run(&[arguments, &["--device", "cpu"]].concat());
     assert!(output.status.success(), "{}", words(&output));
@@ -117,7 +117,7 @@ fn it_answers_by_its_template() {
     let generate = [&["generate", asked.as_str()], &GREEDY[..]].concat();
     let published = Published::new("mmada");
     assert_eq!(published.answer(&generate), expected);
-    // Its own template, of one line feed, is the same markup; one that hides the question is not.
+    // MMaDA's own template with one line feed gives the same markup; a template that hides the question does not.
     let template = "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n' + \
                     m['content'] | trim + '<|eot_id|>' }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n' }}";
     let published = published.with_template(template);
@@ -143,12 +143,12 @@ fn it_draws_after_the_published_layout() {
         (report["forwards"].as_u64(), report["unknown_cells"].as_u64()),
         (Some(16), Some(0))
     );
-    // Attending to all that padding is another picture, and so is the whole of what was published.
+    // Attending to all the padding gives another picture, and so do all published quirks together.
     let (_, all) = published.drawn(&[&guided[..], &["--quirk", "attention=none"]].concat());
     assert_ne!(all, ours);
     let (_, theirs) = published.drawn(&[&guided[..], &["--as-published"]].concat());
     assert_ne!(theirs, ours);
-    // One switch may be taken back.
+    // A single quirk can be switched off again.
     let (_, hard) = published.drawn(
         &[
             &guided[..],
@@ -204,7 +204,7 @@ fn it_reads_pictures_of_any_size() {
         assert!(asked.status.success(), "{}", words(&asked));
         said.push(asked.stdout);
     }
-    // A square is a square.
+    // A square is fitted in the same way by all modes.
     assert!(said[0] == said[1] && said[1] == said[2], "{said:?}");
     let eval = published.see(&[
         "eval",
@@ -219,7 +219,7 @@ fn it_reads_pictures_of_any_size() {
     assert!(result["n"].as_u64() > Some(0), "{}", words(&eval));
 }
 
-/// A picture file's pixels.
+/// Returns the pixels of a picture file.
 fn pixels(file: &str) -> RgbImage {
     demask_datasets::pictures::file::decode(Path::new(file))
         .unwrap()
@@ -242,7 +242,7 @@ fn it_draws_and_reads_pictures_that_are_not_square() {
     assert_eq!(pixels(&wide).dimensions(), (48, 32));
     assert_eq!(pixels(&tall).dimensions(), (32, 48));
 
-    // Its right third, which was painted over, anew; picture and mask are twice as large.
+    // The right third, which was painted over, is redrawn; picture and mask are twice as large as the model's.
     let (large, mask, changed) = (file("large.png"), file("mask.png"), file("changed.png"));
     const PAINT: [u8; 3] = [255, 0, 255];
     let mut painted = resize(&pixels(&wide), 96, 64, FilterType::Nearest);
@@ -259,7 +259,7 @@ fn it_draws_and_reads_pictures_that_are_not_square() {
         let found = after.get_pixel(x, y).0;
         (0..3).map(|at| from[at].abs_diff(found[at])).max().unwrap()
     };
-    // Made smaller by bicubic interpolation, which rounds corners off.
+    // Bicubic downscaling rounds corners off.
     let kept = (0..32).flat_map(|y| (0..30).map(move |x| (x, y)));
     let mean = kept
         .map(|(x, y)| f64::from(far(x, y, before.get_pixel(x, y).0)))
@@ -290,7 +290,7 @@ fn a_picture_is_drawn_around_and_keeps_its_pixels() {
         let open = ["--output", &output, "--from", &small, "--outpaint"];
         published.see_at("48x32", &[&arguments[..], &open, more].concat())
     };
-    // The middle is 15,10; the whole code before it 8,8.
+    // The centre is at 15,10; the nearest whole code before it is at 8,8.
     for (more, (left, top)) in [(&[][..], (8, 8)), (&["--place", "30,20"][..], (30, 20))] {
         let drawn = around(more);
         assert!(drawn.status.success(), "{}", words(&drawn));
@@ -408,7 +408,7 @@ fn llada_has_two_line_feeds_and_no_pictures() {
     );
 }
 
-/// Grows LLaDA's text model by the codes of the shipped image tokenizer; what was said.
+/// Adds the codes of the shipped image tokenizer to LLaDA's text model; returns the output.
 fn grow(text: &Published, output: &Path, more: &[&str]) -> Output {
     let beside = text.image_tokenizer.to_str().unwrap();
     let [from, output] = [&text.folder, output].map(|folder| folder.to_str().unwrap());
@@ -416,7 +416,7 @@ fn grow(text: &Published, output: &Path, more: &[&str]) -> Output {
     text.place.run(&[&grow, more].concat())
 }
 
-/// Its rows beyond the tokenizer are the shipped picture codes, so that what it grew knows how to draw.
+/// The rows beyond the tokenizer are the shipped picture codes, so that the grown model can draw.
 #[test]
 fn llada_grows_into_what_draws() {
     let text = Published::new("llada");
@@ -468,7 +468,7 @@ fn llada_grows_into_what_draws() {
     );
 }
 
-/// A run that grows is a run from what `demask grow` wrote, and grows once, though it is killed.
+/// A run that grows the model equals a run from the output of `demask grow`, and grows it once even if it is killed.
 #[tokio::test]
 async fn l1_l8_a_run_grows_once() {
     let text = Published::new("llada");

@@ -1,5 +1,5 @@
-//! The published benchmarks through the command, on their embedded rows and the shipped model: every way is walked, judged by who
-//! is named, parted and put together, and computed once.
+//! The published benchmarks through the command, on their embedded rows and the shipped model: every protocol is run,
+//! judged by the named judges, split and merged, and computed once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -89,7 +89,7 @@ fn every_way_is_walked_on_the_embedded_rows() {
         "SELECT count(*) AS n FROM v_item WHERE suite LIKE 'gpqa%' AND prompt LIKE '%unit%'",
     );
     assert_eq!(shown, [json!({"n": 0})]);
-    // A log-likelihood is kept with its error, and what a picture was asked is kept with the picture.
+    // A log-likelihood is stored with its error, and an item about a picture with the picture.
     let likely = query(
         &place,
         "SELECT count(*) AS n FROM v_item WHERE suite = 'arc-challenge:llada-base' AND output LIKE '%±%'",
@@ -115,7 +115,7 @@ fn l8_parts_of_an_evaluation_are_put_together_to_the_same_result() {
     let ids: Vec<&str> = parts.iter().map(|row| row["run"].as_str().unwrap()).collect();
     let missing = parted.run(&["eval", "merge", ids[0], ids[1]]);
     assert!(said(&missing).contains("are in no part"), "{}", said(&missing));
-    // The embedded rows are no files of a person's: the merged evaluation finds them as they were.
+    // The embedded rows are not user files: the merged evaluation finds them unchanged.
     let merged = lines(&parted.run(&["eval", "merge", ids[0], ids[1], ids[2], "--json"]));
     assert_eq!(merged, expected);
     let twice = parted.run(&["eval", "merge", ids[0], ids[0], ids[1], ids[2]]);
@@ -140,12 +140,12 @@ fn l1_what_was_computed_once_is_not_computed_again() {
     let fresh = eval(&place, &["mmlu", "--fresh"]);
     assert!(!said(&fresh).contains("taken over"), "{}", said(&fresh));
     assert_eq!(lines(&fresh)[0], lines(&again)[0]);
-    // Another seed is another evaluation.
+    // Another seed makes another evaluation.
     let other = eval(&place, &["mmlu", "--seed", "7"]);
     assert!(!said(&other).contains("taken over"), "{}", said(&other));
 }
 
-/// A detector that finds what it is asked for, once, in red.
+/// A detector that finds each requested object once, in red.
 const DETECTOR: &str = r#"
 import json, os, sys
 for line in sys.stdin:
@@ -168,7 +168,7 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
     fs::write(&script, DETECTOR).unwrap();
     let command = format!("python3 {}", script.display());
     let result = lines(&eval(&place, &["geneval", "--detector", &command])).remove(0);
-    // One bowl and one red cup are there; two apples are not.
+    // A bowl and a red cup are found; two apples are not.
     assert_eq!(result["parts"]["single_object"], json!(1.0));
     assert_eq!(result["parts"]["colors"], json!(1.0));
     assert_eq!(result["parts"]["counting"], json!(0.0));
@@ -200,8 +200,8 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
     assert!(said(&wrong).contains("detections.jsonl:1"), "{}", said(&wrong));
 }
 
-/// A judge that rambles about the first drawing that it sees and scores all others; how often it was asked is the length of the
-/// file.
+/// A judge that gives no score for the first drawing it sees, and scores all others. The length of the file is the
+/// number of its requests.
 fn judge(asked: std::path::PathBuf) -> String {
     chat_server(move |body| {
         let content = &body["messages"][0]["content"];
@@ -238,7 +238,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
         &["wise:legacy", "--judge", &address, "--judge-model", "gpt"],
     ))
     .remove(0);
-    // One of the two was judged: 0.7 · 2 + 0.2 · 1 + 0.1 · 0, halved.
+    // One of the two was judged: (0.7 · 2 + 0.2 · 1 + 0.1 · 0) / 2.
     assert_eq!(result["n"], json!(1));
     assert!((result["value"].as_f64().unwrap() - 0.8).abs() < 1e-9, "{result}");
     assert!(
@@ -263,7 +263,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     );
 }
 
-/// A judge that is asked in words alone and names an option of everything but the second question that it hears of.
+/// A text-only judge that names an option for every question except the second.
 fn judge_of_options() -> String {
     chat_server(|body| {
         let said = body.to_string();
@@ -291,7 +291,7 @@ fn mmbench_has_a_judge_only_where_one_is_named() {
     );
     assert_eq!(kept.len(), 6);
     for item in &kept {
-        // Whoever found it, an answer is an option or none of them.
+        // Whoever determined it, an answer is an option or none of them.
         let answer = item["answer"].as_str().unwrap();
         assert!(["A", "B", "C", "D", "Z"].contains(&answer), "{item}");
     }

@@ -1,4 +1,4 @@
-//! Rollouts beside training through the built programs: groups that sampling engines draw while a step is trained.
+//! Asynchronous rollouts through the built programs: sampling engines draw groups while a step is trained.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record, RunState};
@@ -8,7 +8,8 @@ use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, ended, said, start, subscribed, undisturbed, wait_for};
 
-/// A policy step and its checkpoint, again and again; groups are drawn by so many engines, from weights that are so old.
+/// Returns a profile of policy steps with checkpoints; `samplers` engines draw groups from weights up to `staleness`
+/// steps old.
 fn profile(samplers: usize, staleness: u64) -> String {
     smoke_with_stages(&format!(
         "[rollouts]\nsamplers = {samplers}\nstaleness = {staleness}\nthreads = 1\n\
@@ -18,11 +19,11 @@ fn profile(samplers: usize, staleness: u64) -> String {
     ))
 }
 
-/// Who is killed in the middle.
+/// The process that is killed during the run.
 #[derive(Clone, Copy, Debug)]
 enum Killed {
     Daemon,
-    /// The last engine that was started: one that samples.
+    /// The engine that was started last, which samples.
     Sampler,
 }
 
@@ -34,7 +35,7 @@ fn signal_sampler(place: &Place, signal: i32) {
     assert_eq!(unsafe { libc::kill(sampler, signal) }, 0);
 }
 
-/// The weights at the end of a run in which somebody was killed, and how stale each step's groups were.
+/// Returns the final weights of a run in which a process was killed, and the staleness of each step's groups.
 async fn killed(whom: Killed, after: u64) -> String {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;

@@ -1,4 +1,5 @@
-//! The model of a run asked by a person: in the middle of a step, about a picture, for a drawing, and the run stays as it is.
+//! Questions to the model of a run: in the middle of a step, about a picture, or for a drawing, without any effect on
+//! the run.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -16,7 +17,7 @@ fn said(place: &Place, arguments: &[&str]) -> Value {
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
-/// A run that never comes to the end of its first step of UniGRPO: its reward hangs.
+/// Returns a profile whose first step of UniGRPO never ends, because its reward hangs.
 fn hanging(place: &Place) -> String {
     fs::write(
         place.path().join("reward.py"),
@@ -48,7 +49,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     assert_eq!((&answer["reply"], &answer["step"]), (&json!("said"), &json!(1)));
     let right = answer["answer"].as_str().unwrap().trim() == "7";
     assert_eq!(answer["right"], json!(right));
-    // A drawing is a file, which is then asked about.
+    // A drawing is a file, about which a question is then asked.
     let (drawing, file) = (place.path().join("now.png"), "now.png");
     let output = place.path().join(file);
     let drawn = said(
@@ -99,7 +100,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
 async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
     let mut place = Place::default();
     let mut client = place.serve().await;
-    // One step whose inner steps take seconds.
+    // One step, whose inner steps take seconds.
     let text = smoke_with_stages(
         "[[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nbatch = 4\n\
          [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 1\nbatch = 2\ngroup = 4\n\
@@ -132,7 +133,8 @@ async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
         let answered = matches!(said, Reply::Said { .. });
         inside += usize::from(answered && (after.step, &after.detail) == (before.step, &before.detail));
     }
-    // Behind the engine's present request one alone could be answered before the run says that the step is done.
+    // If questions were only answered between requests to the engine, at most one would be answered before the step is
+    // reported as done.
     assert!(inside > 1, "{inside} answers in the middle of the step");
 }
 
@@ -160,7 +162,7 @@ async fn l8_a_run_that_is_asked_all_the_time_ends_in_the_same_weights() {
             reference: None,
         };
         turn += 1;
-        // Before the run has a model, and after its end, it is refused.
+        // Before the run has a model and after its end, a question is refused.
         answers += usize::from(matches!(client.ask(question).await.unwrap(), Reply::Said { .. }));
     }
     assert!(answers > 0);

@@ -1,7 +1,8 @@
-//! Laws L1 and L8: a run whose daemon and engine are killed with `kill -9` at any moment goes on, loses nothing that was
-//! acknowledged, does nothing twice, and ends in the weights of an uninterrupted one.
+//! Laws L1 and L8: a run whose daemon and engine are killed with `kill -9` at any moment continues, loses nothing that
+//! was acknowledged, does nothing twice, and ends with the weights of an uninterrupted one.
 //!
-//! `DEMASK_KILLS` says how many kills (6), `DEMASK_KILL_SEED` when they fall (1); `tests/benches/kills.sh` kills in more ways.
+//! `DEMASK_KILLS` sets the number of kills (6), `DEMASK_KILL_SEED` their moments (1); `tests/benches/kills.sh` kills in
+//! more ways.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Duration;
@@ -14,11 +15,11 @@ use demask_tests::likeness::{deeds, differences, litter};
 use demask_tests::store::rows_as_csv;
 use demask_tests::{Place, SMOKE, start, wait_for};
 
-/// Kills in one run: more would keep it from ever getting anywhere.
+/// The most kills in one run; with more, it would never make progress.
 const KILLS_A_RUN: u32 = 8;
-/// Events other than examples (which come in one heap) between two kills, at most.
+/// The most events between two kills, not counting examples, which arrive in bulk.
 const EVENTS: u64 = 14;
-/// Microseconds between the last of them and the kill, at most: so that kills fall between commits too.
+/// The most microseconds between the last event and the kill, so that kills also fall between commits.
 const DELAY_US: u64 = 20_000;
 
 fn from_environment(name: &str, default: u64) -> u64 {
@@ -45,10 +46,10 @@ async fn uninterrupted() -> (Place, String) {
     (place, run)
 }
 
-/// Kills the daemon, or its engine only; the connection to whoever is there then.
+/// Kills the daemon, or only its engine; returns a connection to the daemon that serves afterwards.
 async fn kill(place: &mut Place, mut client: Client, engine: bool, told: &mut Acknowledged) -> Client {
     if engine {
-        // Between two engines there is none: wait until there is.
+        // There is no engine between two engines; wait for the next one.
         loop {
             if place.kill_engine() {
                 return client;
@@ -69,7 +70,7 @@ async fn kill(place: &mut Place, mut client: Client, engine: bool, told: &mut Ac
     client
 }
 
-/// One run under fire; the place, the run, what it told, how often it was killed.
+/// Executes a run with kills; returns the place, the run, what was acknowledged, and the number of kills.
 async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Acknowledged, u32) {
     let mut place = Place::default();
     let mut client = place.serve().await;
@@ -135,7 +136,8 @@ async fn l5_every_trained_sequence_names_where_it_comes_from() {
     assert!(trained > 50, "{trained} sequences were trained");
     let sql = "SELECT count(*) FROM v_lineage WHERE source IS NULL OR generator IS NULL OR verifier IS NULL";
     assert_eq!(count(&place, sql), 0);
-    // The score of a rollout is its reward, that of all else its verifier's; none is made up for a row that is not there.
+    // The score of a rollout is its reward, that of anything else its verifier's; no score is made up for a missing
+    // row.
     let sql = "SELECT count(*) FROM v_lineage WHERE subject NOT IN (SELECT id FROM example UNION SELECT id FROM trace UNION SELECT id FROM sample)";
     assert_eq!(count(&place, sql), 0);
 }

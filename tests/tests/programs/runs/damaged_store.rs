@@ -1,5 +1,5 @@
-//! Law L1: a store that is damaged is told of before anything is written to it, and repaired: runs whose checkpoints are there can be
-//! shown, gone on with and begun from.
+//! Law L1: a damaged store is reported before anything is written to it, and then repaired: runs whose checkpoints
+//! exist can be shown, resumed and started from.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use demask_tests::{Place, SMOKE, ended, said, start, subscribed, wait_for};
 use serde_json::Value;
 
-/// A run that is killed with its daemon after its second checkpoint, or that has ended.
+/// Makes a run that is killed with its daemon after its second checkpoint, or that has ended.
 async fn left(place: &mut Place, killed: bool) -> String {
     let mut client = subscribed(place).await;
     let run = start(&mut client, SMOKE).await;
@@ -40,7 +40,7 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-/// The daemon refuses the store, says why in one line, and leaves the files as they are.
+/// Checks that the daemon refuses the store with one line and leaves the files unchanged.
 fn is_refused(place: &Place, why: &str) {
     let before = fs::read(file(place, "")).unwrap();
     let out = place.run(&["daemon", "start"]);
@@ -60,7 +60,8 @@ fn repaired(place: &Place) -> Value {
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
-/// `runs show` knows the run, another begins with its weights, and it ends itself as an undisturbed one does.
+/// Checks that `runs show` knows the run, that another run starts from its weights, and that it ends like an
+/// undisturbed one.
 async fn is_whole(place: &mut Place, run: &str, expected: &[String]) {
     let shown = place.run(&["runs", "show", run]);
     assert!(shown.status.success(), "{}", said(&shown));
@@ -71,7 +72,7 @@ async fn is_whole(place: &mut Place, run: &str, expected: &[String]) {
     let until_done = |run: &str| {
         let sql = format!("SELECT status FROM v_run WHERE run = '{run}'");
         loop {
-            // One that waits for its turn has no row there yet.
+            // A waiting run has no row there yet.
             let rows = rows_in(place.path(), &sql);
             let status = rows.first().and_then(|row| row[0].as_str()).unwrap_or("waits");
             assert!(status != "failed" && status != "stopped", "{status}");
@@ -104,7 +105,7 @@ async fn l1_a_log_with_a_broken_header_is_refused_and_its_rows_are_saved() {
     let before = rows_as_csv(&place, rows);
     overwrite(&file(&place, "-wal"), 0, &[0; 32]);
     is_refused(&place, "the header of its log is broken");
-    // What would write to it refuses it too.
+    // Commands that would write to the store refuse it too.
     let edited = place.run(&["runs", "edit", &run, "--name", "x"]);
     assert!(said(&edited).contains("is damaged"), "{}", said(&edited));
     let repair = repaired(&place);

@@ -1,6 +1,6 @@
-//! Law L1 for a device: after a CUDA error nothing works in the engine's process any more. It says so and ends, the supervisor
-//! makes another, and the run ends in the weights of a calm one. No device is needed: the engine is told to fail so, once
-//! (`model/src/engine/fault.rs`).
+//! Law L1 for devices: after a CUDA error nothing works any more in the engine's process. The engine reports it and
+//! ends, the supervisor starts another, and the run ends with the weights of an undisturbed one. No device is needed,
+//! because the error is injected once (`model/src/engine/fault.rs`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use demask_tests::store::rows_as_csv;
 use demask_tests::{Place, SMOKE};
 
-/// Runs the smoke profile to its end; the folder of its last checkpoint.
+/// Runs the smoke profile to its end; returns the folder of its last checkpoint.
 fn run(place: &Place, fault: Option<&Path>) -> std::path::PathBuf {
     let file = place.path().join("smoke.toml");
     std::fs::write(&file, SMOKE).unwrap();
@@ -33,7 +33,7 @@ fn run(place: &Place, fault: Option<&Path>) -> std::path::PathBuf {
     only(&only(&place.path().join("checkpoints")))
 }
 
-/// What the store has on engines that failed.
+/// Returns the store's rows about failed engines.
 fn failures(place: &Place) -> String {
     let sql = "SELECT body FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%the device failed%'";
     rows_as_csv(place, sql)
@@ -43,7 +43,7 @@ fn failures(place: &Place) -> String {
 fn l1_l8_a_run_whose_device_fails_goes_on_and_ends_in_the_same_weights() {
     let (calm, failing) = (Place::default(), Place::default());
     let fault = failing.path().join("fault");
-    // The fifth step of pretraining, two after a checkpoint.
+    // The fifth step of pretraining, two steps after a checkpoint.
     std::fs::write(&fault, "device 5\n").unwrap();
     let weights = |folder: std::path::PathBuf| std::fs::read(folder.join("model.safetensors")).unwrap();
     let (expected, found) = (run(&calm, None), run(&failing, Some(&fault)));

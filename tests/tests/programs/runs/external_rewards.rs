@@ -1,4 +1,4 @@
-//! Rewards that are no part of the program: Python processes and addresses, asked, failing, mended, and gone with the daemon.
+//! External rewards, by Python processes and by address: asked, failing, repaired, and ended with the daemon.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -14,13 +14,13 @@ use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, ended, http, start, subscribed, undisturbed, wait_for, wait_until};
 use serde_json::{Value, json};
 
-/// The example that ships: ten lines of Python, and the profile that uses them.
+/// Returns the folder of the shipped example: ten lines of Python, and the profile that uses them.
 fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../actors/examples/rewards")
 }
 
-/// A reward that says how long answers are, as a person would write it, and notes every batch in a file beside it.
-/// What `behave` does happens before a batch is answered.
+/// Writes a reward that measures the length of answers, as a user would write it, and logs every batch to a file beside
+/// it. The code `behave` runs before a batch is answered.
 fn script(behave: &str) -> String {
     format!(
         r#"
@@ -38,7 +38,7 @@ for line in sys.stdin:
     )
 }
 
-/// A run of three UniGRPO steps whose reward is asked in a folder of the place.
+/// Returns a profile of three UniGRPO steps with a reward that runs in a folder of the place.
 fn profile(place: &Place, behave: &str, more: &str) -> String {
     fs::write(place.path().join("reward.py"), script(behave)).unwrap();
     smoke_with_stages(&format!(
@@ -213,7 +213,7 @@ async fn l1_crash_silence_and_a_bad_answer_within_the_budget_change_nothing() {
     let (mut calm, mut place) = (Place::default(), Place::default());
     let expected = profile(&calm, "    pass", "");
     let expected = undisturbed(&mut calm, &expected).await;
-    // The time limit is the silent one's alone: others answer long before.
+    // The time limit concerns only the process that never answers; others answer long before.
     let stumbling = profile(&place, STUMBLES, "time_limit = 10.0\nrestarts = 3");
     assert_eq!(undisturbed(&mut place, &stumbling).await, expected);
     assert_eq!(lines(&place, "pids").len(), 4);
@@ -248,7 +248,7 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
     };
     assert_eq!(status.state, RunState::Paused);
     assert!(status.detail.contains("`demask resume`"), "{}", status.detail);
-    // Still broken: it is paused again.
+    // Still broken: the run is paused again.
     client.ask(Ask::Resume).await.unwrap();
     wait_for(&mut client, failed).await.unwrap();
     fs::write(place.path().join("mended"), "").unwrap();
@@ -257,7 +257,7 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
     assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), expected);
 }
 
-/// The process of a reward that hangs at its first batch.
+/// Returns the process of a reward that hangs at its first batch.
 async fn hanging(place: &mut Place) -> (Client, i32) {
     let text = profile(
         place,
@@ -291,7 +291,8 @@ async fn a_reward_does_not_outlive_a_daemon_that_is_killed() {
     wait_for_end(pid).await;
 }
 
-/// Values every batch posted to a port of this machine by the parity of its answers' lengths; the address.
+/// Serves a reward at an address of this machine, which values each answer by the parity of its length; returns the
+/// address.
 fn address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

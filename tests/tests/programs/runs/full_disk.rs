@@ -1,5 +1,5 @@
-//! A full disk, really full: a small file system of its own, in a mount namespace of this test. Skipped, with a line that
-//! says so, where no such namespace can be made.
+//! A truly full disk: a small file system in a mount namespace of this test. Skipped with a message if no such
+//! namespace can be created.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::process::{Command, Output};
@@ -9,7 +9,7 @@ use demask_tests::{SMOKE, programs};
 /// Keeps every checkpoint, which is more than the small disk holds.
 const FLAGS: &str = "--set checkpoint.every_steps=1 --set checkpoint.keep=100";
 
-/// Runs a script as the root of a mount namespace, with a file system of some MiB at `$DISK`.
+/// Runs a script as the root of a mount namespace, with a file system of `mib` MiB at `$DISK`.
 fn on_a_disk_of(mib: u32, script: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let profile = folder.path().join("smoke.toml");
@@ -71,7 +71,7 @@ fn a_full_disk_holds_the_run_until_there_is_room_and_nothing_is_lost() {
         ),
     ));
     let (said, result) = full.split_once("==\n").unwrap();
-    // How long it waited, and so whether the words of it were printed too, is up to the reader that makes room.
+    // How long it waited, and whether the message about it was printed, depends on when space was freed.
     assert!(said.contains("waiting_disk"), "{said}");
     assert!(said.contains("done: all stages are done"), "{said}");
     assert_eq!(result, calm);
@@ -83,7 +83,7 @@ fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
         println!("skipped: no file system can be mounted here");
         return;
     }
-    // The store keeps its room: only what takes much is refused.
+    // The store keeps its space: only what needs much is refused.
     let out = on_a_disk_of(
         24,
         "\"$DEMASK\" daemon start >/dev/null

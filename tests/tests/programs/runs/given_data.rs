@@ -1,4 +1,4 @@
-//! The whole loop on files that a person brings: read, cleaned, trained on, aligned, benchmarked, with every refusal in a row.
+//! The whole loop on a user's files: read, cleaned, trained on, aligned, benchmarked, with every rejection as a row.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -126,12 +126,13 @@ fn write_gsm8k(folder: &Path) {
     train.push_str(&line(&format!("Listen: {TESTED}"), 7));
     train.push_str("{\"question\": \"cut off\n");
     fs::write(folder.join("train.jsonl"), train).unwrap();
-    // Longer than the model takes: asked of nobody, and counted as wrong.
+    // Longer than the model allows: not asked, and counted as wrong.
     let endless = line(&"wug ".repeat(300), 1);
     fs::write(folder.join("test.jsonl"), line(TESTED, 7) + &endless).unwrap();
 }
 
-/// Thirty pictures, a bright bar as high as the label: the three of label 0 are blank, so two of them are duplicates.
+/// Writes thirty pictures with a bright bar as high as the label. The three of label 0 are blank, so two of them are
+/// duplicates.
 fn write_fashion(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for (part, count) in [("train", 30u32), ("t10k", 8)] {
@@ -167,7 +168,7 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     write_fashion(&data.join("fashion-mnist"));
     let profile = place.path().join("given.toml");
     fs::write(&profile, PROFILE).unwrap();
-    // A daemon that was started in another environment is no hindrance.
+    // A daemon that was started in another environment must not matter.
     assert!(place.run(&["daemon", "start"]).status.success());
     let out = place
         .demask(&[
@@ -251,7 +252,7 @@ fn a_source_that_is_mostly_broken_is_refused_by_name() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// Its prompts are longer than what the profile has room for.
+/// The prompts are longer than the profile allows.
 const NARROW: &str = r#"
 name = "narrow"
 text_vocabulary = 400
@@ -311,7 +312,7 @@ fn a_source_that_does_not_fit_is_refused_before_the_run_begins() {
     }
     let found = "SELECT count(*) AS n FROM v_event WHERE kind = 'verdict' AND body LIKE '%train.jsonl:%longer than the 4 tokens%'";
     assert_eq!(rows_as_json(&place, found), serde_json::json!([{"n": 36}]));
-    // However many may be turned away, a stage without any is none.
+    // However many rows may be rejected, a stage without any row is an error.
     let lenient = format!("{NARROW}\n[limits]\nbad_row_share = 1.0\n");
     fs::write(&profile, lenient).unwrap();
     let out = place.demask(&flags).env("DEMASK_DATA", &data).output().unwrap();

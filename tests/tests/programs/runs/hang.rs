@@ -1,5 +1,6 @@
-//! Law L10: an engine that hangs is given up when a person wants the run to end, within seconds, and nothing is lost by it; a daemon
-//! that says nothing is told of, and ended by force. No test here measures time: what would never end is given up by the program.
+//! Law L10: a hanging engine is abandoned within seconds when the user stops the run, and nothing is lost. A daemon
+//! that does not answer is reported, and ended by force. No test here measures time: the program itself gives up what
+//! would never end.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record, RunState};
@@ -8,14 +9,14 @@ use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, SMOKE, said, start, undisturbed, wait_for};
 
-/// A daemon whose engine hangs at its fifth step, two after a checkpoint, and the run that waits for it.
+/// Starts a daemon whose engine hangs at its fifth step, two after a checkpoint; returns the connection and the run.
 async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, String) {
     let fault = place.path().join("fault");
     std::fs::write(&fault, "hang 5\n").unwrap();
     let mut client = place.serve_with(&[("DEMASK_ENGINE_FAULT", &fault)]).await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, SMOKE).await;
-    // The fault's file is removed when it strikes.
+    // The fault's file is removed when the fault occurs.
     while fault.exists() {
         wait_for(&mut client, |record| !matches!(record, Record::RunEnd(_)))
             .await
@@ -40,10 +41,10 @@ async fn l10_a_run_whose_engine_hangs_can_be_stopped() {
         unreachable!()
     };
     assert_eq!((end.run.as_str(), end.status), (run.as_str(), RunState::Stopped));
-    // L4: the order's row says where it took effect.
+    // L4: the command's row says where it took effect.
     let steered = rows_as_csv(&place, "SELECT action, applied_step IS NOT NULL FROM v_steer");
     assert!(steered.contains("stop,1"), "{steered}");
-    // L1: the same daemon goes on with it, with another engine.
+    // L1: the same daemon resumes the run with another engine.
     let resumed = place.run(&["resume", &run, "--follow"]);
     assert!(resumed.status.success(), "{}", said(&resumed));
     assert_eq!(
@@ -83,7 +84,7 @@ async fn l10_a_stopped_daemon_is_told_of_and_ended_by_force() {
     let mut place = Place::default();
     drop(place.serve().await);
     let pid = i32::try_from(place.pid().unwrap()).unwrap();
-    // SAFETY: a signal to a child that has not been waited for.
+    // SAFETY: sends a signal to a child that has not been waited for.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
     let said = |arguments: &[&str]| {
         let out = place.run(arguments);

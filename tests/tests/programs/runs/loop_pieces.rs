@@ -1,4 +1,5 @@
-//! Pieces of the loop that a person chooses: the weights a run starts from, the prompts that UniGRPO learns from.
+//! Options of the loop: the initial weights of a run, the prompts that UniGRPO learns from, the promotion gate, reward
+//! networks.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use demask_tests::store::rows_as_json;
 use demask_tests::weights::weights_hash;
 use serde_json::{Value, json};
 
-/// Runs a profile to its end; the folder of its last checkpoint.
+/// Runs a profile to its end; returns the folder of its last checkpoint.
 fn run(place: &Place, profile: &str, arguments: &[&str]) -> PathBuf {
     let file = place.path().join("profile.toml");
     std::fs::write(&file, profile).unwrap();
@@ -51,7 +52,7 @@ fn a_folder_that_is_no_checkpoint_starts_nothing() {
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
 }
 
-/// Dynamic sampling: all that was drawn is on record, and only groups that tell good from bad are trained on.
+/// Dynamic sampling: every sample is recorded, but only groups with differing rewards are trained on.
 #[test]
 fn groups_that_tell_nothing_make_room_for_others() {
     let place = Place::default();
@@ -81,7 +82,7 @@ fn groups_that_tell_nothing_make_room_for_others() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// A checkpoint that a stage ruined is not gone on with: the run returns to the promoted weights.
+/// A checkpoint that a stage ruined is not continued: the run returns to the promoted weights.
 #[test]
 fn the_gate_takes_a_ruined_model_back() {
     let place = Place::default();
@@ -108,8 +109,7 @@ fn the_gate_takes_a_ruined_model_back() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
-/// Reward networks that a profile names are asked by the Scorer and about a benchmark's drawings, and what each says is on
-/// record.
+/// Reward networks of a profile score rollouts and a benchmark's drawings, and their scores are recorded.
 #[test]
 fn drawings_are_scored_by_the_reward_networks_that_are_named() {
     let place = Place::default();

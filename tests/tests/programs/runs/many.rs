@@ -1,4 +1,4 @@
-//! What runs are called, and runs side by side.
+//! Labels of runs, and runs compared side by side.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_tests::profile::smoke_with_stages;

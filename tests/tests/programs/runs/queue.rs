@@ -1,4 +1,4 @@
-//! Runs that wait for their turn: one after another, whatever becomes of the one before, and of the daemon (law L1).
+//! Queued runs: one after another, however the previous one ends and whatever happens to the daemon (law L1).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ fn profile(place: &Place, name: &str, more: &str) -> PathBuf {
     file
 }
 
-/// Has a run wait; its id.
+/// Queues a run; returns its id.
 fn queue(place: &Place, profile: &Path, name: &str) -> String {
     let out = place.run(&[
         "run",
@@ -51,7 +51,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     let source = format!("[[source]]\nname = \"rows\"\nkind = \"jsonl\"\npath = {rows:?}\n");
     let bad = profile(&place, "bad", &source);
     queue(&place, &good, "first");
-    // Held, so that the others wait while they are moved.
+    // Paused, so that the others wait while they are moved.
     client.ask(Ask::Pause).await.unwrap();
     for name in ["bad", "second", "third", "never"] {
         queue(&place, if name == "bad" { &bad } else { &good }, name);
@@ -70,7 +70,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     let ps: Value = serde_json::from_slice(&ps.stdout).unwrap();
     assert_eq!(ps["queue"][1]["name"], "bad");
     assert!(said(&place.run(&["ps"])).contains("waiting for their turn"));
-    // One that waits is called otherwise, and is so when its turn has come.
+    // A waiting run gets other labels, and has them when it starts.
     let edited = place.run(&[
         "runs", "edit", "second", "--name", "2nd", "--tag", "late", "--json",
     ]);
@@ -118,7 +118,7 @@ async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice()
         .iter()
         .map(|name| queue(&place, &good, name))
         .collect();
-    // As soon as a run is acknowledged; in the middle of the first; when the next has just begun.
+    // As soon as a run is acknowledged; in the middle of the first one; when the next one has just started.
     place.kill();
     client = {
         drop(client);
@@ -138,7 +138,7 @@ async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice()
     .await;
     assert!(next.is_some());
     place.kill();
-    // Without a daemon the queue can be read and changed all the same.
+    // Without a daemon, the queue can still be read and changed.
     assert_eq!(waiting(&place), ["c"]);
     assert!(place.run(&["queue", "move", "c", "1"]).status.success());
     client = place.serve().await;
@@ -165,7 +165,7 @@ async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice()
     );
 }
 
-/// A checkpoint that a run which waits begins with is not pruned meanwhile.
+/// A checkpoint from which a waiting run starts is not pruned meanwhile.
 #[tokio::test(flavor = "current_thread")]
 async fn the_checkpoint_that_a_waiting_run_begins_with_stays() {
     let mut place = Place::default();

@@ -1,5 +1,5 @@
-//! Law L11: a run whose step several processes do together ends in the weights of one that does it alone, bit for bit, also where a
-//! process of them is killed in the middle (L1).
+//! Law L11: a run whose steps several processes compute together ends with the weights of a single process, bit for
+//! bit, even if one of the processes is killed (L1).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record, RunState};
@@ -21,7 +21,7 @@ fn profile(ranks: usize) -> String {
     ])
 }
 
-/// Kills a rank of the daemon's engine; false where there is none at this moment.
+/// Kills a rank of the daemon's engine; false if there is none at the moment.
 fn kill(daemon: i32, rank: usize) -> bool {
     let variable = format!("RANK={rank}");
     let is_it = |&pid: &i32| {
@@ -33,12 +33,12 @@ fn kill(daemon: i32, rank: usize) -> bool {
     let Some(pid) = children(daemon).into_iter().find(is_it) else {
         return false;
     };
-    // SAFETY: sends a signal, touches no memory.
+    // SAFETY: sends a signal and touches no memory.
     unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
 }
 
-/// The hashes that a run over so many ranks ends with, over the death of one of them behind the first checkpoint where that is
-/// wanted; and what its engines died of.
+/// Returns the final hashes of a run over `ranks` ranks, optionally with the kill of one rank after the first
+/// checkpoint, and how its engines died.
 async fn run(ranks: usize, killed: Option<usize>) -> (Vec<String>, String) {
     let mut place = Place::default();
     let mut client = place.serve().await;

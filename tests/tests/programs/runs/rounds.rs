@@ -1,4 +1,4 @@
-//! Rounds: stages that are walked through several times.
+//! Rounds: stages that are repeated several times.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -22,14 +22,14 @@ fn stages(round: &str) -> String {
 const FIRST: &str = "[[stage]]\nname = \"first\"\nkind = \"pretrain\"\nsteps = 2\nbatch = 4\n";
 const ROUNDS: &str = "[[rounds]]\nstages = [\"reason\", \"cot\", \"align\"]\nrepeat = 2\n";
 
-/// The last weights, and what was recorded; over a `kill -9` in the second round where that is wanted.
+/// Returns the final weights and the records, optionally with a `kill -9` in the second round.
 async fn trained(profile: &str, kill: bool) -> (String, serde_json::Value) {
     let mut place = Place::default();
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, profile).await;
     if kill {
-        // The second round aligns in the steps 10 and 11, against the weights of step 10.
+        // The second round aligns in steps 10 and 11, relative to the weights of step 10.
         let second = |record: &Record| matches!(record, Record::TrainUse(used) if used.step == 11);
         wait_for(&mut client, second).await.unwrap();
         place.kill();

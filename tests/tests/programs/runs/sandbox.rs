@@ -1,4 +1,5 @@
-//! An engine of a run and of a command may write in its folder only, and reaches no network; sockets of killed ones are swept away.
+//! The engine of a run or a command may write only in its folder and has no network access; sockets of killed engines
+//! are removed.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

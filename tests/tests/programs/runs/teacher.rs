@@ -1,5 +1,5 @@
-//! A teacher over HTTP in a whole run: asked by the reasoner, believed only where the verifier agrees, trained on, named in
-//! the lineage.
+//! A teacher over HTTP in a whole run: asked by the reasoner, accepted only where the verifier agrees, trained on, and
+//! named in the lineage.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::net::{TcpListener, TcpStream};
@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 const PROBLEMS: u32 = 12;
 
-/// Answers on a port of this machine, until the test ends; its address. The first request is turned away; a problem that
-/// starts with an odd number is answered wrongly.
+/// Serves a teacher on this machine until the test ends; returns its address. The first request is refused, and a
+/// problem that begins with an odd number gets a wrong answer.
 fn school() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -79,7 +79,7 @@ batch = 16
     )
 }
 
-/// Word problems with their answers, in a file of the place.
+/// Writes word problems with their answers to a file of the place.
 fn problems(place: &Place) -> String {
     let line = |first: u32| {
         let sum = first + 5;
@@ -92,14 +92,14 @@ fn problems(place: &Place) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-/// Turns every request away for good.
+/// Serves a teacher that refuses every request.
 fn closed_school() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let stream = stream.unwrap();
-            // What is asked does not matter; it is read, so that the answer is not cut off.
+            // The request does not matter, but it is read so that the answer is not cut off.
             drop(http::request_body(&stream));
             http::answer(&stream, "401 Unauthorized", "no key");
         }
@@ -166,7 +166,7 @@ fn what_the_teacher_says_is_verified_trained_on_and_named() {
         "SELECT count(*) AS n FROM v_lineage WHERE stage = 'cot' AND generator = 'teacher:school' AND verifier = 'trace'",
     );
     assert!(trained[0]["n"].as_u64().unwrap() > 0, "traces are trained on");
-    // L5: what was trained on is the trace as it was proposed, with its verdicts and the problem that it solves.
+    // L5: what was trained on is the trace as proposed, with its verdicts and the problem that it solves.
     let joined = rows_as_json(
         &place,
         "SELECT count(*) AS n FROM v_lineage JOIN v_trace ON trace = subject AND gate = 'accept' AND passed \

@@ -1,5 +1,5 @@
-//! A result against another of the same suite: item by item where both were asked the same, part by part with the interval of the
-//! difference.
+//! The comparison of a result with another of the same suite: item by item where both have the same items, and category
+//! by category with the interval of the difference.
 
 use std::collections::BTreeMap;
 
@@ -16,36 +16,36 @@ use crate::model::Model;
 use crate::model::message::Effect;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
-/// The column that marks an answer as the results that may be compared.
+/// The column that marks a result as the list of comparable results.
 pub(crate) const OTHERS: &str = "others";
-/// The column that marks an answer as the items that two results share.
+/// The column that marks a result as the items that two results share.
 pub(crate) const PAIRS: &str = "pairs";
-/// Results that are listed, at most.
+/// The most results that are listed.
 const LISTED: u64 = 500;
-/// Pairs of items that are compared, at most.
+/// The most pairs of items that are compared.
 const PAIRED: u64 = 20_000;
-/// What a comparison says that is cut short at [`PAIRED`].
+/// The note on a comparison that was cut at [`PAIRED`].
 const FIRST_PAIRS: &str = ", the first 20,000 items alone";
 
-/// A result, the others of its suite, and the one of them that it is held against.
+/// A result, the other results of its suite, and the one it is compared with.
 #[derive(Debug)]
 pub(super) struct ResultComparison {
     run: String,
     step: u64,
     suite: String,
-    /// Run, step, per cent, interval, items, checkpoint; none until the store has answered.
+    /// Run, step, percentage, interval, items, checkpoint; `None` until the store has answered.
     others: Option<Vec<Vec<String>>>,
-    /// The row that is chosen.
+    /// The index of the selected row.
     at: usize,
-    /// Whether the chosen one is compared.
+    /// Whether the selected result is being compared.
     is_compared: bool,
-    /// The pairs of each part, all of them first; none until the store has answered.
+    /// The pairs of each category, all of them first; `None` until the store has answered.
     parts: Option<BTreeMap<String, PartPair>>,
     /// Whether there are more pairs than are compared.
     is_cut: bool,
 }
 
-/// What two results did on the items of a part.
+/// Sums over the item pairs of a category.
 #[derive(Clone, Copy, Debug, Default)]
 struct PartPair {
     items: f64,
@@ -66,7 +66,7 @@ impl PartPair {
         self.second_alone += usize::from(second >= 1.0 && first < 1.0);
     }
 
-    /// The mean difference with its 95 % interval, the normal one; one item says nothing of how far apart two results lie.
+    /// Returns the mean difference with its normal 95 % interval; with a single item, the widest possible one.
     fn difference(&self) -> (f64, f64, f64) {
         const Z: f64 = 1.959_964;
         let mean = (self.second - self.first) / self.items;
@@ -80,7 +80,7 @@ impl PartPair {
 }
 
 impl ResultComparison {
-    /// Begins with the results that a suite has beside this one; what to ask for them.
+    /// Starts with the list of the suite's other results; returns the query for it.
     pub(super) fn begin(run: &str, step: u64, suite: &str) -> (Self, Effect) {
         let begun = Self {
             run: run.to_owned(),
@@ -101,7 +101,7 @@ impl ResultComparison {
         (begun, Effect::Ask(Command::Query { sql, limit: LISTED }))
     }
 
-    /// Takes in what the store answered.
+    /// Takes in a result of a query.
     pub(super) fn read(&mut self, columns: &[String], rows: &[Vec<String>]) {
         match columns.first().map(String::as_str) {
             Some(OTHERS) => self.others = Some(rows.to_vec()),
@@ -113,7 +113,7 @@ impl ResultComparison {
         }
     }
 
-    /// Chooses the row before or after; where two are compared, of their parts.
+    /// Selects the previous or next row of the list.
     pub(super) fn step(&mut self, is_down: bool) {
         if self.is_compared {
             return;
@@ -125,7 +125,7 @@ impl ResultComparison {
         };
     }
 
-    /// Compares with the chosen one: what to ask for it.
+    /// Compares with the selected result; returns the query for it.
     pub(super) fn ask(&mut self) -> Option<Effect> {
         let (run, step) = self.chosen()?;
         let sql = format!(
@@ -141,7 +141,7 @@ impl ResultComparison {
         Some(Effect::Ask(Command::Query { sql, limit: PAIRED }))
     }
 
-    /// Goes back to the list; whether two were compared.
+    /// Returns to the list; true if two results were compared.
     pub(super) fn close_pair(&mut self) -> bool {
         std::mem::take(&mut self.is_compared)
     }
@@ -151,7 +151,7 @@ impl ResultComparison {
         Some((row.first()?.clone(), row.get(1)?.parse().ok()?))
     }
 
-    /// Draws the list, or the two that are compared.
+    /// Draws the list or the comparison.
     pub(super) fn draw(&self, model: &Model, frame: &mut Frame, area: Rect) {
         if self.is_compared {
             return self.pair(model, frame, area);
@@ -212,7 +212,7 @@ impl ResultComparison {
     }
 }
 
-/// The pairs of each part, all of them first.
+/// Sums the pairs by category, all of them first.
 fn parts_of(pairs: &[Vec<String>]) -> BTreeMap<String, PartPair> {
     let mut parts: BTreeMap<String, PartPair> = BTreeMap::new();
     for item in pairs {
@@ -249,7 +249,7 @@ fn say(words: &str, title: &str, frame: &mut Frame, area: Rect) {
     frame.render_widget(words.block(panel(title)), area);
 }
 
-/// The end of a run's id, by which it is named elsewhere too.
+/// Returns the end of a run's id, by which other screens name it too.
 fn short(run: &str) -> String {
     let count = run.chars().count();
     run.chars().skip(count.saturating_sub(8)).collect()

@@ -1,4 +1,5 @@
-//! The items of one benchmark's result: the parts as a tree with intervals, each item with its verdict, one item with all of it.
+//! The items of a benchmark result: the categories as a tree with intervals, the items with their verdicts, and one
+//! item in full.
 
 use demask_storage::query::curves::quoted;
 use demask_storage::{Command, Eval};
@@ -15,31 +16,31 @@ use crate::pictures::Pictures;
 use crate::screens::described;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
-/// The column that marks an answer as the items of a result.
+/// The column that marks a result as the items of a benchmark result.
 pub(crate) const ITEMS: &str = "items";
-/// The column that marks an answer as one item.
+/// The column that marks a result as one item.
 pub(crate) const ITEM: &str = "item_of";
-/// Items of a result that are listed, at most.
+/// The most items that are listed.
 const LISTED: u64 = 5000;
 
-/// An opened result of a benchmark.
+/// An opened benchmark result.
 #[derive(Debug)]
 pub(super) struct OpenedResult {
     run: String,
     step: u64,
     suite: String,
-    /// Number, category, counted, credit, prompt, answer, reference; none until the store has answered.
+    /// Number, category, counted, credit, prompt, answer, reference; `None` until the store has answered.
     items: Option<Vec<Vec<String>>>,
-    /// Which of those that are shown is chosen.
+    /// The index of the selected item among the shown ones.
     at: usize,
-    /// Only items that are not right.
+    /// Whether only items that are not right are shown.
     wrong: bool,
-    /// One item: names and values.
+    /// The opened item: names and values.
     item: Option<Vec<Vec<String>>>,
 }
 
 impl OpenedResult {
-    /// Opens a result of a run; what to ask for it.
+    /// Opens a result of a run; returns the query for it.
     pub(super) fn open(eval: &Eval) -> (Self, Effect) {
         let opened = Self {
             run: eval.run.clone(),
@@ -64,7 +65,7 @@ impl OpenedResult {
         format!("run = {run} AND step = {} AND suite = {suite}", self.step)
     }
 
-    /// Takes in what the store answered.
+    /// Takes in a result of a query.
     pub(super) fn read(&mut self, columns: &[String], rows: &[Vec<String>]) {
         match columns.first().map(String::as_str) {
             Some(ITEMS) => self.items = Some(rows.to_vec()),
@@ -81,13 +82,13 @@ impl OpenedResult {
         }
     }
 
-    /// The items that are shown.
+    /// Returns the shown items.
     fn shown(&self) -> Vec<&Vec<String>> {
         let all = self.items.iter().flatten();
         all.filter(|item| !self.wrong || credit(item) < 1.0).collect()
     }
 
-    /// Chooses the item before or after.
+    /// Selects the previous or next item.
     pub(super) fn step(&mut self, is_down: bool) {
         let last = self.shown().len().saturating_sub(1);
         self.at = match is_down {
@@ -96,12 +97,12 @@ impl OpenedResult {
         };
     }
 
-    /// Shows only what is not right, or all again.
+    /// Toggles between all items and those that are not right.
     pub(super) fn toggle_wrong(&mut self) {
         (self.wrong, self.at) = (!self.wrong, 0);
     }
 
-    /// Asks for the chosen item.
+    /// Queries the selected item.
     pub(super) fn ask(&self) -> Option<Effect> {
         let shown = self.shown();
         let number = shown.get(self.at)?.first()?.parse::<u64>().ok()?;
@@ -113,22 +114,22 @@ impl OpenedResult {
         Some(Effect::Ask(Command::Query { sql, limit: 1 }))
     }
 
-    /// Closes the item; whether there was one.
+    /// Closes the item; true if one was open.
     pub(super) fn close_item(&mut self) -> bool {
         self.item.take().is_some()
     }
 
-    /// Whether one item is shown.
+    /// Whether an item is open.
     pub(super) fn shows_item(&self) -> bool {
         self.item.is_some()
     }
 
-    /// Begins a comparison of this result with others; what to ask for it.
+    /// Starts a comparison of this result with others; returns the query for it.
     pub(super) fn compare(&self) -> (ResultComparison, Effect) {
         ResultComparison::begin(&self.run, self.step, &self.suite)
     }
 
-    /// Draws the parts and the items, or the one that was opened.
+    /// Draws the categories and items, or the opened item.
     pub(super) fn draw(&self, model: &Model, pictures: &Pictures, frame: &mut Frame, area: Rect) {
         if let Some(item) = &self.item {
             return one(model, pictures, item, frame, area);
@@ -200,7 +201,7 @@ impl OpenedResult {
     }
 }
 
-/// One item: everything that is known of it, the pictures beside it.
+/// Draws everything known about an item, with its pictures beside it.
 fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Frame, area: Rect) {
     let value = |wanted: &str| {
         let found = item
@@ -217,7 +218,7 @@ fn one(model: &Model, pictures: &Pictures, item: &[Vec<String>], frame: &mut Fra
         if ["picture", "drawn"].contains(&name.as_str()) || value == "null" {
             continue;
         }
-        // That nothing was written is a finding.
+        // An empty value is shown too, because it is informative.
         let value = if value.is_empty() {
             "(nothing)"
         } else {

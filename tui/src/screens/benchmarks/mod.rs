@@ -1,5 +1,5 @@
-//! Before and after, suite by suite, with intervals; a result opens into its parts and items (`parts.rs`, `items.rs`) and is held
-//! against another (`comparison.rs`).
+//! The screen Benchmarks: first and last result of each suite with intervals. A result opens into its categories and
+//! items (`parts.rs`, `items.rs`) and can be compared with another (`comparison.rs`).
 
 pub(super) mod comparison;
 pub(super) mod items;
@@ -23,17 +23,17 @@ use crate::model::message::Effect;
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
-/// Columns of an interval's bar: 0 to 100 %.
+/// The columns of an interval's bar: 0 to 100 %.
 const BAR: usize = 40;
 
-/// How far the results are scrolled.
+/// The scroll position and the opened result.
 #[derive(Default)]
 pub(crate) struct BenchmarksScreen {
-    /// Results that are scrolled away, newest first.
+    /// The results that are scrolled away, newest first.
     away: usize,
     /// The result whose items are shown.
     opened: Option<OpenedResult>,
-    /// What that result is held against.
+    /// The comparison of that result.
     comparison: Option<ResultComparison>,
 }
 
@@ -53,7 +53,7 @@ impl Screen for BenchmarksScreen {
                     comparison.read(columns, rows);
                 }
             }
-            // Who has scrolled goes on reading the same results.
+            // A scrolled list keeps showing the same results when a new one arrives.
             Event::Record(Record::Eval(eval)) if self.away > 0 => {
                 let is_same = |known: &Eval| (known.step, &known.suite) == (eval.step, &eval.suite);
                 self.away += usize::from(!model.evals.iter().any(is_same));
@@ -132,7 +132,7 @@ impl Screen for BenchmarksScreen {
     }
 }
 
-/// Whether the run has a benchmark before it still.
+/// Whether the run still has an evaluation before it.
 fn to_come(model: &Model) -> bool {
     let stages = model.overview.as_ref().map_or(&[][..], |run| &run.stages);
     stages
@@ -140,7 +140,7 @@ fn to_come(model: &Model) -> bool {
         .any(|stage| stage.kind == "evaluate" && stage.done < stage.total)
 }
 
-/// The first and the last result of a suite, each with its interval as a bar.
+/// Draws the first and the last result of a suite, each with its interval as a bar.
 fn compared<'a>(model: &'a Model, suite: &str) -> Vec<Line<'a>> {
     let of_suite: Vec<&Eval> = model.evals.iter().filter(|eval| eval.suite == suite).collect();
     let (Some(first), Some(last)) = (of_suite.first(), of_suite.last()) else {
@@ -186,7 +186,7 @@ fn bar<'a>(name: &str, eval: &Eval) -> Line<'a> {
 }
 
 fn all(model: &Model, away: usize, frame: &mut Frame, area: Rect) {
-    // Newest first, and never scrolled beyond the first of all.
+    // Newest first; the oldest result stays visible.
     let away = away.min(model.evals.len().saturating_sub(1));
     let rows = model.evals.iter().rev().skip(away).map(|eval| {
         let first = model

@@ -1,4 +1,4 @@
-//! The parts of a benchmark's result as a tree, each with its mean and its 95 % interval, drawn as a bar.
+//! The categories of a benchmark result as a tree, each with its mean and 95 % interval as a bar.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,16 @@ use ratatui::text::{Line, Span};
 use crate::model::Model;
 use crate::theme::{accent, quiet};
 
-/// Columns of a part's bar.
+/// The columns of a category's bar.
 const BAR: usize = 24;
 
-/// The credit of an item in the order in which items are asked for.
+/// Returns the credit of an item row.
 pub(super) fn credit(item: &[String]) -> f64 {
     item.get(3).and_then(|credit| credit.parse().ok()).unwrap_or(0.0)
 }
 
-/// Parts of parts: `counting/two` is one of `counting`. Each with the mean credit of its items and the Wilson interval.
+/// Draws the tree of categories: `counting/two` is a child of `counting`. Each has the mean credit of its items and the
+/// Wilson interval.
 pub(super) fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
     let mut parts: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for item in items {
@@ -40,7 +41,7 @@ pub(super) fn tree<'a>(model: &Model, items: &[Vec<String>]) -> Vec<Line<'a>> {
     parts.into_iter().map(line).collect()
 }
 
-/// The parts that an item counts in; all of them together has no name.
+/// Returns the categories in which an item counts; the whole has an empty name.
 pub(super) fn names(item: &[String]) -> Vec<String> {
     let is_counted = item.get(2).is_some_and(|counted| counted == "1");
     let category = item.get(1).map_or("", String::as_str);
@@ -53,12 +54,12 @@ pub(super) fn names(item: &[String]) -> Vec<String> {
     names.extend(ends.map(|(at, _)| category[..at].to_owned()));
     names.push(category);
     names.dedup();
-    // What is held out counts for itself alone.
+    // Held-out items count only in their own category.
     names.retain(|name| is_counted || !name.is_empty());
     names
 }
 
-/// A part's own name, further in the deeper it is.
+/// Returns a category's own name, indented by its depth.
 pub(super) fn label(name: &str) -> String {
     let Some(last) = name.rsplit('/').next().filter(|last| !last.is_empty()) else {
         return "all".to_owned();
@@ -67,7 +68,7 @@ pub(super) fn label(name: &str) -> String {
     format!("{}{}", "  ".repeat(depth), last.replace('_', " "))
 }
 
-/// The 95 % interval of a share of so many (Wilson, 1927).
+/// Computes the 95 % interval of a share of `count` items (Wilson, 1927).
 fn wilson(share: f64, count: f64) -> (f64, f64) {
     const Z: f64 = 1.959_964;
     let whole = 1.0 + Z * Z / count;
@@ -79,7 +80,7 @@ fn wilson(share: f64, count: f64) -> (f64, f64) {
     ((middle - half).max(0.0), (middle + half).min(1.0))
 }
 
-/// A value and its interval on a way from 0 to 100 %.
+/// Draws a value and its interval between 0 and 100 %.
 pub(super) fn interval(low: f64, value: f64, high: f64, columns: usize) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let column = |value: f64| (value.clamp(0.0, 1.0) * columns.saturating_sub(1) as f64).round() as usize;

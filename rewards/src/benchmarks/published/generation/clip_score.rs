@@ -1,9 +1,13 @@
-//! `clip-score`: how near drawings and their prompts are, by CLIP. The files are prompts: MMaDA's `quantative.txt`, or any.
+//! The benchmark `clip-score`: the similarity of drawings and their prompts by CLIP. Its files are prompts: MMaDA's
+//! `quantative.txt`, or any.
 //!
-//! Three scales have been published under one name; each is a protocol here, and they are not interchangeable.
-//! `mmada`: 100 · max(cosine, 0) of ViT-L/14, as torchmetrics has it; about 30 is good. `clipscore`: Hessel's 2.5 · max(cosine, 0)
-//! of ViT-B/32 with the prompt after `A photo depicts `. `image-reward`: the plain cosine of ViT-L/14. Which network is asked
-//! is what `--clip` names; its folder is kept with the result.
+//! Three scales were published under this name; each is a protocol, and they are not interchangeable.
+//!
+//! - `mmada`: 100 · max(cosine, 0) of ViT-L/14, as in torchmetrics; about 30 is good.
+//! - `clipscore`: Hessel's 2.5 · max(cosine, 0) of ViT-B/32 with the prompt after `A photo depicts `.
+//! - `image-reward`: the plain cosine of ViT-L/14.
+//!
+//! The network is the one that `--clip` names; its folder is stored with the result.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +19,7 @@ use crate::benchmarks::{
     BenchmarkSource, Item, Judged, Protocol, Response, Scoring, SuiteError, SuiteResult, Verdict,
 };
 
-/// What Hessel's CLIPScore puts before a prompt.
+/// The prefix of prompts in Hessel's CLIPScore.
 const PREFIX: &str = "A photo depicts ";
 
 const DESCRIPTION: Description = Description {

@@ -1,10 +1,10 @@
-//! `geneval`: do drawings show the things, numbers, colours and places that were asked for (arXiv 2310.11513)? 553 prompts, four
-//! drawings each.
+//! The benchmark `geneval`: whether drawings show the requested objects, numbers, colours and positions (arXiv
+//! 2310.11513); 553 prompts, four drawings each.
 //!
-//! The file is `evaluation_metadata.jsonl`. Boxes and colours come from a detector that is no part of this program, as a
-//! program (`--detector`) or as a file of detections (`--detections`); every decision on them is the published script's.
-//! The figure is the unweighted mean of the six tasks' shares of right drawings. Which detector spoke is kept with the
-//! result; the tabletop's own detector is not asked here.
+//! Its file is `evaluation_metadata.jsonl`. Boxes and colours come from an external detector, either a program
+//! (`--detector`) or a file of detections (`--detections`). Every decision on them follows the published script. The
+//! result is the unweighted mean of the six tasks' shares of right drawings, and is stored with the detector's name.
+//! The tabletop's detector is not used here.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::benchmarks::{
     mean_of_categories,
 };
 
-/// Drawings of a prompt.
+/// The drawings per prompt.
 const SAMPLES: usize = 4;
 
 const DESCRIPTION: Description = Description {
@@ -147,8 +147,8 @@ impl Published for GenEval {
     }
 }
 
-/// Boxes by class with the colour of each, as the script's own functions have them: `detections` has
-/// `[x1, y1, x2, y2, score]`, `colors` a name for each of them; a box may also bring its colour as a sixth value.
+/// Normalises detections as the script's own functions have them: boxes by class, each with its colour. `detections`
+/// has `[x1, y1, x2, y2, score]`, `colors` a name for each box; a box may also have its colour as a sixth value.
 fn with_colours(found: &Value) -> Option<Value> {
     let classes = found.get("detections").unwrap_or(found).as_object()?;
     let mut all = Map::new();

@@ -1,5 +1,5 @@
-//! `image-reward`: how well people would like drawings, by ImageReward (arXiv 2304.05977). The files are prompts: ImageReward's
-//! own `benchmark-prompts.json`, or any. The score has no bounds; that of a person's choice is about 0 on average.
+//! The benchmark `image-reward`: how well people would like drawings, by ImageReward (arXiv 2304.05977). Its files are
+//! prompts: ImageReward's own `benchmark-prompts.json`, or any. The score is unbounded; about 0 is average.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,8 @@ impl Published for ImageRewardBench {
         }
     }
 
-    /// The credit is the score's place on the normal curve's scale, between 0 and 1, for lists of items alone.
+    /// Maps the score to a credit between 0 and 1 by an approximation of the normal distribution function. Only lists
+    /// of items use this credit.
     fn score_reply(&self, _: &Protocol, _: &Item, reply: &str) -> Option<Verdict> {
         let score: f64 = reply.parse().ok()?;
         Some(Verdict {

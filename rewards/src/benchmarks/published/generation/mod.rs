@@ -1,8 +1,8 @@
-//! Benchmarks of drawing: CLIP score, ImageReward, GenEval, WISE.
+//! Drawing benchmarks: CLIP score, ImageReward, GenEval, WISE.
 //!
-//! What judges a drawing is no part of this crate: a reward network of the engine (`Scoring::AskNetwork`), a detector
-//! (`Scoring::AskDetector`), a judge model (`Scoring::AskJudge`). What follows from their words is decided here, exactly as
-//! the published scripts do.
+//! A drawing is judged outside this crate: by a reward network of the engine (`Scoring::AskNetwork`), a detector
+//! (`Scoring::AskDetector`), or a judge model (`Scoring::AskJudge`). The consequences of their replies are decided
+//! here, exactly as in the published scripts.
 
 pub mod clip_score;
 pub mod geneval;
@@ -13,7 +13,7 @@ use super::files::{Files, PublishedRecord};
 use crate::benchmarks::{Judged, SuiteError};
 use crate::statistics::{Mean, mean};
 
-/// The prompts of files: a text with a prompt a line, or a table with a column `prompt` or `Prompt`.
+/// Reads the prompts of files: a text with a prompt a line, or a table with a column `prompt` or `Prompt`.
 fn prompts(benchmark: &str, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
     let mut records = Vec::new();
     for name in files.named(|name| name.ends_with(".txt") && !name.to_lowercase().contains("license")) {
@@ -34,7 +34,7 @@ fn prompts(benchmark: &str, files: &Files) -> Result<Vec<PublishedRecord>, Suite
     Ok(records)
 }
 
-/// The mean of what a network said, over the items that it was asked about.
+/// Computes the mean of a network's numbers, over the items for which it was asked.
 fn mean_said(judged: &[Judged], scaled: impl Fn(f64) -> f64) -> Option<Mean> {
     let said = judged.iter().filter_map(|one| one.verdict.answer.parse().ok());
     mean(&said.map(scaled).collect::<Vec<f64>>())

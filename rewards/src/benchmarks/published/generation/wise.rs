@@ -1,10 +1,14 @@
-//! `wise`: do drawings show what a prompt only implies (arXiv 2503.07265)? 1000 prompts, one drawing each, judged by a model.
+//! The benchmark `wise`: whether drawings show what a prompt only implies (arXiv 2503.07265); 1000 prompts, one drawing
+//! each, judged by a model.
 //!
-//! Files: `cultural_common_sense.json`, `spatio-temporal_reasoning.json`, `natural_science.json`. The judge's prompt has no
-//! licence and is not ours to copy: it is read from `judge_prompt.txt` beside them, with `{PROMPT}` and `{EXPLANATION}` where
-//! those stand, and `judge_system.txt` if there is one. `legacy` (what papers up to 2025 report): three scores, asked again up
-//! to three times until all are there. `verified`: one score, other categories, on its own prompts. Figures of the two, and of
-//! two judges, are not comparable: the judge's name is kept with the result.
+//! Its files are `cultural_common_sense.json`, `spatio-temporal_reasoning.json` and `natural_science.json`. The judge's
+//! prompt has no licence and cannot be copied: it is read from `judge_prompt.txt` beside them, with the placeholders
+//! `{PROMPT}` and `{EXPLANATION}`, and from an optional `judge_system.txt`.
+//!
+//! - `legacy` (reported by papers up to 2025): three scores; the judge is asked up to three times until all are there.
+//! - `verified`: one score and other categories, on its own prompts.
+//!
+//! Results of the two protocols, or of two judges, are not comparable; the judge's name is stored with the result.
 
 use std::collections::BTreeMap;
 
@@ -18,9 +22,9 @@ use crate::benchmarks::{
 };
 use crate::statistics::mean;
 
-/// The judge's prompt.
+/// The file of the judge's prompt.
 const JUDGE: &str = "judge_prompt.txt";
-/// What the judge is told first.
+/// The file of the judge's system message.
 const SYSTEM: &str = "judge_system.txt";
 
 const DESCRIPTION: Description = Description {
@@ -44,7 +48,7 @@ const PROTOCOLS: &[Protocol] = &[
     Protocol::of("verified", "wiscore_binary"),
 ];
 
-/// A category: its name, its last prompt, its weight.
+/// A category: its name, the number of its last prompt, its weight.
 type Category = (&'static str, u64, f64);
 
 /// The categories of the legacy report.
@@ -141,7 +145,8 @@ impl Published for Wise {
         })
     }
 
-    /// Without every prompt there is no overall figure: the mean of those that were judged is the value then, and said so.
+    /// The overall figure needs every prompt. If some are unjudged, the value is the mean of the judged ones, and the
+    /// result says so.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         let scored: Vec<&Judged> = judged.iter().filter(|one| one.verdict.is_judged()).collect();
         let mut parts = BTreeMap::new();
@@ -189,7 +194,7 @@ fn categories(protocol: &Protocol) -> [Category; 6] {
     }
 }
 
-/// The category of a prompt.
+/// Returns the category of a prompt.
 fn category(protocol: &Protocol, id: u64) -> Option<Category> {
     categories(protocol)
         .into_iter()

@@ -1,9 +1,12 @@
-//! `arc-challenge`: the hard half of the AI2 Reasoning Challenge (arXiv 1803.05457), three to five choices.
+//! The benchmark `arc-challenge`: the hard half of the AI2 Reasoning Challenge (arXiv 1803.05457), three to five
+//! choices.
 //!
 //! Files: the hub's `allenai/ai2_arc`, folder `ARC-Challenge`, or AI2's own `ARC-Challenge-Test.jsonl`.
-//! `llada-base`: lm-eval's `arc_challenge` without shots, the likeliest text by character (`acc_norm`), 128 samples.
-//! `lm-eval`: its `arc_challenge_chat`. `llada-instruct`: OpenCompass' `ARC_c_gen_1e0de5`, which is on another selection of
-//! the rows: those with four choices.
+//!
+//! - `llada-base`: lm-eval's `arc_challenge` without shots, by likelihood normalised by length in characters
+//!   (`acc_norm`), 128 samples.
+//! - `lm-eval`: its `arc_challenge_chat`.
+//! - `llada-instruct`: OpenCompass' `ARC_c_gen_1e0de5`, which uses only the rows with four choices.
 
 use serde_json::{Value, json};
 
@@ -14,7 +17,7 @@ use super::mmlu::with_kind;
 use super::{letter, lettered, of_likelihoods};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 
-/// Samples of a log-likelihood.
+/// The samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
 const DESCRIPTION: Description = Description {
@@ -109,7 +112,7 @@ impl Published for Arc {
     fn verdict(&self, protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
         let gold = item.example.columns["letter"].clone();
         let (scorer, path, reply) = match protocol.name {
-            // The answer begins with words that the prompt gives, so what is compared is what follows them.
+            // The prompt gives the first words of the answer, so the comparison is with what follows them.
             "lm-eval" => (
                 "arc_challenge_chat",
                 "remove_whitespace.exact_match",
@@ -143,7 +146,7 @@ struct ArcQuestion {
 }
 
 impl ArcQuestion {
-    /// Of the hub's columns, or AI2's own, where the question is an object.
+    /// Reads the hub's columns, or AI2's own, in which the question is an object.
     fn of(record: &PublishedRecord) -> Result<Self, String> {
         let (question, choices) = match record.value("question") {
             Value::Object(own) => (own.get("stem"), own.get("choices")),
@@ -181,7 +184,8 @@ impl ArcQuestion {
         })
     }
 
-    /// lm-eval's `arc_challenge_chat`. Its file holds the two signs of an escaped line feed, not line feeds.
+    /// Writes lm-eval's `arc_challenge_chat`. Its template contains the two characters of an escaped line feed instead
+    /// of line feeds.
     fn chat(&self) -> Asked {
         let mut text = format!(
             r"Given the following question and four candidate answers (A, B, C and D), choose the best answer.\nQuestion: {}",

@@ -1,10 +1,12 @@
-//! `gpqa`: questions that search does not help with (arXiv 2311.12022).
+//! The benchmark `gpqa`: questions on which search does not help (arXiv 2311.12022).
 //!
-//! Files: the authors' `gpqa_main.csv` and `gpqa_diamond.csv`, which the hub gives after their terms are accepted. The terms
-//! say that no question may be shown in the open: no row of them is stored or printed by us.
-//! `llada-base`: lm-eval's `gpqa_main_n_shot`, five shots, the likeliest letter, 128 samples. `lm-eval`: its
-//! `gpqa_main_zeroshot`. `llada-instruct`: the diamond rows with five worked examples of the authors' prompt, which is not ours
-//! to copy: it is read from `worked_examples.txt` beside the tables.
+//! Files: the authors' `gpqa_main.csv` and `gpqa_diamond.csv`, which the hub gives after their terms are accepted. The
+//! terms forbid showing questions in the open: no row of them is stored or printed.
+//!
+//! - `llada-base`: lm-eval's `gpqa_main_n_shot`, five shots, the likeliest letter, 128 samples.
+//! - `lm-eval`: its `gpqa_main_zeroshot`.
+//! - `llada-instruct`: the diamond rows with five worked examples of the authors' prompt. That prompt cannot be copied:
+//!   it is read from `worked_examples.txt` beside the tables.
 
 use serde_json::{Value, json};
 
@@ -16,22 +18,22 @@ use super::{letter, of_likelihoods};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::twister::Twister;
 
-/// Samples of a log-likelihood.
+/// The samples of a log-likelihood.
 const SAMPLES: usize = 128;
-/// Rows that are shown.
+/// The number of shots.
 const SHOTS: usize = 5;
-/// The seed of the orders of choices in lm-eval's task.
+/// The seed of the choices' orders in lm-eval's task.
 const ORDER_SEED: u64 = 42;
-/// The seed of lm-eval's draws of shots.
+/// The seed with which lm-eval draws shots.
 const DRAW_SEED: u64 = 1234;
-/// The columns of choices, the right one last.
+/// The columns of the choices, the right one last.
 const CHOICES: [&str; 4] = [
     "Incorrect Answer 1",
     "Incorrect Answer 2",
     "Incorrect Answer 3",
     "Correct Answer",
 ];
-/// What stands before the shots.
+/// The text before the shots.
 const INTRODUCTION: &str = "Here are some example questions from experts. Answer the final question yourself, following the format of the previous questions exactly.\n";
 /// The file of worked examples.
 const WORKED: &str = "worked_examples.txt";
@@ -160,7 +162,8 @@ impl Published for Gpqa {
     }
 }
 
-/// lm-eval's task: one generator orders the choices of all rows for the shots, then goes on and orders them for the questions.
+/// Follows lm-eval's task, in which one generator orders the choices of all rows as shots, then continues to order them
+/// as questions.
 fn with_shots(rows: &[&PublishedRecord], shows: bool) -> Vec<Result<Asked, String>> {
     let mut random = Twister::new(ORDER_SEED);
     let mut ordered = || -> Vec<Result<GpqaQuestion, String>> {
@@ -177,7 +180,7 @@ fn with_shots(rows: &[&PublishedRecord], shows: bool) -> Vec<Result<Asked, Strin
     asked
         .into_iter()
         .map(|question| {
-            // One draw a document, with one more than is shown, in case the document itself is among them.
+            // Each question draws its shots anew, one more than are shown, in case the question itself is among them.
             let drawn = draws
                 .sample(shown.len(), (SHOTS + 1).min(shown.len()))
                 .unwrap_or_default();
@@ -195,7 +198,7 @@ fn with_shots(rows: &[&PublishedRecord], shows: bool) -> Vec<Result<Asked, Strin
         .collect()
 }
 
-/// A question with its choices in an order.
+/// A question with ordered choices.
 struct GpqaQuestion {
     id: String,
     part: String,
@@ -231,7 +234,7 @@ impl GpqaQuestion {
         format!("Question: {}\nChoices:\n{lines}Answer:", self.question)
     }
 
-    /// lm-eval's `gpqa_*_zeroshot`.
+    /// Writes lm-eval's `gpqa_*_zeroshot`.
     fn alone(&self) -> Asked {
         let lines = self.choices.iter().enumerate();
         let lines: String = lines

@@ -1,9 +1,12 @@
-//! `gsm8k`: word problems of grade school (arXiv 2110.14168).
+//! The benchmark `gsm8k`: grade-school word problems (arXiv 2110.14168).
 //!
-//! Files: OpenAI's `test.jsonl` and `train.jsonl`, or the hub's `openai/gsm8k`, folder `main`. Without a protocol the problems
-//! are asked as our own models are trained and compared as numbers. `lm-eval`: its `gsm8k`, five shots drawn by Python's
-//! generator, the text as it is without any chat, `flexible-extract`; `lm-eval-strict` the same with `strict-match`. `mmada`: the same shots after the words that
-//! ask for thought (MMaDA `evaluation/lm`). `llada-instruct`: OpenCompass' four shots as chat.
+//! Files: OpenAI's `test.jsonl` and `train.jsonl`, or the hub's `openai/gsm8k`, folder `main`.
+//!
+//! - Without a protocol, problems are asked as Demask's own models are trained, and answers are compared as numbers.
+//! - `lm-eval`: its `gsm8k`, five shots drawn by Python's generator, plain text without a chat, `flexible-extract`.
+//! - `lm-eval-strict`: the same with `strict-match`.
+//! - `mmada`: the same shots after the instruction to reason (MMaDA `evaluation/lm`).
+//! - `llada-instruct`: OpenCompass' four shots as a chat.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -30,13 +33,13 @@ use crate::verifiers::Verifiers;
 
 /// OpenCompass' shots.
 static OPENCOMPASS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/gsm8k_opencompass.json")));
-/// The seed of lm-eval's draws.
+/// The seed with which lm-eval draws shots.
 const SEED: u64 = 1234;
-/// Pixels of a picture's side; the problems have none.
+/// The side of a picture in pixels; the problems have none.
 const PIXELS: usize = 32;
-/// Rows that are shown.
+/// The number of shots.
 const SHOTS: usize = 5;
-/// Where lm-eval cuts a completion.
+/// The stop strings of lm-eval.
 const STOPS: [&str; 3] = ["Question:", "</s>", "<|im_end|>"];
 
 const DESCRIPTION: Description = Description {
@@ -102,7 +105,7 @@ impl Benchmark for Gsm8k {
     }
 
     fn request(&self, _: &Protocol, item: &Item) -> ItemRequest {
-        // Ours have reasoning; no published protocol asks for it but in its own words.
+        // Demask's own protocol allows reasoning; published protocols request it in their prompts only.
         ItemRequest::Generate {
             may_think: item.example.reasoning.is_some(),
         }
@@ -116,7 +119,7 @@ impl Benchmark for Gsm8k {
     }
 }
 
-/// The problems as the readers of training data give them: with worked reasoning, the answer a number.
+/// Reads the problems with the readers of training data: with worked reasoning, and a number as the answer.
 fn as_trained(count: usize) -> Result<Vec<Item>, SuiteError> {
     let files = Files::of(DESCRIPTION.name, DESCRIPTION.source.folder(DESCRIPTION.name)?)?;
     let tests = files.named(|name| is_main(name, "test"));
@@ -144,13 +147,13 @@ fn as_trained(count: usize) -> Result<Vec<Item>, SuiteError> {
     Ok(items)
 }
 
-/// Whether a file is of a split of the problems themselves, not of their Socratic version.
+/// Whether a file is of a split of the main configuration, not of the Socratic one.
 fn is_main(name: &str, split: &str) -> bool {
     let base = name.rsplit('/').next().unwrap_or(name);
     base.starts_with(split) && !name.contains("socratic")
 }
 
-/// Its problems as a published benchmark.
+/// The problems as a published benchmark.
 struct Problems;
 
 impl Published for Problems {
@@ -178,7 +181,7 @@ impl Published for Problems {
         let train: Vec<&PublishedRecord> = records.iter().filter(|record| !record.is_asked).collect();
         let mut random = Twister::new(SEED);
         let asked = records.iter().filter(|record| record.is_asked).map(|record| {
-            // One draw a document, in order, on one generator.
+            // Each question draws its shots from one generator, in order.
             let drawn = random
                 .sample(train.len(), SHOTS.min(train.len()))
                 .unwrap_or_default();
@@ -225,7 +228,7 @@ impl Published for Problems {
     }
 }
 
-/// What follows the last `####`.
+/// Returns the text after the last `####`.
 fn final_number(answer: &str) -> String {
     answer
         .rsplit("####")
@@ -235,7 +238,7 @@ fn final_number(answer: &str) -> String {
         .replace(',', "")
 }
 
-/// OpenCompass' shots as turns, then the question.
+/// Writes OpenCompass' shots as turns, then the question.
 fn chat(question: &str, answer: &str) -> Asked {
     let mut turns: Vec<Turn> = OPENCOMPASS["turns"].as_array().map_or_else(Vec::new, |turns| {
         let turn = |turn: &Value| {

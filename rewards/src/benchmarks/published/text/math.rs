@@ -1,8 +1,11 @@
-//! `math`: competition mathematics (arXiv 2103.03874).
+//! The benchmark `math`: competition mathematics (arXiv 2103.03874).
 //!
-//! Files: the hub's `EleutherAI/hendrycks_math` (a folder a subject), or the original folders of one JSON file a problem. `llada-base`: lm-eval's `minerva_math`, four shots, the
-//! text as it is without any chat, `math_verify`; `lm-eval`: its exact match.
-//! `llada-instruct`: OpenCompass without shots.
+//! Files: the hub's `EleutherAI/hendrycks_math` (a folder a subject), or the original folders with one JSON file a
+//! problem.
+//!
+//! - `llada-base`: lm-eval's `minerva_math`, four shots, plain text without a chat, graded by `math_verify`.
+//! - `lm-eval`: the same, graded by its exact match.
+//! - `llada-instruct`: OpenCompass without shots.
 
 use std::sync::LazyLock;
 
@@ -61,7 +64,7 @@ impl Published for Math {
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
-        // The original folders have a file a problem; the hub's have a table a subject.
+        // The original folders have one file a problem; the hub's have one table a subject.
         let rows = files.rows(|name| {
             let base = name.rsplit('/').next().unwrap_or(name);
             base.starts_with("test") || name.contains("test/")
@@ -92,7 +95,7 @@ impl Published for Math {
     }
 }
 
-/// What is asked of a problem, which counts in the part that a column names.
+/// Makes the question of a problem, which counts in the category of the column `part`.
 pub(super) fn asked(protocol: &Protocol, record: &PublishedRecord, part: &str) -> Result<Asked, String> {
     let (problem, solution) = (record.text("problem")?, record.text("solution")?);
     let gold = said(
@@ -116,7 +119,7 @@ pub(super) fn asked(protocol: &Protocol, record: &PublishedRecord, part: &str) -
         .with("solution", solution))
 }
 
-/// lm-eval's `minerva_math`: its four shots, then the problem.
+/// Writes lm-eval's `minerva_math`: its four shots, then the problem.
 fn minerva(problem: &str) -> String {
     let mut text = String::new();
     for shot in MINERVA["shots"].as_array().into_iter().flatten() {
@@ -130,7 +133,7 @@ fn minerva(problem: &str) -> String {
     format!("{text}Problem:\n{problem}\n\nSolution:")
 }
 
-/// The verdict of a protocol on a completion.
+/// Scores a completion by the protocol's grader.
 pub(super) fn verdict(protocol: &Protocol, item: &Item, reply: &str) -> Verdict {
     let (path, answer, reply) = match (protocol.name, protocol.metric) {
         ("llada-instruct", _) => ("opencompass_v2.correct", "/opencompass_v2/extracted", reply),

@@ -1,4 +1,4 @@
-//! `math-500`: the 500 problems of MATH's test split that are often used (arXiv 2305.20050). The file is
+//! The benchmark `math-500`: the widely used 500 problems of MATH's test split (arXiv 2305.20050). Its file is
 //! `HuggingFaceH4/MATH-500`'s `test.jsonl`; protocols and verdicts are MATH's.
 
 use super::super::asked::Asked;

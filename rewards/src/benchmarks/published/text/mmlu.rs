@@ -1,9 +1,11 @@
-//! `mmlu`: Measuring Massive Multitask Language Understanding (arXiv 2009.03300), 57 subjects.
+//! The benchmark `mmlu`: Measuring Massive Multitask Language Understanding (arXiv 2009.03300), 57 subjects.
 //!
-//! Files: the hub's `cais/mmlu` (`all/` or a folder a subject), JSON lines of the same columns, or the original CSV files
-//! `dev/SUBJECT_dev.csv`, `test/SUBJECT_test.csv`.
-//! `llada-base`: lm-eval's `mmlu`, five shots of the subject's `dev` rows, the likeliest letter; a letter is one token, so one
-//! forward pass is exact. `llada-instruct`: OpenCompass' `mmlu_gen_a484b3` as chat, 3 tokens, the mean of the subjects.
+//! Files: the hub's `cais/mmlu` (`all/` or a folder a subject), JSON lines with the same columns, or the original CSV
+//! files `dev/SUBJECT_dev.csv`, `test/SUBJECT_test.csv`.
+//!
+//! - `llada-base`: lm-eval's `mmlu`, five shots of the subject's `dev` rows, the likeliest letter. A letter is one
+//!   token, so one forward pass is exact.
+//! - `llada-instruct`: OpenCompass' `mmlu_gen_a484b3` as a chat, 3 tokens, the mean of the subjects.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -22,9 +24,9 @@ use crate::benchmarks::{
 
 /// The group of each subject.
 static SUBJECTS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/mmlu_subjects.json")));
-/// Rows that are shown.
+/// The number of shots.
 const SHOTS: usize = 5;
-/// Columns of the original files, which have no line of names.
+/// The columns of the original files, which have no header line.
 const COLUMNS: [&str; 6] = ["question", "A", "B", "C", "D", "answer"];
 
 const DESCRIPTION: Description = Description {
@@ -173,7 +175,7 @@ impl Published for Mmlu {
     }
 }
 
-/// A case with the name of its scorer.
+/// Adds the scorer's name to a case.
 pub(super) fn with_kind(mut line: Value, scorer: &str) -> Value {
     line["scorer"] = scorer.into();
     line
@@ -211,7 +213,7 @@ impl MmluQuestion {
         format!("{}{}\nAnswer:", self.question.trim(), lettered(&self.choices))
     }
 
-    /// lm-eval's `mmlu`: what it is about, the shots, the question.
+    /// Writes lm-eval's `mmlu`: the subject, the shots, the question.
     fn with_shots(&self, shots: &[Self]) -> String {
         let subject = self.subject.replace('_', " ");
         let mut text =
@@ -222,7 +224,7 @@ impl MmluQuestion {
         text + &self.asked()
     }
 
-    /// OpenCompass' `mmlu_gen_a484b3`.
+    /// Writes OpenCompass' `mmlu_gen_a484b3`.
     fn chat(&self, shots: &[Self]) -> Asked {
         let subject = self.subject.replace('_', " ");
         let hint = format!(

@@ -1,8 +1,8 @@
-//! Benchmarks of text: MMLU, ARC-Challenge, TruthfulQA, GSM8K, MATH, GPQA.
+//! Text benchmarks: MMLU, ARC-Challenge, TruthfulQA, GSM8K, MATH, GPQA.
 //!
-//! A base model is asked for the log-likelihood of each choice, as lm-eval does (`llada-base`); an instructed one writes
-//! (`llada-instruct`). The two are never comparable. `shots/` are the examples that published prompts show, under their own
-//! licences.
+//! A base model is asked for the log-likelihood of each choice, as in lm-eval (`llada-base`); an instruction-tuned
+//! model writes its answer (`llada-instruct`). The two are never comparable. `shots/` holds the examples of published
+//! prompts, under their own licences.
 
 pub mod arc_challenge;
 pub mod gpqa;
@@ -17,12 +17,12 @@ use serde_json::Value;
 use super::files::PublishedRecord;
 use crate::benchmarks::Verdict;
 
-/// A file of `shots/`.
+/// Parses a file of `shots/`.
 fn shots(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_default()
 }
 
-/// The letter of a choice.
+/// Returns the letter of a choice.
 fn letter(number: usize) -> char {
     u8::try_from(number)
         .ok()
@@ -30,7 +30,7 @@ fn letter(number: usize) -> char {
         .map_or('?', char::from)
 }
 
-/// Choices below each other, each after its letter.
+/// Writes the choices on separate lines, each after its letter.
 fn lettered(choices: &[String]) -> String {
     let lines = choices.iter().enumerate();
     lines
@@ -38,7 +38,7 @@ fn lettered(choices: &[String]) -> String {
         .collect()
 }
 
-/// A verdict of this credit, the log-likelihoods as what was read.
+/// Makes a verdict of this credit, with the log-likelihoods as the parsed answer.
 pub(super) fn of_likelihoods(credit: f64, likelihoods: &[f64]) -> Verdict {
     let words: Vec<String> = likelihoods.iter().map(|one| format!("{one:.4}")).collect();
     Verdict {
@@ -47,7 +47,7 @@ pub(super) fn of_likelihoods(credit: f64, likelihoods: &[f64]) -> Verdict {
     }
 }
 
-/// The right choice of a row: a letter, a number from 0, or the number's word.
+/// Returns the index of a row's right choice: a letter, or a number from 0, possibly as text.
 fn right_choice(record: &PublishedRecord, column: &str, count: usize) -> Result<usize, String> {
     let found = match record.value(column) {
         Value::Number(number) => number.as_u64().and_then(|number| usize::try_from(number).ok()),

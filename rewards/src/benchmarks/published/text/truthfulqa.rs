@@ -1,8 +1,11 @@
-//! `truthfulqa`: questions that people answer wrongly (arXiv 2109.07958), 817 of them.
+//! The benchmark `truthfulqa`: 817 questions that people tend to answer wrongly (arXiv 2109.07958).
 //!
-//! Files: the hub's `truthfulqa/truthful_qa`, folder `multiple_choice`, JSON lines of the same columns, or the authors'
-//! `mc_task.json`. `llada-base`: lm-eval's `truthfulqa_mc2`, the probability of all true answers among all; 128 samples, since
-//! noise is exponentiated. `lm-eval`: its `truthfulqa_mc1`, the likeliest answer.
+//! Files: the hub's `truthfulqa/truthful_qa`, folder `multiple_choice`, JSON lines with the same columns, or the
+//! authors' `mc_task.json`.
+//!
+//! - `llada-base`: lm-eval's `truthfulqa_mc2`, the share of probability on the true answers; 128 samples, because noise
+//!   is exponentiated.
+//! - `lm-eval`: its `truthfulqa_mc1`, the likeliest answer.
 
 use std::sync::LazyLock;
 
@@ -18,9 +21,9 @@ use crate::benchmarks::{
     BenchmarkSource, Figure, Item, ItemRequest, Judged, Protocol, SuiteError, SuiteResult, Verdict, accuracy,
 };
 
-/// What is shown before each question.
+/// The shots before each question.
 static SHOTS: LazyLock<Value> = LazyLock::new(|| shots(include_str!("shots/truthfulqa.json")));
-/// Samples of a log-likelihood.
+/// The samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
 const DESCRIPTION: Description = Description {
@@ -126,7 +129,7 @@ impl Published for TruthfulQa {
     }
 }
 
-/// Choices and their labels: two lists, as the hub has them, or an object of labels by choice.
+/// Reads choices and labels: two lists, as on the hub, or an object of labels by choice.
 fn targets(value: &Value) -> Option<(Vec<String>, Vec<u64>)> {
     if let Some(choices) = texts(&value["choices"]) {
         let labels: Option<Vec<u64>> = value["labels"].as_array()?.iter().map(Value::as_u64).collect();

@@ -1,9 +1,12 @@
-//! `flickr30k`: captions of pictures against five people's (TACL 2014), by CIDEr.
+//! The benchmark `flickr30k`: captions compared with those of five people (TACL 2014), by CIDEr.
 //!
-//! Files: Karpathy's `dataset_flickr30k.json`, the original `results_20130124.token`, the CSV file of nlphuji, the hub's
-//! `lmms-lab/flickr30k`, a table of VLMEvalKit's caption form; pictures beside them. `official`: the 1000 pictures of Karpathy's
-//! test split where a file tells splits. `lmms-eval`: every picture, as Show-o's and most likely MMaDA's figures are made:
-//! CIDEr depends on how many pictures there are, so the two are not comparable, and neither is one with a limit.
+//! Files: Karpathy's `dataset_flickr30k.json`, the original `results_20130124.token`, nlphuji's CSV file, the hub's
+//! `lmms-lab/flickr30k`, or a table in VLMEvalKit's caption form; with pictures beside them.
+//!
+//! - `official`: the 1000 pictures of Karpathy's test split, if a file has splits.
+//! - `lmms-eval`: every picture, as for Show-o's and most likely MMaDA's results.
+//!
+//! CIDEr depends on the number of pictures, so the two are not comparable, nor is a run with a limit.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +18,7 @@ use super::super::{Description, Published, number, said, spread};
 use super::{protocol, result};
 use crate::benchmarks::{BenchmarkSource, Figure, Item, Judged, Protocol, SuiteError, SuiteResult, Verdict};
 
-/// Tokens, steps and block of a caption.
+/// The tokens, steps and block of a caption.
 const CAPTION: (usize, usize, usize) = (64, 64, 64);
 /// lmms-eval's prompt.
 const PROMPT: &str = "Provide a one-sentence caption for the provided image.";
@@ -96,7 +99,7 @@ impl Published for Flickr30k {
         Ok(asked.collect())
     }
 
-    /// Alone a caption has no CIDEr: that depends on all others. Its ROUGE-L is what an item shows.
+    /// A single caption has no CIDEr, which depends on all others; an item shows its ROUGE-L instead.
     fn verdict(&self, _: &Protocol, item: &Item, reply: &str) -> Verdict {
         let set = corpus(&[(item, reply)]);
         Verdict {
@@ -141,7 +144,7 @@ impl Published for Flickr30k {
     }
 }
 
-/// What the official scorers say of captions.
+/// Returns the official scorers' verdict on captions.
 fn corpus(all: &[(&Item, &str)]) -> Value {
     let predictions: Vec<&str> = all.iter().map(|(_, reply)| *reply).collect();
     let references: Vec<Vec<String>> = all
@@ -178,7 +181,7 @@ fn karpathy(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteErro
         .collect())
 }
 
-/// The original file: `NAME.jpg#K`, a tab, the caption.
+/// Reads the original file: `NAME.jpg#K`, a tab, the caption.
 fn tokens(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
     let text = std::fs::read_to_string(&path)
@@ -199,7 +202,7 @@ fn tokens(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError>
         .collect())
 }
 
-/// Tables: captions in `caption`, `raw` or `answer`, as a list or as the text of one.
+/// Reads tables with captions in `caption`, `raw` or `answer`, as a list or as the text of one.
 fn tables(files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
     let rows = files.rows(|_| true)?;
     Ok(rows

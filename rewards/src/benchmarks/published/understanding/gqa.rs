@@ -1,8 +1,10 @@
-//! `gqa`: questions made of scene graphs (arXiv 1902.09506), the balanced half of testdev.
+//! The benchmark `gqa`: questions generated from scene graphs (arXiv 1902.09506), the balanced half of testdev.
 //!
-//! Files: `testdev_balanced_questions.json` with `images/`, VLMEvalKit's `GQA_TestDev_Balanced.tsv`, the hub's `lmms-lab/GQA`
-//! (questions and pictures in two tables). `official`: equality after LLaVA's conversion, as published figures are made;
-//! `mmada` and `vlmevalkit`: equality of what is stripped and in lower case.
+//! Files: `testdev_balanced_questions.json` with `images/`, VLMEvalKit's `GQA_TestDev_Balanced.tsv`, or the hub's
+//! `lmms-lab/GQA` (questions and pictures in two tables).
+//!
+//! - `official`: equality after LLaVA's conversion, as for published results.
+//! - `mmada` and `vlmevalkit`: equality of stripped, lower-case text.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -133,8 +135,8 @@ impl Published for Gqa {
     }
 }
 
-/// What the official script says beside, where the questions' types are known: binary and open questions, the distance of the
-/// distributions.
+/// Returns the official script's further numbers, if the questions' types are known: accuracy of binary and open
+/// questions, and the distance of the answer distributions.
 fn figures(judged: &[Judged]) -> BTreeMap<String, f64> {
     let known = judged
         .iter()
@@ -168,7 +170,7 @@ fn figures(judged: &[Judged]) -> BTreeMap<String, f64> {
         .collect()
 }
 
-/// The official file: an object of questions by their numbers.
+/// Reads the official file: an object of questions by number.
 fn official(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let document = files.document(name)?;
     let questions = document.as_object().into_iter().flatten();

@@ -1,13 +1,15 @@
-//! `mmbench`: choices about pictures, asked in every rotation of the options (arXiv 2307.06281), the English dev split.
+//! The benchmark `mmbench`: multiple choice about pictures, asked in every rotation of the options (arXiv 2307.06281),
+//! the English dev split.
 //!
-//! Files: VLMEvalKit's `MMBench_DEV_EN.tsv` (or its older `mmbench_dev_20230712.tsv`, or the cleaned `…_V11`), the hub's
-//! `lmms-lab/MMBench`, folder `en`. A question counts only if every rotation of it is right (CircularEval); all rotations
-//! are asked together, whatever the limit. `mmada`: MMaDA's copy of VLMEvalKit; `vlmevalkit`: its head.
+//! Files: VLMEvalKit's `MMBench_DEV_EN.tsv` (or its older `mmbench_dev_20230712.tsv`, or the cleaned `…_V11`), or the
+//! hub's `lmms-lab/MMBench`, folder `en`. A question counts only if every rotation of it is right (CircularEval); all
+//! its rotations are asked together, whatever the limit. `mmada` is MMaDA's copy of VLMEvalKit; `vlmevalkit` is its
+//! current version.
 //!
-//! A reply that means no option is wrong, or, where a judge is named (`--judge`), shown to it as VLMEvalKit shows it: up to three times, until
-//! its own reply can be matched in the same way; after that an option or none is drawn, by a seed of the question's own. The
-//! judge's prompt is VLMEvalKit's, or that of `judge_prompt.txt` beside the table, with `{QUESTION}`, `{OPTIONS}` and `{ANSWER}`
-//! where those stand.
+//! A reply that names no option is wrong unless a judge is given (`--judge`). The judge is then asked as in VLMEvalKit:
+//! up to three times, until its own reply can be matched in the same way. After that, an option or none is drawn by a
+//! seed of the question. The judge's prompt is VLMEvalKit's, or that of `judge_prompt.txt` beside the table, with the
+//! placeholders `{QUESTION}`, `{OPTIONS}` and `{ANSWER}`.
 
 use std::collections::BTreeMap;
 
@@ -23,14 +25,14 @@ use crate::benchmarks::{
 use crate::scorers::twister::Twister;
 use crate::verifiers::thought;
 
-/// The judge's prompt, where it is not VLMEvalKit's.
+/// The file of the judge's prompt, if it is not VLMEvalKit's.
 const JUDGE: &str = "judge_prompt.txt";
-/// What a judge says of a reply that means no option.
+/// A judge's verdict on a reply that names no option.
 const NONE: &str = "Z";
 
-/// The rotations of a question are this far apart.
+/// The distance of the indices of a question's rotations.
 const OFFSET: i64 = 1_000_000;
-/// The tables, the one that is meant first.
+/// The tables, the preferred one first.
 const TABLES: [&str; 4] = [
     "mmbench_dev_en.tsv",
     "en/dev",
@@ -199,7 +201,7 @@ impl Published for MmBench {
     }
 }
 
-/// What a judge is asked about a reply.
+/// Writes the prompt that asks a judge about a reply.
 fn judge_prompt(item: &Item, reply: &str) -> String {
     let columns = &item.example.columns;
     let question = columns["question"].as_str().unwrap_or_default();
@@ -214,7 +216,7 @@ fn judge_prompt(item: &Item, reply: &str) -> String {
     let options: String = options
         .map(|(letter, text)| format!("{letter}. {}\n", text.as_str().unwrap_or_default()))
         .collect();
-    // What is filled in is not looked through again.
+    // Inserted text is not searched for placeholders again.
     let mut filled = String::with_capacity(own.len() + reply.len());
     let mut rest = own;
     while let Some(at) = rest.find('{') {
@@ -235,7 +237,7 @@ fn judge_prompt(item: &Item, reply: &str) -> String {
     filled + rest
 }
 
-/// A row as the official report reads it, the letter that was read as the prediction.
+/// Makes a row for the official report, with the parsed letter as the prediction.
 fn row_of(one: &Judged) -> Value {
     let example = &one.item.example;
     let mut row = json!({

@@ -1,7 +1,7 @@
-//! `mme`: fourteen tasks of yes-or-no questions, two a picture (arXiv 2306.13394).
+//! The benchmark `mme`: fourteen tasks of yes-or-no questions, two a picture (arXiv 2306.13394).
 //!
-//! Files: the release's folders of pictures and texts, VLMEvalKit's `MME.tsv`, the hub's `lmms-lab/MME`. The figure that papers
-//! call MME is perception, of 2000; cognition has 800. A picture's two questions are never parted.
+//! Files: the release's folders of pictures and texts, VLMEvalKit's `MME.tsv`, or the hub's `lmms-lab/MME`. The figure
+//! that papers call MME is perception, of 2000; cognition has 800. The two questions of a picture are never separated.
 
 use std::collections::BTreeMap;
 
@@ -40,11 +40,11 @@ const PROTOCOLS: &[Protocol] = &[
     protocol("vlmevalkit", "perception", WORDS),
 ];
 
-/// The most that perception can reach.
+/// The highest perception score.
 const PERCEPTION: f64 = 2000.0;
-/// The most that a task can reach.
+/// The highest score of a task.
 const TASK: f64 = 200.0;
-/// Folders of the release that hold no task of their own.
+/// Folders of the release that are not tasks.
 const INNER: [&str; 2] = ["images", "questions_answers_YN"];
 
 /// The benchmark.
@@ -165,7 +165,7 @@ impl Published for Mme {
     }
 }
 
-/// The two questions of a text of the release, and their picture.
+/// Reads the two questions of a text of the release, with their picture.
 fn of_text(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
     let text = std::fs::read_to_string(&path)
@@ -215,7 +215,7 @@ fn of_text(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError
         .collect())
 }
 
-/// All tasks' scores.
+/// Computes all tasks' scores.
 fn scores<'a>(protocol: &Protocol, judged: impl Iterator<Item = &'a Judged>) -> Value {
     let rows: Vec<Value> = judged
         .map(|one| {
@@ -234,7 +234,7 @@ fn scores<'a>(protocol: &Protocol, judged: impl Iterator<Item = &'a Judged>) -> 
     said("mme.set", &json!({ "rows": rows }))[harness].clone()
 }
 
-/// Each picture's task, right answers and questions.
+/// The task, right answers and questions of each picture.
 struct MmeShares(Vec<(String, f64, f64)>);
 
 impl MmeShares {
@@ -249,7 +249,8 @@ impl MmeShares {
         Self(groups.iter().map(one).collect())
     }
 
-    /// The score of perception of drawn pictures: each task's share of answers and of pictures, in hundredths.
+    /// Computes the perception score of resampled pictures: per task, the share of right answers plus the share of
+    /// right pictures, in hundredths.
     fn perception(&self, drawn: &[usize]) -> f64 {
         const COGNITION: [&str; 4] = [
             "commonsense_reasoning",

@@ -1,9 +1,12 @@
-//! `mmmu`: college questions with pictures, 30 subjects (arXiv 2311.16502), the validation split.
+//! The benchmark `mmmu`: college questions with pictures, 30 subjects (arXiv 2311.16502), the validation split.
 //!
-//! Files: the hub's `MMMU/MMMU` (a folder a subject) or `lmms-lab/MMMU`, VLMEvalKit's `MMMU_DEV_VAL.tsv`. MMaDA reads the first
-//! picture of a question; the text keeps the marks of the others. `official`: its own reading of letters and numbers; where it
-//! would guess, the answer is wrong here, so a figure may lie below one that was made with guesses. `mmada` and `vlmevalkit`
-//! turn an open question into a choice of its answer or another after it was asked, as VLMEvalKit does.
+//! Files: the hub's `MMMU/MMMU` (a folder a subject) or `lmms-lab/MMMU`, or VLMEvalKit's `MMMU_DEV_VAL.tsv`. MMaDA
+//! reads the first picture of a question; the text keeps the marks of the others.
+//!
+//! - `official`: MMMU's own parsing of letters and numbers. Where it guesses, the answer counts as wrong here, so a
+//!   result may lie below one with guesses.
+//! - `mmada` and `vlmevalkit`: after it was asked, an open question is scored as a choice between its answer and
+//!   another, as in VLMEvalKit.
 
 use demask_datasets::formats::tables::python_list::strings;
 use serde_json::{Map, Value, json};
@@ -138,7 +141,7 @@ impl Published for Mmmu {
     }
 }
 
-/// A row of the hub as the tables have it: options by letter, the first picture.
+/// Normalises a hub row to the form of the tables: options by letter, the first picture.
 fn normalised(mut record: PublishedRecord) -> PublishedRecord {
     if let Some(listed) = record.value("options").as_str().and_then(strings) {
         for (letter, text) in ('A'..='Z').zip(listed) {
@@ -158,7 +161,7 @@ fn normalised(mut record: PublishedRecord) -> PublishedRecord {
     }
 }
 
-/// The subject in a question's name, `validation_SUBJECT_12`.
+/// Returns the subject in a question's id, `validation_SUBJECT_12`.
 fn subject(id: &str) -> String {
     let parts: Vec<&str> = id.split('_').collect();
     parts
@@ -167,7 +170,7 @@ fn subject(id: &str) -> String {
         .join("_")
 }
 
-/// MMMU's own prompt for LLaVA-1.5.
+/// Writes MMMU's own prompt for LLaVA-1.5.
 fn official(question: &str, options: &Map<String, Value>) -> String {
     if options.is_empty() {
         return format!("{question}\n\n{SHORT}");

@@ -1,12 +1,12 @@
-//! Benchmarks of picture understanding: POPE, MME, Flickr30k, VQAv2, GQA, MMMU, MMBench, SEED-Bench.
+//! Picture understanding benchmarks: POPE, MME, Flickr30k, VQAv2, GQA, MMMU, MMBench, SEED-Bench.
 //!
-//! Protocols: `official` is the benchmark's own scorer on LLaVA-1.5's prompt; `mmada` is what MMaDA's copy of VLMEvalKit does
-//! (2 new tokens, its post-processing and matching); `vlmevalkit` is VLMEvalKit's head. Pictures are cut to their middle
-//! square, as MMaDA does for every benchmark; `squash` and `pad` are not published and so are no protocol here. MMaDA's copy
-//! writes each picture to a file before it is shown, as JPEG unless the table names it as PNG: so does `mmada`, by an encoder whose
-//! rounding is not Pillow's to the last bit.
+//! The protocol `official` is the benchmark's own scorer on LLaVA-1.5's prompt. `mmada` follows MMaDA's copy of
+//! VLMEvalKit (2 new tokens, its post-processing and matching). `vlmevalkit` follows the current VLMEvalKit. Pictures
+//! are cropped to their central square, as MMaDA does for every benchmark; `squash` and `pad` were not published and
+//! are therefore no protocols. MMaDA's copy writes each picture to a file before it is shown, as JPEG unless the table
+//! names it as PNG. `mmada` does so too, with an encoder whose rounding differs from Pillow's in the last bit.
 //!
-//! Not here, and said so: METEOR and SPICE, and judges of other benchmarks than MMBench.
+//! Not implemented: METEOR, SPICE, and judges for benchmarks other than MMBench.
 
 pub mod flickr30k;
 pub mod gqa;
@@ -25,12 +25,12 @@ use super::files::PublishedRecord;
 use super::{case, said};
 use crate::benchmarks::{Protocol, SuiteResult, Verdict};
 
-/// MMaDA's copy of VLMEvalKit gives every answer two tokens.
+/// Two tokens an answer, as in MMaDA's copy of VLMEvalKit.
 const SHORTEST: (usize, usize, usize) = (2, 2, 2);
-/// What we give answers of a word or phrase; no published setting of a masked model is known.
+/// The length of a word or phrase answer here; no published setting of a masked model is known.
 const WORDS: (usize, usize, usize) = (16, 16, 16);
 
-/// A protocol with answers of so many tokens.
+/// Makes a protocol with this decoding.
 const fn protocol(
     name: &'static str,
     metric: &'static str,
@@ -39,12 +39,12 @@ const fn protocol(
     Protocol::of(name, metric).decoded(tokens, steps, block)
 }
 
-/// What MMaDA's copy of VLMEvalKit does: shortest answers, and pictures from files that it wrote as JPEG.
+/// Makes the protocol of MMaDA's copy of VLMEvalKit: two-token answers, and pictures that went through JPEG files.
 const fn mmada(metric: &'static str) -> Protocol {
     protocol("mmada", metric, SHORTEST).through_jpeg()
 }
 
-/// What MMaDA and VLMEvalKit ask of a row.
+/// Writes the prompt that MMaDA or VLMEvalKit makes of a row.
 fn prompt(protocol: &Protocol, dataset: &str, row: &Map<String, Value>) -> String {
     let asked = said(
         "understanding-prompts.prompt",
@@ -58,13 +58,13 @@ fn prompt(protocol: &Protocol, dataset: &str, row: &Map<String, Value>) -> Strin
     asked[name].as_str().unwrap_or_default().to_owned()
 }
 
-/// A row's columns for prompts and matching: question, hint, options by letter that are there.
+/// Returns a row's columns for prompts and matching: the question, the hint, and the options by letter.
 fn row(record: &PublishedRecord) -> Map<String, Value> {
     let mut row = Map::new();
     for (name, value) in &record.fields.values {
         let is_option = matches!(name.as_bytes(), [b'A'..=b'Z']);
         let is_wanted = is_option || matches!(name.as_str(), "question" | "hint");
-        // The hub's copies write what is missing as a word.
+        // The hub's copies write missing values as a word.
         let is_missing = value.is_null() || value == "nan" || value == "";
         if is_wanted && !is_missing {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -74,7 +74,7 @@ fn row(record: &PublishedRecord) -> Map<String, Value> {
     row
 }
 
-/// The options of a row by letter.
+/// Returns the options of a row by letter.
 fn options(row: &Map<String, Value>) -> Map<String, Value> {
     let letters = row
         .iter()
@@ -82,7 +82,7 @@ fn options(row: &Map<String, Value>) -> Map<String, Value> {
     letters.map(|(name, text)| (name.clone(), text.clone())).collect()
 }
 
-/// The letter that a reply means under a protocol, by VLMEvalKit's `can_infer`; empty where it means none.
+/// Returns the letter that a reply means under a protocol, by VLMEvalKit's `can_infer`; empty if it means none.
 fn inferred(protocol: &Protocol, options: &Value, reply: &str) -> String {
     let line = case([
         ("prediction", reply.into()),
@@ -100,7 +100,7 @@ fn inferred(protocol: &Protocol, options: &Value, reply: &str) -> String {
         .to_owned()
 }
 
-/// A verdict on a letter.
+/// Makes a verdict on a letter.
 fn letter_verdict(found: String, right: &str) -> Verdict {
     Verdict {
         credit: f64::from(u8::from(!found.is_empty() && found == right)),
@@ -108,7 +108,7 @@ fn letter_verdict(found: String, right: &str) -> Verdict {
     }
 }
 
-/// A result whose value, interval and parts are known.
+/// Makes a result of a known value, interval and parts.
 pub(super) fn result(
     (name, protocol): (&str, &Protocol),
     n: usize,

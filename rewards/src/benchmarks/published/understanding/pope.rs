@@ -1,8 +1,8 @@
-//! `pope`: is there such a thing in the picture (arXiv 2305.10355)? Three splits of 3000 questions.
+//! The benchmark `pope`: whether an object is in the picture (arXiv 2305.10355); three splits of 3000 questions.
 //!
-//! Files: the authors' `coco_pope_{random,popular,adversarial}.json` (JSON lines) with COCO's val2014 pictures, VLMEvalKit's
-//! `POPE.tsv` (5127 rows that count in several splits), the hub's `lmms-lab/POPE`.
-//! `official`: the mean of the splits' F1, as LLaVA reports it. `mmada` and `vlmevalkit`: F1 over all.
+//! Files: the authors' `coco_pope_{random,popular,adversarial}.json` (JSON lines) with COCO's val2014 pictures,
+//! VLMEvalKit's `POPE.tsv` (5127 rows, some of which count in several splits), or the hub's `lmms-lab/POPE`. `official`
+//! is the mean of the splits' F1, as LLaVA reports it; `mmada` and `vlmevalkit` are F1 over all.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ fn is_official(name: &str) -> bool {
     name.contains("coco_pope_")
 }
 
-/// An answered question in one split.
+/// An answered question of one split.
 struct Answered {
     split: String,
     is_yes: bool,
@@ -168,12 +168,12 @@ struct Answered {
 }
 
 impl Answered {
-    /// A row of several splits counts in each.
+    /// Makes one for each split of the row.
     fn of(one: &Judged, is_official: bool) -> impl Iterator<Item = Self> + use<'_> {
         let is_yes = one.item.example.reference() == "yes";
         let said_yes = match (one.verdict.credit >= 1.0, is_official) {
             (right, true) => right == is_yes,
-            // Neither yes nor no is not yes.
+            // A reply that is neither yes nor no does not count as yes.
             (right, false) => right && is_yes || !right && !is_yes && says_yes(&one.verdict.answer),
         };
         one.item.example.category.split(',').map(move |split| Self {
@@ -193,7 +193,7 @@ fn says_yes(reply: &str) -> bool {
     said("pope.answer", &case([("prediction", reply.into())]))["vlmevalkit"] == "Yes"
 }
 
-/// F1 with yes as what is looked for; 0 where nothing is.
+/// Computes F1 with yes as the positive class; 0 if it is undefined.
 fn f1<'a>(answered: impl Iterator<Item = &'a Answered>) -> f64 {
     let (mut both, mut said, mut there) = (0.0, 0.0, 0.0);
     for one in answered {
@@ -208,7 +208,7 @@ fn f1<'a>(answered: impl Iterator<Item = &'a Answered>) -> f64 {
     }
 }
 
-/// The mean of the splits' F1.
+/// Computes the mean of the splits' F1.
 fn mean_f1(all: &[Answered], drawn: Option<&[usize]>) -> f64 {
     let everything: Vec<usize> = (0..all.len()).collect();
     let drawn = drawn.unwrap_or(&everything);

@@ -1,9 +1,13 @@
-//! `seed`: SEED-Bench's questions about pictures, nine dimensions (arXiv 2307.16125). Videos are not asked about: figures
-//! over pictures and videos are other figures.
+//! The benchmark `seed`: SEED-Bench's questions about pictures, nine dimensions (arXiv 2307.16125). Questions about
+//! videos are left out; results over pictures and videos are not comparable with these.
 //!
-//! Files: `SEED-Bench.json` with `SEED-Bench-image/`, VLMEvalKit's `SEEDBench_IMG.tsv`, the hub's `lmms-lab/SEED-Bench`.
-//! `official`: the reply must be the letter (LLaVA). `mmada`, `vlmevalkit`: matched. `ranking`: the choice of the largest
-//! likelihood after `Question: … Answer:`, as the authors' own script ranks by loss; 128 samples.
+//! Files: `SEED-Bench.json` with `SEED-Bench-image/`, VLMEvalKit's `SEEDBench_IMG.tsv`, or the hub's
+//! `lmms-lab/SEED-Bench`.
+//!
+//! - `official`: the reply must be the letter (LLaVA).
+//! - `mmada`, `vlmevalkit`: the reply is matched to the options.
+//! - `ranking`: the likeliest choice after `Question: … Answer:`, as the authors' own script ranks by loss; 128
+//!   samples.
 
 use std::collections::HashMap;
 
@@ -17,7 +21,7 @@ use super::{WORDS, inferred, letter_verdict, mmada, options, prompt, protocol, r
 use crate::benchmarks::{BenchmarkSource, Figure, Item, ItemRequest, Protocol, SuiteError, Verdict};
 use crate::scorers::understanding::prompts::LETTER;
 
-/// Samples of a log-likelihood.
+/// The samples of a log-likelihood.
 const SAMPLES: usize = 128;
 
 const DESCRIPTION: Description = Description {
@@ -129,7 +133,7 @@ impl Published for Seed {
             .flatten()
             .map(|(name, _)| name)
             .collect();
-        // The scorer names the place; an option that is not there has none.
+        // The scorer returns a position among the options; missing options have none.
         let place = said["official"]
             .as_str()
             .and_then(|letter| letter.bytes().next())
@@ -141,7 +145,7 @@ impl Published for Seed {
     }
 }
 
-/// A row with its choices by letter.
+/// Returns a row with its choices by letter.
 fn lettered(mut record: PublishedRecord) -> PublishedRecord {
     for (letter, name) in [
         ("A", "choice_a"),
@@ -157,7 +161,7 @@ fn lettered(mut record: PublishedRecord) -> PublishedRecord {
     record
 }
 
-/// The official file: questions, and the names of their types.
+/// Reads the official file: the questions and the names of their types.
 fn official(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let document = files.document(name)?;
     let none = Map::new();

@@ -1,8 +1,9 @@
-//! `vqav2`: questions about COCO's pictures with ten people's answers (arXiv 1612.00837), the validation split; the answers
-//! of the test split are secret.
+//! The benchmark `vqav2`: questions about COCO's pictures with ten people's answers (arXiv 1612.00837), the validation
+//! split; the answers of the test split are secret.
 //!
-//! Files: `v2_OpenEnded_*_questions.json` and `v2_*_annotations.json` with the pictures, the hub's `lmms-lab/VQAv2` (large:
-//! its tables are held in memory), VLMEvalKit's tables. `official`: the official accuracy of LLaVA's cleaned-up answer.
+//! Files: `v2_OpenEnded_*_questions.json` and `v2_*_annotations.json` with the pictures, the hub's `lmms-lab/VQAv2`
+//! (large: its tables are held in memory), or VLMEvalKit's tables. `official` is the official accuracy of LLaVA's
+//! cleaned-up answer.
 
 use std::collections::HashMap;
 
@@ -115,7 +116,7 @@ impl Published for Vqav2 {
     }
 }
 
-/// The official files, joined by the questions' numbers.
+/// Joins the official files by question number.
 fn official(files: &Files, questions: &str, answers: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let (asked, answered) = (files.document(questions)?, files.document(answers)?);
     let rows = answered["annotations"].as_array().into_iter().flatten();

@@ -1,8 +1,8 @@
-//! The answer inside the last `\boxed{…}` of a text, as each harness takes it out.
+//! The answer inside the last `\boxed{…}` of a text, as each harness extracts it.
 
 use super::strings::PythonError;
 
-/// lm-eval's `last_boxed_only_string`: `\boxed x` with a space takes precedence and runs to the next dollar.
+/// lm-eval's `last_boxed_only_string`: `\boxed x` with a space takes precedence and extends to the next dollar sign.
 pub fn last_boxed(text: &str) -> Option<String> {
     if let Some(at) = text.rfind("\\boxed ") {
         let rest = &text[at + 7..];
@@ -11,7 +11,7 @@ pub fn last_boxed(text: &str) -> Option<String> {
     last_braced(text)
 }
 
-/// The last `\boxed`, else the last `\fbox`, to its closing brace.
+/// Returns the last `\boxed`, else the last `\fbox`, up to its closing brace.
 fn last_braced(text: &str) -> Option<String> {
     let start = text.rfind("\\boxed").or_else(|| text.rfind("\\fbox"))?;
     let mut open = 0;
@@ -30,10 +30,10 @@ fn last_braced(text: &str) -> Option<String> {
     None
 }
 
-/// lm-eval's gold: the inside of the last box.
+/// Returns lm-eval's reference answer: the content of the last box.
 ///
 /// # Errors
-/// What the official code raises: TypeError without a box, AssertionError for another form of box.
+/// The exception of the official code: TypeError without a box, AssertionError for another form of box.
 pub fn gold(solution: &str) -> Result<String, PythonError> {
     let boxed = last_boxed(solution).ok_or("TypeError")?;
     if boxed.contains("\\boxed ") {
@@ -48,7 +48,7 @@ pub fn gold(solution: &str) -> Result<String, PythonError> {
     inside.map(str::to_owned).ok_or("AssertionError")
 }
 
-/// OpenCompass' answer: the inside of the last box in braces, if it is one.
+/// Returns OpenCompass' answer: the content of the last box if it is in braces.
 pub fn opencompass(text: &str, strip_double_braces: bool) -> Option<String> {
     let boxed = last_braced(text)?;
     let inside = boxed.strip_prefix("\\boxed{")?.strip_suffix('}')?;

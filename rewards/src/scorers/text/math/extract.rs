@@ -1,4 +1,5 @@
-//! Answers in a text, as math-verify finds them: announced, boxed, in LaTeX, plain; the rightmost of the best kind.
+//! Answer extraction of math-verify: announced, boxed, LaTeX and plain answers; the rightmost match of the best kind
+//! wins.
 //!
 //! Source: math-verify 0.8.0 `parse` with its default configuration (LaTeX, then plain expressions).
 
@@ -11,21 +12,21 @@ use super::normalise::{Boxes, last_equation, normalised};
 use super::plain::parse_plain;
 use crate::algebra::{Expr, extended};
 
-/// What a text was read as: an expression, or the text itself.
+/// An extracted answer: an expression, or the text itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExtractedAnswer {
     /// An expression.
     Expr(Expr),
-    /// The text that the first match was, cleaned.
+    /// The cleaned text of the first match.
     Text(String),
 }
 
-/// A pattern with its priority, the lower the better.
+/// A pattern with its priority; lower is better.
 struct Pattern {
     regex: Regex,
     priority: u32,
     is_latex: bool,
-    /// A text without this word cannot match.
+    /// A word without which the pattern cannot match.
     word: &'static str,
 }
 
@@ -56,7 +57,7 @@ fn compiled(text: &str, across_lines: bool) -> Option<Regex> {
     built.ok()
 }
 
-/// LaTeX environments, with names of their own for each place in a list.
+/// Writes the pattern of LaTeX environments; its groups have distinct names for each position in a list.
 fn environment(prefix: &str, is_boxed: bool) -> String {
     let contents = [
         r"(?:[^$]|\$(?!\$))",
@@ -195,10 +196,10 @@ fn plain_patterns() -> Vec<Pattern> {
         .collect()
 }
 
-/// A match: where it ends, where it starts, what it was.
+/// A match: its end, its start, its captures, and whether it is LaTeX.
 type Found<'t> = (usize, usize, Captures<'t>, bool);
 
-/// The answers of a text: the expression that was read, and the cleaned text of the first match.
+/// Extracts the answers of a text: the parsed expression, and the cleaned text of the first match.
 pub fn answers(text: &str) -> Vec<ExtractedAnswer> {
     let lower = text.to_lowercase();
     let mut answers = Vec::new();
@@ -296,7 +297,7 @@ fn parse_latex(text: &str) -> Option<Expr> {
     })
 }
 
-/// Whether a text speaks of complex numbers or of matrices' functions.
+/// Whether a text mentions complex numbers or matrix functions.
 fn looks_complex(text: &str) -> bool {
     const WORDS: [&str; 15] = [
         "\\mathbb{C}",

@@ -1,6 +1,7 @@
-//! Minerva's grader: the announced answer, its clean-up, equality by computer algebra.
+//! Minerva's grader: the announced answer, its clean-up, and equality by computer algebra.
 //!
-//! Source: lm-eval `minerva_math` 0.4.8 and HEAD: `get_unnormalized_answer`, `normalize_final_answer`, `is_equiv` with sympy.
+//! Source: lm-eval `minerva_math` 0.4.8 and HEAD: `get_unnormalized_answer`, `normalize_final_answer`, `is_equiv` with
+//! sympy.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ static DOLLARS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(.*?)(\$)(.*?)(\$)(
 static ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(sqrt)([^{])"));
 static FRACTION: LazyLock<Regex> = LazyLock::new(|| pattern(r"(frac)([^{])(.)"));
 
-/// Commands whose content stays without them, in order; `\boxed` greedily.
+/// Commands that are replaced by their content, in order; `\boxed` is greedy.
 static UNWRAPPED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
         r"\\text\{(.*?)\}",
@@ -29,7 +30,7 @@ static UNWRAPPED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     .collect()
 });
 
-/// The words and commands that are deleted, in order.
+/// Words and commands that are deleted, in order.
 #[rustfmt::skip]
 pub const REMOVED: [&str; 40] = [
     "square", "ways", "integers", "dollars", "mph", "inches", "ft", "hours", "km", "units", "\\ldots", "sue", "points", "feet", "minutes", "digits",
@@ -37,7 +38,7 @@ pub const REMOVED: [&str; 40] = [
     "\\text{\ns}", "\\text{}^2", "\\text{}^3", "\\text{\n}", "\\text{}", "\\mathrm{th}", "^\\circ", "^{\\circ}", "\\;", ",\\!", "{,}",
 ];
 
-/// What is replaced before, in order.
+/// Replacements before the deletions, in order.
 pub const REPLACED: [(&str, &str); 10] = [
     ("an ", ""),
     ("a ", ""),
@@ -51,7 +52,7 @@ pub const REPLACED: [(&str, &str); 10] = [
     ("\\text{m}", "\\text{}"),
 ];
 
-/// The answer between "Final Answer: The final answer is" and "I hope it is correct.".
+/// Returns the answer between "Final Answer: The final answer is" and "I hope it is correct.".
 pub fn announced(output: &str) -> String {
     let output = format!("{output}I hope it is correct.");
     let found = ANNOUNCED.captures(&output).and_then(|found| found.get(1));
@@ -60,7 +61,7 @@ pub fn announced(output: &str) -> String {
         .to_owned()
 }
 
-/// `normalize_final_answer`.
+/// Minerva's `normalize_final_answer`.
 pub fn normalised(answer: &str) -> String {
     let text = replace_all(answer.rsplit('=').next().unwrap_or(answer), &REPLACED);
     let mut text = REMOVED.iter().chain(&["\"", "\\dots"]).fold(text, |text, word| {
@@ -77,7 +78,7 @@ pub fn normalised(answer: &str) -> String {
     shorthand(&text)
 }
 
-/// `\frac12`, `\sqrt2` with braces, dollars off, commas off a number.
+/// Adds braces to `\frac12` and `\sqrt2`, and removes dollar signs and the commas of a number.
 pub fn shorthand(text: &str) -> String {
     let text = FRACTION.replace_all(text, "frac{${2}}{${3}}");
     let text = ROOT.replace_all(&text, "sqrt{${2}}").replace('$', "");
@@ -85,7 +86,7 @@ pub fn shorthand(text: &str) -> String {
     if python::is_digits(&plain) { plain } else { text }
 }
 
-/// Minerva's `is_equiv` of cleaned answers: both are read and their difference simplifies to zero.
+/// Minerva's `is_equiv` of cleaned answers: both are parsed, and their difference must simplify to zero.
 pub fn is_equivalent(a: &str, b: &str) -> bool {
     let (Some(a), Some(b)) = (parse_latex(a), parse_latex(b)) else {
         return false;
@@ -94,7 +95,7 @@ pub fn is_equivalent(a: &str, b: &str) -> bool {
     if !is_number(&a) || !is_number(&b) {
         return false;
     }
-    // The same form cancels, whatever it is worth; but infinity less infinity and a bare power of zero have no value.
+    // Equal forms cancel whatever their value, except that infinity minus infinity and a bare power of zero have none.
     let is_undefined = has_infinity(&a) || matches!(&a, Expr::Pow(base, _) if **base == Expr::int(0));
     let is_same_form = a == b && !is_undefined;
     is_same_form || is_zero(&a.minus(b)) == Some(true)

@@ -1,4 +1,4 @@
-//! MATH by its graders: Hendrycks', Minerva's, math-verify, OpenCompass'.
+//! MATH's graders: Hendrycks', Minerva's, math-verify, OpenCompass'.
 
 mod boxed;
 mod extract;
@@ -18,10 +18,10 @@ use super::super::case::Case;
 use strings::PythonError;
 use verify::verified;
 
-/// A bare final answer against the reference.
+/// Scores a bare final answer against the reference.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn answer(case: &Case<'_>) -> Result<Value, ScoreError> {
     let (prediction, reference) = (case.text(&["prediction"])?, case.text(&["reference", "answer"])?);
     let (normal_prediction, normal_reference) =
@@ -50,10 +50,10 @@ fn shown(result: Result<String, PythonError>) -> Value {
     result.map_or_else(|error| json!({ "error": error }), Value::from)
 }
 
-/// A whole output against a solution.
+/// Scores a whole output against a solution.
 ///
 /// # Errors
-/// A field is missing.
+/// An error if a field is missing.
 pub fn completion(case: &Case<'_>) -> Result<Value, ScoreError> {
     let (output, solution) = (
         case.text(&["prediction"])?,

@@ -1,4 +1,4 @@
-//! The clean-up of LaTeX before math-verify parses it.
+//! The normalisation of LaTeX before math-verify parses it.
 //!
 //! Source: `latex2sympy2_extended` 1.10.2 `normalize_latex` with math-verify's configuration.
 
@@ -10,12 +10,12 @@ use super::super::super::{pattern, python};
 use super::strings::{replace_all, slashed};
 use super::units::UNITS;
 
-/// Which boxes are taken.
+/// Which boxes are extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boxes {
     /// All, joined by commas.
     All,
-    /// The last, with those that belong to it.
+    /// The last one, with the adjacent ones.
     Last,
 }
 
@@ -60,7 +60,7 @@ static OPERATORS: LazyLock<Vec<(regex::Regex, &str)>> = LazyLock::new(|| {
     pairs.iter().map(|(from, to)| (pattern(from), *to)).collect()
 });
 
-/// What is replaced by what, the first that matches at a place; no group inside captures.
+/// Pattern replacements, the first match at a place; no group captures.
 #[rustfmt::skip]
 const REPLACEMENTS: [(&str, &str); 20] = [
     (r"\\math(?:rm|it|bf)", "\\text"), (r"\\text(?:normal|bf|it|rm)", "\\text"), (r"\\(?:d|t|c)frac", "\\frac"), (r"\s\.", " 0."), (r"\{\.", "{0."),
@@ -69,7 +69,7 @@ const REPLACEMENTS: [(&str, &str); 20] = [
     (r"\s*percent", "\\%"), (r"\\text\{percent\}", "\\%"), (r"\s*pct", "\\%"), (r"\\text\{pct\}", "\\%"), (r"(?:(?<!\\)inf(?!inity))", "\\infty"), (r" sqrt", "\\sqrt"),
 ];
 
-/// The cleaned text.
+/// Normalises a text.
 pub fn normalised(text: &str, boxes: Boxes) -> String {
     let text = basic(&boxed(text, boxes));
     let text = without_units(text);
@@ -120,7 +120,7 @@ fn basic(text: &str) -> String {
 fn without_units(mut text: String) -> String {
     let without = python::strip(&UNIT_TEXT.replace_all(&text, "")).to_owned();
     if !without.is_empty() {
-        // Also where nothing was removed, the strip holds only if something else changed; official code compares the texts.
+        // The official code compares the texts first; either way, the stripped text is the result.
         text = if without == text { text } else { without };
     }
     for _ in 0..2 {
@@ -182,7 +182,7 @@ fn fractions(text: &str) -> String {
     result
 }
 
-/// `extract_boxed_content`: boxes from the right; with [`Boxes::Last`] only those near the last one.
+/// Implements `extract_boxed_content`: boxes from the right; with [`Boxes::Last`], only those near the last one.
 fn boxed(text: &str, boxes: Boxes) -> String {
     let mut found: Vec<String> = Vec::new();
     let mut end = text.len();
@@ -255,7 +255,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// The part after the last equals sign, where a text has more than one and no list.
+/// Returns the part after the last equals sign if a text has several and is not a list.
 pub fn last_equation(text: &str) -> &str {
     if text.contains([',', ';']) {
         return text;

@@ -1,4 +1,4 @@
-//! OpenCompass' grader of MATH, version 2: all string work.
+//! OpenCompass' grader of MATH, version 2, which works on strings only.
 //!
 //! Source: OpenCompass `math_postprocess_v2`, `MATHEvaluator('v2')`.
 
@@ -40,7 +40,7 @@ static ANNOUNCED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     .collect()
 });
 
-/// The answer in an output: the last box, else the sentence that announces it, else the first sentence.
+/// Extracts the answer of an output: the last box, else the sentence that announces it, else the first sentence.
 pub fn extracted(output: &str) -> String {
     if let Some(answer) = boxed::opencompass(output, true).filter(|answer| !answer.is_empty()) {
         return answer;
@@ -78,7 +78,7 @@ fn normalised(answer: &str) -> String {
     shorthand(&text)
 }
 
-/// `_strip_string_v2`; `None` where the official code raises.
+/// OpenCompass' `_strip_string_v2`; `None` where the official code raises.
 fn stripped(text: &str) -> Option<String> {
     let text = python::strip(text).replace('\n', "");
     let text = replace_all(
@@ -135,7 +135,7 @@ fn stripped(text: &str) -> Option<String> {
     slashed(&braced_fractions(&text, true).ok()?).ok()
 }
 
-/// `is_equiv`: equal after one clean-up, after both, after the other, or as they are.
+/// OpenCompass' `is_equiv`: equal after one clean-up, after both, after the other, or as they are.
 pub fn is_equivalent(a: &str, b: &str) -> bool {
     if let (Some(a), Some(b)) = (stripped(a), stripped(b))
         && (a == b || normalised(&a) == normalised(&b))

@@ -1,8 +1,8 @@
-//! Arithmetic as Python reads it: `sympy.parse_expr(text, evaluate=False)` of digits, operators and parentheses.
+//! Python's arithmetic: `sympy.parse_expr(text, evaluate=False)` of digits, operators and parentheses.
 
 use crate::algebra::Expr;
 
-/// The expression; `None` where Python's parser raises.
+/// Parses an expression; `None` where Python's parser raises.
 pub fn parse_plain(text: &str) -> Option<Expr> {
     let mut parser = PlainParser {
         rest: text.trim(),

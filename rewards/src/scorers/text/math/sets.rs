@@ -1,11 +1,11 @@
-//! Sets, intervals and tuples against each other, and the sets that inequalities describe.
+//! Comparison of sets, intervals and tuples, and the solution sets of inequalities.
 
 use crate::algebra::{Expr, Named, RelationKind, value_of};
 
-/// How two elements are compared: by the verifier, which compares sets among them by what is here.
+/// The comparison of two elements. The verifier passes it in, because it in turn compares sets by this module.
 pub type Same = fn(&Expr, &Expr) -> bool;
 
-/// `sympy_compare_sets`.
+/// math-verify's `sympy_compare_sets`.
 pub fn same_sets(gold: &Expr, prediction: &Expr, same: Same) -> bool {
     let as_collection = |expr: &Expr| {
         if expr.is_set() || matches!(expr, Expr::Tuple(_)) {
@@ -39,7 +39,7 @@ pub fn same_sets(gold: &Expr, prediction: &Expr, same: Same) -> bool {
         }
         (Expr::Set(golds), Expr::Tuple(predictions)) => unordered(&distinct(golds), predictions, same),
         (Expr::Tuple(golds), Expr::Tuple(predictions)) => ordered(golds, predictions, same),
-        // (1, 2) reads as an open interval and may be meant as two numbers.
+        // (1, 2) parses as an open interval, but may mean two numbers.
         (Expr::Interval(a, b, true, true), Expr::Set(others)) => {
             others.len() == 2 && ordered(&[(**a).clone(), (**b).clone()], others, same)
         }
@@ -61,7 +61,7 @@ pub fn same_sets(gold: &Expr, prediction: &Expr, same: Same) -> bool {
     }
 }
 
-/// Whether two are the same as sympy holds them: sets in any order, the rest as written.
+/// Whether two expressions are identical as in sympy: sets in any order, everything else as written.
 pub fn identical(a: &Expr, b: &Expr) -> bool {
     match (a, b) {
         (Expr::Set(a), Expr::Set(b)) => {
@@ -85,7 +85,7 @@ fn ordered(golds: &[Expr], predictions: &[Expr], same: Same) -> bool {
             .all(|(gold, prediction)| same(gold, prediction))
 }
 
-/// Each of the gold's has one of its own among the prediction's.
+/// Whether every reference element matches a different predicted element.
 fn unordered(golds: &[Expr], predictions: &[Expr], same: Same) -> bool {
     if golds.len() != predictions.len() {
         return false;
@@ -107,7 +107,7 @@ fn distinct(elements: &[Expr]) -> Vec<Expr> {
     seen
 }
 
-/// A piece of the number line: from, to, whether its ends are open.
+/// An interval of the number line: its ends, and whether they are open.
 #[derive(Debug, Clone, Copy)]
 struct NumberInterval {
     from: f64,
@@ -150,7 +150,7 @@ fn end(expr: &Expr) -> Option<f64> {
     }
 }
 
-/// A set of real numbers as its pieces from left to right; none where it is of another kind.
+/// Returns a set of real numbers as disjoint intervals from left to right; `None` for other sets.
 fn pieces(set: &Expr) -> Option<Vec<NumberInterval>> {
     let joined = match set {
         Expr::Interval(from, to, from_open, to_open) => {
@@ -210,7 +210,7 @@ fn merged(mut pieces: Vec<NumberInterval>) -> Vec<NumberInterval> {
     merged
 }
 
-/// The pieces of the number line between these.
+/// Returns the gaps between these intervals.
 fn complement(pieces: &[NumberInterval]) -> Vec<NumberInterval> {
     let mut from = (f64::NEG_INFINITY, true);
     let mut gaps = Vec::new();
@@ -236,7 +236,7 @@ fn complement(pieces: &[NumberInterval]) -> Vec<NumberInterval> {
     gaps
 }
 
-/// The set that inequalities of one symbol against numbers describe, `x < 3` or `1 \le x < 2`.
+/// Returns the solution set of inequalities between one symbol and numbers, such as `x < 3` or `1 \le x < 2`.
 pub fn solutions(relation: &Expr) -> Option<Expr> {
     let infinity = || Expr::Named(Named::Infinity);
     match relation {

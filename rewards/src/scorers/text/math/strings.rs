@@ -1,14 +1,14 @@
-//! The string clean-up of Hendrycks' grader, which others share with small differences.
+//! The string clean-up of Hendrycks' grader, which other graders share with small differences.
 
 use super::super::super::python;
 
-/// The name of what Python raises.
+/// The name of a Python exception.
 pub type PythonError = &'static str;
 
 /// Hendrycks' `strip_string`, as in lm-eval's `hendrycks_math`.
 ///
 /// # Errors
-/// What the official code raises on some texts: IndexError, ValueError, AssertionError.
+/// The exception that the official code raises on some texts: IndexError, ValueError, AssertionError.
 pub fn strip_string(text: &str) -> Result<String, PythonError> {
     let text = replace_all(
         text,
@@ -42,7 +42,7 @@ pub fn strip_string(text: &str) -> Result<String, PythonError> {
     slashed(&text)
 }
 
-/// Replacements one after another.
+/// Applies replacements one after another.
 pub fn replace_all(text: &str, pairs: &[(&str, &str)]) -> String {
     pairs.iter().fold(text.to_owned(), |text, (from, to)| {
         if text.contains(from) {
@@ -62,7 +62,7 @@ fn without_units(text: &str) -> Result<String, PythonError> {
     }
 }
 
-/// What follows the only equals sign, if at most two signs precede it.
+/// Returns what follows the only equals sign, if at most two characters precede it.
 pub fn without_name(text: &str) -> String {
     let parts: Vec<&str> = text.split('=').collect();
     match parts[..] {
@@ -86,7 +86,7 @@ fn braced_roots(text: &str) -> Result<String, PythonError> {
     Ok(result)
 }
 
-/// `\frac12` with braces. An empty rest raises in Hendrycks' code and not in OpenCompass'.
+/// Adds braces to `\frac12`. An empty rest raises in Hendrycks' code, but not in OpenCompass'.
 ///
 /// # Errors
 /// IndexError where the official code raises it.
@@ -114,10 +114,10 @@ pub fn braced_fractions(text: &str, is_lenient: bool) -> Result<String, PythonEr
     Ok(result)
 }
 
-/// `a/b` of whole numbers as a fraction.
+/// Writes `a/b` of integers as a fraction.
 ///
 /// # Errors
-/// ValueError where a side is no whole number.
+/// ValueError if a side is not an integer.
 pub fn slashed(text: &str) -> Result<String, PythonError> {
     let parts: Vec<&str> = text.split('/').collect();
     let [a, b] = parts[..] else {
@@ -134,7 +134,7 @@ pub fn slashed(text: &str) -> Result<String, PythonError> {
     }
 }
 
-/// Hendrycks' `is_equiv`: equal after clean-up, or, where that raises, equal as they are.
+/// Hendrycks' `is_equiv`: equal after the clean-up, or equal as they are if it raises.
 pub fn is_equivalent(a: &str, b: &str) -> bool {
     match (strip_string(a), strip_string(b)) {
         (Ok(a), Ok(b)) => a == b,
@@ -142,7 +142,7 @@ pub fn is_equivalent(a: &str, b: &str) -> bool {
     }
 }
 
-/// The text between the first and the last dollar of an output, or all of it.
+/// Returns the text between the first and the last dollar sign of an output, or all of it.
 pub fn between_dollars(output: &str) -> &str {
     match (output.find('$'), output.rfind('$')) {
         (Some(first), Some(last)) if first < last => &output[first + 1..last],

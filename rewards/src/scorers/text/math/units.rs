@@ -1,6 +1,7 @@
-//! The units that `latex2sympy2_extended` takes off the end of an answer, in its order; some hold pattern signs.
+//! The units that `latex2sympy2_extended` removes from the end of an answer, in its order; some contain pattern
+//! characters.
 
-/// Units; the first two of its list are one word, since a comma is missing there.
+/// The units. The first two of the official list are one word because a comma is missing there.
 #[rustfmt::skip]
 pub const UNITS: [&str; 140] = [
     "integerpoint", "feet", "sue", "digit", "pound", "meal", "edge", "student", "children ticket", "multiple", "east",

@@ -1,6 +1,7 @@
-//! Whether two answers are the same, as math-verify decides it.
+//! Equality of two answers, as decided by math-verify.
 //!
-//! Source: math-verify 0.8.0 `verify`, strict, floats to six places. The first argument is the gold; they are not symmetric.
+//! Source: math-verify 0.8.0 `verify`, strict, floats to six places. The first argument is the reference; the relation
+//! is not symmetric.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -10,7 +11,7 @@ use super::sets;
 use crate::algebra::extended::is_only_symbols;
 use crate::algebra::{Expr, Named, RelationKind, Value, is_zero, value_of};
 
-/// Whether any answer read out of the prediction equals any read out of the gold.
+/// Whether any answer extracted from the prediction equals any extracted from the reference.
 pub fn verified(gold: &str, prediction: &str) -> bool {
     let (golds, predictions) = (answers(gold), answers(prediction));
     golds.iter().any(|gold| {
@@ -24,7 +25,7 @@ pub fn verified(gold: &str, prediction: &str) -> bool {
     })
 }
 
-/// `sympy_expr_eq`.
+/// math-verify's `sympy_expr_eq`.
 pub fn same(gold: &Expr, prediction: &Expr) -> bool {
     let (gold_assigns, predicted_assigns) = (is_assignment(gold), is_assignment(prediction));
     let (gold_is_equation, predicted_is_equation) = (is_equation(gold), is_equation(prediction));
@@ -88,7 +89,7 @@ fn is_assignment(expr: &Expr) -> bool {
     }
 }
 
-/// A chain of equations as one: its first left side and its last right side.
+/// Reduces a chain of equations to its first left side and its last right side.
 fn shortened(expr: &Expr) -> Expr {
     match expr {
         Expr::And(parts) => match (parts.first(), parts.last()) {
@@ -109,7 +110,7 @@ fn last_side(expr: &Expr) -> Expr {
     }
 }
 
-/// Whether sympy makes "not a number" or complex infinity of this when it builds it.
+/// Whether sympy evaluates this to NaN or complex infinity when it builds it.
 fn is_undefined(expr: &Expr) -> bool {
     match expr {
         Expr::Mul(parts) => parts.iter().any(|part| matches!(part, Expr::Pow(base, exponent) if **base == Expr::int(0) && **exponent == Expr::int(-1))),
@@ -144,7 +145,7 @@ fn same_relation(gold: &Expr, prediction: &Expr) -> bool {
     }
 }
 
-/// Whether two sides' differences are a constant apart as factors, so that the equations have the same solutions.
+/// Whether the two equations' differences of sides are constant multiples of each other, so that their solutions agree.
 fn are_proportional(a: &Expr, b: &Expr) -> bool {
     let symbols = a.symbols();
     if symbols.is_empty() || symbols.len() != b.symbols().len() {
@@ -193,7 +194,7 @@ fn substituted(expr: &Expr, symbols: &[(String, bool)], start: i64) -> Expr {
     }
 }
 
-/// A symbol against e, against a product of symbols that spells it, or against a symbol.
+/// Compares a symbol with e, with a product of symbols that spells it, or with a symbol.
 fn same_symbols(gold: &Expr, prediction: &Expr) -> bool {
     let spelled = |parts: &[Expr]| {
         parts
@@ -212,7 +213,7 @@ fn same_symbols(gold: &Expr, prediction: &Expr) -> bool {
         (Expr::Symbol(name, _), Expr::Mul(parts)) | (Expr::Mul(parts), Expr::Symbol(name, _)) => {
             spelled(parts).is_some_and(|spelled| spelled.to_lowercase() == name.to_lowercase())
         }
-        // A number in a text is a symbol by its digits, and is compared as it is printed.
+        // A number inside text is a symbol named by its digits; it is compared as printed.
         (Expr::Symbol(name, _), Expr::Rational(value)) | (Expr::Rational(value), Expr::Symbol(name, _)) => {
             *name == value.to_string()
         }
@@ -230,7 +231,7 @@ fn same_symbols(gold: &Expr, prediction: &Expr) -> bool {
     }
 }
 
-/// Numbers, expressions and matrices: floats to six places, others exactly.
+/// Compares numbers, expressions and matrices: floats to six places, others exactly.
 fn same_numbers(gold: &Expr, prediction: &Expr) -> bool {
     if let (Expr::Matrix(a), Expr::Matrix(b)) = (gold, prediction) {
         let is_shape_same = a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.len() == b.len());
@@ -253,7 +254,7 @@ fn same_numbers(gold: &Expr, prediction: &Expr) -> bool {
     is_zero(&gold.clone().minus(prediction.clone())) == Some(true)
 }
 
-/// A number with a point, alone or as a percentage.
+/// Whether this is a decimal number, alone or as a percentage.
 fn is_float(expr: &Expr) -> bool {
     match expr {
         Expr::Float(_) => true,
@@ -262,12 +263,12 @@ fn is_float(expr: &Expr) -> bool {
     }
 }
 
-/// A whole number stays one when it is rounded, and sympy holds no float equal to it.
+/// Whether this is an integer. Rounding keeps an integer, and in sympy no float equals it.
 fn is_whole(value: &Value) -> bool {
     matches!(value, Value::Rational(value) if value.is_integer())
 }
 
-/// Six places, as whole millionths; real and imaginary part.
+/// Rounds the real and imaginary part to six places; the result is in millionths.
 fn rounded(value: &Value) -> (BigInt, BigInt) {
     let million = BigRational::from_integer(BigInt::from(1_000_000));
     let half_even = |value: BigRational| {
