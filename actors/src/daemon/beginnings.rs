@@ -61,8 +61,8 @@ impl Daemon {
         tracing::info!("run {run} ({}), life {generation}", profile.name);
         let lives = Lives::of(&self.home, &run);
         lives.begin();
-        // The folder must exist before the engine starts, because the engine may write only to folders that exist when
-        // it starts.
+        // The folder must exist before the engine starts. Otherwise its sandbox permits writes below the nearest
+        // existing ancestor, which is the whole home.
         if let Err(error) = std::fs::create_dir_all(self.home.checkpoints("")) {
             tracing::warn!("{}: {error}", self.home.checkpoints("").display());
         }

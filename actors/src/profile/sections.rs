@@ -231,9 +231,10 @@ pub struct Gate {
     /// Whether the run returns to the promoted weights when a suite lost with certainty, item by item. Without it the
     /// run keeps its weights and continues.
     pub rollback: bool,
-    /// Suites that are also run at checkpoints between stages. With none, only `evaluate` stages decide.
+    /// Suites that are also run at regular checkpoints, every `checkpoint.every_steps` steps. With none, only
+    /// `evaluate` stages decide.
     pub suites: Vec<String>,
-    /// Items per suite at those checkpoints.
+    /// Items per suite at regular checkpoints.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub limit: usize,
 }
