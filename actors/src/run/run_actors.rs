@@ -1,7 +1,7 @@
 //! The actors of a run, how they are spawned, and how they reach each other.
 //!
 //! ```text
-//! Curator ──batch──▶ Trainer ══▶ engine          each line is a bounded mailbox: who asks, waits (L2)
+//! Curator ──batch──▶ Trainer ══▶ engine          each line is a bounded mailbox: the sender waits (L2)
 //!    ▲ traces           ▲ groups, a permit in each
 //! Reasoner            Rollout ══▶ engine         Evaluator ══▶ engine
 //!    └──────▶ Scorer ◀───┘
