@@ -1,4 +1,4 @@
-//! What can be typed after `demask eval`.
+//! The arguments of `demask eval`.
 
 use std::path::PathBuf;
 
@@ -141,7 +141,7 @@ pub struct EvalMerge {
     pub output: Json,
 }
 
-/// A part `K/N` of items.
+/// Parses a part `K/N` of the items.
 fn part(text: &str) -> Result<(usize, usize), String> {
     let numbers = text
         .split_once('/')
