@@ -43,7 +43,7 @@ pub struct Who;
 #[rtype(result = "()")]
 pub struct FinishEngine;
 
-/// The actor.
+/// The actor that owns an engine.
 pub struct EngineHost {
     life: Life,
     options: EngineOptions,

@@ -87,7 +87,7 @@ pub struct Proposal {
     pub flaw: Option<TraceFlaw>,
 }
 
-/// The actor.
+/// The Reasoner actor.
 pub struct Reasoner {
     life: Life,
     faults: FaultInjection,

@@ -65,7 +65,7 @@ pub struct Group {
     pub permit: OwnedSemaphorePermit,
 }
 
-/// The actor.
+/// The Rollout actor.
 pub struct Rollout {
     life: Life,
     faults: FaultInjection,

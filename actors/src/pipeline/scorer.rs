@@ -34,7 +34,7 @@ pub struct Verify {
     pub traces: Arc<Vec<(String, String)>>,
 }
 
-/// The actor.
+/// The Scorer actor.
 pub struct Scorer {
     life: Life,
     faults: FaultInjection,

@@ -101,7 +101,7 @@ fn members(path: &str, schema: &Value, default: Option<&Value>, alternative: &st
     };
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         if !inner["const"].is_null() {
-            continue; // the word that names an alternative
+            continue; // this key names the alternative
         }
         let at = join(path, name);
         let given = default

@@ -56,7 +56,7 @@ pub struct Save {
 #[rtype(result = "Result<(), RunError>")]
 pub struct Finish;
 
-/// The actor.
+/// The Trainer actor.
 pub struct Trainer {
     life: Life,
     addresses: Addresses,

@@ -127,7 +127,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The actor.
+/// The Curator actor.
 pub struct Curator {
     life: Life,
     brief: CuratorSettings,

@@ -360,7 +360,7 @@ fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut Dry
     };
     let (name, mut notes) = (&stage.name, Vec::new());
     let problem = match stage.kind {
-        _ if its.is_empty() => None, // told already, source by source
+        _ if its.is_empty() => None, // already noted for each source
         StageKind::Tokenizer if !any(&|example| example.picture.is_some()) => Some(format!(
             "stage {name} trains the image tokenizer, and none of its sources has pictures"
         )),

@@ -73,7 +73,7 @@ impl Evaluate {
     }
 }
 
-/// The actor.
+/// The Evaluator actor.
 pub struct Evaluator {
     life: Life,
     faults: FaultInjection,
