@@ -108,7 +108,7 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// Text sampler; with `steps = 0` the number of steps is a share of the answer's length.
+    /// Text sampler. `steps = 0` means one step per token, `block = 0` one block for the whole answer.
     pub text: TextSampler,
     /// Image sampler.
     pub image: ImageSampler,

@@ -26,7 +26,7 @@ impl Profile {
         for (path, task) in TASKS {
             let budget = self.budgets.of(task);
             let picture = if budget.codes > 0 { budget.codes + MARKS } else { 0 };
-            let length = budget.prompt + picture + budget.answer.max(budget.direct_answer); // cannot overflow: each is within its range
+            let length = budget.prompt + picture + budget.answer.max(budget.direct_answer); // each within its range
             if length > longest {
                 let message = format!("takes {length} positions; model.max_sequence_length is {longest}");
                 return wrong(path, &message);
