@@ -117,8 +117,8 @@ pub struct Sampling {
     pub rollout_temperature: Option<f64>,
 }
 
-/// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as published or as `demask
-/// convert` writes them. A relative path may also lie below `DEMASK_DATA`.
+/// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as published or as
+/// `demask convert` writes them. A relative path may also lie below `DEMASK_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardFolders {

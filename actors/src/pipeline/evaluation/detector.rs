@@ -1,9 +1,9 @@
 //! An external detector of objects in drawings, as GenEval uses one: a program that is asked one line at a time, or a
 //! file of recorded detections.
 //!
-//! The program reads lines `{"image": NAME, "path": PNG, "classes": […]}` and answers each with a line `{"detections":
-//! {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`. A file has one such object per line and
-//! picture, with `image` in each.
+//! The program reads lines `{"image": NAME, "path": PNG, "classes": […]}` and answers each with a line
+//! `{"detections": {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`. A file has one such object per
+//! line and picture, with `image` in each.
 
 use std::collections::HashMap;
 use std::path::Path;
